@@ -1,0 +1,64 @@
+"""Assembly: settings become a running registry. The one place where parts are chosen and joined."""
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.upgrade import revision, upgrade
+from dualreg.registry import Registry
+from dualreg.registry.blobs import Blobs
+from dualreg.registry.bridge import Bridge
+from dualreg.registry.manifests import Manifests
+from dualreg.registry.payloads import Payloads
+from dualreg.registry.repositories import Repositories
+from dualreg.registry.state import State
+from dualreg.registry.tags import Tags
+from dualreg.registry.uploads import Uploads
+from dualreg.registry.v1_images import V1Images
+from dualreg.settings import Settings, SettingsInvalid
+from dualreg.storage import Store, open_store
+from dualreg.storage.links import Links
+
+
+def prepare(settings: Settings) -> None:
+    """Make the catalog ready to serve: an SQLite one is upgraded; another must have been, by its operator.
+
+    Raises:
+        SettingsInvalid: the database is at another revision than this version wants.
+    """
+    catalog = open_catalog(settings)
+    try:
+        if catalog.engine.dialect.name == "sqlite":
+            upgrade(catalog)
+            return
+        found, wanted = revision(catalog)
+        if found != wanted:
+            raise SettingsInvalid(
+                f"the catalog is at revision {found}, not {wanted}: run `dualreg db upgrade`"
+            )
+    finally:
+        catalog.close()
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """Return the catalog, with a connection for every thread of a worker."""
+    return Catalog(settings.database_url, pool_size=settings.threads)
+
+
+def open_registry(settings: Settings) -> Registry:
+    """Return the registry that *settings* describe; its catalog must have been prepared."""
+    return build_registry(open_catalog(settings), open_store(settings.store_url))
+
+
+def build_registry(catalog: Catalog, store: Store) -> Registry:
+    """Join the services over *catalog* and *store*."""
+    state = State(catalog, store, Links(store))
+    payloads = Payloads(store)
+    uploads, manifests = Uploads(state), Manifests(state, payloads)
+    v1_images = V1Images(state, payloads, uploads)
+    return Registry(
+        repositories=Repositories(state),
+        tags=Tags(state),
+        manifests=manifests,
+        blobs=Blobs(state),
+        uploads=uploads,
+        v1_images=v1_images,
+        bridge=Bridge(state, uploads, manifests, v1_images),
+    )

@@ -1,0 +1,93 @@
+"""SQL of blobs, and of the links that let a repository read them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, select
+
+from dualreg.catalog.dialects import insert
+from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, RepositoryBlobs, V1Images
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+
+
+@dataclass(frozen=True, slots=True)
+class BlobQueries:
+    """Which bytes are in the store, and which repository may read them."""
+
+    connection: Connection
+    now: datetime
+
+    def claim(self, digest: Digest, size: int) -> int:
+        """Record the blob, or revive it if it was condemned, and return its size in bytes as first recorded.
+
+        Holds the blob's row lock until the transaction ends, so that nobody deletes the bytes meanwhile.
+        """
+        row = insert(self.connection, Blobs).values(
+            digest=digest, size=size, created_at=self.now, verified_at=self.now
+        )
+        statement = row.on_conflict_do_update(index_elements=[Blobs.digest], set_={"condemned_at": None})
+        return self.connection.execute(statement.returning(Blobs.size)).scalar_one()  # type: ignore[no-any-return]  # see insert
+
+    def link(self, repository_id: int, digest: Digest) -> None:
+        """Let the repository read the blob, as of now."""
+        row = insert(self.connection, RepositoryBlobs).values(
+            repository_id=repository_id, digest=digest, linked_at=self.now
+        )
+        columns = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
+        self.connection.execute(
+            row.on_conflict_do_update(index_elements=columns, set_={"linked_at": self.now})
+        )
+
+    def unlink(self, repository_id: int, digest: Digest) -> bool:
+        """Forget that the repository may read the blob, unless something of the repository names it; tell whether."""
+        link = (RepositoryBlobs.repository_id == repository_id) & (RepositoryBlobs.digest == digest)
+        unused = delete(RepositoryBlobs).where(link, *(~use for use in _uses()))
+        return self.connection.execute(unused).rowcount > 0
+
+    def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
+        """Return the blob if the repository may read it."""
+        query = (
+            select(Blobs.size)
+            .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
+            .join(Repositories, Repositories.id == RepositoryBlobs.repository_id)
+            .where(Repositories.name == repository, Blobs.digest == digest)
+        )
+        size = self.connection.scalar(query)
+        return None if size is None else BlobRow(digest, size)
+
+    def linked(self, repository_id: int, digests: Collection[Digest]) -> dict[Digest, int]:
+        """Return those of *digests* that the repository may read, with their sizes in bytes."""
+        query = (
+            select(Blobs.digest, Blobs.size)
+            .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
+            .where(RepositoryBlobs.repository_id == repository_id, Blobs.digest.in_(digests))
+            .with_for_update(read=True, key_share=True, of=RepositoryBlobs)
+        )
+        return {digest: size for digest, size in self.connection.execute(query)}
+
+    def referrers(self, repository_id: int, digest: Digest) -> tuple[str, ...]:
+        """Return what of the repository names the blob: digests of manifests, then ids of V1 images."""
+        manifests = select(ManifestChildren.manifest).where(
+            ManifestChildren.repository_id == repository_id, ManifestChildren.child == digest
+        )
+        images = select(V1Images.image_id).where(
+            V1Images.repository_id == repository_id, (V1Images.layer == digest) | (V1Images.json == digest)
+        )
+        found = [*self.connection.scalars(manifests.distinct()), *self.connection.scalars(images)]
+        return tuple(map(str, found))
+
+
+def _uses() -> tuple[ColumnElement[bool], ...]:
+    """Return one condition per table that can name a RepositoryBlobs row."""
+    here = RepositoryBlobs
+    return (
+        exists().where(Manifests.repository_id == here.repository_id, Manifests.digest == here.digest),
+        exists().where(
+            ManifestChildren.repository_id == here.repository_id, ManifestChildren.child == here.digest
+        ),
+        exists().where(V1Images.repository_id == here.repository_id, V1Images.json == here.digest),
+        exists().where(V1Images.repository_id == here.repository_id, V1Images.layer == here.digest),
+    )

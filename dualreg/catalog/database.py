@@ -1,0 +1,91 @@
+"""Catalog: the door to the relations. A transaction lasts milliseconds and never spans a stream of bytes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import Connection, make_url
+
+from dualreg.catalog.blobs import BlobQueries
+from dualreg.catalog.dialects import READ_ONLY, open_engine
+from dualreg.catalog.manifests import ManifestQueries
+from dualreg.catalog.repositories import RepositoryQueries
+from dualreg.catalog.tags import TagQueries
+from dualreg.catalog.uploads import UploadQueries
+from dualreg.catalog.v1_images import V1ImageQueries
+from dualreg.catalog.views import ViewQueries
+
+
+def utc_now() -> datetime:
+    """Return this instant, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Everything the catalog can do, by noun; all of it commits together or not at all."""
+
+    repositories: RepositoryQueries
+    tags: TagQueries
+    manifests: ManifestQueries
+    blobs: BlobQueries
+    uploads: UploadQueries
+    v1_images: V1ImageQueries
+    views: ViewQueries
+
+    @classmethod
+    def over(cls, connection: Connection, now: datetime) -> Self:
+        """Bind every noun to *connection*; what is written is dated *now*."""
+        return cls(
+            RepositoryQueries(connection, now),
+            TagQueries(connection, now),
+            ManifestQueries(connection, now),
+            BlobQueries(connection, now),
+            UploadQueries(connection, now),
+            V1ImageQueries(connection),
+            ViewQueries(connection),
+        )
+
+
+class Catalog:
+    """A database of relations: SQLite or PostgreSQL, by URL.
+
+    Attributes:
+        now: The clock that dates every row.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8, now: Callable[[], datetime] = utc_now) -> None:
+        """Prepare to connect to *url*; nothing is opened before the first transaction.
+
+        Args:
+            pool_size: Connections kept open: one a thread avoids waiting.
+            now: Another clock, for tests.
+        """
+        database = make_url(url)
+        if database.get_backend_name() == "sqlite" and database.database:
+            Path(database.database).parent.mkdir(parents=True, exist_ok=True)
+        self.now = now
+        self.engine = open_engine(url, pool_size=pool_size)
+        self._reader = self.engine.execution_options(**{READ_ONLY: True})
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """Open a transaction that commits at the end of the block, and rolls back if the block raises.
+
+        On SQLite it holds the one write lock from the start.
+        """
+        with self.engine.begin() as connection:
+            yield Transaction.over(connection, self.now())
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a connection for reading only."""
+        with self._reader.connect() as connection:
+            yield Transaction.over(connection, self.now())
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()

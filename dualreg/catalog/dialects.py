@@ -1,0 +1,55 @@
+"""What differs between SQLite and PostgreSQL: how a connection begins, and how a row is inserted unless it is there."""
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+
+from dualreg.catalog.tables import Table
+
+#: Seconds a SQLite writer waits for another one.
+_BUSY_SECONDS = 30
+#: Execution option of connections that only read: SQLite's need no transaction, since each reads with one
+#: statement.
+READ_ONLY = "dualreg_read_only"
+
+Insert = postgresql.Insert | sqlite.Insert
+
+
+def open_engine(url: str, *, pool_size: int) -> Engine:
+    """Return an engine for *url*, with up to *pool_size* connections kept open and as many again under load."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return _open_sqlite(url, pool_size)
+    return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+
+
+def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -- the two Inserts share no typed base with ON CONFLICT
+    """Return the dialect's own INSERT, which knows ON CONFLICT; both dialects spell it alike."""
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
+def _open_sqlite(url: str, pool_size: int) -> Engine:
+    engine = create_engine(
+        url, pool_size=pool_size, max_overflow=pool_size, connect_args={"timeout": _BUSY_SECONDS}
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        """Take transactions into our own hands; readers never block the writer; a commit survives a power cut."""
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "cache_size = -16384",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        """Take the write lock at once: upgrading a read transaction later fails instead of waiting."""
+        if not connection.get_execution_options().get(READ_ONLY):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

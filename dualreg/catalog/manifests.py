@@ -1,0 +1,90 @@
+"""SQL of manifests and what they name."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Select, delete, select
+
+from dualreg.catalog.dialects import insert
+from dualreg.catalog.rows import ManifestRow
+from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Child
+from dualreg.image.manifest import Manifest
+from dualreg.image.names import RepositoryName, Tag
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestQueries:
+    """Which manifests a repository holds."""
+
+    connection: Connection
+    now: datetime
+
+    def record(self, repository_id: int, manifest: Manifest) -> None:
+        """Record that the repository holds *manifest*; its payload must be linked. A repetition changes nothing."""
+        row = insert(self.connection, Manifests).values(
+            repository_id=repository_id,
+            digest=manifest.digest,
+            media_type=manifest.media_type,
+            subject=manifest.subject and manifest.subject.digest,
+            artifact_type=manifest.artifact_type,
+            pushed_at=self.now,
+        )
+        self.connection.execute(row.on_conflict_do_nothing())
+
+    def record_children(self, repository_id: int, manifest: Digest, children: Iterable[Child]) -> None:
+        """Record what the manifest names, of what the repository holds. Content named twice is recorded once."""
+        rows = [
+            {
+                "repository_id": repository_id,
+                "manifest": manifest,
+                "child": child.descriptor.digest,
+                "role": child.role,
+                "position": position,
+            }
+            for position, child in enumerate(children)
+        ]
+        if rows:
+            self.connection.execute(insert(self.connection, ManifestChildren).on_conflict_do_nothing(), rows)
+
+    def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
+        """Return the manifest that the repository knows by *reference*."""
+        if isinstance(reference, Digest):
+            query = _manifests(repository).where(Manifests.digest == reference)
+        else:
+            tagged = (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
+            query = _manifests(repository).join(Tags, tagged).where(Tags.name == reference)
+        row = self.connection.execute(query).one_or_none()
+        return None if row is None else ManifestRow(*row)
+
+    def held(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of *digests* that are manifests of the repository."""
+        query = (
+            select(Manifests.digest)
+            .where(Manifests.repository_id == repository_id, Manifests.digest.in_(digests))
+            .with_for_update(read=True, key_share=True)
+        )
+        return frozenset(self.connection.scalars(query))
+
+    def parents(self, repository_id: int, digest: Digest) -> tuple[Digest, ...]:
+        """Return the manifests of the repository that name the manifest *digest*."""
+        query = select(ManifestChildren.manifest).where(
+            ManifestChildren.repository_id == repository_id, ManifestChildren.child == digest
+        )
+        return tuple(self.connection.scalars(query.distinct()))
+
+    def remove(self, repository_id: int, digest: Digest) -> bool:
+        """Forget the manifest, with its tags, children and views; tell whether it was there."""
+        query = delete(Manifests).where(Manifests.repository_id == repository_id, Manifests.digest == digest)
+        return self.connection.execute(query).rowcount > 0
+
+
+def _manifests(repository: RepositoryName) -> Select[int, Digest, str, int]:
+    return (
+        select(Manifests.repository_id, Manifests.digest, Manifests.media_type, Blobs.size)
+        .join(Repositories, Repositories.id == Manifests.repository_id)
+        .join(Blobs, Blobs.digest == Manifests.digest)
+        .where(Repositories.name == repository)
+    )

@@ -1,0 +1,56 @@
+"""SQL of repositories."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, exists, func, select
+
+from dualreg.catalog.dialects import insert
+from dualreg.catalog.rows import RepositoryRow
+from dualreg.catalog.tables import Manifests, Repositories, V1Images
+from dualreg.image.names import RepositoryName
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryQueries:
+    """Which repositories there are."""
+
+    connection: Connection
+    now: datetime
+
+    def ensure(self, name: RepositoryName) -> RepositoryRow:
+        """Return the repository, made if need be."""
+        known = self.find(name)
+        if known is None:
+            row = insert(self.connection, Repositories).values(name=name, created_at=self.now)
+            self.connection.execute(row.on_conflict_do_nothing())
+            known = self.find(name)
+        assert known is not None  # noqa: S101 -- inserted above, or by whom we waited for
+        return known
+
+    def find(self, *names: RepositoryName) -> RepositoryRow | None:
+        """Return the first of *names* that exists."""
+        query = select(Repositories.id, Repositories.name).where(Repositories.name.in_(names))
+        found = {name: id_ for id_, name in self.connection.execute(query)}
+        return next((RepositoryRow(found[name], name) for name in names if name in found), None)
+
+    def list(self, *, last: str, limit: int) -> tuple[RepositoryName, ...]:
+        """Return up to *limit* names after *last*, in byte order, of repositories that hold an image."""
+        query = select(Repositories.name).where(Repositories.name > last, _holds_an_image())
+        rows = self.connection.scalars(query.order_by(Repositories.name).limit(limit))
+        return tuple(RepositoryName(name) for name in rows)
+
+    def search(self, term: str, *, offset: int, limit: int) -> tuple[int, tuple[RepositoryName, ...]]:
+        """Return how many names contain *term*, and *limit* of them from *offset* on."""
+        matches = Repositories.name.contains(term, autoescape=True) & _holds_an_image()
+        total = self.connection.scalar(select(func.count()).select_from(Repositories).where(matches)) or 0
+        query = (
+            select(Repositories.name).where(matches).order_by(Repositories.name).offset(offset).limit(limit)
+        )
+        return total, tuple(RepositoryName(name) for name in self.connection.scalars(query))
+
+
+def _holds_an_image() -> ColumnElement[bool]:
+    """Hide names under which nothing was ever completed."""
+    v1 = V1Images.complete & (V1Images.repository_id == Repositories.id)
+    return exists().where(Manifests.repository_id == Repositories.id) | exists().where(v1)

@@ -1,0 +1,64 @@
+"""What queries return: frozen records. Nothing of SQLAlchemy leaves this package."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName, UploadId
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRow:
+    """A repository."""
+
+    id: int
+    name: RepositoryName
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRow:
+    """A blob that a repository may read; *size* in bytes."""
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """A manifest of a repository; *size* in bytes."""
+
+    repository_id: int
+    digest: Digest
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """An upload, as it is while its lease is held.
+
+    Attributes:
+        offset: Bytes that are durable.
+        digest_so_far: Of those bytes, if one hasher saw them all.
+    """
+
+    id: UploadId
+    repository_id: int
+    offset: int
+    digest_so_far: Digest | None
+    touched_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class V1ImageRow:
+    """A V1 image; *layer_size* in bytes. Until it is complete, ``layer`` and what follows from it may be missing."""
+
+    repository_id: int
+    id: ImageId
+    parent: ImageId | None
+    json: Digest
+    layer: Digest | None
+    layer_size: int | None
+    diff_id: Digest | None
+    checksum: Digest | None
+    complete: bool

@@ -1,0 +1,199 @@
+"""The schema, one class a table; ``migrations/`` is compared with it by a test.
+
+repositories
+├── repository_blobs ──► blobs          this repository may read these bytes
+│   ├── manifests                       … which are a manifest
+│   │   ├── manifest_children ──► repository_blobs
+│   │   ├── tags                        always point at a manifest
+│   │   └── manifest_views              this manifest, seen by clients of that era, is …
+│   └── v1_images                       … which are a V1 image's JSON, and its layer
+└── uploads                             bytes still arriving
+
+The arrows towards ``repository_blobs`` and ``blobs`` restrict: the database itself refuses to forget bytes
+that anything names. Digests are in wire form, sizes in bytes, instants in UTC.
+"""
+
+from datetime import datetime
+from typing import ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from dualreg.catalog.columns import DigestColumn, NameColumn, UtcDateTime
+from dualreg.image.digest import Digest
+
+#: SQLite numbers rows by itself only for columns that it calls INTEGER.
+_ROW_ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Table(DeclarativeBase):
+    """Gives every constraint a stable name, so that migrations can speak of it."""
+
+    type_annotation_map: ClassVar = {int: _ROW_ID}
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Repositories(Table):
+    """A name that content is kept under."""
+
+    __tablename__ = "repositories"
+
+    id: Mapped[int] = mapped_column(_ROW_ID, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(NameColumn, unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Blobs(Table):
+    """Bytes in the store, whoever may read them."""
+
+    __tablename__ = "blobs"
+
+    digest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    verified_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    condemned_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+
+
+class RepositoryBlobs(Table):
+    """A repository's permission to read a blob."""
+
+    __tablename__ = "repository_blobs"
+
+    repository_id: Mapped[int] = mapped_column(ForeignKey(Repositories.id), primary_key=True)
+    digest: Mapped[Digest] = mapped_column(
+        DigestColumn, ForeignKey(Blobs.digest), primary_key=True, index=True
+    )
+    linked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Manifests(Table):
+    """A linked blob that is a manifest."""
+
+    __tablename__ = "manifests"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["repository_id", "digest"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
+        ),
+        Index(None, "repository_id", "subject"),
+    )
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    media_type: Mapped[str]
+    subject: Mapped[Digest | None] = mapped_column(DigestColumn)
+    artifact_type: Mapped[str]
+    pushed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ManifestChildren(Table):
+    """What a manifest names, of what its repository holds."""
+
+    __tablename__ = "manifest_children"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["repository_id", "manifest"], [Manifests.repository_id, Manifests.digest], ondelete="CASCADE"
+        ),
+        ForeignKeyConstraint(
+            ["repository_id", "child"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
+        ),
+        Index(None, "repository_id", "child"),
+    )
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True)
+    manifest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    child: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer)
+
+
+class Tags(Table):
+    """A name within a repository for one of its manifests."""
+
+    __tablename__ = "tags"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["repository_id", "manifest"], [Manifests.repository_id, Manifests.digest], ondelete="CASCADE"
+        ),
+        Index(None, "repository_id", "manifest"),
+    )
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    manifest: Mapped[Digest] = mapped_column(DigestColumn)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Uploads(Table):
+    """Bytes on their way in: ``offset`` of them are durable; ``lease`` is held by the request that writes now."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    repository_id: Mapped[int] = mapped_column(ForeignKey(Repositories.id))
+    offset: Mapped[int] = mapped_column(BigInteger)
+    digest_so_far: Mapped[Digest | None] = mapped_column(DigestColumn)
+    lease: Mapped[str | None] = mapped_column(String(36))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    touched_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class V1Images(Table):
+    """A V1 image of one repository; ``layer`` and what follows from it arrive after the JSON."""
+
+    __tablename__ = "v1_images"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["repository_id", "json"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
+        ),
+        ForeignKeyConstraint(
+            ["repository_id", "layer"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
+        ),
+        Index(None, "repository_id", "json"),
+        Index(None, "repository_id", "layer"),
+        Index(None, "repository_id", "parent_id"),
+        Index(None, "image_id"),
+    )
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True)
+    image_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    parent_id: Mapped[str | None] = mapped_column(String(64))
+    json: Mapped[Digest] = mapped_column(DigestColumn)
+    layer: Mapped[Digest | None] = mapped_column(DigestColumn)
+    diff_id: Mapped[Digest | None] = mapped_column(DigestColumn)
+    checksum: Mapped[Digest | None] = mapped_column(DigestColumn)
+    complete: Mapped[bool]
+
+
+class ManifestViews(Table):
+    """What a manifest is to clients of another era; a NULL ``view`` says that they cannot use it."""
+
+    __tablename__ = "manifest_views"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["repository_id", "manifest"], [Manifests.repository_id, Manifests.digest], ondelete="CASCADE"
+        ),
+        Index(None, "repository_id", "kind", "view"),
+    )
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True)
+    manifest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    view: Mapped[str | None] = mapped_column(String(135))

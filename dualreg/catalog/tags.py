@@ -1,0 +1,55 @@
+"""SQL of tags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select
+
+from dualreg.catalog.dialects import insert
+from dualreg.catalog.tables import Repositories, Tags
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+
+
+@dataclass(frozen=True, slots=True)
+class TagQueries:
+    """Which tag points at which manifest."""
+
+    connection: Connection
+    now: datetime
+
+    def point(self, repository_id: int, tags: Sequence[Tag], manifest: Digest) -> None:
+        """Make every one of *tags* point at the manifest, which the repository must hold."""
+        rows = [
+            {"repository_id": repository_id, "name": tag, "manifest": manifest, "updated_at": self.now}
+            for tag in tags
+        ]
+        row = insert(self.connection, Tags)
+        moved = {"manifest": row.excluded.manifest, "updated_at": row.excluded.updated_at}
+        statement = row.on_conflict_do_update(index_elements=[Tags.repository_id, Tags.name], set_=moved)
+        if rows:
+            self.connection.execute(statement, rows)
+
+    def list(self, repository: RepositoryName, *, last: str, limit: int | None) -> tuple[Tag, ...] | None:
+        """Return up to *limit* tags after *last*, in byte order; None if there is no such repository."""
+        after = (Tags.repository_id == Repositories.id) & (Tags.name > last)
+        query = select(Tags.name).select_from(Repositories).outerjoin(Tags, after)
+        query = query.where(Repositories.name == repository).order_by(Tags.name).limit(limit)
+        names = self.connection.scalars(query).all()
+        return tuple(Tag(name) for name in names if name is not None) if names else None
+
+    def pointing_at(self, repository_id: int, manifest: Digest) -> tuple[Tag, ...]:
+        """Return the tags that point at the manifest."""
+        query = select(Tags.name).where(Tags.repository_id == repository_id, Tags.manifest == manifest)
+        return tuple(Tag(name) for name in self.connection.scalars(query))
+
+    def remove(self, repository_id: int, tag: Tag) -> bool:
+        """Forget the tag; tell whether it was there."""
+        query = delete(Tags).where(Tags.repository_id == repository_id, Tags.name == tag)
+        return self.connection.execute(query).rowcount > 0
+
+    def clear(self, repository_id: int) -> tuple[Tag, ...]:
+        """Forget every tag of the repository, and return them."""
+        query = delete(Tags).where(Tags.repository_id == repository_id).returning(Tags.name)
+        return tuple(Tag(name) for name in self.connection.scalars(query))

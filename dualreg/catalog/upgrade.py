@@ -1,0 +1,45 @@
+"""Bringing a database's schema up to date, with the migrations that lie beside or inside the package."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from dualreg.catalog.database import Catalog
+
+_PACKAGE = Path(__file__).parent.parent
+
+
+def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
+    """Run the migrations that the database lacks, in one transaction, and return the revision before and after.
+
+    Safe to call from several processes at once: the second finds nothing left to do.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_migrations()))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with catalog.engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1146440018)")
+        before = MigrationContext.configure(connection).get_current_revision()
+        if before != head:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    return before, head
+
+
+def revision(catalog: Catalog) -> tuple[str | None, str | None]:
+    """Return the database's revision, and the one that this version of dualreg wants."""
+    config = Config()
+    config.set_main_option("script_location", str(_migrations()))
+    with catalog.engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    return found, ScriptDirectory.from_config(config).get_current_head()
+
+
+def _migrations() -> Path:
+    """Return the folder of migrations: inside the package if it was installed from a wheel, else beside it."""
+    packaged = _PACKAGE / "migrations"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "migrations"

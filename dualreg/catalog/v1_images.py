@@ -1,0 +1,122 @@
+"""SQL of V1 images. Ids are scoped to a repository: nobody can take an id for everybody."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, Select, Update, literal, select, update
+
+from dualreg.catalog.dialects import insert
+from dualreg.catalog.rows import V1ImageRow
+from dualreg.catalog.tables import Blobs, Repositories, V1Images
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName
+from dualreg.image.v1_image import V1Image
+
+#: Longer chains than any daemon can mount (127 layers, with room): where following parents ends.
+_CHAIN_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class V1ImageQueries:
+    """Which V1 images a repository holds, and how they chain."""
+
+    connection: Connection
+
+    def begin(self, repository_id: int, image: V1Image, json: Digest) -> None:
+        """Record an image of which only the JSON is here; one that was begun before starts over."""
+        self._put(
+            V1ImageRow(repository_id, image.id, image.parent, json, None, None, None, None, complete=False)
+        )
+
+    def record(self, images: Iterable[V1ImageRow]) -> None:
+        """Record complete images, in the place of any that had their ids."""
+        for image in images:
+            self._put(image)
+
+    def attach(self, image: V1ImageRow, layer: Digest, diff_id: Digest, checksum: Digest) -> None:
+        """Record the layer of an image that is not complete yet."""
+        statement = _images_where(image).values(layer=layer, diff_id=diff_id, checksum=checksum)
+        self.connection.execute(statement.where(~V1Images.complete))
+
+    def complete(self, image: V1ImageRow) -> None:
+        """Record that everything of the image has arrived."""
+        self.connection.execute(_images_where(image).values(complete=True))
+
+    def find(self, repository: RepositoryName | None, image: ImageId) -> V1ImageRow | None:
+        """Return the image; without a repository, a complete one of any repository that holds it."""
+        query = _images().where(V1Images.image_id == image)
+        if repository is None:
+            query = query.where(V1Images.complete).order_by(V1Images.repository_id).limit(1)
+        else:
+            query = query.join(Repositories, Repositories.id == V1Images.repository_id).where(
+                Repositories.name == repository
+            )
+        row = self.connection.execute(query).one_or_none()
+        return None if row is None else _row(row)
+
+    def ancestry(self, repository: RepositoryName | None, image: ImageId) -> tuple[V1ImageRow, ...]:
+        """Return the image and its ancestors, the image first, the base last; empty if there is no such image."""
+        first = select(
+            V1Images.repository_id, V1Images.image_id, V1Images.parent_id, literal(0).label("depth")
+        )
+        first = first.where(V1Images.image_id == image)
+        if repository is None:
+            first = first.where(V1Images.complete).order_by(V1Images.repository_id).limit(1)
+            chain = select(first.subquery()).cte("chain", recursive=True)
+        else:
+            first = first.join(Repositories, Repositories.id == V1Images.repository_id)
+            chain = first.where(Repositories.name == repository).cte("chain", recursive=True)
+        parent = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.parent_id)
+        above = select(V1Images.repository_id, V1Images.image_id, V1Images.parent_id, chain.c.depth + 1)
+        chain = chain.union_all(above.join(chain, parent).where(chain.c.depth < _CHAIN_LIMIT))
+        member = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.image_id)
+        query = _images().join(chain, member).order_by(chain.c.depth)
+        return tuple(_row(row) for row in self.connection.execute(query))
+
+    def list(self, repository: RepositoryName) -> tuple[ImageId, ...]:
+        """Return the ids of the repository's complete images."""
+        query = select(V1Images.image_id).join(Repositories, Repositories.id == V1Images.repository_id)
+        query = query.where(Repositories.name == repository, V1Images.complete).order_by(V1Images.image_id)
+        return tuple(ImageId(image) for image in self.connection.scalars(query))
+
+    def _put(self, image: V1ImageRow) -> None:
+        values = {
+            "parent_id": image.parent,
+            "json": image.json,
+            "layer": image.layer,
+            "diff_id": image.diff_id,
+            "checksum": image.checksum,
+            "complete": image.complete,
+        }
+        row = insert(self.connection, V1Images).values(
+            repository_id=image.repository_id, image_id=image.id, **values
+        )
+        key = [V1Images.repository_id, V1Images.image_id]
+        self.connection.execute(row.on_conflict_do_update(index_elements=key, set_=values))
+
+
+def _images() -> Select[int, str, str | None, Digest, Digest | None, int, Digest | None, Digest | None, bool]:
+    return select(
+        V1Images.repository_id,
+        V1Images.image_id,
+        V1Images.parent_id,
+        V1Images.json,
+        V1Images.layer,
+        Blobs.size,
+        V1Images.diff_id,
+        V1Images.checksum,
+        V1Images.complete,
+    ).outerjoin(Blobs, Blobs.digest == V1Images.layer)
+
+
+def _images_where(image: V1ImageRow) -> Update:
+    return update(V1Images).where(
+        V1Images.repository_id == image.repository_id, V1Images.image_id == image.id
+    )
+
+
+def _row(
+    row: Row[int, str, str | None, Digest, Digest | None, int, Digest | None, Digest | None, bool],
+) -> V1ImageRow:
+    parent = ImageId(row[2]) if row[2] else None
+    return V1ImageRow(row[0], ImageId(row[1]), parent, *row[3:])

@@ -1,0 +1,84 @@
+"""SQL of manifest views: what a manifest is to clients of another era."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from dualreg.catalog.dialects import insert
+from dualreg.catalog.rows import ManifestRow
+from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories, Tags
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName, Tag
+
+#: The kind of view that is a V1 image id.
+_V1 = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class ViewQueries:
+    """Which V1 image a manifest is seen as."""
+
+    connection: Connection
+
+    def record(self, repository_id: int, manifest: Digest, image: ImageId | None) -> None:
+        """Record what V1 clients see the manifest as; None: they cannot use it."""
+        row = insert(self.connection, ManifestViews).values(
+            repository_id=repository_id, manifest=manifest, kind=_V1, view=image
+        )
+        key = [ManifestViews.repository_id, ManifestViews.manifest, ManifestViews.kind]
+        self.connection.execute(row.on_conflict_do_update(index_elements=key, set_={"view": image}))
+
+    def manifest_of(self, repository_id: int, image: ImageId) -> Digest | None:
+        """Return the newest manifest that V1 clients see as *image*."""
+        same = (Manifests.repository_id == ManifestViews.repository_id) & (
+            Manifests.digest == ManifestViews.manifest
+        )
+        query = (
+            select(Manifests.digest)
+            .join(ManifestViews, same)
+            .where(
+                ManifestViews.repository_id == repository_id,
+                ManifestViews.kind == _V1,
+                ManifestViews.view == image,
+            )
+        )
+        newest = query.order_by(Manifests.pushed_at.desc(), Manifests.digest).limit(1)
+        return self.connection.scalar(newest)
+
+    def missing(self, repository: RepositoryName) -> tuple[ManifestRow, ...]:
+        """Return the repository's tagged manifests whose view was never worked out."""
+        query = (
+            select(Manifests.repository_id, Manifests.digest, Manifests.media_type, Blobs.size)
+            .distinct()
+            .join(Repositories, Repositories.id == Manifests.repository_id)
+            .join(Blobs, Blobs.digest == Manifests.digest)
+            .join(Tags, (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest))
+            .outerjoin(ManifestViews, _of(Manifests.repository_id, Manifests.digest))
+            .where(Repositories.name == repository, ManifestViews.manifest.is_(None))
+        )
+        return tuple(ManifestRow(*row) for row in self.connection.execute(query))
+
+    def tags(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:
+        """Return the repository's tags (or the one) as V1 clients see them; those they cannot use are left out."""
+        query = (
+            select(Tags.name, ManifestViews.view)
+            .join(Repositories, Repositories.id == Tags.repository_id)
+            .join(ManifestViews, _of(Tags.repository_id, Tags.manifest))
+            .where(Repositories.name == repository, ManifestViews.view.is_not(None))
+            .order_by(Tags.name)
+        )
+        if tag is not None:
+            query = query.where(Tags.name == tag)
+        return {Tag(name): ImageId(view) for name, view in self.connection.execute(query)}
+
+
+def _of(
+    repository_id: InstrumentedAttribute[int], manifest: InstrumentedAttribute[Digest]
+) -> ColumnElement[bool]:
+    """Return the condition that joins a manifest to its V1 view."""
+    return (
+        (ManifestViews.repository_id == repository_id)
+        & (ManifestViews.manifest == manifest)
+        & (ManifestViews.kind == _V1)
+    )

@@ -1,0 +1,19 @@
+"""The ``dualreg`` command: thin verbs over the same services that serve HTTP."""
+
+import click
+
+from dualreg import __version__
+from dualreg.cli.config import config
+from dualreg.cli.db import db
+from dualreg.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="dualreg")
+def main() -> None:
+    """One container registry for Docker V1, Docker V2 and OCI clients."""
+
+
+main.add_command(serve)
+main.add_command(db)
+main.add_command(config)

@@ -1,0 +1,35 @@
+"""What every command has: the settings it runs with, and failure in one readable line."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dualreg.settings import Settings, SettingsInvalid
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def settings_options(command: Command) -> Command:
+    """Add ``--data`` and ``--config``, which every command takes."""
+    data = click.option("--data", type=click.Path(path_type=Path), help="Folder of the store and database.")
+    config = click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        help="Configuration file; default: ./dualreg.toml if there.",
+    )
+    return data(config(command))
+
+
+def load_settings(config: Path | None, **flags: object) -> Settings:
+    """Return the settings of this run; flags win over the environment, which wins over the file.
+
+    Raises:
+        click.ClickException: a setting is wrong; its message says which.
+    """
+    try:
+        return Settings.from_env(os.environ, config=config, flags=flags)
+    except SettingsInvalid as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,81 @@
+"""``dualreg serve``: the registry behind gunicorn."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from dualreg.assembly import open_registry, prepare
+from dualreg.cli.options import load_settings, settings_options
+from dualreg.settings import Settings, SettingsInvalid
+from dualreg.web.app import create_app
+
+
+@click.command()
+@click.option("--bind", metavar="HOST:PORT", help="Where to serve.  [default: 127.0.0.1:5000]")
+@settings_options
+@click.option("--workers", type=int, help="Processes.  [default: 2]")
+@click.option("--threads", type=int, help="Requests that each process serves at once.  [default: 16]")
+def serve(
+    bind: str | None, data: Path | None, config: Path | None, workers: int | None, threads: int | None
+) -> None:
+    """Serve the registry until it is interrupted.
+
+    Each flag is also a setting in the configuration file and a variable in the environment (DUALREG_BIND, …).
+    """
+    settings = load_settings(config, bind=bind, data=data, workers=workers, threads=threads)
+    try:
+        prepare(settings)
+    except (SettingsInvalid, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    _announce(settings)
+    _Server(settings).run()
+
+
+def _announce(settings: Settings) -> None:
+    place = settings.bind
+    click.echo(
+        f"dualreg serves Docker V1, V2 and OCI clients on http://{place}, from {settings.data.absolute()}"
+    )
+    click.echo(f"Push to it:  docker tag IMAGE {place}/IMAGE && docker push {place}/IMAGE")
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
+    """gunicorn, configured by our settings alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn what our settings mean."""
+        for name, value in gunicorn_settings(self._settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Make the application; gunicorn calls this in each worker, so connections are never shared by a fork."""
+        return create_app(self._settings, open_registry(self._settings))
+
+
+def gunicorn_settings(settings: Settings) -> dict[str, Any]:
+    """Return gunicorn's own settings.
+
+    No timeout: it would count the whole of a long upload, and gthread workers answer their heartbeat beside
+    it.
+    """
+    return {
+        "bind": settings.bind,
+        "workers": settings.workers,
+        "threads": settings.threads,
+        "worker_class": "gthread",
+        "timeout": 0,
+        "graceful_timeout": 30,
+        "keepalive": 75,
+        "forwarded_allow_ips": settings.trusted_proxies,
+        "accesslog": "-" if settings.access_log else None,
+        "loglevel": "warning",
+        "proc_name": "dualreg",
+        "control_socket_disable": True,
+    }

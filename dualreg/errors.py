@@ -1,0 +1,222 @@
+"""What can go wrong, as facts: no HTTP status, no wire code (those are ``web/v1/errors.py`` and ``web/v2/errors.py``).
+
+RegistryError
+├── NameInvalid · TagInvalid · ImageIdInvalid            a name outside its grammar
+├── DigestInvalid · DigestMismatch · ChecksumMismatch    an address that is malformed, or not that of the
+bytes ├── SizeMismatch · BodyTruncated                         fewer or more bytes than were declared ├──
+RangeInvalid                                         bytes offered for another offset than the next one ├──
+RequestInvalid · PageInvalid                         a request that says nothing meaningful ├──
+ManifestInvalid · ManifestTooLarge · ReferencesMissing ├── ImageInvalid · ImageExists · ImageIncomplete
+V1 images ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
+├── UploadBusy                                           another request is writing this upload ├── BlobInUse
+· ManifestInUse                            deleting what something else names ├── Unauthenticated
+the request does not say for which repository it may act └── Unsupported
+switched off, or not offered
+
+BlobMissing and BlobDamaged stand apart: rows and bytes that disagree are our fault, never the client's.
+"""
+
+from typing import ClassVar
+
+
+class RegistryError(Exception):
+    """A request that cannot be granted, and why.
+
+    Attributes:
+        message: One sentence for people; the same for every instance of a class.
+        detail: JSON-serialisable facts about this instance: names, digests, sizes in bytes.
+    """
+
+    message: ClassVar[str] = "the request cannot be granted"
+
+    def __init__(self, **detail: object) -> None:
+        """Keep *detail*; every value must be JSON-serialisable."""
+        super().__init__(self.message, detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        """Return the message with its details: for logs and terminals."""
+        facts = ", ".join(f"{key}={value!r}" for key, value in self.detail.items())
+        return f"{self.message} ({facts})" if facts else self.message
+
+
+class NameInvalid(RegistryError):
+    """A repository name outside the grammar, or longer than 255 characters."""
+
+    message = "invalid repository name"
+
+
+class TagInvalid(RegistryError):
+    """A tag outside ``[A-Za-z0-9_][A-Za-z0-9._-]{0,127}``."""
+
+    message = "invalid tag name"
+
+
+class ImageIdInvalid(RegistryError):
+    """A V1 image id that is not 64 (or, in the oldest images, 16) lower-case hex digits."""
+
+    message = "Invalid image ID"
+
+
+class DigestInvalid(RegistryError):
+    """A digest that cannot be parsed, or uses an algorithm that is not offered."""
+
+    message = "invalid digest"
+
+
+class DigestMismatch(RegistryError):
+    """The bytes do not hash to the digest they were offered under."""
+
+    message = "provided digest did not match uploaded content"
+
+
+class ChecksumMismatch(RegistryError):
+    """The V1 payload checksum is not that of the JSON and layer received."""
+
+    message = "Checksum mismatch"
+
+
+class SizeMismatch(RegistryError):
+    """Another number of bytes than was declared."""
+
+    message = "provided length did not match content length"
+
+
+class BodyTruncated(RegistryError):
+    """The connection ended before the body did."""
+
+    message = "the request body ended early"
+
+
+class RangeInvalid(RegistryError):
+    """Bytes offered for another offset than the upload's next one.
+
+    Detail: ``repository``, ``upload`` and ``offset`` (bytes held), so that the wire can say where to resume.
+    """
+
+    message = "the chunk does not start where the upload ends"
+
+
+class RequestInvalid(RegistryError):
+    """A body or header that says nothing meaningful."""
+
+    message = "Invalid data"
+
+
+class PageInvalid(RegistryError):
+    """A page size that is not a decimal number."""
+
+    message = "invalid number of results requested"
+
+
+class ManifestInvalid(RegistryError):
+    """A manifest that is not the JSON document its media type promises."""
+
+    message = "manifest invalid"
+
+
+class ManifestTooLarge(RegistryError):
+    """A manifest, or V1 image JSON, over the limit."""
+
+    message = "document too large"
+
+
+class ReferencesMissing(RegistryError):
+    """A manifest that names blobs or manifests its repository does not hold.
+
+    Detail: ``digests``, a list of digests as text.
+    """
+
+    message = "manifest references a blob unknown to this repository"
+
+
+class ImageInvalid(RegistryError):
+    """A V1 image JSON or layer that cannot be an image's."""
+
+    message = "Invalid image"
+
+
+class ImageExists(RegistryError):
+    """A complete V1 image is never replaced. Docker knows this exact text and skips the image."""
+
+    message = "Image already exists"
+
+
+class ImageIncomplete(RegistryError):
+    """A V1 image whose JSON, layer or checksum has not arrived yet."""
+
+    message = "Image is being uploaded, retry later"
+
+
+class RepositoryUnknown(RegistryError):
+    """No such repository."""
+
+    message = "repository name not known to registry"
+
+
+class BlobUnknown(RegistryError):
+    """This repository holds no such blob."""
+
+    message = "blob unknown to registry"
+
+
+class ManifestUnknown(RegistryError):
+    """This repository holds no such manifest."""
+
+    message = "manifest unknown"
+
+
+class TagUnknown(ManifestUnknown):
+    """This repository has no such tag, or none that the dialect can show."""
+
+    message = "Tag not found"
+
+
+class UploadUnknown(RegistryError):
+    """No such upload in this repository: finished, cancelled, expired, or never begun."""
+
+    message = "blob upload unknown to registry"
+
+
+class ImageUnknown(RegistryError):
+    """No such V1 image in this repository."""
+
+    message = "Image not found"
+
+
+class UploadBusy(RegistryError):
+    """Another request is writing this upload now."""
+
+    message = "another request is writing this upload"
+
+
+class BlobInUse(RegistryError):
+    """A blob that a manifest or a V1 image of the repository names. Detail: ``referrers``."""
+
+    message = "blob is in use"
+
+
+class ManifestInUse(RegistryError):
+    """A manifest that an index of the repository names. Detail: ``referrers``."""
+
+    message = "manifest is in use"
+
+
+class Unauthenticated(RegistryError):
+    """The request carries no token naming the repository it acts on."""
+
+    message = "Requires authorization"
+
+
+class Unsupported(RegistryError):
+    """An operation that is switched off or not offered."""
+
+    message = "The operation is unsupported"
+
+
+class BlobMissing(Exception):
+    """The catalog says the bytes are there, the store has none: damage, to be reported as a fault of ours."""
+
+
+class BlobDamaged(Exception):
+    """Bytes that were verified have another size than the catalog recorded for their digest."""

@@ -1,0 +1,4 @@
+"""Values: what an image is made of, and how one generation's image becomes another's.
+
+Everything here is immutable and pure (bytes in, bytes out), and needs the standard library only.
+"""

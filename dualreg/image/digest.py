@@ -1,0 +1,63 @@
+"""Digest: the identity of bytes; Hasher: how it is computed while the bytes pass by."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from dualreg.errors import DigestInvalid
+
+#: Lower-case hex digits of each registered algorithm.  Source: OCI image-spec v1.1, descriptor.md,
+#: "Registered algorithms".
+HEX_DIGITS = {"sha256": 64, "sha512": 128}
+CANONICAL = "sha256"
+
+_DIGEST = re.compile(r"([a-z0-9]+):([0-9a-f]+)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """The address of bytes: algorithm and lower-case hex. ``str()`` gives the wire form ``sha256:…``."""
+
+    algorithm: str
+    hex: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the wire form.
+
+        Raises:
+            DigestInvalid: not ``algorithm:hex``, an algorithm not offered, or the wrong number of digits.
+
+        Source: OCI image-spec v1.1, descriptor.md, "Digests".
+        """
+        match = _DIGEST.fullmatch(text)
+        if match is None or HEX_DIGITS.get(match[1]) != len(match[2]):
+            raise DigestInvalid(digest=text[:200])
+        return cls(match[1], match[2])
+
+    @classmethod
+    def of(cls, data: bytes, algorithm: str = CANONICAL) -> Self:
+        """Return the digest of *data*."""
+        return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
+
+    def __str__(self) -> str:
+        """Return the wire form."""
+        return f"{self.algorithm}:{self.hex}"
+
+
+class Hasher:
+    """A digest in the making: feed it consecutive bytes, ask for the digest at any time."""
+
+    def __init__(self, algorithm: str = CANONICAL, prefix: bytes = b"") -> None:
+        """Start over *prefix*, so that it counts as if it had been fed."""
+        self._algorithm = algorithm
+        self._hash = hashlib.new(algorithm, prefix)
+
+    def update(self, data: bytes) -> None:
+        """Feed the next bytes."""
+        self._hash.update(data)
+
+    def digest(self) -> Digest:
+        """Return the digest of all bytes fed so far."""
+        return Digest(self._algorithm, self._hash.hexdigest())

@@ -1,0 +1,59 @@
+"""JSON documents, read strictly and written the way Docker writes them.
+
+Registries and clients disagree about sloppy JSON (duplicate keys, ``NaN``, keys differing in case only), and
+a document read differently on two sides is an attack. So what is not unambiguous is refused.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+#: What Go's encoder escapes inside strings, beyond the standard; V1 ids and config digests depend on it.
+_GO_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_GO_TABLE = str.maketrans(_GO_ESCAPES)
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object that *data* spells.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, not an object, a key given twice (at the top also in another case,
+        since Go
+            clients ignore case there), ``NaN`` or infinities, half a surrogate pair, or nested too deeply to
+            follow.
+    """
+    try:
+        text = data.decode("utf-8")
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 -- a ValueError by contract
+    if len({key.casefold() for key in document}) != len(document):
+        raise ValueError("keys differ in case only")
+    if "\\u" in text:
+        dump(
+            document
+        )  # an escaped half of a surrogate pair cannot be encoded again: UnicodeEncodeError is a ValueError
+    return document
+
+
+def dump(document: Mapping[str, Any], *, indent: int | None = None) -> bytes:
+    """Return *document* as Go's ``encoding/json`` would write it, keys in the order given, compact unless *indent*.
+
+    Source: the configs and manifests that Docker 1.10 and later write.
+    """
+    separators = (",", ":") if indent is None else (",", ": ")
+    text = json.dumps(document, ensure_ascii=False, indent=indent, separators=separators)
+    return text.translate(_GO_TABLE).encode("utf-8")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate key")
+    return members
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)

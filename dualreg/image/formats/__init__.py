@@ -1,0 +1,21 @@
+"""One module per manifest shape. To add a format, add a module with ``contents(document)`` and a line to FORMATS."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from dualreg.image import media_types
+from dualreg.image.formats import image, index
+from dualreg.image.formats.contents import Child, Contents, Role
+
+__all__ = ["FORMATS", "Child", "Contents", "Role"]
+
+#: Media type → reader. A JSON document of any other type is stored as it is, without children.
+FORMATS: Mapping[str, Callable[[dict[str, Any]], Contents]] = MappingProxyType(
+    {
+        media_types.DOCKER_MANIFEST: image.contents,
+        media_types.OCI_MANIFEST: image.contents,
+        media_types.DOCKER_LIST: index.contents,
+        media_types.OCI_INDEX: index.contents,
+    }
+)

@@ -1,0 +1,82 @@
+"""Contents: what every manifest format comes down to."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from dualreg.errors import ManifestInvalid
+from dualreg.image.descriptor import Descriptor
+
+
+class Role(StrEnum):
+    """What a manifest uses a child for."""
+
+    CONFIG = "config"
+    LAYER = "layer"
+    MANIFEST = "manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Content a manifest names, and what for."""
+
+    role: Role
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a manifest says, whatever its format.
+
+    Attributes:
+        children: In the document's order; layers base first.
+        subject: The manifest this one is about, if any.
+        artifact_type: As referrers are filtered by it; empty if the document gives none.
+    """
+
+    children: tuple[Child, ...] = ()
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+
+
+def descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
+    """Return the descriptors listed under *key*.
+
+    Raises:
+        ManifestInvalid: no list there, or an entry that is no descriptor.
+    """
+    entries = document.get(key)
+    if not isinstance(entries, list):
+        raise ManifestInvalid(reason=f"{key} is not a list")
+    return tuple(Descriptor.from_json(entry) for entry in entries)
+
+
+def subject_of(document: dict[str, Any]) -> Descriptor | None:
+    """Return the document's ``subject``, if it has one.
+
+    Source: OCI image-spec v1.1, manifest.md and image-index.md, ``subject``.
+    """
+    subject = document.get("subject")
+    return None if subject is None else Descriptor.from_json(subject)
+
+
+def artifact_type_of(document: dict[str, Any]) -> str:
+    """Return the document's own ``artifactType``, empty if it has none.
+
+    Raises:
+        ManifestInvalid: it is not text.
+    """
+    artifact_type = document.get("artifactType") or ""
+    if not isinstance(artifact_type, str):
+        raise ManifestInvalid(reason="artifactType is not text")
+    return artifact_type
+
+
+def refuse(document: dict[str, Any], *keys: str) -> None:
+    """Raise ManifestInvalid if *document* has any of *keys*: they would make it readable as another format.
+
+    Source: CVE-2021-41190, "type confusion".
+    """
+    found = sorted(key for key in document if key.casefold() in keys)
+    if found:
+        raise ManifestInvalid(reason=f"{', '.join(found)} does not belong here")

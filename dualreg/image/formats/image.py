@@ -1,0 +1,35 @@
+"""One image: a config and layers. OCI image manifests and Docker schema 2 share this shape."""
+
+from typing import Any
+
+from dualreg.errors import ManifestInvalid
+from dualreg.image.descriptor import Descriptor
+from dualreg.image.formats.contents import (
+    Child,
+    Contents,
+    Role,
+    artifact_type_of,
+    descriptors,
+    refuse,
+    subject_of,
+)
+
+
+def contents(document: dict[str, Any]) -> Contents:
+    """Read an image manifest.
+
+    Raises:
+        ManifestInvalid: not schema version 2, no config, no layer list, or also shaped like an index.
+
+    Source: OCI image-spec v1.1, manifest.md; Docker "Image Manifest Version 2, Schema 2".
+    """
+    refuse(document, "manifests", "fslayers")
+    if document.get("schemaVersion") != 2:  # noqa: PLR2004 -- the number is the format's name
+        raise ManifestInvalid(reason="schemaVersion is not 2")
+    config = Descriptor.from_json(document.get("config"))
+    layers = tuple(Child(Role.LAYER, layer) for layer in descriptors(document, "layers"))
+    return Contents(
+        children=(Child(Role.CONFIG, config), *layers),
+        subject=subject_of(document),
+        artifact_type=artifact_type_of(document) or config.media_type,
+    )

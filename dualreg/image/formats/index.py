@@ -1,0 +1,32 @@
+"""Several manifests under one: OCI image indexes and Docker manifest lists share this shape."""
+
+from typing import Any
+
+from dualreg.errors import ManifestInvalid
+from dualreg.image.formats.contents import (
+    Child,
+    Contents,
+    Role,
+    artifact_type_of,
+    descriptors,
+    refuse,
+    subject_of,
+)
+
+
+def contents(document: dict[str, Any]) -> Contents:
+    """Read an index.
+
+    Raises:
+        ManifestInvalid: not schema version 2, no manifest list, or also shaped like an image.
+
+    Source: OCI image-spec v1.1, image-index.md; Docker "Image Manifest Version 2, Schema 2", "Manifest List".
+    """
+    refuse(document, "config", "layers", "fslayers")
+    if document.get("schemaVersion") != 2:  # noqa: PLR2004 -- the number is the format's name
+        raise ManifestInvalid(reason="schemaVersion is not 2")
+    return Contents(
+        children=tuple(Child(Role.MANIFEST, manifest) for manifest in descriptors(document, "manifests")),
+        subject=subject_of(document),
+        artifact_type=artifact_type_of(document),
+    )

@@ -1,0 +1,204 @@
+"""Layers: which compression the bytes are in, and the digest of what is inside."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from functools import cache
+from typing import Protocol, Self
+
+from dualreg.errors import ImageInvalid
+from dualreg.image.digest import Digest, Hasher
+
+#: The gzip of an empty tar that every Docker since 1.3 writes for a step that changes no file.
+#: Source: moby and distribution, ``digestSHA256GzippedEmptyTar``.
+EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
+
+#: Bytes inflated at a time, so that a small layer which inflates hugely needs no memory.
+_INFLATE_STEP = 1 << 20
+_LONGEST_MAGIC = 6
+
+
+class Compression(Enum):
+    """A layer's compression, with the bytes it is recognised by.
+
+    Source: the file formats' own specifications (RFC 1952, bzip2, xz, RFC 8878).
+    """
+
+    GZIP = b"\x1f\x8b\x08"
+    BZIP2 = b"BZh"
+    XZ = b"\xfd7zXZ\x00"
+    ZSTD = b"\x28\xb5\x2f\xfd"
+    NONE = b""
+
+    @classmethod
+    def sniff(cls, head: bytes) -> Self:
+        """Tell the compression from a layer's first bytes (six suffice); V1 clients do not declare it."""
+        return next(compression for compression in cls if head.startswith(compression.value))
+
+
+class _Inflater(Protocol):
+    """What bz2 and lzma decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Gunzip:
+    """zlib's gzip reader in the shape of bz2's and lzma's."""
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inflate.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inflate.decompress(self._inflate.unconsumed_tail + data, max_length)
+
+
+_INFLATERS: dict[Compression, Callable[[], _Inflater]] = {
+    Compression.GZIP: _Gunzip,
+    Compression.BZIP2: bz2.BZ2Decompressor,
+    Compression.XZ: lzma.LZMADecompressor,
+}
+
+
+class Inflater:
+    """Uncompresses a layer of whichever compression, a piece at a time, in bounded memory.
+
+    Attributes:
+        compression: Known once six bytes (or the whole layer) have been fed.
+    """
+
+    def __init__(self) -> None:
+        """Start before the layer's first byte."""
+        self.compression: Compression | None = None
+        self._head = b""
+        self._inflater: _Inflater | None = None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what the next bytes of the layer uncompress to; every compressed member, nothing normalised.
+
+        Raises:
+            ImageInvalid: the bytes do not decompress, or use zstd, which no V1 client can send or read.
+        """
+        if self.compression is None:
+            self._head += data
+            if len(self._head) < _LONGEST_MAGIC:
+                return
+            data = self._begin()
+        yield from self._inflate(data)
+
+    def finish(self) -> Iterator[bytes]:
+        """Yield what is left after the last byte.
+
+        Raises:
+            ImageInvalid: the compressed stream is cut short.
+        """
+        if self.compression is None:
+            yield from self._inflate(self._begin())
+        if self._inflater is not None and not self._inflater.eof:
+            raise ImageInvalid(reason="the layer's compressed stream is cut short")
+
+    def _begin(self) -> bytes:
+        self.compression = Compression.sniff(self._head)
+        if self.compression is Compression.ZSTD:
+            raise ImageInvalid(reason="V1 layers cannot be zstd")
+        self._renew()
+        head, self._head = self._head, b""
+        return head
+
+    def _renew(self) -> None:
+        inflater = _INFLATERS.get(self.compression) if self.compression else None
+        self._inflater = inflater() if inflater else None
+
+    def _inflate(self, data: bytes) -> Iterator[bytes]:
+        if self._inflater is None:
+            yield data
+            return
+        try:
+            while data or not self._inflater.needs_input:
+                if self._inflater.eof:
+                    if not data.strip(b"\0"):
+                        return  # padding after the last member
+                    self._renew()
+                yield self._inflater.decompress(data, _INFLATE_STEP)
+                data = self._inflater.unused_data if self._inflater.eof else b""
+        except (zlib.error, OSError, lzma.LZMAError) as error:
+            raise ImageInvalid(reason="the layer does not decompress") from error
+
+
+class DiffIdHasher:
+    """The digest of a layer's uncompressed stream, computed while the layer passes by."""
+
+    def __init__(self) -> None:
+        """Start before the layer's first byte."""
+        self._inflater = Inflater()
+        self._hasher = Hasher()
+
+    @property
+    def compression(self) -> Compression | None:
+        """The layer's compression, once it is known."""
+        return self._inflater.compression
+
+    def update(self, data: bytes) -> None:
+        """Feed the next bytes of the layer.
+
+        Raises:
+            ImageInvalid: as ``Inflater.feed``.
+        """
+        for piece in self._inflater.feed(data):
+            self._hasher.update(piece)
+
+    def digest(self) -> Digest:
+        """Return the diff id of the layer, after its last byte.
+
+        Raises:
+            ImageInvalid: the compressed stream is cut short.
+        """
+        for piece in self._inflater.finish():
+            self._hasher.update(piece)
+        return self._hasher.digest()
+
+
+def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a bzip2 or xz layer as gzip, for today's clients, which know no other old compression.
+
+    The same input gives the same output: no time, no name, level 6.
+
+    Raises:
+        ImageInvalid: the bytes do not decompress.
+    """
+    inflater, out = Inflater(), io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, mtime=0, filename="") as target:
+        for chunk in chunks:
+            target.writelines(inflater.feed(chunk))
+            yield out.getvalue()
+            out.seek(0)
+            out.truncate()
+        target.writelines(inflater.finish())
+    yield out.getvalue()
+
+
+@cache
+def blank_diff_ids() -> frozenset[Digest]:
+    """Return the diff ids of tars that hold no file: nothing, or up to twenty blocks (GNU tar's record) of zeros."""
+    return frozenset(Digest.of(bytes(512 * blocks)) for blocks in range(21))

@@ -1,0 +1,39 @@
+"""The media types of manifests, configs and layers, and what each of them tells about the bytes."""
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+#: Manifests that hold one image: a config and layers.
+IMAGES = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
+#: Manifests that hold other manifests.
+INDEXES = frozenset({DOCKER_LIST, OCI_INDEX})
+#: Configs that describe a runnable image, as opposed to an artifact.
+IMAGE_CONFIGS = frozenset({DOCKER_CONFIG, OCI_CONFIG})
+#: Layers every V1 client can unpack: tar, plain or gzip. (They sniff, so the plain types may hide gzip; zstd
+#: never works.)
+V1_LAYERS = frozenset({DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP})
+#: Served for bytes of no better known type.
+OCTET_STREAM = "application/octet-stream"
+
+
+def is_distributable(media_type: str) -> bool:
+    """Tell whether a layer of this type must lie in the registry; "foreign" ones stay with their vendor.
+
+    Source: OCI image-spec v1.1, layer.md, "Non-Distributable Layers".
+    """
+    return media_type != DOCKER_LAYER_FOREIGN and "layer.nondistributable." not in media_type
+
+
+def strip_parameters(content_type: str) -> str:
+    """Return the bare media type of a ``Content-Type`` value, lower-cased; empty stays empty."""
+    return content_type.partition(";")[0].strip().lower()

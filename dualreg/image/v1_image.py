@@ -1,0 +1,68 @@
+"""V1Image: one layer's worth of image, as Docker 0.x and 1.x see it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from dualreg.errors import ImageIdInvalid, ImageInvalid
+from dualreg.image.digest import Digest, Hasher
+from dualreg.image.documents import parse_object
+from dualreg.image.names import ImageId
+
+
+@dataclass(frozen=True, slots=True)
+class V1Image:
+    """An image JSON and what it says of itself.
+
+    Attributes:
+        parent: The image below; None for a base.
+        json: The exact bytes received; V1 clients get them back unchanged.
+    """
+
+    id: ImageId
+    parent: ImageId | None
+    json: bytes
+
+    @classmethod
+    def parse(cls, json: bytes) -> Self:
+        """Read an image JSON.
+
+        Raises:
+            ImageInvalid: not an object, or its ``id`` or ``parent`` is missing or malformed. The reasons are
+            the old
+                registry's own words, which old clients print.
+        """
+        try:
+            document = parse_object(json)
+        except ValueError as error:
+            raise ImageInvalid(reason="Invalid JSON") from error
+        if not document:
+            raise ImageInvalid(reason="Invalid JSON")
+        if "id" not in document:
+            raise ImageInvalid(reason="Missing key `id' in JSON")
+        try:
+            parent = document.get("parent") or None
+            return cls(ImageId.parse(_text(document["id"])), parent and ImageId.parse(_text(parent)), json)
+        except ImageIdInvalid as error:
+            raise ImageInvalid(reason="JSON data contains invalid id") from error
+
+
+def payload_hasher(json: bytes) -> Hasher:
+    """Return the hasher of the V1 payload checksum: feed it the layer as sent.
+
+    Source: docker-registry 0.9, ``checksums.py``: sha256 of the JSON, a newline, and the layer.
+    """
+    return Hasher(prefix=json + b"\n")
+
+
+def chain_id(parent: str | None, diff_id: Digest) -> str:
+    """Return the chain id of *diff_id* on top of the chain *parent*, in wire form.
+
+    Source: OCI image-spec v1.1, config.md, "Layer ChainID".
+    """
+    return str(diff_id) if parent is None else str(Digest.of(f"{parent} {diff_id}".encode()))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ImageIdInvalid(id=str(value)[:100])
+    return value

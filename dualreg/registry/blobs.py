@@ -1,0 +1,73 @@
+"""Blobs: bytes that a repository may read."""
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import BlobInUse, BlobUnknown
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.registry.state import State
+from dualreg.storage.base import Offload
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """The rules of blobs. A blob in the store is nobody's; a repository reads it only through its link."""
+
+    state: State
+
+    def stat(self, repository: RepositoryName, digest: Digest) -> BlobRow:
+        """Return the blob's size.
+
+        Raises:
+            BlobUnknown: this repository may not read it, whoever else may.
+        """
+        with self.state.catalog.read() as tx:
+            blob = tx.blobs.find(repository, digest)
+        if blob is None:
+            raise BlobUnknown(digest=str(digest))
+        return blob
+
+    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+        """Return a reader of the bytes from *start* on; the caller has checked the link (``stat``).
+
+        Raises:
+            BlobMissing: the catalog promised bytes that are not there.
+        """
+        return self.state.store.open(digest, start=start)
+
+    def internal_path(self, digest: Digest) -> str | None:
+        """Return where a front server finds the bytes itself; None if the store keeps no such files."""
+        store = self.state.store
+        return store.internal_path(digest) if isinstance(store, Offload) else None
+
+    def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName) -> bool:
+        """Let *repository* read a blob of *source* too; tell whether *source* has it.
+
+        Source: OCI distribution-spec v1.1, "Mounting a blob from another repository".
+        """
+        with self.state.catalog.begin() as tx:
+            blob = tx.blobs.find(source, digest)
+            if blob is None:
+                return False
+            target = tx.repositories.ensure(repository)
+            tx.blobs.claim(digest, blob.size)
+            tx.blobs.link(target.id, digest)
+            self.state.links.add_blob(repository, digest)
+        return True
+
+    def delete(self, repository: RepositoryName, digest: Digest) -> None:
+        """Take the blob from the repository; the bytes go when nobody has them any more.
+
+        Raises:
+            BlobUnknown, BlobInUse.
+        """
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.find(repository)
+            if row is None or not tx.blobs.linked(row.id, [digest]):
+                raise BlobUnknown(digest=str(digest))
+            if not tx.blobs.unlink(row.id, digest):
+                referrers = tx.blobs.referrers(row.id, digest)
+                raise BlobInUse(digest=str(digest), referrers=[*referrers])
+            self.state.links.remove_blob(repository, digest)

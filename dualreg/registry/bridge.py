@@ -1,0 +1,159 @@
+"""Bridge: one generation's images as the other's. A V1 tag publishes a manifest; a V1 read derives a chain, once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow, V1ImageRow
+from dualreg.errors import ImageIncomplete, RepositoryUnknown, TagUnknown
+from dualreg.image import media_types
+from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_from_chain
+from dualreg.image.descriptor import Descriptor
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
+from dualreg.image.layer import EMPTY_LAYER, Compression, regzip
+from dualreg.image.manifest import parse
+from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.image.v1_image import V1Image
+from dualreg.registry.manifests import Manifests
+from dualreg.registry.state import State
+from dualreg.registry.uploads import Uploads
+from dualreg.registry.v1_images import V1Images
+from dualreg.storage.base import put_bytes, read_chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """What V1 clients see of a repository's tags, and what their tags become."""
+
+    state: State
+    uploads: Uploads
+    manifests: Manifests
+    v1_images: V1Images
+
+    def tag(self, repository: RepositoryName, tag: Tag, image: ImageId) -> None:
+        """Point the tag at the manifest of a V1 image, which is made and stored if there is none yet.
+
+        An image that came as a manifest keeps it, digest and all.
+
+        Raises:
+            ImageUnknown, ImageIncomplete.
+        """
+        ancestry = self.v1_images.ancestry(repository, image)
+        with self.state.catalog.begin() as tx:
+            row = RepositoryRow(ancestry[0].repository_id, repository)
+            manifest = tx.views.manifest_of(row.id, image)
+            if manifest is not None:
+                self.manifests.point(tx, row, [tag], manifest)
+                return
+        converted = manifest_from_chain([self._link(repository, member) for member in reversed(ancestry)])
+        self.uploads.ingest(repository, [converted.config])
+        self.manifests.put(repository, tag, converted.media_type, converted.payload, v1_view=image)
+
+    def refresh(self, repository: RepositoryName) -> None:
+        """Work out the V1 view of every tagged manifest that has none yet; V2 traffic pays nothing for V1."""
+        with self.state.catalog.read() as tx:
+            missing = tx.views.missing(repository)
+        for row in missing:
+            self._derive(RepositoryRow(row.repository_id, repository), row)
+
+    def tags(self, repository: RepositoryName) -> dict[Tag, ImageId]:
+        """Return the repository's tags as V1 clients see them; those they cannot use are left out.
+
+        Raises:
+            RepositoryUnknown: there is no such repository, or nothing in it for them.
+        """
+        self.refresh(repository)
+        with self.state.catalog.read() as tx:
+            tags = tx.views.tags(repository)
+        if not tags:
+            raise RepositoryUnknown(name=repository)
+        return tags
+
+    def resolve(self, repository: RepositoryName, tag: Tag) -> ImageId:
+        """Return the V1 image that the tag is seen as.
+
+        Raises:
+            TagUnknown: no such tag, or V1 clients cannot use its image.
+        """
+        self.refresh(repository)
+        with self.state.catalog.read() as tx:
+            tags = tx.views.tags(repository, tag)
+        if tag not in tags:
+            raise TagUnknown(tag=tag)
+        return tags[tag]
+
+    def images(self, repository: RepositoryName) -> tuple[ImageId, ...]:
+        """Return the ids of all V1 images that the repository's content is seen as.
+
+        Raises:
+            RepositoryUnknown.
+        """
+        self.refresh(repository)
+        return self.v1_images.list(repository)
+
+    def _link(self, repository: RepositoryName, row: V1ImageRow) -> Link:
+        """Return the image with its layer, in a compression that manifests can name."""
+        if row.layer is None or row.diff_id is None:
+            raise ImageIncomplete(id=row.id)
+        with self.state.store.open(row.layer) as layer:
+            compression = Compression.sniff(layer.read(6))
+        blob = BlobRow(row.layer, row.layer_size or 0)
+        if compression not in (Compression.GZIP, Compression.NONE):
+            with self.state.store.open(row.layer) as layer:
+                blob = self.uploads.ingest(repository, regzip(read_chunks(layer)))
+            compression = Compression.GZIP
+        image = V1Image(row.id, row.parent, self.v1_images.json(row))
+        return Link(image, V1Layer(blob.digest, blob.size, row.diff_id, compression))
+
+    def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
+        chain = self._chain(repository.name, row) or ()
+        documents = [link.image.json for link in chain]
+        if any(link.layer.digest == Digest.of(EMPTY_LAYER) for link in chain):
+            documents.append(EMPTY_LAYER)
+        staged = {UploadId.new(): document for document in documents}
+        try:
+            for upload, document in staged.items():
+                put_bytes(self.state.store, upload, document)
+            with self.state.catalog.begin() as tx:
+                if not tx.manifests.held(repository.id, [row.digest]):
+                    return  # deleted meanwhile
+                for upload, document in staged.items():
+                    self.state.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
+                self.v1_images.record(tx, repository, _rows(repository, chain))
+                tx.views.record(repository.id, row.digest, chain[-1].image.id if chain else None)
+        finally:
+            for upload in staged:
+                self.state.store.discard(upload)
+
+    def _chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
+        """Return the chain, base first, that the manifest (or an index's linux/amd64 child) is seen as."""
+        image = self.manifests.image_of(repository, row)
+        if image is None or image.media_type not in media_types.IMAGES:
+            return None
+        manifest = parse(image.media_type, self.manifests.payload(image))
+        (config,) = manifest.described(Role.CONFIG)
+        if config.media_type not in media_types.IMAGE_CONFIGS:
+            return None
+        return chain_from_manifest(manifest, self.manifests.payloads.read(config.digest), _empty_layer())
+
+
+def _empty_layer() -> Descriptor:
+    return Descriptor(media_types.DOCKER_LAYER_GZIP, Digest.of(EMPTY_LAYER), len(EMPTY_LAYER))
+
+
+def _rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
+    """Return the catalog's form of a derived chain. There is no checksum: nobody sent these images."""
+    return [
+        V1ImageRow(
+            repository.id,
+            link.image.id,
+            link.image.parent,
+            Digest.of(link.image.json),
+            link.layer.digest,
+            link.layer.size,
+            link.layer.diff_id,
+            checksum=None,
+            complete=True,
+        )
+        for link in chain
+    ]

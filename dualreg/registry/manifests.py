@@ -1,0 +1,178 @@
+"""Manifests: what a repository's tags point at."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow
+from dualreg.errors import (
+    DigestMismatch,
+    ManifestInUse,
+    ManifestUnknown,
+    ReferencesMissing,
+    RepositoryUnknown,
+    SizeMismatch,
+)
+from dualreg.image import media_types
+from dualreg.image.descriptor import Descriptor
+from dualreg.image.digest import CANONICAL, Digest
+from dualreg.image.formats import Child, Role
+from dualreg.image.manifest import Manifest, parse
+from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.registry.payloads import Payloads
+from dualreg.registry.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """The rules of manifests."""
+
+    state: State
+    payloads: Payloads
+
+    def find(
+        self, repository: RepositoryName, reference: Tag | Digest, accept: Collection[str] = ()
+    ) -> ManifestRow:
+        """Return the manifest that a client gets for *reference*.
+
+        By digest: that one. By tag: the one tagged, or its linux/amd64 child if that one is an index and the
+        client takes only images. Never an empty hand because of *accept*: a client that can use nothing is
+        told by what it gets.
+
+        Args:
+            accept: Media types the client takes; empty: all.
+
+        Raises:
+            RepositoryUnknown, ManifestUnknown.
+
+        Source: OCI distribution-spec v1.1, "Pulling manifests"; Docker's rule for clients without manifest
+        lists.
+        """
+        with self.state.catalog.read() as tx:
+            row = tx.manifests.find(repository, reference)
+            if row is None and tx.repositories.find(repository) is None:
+                raise RepositoryUnknown(name=repository)
+        if row is None:
+            raise ManifestUnknown(reference=str(reference))
+        if isinstance(reference, Digest) or not accept or row.media_type in accept:
+            return row
+        if row.media_type in media_types.INDEXES and not media_types.IMAGES.isdisjoint(accept):
+            return self.image_of(repository, row) or row
+        return row
+
+    def image_of(self, repository: RepositoryName, row: ManifestRow) -> ManifestRow | None:
+        """Return the image that clients without indexes see: the manifest itself, or its linux/amd64 child."""
+        if row.media_type not in media_types.INDEXES:
+            return row
+        entries = parse(row.media_type, self.payload(row)).described(Role.MANIFEST)
+        chosen = next((entry for entry in entries if _is_linux_amd64(entry)), None)
+        if chosen is None:
+            return None
+        with self.state.catalog.read() as tx:
+            return tx.manifests.find(repository, chosen.digest)
+
+    def payload(self, row: ManifestRow) -> bytes:
+        """Return the manifest's bytes, exactly as they were pushed."""
+        return self.payloads.read(row.digest)
+
+    def put(
+        self,
+        repository: RepositoryName,
+        reference: Tag | Digest | None,
+        media_type: str,
+        payload: bytes,
+        *,
+        v1_view: ImageId | None = None,
+    ) -> Manifest:
+        """Store a manifest, and point *reference* at it if that is a tag.
+
+        Args:
+            media_type: As the client declared it; empty: as the document says.
+            v1_view: The V1 image that this manifest was made from, which V1 clients shall go on seeing.
+
+        Raises:
+            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing: nothing was changed.
+
+        Source: OCI distribution-spec v1.1, "Pushing Manifests".
+        """
+        algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
+        manifest = parse(media_type, payload, algorithm=algorithm)
+        if isinstance(reference, Digest) and manifest.digest != reference:
+            raise DigestMismatch(digest=str(reference))
+        upload = UploadId.new()
+        try:
+            self.state.store.append(upload, (payload,), offset=0)
+            with self.state.catalog.begin() as tx:
+                row = tx.repositories.ensure(repository)
+                children = _held_children(tx, row.id, manifest)
+                self.state.admit(tx, row, upload, BlobRow(manifest.digest, len(payload)))
+                self._record(tx, row, manifest, children)
+                if v1_view:
+                    tx.views.record(row.id, manifest.digest, v1_view)
+                if isinstance(reference, Tag):
+                    self.point(tx, row, [reference], manifest.digest)
+        finally:
+            self.state.store.discard(upload)
+        return manifest
+
+    def point(self, tx: Transaction, repository: RepositoryRow, tags: Sequence[Tag], digest: Digest) -> None:
+        """Point *tags* at a manifest that the repository holds; rows first, then the link files."""
+        tx.tags.point(repository.id, tags, digest)
+        for tag in tags:
+            self.state.links.point_tag(repository.name, tag, digest)
+
+    def delete(self, repository: RepositoryName, digest: Digest) -> None:
+        """Forget the manifest and every tag that points at it.
+
+        Raises:
+            RepositoryUnknown, ManifestUnknown.
+            ManifestInUse: an index of the repository names it.
+        """
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.find(repository)
+            if row is None:
+                raise RepositoryUnknown(name=repository)
+            if parents := tx.manifests.parents(row.id, digest):
+                raise ManifestInUse(digest=str(digest), referrers=[str(parent) for parent in parents])
+            tags = tx.tags.pointing_at(row.id, digest)
+            if not tx.manifests.remove(row.id, digest):
+                raise ManifestUnknown(reference=str(digest))
+            if tx.blobs.unlink(row.id, digest):
+                self.state.links.remove_blob(repository, digest)
+            for tag in tags:
+                self.state.links.remove_tag(repository, tag)
+            self.state.links.remove_manifest(repository, digest)
+
+    def _record(
+        self, tx: Transaction, repository: RepositoryRow, manifest: Manifest, children: Iterable[Child]
+    ) -> None:
+        tx.manifests.record(repository.id, manifest)
+        tx.manifests.record_children(repository.id, manifest.digest, children)
+        self.state.links.add_manifest(repository.name, manifest.digest)
+
+
+def _held_children(tx: Transaction, repository_id: int, manifest: Manifest) -> tuple[Child, ...]:
+    """Return the children that the repository holds; all that it must hold are among them.
+
+    Raises:
+        ReferencesMissing: a blob is not linked here, or the child of an index is not a manifest here.
+        SizeMismatch: a descriptor promises another size than the blob has.
+    """
+    named = {child.descriptor.digest for child in manifest.children}
+    sizes = tx.blobs.linked(repository_id, named) if named else {}
+    entries = {child.digest for child in manifest.described(Role.MANIFEST)}
+    held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
+    required = (child.descriptor.digest for child in manifest.required)
+    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in held]
+    if missing:
+        raise ReferencesMissing(digests=missing)
+    for child in manifest.children:
+        size = sizes.get(child.descriptor.digest, child.descriptor.size)
+        if size != child.descriptor.size:
+            raise SizeMismatch(digest=str(child.descriptor.digest), stored=size, stated=child.descriptor.size)
+    return tuple(child for child in manifest.children if child.descriptor.digest in held)
+
+
+def _is_linux_amd64(descriptor: Descriptor) -> bool:
+    platform = descriptor.platform
+    return platform.get("os") == "linux" and platform.get("architecture") == "amd64"

@@ -1,0 +1,57 @@
+"""Repositories: which names there are."""
+
+from dataclasses import dataclass
+
+from dualreg.errors import RepositoryUnknown
+from dualreg.image.names import RepositoryName
+from dualreg.registry.pages import Page
+from dualreg.registry.state import State
+
+#: The namespace that V1 clients put before one-part names when they read tags.
+_LIBRARY = "library/"
+
+
+@dataclass(frozen=True, slots=True)
+class Repositories:
+    """The rules of repositories."""
+
+    state: State
+
+    def ensure(self, name: RepositoryName) -> None:
+        """Make the repository known, if it is not."""
+        with self.state.catalog.begin() as tx:
+            tx.repositories.ensure(name)
+
+    def list(self, *, last: str, limit: int) -> Page[RepositoryName]:
+        """Return up to *limit* names after *last* that hold an image."""
+        if limit == 0:
+            return Page((), more=False)
+        with self.state.catalog.read() as tx:
+            names = tx.repositories.list(last=last, limit=limit + 1)
+        return Page(names[:limit], more=len(names) > limit)
+
+    def search(self, term: str, *, offset: int, limit: int) -> tuple[int, tuple[RepositoryName, ...]]:
+        """Return how many names contain *term*, and *limit* of them from *offset* on."""
+        with self.state.catalog.read() as tx:
+            return tx.repositories.search(term, offset=offset, limit=limit)
+
+    def named(self, name: RepositoryName) -> RepositoryName:
+        """Return the repository that a V1 client means by *name*: that one, else its alias with or without ``library/``.
+
+        Raises:
+            RepositoryUnknown: neither exists.
+
+        Source: every Docker from 0.6 to 1.9 pushes to ``x`` and reads the tags of ``library/x``.
+        """
+        with self.state.catalog.read() as tx:
+            found = tx.repositories.find(name, alias_of(name))
+        if found is None:
+            raise RepositoryUnknown(name=name)
+        return found.name
+
+
+def alias_of(name: RepositoryName) -> RepositoryName:
+    """Return the other name that V1 clients may use for the repository; *name* itself if there is none."""
+    if name.startswith(_LIBRARY):
+        return RepositoryName(name.removeprefix(_LIBRARY))
+    return name if "/" in name else RepositoryName(_LIBRARY + name)

@@ -1,0 +1,57 @@
+"""Tags: names for manifests."""
+
+from dataclasses import dataclass
+
+from dualreg.errors import RepositoryUnknown, TagUnknown
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry.pages import Page
+from dualreg.registry.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The rules of tags. They are moved by ``Manifests.put`` and ``Bridge.tag``, which know what they point at."""
+
+    state: State
+
+    def list(self, repository: RepositoryName, *, last: str = "", limit: int | None = None) -> Page[Tag]:
+        """Return up to *limit* tags after *last*; without a limit, all of them.
+
+        Raises:
+            RepositoryUnknown.
+        """
+        with self.state.catalog.read() as tx:
+            tags = tx.tags.list(repository, last=last, limit=None if limit is None else limit + 1)
+        if tags is None:
+            raise RepositoryUnknown(name=repository)
+        if limit is None:
+            return Page(tags, more=False)
+        return Page(tags[:limit], more=len(tags) > limit > 0)
+
+    def delete(self, repository: RepositoryName, tag: Tag) -> None:
+        """Forget the tag; its manifest and other tags stay.
+
+        Raises:
+            RepositoryUnknown, TagUnknown.
+        """
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.find(repository)
+            if row is None:
+                raise RepositoryUnknown(name=repository)
+            if not tx.tags.remove(row.id, tag):
+                raise TagUnknown(tag=tag)
+            self.state.links.remove_tag(repository, tag)
+
+    def clear(self, repository: RepositoryName) -> None:
+        """Forget every tag of the repository; manifests and images stay.
+
+        Raises:
+            RepositoryUnknown: there is no such repository, or it has no tag.
+        """
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.find(repository)
+            tags = tx.tags.clear(row.id) if row else ()
+            for tag in tags:
+                self.state.links.remove_tag(repository, tag)
+        if not tags:
+            raise RepositoryUnknown(name=repository)

@@ -1,0 +1,242 @@
+"""Uploads: bytes on their way in, until they are proven to be what they were said to be."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Never
+
+from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
+from dualreg.errors import BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.image.digest import CANONICAL, Digest, Hasher
+from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.state import State
+from dualreg.storage.base import rehash, tap
+
+#: How long a writer may be silent before another may take over; it renews its lease three times as often.
+LEASE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload as its client sees it; *offset* is the number of bytes that are durable."""
+
+    repository: RepositoryName
+    id: UploadId
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    """An upload that this request alone may write now."""
+
+    row: UploadRow
+    lease: str
+    renew: Callable[[], None]
+
+
+class _Intake:
+    """A request body on its way into the store, keeping the lease alive and, where that helps, hashing.
+
+    A body that ends early ends the iteration like any other, so that what did arrive becomes durable and
+    counts; *failure* keeps the error for later.
+    """
+
+    def __init__(self, leased: _Leased, chunks: Iterable[bytes], algorithm: str) -> None:
+        """Hash only from the very first byte on: a hash cannot be taken up again where another request left it."""
+        self._row = leased.row
+        self._hasher = Hasher(algorithm) if leased.row.offset == 0 else None
+        updates = [self._hasher.update] if self._hasher else []
+        self._chunks = tap(chunks, *updates, lambda _: leased.renew())
+        self.failure: BodyTruncated | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except BodyTruncated as error:
+            self.failure = error
+
+    def digest_so_far(self, length: int) -> Digest | None:
+        """Return the digest of the whole upload, now *length* bytes, if it is known without reading it again."""
+        if self._hasher:
+            return self._hasher.digest()
+        return self._row.digest_so_far if length == self._row.offset else None
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """The rules of uploads: the catalog's offset is the truth, and one request at a time holds the lease to move it."""
+
+    state: State
+
+    def start(self, repository: RepositoryName) -> Upload:
+        """Begin an empty upload."""
+        upload = UploadId.new()
+        with self.state.catalog.begin() as tx:
+            tx.uploads.start(tx.repositories.ensure(repository).id, upload)
+        return Upload(repository, upload, 0)
+
+    def status(self, repository: RepositoryName, upload: UploadId) -> Upload:
+        """Return how far the upload has come.
+
+        Raises:
+            UploadUnknown.
+        """
+        with self.state.catalog.read() as tx:
+            row = tx.uploads.find(repository, upload)
+        if row is None:
+            raise UploadUnknown(upload=upload)
+        return Upload(repository, upload, row.offset)
+
+    def append(
+        self,
+        repository: RepositoryName,
+        upload: UploadId,
+        chunks: Iterable[bytes],
+        *,
+        offset: int | None = None,
+    ) -> Upload:
+        """Write *chunks* at *offset* (None: wherever the upload ends) and return the upload's new state.
+
+        Bytes are durable before the offset moves. It also moves when the body ends early: what arrived
+        counts.
+
+        Args:
+            chunks: Consecutive pieces of the body, any sizes, consumed once.
+            offset: Where the first chunk belongs, in bytes.
+
+        Raises:
+            UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
+            BodyTruncated: the upload holds what arrived; resume from its offset.
+
+        Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
+        """
+        with self._leased(repository, upload, offset) as leased:
+            intake = _Intake(leased, chunks, CANONICAL)
+            length = self.state.store.append(upload, intake, offset=leased.row.offset)
+            self._advance(leased, length, intake)
+        if intake.failure:
+            raise intake.failure
+        return Upload(repository, upload, length)
+
+    def finish(
+        self,
+        repository: RepositoryName,
+        upload: UploadId,
+        digest: Digest,
+        chunks: Iterable[bytes] = (),
+        *,
+        offset: int | None = None,
+    ) -> BlobRow:
+        """Write the last *chunks*, verify the whole, and make it the repository's blob *digest*.
+
+        Raises:
+            UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
+            BodyTruncated: the upload holds what arrived.
+            DigestMismatch: the upload is what it was before this call.
+
+        Source: OCI distribution-spec v1.1, "Pushing a blob in chunks", "POST then PUT".
+        """
+        with self._leased(repository, upload, offset) as leased:
+            held = leased.row.offset
+            intake = _Intake(leased, chunks, digest.algorithm)
+            length = self.state.store.append(upload, intake, offset=held)
+            if intake.failure:
+                self._advance(leased, length, intake)
+                raise intake.failure
+            if self._digest(upload, length, intake, digest.algorithm) != digest:
+                self.state.store.append(upload, (), offset=held)
+                raise DigestMismatch(digest=str(digest))
+            blob = BlobRow(digest, length)
+            with self.state.catalog.begin() as tx:
+                if not tx.uploads.remove(upload, leased.lease):
+                    raise UploadBusy(upload=upload)
+                self.state.admit(tx, RepositoryRow(leased.row.repository_id, repository), upload, blob)
+        return blob
+
+    def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
+        """Forget the upload: its bytes, then its row.
+
+        Raises:
+            UploadUnknown, UploadBusy.
+        """
+        with self._leased(repository, upload, None) as leased:
+            self.state.store.discard(upload)
+            with self.state.catalog.begin() as tx:
+                tx.uploads.remove(upload, leased.lease)
+
+    def ingest(
+        self,
+        repository: RepositoryName,
+        chunks: Iterable[bytes],
+        *,
+        expected: Digest | None = None,
+    ) -> BlobRow:
+        """Take in a whole blob in one call, and return it; if anything goes wrong, nothing was taken in.
+
+        Args:
+            expected: The digest it must have; without, it gets the one it has.
+
+        Raises:
+            BodyTruncated, DigestMismatch, and whatever *chunks* raise.
+        """
+        upload, hasher = UploadId.new(), Hasher(expected.algorithm if expected else CANONICAL)
+        try:
+            size = self.state.store.append(upload, tap(chunks, hasher.update), offset=0)
+            blob = BlobRow(hasher.digest(), size)
+            if expected not in (None, blob.digest):
+                raise DigestMismatch(digest=str(expected))
+            with self.state.catalog.begin() as tx:
+                self.state.admit(tx, tx.repositories.ensure(repository), upload, blob)
+        finally:
+            self.state.store.discard(upload)
+        return blob
+
+    @contextmanager
+    def _leased(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Iterator[_Leased]:
+        """Hold the upload's lease for the block; give it back if the block raises."""
+        lease, catalog = str(UploadId.new()), self.state.catalog
+
+        def take() -> UploadRow:
+            with catalog.begin() as tx:
+                row = tx.uploads.lease(repository, upload, lease, duration=LEASE, offset=offset)
+            if row is None:
+                self._refuse(repository, upload, offset)
+            return row
+
+        row = take()
+        renewed_at = catalog.now()
+
+        def renew() -> None:
+            nonlocal renewed_at
+            if catalog.now() - renewed_at > LEASE / 3:
+                take()
+                renewed_at = catalog.now()
+
+        try:
+            yield _Leased(row, lease, renew)
+        except BaseException:
+            with catalog.begin() as tx:
+                tx.uploads.release(upload, lease)
+            raise
+
+    def _refuse(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Never:
+        """Say why the lease could not be had."""
+        held = self.status(repository, upload).offset
+        if offset not in (None, held):
+            raise RangeInvalid(repository=repository, upload=upload, offset=held)
+        raise UploadBusy(upload=upload)
+
+    def _advance(self, leased: _Leased, length: int, intake: _Intake) -> None:
+        """Make *length* bytes the truth, and give the lease back."""
+        so_far = intake.digest_so_far(length)
+        with self.state.catalog.begin() as tx:
+            if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
+                raise UploadBusy(upload=leased.row.id)
+
+    def _digest(self, upload: UploadId, length: int, intake: _Intake, algorithm: str) -> Digest:
+        """Return the digest of the whole upload, read again only if no hasher saw it all."""
+        known = intake.digest_so_far(length)
+        return (
+            known if known and known.algorithm == algorithm else rehash(self.state.store, upload, algorithm)
+        )

@@ -1,0 +1,189 @@
+"""V1 images: pushed in three steps (JSON, layer, checksum), complete after the last, never replaced after that."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
+from dualreg.errors import (
+    ChecksumMismatch,
+    ImageExists,
+    ImageIncomplete,
+    ImageInvalid,
+    ImageUnknown,
+    RepositoryUnknown,
+)
+from dualreg.image.digest import Digest
+from dualreg.image.layer import DiffIdHasher
+from dualreg.image.names import ImageId, RepositoryName, UploadId
+from dualreg.image.v1_image import V1Image, payload_hasher
+from dualreg.registry.payloads import Payloads
+from dualreg.registry.state import State
+from dualreg.registry.uploads import Uploads
+from dualreg.storage.base import put_bytes, tap
+
+
+@dataclass(frozen=True, slots=True)
+class V1Images:
+    """The rules of V1 images. Each belongs to one repository; reads without one find it in any."""
+
+    state: State
+    payloads: Payloads
+    uploads: Uploads
+
+    def begin(self, repository: RepositoryName, image: ImageId, json: bytes) -> None:
+        """Take in an image's JSON; the layer is expected next.
+
+        Repeating it with the same JSON keeps a layer that has arrived; with another, the image starts over.
+
+        Raises:
+            ImageInvalid: not the JSON of *image*, or its parent is not here.
+            ImageExists: the image is complete.
+
+        Source: docker-registry 0.9, ``images.py`` (put_image_json), in the order of its checks.
+        """
+        document = V1Image.parse(json)
+        if document.id != image:
+            raise ImageInvalid(reason="JSON data contains invalid id")
+        upload = UploadId.new()
+        try:
+            digest = put_bytes(self.state.store, upload, json)
+            with self.state.catalog.begin() as tx:
+                row = tx.repositories.ensure(repository)
+                _check_parent(tx, repository, document)
+                begun = tx.v1_images.find(repository, image)
+                if begun and begun.complete:
+                    raise ImageExists(id=image)
+                if begun and begun.json == digest:
+                    return
+                self.state.admit(tx, row, upload, BlobRow(digest, len(json)))
+                tx.v1_images.begin(row.id, document, digest)
+        finally:
+            self.state.store.discard(upload)
+
+    def put_layer(self, repository: RepositoryName, image: ImageId, chunks: Iterable[bytes]) -> None:
+        """Take in an image's layer as sent; diff id and payload checksum are computed in the same pass.
+
+        Raises:
+            ImageUnknown: no JSON yet.
+            ImageExists: the image is complete.
+            ImageInvalid: the layer does not decompress.
+            BodyTruncated.
+        """
+        row = self._begun(repository, image)
+        if row.complete:
+            raise ImageExists(id=image)
+        diff_id = DiffIdHasher()
+        checksum = payload_hasher(self.payloads.read(row.json))
+        blob = self.uploads.ingest(repository, _whole(tap(chunks, checksum.update), diff_id))
+        with self.state.catalog.begin() as tx:
+            tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
+
+    def put_checksum(self, repository: RepositoryName, image: ImageId, payload: Digest | None) -> None:
+        """Complete the image if *payload* is its payload checksum; None: the client is too old to know it.
+
+        Repeating it for a complete image is fine while it agrees.
+
+        Raises:
+            ImageUnknown, ImageIncomplete: no JSON, or no layer yet.
+            ChecksumMismatch: the image stays incomplete; JSON and layer may be sent again.
+        """
+        row = self._begun(repository, image)
+        if row.layer is None:
+            raise ImageIncomplete(id=image)
+        if payload not in (None, row.checksum):
+            raise ChecksumMismatch(id=image, expected=str(row.checksum))
+        if row.complete:
+            return
+        with self.state.catalog.begin() as tx:
+            tx.v1_images.complete(row)
+            self._mirror(RepositoryRow(row.repository_id, repository), row)
+
+    def get(self, repository: RepositoryName | None, image: ImageId) -> V1ImageRow:
+        """Return a complete image.
+
+        Raises:
+            ImageUnknown, ImageIncomplete.
+        """
+        with self.state.catalog.read() as tx:
+            row = tx.v1_images.find(repository, image)
+        return _complete(row, image)
+
+    def json(self, row: V1ImageRow) -> bytes:
+        """Return the image's JSON, byte for byte as it was pushed."""
+        return self.payloads.read(row.json)
+
+    def ancestry(self, repository: RepositoryName | None, image: ImageId) -> tuple[V1ImageRow, ...]:
+        """Return a complete image and its ancestors, the image first, the base last.
+
+        Raises:
+            ImageUnknown, ImageIncomplete.
+        """
+        with self.state.catalog.read() as tx:
+            rows = tx.v1_images.ancestry(repository, image)
+        for row in rows:
+            _complete(row, row.id)
+        if not rows:
+            raise ImageUnknown(id=image)
+        return rows
+
+    def list(self, repository: RepositoryName) -> tuple[ImageId, ...]:
+        """Return the ids of the repository's complete images.
+
+        Raises:
+            RepositoryUnknown.
+        """
+        with self.state.catalog.read() as tx:
+            if tx.repositories.find(repository) is None:
+                raise RepositoryUnknown(name=repository)
+            return tx.v1_images.list(repository)
+
+    def record(self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow]) -> None:
+        """Record complete images that were derived from a manifest; rows first, then the link files."""
+        for image in images:
+            tx.v1_images.record([image])
+            self._mirror(repository, image)
+
+    def _begun(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
+        with self.state.catalog.read() as tx:
+            row = tx.v1_images.find(repository, image)
+        if row is None:
+            raise ImageUnknown(id=image)
+        return row
+
+    def _mirror(self, repository: RepositoryRow, image: V1ImageRow) -> None:
+        facts: dict[str, str | None] = {
+            "parent": image.parent,
+            "json": str(image.json),
+            "layer": _text(image.layer),
+            "diff_id": _text(image.diff_id),
+            "checksum": _text(image.checksum),
+        }
+        self.state.links.add_v1_image(repository.name, image.id, facts)
+
+
+def _check_parent(tx: Transaction, repository: RepositoryName, image: V1Image) -> None:
+    """Refuse an image on a parent that is not here, or that stands on the image itself."""
+    if image.parent is None:
+        return
+    ancestry = tx.v1_images.ancestry(repository, image.parent)
+    if not ancestry or any(ancestor.id == image.id for ancestor in ancestry):
+        raise ImageInvalid(reason="Image depends on a non existing parent")
+
+
+def _whole(chunks: Iterable[bytes], diff_id: DiffIdHasher) -> Iterator[bytes]:
+    """Yield a layer's *chunks*; a compressed stream that is cut short raises at the end, before anything is published."""
+    yield from tap(chunks, diff_id.update)
+    diff_id.digest()
+
+
+def _complete(row: V1ImageRow | None, image: ImageId) -> V1ImageRow:
+    if row is None:
+        raise ImageUnknown(id=image)
+    if not row.complete:
+        raise ImageIncomplete(id=image)
+    return row
+
+
+def _text(digest: Digest | None) -> str | None:
+    return None if digest is None else str(digest)

@@ -1,0 +1,123 @@
+"""Settings: everything an operator can choose, from one file and the environment; the only reader of either."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+
+#: What every environment variable of ours starts with.
+PREFIX = "DUALREG_"
+#: Names the configuration file; without it, DEFAULT_FILE is read if there is one.
+CONFIG_VARIABLE = "DUALREG_CONFIG"
+DEFAULT_FILE = Path("dualreg.toml")
+
+
+class SettingsInvalid(Exception):
+    """A setting that does not exist or cannot have its value; the message names the key, variable or flag."""
+
+
+class Settings(BaseModel):
+    """What an operator can choose. Each field is a key of ``dualreg.toml`` and, with DUALREG_ before it, a variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bind: str = Field("127.0.0.1:5000", description="HOST:PORT, or unix:PATH, to serve on")
+    data: Path = Field(Path("dualreg-data"), description="folder of the default store and database")
+    store: str = Field("", description="where the bytes are: file:///PATH; default: the data folder")
+    database: str = Field("", description="SQLAlchemy URL of the catalog; default: SQLite in the data folder")
+    workers: int = Field(2, ge=1, le=256, description="processes that serve")
+    threads: int = Field(16, ge=1, le=1024, description="requests that each process serves at once")
+    public_url: str = Field("", description="URL that clients use, if Location headers must be absolute")
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1", description="addresses, by comma, whose X-Forwarded-Proto is believed"
+    )
+    x_accel_prefix: str = Field(
+        "", description="nginx location that maps the blob folder, to let it send blobs"
+    )
+    access_log: bool = Field(True, description="log a line for each request")
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("bind")
+    @classmethod
+    def _check_bind(cls, bind: str) -> str:
+        _, _, port = bind.rpartition(":")
+        if not bind.startswith("unix:") and not (port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004 -- ports are 16 bits
+            raise ValueError("must be HOST:PORT or unix:PATH")
+        return bind
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url.rstrip("/")
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str], *, config: Path | None = None, flags: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Read the file, then the environment, then *flags*; what is read later wins.
+
+        Args:
+            config: The file; default: what DUALREG_CONFIG names, else ``dualreg.toml`` if it exists.
+            flags: Values from the command line; those that are None were not given.
+
+        Raises:
+            SettingsInvalid: the file cannot be read, or a name or value is wrong.
+        """
+        path = config or (Path(named) if (named := environ.get(CONFIG_VARIABLE)) else None)
+        layers = [
+            {key: (value, f"{key} in {path or DEFAULT_FILE}") for key, value in _read(path).items()},
+            {
+                variable.removeprefix(PREFIX).lower(): (value, variable)
+                for variable, value in environ.items()
+                if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE
+            },
+            {key: (value, f"--{key}") for key, value in (flags or {}).items() if value is not None},
+        ]
+        chosen = {key: choice for layer in layers for key, choice in layer.items()}
+        try:
+            settings = cls(**{key: value for key, (value, _) in chosen.items()})
+        except ValidationError as error:
+            raise SettingsInvalid(_explain(error, chosen)) from error
+        settings._origins.update({key: origin for key, (_, origin) in chosen.items()})
+        return settings
+
+    def origin(self, name: str) -> str:
+        """Return where the setting's value came from: a key in a file, a variable, a flag, or ``default``."""
+        return self._origins.get(name, "default")
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL, worked out from the data folder if not set."""
+        return self.store or f"file://{self.data.absolute()}"
+
+    @property
+    def database_url(self) -> str:
+        """The catalog's URL, worked out from the data folder if not set."""
+        return self.database or f"sqlite:///{self.data.absolute() / 'catalog.sqlite3'}"
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    try:
+        return tomllib.loads((path or DEFAULT_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if path is None:
+            return {}
+        raise SettingsInvalid(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"{path or DEFAULT_FILE}: {error}") from error
+
+
+def _explain(error: ValidationError, chosen: Mapping[str, tuple[Any, str]]) -> str:
+    """Return one line a mistake, each beginning with the name that the operator wrote."""
+    lines = []
+    for mistake in error.errors():
+        key = str(mistake["loc"][0])
+        unknown = mistake["type"] == "extra_forbidden"
+        reason = "no such setting" if unknown else mistake["msg"].removeprefix("Value error, ")
+        lines.append(f"{chosen[key][1]}: {reason}")
+    return "\n".join(lines)

@@ -1,0 +1,121 @@
+"""BlobStore: what a driver promises; and what is written once for all drivers on top of it.
+
+A blob's life: ``append`` to a private upload, as often as it takes; ``publish`` it under its verified digest;
+``open`` it; ``delete`` it. Verification is the callers' business (``registry``): a driver trusts the digest
+it is given, and never judges content. Nothing here knows of repositories, tags, HTTP or SQL.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from dualreg.image.digest import CANONICAL, Digest, Hasher
+from dualreg.image.names import UploadId
+
+#: Bytes handed on at a time, wherever bytes stream.
+CHUNK_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A published blob; *size* in bytes."""
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagedUpload:
+    """Unpublished bytes, and when they last changed (aware, UTC)."""
+
+    upload: UploadId
+    modified_at: datetime
+
+
+class BlobStore(Protocol):
+    """Bytes: by digest once published, by upload id while staged.
+
+    Every method is safe to call from several processes at once, except that one upload is written by one
+    caller at a time (the catalog's lease sees to that).
+    """
+
+    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+        """Return a reader of the blob's bytes from offset *start* on, positioned there.
+
+        Raises:
+            BlobMissing.
+        """
+
+    def delete(self, digest: Digest) -> None:
+        """Remove the blob's bytes for good. An absent blob is fine."""
+
+    def walk(self) -> Iterator[StoredBlob]:
+        """Yield every published blob, in any order."""
+
+    def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
+        """Cut the upload to *offset* bytes, write *chunks* behind, and return the new length in bytes.
+
+        The upload begins to exist with its first append. When this returns, all its bytes are durable. If
+        *chunks* raises, so does this, and the bytes past *offset* are undefined: the next append cuts them.
+        """
+
+    def reopen(self, upload: UploadId) -> BinaryIO:
+        """Return a reader of the upload's bytes from the beginning.
+
+        Raises:
+            BlobMissing: nothing was ever appended.
+        """
+
+    def publish(self, upload: UploadId, digest: Digest) -> None:
+        """Make the upload's bytes the blob *digest*, atomically and durably; the upload ceases to exist.
+
+        A blob that is already there is replaced by the same, verified bytes, which heals a damaged copy.
+        Publishing an upload that is gone is fine if the blob is there: that is a repetition.
+
+        Raises:
+            BlobMissing: neither the upload nor the blob exists.
+        """
+
+    def discard(self, upload: UploadId) -> None:
+        """Forget the upload's bytes. An absent upload is fine."""
+
+    def staged(self) -> Iterator[StagedUpload]:
+        """Yield every upload that has bytes, in any order."""
+
+
+@runtime_checkable
+class Offload(Protocol):
+    """What a store can do whose blobs a front server may send itself."""
+
+    def internal_path(self, digest: Digest) -> str:
+        """Return where the blob lies below the store's blob folder, for ``X-Accel-Redirect``."""
+
+
+def put_bytes(store: BlobStore, upload: UploadId, data: bytes) -> Digest:
+    """Stage *data* whole under *upload*, ready to be published, and return its digest."""
+    store.append(upload, (data,), offset=0)
+    return Digest.of(data)
+
+
+def rehash(store: BlobStore, upload: UploadId, algorithm: str = CANONICAL) -> Digest:
+    """Read the upload's bytes again and return their digest."""
+    hasher = Hasher(algorithm)
+    with store.reopen(upload) as staged:
+        for chunk in read_chunks(staged):
+            hasher.update(chunk)
+    return hasher.digest()
+
+
+def read_chunks(reader: BinaryIO) -> Iterator[bytes]:
+    """Yield what is left to read, in pieces of CHUNK_SIZE."""
+    while chunk := reader.read(CHUNK_SIZE):
+        yield chunk
+
+
+def tap(chunks: Iterable[bytes], *updates: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Yield *chunks* unchanged, showing each to every one of *updates* on the way."""
+    for chunk in chunks:
+        for update in updates:
+            update(chunk)
+        yield chunk

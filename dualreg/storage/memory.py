@@ -1,0 +1,85 @@
+"""MemoryStore: the BlobStore contract in two dictionaries. For tests, and for reading how little a driver is."""
+
+import io
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from threading import Lock
+from typing import BinaryIO
+
+from dualreg.errors import BlobMissing
+from dualreg.image.digest import Digest
+from dualreg.image.names import UploadId
+from dualreg.storage.base import StagedUpload, StoredBlob
+
+
+class MemoryStore:
+    """Blobs and uploads held by this process; gone with it."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._blobs: dict[Digest, bytes] = {}
+        self._staged: dict[UploadId, tuple[bytes, datetime]] = {}
+        self._links: dict[str, bytes] = {}
+        self._lock = Lock()
+
+    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+        """See BlobStore."""
+        try:
+            reader = io.BytesIO(self._blobs[digest])
+        except KeyError as error:
+            raise BlobMissing(str(digest)) from error
+        reader.seek(start)
+        return reader
+
+    def delete(self, digest: Digest) -> None:
+        """See BlobStore."""
+        self._blobs.pop(digest, None)
+
+    def walk(self) -> Iterator[StoredBlob]:
+        """See BlobStore."""
+        for digest, data in [*self._blobs.items()]:
+            yield StoredBlob(digest, len(data))
+
+    def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
+        """See BlobStore."""
+        held, _ = self._staged.get(upload, (b"", None))
+        data = b"".join((held[:offset].ljust(offset, b"\0"), *chunks))
+        self._staged[upload] = (data, datetime.now(UTC))
+        return len(data)
+
+    def reopen(self, upload: UploadId) -> BinaryIO:
+        """See BlobStore."""
+        try:
+            return io.BytesIO(self._staged[upload][0])
+        except KeyError as error:
+            raise BlobMissing(upload) from error
+
+    def publish(self, upload: UploadId, digest: Digest) -> None:
+        """See BlobStore."""
+        with self._lock:
+            staged = self._staged.pop(upload, None)
+            if staged is not None:
+                self._blobs[digest] = staged[0]
+            elif digest not in self._blobs:
+                raise BlobMissing(str(digest))
+
+    def discard(self, upload: UploadId) -> None:
+        """See BlobStore."""
+        self._staged.pop(upload, None)
+
+    def staged(self) -> Iterator[StagedUpload]:
+        """See BlobStore."""
+        for upload, (_, modified_at) in [*self._staged.items()]:
+            yield StagedUpload(upload, modified_at)
+
+    def write_link(self, path: str, content: bytes) -> None:
+        """See LinkTree."""
+        self._links[path] = content
+
+    def remove_link(self, path: str) -> None:
+        """See LinkTree."""
+        self._links.pop(path, None)
+
+    def walk_links(self) -> Iterator[tuple[str, bytes]]:
+        """See LinkTree."""
+        yield from sorted(self._links.items())

@@ -1,0 +1,74 @@
+"""The Flask application: both dialects' blueprints, and what answers when no handler does."""
+
+import logging
+from collections.abc import Mapping
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from dualreg import __version__
+from dualreg.assembly import open_registry, prepare
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from dualreg.web import context, v1, v2
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
+    """Return the WSGI application.
+
+    Args:
+        registry: One that is ready; without, the one that *settings* describe is prepared and opened.
+
+    Raises:
+        SettingsInvalid: the catalog is not at the revision this version wants.
+    """
+    if registry is None:
+        prepare(settings)
+        registry = open_registry(settings)
+    app = Flask("dualreg", static_folder=None)
+    # A redirect to a tidier path would lose the body of an old Go client's PUT, and hide a bad name from our
+    # parser.
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    context.install(registry, settings, app.extensions)
+    app.register_blueprint(v1.create_blueprint())
+    app.register_blueprint(v2.create_blueprint())
+    app.add_url_rule("/", view_func=_welcome)
+    app.register_error_handler(HTTPException, _unrouted)
+    app.register_error_handler(Exception, _failed)
+    app.after_request(_stamp)
+    return app
+
+
+def _welcome() -> Response:
+    """Tell a person with a browser what this is."""
+    text = f"dualreg {__version__}: a container registry for Docker V1, Docker V2 and OCI clients.\n"
+    return Response(text, content_type="text/plain")
+
+
+def _unrouted(error: HTTPException) -> Response:
+    """Answer what no route took, in the dialect of its path; routing errors never reach the blueprints."""
+    allow = dict(error.get_headers()).get("Allow")
+    headers = {"Allow": allow} if allow else {}
+    return _render_status(error.code or 500, error.name, headers)
+
+
+def _failed(error: Exception) -> Response:
+    """Answer for a fault of ours: the log has the details, the client has none."""
+    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return _render_status(500, "internal server error", {})
+
+
+def _render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
+    """Answer in the dialect of the request's path."""
+    render = v1.render_status if request.path.startswith("/v1/") else v2.render_status
+    return render(status, message, headers)
+
+
+def _stamp(response: Response) -> Response:
+    """Name the V2 API on every answer below /v2, errors included: Docker chooses V2 or V1 by this header."""
+    if request.path.startswith("/v2") and not v2.hidden_from(request.user_agent.string):
+        response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
+    return response

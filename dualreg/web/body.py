@@ -1,0 +1,58 @@
+"""Request bodies: the only reader of them. A body that ends early is one error, however the server shows it."""
+
+from collections.abc import Iterator
+
+from flask import request
+
+from dualreg.errors import BodyTruncated, ManifestTooLarge, SizeMismatch
+from dualreg.storage.base import CHUNK_SIZE
+
+
+def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
+    """Yield the request's body, whether it came with a Content-Length or chunked.
+
+    Args:
+        length: The number of bytes that the client promised by other means (a Content-Range), if it did.
+
+    Raises:
+        BodyTruncated: the connection ended before the body did.
+        SizeMismatch: the body is whole, but not *length* bytes; nothing is yielded if that shows at once.
+    """
+    declared = request.content_length
+    if None not in (length, declared) and length != declared:
+        raise SizeMismatch(promised=length, declared=declared)
+    received = 0
+    while chunk := _read(received):
+        received += len(chunk)
+        yield chunk
+    # gunicorn ends a truncated Content-Length body like a whole one.
+    if declared is not None and received != declared:
+        raise BodyTruncated(received=received, declared=declared)
+    if length is not None and received != length:
+        raise SizeMismatch(promised=length, received=received)
+
+
+def read_limited(limit: int) -> bytes:
+    """Return the request's body whole.
+
+    Raises:
+        ManifestTooLarge: it is more than *limit* bytes; no more than a chunk over the limit is read.
+        BodyTruncated.
+    """
+    if (request.content_length or 0) > limit:
+        raise ManifestTooLarge(limit=limit)
+    body = bytearray()
+    for chunk in body_chunks():
+        body += chunk
+        if len(body) > limit:
+            raise ManifestTooLarge(limit=limit)
+    return bytes(body)
+
+
+def _read(received: int) -> bytes:
+    try:
+        return request.stream.read(CHUNK_SIZE)
+    except Exception as error:
+        # The server's own exceptions (a reset, a malformed or missing chunk) share no base but Exception, and
+        # whatever goes wrong while reading from a client is that client's body ending early.
+        raise BodyTruncated(received=received) from error

@@ -1,0 +1,29 @@
+"""Context: what a handler may ask of the application it runs in."""
+
+from typing import cast
+
+from flask import current_app
+
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+
+_EXTENSION = "dualreg"
+
+
+def install(registry: Registry, settings: Settings, extensions: dict[str, object]) -> None:
+    """Hand the application's parts to its handlers."""
+    extensions[_EXTENSION] = (registry, settings)
+
+
+def registry() -> Registry:
+    """Return the registry that this application serves."""
+    return _parts()[0]
+
+
+def settings() -> Settings:
+    """Return the settings that this application was made with."""
+    return _parts()[1]
+
+
+def _parts() -> tuple[Registry, Settings]:
+    return cast("tuple[Registry, Settings]", current_app.extensions[_EXTENSION])

@@ -1,0 +1,37 @@
+"""The V1 dialect: the API of Docker 0.6 to 17.05, under ``/v1``, as docker-registry 0.9 spoke it.
+
+URL values are parsed here, once: handlers receive ``RepositoryName``, ``Tag`` and ``ImageId``.
+"""
+
+from typing import Any
+
+from flask import Blueprint
+
+from dualreg.errors import RegistryError
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.web.v1 import account, errors, images, repositories, search, tags
+from dualreg.web.v1.errors import render_status
+
+__all__ = ["create_blueprint", "render_status"]
+
+
+def create_blueprint() -> Blueprint:
+    """Return everything under ``/v1``."""
+    blueprint = Blueprint("v1", __name__, url_prefix="/v1")
+    for module in (account, images, repositories, tags, search):
+        module.register(blueprint)
+    blueprint.register_error_handler(RegistryError, errors.render)
+    blueprint.url_value_preprocessor(_parse_values)
+    return blueprint
+
+
+def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:
+    """Turn the URL's texts into values. Old clients end repository URLs with a slash."""
+    if not values:
+        return
+    if "repository" in values:
+        values["repository"] = RepositoryName.parse(values["repository"].rstrip("/"))
+    if "image" in values:
+        values["image"] = ImageId.parse(values["image"])
+    if "tag" in values:
+        values["tag"] = Tag.parse(values["tag"])

@@ -1,0 +1,43 @@
+"""``/v1/_ping`` and ``/v1/users``: what ``docker login`` and the choice of an API need.
+
+Source: the exchanges of Docker 0.6 to 1.9; docker-registry 0.9, ``app.py`` and ``index.py``.
+"""
+
+from flask import Blueprint, Response
+
+from dualreg.web.v1.answers import answer
+
+#: The generation of the V1 API that is spoken here; Docker up to 0.10 refuses a registry that does not say.
+_VERSION = "0.9.1"
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the routes."""
+    blueprint.get("/_ping")(ping)
+    blueprint.get("/users/")(login)
+    blueprint.post("/users/")(create_user)
+    blueprint.put("/users/<user>/")(update_user)
+
+
+def ping() -> Response:
+    """Say that V1 is spoken here.
+
+    Never standalone: over HTTPS that would make clients send Basic everywhere instead of the token that
+    carries the repository.
+    """
+    return answer(headers={"X-Docker-Registry-Version": _VERSION, "X-Docker-Registry-Standalone": "False"})
+
+
+def login() -> Response:
+    """Accept the credentials: there are no accounts to compare them with."""
+    return answer("OK")
+
+
+def create_user() -> Response:
+    """Refuse with the one text upon which every Docker goes on to log in."""
+    return Response('"Username or email already exists"', status=400, content_type="application/json")
+
+
+def update_user(user: str) -> Response:  # noqa: ARG001 -- the route's value
+    """Accept a change of e-mail or password, of which nothing is kept."""
+    return answer("", status=204)

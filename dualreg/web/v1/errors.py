@@ -1,0 +1,65 @@
+"""Errors in the V1 dialect: one table, one renderer. The body is flat and its values are text, or old clients cannot read it.
+
+Source: docker-registry 0.9, ``toolkit.api_error``; texts that clients know are its own, word for word.
+"""
+
+from collections.abc import Mapping
+
+from flask import Response
+
+from dualreg import errors
+from dualreg.errors import RegistryError
+from dualreg.web.responses import document, empty
+
+V1_ERRORS: Mapping[type[RegistryError], int] = {
+    errors.NameInvalid: 400,
+    errors.TagInvalid: 400,
+    errors.ImageIdInvalid: 404,
+    errors.DigestInvalid: 400,
+    errors.DigestMismatch: 400,
+    errors.ChecksumMismatch: 400,
+    errors.SizeMismatch: 400,
+    errors.BodyTruncated: 400,
+    errors.RangeInvalid: 416,
+    errors.RequestInvalid: 400,
+    errors.PageInvalid: 400,
+    errors.ManifestInvalid: 400,
+    errors.ManifestTooLarge: 413,
+    errors.ReferencesMissing: 400,
+    errors.ImageInvalid: 400,
+    errors.ImageExists: 409,
+    errors.ImageIncomplete: 400,
+    errors.RepositoryUnknown: 404,
+    errors.BlobUnknown: 404,
+    errors.ManifestUnknown: 404,
+    errors.TagUnknown: 404,
+    errors.UploadUnknown: 404,
+    errors.ImageUnknown: 404,
+    errors.UploadBusy: 409,
+    errors.BlobInUse: 405,
+    errors.ManifestInUse: 405,
+    errors.Unauthenticated: 401,
+    errors.Unsupported: 405,
+}
+
+#: Errors whose reason says more to an old client's user than their message.
+_REASONED = (errors.ImageInvalid, errors.RequestInvalid)
+#: Texts of docker-registry that differ from what V2 clients are told.
+_TEXTS: Mapping[type[RegistryError], str] = {errors.RepositoryUnknown: "Repository not found"}
+
+
+def render(error: RegistryError) -> Response:
+    """Return the error's V1 answer."""
+    status = V1_ERRORS[type(error)]
+    if isinstance(error, errors.RangeInvalid):
+        return empty(status, {})
+    text = _TEXTS.get(type(error), error.message)
+    if isinstance(error, _REASONED):
+        text = str(error.detail.get("reason", text))
+    headers = {"WWW-Authenticate": "Token"} if isinstance(error, errors.Unauthenticated) else {}
+    return render_status(status, text, headers)
+
+
+def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
+    """Return a V1 error answer."""
+    return document({"error": message}, status=status, headers=headers)

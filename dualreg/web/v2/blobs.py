@@ -1,0 +1,27 @@
+"""``/v2/<name>/blobs/<digest>``.  Source: OCI distribution-spec v1.1, "Pulling blobs", "Deleting Blobs"."""
+
+from flask import Blueprint, Response
+
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.web.context import registry
+from dualreg.web.download import send_blob
+from dualreg.web.responses import empty
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the routes."""
+    blueprint.get("/<path:name>/blobs/<digest>")(get_blob)
+    blueprint.delete("/<path:name>/blobs/<digest>")(delete_blob)
+
+
+def get_blob(name: RepositoryName, digest: Digest) -> Response:
+    """Send the blob, or to HEAD what it would be sent with."""
+    blob = registry().blobs.stat(name, digest)
+    return send_blob(blob, {"Docker-Content-Digest": str(digest)})
+
+
+def delete_blob(name: RepositoryName, digest: Digest) -> Response:
+    """Take the blob from the repository, unless one of its manifests or images names it."""
+    registry().blobs.delete(name, digest)
+    return empty(202, {})

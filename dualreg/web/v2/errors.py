@@ -1,0 +1,93 @@
+"""Errors in the V2 dialect: one table, one renderer.
+
+Source: OCI distribution-spec v1.1, "Error Codes"; statuses of the reference registry where the spec is
+silent.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from flask import Response
+
+from dualreg import errors
+from dualreg.errors import RangeInvalid, ReferencesMissing, RegistryError
+from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.uploads import Upload
+from dualreg.web.responses import document
+from dualreg.web.v2.locations import upload_headers
+
+
+class Rendering(NamedTuple):
+    """The wire code and HTTP status of an error."""
+
+    code: str
+    status: int
+
+
+V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
+    errors.NameInvalid: Rendering("NAME_INVALID", 400),
+    errors.TagInvalid: Rendering("MANIFEST_INVALID", 400),
+    errors.ImageIdInvalid: Rendering("MANIFEST_UNKNOWN", 404),
+    errors.DigestInvalid: Rendering("DIGEST_INVALID", 400),
+    errors.DigestMismatch: Rendering("DIGEST_INVALID", 400),
+    errors.ChecksumMismatch: Rendering("DIGEST_INVALID", 400),
+    errors.SizeMismatch: Rendering("SIZE_INVALID", 400),
+    errors.BodyTruncated: Rendering("SIZE_INVALID", 400),
+    errors.RangeInvalid: Rendering("BLOB_UPLOAD_INVALID", 416),
+    errors.RequestInvalid: Rendering("UNSUPPORTED", 400),
+    errors.PageInvalid: Rendering("PAGINATION_NUMBER_INVALID", 400),
+    errors.ManifestInvalid: Rendering("MANIFEST_INVALID", 400),
+    errors.ManifestTooLarge: Rendering("MANIFEST_INVALID", 413),
+    errors.ReferencesMissing: Rendering("MANIFEST_BLOB_UNKNOWN", 400),
+    errors.ImageInvalid: Rendering("MANIFEST_INVALID", 400),
+    errors.ImageExists: Rendering("MANIFEST_INVALID", 409),
+    errors.ImageIncomplete: Rendering("MANIFEST_UNKNOWN", 404),
+    errors.RepositoryUnknown: Rendering("NAME_UNKNOWN", 404),
+    errors.BlobUnknown: Rendering("BLOB_UNKNOWN", 404),
+    errors.ManifestUnknown: Rendering("MANIFEST_UNKNOWN", 404),
+    errors.TagUnknown: Rendering("MANIFEST_UNKNOWN", 404),
+    errors.UploadUnknown: Rendering("BLOB_UPLOAD_UNKNOWN", 404),
+    errors.ImageUnknown: Rendering("MANIFEST_UNKNOWN", 404),
+    errors.UploadBusy: Rendering("BLOB_UPLOAD_INVALID", 409),
+    errors.BlobInUse: Rendering("UNSUPPORTED", 405),
+    errors.ManifestInUse: Rendering("DENIED", 405),
+    errors.Unauthenticated: Rendering("UNAUTHORIZED", 401),
+    errors.Unsupported: Rendering("UNSUPPORTED", 405),
+}
+
+#: What HTTP-level failures are called; a code outside the specification's table is not allowed.
+_STATUS_CODES = {404: "UNSUPPORTED", 405: "UNSUPPORTED"}
+
+
+def render(error: RegistryError) -> Response:
+    """Return the error's V2 answer: one entry, or one for each missing digest."""
+    code, status = V2_ERRORS[type(error)]
+    if isinstance(error, ReferencesMissing):
+        entries = [_entry(code, error.message, {"digest": digest}) for digest in _listed(error)]
+    else:
+        entries = [_entry(code, error.message, error.detail)]
+    headers = {"Allow": "GET, HEAD"} if status == 405 else {}  # noqa: PLR2004 -- Method Not Allowed
+    if isinstance(error, RangeInvalid):
+        headers = upload_headers(_resumable(error))
+    return document({"errors": entries}, status=status, headers=headers)
+
+
+def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
+    """Return the V2 answer to a request that no handler took, or that failed by a fault of ours."""
+    entry = _entry(_STATUS_CODES.get(status, "UNKNOWN"), message, {})
+    return document({"errors": [entry]}, status=status, headers=headers)
+
+
+def _entry(code: str, message: str, detail: Mapping[str, object]) -> dict[str, object]:
+    return {"code": code, "message": message} | ({"detail": detail} if detail else {})
+
+
+def _listed(error: ReferencesMissing) -> list[str]:
+    digests = error.detail["digests"]
+    return [str(digest) for digest in digests] if isinstance(digests, list) else []
+
+
+def _resumable(error: RangeInvalid) -> Upload:
+    """Return the upload whose next offset the client missed."""
+    facts = error.detail
+    return Upload(RepositoryName(facts["repository"]), UploadId(facts["upload"]), int(str(facts["offset"])))

@@ -1,0 +1,20 @@
+"""``/v2/<name>/tags/list``.  Source: OCI distribution-spec v1.1, "Listing Tags"."""
+
+from flask import Blueprint, Response, request
+
+from dualreg.image.names import RepositoryName
+from dualreg.web.context import registry
+from dualreg.web.paging import link_header, page_size
+from dualreg.web.responses import document
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the route."""
+    blueprint.get("/<path:name>/tags/list")(list_tags)
+
+
+def list_tags(name: RepositoryName) -> Response:
+    """List the repository's tags in byte order."""
+    size = page_size(default=None)
+    page = registry().tags.list(name, last=request.args.get("last", ""), limit=size)
+    return document({"name": name, "tags": page.names}, headers=link_header(page, size))

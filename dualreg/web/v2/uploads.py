@@ -1,0 +1,91 @@
+"""``/v2/<name>/blobs/uploads/``.  Source: OCI distribution-spec v1.1, "Pushing blobs"."""
+
+import re
+from typing import NamedTuple
+
+from flask import Blueprint, Response, request
+
+from dualreg.errors import RangeInvalid
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, UploadId
+from dualreg.web.body import body_chunks
+from dualreg.web.context import registry
+from dualreg.web.responses import empty
+from dualreg.web.v2.locations import blob_headers, upload_headers
+
+#: The specification's form has no unit; some clients write RFC 9110's.
+_CONTENT_RANGE = re.compile(r"(?:bytes )?([0-9]{1,19})-([0-9]{1,19})(?:/(?:\*|[0-9]{1,19}))?", re.ASCII)
+
+
+class _Chunk(NamedTuple):
+    """Where the body belongs and how long it is, as far as the client said."""
+
+    offset: int | None = None
+    length: int | None = None
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the routes."""
+    blueprint.post("/<path:name>/blobs/uploads/")(start_upload)
+    blueprint.post("/<path:name>/blobs/uploads", endpoint="start_upload_bare")(start_upload)
+    session = "/<path:name>/blobs/uploads/<upload>"
+    blueprint.get(session)(get_upload)
+    blueprint.patch(session)(append_upload)
+    blueprint.put(session)(finish_upload)
+    blueprint.delete(session)(cancel_upload)
+
+
+def start_upload(name: RepositoryName) -> Response:
+    """Begin an upload; or mount a blob of another repository; or take in the whole blob at once."""
+    mount, source, digest = (request.args.get(key) for key in ("mount", "from", "digest"))
+    if mount and source:
+        mounted = Digest.parse(mount)
+        if registry().blobs.mount(name, mounted, RepositoryName.parse(source)):
+            return empty(201, blob_headers(name, mounted))
+    elif digest:
+        blob = registry().uploads.ingest(name, body_chunks(), expected=Digest.parse(digest))
+        return empty(201, blob_headers(name, blob.digest))
+    return empty(202, upload_headers(registry().uploads.start(name)))
+
+
+def get_upload(name: RepositoryName, upload: UploadId) -> Response:
+    """Say how far the upload has come."""
+    return empty(204, upload_headers(registry().uploads.status(name, upload)))
+
+
+def append_upload(name: RepositoryName, upload: UploadId) -> Response:
+    """Take a chunk where its Content-Range says it belongs, or a stream wherever the upload ends."""
+    chunk = _declared_chunk(name, upload)
+    body = body_chunks(length=chunk.length)
+    return empty(202, upload_headers(registry().uploads.append(name, upload, body, offset=chunk.offset)))
+
+
+def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
+    """Take the last chunk, if any, and make the upload a blob."""
+    digest = Digest.parse(request.args.get("digest", ""))
+    chunk = _declared_chunk(name, upload)
+    body = body_chunks(length=chunk.length)
+    registry().uploads.finish(name, upload, digest, body, offset=chunk.offset)
+    return empty(201, blob_headers(name, digest))
+
+
+def cancel_upload(name: RepositoryName, upload: UploadId) -> Response:
+    """Forget the upload."""
+    registry().uploads.cancel(name, upload)
+    return empty(204, {})
+
+
+def _declared_chunk(name: RepositoryName, upload: UploadId) -> _Chunk:
+    """Read Content-Range.
+
+    Raises:
+        RangeInvalid: it ends before it starts, or is no range at all; the answer says where the upload ends.
+    """
+    text = request.headers.get("Content-Range")
+    if not text:
+        return _Chunk()
+    match = _CONTENT_RANGE.fullmatch(text)
+    if match is None or int(match[1]) > int(match[2]):
+        held = registry().uploads.status(name, upload).offset
+        raise RangeInvalid(repository=name, upload=upload, offset=held)
+    return _Chunk(int(match[1]), int(match[2]) - int(match[1]) + 1)

@@ -1,0 +1,117 @@
+"""Fixtures: a registry over a real catalog and a store in memory, guarded against bytes moving inside a transaction."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from dualreg.assembly import build_registry
+from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.upgrade import upgrade
+from dualreg.image.digest import Digest
+from dualreg.image.names import UploadId
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from dualreg.storage.memory import MemoryStore
+from dualreg.web.app import create_app
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        """Start at an instant that no test depends on."""
+        self.instant = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """Return this instant."""
+        return self.instant
+
+    def advance(self, duration: timedelta) -> None:
+        """Let *duration* pass."""
+        self.instant += duration
+
+
+_transactions = threading.local()
+
+
+class GuardedCatalog(Catalog):
+    """A catalog that knows whether this thread is inside a transaction."""
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """Count this thread in."""
+        _transactions.depth = getattr(_transactions, "depth", 0) + 1
+        try:
+            with super().begin() as tx:
+                yield tx
+        finally:
+            _transactions.depth -= 1
+
+
+class GuardedStore(MemoryStore):
+    """A store that refuses to move bytes while this thread holds a transaction open."""
+
+    def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
+        """Refuse inside a transaction."""
+        _refuse_inside_transaction("append")
+        return super().append(upload, chunks, offset=offset)
+
+    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+        """Refuse inside a transaction."""
+        _refuse_inside_transaction("open")
+        return super().open(digest, start=start)
+
+    def reopen(self, upload: UploadId) -> BinaryIO:
+        """Refuse inside a transaction."""
+        _refuse_inside_transaction("reopen")
+        return super().reopen(upload)
+
+
+def _refuse_inside_transaction(operation: str) -> None:
+    assert not getattr(_transactions, "depth", 0), f"{operation} inside a transaction"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A movable clock, that of the catalog."""
+    return Clock()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
+    """An empty SQLite catalog, made by the migrations."""
+    catalog = GuardedCatalog(f"sqlite:///{tmp_path / 'catalog.sqlite3'}", now=clock)
+    upgrade(catalog)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def store() -> GuardedStore:
+    """An empty store in memory."""
+    return GuardedStore()
+
+
+@pytest.fixture
+def registry(catalog: Catalog, store: GuardedStore) -> Registry:
+    """A registry over both."""
+    return build_registry(catalog, store)
+
+
+@pytest.fixture
+def app(registry: Registry) -> Flask:
+    """The WSGI application of that registry."""
+    return create_app(Settings(), registry)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """An HTTP client of that application, in process."""
+    return app.test_client()

@@ -1,0 +1,8 @@
+"""The WSGI application for any gunicorn: ``gunicorn --worker-class gthread --threads 16 --timeout 0 wsgi:app``."""
+
+import os
+
+from dualreg.settings import Settings
+from dualreg.web.app import create_app
+
+app = create_app(Settings.from_env(os.environ))
