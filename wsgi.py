@@ -1,4 +1,7 @@
-"""The WSGI application for any gunicorn: ``gunicorn --worker-class gthread --threads 16 --timeout 0 wsgi:app``."""
+"""The WSGI application for any gunicorn.
+
+``gunicorn --worker-class gthread --threads 16 --timeout 0 wsgi:app``.
+"""
 
 import os
 

@@ -1,4 +1,6 @@
-"""What can go wrong, as facts: no HTTP status, no wire code (those are ``web/v1/errors.py`` and ``web/v2/errors.py``).
+"""What can go wrong, as facts.
+
+There is no HTTP status and no wire code (those are ``web/v1/errors.py`` and ``web/v2/errors.py``).
 
 RegistryError
 ├── NameInvalid · TagInvalid · ImageIdInvalid            a name outside its grammar

@@ -1,4 +1,4 @@
-"""Settings: everything an operator can choose, from one file and the environment; the only reader of either."""
+"""Settings: all that an operator can choose; the only reader of the configuration file and environment."""
 
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +19,10 @@ class SettingsInvalid(Exception):
 
 
 class Settings(BaseModel):
-    """What an operator can choose. Each field is a key of ``dualreg.toml`` and, with DUALREG_ before it, a variable."""
+    """What an operator can choose.
+
+    Each field is a key of ``dualreg.toml`` and, with DUALREG_ before it, a variable.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +39,7 @@ class Settings(BaseModel):
     x_accel_prefix: str = Field(
         "", description="nginx location that maps the blob folder, to let it send blobs"
     )
-    access_log: bool = Field(True, description="log a line for each request")
+    access_log: bool = Field(default=True, description="log a line for each request")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -3,8 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, select
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import BlobRow
@@ -42,20 +43,14 @@ class BlobQueries:
         )
 
     def unlink(self, repository_id: int, digest: Digest) -> bool:
-        """Forget that the repository may read the blob, unless something of the repository names it; tell whether."""
+        """Take the blob from the repository, unless something of the repository names it; tell whether."""
         link = (RepositoryBlobs.repository_id == repository_id) & (RepositoryBlobs.digest == digest)
         unused = delete(RepositoryBlobs).where(link, *(~use for use in _uses()))
         return self.connection.execute(unused).rowcount > 0
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if the repository may read it."""
-        query = (
-            select(Blobs.size)
-            .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
-            .join(Repositories, Repositories.id == RepositoryBlobs.repository_id)
-            .where(Repositories.name == repository, Blobs.digest == digest)
-        )
-        size = self.connection.scalar(query)
+        size = self.connection.scalar(_readable(), {"repository": repository, "digest": digest})
         return None if size is None else BlobRow(digest, size)
 
     def linked(self, repository_id: int, digests: Collection[Digest]) -> dict[Digest, int]:
@@ -66,7 +61,7 @@ class BlobQueries:
             .where(RepositoryBlobs.repository_id == repository_id, Blobs.digest.in_(digests))
             .with_for_update(read=True, key_share=True, of=RepositoryBlobs)
         )
-        return {digest: size for digest, size in self.connection.execute(query)}
+        return {row.digest: row.size for row in self.connection.execute(query)}
 
     def referrers(self, repository_id: int, digest: Digest) -> tuple[str, ...]:
         """Return what of the repository names the blob: digests of manifests, then ids of V1 images."""
@@ -78,6 +73,17 @@ class BlobQueries:
         )
         found = [*self.connection.scalars(manifests.distinct()), *self.connection.scalars(images)]
         return tuple(map(str, found))
+
+
+@cache
+def _readable() -> Select[int]:
+    """Build the statement once: that costs more than running it, and every blob request begins with it."""
+    return (
+        select(Blobs.size)
+        .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
+        .join(Repositories, Repositories.id == RepositoryBlobs.repository_id)
+        .where(Repositories.name == bindparam("repository"), Blobs.digest == bindparam("digest"))
+    )
 
 
 def _uses() -> tuple[ColumnElement[bool], ...]:

@@ -1,4 +1,7 @@
-"""What differs between SQLite and PostgreSQL: how a connection begins, and how a row is inserted unless it is there."""
+"""What differs between SQLite and PostgreSQL.
+
+How a connection begins, and how a row is inserted unless it is there.
+"""
 
 import sqlite3
 from typing import Any
@@ -18,7 +21,10 @@ Insert = postgresql.Insert | sqlite.Insert
 
 
 def open_engine(url: str, *, pool_size: int) -> Engine:
-    """Return an engine for *url*, with up to *pool_size* connections kept open and as many again under load."""
+    """Return an engine for *url*.
+
+    It keeps up to *pool_size* connections open, and opens as many again under load.
+    """
     if make_url(url).get_backend_name() == "sqlite":
         return _open_sqlite(url, pool_size)
     return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
@@ -36,7 +42,10 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: object) -> None:
-        """Take transactions into our own hands; readers never block the writer; a commit survives a power cut."""
+        """Take transactions into our own hands.
+
+        Readers never block the writer; a commit survives a power cut.
+        """
         connection.isolation_level = None
         for pragma in (
             "journal_mode = WAL",

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Connection, Select, delete, select
+from sqlalchemy import Connection, Select, bindparam, delete, select
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import ManifestRow
@@ -23,7 +24,10 @@ class ManifestQueries:
     now: datetime
 
     def record(self, repository_id: int, manifest: Manifest) -> None:
-        """Record that the repository holds *manifest*; its payload must be linked. A repetition changes nothing."""
+        """Record that the repository holds *manifest*; its payload must be linked.
+
+        A repetition changes nothing.
+        """
         row = insert(self.connection, Manifests).values(
             repository_id=repository_id,
             digest=manifest.digest,
@@ -35,7 +39,10 @@ class ManifestQueries:
         self.connection.execute(row.on_conflict_do_nothing())
 
     def record_children(self, repository_id: int, manifest: Digest, children: Iterable[Child]) -> None:
-        """Record what the manifest names, of what the repository holds. Content named twice is recorded once."""
+        """Record what the manifest names, of what the repository holds.
+
+        Content named twice is recorded once.
+        """
         rows = [
             {
                 "repository_id": repository_id,
@@ -51,12 +58,9 @@ class ManifestQueries:
 
     def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
         """Return the manifest that the repository knows by *reference*."""
-        if isinstance(reference, Digest):
-            query = _manifests(repository).where(Manifests.digest == reference)
-        else:
-            tagged = (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
-            query = _manifests(repository).join(Tags, tagged).where(Tags.name == reference)
-        row = self.connection.execute(query).one_or_none()
+        query = _by_digest() if isinstance(reference, Digest) else _by_tag()
+        values = {"repository": repository, "reference": reference}
+        row = self.connection.execute(query, values).one_or_none()
         return None if row is None else ManifestRow(*row)
 
     def held(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
@@ -81,10 +85,22 @@ class ManifestQueries:
         return self.connection.execute(query).rowcount > 0
 
 
-def _manifests(repository: RepositoryName) -> Select[int, Digest, str, int]:
+@cache
+def _by_digest() -> Select[int, Digest, str, int]:
+    """Build the statement once: that costs more than running it, and every pull begins with it."""
+    return _manifests().where(Manifests.digest == bindparam("reference"))
+
+
+@cache
+def _by_tag() -> Select[int, Digest, str, int]:
+    tagged = (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
+    return _manifests().join(Tags, tagged).where(Tags.name == bindparam("reference"))
+
+
+def _manifests() -> Select[int, Digest, str, int]:
     return (
         select(Manifests.repository_id, Manifests.digest, Manifests.media_type, Blobs.size)
         .join(Repositories, Repositories.id == Manifests.repository_id)
         .join(Blobs, Blobs.digest == Manifests.digest)
-        .where(Repositories.name == repository)
+        .where(Repositories.name == bindparam("repository"))
     )

@@ -51,7 +51,10 @@ class UploadRow:
 
 @dataclass(frozen=True, slots=True)
 class V1ImageRow:
-    """A V1 image; *layer_size* in bytes. Until it is complete, ``layer`` and what follows from it may be missing."""
+    """A V1 image; *layer_size* in bytes.
+
+    Until it is complete, ``layer`` and what follows from it may be missing.
+    """
 
     repository_id: int
     id: ImageId

@@ -141,7 +141,10 @@ class Tags(Table):
 
 
 class Uploads(Table):
-    """Bytes on their way in: ``offset`` of them are durable; ``lease`` is held by the request that writes now."""
+    """Bytes on their way in; ``offset`` of them are durable.
+
+    The ``lease`` is held by the request that writes now.
+    """
 
     __tablename__ = "uploads"
 

@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
-    """Run the migrations that the database lacks, in one transaction, and return the revision before and after.
+    """Run the migrations that the database lacks, and return the revision before and after.
 
     Safe to call from several processes at once: the second finds nothing left to do.
     """
@@ -40,6 +40,9 @@ def revision(catalog: Catalog) -> tuple[str | None, str | None]:
 
 
 def _migrations() -> Path:
-    """Return the folder of migrations: inside the package if it was installed from a wheel, else beside it."""
+    """Return the folder of migrations.
+
+    It is inside the package if it was installed from a wheel, else beside it.
+    """
     packaged = _PACKAGE / "migrations"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "migrations"

@@ -55,7 +55,10 @@ class V1ImageQueries:
         return None if row is None else _row(row)
 
     def ancestry(self, repository: RepositoryName | None, image: ImageId) -> tuple[V1ImageRow, ...]:
-        """Return the image and its ancestors, the image first, the base last; empty if there is no such image."""
+        """Return the image and its ancestors, the image first, the base last.
+
+        Empty if there is no such image.
+        """
         first = select(
             V1Images.repository_id, V1Images.image_id, V1Images.parent_id, literal(0).label("depth")
         )

@@ -60,7 +60,10 @@ class ViewQueries:
         return tuple(ManifestRow(*row) for row in self.connection.execute(query))
 
     def tags(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:
-        """Return the repository's tags (or the one) as V1 clients see them; those they cannot use are left out."""
+        """Return the repository's tags (or the one) as V1 clients see them.
+
+        Those they cannot use are left out.
+        """
         query = (
             select(Tags.name, ManifestViews.view)
             .join(Repositories, Repositories.id == Tags.repository_id)

@@ -55,7 +55,10 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        """Make the application; gunicorn calls this in each worker, so connections are never shared by a fork."""
+        """Make the application.
+
+        Gunicorn calls this in each worker, so connections are never shared by a fork.
+        """
         return create_app(self._settings, open_registry(self._settings))
 
 

@@ -178,7 +178,10 @@ def _read_config(config: bytes) -> tuple[dict[str, Any], tuple[Digest, ...]] | N
 
 
 def _bare_image(image: ImageId, parent: ImageId | None) -> V1Image:
-    """Return a V1 image below the top: nothing but its place, since the same id must always have the same JSON."""
+    """Return a V1 image below the top.
+
+    It says nothing but its place, since the same id must always have the same JSON.
+    """
     return V1Image(image, parent, dump({"id": image} | ({"parent": parent} if parent else {})))
 
 

@@ -39,7 +39,9 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 
 def dump(document: Mapping[str, Any], *, indent: int | None = None) -> bytes:
-    """Return *document* as Go's ``encoding/json`` would write it, keys in the order given, compact unless *indent*.
+    """Return *document* as Go's ``encoding/json`` would write it, compact unless *indent*.
+
+    Keys stay in the order given.
 
     Source: the configs and manifests that Docker 1.10 and later write.
     """

@@ -200,5 +200,8 @@ def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 @cache
 def blank_diff_ids() -> frozenset[Digest]:
-    """Return the diff ids of tars that hold no file: nothing, or up to twenty blocks (GNU tar's record) of zeros."""
+    """Return the diff ids of tars that hold no file.
+
+    They are nothing, or up to twenty blocks (GNU tar's record) of zeros.
+    """
     return frozenset(Digest.of(bytes(512 * blocks)) for blocks in range(21))

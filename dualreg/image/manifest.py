@@ -45,7 +45,10 @@ class Manifest:
 
     @property
     def required(self) -> tuple[Child, ...]:
-        """The children that the repository itself must hold: all but the layers that stay with their vendor."""
+        """The children that the repository itself must hold.
+
+        These are all but the layers that stay with their vendor.
+        """
         return tuple(
             child for child in self.children if media_types.is_distributable(child.descriptor.media_type)
         )

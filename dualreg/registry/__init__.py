@@ -1,4 +1,7 @@
-"""Rules: what both dialects can do, one service a noun. Permission is the edge's business, bytes and rows the layers' below."""
+"""Rules: what both dialects can do, one service a noun.
+
+Permission is the edge's business, bytes and rows the layers' below.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Bridge: one generation's images as the other's. A V1 tag publishes a manifest; a V1 read derives a chain, once."""
+"""Bridge: one generation's images as the other's.
+
+A V1 tag publishes a manifest; a V1 read derives a chain, once.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -61,7 +61,10 @@ class Manifests:
         return row
 
     def image_of(self, repository: RepositoryName, row: ManifestRow) -> ManifestRow | None:
-        """Return the image that clients without indexes see: the manifest itself, or its linux/amd64 child."""
+        """Return the image that clients without indexes see.
+
+        It is the manifest itself, or its linux/amd64 child.
+        """
         if row.media_type not in media_types.INDEXES:
             return row
         entries = parse(row.media_type, self.payload(row)).described(Role.MANIFEST)

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-Name = TypeVar("Name", bound=str, covariant=True)
+Name_co = TypeVar("Name_co", bound=str, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Name]):
+class Page(Generic[Name_co]):
     """Names in byte order.
 
     Attributes:
         more: Whether the list goes on after the last of *names*.
     """
 
-    names: Sequence[Name]
+    names: Sequence[Name_co]
     more: bool

@@ -12,7 +12,10 @@ _CAPACITY = 16 << 20
 
 
 class Payloads:
-    """Reads manifests, configs and image JSONs whole, and remembers them: a digest never changes its bytes."""
+    """Reads manifests, configs and image JSONs whole, and remembers them.
+
+    A digest never changes its bytes.
+    """
 
     def __init__(self, store: BlobStore) -> None:
         """Read from *store*."""

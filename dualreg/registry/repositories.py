@@ -36,7 +36,9 @@ class Repositories:
             return tx.repositories.search(term, offset=offset, limit=limit)
 
     def named(self, name: RepositoryName) -> RepositoryName:
-        """Return the repository that a V1 client means by *name*: that one, else its alias with or without ``library/``.
+        """Return the repository that a V1 client means by *name*.
+
+        It is that one, else its alias with or without ``library/``.
 
         Raises:
             RepositoryUnknown: neither exists.

@@ -1,4 +1,7 @@
-"""State: the catalog, the store and the link files, and the one way in which verified bytes enter all three."""
+"""State: the catalog, the store and the link files.
+
+And the one way in which verified bytes enter all three.
+"""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,10 @@ from dualreg.registry.state import State
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """The rules of tags. They are moved by ``Manifests.put`` and ``Bridge.tag``, which know what they point at."""
+    """The rules of tags.
+
+    They are moved by ``Manifests.put`` and ``Bridge.tag``, which know what they point at.
+    """
 
     state: State
 

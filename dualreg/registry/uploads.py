@@ -43,7 +43,10 @@ class _Intake:
     """
 
     def __init__(self, leased: _Leased, chunks: Iterable[bytes], algorithm: str) -> None:
-        """Hash only from the very first byte on: a hash cannot be taken up again where another request left it."""
+        """Hash only from the very first byte on.
+
+        A hash cannot be taken up again where another request left it.
+        """
         self._row = leased.row
         self._hasher = Hasher(algorithm) if leased.row.offset == 0 else None
         updates = [self._hasher.update] if self._hasher else []
@@ -57,7 +60,7 @@ class _Intake:
             self.failure = error
 
     def digest_so_far(self, length: int) -> Digest | None:
-        """Return the digest of the whole upload, now *length* bytes, if it is known without reading it again."""
+        """Return the digest of the whole upload, now *length* bytes, if no reading is needed for it."""
         if self._hasher:
             return self._hasher.digest()
         return self._row.digest_so_far if length == self._row.offset else None
@@ -65,7 +68,10 @@ class _Intake:
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """The rules of uploads: the catalog's offset is the truth, and one request at a time holds the lease to move it."""
+    """The rules of uploads.
+
+    The catalog's offset is the truth, and one request at a time holds the lease to move it.
+    """
 
     state: State
 

@@ -1,4 +1,7 @@
-"""V1 images: pushed in three steps (JSON, layer, checksum), complete after the last, never replaced after that."""
+"""V1 images: one layer each, pushed in three steps (JSON, layer, checksum).
+
+Complete after the last step, and never replaced after that.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -172,7 +175,10 @@ def _check_parent(tx: Transaction, repository: RepositoryName, image: V1Image) -
 
 
 def _whole(chunks: Iterable[bytes], diff_id: DiffIdHasher) -> Iterator[bytes]:
-    """Yield a layer's *chunks*; a compressed stream that is cut short raises at the end, before anything is published."""
+    """Yield a layer's *chunks*.
+
+    A compressed stream that is cut short raises at the end, before anything is published.
+    """
     yield from tap(chunks, diff_id.update)
     diff_id.digest()
 

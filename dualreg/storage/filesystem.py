@@ -1,4 +1,4 @@
-"""FilesystemStore: files in the reference registry's own tree, written so that a power cut loses nothing acknowledged.
+"""FilesystemStore: files in the reference registry's own tree, written to survive a power cut.
 
     <root>/docker/registry/v2/blobs/<algorithm>/<first two digits>/<hex>/data    published blobs, mode 0444
     <root>/docker/registry/v2/repositories/…                                     link files (see ``links``)

@@ -1,4 +1,7 @@
-"""MemoryStore: the BlobStore contract in two dictionaries. For tests, and for reading how little a driver is."""
+"""MemoryStore: the BlobStore contract in two dictionaries.
+
+For tests, and for reading how little a driver is.
+"""
 
 import io
 from collections.abc import Iterable, Iterator

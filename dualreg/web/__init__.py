@@ -1,1 +1,4 @@
-"""Wire: the two dialects as Flask blueprints. Handlers parse, call one service method, and render; Flask lives here only."""
+"""Wire: the two dialects as Flask blueprints.
+
+Handlers parse, call one service method, and render; Flask lives here only.
+"""

@@ -1,4 +1,7 @@
-"""Request bodies: the only reader of them. A body that ends early is one error, however the server shows it."""
+"""Request bodies: the only reader of them.
+
+A body that ends early is one error, however the server shows it.
+"""
 
 from collections.abc import Iterator
 

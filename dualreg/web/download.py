@@ -27,7 +27,9 @@ class _Span(NamedTuple):
 
 
 def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
-    """Return the blob, or the range of it that the request asks for. The caller has checked that it may be read.
+    """Return the blob, or the range of it that the request asks for.
+
+    The caller has checked that it may be read.
 
     Source: RFC 9110, "Range Requests". An end past the last byte is clamped: Docker 0.12 to 1.9 asks for one
     byte more than there is. A range that cannot be satisfied gets an empty 416, which those clients read as

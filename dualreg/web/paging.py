@@ -30,7 +30,10 @@ def page_size(default: int | None) -> int | None:
 
 
 def positive(key: str) -> int:
-    """Return the number from 1 to PAGE_LIMIT that the query gives for *key*; 1 if it gives none or another."""
+    """Return the number from 1 to PAGE_LIMIT that the query gives for *key*.
+
+    It is 1 if it gives none or another.
+    """
     text = request.args.get(key, "")
     return min(max(int(text[:5]), 1), PAGE_LIMIT) if _DECIMAL.fullmatch(text) else 1
 

@@ -1,4 +1,7 @@
-"""One module per manifest shape. To add a format, add a module with ``contents(document)`` and a line to FORMATS."""
+"""One module per manifest shape.
+
+To add a format, add a module with ``contents(document)`` and a line to FORMATS.
+"""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -1,4 +1,6 @@
-"""Errors in the V1 dialect: one table, one renderer. The body is flat and its values are text, or old clients cannot read it.
+"""Errors in the V1 dialect: one table, one renderer.
+
+The body is flat and its values are text, or old clients cannot read it.
 
 Source: docker-registry 0.9, ``toolkit.api_error``; texts that clients know are its own, word for word.
 """

@@ -34,7 +34,10 @@ def register(blueprint: Blueprint) -> None:
 
 
 def get_json(image: ImageId) -> Response:
-    """Send the image's JSON, byte for byte as it was pushed; this is also how clients ask whether it is here."""
+    """Send the image's JSON, byte for byte as it was pushed.
+
+    This request is also how clients ask whether it is here.
+    """
     row = registry().v1_images.get(session_repository(), image)
     response = Response(registry().v1_images.json(row), content_type="application/json")
     response.headers["X-Docker-Size"] = str(row.layer_size or 0)
@@ -76,7 +79,10 @@ def get_ancestry(image: ImageId) -> Response:
 
 
 def _stated_checksum() -> Digest | None:
-    """Return the payload checksum that the client states; None from those too old to know it, or that get it wrong."""
+    """Return the payload checksum that the client states.
+
+    None from those too old to know it, or that get it wrong.
+    """
     payload = request.headers.get(_PAYLOAD)
     if not payload and not request.headers.get("X-Docker-Checksum"):
         raise RequestInvalid(reason="Missing Image's checksum")

@@ -1,4 +1,7 @@
-"""``/v2/<name>/manifests/<reference>``.  Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing Manifests"."""
+"""``/v2/<name>/manifests/<reference>``.
+
+Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing Manifests".
+"""
 
 from flask import Blueprint, Response, request
 
