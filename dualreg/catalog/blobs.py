@@ -48,6 +48,12 @@ class BlobQueries:
         unused = delete(RepositoryBlobs).where(link, *(~use for use in _uses()))
         return self.connection.execute(unused).rowcount > 0
 
+    def lock(self, repository_id: int, digest: Digest) -> bool:
+        """Keep everybody from naming the blob until the transaction ends; tell whether it is there."""
+        link = (RepositoryBlobs.repository_id == repository_id) & (RepositoryBlobs.digest == digest)
+        query = select(RepositoryBlobs.digest).where(link).with_for_update()
+        return self.connection.scalar(query) is not None
+
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if the repository may read it."""
         size = self.connection.scalar(_readable(), {"repository": repository, "digest": digest})

@@ -72,6 +72,11 @@ class ManifestQueries:
         )
         return frozenset(self.connection.scalars(query))
 
+    def lock(self, repository_id: int, digest: Digest) -> bool:
+        """Keep everybody from naming the manifest until the transaction ends; tell whether it is there."""
+        here = (Manifests.repository_id == repository_id) & (Manifests.digest == digest)
+        return self.connection.scalar(select(Manifests.digest).where(here).with_for_update()) is not None
+
     def parents(self, repository_id: int, digest: Digest) -> tuple[Digest, ...]:
         """Return the manifests of the repository that name the manifest *digest*."""
         query = select(ManifestChildren.manifest).where(
@@ -79,10 +84,10 @@ class ManifestQueries:
         )
         return tuple(self.connection.scalars(query.distinct()))
 
-    def remove(self, repository_id: int, digest: Digest) -> bool:
-        """Forget the manifest, with its tags, children and views; tell whether it was there."""
+    def remove(self, repository_id: int, digest: Digest) -> None:
+        """Forget the manifest, with its tags, children and views."""
         query = delete(Manifests).where(Manifests.repository_id == repository_id, Manifests.digest == digest)
-        return self.connection.execute(query).rowcount > 0
+        self.connection.execute(query)
 
 
 @cache

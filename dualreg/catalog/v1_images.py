@@ -33,14 +33,15 @@ class V1ImageQueries:
         for image in images:
             self._put(image)
 
-    def attach(self, image: V1ImageRow, layer: Digest, diff_id: Digest, checksum: Digest) -> None:
-        """Record the layer of an image that is not complete yet."""
-        statement = _images_where(image).values(layer=layer, diff_id=diff_id, checksum=checksum)
-        self.connection.execute(statement.where(~V1Images.complete))
+    def attach(self, image: V1ImageRow, layer: Digest, diff_id: Digest, checksum: Digest) -> bool:
+        """Record the layer of an image that is not complete yet; tell whether it is still as it was read."""
+        statement = _unchanged(image).values(layer=layer, diff_id=diff_id, checksum=checksum)
+        return self.connection.execute(statement).rowcount > 0
 
-    def complete(self, image: V1ImageRow) -> None:
-        """Record that everything of the image has arrived."""
-        self.connection.execute(_images_where(image).values(complete=True))
+    def complete(self, image: V1ImageRow) -> bool:
+        """Record that everything of the image has arrived; tell whether it is still as it was read."""
+        statement = _unchanged(image).where(V1Images.layer == image.layer).values(complete=True)
+        return self.connection.execute(statement).rowcount > 0
 
     def find(self, repository: RepositoryName | None, image: ImageId) -> V1ImageRow | None:
         """Return the image; without a repository, a complete one of any repository that holds it."""
@@ -112,10 +113,10 @@ def _images() -> Select[int, str, str | None, Digest, Digest | None, int, Digest
     ).outerjoin(Blobs, Blobs.digest == V1Images.layer)
 
 
-def _images_where(image: V1ImageRow) -> Update:
-    return update(V1Images).where(
-        V1Images.repository_id == image.repository_id, V1Images.image_id == image.id
-    )
+def _unchanged(image: V1ImageRow) -> Update:
+    """Return the update of an incomplete image, unless another client has begun it anew with another JSON."""
+    here = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
+    return update(V1Images).where(here, V1Images.json == image.json, ~V1Images.complete)
 
 
 def _row(

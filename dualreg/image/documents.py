@@ -5,6 +5,7 @@ a document read differently on two sides is an attack. So what is not unambiguou
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,17 +25,18 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """
     try:
         text = data.decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        document = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_read_finite
+        )
+        if "\\u" in text:
+            # Half of a surrogate pair cannot be encoded again: UnicodeEncodeError is a ValueError.
+            dump(document)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 -- a ValueError by contract
     if len({key.casefold() for key in document}) != len(document):
         raise ValueError("keys differ in case only")
-    if "\\u" in text:
-        dump(
-            document
-        )  # an escaped half of a surrogate pair cannot be encoded again: UnicodeEncodeError is a ValueError
     return document
 
 
@@ -59,3 +61,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
+
+
+def _read_finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number without bounds")
+    return number

@@ -65,7 +65,7 @@ class Blobs:
         """
         with self.state.catalog.begin() as tx:
             row = tx.repositories.find(repository)
-            if row is None or not tx.blobs.linked(row.id, [digest]):
+            if row is None or not tx.blobs.lock(row.id, digest):
                 raise BlobUnknown(digest=str(digest))
             if not tx.blobs.unlink(row.id, digest):
                 referrers = tx.blobs.referrers(row.id, digest)

@@ -135,11 +135,12 @@ class Manifests:
             row = tx.repositories.find(repository)
             if row is None:
                 raise RepositoryUnknown(name=repository)
+            if not tx.manifests.lock(row.id, digest):
+                raise ManifestUnknown(reference=str(digest))
             if parents := tx.manifests.parents(row.id, digest):
                 raise ManifestInUse(digest=str(digest), referrers=[str(parent) for parent in parents])
             tags = tx.tags.pointing_at(row.id, digest)
-            if not tx.manifests.remove(row.id, digest):
-                raise ManifestUnknown(reference=str(digest))
+            tx.manifests.remove(row.id, digest)
             if tx.blobs.unlink(row.id, digest):
                 self.state.links.remove_blob(repository, digest)
             for tag in tags:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Never
 
 from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
-from dualreg.errors import BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.state import State
@@ -221,6 +221,11 @@ class Uploads:
 
         try:
             yield _Leased(row, lease, renew)
+        except BlobMissing as error:
+            # An earlier finish published the bytes but could not commit: there is nothing left to go on with.
+            with catalog.begin() as tx:
+                tx.uploads.remove(upload, lease)
+            raise UploadUnknown(upload=upload) from error
         except BaseException:
             with catalog.begin() as tx:
                 tx.uploads.release(upload, lease)

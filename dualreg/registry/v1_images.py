@@ -15,6 +15,7 @@ from dualreg.errors import (
     ImageInvalid,
     ImageUnknown,
     RepositoryUnknown,
+    UploadBusy,
 )
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
@@ -80,7 +81,9 @@ class V1Images:
         checksum = payload_hasher(self.payloads.read(row.json))
         blob = self.uploads.ingest(repository, _whole(tap(chunks, checksum.update), diff_id))
         with self.state.catalog.begin() as tx:
-            tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
+            attached = tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
+        if not attached:
+            self._lost_race(repository, row)
 
     def put_checksum(self, repository: RepositoryName, image: ImageId, payload: Digest | None) -> None:
         """Complete the image if *payload* is its payload checksum; None: the client is too old to know it.
@@ -99,8 +102,11 @@ class V1Images:
         if row.complete:
             return
         with self.state.catalog.begin() as tx:
-            tx.v1_images.complete(row)
-            self._mirror(RepositoryRow(row.repository_id, repository), row)
+            completed = tx.v1_images.complete(row)
+            if completed:
+                self._mirror(RepositoryRow(row.repository_id, repository), row)
+        if not completed:
+            self._lost_race(repository, row)
 
     def get(self, repository: RepositoryName | None, image: ImageId) -> V1ImageRow:
         """Return a complete image.
@@ -153,6 +159,16 @@ class V1Images:
         if row is None:
             raise ImageUnknown(id=image)
         return row
+
+    def _lost_race(self, repository: RepositoryName, image: V1ImageRow) -> None:
+        """Look what another client made of the image meanwhile: fine if it completed the same one.
+
+        Raises:
+            UploadBusy: it began another one under this id.
+        """
+        found = self._begun(repository, image.id)
+        if not found.complete or found.json != image.json:
+            raise UploadBusy(id=image.id)
 
     def _mirror(self, repository: RepositoryRow, image: V1ImageRow) -> None:
         facts: dict[str, str | None] = {

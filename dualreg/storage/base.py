@@ -58,6 +58,9 @@ class BlobStore(Protocol):
 
         The upload begins to exist with its first append. When this returns, all its bytes are durable. If
         *chunks* raises, so does this, and the bytes past *offset* are undefined: the next append cuts them.
+
+        Raises:
+            BlobMissing: the upload does not have *offset* bytes.
         """
 
     def reopen(self, upload: UploadId) -> BinaryIO:

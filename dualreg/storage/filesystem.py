@@ -62,18 +62,20 @@ class FilesystemStore:
         """See BlobStore."""
         path = self._uploads / upload
         new = not path.exists()
-        if new:
-            _make_folder(self._uploads)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if new and offset:
+            raise BlobMissing(upload)
+        descriptor = _create(path) if new else os.open(path, os.O_RDWR)
         try:
-            changed = os.fstat(descriptor).st_size != offset
-            if changed:
+            held = os.fstat(descriptor).st_size
+            if held < offset:
+                raise BlobMissing(upload)
+            if held > offset:
                 os.ftruncate(descriptor, offset)
             length = os.lseek(descriptor, offset, os.SEEK_SET)
             for chunk in chunks:
                 _write(descriptor, chunk)
                 length += len(chunk)
-            if changed or length > offset:
+            if held > offset or length > offset:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -46,7 +46,9 @@ class MemoryStore:
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
         """See BlobStore."""
         held, _ = self._staged.get(upload, (b"", None))
-        data = b"".join((held[:offset].ljust(offset, b"\0"), *chunks))
+        if len(held) < offset:
+            raise BlobMissing(upload)
+        data = b"".join((held[:offset], *chunks))
         self._staged[upload] = (data, datetime.now(UTC))
         return len(data)
 
