@@ -2,6 +2,7 @@
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import revision, upgrade
+from dualreg.errors import CatalogUnreachable
 from dualreg.registry import Registry
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
@@ -12,7 +13,7 @@ from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import V1Images
-from dualreg.settings import Settings, SettingsInvalid
+from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
 from dualreg.storage.links import Links
 
@@ -21,7 +22,7 @@ def prepare(settings: Settings) -> None:
     """Make the catalog ready to serve: an SQLite one is upgraded; another must have been, by its operator.
 
     Raises:
-        SettingsInvalid: the database is at another revision than this version wants.
+        CatalogUnreachable: the database cannot be opened, or is at another revision than this version wants.
     """
     catalog = open_catalog(settings)
     try:
@@ -30,7 +31,7 @@ def prepare(settings: Settings) -> None:
             return
         found, wanted = revision(catalog)
         if found != wanted:
-            raise SettingsInvalid(
+            raise CatalogUnreachable(
                 f"the catalog is at revision {found}, not {wanted}: run `dualreg db upgrade`"
             )
     finally:

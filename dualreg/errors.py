@@ -15,7 +15,8 @@ V1 images ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUn
 the request does not say for which repository it may act └── Unsupported
 switched off, or not offered
 
-BlobMissing and BlobDamaged stand apart: rows and bytes that disagree are our fault, never the client's.
+BlobMissing, BlobDamaged and CatalogUnreachable stand apart: they are the operator's business, not the
+client's.
 """
 
 from typing import ClassVar
@@ -218,6 +219,10 @@ class Unsupported(RegistryError):
 
 class BlobMissing(Exception):
     """The catalog says the bytes are there, the store has none: damage, to be reported as a fault of ours."""
+
+
+class CatalogUnreachable(Exception):
+    """The database of relations cannot be opened, or has another schema than this version works with."""
 
 
 class BlobDamaged(Exception):

@@ -51,6 +51,13 @@ class Settings(BaseModel):
             raise ValueError("must be HOST:PORT or unix:PATH")
         return bind
 
+    @field_validator("store")
+    @classmethod
+    def _check_store(cls, store: str) -> str:
+        if store and not store.startswith(("file:///", "memory:")):
+            raise ValueError("must be file:///PATH")
+        return store
+
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, url: str) -> str:

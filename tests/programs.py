@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 #: Set where every program must be there: a skip for lack of one becomes a failure.
-STRICT = "DUALREG_TEST_STRICT"
+STRICT = "STRICT_TESTS"
 
 
 def require(*programs: str, package: str) -> None:

@@ -1,15 +1,34 @@
 """Bringing a database's schema up to date, with the migrations that lie beside or inside the package."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from dualreg.catalog.database import Catalog
+from dualreg.errors import CatalogUnreachable
 
 _PACKAGE = Path(__file__).parent.parent
+
+
+@contextmanager
+def _connect(catalog: Catalog) -> Iterator[Connection]:
+    """Open a connection.
+
+    Raises:
+        CatalogUnreachable: in the driver's words.
+    """
+    try:
+        with catalog.engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise CatalogUnreachable(f"the catalog cannot be opened: {error.orig}") from error
 
 
 def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
@@ -20,7 +39,7 @@ def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
     config = Config()
     config.set_main_option("script_location", str(_migrations()))
     head = ScriptDirectory.from_config(config).get_current_head()
-    with catalog.engine.connect() as connection, connection.begin():
+    with _connect(catalog) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1146440018)")
         before = MigrationContext.configure(connection).get_current_revision()
@@ -34,7 +53,7 @@ def revision(catalog: Catalog) -> tuple[str | None, str | None]:
     """Return the database's revision, and the one that this version of dualreg wants."""
     config = Config()
     config.set_main_option("script_location", str(_migrations()))
-    with catalog.engine.connect() as connection:
+    with _connect(catalog) as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     return found, ScriptDirectory.from_config(config).get_current_head()
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
 
 from dualreg.assembly import open_catalog
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
 from dualreg.cli.options import load_settings, settings_options
+from dualreg.errors import CatalogUnreachable
 
 
 @click.group()
@@ -22,8 +22,8 @@ def upgrade(data: Path | None, config: Path | None) -> None:
     catalog = open_catalog(load_settings(config, data=data))
     try:
         before, after = upgrade_catalog(catalog)
-    except SQLAlchemyError as error:
-        raise click.ClickException(f"the catalog cannot be reached: {error.args[0]}") from error
+    except CatalogUnreachable as error:
+        raise click.ClickException(str(error)) from error
     finally:
         catalog.close()
     click.echo(

@@ -9,6 +9,7 @@ from gunicorn.app.base import BaseApplication
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli.options import load_settings, settings_options
+from dualreg.errors import CatalogUnreachable
 from dualreg.settings import Settings, SettingsInvalid
 from dualreg.web.app import create_app
 
@@ -28,18 +29,18 @@ def serve(
     settings = load_settings(config, bind=bind, data=data, workers=workers, threads=threads)
     try:
         prepare(settings)
-    except (SettingsInvalid, OSError, ValueError) as error:
+    except (CatalogUnreachable, SettingsInvalid, OSError) as error:
         raise click.ClickException(str(error)) from error
     _announce(settings)
     _Server(settings).run()
 
 
 def _announce(settings: Settings) -> None:
-    place = settings.bind
-    click.echo(
-        f"dualreg serves Docker V1, V2 and OCI clients on http://{place}, from {settings.data.absolute()}"
-    )
-    click.echo(f"Push to it:  docker tag IMAGE {place}/IMAGE && docker push {place}/IMAGE")
+    place, folder = settings.bind, settings.data.absolute()
+    url = place if place.startswith("unix:") else f"http://{place}"
+    click.echo(f"dualreg serves Docker V1, V2 and OCI clients on {url}, from {folder}")
+    if url != place:
+        click.echo(f"Push to it:  docker tag IMAGE {place}/IMAGE && docker push {place}/IMAGE")
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped

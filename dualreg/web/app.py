@@ -22,7 +22,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
         registry: One that is ready; without, the one that *settings* describe is prepared and opened.
 
     Raises:
-        SettingsInvalid: the catalog is not at the revision this version wants.
+        CatalogUnreachable: as ``assembly.prepare``.
     """
     if registry is None:
         prepare(settings)
