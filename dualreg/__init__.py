@@ -1,12 +1,14 @@
 """One container registry, two dialects: Docker V1 and Docker V2/OCI over one content-addressed store.
 
-    image/      values: Digest, names, Descriptor, Manifest, V1Image, and the conversions between the
-    generations storage/    bytes: the BlobStore, its drivers, and the link files that mirror names on disk
+    image/      values: Digest, names, Descriptor, Manifest, V1Image, and the conversions
+    storage/    bytes: the BlobStore, its drivers, and the link files that mirror names on disk
     catalog/    relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)
-    registry/   rules: one service per noun, called by both dialects web/        wire: Flask blueprints for V1
-    and V2, thin cli/        the ``dualreg`` command assembly    where settings become a running registry
+    registry/   rules: one service per noun, called by both dialects
+    web/        wire: Flask blueprints for V1 and V2, thin
+    cli/        the ``dualreg`` command
+    assembly    where settings become a running registry
 
-Imports point down this list's edges only: web and cli → registry → catalog | storage → image → errors.
+Imports point one way: web and cli → registry → catalog | storage → image → errors.
 """
 
 __version__ = "0.1.0"

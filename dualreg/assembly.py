@@ -8,6 +8,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.payloads import Payloads
+from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
@@ -61,5 +62,6 @@ def build_registry(catalog: Catalog, store: Store) -> Registry:
         blobs=Blobs(state),
         uploads=uploads,
         v1_images=v1_images,
+        referrers=Referrers(state),
         bridge=Bridge(state, uploads, manifests, v1_images),
     )

@@ -1,22 +1,25 @@
 """What can go wrong, as facts.
 
-There is no HTTP status and no wire code (those are ``web/v1/errors.py`` and ``web/v2/errors.py``).
+There is no HTTP status and no wire code here: those are in ``web/v1/errors.py`` and ``web/v2/errors.py``.
 
 RegistryError
 ├── NameInvalid · TagInvalid · ImageIdInvalid            a name outside its grammar
-├── DigestInvalid · DigestMismatch · ChecksumMismatch    an address that is malformed, or not that of the
-bytes ├── SizeMismatch · BodyTruncated                         fewer or more bytes than were declared ├──
-RangeInvalid                                         bytes offered for another offset than the next one ├──
-RequestInvalid · PageInvalid                         a request that says nothing meaningful ├──
-ManifestInvalid · ManifestTooLarge · ReferencesMissing ├── ImageInvalid · ImageExists · ImageIncomplete
-V1 images ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
-├── UploadBusy                                           another request is writing this upload ├── BlobInUse
-· ManifestInUse                            deleting what something else names ├── Unauthenticated
-the request does not say for which repository it may act └── Unsupported
-switched off, or not offered
+├── DigestInvalid · DigestMismatch · ChecksumMismatch    a malformed address, or not that of the bytes
+├── SizeMismatch · BodyTruncated                         fewer or more bytes than were declared
+├── RangeInvalid                                         bytes for another offset than the next one
+├── RequestInvalid · PageInvalid · TooManyTags           a request that says nothing meaningful, or too much
+├── ManifestInvalid · ManifestTooLarge · ReferencesMissing
+├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
+├── RepositoryUnknown · BlobUnknown · UploadUnknown · ImageUnknown
+├── ManifestUnknown
+│   └── TagUnknown
+├── UploadBusy                                           another request is writing this upload
+├── PreconditionFailed                                   not, or no longer, what the client expects to replace
+├── BlobInUse · ManifestInUse                            deleting what something else names
+├── Unauthenticated                                      the request does not say for which repository it acts
+└── Unsupported                                          switched off, or not offered
 
-BlobMissing, BlobDamaged and CatalogUnreachable stand apart: they are the operator's business, not the
-client's.
+BlobMissing, BlobDamaged and CatalogUnreachable stand apart: they are the operator's business, not a client's.
 """
 
 from typing import ClassVar
@@ -191,6 +194,18 @@ class UploadBusy(RegistryError):
     """Another request is writing this upload now."""
 
     message = "another request is writing this upload"
+
+
+class PreconditionFailed(RegistryError):
+    """The tag or manifest is not what the client said it must be. Detail: ``current``, a digest or None."""
+
+    message = "precondition failed"
+
+
+class TooManyTags(RegistryError):
+    """More tags in one request than are taken."""
+
+    message = "too many tags"
 
 
 class BlobInUse(RegistryError):

@@ -39,6 +39,7 @@ class Settings(BaseModel):
     x_accel_prefix: str = Field(
         "", description="nginx location that maps the blob folder, to let it send blobs"
     )
+    delete: bool = Field(default=True, description="let clients delete tags, manifests and blobs")
     access_log: bool = Field(default=True, description="log a line for each request")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -103,7 +104,7 @@ class Settings(BaseModel):
     @property
     def store_url(self) -> str:
         """The store's URL, worked out from the data folder if not set."""
-        return self.store or f"file://{self.data.absolute()}"
+        return self.store or self.data.absolute().as_uri()
 
     @property
     def database_url(self) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, make_url
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.dialects import READ_ONLY, open_engine
 from dualreg.catalog.manifests import ManifestQueries
+from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
 from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.uploads import UploadQueries
@@ -35,6 +36,7 @@ class Transaction:
     uploads: UploadQueries
     v1_images: V1ImageQueries
     views: ViewQueries
+    referrers: ReferrerQueries
 
     @classmethod
     def over(cls, connection: Connection, now: datetime) -> Self:
@@ -47,6 +49,7 @@ class Transaction:
             UploadQueries(connection, now),
             V1ImageQueries(connection),
             ViewQueries(connection),
+            ReferrerQueries(connection),
         )
 
 

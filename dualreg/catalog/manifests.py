@@ -34,6 +34,7 @@ class ManifestQueries:
             media_type=manifest.media_type,
             subject=manifest.subject and manifest.subject.digest,
             artifact_type=manifest.artifact_type,
+            annotations=dict(manifest.annotations),
             pushed_at=self.now,
         )
         self.connection.execute(row.on_conflict_do_nothing())

@@ -18,15 +18,24 @@ class RepositoryQueries:
     connection: Connection
     now: datetime
 
-    def ensure(self, name: RepositoryName) -> RepositoryRow:
-        """Return the repository, made if need be."""
-        known = self.find(name)
+    def ensure(self, name: RepositoryName, *, exclusive: bool = False) -> RepositoryRow:
+        """Return the repository, made if need be, and locked as by ``lock``."""
+        known = self.lock(name, exclusive=exclusive)
         if known is None:
             row = insert(self.connection, Repositories).values(name=name, created_at=self.now)
             self.connection.execute(row.on_conflict_do_nothing())
-            known = self.find(name)
+            known = self.lock(name, exclusive=exclusive)
         assert known is not None  # noqa: S101 -- inserted above, or by whom we waited for
         return known
+
+    def lock(self, name: RepositoryName, *, exclusive: bool = False) -> RepositoryRow | None:
+        """Return the repository, and keep it from being deleted until the transaction ends.
+
+        With *exclusive*, keep everybody else from writing to it: for those who look before they write.
+        """
+        query = select(Repositories.id).where(Repositories.name == name)
+        id_ = self.connection.scalar(query.with_for_update(read=not exclusive))
+        return None if id_ is None else RepositoryRow(id_, name)
 
     def find(self, *names: RepositoryName) -> RepositoryRow | None:
         """Return the first of *names* that exists."""

@@ -1,5 +1,6 @@
 """What queries return: frozen records. Nothing of SQLAlchemy leaves this package."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +32,18 @@ class ManifestRow:
     digest: Digest
     media_type: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrerRow:
+    """A manifest that is about another one; *size* in bytes."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    artifact_type: str
+    annotations: Mapping[str, str]
+    pushed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     ForeignKey,
     ForeignKeyConstraint,
@@ -91,7 +92,9 @@ class Manifests(Table):
         ForeignKeyConstraint(
             ["repository_id", "digest"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
         ),
-        Index(None, "repository_id", "subject"),
+        # Referrers are paged in this order, all of them or those of one type.
+        Index("ix_manifests_subject", "repository_id", "subject", "pushed_at", "digest"),
+        Index("ix_manifests_typed", "repository_id", "subject", "artifact_type", "pushed_at", "digest"),
     )
 
     repository_id: Mapped[int] = mapped_column(primary_key=True)
@@ -99,6 +102,7 @@ class Manifests(Table):
     media_type: Mapped[str]
     subject: Mapped[Digest | None] = mapped_column(DigestColumn)
     artifact_type: Mapped[str]
+    annotations: Mapped[dict[str, str]] = mapped_column(JSON)
     pushed_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

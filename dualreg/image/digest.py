@@ -15,6 +15,12 @@ CANONICAL = "sha256"
 _DIGEST = re.compile(r"([a-z0-9]+):([0-9a-f]+)", re.ASCII)
 
 
+def check_algorithm(algorithm: str) -> None:
+    """Raise DigestInvalid unless digests of this algorithm are offered."""
+    if algorithm not in HEX_DIGITS:
+        raise DigestInvalid(algorithm=algorithm[:50])
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
     """The address of bytes: algorithm and lower-case hex. ``str()`` gives the wire form ``sha256:…``."""

@@ -1,5 +1,6 @@
 """Manifest: a document that names content, kept exactly as it was received."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ class Manifest:
     def artifact_type(self) -> str:
         """What kind of artifact this is; empty if the document does not say."""
         return self.contents.artifact_type
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The document's own annotations."""
+        return self.contents.annotations
 
     @property
     def required(self) -> tuple[Child, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.tags import Tags
 from dualreg.registry.uploads import Uploads
@@ -24,4 +25,5 @@ class Registry:
     blobs: Blobs
     uploads: Uploads
     v1_images: V1Images
+    referrers: Referrers
     bridge: Bridge

@@ -64,7 +64,7 @@ class Blobs:
             BlobUnknown, BlobInUse.
         """
         with self.state.catalog.begin() as tx:
-            row = tx.repositories.find(repository)
+            row = tx.repositories.lock(repository)
             if row is None or not tx.blobs.lock(row.id, digest):
                 raise BlobUnknown(digest=str(digest))
             if not tx.blobs.unlink(row.id, digest):

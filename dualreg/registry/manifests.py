@@ -19,6 +19,7 @@ from dualreg.image.digest import CANONICAL, Digest
 from dualreg.image.formats import Child, Role
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.payloads import Payloads
 from dualreg.registry.state import State
 
@@ -81,20 +82,24 @@ class Manifests:
     def put(
         self,
         repository: RepositoryName,
-        reference: Tag | Digest | None,
+        reference: Tag | Digest,
         media_type: str,
         payload: bytes,
         *,
+        tags: Sequence[Tag] = (),
+        condition: Condition = UNCONDITIONAL,
         v1_view: ImageId | None = None,
     ) -> Manifest:
-        """Store a manifest, and point *reference* at it if that is a tag.
+        """Store a manifest, and point *tags* at it, and *reference* if that is a tag: all of it or nothing.
 
         Args:
             media_type: As the client declared it; empty: as the document says.
+            condition: What must hold of *reference*.
             v1_view: The V1 image that this manifest was made from, which V1 clients shall go on seeing.
 
         Raises:
-            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing: nothing was changed.
+            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed: nothing was
+                changed.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
@@ -106,14 +111,16 @@ class Manifests:
         try:
             self.state.store.append(upload, (payload,), offset=0)
             with self.state.catalog.begin() as tx:
-                row = tx.repositories.ensure(repository)
+                row = tx.repositories.ensure(repository, exclusive=condition.given)
+                _check(tx, condition, repository, reference)
                 children = _held_children(tx, row.id, manifest)
                 self.state.admit(tx, row, upload, BlobRow(manifest.digest, len(payload)))
                 self._record(tx, row, manifest, children)
                 if v1_view:
                     tx.views.record(row.id, manifest.digest, v1_view)
-                if isinstance(reference, Tag):
-                    self.point(tx, row, [reference], manifest.digest)
+                self.point(
+                    tx, row, [*([reference] if isinstance(reference, Tag) else []), *tags], manifest.digest
+                )
         finally:
             self.state.store.discard(upload)
         return manifest
@@ -124,17 +131,21 @@ class Manifests:
         for tag in tags:
             self.state.links.point_tag(repository.name, tag, digest)
 
-    def delete(self, repository: RepositoryName, digest: Digest) -> None:
+    def delete(
+        self, repository: RepositoryName, digest: Digest, condition: Condition = UNCONDITIONAL
+    ) -> None:
         """Forget the manifest and every tag that points at it.
 
         Raises:
             RepositoryUnknown, ManifestUnknown.
             ManifestInUse: an index of the repository names it.
+            PreconditionFailed.
         """
         with self.state.catalog.begin() as tx:
-            row = tx.repositories.find(repository)
+            row = tx.repositories.lock(repository, exclusive=condition.given)
             if row is None:
                 raise RepositoryUnknown(name=repository)
+            _check(tx, condition, repository, digest)
             if not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))
             if parents := tx.manifests.parents(row.id, digest):
@@ -153,6 +164,15 @@ class Manifests:
         tx.manifests.record(repository.id, manifest)
         tx.manifests.record_children(repository.id, manifest.digest, children)
         self.state.links.add_manifest(repository.name, manifest.digest)
+
+
+def _check(
+    tx: Transaction, condition: Condition, repository: RepositoryName, reference: Tag | Digest
+) -> None:
+    """Hold *condition* against what *reference* is now; the repository must be locked."""
+    if condition.given:
+        row = tx.manifests.find(repository, reference)
+        condition.check(None if row is None else row.digest)
 
 
 def _held_children(tx: Transaction, repository_id: int, manifest: Manifest) -> tuple[Child, ...]:

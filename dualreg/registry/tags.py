@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.pages import Page
 from dualreg.registry.state import State
 
@@ -31,16 +32,19 @@ class Tags:
             return Page(tags, more=False)
         return Page(tags[:limit], more=len(tags) > limit > 0)
 
-    def delete(self, repository: RepositoryName, tag: Tag) -> None:
+    def delete(self, repository: RepositoryName, tag: Tag, condition: Condition = UNCONDITIONAL) -> None:
         """Forget the tag; its manifest and other tags stay.
 
         Raises:
-            RepositoryUnknown, TagUnknown.
+            RepositoryUnknown, TagUnknown, PreconditionFailed.
         """
         with self.state.catalog.begin() as tx:
-            row = tx.repositories.find(repository)
+            row = tx.repositories.lock(repository, exclusive=condition.given)
             if row is None:
                 raise RepositoryUnknown(name=repository)
+            if condition.given:
+                manifest = tx.manifests.find(repository, tag)
+                condition.check(None if manifest is None else manifest.digest)
             if not tx.tags.remove(row.id, tag):
                 raise TagUnknown(tag=tag)
             self.state.links.remove_tag(repository, tag)
@@ -52,7 +56,7 @@ class Tags:
             RepositoryUnknown: there is no such repository, or it has no tag.
         """
         with self.state.catalog.begin() as tx:
-            row = tx.repositories.find(repository)
+            row = tx.repositories.lock(repository)
             tags = tx.tags.clear(row.id) if row else ()
             for tag in tags:
                 self.state.links.remove_tag(repository, tag)

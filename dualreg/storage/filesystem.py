@@ -1,9 +1,8 @@
 """FilesystemStore: files in the reference registry's own tree, written to survive a power cut.
 
-    <root>/docker/registry/v2/blobs/<algorithm>/<first two digits>/<hex>/data    published blobs, mode 0444
-    <root>/docker/registry/v2/repositories/…                                     link files (see ``links``)
-    <root>/uploads/<upload id>                                                   staged bytes, one file an
-    upload
+    <root>/docker/registry/v2/blobs/<algorithm>/<ab>/<abcd…>/data    published blobs, mode 0444
+    <root>/docker/registry/v2/repositories/…                         link files (see ``links``)
+    <root>/uploads/<upload id>                                       staged bytes, one file an upload
 
 Everything lies on one file system, so that publishing is a rename. The order is: write, fsync the file,
 rename, fsync the folder. An answer given after that survives a power cut.
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from dualreg.errors import BlobMissing
+from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage.base import StagedUpload, StoredBlob
@@ -55,8 +54,9 @@ class FilesystemStore:
     def walk(self) -> Iterator[StoredBlob]:
         """See BlobStore. Files that are no blobs are passed over."""
         for path in self._blobs.glob("*/*/*/data"):
-            with suppress(FileNotFoundError):
-                yield StoredBlob(Digest(path.parts[-4], path.parts[-2]), path.stat().st_size)
+            with suppress(FileNotFoundError, DigestInvalid):
+                digest = Digest.parse(f"{path.parts[-4]}:{path.parts[-2]}")
+                yield StoredBlob(digest, path.stat().st_size)
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
         """See BlobStore."""
@@ -109,9 +109,9 @@ class FilesystemStore:
     def staged(self) -> Iterator[StagedUpload]:
         """See BlobStore."""
         for path in self._uploads.glob("*-*-*-*-*"):
-            with suppress(FileNotFoundError):
-                modified_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-                yield StagedUpload(UploadId(path.name), modified_at)
+            with suppress(FileNotFoundError, UploadUnknown):
+                upload = UploadId.parse(path.name)
+                yield StagedUpload(upload, datetime.fromtimestamp(path.stat().st_mtime, UTC))
 
     def internal_path(self, digest: Digest) -> str:
         """See Offload."""

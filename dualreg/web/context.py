@@ -4,6 +4,7 @@ from typing import cast
 
 from flask import current_app
 
+from dualreg.errors import Unsupported
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 
@@ -23,6 +24,12 @@ def registry() -> Registry:
 def settings() -> Settings:
     """Return the settings that this application was made with."""
     return _parts()[1]
+
+
+def require_deletes() -> None:
+    """Raise Unsupported if the operator has switched deleting off, for both dialects alike."""
+    if not settings().delete:
+        raise Unsupported(setting="delete")
 
 
 def _parts() -> tuple[Registry, Settings]:

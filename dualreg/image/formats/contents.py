@@ -1,6 +1,7 @@
 """Contents: what every manifest format comes down to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -32,11 +33,13 @@ class Contents:
         children: In the document's order; layers base first.
         subject: The manifest this one is about, if any.
         artifact_type: As referrers are filtered by it; empty if the document gives none.
+        annotations: As the document gives them.
     """
 
     children: tuple[Child, ...] = ()
     subject: Descriptor | None = None
     artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
@@ -70,6 +73,20 @@ def artifact_type_of(document: dict[str, Any]) -> str:
     if not isinstance(artifact_type, str):
         raise ManifestInvalid(reason="artifactType is not text")
     return artifact_type
+
+
+def annotations_of(document: dict[str, Any]) -> dict[str, str]:
+    """Return the document's ``annotations``.
+
+    Raises:
+        ManifestInvalid: they do not map texts to texts.
+
+    Source: OCI image-spec v1.1, annotations.md, "Rules".
+    """
+    annotations = document.get("annotations") or {}
+    if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
+        raise ManifestInvalid(reason="annotations do not map texts to texts")
+    return annotations
 
 
 def refuse(document: dict[str, Any], *keys: str) -> None:

@@ -8,6 +8,7 @@ from dualreg.image.formats.contents import (
     Child,
     Contents,
     Role,
+    annotations_of,
     artifact_type_of,
     descriptors,
     refuse,
@@ -32,4 +33,5 @@ def contents(document: dict[str, Any]) -> Contents:
         children=(Child(Role.CONFIG, config), *layers),
         subject=subject_of(document),
         artifact_type=artifact_type_of(document) or config.media_type,
+        annotations=annotations_of(document),
     )

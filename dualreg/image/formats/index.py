@@ -7,6 +7,7 @@ from dualreg.image.formats.contents import (
     Child,
     Contents,
     Role,
+    annotations_of,
     artifact_type_of,
     descriptors,
     refuse,
@@ -29,4 +30,5 @@ def contents(document: dict[str, Any]) -> Contents:
         children=tuple(Child(Role.MANIFEST, manifest) for manifest in descriptors(document, "manifests")),
         subject=subject_of(document),
         artifact_type=artifact_type_of(document),
+        annotations=annotations_of(document),
     )

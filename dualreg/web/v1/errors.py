@@ -38,6 +38,8 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.UploadUnknown: 404,
     errors.ImageUnknown: 404,
     errors.UploadBusy: 409,
+    errors.PreconditionFailed: 412,
+    errors.TooManyTags: 414,
     errors.BlobInUse: 405,
     errors.ManifestInUse: 405,
     errors.Unauthenticated: 401,

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 
 from dualreg.errors import RequestInvalid
 from dualreg.image.names import RepositoryName
-from dualreg.web.context import registry
+from dualreg.web.context import registry, require_deletes
 from dualreg.web.v1.answers import answer, read_json
 from dualreg.web.v1.session import session_headers
 
@@ -33,6 +33,7 @@ def put_repository(repository: RepositoryName) -> Response:
 
 def delete_repository(repository: RepositoryName) -> Response:
     """Forget the repository's tags; its images stay."""
+    require_deletes()
     registry().tags.clear(registry().repositories.named(repository))
     return answer()
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 from dualreg.errors import ImageIdInvalid, RequestInvalid
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.repositories import alias_of
-from dualreg.web.context import registry
+from dualreg.web.context import registry, require_deletes
 from dualreg.web.v1.answers import answer, read_json
 from dualreg.web.v1.session import session_repository
 
@@ -30,6 +30,7 @@ def list_tags(repository: RepositoryName) -> Response:
 
 def delete_tags(repository: RepositoryName) -> Response:
     """Forget every tag; the images stay."""
+    require_deletes()
     registry().tags.clear(_named(repository))
     return answer()
 
@@ -47,6 +48,7 @@ def put_tag(repository: RepositoryName, tag: Tag) -> Response:
 
 def delete_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Forget the tag; its image and other tags stay."""
+    require_deletes()
     registry().tags.delete(_named(repository), tag)
     return answer()
 

@@ -4,7 +4,7 @@ from flask import Blueprint, Response
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
-from dualreg.web.context import registry
+from dualreg.web.context import registry, require_deletes
 from dualreg.web.download import send_blob
 from dualreg.web.responses import empty
 
@@ -23,5 +23,6 @@ def get_blob(name: RepositoryName, digest: Digest) -> Response:
 
 def delete_blob(name: RepositoryName, digest: Digest) -> Response:
     """Take the blob from the repository, unless one of its manifests or images names it."""
+    require_deletes()
     registry().blobs.delete(name, digest)
     return empty(202, {})

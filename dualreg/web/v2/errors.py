@@ -49,6 +49,8 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.UploadUnknown: Rendering("BLOB_UPLOAD_UNKNOWN", 404),
     errors.ImageUnknown: Rendering("MANIFEST_UNKNOWN", 404),
     errors.UploadBusy: Rendering("BLOB_UPLOAD_INVALID", 409),
+    errors.PreconditionFailed: Rendering("DENIED", 412),
+    errors.TooManyTags: Rendering("UNSUPPORTED", 414),
     errors.BlobInUse: Rendering("UNSUPPORTED", 405),
     errors.ManifestInUse: Rendering("DENIED", 405),
     errors.Unauthenticated: Rendering("UNAUTHORIZED", 401),

@@ -5,16 +5,21 @@ Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing Manifests".
 
 from flask import Blueprint, Response, request
 
+from dualreg.errors import RequestInvalid, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry.conditions import Condition
 from dualreg.web.body import read_limited
-from dualreg.web.context import registry
+from dualreg.web.context import registry, require_deletes
 from dualreg.web.responses import empty
 from dualreg.web.v2.locations import manifest_headers
 
 #: Bytes of the largest manifest taken; the specification asks for at least this much.
 MANIFEST_LIMIT = 4 << 20
+
+#: Tags taken in one request.
+TAGS_LIMIT = 32
 
 
 def register(blueprint: Blueprint) -> None:
@@ -44,17 +49,56 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
 def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Store a manifest under a tag or its digest."""
     media_type = strip_parameters(request.headers.get("Content-Type", ""))
-    manifest = registry().manifests.put(name, reference, media_type, read_limited(MANIFEST_LIMIT))
-    return empty(201, manifest_headers(name, manifest.digest))
+    tags = _further_tags(reference)
+    payload = read_limited(MANIFEST_LIMIT)
+    manifest = registry().manifests.put(
+        name, reference, media_type, payload, tags=tags, condition=_condition()
+    )
+    headers = manifest_headers(name, manifest.digest)
+    if tags:
+        headers["OCI-Tag"] = ", ".join(tags)
+    if manifest.subject:
+        # Without this, clients keep their own list of referrers under a fallback tag.
+        headers["OCI-Subject"] = str(manifest.subject.digest)
+    return empty(201, headers)
 
 
 def delete_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Forget a tag alone, or a manifest with all its tags."""
+    require_deletes()
     if isinstance(reference, Tag):
-        registry().tags.delete(name, reference)
+        registry().tags.delete(name, reference, _condition())
     else:
-        registry().manifests.delete(name, reference)
+        registry().manifests.delete(name, reference, _condition())
     return empty(202, {})
+
+
+def _further_tags(reference: Tag | Digest) -> list[Tag]:
+    """Return the tags that the query lists, each once.
+
+    Raises:
+        TagInvalid, TooManyTags.
+        RequestInvalid: there are some although the URL itself ends with a tag.
+
+    Source: OCI distribution-spec, "Pushing Manifests", ``?tag=`` with a digest.
+    """
+    tags = [Tag.parse(text) for text in dict.fromkeys(request.args.getlist("tag"))]
+    if tags and isinstance(reference, Tag):
+        raise RequestInvalid(reason="tag parameters need a digest reference")
+    if len(tags) > TAGS_LIMIT:
+        raise TooManyTags(limit=TAGS_LIMIT)
+    return tags
+
+
+def _condition() -> Condition:
+    """Return what the request's If-Match and If-None-Match demand; entity tags may be quoted or not."""
+    match, none_match = (_entity_tags(name) for name in ("If-Match", "If-None-Match"))
+    return Condition(match, none_match)
+
+
+def _entity_tags(name: str) -> frozenset[str] | None:
+    values = request.headers.getlist(name)
+    return frozenset(tag.strip(' "') for value in values for tag in value.split(",")) if values else None
 
 
 def _accepted() -> frozenset[str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from flask import Blueprint, Response, request
 
 from dualreg.errors import RangeInvalid
-from dualreg.image.digest import Digest
+from dualreg.image.digest import CANONICAL, Digest, check_algorithm
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.web.body import body_chunks
 from dualreg.web.context import registry
@@ -45,6 +45,7 @@ def start_upload(name: RepositoryName) -> Response:
     elif digest:
         blob = registry().uploads.ingest(name, body_chunks(), expected=Digest.parse(digest))
         return empty(201, blob_headers(name, blob.digest))
+    check_algorithm(request.args.get("digest-algorithm", CANONICAL))
     return empty(202, upload_headers(registry().uploads.start(name)))
 
 

@@ -1,0 +1,61 @@
+"""SQL of referrers: the manifests that say they are about another one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select, tuple_
+
+from dualreg.catalog.rows import ReferrerRow
+from dualreg.catalog.tables import Blobs, Manifests, Repositories
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+
+#: Rows fetched at a time: a reader that has enough stops, and annotations can be long.
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrerQueries:
+    """Which manifests refer to a subject, whether or not the repository holds that."""
+
+    connection: Connection
+
+    def walk(
+        self,
+        repository: RepositoryName,
+        subject: Digest,
+        *,
+        artifact_type: str | None,
+        after: tuple[datetime, Digest] | None,
+    ) -> Iterator[ReferrerRow]:
+        """Yield the referrers of *subject*, in the order they were pushed, then of digests.
+
+        Args:
+            artifact_type: Only those of this type.
+            after: The instant and digest of the last one seen.
+        """
+        query = (
+            select(
+                Manifests.digest,
+                Manifests.media_type,
+                Blobs.size,
+                Manifests.artifact_type,
+                Manifests.annotations,
+                Manifests.pushed_at,
+            )
+            .join(Repositories, Repositories.id == Manifests.repository_id)
+            .join(Blobs, Blobs.digest == Manifests.digest)
+            .where(Repositories.name == repository, Manifests.subject == subject)
+            .order_by(Manifests.pushed_at, Manifests.digest)
+            .execution_options(yield_per=_BATCH)
+        )
+        if artifact_type is not None:
+            query = query.where(Manifests.artifact_type == artifact_type)
+        if after is not None:
+            place = tuple_(Manifests.pushed_at, Manifests.digest)
+            query = query.where(
+                place > tuple_(*after, types=[Manifests.pushed_at.type, Manifests.digest.type])
+            )
+        for row in self.connection.execute(query):
+            yield ReferrerRow(*row)

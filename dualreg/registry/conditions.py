@@ -1,0 +1,44 @@
+"""Conditions: what a client expects to replace, so that two of them cannot overwrite each other unseen."""
+
+from dataclasses import dataclass
+
+from dualreg.errors import PreconditionFailed
+from dualreg.image.digest import Digest
+
+#: Stands for any manifest at all.
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold of a reference before it is written or deleted; each part is absent if None.
+
+    Attributes:
+        match: It must be one of these digests, in wire form (ANY: it must exist).
+        none_match: It must be none of these (ANY: it must not exist).
+
+    Source: RFC 9110, "If-Match" and "If-None-Match", with manifests' digests as their entity tags.
+    """
+
+    match: frozenset[str] | None = None
+    none_match: frozenset[str] | None = None
+
+    @property
+    def given(self) -> bool:
+        """Tell whether anything must hold at all."""
+        return self.match is not None or self.none_match is not None
+
+    def check(self, current: Digest | None) -> None:
+        """Compare with what the reference is now; None: nothing.
+
+        Raises:
+            PreconditionFailed.
+        """
+        tags = frozenset() if current is None else frozenset({str(current), ANY})
+        missed = self.match is not None and tags.isdisjoint(self.match)
+        if missed or (self.none_match is not None and not tags.isdisjoint(self.none_match)):
+            raise PreconditionFailed(current=current and str(current))
+
+
+#: Nothing needs to hold.
+UNCONDITIONAL = Condition()

@@ -1,0 +1,91 @@
+"""The referrers API over HTTP.  Source: OCI distribution-spec v1.1, "Listing Referrers"."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
+from tests.builders import descriptor, image, layer
+from tests.conftest import Clock
+
+SUBJECT = image(layer({"a": b"1"}), oci=True)
+EMPTY = b"{}"
+
+
+def attach(client: FlaskClient, artifact_type: str, **members: Any) -> Digest:
+    """Push an artifact that is about SUBJECT, and return its digest."""
+    digest = Digest.of(EMPTY)
+    assert client.post(f"/v2/team/app/blobs/uploads/?digest={digest}", data=EMPTY).status_code == 201
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "artifactType": artifact_type,
+        "config": descriptor("application/vnd.oci.empty.v1+json", EMPTY),
+        "layers": [],
+        "subject": descriptor(SUBJECT.media_type, SUBJECT.manifest),
+        **members,
+    }
+    payload = json.dumps(document).encode()
+    answer = client.put(
+        f"/v2/team/app/manifests/{Digest.of(payload)}", data=payload, content_type=media_types.OCI_MANIFEST
+    )
+    assert (answer.status_code, answer.headers["OCI-Subject"]) == (201, str(SUBJECT.digest))
+    return Digest.of(payload)
+
+
+@pytest.mark.parametrize("repository", ["team/app", "never/seen"])
+def test_nothing_refers(client: FlaskClient, repository: str) -> None:
+    """A subject without referrers, even in an unknown repository, gets an empty index, never an error."""
+    answer = client.get(f"/v2/{repository}/referrers/{SUBJECT.digest}")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == media_types.OCI_INDEX
+    assert answer.json == {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": []}
+
+
+def test_referrers_are_listed_in_the_order_of_pushes(client: FlaskClient, clock: Clock) -> None:
+    """Pushed before their subject, they are listed with type and annotations; a filter says so."""
+    signature = attach(client, "application/vnd.example.signature+json", annotations={"who": "me"})
+    clock.advance(timedelta(seconds=1))
+    sbom = attach(client, "application/vnd.example.sbom")
+    listed = client.get(f"/v2/team/app/referrers/{SUBJECT.digest}").json
+    assert [entry["digest"] for entry in listed["manifests"]] == [str(signature), str(sbom)]
+    assert listed["manifests"][0]["annotations"] == {"who": "me"}
+    assert "annotations" not in listed["manifests"][1]
+    for spelling in ("signature%2Bjson", "signature+json"):
+        path = f"/v2/team/app/referrers/{SUBJECT.digest}?artifactType=application/vnd.example.{spelling}"
+        answer = client.get(path)
+        assert answer.headers["OCI-Filters-Applied"] == "artifactType"
+        assert [entry["digest"] for entry in answer.json["manifests"]] == [str(signature)]
+
+
+def test_pages_are_linked(client: FlaskClient) -> None:
+    """Referrers that do not fit into one page follow by Link, each exactly once."""
+    pushed = {
+        str(
+            attach(
+                client, f"application/vnd.example.{number % 2}", annotations={"note": str(number) * 900_000}
+            )
+        )
+        for number in range(5)
+    }
+    path, seen, pages = f"/v2/team/app/referrers/{SUBJECT.digest}", [], 0
+    while path:
+        answer = client.get(path)
+        assert len(answer.data) < 4 << 20
+        seen += [entry["digest"] for entry in answer.json["manifests"]]
+        link = answer.headers.get("Link", "")
+        path, pages = link.partition(">")[0].lstrip("<"), pages + 1
+    assert (sorted(seen), pages) == (sorted(pushed), 3)
+
+
+@pytest.mark.parametrize(
+    ("query", "code"), [("after=x", "PAGINATION_NUMBER_INVALID"), ("after=1-sha256:ab", "DIGEST_INVALID")]
+)
+def test_a_cursor_of_nobody_is_refused(client: FlaskClient, query: str, code: str) -> None:
+    """Only places that a Link named can be asked for."""
+    answer = client.get(f"/v2/team/app/referrers/{SUBJECT.digest}?{query}")
+    assert (answer.status_code, answer.json["errors"][0]["code"]) == (400, code)
