@@ -46,14 +46,18 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_registry(settings: Settings) -> Registry:
     """Return the registry that *settings* describe; its catalog must have been prepared."""
-    return build_registry(open_catalog(settings), open_store(settings.store_url))
+    return build_registry(open_catalog(settings), open_store(settings.store_url), settings)
 
 
-def build_registry(catalog: Catalog, store: Store) -> Registry:
-    """Join the services over *catalog* and *store*."""
+def build_registry(catalog: Catalog, store: Store, settings: Settings | None = None) -> Registry:
+    """Join the services over *catalog* and *store*, with the rules that *settings* choose."""
+    settings = settings or Settings()
     state = State(catalog, store, Links(store))
     payloads = Payloads(store)
-    uploads, manifests = Uploads(state), Manifests(state, payloads)
+    uploads, manifests = (
+        Uploads(state, settings.upload_ttl),
+        Manifests(state, payloads, settings.sparse_indexes),
+    )
     v1_images = V1Images(state, payloads, uploads)
     return Registry(
         repositories=Repositories(state),

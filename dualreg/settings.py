@@ -1,17 +1,38 @@
 """Settings: all that an operator can choose; the only reader of the configuration file and environment."""
 
+import re
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 
 #: What every environment variable of ours starts with.
 PREFIX = "DUALREG_"
 #: Names the configuration file; without it, DEFAULT_FILE is read if there is one.
 CONFIG_VARIABLE = "DUALREG_CONFIG"
 DEFAULT_FILE = Path("dualreg.toml")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: object) -> object:
+    """Read ``90s``, ``15m``, ``24h`` or ``7d``; leave the rest to pydantic."""
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", value) if isinstance(value, str) else None
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]]) if match else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class SettingsInvalid(Exception):
@@ -40,6 +61,10 @@ class Settings(BaseModel):
         "", description="nginx location that maps the blob folder, to let it send blobs"
     )
     delete: bool = Field(default=True, description="let clients delete tags, manifests and blobs")
+    sparse_indexes: bool = Field(default=False, description="take indexes whose manifests are not all here")
+    cors_origins: str = Field("", description="origins, by comma, whose web pages may use the V2 API")
+    notice: str = Field("", description="told to every V2 client in a Warning header")
+    upload_ttl: Duration = Field("24h", description="how long an upload may be idle", validate_default=True)
     access_log: bool = Field(default=True, description="log a line for each request")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -58,6 +83,13 @@ class Settings(BaseModel):
         if store and not store.startswith(("file:///", "memory:")):
             raise ValueError("must be file:///PATH")
         return store
+
+    @field_validator("notice")
+    @classmethod
+    def _check_notice(cls, notice: str) -> str:
+        if not notice.isascii() or not notice.isprintable() or len(notice) > 1000:  # noqa: PLR2004 -- of 4096 in all
+            raise ValueError("must be up to 1000 printable ASCII characters")
+        return notice
 
     @field_validator("public_url")
     @classmethod

@@ -54,6 +54,14 @@ class BlobQueries:
         query = select(RepositoryBlobs.digest).where(link).with_for_update()
         return self.connection.scalar(query) is not None
 
+    def find_anywhere(self, digest: Digest) -> BlobRow | None:
+        """Return the blob if any repository may read it."""
+        query = select(Blobs.size).where(
+            Blobs.digest == digest, exists().where(RepositoryBlobs.digest == digest)
+        )
+        size = self.connection.scalar(query)
+        return None if size is None else BlobRow(digest, size)
+
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if the repository may read it."""
         size = self.connection.scalar(_readable(), {"repository": repository, "digest": digest})

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, exists, func, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import RepositoryRow
-from dualreg.catalog.tables import Manifests, Repositories, V1Images
-from dualreg.image.names import RepositoryName
+from dualreg.catalog.tables import Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
+from dualreg.image.names import RepositoryName, UploadId
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,16 @@ class RepositoryQueries:
         query = select(Repositories.id, Repositories.name).where(Repositories.name.in_(names))
         found = {name: id_ for id_, name in self.connection.execute(query)}
         return next((RepositoryRow(found[name], name) for name in names if name in found), None)
+
+    def remove(self, repository_id: int) -> tuple[UploadId, ...]:
+        """Forget the repository and all it holds; return its uploads, whose bytes nobody knows of now."""
+        uploads = self.connection.scalars(
+            delete(Uploads).where(Uploads.repository_id == repository_id).returning(Uploads.id)
+        ).all()
+        for table in (V1Images, Manifests, RepositoryBlobs):
+            self.connection.execute(delete(table).where(table.repository_id == repository_id))
+        self.connection.execute(delete(Repositories).where(Repositories.id == repository_id))
+        return tuple(map(UploadId, uploads))
 
     def list(self, *, last: str, limit: int) -> tuple[RepositoryName, ...]:
         """Return up to *limit* names after *last*, in byte order, of repositories that hold an image."""

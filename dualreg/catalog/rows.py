@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.image.digest import Digest
-from dualreg.image.names import ImageId, RepositoryName, UploadId
+from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,22 @@ class ManifestRow:
     digest: Digest
     media_type: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """A tag with what it points at; *size* is that of the manifest, in bytes.
+
+    Attributes:
+        pulled_at: When the tag was last pulled, to the minute; None if never.
+    """
+
+    name: Tag
+    digest: Digest
+    media_type: str
+    size: int
+    pushed_at: datetime
+    pulled_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,12 +136,14 @@ class Tags(Table):
             ["repository_id", "manifest"], [Manifests.repository_id, Manifests.digest], ondelete="CASCADE"
         ),
         Index(None, "repository_id", "manifest"),
+        Index(None, "repository_id", "updated_at", "name"),
     )
 
     repository_id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(NameColumn, primary_key=True)
     manifest: Mapped[Digest] = mapped_column(DigestColumn)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    pulled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Uploads(Table):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, tuple_, update
 
 from dualreg.catalog.dialects import insert
-from dualreg.catalog.tables import Repositories, Tags
+from dualreg.catalog.rows import TagRow
+from dualreg.catalog.tables import Blobs, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 
@@ -38,6 +39,55 @@ class TagQueries:
         query = query.where(Repositories.name == repository).order_by(Tags.name).limit(limit)
         names = self.connection.scalars(query).all()
         return tuple(Tag(name) for name in names if name is not None) if names else None
+
+    def describe(
+        self,
+        repository: RepositoryName,
+        *,
+        prefix: str,
+        newest_first: bool,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> tuple[TagRow, ...]:
+        """Return up to *limit* tags that begin with *prefix*, with what they point at.
+
+        Args:
+            newest_first: By the time of the last push, newest first; else by name.
+            after: Push time and name of the last tag seen; by name, only the name counts.
+        """
+        manifest = (Manifests.repository_id == Tags.repository_id) & (Manifests.digest == Tags.manifest)
+        query = (
+            select(
+                Tags.name,
+                Tags.manifest,
+                Manifests.media_type,
+                Blobs.size,
+                Tags.updated_at,
+                Tags.pulled_at,
+            )
+            .join(Repositories, Repositories.id == Tags.repository_id)
+            .join(Manifests, manifest)
+            .join(Blobs, Blobs.digest == Tags.manifest)
+            .where(Repositories.name == repository)
+            .limit(limit)
+        )
+        if prefix:
+            # Tags are ASCII, so the range ends before the next character after the prefix's last.
+            query = query.where(Tags.name >= prefix, Tags.name < prefix[:-1] + chr(ord(prefix[-1]) + 1))
+        if newest_first:
+            query = query.order_by(Tags.updated_at.desc(), Tags.name.desc())
+            place, types = tuple_(Tags.updated_at, Tags.name), [Tags.updated_at.type, Tags.name.type]
+            query = query.where(place < tuple_(*after, types=types)) if after else query
+        else:
+            query = query.order_by(Tags.name)
+            query = query.where(Tags.name > after[1]) if after else query
+        return tuple(TagRow(Tag(row[0]), *row[1:]) for row in self.connection.execute(query))
+
+    def touch(self, repository: RepositoryName, tag: Tag) -> None:
+        """Record that the tag was pulled now."""
+        owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
+        here = (Tags.repository_id == owner) & (Tags.name == tag)
+        self.connection.execute(update(Tags).where(here).values(pulled_at=self.now))
 
     def pointing_at(self, repository_id: int, manifest: Digest) -> tuple[Tag, ...]:
         """Return the tags that point at the manifest."""

@@ -1,7 +1,8 @@
 """SQL of uploads: the offset here is the truth, whatever the staged file holds."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select, true, update
 
@@ -9,6 +10,9 @@ from dualreg.catalog.rows import UploadRow
 from dualreg.catalog.tables import Repositories, Uploads
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
+
+#: Before any upload was ever touched.
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +29,16 @@ class UploadQueries:
             insert(Uploads).values(row | {"started_at": self.now, "touched_at": self.now})
         )
 
-    def find(self, repository: RepositoryName, upload: UploadId) -> UploadRow | None:
-        """Return the upload if it belongs to the repository."""
+    def find(
+        self, repository: RepositoryName, upload: UploadId, *, since: datetime = _EVER
+    ) -> UploadRow | None:
+        """Return the upload if it belongs to the repository and was touched after *since*."""
         query = (
             select(
                 Uploads.id, Uploads.repository_id, Uploads.offset, Uploads.digest_so_far, Uploads.touched_at
             )
             .join(Repositories, Repositories.id == Uploads.repository_id)
-            .where(Repositories.name == repository, Uploads.id == upload)
+            .where(Repositories.name == repository, Uploads.id == upload, Uploads.touched_at >= since)
         )
         row = self.connection.execute(query).one_or_none()
         return None if row is None else _row(row)
@@ -44,18 +50,20 @@ class UploadQueries:
         lease: str,
         *,
         duration: timedelta,
+        since: datetime = _EVER,
         offset: int | None = None,
     ) -> UploadRow | None:
         """Take the right to write (or keep it), for *duration*, and return the upload.
 
-        None if there is no such upload, another holds the lease, or *offset* is given and is not the
-        upload's.
+        None if there is no such upload, it was not touched after *since*, another holds the lease, or *offset*
+        is given and is not the upload's.
         """
         owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
         free = or_(Uploads.lease.is_(None), Uploads.lease_until < self.now, Uploads.lease == lease)
         statement = (
             update(Uploads)
             .where(Uploads.id == upload, Uploads.repository_id == owner, free)
+            .where(Uploads.touched_at >= since)
             .where(Uploads.offset == offset if offset is not None else true())
             .values(lease=lease, lease_until=self.now + duration, touched_at=self.now)
             .returning(
@@ -89,6 +97,21 @@ class UploadQueries:
         """Forget the upload, if *lease* is still held; tell whether."""
         statement = delete(Uploads).where(Uploads.id == upload, Uploads.lease == lease)
         return self.connection.execute(statement).rowcount > 0
+
+    def idle(self, *, before: datetime) -> tuple[UploadId, ...]:
+        """Return the uploads that nobody touched since *before*."""
+        query = select(Uploads.id).where(Uploads.touched_at < before).order_by(Uploads.touched_at)
+        return tuple(UploadId(upload) for upload in self.connection.scalars(query))
+
+    def remove_idle(self, upload: UploadId, *, before: datetime) -> bool:
+        """Forget the upload, unless somebody touched it meanwhile; tell whether."""
+        statement = delete(Uploads).where(Uploads.id == upload, Uploads.touched_at < before)
+        return self.connection.execute(statement).rowcount > 0
+
+    def known(self, uploads: Collection[UploadId]) -> frozenset[UploadId]:
+        """Return those of *uploads* that have a row."""
+        query = select(Uploads.id).where(Uploads.id.in_(uploads))
+        return frozenset(UploadId(upload) for upload in self.connection.scalars(query))
 
 
 def _row(row: Row[str, int, int, Digest | None, datetime]) -> UploadRow:

@@ -5,6 +5,8 @@ import click
 from dualreg import __version__
 from dualreg.cli.config import config
 from dualreg.cli.db import db
+from dualreg.cli.gc import gc
+from dualreg.cli.repository import repository
 from dualreg.cli.serve import serve
 
 
@@ -17,3 +19,5 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(db)
 main.add_command(config)
+main.add_command(gc)
+main.add_command(repository)

@@ -1,5 +1,6 @@
 """Descriptor: how one document names another piece of content."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -43,10 +44,32 @@ class Descriptor:
         if type(size) is not int or not 0 <= size < _SIZE_LIMIT:
             raise ManifestInvalid(reason="a descriptor's size is not a number of bytes", digest=digest[:200])
         try:
-            return cls(media_type, Digest.parse(digest), size, platform)
+            descriptor = cls(media_type, Digest.parse(digest), size, platform)
         except DigestInvalid as error:
             raise ManifestInvalid(reason="a descriptor's digest is invalid", **error.detail) from error
+        _check_data(descriptor, value.get("data"))
+        return descriptor
 
     def to_json(self) -> dict[str, Any]:
         """Return the object, keys in the order Docker writes them."""
         return {"mediaType": self.media_type, "size": self.size, "digest": str(self.digest)}
+
+
+def _check_data(descriptor: Descriptor, data: object) -> None:
+    """Refuse embedded content that is not what the descriptor describes: some clients use it unseen.
+
+    Source: OCI image-spec v1.1, descriptor.md, "Embedded Content".
+    """
+    if data is None:
+        return
+    try:
+        content = base64.b64decode(data, validate=True) if isinstance(data, str) else None
+    except ValueError:
+        content = None
+    algorithm = descriptor.digest.algorithm
+    if (
+        content is None
+        or len(content) != descriptor.size
+        or Digest.of(content, algorithm) != descriptor.digest
+    ):
+        raise ManifestInvalid(reason="a descriptor's data is not its content", digest=str(descriptor.digest))

@@ -42,13 +42,13 @@ class Blobs:
         store = self.state.store
         return store.internal_path(digest) if isinstance(store, Offload) else None
 
-    def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName) -> bool:
-        """Let *repository* read a blob of *source* too; tell whether *source* has it.
+    def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
+        """Let *repository* read a blob of *source* (None: of any repository) too; tell whether it is there.
 
         Source: OCI distribution-spec v1.1, "Mounting a blob from another repository".
         """
         with self.state.catalog.begin() as tx:
-            blob = tx.blobs.find(source, digest)
+            blob = tx.blobs.find(source, digest) if source else tx.blobs.find_anywhere(digest)
             if blob is None:
                 return False
             target = tx.repositories.ensure(repository)

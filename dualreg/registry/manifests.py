@@ -26,10 +26,15 @@ from dualreg.registry.state import State
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """The rules of manifests."""
+    """The rules of manifests.
+
+    Attributes:
+        sparse_indexes: Whether an index may name manifests that the repository does not hold.
+    """
 
     state: State
     payloads: Payloads
+    sparse_indexes: bool = False
 
     def find(
         self, repository: RepositoryName, reference: Tag | Digest, accept: Collection[str] = ()
@@ -113,7 +118,7 @@ class Manifests:
             with self.state.catalog.begin() as tx:
                 row = tx.repositories.ensure(repository, exclusive=condition.given)
                 _check(tx, condition, repository, reference)
-                children = _held_children(tx, row.id, manifest)
+                children = _held_children(tx, row.id, manifest, sparse=self.sparse_indexes)
                 self.state.admit(tx, row, upload, BlobRow(manifest.digest, len(payload)))
                 self._record(tx, row, manifest, children)
                 if v1_view:
@@ -175,8 +180,12 @@ def _check(
         condition.check(None if row is None else row.digest)
 
 
-def _held_children(tx: Transaction, repository_id: int, manifest: Manifest) -> tuple[Child, ...]:
+def _held_children(
+    tx: Transaction, repository_id: int, manifest: Manifest, *, sparse: bool
+) -> tuple[Child, ...]:
     """Return the children that the repository holds; all that it must hold are among them.
+
+    With *sparse*, an index need not have all its manifests here.
 
     Raises:
         ReferencesMissing: a blob is not linked here, or the child of an index is not a manifest here.
@@ -187,7 +196,8 @@ def _held_children(tx: Transaction, repository_id: int, manifest: Manifest) -> t
     entries = {child.digest for child in manifest.described(Role.MANIFEST)}
     held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
     required = (child.descriptor.digest for child in manifest.required)
-    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in held]
+    excused = held | entries if sparse else held
+    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in excused]
     if missing:
         raise ReferencesMissing(digests=missing)
     for child in manifest.children:

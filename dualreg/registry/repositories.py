@@ -22,6 +22,23 @@ class Repositories:
         with self.state.catalog.begin() as tx:
             tx.repositories.ensure(name)
 
+    def delete(self, name: RepositoryName) -> None:
+        """Forget the repository: tags, manifests, images, links and uploads.
+
+        The bytes go when nobody has them any more.
+
+        Raises:
+            RepositoryUnknown.
+        """
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.lock(name, exclusive=True)
+            if row is None:
+                raise RepositoryUnknown(name=name)
+            uploads = tx.repositories.remove(row.id)
+            self.state.links.remove_repository(name)
+        for upload in uploads:
+            self.state.store.discard(upload)
+
     def list(self, *, last: str, limit: int) -> Page[RepositoryName]:
         """Return up to *limit* names after *last* that hold an image."""
         if limit == 0:

@@ -1,12 +1,24 @@
 """Tags: names for manifests."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
+from dualreg.catalog.rows import TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.pages import Page
+from dualreg.registry.pulls import RecentPulls
 from dualreg.registry.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    """Tags with their details; *more* tells whether others follow the last of *rows*."""
+
+    rows: Sequence[TagRow]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +29,7 @@ class Tags:
     """
 
     state: State
+    recent_pulls: RecentPulls = field(default_factory=RecentPulls)
 
     def list(self, repository: RepositoryName, *, last: str = "", limit: int | None = None) -> Page[Tag]:
         """Return up to *limit* tags after *last*; without a limit, all of them.
@@ -31,6 +44,39 @@ class Tags:
         if limit is None:
             return Page(tags, more=False)
         return Page(tags[:limit], more=len(tags) > limit > 0)
+
+    def describe(
+        self,
+        repository: RepositoryName,
+        *,
+        limit: int,
+        prefix: str = "",
+        newest_first: bool = False,
+        after: tuple[datetime, str] | None = None,
+    ) -> TagPage:
+        """Return up to *limit* tags with what they point at, and when they were pushed and pulled.
+
+        Args:
+            prefix: Only tags that begin with it.
+            newest_first: Ordered by the last push instead of by name.
+            after: Push time and name of the last tag of the page before.
+
+        Raises:
+            RepositoryUnknown.
+        """
+        with self.state.catalog.read() as tx:
+            if tx.repositories.find(repository) is None:
+                raise RepositoryUnknown(name=repository)
+            rows = tx.tags.describe(
+                repository, prefix=prefix, newest_first=newest_first, after=after, limit=limit + 1
+            )
+        return TagPage(rows[:limit], more=len(rows) > limit > 0)
+
+    def pulled(self, repository: RepositoryName, tag: Tag) -> None:
+        """Remember when the tag was last pulled, to the minute: pulls are many, and writes are dear."""
+        if self.recent_pulls.is_first(repository, tag):
+            with self.state.catalog.begin() as tx:
+                tx.tags.touch(repository, tag)
 
     def delete(self, repository: RepositoryName, tag: Tag, condition: Condition = UNCONDITIONAL) -> None:
         """Forget the tag; its manifest and other tags stay.

@@ -1,15 +1,16 @@
 """Uploads: bytes on their way in, until they are proven to be what they were said to be."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Never
 
 from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
-from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.errors import BlobMissing, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.intake import Intake, Leased
 from dualreg.registry.state import State
 from dualreg.storage.base import rehash, tap
 
@@ -27,53 +28,17 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class _Leased:
-    """An upload that this request alone may write now."""
-
-    row: UploadRow
-    lease: str
-    renew: Callable[[], None]
-
-
-class _Intake:
-    """A request body on its way into the store, keeping the lease alive and, where that helps, hashing.
-
-    A body that ends early ends the iteration like any other, so that what did arrive becomes durable and
-    counts; *failure* keeps the error for later.
-    """
-
-    def __init__(self, leased: _Leased, chunks: Iterable[bytes], algorithm: str) -> None:
-        """Hash only from the very first byte on.
-
-        A hash cannot be taken up again where another request left it.
-        """
-        self._row = leased.row
-        self._hasher = Hasher(algorithm) if leased.row.offset == 0 else None
-        updates = [self._hasher.update] if self._hasher else []
-        self._chunks = tap(chunks, *updates, lambda _: leased.renew())
-        self.failure: BodyTruncated | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._chunks
-        except BodyTruncated as error:
-            self.failure = error
-
-    def digest_so_far(self, length: int) -> Digest | None:
-        """Return the digest of the whole upload, now *length* bytes, if no reading is needed for it."""
-        if self._hasher:
-            return self._hasher.digest()
-        return self._row.digest_so_far if length == self._row.offset else None
-
-
-@dataclass(frozen=True, slots=True)
 class Uploads:
     """The rules of uploads.
 
     The catalog's offset is the truth, and one request at a time holds the lease to move it.
+
+    Attributes:
+        ttl: How long an upload may be idle; after that it is as good as cancelled.
     """
 
     state: State
+    ttl: timedelta = timedelta(hours=24)
 
     def start(self, repository: RepositoryName) -> Upload:
         """Begin an empty upload."""
@@ -89,7 +54,7 @@ class Uploads:
             UploadUnknown.
         """
         with self.state.catalog.read() as tx:
-            row = tx.uploads.find(repository, upload)
+            row = tx.uploads.find(repository, upload, since=self.state.catalog.now() - self.ttl)
         if row is None:
             raise UploadUnknown(upload=upload)
         return Upload(repository, upload, row.offset)
@@ -118,7 +83,7 @@ class Uploads:
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
         """
         with self._leased(repository, upload, offset) as leased:
-            intake = _Intake(leased, chunks, CANONICAL)
+            intake = Intake(leased, chunks, CANONICAL)
             length = self.state.store.append(upload, intake, offset=leased.row.offset)
             self._advance(leased, length, intake)
         if intake.failure:
@@ -145,7 +110,7 @@ class Uploads:
         """
         with self._leased(repository, upload, offset) as leased:
             held = leased.row.offset
-            intake = _Intake(leased, chunks, digest.algorithm)
+            intake = Intake(leased, chunks, digest.algorithm)
             length = self.state.store.append(upload, intake, offset=held)
             if intake.failure:
                 self._advance(leased, length, intake)
@@ -199,13 +164,14 @@ class Uploads:
         return blob
 
     @contextmanager
-    def _leased(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Iterator[_Leased]:
+    def _leased(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Iterator[Leased]:
         """Hold the upload's lease for the block; give it back if the block raises."""
         lease, catalog = str(UploadId.new()), self.state.catalog
 
         def take() -> UploadRow:
             with catalog.begin() as tx:
-                row = tx.uploads.lease(repository, upload, lease, duration=LEASE, offset=offset)
+                since = catalog.now() - self.ttl
+                row = tx.uploads.lease(repository, upload, lease, duration=LEASE, since=since, offset=offset)
             if row is None:
                 self._refuse(repository, upload, offset)
             return row
@@ -220,7 +186,7 @@ class Uploads:
                 renewed_at = catalog.now()
 
         try:
-            yield _Leased(row, lease, renew)
+            yield Leased(row, lease, renew)
         except BlobMissing as error:
             # An earlier finish published the bytes but could not commit: there is nothing left to go on with.
             with catalog.begin() as tx:
@@ -238,14 +204,14 @@ class Uploads:
             raise RangeInvalid(repository=repository, upload=upload, offset=held)
         raise UploadBusy(upload=upload)
 
-    def _advance(self, leased: _Leased, length: int, intake: _Intake) -> None:
+    def _advance(self, leased: Leased, length: int, intake: Intake) -> None:
         """Make *length* bytes the truth, and give the lease back."""
         so_far = intake.digest_so_far(length)
         with self.state.catalog.begin() as tx:
             if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
                 raise UploadBusy(upload=leased.row.id)
 
-    def _digest(self, upload: UploadId, length: int, intake: _Intake, algorithm: str) -> Digest:
+    def _digest(self, upload: UploadId, length: int, intake: Intake, algorithm: str) -> Digest:
         """Return the digest of the whole upload, read again only if no hasher saw it all."""
         known = intake.digest_so_far(length)
         return (

@@ -9,6 +9,7 @@ rename, fsync the folder. An answer given after that survives a power cut.
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -136,15 +137,27 @@ class FilesystemStore:
         with suppress(FileNotFoundError):
             target.unlink()
             _sync(target.parent)
-        with suppress(OSError):
-            for folder in target.relative_to(self._names).parents[:-1]:
-                (self._names / folder).rmdir()
+        self._prune(target)
+
+    def remove_links(self, folder: str) -> None:
+        """See LinkTree."""
+        target = self._names / folder
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            _sync(target.parent)
+            self._prune(target)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         """See LinkTree."""
         for path in sorted(self._names.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 yield path.relative_to(self._names).as_posix(), path.read_bytes()
+
+    def _prune(self, path: Path) -> None:
+        """Remove the folders above *path* that have become empty."""
+        with suppress(OSError):
+            for folder in path.relative_to(self._names).parents[:-1]:
+                (self._names / folder).rmdir()
 
     def _path(self, digest: Digest) -> Path:
         return self._blobs / self.internal_path(digest)

@@ -28,6 +28,9 @@ class LinkTree(Protocol):
     def remove_link(self, path: str) -> None:
         """Remove one file. An absent one is fine."""
 
+    def remove_links(self, folder: str) -> None:
+        """Remove every file below *folder*. An absent one is fine."""
+
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         """Yield every file's path and content, in the order of paths."""
 
@@ -67,6 +70,11 @@ class Links:
     ) -> None:
         """The repository holds the V1 image; *facts* are its row, as text."""
         self.tree.write_link(f"{repository}/_v1/{image}", json.dumps(facts, sort_keys=True).encode())
+
+    def remove_repository(self, repository: RepositoryName) -> None:
+        """The repository is gone; others whose names begin with its name and a slash are not."""
+        for folder in ("_manifests", "_layers", "_v1"):
+            self.tree.remove_links(f"{repository}/{folder}")
 
     def _link(self, folder: str, digest: Digest) -> None:
         self.tree.write_link(f"{folder}/link", str(digest).encode())

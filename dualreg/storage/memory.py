@@ -85,6 +85,11 @@ class MemoryStore:
         """See LinkTree."""
         self._links.pop(path, None)
 
+    def remove_links(self, folder: str) -> None:
+        """See LinkTree."""
+        for path in [path for path in self._links if path.startswith(f"{folder}/")]:
+            del self._links[path]
+
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         """See LinkTree."""
         yield from sorted(self._links.items())

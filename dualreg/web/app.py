@@ -10,7 +10,7 @@ from dualreg import __version__
 from dualreg.assembly import open_registry, prepare
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.web import context, v1, v2
+from dualreg.web import context, cors, v1, v2
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.register_error_handler(HTTPException, _unrouted)
     app.register_error_handler(Exception, _failed)
     app.after_request(_stamp)
+    cors.install(app)
     return app
 
 
@@ -68,7 +69,13 @@ def _render_status(status: int, message: str, headers: Mapping[str, str]) -> Res
 
 
 def _stamp(response: Response) -> Response:
-    """Name the V2 API on every answer below /v2, errors included: Docker chooses V2 or V1 by this header."""
+    """Name the V2 API on every answer below /v2, errors included, and pass on the operator's notice.
+
+    Docker chooses V2 or V1 by the first header; clients show the second to their users.
+    """
     if request.path.startswith("/v2") and not v2.hidden_from(request.user_agent.string):
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
+        if notice := context.settings().notice:
+            text = notice.replace("\\", "\\\\").replace('"', '\\"')
+            response.headers["Warning"] = f'299 - "{text}"'
     return response

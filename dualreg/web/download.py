@@ -4,9 +4,8 @@ Who sends, best first: nginx itself (``X-Accel-Redirect``), the kernel (sendfile
 this process.
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO
 
 from flask import Response, request
 
@@ -14,16 +13,8 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.image import media_types
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.context import registry, settings
+from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.responses import empty
-
-_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})", re.ASCII)
-
-
-class _Span(NamedTuple):
-    """Bytes from *start* up to but not including *end*."""
-
-    start: int
-    end: int
 
 
 def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
@@ -31,9 +22,9 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
 
     The caller has checked that it may be read.
 
-    Source: RFC 9110, "Range Requests". An end past the last byte is clamped: Docker 0.12 to 1.9 asks for one
-    byte more than there is. A range that cannot be satisfied gets an empty 416, which those clients read as
-    end of file.
+    A range that cannot be satisfied gets an empty 416, which Docker 0.12 to 1.9 reads as end of file.
+
+    Source: RFC 9110, "Range Requests".
     """
     fixed = {
         **headers,
@@ -47,18 +38,16 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
         return empty(304, {**headers, "ETag": fixed["ETag"]})
     if request.method == "HEAD":
         return Response(headers=fixed | {"Content-Length": str(blob.size)})
-    if accelerated := _internal_location(blob):
-        return Response(headers=fixed | {"X-Accel-Redirect": accelerated})
-    span = _requested_span(blob)
-    if span is None:
+    if location := _internal_location(blob):
+        return Response(headers=fixed | {"X-Accel-Redirect": location})
+    spans = _requested_spans(blob)
+    if spans == []:
         return empty(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
-    length = span.end - span.start
-    fixed["Content-Length"] = str(length)
-    status = 200
-    if length < blob.size:
-        status, fixed["Content-Range"] = 206, f"bytes {span.start}-{span.end - 1}/{blob.size}"
-    reader = registry().blobs.open(blob.digest, start=span.start)
-    return Response(_body(reader, length), status=status, headers=fixed, direct_passthrough=True)
+    if spans is None:
+        return _single(blob, Span(0, blob.size), 200, fixed)
+    if len(spans) == 1:
+        return _single(blob, spans[0], 206, fixed | {"Content-Range": spans[0].content_range(blob.size)})
+    return _multiple(blob, spans, fixed)
 
 
 def _internal_location(blob: BlobRow) -> str | None:
@@ -67,24 +56,43 @@ def _internal_location(blob: BlobRow) -> str | None:
     return path and f"{prefix.rstrip('/')}/{path}"
 
 
-def _requested_span(blob: BlobRow) -> _Span | None:
-    """Return what to send; all of it without a range that we understand; None if the range holds no byte."""
-    match = _RANGE.fullmatch(request.headers.get("Range", ""))
-    wanted = request.headers.get("If-Range")
-    if match is None or match[0] == "bytes=-" or wanted not in (None, f'"{blob.digest}"'):
-        return _Span(0, blob.size)
-    first, last = match[1], match[2]
-    if not first:
-        start, end = max(0, blob.size - int(last)), blob.size
-    else:
-        start, end = int(first), min(int(last) + 1 if last else blob.size, blob.size)
-    return _Span(start, end) if start < end else None
+def _requested_spans(blob: BlobRow) -> list[Span] | None:
+    """Return what to send, unless If-Range asks for all of another version."""
+    if request.headers.get("If-Range") not in (None, f'"{blob.digest}"'):
+        return None
+    return requested_spans(request.headers.get("Range", ""), blob.size)
 
 
-def _body(reader: BinaryIO, length: int) -> Iterator[bytes]:
-    """Return the response's body: the server's own file sender if it has one, which heeds Content-Length."""
+def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> Response:
+    """Return one piece of the blob; the server's own file sender, if it has one, heeds Content-Length."""
+    reader = registry().blobs.open(blob.digest, start=span.start)
     wrapper = request.environ.get("wsgi.file_wrapper")
-    return wrapper(reader, CHUNK_SIZE) if wrapper else _pieces(reader, length)
+    body = wrapper(reader, CHUNK_SIZE) if wrapper else _pieces(reader, span.length)
+    headers = headers | {"Content-Length": str(span.length)}
+    return Response(body, status=status, headers=headers, direct_passthrough=True)
+
+
+def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> Response:
+    """Return several pieces of the blob as one multipart body; lazily pulling snapshotters ask so."""
+    boundary = blob.digest.hex[:32]
+    heads = [
+        f"\r\n--{boundary}\r\nContent-Type: {media_types.OCTET_STREAM}\r\n"
+        f"Content-Range: {span.content_range(blob.size)}\r\n\r\n".encode()
+        for span in spans
+    ]
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    length = sum(map(len, heads)) + sum(span.length for span in spans) + len(tail)
+
+    def body() -> Iterator[bytes]:
+        for head, span in zip(heads, spans, strict=True):
+            yield head
+            yield from _pieces(registry_.blobs.open(blob.digest, start=span.start), span.length)
+        yield tail
+
+    registry_ = registry()
+    content_type = f"multipart/byteranges; boundary={boundary}"
+    headers = headers | {"Content-Type": content_type, "Content-Length": str(length)}
+    return Response(body(), status=206, headers=headers, direct_passthrough=True)
 
 
 def _pieces(reader: BinaryIO, length: int) -> Iterator[bytes]:

@@ -85,15 +85,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("repository_id", "digest", name=op.f("pk_manifests")),
     )
     op.create_index(
+        "ix_manifests_subject", "manifests", ["repository_id", "subject", "pushed_at", "digest"], unique=False
+    )
+    op.create_index(
         "ix_manifests_typed",
         "manifests",
         ["repository_id", "subject", "artifact_type", "pushed_at", "digest"],
-        unique=False,
-    )
-    op.create_index(
-        "ix_manifests_subject",
-        "manifests",
-        ["repository_id", "subject", "pushed_at", "digest"],
         unique=False,
     )
     op.create_table(
@@ -185,6 +182,7 @@ def upgrade() -> None:
         sa.Column("name", NameColumn(length=255), nullable=False),
         sa.Column("manifest", DigestColumn(length=135), nullable=False),
         sa.Column("updated_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("pulled_at", UtcDateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["repository_id", "manifest"],
             ["manifests.repository_id", "manifests.digest"],
@@ -196,9 +194,16 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_tags_repository_id_manifest"), "tags", ["repository_id", "manifest"], unique=False
     )
+    op.create_index(
+        op.f("ix_tags_repository_id_updated_at_name"),
+        "tags",
+        ["repository_id", "updated_at", "name"],
+        unique=False,
+    )
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_tags_repository_id_updated_at_name"), table_name="tags")
     op.drop_index(op.f("ix_tags_repository_id_manifest"), table_name="tags")
     op.drop_table("tags")
     op.drop_index(op.f("ix_manifest_views_repository_id_kind_view"), table_name="manifest_views")
@@ -210,8 +215,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_v1_images_repository_id_json"), table_name="v1_images")
     op.drop_index(op.f("ix_v1_images_image_id"), table_name="v1_images")
     op.drop_table("v1_images")
-    op.drop_index("ix_manifests_subject", table_name="manifests")
     op.drop_index("ix_manifests_typed", table_name="manifests")
+    op.drop_index("ix_manifests_subject", table_name="manifests")
     op.drop_table("manifests")
     op.drop_index(op.f("ix_uploads_touched_at"), table_name="uploads")
     op.drop_table("uploads")

@@ -42,7 +42,8 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     }
     if request.if_none_match.contains(str(manifest.digest)):
         return empty(304, headers)
-    body = b"" if request.method == "HEAD" else registry().manifests.payload(manifest)
+    # None, unlike b"", leaves Content-Length as it is.
+    body = None if request.method == "HEAD" else registry().manifests.payload(manifest)
     return Response(body, headers=headers)
 
 

@@ -38,9 +38,9 @@ def register(blueprint: Blueprint) -> None:
 def start_upload(name: RepositoryName) -> Response:
     """Begin an upload; or mount a blob of another repository; or take in the whole blob at once."""
     mount, source, digest = (request.args.get(key) for key in ("mount", "from", "digest"))
-    if mount and source:
+    if mount:
         mounted = Digest.parse(mount)
-        if registry().blobs.mount(name, mounted, RepositoryName.parse(source)):
+        if registry().blobs.mount(name, mounted, RepositoryName.parse(source) if source else None):
             return empty(201, blob_headers(name, mounted))
     elif digest:
         blob = registry().uploads.ingest(name, body_chunks(), expected=Digest.parse(digest))

@@ -1,0 +1,32 @@
+"""``dualreg gc``: what can be collected while the registry serves."""
+
+import json
+from pathlib import Path
+
+import click
+
+from dualreg.assembly import open_registry
+from dualreg.cli.options import load_settings, settings_options
+from dualreg.maintenance import uploads
+
+
+@click.command()
+@settings_options
+@click.option("--dry-run", is_flag=True, help="Only say what would be discarded.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
+    """Discard uploads that were idle longer than ``upload_ttl``.
+
+    Safe while the registry serves: an upload that its client touches meanwhile stays.
+    """
+    settings = load_settings(config, data=data)
+    state = open_registry(settings).uploads.state
+    planned = uploads.plan(state, settings.upload_ttl)
+    found = len(planned.sessions) + len(planned.strays)
+    discarded = 0 if dry_run else uploads.apply(state, settings.upload_ttl, planned)
+    if as_json:
+        click.echo(json.dumps({"idle_uploads": found, "discarded": discarded}))
+    elif dry_run:
+        click.echo(f"{found} idle uploads would be discarded. Run without --dry-run to do it.")
+    else:
+        click.echo(f"Discarded {discarded} idle uploads.")

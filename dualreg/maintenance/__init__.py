@@ -1,0 +1,1 @@
+"""Care: what looks after a registry while it serves; plan, show, apply."""

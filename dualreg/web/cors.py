@@ -1,0 +1,51 @@
+"""CORS: which web pages may talk to the V2 API from a browser.
+
+Source: the Fetch standard, "HTTP extensions". Only origins that the operator lists; never all of them.
+"""
+
+from flask import Flask, Response, request
+
+from dualreg.web.context import settings
+from dualreg.web.responses import empty
+
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_REQUEST_HEADERS = "Authorization, Accept, Content-Type, Content-Range, Range, If-Match, If-None-Match"
+_RESPONSE_HEADERS = (
+    "Docker-Content-Digest, Link, Location, Range, Content-Range, WWW-Authenticate, ETag, "
+    "OCI-Subject, OCI-Tag, OCI-Filters-Applied, Retry-After"
+)
+
+
+def install(app: Flask) -> None:
+    """Answer preflight requests, and let the listed origins read the answers to their requests."""
+    app.before_request(_preflight)
+    app.after_request(_allow)
+
+
+def _preflight() -> Response | None:
+    """Answer OPTIONS on every V2 path, known or not, before anything asks for credentials."""
+    if request.method != "OPTIONS" or not request.path.startswith("/v2"):
+        return None
+    headers = {"Allow": _METHODS}
+    if _allowed_origin():
+        headers |= {
+            "Access-Control-Allow-Methods": _METHODS,
+            "Access-Control-Allow-Headers": _REQUEST_HEADERS,
+            "Access-Control-Max-Age": "86400",
+        }
+    return empty(204, headers)
+
+
+def _allow(response: Response) -> Response:
+    if settings().cors_origins and request.path.startswith("/v2"):
+        response.vary.add("Origin")
+        if origin := _allowed_origin():
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = _RESPONSE_HEADERS
+    return response
+
+
+def _allowed_origin() -> str | None:
+    origin = request.headers.get("Origin")
+    listed = {entry.strip() for entry in settings().cors_origins.split(",")}
+    return origin if origin in listed else None

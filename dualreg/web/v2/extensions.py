@@ -1,0 +1,111 @@
+"""Extensions: what this registry offers beyond the specification, and how a client learns of it.
+
+Source: OCI distribution-spec, "extensions/README.md" (discovery, and names that begin with an underscore).
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, request
+
+from dualreg.catalog.rows import TagRow
+from dualreg.errors import PageInvalid
+from dualreg.image.names import RepositoryName
+from dualreg.web.context import registry, require_deletes
+from dualreg.web.paging import page_size
+from dualreg.web.responses import document, empty
+
+_DEFAULT_SIZE = 100
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Microseconds since the epoch and a tag: where the page before ended.
+_CURSOR = re.compile(r"([0-9]{1,17})-([A-Za-z0-9_][A-Za-z0-9._-]{0,127})", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,128}", re.ASCII)
+_EXTENSION = {
+    "name": "_dualreg",
+    "description": "Tags with digest, size, media type, push and pull times; deletion of repositories.",
+    "url": "docs/extensions.md",
+    "endpoints": ["_dualreg/tags", "_dualreg/repository"],
+}
+
+
+def register(blueprint: Blueprint) -> None:
+    """Add the routes."""
+    blueprint.get("/_oci/ext/discover")(discover)
+    blueprint.get("/<path:name>/_dualreg/tags")(describe_tags)
+    blueprint.delete("/<path:name>/_dualreg/repository")(delete_repository)
+
+
+def discover() -> Response:
+    """List the extensions."""
+    return document({"extensions": [_EXTENSION]})
+
+
+def describe_tags(name: RepositoryName) -> Response:
+    """List tags with what they point at, by name, or with ``sort=-pushed`` the newest first."""
+    size, prefix, newest_first = page_size(_DEFAULT_SIZE) or 0, _prefix(), _newest_first()
+    page = registry().tags.describe(
+        name, limit=size, prefix=prefix, newest_first=newest_first, after=_after()
+    )
+    headers = {}
+    if page.more:
+        order = "-pushed" if newest_first else "name"
+        query = {"prefix": prefix, "sort": order, "after": _cursor(page.rows[-1]), "n": size}
+        headers["Link"] = f'<{request.path}?{urlencode(query)}>; rel="next"'
+    return document({"name": name, "tags": [_entry(row) for row in page.rows]}, headers=headers)
+
+
+def delete_repository(name: RepositoryName) -> Response:
+    """Forget the repository and all it holds."""
+    require_deletes()
+    registry().repositories.delete(name)
+    return empty(202, {})
+
+
+def _entry(row: TagRow) -> dict[str, object]:
+    return {
+        "name": row.name,
+        "digest": str(row.digest),
+        "mediaType": row.media_type,
+        "size": row.size,
+        "pushed": row.pushed_at.isoformat(),
+        "pulled": row.pulled_at and row.pulled_at.isoformat(),
+    }
+
+
+def _prefix() -> str:
+    """Return the prefix asked for.
+
+    Raises:
+        PageInvalid: no tag can begin so.
+    """
+    prefix = request.args.get("prefix", "")
+    if _PREFIX.fullmatch(prefix) is None:
+        raise PageInvalid(prefix=prefix[:200])
+    return prefix
+
+
+def _newest_first() -> bool:
+    order = request.args.get("sort", "name")
+    if order not in ("name", "-pushed"):
+        raise PageInvalid(sort=order[:50])
+    return order == "-pushed"
+
+
+def _cursor(row: TagRow) -> str:
+    return f"{(row.pushed_at - _EPOCH) // timedelta(microseconds=1)}-{row.name}"
+
+
+def _after() -> tuple[datetime, str] | None:
+    """Return where the page before ended.
+
+    Raises:
+        PageInvalid: at no place that a Link of ours named.
+    """
+    text = request.args.get("after")
+    if text is None:
+        return None
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise PageInvalid(after=text[:200])
+    return _EPOCH + timedelta(microseconds=int(match[1])), match[2]
