@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dualreg.image import media_types
@@ -81,6 +82,16 @@ def image(*layers: bytes, oci: bool = False, **config: Any) -> Image:
         "layers": [descriptor(layer_type, data) for data in layers],
     }
     return Image(media_type, json.dumps(manifest).encode(), config_bytes, layers)
+
+
+def skopeo_folder(folder: Path, image: Image) -> Path:
+    """Write *image* the way skopeo's ``dir:`` transport does: every blob under its hex; return *folder*."""
+    folder.mkdir(parents=True)
+    (folder / "version").write_text("Directory Transport Version: 1.1\n")
+    (folder / "manifest.json").write_bytes(image.manifest)
+    for digest, content in image.blobs.items():
+        (folder / digest.hex).write_bytes(content)
+    return folder
 
 
 def index(*images: Image, oci: bool = True, architectures: Sequence[str] = ("amd64", "arm64")) -> bytes:

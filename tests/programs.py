@@ -8,12 +8,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+#: The command, as it was installed beside the interpreter that runs the tests.
+DUALREG = Path(sys.executable).with_name("dualreg")
 #: Set where every program must be there: a skip for lack of one becomes a failure.
 STRICT = "STRICT_TESTS"
 
@@ -26,6 +29,11 @@ def require(*programs: str, package: str) -> None:
         if os.environ.get(STRICT):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without settings of dualreg's: nothing from outside configures a test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DUALREG_")}
 
 
 def free_port() -> int:
@@ -42,7 +50,7 @@ def running(
     """Run *command* in the background for the block, its output in *log*; then end it and all it started."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*map(str, command)], stdout=output, stderr=output, env={**os.environ, **(env or {})}
+            [*map(str, command)], stdout=output, stderr=output, env={**environment(), **(env or {})}
         )
         try:
             yield process
@@ -55,30 +63,67 @@ def running(
                 process.wait()
 
 
+def until(condition: Callable[[], object], seconds: float = 20) -> bool:
+    """Wait until *condition* holds; tell whether it ever did."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def wait_for(
+    condition: Callable[[], object], process: subprocess.Popen[bytes], log: Path, seconds: float = 20
+) -> None:
+    """Wait until *condition* holds; fail with the log if the process ends or time runs out."""
+    if not until(lambda: process.poll() is not None or condition(), seconds) or process.poll() is not None:
+        pytest.fail(f"{process.args} did not come up:\n{log.read_text()[-4000:]}")
+
+
 def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 20) -> None:
     """Wait until *url* answers anything; fail with the log if the process ends or time runs out."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 -- our own server
-        except urllib.error.HTTPError as error:
-            error.close()
-            return
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"{url} did not come up:\n{log.read_text()[-4000:]}")
+    wait_for(lambda: _answers(url), process, log, seconds)
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 -- our own server
+    except urllib.error.HTTPError as error:
+        error.close()
+    except OSError:
+        return False
+    return True
+
+
+class Serving(NamedTuple):
+    """A running ``dualreg serve``: HOST:PORT, its main process, and the log of what it wrote."""
+
+    host: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@contextmanager
+def dualreg_process(
+    data: Path, *, wrapper: Sequence[str | Path] = (), **settings: str | int
+) -> Iterator[Serving]:
+    """Run ``dualreg serve`` over *data* on a free port, with *settings* in its environment.
+
+    Args:
+        wrapper: A command that is given ours to run.
+    """
+    host = f"127.0.0.1:{free_port()}"
+    log = data.parent / f"dualreg-{host.rpartition(':')[2]}.log"
+    env = {f"DUALREG_{name.upper()}": str(value) for name, value in settings.items()}
+    env = {"DUALREG_BIND": host, "DUALREG_DATA": str(data), **env}
+    with running([*wrapper, DUALREG, "serve"], log, env) as process:
+        wait_until_up(f"http://{host}/v2/", process, log)
+        yield Serving(host, process, log)
 
 
 @contextmanager
 def dualreg_server(data: Path, **settings: str | int) -> Iterator[str]:
-    """Run ``dualreg serve`` over *data* on a free port, with *settings* in its environment; yield HOST:PORT."""
-    port = free_port()
-    log = data.parent / f"dualreg-{port}.log"
-    env = {f"DUALREG_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [Path(sys.executable).with_name("dualreg"), "serve"]
-    env = {"DUALREG_BIND": f"127.0.0.1:{port}", "DUALREG_DATA": str(data), **env}
-    with running(command, log, env) as process:
-        wait_until_up(f"http://127.0.0.1:{port}/v2/", process, log)
-        yield f"127.0.0.1:{port}"
+    """Run ``dualreg serve`` like dualreg_process; yield HOST:PORT."""
+    with dualreg_process(data, **settings) as serving:
+        yield serving.host

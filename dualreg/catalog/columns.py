@@ -33,6 +33,10 @@ class NameColumn(TypeDecorator[str]):
     impl = String(NAME_LIMIT)
     cache_ok = True
 
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 -- the base class's signature
+        """Cut at a NUL, which PostgreSQL cannot take: no name has one, so nothing sorts between."""
+        return None if value is None else value.partition("\0")[0]
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
         """Ask PostgreSQL for byte order; it is SQLite's default."""
         collation = "C" if dialect.name == "postgresql" else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, Select, select, tuple_
 
 from dualreg.catalog.rows import ReferrerRow
 from dualreg.catalog.tables import Blobs, Manifests, Repositories
@@ -35,21 +35,10 @@ class ReferrerQueries:
             artifact_type: Only those of this type.
             after: The instant and digest of the last one seen.
         """
-        query = (
-            select(
-                Manifests.digest,
-                Manifests.media_type,
-                Blobs.size,
-                Manifests.artifact_type,
-                Manifests.annotations,
-                Manifests.pushed_at,
-            )
-            .join(Repositories, Repositories.id == Manifests.repository_id)
-            .join(Blobs, Blobs.digest == Manifests.digest)
-            .where(Repositories.name == repository, Manifests.subject == subject)
-            .order_by(Manifests.pushed_at, Manifests.digest)
-            .execution_options(yield_per=_BATCH)
-        )
+        if artifact_type and "\0" in artifact_type:
+            return  # no manifest has such a type, and databases cannot take it
+        query = _manifests().where(Repositories.name == repository, Manifests.subject == subject)
+        query = query.order_by(Manifests.pushed_at, Manifests.digest)
         if artifact_type is not None:
             query = query.where(Manifests.artifact_type == artifact_type)
         if after is not None:
@@ -57,5 +46,14 @@ class ReferrerQueries:
             query = query.where(
                 place > tuple_(*after, types=[Manifests.pushed_at.type, Manifests.digest.type])
             )
-        for row in self.connection.execute(query):
+        for row in self.connection.execute(query, execution_options={"yield_per": _BATCH}):
             yield ReferrerRow(*row)
+
+
+def _manifests() -> Select[Digest, str, int, str, dict[str, str], datetime]:
+    columns = (Manifests.artifact_type, Manifests.annotations, Manifests.pushed_at)
+    return (
+        select(Manifests.digest, Manifests.media_type, Blobs.size, *columns)
+        .join(Repositories, Repositories.id == Manifests.repository_id)
+        .join(Blobs, Blobs.digest == Manifests.digest)
+    )

@@ -61,6 +61,8 @@ class RepositoryQueries:
 
     def search(self, term: str, *, offset: int, limit: int) -> tuple[int, tuple[RepositoryName, ...]]:
         """Return how many names contain *term*, and *limit* of them from *offset* on."""
+        if "\0" in term:  # which no name has, and databases cannot take
+            return 0, ()
         matches = Repositories.name.contains(term, autoescape=True) & _holds_an_image()
         total = self.connection.scalar(select(func.count()).select_from(Repositories).where(matches)) or 0
         query = (

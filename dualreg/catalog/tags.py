@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, tuple_, update
+from sqlalchemy import Connection, Select, delete, select, tuple_, update
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import TagRow
@@ -55,22 +55,7 @@ class TagQueries:
             newest_first: By the time of the last push, newest first; else by name.
             after: Push time and name of the last tag seen; by name, only the name counts.
         """
-        manifest = (Manifests.repository_id == Tags.repository_id) & (Manifests.digest == Tags.manifest)
-        query = (
-            select(
-                Tags.name,
-                Tags.manifest,
-                Manifests.media_type,
-                Blobs.size,
-                Tags.updated_at,
-                Tags.pulled_at,
-            )
-            .join(Repositories, Repositories.id == Tags.repository_id)
-            .join(Manifests, manifest)
-            .join(Blobs, Blobs.digest == Tags.manifest)
-            .where(Repositories.name == repository)
-            .limit(limit)
-        )
+        query = _described().where(Repositories.name == repository).limit(limit)
         if prefix:
             # Tags are ASCII, so the range ends before the next character after the prefix's last.
             query = query.where(Tags.name >= prefix, Tags.name < prefix[:-1] + chr(ord(prefix[-1]) + 1))
@@ -103,3 +88,13 @@ class TagQueries:
         """Forget every tag of the repository, and return them."""
         query = delete(Tags).where(Tags.repository_id == repository_id).returning(Tags.name)
         return tuple(Tag(name) for name in self.connection.scalars(query))
+
+
+def _described() -> Select[str, Digest, str, int, datetime, datetime | None]:
+    manifest = (Manifests.repository_id == Tags.repository_id) & (Manifests.digest == Tags.manifest)
+    return (
+        select(Tags.name, Tags.manifest, Manifests.media_type, Blobs.size, Tags.updated_at, Tags.pulled_at)
+        .join(Repositories, Repositories.id == Tags.repository_id)
+        .join(Manifests, manifest)
+        .join(Blobs, Blobs.digest == Tags.manifest)
+    )

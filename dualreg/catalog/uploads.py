@@ -55,7 +55,7 @@ class UploadQueries:
     ) -> UploadRow | None:
         """Take the right to write (or keep it), for *duration*, and return the upload.
 
-        None if there is no such upload, it was not touched after *since*, another holds the lease, or *offset*
+        None if there is no such upload, it was not touched after *since*, another has the lease, or *offset*
         is given and is not the upload's.
         """
         owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
@@ -72,6 +72,16 @@ class UploadQueries:
         )
         row = self.connection.execute(statement).one_or_none()
         return None if row is None else _row(row)
+
+    def renew(self, upload: UploadId, lease: str, *, duration: timedelta) -> bool:
+        """Keep the right to write for *duration* from now; tell whether it was still held.
+
+        Never taken back once somebody else had it: they may have cut what we wrote.
+        """
+        held = (Uploads.id == upload) & (Uploads.lease == lease)
+        statement = update(Uploads).where(held)
+        statement = statement.values(lease_until=self.now + duration, touched_at=self.now)
+        return self.connection.execute(statement).rowcount > 0
 
     def advance(self, upload: UploadId, lease: str, *, offset: int, digest_so_far: Digest | None) -> bool:
         """Record *offset* durable bytes and give the lease back; tell whether it was still held."""

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.assembly import open_registry
-from dualreg.cli.options import load_settings, settings_options
+from dualreg.cli.options import open_prepared, settings_options
 from dualreg.maintenance import uploads
 
 
@@ -19,8 +18,8 @@ def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) 
 
     Safe while the registry serves: an upload that its client touches meanwhile stays.
     """
-    settings = load_settings(config, data=data)
-    state = open_registry(settings).uploads.state
+    registry, settings = open_prepared(data, config)
+    state = registry.uploads.state
     planned = uploads.plan(state, settings.upload_ttl)
     found = len(planned.sessions) + len(planned.strays)
     discarded = 0 if dry_run else uploads.apply(state, settings.upload_ttl, planned)

@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+from dualreg.assembly import open_registry, prepare
+from dualreg.errors import CatalogUnreachable
+from dualreg.registry import Registry
 from dualreg.settings import Settings, SettingsInvalid
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -21,6 +24,20 @@ def settings_options(command: Command) -> Command:
         help="Configuration file; default: ./dualreg.toml if there.",
     )
     return data(config(command))
+
+
+def open_prepared(data: Path | None, config: Path | None) -> tuple[Registry, Settings]:
+    """Return the configured registry, ready to use, and its settings.
+
+    Raises:
+        click.ClickException: a setting is wrong, or the catalog cannot be opened.
+    """
+    settings = load_settings(config, data=data)
+    try:
+        prepare(settings)
+    except CatalogUnreachable as error:
+        raise click.ClickException(str(error)) from error
+    return open_registry(settings), settings
 
 
 def load_settings(config: Path | None, **flags: object) -> Settings:

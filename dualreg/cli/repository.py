@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.assembly import open_registry
-from dualreg.cli.options import load_settings, settings_options
+from dualreg.cli.options import open_prepared, settings_options
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
 
@@ -21,7 +20,7 @@ def repository() -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
     """Forget the repository NAME with its tags, manifests and images; works while the registry serves."""
-    registry = open_registry(load_settings(config, data=data))
+    registry, _ = open_prepared(data, config)
     try:
         parsed = RepositoryName.parse(name)
         tags = registry.tags.list(parsed).names

@@ -41,6 +41,8 @@ class Descriptor:
         platform = value.get("platform") or {}
         if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(platform, dict):
             raise ManifestInvalid(reason="a descriptor lacks a mediaType or digest")
+        if "\0" in media_type:
+            raise ManifestInvalid(reason="a descriptor's mediaType is no text that can be kept")
         if type(size) is not int or not 0 <= size < _SIZE_LIMIT:
             raise ManifestInvalid(reason="a descriptor's size is not a number of bytes", digest=digest[:200])
         try:

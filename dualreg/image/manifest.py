@@ -1,5 +1,6 @@
 """Manifest: a document that names content, kept exactly as it was received."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from dualreg.image.formats import FORMATS, Child, Contents, Role
 
 #: Content types that tell nothing about a manifest.
 _UNTYPED = frozenset({"", "application/json", media_types.OCTET_STREAM})
+#: What can be sent back as a header.
+_MEDIA_TYPE = re.compile(r"[!-~]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
     stated = document.get("mediaType")
     if media_type in _UNTYPED:
         media_type = stated if isinstance(stated, str) else _guess(document)
+    if _MEDIA_TYPE.fullmatch(media_type) is None:
+        raise ManifestInvalid(reason="not a media type", media_type=media_type[:200])
     if stated is not None and stated != media_type:
         raise ManifestInvalid(reason="mediaType differs from Content-Type", media_type=media_type)
     if document.get("schemaVersion") == 1 or "signatures" in document:

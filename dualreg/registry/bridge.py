@@ -15,13 +15,13 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import EMPTY_LAYER, Compression, regzip
 from dualreg.image.manifest import parse
-from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import V1Images
-from dualreg.storage.base import put_bytes, read_chunks
+from dualreg.storage.base import read_chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +113,13 @@ class Bridge:
         documents = [link.image.json for link in chain]
         if any(link.layer.digest == Digest.of(EMPTY_LAYER) for link in chain):
             documents.append(EMPTY_LAYER)
-        staged = {UploadId.new(): document for document in documents}
-        try:
-            for upload, document in staged.items():
-                put_bytes(self.state.store, upload, document)
-            with self.state.catalog.begin() as tx:
-                if not tx.manifests.held(repository.id, [row.digest]):
-                    return  # deleted meanwhile
-                for upload, document in staged.items():
-                    self.state.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
-                self.v1_images.record(tx, repository, _rows(repository, chain))
-                tx.views.record(repository.id, row.digest, chain[-1].image.id if chain else None)
-        finally:
-            for upload in staged:
-                self.state.store.discard(upload)
+        with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
+            if not tx.manifests.held(repository.id, [row.digest]):
+                return  # deleted meanwhile
+            for upload, document in zip(uploads, documents, strict=True):
+                self.state.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
+            self.v1_images.record(tx, repository, _rows(repository, chain))
+            tx.views.record(repository.id, row.digest, chain[-1].image.id if chain else None)
 
     def _chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the chain, base first, that the manifest (or an index's linux/amd64 child) is seen as."""

@@ -18,7 +18,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import CANONICAL, Digest
 from dualreg.image.formats import Child, Role
 from dualreg.image.manifest import Manifest, parse
-from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.payloads import Payloads
 from dualreg.registry.state import State
@@ -108,26 +108,17 @@ class Manifests:
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
-        algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
-        manifest = parse(media_type, payload, algorithm=algorithm)
-        if isinstance(reference, Digest) and manifest.digest != reference:
-            raise DigestMismatch(digest=str(reference))
-        upload = UploadId.new()
-        try:
-            self.state.store.append(upload, (payload,), offset=0)
-            with self.state.catalog.begin() as tx:
-                row = tx.repositories.ensure(repository, exclusive=condition.given)
-                _check(tx, condition, repository, reference)
-                children = _held_children(tx, row.id, manifest, sparse=self.sparse_indexes)
-                self.state.admit(tx, row, upload, BlobRow(manifest.digest, len(payload)))
-                self._record(tx, row, manifest, children)
-                if v1_view:
-                    tx.views.record(row.id, manifest.digest, v1_view)
-                self.point(
-                    tx, row, [*([reference] if isinstance(reference, Tag) else []), *tags], manifest.digest
-                )
-        finally:
-            self.state.store.discard(upload)
+        manifest = _parse(reference, media_type, payload)
+        with self.state.staged(payload) as (upload,), self.state.catalog.begin() as tx:
+            row = tx.repositories.ensure(repository, exclusive=condition.given)
+            _check(tx, condition, repository, reference)
+            children = _held_children(tx, row.id, manifest, sparse=self.sparse_indexes)
+            self.state.admit(tx, row, upload, BlobRow(manifest.digest, len(payload)))
+            self._record(tx, row, manifest, children)
+            if v1_view:
+                tx.views.record(row.id, manifest.digest, v1_view)
+            named = [reference] if isinstance(reference, Tag) else []
+            self.point(tx, row, [*named, *tags], manifest.digest)
         return manifest
 
     def point(self, tx: Transaction, repository: RepositoryRow, tags: Sequence[Tag], digest: Digest) -> None:
@@ -169,6 +160,15 @@ class Manifests:
         tx.manifests.record(repository.id, manifest)
         tx.manifests.record_children(repository.id, manifest.digest, children)
         self.state.links.add_manifest(repository.name, manifest.digest)
+
+
+def _parse(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest:
+    """Read the manifest, by the algorithm of the digest that it is pushed under."""
+    algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
+    manifest = parse(media_type, payload, algorithm=algorithm)
+    if isinstance(reference, Digest) and manifest.digest != reference:
+        raise DigestMismatch(digest=str(reference))
+    return manifest
 
 
 def _check(

@@ -3,6 +3,8 @@
 And the one way in which verified bytes enter all three.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dualreg.catalog.database import Catalog, Transaction
@@ -20,6 +22,18 @@ class State:
     catalog: Catalog
     store: BlobStore
     links: Links
+
+    @contextmanager
+    def staged(self, *documents: bytes) -> Iterator[tuple[UploadId, ...]]:
+        """Stage small documents for the block, which may ``admit`` them; what it does not is forgotten."""
+        uploads = tuple(UploadId.new() for _ in documents)
+        try:
+            for upload, document in zip(uploads, documents, strict=True):
+                self.store.append(upload, (document,), offset=0)
+            yield uploads
+        finally:
+            for upload in uploads:
+                self.store.discard(upload)
 
     def admit(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
         """Publish the staged *upload* as *blob* and let the repository read it.

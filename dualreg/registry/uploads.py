@@ -182,7 +182,9 @@ class Uploads:
         def renew() -> None:
             nonlocal renewed_at
             if catalog.now() - renewed_at > LEASE / 3:
-                take()
+                with catalog.begin() as tx:
+                    if not tx.uploads.renew(upload, lease, duration=LEASE):
+                        raise UploadBusy(upload=upload)
                 renewed_at = catalog.now()
 
         try:

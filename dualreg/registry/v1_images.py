@@ -19,12 +19,12 @@ from dualreg.errors import (
 )
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
-from dualreg.image.names import ImageId, RepositoryName, UploadId
+from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.registry.payloads import Payloads
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
-from dualreg.storage.base import put_bytes, tap
+from dualreg.storage.base import tap
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +49,17 @@ class V1Images:
         document = V1Image.parse(json)
         if document.id != image:
             raise ImageInvalid(reason="JSON data contains invalid id")
-        upload = UploadId.new()
-        try:
-            digest = put_bytes(self.state.store, upload, json)
-            with self.state.catalog.begin() as tx:
-                row = tx.repositories.ensure(repository)
-                _check_parent(tx, repository, document)
-                begun = tx.v1_images.find(repository, image)
-                if begun and begun.complete:
-                    raise ImageExists(id=image)
-                if begun and begun.json == digest:
-                    return
-                self.state.admit(tx, row, upload, BlobRow(digest, len(json)))
-                tx.v1_images.begin(row.id, document, digest)
-        finally:
-            self.state.store.discard(upload)
+        digest = Digest.of(json)
+        with self.state.staged(json) as (upload,), self.state.catalog.begin() as tx:
+            row = tx.repositories.ensure(repository)
+            _check_parent(tx, repository, document)
+            begun = tx.v1_images.find(repository, image)
+            if begun and begun.complete:
+                raise ImageExists(id=image)
+            if begun and begun.json == digest:
+                return
+            self.state.admit(tx, row, upload, BlobRow(digest, len(json)))
+            tx.v1_images.begin(row.id, document, digest)
 
     def put_layer(self, repository: RepositoryName, image: ImageId, chunks: Iterable[bytes]) -> None:
         """Take in an image's layer as sent; diff id and payload checksum are computed in the same pass.

@@ -17,7 +17,7 @@ from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.responses import empty
 
 
-def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
+def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: PLR0911 -- one return a way to send
     """Return the blob, or the range of it that the request asks for.
 
     The caller has checked that it may be read.
@@ -29,25 +29,26 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
     fixed = {
         **headers,
         "Content-Type": media_types.OCTET_STREAM,
-        "Accept-Ranges": "bytes",
         "ETag": f'"{blob.digest}"',
         "Cache-Control": "private, max-age=31536000, immutable",
         "X-Content-Type-Options": "nosniff",
     }
     if request.if_none_match.contains(str(blob.digest)):
         return empty(304, {**headers, "ETag": fixed["ETag"]})
+    if request.method == "GET" and (location := _internal_location(blob)):
+        return Response(headers=fixed | {"X-Accel-Redirect": location})
+    fixed["Accept-Ranges"] = "bytes"  # nginx says so itself
     if request.method == "HEAD":
         return Response(headers=fixed | {"Content-Length": str(blob.size)})
-    if location := _internal_location(blob):
-        return Response(headers=fixed | {"X-Accel-Redirect": location})
-    spans = _requested_spans(blob)
-    if spans == []:
-        return empty(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
-    if spans is None:
-        return _single(blob, Span(0, blob.size), 200, fixed)
-    if len(spans) == 1:
-        return _single(blob, spans[0], 206, fixed | {"Content-Range": spans[0].content_range(blob.size)})
-    return _multiple(blob, spans, fixed)
+    match _requested_spans(blob):
+        case None:
+            return _single(blob, Span(0, blob.size), 200, fixed)
+        case []:
+            return empty(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
+        case [span]:
+            return _single(blob, span, 206, fixed | {"Content-Range": span.content_range(blob.size)})
+        case spans:
+            return _multiple(blob, spans, fixed)
 
 
 def _internal_location(blob: BlobRow) -> str | None:

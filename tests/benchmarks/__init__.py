@@ -1,0 +1,1 @@
+"""Measurements beside the reference registry: ``make bench``, or ``python -m tests.benchmarks --help``."""

@@ -70,7 +70,7 @@ def artifact_type_of(document: dict[str, Any]) -> str:
         ManifestInvalid: it is not text.
     """
     artifact_type = document.get("artifactType") or ""
-    if not isinstance(artifact_type, str):
+    if not isinstance(artifact_type, str) or "\0" in artifact_type:
         raise ManifestInvalid(reason="artifactType is not text")
     return artifact_type
 

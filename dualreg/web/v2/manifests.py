@@ -42,9 +42,11 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     }
     if request.if_none_match.contains(str(manifest.digest)):
         return empty(304, headers)
-    # None, unlike b"", leaves Content-Length as it is.
-    body = None if request.method == "HEAD" else registry().manifests.payload(manifest)
-    return Response(body, headers=headers)
+    if request.method == "HEAD":
+        return Response(headers=headers)
+    if isinstance(reference, Tag):
+        registry().tags.pulled(name, reference)
+    return Response(registry().manifests.payload(manifest), headers=headers)
 
 
 def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:

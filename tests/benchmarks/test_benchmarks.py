@@ -1,0 +1,33 @@
+"""The benchmarks run; what they find is for people to read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.programs import require
+
+
+@pytest.mark.slow
+@pytest.mark.client
+def test_a_quick_run_measures_every_operation_on_both_registries(tmp_path: Path) -> None:
+    """Every rate and time is a positive number; only V1 has no rival; nothing stays on the disk."""
+    require("docker-registry", package="docker-registry")
+    require("wrk", package="wrk")
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "--quick", "--json", figures, "--folder", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(figures.read_text())["operations"]
+    assert len(measured) == 10
+    assert all(line["dualreg"] > 0 for line in measured)
+    rivalled = {line["operation"] for line in measured if line["ratio"] is not None}
+    assert rivalled == {line["operation"] for line in measured if not line["operation"].startswith("V1 ")}
+    assert all(line["operation"] in done.stdout for line in measured)
+    assert [*tmp_path.iterdir()] == [figures]

@@ -1,0 +1,326 @@
+"""What every driver of the store must do; each driver's test file inherits it and says how to open one."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dualreg.errors import BlobMissing
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.storage import Store
+from dualreg.storage.base import CHUNK_SIZE, StoredBlob, put_bytes, read_chunks, rehash, tap
+from dualreg.storage.links import Links
+
+DATA = b"some bytes"
+DIGEST = Digest.of(DATA)
+
+
+class _Broken(Exception):
+    """What chunks raise when a client goes away."""
+
+
+def _publish(store: Store, data: bytes) -> Digest:
+    upload = UploadId.new()
+    digest = put_bytes(store, upload, data)
+    store.publish(upload, digest)
+    return digest
+
+
+def _staged(store: Store, upload: UploadId) -> bytes:
+    with store.reopen(upload) as reader:
+        return reader.read()
+
+
+def _read(store: Store, digest: Digest, start: int = 0) -> bytes:
+    with store.open(digest, start=start) as reader:
+        return reader.read()
+
+
+class BlobStoreContract:
+    """The promises of BlobStore and LinkTree; a driver's test class provides the ``store`` fixture."""
+
+    def test_append_continues_where_it_ended(self, store: Store) -> None:
+        """Appends return the new length, and the bytes follow each other."""
+        upload = UploadId.new()
+        assert store.append(upload, [b"one", b"", b"two"], offset=0) == 6
+        assert store.append(upload, [], offset=6) == 6
+        assert store.append(upload, iter([b"three"]), offset=6) == 11
+        assert _staged(store, upload) == b"onetwothree"
+
+    @pytest.mark.parametrize(
+        ("offset", "expected"), [(0, b"new"), (1, b"onew"), (6, b"onetwonew")], ids=["all", "most", "none"]
+    )
+    def test_append_cuts_to_its_offset(self, store: Store, offset: int, expected: bytes) -> None:
+        """Bytes behind the offset are those of an append that nobody recorded: they go."""
+        upload = UploadId.new()
+        store.append(upload, [b"onetwo"], offset=0)
+        assert store.append(upload, [b"new"], offset=offset) == len(expected)
+        assert _staged(store, upload) == expected
+
+    def test_append_of_nothing_cuts_too(self, store: Store) -> None:
+        """An append without bytes leaves exactly the offset's number of bytes."""
+        upload = UploadId.new()
+        store.append(upload, [b"onetwo"], offset=0)
+        assert store.append(upload, (), offset=3) == 3
+        assert _staged(store, upload) == b"one"
+
+    @pytest.mark.parametrize("held", [None, b"", b"abc"])
+    def test_append_behind_the_end_is_refused(self, store: Store, held: bytes | None) -> None:
+        """Bytes that the caller believes in but that are not there are never made up as zeros."""
+        upload = UploadId.new()
+        if held is not None:
+            store.append(upload, [held], offset=0)
+        with pytest.raises(BlobMissing):
+            store.append(upload, [b"x"], offset=4)
+        assert [_staged(store, each.upload) for each in store.staged()] == ([] if held is None else [held])
+
+    @pytest.mark.parametrize("offset", [0, 3])
+    def test_chunks_that_raise_do_not_harm_what_was_there(self, store: Store, offset: int) -> None:
+        """The error comes through, bytes up to the offset stay, and the next append starts there."""
+        upload = UploadId.new()
+        store.append(upload, [b"one"], offset=0)
+
+        def chunks() -> Iterator[bytes]:
+            yield b"lost"
+            raise _Broken
+
+        with pytest.raises(_Broken):
+            store.append(upload, chunks(), offset=offset)
+        assert store.append(upload, [b"two"], offset=offset) == offset + 3
+        assert _staged(store, upload) == b"one"[:offset] + b"two"
+
+    def test_chunks_that_raise_at_once(self, store: Store) -> None:
+        """An upload whose first append failed can begin again."""
+        upload = UploadId.new()
+
+        def chunks() -> Iterator[bytes]:
+            yield b""
+            raise _Broken
+
+        with pytest.raises(_Broken):
+            store.append(upload, chunks(), offset=0)
+        assert store.append(upload, [DATA], offset=0) == len(DATA)
+
+    def test_large_chunks_arrive_whole(self, store: Store) -> None:
+        """Chunks of any size are kept byte for byte."""
+        upload = UploadId.new()
+        data = bytes(range(256)) * (3 * CHUNK_SIZE // 256) + b"end"
+        assert store.append(upload, [data, b"", data[:7]], offset=0) == len(data) + 7
+        assert _staged(store, upload) == data + data[:7]
+
+    def test_publish_makes_a_blob(self, store: Store) -> None:
+        """Published bytes are found by their digest, and the upload is gone."""
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        assert [*store.walk()] == []
+        store.publish(upload, DIGEST)
+        assert _read(store, DIGEST) == DATA
+        assert [*store.walk()] == [StoredBlob(DIGEST, len(DATA))]
+        assert [*store.staged()] == []
+        with pytest.raises(BlobMissing):
+            store.reopen(upload)
+
+    def test_an_empty_blob_is_a_blob(self, store: Store) -> None:
+        """No bytes at all can be published too."""
+        digest = _publish(store, b"")
+        assert [*store.walk()] == [StoredBlob(digest, 0)]
+        assert _read(store, digest) == b""
+
+    def test_publish_can_be_repeated(self, store: Store) -> None:
+        """Publishing an upload that is gone is fine while the blob is there."""
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        store.publish(upload, DIGEST)
+        store.publish(upload, DIGEST)
+        store.publish(UploadId.new(), DIGEST)
+        assert _read(store, DIGEST) == DATA
+
+    def test_publish_replaces_a_damaged_copy(self, store: Store) -> None:
+        """The same digest again brings verified bytes in the place of whatever was there."""
+        damaged, healthy = UploadId.new(), UploadId.new()
+        store.append(damaged, [b"damaged"], offset=0)
+        store.publish(damaged, DIGEST)
+        store.append(healthy, [DATA], offset=0)
+        store.publish(healthy, DIGEST)
+        assert _read(store, DIGEST) == DATA
+        assert [*store.walk()] == [StoredBlob(DIGEST, len(DATA))]
+        assert [*store.staged()] == []
+
+    def test_publish_of_nothing_fails(self, store: Store) -> None:
+        """Neither upload nor blob: there is nothing to publish, and nothing appears."""
+        with pytest.raises(BlobMissing):
+            store.publish(UploadId.new(), DIGEST)
+        assert [*store.walk()] == []
+
+    @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+    def test_digests_of_every_algorithm_are_addresses(self, store: Store, algorithm: str) -> None:
+        """The same bytes under two algorithms are two blobs."""
+        digest = Digest.of(DATA, algorithm)
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        store.publish(upload, digest)
+        assert [*store.walk()] == [StoredBlob(digest, len(DATA))]
+        assert _read(store, digest) == DATA
+
+    @pytest.mark.parametrize("start", [0, 1, 9, 10, 99])
+    def test_open_reads_from_its_start(self, store: Store, start: int) -> None:
+        """A reader stands where it was asked to; past the end there is nothing to read."""
+        digest = _publish(store, DATA)
+        with store.open(digest, start=start) as reader:
+            assert reader.tell() == start
+            assert reader.read() == DATA[start:]
+
+    def test_readers_are_independent_of_what_follows(self, store: Store) -> None:
+        """A reader goes on reading what it opened, replaced or deleted meanwhile."""
+        digest = _publish(store, DATA)
+        with store.open(digest) as reader:
+            assert reader.read(4) == DATA[:4]
+            _publish(store, DATA)
+            store.delete(digest)
+            assert reader.read() == DATA[4:]
+
+    def test_open_of_nothing_fails(self, store: Store) -> None:
+        """A blob that is not there is missing, whoever asks how."""
+        with pytest.raises(BlobMissing):
+            store.open(DIGEST)
+        with pytest.raises(BlobMissing):
+            store.open(DIGEST, start=1)
+
+    def test_delete_is_for_good_and_can_be_repeated(self, store: Store) -> None:
+        """The bytes go, other blobs stay, and an absent blob is fine."""
+        other = _publish(store, b"other")
+        digest = _publish(store, DATA)
+        store.delete(digest)
+        store.delete(digest)
+        with pytest.raises(BlobMissing):
+            store.open(digest)
+        assert [*store.walk()] == [StoredBlob(other, 5)]
+        assert _publish(store, DATA) == digest
+        assert _read(store, digest) == DATA
+
+    def test_walk_finds_every_blob(self, store: Store) -> None:
+        """Each blob once, with its size in bytes."""
+        blobs = {_publish(store, bytes(size)): size for size in (0, 1, 2, 1000)}
+        assert sorted(store.walk(), key=lambda blob: blob.size) == [
+            StoredBlob(digest, size) for digest, size in blobs.items()
+        ]
+
+    def test_walk_survives_changes(self, store: Store) -> None:
+        """Blobs may come and go while somebody walks; those that stay are found."""
+        stays = _publish(store, b"stays")
+        goes = [_publish(store, bytes([number])) for number in range(5)]
+        walk = store.walk()
+        found = {next(walk).digest}
+        for digest in goes:
+            store.delete(digest)
+        found |= {blob.digest for blob in walk}
+        assert stays in found
+
+    def test_reopen_reads_from_the_beginning(self, store: Store) -> None:
+        """Staged bytes can be read again, as often as needed; rehash does."""
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        assert [_staged(store, upload), _staged(store, upload)] == [DATA, DATA]
+        assert rehash(store, upload) == DIGEST
+        assert rehash(store, upload, "sha512") == Digest.of(DATA, "sha512")
+
+    def test_reopen_of_nothing_fails(self, store: Store) -> None:
+        """An upload that nothing was appended to has no bytes."""
+        with pytest.raises(BlobMissing):
+            store.reopen(UploadId.new())
+
+    def test_discard_forgets_and_can_be_repeated(self, store: Store) -> None:
+        """Staged bytes go, those of others stay, and an absent upload is fine."""
+        upload, other = UploadId.new(), UploadId.new()
+        for each in (upload, other):
+            store.append(each, [DATA], offset=0)
+        store.discard(upload)
+        store.discard(upload)
+        store.discard(UploadId.new())
+        assert [each.upload for each in store.staged()] == [other]
+        with pytest.raises(BlobMissing):
+            store.reopen(upload)
+
+    def test_staged_lists_uploads_and_when_they_changed(self, store: Store) -> None:
+        """Every upload with bytes, dated in aware UTC; published blobs are not among them."""
+        assert [*store.staged()] == []
+        _publish(store, DATA)
+        uploads = {UploadId.new() for _ in range(3)}
+        for upload in uploads:
+            store.append(upload, [DATA], offset=0)
+        staged = [*store.staged()]
+        assert {each.upload for each in staged} == uploads
+        assert len(staged) == 3
+        for each in staged:
+            assert each.modified_at.tzinfo is UTC
+            assert abs(datetime.now(UTC) - each.modified_at) < timedelta(minutes=1)
+
+    def test_uploads_are_private(self, store: Store) -> None:
+        """Two uploads of the same bytes do not see each other."""
+        first, second = UploadId.new(), UploadId.new()
+        store.append(first, [b"first"], offset=0)
+        store.append(second, [b"second"], offset=0)
+        store.append(first, [b"!"], offset=5)
+        assert (_staged(store, first), _staged(store, second)) == (b"first!", b"second")
+
+    def test_reading_in_chunks_gives_everything(self, store: Store) -> None:
+        """What a reader has left comes in bounded pieces, and every listener sees all of them."""
+        data = bytes(CHUNK_SIZE) + b"tail"
+        digest = _publish(store, data)
+        seen: list[int] = []
+        with store.open(digest, start=2) as reader:
+            pieces = [*tap(read_chunks(reader), lambda piece: seen.append(len(piece)))]
+        assert b"".join(pieces) == data[2:]
+        assert seen == [len(piece) for piece in pieces] == [CHUNK_SIZE, 2]
+
+    def test_links_are_written_replaced_and_walked(self, store: Store) -> None:
+        """Each path has one content, the last written; paths are walked in order."""
+        store.write_link("b/link", b"2")
+        store.write_link("a/x/y/link", b"1")
+        store.write_link("b/link", b"3")
+        store.write_link("a/x/link", b"")
+        assert [*store.walk_links()] == [("a/x/link", b""), ("a/x/y/link", b"1"), ("b/link", b"3")]
+
+    def test_links_are_removed(self, store: Store) -> None:
+        """A removed link is gone, its neighbours stay, and an absent one is fine."""
+        for path in ("a/x/link", "a/y/link"):
+            store.write_link(path, b"1")
+        store.remove_link("a/x/link")
+        store.remove_link("a/x/link")
+        store.remove_link("never/was/link")
+        assert [*store.walk_links()] == [("a/y/link", b"1")]
+        store.write_link("a/x/link", b"2")
+        store.remove_link("a/y/link")
+        assert [*store.walk_links()] == [("a/x/link", b"2")]
+
+    def test_no_links(self, store: Store) -> None:
+        """A new store has no links."""
+        assert [*store.walk_links()] == []
+
+    def test_links_and_blobs_do_not_meet(self, store: Store) -> None:
+        """Names and bytes are walked apart."""
+        _publish(store, DATA)
+        store.write_link("a/link", b"1")
+        assert len([*store.walk()]) == len([*store.walk_links()]) == 1
+        assert [*store.staged()] == []
+
+    def test_names_become_the_reference_registrys_links(self, store: Store) -> None:
+        """Every kind of name has its path, in the tree that the reference registry reads."""
+        links, repository = Links(store), RepositoryName("library/x")
+        image = ImageId("a" * 64)
+        links.add_blob(repository, DIGEST)
+        links.add_manifest(repository, DIGEST)
+        links.point_tag(repository, Tag("v1"), DIGEST)
+        links.add_v1_image(repository, image, {"parent": None, "json": "x"})
+        content = str(DIGEST).encode()
+        assert [*store.walk_links()] == [
+            (f"library/x/_layers/sha256/{DIGEST.hex}/link", content),
+            (f"library/x/_manifests/revisions/sha256/{DIGEST.hex}/link", content),
+            ("library/x/_manifests/tags/v1/current/link", content),
+            (f"library/x/_v1/{image}", b'{"json": "x", "parent": null}'),
+        ]
+        links.remove_blob(repository, DIGEST)
+        links.remove_manifest(repository, DIGEST)
+        links.remove_tag(repository, Tag("v1"))
+        assert [path for path, _ in store.walk_links()] == [f"library/x/_v1/{image}"]

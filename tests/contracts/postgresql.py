@@ -1,0 +1,68 @@
+"""A real PostgreSQL server for the tests that want one, started on a free port and gone with them."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.programs import free_port, require, running
+
+#: Where Debian puts programs that are not meant for everybody's PATH.
+_DEBIAN = Path("/usr/lib/postgresql")
+
+
+@contextmanager
+def postgresql_server() -> Iterator[str]:
+    """Run an empty server for the block and yield its SQLAlchemy URL; skip the test if there is none.
+
+    Its default collation is English, so that a query which forgets to ask for byte order is found out.
+    """
+    programs = _programs()
+    folder = Path(tempfile.mkdtemp(prefix="dualreg-postgresql-"))
+    try:
+        as_postgres = _drop_root(folder)
+        data, log, port = folder / "data", folder / "log", free_port()
+        initdb = [programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]
+        collation = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en"]
+        subprocess.run([*as_postgres, *initdb, *collation], check=True, capture_output=True, cwd="/")
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-p", str(port), "-k", str(folder)]
+        with running([*as_postgres, programs / "postgres", "-D", data, *options], log) as process:
+            _wait_until_up(programs, port, process, log)
+            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        shutil.rmtree(folder)
+
+
+def _programs() -> Path:
+    """Return the folder of the newest server's programs."""
+    versions = sorted(_DEBIAN.glob("[0-9]*/bin"), key=lambda path: int(path.parent.name))
+    if versions:
+        return versions[-1]
+    require("initdb", "postgres", "pg_isready", package="postgresql")
+    return Path(str(shutil.which("initdb"))).resolve().parent
+
+
+def _drop_root(folder: Path) -> list[str]:
+    """Return what to put before the server's commands, since it refuses to run as root."""
+    if os.geteuid() != 0:
+        return []
+    shutil.chown(folder, "postgres", "postgres")
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+
+def _wait_until_up(programs: Path, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        ready = subprocess.run(
+            [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)], check=False
+        )
+        if ready.returncode == 0:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"PostgreSQL did not come up:\n{log.read_text()[-4000:]}")

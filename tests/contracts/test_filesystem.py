@@ -1,0 +1,313 @@
+"""FilesystemStore keeps the contract, and what is more: its tree, its modes, and the order of its writes."""
+
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualreg.image.digest import Digest
+from dualreg.image.names import UploadId
+from dualreg.storage import open_store
+from dualreg.storage.base import Offload
+from dualreg.storage.filesystem import FilesystemStore
+from tests.contracts.blob_store import BlobStoreContract
+
+DATA = b"some bytes"
+DIGEST = Digest.of(DATA)
+BLOBS = Path("docker/registry/v2/blobs")
+NAMES = Path("docker/registry/v2/repositories")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder that a store makes when it is first written to."""
+    return tmp_path / "deep" / "root"
+
+
+class TestFilesystemStore(BlobStoreContract):
+    """The contract, on disk."""
+
+    @pytest.fixture
+    def store(self, root: Path) -> FilesystemStore:
+        """An empty store."""
+        return FilesystemStore(root)
+
+
+@pytest.fixture
+def store(root: Path) -> FilesystemStore:
+    """An empty store."""
+    return FilesystemStore(root)
+
+
+def _publish(store: FilesystemStore, data: bytes) -> Digest:
+    upload, digest = UploadId.new(), Digest.of(data)
+    store.append(upload, [data], offset=0)
+    store.publish(upload, digest)
+    return digest
+
+
+def test_nothing_is_written_before_the_first_write(store: FilesystemStore, root: Path) -> None:
+    """Opening and looking at a store makes no folder."""
+    assert [*store.walk(), *store.staged(), *store.walk_links()] == []
+    store.delete(DIGEST)
+    store.discard(UploadId.new())
+    store.remove_link("a/link")
+    assert not root.exists()
+
+
+def test_bytes_lie_in_the_reference_registrys_tree(store: FilesystemStore, root: Path) -> None:
+    """A blob's file, a link's and an upload's are where the reference registry and our documents say."""
+    upload = UploadId.new()
+    store.append(upload, [b"staged"], offset=0)
+    _publish(store, DATA)
+    store.write_link("x/_manifests/tags/v1/current/link", b"content")
+    files = {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert files == {
+        Path("uploads") / upload: b"staged",
+        BLOBS / "sha256" / DIGEST.hex[:2] / DIGEST.hex / "data": DATA,
+        NAMES / "x/_manifests/tags/v1/current/link": b"content",
+    }
+
+
+def test_a_blob_is_read_only(store: FilesystemStore, root: Path) -> None:
+    """Published files have mode 0444: nobody changes one by mistake."""
+    _publish(store, DATA)
+    path = root / BLOBS / store.internal_path(DIGEST)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444
+
+
+def test_a_front_server_finds_blobs(store: FilesystemStore, root: Path) -> None:
+    """The internal path leads from the blob folder to the bytes."""
+    _publish(store, DATA)
+    assert isinstance(store, Offload)
+    assert (root / BLOBS / store.internal_path(DIGEST)).read_bytes() == DATA
+
+
+def test_readers_are_real_files(store: FilesystemStore) -> None:
+    """The kernel can send them itself."""
+    _publish(store, DATA)
+    with store.open(DIGEST, start=5) as reader:
+        assert os.pread(reader.fileno(), 100, 0) == DATA
+
+
+def test_deleting_leaves_no_empty_folder(store: FilesystemStore, root: Path) -> None:
+    """A deleted blob's own folder goes with it."""
+    _publish(store, DATA)
+    store.delete(DIGEST)
+    assert [*(root / BLOBS).rglob(DIGEST.hex)] == []
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        BLOBS / "data",
+        BLOBS / "sha256/data",
+        BLOBS / "sha256/.DS_Store",
+        BLOBS / "sha256/aa/readme",
+        BLOBS / "sha256/aa/nothex/data",
+        BLOBS / "sha256/aa" / ("a" * 63) / "data",
+        BLOBS / "md5/aa" / ("a" * 32) / "data",
+        BLOBS / "sha256" / DIGEST.hex[:2] / DIGEST.hex / "data.old",
+        Path("uploads/readme"),
+        Path("uploads/a-b-c-d-e"),
+        Path("uploads/.hidden"),
+        Path("lost+found/x"),
+        NAMES / "x/.link.0123",
+    ],
+    ids=str,
+)
+def test_junk_is_passed_over(store: FilesystemStore, root: Path, junk: Path) -> None:
+    """Files that are no blobs, uploads or links do not show, and do not hide those that are."""
+    upload = UploadId.new()
+    store.append(upload, [b"staged"], offset=0)
+    _publish(store, DATA)
+    store.write_link("x/link", b"1")
+    (root / junk).parent.mkdir(parents=True, exist_ok=True)
+    (root / junk).write_bytes(b"junk")
+    assert [(blob.digest, blob.size) for blob in store.walk()] == [(DIGEST, len(DATA))]
+    assert [each.upload for each in store.staged()] == [upload]
+    assert [*store.walk_links()] == [("x/link", b"1")]
+
+
+@pytest.fixture
+def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
+    """Record, in order, every fsync, rename and unlink, with the path it was about."""
+    calls: list[tuple[str, Path]] = []
+
+    def record(owner: object, name: str, paths: Callable[..., list[Path]]) -> None:
+        real = getattr(owner, name)
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            calls.extend((name, path) for path in paths(*args))
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, recorded)
+
+    record(os, "fsync", lambda descriptor: [Path(f"/proc/self/fd/{descriptor}").readlink()])
+    record(os, "rename", lambda source, target: [Path(source), Path(target)])
+    record(os, "unlink", lambda path, **_: [Path(path)])
+    record(os, "mkdir", lambda path, *_: [Path(path)])
+    return calls
+
+
+def _positions(journal: list[tuple[str, Path]], *steps: tuple[str, Path]) -> list[int]:
+    """Return where in the journal each of *steps* happened last."""
+    return [len(journal) - 1 - journal[::-1].index(step) for step in steps]
+
+
+def test_published_bytes_survive_a_power_cut(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """The file is synced before it is renamed, and the folder that it came to after."""
+    upload = UploadId.new()
+    store.append(upload, [DATA], offset=0)
+    assert journal[-2:] == [("fsync", root / "uploads" / upload), ("fsync", root / "uploads")]
+    store.publish(upload, DIGEST)
+    blob = root / BLOBS / store.internal_path(DIGEST)
+    steps = _positions(
+        journal,
+        ("fsync", root / "uploads" / upload),
+        ("rename", root / "uploads" / upload),
+        ("rename", blob),
+        ("fsync", blob.parent),
+    )
+    assert steps == sorted(steps)
+    assert steps[-1] == len(journal) - 1
+
+
+def test_new_folders_survive_a_power_cut(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """Every folder that is made is made durable in its parent, before anything is put into it."""
+    _publish(store, DATA)
+    made = [path for name, path in journal if name == "mkdir"]
+    assert root / BLOBS / "sha256" / DIGEST.hex[:2] / DIGEST.hex in made
+    for folder in made:
+        at = journal.index(("mkdir", folder))
+        assert journal[at + 1] == ("fsync", folder.parent)
+
+
+def test_an_append_that_changes_nothing_costs_nothing(
+    store: FilesystemStore, journal: list[tuple[str, Path]]
+) -> None:
+    """The empty PUT that ends an upload does not wait for the disk; one that cuts bytes does."""
+    upload = UploadId.new()
+    store.append(upload, [DATA], offset=0)
+    journal.clear()
+    store.append(upload, (), offset=len(DATA))
+    assert journal == []
+    store.append(upload, (), offset=1)
+    assert [name for name, _ in journal] == ["fsync"]
+
+
+def test_links_survive_a_power_cut(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """A link is written aside, synced, renamed over the old one, and its folder synced; removal likewise."""
+    link = root / NAMES / "x" / "link"
+    store.write_link("x/link", b"old")
+    journal.clear()
+    store.write_link("x/link", b"new")
+    fresh = journal[0][1]
+    assert fresh.parent == link.parent
+    assert journal == [("fsync", fresh), ("rename", fresh), ("rename", link), ("fsync", link.parent)]
+    journal.clear()
+    store.remove_link("x/link")
+    assert journal[:2] == [("unlink", link), ("fsync", link.parent)]
+
+
+def test_deletes_survive_a_power_cut(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """A deleted blob does not come back."""
+    _publish(store, DATA)
+    blob = root / BLOBS / store.internal_path(DIGEST)
+    journal.clear()
+    store.delete(DIGEST)
+    assert journal[:2] == [("unlink", blob), ("fsync", blob.parent)]
+
+
+def test_removing_links_takes_empty_folders_along(store: FilesystemStore, root: Path) -> None:
+    """A folder without links would be listed as a name by the reference registry; others stay."""
+    store.write_link("a/b/_manifests/tags/v1/current/link", b"1")
+    store.write_link("a/_layers/link", b"2")
+    store.remove_link("a/b/_manifests/tags/v1/current/link")
+    folders = {path.relative_to(root / NAMES) for path in (root / NAMES).rglob("*") if path.is_dir()}
+    assert folders == {Path("a"), Path("a/_layers")}
+    store.remove_link("a/_layers/link")
+    assert [*(root / NAMES).iterdir()] == []
+
+
+def test_racing_writers_and_removers_of_links(store: FilesystemStore) -> None:
+    """Folders that one removes as empty while another fills them: nobody fails, and the last write stays."""
+    failures: list[BaseException] = []
+    start = threading.Barrier(4)
+
+    def work(action: Callable[[], None]) -> None:
+        try:
+            start.wait()
+            for _ in range(150):
+                action()
+        except BaseException as error:  # noqa: BLE001 -- whatever a thread raises is what we look for
+            failures.append(error)
+
+    actions: list[Callable[[], None]] = [
+        lambda: store.write_link("r/_manifests/tags/a/current/link", b"a"),
+        lambda: store.remove_link("r/_manifests/tags/a/current/link"),
+        lambda: store.write_link("r/_manifests/tags/b/current/link", b"b"),
+        lambda: store.remove_link("r/_manifests/tags/b/current/link"),
+    ]
+    threads = [threading.Thread(target=work, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    store.write_link("r/_manifests/tags/a/current/link", b"last")
+    assert dict(store.walk_links())["r/_manifests/tags/a/current/link"] == b"last"
+
+
+def test_an_upload_over_a_full_disk_fails_and_can_go_on(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short writes are completed; an error of the disk comes through and leaves the upload usable."""
+    real, room = os.write, [3, 3, 0]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if not room:
+            return real(descriptor, data)
+        if (size := room.pop(0)) == 0:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, bytes(data)[:size])
+
+    upload = UploadId.new()
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="No space left"):
+        store.append(upload, [DATA], offset=0)
+    assert store.append(upload, [DATA], offset=0) == len(DATA)
+    with store.reopen(upload) as reader:
+        assert reader.read() == DATA
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("file:///srv/r", "FilesystemStore"),
+        ("file:///srv/a%20b", "FilesystemStore"),
+        ("memory:", "MemoryStore"),
+    ],
+)
+def test_urls_choose_the_driver(url: str, expected: str) -> None:
+    """A store's URL names its driver."""
+    assert type(open_store(url)).__name__ == expected
+
+
+@pytest.mark.parametrize("url", ["", "s3://bucket", "/srv/r", "http://x"])
+def test_a_url_without_a_driver_is_refused(url: str) -> None:
+    """There is no guessing what else a URL could mean."""
+    with pytest.raises(ValueError, match="there is no driver for"):
+        open_store(url)

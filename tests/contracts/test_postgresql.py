@@ -1,0 +1,33 @@
+"""The catalog over a real PostgreSQL keeps the contract."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.upgrade import upgrade
+from tests.conftest import Clock
+from tests.contracts.catalog import CatalogContract
+from tests.contracts.postgresql import postgresql_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a server for this module."""
+    with postgresql_server() as url:
+        yield url
+
+
+@pytest.mark.postgres
+class TestPostgresql(CatalogContract):
+    """The contract, over a server whose own collation is English."""
+
+    @pytest.fixture
+    def catalog(self, server: str, clock: Clock) -> Iterator[Catalog]:
+        """An empty catalog, made by the migrations."""
+        catalog = Catalog(server, now=clock)
+        upgrade(catalog)
+        with catalog.engine.begin() as connection:
+            connection.exec_driver_sql("TRUNCATE repositories, blobs CASCADE")
+        yield catalog
+        catalog.close()

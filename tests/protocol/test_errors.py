@@ -1,0 +1,197 @@
+"""Errors: every fact has its rendering in both dialects, and what is our fault tells nobody anything."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from dualreg import errors
+from dualreg.errors import RegistryError
+from dualreg.image.digest import Digest
+from dualreg.storage.memory import MemoryStore
+from dualreg.web import v1, v2
+from dualreg.web.v1.errors import V1_ERRORS
+from dualreg.web.v2.errors import V2_ERRORS
+from tests.protocol.exchange import CODES, REPOSITORY, TOKEN, World, push_blob, v1_text, v2_codes
+
+
+def descendants(of: type[RegistryError]) -> Iterator[type[RegistryError]]:
+    """Yield every error below *of*."""
+    for child in of.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+ALL = sorted({*descendants(RegistryError)}, key=lambda error: error.__name__)
+#: Everything that any renderer asks of an error.
+DETAIL: dict[str, Any] = {
+    "repository": "a/b",
+    "upload": "u",
+    "offset": 3,
+    "digests": ["sha256:x"],
+    "reason": "why",
+}
+
+
+def test_both_tables_are_total() -> None:
+    """No error is forgotten, and none is listed that is not raised."""
+    assert set(V1_ERRORS) == set(V2_ERRORS) == set(ALL)
+
+
+def test_errors_that_are_our_fault_are_none_of_the_clients() -> None:
+    """Damage is not a RegistryError: it must not be mistaken for something a client did."""
+    for fault in (errors.BlobMissing, errors.BlobDamaged):
+        assert not issubclass(fault, RegistryError)
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_the_statuses_of_both_dialects_agree(error: type[RegistryError]) -> None:
+    """The same fact is as bad in both, except for images on their way, which V1 clients must send again."""
+    code, status = V2_ERRORS[error]
+    assert code in CODES
+    assert 400 <= status < 500
+    assert V1_ERRORS[error] == (400 if error is errors.ImageIncomplete else status)
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_every_error_renders(app: Flask, error: type[RegistryError]) -> None:
+    """V2: a list of codes, messages and details. V1: one flat text, and of a bad range nothing."""
+    code, status = V2_ERRORS[error]
+    with app.test_request_context("/v2/a/b/tags/list"):
+        response = v2.errors.render(error(**DETAIL))
+        entries = json.loads(response.data)["errors"]
+        assert (response.status_code, [entry["code"] for entry in entries]) == (status, [code])
+        assert entries[0]["message"] == error.message
+        assert ("Allow" in response.headers) == (status == 405)
+    with app.test_request_context("/v1/images/x/json"):
+        response = v1.errors.render(error(**DETAIL))
+        assert response.status_code == V1_ERRORS[error]
+        if error is errors.RangeInvalid:
+            assert response.data == b""
+            return
+        (text,) = json.loads(response.data).values()
+        own = {errors.RepositoryUnknown: "Repository not found"}
+        reasoned = error in (errors.ImageInvalid, errors.RequestInvalid)
+        assert text == ("why" if reasoned else own.get(error, error.message))
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_every_error_renders_without_details(app: Flask, error: type[RegistryError]) -> None:
+    """An error that says nothing but its name is rendered too."""
+    if error in (errors.RangeInvalid, errors.ReferencesMissing):
+        assert "Detail:" in (error.__doc__ or "")
+        return
+    with app.test_request_context("/v2/"):
+        (entry,) = json.loads(v2.errors.render(error()).data)["errors"]
+        assert entry == {"code": V2_ERRORS[error].code, "message": error.message}
+    with app.test_request_context("/v1/_ping"):
+        assert isinstance(json.loads(v1.errors.render(error()).data or b'{"error": ""}')["error"], str)
+
+
+def test_texts_that_old_clients_know() -> None:
+    """Docker compares the first with ``==``; the others are docker-registry's own."""
+    assert errors.ImageExists.message == "Image already exists"
+    assert errors.ImageUnknown.message == "Image not found"
+    assert errors.ImageIncomplete.message == "Image is being uploaded, retry later"
+    assert errors.ChecksumMismatch.message == "Checksum mismatch"
+    assert errors.TagUnknown.message == "Tag not found"
+    assert errors.Unauthenticated.message == "Requires authorization"
+
+
+def test_the_text_of_an_error_is_for_logs() -> None:
+    """The message, then the facts."""
+    assert str(errors.TagUnknown(tag="x")) == "Tag not found (tag='x')"
+    assert str(errors.TagUnknown()) == "Tag not found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/x", 404),
+        ("GET", "/v2/a/b/blobs/", 404),
+        ("GET", "/v2//tags/list", 404),
+        ("GET", "/v2/a/manifests/b/c", 404),
+        ("GET", "/v2/a/blobs/uploads/", 405),
+        ("POST", "/v2/a/tags/list", 405),
+        ("DELETE", "/v2/_catalog", 405),
+        ("PUT", "/v2/", 405),
+        ("POST", "/v2/a/manifests/x", 405),
+        ("BREW", "/v2/", 405),
+    ],
+)
+def test_v2_requests_that_no_route_takes(client: FlaskClient, method: str, path: str, status: int) -> None:
+    """The V2 form, with the API's header and, if another method would do, Allow."""
+    response = client.open(path, method=method)
+    assert (response.status_code, v2_codes(response)) in [
+        (status, ["UNSUPPORTED"]),
+        (400, ["DIGEST_INVALID"]),
+    ]
+    assert ("Allow" in response.headers) == (response.status_code == 405)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/", 404),
+        ("GET", "/v1/_status", 404),
+        ("GET", "/v1/images/x/files", 404),
+        ("POST", "/v1/_ping", 405),
+        ("POST", "/v1/images/x/json", 405),
+        ("GET", "/v1/repositories/a/b", 405),
+        ("POST", "/v1/search", 405),
+    ],
+)
+def test_v1_requests_that_no_route_takes(client: FlaskClient, method: str, path: str, status: int) -> None:
+    """The V1 form, flat."""
+    response = client.open(path, method=method)
+    assert response.status_code == status
+    assert v1_text(response) == {404: "Not Found", 405: "Method Not Allowed"}[status]
+    assert ("Allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("path", ["/favicon.ico", "/v3/", "/v1", "/_ping"])
+def test_paths_of_no_dialect(client: FlaskClient, path: str) -> None:
+    """A 404 all the same."""
+    assert client.get(path).status_code == 404
+
+
+def test_the_root_greets(client: FlaskClient) -> None:
+    """A person with a browser learns what this is."""
+    response = client.get("/")
+    assert (response.status_code, response.mimetype) == (200, "text/plain")
+    assert response.text.startswith("dualreg ")
+
+
+@pytest.mark.parametrize("agent", ["Go 1.1 package http", "docker/1.5.0 go/go1.4.1"])
+@pytest.mark.parametrize("path", ["/v2/", "/v2", "/v2/x", "/v2/a/tags/list", "/v2/a/blobs/uploads/"])
+def test_old_clients_never_see_the_header(client: FlaskClient, agent: str, path: str) -> None:
+    """Not even on an error: 401 and 200 are not the only answers they look at."""
+    response = client.get(path, headers={"User-Agent": agent})
+    assert response.status_code >= 400
+    assert "Docker-Distribution-Api-Version" not in response.headers
+
+
+def test_damage_is_a_fault_of_ours(fresh_world: World, store: MemoryStore, caplog: Any) -> None:
+    """Bytes that should be there and are not: 500 with nothing in it, and everything in the log."""
+    client, layer = fresh_world.client, fresh_world.chain[0].layer
+    store.delete(Digest.of(layer))
+    blob = client.get(f"/v2/{REPOSITORY}/blobs/{Digest.of(layer)}")
+    assert (blob.status_code, v2_codes(blob)) == (500, ["UNKNOWN"])
+    assert json.loads(blob.data)["errors"] == [{"code": "UNKNOWN", "message": "internal server error"}]
+    old = client.get(f"/v1/images/{fresh_world.chain[0].id}/layer", headers=TOKEN)
+    assert (old.status_code, v1_text(old)) == (500, "internal server error")
+    assert caplog.text.count("BlobMissing") >= 2
+    assert str(Digest.of(layer)) in caplog.text
+    assert client.head(f"/v2/{REPOSITORY}/blobs/{Digest.of(layer)}").status_code == 200
+
+
+def test_damage_is_healed_by_pushing_again(fresh_world: World, store: MemoryStore) -> None:
+    """Verified bytes replace what is missing."""
+    layer = fresh_world.chain[0].layer
+    store.delete(Digest.of(layer))
+    push_blob(fresh_world.client, "other", layer)
+    got = fresh_world.client.get(f"/v2/{REPOSITORY}/blobs/{Digest.of(layer)}")
+    assert (got.status_code, got.data) == (200, layer)

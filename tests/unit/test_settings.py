@@ -1,0 +1,168 @@
+"""Settings: where values come from, which wins, and how mistakes are named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualreg.settings import DEFAULT_FILE, Settings, SettingsInvalid
+from dualreg.storage import open_store
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a ``dualreg.toml`` of the checkout out of these tests."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_everything_has_a_default(tmp_path: Path) -> None:
+    """Without file, environment and flags it serves on loopback, from a folder where it was started."""
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert settings.bind == "127.0.0.1:5000"
+    assert settings.store_url == f"file://{tmp_path}/dualreg-data"
+    assert settings.database_url == f"sqlite:///{tmp_path}/dualreg-data/catalog.sqlite3"
+    assert {settings.origin(name) for name in Settings.model_fields} == {"default"}
+
+
+def test_every_field_says_what_it_is() -> None:
+    """Each field has a description, for whoever reads the class."""
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    """The file gives way to the environment, and that to flags; each value knows where it came from."""
+    config = tmp_path / "own.toml"
+    config.write_text('workers = 3\nthreads = 4\nbind = "h:1"\n')
+    settings = Settings.from_env(
+        {"DUALREG_THREADS": "5", "DUALREG_BIND": "h:2", "PATH": "/bin", "DUALREGX": "no"},
+        config=config,
+        flags={"bind": "h:3", "data": None},
+    )
+    assert (settings.workers, settings.threads, settings.bind) == (3, 5, "h:3")
+    origins = {name: settings.origin(name) for name in ("workers", "threads", "bind", "data")}
+    assert origins == {
+        "workers": f"workers in {config}",
+        "threads": "DUALREG_THREADS",
+        "bind": "--bind",
+        "data": "default",
+    }
+
+
+@pytest.mark.parametrize("how", ["default file", "variable", "argument", "argument over variable"])
+def test_where_the_file_is(tmp_path: Path, how: str) -> None:
+    """``dualreg.toml`` here, or what DUALREG_CONFIG names, or what the command line names."""
+    named = tmp_path / "named.toml"
+    other = tmp_path / "other.toml"
+    other.write_text("workers = 9\n")
+    path = DEFAULT_FILE if how == "default file" else named
+    path.write_text("workers = 7\n")
+    environ = {"variable": {"DUALREG_CONFIG": str(named)}}.get(how, {})
+    if how == "argument over variable":
+        environ = {"DUALREG_CONFIG": str(other)}
+    settings = Settings.from_env(environ, config=named if how.startswith("argument") else None)
+    assert (settings.workers, settings.origin("workers")) == (7, f"workers in {path}")
+
+
+@pytest.mark.parametrize("by", ["variable", "argument"])
+def test_a_file_that_was_named_must_be_there(tmp_path: Path, by: str) -> None:
+    """A typing error in a file's name does not quietly mean the defaults."""
+    missing = tmp_path / "missing.toml"
+    environ = {"DUALREG_CONFIG": str(missing)} if by == "variable" else {}
+    with pytest.raises(SettingsInvalid, match=r"missing\.toml: no such file"):
+        Settings.from_env(environ, config=missing if by == "argument" else None)
+
+
+@pytest.mark.parametrize(
+    "content", [b"workers =", b"workers = 1\nworkers = 2\n", b"\xff\xfe", b"[workers", None], ids=repr
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """Broken TOML, broken text, and a folder in the place of the file."""
+    config = tmp_path / "own.toml"
+    config.mkdir() if content is None else config.write_bytes(content)
+    with pytest.raises(SettingsInvalid, match=r"^.*own\.toml: ."):
+        Settings.from_env({}, config=config)
+
+
+@pytest.mark.parametrize("source", ["file", "environment", "flag"])
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("wrokers", "2", "no such setting"),
+        ("origins", "2", "no such setting"),
+        ("model_config", "2", "no such setting"),
+        ("workers", "0", "greater than or equal to 1"),
+        ("workers", "257", "less than or equal to 256"),
+        ("workers", "two", "valid integer"),
+        ("workers", "", "valid integer"),
+        ("threads", "0", "greater than or equal to 1"),
+        ("threads", "1025", "less than or equal to 1024"),
+        ("access_log", "maybe", "valid boolean"),
+        ("bind", "127.0.0.1", "HOST:PORT"),
+        ("bind", "127.0.0.1:http", "HOST:PORT"),
+        ("bind", "127.0.0.1:65536", "HOST:PORT"),
+        ("bind", "127.0.0.1:-1", "HOST:PORT"),
+        ("bind", "127.0.0.1:\u0665000", "HOST:PORT"),
+        ("bind", "", "HOST:PORT"),
+        ("public_url", "registry.example", "must start with http"),
+        ("public_url", "ftp://registry.example", "must start with http"),
+    ],
+)
+def test_mistakes_are_named_as_they_were_written(
+    tmp_path: Path, source: str, name: str, value: str, reason: str
+) -> None:
+    """A wrong name or value is refused in one line that begins with the key, variable or flag."""
+    config = tmp_path / "own.toml"
+    config.write_text(f'{name} = "{value}"\n' if source == "file" else "")
+    environ = {f"DUALREG_{name.upper()}": value} if source == "environment" else {}
+    flags = {name: value} if source == "flag" else None
+    written = {
+        "file": f"{name} in {config}",
+        "environment": f"DUALREG_{name.upper()}",
+        "flag": f"--{name}",
+    }[source]
+    with pytest.raises(SettingsInvalid) as caught:
+        Settings.from_env(environ, config=config, flags=flags)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{written}: ")
+    assert reason in line
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """One line a mistake, so that a configuration is put right in one go."""
+    environ = {"DUALREG_WORKERS": "0", "DUALREG_NOPE": "1", "DUALREG_BIND": "x"}
+    with pytest.raises(SettingsInvalid) as caught:
+        Settings.from_env(environ)
+    lines = str(caught.value).splitlines()
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(environ)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"bind": "[::1]:80"}, {"bind": "[::1]:80"}),
+        ({"bind": ":0"}, {"bind": ":0"}),
+        ({"bind": "unix:/run/dualreg.sock"}, {"bind": "unix:/run/dualreg.sock"}),
+        ({"public_url": "https://r.example/"}, {"public_url": "https://r.example"}),
+        ({"access_log": "off"}, {"access_log": False}),
+        ({"store": "file:///a"}, {"store_url": "file:///a"}),
+        ({"database": "sqlite:///x"}, {"database_url": "sqlite:///x"}),
+        (
+            {"data": "/srv/r"},
+            {"store_url": "file:///srv/r", "database_url": "sqlite:////srv/r/catalog.sqlite3"},
+        ),
+    ],
+)
+def test_good_values(values: dict[str, str], expected: dict[str, Any]) -> None:
+    """Values come out in the form that the rest of the program expects."""
+    settings = Settings.from_env({f"DUALREG_{name.upper()}": value for name, value in values.items()})
+    assert {name: getattr(settings, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("folder", ["plain", "with space", "100%", "a%20b", "a#b", "a?b", "ü"])
+def test_any_folder_can_hold_the_data(tmp_path: Path, folder: str) -> None:
+    """A data folder whose name means something in URLs is still that folder."""
+    settings = Settings.from_env({"DUALREG_DATA": str(tmp_path / folder)})
+    store = open_store(settings.store_url)
+    store.write_link("name", b"content")
+    assert (tmp_path / folder / "docker/registry/v2/repositories/name").read_bytes() == b"content"
