@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -11,6 +12,7 @@ from dualreg.assembly import open_registry, prepare
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import context, cors, v1, v2
+from dualreg.web.body import discard_rest
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.register_error_handler(HTTPException, _unrouted)
     app.register_error_handler(Exception, _failed)
     app.after_request(_stamp)
+    app.after_request(_hear_out)
     cors.install(app)
     return app
 
@@ -66,6 +69,13 @@ def _render_status(status: int, message: str, headers: Mapping[str, str]) -> Res
     """Answer in the dialect of the request's path."""
     render = v1.render_status if request.path.startswith("/v1/") else v2.render_status
     return render(status, message, headers)
+
+
+def _hear_out(response: Response) -> Response:
+    """Let the client finish its sentence before telling it that the answer is no."""
+    if response.status_code >= HTTPStatus.BAD_REQUEST and request.method in ("POST", "PUT", "PATCH"):
+        discard_rest()
+    return response
 
 
 def _stamp(response: Response) -> Response:

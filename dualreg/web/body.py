@@ -4,11 +4,15 @@ A body that ends early is one error, however the server shows it.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from flask import request
 
 from dualreg.errors import BodyTruncated, ManifestTooLarge, SizeMismatch
 from dualreg.storage.base import CHUNK_SIZE
+
+#: Bytes of a refused body that are read for politeness; a longer one is cut off.
+DISCARD_LIMIT = 8 << 20
 
 
 def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
@@ -50,6 +54,17 @@ def read_limited(limit: int) -> bytes:
         if len(body) > limit:
             raise ManifestTooLarge(limit=limit)
     return bytes(body)
+
+
+def discard_rest() -> None:
+    """Read what is left of a body that was refused, up to DISCARD_LIMIT bytes.
+
+    A connection closed with bytes unread is reset, and then the client, or nginx, may never see the answer.
+    """
+    left = DISCARD_LIMIT
+    with suppress(BodyTruncated):
+        while left > 0 and (chunk := _read(0)):
+            left -= len(chunk)
 
 
 def _read(received: int) -> bytes:

@@ -35,20 +35,19 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: P
     }
     if request.if_none_match.contains(str(blob.digest)):
         return empty(304, {**headers, "ETag": fixed["ETag"]})
+    spans = _requested_spans(blob)
+    if request.method == "GET" and spans == []:
+        return empty(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
     if request.method == "GET" and (location := _internal_location(blob)):
         return Response(headers=fixed | {"X-Accel-Redirect": location})
     fixed["Accept-Ranges"] = "bytes"  # nginx says so itself
     if request.method == "HEAD":
         return Response(headers=fixed | {"Content-Length": str(blob.size)})
-    match _requested_spans(blob):
-        case None:
-            return _single(blob, Span(0, blob.size), 200, fixed)
-        case []:
-            return empty(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
-        case [span]:
-            return _single(blob, span, 206, fixed | {"Content-Range": span.content_range(blob.size)})
-        case spans:
-            return _multiple(blob, spans, fixed)
+    if not spans:
+        return _single(blob, Span(0, blob.size), 200, fixed)
+    if len(spans) == 1:
+        return _single(blob, spans[0], 206, fixed | {"Content-Range": spans[0].content_range(blob.size)})
+    return _multiple(blob, spans, fixed)
 
 
 def _internal_location(blob: BlobRow) -> str | None:

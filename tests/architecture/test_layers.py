@@ -1,0 +1,240 @@
+"""Imports point down, each library has one home, and importing the package does nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.sources import Module, module, modules
+
+#: Each part of the package, and the parts that it may import; itself it always may.
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "settings": set(),
+    "image": {"errors"},
+    "storage": {"errors", "image"},
+    "catalog": {"errors", "image"},
+    "registry": {"errors", "image", "storage", "catalog"},
+    "maintenance": {"errors", "image", "storage", "catalog", "registry"},
+    "assembly": {"errors", "image", "storage", "catalog", "registry", "settings"},
+    "web": {"errors", "image", "storage", "catalog", "registry", "settings", ""},
+    "cli": {"errors", "image", "storage", "catalog", "registry", "maintenance"}
+    | {"settings", "web", "assembly", ""},
+    "__main__": {"cli"},
+    "": set(),
+}
+#: Where parts are joined: the only importers of ``assembly``.
+JOINERS = ("dualreg.web.app", "dualreg.cli")
+#: Each foreign library, and the modules (with what is below them) that may import it.
+HOMES: dict[str, set[str]] = {
+    "flask": {"dualreg.web", "dualreg.cli"},
+    "werkzeug": {"dualreg.web"},
+    "sqlalchemy": {"dualreg.catalog", "dualreg.cli.db"},
+    "alembic": {"dualreg.catalog.upgrade"},
+    "gunicorn": {"dualreg.cli"},
+    "pydantic": {"dualreg.settings"},
+    "click": {"dualreg.cli"},
+    "cachetools": {"dualreg.registry.payloads", "dualreg.registry.pulls"},
+}
+#: What may be called while a module is imported, because it only makes a value (or is a decorator's sort).
+HARMLESS = {
+    "BeforeValidator",
+    "BigInteger",
+    "BigInteger().with_variant",
+    "DateTime",
+    "ConfigDict",
+    "Field",
+    "ForeignKey",
+    "ForeignKeyConstraint",
+    "Identity",
+    "Index",
+    "MappingProxyType",
+    "MetaData",
+    "Path",
+    "PrivateAttr",
+    "Rendering",
+    "String",
+    "TypeVar",
+    "bytes.fromhex",
+    "click.Path",
+    "click.argument",
+    "click.option",
+    "datetime",
+    "field",
+    "frozenset",
+    "logging.getLogger",
+    "main.add_command",
+    "mapped_column",
+    "re.compile",
+    "str.maketrans",
+    "timedelta",
+}
+
+
+def _part(name: str) -> str:
+    """Return which part of the package a module belongs to; the package's own file is part ``""``."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def _below(name: str, home: str) -> bool:
+    return name == home or name.startswith(f"{home}.")
+
+
+def test_every_part_has_a_layer() -> None:
+    """A new part of the package says first what it may import."""
+    assert {_part(each.name) for each in modules()} == set(LAYERS)
+
+
+@pytest.mark.parametrize("part", LAYERS)
+def test_imports_point_down(part: str) -> None:
+    """Edges over rules over state over values over words; catalog and storage do not know each other."""
+    offending = [
+        f"{where}: {each.name} imports {imported}"
+        for each in modules()
+        if _part(each.name) == part
+        for imported, where in each.imports().items()
+        if _below(imported, "dualreg")
+        and _part(imported) not in LAYERS[part] | {part}
+        and not (_part(imported) == "assembly" and each.name == "dualreg.web.app")
+    ]
+    assert offending == []
+
+
+def test_parts_are_joined_in_one_place() -> None:
+    """Nobody but the application factory and the commands sees how parts are chosen."""
+    importers = {each.name for each in modules() if "dualreg.assembly" in each.imports()}
+    assert {name for name in importers if not any(_below(name, home) for home in JOINERS)} == set()
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_each_library_has_one_home(library: str) -> None:
+    """A library can be understood, upgraded or replaced by looking at one place."""
+    offending = [
+        f"{where}: {each.name} imports {imported}"
+        for each in modules()
+        if not any(_below(each.name, home) for home in HOMES[library])
+        for imported, where in each.imports().items()
+        if _below(imported, library)
+    ]
+    assert offending == []
+
+
+def test_every_library_has_a_home() -> None:
+    """What is imported is ours, Python's own, or in the table of homes."""
+    known = {*HOMES, *sys.stdlib_module_names, "dualreg"}
+    offending = [
+        f"{where}: {each.name} imports {imported}"
+        for each in modules()
+        for imported, where in each.imports().items()
+        if imported.partition(".")[0] not in known
+    ]
+    assert offending == []
+
+
+def test_only_settings_read_the_environment() -> None:
+    """Nothing but the edges' entry points touches ``os.environ``, and they hand it to Settings."""
+    readers = {
+        each.name
+        for each in modules()
+        for node in ast.walk(each.tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "environb"}
+        if isinstance(node.value, ast.Name) and node.value.id == "os"
+    }
+    assert readers == {"dualreg.cli.options"}
+
+
+def _calls_at_import(node: ast.AST) -> Iterator[ast.Call]:
+    """Yield the calls made when *node* is imported: not those inside functions, but their defaults'."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        arguments = node.args
+        for default in (*arguments.defaults, *filter(None, arguments.kw_defaults)):
+            yield from _calls_at_import(default)
+        return
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
+        return
+    if isinstance(node, ast.Call):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(node, ast.ClassDef) and child in node.decorator_list):
+            yield from _calls_at_import(child)
+
+
+@pytest.mark.parametrize("each", modules(), ids=lambda each: each.name)
+def test_importing_only_makes_values(each: Module) -> None:
+    """No module opens, reads, registers or starts anything when it is imported."""
+    own = {node.name for node in each.definitions() if isinstance(node, ast.ClassDef)}
+    offending = [
+        f"{each.at(call)}: {ast.unparse(call)[:80]}"
+        for call in _calls_at_import(each.tree)
+        if ast.unparse(call.func) not in HARMLESS | own
+    ]
+    assert offending == []
+
+
+def test_importing_writes_nothing(tmp_path: object) -> None:
+    """Every module can be imported in an empty folder, without environment, and says and leaves nothing."""
+    names = [each.name for each in modules() if each.name != "dualreg.__main__"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import os, {', '.join(names)}; print(os.listdir())"],
+        check=False, capture_output=True, text=True, cwd=str(tmp_path), env={},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def _handlers() -> Iterator[tuple[Module, ast.FunctionDef]]:
+    """Yield every function that a dialect hands to Flask: routes, error handlers, URL parsers."""
+    for each in modules():
+        if not _below(each.name, "dualreg.web.v1") and not _below(each.name, "dualreg.web.v2"):
+            continue
+        registered = {
+            argument.id
+            for node in ast.walk(each.tree)
+            if isinstance(node, ast.Call) and _registers(node)
+            for argument in (*node.args, *(keyword.value for keyword in node.keywords))
+            if isinstance(argument, ast.Name)
+        }
+        for node in each.definitions():
+            if isinstance(node, ast.FunctionDef) and node.name in registered:
+                yield each, node
+
+
+def _registers(call: ast.Call) -> bool:
+    """Tell whether this is ``blueprint.get(…)(handler)`` or ``blueprint.add_url_rule(…, handler)``."""
+    function = call.func.func if isinstance(call.func, ast.Call) else call.func
+    return isinstance(function, ast.Attribute) and ast.unparse(function.value) == "blueprint"
+
+
+def test_handlers_contain_no_try() -> None:
+    """Errors are raised once, as facts, and rendered once a dialect; a handler parses, calls, renders."""
+    handlers = [*_handlers()]
+    assert len(handlers) > 25
+    offending = [
+        f"{each.at(node)}: {handler.name} contains try"
+        for each, handler in handlers
+        for node in ast.walk(handler)
+        if isinstance(node, ast.Try)
+    ]
+    assert offending == []
+
+
+def test_handlers_know_neither_sql_nor_stores() -> None:
+    """Of the catalog the edge sees rows only, of the store at most the size of a chunk."""
+    allowed = {"dualreg.catalog", "dualreg.catalog.rows", "dualreg.storage", "dualreg.storage.base"}
+    offending = [
+        f"{where}: {each.name} imports {imported}"
+        for each in modules()
+        if _below(each.name, "dualreg.web")
+        for imported, where in each.imports().items()
+        if (_below(imported, "dualreg.catalog") or _below(imported, "dualreg.storage"))
+        and imported not in allowed
+    ]
+    assert offending == []
+
+
+def test_the_package_draws_its_map() -> None:
+    """A reader finds the parts where the package introduces itself."""
+    text = ast.get_docstring(module("dualreg").tree) or ""
+    drawn = set(LAYERS) - {"", "__main__", "errors", "settings"}
+    assert {part for part in drawn if part not in text} == set()

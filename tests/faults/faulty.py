@@ -1,0 +1,151 @@
+"""A store and a catalog that fail where they are told to, and a check that the rest is sound."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, TypeVar
+
+from sqlalchemy import select
+
+from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags, Uploads, V1Images
+from dualreg.errors import BlobMissing
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag, UploadId
+from dualreg.registry import Registry
+from dualreg.storage.filesystem import FilesystemStore
+
+Result = TypeVar("Result")
+
+
+class Fault(OSError):
+    """What a full or broken disk, or a lost database, looks like."""
+
+
+@dataclass
+class Plan:
+    """Counts calls, and makes one of them fail.
+
+    Attributes:
+        fail_at: The number of that call, counted from 0; None: never.
+        after: Fail when the call has had its effect, instead of before.
+        calls: Calls so far.
+    """
+
+    fail_at: int | None = None
+    after: bool = False
+    calls: int = 0
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Do one thing that may fail."""
+        mine, self.calls = self.calls, self.calls + 1
+        if mine == self.fail_at and not self.after:
+            raise Fault(mine)
+        yield
+        if mine == self.fail_at:
+            raise Fault(mine)
+
+    def run(self, effect: Callable[[], Result]) -> Result:
+        """Call *effect* as one step."""
+        with self.step():
+            return effect()
+
+
+class FaultyStore(FilesystemStore):
+    """A folder on a failing disk."""
+
+    plan = Plan()
+
+    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+        """See FilesystemStore."""
+        with self.plan.step():
+            reader = super().open(digest, start=start)
+            if self.plan.after and self.plan.calls - 1 == self.plan.fail_at:
+                reader.close()
+        return reader
+
+    def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
+        """See FilesystemStore."""
+        with self.plan.step():
+            return super().append(upload, chunks, offset=offset)
+
+    def publish(self, upload: UploadId, digest: Digest) -> None:
+        """See FilesystemStore."""
+        with self.plan.step():
+            super().publish(upload, digest)
+
+    def discard(self, upload: UploadId) -> None:
+        """See FilesystemStore."""
+        with self.plan.step():
+            super().discard(upload)
+
+    def write_link(self, path: str, content: bytes) -> None:
+        """See FilesystemStore."""
+        with self.plan.step():
+            super().write_link(path, content)
+
+    def remove_link(self, path: str) -> None:
+        """See FilesystemStore."""
+        with self.plan.step():
+            super().remove_link(path)
+
+
+class FaultyCatalog(Catalog):
+    """A database that is lost before, or just after, a commit."""
+
+    plan = Plan()
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """See Catalog. Lost before the commit, everything in it is."""
+        mine, self.plan.calls = self.plan.calls, self.plan.calls + 1
+        fails = mine == self.plan.fail_at
+        with super().begin() as tx:
+            yield tx
+            if fails and not self.plan.after:
+                raise Fault(mine)
+        if fails:
+            raise Fault(mine)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """See Catalog."""
+        with self.plan.step(), super().read() as tx:
+            yield tx
+
+
+def check_sound(registry: Registry) -> None:
+    """Check that every row has its bytes, every tag resolves, and every link file is true.
+
+    Bytes that nobody names are allowed: a crash leaves them, and nobody can see them.
+    """
+    state = registry.blobs.state
+    with state.catalog.engine.connect() as connection:
+        blobs = connection.execute(select(Blobs.digest, Blobs.size)).all()
+        tags = connection.execute(
+            select(Repositories.name, Tags.name).join(Tags, Tags.repository_id == Repositories.id)
+        ).all()
+        named = [
+            *connection.scalars(select(Manifests.digest)),
+            *connection.scalars(select(ManifestChildren.child)),
+            *connection.scalars(select(V1Images.json)),
+            *connection.scalars(select(V1Images.layer).where(V1Images.complete)),
+        ]
+        uploads = connection.execute(select(Uploads.id, Uploads.offset)).all()
+    for digest, size in blobs:
+        with state.store.open(digest) as reader:
+            data = reader.read()
+        assert (hashlib.new(digest.algorithm, data).hexdigest(), len(data)) == (digest.hex, size)
+    assert set(named) <= {digest for digest, _ in blobs}
+    for name, tag in tags:
+        row = registry.manifests.find(RepositoryName(name), Tag(tag))
+        assert Digest.of(registry.manifests.payload(row)) == row.digest
+    for upload, offset in uploads:
+        try:
+            with state.store.reopen(UploadId(upload)) as reader:
+                assert len(reader.read()) >= offset
+        except BlobMissing:
+            # Published, but not recorded: the next request says that the upload is gone.
+            pass

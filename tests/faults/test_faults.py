@@ -1,0 +1,241 @@
+"""Whatever fails, at whatever moment: what was answered is true, and trying again succeeds."""
+
+import errno
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import delete, event
+
+from dualreg.assembly import build_registry
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.tables import Table
+from dualreg.catalog.upgrade import upgrade
+from dualreg.image.digest import Digest
+from dualreg.image.names import UploadId
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from dualreg.storage.filesystem import FilesystemStore
+from dualreg.web import context
+from dualreg.web.app import create_app
+from tests import builders
+from tests.faults.faulty import FaultyCatalog, FaultyStore, Plan, check_sound
+from tests.protocol.exchange import REPOSITORY, payload_checksum, v1_text, v2_codes
+from tests.state import snapshot
+
+IMAGE = builders.image(builders.layer({"a": b"1"}), builders.layer({"c": b"3"}))
+CHAIN = builders.v1_chain(builders.layer({"a": b"1"}), builders.layer({"b": b"2"}))
+
+
+def push_v2(client: FlaskClient) -> bool:
+    """Push as Docker does, up to the first answer that is no success; tell whether there was none."""
+    for digest, data in IMAGE.blobs.items():
+        if client.head(f"/v2/{REPOSITORY}/blobs/{digest}").status_code == 200:
+            continue
+        begun = client.post(f"/v2/{REPOSITORY}/blobs/uploads/")
+        if begun.status_code != 202:
+            return False
+        patched = client.patch(begun.headers["Location"], data=data)
+        if patched.status_code != 202:
+            return False
+        if client.put(f"{patched.headers['Location']}?digest={digest}").status_code != 201:
+            return False
+    path = f"/v2/{REPOSITORY}/manifests/latest"
+    return client.put(path, data=IMAGE.manifest, content_type=IMAGE.media_type).status_code == 201
+
+
+def push_v1(client: FlaskClient) -> bool:
+    """Push as Docker did, up to the first answer that is no success; tell whether there was none."""
+    repository = f"/v1/repositories/{REPOSITORY}"
+    begun = client.put(f"{repository}/", json=[])
+    if begun.status_code != 200:
+        return False
+    token = {"Authorization": f"Token {begun.headers['X-Docker-Token']}"}
+    for image in CHAIN:
+        path, sums = f"/v1/images/{image.id}", {"X-Docker-Checksum-Payload": payload_checksum(image)}
+        if client.get(f"{path}/json", headers=token).status_code == 200:
+            continue
+        for url, body, headers in (
+            (f"{path}/json", image.json, token),
+            (f"{path}/layer", image.layer, token),
+            (f"{path}/checksum", b"", token | sums),
+        ):
+            if client.put(url, data=body, headers=headers).status_code != 200:
+                return False
+    if client.put(f"{repository}/tags/latest", json=CHAIN[-1].id, headers=token).status_code != 200:
+        return False
+    return client.put(f"{repository}/images", json=[]).status_code == 204
+
+
+def pull_v2(client: FlaskClient) -> bool:
+    """Read everything that ``push_v2`` pushed; tell whether it could be."""
+    got = client.get(f"/v2/{REPOSITORY}/manifests/latest")
+    blobs = {client.get(f"/v2/{REPOSITORY}/blobs/{digest}").data for digest in IMAGE.blobs}
+    return got.data == IMAGE.manifest and blobs == set(IMAGE.blobs.values())
+
+
+def pull_v1(client: FlaskClient) -> bool:
+    """Read everything that ``push_v1`` pushed, over both dialects; tell whether it could be."""
+    top = client.get(f"/v1/repositories/{REPOSITORY}/tags").json.get("latest")
+    layers = [client.get(f"/v1/images/{image.id}/layer").data for image in CHAIN]
+    config = client.get(f"/v2/{REPOSITORY}/manifests/latest").status_code
+    return (top, layers, config) == (CHAIN[-1].id, [image.layer for image in CHAIN], 200)
+
+
+def seed_v2(client: FlaskClient) -> None:
+    """Push what V1 clients will look at."""
+    assert push_v2(client)
+
+
+def look_v1(client: FlaskClient) -> bool:
+    """Look at a V2 image as a V1 client, which works out and records how it looks."""
+    answer = client.get(f"/v1/repositories/{REPOSITORY}/tags")
+    if answer.status_code != 200:
+        return False
+    image = answer.json["latest"]
+    ancestry = client.get(f"/v1/images/{image}/ancestry")
+    if ancestry.status_code != 200 or len(ancestry.json) != 2:
+        return False
+    urls = [f"/v1/images/{member}/{part}" for member in ancestry.json for part in ("json", "layer")]
+    return all(client.get(url).status_code == 200 for url in urls)
+
+
+def forget(client: FlaskClient) -> bool:
+    """Delete the tag's manifest and then all its blobs; what is gone already is fine."""
+    deleted = client.delete(f"/v2/{REPOSITORY}/manifests/{IMAGE.digest}")
+    if deleted.status_code not in (202, 404):
+        return False
+    gone = [client.delete(f"/v2/{REPOSITORY}/blobs/{digest}") for digest in IMAGE.blobs]
+    return all(response.status_code in (202, 404) for response in gone)
+
+
+def is_forgotten(client: FlaskClient) -> bool:
+    """Tell whether nothing is left to read."""
+    urls = [f"/v2/{REPOSITORY}/blobs/{digest}" for digest in IMAGE.blobs]
+    urls.append(f"/v2/{REPOSITORY}/manifests/latest")
+    return all(client.get(url).status_code == 404 for url in urls)
+
+
+Act = Callable[[FlaskClient], bool]
+STORIES: dict[str, tuple[Callable[[FlaskClient], object], Act, Act]] = {
+    "V2 push": (lambda _: None, push_v2, pull_v2),
+    "V1 push": (lambda _: None, push_v1, pull_v1),
+    "V1 look at a V2 image": (seed_v2, look_v1, look_v1),
+    "V2 delete": (seed_v2, forget, is_forgotten),
+}
+
+
+Make = Callable[[Plan], tuple[FlaskClient, Registry, Plan]]
+
+
+@pytest.fixture
+def failing(tmp_path: Path, app: Flask, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> Iterator[Make]:
+    """Makes empty registries, one after the other, whose store and catalog share a plan.
+
+    There are hundreds, and no power cut: nothing waits for the disk; catalog and application are used again.
+    """
+    caplog.set_level("CRITICAL")
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    catalog = FaultyCatalog(f"sqlite:///{tmp_path / 'faulty.sqlite3'}")
+    event.listen(catalog.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF"))
+    upgrade(catalog)
+    folders = (tmp_path / str(number) for number in itertools.count())
+
+    def make(plan: Plan) -> tuple[FlaskClient, Registry, Plan]:
+        with catalog.engine.begin() as connection:
+            for table in reversed(Table.metadata.sorted_tables):
+                connection.execute(delete(table))
+        store = FaultyStore(next(folders))
+        catalog.plan = store.plan = plan
+        registry = build_registry(catalog, store)
+        context.install(registry, Settings(), app.extensions)
+        return app.test_client(), registry, plan
+
+    yield make
+    catalog.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
+@pytest.mark.parametrize("story", STORIES)
+def test_any_one_call_may_fail(failing: Make, story: str, *, after: bool) -> None:
+    """The k-th call to store or catalog fails, for every k: nothing false is left, and a retry succeeds."""
+    prepare, act, check = STORIES[story]
+    client, registry, plan = failing(Plan())
+    prepare(client)
+    start = plan.calls
+    assert act(client)
+    steps = plan.calls - start
+    assert steps > 5
+    assert check(client)
+    check_sound(registry)
+    noticed = 0
+    for step in range(steps):
+        client, registry, plan = failing(Plan())
+        prepare(client)
+        plan.calls, plan.fail_at, plan.after = 0, step, after
+        noticed += not act(client)
+        plan.fail_at = None
+        check_sound(registry)
+        assert act(client), f"the retry after a fault at call {step}"
+        assert check(client), f"after a fault at call {step}"
+        check_sound(registry)
+    assert noticed > steps / 2
+
+
+class FullStore(FilesystemStore):
+    """A folder on a disk that fills up in the middle of a body."""
+
+    full = False
+
+    def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
+        """Write the first piece, and no other."""
+
+        def filling() -> Iterator[bytes]:
+            for piece in chunks:
+                yield piece
+                if self.full:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+
+        return super().append(upload, filling(), offset=offset)
+
+
+def test_a_full_disk(catalog: Catalog, tmp_path: Path) -> None:
+    """500 in the request's dialect, no word about our disk, nothing half-taken; with room, all goes on."""
+    store = FullStore(tmp_path / "store")
+    registry = build_registry(catalog, store)
+    client = create_app(Settings(), registry).test_client()
+    assert push_v2(client)
+    location = client.post(f"/v2/{REPOSITORY}/blobs/uploads/").headers["Location"]
+    client.patch(location, data=b"held")
+    token = {"Authorization": f'Token repository="{REPOSITORY}"'}
+    begun = CHAIN[0]
+    client.put(f"/v1/images/{begun.id}/json", data=begun.json, headers=token)
+    before = snapshot(registry)
+    store.full = True
+    digest, manifest = Digest.of(b"heldmore"), IMAGE.manifest + b"\n"
+    for response in (
+        client.patch(location, data=b"more"),
+        client.put(f"{location}?digest={digest}", data=b"more"),
+        client.post(f"/v2/{REPOSITORY}/blobs/uploads/?digest={digest}", data=b"heldmore"),
+        client.put(f"/v2/{REPOSITORY}/manifests/latest", data=manifest, content_type=IMAGE.media_type),
+    ):
+        assert (response.status_code, v2_codes(response)) == (500, ["UNKNOWN"])
+        assert b"space" not in response.data
+    for response in (
+        client.put(f"/v1/images/{CHAIN[1].id}/json", data=CHAIN[1].json, headers=token),
+        client.put(f"/v1/images/{begun.id}/layer", data=begun.layer, headers=token),
+    ):
+        assert (response.status_code, v1_text(response)) == (500, "internal server error")
+    held = snapshot(registry)
+    # Bytes behind the offset do not count; there are none of any other upload.
+    assert [data[:4] for data in held.pop("staged").values()] == [b"held"]
+    assert before.pop("staged")
+    assert held == before
+    store.full = False
+    assert client.put(f"{location}?digest={digest}", data=b"more").status_code == 201
+    assert push_v1(client)
+    check_sound(registry)

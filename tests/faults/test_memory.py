@@ -1,0 +1,117 @@
+"""Memory: however large a blob is, no process of the server grows with it."""
+
+import hashlib
+import http.client
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.programs import Serving, dualreg_process
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory")]
+
+MIB = 1 << 20
+SIZE = 2048 * MIB
+#: What a process may grow by: room for buffers, threads and what Python keeps, but for no layer.
+ALLOWED = 64 * MIB
+PIECE = bytes(range(256)) * (MIB // 256)
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """``dualreg serve`` with two workers that have both served already; deletes its blobs afterwards."""
+    folder = tmp_path_factory.mktemp("memory")
+    with dualreg_process(folder / "data", workers=2) as serving:
+        for _ in range(40):
+            upload(serving, 1, chunked=True)
+        yield serving
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def large() -> str:
+    """The digest of the large blob."""
+    hasher = hashlib.sha256()
+    for piece in pieces(SIZE // MIB):
+        hasher.update(piece)
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def pieces(count: int) -> Iterator[bytes]:
+    """Yield *count* MiB."""
+    for number in range(count):
+        yield number.to_bytes(8, "big") + PIECE[8:]
+
+
+def peaks(process: subprocess.Popen[bytes]) -> dict[int, int]:
+    """Return the most memory that each process of the server ever had, in bytes, by process id."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return {pid: _peak(pid) for pid in (process.pid, *map(int, listed.split()))}
+
+
+def _peak(pid: int) -> int:
+    fields = dict(line.split(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["VmHWM"].removesuffix("kB")) * 1024
+
+
+def grown(serving: Serving, before: dict[int, int]) -> int:
+    """Return by how much the process that grew most has grown; fail if one was replaced meanwhile."""
+    after = peaks(serving.process)
+    assert after.keys() == before.keys()
+    assert len(after) == 3
+    return max(after[pid] - before[pid] for pid in after)
+
+
+def upload(serving: Serving, count: int, *, chunked: bool, digest: str = "") -> None:
+    """Upload *count* MiB by a chunked PATCH or by the last PUT; with *digest*, they become a blob."""
+    with closing(http.client.HTTPConnection(serving.host, timeout=120)) as connection:
+        connection.request("POST", "/v2/large/blobs/uploads/")
+        started = connection.getresponse()
+        started.read()
+        location = started.headers["Location"]
+        if chunked:
+            connection.request(
+                "PATCH", location, pieces(count), {"Transfer-Encoding": "chunked"}, encode_chunked=True
+            )
+            patched = connection.getresponse()
+            assert (patched.status, patched.headers["Range"]) == (202, f"0-{count * MIB - 1}")
+            patched.read()
+            if not digest:
+                return
+            connection.request("PUT", f"{location}?digest={digest}", b"")
+        else:
+            length = {"Content-Length": str(count * MIB)}
+            connection.request("PUT", f"{location}?digest={digest}", pieces(count), length)
+        assert connection.getresponse().status == 201
+
+
+def download(serving: Serving, digest: str) -> int:
+    """Download the blob; return the number of bytes that came."""
+    received, buffer = 0, bytearray(MIB)
+    with closing(http.client.HTTPConnection(serving.host, timeout=120)) as connection:
+        connection.request("GET", f"/v2/large/blobs/{digest}")
+        response = connection.getresponse()
+        assert response.status == 200
+        while read := response.readinto(buffer):
+            received += read
+    return received
+
+
+def test_a_streamed_upload_and_its_download(serving: Serving, large: str) -> None:
+    """2 GiB, sent as one chunked stream and read back whole, make no process grow by 64 MiB."""
+    before = peaks(serving.process)
+    upload(serving, SIZE // MIB, chunked=True, digest=large)
+    assert grown(serving, before) < ALLOWED
+    assert download(serving, large) == SIZE
+    assert grown(serving, before) < ALLOWED
+
+
+def test_a_monolithic_upload(serving: Serving, large: str) -> None:
+    """2 GiB, sent with a Content-Length in the request that finishes, make no process grow by 64 MiB."""
+    before = peaks(serving.process)
+    upload(serving, SIZE // MIB, chunked=False, digest=large)
+    assert grown(serving, before) < ALLOWED

@@ -1,0 +1,149 @@
+"""Migrations lead from nothing to exactly the schema that the code speaks of, and back."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.tables import Table
+from dualreg.catalog.upgrade import revision, upgrade
+from dualreg.image.names import RepositoryName
+from tests.contracts.postgresql import postgresql_server
+
+MIGRATIONS = Path(__file__).parents[2] / "migrations"
+NAME = RepositoryName("x")
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a PostgreSQL server for this module."""
+    with postgresql_server() as url:
+        yield url
+
+
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'folder' / 'catalog.sqlite3'}"
+    address: str = request.getfixturevalue("server")
+    catalog = Catalog(address)
+    with catalog.engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+    catalog.close()
+    return address
+
+
+@pytest.fixture
+def empty(url: str) -> Iterator[Catalog]:
+    """A catalog over it, of which nothing exists yet."""
+    catalog = Catalog(url)
+    yield catalog
+    catalog.close()
+
+
+def _tables(catalog: Catalog) -> set[str]:
+    return set(inspect(catalog.engine).get_table_names()) - {"alembic_version"}
+
+
+def _downgrade(catalog: Catalog, target: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with catalog.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, target)
+
+
+def test_upgrade_makes_everything_once(empty: Catalog) -> None:
+    """From nothing to the head; a repetition finds nothing to do and keeps what was recorded."""
+    found, head = revision(empty)
+    assert found is None
+    assert head is not None
+    assert upgrade(empty) == (None, head)
+    assert revision(empty) == (head, head)
+    assert _tables(empty) == set(Table.metadata.tables)
+    with empty.begin() as tx:
+        made = tx.repositories.ensure(NAME)
+    assert upgrade(empty) == (head, head)
+    with empty.read() as tx:
+        assert tx.repositories.find(NAME) == made
+
+
+def test_migrations_make_what_the_code_speaks_of(empty: Catalog) -> None:
+    """Tables, columns, types, keys and indexes are those of ``tables.py``."""
+    upgrade(empty)
+    with empty.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+
+
+def test_foreign_keys_have_the_names_and_rules_of_the_code(empty: Catalog) -> None:
+    """What deletes along and what restricts is what ``tables.py`` says, constraint by constraint."""
+    upgrade(empty)
+    inspector = inspect(empty.engine)
+    found = {
+        (table, str(key["name"]), str(key["options"].get("ondelete")))
+        for table in _tables(empty)
+        for key in inspector.get_foreign_keys(table)
+    }
+    wanted = {
+        (name, str(key.name), str(key.ondelete))
+        for name, table in Table.metadata.tables.items()
+        for key in table.foreign_key_constraints
+    }
+    assert found == wanted
+
+
+def test_downgrade_and_back(empty: Catalog) -> None:
+    """Down to nothing, and up again to the same schema."""
+    _, head = upgrade(empty)
+    _downgrade(empty, "base")
+    assert _tables(empty) == set()
+    assert revision(empty) == (None, head)
+    assert upgrade(empty) == (None, head)
+    assert _tables(empty) == set(Table.metadata.tables)
+
+
+def test_a_failed_migration_leaves_nothing(empty: Catalog) -> None:
+    """A migration that fails half-way is undone whole, so that it can be run again."""
+    with empty.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE manifests (unexpected INTEGER)")
+    with pytest.raises(Exception, match="already exists"):
+        upgrade(empty)
+    assert _tables(empty) == {"manifests"}
+    assert revision(empty)[0] is None
+
+
+def test_processes_that_upgrade_at_once(url: str, tmp_path: Path) -> None:
+    """Whoever comes first upgrades, the others find it done; nobody fails."""
+    command_line = [sys.executable, "-m", "dualreg", "db", "upgrade", "--data", str(tmp_path)]
+    processes = [
+        subprocess.Popen(
+            command_line,
+            env={"DUALREG_DATABASE": url},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
+    catalog = Catalog(url)
+    head = revision(catalog)[1]
+    catalog.close()
+    upgraded = f"Upgraded None to {head}."
+    assert sorted(output.strip() for output in outputs) == sorted(
+        [upgraded, *[f"The catalog is up to date ({head})."] * 3]
+    )

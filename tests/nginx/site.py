@@ -1,0 +1,129 @@
+"""The repository's nginx files, run as they are but for the values that an operator edits."""
+
+import http.client
+import ssl
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.programs import free_port, running, wait_until_up
+from tests.protocol.clients.wire import Answer
+
+SOURCE = Path(__file__).parents[2] / "nginx"
+
+#: What Debian's own nginx.conf has around the files, as far as it matters here.
+_MAIN = """
+user root;
+worker_processes 2;
+daemon off;
+pid {prefix}/nginx.pid;
+error_log {prefix}/error.log notice;
+events {{ worker_connections 512; }}
+http {{
+    access_log {prefix}/access.log;
+    client_body_temp_path {prefix}/temp/body;
+    proxy_temp_path {prefix}/temp/proxy;
+    fastcgi_temp_path {prefix}/temp/fastcgi;
+    uwsgi_temp_path {prefix}/temp/uwsgi;
+    scgi_temp_path {prefix}/temp/scgi;
+    gzip on;
+    include dualreg/{name};
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running nginx: *tls* and *plain* are HOST:PORT."""
+
+    tls: str
+    plain: str
+    prefix: Path
+    authority: Path
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+    ) -> Answer:
+        """Send one request over TLS, verified; a *body* that is not bytes goes chunked."""
+        with self.connected() as connection:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            joined: dict[str, str] = {}
+            for name, value in response.getheaders():
+                key = name.lower()
+                joined[key] = f"{joined[key]},{value}" if key in joined else value
+            return Answer(response.status, joined, response.read())
+
+    @contextmanager
+    def connected(self) -> Iterator[http.client.HTTPSConnection]:
+        """Open a TLS connection for the block."""
+        context = ssl.create_default_context(cafile=str(self.authority))
+        connection = http.client.HTTPSConnection(self.tls, timeout=30, context=context)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def kept_on_disk(self) -> list[Path]:
+        """Return nginx's temporary files."""
+        return [path for path in (self.prefix / "temp").rglob("*") if path.is_file()]
+
+
+def make_certificate(folder: Path) -> Path:
+    """Make a P-256 certificate for 127.0.0.1; return it, its key is beside it."""
+    certificate = folder / "ca.crt"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [*command, "-keyout", folder / "key.pem", "-out", certificate], check=True, capture_output=True
+    )
+    return certificate
+
+
+@contextmanager
+def nginx_site(
+    name: str, prefix: Path, certificate: Path, upstream: str, data: Path, *, old: str = ""
+) -> Iterator[Site]:
+    """Run nginx with the file *name* in front of *upstream*, and of the registry *old* if it has one."""
+    tls, plain = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    edits = {
+        "server.conf": {
+            "listen 443 ssl;": f"listen {tls} ssl;",
+            "listen 80;": f"listen {plain};",
+            "/etc/ssl/registry/fullchain.pem": str(certificate),
+            "/etc/ssl/registry/privkey.pem": str(certificate.with_name("key.pem")),
+            "/var/lib/dualreg/": f"{data}/",
+        },
+        "upstream.conf": {"127.0.0.1:5000": upstream},
+        "transition.conf": {"127.0.0.1:5001": old},
+    }
+    (prefix / "dualreg").mkdir(parents=True)
+    (prefix / "temp").mkdir()
+    for source in SOURCE.glob("*.conf"):
+        text = _edit(source.read_text(), edits.get(source.name, {}))
+        (prefix / "dualreg" / source.name).write_text(text)
+    main = prefix / "nginx.conf"
+    main.write_text(_MAIN.format(prefix=prefix, name=name))
+    log = prefix / "output.log"
+    with running(["nginx", "-p", prefix, "-c", main], log) as process:
+        wait_until_up(f"http://{plain}/", process, log)
+        yield Site(tls, plain, prefix, certificate)
+
+
+def _edit(text: str, edits: Mapping[str, str]) -> str:
+    """Replace each value, which is there exactly once."""
+    for old, new in edits.items():
+        assert text.count(old) == 1, f"{old} is there {text.count(old)} times"
+        text = text.replace(old, new)
+    return text
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

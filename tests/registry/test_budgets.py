@@ -1,0 +1,119 @@
+"""Statement budgets: how often each request may ask the database."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from dualreg.catalog.database import Catalog
+from dualreg.image.digest import Digest
+from tests import builders
+from tests.protocol.exchange import (
+    REPOSITORY,
+    TOKEN,
+    World,
+    make_world,
+    payload_checksum,
+    push_image,
+)
+
+
+@pytest.fixture
+def world(client: FlaskClient) -> World:
+    """A registry with a little of everything."""
+    return make_world(client)
+
+
+@pytest.fixture
+def statements(catalog: Catalog) -> Iterator[list[str]]:
+    """Every statement that is executed, but for those that begin a transaction."""
+    seen: list[str] = []
+
+    def note(*event_: Any) -> None:
+        statement = event_[2]
+        if not statement.startswith("BEGIN"):
+            seen.append(statement)
+
+    event.listen(catalog.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(catalog.engine, "before_cursor_execute", note)
+
+
+Ask = Callable[[World], int]
+
+EXACT: dict[str, tuple[str, str, int]] = {
+    "V2 base": ("GET", "/v2/", 0),
+    "V1 ping": ("GET", "/v1/_ping", 0),
+    "HEAD blob": ("HEAD", "{repo}/blobs/{layer}", 1),
+    "GET blob": ("GET", "{repo}/blobs/{layer}", 1),
+    "GET manifest by tag": ("GET", "{repo}/manifests/one", 1),
+    "GET manifest by digest": ("GET", "{repo}/manifests/{image}", 1),
+    "HEAD manifest": ("HEAD", "{repo}/manifests/one", 1),
+    "tags/list": ("GET", "{repo}/tags/list", 1),
+    "tags/list, a page": ("GET", "{repo}/tags/list?n=2&last=a", 1),
+    "_catalog": ("GET", "/v2/_catalog", 1),
+    "upload status": ("GET", "{upload}", 1),
+    "V1 json": ("GET", "/v1/images/{top}/json", 1),
+    "V1 layer": ("GET", "/v1/images/{top}/layer", 1),
+    "V1 ancestry": ("GET", "/v1/images/{top}/ancestry", 1),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_reads(world: World, statements: list[str], name: str) -> None:
+    """One question each; the second time as the first."""
+    method, path, budget = EXACT[name]
+    for _ in range(2):
+        statements.clear()
+        response = world.client.open(world.fill(path), method=method, headers=TOKEN)
+        assert response.status_code in (200, 204)
+        assert len(statements) == budget, "\n".join(statements)
+
+
+def test_v1_pull(world: World, statements: list[str]) -> None:
+    """Nothing is derived twice: what begins a pull asks a handful of questions."""
+    for path, budget in (("{v1}/images", 4), ("{v1}/tags", 4), ("{v1}/tags/one", 4)):
+        statements.clear()
+        assert world.client.get(world.fill(path)).status_code == 200
+        assert 0 < len(statements) <= budget, "\n".join(statements)
+
+
+@pytest.mark.parametrize("layers", [1, 20])
+def test_put_of_a_manifest(world: World, statements: list[str], layers: int) -> None:
+    """However many layers it has."""
+    image = builders.image(*(builders.layer({"f": bytes([number])}) for number in range(layers)))
+    push_image(world.client, REPOSITORY, image)
+    statements.clear()
+    path = world.fill("{repo}/manifests/new")
+    put = world.client.put(path, data=image.manifest, content_type=image.media_type)
+    assert put.status_code == 201
+    assert 0 < len(statements) <= 8, "\n".join(statements)
+
+
+def test_finish_of_an_upload(world: World, statements: list[str]) -> None:
+    """Lease, remove, claim, link: and nothing a piece."""
+    data = bytes(3 << 20)
+    location = world.client.post(world.fill("{repo}/blobs/uploads/")).headers["Location"]
+    statements.clear()
+    assert world.client.patch(location, data=data).status_code == 202
+    assert 0 < len(statements) <= 2, "\n".join(statements)
+    statements.clear()
+    assert world.client.put(f"{location}?digest={Digest.of(data)}").status_code == 201
+    assert 0 < len(statements) <= 5, "\n".join(statements)
+
+
+def test_v1_push(world: World, statements: list[str]) -> None:
+    """Each of the three requests for an image, whatever the length of its chain."""
+    chain = builders.v1_chain(*(builders.layer({"f": bytes([number])}) for number in range(9)), seed="long")
+    for image in chain:
+        path, sums = f"/v1/images/{image.id}", {"X-Docker-Checksum-Payload": payload_checksum(image)}
+        for url, body, headers, budget in (
+            (f"{path}/json", image.json, TOKEN, 7),
+            (f"{path}/layer", image.layer, TOKEN, 6),
+            (f"{path}/checksum", b"", TOKEN | sums, 3),
+        ):
+            statements.clear()
+            assert world.client.put(url, data=body, headers=headers).status_code == 200
+            assert 0 < len(statements) <= budget, "\n".join(statements)

@@ -1,0 +1,316 @@
+"""Uploads, as HTTP does not show them: leases, takeovers, and which hash is believed."""
+
+import errno
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from dualreg.assembly import build_registry
+from dualreg.catalog.database import Catalog
+from dualreg.errors import BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry import Registry
+from dualreg.registry.uploads import LEASE
+from dualreg.storage.base import StagedUpload
+from tests.conftest import Clock, GuardedStore
+from tests.state import snapshot
+
+NAME = RepositoryName("team/app")
+
+
+@pytest.fixture
+def upload(registry: Registry) -> UploadId:
+    """An empty upload."""
+    return registry.uploads.start(NAME).id
+
+
+def read(registry: Registry, digest: Digest) -> bytes:
+    """Return a blob's bytes."""
+    registry.blobs.stat(NAME, digest)
+    with registry.blobs.open(digest) as reader:
+        return reader.read()
+
+
+def test_one_writer_at_a_time(registry: Registry, upload: UploadId) -> None:
+    """While a request writes, every other one is refused, and takes nothing from its body."""
+
+    def body() -> Iterator[bytes]:
+        yield b"one"
+        for refused in (
+            lambda: registry.uploads.append(NAME, upload, untouched()),
+            lambda: registry.uploads.finish(NAME, upload, Digest.of(b"one"), untouched()),
+            lambda: registry.uploads.cancel(NAME, upload),
+        ):
+            with pytest.raises(UploadBusy):
+                refused()
+        yield b"two"
+
+    def untouched() -> Iterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    assert registry.uploads.append(NAME, upload, body()).offset == 6
+    assert registry.uploads.finish(NAME, upload, Digest.of(b"onetwo")).size == 6
+
+
+def test_a_lease_is_renewed_while_bytes_come(registry: Registry, upload: UploadId, clock: Clock) -> None:
+    """A slow but living writer keeps its upload, however long it takes."""
+
+    def slow() -> Iterator[bytes]:
+        for _ in range(10):
+            clock.advance(LEASE - timedelta(seconds=1))
+            with pytest.raises(UploadBusy):
+                registry.uploads.append(NAME, upload, [b"thief"])
+            yield b"x"
+
+    # Each piece comes in time; together they take far longer than a lease.
+    assert registry.uploads.append(NAME, upload, slow()).offset == 10
+    assert registry.uploads.finish(NAME, upload, Digest.of(b"x" * 10)).size == 10
+
+
+def test_a_silent_writer_is_succeeded(registry: Registry, upload: UploadId, clock: Clock) -> None:
+    """After its lease another goes on from the last durable byte; when the first wakes up it is refused."""
+    registry.uploads.append(NAME, upload, [b"held"])
+
+    def stalled() -> Iterator[bytes]:
+        yield b" lost"
+        clock.advance(LEASE + timedelta(seconds=1))
+        assert registry.uploads.append(NAME, upload, [b" kept"], offset=4).offset == 9
+        yield b" late"
+
+    with pytest.raises(UploadBusy):
+        registry.uploads.append(NAME, upload, stalled())
+    assert registry.uploads.status(NAME, upload).offset == 9
+
+
+@pytest.mark.parametrize("how", ["finished", "cut short", "refused", "shorter"])
+def test_a_writer_that_wakes_up_writes_nothing_more(
+    registry: Registry, upload: UploadId, clock: Clock, how: str
+) -> None:
+    """Whether its successor is done, gave up or wrote less: the lease is lost, though nobody holds it now."""
+
+    def successor() -> Iterator[bytes]:
+        yield b"AB" if how == "shorter" else b"ABCDEFGH"
+        if how == "cut short":
+            raise BodyTruncated
+        if how == "refused":
+            raise OSError
+
+    def stalled() -> Iterator[bytes]:
+        yield b"abcd"
+        clock.advance(LEASE + timedelta(seconds=1))
+        try:
+            registry.uploads.append(NAME, upload, successor())
+        except (BodyTruncated, OSError):
+            assert how in ("cut short", "refused")
+        yield b"efgh"
+
+    with pytest.raises(UploadBusy):
+        registry.uploads.append(NAME, upload, stalled())
+    truth = {"shorter": b"AB", "refused": b""}.get(how, b"ABCDEFGH")
+    assert registry.uploads.status(NAME, upload).offset == len(truth)
+    with pytest.raises(DigestMismatch):
+        registry.uploads.finish(NAME, upload, Digest.of(b"abcdefgh"))
+    registry.uploads.finish(NAME, upload, Digest.of(truth))
+    assert read(registry, Digest.of(truth)) == truth
+
+
+def test_a_writer_whose_upload_was_finished_by_another(
+    registry: Registry, upload: UploadId, clock: Clock
+) -> None:
+    """The late one learns that it lost; the blob is the winner's."""
+
+    def stalled() -> Iterator[bytes]:
+        yield b"lost"
+        clock.advance(LEASE + timedelta(seconds=1))
+        registry.uploads.finish(NAME, upload, Digest.of(b"won"), [b"won"])
+        yield b" late"
+
+    with pytest.raises((UploadBusy, UploadUnknown)):
+        registry.uploads.append(NAME, upload, stalled())
+    assert read(registry, Digest.of(b"won")) == b"won"
+
+
+def test_a_body_cut_short_counts(registry: Registry, upload: UploadId) -> None:
+    """What arrived is held, the lease is free, and the hash goes on being known."""
+
+    def cut() -> Iterator[bytes]:
+        yield b"abc"
+        raise BodyTruncated
+
+    for length in (3, 6):
+        with pytest.raises(BodyTruncated):
+            registry.uploads.append(NAME, upload, cut())
+        assert registry.uploads.status(NAME, upload).offset == length
+    with pytest.raises(BodyTruncated):
+        registry.uploads.finish(NAME, upload, Digest.of(b"abcabc"), cut())
+    assert registry.uploads.status(NAME, upload).offset == 9
+    assert registry.uploads.finish(NAME, upload, Digest.of(b"abcabcabc")).size == 9
+
+
+def test_a_body_that_fails_counts_for_nothing(registry: Registry, upload: UploadId) -> None:
+    """Any other failure leaves the upload, lease included, as if the request had not been."""
+    registry.uploads.append(NAME, upload, [b"abc"])
+    before = snapshot(registry)
+
+    def failing() -> Iterator[bytes]:
+        yield b"xyz"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            registry.uploads.append(NAME, upload, failing())
+        assert snapshot(registry)["rows"] == before["rows"]
+    registry.uploads.finish(NAME, upload, Digest.of(b"abcd"), [b"d"])
+    assert read(registry, Digest.of(b"abcd")) == b"abcd"
+
+
+def test_the_wrong_place_costs_nothing(registry: Registry, upload: UploadId) -> None:
+    """The error knows where to go on."""
+    registry.uploads.append(NAME, upload, [b"abc"])
+    before = snapshot(registry)
+    for offset in (0, 2, 4, 2**62):
+        with pytest.raises(RangeInvalid) as raised:
+            registry.uploads.append(NAME, upload, [b"x"], offset=offset)
+        assert raised.value.detail == {"repository": NAME, "upload": upload, "offset": 3}
+    assert snapshot(registry) == before
+    assert registry.uploads.append(NAME, upload, [b"d"], offset=3).offset == 4
+
+
+class CountingStore(GuardedStore):
+    """A store that counts how often uploads are read again."""
+
+    rereads = 0
+
+    def reopen(self, upload: UploadId) -> object:  # type: ignore[override]
+        """Count."""
+        self.rereads += 1
+        return super().reopen(upload)
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    """A store that counts."""
+    return CountingStore()
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize(
+    ("pieces", "last", "rereads"),
+    [
+        ([], b"abc", (0, 0)),
+        ([b"abc"], b"", (0, 1)),
+        ([b"abc", b""], b"", (0, 1)),
+        ([b"", b"abc"], b"", (0, 1)),
+        ([b"ab", b"c"], b"", (1, 1)),
+        ([b"ab"], b"c", (1, 1)),
+        ([], b"", (0, 0)),
+    ],
+)
+def test_what_was_hashed_on_the_way_is_not_read_again(
+    registry: Registry,
+    store: CountingStore,
+    upload: UploadId,
+    *,
+    pieces: list[bytes],
+    last: bytes,
+    rereads: tuple[int, int],
+    algorithm: str,
+) -> None:
+    """One request that saw every byte knows the digest; several, or sha512 after all, read once more."""
+    for piece in pieces:
+        registry.uploads.append(NAME, upload, [piece])
+    whole = b"".join(pieces) + last
+    digest = Digest.of(whole, algorithm)
+    registry.uploads.finish(NAME, upload, digest, [last])
+    assert store.rereads == rereads[algorithm == "sha512"]
+    assert read(registry, digest) == whole
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("pieces", [[b"abc"], [b"ab", b"c"], []])
+def test_a_wrong_digest_keeps_the_upload(
+    registry: Registry, upload: UploadId, pieces: list[bytes], algorithm: str
+) -> None:
+    """To the byte: also when the refused request brought some of its own."""
+    for piece in pieces:
+        registry.uploads.append(NAME, upload, [piece])
+    before = snapshot(registry)
+    for _ in range(2):
+        with pytest.raises(DigestMismatch):
+            registry.uploads.finish(NAME, upload, Digest.of(b"other", algorithm), [b"rest"])
+        assert snapshot(registry)["rows"] == before["rows"]
+        held = {staged: data for staged, data in snapshot(registry)["staged"].items() if data}
+        assert held == {staged: data for staged, data in before["staged"].items() if data}
+    whole = b"".join(pieces) + b"rest"
+    registry.uploads.finish(NAME, upload, Digest.of(whole, algorithm), [b"rest"])
+    assert read(registry, Digest.of(whole, algorithm)) == whole
+
+
+def test_bytes_past_the_offset_never_count(
+    registry: Registry, store: CountingStore, upload: UploadId
+) -> None:
+    """What a crashed request had written but not recorded is cut by the next one."""
+    registry.uploads.append(NAME, upload, [b"abc"])
+    store.append(upload, [b"garbage of a dead worker"], offset=3)
+    registry.uploads.append(NAME, upload, [b"d"])
+    registry.uploads.finish(NAME, upload, Digest.of(b"abcd"))
+    assert read(registry, Digest.of(b"abcd")) == b"abcd"
+
+
+def test_bytes_past_the_offset_never_count_at_the_end(
+    registry: Registry, store: CountingStore, upload: UploadId
+) -> None:
+    """Nor if the next request is the last and brings nothing."""
+    registry.uploads.append(NAME, upload, [b"abc"])
+    store.append(upload, [b"garbage"], offset=3)
+    registry.uploads.finish(NAME, upload, Digest.of(b"abc"))
+    assert read(registry, Digest.of(b"abc")) == b"abc"
+
+
+def test_ingest_takes_all_or_nothing(registry: Registry, store: CountingStore) -> None:
+    """Whatever goes wrong, there is no trace of it."""
+
+    def failing() -> Iterator[bytes]:
+        yield b"abc"
+        raise BodyTruncated
+
+    before = snapshot(registry)
+    with pytest.raises(BodyTruncated):
+        registry.uploads.ingest(NAME, failing())
+    with pytest.raises(DigestMismatch):
+        registry.uploads.ingest(NAME, [b"abc"], expected=Digest.of(b"other"))
+    assert snapshot(registry) == before
+    for expected in (None, Digest.of(b"abc", "sha512")):
+        blob = registry.uploads.ingest(NAME, [b"a", b"", b"bc"], expected=expected)
+        assert blob.digest == (expected or Digest.of(b"abc"))
+        assert read(registry, blob.digest) == b"abc"
+    assert not [staged for staged in store.staged() if isinstance(staged, StagedUpload)]
+
+
+def test_cancelling(registry: Registry, store: CountingStore, upload: UploadId) -> None:
+    """Bytes and row go; another repository cannot."""
+    registry.uploads.append(NAME, upload, [b"abc"])
+    with pytest.raises(UploadUnknown):
+        registry.uploads.cancel(RepositoryName("other"), upload)
+    registry.uploads.cancel(NAME, upload)
+    assert [*store.staged()] == []
+    with pytest.raises(UploadUnknown):
+        registry.uploads.status(NAME, upload)
+
+
+def test_two_registries_share_leases(
+    catalog: Catalog, store: CountingStore, registry: Registry, upload: UploadId
+) -> None:
+    """The lease is the catalog's, not a process's."""
+    other = build_registry(catalog, store)
+
+    def body() -> Iterator[bytes]:
+        yield b"abc"
+        with pytest.raises(UploadBusy):
+            other.uploads.append(NAME, upload, [b"x"])
+
+    assert registry.uploads.append(NAME, upload, body()).offset == 3
+    assert other.uploads.append(NAME, upload, [b"d"]).offset == 4

@@ -1,0 +1,232 @@
+"""The ``dualreg`` command as its users meet it: started, configured, asked, and stopped."""
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dualreg import __version__
+from dualreg.image.digest import Digest
+from tests import builders
+from tests.programs import (
+    DUALREG,
+    Serving,
+    dualreg_process,
+    dualreg_server,
+    environment,
+    free_port,
+    require,
+    running,
+    until,
+    wait_until_up,
+)
+from tests.protocol.clients.v1 import V1Client
+from tests.protocol.clients.v2 import V2Client
+from tests.protocol.clients.wire import Wire
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+MIB = 1 << 20
+
+
+def dualreg(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run ``dualreg`` in *folder*, with *settings* in its environment, until it ends."""
+    env = environment() | {f"DUALREG_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.run(
+        [DUALREG, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    """Return the ids of a server's workers."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server with nothing configured but where to listen and to keep things."""
+    with dualreg_process(tmp_path_factory.mktemp("serve") / "data") as serving:
+        yield serving
+
+
+def test_the_first_lines_say_where_it_is_and_how_to_push(serving: Serving) -> None:
+    """Before anything else: the URL, the folder, and a command to paste."""
+    first, second = serving.log.read_text().splitlines()[:2]
+    folder = serving.log.parent / "data"
+    assert first == f"dualreg serves Docker V1, V2 and OCI clients on http://{serving.host}, from {folder}"
+    assert second.endswith(f"docker tag IMAGE {serving.host}/IMAGE && docker push {serving.host}/IMAGE")
+
+
+def test_nothing_needs_to_be_prepared(serving: Serving) -> None:
+    """The folder and the SQLite catalog are made by the first start; a push and a pull work at once."""
+    assert (serving.log.parent / "data/catalog.sqlite3").stat().st_size > 0
+    image = builders.image(builders.layer({"a": b"1"}))
+    V2Client(serving.host).push("first", "1", image)
+    assert V2Client(serving.host).pull("first", "1").digest == str(image.digest)
+
+
+def test_each_request_is_logged(serving: Serving) -> None:
+    """The access log has a line for a request, with its status."""
+    path = "/v2/logged/manifests/nothing"
+    Wire(serving.host).send("GET", path)
+    assert until(lambda: f'"GET {path} HTTP/1.1" 404 ' in serving.log.read_text())
+
+
+def test_a_restart_keeps_everything(tmp_path: Path) -> None:
+    """A second server on the same folder serves what the first was given."""
+    image = builders.image(builders.layer({"a": b"kept"}))
+    with dualreg_server(tmp_path / "data") as host:
+        V2Client(host).push("kept", "1", image)
+    with dualreg_server(tmp_path / "data") as host:
+        assert V2Client(host).pull("kept", "1").manifest == image.manifest
+
+
+def test_flags_win_over_variables_and_those_over_the_file(tmp_path: Path) -> None:
+    """Each source is read, and the one nearer to the command wins."""
+    file = tmp_path / "registry.toml"
+    file.write_text('bind = "127.0.0.1:1"\ndata = "from-file"\nworkers = 1\naccess_log = false\n')
+    host, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
+    command = [DUALREG, "serve", "--config", file, "--data", tmp_path / "from-flag"]
+    with running(command, log, {"DUALREG_BIND": host, "DUALREG_DATA": "from-variable"}) as process:
+        wait_until_up(f"http://{host}/v2/", process, log)
+        assert until(lambda: children(process))
+        assert len(children(process)) == 1
+    assert (tmp_path / "from-flag/catalog.sqlite3").exists()
+    assert log.read_text().count("\n") == 2  # no access was logged
+
+
+def test_workers_and_threads_can_be_flags(tmp_path: Path) -> None:
+    """``--workers`` is how many processes serve, ``--threads`` how many requests each takes at once."""
+    host, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
+    options = ["--bind", host, "--data", tmp_path / "data", "--workers", "1", "--threads", "1"]
+    with running([DUALREG, "serve", *options], log) as process:
+        wait_until_up(f"http://{host}/v2/", process, log)
+        assert len(children(process)) == 1
+        with closing(http.client.HTTPConnection(host, timeout=20)) as first:
+            first.putrequest("POST", "/v2/x/blobs/uploads/?digest=sha256:" + "0" * 64)
+            first.putheader("Content-Length", "2")
+            first.endheaders(b"1")
+            time.sleep(0.3)  # until the only thread waits for the second byte
+            with closing(http.client.HTTPConnection(host, timeout=1)) as second:
+                second.request("GET", "/v2/")
+                with pytest.raises(TimeoutError):
+                    second.getresponse()
+                first.send(b"2")
+                assert first.getresponse().status == 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        ((), {"colour": "red"}, "Error: DUALREG_COLOUR: no such setting\n"),
+        (("--config", "wrong.toml"), {}, "Error: colour in wrong.toml: no such setting\n"),
+        (("--config", "absent.toml"), {}, "Error: absent.toml: no such file\n"),
+        (("--bind", "nowhere"), {}, "Error: --bind: must be HOST:PORT or unix:PATH\n"),
+        (("--workers", "0"), {}, "Error: --workers: Input should be greater than or equal to 1\n"),
+        ((), {"store": "s4://bucket"}, "Error: DUALREG_STORE: must be file:///PATH\n"),
+    ],
+    ids=["variable", "key", "file", "bind", "workers", "store"],
+)
+def test_a_mistake_is_one_readable_line(
+    tmp_path: Path, arguments: tuple[str, ...], settings: Mapping[str, str], message: str
+) -> None:
+    """A setting that does not exist, or a value it cannot have, is named; the exit code is 1."""
+    (tmp_path / "wrong.toml").write_text('colour = "red"\n')
+    failed = dualreg(tmp_path, "serve", *arguments, **{"bind": f"127.0.0.1:{free_port()}", **settings})
+    assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", message)
+
+
+@pytest.mark.parametrize("command", [[sys.executable, "-m", "dualreg"], [str(DUALREG)]], ids=["-m", "script"])
+def test_the_version(command: list[str], tmp_path: Path) -> None:
+    """Both ways to start it tell the package's version."""
+    done = subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+    )
+    assert done.stdout == f"dualreg, version {__version__}\n"
+
+
+def test_any_gunicorn_can_serve_it(tmp_path: Path) -> None:
+    """``gunicorn wsgi:app`` from the checkout serves both APIs, configured by the same variables."""
+    host, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
+    options = ["--chdir", ROOT, "--bind", host, "-k", "gthread", "--threads", "4", "--no-control-socket"]
+    command = [DUALREG.with_name("gunicorn"), *options, "wsgi:app"]
+    with running(command, log, {"DUALREG_DATA": str(tmp_path / "data")}) as process:
+        wait_until_up(f"http://{host}/v2/", process, log)
+        chain = builders.v1_chain(builders.layer({"a": b"1"}))
+        V1Client(host).push("any/old", "1", chain)
+        assert V1Client(host).pull("any/old", "1")[0].layer == chain[0].layer
+        assert V2Client(host).pull("any/old", "1").layers == [chain[0].layer]
+    assert (tmp_path / "data/catalog.sqlite3").exists()
+
+
+def test_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
+    """The server ends with 0, its workers with it; a request under way is still answered."""
+    content = bytes(range(256)) * 1000
+    with dualreg_process(tmp_path / "data") as (host, process, log):
+        workers = children(process)
+        with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+            connection.putrequest("POST", f"/v2/late/blobs/uploads/?digest={Digest.of(content)}")
+            connection.putheader("Content-Length", str(len(content)))
+            connection.endheaders(content[:1000])
+            time.sleep(0.3)  # until the handler runs
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            connection.send(content[1000:])
+            assert connection.getresponse().status == 201
+        assert process.wait(15) == 0
+        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+        assert "Traceback" not in log.read_text()
+
+
+def test_blobs_are_sent_by_the_kernel(tmp_path: Path) -> None:
+    """Over plain HTTP, a blob and a range of it go through sendfile, not through Python."""
+    require("strace", package="strace")
+    calls, content = tmp_path / "calls", bytes(range(256)) * (4 * MIB // 256)
+    wrapper = ["strace", "-D", "-f", "-e", "trace=sendfile", "-o", calls]
+    with dualreg_process(tmp_path / "data", wrapper=wrapper) as (host, _, _):
+        digest = Digest.of(content)
+        path = f"/v2/kernel/blobs/{digest}"
+        stored = Wire(host).send("POST", f"/v2/kernel/blobs/uploads/?digest={digest}", {}, content)
+        assert stored.status == 201
+        assert Wire(host).send("GET", path).body == content
+        assert Wire(host).send("GET", path, {"Range": "bytes=1000-1999999"}).body == content[1000:2_000_000]
+    sent = re.findall(r"sendfile\(.*\) += (\d+)", calls.read_text())
+    assert sum(map(int, sent)) == len(content) + 1_999_000
+
+
+def test_the_configuration_can_be_looked_at(tmp_path: Path) -> None:
+    """``config show`` says of every setting what it is and which file, variable or flag set it."""
+    (tmp_path / "dualreg.toml").write_text("threads = 7\n")
+    shown = dualreg(tmp_path, "config", "show", "--json", "--data", "here", bind="127.0.0.1:7")
+    settings = json.loads(shown.stdout)
+    assert settings["threads"] == {"value": "7", "origin": "threads in dualreg.toml"}
+    assert settings["bind"] == {"value": "127.0.0.1:7", "origin": "DUALREG_BIND"}
+    assert settings["data"] == {"value": "here", "origin": "--data"}
+    assert settings["workers"] == {"value": "2", "origin": "default"}
+    lines = dualreg(tmp_path, "config", "show").stdout.splitlines()
+    assert {line.split()[0] for line in lines} == set(settings)
+
+
+def test_the_database_can_be_upgraded_by_hand(tmp_path: Path) -> None:
+    """``db upgrade`` makes the schema; once more, it finds nothing to do."""
+    (tmp_path / "data").mkdir()
+    first, second = (dualreg(tmp_path, "db", "upgrade", "--data", "data") for _ in range(2))
+    assert (first.returncode, first.stdout.startswith("Upgraded ")) == (0, True)
+    assert (second.returncode, second.stdout.startswith("The catalog is up to date (")) == (0, True)
+
+
+def test_a_port_that_is_taken_is_an_error(serving: Serving, tmp_path: Path) -> None:
+    """A second server on the same address ends with an error that names it."""
+    failed = dualreg(tmp_path, "serve", bind=serving.host, data=str(tmp_path / "data"))
+    assert failed.returncode != 0
+    assert serving.host.rpartition(":")[2] in failed.stderr
