@@ -1,5 +1,7 @@
 """Assembly: settings become a running registry. The one place where parts are chosen and joined."""
 
+from datetime import timedelta
+
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
@@ -8,6 +10,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.payloads import Payloads
+from dualreg.registry.pulls import Pulls
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
@@ -17,6 +20,9 @@ from dualreg.registry.v1_images import V1Images
 from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
 from dualreg.storage.links import Links
+
+#: How much later the catalog learns of pulls.
+_PULL_DELAY = timedelta(seconds=10)
 
 
 def prepare(settings: Settings) -> None:
@@ -46,11 +52,22 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_registry(settings: Settings) -> Registry:
     """Return the registry that *settings* describe; its catalog must have been prepared."""
-    return build_registry(open_catalog(settings), open_store(settings.store_url), settings)
+    catalog, store = open_catalog(settings), open_store(settings.store_url)
+    return build_registry(catalog, store, settings, pull_delay=_PULL_DELAY)
 
 
-def build_registry(catalog: Catalog, store: Store, settings: Settings | None = None) -> Registry:
-    """Join the services over *catalog* and *store*, with the rules that *settings* choose."""
+def build_registry(
+    catalog: Catalog,
+    store: Store,
+    settings: Settings | None = None,
+    *,
+    pull_delay: timedelta | None = None,
+) -> Registry:
+    """Join the services over *catalog* and *store*, with the rules that *settings* choose.
+
+    Args:
+        pull_delay: See ``Pulls``; without one, pulls are written when that is asked for.
+    """
     settings = settings or Settings()
     state = State(catalog, store, Links(store))
     payloads = Payloads(store)
@@ -61,7 +78,7 @@ def build_registry(catalog: Catalog, store: Store, settings: Settings | None = N
     v1_images = V1Images(state, payloads, uploads)
     return Registry(
         repositories=Repositories(state),
-        tags=Tags(state),
+        tags=Tags(state, Pulls(catalog, pull_delay)),
         manifests=manifests,
         blobs=Blobs(state),
         uploads=uploads,

@@ -1,4 +1,7 @@
-"""Tiny makers of real content: layers, configs, manifests, V1 chains. The same arguments give the same bytes."""
+"""Tiny makers of real content: layers, configs, manifests, V1 chains.
+
+The same arguments give the same bytes.
+"""
 
 import gzip
 import io

@@ -1,4 +1,7 @@
-"""Fixtures: a registry over a real catalog and a store in memory, guarded against bytes moving inside a transaction."""
+"""Fixtures: a registry over a real catalog and a store in memory.
+
+Both are guarded against bytes moving inside a transaction.
+"""
 
 import threading
 from collections.abc import Iterable, Iterator

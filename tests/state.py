@@ -6,7 +6,6 @@ from sqlalchemy import select
 
 from dualreg.catalog.tables import Table
 from dualreg.registry import Registry
-from dualreg.storage import Store
 
 
 def snapshot(registry: Registry) -> dict[str, Any]:
@@ -16,7 +15,7 @@ def snapshot(registry: Registry) -> dict[str, Any]:
     """
     state = registry.blobs.state
     tree = state.links.tree
-    store: Store = state.store  # type: ignore[assignment]  # every driver is both
+    store = state.store
     with state.catalog.engine.connect() as connection:
         rows = {
             name: sorted(map(repr, connection.execute(select(table))))

@@ -39,7 +39,7 @@ class TagRow:
     """A tag with what it points at; *size* is that of the manifest, in bytes.
 
     Attributes:
-        pulled_at: When the tag was last pulled, to the minute; None if never.
+        pulled_at: When the tag was last pulled, give or take the delay of writing it; None if never.
     """
 
     name: Tag

@@ -1,10 +1,10 @@
 """SQL of tags."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, delete, select, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, delete, select, tuple_, update
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import TagRow
@@ -68,11 +68,15 @@ class TagQueries:
             query = query.where(Tags.name > after[1]) if after else query
         return tuple(TagRow(Tag(row[0]), *row[1:]) for row in self.connection.execute(query))
 
-    def touch(self, repository: RepositoryName, tag: Tag) -> None:
-        """Record that the tag was pulled now."""
-        owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
-        here = (Tags.repository_id == owner) & (Tags.name == tag)
-        self.connection.execute(update(Tags).where(here).values(pulled_at=self.now))
+    def touch(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
+        """Record when tags were last pulled."""
+        owner = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
+        here = (Tags.repository_id == owner) & (Tags.name == bindparam("tag"))
+        rows = [
+            {"repository": repository, "tag": tag, "instant": instant}
+            for (repository, tag), instant in pulls.items()
+        ]
+        self.connection.execute(update(Tags).where(here).values(pulled_at=bindparam("instant")), rows)
 
     def pointing_at(self, repository_id: int, manifest: Digest) -> tuple[Tag, ...]:
         """Return the tags that point at the manifest."""

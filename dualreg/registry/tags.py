@@ -1,7 +1,7 @@
 """Tags: names for manifests."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.catalog.rows import TagRow
@@ -9,7 +9,7 @@ from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.pages import Page
-from dualreg.registry.pulls import RecentPulls
+from dualreg.registry.pulls import Pulls
 from dualreg.registry.state import State
 
 
@@ -29,7 +29,7 @@ class Tags:
     """
 
     state: State
-    recent_pulls: RecentPulls = field(default_factory=RecentPulls)
+    pulls: Pulls
 
     def list(self, repository: RepositoryName, *, last: str = "", limit: int | None = None) -> Page[Tag]:
         """Return up to *limit* tags after *last*; without a limit, all of them.
@@ -73,10 +73,8 @@ class Tags:
         return TagPage(rows[:limit], more=len(rows) > limit > 0)
 
     def pulled(self, repository: RepositoryName, tag: Tag) -> None:
-        """Remember when the tag was last pulled, to the minute: pulls are many, and writes are dear."""
-        if self.recent_pulls.is_first(repository, tag):
-            with self.state.catalog.begin() as tx:
-                tx.tags.touch(repository, tag)
+        """Remember that the tag was pulled now; the catalog learns of it a little later."""
+        self.pulls.note(repository, tag)
 
     def delete(self, repository: RepositoryName, tag: Tag, condition: Condition = UNCONDITIONAL) -> None:
         """Forget the tag; its manifest and other tags stay.

@@ -9,8 +9,10 @@ from contextlib import suppress
 from flask import request
 
 from dualreg.errors import BodyTruncated, ManifestTooLarge, SizeMismatch
-from dualreg.storage.base import CHUNK_SIZE
 
+#: Bytes read at a time. When a chunked body is cut, gunicorn drops what it had gathered for the current read,
+#: so this is also what a client may have to send again.
+_READ_SIZE = 256 << 10
 #: Bytes of a refused body that are read for politeness; a longer one is cut off.
 DISCARD_LIMIT = 8 << 20
 
@@ -69,7 +71,7 @@ def discard_rest() -> None:
 
 def _read(received: int) -> bytes:
     try:
-        return request.stream.read(CHUNK_SIZE)
+        return request.stream.read(_READ_SIZE)
     except Exception as error:
         # The server's own exceptions (a reset, a malformed or missing chunk) share no base but Exception, and
         # whatever goes wrong while reading from a client is that client's body ending early.

@@ -9,7 +9,7 @@ from dualreg.image import media_types
 from tests.clients.tools import Tools, layout_manifest
 from tests.programs import require
 
-pytestmark = [pytest.mark.client, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.client
 
 FORMATS = {"oci": media_types.OCI_MANIFEST, "v2s2": media_types.DOCKER_MANIFEST}
 LISTS = {"oci": media_types.OCI_INDEX, "v2s2": media_types.DOCKER_LIST}

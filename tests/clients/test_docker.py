@@ -9,7 +9,7 @@ from tests.clients.conftest import Served
 from tests.clients.tools import Tools
 from tests.programs import until
 
-pytestmark = [pytest.mark.client, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.client
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.clients.tools import Failed, Tools, layout_manifest, verified
 from tests.programs import dualreg_server, free_port, require, running, wait_until_up
 from tests.protocol.clients.v1 import V1Client
 
-pytestmark = [pytest.mark.client, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.client
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dualreg.image import media_types
 from tests import builders
 from tests.clients.tools import Tools, digests, layout_manifest, verified
 
-pytestmark = [pytest.mark.client, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.client
 
 
 @pytest.mark.parametrize("tag", ["base", "app", "opaque"])

@@ -326,8 +326,7 @@ class CatalogContract:
             _push(tx, NAME, "a", "b")
         pulled_at = clock.instant = clock.instant + timedelta(hours=1)
         with catalog.begin() as tx:
-            tx.tags.touch(NAME, Tag("a"))
-            tx.tags.touch(NAME, Tag("absent"))
+            tx.tags.touch({(NAME, Tag("a")): pulled_at, (NAME, Tag("absent")): pulled_at})
         with catalog.begin() as tx:
             _push(tx, NAME, "a")
             rows = tx.tags.describe(NAME, prefix="", newest_first=False, after=None, limit=9)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.programs import Serving, dualreg_process
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory")]
+pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
 SIZE = 2048 * MIB

@@ -29,6 +29,8 @@ http {{
     uwsgi_temp_path {prefix}/temp/uwsgi;
     scgi_temp_path {prefix}/temp/scgi;
     gzip on;
+    gzip_types *;
+    gzip_proxied any;
     include dualreg/{name};
 }}
 """
@@ -70,9 +72,21 @@ class Site:
         finally:
             connection.close()
 
-    def kept_on_disk(self) -> list[Path]:
-        """Return nginx's temporary files."""
-        return [path for path in (self.prefix / "temp").rglob("*") if path.is_file()]
+    def kept_on_disk(self) -> list[str]:
+        """Return the temporary files that nginx has open; it unlinks them as soon as it has made them."""
+        main = int((self.prefix / "nginx.pid").read_text())
+        workers = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        opened = (path for pid in workers for path in Path(f"/proc/{pid}/fd").iterdir())
+        targets = [_target(path) for path in opened]
+        return [target for target in targets if target.startswith(f"{self.prefix}/temp/")]
+
+
+def _target(path: Path) -> str:
+    """Return what a file descriptor is of; nothing if it has just been closed."""
+    try:
+        return str(path.readlink())
+    except FileNotFoundError:
+        return ""
 
 
 def make_certificate(folder: Path) -> Path:

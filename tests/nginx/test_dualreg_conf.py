@@ -14,13 +14,13 @@ import pytest
 from dualreg.image.digest import Digest
 from tests import builders
 from tests.nginx.conftest import Front
-from tests.nginx.site import Site, members
+from tests.nginx.site import Site, members, nginx_site
 from tests.programs import dualreg_server, require, until
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Wire
 
-pytestmark = [pytest.mark.client, pytest.mark.xdist_group("nginx")]
+pytestmark = pytest.mark.client
 
 MIB = 1 << 20
 #: A blob whose every range is recognisable.
@@ -219,6 +219,21 @@ def test_a_body_with_content_length_streams_too(front: Front) -> None:
         assert until(lambda: staged.exists() and staged.stat().st_size > 2 * MIB)
         connection.send(content[4 * MIB :])
         assert connection.getresponse().status == 201
+
+
+def test_without_x_accel_a_download_streams(certificate: Path, tmp_path: Path) -> None:
+    """A blob that dualreg itself sends to a slow client is not kept on nginx's disk meanwhile."""
+    content = bytes(range(256)) * (64 * MIB // 256)
+    with (
+        dualreg_server(tmp_path / "data") as direct,
+        nginx_site("dualreg.conf", tmp_path / "nginx", certificate, direct, tmp_path / "data") as site,
+        site.connected() as connection,
+    ):
+        connection.request("GET", f"/v2/slow/blobs/{push_blob(site, 'slow', content)}")
+        response = connection.getresponse()
+        received = response.read(MIB)
+        assert not until(site.kept_on_disk, seconds=0.5)
+        assert received + response.read() == content
 
 
 def test_a_manifest_too_large_is_refused_by_dualreg(front: Front) -> None:

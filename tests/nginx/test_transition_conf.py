@@ -13,7 +13,7 @@ from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Wire
 
-pytestmark = [pytest.mark.client, pytest.mark.xdist_group("nginx")]
+pytestmark = pytest.mark.client
 
 
 class Transition(NamedTuple):

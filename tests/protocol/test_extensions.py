@@ -62,8 +62,8 @@ def test_tags_with_details(
     assert seen == expected
 
 
-def test_what_a_tag_is_said_to_be(client: FlaskClient, clock: Clock) -> None:
-    """A tag's entry has digest, type, size, and when it was pushed and last pulled, to the minute."""
+def test_what_a_tag_is_said_to_be(client: FlaskClient, registry: Registry, clock: Clock) -> None:
+    """A tag's entry has digest, type, size, and when it was pushed and last pulled."""
     pushed_at = clock().isoformat()
     push(client, APP, "t/x", "now")
     entry = {"name": "now", "digest": str(APP.digest), "mediaType": APP.media_type, "size": len(APP.manifest)}
@@ -74,6 +74,7 @@ def test_what_a_tag_is_said_to_be(client: FlaskClient, clock: Clock) -> None:
     assert client.head("/v2/t/x/manifests/now").status_code == 200
     assert client.get("/v2/t/x/_dualreg/tags").json["tags"][0]["pulled"] is None
     assert client.get("/v2/t/x/manifests/now").status_code == 200
+    registry.tags.pulls.flush()
     assert client.get("/v2/t/x/_dualreg/tags").json["tags"][0]["pulled"] == clock().isoformat()
 
 
@@ -162,3 +163,14 @@ def test_the_commands(tmp_path: object) -> None:
         1,
         "Error: repository name not known to registry (name='t/x')\n",
     )
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_v1_minds_no_trailing_slash(client: FlaskClient, slash: str) -> None:
+    """Old clients end some URLs with a slash and others not; both mean the same."""
+    assert client.put(f"/v1/repositories/t/x{slash}", data=b"[]").status_code == 200
+    assert client.put(f"/v1/repositories/t/x/images{slash}", data=b"[]").status_code == 204
+    assert client.put(f"/v1/repositories/t/x/auth{slash}", data=b"").status_code == 200
+    assert client.get(f"/v1/repositories/t/x/images{slash}").json == []
+    assert client.get(f"/v1/repositories/t/x/tags{slash}").status_code == 404
+    assert client.get("/v1/repositories/t/x/images/images").status_code == 404

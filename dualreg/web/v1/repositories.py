@@ -16,11 +16,11 @@ def register(blueprint: Blueprint) -> None:
     """Add the routes."""
     blueprint.put("/repositories/<path:repository>")(put_repository)
     blueprint.delete("/repositories/<path:repository>")(delete_repository)
-    images = "/repositories/<path:repository>/images"
+    images = "/repositories/<path:repository>/images/"
     blueprint.get(images)(get_images)
     blueprint.put(images)(put_images)
     blueprint.delete(images)(delete_images)
-    blueprint.put("/repositories/<path:repository>/auth")(put_auth)
+    blueprint.put("/repositories/<path:repository>/auth/")(put_auth)
 
 
 def put_repository(repository: RepositoryName) -> Response:

@@ -15,7 +15,8 @@ from dualreg.web.v1.session import session_repository
 
 def register(blueprint: Blueprint) -> None:
     """Add the routes."""
-    tags, tag = "/repositories/<path:repository>/tags", "/repositories/<path:repository>/tags/<tag>"
+    tags = "/repositories/<path:repository>/tags/"
+    tag = "/repositories/<path:repository>/tags/<tag>"
     blueprint.get(tags)(list_tags)
     blueprint.delete(tags)(delete_tags)
     blueprint.get(tag)(get_tag)
