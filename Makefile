@@ -9,13 +9,13 @@ serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_*
 	@exec $(BIN)/dualreg serve
 
 test: $(VENV)/.installed-dev  ## run the tests; what lacks a program is skipped, with the reason
-	$(BIN)/pytest -q -n auto --dist loadgroup
+	$(BIN)/pytest -q -n auto --dist loadfile
 
 check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n auto --dist loadgroup
+	$(BIN)/pytest -q -n auto --dist loadfile
 
 bench: $(VENV)/.installed-dev  ## measure beside the reference registry, if it is installed
 	$(BIN)/python -m tests.benchmarks

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, bindparam, delete, select, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, delete, literal_column, select, tuple_, update
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import TagRow
@@ -57,8 +57,11 @@ class TagQueries:
         """
         query = _described().where(Repositories.name == repository).limit(limit)
         if prefix:
+            # Newest first, the index of push times has the order and the names: one of names alone would find
+            # every tag of a common prefix and sort them. It is not used for what is no mere column.
+            name = Tags.name.concat(literal_column("''")) if newest_first else Tags.name
             # Tags are ASCII, so the range ends before the next character after the prefix's last.
-            query = query.where(Tags.name >= prefix, Tags.name < prefix[:-1] + chr(ord(prefix[-1]) + 1))
+            query = query.where(name >= prefix, name < prefix[:-1] + chr(ord(prefix[-1]) + 1))
         if newest_first:
             query = query.order_by(Tags.updated_at.desc(), Tags.name.desc())
             place, types = tuple_(Tags.updated_at, Tags.name), [Tags.updated_at.type, Tags.name.type]

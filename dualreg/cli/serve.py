@@ -31,7 +31,6 @@ def serve(
         prepare(settings)
     except (CatalogUnreachable, SettingsInvalid, OSError) as error:
         raise click.ClickException(str(error)) from error
-    _announce(settings)
     _Server(settings).run()
 
 
@@ -82,4 +81,5 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "loglevel": "warning",
         "proc_name": "dualreg",
         "control_socket_disable": True,
+        "when_ready": lambda _: _announce(settings),
     }
