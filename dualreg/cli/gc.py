@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.options import open_prepared, settings_options
+from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.maintenance import uploads
 
 
@@ -18,11 +18,11 @@ def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) 
 
     Safe while the registry serves: an upload that its client touches meanwhile stays.
     """
-    registry, settings = open_prepared(data, config)
-    state = registry.uploads.state
-    planned = uploads.plan(state, settings.upload_ttl)
-    found = len(planned.sessions) + len(planned.strays)
-    discarded = 0 if dry_run else uploads.apply(state, settings.upload_ttl, planned)
+    with prepared_registry(data, config) as (registry, settings):
+        state = registry.uploads.state
+        planned = uploads.plan(state, settings.upload_ttl)
+        found = len(planned.sessions) + len(planned.strays)
+        discarded = 0 if dry_run else uploads.apply(state, settings.upload_ttl, planned)
     if as_json:
         click.echo(json.dumps({"idle_uploads": found, "discarded": discarded}))
     elif dry_run:

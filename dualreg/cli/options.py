@@ -1,7 +1,8 @@
 """What every command has: the settings it runs with, and failure in one readable line."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,8 +27,9 @@ def settings_options(command: Command) -> Command:
     return data(config(command))
 
 
-def open_prepared(data: Path | None, config: Path | None) -> tuple[Registry, Settings]:
-    """Return the configured registry, ready to use, and its settings.
+@contextmanager
+def prepared_registry(data: Path | None, config: Path | None) -> Iterator[tuple[Registry, Settings]]:
+    """Open the configured registry, with its settings, for the block.
 
     Raises:
         click.ClickException: a setting is wrong, or the catalog cannot be opened.
@@ -37,7 +39,11 @@ def open_prepared(data: Path | None, config: Path | None) -> tuple[Registry, Set
         prepare(settings)
     except CatalogUnreachable as error:
         raise click.ClickException(str(error)) from error
-    return open_registry(settings), settings
+    registry = open_registry(settings)
+    try:
+        yield registry, settings
+    finally:
+        registry.blobs.state.catalog.close()
 
 
 def load_settings(config: Path | None, **flags: object) -> Settings:

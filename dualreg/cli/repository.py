@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.options import open_prepared, settings_options
+from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
 
@@ -20,12 +20,12 @@ def repository() -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
     """Forget the repository NAME with its tags, manifests and images; works while the registry serves."""
-    registry, _ = open_prepared(data, config)
     try:
         parsed = RepositoryName.parse(name)
-        tags = registry.tags.list(parsed).names
-        if not dry_run:
-            registry.repositories.delete(parsed)
+        with prepared_registry(data, config) as (registry, _):
+            tags = registry.tags.list(parsed).names
+            if not dry_run:
+                registry.repositories.delete(parsed)
     except RegistryError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {len(tags)} tags.")
