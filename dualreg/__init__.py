@@ -1,14 +1,13 @@
 """One container registry, two dialects: Docker V1 and Docker V2/OCI over one content-addressed store.
 
-    image/      values: Digest, names, Descriptor, Manifest, V1Image, and the conversions
-    storage/    bytes: the BlobStore, its drivers, and the link files that mirror names on disk
-    catalog/    relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)
-    registry/   rules: one service per noun, called by both dialects
-    maintenance/
-                care: what looks after a registry while it serves
-    web/        wire: Flask blueprints for V1 and V2, thin
-    cli/        the ``dualreg`` command
-    assembly    where settings become a running registry
+    image/          values: Digest, names, Descriptor, Manifest, V1Image, and the conversions
+    storage/        bytes: the BlobStore, its drivers, and the link files that mirror names on disk
+    catalog/        relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)
+    registry/       rules: one service per noun, called by both dialects
+    maintenance/    care: what looks after a registry while it serves
+    web/            wire: Flask blueprints for V1 and V2, thin
+    cli/            the ``dualreg`` command
+    assembly        where settings become a running registry
 
 Imports point one way: web and cli → registry and maintenance → catalog | storage → image → errors.
 """

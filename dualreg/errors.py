@@ -110,9 +110,9 @@ class RequestInvalid(RegistryError):
 
 
 class PageInvalid(RegistryError):
-    """A page size that is not a decimal number."""
+    """A page that cannot be: its size, order, prefix or beginning."""
 
-    message = "invalid number of results requested"
+    message = "invalid page requested"
 
 
 class ManifestInvalid(RegistryError):

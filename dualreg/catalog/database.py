@@ -63,6 +63,8 @@ class Catalog:
     def __init__(self, url: str, *, pool_size: int = 8, now: Callable[[], datetime] = utc_now) -> None:
         """Prepare to connect to *url*; nothing is opened before the first transaction.
 
+        The folder of an SQLite database is made.
+
         Args:
             pool_size: Connections kept open: one a thread avoids waiting.
             now: Another clock, for tests.

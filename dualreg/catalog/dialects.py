@@ -1,7 +1,4 @@
-"""What differs between SQLite and PostgreSQL.
-
-How a connection begins, and how a row is inserted unless it is there.
-"""
+"""What differs between SQLite and PostgreSQL: how a connection begins, how a row is upserted."""
 
 import sqlite3
 from typing import Any
@@ -13,8 +10,8 @@ from dualreg.catalog.tables import Table
 
 #: Seconds a SQLite writer waits for another one.
 _BUSY_SECONDS = 30
-#: Execution option of connections that only read: SQLite's need no transaction, since each reads with one
-#: statement.
+#: Execution option of connections that only read. SQLite's need no transaction, since no answer depends on
+#: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
 
 Insert = postgresql.Insert | sqlite.Insert

@@ -1,9 +1,8 @@
 """SQL of V1 images. Ids are scoped to a repository: nobody can take an id for everybody."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, Update, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Update, literal, or_, select, update
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import V1ImageRow
@@ -13,7 +12,7 @@ from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import V1Image
 
 #: Longer chains than any daemon can mount (127 layers, with room): where following parents ends.
-_CHAIN_LIMIT = 1000
+CHAIN_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +21,26 @@ class V1ImageQueries:
 
     connection: Connection
 
-    def begin(self, repository_id: int, image: V1Image, json: Digest) -> None:
-        """Record an image of which only the JSON is here; one that was begun before starts over."""
-        self._put(
-            V1ImageRow(repository_id, image.id, image.parent, json, None, None, None, None, complete=False)
-        )
+    def begin(self, repository_id: int, image: V1Image, json: Digest) -> bool:
+        """Record an image of which only the JSON is here; one that was begun before starts over.
 
-    def record(self, images: Iterable[V1ImageRow]) -> None:
-        """Record complete images, in the place of any that had their ids."""
-        for image in images:
-            self._put(image)
+        A complete one stays as it is; tell whether it was not that.
+        """
+        row = V1ImageRow(repository_id, image.id, image.parent, json, None, None, None, None, complete=False)
+        return self._put(row, ~V1Images.complete)
+
+    def record(self, image: V1ImageRow) -> bool:
+        """Record a complete image that was derived from a manifest; tell whether that was needed.
+
+        A client's own image under the same id stays if it has the same parent and the same files: then it is
+        the same image, and its client shall get back what it pushed. Any other gives way, so that nobody can
+        take the id of content which is not theirs.
+        """
+        other = or_(
+            V1Images.diff_id.is_distinct_from(image.diff_id),
+            V1Images.parent_id.is_distinct_from(image.parent),
+        )
+        return self._put(image, or_(~V1Images.complete, other))
 
     def attach(self, image: V1ImageRow, layer: Digest, diff_id: Digest, checksum: Digest) -> bool:
         """Record the layer of an image that is not complete yet; tell whether it is still as it was read."""
@@ -72,7 +81,7 @@ class V1ImageQueries:
             chain = first.where(Repositories.name == repository).cte("chain", recursive=True)
         parent = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.parent_id)
         above = select(V1Images.repository_id, V1Images.image_id, V1Images.parent_id, chain.c.depth + 1)
-        chain = chain.union_all(above.join(chain, parent).where(chain.c.depth < _CHAIN_LIMIT))
+        chain = chain.union_all(above.join(chain, parent).where(chain.c.depth < CHAIN_LIMIT))
         member = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.image_id)
         query = _images().join(chain, member).order_by(chain.c.depth)
         return tuple(_row(row) for row in self.connection.execute(query))
@@ -83,7 +92,7 @@ class V1ImageQueries:
         query = query.where(Repositories.name == repository, V1Images.complete).order_by(V1Images.image_id)
         return tuple(ImageId(image) for image in self.connection.scalars(query))
 
-    def _put(self, image: V1ImageRow) -> None:
+    def _put(self, image: V1ImageRow, replaceable: ColumnElement[bool]) -> bool:
         values = {
             "parent_id": image.parent,
             "json": image.json,
@@ -96,7 +105,8 @@ class V1ImageQueries:
             repository_id=image.repository_id, image_id=image.id, **values
         )
         key = [V1Images.repository_id, V1Images.image_id]
-        self.connection.execute(row.on_conflict_do_update(index_elements=key, set_=values))
+        statement = row.on_conflict_do_update(index_elements=key, set_=values, where=replaceable)
+        return self.connection.execute(statement.returning(V1Images.image_id)).first() is not None
 
 
 def _images() -> Select[int, str, str | None, Digest, Digest | None, int, Digest | None, Digest | None, bool]:

@@ -46,8 +46,8 @@ class ViewQueries:
         newest = query.order_by(Manifests.pushed_at.desc(), Manifests.digest).limit(1)
         return self.connection.scalar(newest)
 
-    def missing(self, repository: RepositoryName) -> tuple[ManifestRow, ...]:
-        """Return the repository's tagged manifests whose view was never worked out."""
+    def missing(self, repository: RepositoryName, tag: Tag | None = None) -> tuple[ManifestRow, ...]:
+        """Return the repository's tagged manifests (or the one) whose view was never worked out."""
         query = (
             select(Manifests.repository_id, Manifests.digest, Manifests.media_type, Blobs.size)
             .distinct()
@@ -57,6 +57,8 @@ class ViewQueries:
             .outerjoin(ManifestViews, _of(Manifests.repository_id, Manifests.digest))
             .where(Repositories.name == repository, ManifestViews.manifest.is_(None))
         )
+        if tag is not None:
+            query = query.where(Tags.name == tag)
         return tuple(ManifestRow(*row) for row in self.connection.execute(query))
 
     def tags(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:

@@ -27,6 +27,18 @@ def settings_options(command: Command) -> Command:
     return data(config(command))
 
 
+def prepare_or_fail(settings: Settings) -> None:
+    """Make the catalog ready.
+
+    Raises:
+        click.ClickException: it cannot be opened, or its folder cannot be made.
+    """
+    try:
+        prepare(settings)
+    except (CatalogUnreachable, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
 @contextmanager
 def prepared_registry(data: Path | None, config: Path | None) -> Iterator[tuple[Registry, Settings]]:
     """Open the configured registry, with its settings, for the block.
@@ -35,10 +47,7 @@ def prepared_registry(data: Path | None, config: Path | None) -> Iterator[tuple[
         click.ClickException: a setting is wrong, or the catalog cannot be opened.
     """
     settings = load_settings(config, data=data)
-    try:
-        prepare(settings)
-    except CatalogUnreachable as error:
-        raise click.ClickException(str(error)) from error
+    prepare_or_fail(settings)
     registry = open_registry(settings)
     try:
         yield registry, settings

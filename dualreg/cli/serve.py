@@ -7,10 +7,9 @@ import click
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from dualreg.assembly import open_registry, prepare
-from dualreg.cli.options import load_settings, settings_options
-from dualreg.errors import CatalogUnreachable
-from dualreg.settings import Settings, SettingsInvalid
+from dualreg.assembly import open_registry
+from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
+from dualreg.settings import Settings
 from dualreg.web.app import create_app
 
 
@@ -27,10 +26,7 @@ def serve(
     Each flag is also a setting in the configuration file and a variable in the environment (DUALREG_BIND, …).
     """
     settings = load_settings(config, bind=bind, data=data, workers=workers, threads=threads)
-    try:
-        prepare(settings)
-    except (CatalogUnreachable, SettingsInvalid, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    prepare_or_fail(settings)
     _Server(settings).run()
 
 
@@ -76,6 +72,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "timeout": 0,
         "graceful_timeout": 30,
         "keepalive": 75,
+        "limit_request_line": 8190,
         "forwarded_allow_ips": settings.trusted_proxies,
         "accesslog": "-" if settings.access_log else None,
         "loglevel": "warning",

@@ -30,8 +30,8 @@ class Descriptor:
         """Read a descriptor object.
 
         Raises:
-            ManifestInvalid: not an object, or its media type, digest, size or platform is not what it must
-            be.
+            ManifestInvalid: not an object, or its media type, digest, size, platform or data is not what it
+                must be.
 
         Source: OCI image-spec v1.1, descriptor.md, "Properties".
         """

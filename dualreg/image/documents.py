@@ -19,9 +19,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
     Raises:
         ValueError: not UTF-8, not JSON, not an object, a key given twice (at the top also in another case,
-        since Go
-            clients ignore case there), ``NaN`` or infinities, half a surrogate pair, or nested too deeply to
-            follow.
+            since Go clients ignore case there), ``NaN`` or infinities, half a surrogate pair, or nested too
+            deeply to follow.
     """
     try:
         text = data.decode("utf-8")

@@ -28,8 +28,7 @@ class V1Image:
 
         Raises:
             ImageInvalid: not an object, or its ``id`` or ``parent`` is missing or malformed. The reasons are
-            the old
-                registry's own words, which old clients print.
+                the old registry's own words, which old clients print.
         """
         try:
             document = parse_object(json)

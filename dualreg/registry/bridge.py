@@ -23,6 +23,9 @@ from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import V1Images
 from dualreg.storage.base import read_chunks
 
+#: Bytes of the largest config that is read whole; no daemon writes one near this.
+CONFIG_LIMIT = 4 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
@@ -43,19 +46,22 @@ class Bridge:
         """
         ancestry = self.v1_images.ancestry(repository, image)
         with self.state.catalog.begin() as tx:
-            row = RepositoryRow(ancestry[0].repository_id, repository)
-            manifest = tx.views.manifest_of(row.id, image)
-            if manifest is not None:
+            row = tx.repositories.lock(repository)
+            manifest = row and tx.views.manifest_of(row.id, image)
+            if row and manifest and tx.manifests.lock(row.id, manifest):
                 self.manifests.point(tx, row, [tag], manifest)
                 return
         converted = manifest_from_chain([self._link(repository, member) for member in reversed(ancestry)])
         self.uploads.ingest(repository, [converted.config])
         self.manifests.put(repository, tag, converted.media_type, converted.payload, v1_view=image)
 
-    def refresh(self, repository: RepositoryName) -> None:
-        """Work out the V1 view of every tagged manifest that has none yet; V2 traffic pays nothing for V1."""
+    def refresh(self, repository: RepositoryName, tag: Tag | None = None) -> None:
+        """Work out the V1 view of every tagged manifest (or the one tagged *tag*) that has none yet.
+
+        V2 traffic pays nothing for V1.
+        """
         with self.state.catalog.read() as tx:
-            missing = tx.views.missing(repository)
+            missing = tx.views.missing(repository, tag)
         for row in missing:
             self._derive(RepositoryRow(row.repository_id, repository), row)
 
@@ -78,7 +84,7 @@ class Bridge:
         Raises:
             TagUnknown: no such tag, or V1 clients cannot use its image.
         """
-        self.refresh(repository)
+        self.refresh(repository, tag)
         with self.state.catalog.read() as tx:
             tags = tx.views.tags(repository, tag)
         if tag not in tags:
@@ -128,7 +134,7 @@ class Bridge:
             return None
         manifest = parse(image.media_type, self.manifests.payload(image))
         (config,) = manifest.described(Role.CONFIG)
-        if config.media_type not in media_types.IMAGE_CONFIGS:
+        if config.media_type not in media_types.IMAGE_CONFIGS or config.size > CONFIG_LIMIT:
             return None
         return chain_from_manifest(manifest, self.manifests.payloads.read(config.digest), _empty_layer())
 

@@ -1,12 +1,20 @@
 """Intake: a request body on its way into an upload that this request alone may write."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from dualreg.catalog.rows import UploadRow
 from dualreg.errors import BodyTruncated
 from dualreg.image.digest import Digest, Hasher
 from dualreg.storage.base import tap
+
+
+class Renew(Protocol):
+    """Keeps a lease: now and then, or at once if *force* is set."""
+
+    def __call__(self, *, force: bool = False) -> None:
+        """Raise UploadBusy if the lease is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +23,12 @@ class Leased:
 
     Attributes:
         lease: Proves it to the catalog.
-        renew: To be called while bytes arrive; keeps the lease from running out.
+        renew: To be called while bytes move; keeps the lease from running out.
     """
 
     row: UploadRow
     lease: str
-    renew: Callable[[], None]
+    renew: Renew
 
 
 class Intake:

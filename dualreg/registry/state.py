@@ -1,7 +1,4 @@
-"""State: the catalog, the store and the link files.
-
-And the one way in which verified bytes enter all three.
-"""
+"""State: catalog, store and link files, and the one way in which verified bytes enter them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

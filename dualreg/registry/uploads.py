@@ -115,7 +115,8 @@ class Uploads:
             if intake.failure:
                 self._advance(leased, length, intake)
                 raise intake.failure
-            if self._digest(upload, length, intake, digest.algorithm) != digest:
+            if self._digest(leased, length, intake, digest.algorithm) != digest:
+                leased.renew(force=True)  # hashing may have taken long, and only the lease's holder may cut
                 self.state.store.append(upload, (), offset=held)
                 raise DigestMismatch(digest=str(digest))
             blob = BlobRow(digest, length)
@@ -179,9 +180,9 @@ class Uploads:
         row = take()
         renewed_at = catalog.now()
 
-        def renew() -> None:
+        def renew(*, force: bool = False) -> None:
             nonlocal renewed_at
-            if catalog.now() - renewed_at > LEASE / 3:
+            if force or catalog.now() - renewed_at > LEASE / 3:
                 with catalog.begin() as tx:
                     if not tx.uploads.renew(upload, lease, duration=LEASE):
                         raise UploadBusy(upload=upload)
@@ -213,9 +214,9 @@ class Uploads:
             if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
                 raise UploadBusy(upload=leased.row.id)
 
-    def _digest(self, upload: UploadId, length: int, intake: Intake, algorithm: str) -> Digest:
+    def _digest(self, leased: Leased, length: int, intake: Intake, algorithm: str) -> Digest:
         """Return the digest of the whole upload, read again only if no hasher saw it all."""
         known = intake.digest_so_far(length)
-        return (
-            known if known and known.algorithm == algorithm else rehash(self.state.store, upload, algorithm)
-        )
+        if known and known.algorithm == algorithm:
+            return known
+        return rehash(self.state.store, leased.row.id, algorithm, lambda _: leased.renew())

@@ -1,13 +1,11 @@
-"""V1 images: one layer each, pushed in three steps (JSON, layer, checksum).
-
-Complete after the last step, and never replaced after that.
-"""
+"""V1 images: pushed in three steps (JSON, layer, checksum), complete after the last, then left alone."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
+from dualreg.catalog.v1_images import CHAIN_LIMIT
 from dualreg.errors import (
     ChecksumMismatch,
     ImageExists,
@@ -59,7 +57,8 @@ class V1Images:
             if begun and begun.json == digest:
                 return
             self.state.admit(tx, row, upload, BlobRow(digest, len(json)))
-            tx.v1_images.begin(row.id, document, digest)
+            if not tx.v1_images.begin(row.id, document, digest):
+                raise ImageExists(id=image)
 
     def put_layer(self, repository: RepositoryName, image: ImageId, chunks: Iterable[bytes]) -> None:
         """Take in an image's layer as sent; diff id and payload checksum are computed in the same pass.
@@ -77,7 +76,8 @@ class V1Images:
         checksum = payload_hasher(self.payloads.read(row.json))
         blob = self.uploads.ingest(repository, _whole(tap(chunks, checksum.update), diff_id))
         with self.state.catalog.begin() as tx:
-            attached = tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
+            here = tx.blobs.lock(row.repository_id, blob.digest)
+            attached = here and tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
         if not attached:
             self._lost_race(repository, row)
 
@@ -146,8 +146,8 @@ class V1Images:
     def record(self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow]) -> None:
         """Record complete images that were derived from a manifest; rows first, then the link files."""
         for image in images:
-            tx.v1_images.record([image])
-            self._mirror(repository, image)
+            if tx.v1_images.record(image):
+                self._mirror(repository, image)
 
     def _begun(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         with self.state.catalog.read() as tx:
@@ -182,7 +182,7 @@ def _check_parent(tx: Transaction, repository: RepositoryName, image: V1Image) -
     if image.parent is None:
         return
     ancestry = tx.v1_images.ancestry(repository, image.parent)
-    if not ancestry or any(ancestor.id == image.id for ancestor in ancestry):
+    if not 0 < len(ancestry) < CHAIN_LIMIT or any(ancestor.id == image.id for ancestor in ancestry):
         raise ImageInvalid(reason="Image depends on a non existing parent")
 
 

@@ -1,7 +1,4 @@
-"""Bytes: the BlobStore protocol and its drivers.
-
-And the link files that mirror the catalog's names beside the bytes.
-"""
+"""Bytes: the BlobStore protocol, its drivers, and the link files beside the bytes."""
 
 from pathlib import Path
 from typing import Protocol

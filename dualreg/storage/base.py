@@ -95,17 +95,13 @@ class Offload(Protocol):
         """Return where the blob lies below the store's blob folder, for ``X-Accel-Redirect``."""
 
 
-def put_bytes(store: BlobStore, upload: UploadId, data: bytes) -> Digest:
-    """Stage *data* whole under *upload*, ready to be published, and return its digest."""
-    store.append(upload, (data,), offset=0)
-    return Digest.of(data)
-
-
-def rehash(store: BlobStore, upload: UploadId, algorithm: str = CANONICAL) -> Digest:
-    """Read the upload's bytes again and return their digest."""
+def rehash(
+    store: BlobStore, upload: UploadId, algorithm: str = CANONICAL, *updates: Callable[[bytes], None]
+) -> Digest:
+    """Read the upload's bytes again and return their digest; show each piece to *updates* on the way."""
     hasher = Hasher(algorithm)
     with store.reopen(upload) as staged:
-        for chunk in read_chunks(staged):
+        for chunk in tap(read_chunks(staged), *updates):
             hasher.update(chunk)
     return hasher.digest()
 

@@ -67,6 +67,8 @@ class FilesystemStore:
             raise BlobMissing(upload)
         descriptor = _create(path) if new else os.open(path, os.O_RDWR)
         try:
+            if new:
+                _sync(self._uploads)
             held = os.fstat(descriptor).st_size
             if held < offset:
                 raise BlobMissing(upload)
@@ -80,8 +82,6 @@ class FilesystemStore:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if new:
-            _sync(self._uploads)
         return length
 
     def reopen(self, upload: UploadId) -> BinaryIO:
@@ -102,6 +102,7 @@ class FilesystemStore:
         staged.chmod(0o444)
         staged.rename(path)
         _sync(path.parent)
+        _sync(path.parent.parent)  # another process may have made the folder, and not have synced it yet
 
     def discard(self, upload: UploadId) -> None:
         """See BlobStore."""

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import PathConverter
 
 from dualreg import __version__
 from dualreg.assembly import open_registry, prepare
@@ -15,6 +16,13 @@ from dualreg.web import context, cors, v1, v2
 from dualreg.web.body import discard_rest
 
 _log = logging.getLogger(__name__)
+
+
+class _AnyPath(PathConverter):
+    """Takes any text for a name, so that a bad one is our own error and not an unknown route."""
+
+    regex = r"(?s:.+?)"
+    part_isolating = False
 
 
 def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
@@ -34,6 +42,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     # parser.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
+    app.url_map.converters["path"] = _AnyPath
     context.install(registry, settings, app.extensions)
     app.register_blueprint(v1.create_blueprint())
     app.register_blueprint(v2.create_blueprint())
@@ -67,7 +76,7 @@ def _failed(error: Exception) -> Response:
 
 def _render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
     """Answer in the dialect of the request's path."""
-    render = v1.render_status if request.path.startswith("/v1/") else v2.render_status
+    render = v1.render_status if request.path.split("/")[1] == "v1" else v2.render_status
     return render(status, message, headers)
 
 
@@ -83,7 +92,7 @@ def _stamp(response: Response) -> Response:
 
     Docker chooses V2 or V1 by the first header; clients show the second to their users.
     """
-    if request.path.startswith("/v2") and not v2.hidden_from(request.user_agent.string):
+    if request.path.split("/")[1] == "v2" and not v2.hidden_from(request.user_agent.string):
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         if notice := context.settings().notice:
             text = notice.replace("\\", "\\\\").replace('"', '\\"')

@@ -24,7 +24,7 @@ def install(app: Flask) -> None:
 
 def _preflight() -> Response | None:
     """Answer OPTIONS on every V2 path, known or not, before anything asks for credentials."""
-    if request.method != "OPTIONS" or not request.path.startswith("/v2"):
+    if request.method != "OPTIONS" or request.path.split("/")[1] != "v2":
         return None
     headers = {"Allow": _METHODS}
     if _allowed_origin():
@@ -37,7 +37,7 @@ def _preflight() -> Response | None:
 
 
 def _allow(response: Response) -> Response:
-    if settings().cors_origins and request.path.startswith("/v2"):
+    if settings().cors_origins and request.path.split("/")[1] == "v2":
         response.vary.add("Origin")
         if origin := _allowed_origin():
             response.headers["Access-Control-Allow-Origin"] = origin

@@ -33,7 +33,7 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: P
         "Cache-Control": "private, max-age=31536000, immutable",
         "X-Content-Type-Options": "nosniff",
     }
-    if request.if_none_match.contains(str(blob.digest)):
+    if request.if_none_match.contains_weak(str(blob.digest)):
         return empty(304, {**headers, "ETag": fixed["ETag"]})
     spans = _requested_spans(blob)
     if request.method == "GET" and spans == []:

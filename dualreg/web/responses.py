@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from flask import Response
+from flask import Response, request
 
 
 def empty(status: int, headers: Mapping[str, str]) -> Response:
@@ -11,6 +11,12 @@ def empty(status: int, headers: Mapping[str, str]) -> Response:
     response = Response(status=status, headers={**headers, "Content-Length": "0"})
     response.headers.pop("Content-Type", None)
     return response
+
+
+def allow_header() -> dict[str, str]:
+    """Return what a 405 must say: the methods that this URL takes, but for the one that was refused."""
+    methods = request.url_rule.methods if request.url_rule else None
+    return {"Allow": ", ".join(sorted((methods or set()) - {request.method}))}
 
 
 def document(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

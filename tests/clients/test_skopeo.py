@@ -11,6 +11,7 @@ import pytest
 from dualreg.image import media_types
 from tests import builders
 from tests.clients.tools import Tools, digests, layout_manifest, verified
+from tests.programs import require
 
 pytestmark = pytest.mark.client
 
@@ -37,6 +38,7 @@ def test_schema_2_images_come_back_unchanged(tools: Tools, layout: Path, tmp_pat
 
 def test_a_layer_of_200_mib(tools: Tools, tmp_path: Path) -> None:
     """A layer that cannot be compressed is pushed and pulled whole."""
+    require("skopeo", package="skopeo")
     layer = gzip.compress(builders.tar({"noise": os.urandom(200 << 20)}), compresslevel=0, mtime=0)
     image = builders.image(layer)
     source = builders.skopeo_folder(tmp_path / "in", image)

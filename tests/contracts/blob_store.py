@@ -9,7 +9,7 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import Store
-from dualreg.storage.base import CHUNK_SIZE, StoredBlob, put_bytes, read_chunks, rehash, tap
+from dualreg.storage.base import CHUNK_SIZE, StoredBlob, read_chunks, rehash, tap
 from dualreg.storage.links import Links
 
 DATA = b"some bytes"
@@ -22,7 +22,8 @@ class _Broken(Exception):
 
 def _publish(store: Store, data: bytes) -> Digest:
     upload = UploadId.new()
-    digest = put_bytes(store, upload, data)
+    digest = Digest.of(data)
+    store.append(upload, (data,), offset=0)
     store.publish(upload, digest)
     return digest
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -172,7 +173,7 @@ class CatalogContract:
             _link(tx, repository_id, IMAGE.config, *IMAGE.layers)
             tx.v1_images.begin(repository_id, V1Image(_id(1), None, b""), CONFIG)
             assert tx.repositories.list(last="", limit=1) == ()
-            tx.v1_images.record([_v1_row(repository_id, 1)])
+            tx.v1_images.record(_v1_row(repository_id, 1))
             assert tx.repositories.list(last="", limit=1) == (NAME,)
 
     @pytest.mark.parametrize(
@@ -213,7 +214,9 @@ class CatalogContract:
         with catalog.begin() as tx:
             mine, other = _push(tx, NAME, "a"), _push(tx, OTHER, "a")
             _record(tx, mine, parse("", index(IMAGE, IMAGE)))
-            tx.v1_images.record([_v1_row(mine, 1), _v1_row(mine, 2, 1), _v1_row(other, 1)])
+            tx.v1_images.record(_v1_row(mine, 1))
+            tx.v1_images.record(_v1_row(mine, 2, 1))
+            tx.v1_images.record(_v1_row(other, 1))
             tx.views.record(mine, MANIFEST.digest, _id(2))
             tx.uploads.start(mine, upload)
             tx.uploads.start(other, other_upload)
@@ -404,7 +407,7 @@ class CatalogContract:
             _link(tx, repository_id, *blobs)
             json, v1_layer = map(Digest.of, blobs)
             row = V1ImageRow(repository_id, _id(1), None, json, v1_layer, 8, MISSING, None, complete=True)
-            tx.v1_images.record([row])
+            tx.v1_images.record(row)
             for digest in (MANIFEST.digest, CONFIG, LOWER, UPPER, json, v1_layer):
                 assert tx.blobs.unlink(repository_id, digest) is False
             named = {digest: tx.blobs.referrers(repository_id, digest) for digest in (CONFIG, json, v1_layer)}
@@ -419,7 +422,7 @@ class CatalogContract:
             assert tx.blobs.referrers(mine, LOWER) == ()
             assert tx.blobs.unlink(mine, LOWER) is True
             _push(tx, NAME)
-            tx.v1_images.record([_v1_row(mine, 1)])
+            tx.v1_images.record(_v1_row(mine, 1))
             assert tx.blobs.referrers(mine, LOWER) == (str(MANIFEST.digest), _id(1))
 
     @pytest.mark.parametrize(
@@ -445,7 +448,7 @@ class CatalogContract:
             _link(tx, repository_id, b"json", b"v1 layer")
             json, v1_layer = Digest.of(b"json"), Digest.of(b"v1 layer")
             row = V1ImageRow(repository_id, _id(1), None, json, v1_layer, 8, MISSING, None, complete=True)
-            tx.v1_images.record([row])
+            tx.v1_images.record(row)
         with pytest.raises(IntegrityError), catalog.begin() as tx:
             tx.blobs.connection.execute(delete(table).where(column == value))  # type: ignore[arg-type]
 
@@ -531,7 +534,7 @@ class CatalogContract:
             _push(tx, OTHER, "a")
             _record(tx, repository_id, other)
             tx.tags.point(repository_id, [Tag("c")], other.digest)
-            tx.v1_images.record([_v1_row(repository_id, 1)])
+            tx.v1_images.record(_v1_row(repository_id, 1))
             tx.views.record(repository_id, MANIFEST.digest, _id(1))
             tx.manifests.remove(repository_id, MANIFEST.digest)
             assert tx.manifests.find(NAME, MANIFEST.digest) is None
@@ -718,9 +721,8 @@ class CatalogContract:
         """Record images 0, 1, … with *parents*."""
         with catalog.begin() as tx:
             repository_id = _push(tx, name)
-            tx.v1_images.record(
-                _v1_row(repository_id, number, parent) for number, parent in enumerate(parents)
-            )
+            for number, parent in enumerate(parents):
+                tx.v1_images.record(_v1_row(repository_id, number, parent))
 
     def test_ancestry_goes_from_the_image_to_the_base(self, catalog: Catalog) -> None:
         """The image first, the base last, branches and other repositories aside."""
@@ -755,13 +757,14 @@ class CatalogContract:
         with catalog.begin() as tx:
             first, second = _push(tx, NAME), _push(tx, OTHER)
             tx.v1_images.begin(first, V1Image(_id(1), None, b""), CONFIG)
-            tx.v1_images.record([_v1_row(second, 0), _v1_row(second, 1, 0)])
+            tx.v1_images.record(_v1_row(second, 0))
+            tx.v1_images.record(_v1_row(second, 1, 0))
             found = tx.v1_images.find(None, _id(1))
             assert found is not None
             assert found.repository_id == second
             rows = tx.v1_images.ancestry(None, _id(1))
             assert [(row.repository_id, row.id) for row in rows] == [(second, _id(1)), (second, _id(0))]
-            tx.v1_images.record([_v1_row(first, 1)])
+            tx.v1_images.record(_v1_row(first, 1))
             assert [row.repository_id for row in tx.v1_images.ancestry(None, _id(1))] == [first]
             assert tx.v1_images.find(None, _id(9)) is None
             assert tx.v1_images.ancestry(None, _id(9)) == ()
@@ -808,11 +811,15 @@ class CatalogContract:
             assert tx.v1_images.attach(last, LOWER, MISSING, UPPER) is False
 
     def test_beginning_again_starts_over(self, catalog: Catalog) -> None:
-        """A new JSON forgets the layer that came with the old one."""
+        """A new JSON forgets the layer that came with the old one, but never a complete image."""
         with catalog.begin() as tx:
             repository_id = _push(tx)
-            tx.v1_images.record([_v1_row(repository_id, 1)])
-            tx.v1_images.begin(repository_id, V1Image(_id(1), None, b""), UPPER)
+            complete = _v1_row(repository_id, 2)
+            tx.v1_images.record(complete)
+            assert not tx.v1_images.begin(repository_id, V1Image(_id(2), None, b""), UPPER)
+            assert tx.v1_images.find(NAME, _id(2)) == complete
+            tx.v1_images.record(replace(_v1_row(repository_id, 1), complete=False))
+            assert tx.v1_images.begin(repository_id, V1Image(_id(1), None, b""), UPPER)
             assert tx.v1_images.find(NAME, _id(1)) == V1ImageRow(
                 repository_id, _id(1), None, UPPER, None, None, None, None, complete=False
             )

@@ -45,6 +45,7 @@ def _programs() -> Path:
     if versions:
         return versions[-1]
     require("initdb", "postgres", "pg_isready", package="postgresql")
+    require("setpriv", package="util-linux")
     return Path(str(shutil.which("initdb"))).resolve().parent
 
 

@@ -165,7 +165,7 @@ def test_published_bytes_survive_a_power_cut(
     """The file is synced before it is renamed, and the folder that it came to after."""
     upload = UploadId.new()
     store.append(upload, [DATA], offset=0)
-    assert journal[-2:] == [("fsync", root / "uploads" / upload), ("fsync", root / "uploads")]
+    assert journal[-2:] == [("fsync", root / "uploads"), ("fsync", root / "uploads" / upload)]
     store.publish(upload, DIGEST)
     blob = root / BLOBS / store.internal_path(DIGEST)
     steps = _positions(
@@ -174,6 +174,7 @@ def test_published_bytes_survive_a_power_cut(
         ("rename", root / "uploads" / upload),
         ("rename", blob),
         ("fsync", blob.parent),
+        ("fsync", blob.parent.parent),
     )
     assert steps == sorted(steps)
     assert steps[-1] == len(journal) - 1

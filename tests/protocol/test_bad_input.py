@@ -112,9 +112,8 @@ for bad in (
         v2(f"{request.format('~')} in {bad}", request.format(bad), 400, "NAME_INVALID")
 
 for bad in ("a%0a", "a%0d%0aX-Injected: 1", "a%0ab"):
-    # A line ends where it is: no route has two.
-    v2(f"line break in {bad}", f"GET /v2/{bad}/tags/list", 404, "UNSUPPORTED")
-    v2(f"write with a line break in {bad}", f"POST /v2/{bad}/blobs/uploads/", 404, "UNSUPPORTED")
+    v2(f"line break in {bad}", f"GET /v2/{bad}/tags/list", 400, "NAME_INVALID")
+    v2(f"write with a line break in {bad}", f"POST /v2/{bad}/blobs/uploads/", 400, "NAME_INVALID")
 
 for bad in (".dot", "-dash", "a" * 129, "a%0a", "a%0d%0ab", "a%00", "ä", DIGITS, "a b", "a+b", "%2e%2e"):
     v2(f"manifest: tag {bad}", f"PUT {{repo}}/manifests/{bad}", 400, "MANIFEST_INVALID", body=b"{}")
@@ -451,8 +450,8 @@ V1_REQUESTS |= {
     "tag: DELETE unknown": ("DELETE {v1}/tags/none", b"", {}, 404, "Tag not found"),
     "tags: DELETE unknown": ("DELETE /v1/repositories/none/tags", b"", {}, 404, "Repository not found"),
     "repository: DELETE unknown": ("DELETE /v1/repositories/none/", b"", {}, 404, "Repository not found"),
-    "search: bad n": ("GET /v1/search?q=a&n=-1", b"", {}, 400, "invalid number of results requested"),
-    "search: Unicode n": ("GET /v1/search?q=a&n=\u0663", b"", {}, 400, "invalid number of results requested"),
+    "search: bad n": ("GET /v1/search?q=a&n=-1", b"", {}, 400, "invalid page requested"),
+    "search: Unicode n": ("GET /v1/search?q=a&n=\u0663", b"", {}, 400, "invalid page requested"),
 }
 V1_REQUESTS |= {
     f"tag: name {bad}": (f"PUT {{v1}}/tags/{bad}", b'"{top}"', {}, 400, "invalid tag name")
@@ -470,7 +469,13 @@ V1_REQUESTS |= {
     for method in ("GET", "PUT")
 }
 V1_REQUESTS |= {
-    f"{method}: line break": (f"{method} /v1/repositories/a%0a/images", b"[]", {}, 404, "Not Found")
+    f"{method}: line break": (
+        f"{method} /v1/repositories/a%0a/images",
+        b"[]",
+        {},
+        400,
+        "invalid repository name",
+    )
     for method in ("GET", "PUT")
 }
 V1_REQUESTS |= {

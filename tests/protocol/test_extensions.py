@@ -78,7 +78,7 @@ def test_what_a_tag_is_said_to_be(client: FlaskClient, registry: Registry, clock
     assert client.get("/v2/t/x/_dualreg/tags").json["tags"][0]["pulled"] == clock().isoformat()
 
 
-@pytest.mark.parametrize("query", ["sort=size", "prefix=%00", "after=1", "n=-1", "after=1-%2f"])
+@pytest.mark.parametrize("query", ["sort=size", "prefix=%00", "after=1", "n=-1"])
 def test_unheard_of_queries_are_refused(client: FlaskClient, query: str) -> None:
     """A query that no page was ever linked by is a 400 in the dialect."""
     push(client, APP, "t/x", "now")

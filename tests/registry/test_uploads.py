@@ -1,19 +1,25 @@
 """Uploads, as HTTP does not show them: leases, takeovers, and which hash is believed."""
 
 import errno
+import gzip
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any, BinaryIO
 
 import pytest
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
-from dualreg.errors import BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import BodyTruncated, DigestMismatch, RangeInvalid, TagUnknown, UploadBusy, UploadUnknown
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, UploadId
+from dualreg.image.documents import dump
+from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
-from dualreg.registry.uploads import LEASE
+from dualreg.registry.bridge import CONFIG_LIMIT
+from dualreg.registry.uploads import LEASE, Uploads
 from dualreg.storage.base import StagedUpload
+from tests import builders
 from tests.conftest import Clock, GuardedStore
 from tests.state import snapshot
 
@@ -314,3 +320,89 @@ def test_two_registries_share_leases(
 
     assert registry.uploads.append(NAME, upload, body()).offset == 3
     assert other.uploads.append(NAME, upload, [b"d"]).offset == 4
+
+
+def test_a_slow_mismatch_does_not_cut_its_successors_bytes(
+    registry: Registry, store: GuardedStore, clock: Clock
+) -> None:
+    """Who lost the lease while hashing again must not cut what the next holder was told is durable."""
+    upload = registry.uploads.start(NAME)
+    registry.uploads.append(NAME, upload.id, [b"abc"])
+    registry.uploads.append(NAME, upload.id, [b"def"])
+    reopened = store.reopen
+
+    def slow(staged: UploadId) -> BinaryIO:
+        clock.advance(LEASE * 2)
+        registry.uploads.append(NAME, upload.id, [b"ghi"])
+        return reopened(staged)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "reopen", slow)
+        with pytest.raises(UploadBusy):
+            registry.uploads.finish(NAME, upload.id, Digest.of(b"something else"))
+    assert registry.uploads.status(NAME, upload.id).offset == 9
+    assert registry.uploads.finish(NAME, upload.id, Digest.of(b"abcdefghi")).size == 9
+
+
+def test_a_clients_own_v1_image_outlives_a_derived_one(registry: Registry) -> None:
+    """A V2 push of the same files leaves a V1 image as its client pushed it, JSON and layer."""
+    files = builders.tar({"a": b"1"})
+    diff_id = Digest.of(files)
+    own, other = gzip.compress(files, 1, mtime=0), gzip.compress(files, 9, mtime=0)
+    assert own != other
+    json = dump({"id": diff_id.hex, "comment": "mine"})
+    image = ImageId(diff_id.hex)
+    registry.v1_images.begin(NAME, image, json)
+    registry.v1_images.put_layer(NAME, image, [own])
+    registry.v1_images.put_checksum(NAME, image, None)
+    pushed = builders.image(other, builders.layer({"b": b"2"}))
+    for digest, blob in pushed.blobs.items():
+        registry.uploads.ingest(NAME, [blob], expected=digest)
+    registry.manifests.put(NAME, Tag("v2"), pushed.media_type, pushed.manifest)
+    top = registry.bridge.resolve(NAME, Tag("v2"))
+    row = registry.v1_images.ancestry(NAME, top)[-1]
+    assert (row.id, registry.v1_images.json(row), row.layer) == (image, json, Digest.of(own))
+
+
+def test_a_squatted_v1_id_gives_way(registry: Registry) -> None:
+    """Under an id that is made of content, other content does not last."""
+    base = builders.layer({"a": b"1"})
+    image = ImageId(Digest.of(gzip.decompress(base)).hex)
+    registry.v1_images.begin(NAME, image, dump({"id": image}))
+    registry.v1_images.put_layer(NAME, image, [builders.layer({"evil": b"1"})])
+    registry.v1_images.put_checksum(NAME, image, None)
+    pushed = builders.image(base, builders.layer({"b": b"2"}))
+    for digest, blob in pushed.blobs.items():
+        registry.uploads.ingest(NAME, [blob], expected=digest)
+    registry.manifests.put(NAME, Tag("v2"), pushed.media_type, pushed.manifest)
+    top = registry.bridge.resolve(NAME, Tag("v2"))
+    assert registry.v1_images.ancestry(NAME, top)[-1].layer == Digest.of(base)
+
+
+def test_a_huge_config_is_no_image_to_v1(registry: Registry) -> None:
+    """A config that no daemon could have written is never read whole: V1 clients do not see its tag."""
+    pushed = builders.image(builders.layer({"a": b"1"}), comment="x" * CONFIG_LIMIT)
+    for digest, blob in pushed.blobs.items():
+        registry.uploads.ingest(NAME, [blob], expected=digest)
+    registry.manifests.put(NAME, Tag("big"), pushed.media_type, pushed.manifest)
+    with pytest.raises(TagUnknown):
+        registry.bridge.resolve(NAME, Tag("big"))
+
+
+def test_a_layer_deleted_before_it_is_attached(registry: Registry) -> None:
+    """If the blob goes in between, the client is told to try again, and nothing dangles."""
+    (image,) = builders.v1_chain(builders.layer({"a": b"1"}))
+    registry.v1_images.begin(NAME, image.id, image.json)
+    ingest = Uploads.ingest
+
+    def deleted(self: Uploads, *args: Any, **kwargs: Any) -> BlobRow:
+        blob = ingest(self, *args, **kwargs)
+        registry.blobs.delete(NAME, blob.digest)
+        return blob
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Uploads, "ingest", deleted)
+        with pytest.raises(UploadBusy):
+            registry.v1_images.put_layer(NAME, image.id, [image.layer])
+    registry.v1_images.put_layer(NAME, image.id, [image.layer])
+    registry.v1_images.put_checksum(NAME, image.id, None)

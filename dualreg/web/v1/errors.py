@@ -6,12 +6,13 @@ Source: docker-registry 0.9, ``toolkit.api_error``; texts that clients know are 
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from flask import Response
 
 from dualreg import errors
 from dualreg.errors import RegistryError
-from dualreg.web.responses import document, empty
+from dualreg.web.responses import allow_header, document, empty
 
 V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.NameInvalid: 400,
@@ -61,6 +62,8 @@ def render(error: RegistryError) -> Response:
     if isinstance(error, _REASONED):
         text = str(error.detail.get("reason", text))
     headers = {"WWW-Authenticate": "Token"} if isinstance(error, errors.Unauthenticated) else {}
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = allow_header()
     return render_status(status, text, headers)
 
 

@@ -20,7 +20,7 @@ __all__ = ["create_blueprint", "hidden_from", "render_status"]
 
 #: Docker 1.3 to 1.5 has an unfinished V2 client that fails without falling back; pings carry Go's own name.
 #: Source: the registry mirror configuration that Docker published for 1.6, confirmed with the real daemons.
-_UNFINISHED_V2 = re.compile(r"docker/1\.(3|4|5(?!\.[0-9]-dev))|Go ", re.ASCII)
+_UNFINISHED_V2 = re.compile(r"docker/1\.(?:3|4|5(?!\.[0-9]-dev))\.|Go ", re.ASCII)
 
 
 def create_blueprint() -> Blueprint:

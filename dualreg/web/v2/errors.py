@@ -5,6 +5,7 @@ silent.
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import NamedTuple
 
 from flask import Response
@@ -12,8 +13,8 @@ from flask import Response
 from dualreg import errors
 from dualreg.errors import RangeInvalid, ReferencesMissing, RegistryError
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.registry.uploads import Upload
-from dualreg.web.responses import document
+from dualreg.registry.uploads import LEASE, Upload
+from dualreg.web.responses import allow_header, document
 from dualreg.web.v2.locations import upload_headers
 
 
@@ -68,9 +69,11 @@ def render(error: RegistryError) -> Response:
         entries = [_entry(code, error.message, {"digest": digest}) for digest in _listed(error)]
     else:
         entries = [_entry(code, error.message, error.detail)]
-    headers = {"Allow": "GET, HEAD"} if status == 405 else {}  # noqa: PLR2004 -- Method Not Allowed
+    headers = allow_header() if status == HTTPStatus.METHOD_NOT_ALLOWED else {}
     if isinstance(error, RangeInvalid):
         headers = upload_headers(_resumable(error))
+    if isinstance(error, errors.UploadBusy):
+        headers = {"Retry-After": str(LEASE.seconds)}
     return document({"errors": entries}, status=status, headers=headers)
 
 

@@ -4,22 +4,18 @@ Source: OCI distribution-spec, "extensions/README.md" (discovery, and names that
 """
 
 import re
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
 from dualreg.catalog.rows import TagRow
 from dualreg.errors import PageInvalid
-from dualreg.image.names import RepositoryName
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.web.context import registry, require_deletes
-from dualreg.web.paging import page_size
+from dualreg.web.paging import after, cursor, page_size
 from dualreg.web.responses import document, empty
 
 _DEFAULT_SIZE = 100
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Microseconds since the epoch and a tag: where the page before ended.
-_CURSOR = re.compile(r"([0-9]{1,17})-([A-Za-z0-9_][A-Za-z0-9._-]{0,127})", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{0,128}", re.ASCII)
 _EXTENSION = {
     "name": "_dualreg",
@@ -45,12 +41,17 @@ def describe_tags(name: RepositoryName) -> Response:
     """List tags with what they point at, by name, or with ``sort=-pushed`` the newest first."""
     size, prefix, newest_first = page_size(_DEFAULT_SIZE) or 0, _prefix(), _newest_first()
     page = registry().tags.describe(
-        name, limit=size, prefix=prefix, newest_first=newest_first, after=_after()
+        name, limit=size, prefix=prefix, newest_first=newest_first, after=after(Tag.parse)
     )
     headers = {}
     if page.more:
         order = "-pushed" if newest_first else "name"
-        query = {"prefix": prefix, "sort": order, "after": _cursor(page.rows[-1]), "n": size}
+        query = {
+            "prefix": prefix,
+            "sort": order,
+            "after": _place(page.rows[-1]),
+            "n": size,
+        }
         headers["Link"] = f'<{request.path}?{urlencode(query)}>; rel="next"'
     return document({"name": name, "tags": [_entry(row) for row in page.rows]}, headers=headers)
 
@@ -92,20 +93,5 @@ def _newest_first() -> bool:
     return order == "-pushed"
 
 
-def _cursor(row: TagRow) -> str:
-    return f"{(row.pushed_at - _EPOCH) // timedelta(microseconds=1)}-{row.name}"
-
-
-def _after() -> tuple[datetime, str] | None:
-    """Return where the page before ended.
-
-    Raises:
-        PageInvalid: at no place that a Link of ours named.
-    """
-    text = request.args.get("after")
-    if text is None:
-        return None
-    match = _CURSOR.fullmatch(text)
-    if match is None:
-        raise PageInvalid(after=text[:200])
-    return _EPOCH + timedelta(microseconds=int(match[1])), match[2]
+def _place(row: TagRow) -> str:
+    return cursor(row.pushed_at, row.name)

@@ -40,7 +40,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         "X-Content-Type-Options": "nosniff",
         "Vary": "Accept",
     }
-    if request.if_none_match.contains(str(manifest.digest)):
+    if request.if_none_match.contains_weak(str(manifest.digest)):
         return empty(304, headers)
     if request.method == "HEAD":
         return Response(headers=headers)

@@ -1,22 +1,16 @@
 """``/v2/<name>/referrers/<digest>``.  Source: OCI distribution-spec v1.1, "Listing Referrers"."""
 
 import json
-import re
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
 from dualreg.catalog.rows import ReferrerRow
-from dualreg.errors import PageInvalid
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Microseconds since the epoch and a digest: where the page before ended.
-_CURSOR = re.compile(r"([0-9]{1,17})-([a-z0-9]+:[0-9a-f]+)", re.ASCII)
+from dualreg.web.paging import after, cursor
 
 
 def register(blueprint: Blueprint) -> None:
@@ -28,10 +22,15 @@ def list_referrers(name: RepositoryName, digest: Digest) -> Response:
     """List what refers to the manifest, as an index; it is never an error that nothing does."""
     # A plus in a query means a blank to the decoder, but no media type has blanks, and many have pluses.
     artifact_type = request.args.get("artifactType", "").replace(" ", "+") or None
-    page = registry().referrers.list(name, digest, artifact_type=artifact_type, after=_after())
+    page = registry().referrers.list(name, digest, artifact_type=artifact_type, after=after(Digest.parse))
     headers = {"OCI-Filters-Applied": "artifactType"} if artifact_type else {}
     if page.more:
-        query = urlencode({"artifactType": artifact_type or "", "after": _cursor(page.rows[-1])})
+        query = urlencode(
+            {
+                "artifactType": artifact_type or "",
+                "after": _place(page.rows[-1]),
+            }
+        )
         headers["Link"] = f'<{request.path}?{query}>; rel="next"'
     document = {
         "schemaVersion": 2,
@@ -54,20 +53,5 @@ def _descriptor(row: ReferrerRow) -> dict[str, object]:
     return descriptor
 
 
-def _cursor(row: ReferrerRow) -> str:
-    return f"{(row.pushed_at - _EPOCH) // timedelta(microseconds=1)}-{row.digest}"
-
-
-def _after() -> tuple[datetime, Digest] | None:
-    """Return where the page before ended.
-
-    Raises:
-        PageInvalid: at no place that a Link of ours named.
-    """
-    text = request.args.get("after")
-    if text is None:
-        return None
-    match = _CURSOR.fullmatch(text)
-    if match is None:
-        raise PageInvalid(after=text[:200])
-    return _EPOCH + timedelta(microseconds=int(match[1])), Digest.parse(match[2])
+def _place(row: ReferrerRow) -> str:
+    return cursor(row.pushed_at, row.digest)
