@@ -41,11 +41,11 @@ def postgresql_server() -> Iterator[str]:
 
 def _programs() -> Path:
     """Return the folder of the newest server's programs."""
+    require("setpriv", package="util-linux")
     versions = sorted(_DEBIAN.glob("[0-9]*/bin"), key=lambda path: int(path.parent.name))
     if versions:
         return versions[-1]
     require("initdb", "postgres", "pg_isready", package="postgresql")
-    require("setpriv", package="util-linux")
     return Path(str(shutil.which("initdb"))).resolve().parent
 
 
