@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -64,6 +64,11 @@ class Settings(BaseModel):
     sparse_indexes: bool = Field(default=False, description="take indexes whose manifests are not all here")
     cors_origins: str = Field("", description="origins, by comma, whose web pages may use the V2 API")
     notice: str = Field("", description="told to every V2 client in a Warning header")
+    v1: Literal["on", "readonly", "off"] = Field("on", description="what is served of the V1 API")
+    v1_reason: str = Field(
+        "this registry no longer does this over the V1 API; use Docker 1.10 or newer",
+        description="told to V1 clients that the setting v1 refuses",
+    )
     upload_ttl: Duration = Field("24h", description="how long an upload may be idle", validate_default=True)
     access_log: bool = Field(default=True, description="log a line for each request")
 
@@ -90,6 +95,13 @@ class Settings(BaseModel):
         if not notice.isascii() or not notice.isprintable() or len(notice) > 1000:  # noqa: PLR2004 -- of 4096 in all
             raise ValueError("must be up to 1000 printable ASCII characters")
         return notice
+
+    @field_validator("v1_reason")
+    @classmethod
+    def _check_v1_reason(cls, reason: str) -> str:
+        if not reason or not reason.isprintable() or len(reason) > 1000:  # noqa: PLR2004 -- as notice
+            raise ValueError("must be 1 to 1000 printable characters")
+        return reason
 
     @field_validator("public_url")
     @classmethod

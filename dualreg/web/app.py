@@ -44,6 +44,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.converters["path"] = _AnyPath
     context.install(registry, settings, app.extensions)
+    app.url_value_preprocessor(v1.refuse_closed)
     app.register_blueprint(v1.create_blueprint())
     app.register_blueprint(v2.create_blueprint())
     app.add_url_rule("/", view_func=_welcome)

@@ -56,7 +56,7 @@ def test_every_setting_is_in_the_readme(field: str) -> None:
 
 def test_the_readme_has_no_other_settings() -> None:
     """A variable that the README names exists, or chooses the file, or is for the tests."""
-    named = {variable.removeprefix(PREFIX).lower() for variable in re.findall(rf"{PREFIX}[A-Z_]+", README)}
+    named = {variable.removeprefix(PREFIX).lower() for variable in re.findall(rf"{PREFIX}[A-Z0-9_]+", README)}
     assert named - {"config"} <= Settings.model_fields.keys()
 
 

@@ -11,8 +11,9 @@ from dualreg.errors import RegistryError
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.v1 import account, errors, images, repositories, search, tags
 from dualreg.web.v1.errors import render_status
+from dualreg.web.v1.modes import refuse_closed
 
-__all__ = ["create_blueprint", "render_status"]
+__all__ = ["create_blueprint", "refuse_closed", "render_status"]
 
 
 def create_blueprint() -> Blueprint:
