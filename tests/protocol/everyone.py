@@ -1,0 +1,66 @@
+"""Every generation's client, as something that pushes layers and something that pulls them."""
+
+from collections.abc import Callable, Sequence
+
+from tests import builders
+from tests.protocol.clients.generation import V1_RELEASES, Generation
+from tests.protocol.clients.v1 import V1Client
+from tests.protocol.clients.v2 import V2Client
+from tests.protocol.layers import files
+
+#: Pushes layers, base first: host, repository, tag, layers.
+Push = Callable[[str, str, str, Sequence[bytes]], None]
+#: Pulls layers, base first: host, repository, tag.
+Pull = Callable[[str, str, str], Sequence[bytes]]
+
+
+def v1_pusher(generation: Generation) -> Push:
+    """Return the V1 push of a release; every release makes images of its own."""
+
+    def push(host: str, name: str, tag: str, layers: Sequence[bytes]) -> None:
+        chain = builders.v1_chain(*layers, seed=f"{generation.version} {name}")
+        sent = V1Client(host, "me", generation).push(name, tag, chain)
+        assert sent == [image.id for image in chain]
+
+    return push
+
+
+def v1_puller(generation: Generation) -> Pull:
+    """Return the V1 pull of a release."""
+
+    def pull(host: str, name: str, tag: str) -> Sequence[bytes]:
+        return [image.layer for image in V1Client(host, "me", generation).pull(name, tag)]
+
+    return pull
+
+
+def today_pusher(*, oci: bool) -> Push:
+    """Return the push of today's clients."""
+
+    def push(host: str, name: str, tag: str, layers: Sequence[bytes]) -> None:
+        V2Client(host).push(name, tag, builders.image(*layers, oci=oci, author=name))
+
+    return push
+
+
+def today_pull(host: str, name: str, tag: str) -> Sequence[bytes]:
+    """Pull as today's Docker."""
+    return V2Client(host).pull(name, tag).layers
+
+
+V1_PUSHERS: dict[str, Push] = {generation.version: v1_pusher(generation) for generation in V1_RELEASES}
+V1_PULLERS: dict[str, Pull] = {generation.version: v1_puller(generation) for generation in V1_RELEASES}
+TODAY_PUSHERS: dict[str, Push] = {"schema 2": today_pusher(oci=False), "OCI": today_pusher(oci=True)}
+TODAY_PULLERS: dict[str, Pull] = {"today": today_pull}
+
+
+def assert_same(pulled: Sequence[bytes], pushed: Sequence[bytes], *, exactly: bool) -> None:
+    """Assert that the same files came in the same layers, byte for byte.
+
+    Args:
+        exactly: Blank layers must be there too, as they were; else each end may do without them.
+    """
+    if not exactly:
+        pulled, pushed = ([layer for layer in layers if files(layer)] for layers in (pulled, pushed))
+    assert [files(layer) for layer in pulled] == [files(layer) for layer in pushed]
+    assert [*pulled] == [*pushed]
