@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from tests import builders
-from tests.protocol.clients.generation import V1_RELEASES, Generation
+from tests.protocol.clients.generation import FIRST_SCHEMA2, SCHEMA1_RELEASES, V1_RELEASES, Generation
+from tests.protocol.clients.schema1 import Schema1Client
 from tests.protocol.clients.v1 import V1Client
-from tests.protocol.clients.v2 import V2Client
+from tests.protocol.clients.v2 import DOCKER_1_10, V2Client
 from tests.protocol.layers import files
 
 #: Pushes layers, base first: host, repository, tag, layers.
@@ -52,6 +53,49 @@ V1_PUSHERS: dict[str, Push] = {generation.version: v1_pusher(generation) for gen
 V1_PULLERS: dict[str, Pull] = {generation.version: v1_puller(generation) for generation in V1_RELEASES}
 TODAY_PUSHERS: dict[str, Push] = {"schema 2": today_pusher(oci=False), "OCI": today_pusher(oci=True)}
 TODAY_PULLERS: dict[str, Pull] = {"today": today_pull}
+
+
+def schema1_pusher(generation: Generation) -> Push:
+    """Return the push of a release with signed schema 1."""
+
+    def push(host: str, name: str, tag: str, layers: Sequence[bytes]) -> None:
+        chain = builders.v1_chain(*layers, seed=f"{generation.version} {name}")
+        Schema1Client(host, generation, "me").push(name, tag, chain)
+
+    return push
+
+
+def schema1_puller(generation: Generation) -> Pull:
+    """Return the pull of a release that reads schema 1."""
+
+    def pull(host: str, name: str, tag: str) -> Sequence[bytes]:
+        return Schema1Client(host, generation, "me").pull(name, tag).layers
+
+    return pull
+
+
+def first_schema2_push(host: str, name: str, tag: str, layers: Sequence[bytes]) -> None:
+    """Push as Docker 1.10."""
+    client = V2Client(host, DOCKER_1_10, agent=FIRST_SCHEMA2.agent)
+    client.push(name, tag, builders.image(*layers, author=f"1.10 {name}"))
+
+
+def first_schema2_pull(host: str, name: str, tag: str) -> Sequence[bytes]:
+    """Pull as Docker 1.10, which reads schema 1 too: over V1, if V2 has neither."""
+    client = V2Client(host, DOCKER_1_10, agent=FIRST_SCHEMA2.agent)
+    client.ping()
+    found = client.find_manifest(name, tag)
+    if found.status == 404:
+        return v1_puller(FIRST_SCHEMA2)(host, name, tag)
+    if found.headers.get("content-type", "").partition(";")[0] in DOCKER_1_10[:2]:
+        return Schema1Client(host, FIRST_SCHEMA2).read(name, tag, found).layers
+    return client.pull(name, tag).layers
+
+
+OLD_PUSHERS: dict[str, Push] = {release.version: schema1_pusher(release) for release in SCHEMA1_RELEASES}
+OLD_PUSHERS[FIRST_SCHEMA2.version] = first_schema2_push
+OLD_PULLERS: dict[str, Pull] = {release.version: schema1_puller(release) for release in SCHEMA1_RELEASES}
+OLD_PULLERS[FIRST_SCHEMA2.version] = first_schema2_pull
 
 
 def assert_same(pulled: Sequence[bytes], pushed: Sequence[bytes], *, exactly: bool) -> None:

@@ -19,6 +19,13 @@ DOCKER = (
     media_types.OCI_INDEX,
     media_types.OCI_MANIFEST,
 )
+#: What the first Docker with schema 2 asks for.
+DOCKER_1_10 = (
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/json",
+    media_types.DOCKER_MANIFEST,
+    media_types.DOCKER_LIST,
+)
 #: What a client asks for that was born with OCI.
 OCI = (media_types.OCI_MANIFEST, media_types.OCI_INDEX)
 #: What a client asks for that knows no indexes.
@@ -54,6 +61,7 @@ class V2Client:
     host: str
     accept: Sequence[str] = DOCKER
     mode: str = "stream"
+    agent: str = AGENT
     wire: Wire = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,14 +135,17 @@ class V2Client:
 
     def pull_manifest(self, name: str, reference: str) -> tuple[str, bytes]:
         """Return a manifest's media type and bytes."""
-        path = f"/v2/{name}/manifests/{reference}"
-        headers = [("Accept", media_type) for media_type in self.accept]
-        answer = self._send("GET", path, headers)
+        answer = self.find_manifest(name, reference)
         need(answer, 200, "GET manifest")
         digest = str(Digest.of(answer.body))
         if answer.headers["docker-content-digest"] != digest or (":" in reference and reference != digest):
             raise ProtocolError(f"asked for {reference}, got {digest}, said to be {answer.headers}")
         return answer.headers["content-type"], answer.body
+
+    def find_manifest(self, name: str, reference: str) -> Answer:
+        """Ask for a manifest: one line a type."""
+        headers = [("Accept", media_type) for media_type in self.accept]
+        return self._send("GET", f"/v2/{name}/manifests/{reference}", headers)
 
     def pull_blob(self, name: str, descriptor: dict[str, Any]) -> bytes:
         """Return the bytes that *descriptor* names, verified."""
@@ -199,7 +210,10 @@ class V2Client:
         headers: dict[str, str] | list[tuple[str, str]] | None = None,
         body: Any = None,
     ) -> Answer:
-        pairs = [*(headers.items() if isinstance(headers, dict) else headers or ()), ("User-Agent", AGENT)]
+        pairs = [
+            *(headers.items() if isinstance(headers, dict) else headers or ()),
+            ("User-Agent", self.agent),
+        ]
         return self.wire.send(method, path, pairs, body)
 
 
