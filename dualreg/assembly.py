@@ -8,6 +8,8 @@ from dualreg.errors import CatalogUnreachable
 from dualreg.registry import Registry
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.editions import Editions
+from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.payloads import Payloads
 from dualreg.registry.pulls import Pulls
@@ -76,6 +78,7 @@ def build_registry(
         Manifests(state, payloads, settings.sparse_indexes),
     )
     v1_images = V1Images(state, payloads, uploads)
+    bridge = Bridge(state, uploads, manifests, v1_images)
     return Registry(
         repositories=Repositories(state),
         tags=Tags(state, Pulls(catalog, pull_delay)),
@@ -84,5 +87,6 @@ def build_registry(
         uploads=uploads,
         v1_images=v1_images,
         referrers=Referrers(state),
-        bridge=Bridge(state, uploads, manifests, v1_images),
+        bridge=bridge,
+        editions=Editions(manifests, bridge, Keys(catalog)),
     )

@@ -8,11 +8,10 @@ RegistryError
 ├── SizeMismatch · BodyTruncated                         fewer or more bytes than were declared
 ├── RangeInvalid                                         bytes for another offset than the next one
 ├── RequestInvalid · PageInvalid · TooManyTags           a request that says nothing meaningful, or too much
-├── ManifestInvalid · ManifestTooLarge · ReferencesMissing
+├── ManifestTooLarge · ReferencesMissing · ManifestInvalid ── ManifestUnverified
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── RepositoryUnknown · BlobUnknown · UploadUnknown · ImageUnknown
-├── ManifestUnknown
-│   └── TagUnknown
+├── ManifestUnknown ── TagUnknown
 ├── UploadBusy                                           another request is writing this upload
 ├── PreconditionFailed                                   not, or no longer, what the client expects to replace
 ├── BlobInUse · ManifestInUse                            deleting what something else names
@@ -119,6 +118,12 @@ class ManifestInvalid(RegistryError):
     """A manifest that is not the JSON document its media type promises."""
 
     message = "manifest invalid"
+
+
+class ManifestUnverified(ManifestInvalid):
+    """A schema 1 manifest without signatures, or with one that does not prove it."""
+
+    message = "manifest failed signature verification"
 
 
 class ManifestTooLarge(RegistryError):

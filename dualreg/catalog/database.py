@@ -11,6 +11,7 @@ from sqlalchemy import Connection, make_url
 
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.dialects import READ_ONLY, open_engine
+from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.manifests import ManifestQueries
 from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
@@ -37,6 +38,7 @@ class Transaction:
     v1_images: V1ImageQueries
     views: ViewQueries
     referrers: ReferrerQueries
+    keys: KeyQueries
 
     @classmethod
     def over(cls, connection: Connection, now: datetime) -> Self:
@@ -50,6 +52,7 @@ class Transaction:
             V1ImageQueries(connection),
             ViewQueries(connection),
             ReferrerQueries(connection),
+            KeyQueries(connection, now),
         )
 
 

@@ -8,10 +8,10 @@ from functools import cache
 from sqlalchemy import Connection, Select, bindparam, delete, select
 
 from dualreg.catalog.dialects import insert
-from dualreg.catalog.rows import ManifestRow
+from dualreg.catalog.rows import BlobRow, ManifestRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
-from dualreg.image.formats import Child
+from dualreg.image.formats import Child, Role
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 
@@ -56,6 +56,33 @@ class ManifestQueries:
         ]
         if rows:
             self.connection.execute(insert(self.connection, ManifestChildren).on_conflict_do_nothing(), rows)
+
+    def record_signed(self, repository_id: int, manifest: Digest, signed: Digest) -> None:
+        """Record the document that holds the manifest with its signatures, in place of an earlier one."""
+        earlier = (
+            (ManifestChildren.repository_id == repository_id)
+            & (ManifestChildren.manifest == manifest)
+            & (ManifestChildren.role == Role.SIGNED)
+        )
+        self.connection.execute(delete(ManifestChildren).where(earlier))
+        row = insert(self.connection, ManifestChildren).values(
+            repository_id=repository_id, manifest=manifest, child=signed, role=Role.SIGNED, position=0
+        )
+        self.connection.execute(row)
+
+    def signed(self, repository_id: int, manifest: Digest) -> BlobRow | None:
+        """Return the document that holds the manifest with its signatures, if it has any."""
+        query = (
+            select(Blobs.digest, Blobs.size)
+            .join(ManifestChildren, ManifestChildren.child == Blobs.digest)
+            .where(
+                ManifestChildren.repository_id == repository_id,
+                ManifestChildren.manifest == manifest,
+                ManifestChildren.role == Role.SIGNED,
+            )
+        )
+        row = self.connection.execute(query).one_or_none()
+        return None if row is None else BlobRow(*row)
 
     def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
         """Return the manifest that the repository knows by *reference*."""

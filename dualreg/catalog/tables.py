@@ -9,6 +9,8 @@ repositories
 │   └── v1_images                       … which are a V1 image's JSON, and its layer
 └── uploads                             bytes still arriving
 
+signing_keys                            what generated schema 1 manifests are signed with
+
 The arrows towards ``repository_blobs`` and ``blobs`` restrict: the database itself refuses to forget bytes
 that anything names. Digests are in wire form, sizes in bytes, instants in UTC.
 """
@@ -26,6 +28,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     String,
+    Text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -206,3 +209,15 @@ class ManifestViews(Table):
     manifest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     view: Mapped[str | None] = mapped_column(String(135))
+
+
+class SigningKeys(Table):
+    """A private key of the registry, shared by all its processes."""
+
+    __tablename__ = "signing_keys"
+
+    kid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(16))
+    private_key: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -11,23 +11,35 @@ from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 
-#: The kind of view that is a V1 image id.
+#: The kind of view that is a V1 image id; the others are digests of manifests.
 _V1 = "v1"
 
 
 @dataclass(frozen=True, slots=True)
 class ViewQueries:
-    """Which V1 image a manifest is seen as."""
+    """Which V1 image, or which other manifest, a manifest is seen as."""
 
     connection: Connection
 
-    def record(self, repository_id: int, manifest: Digest, image: ImageId | None) -> None:
-        """Record what V1 clients see the manifest as; None: they cannot use it."""
+    def record(self, repository_id: int, manifest: Digest, view: str | None, *, kind: str = _V1) -> None:
+        """Record what clients of an era, V1 unless *kind* says another, see the manifest as.
+
+        None: they cannot use it.
+        """
         row = insert(self.connection, ManifestViews).values(
-            repository_id=repository_id, manifest=manifest, kind=_V1, view=image
+            repository_id=repository_id, manifest=manifest, kind=kind, view=view
         )
         key = [ManifestViews.repository_id, ManifestViews.manifest, ManifestViews.kind]
-        self.connection.execute(row.on_conflict_do_update(index_elements=key, set_={"view": image}))
+        self.connection.execute(row.on_conflict_do_update(index_elements=key, set_={"view": view}))
+
+    def find(self, repository_id: int, manifest: Digest, *, kind: str = _V1) -> str | None:
+        """Return what clients of an era see the manifest as; None: nothing, or it was never worked out."""
+        query = select(ManifestViews.view).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.manifest == manifest,
+            ManifestViews.kind == kind,
+        )
+        return self.connection.scalar(query)
 
     def manifest_of(self, repository_id: int, image: ImageId) -> Digest | None:
         """Return the newest manifest that V1 clients see as *image*."""

@@ -159,7 +159,7 @@ def chain_from_manifest(
     for layer, diff_id in zip(layers, diff_ids, strict=True):
         chained = chain_id(chained, diff_id)
         image = _bare_image(ImageId.parse(chained.partition(":")[2]), chain[-1].image.id if chain else None)
-        chain.append(Link(image, V1Layer(layer.digest, layer.size, diff_id)))
+        chain.append(Link(image, V1Layer(layer.digest, layer.size or 0, diff_id)))
     top = _top_image(ImageId.parse(config_descriptor.digest.hex[:64]), chain[-1].image.parent, document)
     chain[-1] = replace(chain[-1], image=top)
     return tuple(chain)

@@ -16,13 +16,13 @@ class Descriptor:
     """A reference to content.
 
     Attributes:
-        size: Bytes.
+        size: Bytes; None if the document does not say (schema 1).
         platform: The index entry's ``platform`` object, or empty.
     """
 
     media_type: str
     digest: Digest
-    size: int
+    size: int | None
     platform: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -1,5 +1,6 @@
 """Manifest: a document that names content, kept exactly as it was received."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import CANONICAL, Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import FORMATS, Child, Contents, Role
+from dualreg.image.jws import verified_payload
 
 #: Content types that tell nothing about a manifest.
 _UNTYPED = frozenset({"", "application/json", media_types.OCTET_STREAM})
@@ -23,14 +25,16 @@ class Manifest:
     """A manifest of any format: nobody asks which; they ask for ``children``.
 
     Attributes:
-        payload: The bytes as pushed; never re-serialised.
+        payload: The bytes as pushed; never re-serialised. Of schema 1, what the signatures were made over.
         digest: Of the payload.
+        signed: The bytes as pushed, signatures and all; None but for schema 1.
     """
 
     media_type: str
     payload: bytes
     digest: Digest
     contents: Contents
+    signed: bytes | None = None
 
     @property
     def children(self) -> tuple[Child, ...]:
@@ -75,9 +79,13 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
 
     Raises:
         ManifestInvalid: not a JSON object, not of that type, or saying another ``mediaType`` of itself.
+        ManifestUnverified: schema 1 whose signatures are missing or wrong.
 
     Source: OCI distribution-spec v1.1, "Pushing Manifests"; CVE-2021-41190 for the strictness.
     """
+    signed = None
+    if _is_schema1(media_type, payload):
+        media_type, signed, payload = media_types.SCHEMA1_SIGNED, payload, verified_payload(payload)
     try:
         document = parse_object(payload)
     except ValueError as error:
@@ -89,11 +97,25 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
         raise ManifestInvalid(reason="not a media type", media_type=media_type[:200])
     if stated is not None and stated != media_type:
         raise ManifestInvalid(reason="mediaType differs from Content-Type", media_type=media_type)
-    if document.get("schemaVersion") == 1 or "signatures" in document:
-        raise ManifestInvalid(reason="schema 1 manifests are not accepted", media_type=media_type)
+    if signed is None and (document.get("schemaVersion") == 1 or "signatures" in document):
+        raise ManifestInvalid(reason="schema 1 under another media type", media_type=media_type)
     reader = FORMATS.get(media_type)
     contents = Contents() if reader is None else reader(document)
-    return Manifest(media_type, payload, Digest.of(payload, algorithm), contents)
+    return Manifest(media_type, payload, Digest.of(payload, algorithm), contents, signed)
+
+
+def _is_schema1(media_type: str, payload: bytes) -> bool:
+    """Tell whether *payload* is, or has to be, signed schema 1; Docker 1.6 to 1.9 send it without a type.
+
+    It is looked at leniently: what counts is what the signatures were made over.
+    """
+    if media_type not in _UNTYPED:
+        return media_type in media_types.SCHEMA1_TYPES
+    try:
+        document = json.loads(payload)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("schemaVersion") == 1 and "mediaType" not in document
 
 
 def _guess(document: dict[str, Any]) -> str:

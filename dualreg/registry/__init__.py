@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.editions import Editions
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
@@ -27,3 +28,4 @@ class Registry:
     v1_images: V1Images
     referrers: Referrers
     bridge: Bridge
+    editions: Editions

@@ -1,11 +1,13 @@
 """Blobs: bytes that a repository may read."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobInUse, BlobUnknown
 from dualreg.image.digest import Digest
+from dualreg.image.layer import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from dualreg.image.names import RepositoryName
 from dualreg.registry.state import State
 from dualreg.storage.base import Offload
@@ -20,11 +22,15 @@ class Blobs:
     def stat(self, repository: RepositoryName, digest: Digest) -> BlobRow:
         """Return the blob's size.
 
+        The empty layer is in every repository, pushed or not: schema 1 made for old clients names it.
+
         Raises:
             BlobUnknown: this repository may not read it, whoever else may.
         """
         with self.state.catalog.read() as tx:
             blob = tx.blobs.find(repository, digest)
+        if blob is None and str(digest) == EMPTY_LAYER_DIGEST:
+            return BlobRow(digest, len(EMPTY_LAYER))
         if blob is None:
             raise BlobUnknown(digest=str(digest))
         return blob
@@ -35,11 +41,15 @@ class Blobs:
         Raises:
             BlobMissing: the catalog promised bytes that are not there.
         """
+        if str(digest) == EMPTY_LAYER_DIGEST:
+            return BytesIO(EMPTY_LAYER[start:])
         return self.state.store.open(digest, start=start)
 
     def internal_path(self, digest: Digest) -> str | None:
         """Return where a front server finds the bytes itself; None if the store keeps no such files."""
         store = self.state.store
+        if str(digest) == EMPTY_LAYER_DIGEST:
+            return None  # it need not be a file
         return store.internal_path(digest) if isinstance(store, Offload) else None
 
     def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:

@@ -3,19 +3,21 @@
 A V1 tag publishes a manifest; a V1 read derives a chain, once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow, V1ImageRow
-from dualreg.errors import ImageIncomplete, RepositoryUnknown, TagUnknown
+from dualreg.errors import ImageIncomplete, ImageInvalid, RepositoryUnknown, TagUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_from_chain
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.image.formats import Role
-from dualreg.image.layer import EMPTY_LAYER, Compression, regzip
+from dualreg.image.documents import parse_object
+from dualreg.image.formats import Role, schema1
+from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import State
@@ -51,7 +53,7 @@ class Bridge:
             if row and manifest and tx.manifests.lock(row.id, manifest):
                 self.manifests.point(tx, row, [tag], manifest)
                 return
-        converted = manifest_from_chain([self._link(repository, member) for member in reversed(ancestry)])
+        converted = manifest_from_chain(self._links(repository, ancestry))
         self.uploads.ingest(repository, [converted.config])
         self.manifests.put(repository, tag, converted.media_type, converted.payload, v1_view=image)
 
@@ -100,6 +102,32 @@ class Bridge:
         self.refresh(repository)
         return self.v1_images.list(repository)
 
+    def pushed_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
+        """Return the V1 chain, base first, that a client pushed and the manifest was made of, if any."""
+        with self.state.catalog.read() as tx:
+            image = tx.views.find(row.repository_id, row.digest)
+        if image is None:
+            return None
+        ancestry = self.v1_images.ancestry(repository, ImageId(image))
+        pushed = all(member.checksum for member in ancestry)  # derived images have none
+        return self._links(repository, ancestry) if pushed else None
+
+    def seen_chain(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> tuple[Link, ...] | None:
+        """Return the V1 chain, base first, that the tagged manifest is seen as, if V1 clients can use it."""
+        self.refresh(repository, tag)
+        with self.state.catalog.read() as tx:
+            image = tx.views.find(row.repository_id, row.digest)
+        if image is None:
+            return None
+        return self._links(repository, self.v1_images.ancestry(repository, ImageId(image)))
+
+    def is_readable_config(self, config: Descriptor) -> bool:
+        """Tell whether the config is that of an image, and small enough to be read whole."""
+        return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
+
+    def _links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
+        return tuple(self._link(repository, member) for member in reversed(ancestry))
+
     def _link(self, repository: RepositoryName, row: V1ImageRow) -> Link:
         """Return the image with its layer, in a compression that manifests can name."""
         if row.layer is None or row.diff_id is None:
@@ -130,13 +158,40 @@ class Bridge:
     def _chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the chain, base first, that the manifest (or an index's linux/amd64 child) is seen as."""
         image = self.manifests.image_of(repository, row)
+        if image is not None and image.media_type in media_types.SCHEMA1_TYPES:
+            return self._schema1_chain(image)
         if image is None or image.media_type not in media_types.IMAGES:
             return None
         manifest = parse(image.media_type, self.manifests.payload(image))
         (config,) = manifest.described(Role.CONFIG)
-        if config.media_type not in media_types.IMAGE_CONFIGS or config.size > CONFIG_LIMIT:
+        if not self.is_readable_config(config):
             return None
         return chain_from_manifest(manifest, self.manifests.payloads.read(config.digest), _empty_layer())
+
+    def _schema1_chain(self, row: ManifestRow) -> tuple[Link, ...] | None:
+        """Return the V1 chain that a schema 1 manifest holds; its layers are read for what is inside."""
+        payload = self.manifests.payload(row)
+        named = {child.descriptor.digest for child in schema1.contents(parse_object(payload)).children}
+        with self.state.catalog.read() as tx:
+            sizes = tx.blobs.linked(row.repository_id, named)
+        try:
+            layers = {digest: self._layer(BlobRow(digest, size)) for digest, size in sizes.items()}
+        except ImageInvalid:
+            return None  # zstd, or damaged before it came here
+        return chain_from_schema1(payload, layers)
+
+    def _layer(self, blob: BlobRow) -> V1Layer:
+        """Read the layer through.
+
+        Raises:
+            ImageInvalid: it does not decompress.
+        """
+        hasher = DiffIdHasher()
+        with self.state.store.open(blob.digest) as layer:
+            for chunk in read_chunks(layer):
+                hasher.update(chunk)
+        diff_id = hasher.digest()
+        return V1Layer(blob.digest, blob.size, diff_id, hasher.compression or Compression.NONE)
 
 
 def _empty_layer() -> Descriptor:

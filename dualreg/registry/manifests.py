@@ -1,6 +1,6 @@
 """Manifests: what a repository's tags point at."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dualreg.catalog.database import Transaction
@@ -9,14 +9,17 @@ from dualreg.errors import (
     DigestMismatch,
     ManifestInUse,
     ManifestUnknown,
+    NameInvalid,
     ReferencesMissing,
     RepositoryUnknown,
     SizeMismatch,
+    TagInvalid,
 )
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import CANONICAL, Digest
 from dualreg.image.formats import Child, Role
+from dualreg.image.layer import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
@@ -36,23 +39,11 @@ class Manifests:
     payloads: Payloads
     sparse_indexes: bool = False
 
-    def find(
-        self, repository: RepositoryName, reference: Tag | Digest, accept: Collection[str] = ()
-    ) -> ManifestRow:
-        """Return the manifest that a client gets for *reference*.
-
-        By digest: that one. By tag: the one tagged, or its linux/amd64 child if that one is an index and the
-        client takes only images. Never an empty hand because of *accept*: a client that can use nothing is
-        told by what it gets.
-
-        Args:
-            accept: Media types the client takes; empty: all.
+    def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow:
+        """Return the manifest that the repository knows by *reference*.
 
         Raises:
             RepositoryUnknown, ManifestUnknown.
-
-        Source: OCI distribution-spec v1.1, "Pulling manifests"; Docker's rule for clients without manifest
-        lists.
         """
         with self.state.catalog.read() as tx:
             row = tx.manifests.find(repository, reference)
@@ -60,10 +51,6 @@ class Manifests:
                 raise RepositoryUnknown(name=repository)
         if row is None:
             raise ManifestUnknown(reference=str(reference))
-        if isinstance(reference, Digest) or not accept or row.media_type in accept:
-            return row
-        if row.media_type in media_types.INDEXES and not media_types.IMAGES.isdisjoint(accept):
-            return self.image_of(repository, row) or row
         return row
 
     def image_of(self, repository: RepositoryName, row: ManifestRow) -> ManifestRow | None:
@@ -81,8 +68,13 @@ class Manifests:
             return tx.manifests.find(repository, chosen.digest)
 
     def payload(self, row: ManifestRow) -> bytes:
-        """Return the manifest's bytes, exactly as they were pushed."""
+        """Return the bytes that the digest is of: those pushed, without the signatures of schema 1."""
         return self.payloads.read(row.digest)
+
+    def signed(self, row: ManifestRow) -> BlobRow | None:
+        """Return the schema 1 manifest with its signatures, as it was pushed."""
+        with self.state.catalog.read() as tx:
+            return tx.manifests.signed(row.repository_id, row.digest)
 
     def put(
         self,
@@ -103,17 +95,20 @@ class Manifests:
             v1_view: The V1 image that this manifest was made from, which V1 clients shall go on seeing.
 
         Raises:
-            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed: nothing was
-                changed.
+            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed, and for
+                schema 1 that was signed for another place NameInvalid, TagInvalid: nothing was changed.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
         manifest = _parse(reference, media_type, payload)
-        with self.state.staged(payload) as (upload,), self.state.catalog.begin() as tx:
+        _check_place(manifest, repository, reference)
+        documents = _documents(manifest)
+        with self.state.staged(*documents.values()) as uploads, self.state.catalog.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=condition.given)
             _check(tx, condition, repository, reference)
             children = _held_children(tx, row.id, manifest, sparse=self.sparse_indexes)
-            self.state.admit(tx, row, upload, BlobRow(manifest.digest, len(payload)))
+            for upload, (digest, document) in zip(uploads, documents.items(), strict=True):
+                self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
             self._record(tx, row, manifest, children)
             if v1_view:
                 tx.views.record(row.id, manifest.digest, v1_view)
@@ -160,6 +155,10 @@ class Manifests:
         tx.manifests.record(repository.id, manifest)
         tx.manifests.record_children(repository.id, manifest.digest, children)
         self.state.links.add_manifest(repository.name, manifest.digest)
+        if manifest.signed:
+            signed = Digest.of(manifest.signed)
+            tx.manifests.record_signed(repository.id, manifest.digest, signed)
+            self.state.links.add_signed(repository.name, manifest.digest, signed)
 
 
 def _parse(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest:
@@ -169,6 +168,34 @@ def _parse(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest
     if isinstance(reference, Digest) and manifest.digest != reference:
         raise DigestMismatch(digest=str(reference))
     return manifest
+
+
+def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:
+    """Refuse schema 1 that says it belongs elsewhere; under its digest, any tag will do.
+
+    Source: distribution 2.0 to 2.2, ``handlers/images.go``.
+    """
+    if manifest.contents.place is None:
+        return
+    name, tag = manifest.contents.place
+    if name != repository:
+        raise NameInvalid(name=name[:255])
+    if isinstance(reference, Tag) and tag != reference:
+        raise TagInvalid(tag=tag[:255])
+
+
+def _documents(manifest: Manifest) -> dict[Digest, bytes]:
+    """Return the manifest and what comes in with it.
+
+    That is its signed form, and the empty layer, which every repository has without anybody pushing it.
+    """
+    documents = {manifest.digest: manifest.payload}
+    if manifest.signed:
+        documents[Digest.of(manifest.signed)] = manifest.signed
+    for child in manifest.children:
+        if str(child.descriptor.digest) == EMPTY_LAYER_DIGEST:
+            documents[child.descriptor.digest] = EMPTY_LAYER
+    return documents
 
 
 def _check(
@@ -193,6 +220,7 @@ def _held_children(
     """
     named = {child.descriptor.digest for child in manifest.children}
     sizes = tx.blobs.linked(repository_id, named) if named else {}
+    sizes |= {digest: len(EMPTY_LAYER) for digest in named if str(digest) == EMPTY_LAYER_DIGEST}
     entries = {child.digest for child in manifest.described(Role.MANIFEST)}
     held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
     required = (child.descriptor.digest for child in manifest.required)
@@ -201,9 +229,9 @@ def _held_children(
     if missing:
         raise ReferencesMissing(digests=missing)
     for child in manifest.children:
-        size = sizes.get(child.descriptor.digest, child.descriptor.size)
-        if size != child.descriptor.size:
-            raise SizeMismatch(digest=str(child.descriptor.digest), stored=size, stated=child.descriptor.size)
+        stated, stored = child.descriptor.size, sizes.get(child.descriptor.digest)
+        if None not in (stated, stored) and stated != stored:
+            raise SizeMismatch(digest=str(child.descriptor.digest), stored=stored, stated=stated)
     return tuple(child for child in manifest.children if child.descriptor.digest in held)
 
 

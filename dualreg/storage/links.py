@@ -1,6 +1,7 @@
 """Links: the catalog's names as small files beside the bytes, in the reference registry's own tree.
 
     <name>/_manifests/revisions/<alg>/<hex>/link    this repository holds this manifest
+           _manifests/revisions/<alg>/<hex>/signed  … and this is it with its signatures (schema 1)
            _manifests/tags/<tag>/current/link       this tag points here
            _layers/<alg>/<hex>/link                 this repository may read this blob
            _v1/<image id>                           a V1 image: parent, json, layer, diff_id, checksum; JSON
@@ -53,9 +54,14 @@ class Links:
         """The repository holds the manifest."""
         self._link(f"{repository}/_manifests/revisions/{_folder(digest)}", digest)
 
+    def add_signed(self, repository: RepositoryName, digest: Digest, signed: Digest) -> None:
+        """The blob *signed* is the manifest with its signatures."""
+        path = f"{repository}/_manifests/revisions/{_folder(digest)}/signed"
+        self.tree.write_link(path, str(signed).encode())
+
     def remove_manifest(self, repository: RepositoryName, digest: Digest) -> None:
         """The repository no longer holds the manifest."""
-        self.tree.remove_link(f"{repository}/_manifests/revisions/{_folder(digest)}/link")
+        self.tree.remove_links(f"{repository}/_manifests/revisions/{_folder(digest)}")
 
     def point_tag(self, repository: RepositoryName, tag: Tag, digest: Digest) -> None:
         """The tag points at the manifest."""

@@ -36,7 +36,8 @@ HOMES: dict[str, set[str]] = {
     "gunicorn": {"dualreg.cli"},
     "pydantic": {"dualreg.settings"},
     "click": {"dualreg.cli"},
-    "cachetools": {"dualreg.registry.payloads", "dualreg.registry.pulls"},
+    "cachetools": {"dualreg.registry.payloads", "dualreg.registry.editions"},
+    "cryptography": {"dualreg.image.jws"},
 }
 #: What may be called while a module is imported, because it only makes a value (or is a decorator's sort).
 HARMLESS = {

@@ -11,12 +11,13 @@ from dualreg.web.v1.errors import V1_ERRORS
 from dualreg.web.v2.errors import V2_ERRORS
 from tests.architecture.sources import module
 
-#: The specification's error codes, and the reference registry's two more.
+#: The specification's error codes, and the reference registry's three more.
 #: Source: OCI distribution-spec v1.1, "Error Codes"; distribution, ``registry/api/v2/errors.go``.
 V2_CODES = {
-    "BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN",
-    "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "UNAUTHORIZED",
-    "DENIED", "UNSUPPORTED", "TOOMANYREQUESTS", "PAGINATION_NUMBER_INVALID", "UNKNOWN",
+    "BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DENIED", "DIGEST_INVALID",
+    "MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "MANIFEST_UNVERIFIED", "NAME_INVALID",
+    "NAME_UNKNOWN", "PAGINATION_NUMBER_INVALID", "SIZE_INVALID", "TOOMANYREQUESTS", "UNAUTHORIZED", "UNKNOWN",
+    "UNSUPPORTED",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ CODES = frozenset(
         "MANIFEST_BLOB_UNKNOWN",
         "MANIFEST_INVALID",
         "MANIFEST_UNKNOWN",
+        "MANIFEST_UNVERIFIED",
         "NAME_INVALID",
         "NAME_UNKNOWN",
         "SIZE_INVALID",

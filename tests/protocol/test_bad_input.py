@@ -220,7 +220,11 @@ MANIFESTS: dict[str, tuple[str, bytes, list[str]]] = {
     "another mediaType": (media_types.OCI_MANIFEST, IMAGE.manifest, [INVALID]),
     "mediaType no text": (SCHEMA2, json.dumps(GOOD | {"mediaType": 2}).encode(), [INVALID]),
     "no type at all": ("", b"{}", [INVALID]),
-    "schema 1": ("application/vnd.docker.distribution.manifest.v1+json", b'{"schemaVersion":1}', [INVALID]),
+    "schema 1": (
+        "application/vnd.docker.distribution.manifest.v1+json",
+        b'{"schemaVersion":1}',
+        ["MANIFEST_UNVERIFIED"],
+    ),
     "signed": ("application/json", b'{"signatures":[]}', [INVALID]),
     "no schemaVersion": (SCHEMA2, json.dumps(GOOD | {"schemaVersion": None}).encode(), [INVALID]),
     "schemaVersion as text": (SCHEMA2, json.dumps(GOOD | {"schemaVersion": "2"}).encode(), [INVALID]),

@@ -15,6 +15,8 @@ class Role(StrEnum):
     CONFIG = "config"
     LAYER = "layer"
     MANIFEST = "manifest"
+    #: The same document with its signatures, as it was received. (Schema 1 only.)
+    SIGNED = "signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,14 @@ class Contents:
         subject: The manifest this one is about, if any.
         artifact_type: As referrers are filtered by it; empty if the document gives none.
         annotations: As the document gives them.
+        place: The repository and tag that the document says it is for, if it says so (schema 1).
     """
 
     children: tuple[Child, ...] = ()
     subject: Descriptor | None = None
     artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    place: tuple[str, str] | None = None
 
 
 def descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:

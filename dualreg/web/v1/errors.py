@@ -27,6 +27,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.RequestInvalid: 400,
     errors.PageInvalid: 400,
     errors.ManifestInvalid: 400,
+    errors.ManifestUnverified: 400,
     errors.ManifestTooLarge: 413,
     errors.ReferencesMissing: 400,
     errors.ImageInvalid: 400,

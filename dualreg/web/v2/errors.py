@@ -38,6 +38,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.RequestInvalid: Rendering("UNSUPPORTED", 400),
     errors.PageInvalid: Rendering("PAGINATION_NUMBER_INVALID", 400),
     errors.ManifestInvalid: Rendering("MANIFEST_INVALID", 400),
+    errors.ManifestUnverified: Rendering("MANIFEST_UNVERIFIED", 400),
     errors.ManifestTooLarge: Rendering("MANIFEST_INVALID", 413),
     errors.ReferencesMissing: Rendering("MANIFEST_BLOB_UNKNOWN", 400),
     errors.ImageInvalid: Rendering("MANIFEST_INVALID", 400),

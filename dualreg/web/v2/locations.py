@@ -1,9 +1,16 @@
 """Locations: the URLs that V2 answers send clients on to, relative unless ``public_url`` is set."""
 
+import re
+
+from flask import request
+
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.uploads import Upload
 from dualreg.web.context import settings
+
+#: Docker that fails on a relative Location.  (Measured on 1.6 and 1.7.)
+_NEEDS_ABSOLUTE = re.compile(r"docker/1\.[67]\.", re.ASCII)
 
 
 def upload_headers(upload: Upload) -> dict[str, str]:
@@ -13,7 +20,7 @@ def upload_headers(upload: Upload) -> dict[str, str]:
     offset that counts is checked when the next chunk comes.
     """
     return {
-        "Location": f"{settings().public_url}/v2/{upload.repository}/blobs/uploads/{upload.id}",
+        "Location": f"{_base()}/v2/{upload.repository}/blobs/uploads/{upload.id}",
         "Range": f"0-{max(upload.offset - 1, 0)}",
         "Docker-Upload-UUID": upload.id,
     }
@@ -30,4 +37,11 @@ def manifest_headers(repository: RepositoryName, digest: Digest) -> dict[str, st
 
 
 def _content_headers(path: str, digest: Digest) -> dict[str, str]:
-    return {"Location": settings().public_url + path, "Docker-Content-Digest": str(digest)}
+    return {"Location": _base() + path, "Docker-Content-Digest": str(digest)}
+
+
+def _base() -> str:
+    """Return what URLs begin with: nothing, unless the operator or an old client wants them absolute."""
+    if settings().public_url or not _NEEDS_ABSOLUTE.match(request.user_agent.string):
+        return settings().public_url
+    return request.host_url.rstrip("/")

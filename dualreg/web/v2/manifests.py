@@ -3,6 +3,8 @@
 Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing Manifests".
 """
 
+import re
+
 from flask import Blueprint, Response, request
 
 from dualreg.errors import RequestInvalid, TooManyTags
@@ -10,6 +12,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.conditions import Condition
+from dualreg.registry.editions import Reader
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.responses import empty
@@ -21,6 +24,10 @@ MANIFEST_LIMIT = 4 << 20
 #: Tags taken in one request.
 TAGS_LIMIT = 32
 
+_ANYTHING = frozenset({"*/*", "application/*"})
+#: Docker that pulls without an Accept header, and reads schema 1 only.  (Measured on 1.6 to 1.9.)
+_SCHEMA1_DOCKER = re.compile(r"docker/1\.[6-9]\.", re.ASCII)
+
 
 def register(blueprint: Blueprint) -> None:
     """Add the routes."""
@@ -30,8 +37,8 @@ def register(blueprint: Blueprint) -> None:
 
 
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
-    """Send the manifest exactly as it was pushed, or to HEAD what it would be sent with."""
-    manifest = registry().manifests.find(name, reference, _accepted())
+    """Send the manifest as it was pushed, or as its reader needs it; to HEAD, what it would be sent with."""
+    manifest = registry().editions.find(name, reference, _reader())
     headers = {
         "Docker-Content-Digest": str(manifest.digest),
         "ETag": f'"{manifest.digest}"',
@@ -46,7 +53,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         return Response(headers=headers)
     if isinstance(reference, Tag):
         registry().tags.pulled(name, reference)
-    return Response(registry().manifests.payload(manifest), headers=headers)
+    return Response(manifest.read(), headers=headers)
 
 
 def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
@@ -104,12 +111,13 @@ def _entity_tags(name: str) -> frozenset[str] | None:
     return frozenset(tag.strip(' "') for value in values for tag in value.split(",")) if values else None
 
 
-def _accepted() -> frozenset[str]:
-    """Return the media types that the client takes; empty if it takes anything.
+def _reader() -> Reader:
+    """Return what the client can read.
 
-    Clients send them as one header or several; quality factors order nothing here, since a tag is one
+    Clients send Accept as one header or several; quality factors order nothing here, since a tag is one
     manifest.
     """
     values = ",".join(request.headers.getlist("Accept")).split(",")
-    accepted = frozenset(filter(None, map(strip_parameters, values)))
-    return frozenset() if accepted & {"*/*", "application/*"} else accepted
+    named = frozenset(filter(None, map(strip_parameters, values)))
+    legacy = not named and _SCHEMA1_DOCKER.match(request.user_agent.string) is not None
+    return Reader(named - _ANYTHING, anything=not named.isdisjoint(_ANYTHING), legacy=legacy)

@@ -1,0 +1,157 @@
+"""Schema 1 and what it is made of: V1 chains and schema 2 or OCI images as payloads, payloads as V1 chains.
+
+Pure functions like those of ``convert``; signing is ``jws``'s business, since signatures differ every time.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dualreg.errors import ImageIdInvalid
+from dualreg.image import media_types
+from dualreg.image.convert import Link, V1Layer
+from dualreg.image.digest import Digest
+from dualreg.image.documents import dump, parse_object
+from dualreg.image.formats import Role
+from dualreg.image.layer import EMPTY_LAYER
+from dualreg.image.manifest import Manifest
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.v1_image import V1Image
+
+#: Hex digits of the ids that clients of schema 1 take; the oldest V1 images have fewer.
+_ID_DIGITS = 64
+#: What Go writes for an instant that nobody set.
+_NO_TIME = "0001-01-01T00:00:00Z"
+
+
+def schema1_from_chain(chain: Sequence[Link], name: RepositoryName, tag: Tag) -> bytes:
+    """Return the payload that holds a V1 chain (base first) with its own ids and JSONs.
+
+    Ids of 16 digits, which clients of schema 1 refuse, become the hash of themselves.
+    """
+    texts = [link.image.json.decode() for link in chain]
+    if any(len(link.image.id) != _ID_DIGITS for link in chain):
+        texts = [_lengthened(text) for text in texts]
+    digests = [link.layer.digest for link in chain]
+    top = parse_object(chain[-1].image.json)
+    return _payload(name, tag, top.get("architecture"), zip(digests, texts, strict=True))
+
+
+def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, tag: Tag) -> bytes | None:
+    """Return the payload that an image manifest is seen as; None if schema 1 cannot express it.
+
+    It cannot without a history, nor with layers in zstd or kept elsewhere.
+
+    Source: distribution 2.3 to 2.8, ``manifest/schema1/config_builder.go``, whose ids these are.
+    """
+    steps = _steps(manifest, config)
+    if steps is None:
+        return None
+    document, pairs = steps
+    parent, entries = "", list[tuple[Digest, str]]()
+    for digest, entry in pairs[:-1]:
+        image = _hash(digest.hex, parent)
+        entries.append((digest, dump(_step(image, parent, entry)).decode()))
+        parent = image
+    digest, entry = pairs[-1]
+    members = {key: value for key, value in document.items() if key not in ("rootfs", "history")}
+    members["id"] = _hash(digest.hex, parent, config)
+    members |= ({"parent": parent} if parent else {}) | ({"throwaway": True} if _is_empty(entry) else {})
+    entries.append((digest, dump(dict(sorted(members.items()))).decode()))
+    return _payload(name, tag, document.get("architecture"), entries)
+
+
+def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tuple[Link, ...] | None:
+    """Return the V1 chain, base first, that a schema 1 payload holds; None if its ids make no chain.
+
+    The order of the list is the truth: a JSON that names another parent is corrected.
+
+    Args:
+        layers: What is known of each layer that the payload names.
+    """
+    document = parse_object(payload)
+    chain: list[Link] = []
+    for layer, entry in zip(reversed(document["fsLayers"]), reversed(document["history"]), strict=True):
+        text = entry["v1Compatibility"]
+        members = parse_object(text.encode())
+        try:
+            image = ImageId.parse(str(members.get("id")))
+        except ImageIdInvalid:
+            return None
+        if chain and chain[-1].image.id == image:
+            continue  # Docker 1.6 wrote its top image twice
+        parent = chain[-1].image.id if chain else None
+        if (members.get("parent") or None) != parent:
+            members.pop("parent", None)
+            text = dump(members | ({"parent": parent} if parent else {})).decode()
+        chain.append(Link(V1Image(image, parent, text.encode()), layers[Digest.parse(layer["blobSum"])]))
+    return tuple(chain) if len({link.image.id for link in chain}) == len(chain) else None
+
+
+def _steps(
+    manifest: Manifest, config: bytes
+) -> tuple[dict[str, Any], list[tuple[Digest, Mapping[str, Any]]]] | None:
+    """Return the config, and each step of its history with its layer, base first."""
+    (described,) = manifest.described(Role.CONFIG)
+    layers = manifest.described(Role.LAYER)
+    readable = all(layer.media_type in media_types.V1_LAYERS for layer in layers)
+    if described.media_type not in media_types.IMAGE_CONFIGS or not readable:
+        return None
+    try:
+        document = parse_object(config)
+    except ValueError:
+        return None
+    history = document.get("history")
+    if not isinstance(history, list) or not history or not all(isinstance(entry, dict) for entry in history):
+        return None
+    if sum(not _is_empty(entry) for entry in history) != len(layers):
+        return None
+    digests = iter(layer.digest for layer in layers)
+    empty = Digest.of(EMPTY_LAYER)
+    return document, [(empty if _is_empty(entry) else next(digests), entry) for entry in history]
+
+
+def _step(image: str, parent: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the V1 JSON of a step below the top, members in distribution's order."""
+    texts = {key: entry.get(key) for key in ("comment", "created", "created_by", "author")}
+    known = {key: text for key, text in texts.items() if isinstance(text, str) and text}
+    return {
+        "id": image,
+        **({"parent": parent} if parent else {}),
+        **({"comment": known["comment"]} if "comment" in known else {}),
+        "created": known.get("created", _NO_TIME),
+        "container_config": {"Cmd": [known.get("created_by", "")]},
+        **({"author": known["author"]} if "author" in known else {}),
+        **({"throwaway": True} if _is_empty(entry) else {}),
+    }
+
+
+def _payload(name: str, tag: str, architecture: object, base_first: Iterable[tuple[Digest, str]]) -> bytes:
+    top_first = [*base_first][::-1]
+    document = {
+        "schemaVersion": 1,
+        "name": name,
+        "tag": tag,
+        "architecture": architecture if isinstance(architecture, str) and architecture else "amd64",
+        "fsLayers": [{"blobSum": str(digest)} for digest, _ in top_first],
+        "history": [{"v1Compatibility": text} for _, text in top_first],
+    }
+    return dump(document, indent=3)
+
+
+def _lengthened(text: str) -> str:
+    members = parse_object(text.encode())
+    for key in ("id", "parent"):
+        image = members.get(key)
+        if isinstance(image, str) and 0 < len(image) < _ID_DIGITS:
+            members[key] = hashlib.sha256(image.encode()).hexdigest()
+    return dump(members).decode()
+
+
+def _is_empty(entry: Mapping[str, Any]) -> bool:
+    return entry.get("empty_layer") is True
+
+
+def _hash(blob: str, parent: str, config: bytes | None = None) -> str:
+    text = f"{blob} {parent}".encode() + (b"" if config is None else b" " + config)
+    return hashlib.sha256(text).hexdigest()

@@ -1,0 +1,29 @@
+"""Keys: what the registry itself signs with; one for all its processes, made on first need."""
+
+from functools import cached_property
+
+from dualreg.catalog.database import Catalog
+from dualreg.image.jws import SigningKey
+
+#: What the key is for that generated schema 1 manifests are signed with.
+_SCHEMA1 = "schema1"
+
+
+class Keys:
+    """The registry's keys, read once. They live in the catalog, so that every process has the same."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        """Read from *catalog*."""
+        self._catalog = catalog
+
+    @cached_property
+    def schema1(self) -> SigningKey:
+        """The key of schema 1 manifests. Two processes that make one at once both settle on the older."""
+        with self._catalog.read() as tx:
+            pem = tx.keys.oldest(_SCHEMA1)
+        if pem is None:
+            made = SigningKey.generate()
+            with self._catalog.begin() as tx:
+                tx.keys.add(made.id, _SCHEMA1, made.pem)
+                pem = tx.keys.oldest(_SCHEMA1)
+        return SigningKey.from_pem(pem or made.pem)

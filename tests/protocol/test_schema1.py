@@ -1,0 +1,231 @@
+"""Schema 1 over the wire: what is pushed comes back bit by bit, and everybody gets what he can read."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
+from dualreg.image.layer import EMPTY_LAYER
+from tests import builders
+from tests.protocol.clients.libtrust import signed, verified
+
+OLD = {"User-Agent": "docker/1.8.3 go/go1.4.2 os/linux arch/amd64"}
+KEY = ec.generate_private_key(ec.SECP256R1())
+LAYER = builders.layer({"hello": b"hello\n"})
+TODAY = {"Accept": ", ".join((*sorted(media_types.IMAGES), *sorted(media_types.INDEXES)))}
+REPOSITORY = "old/app"
+
+
+def push_blob(client: FlaskClient, data: bytes, repository: str = REPOSITORY) -> None:
+    """Push a blob in one request."""
+    answer = client.post(f"/v2/{repository}/blobs/uploads/?digest={Digest.of(data)}", data=data)
+    assert answer.status_code == 201
+
+
+def payload(
+    name: str = REPOSITORY, tag: str = "one", layers: tuple[bytes, ...] = (LAYER, EMPTY_LAYER)
+) -> bytes:
+    """Return what Docker 1.8 would sign: an image JSON for each layer, the top first."""
+    texts = []
+    for number, _ in enumerate(layers):
+        document: dict[str, object] = {"id": f"{number + 1:064x}", "created": "2015-01-01T00:00:00Z"}
+        if number:
+            document["parent"] = f"{number:064x}"
+        texts.append(json.dumps(document))
+    document = {
+        "schemaVersion": 1,
+        "name": name,
+        "tag": tag,
+        "architecture": "amd64",
+        "fsLayers": [{"blobSum": str(Digest.of(layer))} for layer in reversed(layers)],
+        "history": [{"v1Compatibility": text} for text in reversed(texts)],
+    }
+    return json.dumps(document, indent=3).encode()
+
+
+def put(client: FlaskClient, body: bytes, reference: str = "one", **headers: str) -> TestResponse:
+    """Put a manifest as Docker 1.8 does: without a Content-Type."""
+    return client.put(f"/v2/{REPOSITORY}/manifests/{reference}", data=body, headers=headers or None)
+
+
+def get(client: FlaskClient, reference: str, headers: Mapping[str, str]) -> TestResponse:
+    """Get a manifest, after HEAD has promised the very same."""
+    path = f"/v2/{REPOSITORY}/manifests/{reference}"
+    head, answer = client.head(path, headers=headers), client.get(path, headers=headers)
+    assert head.status_code == answer.status_code
+    for name in ("Content-Length", "Content-Type", "Docker-Content-Digest", "ETag"):
+        assert head.headers.get(name) == answer.headers.get(name)
+    return answer
+
+
+@pytest.fixture
+def pushed(client: FlaskClient) -> bytes:
+    """A signed image in the repository: its body. The empty layer was never pushed."""
+    push_blob(client, LAYER)
+    body = signed(payload(), KEY)
+    assert put(client, body).status_code == 201
+    return body
+
+
+def test_a_signed_manifest_comes_back_bit_by_bit(client: FlaskClient, pushed: bytes) -> None:
+    """By tag and digest, to old clients and new ones that take it; its digest is that of what was signed."""
+    digest = str(Digest.of(payload()))
+    for reference in ("one", digest):
+        for headers in (OLD, {}, {"Accept": "*/*"}, {"Accept": media_types.SCHEMA1_SIGNED}):
+            answer = get(client, reference, headers)
+            assert (answer.status_code, answer.data) == (200, pushed)
+            assert answer.headers["Docker-Content-Digest"] == digest
+            assert answer.headers["Content-Type"] == media_types.SCHEMA1_SIGNED
+
+
+def test_the_newest_signatures_count(client: FlaskClient, pushed: bytes) -> None:
+    """The same payload signed again is the same manifest, with the later body."""
+    again = signed(payload(), ec.generate_private_key(ec.SECP256R1()))
+    assert again != pushed
+    assert put(client, again).status_code == 201
+    assert get(client, "one", OLD).data == again
+
+
+def test_the_signed_body_is_kept_as_long_as_its_manifest(client: FlaskClient, pushed: bytes) -> None:
+    """It is a blob that the manifest names; with the manifest gone, it is free to go."""
+    blob = f"/v2/{REPOSITORY}/blobs/{Digest.of(pushed)}"
+    assert client.delete(blob).status_code == 405
+    assert client.delete(f"/v2/{REPOSITORY}/manifests/{Digest.of(payload())}").status_code == 202
+    assert client.delete(blob).status_code == 202
+
+
+REFUSED = {
+    "unsigned": (payload(), "MANIFEST_UNVERIFIED"),
+    "changed": (signed(payload(), KEY).replace(b'"amd64"', b'"arm64"'), "MANIFEST_UNVERIFIED"),
+    "another repository": (signed(payload(name="else/where"), KEY), "NAME_INVALID"),
+    "another tag": (signed(payload(tag="two"), KEY), "MANIFEST_INVALID"),
+    "a missing layer": (signed(payload(layers=(b"nobody has this",)), KEY), "MANIFEST_BLOB_UNKNOWN"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_is_refused_changes_nothing(client: FlaskClient, pushed: bytes, fault: str) -> None:
+    """Signatures count, and so does the place that was signed for."""
+    body, code = REFUSED[fault]
+    answer = put(client, body)
+    assert (answer.status_code, answer.json["errors"][0]["code"]) == (400, code)  # type: ignore[index]
+    assert get(client, "one", OLD).data == pushed
+
+
+def test_under_its_digest_any_tag_will_do(client: FlaskClient, pushed: bytes) -> None:
+    """Docker tags digests anew without signing again."""
+    digest = Digest.of(payload())
+    assert put(client, pushed, f"{digest}?tag=two").status_code == 201
+    assert get(client, "two", OLD).data == pushed
+    other = Digest.of(b"")
+    answer = put(client, pushed, str(other))
+    assert (answer.status_code, answer.json["errors"][0]["code"]) == (400, "DIGEST_INVALID")  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", sorted(media_types.IMAGES))
+def test_who_reads_no_schema_1_gets_a_newer_image(client: FlaskClient, pushed: bytes, kind: str) -> None:
+    """Made once, stored, and pullable by its digest: config, layers and all. The tag stays what it was."""
+    first, again = (get(client, "one", {"Accept": kind}) for _ in range(2))
+    assert first.data == again.data
+    assert first.headers["Content-Type"] == kind
+    digest = first.headers["Docker-Content-Digest"]
+    assert digest == str(Digest.of(first.data))
+    assert get(client, digest, {}).data == first.data
+    manifest = json.loads(first.data)
+    config = client.get(f"/v2/{REPOSITORY}/blobs/{manifest['config']['digest']}")
+    assert [entry.get("empty_layer", False) for entry in json.loads(config.data)["history"]] == [False, True]
+    assert [entry["digest"] for entry in manifest["layers"]] == [str(Digest.of(LAYER))]
+    assert get(client, "one", OLD).data == pushed
+
+
+def test_a_client_of_anything_gets_what_it_names(client: FlaskClient, pushed: bytes) -> None:
+    """Containerd names the newer types and adds ``*/*``, but cannot read schema 1."""
+    assert pushed
+    answer = get(client, "one", {"Accept": f"{media_types.DOCKER_MANIFEST}, */*"})
+    assert answer.headers["Content-Type"] == media_types.DOCKER_MANIFEST
+
+
+def test_v1_clients_see_the_ids_that_were_signed(client: FlaskClient, pushed: bytes) -> None:
+    """A tag pushed as schema 1 is the V1 image that its JSONs always were."""
+    assert pushed
+    tags = client.get(f"/v1/repositories/{REPOSITORY}/tags")
+    assert tags.json == {"one": f"{2:064x}"}
+    assert client.get(f"/v1/images/{2:064x}/ancestry").json == [f"{2:064x}", f"{1:064x}"]
+    assert client.get(f"/v1/images/{1:064x}/layer").data == LAYER
+    assert client.get(f"/v1/images/{2:064x}/layer").data == EMPTY_LAYER
+
+
+@pytest.mark.parametrize("oci", [False, True])
+def test_old_clients_get_newer_images_as_schema_1(client: FlaskClient, *, oci: bool) -> None:
+    """Signed, for this very name and tag, the same digest every time; by digest nothing is converted."""
+    image = builders.image(LAYER, oci=oci)
+    for blob in image.blobs.values():
+        push_blob(client, blob)
+    put(client, image.manifest, "new", **{"Content-Type": image.media_type})
+    for headers in (OLD, {"Accept": media_types.SCHEMA1}, {"Accept": media_types.SCHEMA1_SIGNED}):
+        answer = get(client, "new", headers)
+        text = verified(answer.data)
+        document = json.loads(text)
+        assert (document["name"], document["tag"], document["schemaVersion"]) == (REPOSITORY, "new", 1)
+        assert answer.headers["Docker-Content-Digest"] == str(Digest.of(text))
+        assert [entry["blobSum"] for entry in document["fsLayers"]] == [str(Digest.of(LAYER))]
+    assert get(client, str(image.digest), OLD).data == image.manifest
+    assert get(client, "new", TODAY).data == image.manifest
+
+
+def test_what_cannot_be_schema_1_says_why(client: FlaskClient) -> None:
+    """An artifact is no image to an old client: not found, with a reason, so that it can fall back."""
+    config = b"{}"
+    push_blob(client, config)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": builders.descriptor("application/vnd.example+json", config),
+        "layers": [],
+    }
+    put(client, json.dumps(manifest).encode(), "art", **{"Content-Type": media_types.OCI_MANIFEST})
+    answer = get(client, "art", OLD)
+    assert (answer.status_code, answer.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")  # type: ignore[index]
+    assert "schema 1" in answer.json["errors"][0]["detail"]["reason"]  # type: ignore[index]
+
+
+def test_the_empty_layer_is_everywhere(client: FlaskClient) -> None:
+    """Nobody pushed it, and nobody has to."""
+    path = f"/v2/any/where/blobs/{Digest.of(EMPTY_LAYER)}"
+    assert client.head(path).headers["Content-Length"] == "32"
+    assert client.get(path).data == EMPTY_LAYER
+    assert client.get(path, headers={"Range": "bytes=30-"}).data == EMPTY_LAYER[30:]
+
+
+def test_the_key_stays_the_same(client: FlaskClient) -> None:
+    """Every converted manifest is signed with one key, which outlives the process."""
+    image = builders.image(LAYER)
+    for blob in image.blobs.values():
+        push_blob(client, blob)
+    kids = set()
+    for tag in ("a", "b"):
+        put(client, image.manifest, tag, **{"Content-Type": image.media_type})
+        body = json.loads(get(client, tag, OLD).data)
+        kids.add(body["signatures"][0]["header"]["jwk"]["kid"])
+    assert len(kids) == 1
+
+
+@pytest.mark.parametrize(("agent", "absolute"), [("1.6.2", True), ("1.7.1", True), ("1.8.3", False)])
+def test_docker_1_6_and_1_7_need_absolute_locations(
+    client: FlaskClient, agent: str, *, absolute: bool
+) -> None:
+    """They fail on a relative one; others get those that survive every proxy."""
+    headers = {"User-Agent": f"docker/{agent} go/go1.4.2"}
+    answer = client.post(f"/v2/{REPOSITORY}/blobs/uploads/", headers=headers)
+    assert answer.headers["Location"].startswith("http://localhost/v2/" if absolute else "/v2/")
+
+
+def test_tarsums_are_not_here(client: FlaskClient) -> None:
+    """Docker 1.6 asks for some, and takes only 404 for a no."""
+    path = f"/v2/{REPOSITORY}/blobs/tarsum.v1+sha256:{'a' * 64}"
+    assert (client.head(path).status_code, client.get(path).status_code) == (404, 404)
