@@ -8,6 +8,7 @@ from dualreg.errors import CatalogUnreachable
 from dualreg.registry import Registry
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.clients import Clients
 from dualreg.registry.editions import Editions
 from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
@@ -23,8 +24,8 @@ from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
 from dualreg.storage.links import Links
 
-#: How much later the catalog learns of pulls.
-_PULL_DELAY = timedelta(seconds=10)
+#: How much later the catalog learns of pulls, and of V1 clients.
+_NOTE_DELAY = timedelta(seconds=10)
 
 
 def prepare(settings: Settings) -> None:
@@ -55,7 +56,7 @@ def open_catalog(settings: Settings) -> Catalog:
 def open_registry(settings: Settings) -> Registry:
     """Return the registry that *settings* describe; its catalog must have been prepared."""
     catalog, store = open_catalog(settings), open_store(settings.store_url)
-    return build_registry(catalog, store, settings, pull_delay=_PULL_DELAY)
+    return build_registry(catalog, store, settings, note_delay=_NOTE_DELAY)
 
 
 def build_registry(
@@ -63,12 +64,12 @@ def build_registry(
     store: Store,
     settings: Settings | None = None,
     *,
-    pull_delay: timedelta | None = None,
+    note_delay: timedelta | None = None,
 ) -> Registry:
     """Join the services over *catalog* and *store*, with the rules that *settings* choose.
 
     Args:
-        pull_delay: See ``Pulls``; without one, pulls are written when that is asked for.
+        note_delay: See ``Pulls`` and ``Clients``; without one, they are written when that is asked for.
     """
     settings = settings or Settings()
     state = State(catalog, store, Links(store))
@@ -81,7 +82,7 @@ def build_registry(
     bridge = Bridge(state, uploads, manifests, v1_images)
     return Registry(
         repositories=Repositories(state),
-        tags=Tags(state, Pulls(catalog, pull_delay)),
+        tags=Tags(state, Pulls(catalog, note_delay)),
         manifests=manifests,
         blobs=Blobs(state),
         uploads=uploads,
@@ -89,4 +90,5 @@ def build_registry(
         referrers=Referrers(state),
         bridge=bridge,
         editions=Editions(manifests, bridge, Keys(catalog)),
+        clients=Clients(catalog, note_delay),
     )

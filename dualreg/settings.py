@@ -26,10 +26,21 @@ DEFAULT_FILE = Path("dualreg.toml")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+def parse_duration(text: str) -> timedelta:
+    """Read ``90s``, ``15m``, ``24h`` or ``7d``.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text, re.ASCII)
+    if match is None:
+        raise ValueError("must be a number with s, m, h or d")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
 def _duration(value: object) -> object:
-    """Read ``90s``, ``15m``, ``24h`` or ``7d``; leave the rest to pydantic."""
-    match = re.fullmatch(r"([0-9]{1,6})([smhd])", value) if isinstance(value, str) else None
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]]) if match else value
+    """Read a duration that is text; leave the rest to pydantic."""
+    return parse_duration(value) if isinstance(value, str) else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -66,7 +77,7 @@ class Settings(BaseModel):
     notice: str = Field("", description="told to every V2 client in a Warning header")
     v1: Literal["on", "readonly", "off"] = Field("on", description="what is served of the V1 API")
     v1_reason: str = Field(
-        "this registry no longer does this over the V1 API; use Docker 1.10 or newer",
+        "this registry no longer does this over the V1 API; use Docker 1.6 or newer",
         description="told to V1 clients that the setting v1 refuses",
     )
     upload_ttl: Duration = Field("24h", description="how long an upload may be idle", validate_default=True)

@@ -10,6 +10,7 @@ from typing import Self
 from sqlalchemy import Connection, make_url
 
 from dualreg.catalog.blobs import BlobQueries
+from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.dialects import READ_ONLY, open_engine
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.manifests import ManifestQueries
@@ -39,6 +40,7 @@ class Transaction:
     views: ViewQueries
     referrers: ReferrerQueries
     keys: KeyQueries
+    clients: ClientQueries
 
     @classmethod
     def over(cls, connection: Connection, now: datetime) -> Self:
@@ -53,6 +55,7 @@ class Transaction:
             ViewQueries(connection),
             ReferrerQueries(connection),
             KeyQueries(connection, now),
+            ClientQueries(connection),
         )
 
 

@@ -94,3 +94,21 @@ class V1ImageRow:
     diff_id: Digest | None
     checksum: Digest | None
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRow:
+    """A V1 client that came, with how often it came and was refused.
+
+    Attributes:
+        version: As ``docker/1.5.0``, else the start of what it calls itself.
+        repository: Empty if its requests were about none.
+    """
+
+    address: str
+    version: str
+    repository: str
+    first_seen: datetime
+    last_seen: datetime
+    requests: int
+    refused: int

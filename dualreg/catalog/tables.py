@@ -10,6 +10,7 @@ repositories
 └── uploads                             bytes still arriving
 
 signing_keys                            what generated schema 1 manifests are signed with
+v1_clients                              who still came over V1, and when
 
 The arrows towards ``repository_blobs`` and ``blobs`` restrict: the database itself refuses to forget bytes
 that anything names. Digests are in wire form, sizes in bytes, instants in UTC.
@@ -221,3 +222,17 @@ class SigningKeys(Table):
     private_key: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class V1Clients(Table):
+    """A client that used the V1 API, for one repository or (an empty name) for none."""
+
+    __tablename__ = "v1_clients"
+
+    address: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[str] = mapped_column(String(100), primary_key=True)
+    repository: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_seen: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    refused: Mapped[int] = mapped_column(BigInteger)

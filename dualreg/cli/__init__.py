@@ -3,6 +3,7 @@
 import click
 
 from dualreg import __version__
+from dualreg.cli.clients import clients
 from dualreg.cli.config import config
 from dualreg.cli.db import db
 from dualreg.cli.gc import gc
@@ -21,3 +22,4 @@ main.add_command(db)
 main.add_command(config)
 main.add_command(gc)
 main.add_command(repository)
+main.add_command(clients)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.clients import Clients
 from dualreg.registry.editions import Editions
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.referrers import Referrers
@@ -29,3 +30,4 @@ class Registry:
     referrers: Referrers
     bridge: Bridge
     editions: Editions
+    clients: Clients

@@ -1,13 +1,11 @@
 """Pulls: when each tag was last pulled, noted in memory and written together, so that no pull is a write."""
 
-import logging
 from datetime import datetime, timedelta
-from threading import Lock, Timer
+from threading import Lock
 
 from dualreg.catalog.database import Catalog
 from dualreg.image.names import RepositoryName, Tag
-
-_log = logging.getLogger(__name__)
+from dualreg.registry.later import Later
 
 
 class Pulls:
@@ -16,30 +14,20 @@ class Pulls:
     def __init__(self, catalog: Catalog, delay: timedelta | None = None) -> None:
         """Write to *catalog*, *delay* after the first unwritten pull; None: when ``flush`` is called."""
         self._catalog = catalog
-        self._delay = delay
         self._pending: dict[tuple[RepositoryName, Tag], datetime] = {}
-        self._timer: Timer | None = None
         self._lock = Lock()
+        self._later = Later(self.flush, delay)
 
     def note(self, repository: RepositoryName, tag: Tag) -> None:
         """Remember that the tag was pulled now."""
         with self._lock:
             self._pending[repository, tag] = self._catalog.now()
-            if self._delay and self._timer is None:
-                self._timer = Timer(self._delay.total_seconds(), self._flush_quietly)
-                self._timer.daemon = True
-                self._timer.start()
+        self._later.request()
 
     def flush(self) -> None:
         """Write what is remembered, in one transaction."""
         with self._lock:
-            pending, self._pending, self._timer = self._pending, {}, None
+            pending, self._pending = self._pending, {}
         if pending:
             with self._catalog.begin() as tx:
                 tx.tags.touch(pending)
-
-    def _flush_quietly(self) -> None:
-        try:
-            self.flush()
-        except Exception:  # noqa: BLE001 -- a busy or broken database must not end the timer's thread unlogged
-            _log.exception("the times of the last pulls could not be written")

@@ -51,6 +51,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.register_error_handler(HTTPException, _unrouted)
     app.register_error_handler(Exception, _failed)
     app.after_request(_stamp)
+    app.after_request(v1.note_visit)
     app.after_request(_hear_out)
     cors.install(app)
     return app

@@ -68,3 +68,27 @@ def test_listing_and_deleting(tools: Tools, layout: Path) -> None:
     assert json.loads(tools.skopeo(*command))["Tags"] == ["1", "2", "3"]
     tools.skopeo("delete", "--tls-verify=false", f"docker://{tools.host}/skopeo/listed:1")
     assert json.loads(tools.skopeo(*command))["Tags"] == ["3"]
+
+
+def test_syncing_repositories(tools: Tools, layout: Path, tmp_path: Path) -> None:
+    """``skopeo sync`` carries every tag, indexes with all their images, to another place and to a folder."""
+    images = [builders.image(builders.layer({"arch": name.encode()})) for name in ("amd64", "arm64")]
+    for tag in ("base", "app"):
+        tools.push("--format=oci", f"oci:{layout}:{tag}", name=f"skopeo/synced:{tag}")
+    source = builders.skopeo_folder(tmp_path / "index", images[0])
+    (source / "manifest.json").write_bytes(builders.index(*images))
+    for image in images:
+        (source / f"{image.digest.hex}.manifest.json").write_bytes(image.manifest)
+        for digest, content in image.blobs.items():
+            (source / digest.hex).write_bytes(content)
+    tools.push("--all", f"dir:{source}", name="skopeo/synced:multi")
+    place = f"{tools.host}/skopeo/synced"
+    common = ("sync", "--all", "--src-tls-verify=false", "--src", "docker")
+    tools.skopeo(*common, "--dest-tls-verify=false", "--dest", "docker", place, f"{tools.host}/mirror")
+    for tag in ("base", "app", "multi"):
+        assert tools.raw(f"mirror/synced:{tag}") == tools.raw(f"skopeo/synced:{tag}")
+    for image in images:
+        tools.pull(f"mirror/synced@{image.digest}", f"dir:{tmp_path / image.digest.hex}")
+        assert verified(tmp_path / image.digest.hex)[0] == str(image.digest)
+    tools.skopeo(*common, "--dest", "dir", place, str(tmp_path / "out"))
+    assert len([*(tmp_path / "out").glob("*/version")]) == 3

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from dualreg.catalog.database import Catalog, Transaction
-from dualreg.catalog.rows import BlobRow, ManifestRow, UploadRow, V1ImageRow
+from dualreg.catalog.rows import BlobRow, ClientRow, ManifestRow, UploadRow, V1ImageRow
 from dualreg.catalog.tables import (
     Blobs,
     ManifestChildren,
@@ -18,9 +18,11 @@ from dualreg.catalog.tables import (
     ManifestViews,
     Repositories,
     RepositoryBlobs,
+    SigningKeys,
     Table,
     Tags,
     Uploads,
+    V1Clients,
     V1Images,
 )
 from dualreg.image.digest import Digest
@@ -874,11 +876,56 @@ class CatalogContract:
             assert tx.views.manifest_of(repository_id, _id(2)) is None
             assert tx.views.manifest_of(repository_id + 1, _id(1)) is None
 
+    def test_the_oldest_key_is_everybodys(self, catalog: Catalog) -> None:
+        """Whoever adds another key, or the same one again, still gets the first; purposes are apart."""
+        with catalog.begin() as tx:
+            assert tx.keys.oldest("a") is None
+            tx.keys.add("1", "a", "first")
+            tx.keys.add("1", "a", "again")
+            assert tx.keys.oldest("a") == "first"
+            assert tx.keys.oldest("b") is None
+        with catalog.begin() as tx:
+            tx.keys.add("2", "a", "second")
+            assert tx.keys.oldest("a") == "first"
+
+    def test_the_signed_form_of_a_manifest(self, catalog: Catalog) -> None:
+        """The latest recorded; it is a blob in use, until the manifest is gone."""
+        signed = [Digest.of(text) for text in (b"one", b"two")]
+        with catalog.begin() as tx:
+            repository_id = _push(tx, NAME, "a")
+            assert tx.manifests.signed(repository_id, MANIFEST.digest) is None
+            for digest in signed:
+                tx.blobs.claim(digest, 3)
+                tx.blobs.link(repository_id, digest)
+                tx.manifests.record_signed(repository_id, MANIFEST.digest, digest)
+            assert tx.manifests.signed(repository_id, MANIFEST.digest) == BlobRow(signed[1], 3)
+            assert [tx.blobs.unlink(repository_id, digest) for digest in signed] == [True, False]
+            tx.manifests.remove(repository_id, MANIFEST.digest)
+            assert tx.blobs.unlink(repository_id, signed[1])
+
+    def test_v1_clients_add_up(self, catalog: Catalog) -> None:
+        """Visits of one client are one row: the first and last time, how often; the latest comes first."""
+        day = timedelta(days=1)
+        now = catalog.now()
+        visits = [
+            ClientRow("1.2.3.4", "docker/1.5.0", "a/b", now - 2 * day, now - 2 * day, 1, 0),
+            ClientRow("1.2.3.4", "docker/1.5.0", "a/b", now - day, now - day, 3, 2),
+            ClientRow("1.2.3.4", "docker/1.5.0", "", now - 3 * day, now - 3 * day, 1, 1),
+        ]
+        for visit in visits:
+            with catalog.begin() as tx:
+                tx.clients.record([visit])
+        together = ClientRow("1.2.3.4", "docker/1.5.0", "a/b", now - 2 * day, now - day, 4, 2)
+        with catalog.read() as tx:
+            assert tx.clients.list(now - 4 * day) == (together, visits[2])
+            assert tx.clients.list(now - 2 * day) == (together,)
+            assert tx.clients.list(now) == ()
+
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, RepositoryBlobs, Tags, Uploads,
-            V1Images,
+            Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, RepositoryBlobs, SigningKeys,
+            Tags, Uploads, V1Clients, V1Images,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

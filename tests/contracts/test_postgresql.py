@@ -28,6 +28,6 @@ class TestPostgresql(CatalogContract):
         catalog = Catalog(server, now=clock)
         upgrade(catalog)
         with catalog.engine.begin() as connection:
-            connection.exec_driver_sql("TRUNCATE repositories, blobs CASCADE")
+            connection.exec_driver_sql("TRUNCATE repositories, blobs, signing_keys, v1_clients CASCADE")
         yield catalog
         catalog.close()

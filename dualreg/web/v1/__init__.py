@@ -12,8 +12,9 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.v1 import account, errors, images, repositories, search, tags
 from dualreg.web.v1.errors import render_status
 from dualreg.web.v1.modes import refuse_closed
+from dualreg.web.v1.visits import note_visit
 
-__all__ = ["create_blueprint", "refuse_closed", "render_status"]
+__all__ = ["create_blueprint", "note_visit", "refuse_closed", "render_status"]
 
 
 def create_blueprint() -> Blueprint:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flask import abort, request
+from flask import abort, g, request
 
 from dualreg.web.context import settings
 from dualreg.web.v1.errors import render_status
@@ -29,6 +29,8 @@ def refuse_closed(_: str | None, __: Mapping[str, Any] | None) -> None:
     if mode == "on" or path.split("/")[1] != "v1" or path.rstrip("/") in _ALWAYS:
         return
     if mode == "off":
+        g.v1_refused = True
         abort(render_status(HTTPStatus.NOT_FOUND, settings().v1_reason, {}))
     if request.method not in _READS and not path.startswith(_LOGIN):
+        g.v1_refused = True
         abort(render_status(HTTPStatus.METHOD_NOT_ALLOWED, settings().v1_reason, {"Allow": "GET, HEAD"}))

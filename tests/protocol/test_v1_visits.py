@@ -1,0 +1,132 @@
+"""Who came over V1: noted by address, version and repository, and told to the operator."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+
+from dualreg.assembly import open_registry, prepare
+from dualreg.cli import main
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from dualreg.web.app import create_app
+
+DOCKER = "docker/1.5.0 go/go1.3.3 git-commit/a8a31ef kernel/3.13.0 os/linux arch/amd64"
+
+
+def seen(registry: Registry) -> list[tuple[str, str, str, int, int]]:
+    """Return what was noted: address, version, repository, requests, refusals."""
+    registry.clients.flush()
+    ever = registry.blobs.state.catalog.now().replace(year=2000)
+    rows = registry.clients.list(ever)
+    return sorted((row.address, row.version, row.repository, row.requests, row.refused) for row in rows)
+
+
+def client_of(registry: Registry, **settings: object) -> FlaskClient:
+    """Return a client of the registry under other settings."""
+    return create_app(Settings.model_validate(settings), registry).test_client()
+
+
+@pytest.mark.parametrize(
+    ("path", "repository"),
+    [
+        ("/v1/repositories/a/b/images", "a/b"),
+        ("/v1/repositories/library/x/tags", "library/x"),
+        ("/v1/repositories/BAD/tags", ""),
+        ("/v1/nothing/here", ""),
+        ("/v1/images/" + "a" * 64 + "/json", "c/d"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_requests_are_noted_with_their_repository(
+    registry: Registry, path: str, repository: str, mode: str
+) -> None:
+    """From the URL, else from the token; also when V1 is off, and then as refused."""
+    client = client_of(registry, v1=mode)
+    token = 'Token signature=0,repository="c/d",access=read' if "images/a" in path else ""
+    for _ in range(2):
+        client.get(path, headers={"User-Agent": DOCKER, "Authorization": token})
+    assert seen(registry) == [("127.0.0.1", "docker/1.5.0", repository, 2, 2 if mode == "off" else 0)]
+
+
+@pytest.mark.parametrize("path", ["/v1/_ping", "/v1/search?q=x", "/v2/", "/"])
+def test_what_todays_clients_ask_is_not_noted(registry: Registry, path: str) -> None:
+    """``docker search`` pings and searches over V1 to this day."""
+    client_of(registry).get(path, headers={"User-Agent": DOCKER})
+    assert seen(registry) == []
+
+
+@pytest.mark.parametrize(
+    ("agent", "version"),
+    [
+        ("docker/0.6.0 go/go1.1", "docker/0.6.0"),
+        ("Go 1.1 package http", "Go 1.1 package http"),
+        ("", "unknown"),
+        ("x" * 500, "x" * 100),
+        ("a\x1b[31mred", "a[31mred"),
+    ],
+)
+def test_versions_are_short_and_harmless(registry: Registry, agent: str, version: str) -> None:
+    """What a client calls itself ends up in a terminal."""
+    client_of(registry).get("/v1/users/", headers={"User-Agent": agent})
+    assert [row[1] for row in seen(registry)] == [version]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "headers", "address"),
+    [
+        ("", {}, "127.0.0.1"),
+        ("", {"X-Forwarded-For": "6.6.6.6"}, "127.0.0.1"),
+        ("127.0.0.1", {"X-Forwarded-For": "6.6.6.6, 10.0.0.7"}, "10.0.0.7"),
+        ("127.0.0.1, 10.0.0.7", {"X-Forwarded-For": "6.6.6.6, 10.0.0.8, 10.0.0.7"}, "10.0.0.8"),
+        ("127.0.0.1", {"X-Forwarded-For": "10.0.0.7, <script>"}, "127.0.0.1"),
+        ("*", {"X-Forwarded-For": "fe80::1, 10.0.0.7"}, "fe80::1"),
+    ],
+)
+def test_only_trusted_proxies_tell_addresses(
+    registry: Registry, trusted: str, headers: Mapping[str, str], address: str
+) -> None:
+    """The last address that no trusted proxy has; what stands before it anybody can write."""
+    client_of(registry, trusted_proxies=trusted).get("/v1/users/", headers=dict(headers))
+    assert [row[0] for row in seen(registry)] == [address]
+
+
+def test_a_flood_of_clients_needs_no_memory(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a limit between two writings, only clients that are known already count."""
+    monkeypatch.setattr("dualreg.registry.clients._LIMIT", 2)
+    for agent in ("a", "b", "c", "a"):
+        registry.clients.note("1.2.3.4", agent, "", refused=False)
+    assert seen(registry) == [("1.2.3.4", "a", "", 2, 0), ("1.2.3.4", "b", "", 1, 0)]
+
+
+def _run(data: Path, *arguments: str) -> str:
+    done = CliRunner().invoke(main, ["clients", "--data", str(data), *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_command_lists_them_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table, JSON for programs, and the next step: upgrade, or switch V1 off by one more step."""
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    assert "No V1 client came within 30d: set `v1 = readonly` next." in _run(settings.data)
+    monkeypatch.setenv("DUALREG_V1", "readonly")
+    assert "set `v1 = off` next." in _run(settings.data)
+    monkeypatch.setenv("DUALREG_V1", "off")
+    assert "nothing is left to do." in _run(settings.data)
+    registry = open_registry(settings)
+    registry.clients.note("10.0.0.7", DOCKER, "a/b", refused=True)
+    registry.clients.flush()
+    registry.blobs.state.catalog.close()
+    lines = _run(settings.data).splitlines()
+    assert lines[1].split()[2:] == ["10.0.0.7", "docker/1.5.0", "a/b", "1", "1"]
+    assert lines[-1].startswith("V1 clients came within 30d")
+    (row,) = json.loads(_run(settings.data, "--json", "--since", "1h"))
+    assert (row["address"], row["repository"], row["refused"]) == ("10.0.0.7", "a/b", 1)
+    refused = CliRunner().invoke(main, ["clients", "--data", str(settings.data), "--since", "soon"])
+    assert refused.exit_code == 2
+    assert "must be a number with s, m, h or d" in refused.output
