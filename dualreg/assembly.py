@@ -20,6 +20,7 @@ from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import V1Images
+from dualreg.registry.visibility import Visibility
 from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
 from dualreg.storage.links import Links
@@ -74,15 +75,14 @@ def build_registry(
     settings = settings or Settings()
     state = State(catalog, store, Links(store))
     payloads = Payloads(store)
-    uploads, manifests = (
-        Uploads(state, settings.upload_ttl),
-        Manifests(state, payloads, settings.sparse_indexes),
-    )
+    visibility = Visibility.parse(settings.bridge)
+    uploads = Uploads(state, settings.upload_ttl)
+    manifests = Manifests(state, payloads, settings.sparse_indexes, visibility)
     v1_images = V1Images(state, payloads, uploads)
-    bridge = Bridge(state, uploads, manifests, v1_images)
+    bridge = Bridge(state, uploads, manifests, v1_images, visibility)
     return Registry(
         repositories=Repositories(state),
-        tags=Tags(state, Pulls(catalog, note_delay)),
+        tags=Tags(state, Pulls(catalog, note_delay), visibility),
         manifests=manifests,
         blobs=Blobs(state),
         uploads=uploads,

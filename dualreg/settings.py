@@ -23,6 +23,7 @@ PREFIX = "DUALREG_"
 CONFIG_VARIABLE = "DUALREG_CONFIG"
 DEFAULT_FILE = Path("dualreg.toml")
 
+_BRIDGE = re.compile(r"(?:[^=,\s]+=)?(?:both|v1-to-v2|v2-to-v1|off)", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -80,6 +81,9 @@ class Settings(BaseModel):
         "this registry no longer does this over the V1 API; use Docker 1.6 or newer",
         description="told to V1 clients that the setting v1 refuses",
     )
+    bridge: str = Field(
+        "both", description="whose tags each generation sees: both, v1-to-v2, v2-to-v1, off; or PATTERN=MODE"
+    )
     upload_ttl: Duration = Field("24h", description="how long an upload may be idle", validate_default=True)
     access_log: bool = Field(default=True, description="log a line for each request")
 
@@ -106,6 +110,16 @@ class Settings(BaseModel):
         if not notice.isascii() or not notice.isprintable() or len(notice) > 1000:  # noqa: PLR2004 -- of 4096 in all
             raise ValueError("must be up to 1000 printable ASCII characters")
         return notice
+
+    @field_validator("bridge")
+    @classmethod
+    def _check_bridge(cls, bridge: str) -> str:
+        entries = [entry.strip() for entry in bridge.split(",")]
+        if not all(_BRIDGE.fullmatch(entry) for entry in entries):
+            raise ValueError("must be both, v1-to-v2, v2-to-v1 or off, or PATTERN=MODE, by comma")
+        if sum("=" not in entry for entry in entries) > 1:
+            raise ValueError("has more than one mode without a pattern")
+        return bridge
 
     @field_validator("v1_reason")
     @classmethod

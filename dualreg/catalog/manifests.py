@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Connection, Select, bindparam, delete, select
+from sqlalchemy import Connection, Select, bindparam, delete, null, select
 
 from dualreg.catalog.dialects import insert
-from dualreg.catalog.rows import BlobRow, ManifestRow
+from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Child, Role
@@ -89,7 +89,9 @@ class ManifestQueries:
         query = _by_digest() if isinstance(reference, Digest) else _by_tag()
         values = {"repository": repository, "reference": reference}
         row = self.connection.execute(query, values).one_or_none()
-        return None if row is None else ManifestRow(*row)
+        if row is None:
+            return None
+        return ManifestRow(row[0], row[1], row[2], row[3], None if row[4] is None else Origin(row[4]))
 
     def held(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
         """Return those of *digests* that are manifests of the repository."""
@@ -119,15 +121,16 @@ class ManifestQueries:
 
 
 @cache
-def _by_digest() -> Select[int, Digest, str, int]:
+def _by_digest() -> Select[int, Digest, str, int, str | None]:
     """Build the statement once: that costs more than running it, and every pull begins with it."""
-    return _manifests().where(Manifests.digest == bindparam("reference"))
+    return _manifests().add_columns(null()).where(Manifests.digest == bindparam("reference"))
 
 
 @cache
-def _by_tag() -> Select[int, Digest, str, int]:
+def _by_tag() -> Select[int, Digest, str, int, str | None]:
     tagged = (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
-    return _manifests().join(Tags, tagged).where(Tags.name == bindparam("reference"))
+    query = _manifests().add_columns(Tags.origin).join(Tags, tagged)
+    return query.where(Tags.name == bindparam("reference"))
 
 
 def _manifests() -> Select[int, Digest, str, int]:

@@ -3,9 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+
+
+class Origin(StrEnum):
+    """The generation of client that pointed a tag where it points."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
+#: Every one there is.
+ORIGINS = (Origin.V1, Origin.V2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +38,17 @@ class BlobRow:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """A manifest of a repository; *size* in bytes."""
+    """A manifest of a repository; *size* in bytes.
+
+    Attributes:
+        origin: Of the tag that it was found by; None if it was found otherwise.
+    """
 
     repository_id: int
     digest: Digest
     media_type: str
     size: int
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +65,7 @@ class TagRow:
     size: int
     pushed_at: datetime
     pulled_at: datetime | None
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,7 @@ class Tags(Table):
     manifest: Mapped[Digest] = mapped_column(DigestColumn)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     pulled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    origin: Mapped[str] = mapped_column(String(8), server_default="v2")
 
 
 class Uploads(Table):

@@ -1,13 +1,24 @@
 """SQL of tags."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, bindparam, delete, literal_column, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    literal_column,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from dualreg.catalog.dialects import insert
-from dualreg.catalog.rows import TagRow
+from dualreg.catalog.rows import ORIGINS, Origin, TagRow
 from dualreg.catalog.tables import Blobs, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -20,21 +31,33 @@ class TagQueries:
     connection: Connection
     now: datetime
 
-    def point(self, repository_id: int, tags: Sequence[Tag], manifest: Digest) -> None:
+    def point(
+        self, repository_id: int, tags: Sequence[Tag], manifest: Digest, origin: Origin = Origin.V2
+    ) -> None:
         """Make every one of *tags* point at the manifest, which the repository must hold."""
-        rows = [
-            {"repository_id": repository_id, "name": tag, "manifest": manifest, "updated_at": self.now}
-            for tag in tags
-        ]
+        values = {
+            "repository_id": repository_id,
+            "manifest": manifest,
+            "updated_at": self.now,
+            "origin": origin,
+        }
+        rows = [values | {"name": tag} for tag in tags]
         row = insert(self.connection, Tags)
-        moved = {"manifest": row.excluded.manifest, "updated_at": row.excluded.updated_at}
+        moved = {name: row.excluded[name] for name in ("manifest", "updated_at", "origin")}
         statement = row.on_conflict_do_update(index_elements=[Tags.repository_id, Tags.name], set_=moved)
         if rows:
             self.connection.execute(statement, rows)
 
-    def list(self, repository: RepositoryName, *, last: str, limit: int | None) -> tuple[Tag, ...] | None:
+    def list(
+        self,
+        repository: RepositoryName,
+        *,
+        last: str,
+        limit: int | None,
+        origins: Collection[Origin] = ORIGINS,
+    ) -> tuple[Tag, ...] | None:
         """Return up to *limit* tags after *last*, in byte order; None if there is no such repository."""
-        after = (Tags.repository_id == Repositories.id) & (Tags.name > last)
+        after = (Tags.repository_id == Repositories.id) & (Tags.name > last) & _of(origins)
         query = select(Tags.name).select_from(Repositories).outerjoin(Tags, after)
         query = query.where(Repositories.name == repository).order_by(Tags.name).limit(limit)
         names = self.connection.scalars(query).all()
@@ -48,6 +71,7 @@ class TagQueries:
         newest_first: bool,
         after: tuple[datetime, str] | None,
         limit: int,
+        origins: Collection[Origin] = ORIGINS,
     ) -> tuple[TagRow, ...]:
         """Return up to *limit* tags that begin with *prefix*, with what they point at.
 
@@ -55,7 +79,7 @@ class TagQueries:
             newest_first: By the time of the last push, newest first; else by name.
             after: Push time and name of the last tag seen; by name, only the name counts.
         """
-        query = _described().where(Repositories.name == repository).limit(limit)
+        query = _described().where(Repositories.name == repository, _of(origins)).limit(limit)
         if prefix:
             # Newest first, the index of push times has the order and the names: one of names alone would find
             # every tag of a common prefix and sort them. It is not used for what is no mere column.
@@ -69,7 +93,9 @@ class TagQueries:
         else:
             query = query.order_by(Tags.name)
             query = query.where(Tags.name > after[1]) if after else query
-        return tuple(TagRow(Tag(row[0]), *row[1:]) for row in self.connection.execute(query))
+        return tuple(
+            TagRow(Tag(row[0]), *row[1:-1], Origin(row[-1])) for row in self.connection.execute(query)
+        )
 
     def touch(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
         """Record when tags were last pulled."""
@@ -97,10 +123,23 @@ class TagQueries:
         return tuple(Tag(name) for name in self.connection.scalars(query))
 
 
-def _described() -> Select[str, Digest, str, int, datetime, datetime | None]:
+def _of(origins: Collection[Origin]) -> ColumnElement[bool]:
+    """Return the condition of tags that one of *origins* pointed; nothing to look at if all are wanted."""
+    return true() if len(origins) == len(ORIGINS) else Tags.origin.in_(sorted(origins))
+
+
+def _described() -> Select[str, Digest, str, int, datetime, datetime | None, str]:
     manifest = (Manifests.repository_id == Tags.repository_id) & (Manifests.digest == Tags.manifest)
     return (
-        select(Tags.name, Tags.manifest, Manifests.media_type, Blobs.size, Tags.updated_at, Tags.pulled_at)
+        select(
+            Tags.name,
+            Tags.manifest,
+            Manifests.media_type,
+            Blobs.size,
+            Tags.updated_at,
+            Tags.pulled_at,
+            Tags.origin,
+        )
         .join(Repositories, Repositories.id == Tags.repository_id)
         .join(Manifests, manifest)
         .join(Blobs, Blobs.digest == Tags.manifest)

@@ -1,12 +1,13 @@
 """SQL of manifest views: what a manifest is to clients of another era."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dualreg.catalog.dialects import insert
-from dualreg.catalog.rows import ManifestRow
+from dualreg.catalog.rows import ORIGINS, ManifestRow, Origin
 from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories, Tags
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -58,7 +59,13 @@ class ViewQueries:
         newest = query.order_by(Manifests.pushed_at.desc(), Manifests.digest).limit(1)
         return self.connection.scalar(newest)
 
-    def missing(self, repository: RepositoryName, tag: Tag | None = None) -> tuple[ManifestRow, ...]:
+    def missing(
+        self,
+        repository: RepositoryName,
+        tag: Tag | None = None,
+        *,
+        origins: Collection[Origin] = ORIGINS,
+    ) -> tuple[ManifestRow, ...]:
         """Return the repository's tagged manifests (or the one) whose view was never worked out."""
         query = (
             select(Manifests.repository_id, Manifests.digest, Manifests.media_type, Blobs.size)
@@ -67,13 +74,23 @@ class ViewQueries:
             .join(Blobs, Blobs.digest == Manifests.digest)
             .join(Tags, (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest))
             .outerjoin(ManifestViews, _of(Manifests.repository_id, Manifests.digest))
-            .where(Repositories.name == repository, ManifestViews.manifest.is_(None))
+            .where(
+                Repositories.name == repository,
+                ManifestViews.manifest.is_(None),
+                Tags.origin.in_(sorted(origins)),
+            )
         )
         if tag is not None:
             query = query.where(Tags.name == tag)
         return tuple(ManifestRow(*row) for row in self.connection.execute(query))
 
-    def tags(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:
+    def tags(
+        self,
+        repository: RepositoryName,
+        tag: Tag | None = None,
+        *,
+        origins: Collection[Origin] = ORIGINS,
+    ) -> dict[Tag, ImageId]:
         """Return the repository's tags (or the one) as V1 clients see them.
 
         Those they cannot use are left out.
@@ -82,7 +99,11 @@ class ViewQueries:
             select(Tags.name, ManifestViews.view)
             .join(Repositories, Repositories.id == Tags.repository_id)
             .join(ManifestViews, _of(Tags.repository_id, Tags.manifest))
-            .where(Repositories.name == repository, ManifestViews.view.is_not(None))
+            .where(
+                Repositories.name == repository,
+                ManifestViews.view.is_not(None),
+                Tags.origin.in_(sorted(origins)),
+            )
             .order_by(Tags.name)
         )
         if tag is not None:

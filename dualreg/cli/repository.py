@@ -1,17 +1,60 @@
 """``dualreg repository``: whole repositories."""
 
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import click
 
+from dualreg.catalog.rows import Origin, TagRow
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
+from dualreg.registry import Registry
+
+#: Tags read at a time.
+_PAGE = 1000
 
 
 @click.group()
 def repository() -> None:
     """Look after repositories."""
+
+
+@repository.command()
+@click.argument("name")
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """List the tags of the repository NAME: digest, origin (the generation that pushed it), and times."""
+    try:
+        parsed = RepositoryName.parse(name)
+        with prepared_registry(data, config) as (registry, _):
+            rows = [*_all_tags(registry, parsed)]
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
+        return
+    for row in rows:
+        pulled = f"{row.pulled_at:%Y-%m-%d %H:%M}" if row.pulled_at else "never"
+        pushed = f"{row.pushed_at:%Y-%m-%d %H:%M}"
+        click.echo(f"{row.name}  {row.digest}  from {row.origin}  pushed {pushed}  pulled {pulled}")
+    click.echo(f"{len(rows)} tags, {sum(row.origin is Origin.V1 for row in rows)} of them pushed over V1.")
+
+
+def _all_tags(
+    registry: Registry, name: RepositoryName, after: tuple[datetime, str] | None = None
+) -> Iterator[TagRow]:
+    """Yield every tag, page by page, whatever clients are shown."""
+    more = True
+    while more:
+        page = registry.tags.describe(name, limit=_PAGE, after=after, reader=None)
+        yield from page.rows
+        more = page.more
+        after = (page.rows[-1].pushed_at, page.rows[-1].name) if page.rows else None
 
 
 @repository.command()

@@ -3,10 +3,10 @@
 A V1 tag publishes a manifest; a V1 read derives a chain, once.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
-from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow, V1ImageRow
+from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow, V1ImageRow
 from dualreg.errors import ImageIncomplete, ImageInvalid, RepositoryUnknown, TagUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_from_chain
@@ -23,6 +23,7 @@ from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import V1Images
+from dualreg.registry.visibility import Visibility
 from dualreg.storage.base import read_chunks
 
 #: Bytes of the largest config that is read whole; no daemon writes one near this.
@@ -37,6 +38,7 @@ class Bridge:
     uploads: Uploads
     manifests: Manifests
     v1_images: V1Images
+    visibility: Visibility = field(default_factory=Visibility)
 
     def tag(self, repository: RepositoryName, tag: Tag, image: ImageId) -> None:
         """Point the tag at the manifest of a V1 image, which is made and stored if there is none yet.
@@ -51,7 +53,7 @@ class Bridge:
             row = tx.repositories.lock(repository)
             manifest = row and tx.views.manifest_of(row.id, image)
             if row and manifest and tx.manifests.lock(row.id, manifest):
-                self.manifests.point(tx, row, [tag], manifest)
+                self.manifests.point(tx, row, [tag], manifest, Origin.V1)
                 return
         converted = manifest_from_chain(self._links(repository, ancestry))
         self.uploads.ingest(repository, [converted.config])
@@ -60,12 +62,9 @@ class Bridge:
     def refresh(self, repository: RepositoryName, tag: Tag | None = None) -> None:
         """Work out the V1 view of every tagged manifest (or the one tagged *tag*) that has none yet.
 
-        V2 traffic pays nothing for V1.
+        V2 traffic pays nothing for V1, nor do tags that V1 clients are not shown.
         """
-        with self.state.catalog.read() as tx:
-            missing = tx.views.missing(repository, tag)
-        for row in missing:
-            self._derive(RepositoryRow(row.repository_id, repository), row)
+        self._derive_all(repository, tag, self.visibility.shown(repository, Origin.V1))
 
     def tags(self, repository: RepositoryName) -> dict[Tag, ImageId]:
         """Return the repository's tags as V1 clients see them; those they cannot use are left out.
@@ -75,7 +74,7 @@ class Bridge:
         """
         self.refresh(repository)
         with self.state.catalog.read() as tx:
-            tags = tx.views.tags(repository)
+            tags = tx.views.tags(repository, origins=self.visibility.shown(repository, Origin.V1))
         if not tags:
             raise RepositoryUnknown(name=repository)
         return tags
@@ -88,7 +87,7 @@ class Bridge:
         """
         self.refresh(repository, tag)
         with self.state.catalog.read() as tx:
-            tags = tx.views.tags(repository, tag)
+            tags = tx.views.tags(repository, tag, origins=self.visibility.shown(repository, Origin.V1))
         if tag not in tags:
             raise TagUnknown(tag=tag)
         return tags[tag]
@@ -114,7 +113,7 @@ class Bridge:
 
     def seen_chain(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain, base first, that the tagged manifest is seen as, if V1 clients can use it."""
-        self.refresh(repository, tag)
+        self._derive_all(repository, tag, frozenset(Origin))  # for a V2 client, whatever V1 clients are shown
         with self.state.catalog.read() as tx:
             image = tx.views.find(row.repository_id, row.digest)
         if image is None:
@@ -141,6 +140,12 @@ class Bridge:
             compression = Compression.GZIP
         image = V1Image(row.id, row.parent, self.v1_images.json(row))
         return Link(image, V1Layer(blob.digest, blob.size, row.diff_id, compression))
+
+    def _derive_all(self, repository: RepositoryName, tag: Tag | None, origins: Collection[Origin]) -> None:
+        with self.state.catalog.read() as tx:
+            missing = tx.views.missing(repository, tag, origins=origins)
+        for row in missing:
+            self._derive(RepositoryRow(row.repository_id, repository), row)
 
     def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
         chain = self._chain(repository.name, row) or ()

@@ -1,10 +1,10 @@
 """Manifests: what a repository's tags point at."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow
+from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow
 from dualreg.errors import (
     DigestMismatch,
     ManifestInUse,
@@ -25,6 +25,7 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.payloads import Payloads
 from dualreg.registry.state import State
+from dualreg.registry.visibility import Visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,16 @@ class Manifests:
 
     Attributes:
         sparse_indexes: Whether an index may name manifests that the repository does not hold.
+        visibility: Which tags of V1 clients are found.
     """
 
     state: State
     payloads: Payloads
     sparse_indexes: bool = False
+    visibility: Visibility = field(default_factory=Visibility)
 
     def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow:
-        """Return the manifest that the repository knows by *reference*.
+        """Return the manifest that V2 clients know by *reference*; tags that V1 clients set may be hidden.
 
         Raises:
             RepositoryUnknown, ManifestUnknown.
@@ -49,7 +52,8 @@ class Manifests:
             row = tx.manifests.find(repository, reference)
             if row is None and tx.repositories.find(repository) is None:
                 raise RepositoryUnknown(name=repository)
-        if row is None:
+        hidden = row and row.origin and row.origin not in self.visibility.shown(repository, Origin.V2)
+        if row is None or hidden:
             raise ManifestUnknown(reference=str(reference))
         return row
 
@@ -113,12 +117,14 @@ class Manifests:
             if v1_view:
                 tx.views.record(row.id, manifest.digest, v1_view)
             named = [reference] if isinstance(reference, Tag) else []
-            self.point(tx, row, [*named, *tags], manifest.digest)
+            self.point(tx, row, [*named, *tags], manifest.digest, Origin.V1 if v1_view else Origin.V2)
         return manifest
 
-    def point(self, tx: Transaction, repository: RepositoryRow, tags: Sequence[Tag], digest: Digest) -> None:
+    def point(
+        self, tx: Transaction, repository: RepositoryRow, tags: Sequence[Tag], digest: Digest, origin: Origin
+    ) -> None:
         """Point *tags* at a manifest that the repository holds; rows first, then the link files."""
-        tx.tags.point(repository.id, tags, digest)
+        tx.tags.point(repository.id, tags, digest, origin)
         for tag in tags:
             self.state.links.point_tag(repository.name, tag, digest)
 

@@ -1,16 +1,17 @@
 """Tags: names for manifests."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from dualreg.catalog.rows import TagRow
+from dualreg.catalog.rows import Origin, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.pages import Page
 from dualreg.registry.pulls import Pulls
 from dualreg.registry.state import State
+from dualreg.registry.visibility import Visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +31,18 @@ class Tags:
 
     state: State
     pulls: Pulls
+    visibility: Visibility = field(default_factory=Visibility)
 
     def list(self, repository: RepositoryName, *, last: str = "", limit: int | None = None) -> Page[Tag]:
-        """Return up to *limit* tags after *last*; without a limit, all of them.
+        """Return up to *limit* of the tags that V2 clients see, after *last*; without a limit, all of them.
 
         Raises:
             RepositoryUnknown.
         """
         with self.state.catalog.read() as tx:
-            tags = tx.tags.list(repository, last=last, limit=None if limit is None else limit + 1)
+            shown = self.visibility.shown(repository, Origin.V2)
+            more = None if limit is None else limit + 1
+            tags = tx.tags.list(repository, last=last, limit=more, origins=shown)
         if tags is None:
             raise RepositoryUnknown(name=repository)
         if limit is None:
@@ -53,6 +57,7 @@ class Tags:
         prefix: str = "",
         newest_first: bool = False,
         after: tuple[datetime, str] | None = None,
+        reader: Origin | None = Origin.V2,
     ) -> TagPage:
         """Return up to *limit* tags with what they point at, and when they were pushed and pulled.
 
@@ -60,15 +65,22 @@ class Tags:
             prefix: Only tags that begin with it.
             newest_first: Ordered by the last push instead of by name.
             after: Push time and name of the last tag of the page before.
+            reader: Only tags that clients of this generation see; None: all.
 
         Raises:
             RepositoryUnknown.
         """
+        shown = self.visibility.shown(repository, reader) if reader else frozenset(Origin)
         with self.state.catalog.read() as tx:
             if tx.repositories.find(repository) is None:
                 raise RepositoryUnknown(name=repository)
             rows = tx.tags.describe(
-                repository, prefix=prefix, newest_first=newest_first, after=after, limit=limit + 1
+                repository,
+                prefix=prefix,
+                newest_first=newest_first,
+                after=after,
+                limit=limit + 1,
+                origins=shown,
             )
         return TagPage(rows[:limit], more=len(rows) > limit > 0)
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from dualreg.catalog.database import Catalog, Transaction
-from dualreg.catalog.rows import BlobRow, ClientRow, ManifestRow, UploadRow, V1ImageRow
+from dualreg.catalog.rows import BlobRow, ClientRow, ManifestRow, Origin, UploadRow, V1ImageRow
 from dualreg.catalog.tables import (
     Blobs,
     ManifestChildren,
@@ -481,7 +481,7 @@ class CatalogContract:
             repository_id = _push(tx, NAME, "v1")
             tx.repositories.ensure(OTHER)
             row = ManifestRow(repository_id, MANIFEST.digest, IMAGE.media_type, len(IMAGE.manifest))
-            assert tx.manifests.find(NAME, Tag("v1")) == row
+            assert tx.manifests.find(NAME, Tag("v1")) == replace(row, origin=Origin.V2)
             assert tx.manifests.find(NAME, MANIFEST.digest) == row
             assert tx.manifests.find(NAME, Tag("v2")) is None
             assert tx.manifests.find(NAME, CONFIG) is None
@@ -920,6 +920,22 @@ class CatalogContract:
             assert tx.clients.list(now - 4 * day) == (together, visits[2])
             assert tx.clients.list(now - 2 * day) == (together,)
             assert tx.clients.list(now) == ()
+
+    def test_tags_have_an_origin(self, catalog: Catalog) -> None:
+        """Whoever pointed a tag last; lists and views can be narrowed to it."""
+        with catalog.begin() as tx:
+            repository_id = _push(tx, NAME, "a", "b")
+            tx.views.record(repository_id, MANIFEST.digest, _id(1))
+            tx.tags.point(repository_id, [Tag("a")], MANIFEST.digest, Origin.V1)
+            for origin, tag in ((Origin.V1, "a"), (Origin.V2, "b")):
+                assert tx.tags.list(NAME, last="", limit=None, origins={origin}) == (tag,)
+                assert tx.views.tags(NAME, origins={origin}) == {tag: _id(1)}
+                found = tx.manifests.find(NAME, Tag(tag))
+                assert (found and found.origin) == origin
+                (row,) = tx.tags.describe(
+                    NAME, prefix="", newest_first=False, after=None, limit=9, origins={origin}
+                )
+                assert (row.name, row.origin) == (tag, origin)
 
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""

@@ -68,7 +68,7 @@ def test_what_a_tag_is_said_to_be(client: FlaskClient, registry: Registry, clock
     push(client, APP, "t/x", "now")
     entry = {"name": "now", "digest": str(APP.digest), "mediaType": APP.media_type, "size": len(APP.manifest)}
     assert client.get("/v2/t/x/_dualreg/tags").json["tags"] == [
-        {**entry, "pushed": pushed_at, "pulled": None}
+        {**entry, "pushed": pushed_at, "pulled": None, "origin": "v2"}
     ]
     clock.advance(timedelta(hours=1))
     assert client.head("/v2/t/x/manifests/now").status_code == 200

@@ -71,6 +71,7 @@ def _entry(row: TagRow) -> dict[str, object]:
         "size": row.size,
         "pushed": row.pushed_at.isoformat(),
         "pulled": row.pulled_at and row.pulled_at.isoformat(),
+        "origin": row.origin,
     }
 
 
