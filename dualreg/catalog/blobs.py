@@ -7,11 +7,14 @@ from functools import cache
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, select
 
-from dualreg.catalog.dialects import insert
+from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, RepositoryBlobs, V1Images
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+
+#: Rows that are named to a client as the reason why something stays: a base layer may have a million.
+NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,11 @@ class BlobQueries:
             row.on_conflict_do_update(index_elements=columns, set_={"linked_at": self.now})
         )
 
-    def unlink(self, repository_id: int, digest: Digest) -> bool:
-        """Take the blob from the repository, unless something of the repository names it; tell whether."""
-        link = (RepositoryBlobs.repository_id == repository_id) & (RepositoryBlobs.digest == digest)
+    def unlink(self, repository_id: int, *digests: Digest) -> tuple[Digest, ...]:
+        """Take the blobs from the repository, but for what something of it names; return those that went."""
+        link = (RepositoryBlobs.repository_id == repository_id) & RepositoryBlobs.digest.in_(digests)
         unused = delete(RepositoryBlobs).where(link, *(~use for use in _uses()))
-        return self.connection.execute(unused).rowcount > 0
+        return tuple(self.connection.scalars(unused.returning(RepositoryBlobs.digest)))
 
     def lock(self, repository_id: int, digest: Digest) -> bool:
         """Keep everybody from naming the blob until the transaction ends; tell whether it is there."""
@@ -54,13 +57,13 @@ class BlobQueries:
         query = select(RepositoryBlobs.digest).where(link).with_for_update()
         return self.connection.scalar(query) is not None
 
-    def find_anywhere(self, digest: Digest) -> BlobRow | None:
-        """Return the blob if any repository may read it."""
-        query = select(Blobs.size).where(
-            Blobs.digest == digest, exists().where(RepositoryBlobs.digest == digest)
+    def owners(self, digest: Digest, *, limit: int) -> tuple[RepositoryName, ...]:
+        """Return up to *limit* of the repositories that may read the blob."""
+        query = select(Repositories.name).join(
+            RepositoryBlobs, RepositoryBlobs.repository_id == Repositories.id
         )
-        size = self.connection.scalar(query)
-        return None if size is None else BlobRow(digest, size)
+        names = self.connection.scalars(query.where(RepositoryBlobs.digest == digest).limit(limit))
+        return tuple(map(RepositoryName, names))
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if the repository may read it."""
@@ -72,21 +75,25 @@ class BlobQueries:
         query = (
             select(Blobs.digest, Blobs.size)
             .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
-            .where(RepositoryBlobs.repository_id == repository_id, Blobs.digest.in_(digests))
+            .where(RepositoryBlobs.repository_id == repository_id)
             .with_for_update(read=True, key_share=True, of=RepositoryBlobs)
         )
-        return {row.digest: row.size for row in self.connection.execute(query)}
+        return {
+            row.digest: row.size
+            for batch in batches(digests)
+            for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
+        }
 
     def referrers(self, repository_id: int, digest: Digest) -> tuple[str, ...]:
-        """Return what of the repository names the blob: digests of manifests, then ids of V1 images."""
+        """Return some of what names the blob in the repository: digests of manifests, then V1 image ids."""
         manifests = select(ManifestChildren.manifest).where(
             ManifestChildren.repository_id == repository_id, ManifestChildren.child == digest
         )
         images = select(V1Images.image_id).where(
             V1Images.repository_id == repository_id, (V1Images.layer == digest) | (V1Images.json == digest)
         )
-        found = [*self.connection.scalars(manifests.distinct()), *self.connection.scalars(images)]
-        return tuple(map(str, found))
+        found = [row for query in (manifests, images) for row in self.connection.scalars(query.limit(NAMED))]
+        return tuple(dict.fromkeys(map(str, found)))
 
 
 @cache

@@ -1,7 +1,9 @@
 """What differs between SQLite and PostgreSQL: how a connection begins, how a row is upserted."""
 
 import sqlite3
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,6 +17,10 @@ _BUSY_SECONDS = 30
 READ_ONLY = "dualreg_read_only"
 
 Insert = postgresql.Insert | sqlite.Insert
+Value = TypeVar("Value")
+
+#: Values in one statement; SQLite takes 32,766 unless it was built otherwise.
+_VALUES_LIMIT = 10_000
 
 
 def open_engine(url: str, *, pool_size: int) -> Engine:
@@ -30,6 +36,13 @@ def open_engine(url: str, *, pool_size: int) -> Engine:
 def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -- the two Inserts share no typed base with ON CONFLICT
     """Return the dialect's own INSERT, which knows ON CONFLICT; both dialects spell it alike."""
     return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
+def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
+    """Yield *values* in lists that are short enough for one statement, in either database."""
+    rest = iter(values)
+    while batch := [*islice(rest, _VALUES_LIMIT)]:
+        yield batch
 
 
 def _open_sqlite(url: str, pool_size: int) -> Engine:

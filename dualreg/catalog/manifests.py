@@ -7,9 +7,18 @@ from functools import cache
 
 from sqlalchemy import Connection, Select, bindparam, delete, null, select
 
-from dualreg.catalog.dialects import insert
+from dualreg.catalog.blobs import NAMED
+from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
-from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
+from dualreg.catalog.tables import (
+    Blobs,
+    ManifestChildren,
+    Manifests,
+    ManifestViews,
+    MissingChildren,
+    Repositories,
+    Tags,
+)
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Child, Role
 from dualreg.image.manifest import Manifest
@@ -23,10 +32,10 @@ class ManifestQueries:
     connection: Connection
     now: datetime
 
-    def record(self, repository_id: int, manifest: Manifest) -> None:
+    def record(self, repository_id: int, manifest: Manifest) -> bool:
         """Record that the repository holds *manifest*; its payload must be linked.
 
-        A repetition changes nothing.
+        A repetition changes nothing; tell whether it was none.
         """
         row = insert(self.connection, Manifests).values(
             repository_id=repository_id,
@@ -37,7 +46,42 @@ class ManifestQueries:
             annotations=dict(manifest.annotations),
             pushed_at=self.now,
         )
-        self.connection.execute(row.on_conflict_do_nothing())
+        statement = row.on_conflict_do_nothing().returning(Manifests.digest)
+        return self.connection.execute(statement).first() is not None
+
+    def record_missing(self, repository_id: int, manifest: Digest, missing: Iterable[Child]) -> None:
+        """Record what an index names that the repository does not hold."""
+        rows = [
+            {
+                "repository_id": repository_id,
+                "manifest": manifest,
+                "child": child.descriptor.digest,
+                "position": position,
+            }
+            for position, child in enumerate(missing)
+        ]
+        if rows:
+            self.connection.execute(insert(self.connection, MissingChildren).on_conflict_do_nothing(), rows)
+
+    def adopt(self, repository_id: int, child: Digest) -> None:
+        """Make a manifest that has just come the child of every index that was waiting for it.
+
+        What other clients see such an index as is worked out anew, if there was nothing to be seen.
+        """
+        waiting = delete(MissingChildren).where(
+            MissingChildren.repository_id == repository_id, MissingChildren.child == child
+        )
+        rows = self.connection.execute(waiting.returning(MissingChildren.manifest, MissingChildren.position))
+        found = {"repository_id": repository_id, "child": child, "role": Role.MANIFEST}
+        children = [found | {"manifest": manifest, "position": position} for manifest, position in rows]
+        if not children:
+            return
+        self.connection.execute(insert(self.connection, ManifestChildren).on_conflict_do_nothing(), children)
+        blind = delete(ManifestViews).where(
+            ManifestViews.repository_id == repository_id, ManifestViews.view.is_(None)
+        )
+        for batch in batches(row["manifest"] for row in children):
+            self.connection.execute(blind.where(ManifestViews.manifest.in_(batch)))
 
     def record_children(self, repository_id: int, manifest: Digest, children: Iterable[Child]) -> None:
         """Record what the manifest names, of what the repository holds.
@@ -95,12 +139,13 @@ class ManifestQueries:
 
     def held(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
         """Return those of *digests* that are manifests of the repository."""
-        query = (
-            select(Manifests.digest)
-            .where(Manifests.repository_id == repository_id, Manifests.digest.in_(digests))
-            .with_for_update(read=True, key_share=True)
+        query = select(Manifests.digest).where(Manifests.repository_id == repository_id)
+        query = query.with_for_update(read=True, key_share=True)
+        return frozenset(
+            digest
+            for batch in batches(digests)
+            for digest in self.connection.scalars(query.where(Manifests.digest.in_(batch)))
         )
-        return frozenset(self.connection.scalars(query))
 
     def lock(self, repository_id: int, digest: Digest) -> bool:
         """Keep everybody from naming the manifest until the transaction ends; tell whether it is there."""
@@ -108,11 +153,11 @@ class ManifestQueries:
         return self.connection.scalar(select(Manifests.digest).where(here).with_for_update()) is not None
 
     def parents(self, repository_id: int, digest: Digest) -> tuple[Digest, ...]:
-        """Return the manifests of the repository that name the manifest *digest*."""
+        """Return some of the manifests of the repository that name the manifest *digest*."""
         query = select(ManifestChildren.manifest).where(
             ManifestChildren.repository_id == repository_id, ManifestChildren.child == digest
         )
-        return tuple(self.connection.scalars(query.distinct()))
+        return tuple(dict.fromkeys(self.connection.scalars(query.limit(NAMED))))
 
     def remove(self, repository_id: int, digest: Digest) -> None:
         """Forget the manifest, with its tags, children and views."""

@@ -1,6 +1,6 @@
 """SQL of referrers: the manifests that say they are about another one."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,8 +28,9 @@ class ReferrerQueries:
         *,
         artifact_type: str | None,
         after: tuple[datetime, Digest] | None,
-    ) -> Iterator[ReferrerRow]:
-        """Yield the referrers of *subject*, in the order they were pushed, then of digests.
+        limit: int,
+    ) -> Generator[ReferrerRow, None, None]:
+        """Yield up to *limit* referrers of *subject*, in the order they were pushed, then of digests.
 
         Args:
             artifact_type: Only those of this type.
@@ -37,8 +38,10 @@ class ReferrerQueries:
         """
         if artifact_type and "\0" in artifact_type:
             return  # no manifest has such a type, and databases cannot take it
-        query = _manifests().where(Repositories.name == repository, Manifests.subject == subject)
-        query = query.order_by(Manifests.pushed_at, Manifests.digest)
+        # As a join, PostgreSQL does not see that the index has all rows of the one repository in order.
+        owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
+        query = _manifests().where(Manifests.repository_id == owner, Manifests.subject == subject)
+        query = query.order_by(Manifests.pushed_at, Manifests.digest).limit(limit)
         if artifact_type is not None:
             query = query.where(Manifests.artifact_type == artifact_type)
         if after is not None:
@@ -46,14 +49,12 @@ class ReferrerQueries:
             query = query.where(
                 place > tuple_(*after, types=[Manifests.pushed_at.type, Manifests.digest.type])
             )
-        for row in self.connection.execute(query, execution_options={"yield_per": _BATCH}):
-            yield ReferrerRow(*row)
+        with self.connection.execute(query, execution_options={"yield_per": _BATCH}) as rows:
+            for row in rows:
+                yield ReferrerRow(*row)
 
 
 def _manifests() -> Select[Digest, str, int, str, dict[str, str], datetime]:
     columns = (Manifests.artifact_type, Manifests.annotations, Manifests.pushed_at)
-    return (
-        select(Manifests.digest, Manifests.media_type, Blobs.size, *columns)
-        .join(Repositories, Repositories.id == Manifests.repository_id)
-        .join(Blobs, Blobs.digest == Manifests.digest)
-    )
+    query = select(Manifests.digest, Manifests.media_type, Blobs.size, *columns)
+    return query.join(Blobs, Blobs.digest == Manifests.digest)

@@ -1,14 +1,18 @@
 """SQL of repositories."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, literal, or_, select
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.tables import Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
 from dualreg.image.names import RepositoryName, UploadId
+
+#: Rows fetched at a time by a reader that stops when it has enough.
+_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,13 @@ class RepositoryQueries:
         self.connection.execute(delete(Repositories).where(Repositories.id == repository_id))
         return tuple(map(UploadId, uploads))
 
-    def list(self, *, last: str, limit: int) -> tuple[RepositoryName, ...]:
-        """Return up to *limit* names after *last*, in byte order, of repositories that hold an image."""
-        query = select(Repositories.name).where(Repositories.name > last, _holds_an_image())
-        rows = self.connection.scalars(query.order_by(Repositories.name).limit(limit))
-        return tuple(RepositoryName(name) for name in rows)
+    def walk(self, *, last: str, limit: int) -> Generator[tuple[RepositoryName, bool], None, None]:
+        """Yield up to *limit* names after *last*, in byte order, with whether they hold an image."""
+        query = select(Repositories.name, _shows_an_image()).where(Repositories.name > last)
+        query = query.order_by(Repositories.name).limit(limit)
+        with self.connection.execute(query, execution_options={"yield_per": _BATCH}) as rows:
+            for name, shown in rows:
+                yield RepositoryName(name), bool(shown)
 
     def search(self, term: str, *, offset: int, limit: int) -> tuple[int, tuple[RepositoryName, ...]]:
         """Return how many names contain *term*, and *limit* of them from *offset* on."""
@@ -75,3 +81,13 @@ def _holds_an_image() -> ColumnElement[bool]:
     """Hide names under which nothing was ever completed."""
     v1 = V1Images.complete & (V1Images.repository_id == Repositories.id)
     return exists().where(Manifests.repository_id == Repositories.id) | exists().where(v1)
+
+
+def _shows_an_image() -> ColumnElement[bool]:
+    """Tell the same of each row that is read.
+
+    As an EXISTS, PostgreSQL might look at all manifests there are to answer for a hundred repositories.
+    """
+    manifest = select(literal(1)).where(Manifests.repository_id == Repositories.id).limit(1)
+    image = select(literal(1)).where(V1Images.repository_id == Repositories.id, V1Images.complete).limit(1)
+    return or_(manifest.scalar_subquery().is_not(None), image.scalar_subquery().is_not(None))

@@ -4,6 +4,7 @@ repositories
 ├── repository_blobs ──► blobs          this repository may read these bytes
 │   ├── manifests                       … which are a manifest
 │   │   ├── manifest_children ──► repository_blobs
+│   │   ├── missing_children            … and will, if they come
 │   │   ├── tags                        always point at a manifest
 │   │   └── manifest_views              this manifest, seen by clients of that era, is …
 │   └── v1_images                       … which are a V1 image's JSON, and its layer
@@ -88,14 +89,15 @@ class RepositoryBlobs(Table):
     linked_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+_LINK = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
+
+
 class Manifests(Table):
     """A linked blob that is a manifest."""
 
     __tablename__ = "manifests"
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["repository_id", "digest"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
-        ),
+        ForeignKeyConstraint(["repository_id", "digest"], _LINK),
         # Referrers are paged in this order, all of them or those of one type.
         Index("ix_manifests_subject", "repository_id", "subject", "pushed_at", "digest"),
         Index("ix_manifests_typed", "repository_id", "subject", "artifact_type", "pushed_at", "digest"),
@@ -110,17 +112,16 @@ class Manifests(Table):
     pushed_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+_MANIFEST = [Manifests.repository_id, Manifests.digest]
+
+
 class ManifestChildren(Table):
     """What a manifest names, of what its repository holds."""
 
     __tablename__ = "manifest_children"
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["repository_id", "manifest"], [Manifests.repository_id, Manifests.digest], ondelete="CASCADE"
-        ),
-        ForeignKeyConstraint(
-            ["repository_id", "child"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
-        ),
+        ForeignKeyConstraint(["repository_id", "manifest"], _MANIFEST, ondelete="CASCADE"),
+        ForeignKeyConstraint(["repository_id", "child"], _LINK),
         Index(None, "repository_id", "child"),
     )
 
@@ -131,14 +132,27 @@ class ManifestChildren(Table):
     position: Mapped[int] = mapped_column(Integer)
 
 
+class MissingChildren(Table):
+    """What an index names that its repository does not hold yet."""
+
+    __tablename__ = "missing_children"
+    __table_args__ = (
+        ForeignKeyConstraint(["repository_id", "manifest"], _MANIFEST, ondelete="CASCADE"),
+        Index(None, "repository_id", "child"),
+    )
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True)
+    manifest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    child: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    position: Mapped[int] = mapped_column(Integer)
+
+
 class Tags(Table):
     """A name within a repository for one of its manifests."""
 
     __tablename__ = "tags"
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["repository_id", "manifest"], [Manifests.repository_id, Manifests.digest], ondelete="CASCADE"
-        ),
+        ForeignKeyConstraint(["repository_id", "manifest"], _MANIFEST, ondelete="CASCADE"),
         Index(None, "repository_id", "manifest"),
         Index(None, "repository_id", "updated_at", "name"),
     )
@@ -174,12 +188,8 @@ class V1Images(Table):
 
     __tablename__ = "v1_images"
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["repository_id", "json"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
-        ),
-        ForeignKeyConstraint(
-            ["repository_id", "layer"], [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
-        ),
+        ForeignKeyConstraint(["repository_id", "json"], _LINK),
+        ForeignKeyConstraint(["repository_id", "layer"], _LINK),
         Index(None, "repository_id", "json"),
         Index(None, "repository_id", "layer"),
         Index(None, "repository_id", "parent_id"),
@@ -201,9 +211,7 @@ class ManifestViews(Table):
 
     __tablename__ = "manifest_views"
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["repository_id", "manifest"], [Manifests.repository_id, Manifests.digest], ondelete="CASCADE"
-        ),
+        ForeignKeyConstraint(["repository_id", "manifest"], _MANIFEST, ondelete="CASCADE"),
         Index(None, "repository_id", "kind", "view"),
     )
 

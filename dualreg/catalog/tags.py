@@ -10,7 +10,6 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
-    literal_column,
     select,
     true,
     tuple_,
@@ -57,11 +56,10 @@ class TagQueries:
         origins: Collection[Origin] = ORIGINS,
     ) -> tuple[Tag, ...] | None:
         """Return up to *limit* tags after *last*, in byte order; None if there is no such repository."""
-        after = (Tags.repository_id == Repositories.id) & (Tags.name > last) & _of(origins)
-        query = select(Tags.name).select_from(Repositories).outerjoin(Tags, after)
-        query = query.where(Repositories.name == repository).order_by(Tags.name).limit(limit)
-        names = self.connection.scalars(query).all()
-        return tuple(Tag(name) for name in names if name is not None) if names else None
+        query = select(Tags.name).where(_in(repository), Tags.name > last, _of(origins))
+        names = self.connection.scalars(query.order_by(Tags.name).limit(limit)).all()
+        known = select(Repositories.id).where(Repositories.name == repository)
+        return tuple(map(Tag, names)) if names or self.connection.scalar(known) is not None else None
 
     def describe(
         self,
@@ -73,26 +71,25 @@ class TagQueries:
         limit: int,
         origins: Collection[Origin] = ORIGINS,
     ) -> tuple[TagRow, ...]:
-        """Return up to *limit* tags that begin with *prefix*, with what they point at.
+        """Return up to *limit* tags with what they point at.
 
         Args:
+            prefix: By name, only tags that begin with it; no index has them by the time of their pushes.
             newest_first: By the time of the last push, newest first; else by name.
             after: Push time and name of the last tag seen; by name, only the name counts.
         """
-        query = _described().where(Repositories.name == repository, _of(origins)).limit(limit)
-        if prefix:
-            # Newest first, the index of push times has the order and the names: one of names alone would find
-            # every tag of a common prefix and sort them. It is not used for what is no mere column.
-            name = Tags.name.concat(literal_column("''")) if newest_first else Tags.name
-            # Tags are ASCII, so the range ends before the next character after the prefix's last.
-            query = query.where(name >= prefix, name < prefix[:-1] + chr(ord(prefix[-1]) + 1))
+        query = _described().where(_in(repository), _of(origins)).limit(limit)
         if newest_first:
             query = query.order_by(Tags.updated_at.desc(), Tags.name.desc())
             place, types = tuple_(Tags.updated_at, Tags.name), [Tags.updated_at.type, Tags.name.type]
             query = query.where(place < tuple_(*after, types=types)) if after else query
         else:
+            # One lower bound: of two, SQLite searches by one and reads all there is up to the other.
+            passed = after is not None and after[1] >= prefix
+            query = query.where(Tags.name > after[1] if after and passed else Tags.name >= prefix)
+            # Tags are ASCII, so the range ends before the next character after the prefix's last.
+            query = query.where(Tags.name < prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else query
             query = query.order_by(Tags.name)
-            query = query.where(Tags.name > after[1]) if after else query
         return tuple(
             TagRow(Tag(row[0]), *row[1:-1], Origin(row[-1])) for row in self.connection.execute(query)
         )
@@ -123,6 +120,16 @@ class TagQueries:
         return tuple(Tag(name) for name in self.connection.scalars(query))
 
 
+def _in(repository: RepositoryName) -> ColumnElement[bool]:
+    """Return the condition of the repository's tags.
+
+    As a join, PostgreSQL does not see that an index has all of them in order.
+    """
+    return (
+        Tags.repository_id == select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
+    )
+
+
 def _of(origins: Collection[Origin]) -> ColumnElement[bool]:
     """Return the condition of tags that one of *origins* pointed; nothing to look at if all are wanted."""
     return true() if len(origins) == len(ORIGINS) else Tags.origin.in_(sorted(origins))
@@ -140,7 +147,6 @@ def _described() -> Select[str, Digest, str, int, datetime, datetime | None, str
             Tags.pulled_at,
             Tags.origin,
         )
-        .join(Repositories, Repositories.id == Tags.repository_id)
         .join(Manifests, manifest)
         .join(Blobs, Blobs.digest == Tags.manifest)
     )

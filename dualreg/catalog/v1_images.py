@@ -1,12 +1,26 @@
 """SQL of V1 images. Ids are scoped to a repository: nobody can take an id for everybody."""
 
 from dataclasses import dataclass
+from itertools import takewhile
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Update, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Update,
+    delete,
+    exists,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import aliased
 
 from dualreg.catalog.dialects import insert
-from dualreg.catalog.rows import V1ImageRow
-from dualreg.catalog.tables import Blobs, Repositories, V1Images
+from dualreg.catalog.rows import RepositoryRow, V1ImageRow
+from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, V1Images
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import V1Image
@@ -91,6 +105,33 @@ class V1ImageQueries:
         query = select(V1Images.image_id).join(Repositories, Repositories.id == V1Images.repository_id)
         query = query.where(Repositories.name == repository, V1Images.complete).order_by(V1Images.image_id)
         return tuple(ImageId(image) for image in self.connection.scalars(query))
+
+    def prune(self, repository: RepositoryRow, top: ImageId) -> tuple[V1ImageRow, ...]:
+        """Forget *top* and its ancestors as far as they were derived and nothing leads to them any more.
+
+        A derived image stays while a manifest is seen as it, or another image stands on it; what a client
+        pushed stays. Return those that went.
+        """
+        chain = self.ancestry(repository.name, top)
+        ids = [image.id for image in chain]
+        here, above = V1Images.repository_id == repository.id, aliased(V1Images)
+        seen = exists().where(
+            ManifestViews.repository_id == V1Images.repository_id,
+            ManifestViews.kind == "v1",
+            ManifestViews.view == V1Images.image_id,
+        )
+        stood_on = exists().where(
+            above.repository_id == V1Images.repository_id,
+            above.parent_id == V1Images.image_id,
+            above.image_id.not_in(ids),
+        )
+        query = select(V1Images.image_id).where(here, V1Images.image_id.in_(ids), or_(seen, stood_on))
+        kept = {*self.connection.scalars(query)} if ids else set()
+        gone = [*takewhile(lambda row: row.complete and row.checksum is None and row.id not in kept, chain)]
+        if gone:
+            names = [image.id for image in gone]
+            self.connection.execute(delete(V1Images).where(here, V1Images.image_id.in_(names)))
+        return tuple(gone)
 
     def _put(self, image: V1ImageRow, replaceable: ColumnElement[bool]) -> bool:
         values = {

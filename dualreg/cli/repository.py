@@ -66,7 +66,7 @@ def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) 
     try:
         parsed = RepositoryName.parse(name)
         with prepared_registry(data, config) as (registry, _):
-            tags = registry.tags.list(parsed).names
+            tags = registry.tags.list(parsed).rows
             if not dry_run:
                 registry.repositories.delete(parsed)
     except RegistryError as error:

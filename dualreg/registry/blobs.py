@@ -1,5 +1,6 @@
 """Blobs: bytes that a repository may read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
@@ -11,6 +12,9 @@ from dualreg.image.layer import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from dualreg.image.names import RepositoryName
 from dualreg.registry.state import State
 from dualreg.storage.base import Offload
+
+#: Repositories that are tried for a blob which may be mounted from any; after them, it is uploaded again.
+_OWNERS_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,26 @@ class Blobs:
             return None  # it need not be a file
         return store.internal_path(digest) if isinstance(store, Offload) else None
 
-    def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
+    def mount(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        source: RepositoryName | None,
+        *,
+        readable: Callable[[RepositoryName], bool],
+    ) -> bool:
         """Let *repository* read a blob of *source* (None: of any repository) too; tell whether it is there.
+
+        Args:
+            readable: Tells which repositories the client may read. In any other, nothing is there: the answer
+                must not betray what they hold.
 
         Source: OCI distribution-spec v1.1, "Mounting a blob from another repository".
         """
         with self.state.catalog.begin() as tx:
-            blob = tx.blobs.find(source, digest) if source else tx.blobs.find_anywhere(digest)
+            sources = (source,) if source else tx.blobs.owners(digest, limit=_OWNERS_LIMIT)
+            owner = next(filter(readable, sources), None)
+            blob = tx.blobs.find(owner, digest) if owner else None
             if blob is None:
                 return False
             target = tx.repositories.ensure(repository)

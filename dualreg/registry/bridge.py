@@ -153,7 +153,8 @@ class Bridge:
         if any(link.layer.digest == Digest.of(EMPTY_LAYER) for link in chain):
             documents.append(EMPTY_LAYER)
         with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
-            if not tx.manifests.held(repository.id, [row.digest]):
+            locked = tx.repositories.lock(repository.name)
+            if locked is None or not tx.manifests.held(repository.id, [row.digest]):
                 return  # deleted meanwhile
             for upload, document in zip(uploads, documents, strict=True):
                 self.state.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))

@@ -1,27 +1,26 @@
 """Manifests: what a repository's tags point at."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow
 from dualreg.errors import (
     DigestMismatch,
+    ImageUnknown,
     ManifestInUse,
     ManifestUnknown,
     NameInvalid,
-    ReferencesMissing,
     RepositoryUnknown,
-    SizeMismatch,
     TagInvalid,
 )
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import CANONICAL, Digest
-from dualreg.image.formats import Child, Role
-from dualreg.image.layer import EMPTY_LAYER, EMPTY_LAYER_DIGEST
+from dualreg.image.formats import Role
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.registry.children import Children, documents, sort_children
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.payloads import Payloads
 from dualreg.registry.state import State
@@ -99,19 +98,20 @@ class Manifests:
             v1_view: The V1 image that this manifest was made from, which V1 clients shall go on seeing.
 
         Raises:
-            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed, and for
-                schema 1 that was signed for another place NameInvalid, TagInvalid: nothing was changed.
+            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed,
+                ImageUnknown (*v1_view* is gone), and for schema 1 that was signed for another place
+                NameInvalid, TagInvalid: nothing was changed.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
         manifest = _parse(reference, media_type, payload)
         _check_place(manifest, repository, reference)
-        documents = _documents(manifest)
-        with self.state.staged(*documents.values()) as uploads, self.state.catalog.begin() as tx:
-            row = tx.repositories.ensure(repository, exclusive=condition.given)
-            _check(tx, condition, repository, reference)
-            children = _held_children(tx, row.id, manifest, sparse=self.sparse_indexes)
-            for upload, (digest, document) in zip(uploads, documents.items(), strict=True):
+        staged = documents(manifest)
+        with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
+            row = tx.repositories.ensure(repository, exclusive=condition.given or self._is_sparse(manifest))
+            _check(tx, condition, repository, reference, v1_view)
+            children = sort_children(tx, row.id, manifest, sparse=self.sparse_indexes)
+            for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
             self._record(tx, row, manifest, children)
             if v1_view:
@@ -131,7 +131,7 @@ class Manifests:
     def delete(
         self, repository: RepositoryName, digest: Digest, condition: Condition = UNCONDITIONAL
     ) -> None:
-        """Forget the manifest and every tag that points at it.
+        """Forget the manifest, every tag that points at it, and what was only made for V1 clients to see it.
 
         Raises:
             RepositoryUnknown, ManifestUnknown.
@@ -139,7 +139,8 @@ class Manifests:
             PreconditionFailed.
         """
         with self.state.catalog.begin() as tx:
-            row = tx.repositories.lock(repository, exclusive=condition.given)
+            # Nobody may begin to build on the V1 images that go along.
+            row = tx.repositories.lock(repository, exclusive=True)
             if row is None:
                 raise RepositoryUnknown(name=repository)
             _check(tx, condition, repository, digest)
@@ -148,18 +149,29 @@ class Manifests:
             if parents := tx.manifests.parents(row.id, digest):
                 raise ManifestInUse(digest=str(digest), referrers=[str(parent) for parent in parents])
             tags = tx.tags.pointing_at(row.id, digest)
+            view = tx.views.find(row.id, digest)
             tx.manifests.remove(row.id, digest)
-            if tx.blobs.unlink(row.id, digest):
-                self.state.links.remove_blob(repository, digest)
+            images = tx.v1_images.prune(row, ImageId(view)) if view else ()
+            unlinked = tx.blobs.unlink(row.id, digest, *(image.json for image in images))
+            for blob in unlinked:
+                self.state.links.remove_blob(repository, blob)
+            for image in images:
+                self.state.links.remove_v1_image(repository, image.id)
             for tag in tags:
                 self.state.links.remove_tag(repository, tag)
             self.state.links.remove_manifest(repository, digest)
 
+    def _is_sparse(self, manifest: Manifest) -> bool:
+        """Tell whether it may name manifests that come later, even at this moment."""
+        return self.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
+
     def _record(
-        self, tx: Transaction, repository: RepositoryRow, manifest: Manifest, children: Iterable[Child]
+        self, tx: Transaction, repository: RepositoryRow, manifest: Manifest, children: Children
     ) -> None:
-        tx.manifests.record(repository.id, manifest)
-        tx.manifests.record_children(repository.id, manifest.digest, children)
+        if tx.manifests.record(repository.id, manifest):
+            tx.manifests.adopt(repository.id, manifest.digest)
+        tx.manifests.record_children(repository.id, manifest.digest, children.held)
+        tx.manifests.record_missing(repository.id, manifest.digest, children.missing)
         self.state.links.add_manifest(repository.name, manifest.digest)
         if manifest.signed:
             signed = Digest.of(manifest.signed)
@@ -190,55 +202,24 @@ def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag 
         raise TagInvalid(tag=tag[:255])
 
 
-def _documents(manifest: Manifest) -> dict[Digest, bytes]:
-    """Return the manifest and what comes in with it.
-
-    That is its signed form, and the empty layer, which every repository has without anybody pushing it.
-    """
-    documents = {manifest.digest: manifest.payload}
-    if manifest.signed:
-        documents[Digest.of(manifest.signed)] = manifest.signed
-    for child in manifest.children:
-        if str(child.descriptor.digest) == EMPTY_LAYER_DIGEST:
-            documents[child.descriptor.digest] = EMPTY_LAYER
-    return documents
-
-
 def _check(
-    tx: Transaction, condition: Condition, repository: RepositoryName, reference: Tag | Digest
+    tx: Transaction,
+    condition: Condition,
+    repository: RepositoryName,
+    reference: Tag | Digest,
+    image: ImageId | None = None,
 ) -> None:
-    """Hold *condition* against what *reference* is now; the repository must be locked."""
+    """Hold *condition* against what *reference* is now; the repository must be locked.
+
+    Raises:
+        PreconditionFailed.
+        ImageUnknown: *image* was derived from another manifest, and went with it meanwhile.
+    """
     if condition.given:
         row = tx.manifests.find(repository, reference)
         condition.check(None if row is None else row.digest)
-
-
-def _held_children(
-    tx: Transaction, repository_id: int, manifest: Manifest, *, sparse: bool
-) -> tuple[Child, ...]:
-    """Return the children that the repository holds; all that it must hold are among them.
-
-    With *sparse*, an index need not have all its manifests here.
-
-    Raises:
-        ReferencesMissing: a blob is not linked here, or the child of an index is not a manifest here.
-        SizeMismatch: a descriptor promises another size than the blob has.
-    """
-    named = {child.descriptor.digest for child in manifest.children}
-    sizes = tx.blobs.linked(repository_id, named) if named else {}
-    sizes |= {digest: len(EMPTY_LAYER) for digest in named if str(digest) == EMPTY_LAYER_DIGEST}
-    entries = {child.digest for child in manifest.described(Role.MANIFEST)}
-    held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
-    required = (child.descriptor.digest for child in manifest.required)
-    excused = held | entries if sparse else held
-    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in excused]
-    if missing:
-        raise ReferencesMissing(digests=missing)
-    for child in manifest.children:
-        stated, stored = child.descriptor.size, sizes.get(child.descriptor.digest)
-        if None not in (stated, stored) and stated != stored:
-            raise SizeMismatch(digest=str(child.descriptor.digest), stored=stored, stated=stated)
-    return tuple(child for child in manifest.children if child.descriptor.digest in held)
+    if image and tx.v1_images.find(repository, image) is None:
+        raise ImageUnknown(id=image)
 
 
 def _is_linux_amd64(descriptor: Descriptor) -> bool:

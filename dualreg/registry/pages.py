@@ -4,16 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-Name_co = TypeVar("Name_co", bound=str, covariant=True)
+Row_co = TypeVar("Row_co", covariant=True)
+
+#: Entries that one request looks at to fill its page, where not every entry belongs to the list.
+SCAN_LIMIT = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Name_co]):
-    """Names in byte order.
+class Page(Generic[Row_co]):
+    """Entries in the order of their list.
 
     Attributes:
-        more: Whether the list goes on after the last of *names*.
+        more: Whether the list may go on.
+        passed: The entry after which it does, if that is not the last of *rows*: looking for more of them
+            was put off to the next page, so that a request's work is bounded.
     """
 
-    names: Sequence[Name_co]
+    rows: Sequence[Row_co]
     more: bool
+    passed: Row_co | None = None
+
+    @property
+    def end(self) -> Row_co:
+        """The entry after which the next page begins."""
+        return self.rows[-1] if self.passed is None else self.passed

@@ -1,29 +1,18 @@
 """Referrers: what is attached to a manifest, such as signatures and bills of materials."""
 
-from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.catalog.rows import ReferrerRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.registry.pages import Page
 from dualreg.registry.state import State
 
 #: Referrers in one page at most, and bytes of annotations after which it ends: it must fit into a manifest.
 _PAGE_LIMIT = 1000
 _PAGE_BYTES = 2 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ReferrerPage:
-    """Referrers in the order they were pushed.
-
-    Attributes:
-        more: Whether others follow the last of *rows*.
-    """
-
-    rows: Sequence[ReferrerRow]
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +28,7 @@ class Referrers:
         *,
         artifact_type: str | None = None,
         after: tuple[datetime, Digest] | None = None,
-    ) -> ReferrerPage:
+    ) -> Page[ReferrerRow]:
         """Return a page of what refers to *subject*; empty if nothing does, or there is no such repository.
 
         Args:
@@ -50,10 +39,16 @@ class Referrers:
         """
         rows: list[ReferrerRow] = []
         size = 0
-        with self.state.catalog.read() as tx:
-            for row in tx.referrers.walk(repository, subject, artifact_type=artifact_type, after=after):
+        limit = _PAGE_LIMIT + 1
+        with (
+            self.state.catalog.read() as tx,
+            closing(
+                tx.referrers.walk(repository, subject, artifact_type=artifact_type, after=after, limit=limit)
+            ) as walk,
+        ):
+            for row in walk:
                 size += sum(len(key) + len(value) for key, value in row.annotations.items())
                 if rows and (len(rows) == _PAGE_LIMIT or size > _PAGE_BYTES):
-                    return ReferrerPage(rows, more=True)
+                    return Page(rows, more=True)
                 rows.append(row)
-        return ReferrerPage(rows, more=False)
+        return Page(rows, more=False)

@@ -1,10 +1,11 @@
 """Repositories: which names there are."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from dualreg.errors import RepositoryUnknown
 from dualreg.image.names import RepositoryName
-from dualreg.registry.pages import Page
+from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.state import State
 
 #: The namespace that V1 clients put before one-part names when they read tags.
@@ -40,12 +41,27 @@ class Repositories:
             self.state.store.discard(upload)
 
     def list(self, *, last: str, limit: int) -> Page[RepositoryName]:
-        """Return up to *limit* names after *last* that hold an image."""
+        """Return up to *limit* names after *last* that hold an image.
+
+        Where many in a row hold none, the page may have fewer and yet not be the last.
+        """
+        names: list[RepositoryName] = []
         if limit == 0:
-            return Page((), more=False)
-        with self.state.catalog.read() as tx:
-            names = tx.repositories.list(last=last, limit=limit + 1)
-        return Page(names[:limit], more=len(names) > limit)
+            return Page(names, more=False)
+        passed: RepositoryName | None = None
+        with (
+            self.state.catalog.read() as tx,
+            closing(tx.repositories.walk(last=last, limit=SCAN_LIMIT + 1)) as walk,
+        ):
+            for count, (name, holds_an_image) in enumerate(walk):
+                if count == SCAN_LIMIT:
+                    return Page(names, more=True, passed=passed)
+                if holds_an_image and len(names) == limit:
+                    return Page(names, more=True)
+                if holds_an_image:
+                    names.append(name)
+                passed = name
+        return Page(names, more=False)
 
     def search(self, term: str, *, offset: int, limit: int) -> tuple[int, tuple[RepositoryName, ...]]:
         """Return how many names contain *term*, and *limit* of them from *offset* on."""

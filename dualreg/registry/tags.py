@@ -1,25 +1,21 @@
 """Tags: names for manifests."""
 
-from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import Origin, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
-from dualreg.registry.pages import Page
+from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.pulls import Pulls
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
-
-@dataclass(frozen=True, slots=True)
-class TagPage:
-    """Tags with their details; *more* tells whether others follow the last of *rows*."""
-
-    rows: Sequence[TagRow]
-    more: bool
+#: Tags fetched at a time where not all of them are wanted.
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +54,13 @@ class Tags:
         newest_first: bool = False,
         after: tuple[datetime, str] | None = None,
         reader: Origin | None = Origin.V2,
-    ) -> TagPage:
+    ) -> Page[TagRow]:
         """Return up to *limit* tags with what they point at, and when they were pushed and pulled.
 
         Args:
             prefix: Only tags that begin with it.
-            newest_first: Ordered by the last push instead of by name.
+            newest_first: Ordered by the last push instead of by name. Where many in a row do not begin with
+                *prefix*, the page may have fewer than *limit* and yet not be the last.
             after: Push time and name of the last tag of the page before.
             reader: Only tags that clients of this generation see; None: all.
 
@@ -74,6 +71,8 @@ class Tags:
         with self.state.catalog.read() as tx:
             if tx.repositories.find(repository) is None:
                 raise RepositoryUnknown(name=repository)
+            if newest_first and prefix and limit:
+                return _newest(tx, repository, prefix, limit=limit, after=after, origins=shown)
             rows = tx.tags.describe(
                 repository,
                 prefix=prefix,
@@ -82,7 +81,7 @@ class Tags:
                 limit=limit + 1,
                 origins=shown,
             )
-        return TagPage(rows[:limit], more=len(rows) > limit > 0)
+        return Page(rows[:limit], more=len(rows) > limit > 0)
 
     def pulled(self, repository: RepositoryName, tag: Tag) -> None:
         """Remember that the tag was pulled now; the catalog learns of it a little later."""
@@ -118,3 +117,30 @@ class Tags:
                 self.state.links.remove_tag(repository, tag)
         if not tags:
             raise RepositoryUnknown(name=repository)
+
+
+def _newest(
+    tx: Transaction,
+    repository: RepositoryName,
+    prefix: str,
+    *,
+    limit: int,
+    after: tuple[datetime, str] | None,
+    origins: AbstractSet[Origin],
+) -> Page[TagRow]:
+    """Return up to *limit* tags that begin with *prefix*, the newest first.
+
+    No index has both, so tags are looked at in the order of their pushes, a bounded number in one request.
+    """
+    rows: list[TagRow] = []
+    for _ in range(SCAN_LIMIT // _BATCH):
+        batch = tx.tags.describe(
+            repository, prefix="", newest_first=True, after=after, limit=_BATCH, origins=origins
+        )
+        rows += [row for row in batch if row.name.startswith(prefix)]
+        if len(rows) > limit:
+            return Page(rows[:limit], more=True)
+        if len(batch) < _BATCH:
+            return Page(rows, more=False)
+        after = (batch[-1].pushed_at, batch[-1].name)
+    return Page(rows, more=True, passed=batch[-1])

@@ -77,6 +77,10 @@ class Links:
         """The repository holds the V1 image; *facts* are its row, as text."""
         self.tree.write_link(f"{repository}/_v1/{image}", json.dumps(facts, sort_keys=True).encode())
 
+    def remove_v1_image(self, repository: RepositoryName, image: ImageId) -> None:
+        """The repository no longer holds the V1 image."""
+        self.tree.remove_link(f"{repository}/_v1/{image}")
+
     def remove_repository(self, repository: RepositoryName) -> None:
         """The repository is gone; others whose names begin with its name and a slash are not."""
         for folder in ("_manifests", "_layers", "_v1"):

@@ -5,6 +5,7 @@ from typing import cast
 from flask import current_app
 
 from dualreg.errors import Unsupported
+from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 
@@ -24,6 +25,11 @@ def registry() -> Registry:
 def settings() -> Settings:
     """Return the settings that this application was made with."""
     return _parts()[1]
+
+
+def may_read(_: RepositoryName) -> bool:
+    """Tell whether the client may read the repository: without accounts, everybody may read all of them."""
+    return True
 
 
 def require_deletes() -> None:

@@ -70,5 +70,5 @@ def link_header(page: Page[str], size: int | None) -> dict[str, str]:
     """
     if not page.more:
         return {}
-    query = urlencode({"last": page.names[-1], "n": size})
+    query = urlencode({"last": page.end, "n": size})
     return {"Link": f'<{request.path}?{query}>; rel="next"'}

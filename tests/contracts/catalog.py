@@ -16,6 +16,7 @@ from dualreg.catalog.tables import (
     ManifestChildren,
     Manifests,
     ManifestViews,
+    MissingChildren,
     Repositories,
     RepositoryBlobs,
     SigningKeys,
@@ -95,9 +96,9 @@ class CatalogContract:
             _push(tx, NAME, "v1")
         with catalog.read() as tx:
             assert len(tx.tags.list(NAME, last=text, limit=1) or ()) <= 1
-            assert len(tx.repositories.list(last=text, limit=1)) <= 1
+            assert len([*tx.repositories.walk(last=text, limit=1)]) <= 1
             assert tx.repositories.search(text, offset=0, limit=1) == (0, ())
-            assert [*tx.referrers.walk(NAME, CONFIG, artifact_type=text, after=None)] == []
+            assert [*tx.referrers.walk(NAME, CONFIG, artifact_type=text, after=None, limit=99)] == []
 
     def test_a_nul_in_a_page_s_beginning_sorts_where_it_should(self, catalog: Catalog) -> None:
         """What follows ``a``, a NUL and more is what follows ``a``, whatever the database makes of NULs."""
@@ -162,11 +163,13 @@ class CatalogContract:
                 _push(tx, name)
             tx.repositories.ensure(RepositoryName("empty"))
         with catalog.read() as tx:
-            assert tx.repositories.list(last="", limit=100) == tuple(names)
-            assert tx.repositories.list(last="", limit=3) == tuple(names[:3])
-            for position, name in enumerate(names):
-                assert tx.repositories.list(last=name, limit=2) == tuple(names[position + 1 : position + 3])
-            assert tx.repositories.list(last="a.", limit=1) == (RepositoryName("a.b"),)
+            walked = [*tx.repositories.walk(last="", limit=100)]
+            assert [name for name, holds_an_image in walked if holds_an_image] == names
+            assert [name for name, holds_an_image in walked if not holds_an_image] == ["empty"]
+            assert [*tx.repositories.walk(last="", limit=3)] == walked[:3]
+            for position, (name, _) in enumerate(walked):
+                assert [*tx.repositories.walk(last=name, limit=2)] == walked[position + 1 : position + 3]
+            assert [*tx.repositories.walk(last="a.", limit=1)] == [("a.b", True)]
 
     def test_v1_images_make_a_repository_visible_once_complete(self, catalog: Catalog) -> None:
         """A repository that only V1 pushed to is listed when its first image is complete."""
@@ -174,9 +177,9 @@ class CatalogContract:
             repository_id = tx.repositories.ensure(NAME).id
             _link(tx, repository_id, IMAGE.config, *IMAGE.layers)
             tx.v1_images.begin(repository_id, V1Image(_id(1), None, b""), CONFIG)
-            assert tx.repositories.list(last="", limit=1) == ()
+            assert [*tx.repositories.walk(last="", limit=1)] == [(NAME, False)]
             tx.v1_images.record(_v1_row(repository_id, 1))
-            assert tx.repositories.list(last="", limit=1) == (NAME,)
+            assert [*tx.repositories.walk(last="", limit=1)] == [(NAME, True)]
 
     @pytest.mark.parametrize(
         ("term", "expected"),
@@ -323,7 +326,7 @@ class CatalogContract:
         assert describe("a", after="a", limit=1) == ["aB"]
         assert describe("x") == []
         assert describe(newest_first=True) == ["aB", "a_", "Ab", "a", "b"]
-        assert describe("a", after="aB", newest_first=True) == ["a_", "a"]
+        assert describe(after="aB", newest_first=True) == ["a_", "Ab", "a", "b"]
 
     def test_a_pull_is_recorded_with_its_tag(self, catalog: Catalog, clock: Clock) -> None:
         """Only the tag that was pulled is dated; moving it afterwards keeps the date."""
@@ -343,10 +346,12 @@ class CatalogContract:
         """A blob that nobody may read is not found anywhere."""
         with catalog.begin() as tx:
             tx.blobs.claim(LOWER, 3)
-            assert tx.blobs.find_anywhere(LOWER) is None
-            tx.blobs.link(tx.repositories.ensure(OTHER).id, LOWER)
-            assert tx.blobs.find_anywhere(LOWER) == BlobRow(LOWER, 3)
-            assert tx.blobs.find_anywhere(MISSING) is None
+            assert tx.blobs.owners(LOWER, limit=9) == ()
+            for name in (NAME, OTHER):
+                tx.blobs.link(tx.repositories.ensure(name).id, LOWER)
+            assert {*tx.blobs.owners(LOWER, limit=9)} == {NAME, OTHER}
+            assert len(tx.blobs.owners(LOWER, limit=1)) == 1
+            assert tx.blobs.owners(MISSING, limit=9) == ()
 
     def test_claim_records_once_and_tells_the_first_size(self, catalog: Catalog) -> None:
         """A digest that is known keeps its size, so that a caller can see a contradiction."""
@@ -397,8 +402,8 @@ class CatalogContract:
             mine, other = (tx.repositories.ensure(name).id for name in (NAME, OTHER))
             for repository_id in (mine, other):
                 _link(tx, repository_id, IMAGE.config)
-            assert tx.blobs.unlink(mine, CONFIG) is True
-            assert tx.blobs.unlink(mine, CONFIG) is False
+            assert tx.blobs.unlink(mine, CONFIG, MISSING) == (CONFIG,)
+            assert tx.blobs.unlink(mine, CONFIG) == ()
             assert tx.blobs.find(OTHER, CONFIG) is not None
 
     def test_unlink_leaves_what_is_named(self, catalog: Catalog) -> None:
@@ -411,7 +416,7 @@ class CatalogContract:
             row = V1ImageRow(repository_id, _id(1), None, json, v1_layer, 8, MISSING, None, complete=True)
             tx.v1_images.record(row)
             for digest in (MANIFEST.digest, CONFIG, LOWER, UPPER, json, v1_layer):
-                assert tx.blobs.unlink(repository_id, digest) is False
+                assert tx.blobs.unlink(repository_id, digest) == ()
             named = {digest: tx.blobs.referrers(repository_id, digest) for digest in (CONFIG, json, v1_layer)}
             assert named == {CONFIG: (str(MANIFEST.digest),), json: (_id(1),), v1_layer: (_id(1),)}
 
@@ -422,7 +427,7 @@ class CatalogContract:
             mine = tx.repositories.ensure(NAME).id
             _link(tx, mine, *IMAGE.blobs.values())
             assert tx.blobs.referrers(mine, LOWER) == ()
-            assert tx.blobs.unlink(mine, LOWER) is True
+            assert tx.blobs.unlink(mine, LOWER) == (LOWER,)
             _push(tx, NAME)
             tx.v1_images.record(_v1_row(mine, 1))
             assert tx.blobs.referrers(mine, LOWER) == (str(MANIFEST.digest), _id(1))
@@ -528,6 +533,48 @@ class CatalogContract:
             other_id = _push(tx, OTHER)
             assert tx.manifests.parents(other_id, MANIFEST.digest) == ()
 
+    def test_an_index_waits_for_what_it_names(self, catalog: Catalog) -> None:
+        """A manifest that comes later becomes the child of the indexes of its repository that name it."""
+        both = parse("", index(IMAGE, IMAGE))
+        with catalog.begin() as tx:
+            ids = [tx.repositories.ensure(name).id for name in (NAME, OTHER)]
+            for repository_id in ids:
+                _link(tx, repository_id, both.payload)
+                assert tx.manifests.record(repository_id, both)
+                tx.manifests.record_missing(repository_id, both.digest, both.children[:1])
+                tx.manifests.record_missing(repository_id, both.digest, both.children[:1])
+                tx.views.record(repository_id, both.digest, None)
+            assert _push(tx) == ids[0]
+            tx.manifests.adopt(ids[0], MANIFEST.digest)
+            tx.manifests.adopt(ids[0], MANIFEST.digest)
+            assert tx.manifests.parents(ids[0], MANIFEST.digest) == (both.digest,)
+            assert (_count(tx, MissingChildren), _count(tx, ManifestViews)) == (1, 1)
+            tx.manifests.remove(ids[1], both.digest)
+            assert _count(tx, MissingChildren) == 0
+
+    def test_derived_images_go_with_what_they_were_derived_from(self, catalog: Catalog) -> None:
+        """From the top down, as far as nothing is seen as them or stands on them, and nobody sent them."""
+        with catalog.begin() as tx:
+            row = tx.repositories.ensure(NAME)
+            _push(tx)
+            _push(tx, OTHER)
+            images = [_v1_row(row.id, 1), *(_v1_row(row.id, number, number - 1) for number in (2, 3, 4, 5))]
+            for image_ in images:
+                tx.v1_images.record(replace(image_, checksum=None) if image_.id != _id(1) else image_)
+            tx.v1_images.record(replace(_v1_row(row.id, 6, 3), checksum=None))
+
+            def prune(number: int) -> list[ImageId]:
+                return [gone.id for gone in tx.v1_images.prune(row, _id(number))]
+
+            assert prune(9) == []
+            assert prune(4) == []  # 5 stands on it
+            tx.views.record(row.id, MANIFEST.digest, _id(4))
+            assert prune(5) == [_id(5)]  # 4 is seen
+            tx.views.record(row.id, MANIFEST.digest, None)
+            assert prune(4) == [_id(4)]  # 6 stands on 3
+            assert prune(6) == [_id(6), _id(3), _id(2)]  # 1 was sent
+            assert tx.v1_images.list(NAME) == (_id(1),)
+
     def test_removing_a_manifest_takes_what_hangs_on_it(self, catalog: Catalog) -> None:
         """Tags, children and views go along; blobs, V1 images and other manifests stay."""
         other = _artifact(1)
@@ -570,17 +617,19 @@ class CatalogContract:
             for each in sorted(pair, key=lambda manifest: str(manifest.digest))
         ]  # fmt: skip
         with catalog.read() as tx:
-            rows = [*tx.referrers.walk(NAME, MISSING, artifact_type=None, after=None)]
+            rows = [*tx.referrers.walk(NAME, MISSING, artifact_type=None, after=None, limit=99)]
             assert [row.digest for row in rows] == [manifest.digest for manifest in wanted]
             assert [row.annotations for row in rows] == [manifest.annotations for manifest in wanted]
             assert (rows[0].size, rows[0].media_type) == (len(wanted[0].payload), wanted[0].media_type)
             for position, row in enumerate(rows):
-                rest = tx.referrers.walk(NAME, MISSING, artifact_type=None, after=(row.pushed_at, row.digest))
+                rest = tx.referrers.walk(
+                    NAME, MISSING, artifact_type=None, after=(row.pushed_at, row.digest), limit=99
+                )
                 assert [*rest] == rows[position + 1 :]
-            odd = tx.referrers.walk(NAME, MISSING, artifact_type="x/1", after=None)
+            odd = tx.referrers.walk(NAME, MISSING, artifact_type="x/1", after=None, limit=99)
             assert [row.digest for row in odd] == [manifest.digest for manifest in made[1::2]]
-            assert [*tx.referrers.walk(OTHER, MISSING, artifact_type=None, after=None)] == []
-            assert [*tx.referrers.walk(NAME, UPPER, artifact_type=None, after=None)] == []
+            assert [*tx.referrers.walk(OTHER, MISSING, artifact_type=None, after=None, limit=99)] == []
+            assert [*tx.referrers.walk(NAME, UPPER, artifact_type=None, after=None, limit=99)] == []
 
     # --- uploads
 
@@ -899,7 +948,7 @@ class CatalogContract:
                 tx.blobs.link(repository_id, digest)
                 tx.manifests.record_signed(repository_id, MANIFEST.digest, digest)
             assert tx.manifests.signed(repository_id, MANIFEST.digest) == BlobRow(signed[1], 3)
-            assert [tx.blobs.unlink(repository_id, digest) for digest in signed] == [True, False]
+            assert tx.blobs.unlink(repository_id, *signed) == (signed[0],)
             tx.manifests.remove(repository_id, MANIFEST.digest)
             assert tx.blobs.unlink(repository_id, signed[1])
 
@@ -940,8 +989,8 @@ class CatalogContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Blobs, ManifestChildren, Manifests, ManifestViews, Repositories, RepositoryBlobs, SigningKeys,
-            Tags, Uploads, V1Clients, V1Images,
+            Blobs, ManifestChildren, Manifests, ManifestViews, MissingChildren, Repositories,
+            RepositoryBlobs, SigningKeys, Tags, Uploads, V1Clients, V1Images,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

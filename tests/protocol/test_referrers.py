@@ -89,3 +89,21 @@ def test_a_cursor_of_nobody_is_refused(client: FlaskClient, query: str, code: st
     """Only places that a Link named can be asked for."""
     answer = client.get(f"/v2/team/app/referrers/{SUBJECT.digest}?{query}")
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (400, code)
+
+
+def test_fallback_tags_are_honoured(client: FlaskClient) -> None:
+    """Of what a client listed under a fallback tag before, all with a subject are listed; the tag stays."""
+    attached = attach(client, "application/vnd.example.signature+json")
+    stranger = image(layer({"b": b"2"}), oci=True)
+    for blob in stranger.blobs.values():
+        client.post(f"/v2/team/app/blobs/uploads/?digest={Digest.of(blob)}", data=blob)
+    path = f"/v2/team/app/manifests/{stranger.digest}"
+    assert client.put(path, data=stranger.manifest, content_type=stranger.media_type).status_code == 201
+    held = client.get(f"/v2/team/app/manifests/{attached}").data
+    entries = [descriptor(media_types.OCI_MANIFEST, payload) for payload in (held, stranger.manifest)]
+    fallback = json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries})
+    path = f"/v2/team/app/manifests/{SUBJECT.digest.algorithm}-{SUBJECT.digest.hex}"
+    assert client.put(path, data=fallback, content_type=media_types.OCI_INDEX).status_code == 201
+    listed = client.get(f"/v2/team/app/referrers/{SUBJECT.digest}").json["manifests"]
+    assert [entry["digest"] for entry in listed] == [str(attached)]
+    assert client.get(path).data == fallback.encode()

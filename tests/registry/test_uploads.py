@@ -21,6 +21,7 @@ from dualreg.registry.uploads import LEASE, Uploads
 from dualreg.storage.base import StagedUpload
 from tests import builders
 from tests.conftest import Clock, GuardedStore
+from tests.properties.registries import push_v2
 from tests.state import snapshot
 
 NAME = RepositoryName("team/app")
@@ -356,9 +357,7 @@ def test_a_clients_own_v1_image_outlives_a_derived_one(registry: Registry) -> No
     registry.v1_images.put_layer(NAME, image, [own])
     registry.v1_images.put_checksum(NAME, image, None)
     pushed = builders.image(other, builders.layer({"b": b"2"}))
-    for digest, blob in pushed.blobs.items():
-        registry.uploads.ingest(NAME, [blob], expected=digest)
-    registry.manifests.put(NAME, Tag("v2"), pushed.media_type, pushed.manifest)
+    push_v2(registry, NAME, Tag("v2"), pushed)
     top = registry.bridge.resolve(NAME, Tag("v2"))
     row = registry.v1_images.ancestry(NAME, top)[-1]
     assert (row.id, registry.v1_images.json(row), row.layer) == (image, json, Digest.of(own))
@@ -372,9 +371,7 @@ def test_a_squatted_v1_id_gives_way(registry: Registry) -> None:
     registry.v1_images.put_layer(NAME, image, [builders.layer({"evil": b"1"})])
     registry.v1_images.put_checksum(NAME, image, None)
     pushed = builders.image(base, builders.layer({"b": b"2"}))
-    for digest, blob in pushed.blobs.items():
-        registry.uploads.ingest(NAME, [blob], expected=digest)
-    registry.manifests.put(NAME, Tag("v2"), pushed.media_type, pushed.manifest)
+    push_v2(registry, NAME, Tag("v2"), pushed)
     top = registry.bridge.resolve(NAME, Tag("v2"))
     assert registry.v1_images.ancestry(NAME, top)[-1].layer == Digest.of(base)
 
@@ -382,9 +379,7 @@ def test_a_squatted_v1_id_gives_way(registry: Registry) -> None:
 def test_a_huge_config_is_no_image_to_v1(registry: Registry) -> None:
     """A config that no daemon could have written is never read whole: V1 clients do not see its tag."""
     pushed = builders.image(builders.layer({"a": b"1"}), comment="x" * CONFIG_LIMIT)
-    for digest, blob in pushed.blobs.items():
-        registry.uploads.ingest(NAME, [blob], expected=digest)
-    registry.manifests.put(NAME, Tag("big"), pushed.media_type, pushed.manifest)
+    push_v2(registry, NAME, Tag("big"), pushed)
     with pytest.raises(TagUnknown):
         registry.bridge.resolve(NAME, Tag("big"))
 

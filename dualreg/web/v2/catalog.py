@@ -19,4 +19,4 @@ def list_repositories() -> Response:
     """List the repositories that hold an image, in byte order."""
     size = page_size(_DEFAULT_SIZE) or 0
     page = registry().repositories.list(last=request.args.get("last", ""), limit=size)
-    return document({"repositories": page.names}, headers=link_header(page, size))
+    return document({"repositories": page.rows}, headers=link_header(page, size))

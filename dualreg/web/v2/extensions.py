@@ -49,7 +49,7 @@ def describe_tags(name: RepositoryName) -> Response:
         query = {
             "prefix": prefix,
             "sort": order,
-            "after": _place(page.rows[-1]),
+            "after": _place(page.end),
             "n": size,
         }
         headers["Link"] = f'<{request.path}?{urlencode(query)}>; rel="next"'

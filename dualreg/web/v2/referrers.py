@@ -28,7 +28,7 @@ def list_referrers(name: RepositoryName, digest: Digest) -> Response:
         query = urlencode(
             {
                 "artifactType": artifact_type or "",
-                "after": _place(page.rows[-1]),
+                "after": _place(page.end),
             }
         )
         headers["Link"] = f'<{request.path}?{query}>; rel="next"'

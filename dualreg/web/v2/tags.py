@@ -17,4 +17,4 @@ def list_tags(name: RepositoryName) -> Response:
     """List the repository's tags in byte order."""
     size = page_size(default=None)
     page = registry().tags.list(name, last=request.args.get("last", ""), limit=size)
-    return document({"name": name, "tags": page.names}, headers=link_header(page, size))
+    return document({"name": name, "tags": page.rows}, headers=link_header(page, size))

@@ -9,7 +9,7 @@ from dualreg.errors import RangeInvalid
 from dualreg.image.digest import CANONICAL, Digest, check_algorithm
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.web.body import body_chunks
-from dualreg.web.context import registry
+from dualreg.web.context import may_read, registry
 from dualreg.web.responses import empty
 from dualreg.web.v2.locations import blob_headers, upload_headers
 
@@ -40,7 +40,8 @@ def start_upload(name: RepositoryName) -> Response:
     mount, source, digest = (request.args.get(key) for key in ("mount", "from", "digest"))
     if mount:
         mounted = Digest.parse(mount)
-        if registry().blobs.mount(name, mounted, RepositoryName.parse(source) if source else None):
+        origin = RepositoryName.parse(source) if source else None
+        if registry().blobs.mount(name, mounted, origin, readable=may_read):
             return empty(201, blob_headers(name, mounted))
     elif digest:
         blob = registry().uploads.ingest(name, body_chunks(), expected=Digest.parse(digest))
