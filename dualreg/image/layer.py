@@ -11,17 +11,23 @@ from functools import cache
 from typing import Protocol, Self
 
 from dualreg.errors import ImageInvalid
+from dualreg.image import media_types
+from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest, Hasher
 
 #: The gzip of an empty tar that every Docker since 1.3 writes for a step that changes no file.
 #: Source: moby and distribution, ``digestSHA256GzippedEmptyTar``.
 EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
-#: Its digest, in wire form.
-EMPTY_LAYER_DIGEST = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4"
 
 #: Bytes inflated at a time, so that a small layer which inflates hugely needs no memory.
 _INFLATE_STEP = 1 << 20
 _LONGEST_MAGIC = 6
+
+
+@cache
+def empty_layer() -> Descriptor:
+    """Return what manifests say of ``EMPTY_LAYER``."""
+    return Descriptor(media_types.DOCKER_LAYER_GZIP, Digest.of(EMPTY_LAYER), len(EMPTY_LAYER))
 
 
 class Compression(Enum):

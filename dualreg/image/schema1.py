@@ -13,7 +13,7 @@ from dualreg.image.convert import Link, V1Layer
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump, parse_object
 from dualreg.image.formats import Role
-from dualreg.image.layer import EMPTY_LAYER
+from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
@@ -107,7 +107,7 @@ def _steps(
     if sum(not _is_empty(entry) for entry in history) != len(layers):
         return None
     digests = iter(layer.digest for layer in layers)
-    empty = Digest.of(EMPTY_LAYER)
+    empty = empty_layer().digest
     return document, [(empty if _is_empty(entry) else next(digests), entry) for entry in history]
 
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobInUse, BlobUnknown
 from dualreg.image.digest import Digest
-from dualreg.image.layer import EMPTY_LAYER, EMPTY_LAYER_DIGEST
+from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName
 from dualreg.registry.state import State
 from dualreg.storage.base import Offload
@@ -33,7 +33,7 @@ class Blobs:
         """
         with self.state.catalog.read() as tx:
             blob = tx.blobs.find(repository, digest)
-        if blob is None and str(digest) == EMPTY_LAYER_DIGEST:
+        if blob is None and digest == empty_layer().digest:
             return BlobRow(digest, len(EMPTY_LAYER))
         if blob is None:
             raise BlobUnknown(digest=str(digest))
@@ -45,14 +45,14 @@ class Blobs:
         Raises:
             BlobMissing: the catalog promised bytes that are not there.
         """
-        if str(digest) == EMPTY_LAYER_DIGEST:
+        if digest == empty_layer().digest:
             return BytesIO(EMPTY_LAYER[start:])
         return self.state.store.open(digest, start=start)
 
     def internal_path(self, digest: Digest) -> str | None:
         """Return where a front server finds the bytes itself; None if the store keeps no such files."""
         store = self.state.store
-        if str(digest) == EMPTY_LAYER_DIGEST:
+        if digest == empty_layer().digest:
             return None  # it need not be a file
         return store.internal_path(digest) if isinstance(store, Offload) else None
 

@@ -14,7 +14,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
-from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, regzip
+from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, empty_layer, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
@@ -150,7 +150,7 @@ class Bridge:
     def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
         chain = self._chain(repository.name, row) or ()
         documents = [link.image.json for link in chain]
-        if any(link.layer.digest == Digest.of(EMPTY_LAYER) for link in chain):
+        if any(link.layer.digest == empty_layer().digest for link in chain):
             documents.append(EMPTY_LAYER)
         with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
             locked = tx.repositories.lock(repository.name)
@@ -172,7 +172,7 @@ class Bridge:
         (config,) = manifest.described(Role.CONFIG)
         if not self.is_readable_config(config):
             return None
-        return chain_from_manifest(manifest, self.manifests.payloads.read(config.digest), _empty_layer())
+        return chain_from_manifest(manifest, self.manifests.payloads.read(config.digest), empty_layer())
 
     def _schema1_chain(self, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain that a schema 1 manifest holds; its layers are read for what is inside."""
@@ -198,10 +198,6 @@ class Bridge:
                 hasher.update(chunk)
         diff_id = hasher.digest()
         return V1Layer(blob.digest, blob.size, diff_id, hasher.compression or Compression.NONE)
-
-
-def _empty_layer() -> Descriptor:
-    return Descriptor(media_types.DOCKER_LAYER_GZIP, Digest.of(EMPTY_LAYER), len(EMPTY_LAYER))
 
 
 def _rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:

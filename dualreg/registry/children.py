@@ -6,7 +6,7 @@ from dualreg.catalog.database import Transaction
 from dualreg.errors import ReferencesMissing, SizeMismatch
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Child, Role
-from dualreg.image.layer import EMPTY_LAYER, EMPTY_LAYER_DIGEST
+from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest
 
 
@@ -29,9 +29,9 @@ def documents(manifest: Manifest) -> dict[Digest, bytes]:
     documents = {manifest.digest: manifest.payload}
     if manifest.signed:
         documents[Digest.of(manifest.signed)] = manifest.signed
-    for child in manifest.children:
-        if str(child.descriptor.digest) == EMPTY_LAYER_DIGEST:
-            documents[child.descriptor.digest] = EMPTY_LAYER
+    empty = empty_layer().digest
+    if any(child.descriptor.digest == empty for child in manifest.children):
+        documents[empty] = EMPTY_LAYER
     return documents
 
 
@@ -46,7 +46,7 @@ def sort_children(tx: Transaction, repository_id: int, manifest: Manifest, *, sp
     """
     named = {child.descriptor.digest for child in manifest.children}
     sizes = tx.blobs.linked(repository_id, named) if named else {}
-    sizes |= {digest: len(EMPTY_LAYER) for digest in named if str(digest) == EMPTY_LAYER_DIGEST}
+    sizes |= {digest: len(EMPTY_LAYER) for digest in named & {empty_layer().digest}}
     entries = {child.digest for child in manifest.described(Role.MANIFEST)}
     held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
     required = (child.descriptor.digest for child in manifest.required)
@@ -59,5 +59,5 @@ def sort_children(tx: Transaction, repository_id: int, manifest: Manifest, *, sp
         if None not in (stated, stored) and stated != stored:
             raise SizeMismatch(digest=str(child.descriptor.digest), stored=stored, stated=stated)
     here = tuple(child for child in manifest.children if child.descriptor.digest in held)
-    absent = (child for child in manifest.children if child.role == Role.MANIFEST and child not in here)
-    return Children(here, tuple(absent))
+    absent = entries - held
+    return Children(here, tuple(child for child in manifest.children if child.descriptor.digest in absent))

@@ -1,13 +1,15 @@
 """Every generation's client, as something that pushes layers and something that pulls them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from uuid import uuid4
 
 from tests import builders
 from tests.protocol.clients.generation import FIRST_SCHEMA2, SCHEMA1_RELEASES, V1_RELEASES, Generation
 from tests.protocol.clients.schema1 import Schema1Client
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import DOCKER_1_10, V2Client
-from tests.protocol.layers import files
+from tests.protocol.layers import OLD_LAYERS, files
 
 #: Pushes layers, base first: host, repository, tag, layers.
 Push = Callable[[str, str, str, Sequence[bytes]], None]
@@ -96,6 +98,18 @@ OLD_PUSHERS: dict[str, Push] = {release.version: schema1_pusher(release) for rel
 OLD_PUSHERS[FIRST_SCHEMA2.version] = first_schema2_push
 OLD_PULLERS: dict[str, Pull] = {release.version: schema1_puller(release) for release in SCHEMA1_RELEASES}
 OLD_PULLERS[FIRST_SCHEMA2.version] = first_schema2_pull
+
+
+def pushing_once(host: str, pushers: Mapping[str, Push]) -> Callable[[str], str]:
+    """Return what gives the repository that a pusher has pushed OLD_LAYERS to: once, for all pullers."""
+
+    @cache
+    def push(pusher: str) -> str:
+        name = f"team/o{uuid4().hex[:12]}"
+        pushers[pusher](host, name, "latest", OLD_LAYERS)
+        return name
+
+    return push
 
 
 def assert_same(pulled: Sequence[bytes], pushed: Sequence[bytes], *, exactly: bool) -> None:

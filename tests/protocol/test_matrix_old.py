@@ -19,6 +19,7 @@ from tests.protocol.everyone import (
     V1_PULLERS,
     V1_PUSHERS,
     assert_same,
+    pushing_once,
 )
 from tests.protocol.layers import AUFS, NO_END, OLD_LAYERS
 
@@ -36,17 +37,8 @@ every_release = pytest.mark.parametrize("generation", SCHEMA1_RELEASES, ids=lamb
 
 @pytest.fixture(scope="module")
 def pushed(served: Served) -> Callable[[str], str]:
-    """Give the repository that a pusher has pushed to: once, for all pullers."""
-    names: dict[str, str] = {}
-
-    def push(pusher: str) -> str:
-        if pusher not in names:
-            name = f"team/o{uuid4().hex[:12]}"
-            PUSHERS[pusher](served.host, name, "latest", OLD_LAYERS)
-            names[pusher] = name
-        return names[pusher]
-
-    return push
+    """Give the repository that a pusher has pushed to."""
+    return pushing_once(served.host, PUSHERS)
 
 
 @pytest.fixture

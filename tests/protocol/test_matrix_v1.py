@@ -1,7 +1,6 @@
 """What any release of Docker before V2 pushed, every other and today's clients pull; and the other way."""
 
 from collections.abc import Callable
-from uuid import uuid4
 
 import pytest
 
@@ -12,6 +11,7 @@ from tests.protocol.everyone import (
     V1_PULLERS,
     V1_PUSHERS,
     assert_same,
+    pushing_once,
 )
 from tests.protocol.layers import OLD_LAYERS
 
@@ -21,17 +21,8 @@ PULLERS = V1_PULLERS | TODAY_PULLERS
 
 @pytest.fixture(scope="module")
 def pushed(served: Served) -> Callable[[str], str]:
-    """Give the repository that a pusher has pushed to: once, for all pullers."""
-    names: dict[str, str] = {}
-
-    def push(pusher: str) -> str:
-        if pusher not in names:
-            name = f"team/v{uuid4().hex[:12]}"
-            PUSHERS[pusher](served.host, name, "latest", OLD_LAYERS)
-            names[pusher] = name
-        return names[pusher]
-
-    return push
+    """Give the repository that a pusher has pushed to."""
+    return pushing_once(served.host, PUSHERS)
 
 
 @pytest.mark.parametrize("puller", PULLERS)
