@@ -11,21 +11,24 @@ from dualreg.catalog.tables import SigningKeys
 
 @dataclass(frozen=True, slots=True)
 class KeyQueries:
-    """Which keys the registry signs with."""
+    """Which keys the registry signs with: one for each purpose, and those that are retired."""
 
     connection: Connection
     now: datetime
 
     def add(self, kid: str, purpose: str, private_key: str) -> None:
-        """Record a key, in PEM."""
+        """Record the purpose's key, in PEM, unless it has one.
+
+        Of two processes that do so at once, the later waits for the earlier, and then leaves its key.
+        """
         row = insert(self.connection, SigningKeys).values(
             kid=kid, purpose=purpose, private_key=private_key, created_at=self.now
         )
         self.connection.execute(row.on_conflict_do_nothing())
 
-    def oldest(self, purpose: str) -> str | None:
-        """Return the oldest key of that purpose which is not retired, in PEM."""
+    def find(self, purpose: str) -> str | None:
+        """Return the purpose's key, in PEM."""
         query = select(SigningKeys.private_key).where(
             SigningKeys.purpose == purpose, SigningKeys.retired_at.is_(None)
         )
-        return self.connection.scalar(query.order_by(SigningKeys.created_at, SigningKeys.kid).limit(1))
+        return self.connection.scalar(query)

@@ -1,5 +1,6 @@
 """SQL of V1 images. Ids are scoped to a repository: nobody can take an id for everybody."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -18,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from dualreg.catalog.dialects import insert
+from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import RepositoryRow, V1ImageRow
 from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, V1Images
 from dualreg.image.digest import Digest
@@ -55,6 +56,16 @@ class V1ImageQueries:
             V1Images.parent_id.is_distinct_from(image.parent),
         )
         return self._put(image, or_(~V1Images.complete, other))
+
+    def contradicts(self, repository_id: int, images: Iterable[V1ImageRow]) -> bool:
+        """Tell whether something else is complete under the id of one of *images*."""
+        wanted = {image.id: _identity(image) for image in images}
+        query = _images().where(V1Images.repository_id == repository_id, V1Images.complete)
+        return any(
+            _identity(known) != wanted[known.id]
+            for batch in batches(wanted)
+            for known in map(_row, self.connection.execute(query.where(V1Images.image_id.in_(batch))))
+        )
 
     def attach(self, image: V1ImageRow, layer: Digest, diff_id: Digest, checksum: Digest) -> bool:
         """Record the layer of an image that is not complete yet; tell whether it is still as it was read."""
@@ -162,6 +173,11 @@ def _images() -> Select[int, str, str | None, Digest, Digest | None, int, Digest
         V1Images.checksum,
         V1Images.complete,
     ).outerjoin(Blobs, Blobs.digest == V1Images.layer)
+
+
+def _identity(image: V1ImageRow) -> tuple[Digest, ImageId | None, Digest | None]:
+    """Return what makes two images of one id the same: JSON, parent, and the files."""
+    return image.json, image.parent, image.diff_id
 
 
 def _unchanged(image: V1ImageRow) -> Update:

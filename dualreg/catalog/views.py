@@ -1,12 +1,12 @@
 """SQL of manifest views: what a manifest is to clients of another era."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from dualreg.catalog.dialects import insert
+from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import ORIGINS, ManifestRow, Origin
 from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories, Tags
 from dualreg.image.digest import Digest
@@ -41,6 +41,14 @@ class ViewQueries:
             ManifestViews.kind == kind,
         )
         return self.connection.scalar(query)
+
+    def blind(self, repository_id: int, images: Iterable[ImageId]) -> None:
+        """Let V1 clients no longer see any manifest as one of *images*."""
+        seen = update(ManifestViews).where(
+            ManifestViews.repository_id == repository_id, ManifestViews.kind == _V1
+        )
+        for batch in batches(images):
+            self.connection.execute(seen.where(ManifestViews.view.in_(batch)).values(view=None))
 
     def manifest_of(self, repository_id: int, image: ImageId) -> Digest | None:
         """Return the newest manifest that V1 clients see as *image*."""

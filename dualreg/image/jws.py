@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.x509 import load_der_x509_certificate
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
 from dualreg.errors import ManifestUnverified
 
@@ -141,6 +141,7 @@ _FAULTS = (
     OverflowError,
     RecursionError,
     InvalidSignature,
+    InvalidVersion,
     UnsupportedAlgorithm,
 )
 
@@ -172,9 +173,13 @@ def _verify(signature: Mapping[str, Any], encoded_payload: str) -> None:
 
 
 def _public_key(header: Mapping[str, Any]) -> _Key:
-    """Return the key that a signature brings: as a JWK, or within the first of a chain of certificates."""
-    if "jwk" not in header:
-        chain = header.get("x5c") or header["chain"]
+    """Return the key that a signature brings: within the first of a chain of certificates, or as a JWK.
+
+    With both, the certificate counts, as it does for the clients that verify again.
+
+    Source: docker/libtrust, ``jsonsign.go``, ``Verify``.
+    """
+    if chain := header.get("x5c") or header.get("chain"):
         certified = load_der_x509_certificate(base64.b64decode(chain[0], validate=True)).public_key()
         if not isinstance(certified, _Key):
             raise TypeError("a certificate of an unknown kind of key")

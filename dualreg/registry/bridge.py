@@ -112,12 +112,15 @@ class Bridge:
         return self._links(repository, ancestry) if pushed else None
 
     def seen_chain(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> tuple[Link, ...] | None:
-        """Return the V1 chain, base first, that the tagged manifest is seen as, if V1 clients can use it."""
+        """Return the V1 chain, base first, that the tagged schema 1 manifest is, if its ids make one.
+
+        It need not be what V1 clients see, who may know one of the ids as something else.
+        """
         self._derive_all(repository, tag, frozenset(Origin))  # for a V2 client, whatever V1 clients are shown
         with self.state.catalog.read() as tx:
             image = tx.views.find(row.repository_id, row.digest)
         if image is None:
-            return None
+            return self._schema1_chain(row)
         return self._links(repository, self.v1_images.ancestry(repository, ImageId(image)))
 
     def is_readable_config(self, config: Descriptor) -> bool:
@@ -148,25 +151,31 @@ class Bridge:
             self._derive(RepositoryRow(row.repository_id, repository), row)
 
     def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
-        chain = self._chain(repository.name, row) or ()
+        image = self.manifests.image_of(repository.name, row)
+        chain = (image and self._chain(image)) or ()
+        chosen = image is not None and image.media_type in media_types.SCHEMA1_TYPES
+        rows = _rows(repository, chain)
         documents = [link.image.json for link in chain]
         if any(link.layer.digest == empty_layer().digest for link in chain):
             documents.append(EMPTY_LAYER)
         with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
-            locked = tx.repositories.lock(repository.name)
+            locked = tx.repositories.lock(repository.name, exclusive=chosen)
             if locked is None or not tx.manifests.held(repository.id, [row.digest]):
                 return  # deleted meanwhile
+            if chosen and tx.v1_images.contradicts(repository.id, rows):
+                # Who signs schema 1 chooses the ids, and takes none that stands for something else.
+                tx.views.record(repository.id, row.digest, None)
+                return
             for upload, document in zip(uploads, documents, strict=True):
                 self.state.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
-            self.v1_images.record(tx, repository, _rows(repository, chain))
+            self.v1_images.record(tx, repository, rows)
             tx.views.record(repository.id, row.digest, chain[-1].image.id if chain else None)
 
-    def _chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
-        """Return the chain, base first, that the manifest (or an index's linux/amd64 child) is seen as."""
-        image = self.manifests.image_of(repository, row)
-        if image is not None and image.media_type in media_types.SCHEMA1_TYPES:
+    def _chain(self, image: ManifestRow) -> tuple[Link, ...] | None:
+        """Return the chain, base first, that the image is seen as."""
+        if image.media_type in media_types.SCHEMA1_TYPES:
             return self._schema1_chain(image)
-        if image is None or image.media_type not in media_types.IMAGES:
+        if image.media_type not in media_types.IMAGES:
             return None
         manifest = parse(image.media_type, self.manifests.payload(image))
         (config,) = manifest.described(Role.CONFIG)

@@ -5,6 +5,7 @@ By digest everybody gets the bytes that were pushed. By tag, clients that read n
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -106,6 +107,9 @@ class Editions:
                 row = self._derived(repository, reference, row, reader) or row
             elif row.media_type in media_types.INDEXES:
                 row = self.manifests.image_of(repository, row) or row
+        if not reader.takes(row.media_type) and not media_types.SCHEMA1_TYPES.isdisjoint(reader.accept):
+            with suppress(ManifestUnknown):  # Docker 1.10 reads schema 1 and 2, and no OCI
+                return self._as_schema1(repository, reference, row)
         return self._stored(row)
 
     def _stored(self, row: ManifestRow) -> Edition:

@@ -18,12 +18,16 @@ class Keys:
 
     @cached_property
     def schema1(self) -> SigningKey:
-        """The key of schema 1 manifests. Two processes that make one at once both settle on the older."""
+        """The key of schema 1 manifests. Processes that make one at once all settle on the first."""
+        return self._find() or self._make()
+
+    def _find(self) -> SigningKey | None:
         with self._catalog.read() as tx:
-            pem = tx.keys.oldest(_SCHEMA1)
-        if pem is None:
-            made = SigningKey.generate()
-            with self._catalog.begin() as tx:
-                tx.keys.add(made.id, _SCHEMA1, made.pem)
-                pem = tx.keys.oldest(_SCHEMA1)
-        return SigningKey.from_pem(pem or made.pem)
+            pem = tx.keys.find(_SCHEMA1)
+        return SigningKey.from_pem(pem) if pem else None
+
+    def _make(self) -> SigningKey:
+        made = SigningKey.generate()
+        with self._catalog.begin() as tx:
+            tx.keys.add(made.id, _SCHEMA1, made.pem)
+        return self._find() or made

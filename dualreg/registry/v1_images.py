@@ -144,10 +144,14 @@ class V1Images:
             return tx.v1_images.list(repository)
 
     def record(self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow]) -> None:
-        """Record complete images that were derived from a manifest; rows first, then the link files."""
-        for image in images:
-            if tx.v1_images.record(image):
-                self._mirror(repository, image)
+        """Record complete images that were derived from a manifest; rows first, then the link files.
+
+        A manifest that was seen as another image under one of the ids is seen as nothing from now on.
+        """
+        changed = [image for image in images if tx.v1_images.record(image)]
+        tx.views.blind(repository.id, [image.id for image in changed])
+        for image in changed:
+            self._mirror(repository, image)
 
     def _begun(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         with self.state.catalog.read() as tx:

@@ -70,6 +70,7 @@ HARMLESS = {
     "mapped_column",
     "re.compile",
     "str.maketrans",
+    "text",
     "timedelta",
 }
 

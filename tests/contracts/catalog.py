@@ -1,7 +1,9 @@
 """What the catalog must do over every database; each database's test file inherits it."""
 
 import json
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -30,6 +32,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.image.v1_image import V1Image
+from dualreg.registry.keys import Keys
 from tests.builders import image, index, layer
 from tests.conftest import Clock
 
@@ -925,17 +928,30 @@ class CatalogContract:
             assert tx.views.manifest_of(repository_id, _id(2)) is None
             assert tx.views.manifest_of(repository_id + 1, _id(1)) is None
 
-    def test_the_oldest_key_is_everybodys(self, catalog: Catalog) -> None:
+    def test_a_purpose_has_one_key(self, catalog: Catalog) -> None:
         """Whoever adds another key, or the same one again, still gets the first; purposes are apart."""
         with catalog.begin() as tx:
-            assert tx.keys.oldest("a") is None
+            assert tx.keys.find("a") is None
             tx.keys.add("1", "a", "first")
             tx.keys.add("1", "a", "again")
-            assert tx.keys.oldest("a") == "first"
-            assert tx.keys.oldest("b") is None
+            assert tx.keys.find("a") == "first"
+            assert tx.keys.find("b") is None
         with catalog.begin() as tx:
             tx.keys.add("2", "a", "second")
-            assert tx.keys.oldest("a") == "first"
+            tx.keys.add("3", "b", "other")
+            assert [tx.keys.find(purpose) for purpose in "ab"] == ["first", "other"]
+
+    def test_processes_that_need_a_key_at_once_agree(self, catalog: Catalog) -> None:
+        """Each asks with connections of its own; all sign with one key, at once and ever after."""
+        gate = threading.Barrier(4)
+
+        def ask(_: int) -> str:
+            gate.wait()
+            return Keys(catalog).schema1.id
+
+        with ThreadPoolExecutor(4) as pool:
+            used = {*pool.map(ask, range(4))}
+        assert used == {Keys(catalog).schema1.id}
 
     def test_the_signed_form_of_a_manifest(self, catalog: Catalog) -> None:
         """The latest recorded; it is a blob in use, until the manifest is gone."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import insert, inspect
 
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.tables import Table
+from dualreg.catalog.tables import SigningKeys, Table
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.image.names import RepositoryName
 from tests.contracts.postgresql import postgresql_server
@@ -147,3 +148,18 @@ def test_processes_that_upgrade_at_once(url: str, tmp_path: Path) -> None:
     assert sorted(output.strip() for output in outputs) == sorted(
         [upgraded, *[f"The catalog is up to date ({head})."] * 3]
     )
+
+
+def test_the_oldest_of_several_signing_keys_stays(empty: Catalog) -> None:
+    """Two processes could once make a key each; the older is what every process has read ever since."""
+    upgrade(empty)
+    _downgrade(empty, "0005")
+    with empty.engine.begin() as connection:
+        for kid, year in (("b", 2020), ("a", 2021), ("c", 2020)):
+            made = {"kid": kid, "purpose": "schema1", "private_key": f"key {kid}"}
+            connection.execute(
+                insert(SigningKeys).values(**made, created_at=datetime(year, 1, 1, tzinfo=UTC))
+            )
+    upgrade(empty)
+    with empty.read() as tx:
+        assert tx.keys.find("schema1") == "key b"

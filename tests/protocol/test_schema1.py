@@ -1,7 +1,7 @@
 """Schema 1 over the wire: what is pushed comes back bit by bit, and everybody gets what he can read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,8 +11,12 @@ from werkzeug.test import TestResponse
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.registry import Registry
 from tests import builders
+from tests.properties.registries import push_v1, push_v2
 from tests.protocol.clients.libtrust import signed, verified
+from tests.protocol.clients.v2 import DOCKER_1_10
 
 OLD = {"User-Agent": "docker/1.8.3 go/go1.4.2 os/linux arch/amd64"}
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -28,14 +32,17 @@ def push_blob(client: FlaskClient, data: bytes, repository: str = REPOSITORY) ->
 
 
 def payload(
-    name: str = REPOSITORY, tag: str = "one", layers: tuple[bytes, ...] = (LAYER, EMPTY_LAYER)
+    name: str = REPOSITORY,
+    tag: str = "one",
+    layers: tuple[bytes, ...] = (LAYER, EMPTY_LAYER),
+    ids: Sequence[str] = (f"{1:064x}", f"{2:064x}"),
 ) -> bytes:
     """Return what Docker 1.8 would sign: an image JSON for each layer, the top first."""
     texts = []
     for number, _ in enumerate(layers):
-        document: dict[str, object] = {"id": f"{number + 1:064x}", "created": "2015-01-01T00:00:00Z"}
+        document: dict[str, object] = {"id": ids[number], "created": "2015-01-01T00:00:00Z"}
         if number:
-            document["parent"] = f"{number:064x}"
+            document["parent"] = ids[number - 1]
         texts.append(json.dumps(document))
     document = {
         "schemaVersion": 1,
@@ -229,3 +236,59 @@ def test_tarsums_are_not_here(client: FlaskClient) -> None:
     """Docker 1.6 asks for some, and takes only 404 for a no."""
     path = f"/v2/{REPOSITORY}/blobs/tarsum.v1+sha256:{'a' * 64}"
     assert (client.head(path).status_code, client.get(path).status_code) == (404, 404)
+
+
+@pytest.mark.parametrize(
+    ("generation", "first"),
+    # Not V1 after ours: an id that is there already is not sent again.
+    [("v1", "theirs"), ("v2", "theirs"), ("v2", "ours")],
+)
+def test_nobody_takes_the_id_of_another_image(
+    client: FlaskClient, registry: Registry, generation: str, first: str
+) -> None:
+    """Schema 1 that names a known id for other files is no V1 image; V2 clients get it all the same.
+
+    And if the id is that of content, whose comes first does not matter.
+    """
+    name, good, evil = RepositoryName(REPOSITORY), LAYER, builders.layer({"hello": b"evil\n"})
+    image, chain = builders.image(good), builders.v1_chain(good)
+    if generation == "v1":
+        top = chain[0].id
+    else:
+        push_v2(registry, RepositoryName("else/where"), Tag("x"), image)
+        top = registry.bridge.resolve(RepositoryName("else/where"), Tag("x"))
+
+    def theirs() -> None:
+        if generation == "v1":
+            push_v1(registry, name, Tag("good"), chain)
+        else:
+            push_v2(registry, name, Tag("good"), image)
+
+    def ours() -> None:
+        push_blob(client, evil)
+        body = signed(payload(layers=(evil,), ids=[top]), KEY)
+        assert put(client, body).status_code == 201
+        client.get(f"/v1/repositories/{REPOSITORY}/tags")
+
+    for act in (theirs, ours) if first == "theirs" else (ours, theirs):
+        act()
+    before = get(client, "good", OLD).headers["Docker-Content-Digest"]
+    tags = client.get(f"/v1/repositories/{REPOSITORY}/tags").json
+    assert tags == {"good": top}
+    (row,) = registry.v1_images.ancestry(name, ImageId(top))
+    assert row.layer == Digest.of(good)
+    original = registry.manifests.find(name, Tag("good")).digest
+    registry.bridge.tag(name, Tag("again"), ImageId(top))
+    assert registry.manifests.find(name, Tag("again")).digest == original
+    assert get(client, "good", OLD).headers["Docker-Content-Digest"] == before
+    today = get(client, "one", TODAY).json
+    assert [layer["digest"] for layer in today["layers"]] == [str(Digest.of(evil))]
+
+
+def test_docker_1_10_gets_no_oci(client: FlaskClient, registry: Registry) -> None:
+    """It names schema 1 and 2: an OCI image comes as schema 1, rather than as what it did not name."""
+    push_v2(registry, RepositoryName(REPOSITORY), Tag("oci"), builders.image(LAYER, oci=True))
+    accept = ", ".join(DOCKER_1_10)
+    answer = get(client, "oci", {"Accept": accept, "User-Agent": "docker/1.10.3"})
+    assert answer.content_type == media_types.SCHEMA1_SIGNED
+    assert json.loads(verified(answer.data))["fsLayers"] == [{"blobSum": str(Digest.of(LAYER))}]

@@ -57,6 +57,12 @@ def _certificate() -> str:
     return base64.b64encode(made.public_bytes(Encoding.DER)).decode()
 
 
+def _certificate_of_version_2() -> str:
+    """Return a certificate that says it has a version which nobody wrote: only the first and third exist."""
+    der = base64.b64decode(_certificate())
+    return base64.b64encode(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01", 1)).decode()
+
+
 def _rsa_signed(algorithm: str) -> bytes:
     hash_ = {"RS256": hashes.SHA256, "RS384": hashes.SHA384, "RS512": hashes.SHA512}[algorithm]
     return RSA_KEY.sign(_frame(PAYLOAD)[0], padding.PKCS1v15(), hash_())
@@ -122,6 +128,8 @@ def _tampered() -> dict[str, bytes]:
         "no key": signed({"alg": "ES256"}),
         "an empty x5c": signed({"x5c": [], "alg": "ES256"}),
         "x5c no certificate": signed({"x5c": ["AAAA"], "alg": "ES256"}),
+        "x5c of an unknown version": signed({"x5c": [_certificate_of_version_2()], "alg": "ES256"}),
+        "x5c of another key beside the jwk": signed({"x5c": [_certificate()], "jwk": jwk, "alg": "ES256"}),
         "header no object": signed([]),
         "signature cut": signed({"jwk": jwk, "alg": "ES256"}, signature[:-4]),
         "signature no base64": signed({"jwk": jwk, "alg": "ES256"}, "!!!!"),

@@ -1,24 +1,6 @@
-"""The schema, one class a table; ``migrations/`` is compared with it by a test.
-
-repositories
-├── repository_blobs ──► blobs          this repository may read these bytes
-│   ├── manifests                       … which are a manifest
-│   │   ├── manifest_children ──► repository_blobs
-│   │   ├── missing_children            … and will, if they come
-│   │   ├── tags                        always point at a manifest
-│   │   └── manifest_views              this manifest, seen by clients of that era, is …
-│   └── v1_images                       … which are a V1 image's JSON, and its layer
-└── uploads                             bytes still arriving
-
-signing_keys                            what generated schema 1 manifests are signed with
-v1_clients                              who still came over V1, and when
-
-The arrows towards ``repository_blobs`` and ``blobs`` restrict: the database itself refuses to forget bytes
-that anything names. Digests are in wire form, sizes in bytes, instants in UTC.
-"""
+"""Tables of what the registry holds."""
 
 from datetime import datetime
-from typing import ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -28,31 +10,13 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    MetaData,
     String,
-    Text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from dualreg.catalog.columns import DigestColumn, NameColumn, UtcDateTime
+from dualreg.catalog.tables.base import ROW_ID, Table
 from dualreg.image.digest import Digest
-
-#: SQLite numbers rows by itself only for columns that it calls INTEGER.
-_ROW_ID = BigInteger().with_variant(Integer, "sqlite")
-
-
-class Table(DeclarativeBase):
-    """Gives every constraint a stable name, so that migrations can speak of it."""
-
-    type_annotation_map: ClassVar = {int: _ROW_ID}
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
 
 
 class Repositories(Table):
@@ -60,7 +24,7 @@ class Repositories(Table):
 
     __tablename__ = "repositories"
 
-    id: Mapped[int] = mapped_column(_ROW_ID, Identity(), primary_key=True)
+    id: Mapped[int] = mapped_column(ROW_ID, Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(NameColumn, unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -219,29 +183,3 @@ class ManifestViews(Table):
     manifest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     view: Mapped[str | None] = mapped_column(String(135))
-
-
-class SigningKeys(Table):
-    """A private key of the registry, shared by all its processes."""
-
-    __tablename__ = "signing_keys"
-
-    kid: Mapped[str] = mapped_column(String(64), primary_key=True)
-    purpose: Mapped[str] = mapped_column(String(16))
-    private_key: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-
-
-class V1Clients(Table):
-    """A client that used the V1 API, for one repository or (an empty name) for none."""
-
-    __tablename__ = "v1_clients"
-
-    address: Mapped[str] = mapped_column(String(64), primary_key=True)
-    version: Mapped[str] = mapped_column(String(100), primary_key=True)
-    repository: Mapped[str] = mapped_column(NameColumn, primary_key=True)
-    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
-    last_seen: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-    requests: Mapped[int] = mapped_column(BigInteger)
-    refused: Mapped[int] = mapped_column(BigInteger)
