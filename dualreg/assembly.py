@@ -10,6 +10,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.clients import Clients
 from dualreg.registry.editions import Editions
+from dualreg.registry.health import Health
 from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.payloads import Payloads
@@ -91,4 +92,5 @@ def build_registry(
         bridge=bridge,
         editions=Editions(manifests, bridge, Keys(catalog)),
         clients=Clients(catalog, note_delay),
+        health=Health(state),
     )

@@ -101,6 +101,11 @@ class V1ImageRow:
     """A V1 image; *layer_size* in bytes.
 
     Until it is complete, ``layer`` and what follows from it may be missing.
+
+    Attributes:
+        checksum: The payload checksum; None if nobody sent this image.
+        tarsum: As its client stated it.
+        tarsum_verified: Whether it agrees with the layer; None if the payload checksum proved that already.
     """
 
     repository_id: int
@@ -112,6 +117,8 @@ class V1ImageRow:
     diff_id: Digest | None
     checksum: Digest | None
     complete: bool
+    tarsum: str | None = None
+    tarsum_verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class TagQueries:
         }
         rows = [values | {"name": tag} for tag in tags]
         row = insert(self.connection, Tags)
-        moved = {name: row.excluded[name] for name in ("manifest", "updated_at", "origin")}
+        moved = {name: row.excluded[name] for name in ("manifest", "updated_at", "origin")} | {"agent": None}
         statement = row.on_conflict_do_update(index_elements=[Tags.repository_id, Tags.name], set_=moved)
         if rows:
             self.connection.execute(statement, rows)
@@ -93,6 +93,18 @@ class TagQueries:
         return tuple(
             TagRow(Tag(row[0]), *row[1:-1], Origin(row[-1])) for row in self.connection.execute(query)
         )
+
+    def pushed_by(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
+        """Record what the client that pointed the tag calls itself, until the tag is pointed again."""
+        here = _in(repository) & (Tags.name == tag)
+        self.connection.execute(update(Tags).where(here).values(agent=agent))
+
+    def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
+        """Return what the client that pointed the tag calls itself, if that is known, and when it did."""
+        row = self.connection.execute(
+            select(Tags.agent, Tags.updated_at).where(_in(repository), Tags.name == tag)
+        ).one_or_none()
+        return None if row is None else (row[0], row[1])
 
     def touch(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
         """Record when tags were last pulled."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -74,7 +75,8 @@ class V1ImageQueries:
 
     def complete(self, image: V1ImageRow) -> bool:
         """Record that everything of the image has arrived; tell whether it is still as it was read."""
-        statement = _unchanged(image).where(V1Images.layer == image.layer).values(complete=True)
+        stated = {"tarsum": image.tarsum, "tarsum_verified": image.tarsum_verified}
+        statement = _unchanged(image).where(V1Images.layer == image.layer).values(complete=True, **stated)
         return self.connection.execute(statement).rowcount > 0
 
     def find(self, repository: RepositoryName | None, image: ImageId) -> V1ImageRow | None:
@@ -152,6 +154,8 @@ class V1ImageQueries:
             "diff_id": image.diff_id,
             "checksum": image.checksum,
             "complete": image.complete,
+            "tarsum": image.tarsum,
+            "tarsum_verified": image.tarsum_verified,
         }
         row = insert(self.connection, V1Images).values(
             repository_id=image.repository_id, image_id=image.id, **values
@@ -161,7 +165,7 @@ class V1ImageQueries:
         return self.connection.execute(statement.returning(V1Images.image_id)).first() is not None
 
 
-def _images() -> Select[int, str, str | None, Digest, Digest | None, int, Digest | None, Digest | None, bool]:
+def _images() -> Select[*tuple[Any, ...]]:
     return select(
         V1Images.repository_id,
         V1Images.image_id,
@@ -172,6 +176,8 @@ def _images() -> Select[int, str, str | None, Digest, Digest | None, int, Digest
         V1Images.diff_id,
         V1Images.checksum,
         V1Images.complete,
+        V1Images.tarsum,
+        V1Images.tarsum_verified,
     ).outerjoin(Blobs, Blobs.digest == V1Images.layer)
 
 
@@ -186,8 +192,6 @@ def _unchanged(image: V1ImageRow) -> Update:
     return update(V1Images).where(here, V1Images.json == image.json, ~V1Images.complete)
 
 
-def _row(
-    row: Row[int, str, str | None, Digest, Digest | None, int, Digest | None, Digest | None, bool],
-) -> V1ImageRow:
+def _row(row: Row[*tuple[Any, ...]]) -> V1ImageRow:
     parent = ImageId(row[2]) if row[2] else None
     return V1ImageRow(row[0], ImageId(row[1]), parent, *row[3:])

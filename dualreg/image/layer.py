@@ -187,6 +187,18 @@ class DiffIdHasher:
         return self._hasher.digest()
 
 
+def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what a layer of whatever compression holds.
+
+    Raises:
+        ImageInvalid: as ``Inflater``.
+    """
+    inflater = Inflater()
+    for chunk in chunks:
+        yield from inflater.feed(chunk)
+    yield from inflater.finish()
+
+
 def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield a bzip2 or xz layer as gzip, for today's clients, which know no other old compression.
 

@@ -9,6 +9,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.clients import Clients
 from dualreg.registry.editions import Editions
+from dualreg.registry.health import Health
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
@@ -31,3 +32,4 @@ class Registry:
     bridge: Bridge
     editions: Editions
     clients: Clients
+    health: Health

@@ -83,6 +83,16 @@ class Tags:
             )
         return Page(rows[:limit], more=len(rows) > limit > 0)
 
+    def pushed_by(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
+        """Remember what the client that has just pointed the tag calls itself."""
+        with self.state.catalog.begin() as tx:
+            tx.tags.pushed_by(repository, tag, agent)
+
+    def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
+        """Return what the client that pointed the tag calls itself, and when it did; None: no such tag."""
+        with self.state.catalog.read() as tx:
+            return tx.tags.pusher(repository, tag)
+
     def pulled(self, repository: RepositoryName, tag: Tag) -> None:
         """Remember that the tag was pulled now; the catalog learns of it a little later."""
         self.pulls.note(repository, tag)

@@ -1,7 +1,9 @@
 """V1 images: pushed in three steps (JSON, layer, checksum), complete after the last, then left alone."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
@@ -17,12 +19,16 @@ from dualreg.errors import (
 )
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
+from dualreg.image.listing import File, changes, files
 from dualreg.image.names import ImageId, RepositoryName
+from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.registry.payloads import Payloads
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
-from dualreg.storage.base import tap
+from dualreg.storage.base import read_chunks, tap
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,13 @@ class V1Images:
         if not attached:
             self._lost_race(repository, row)
 
-    def put_checksum(self, repository: RepositoryName, image: ImageId, payload: Digest | None) -> None:
+    def put_checksum(
+        self, repository: RepositoryName, image: ImageId, payload: Digest | None, tarsum: str | None = None
+    ) -> None:
         """Complete the image if *payload* is its payload checksum; None: the client is too old to know it.
 
-        Repeating it for a complete image is fine while it agrees.
+        Repeating it for a complete image is fine while it agrees. A *tarsum* is recorded, and held against
+        the layer where nothing else proves that; one that differs is logged, and no reason to refuse.
 
         Raises:
             ImageUnknown, ImageIncomplete: no JSON, or no layer yet.
@@ -97,6 +106,9 @@ class V1Images:
             raise ChecksumMismatch(id=image, expected=str(row.checksum))
         if row.complete:
             return
+        if tarsum:
+            verified = None if payload else self._is_tarsum_of(tarsum, row)
+            row = replace(row, tarsum=tarsum, tarsum_verified=verified)
         with self.state.catalog.begin() as tx:
             completed = tx.v1_images.complete(row)
             if completed:
@@ -117,6 +129,24 @@ class V1Images:
     def json(self, row: V1ImageRow) -> bytes:
         """Return the image's JSON, byte for byte as it was pushed."""
         return self.payloads.read(row.json)
+
+    def files(self, row: V1ImageRow) -> Iterator[File]:
+        """Yield the files of the image's own layer.
+
+        Raises:
+            ImageInvalid: it holds no tar, or too many files.
+        """
+        if row.layer is not None:
+            with self.state.store.open(row.layer) as layer:
+                yield from files(read_chunks(layer))
+
+    def changes(self, rows: Sequence[V1ImageRow]) -> dict[str, dict[str, list[object]]]:
+        """Return what the first image of an ancestry changes of the others; see ``listing.changes``.
+
+        Raises:
+            ImageInvalid: as ``files``.
+        """
+        return changes(self.files(rows[0]), map(self.files, rows[1:]))
 
     def ancestry(self, repository: RepositoryName | None, image: ImageId) -> tuple[V1ImageRow, ...]:
         """Return a complete image and its ancestors, the image first, the base last.
@@ -160,6 +190,13 @@ class V1Images:
             raise ImageUnknown(id=image)
         return row
 
+    def _is_tarsum_of(self, tarsum: str, row: V1ImageRow) -> bool:
+        with self.state.store.open(cast("Digest", row.layer)) as layer:
+            agrees = verify_tarsum(tarsum, self.json(row), read_chunks(layer))
+        if not agrees:
+            _log.warning("image %s: its layer does not have the stated %s", row.id, tarsum)
+        return agrees
+
     def _lost_race(self, repository: RepositoryName, image: V1ImageRow) -> None:
         """Look what another client made of the image meanwhile: fine if it completed the same one.
 
@@ -177,6 +214,7 @@ class V1Images:
             "layer": _text(image.layer),
             "diff_id": _text(image.diff_id),
             "checksum": _text(image.checksum),
+            "tarsum": image.tarsum,
         }
         self.state.links.add_v1_image(repository.name, image.id, facts)
 

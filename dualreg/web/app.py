@@ -48,6 +48,8 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.register_blueprint(v1.create_blueprint())
     app.register_blueprint(v2.create_blueprint())
     app.add_url_rule("/", view_func=_welcome)
+    for path, view in v1.ROOT_VIEWS.items():
+        app.add_url_rule(path, view_func=view)
     app.register_error_handler(HTTPException, _unrouted)
     app.register_error_handler(Exception, _failed)
     app.after_request(_stamp)

@@ -127,6 +127,7 @@ class Tags(Table):
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     pulled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     origin: Mapped[str] = mapped_column(String(8), server_default="v2")
+    agent: Mapped[str | None] = mapped_column(String(255))
 
 
 class Uploads(Table):
@@ -168,6 +169,8 @@ class V1Images(Table):
     diff_id: Mapped[Digest | None] = mapped_column(DigestColumn)
     checksum: Mapped[Digest | None] = mapped_column(DigestColumn)
     complete: Mapped[bool]
+    tarsum: Mapped[str | None] = mapped_column(String(100))
+    tarsum_verified: Mapped[bool | None]
 
 
 class ManifestViews(Table):

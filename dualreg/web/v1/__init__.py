@@ -3,9 +3,11 @@
 URL values are parsed here, once: handlers receive ``RepositoryName``, ``Tag`` and ``ImageId``.
 """
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 from dualreg.errors import RegistryError
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -14,7 +16,12 @@ from dualreg.web.v1.errors import render_status
 from dualreg.web.v1.modes import refuse_closed
 from dualreg.web.v1.visits import note_visit
 
-__all__ = ["create_blueprint", "note_visit", "refuse_closed", "render_status"]
+__all__ = ["ROOT_VIEWS", "create_blueprint", "note_visit", "refuse_closed", "render_status"]
+
+#: What old clients and load balancers also ask above ``/v1``.
+ROOT_VIEWS: Mapping[str, Callable[[], Response]] = MappingProxyType(
+    {"/_ping": account.ping, "/_status": account.status}
+)
 
 
 def create_blueprint() -> Blueprint:

@@ -3,8 +3,9 @@
 Source: the exchanges of Docker 0.6 to 1.9; docker-registry 0.9, ``app.py`` and ``index.py``.
 """
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
+from dualreg.web.context import registry
 from dualreg.web.v1.answers import answer
 
 #: The generation of the V1 API that is spoken here; Docker up to 0.10 refuses a registry that does not say.
@@ -14,6 +15,7 @@ _VERSION = "0.9.1"
 def register(blueprint: Blueprint) -> None:
     """Add the routes."""
     blueprint.get("/_ping")(ping)
+    blueprint.get("/_status")(status)
     blueprint.get("/users/")(login)
     blueprint.post("/users/")(create_user)
     blueprint.put("/users/<user>/")(update_user)
@@ -26,6 +28,13 @@ def ping() -> Response:
     carries the repository.
     """
     return answer(headers={"X-Docker-Registry-Version": _VERSION, "X-Docker-Registry-Standalone": "False"})
+
+
+def status() -> Response:
+    """Tell whether catalog and storage work; 503 if one does not."""
+    failures = registry().health.failures()
+    answered = {"services": ["catalog", "storage"], "failures": failures, "host": request.host}
+    return answer(answered, status=503 if failures else 200)
 
 
 def login() -> Response:

@@ -1,4 +1,4 @@
-"""``/v1/images/<id>``: an image's JSON, layer, checksum and ancestry.
+"""``/v1/images/<id>``: an image's JSON, layer, checksum, ancestry and files.
 
 Source: docker-registry 0.9, ``images.py``; the exchanges of Docker 0.6 to 1.9.
 """
@@ -11,13 +11,18 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageUnknown, RequestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId
+from dualreg.image.tarsum import is_tarsum
 from dualreg.web.body import body_chunks, read_limited
 from dualreg.web.context import registry
 from dualreg.web.download import send_blob
-from dualreg.web.v1.answers import DOCUMENT_LIMIT, answer
+from dualreg.web.responses import document
+from dualreg.web.v1.answers import DOCUMENT_LIMIT, answer, immutable
 from dualreg.web.v1.session import required_repository, session_repository
 
 _PAYLOAD = "X-Docker-Checksum-Payload"
+#: As docker-registry 0.9, and as 0.7 and 0.8 called it.
+_PAYLOADS = (_PAYLOAD, "X-Docker-Payload-Checksum")
+_TARSUM = "X-Docker-Checksum"
 #: Docker 0.9 hashes something else than it sends, so its payload checksum never agrees. (Measured on 0.9.0
 #: and 0.9.1.)
 _WRONG_PAYLOAD = re.compile(r"docker/0\.9\.", re.ASCII)
@@ -31,6 +36,8 @@ def register(blueprint: Blueprint) -> None:
     blueprint.put("/images/<image>/layer")(put_layer)
     blueprint.put("/images/<image>/checksum")(put_checksum)
     blueprint.get("/images/<image>/ancestry")(get_ancestry)
+    blueprint.get("/images/<image>/files")(get_files)
+    blueprint.get("/images/<image>/diff")(get_diff)
 
 
 def get_json(image: ImageId) -> Response:
@@ -42,8 +49,10 @@ def get_json(image: ImageId) -> Response:
     response = Response(registry().v1_images.json(row), content_type="application/json")
     response.headers["X-Docker-Size"] = str(row.layer_size or 0)
     if row.checksum:
-        response.headers[_PAYLOAD] = str(row.checksum)
-    return response
+        response.headers.update(dict.fromkeys(_PAYLOADS, str(row.checksum)))
+    if row.tarsum and row.tarsum_verified is not False:
+        response.headers[_TARSUM] = row.tarsum
+    return immutable(response, str(row.json))
 
 
 def put_json(image: ImageId) -> Response:
@@ -57,6 +66,8 @@ def get_layer(image: ImageId) -> Response:
     row = registry().v1_images.get(session_repository(), image)
     if row.layer is None:
         raise ImageUnknown(id=image)
+    if request.if_modified_since and not request.if_none_match:
+        return immutable(Response(), str(row.layer))
     return send_blob(BlobRow(row.layer, row.layer_size or 0), {})
 
 
@@ -68,14 +79,28 @@ def put_layer(image: ImageId) -> Response:
 
 def put_checksum(image: ImageId) -> Response:
     """Complete an image, once its client and we agree on what was sent."""
-    registry().v1_images.put_checksum(required_repository(), image, _stated_checksum())
+    tarsum = request.headers.get(_TARSUM, "")
+    stated = tarsum if is_tarsum(tarsum) else None
+    registry().v1_images.put_checksum(required_repository(), image, _stated_checksum(), stated)
     return answer()
 
 
 def get_ancestry(image: ImageId) -> Response:
     """List the image's id and those of its ancestors, the base last."""
     rows = registry().v1_images.ancestry(session_repository(), image)
-    return answer([row.id for row in rows])
+    return immutable(document([row.id for row in rows]), rows[-1].id + image)
+
+
+def get_files(image: ImageId) -> Response:
+    """List the files of the image's layer: name, kind, deleted, size, mtime, mode, uid, gid."""
+    row = registry().v1_images.get(session_repository(), image)
+    return immutable(document([*registry().v1_images.files(row)]), f"{row.layer} files")
+
+
+def get_diff(image: ImageId) -> Response:
+    """Tell which files the image's layer deletes, changes and creates, by name; see ``get_files``."""
+    rows = registry().v1_images.ancestry(session_repository(), image)
+    return immutable(document(registry().v1_images.changes(rows)), f"{image} diff")
 
 
 def _stated_checksum() -> Digest | None:
@@ -84,7 +109,7 @@ def _stated_checksum() -> Digest | None:
     None from those too old to know it, or that get it wrong.
     """
     payload = request.headers.get(_PAYLOAD)
-    if not payload and not request.headers.get("X-Docker-Checksum"):
+    if not payload and not request.headers.get(_TARSUM):
         raise RequestInvalid(reason="Missing Image's checksum")
     if not payload or _WRONG_PAYLOAD.match(request.user_agent.string):
         return None

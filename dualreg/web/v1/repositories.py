@@ -3,10 +3,20 @@
 Source: docker-registry 0.9, ``index.py``; the exchanges of Docker 0.6 to 1.9.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 from flask import Blueprint, Response
 
-from dualreg.errors import RequestInvalid
-from dualreg.image.names import RepositoryName
+from dualreg.errors import (
+    ImageIdInvalid,
+    ImageIncomplete,
+    ImageUnknown,
+    RequestInvalid,
+    TagInvalid,
+    TagUnknown,
+)
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.v1.answers import answer, read_json
 from dualreg.web.v1.session import session_headers
@@ -21,6 +31,9 @@ def register(blueprint: Blueprint) -> None:
     blueprint.put(images)(put_images)
     blueprint.delete(images)(delete_images)
     blueprint.put("/repositories/<path:repository>/auth/")(put_auth)
+    properties = "/repositories/<path:repository>/properties/"
+    blueprint.get(properties)(get_properties)
+    blueprint.put(properties)(put_properties)
 
 
 def put_repository(repository: RepositoryName) -> Response:
@@ -46,8 +59,13 @@ def get_images(repository: RepositoryName) -> Response:
 
 
 def put_images(repository: RepositoryName) -> Response:
-    """End a push. Everything was recorded when it came; exactly 204 tells the client that all is well."""
-    _read_list()
+    """End a push. Everything was recorded when it came; exactly 204 tells the client that all is well.
+
+    But for one thing: Docker 0.6.0, which finds that the image of a tag is here, says the tag only now.
+    """
+    for entry in _read_list():
+        if isinstance(entry, dict) and "Tag" in entry:
+            _point(repository, entry)
     return answer("", status=204, headers=session_headers(repository))
 
 
@@ -61,7 +79,35 @@ def put_auth(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the rou
     return answer("OK")
 
 
-def _read_list() -> None:
-    """Refuse a body that is no JSON list; what it lists is learnt from the images themselves."""
-    if not isinstance(read_json(), list):
+def get_properties(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the route's value
+    """Tell who may read the repository: without accounts, everybody."""
+    return answer({"access": "public"})
+
+
+def put_properties(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the route's value
+    """Accept what is so, and refuse to promise a privacy that nothing here would keep."""
+    properties = read_json()
+    access = properties.get("access") if isinstance(properties, dict) else None
+    if access == "private":
+        raise RequestInvalid(reason="Private repositories need accounts, of which there are none here")
+    if access != "public":
         raise RequestInvalid(reason="Invalid data")
+    return answer()
+
+
+def _read_list() -> list[object]:
+    """Return the body, a JSON list; which images there are is learnt from the images themselves."""
+    listed = read_json()
+    if not isinstance(listed, list):
+        raise RequestInvalid(reason="Invalid data")
+    return listed
+
+
+def _point(repository: RepositoryName, entry: Mapping[str, object]) -> None:
+    """Point the tag of a listed image at it, if that is here and the tag is elsewhere."""
+    with suppress(TagInvalid, ImageIdInvalid, ImageUnknown, ImageIncomplete):
+        tag, image = Tag.parse(str(entry["Tag"])), ImageId.parse(str(entry.get("id")))
+        with suppress(TagUnknown):
+            if registry().bridge.resolve(repository, tag) == image:
+                return
+        registry().bridge.tag(repository, tag, image)

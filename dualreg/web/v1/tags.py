@@ -3,7 +3,7 @@
 Source: docker-registry 0.9, ``tags.py``; the exchanges of Docker 0.6 to 1.9.
 """
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from dualreg.errors import ImageIdInvalid, RequestInvalid
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -11,6 +11,9 @@ from dualreg.registry.repositories import alias_of
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.v1.answers import answer, read_json
 from dualreg.web.v1.session import session_repository
+
+#: Letters of a client's name that are kept.
+_AGENT_LIMIT = 255
 
 
 def register(blueprint: Blueprint) -> None:
@@ -20,6 +23,8 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get(tags)(list_tags)
     blueprint.delete(tags)(delete_tags)
     blueprint.get(tag)(get_tag)
+    blueprint.get("/repositories/<path:repository>/json/")(get_repository_json)
+    blueprint.get(f"{tag}/json/")(get_tag_json)
     blueprint.put(tag)(put_tag)
     blueprint.delete(tag)(delete_tag)
 
@@ -44,6 +49,8 @@ def get_tag(repository: RepositoryName, tag: Tag) -> Response:
 def put_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Point the tag at an image: here a V1 push becomes a manifest that every client can pull."""
     registry().bridge.tag(repository, tag, _read_image_id())
+    if agent := request.user_agent.string:
+        registry().tags.pushed_by(repository, tag, agent[:_AGENT_LIMIT])
     return answer()
 
 
@@ -52,6 +59,26 @@ def delete_tag(repository: RepositoryName, tag: Tag) -> Response:
     require_deletes()
     registry().tags.delete(_named(repository), tag)
     return answer()
+
+
+def get_tag_json(repository: RepositoryName, tag: Tag) -> Response:
+    """Tell which client pushed the tag, and when; of a tag that is not there, that nothing is known."""
+    agent, instant = registry().tags.pusher(_named(repository), tag) or (None, None)
+    told = dict(pair.split("/", 1) for pair in (agent or "").split() if "/" in pair)
+    facts = {
+        "last_update": instant and int(instant.timestamp()),
+        "docker_version": told.get("docker"),
+        "docker_go_version": told.get("go"),
+        "arch": told.get("arch", "amd64").lower(),
+        "os": told.get("os", "linux").lower(),
+        "kernel": told["kernel"].lower() if "kernel" in told else None,
+    }
+    return answer(facts)
+
+
+def get_repository_json(repository: RepositoryName) -> Response:
+    """Tell the same of the tag ``latest``."""
+    return get_tag_json(repository, Tag("latest"))
 
 
 def _named(repository: RepositoryName) -> RepositoryName:

@@ -1,0 +1,171 @@
+"""Tar: what an archive holds, told while its bytes pass by, in bounded memory.
+
+``tarfile`` reads headers here, but not archives: it keeps every member, and reads extended headers of any
+size into memory, which a small compressed layer can make gigabytes of.
+"""
+
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from dualreg.errors import ImageInvalid
+from dualreg.image.layer import inflated
+
+_BLOCK = 512
+#: Bytes of the largest extended header taken: names, link targets, attributes.
+_EXTENDED_LIMIT = 1 << 20
+_PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+_EXTENDED = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_XATTR = "SCHILY.xattr."
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An entry of an archive.
+
+    Attributes:
+        header: Names and numbers; a folder's name has no slash at its end.
+        xattrs: Extended attributes, undecoded.
+    """
+
+    header: tarfile.TarInfo
+    xattrs: Mapping[str, bytes]
+
+
+def members(layer: Iterable[bytes]) -> Iterator[Member | memoryview]:
+    """Yield every entry of a layer of whatever compression, and after it the pieces of its content.
+
+    Raises:
+        ImageInvalid: it does not decompress, or holds no tar.
+    """
+    parser = TarParser()
+    for piece in inflated(layer):
+        yield from parser.feed(piece)
+    parser.finish()
+
+
+@dataclass
+class TarParser:
+    """Takes an uncompressed archive in pieces.
+
+    Blocks of zeros end one, but need not: old daemons left them out.
+    """
+
+    _block: bytearray = field(default_factory=bytearray)
+    _wanted: int = _BLOCK
+    _content: int = 0
+    _padding: int = 0
+    _extended: tarfile.TarInfo | None = None
+    _ended: bool = False
+    _for_all: dict[str, bytes] = field(default_factory=dict)
+    _for_next: dict[str, bytes] = field(default_factory=dict)
+
+    def feed(self, data: bytes) -> Iterator[Member | memoryview]:
+        """Yield what the next bytes tell.
+
+        Raises:
+            ImageInvalid: this is no tar.
+        """
+        rest = memoryview(data)
+        while rest and not self._ended:
+            if self._content:
+                piece, rest = rest[: self._content], rest[self._content :]
+                self._content -= len(piece)
+                yield piece
+            elif self._padding:
+                skipped = min(self._padding, len(rest))
+                self._padding, rest = self._padding - skipped, rest[skipped:]
+            else:
+                missing = self._wanted - len(self._block)
+                self._block += rest[:missing]
+                rest = rest[missing:]
+                if len(self._block) == self._wanted:
+                    yield from self._take()
+
+    def finish(self) -> None:
+        """Raise ImageInvalid if the archive ends within a header or a file."""
+        if not self._ended and (self._content or self._block or self._extended):
+            raise _unsupported()
+
+    def _take(self) -> Iterator[Member]:
+        """Take the block that is complete now: a header, or the rest of an extended one."""
+        block, self._block, self._wanted = bytes(self._block), bytearray(), _BLOCK
+        if self._extended:
+            self._extend(self._extended, block[: self._extended.size])
+            self._extended = None
+            return
+        if not block.strip(b"\0"):
+            self._ended = True
+            return
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise _unsupported() from error
+        if header.type in _EXTENDED:
+            if not 0 <= header.size <= _EXTENDED_LIMIT:
+                raise _unsupported()
+            if header.size:
+                self._extended, self._wanted = header, header.size + -header.size % _BLOCK
+            return
+        yield self._begin(header)
+
+    def _begin(self, header: tarfile.TarInfo) -> Member:
+        records, self._for_next = self._for_all | self._for_next, {}
+        try:
+            _apply(header, records)
+        except ValueError as error:
+            raise _unsupported() from error
+        has_content = header.isreg() or header.type not in tarfile.SUPPORTED_TYPES
+        self._content = header.size if has_content else 0
+        if self._content < 0:
+            raise _unsupported()
+        self._padding = -self._content % _BLOCK
+        xattrs = {key[len(_XATTR) :]: value for key, value in records.items() if key.startswith(_XATTR)}
+        return Member(header, xattrs)
+
+    def _extend(self, header: tarfile.TarInfo, data: bytes) -> None:
+        if header.type == tarfile.GNUTYPE_LONGNAME:
+            self._for_next["path"] = data.split(b"\0", 1)[0]
+        elif header.type == tarfile.GNUTYPE_LONGLINK:
+            self._for_next["linkpath"] = data.split(b"\0", 1)[0]
+        else:
+            (self._for_all if header.type == tarfile.XGLTYPE else self._for_next).update(_records(data))
+
+
+def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the records of a PAX header.  Source: POSIX.1-2001, pax, "pax Extended Header"."""
+    at = 0
+    while at < len(data):
+        blank = data.find(b" ", at, at + 8)
+        try:
+            end = at + int(data[at:blank])
+        except ValueError as error:
+            raise _unsupported() from error
+        key, equals, value = data[blank + 1 : end - 1].partition(b"=")
+        if not equals or end > len(data):
+            raise _unsupported()
+        yield _text(key), value
+        at = end
+
+
+def _apply(header: tarfile.TarInfo, records: Mapping[str, bytes]) -> None:
+    """Let what extended headers say count.
+
+    Raises:
+        ValueError: a number is none.
+    """
+    for key, name in (("path", "name"), ("linkpath", "linkname"), ("uname", "uname"), ("gname", "gname")):
+        if key in records:
+            setattr(header, name, _text(records[key]))
+    for key in ("size", "uid", "gid", "mtime"):
+        if key in records:
+            setattr(header, key, int(records[key].partition(b".")[0]))
+    header.name = header.name.rstrip("/") or header.name[:1]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _unsupported() -> ImageInvalid:
+    return ImageInvalid(reason="Layer format not supported")

@@ -1,0 +1,204 @@
+"""V1 beyond pushing and pulling: what tools and scripts of the time asked an old registry."""
+
+from email.utils import formatdate
+
+import pytest
+from flask.testing import FlaskClient
+
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
+from tests import builders
+from tests.properties.registries import push_v1, push_v2
+from tests.protocol.clients.tarsum import tarsum
+from tests.protocol.exchange import payload_checksum, put_v1, v1_text
+from tests.protocol.layers import AUFS, NO_END
+
+NAME = RepositoryName("team/app")
+TOKEN = {"Authorization": f'Token signature=0,repository="{NAME}",access=write'}
+CHAIN = builders.v1_chain(builders.layer({"etc/host": b"1", "var/new": b""}), AUFS)
+BASE, TOP = (image.id for image in CHAIN)
+AGENT = "docker/1.5.0 go/go1.4.3 git-commit/a8a31ef kernel/3.13.0-32-Generic os/Linux arch/AMD64"
+
+
+@pytest.fixture
+def pushed(registry: Registry) -> Registry:
+    """The chain, as ``latest``."""
+    push_v1(registry, NAME, Tag("latest"), CHAIN)
+    return registry
+
+
+@pytest.mark.usefixtures("pushed")
+def test_an_images_files_are_listed(client: FlaskClient) -> None:
+    """Name, kind, deleted, size, mtime, mode, uid, gid."""
+    assert client.get(f"/v1/images/{TOP}/files", headers=TOKEN).json == [
+        ["etc/host", "f", True, 0, 0, 420, 0, 0],
+        ["var/new", "f", False, 4, 0, 420, 0, 0],
+    ]
+
+
+@pytest.mark.usefixtures("pushed")
+def test_an_images_changes_are_computed_at_once(client: FlaskClient) -> None:
+    """Against the images below; no queue, no empty answer."""
+    assert client.get(f"/v1/images/{TOP}/diff", headers=TOKEN).json == {
+        "deleted": {"etc/host": ["f", True, 0, 0, 420, 0, 0]},
+        "changed": {"var/new": ["f", False, 4, 0, 420, 0, 0]},
+        "created": {},
+    }
+    assert [*client.get(f"/v1/images/{BASE}/diff", headers=TOKEN).json["created"]] == ["etc/host", "var/new"]
+
+
+def test_the_files_of_what_v2_pushed(client: FlaskClient, registry: Registry) -> None:
+    """A derived image has files too."""
+    push_v2(registry, NAME, Tag("v2"), builders.image(builders.layer({"a": b"12"})))
+    top = registry.bridge.resolve(NAME, Tag("v2"))
+    assert client.get(f"/v1/images/{top}/files", headers=TOKEN).json[0][:4] == ["a", "f", False, 2]
+
+
+def test_a_layer_that_is_no_archive_has_no_files(client: FlaskClient, registry: Registry) -> None:
+    """With the old registry's words."""
+    chain = builders.v1_chain(b"no tar at all" * 100)
+    push_v1(registry, NAME, Tag("odd"), chain)
+    for what in ("files", "diff"):
+        answer = client.get(f"/v1/images/{chain[0].id}/{what}", headers=TOKEN)
+        assert (answer.status_code, v1_text(answer)) == (400, "Layer format not supported")
+        unknown = client.get(f"/v1/images/{'0' * 64}/{what}", headers=TOKEN)
+        assert (unknown.status_code, v1_text(unknown)) == (404, "Image not found")
+
+
+@pytest.mark.usefixtures("pushed")
+@pytest.mark.parametrize("what", ["json", "layer", "ancestry", "files", "diff"])
+def test_what_never_changes_is_sent_once(client: FlaskClient, what: str) -> None:
+    """If-Modified-Since spares the body of an image that is here, and says nothing of one that is not."""
+    path = f"/v1/images/{TOP}/{what}"
+    first = client.get(path, headers=TOKEN)
+    assert first.status_code == 200
+    for condition in (
+        {"If-Modified-Since": formatdate(usegmt=True)},
+        {"If-None-Match": first.headers["ETag"]},
+    ):
+        again = client.get(path, headers=TOKEN | condition)
+        assert (again.status_code, again.data) == (304, b"")
+        unknown = client.get(f"/v1/images/{'0' * 64}/{what}", headers=TOKEN | condition)
+        assert unknown.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("agent", "stated", "told"),
+    [
+        ("docker/0.6.0", "right", "right"),
+        ("docker/0.6.0", "wrong", None),
+        ("docker/1.5.0", "right", "right"),
+        ("docker/0.6.0", "sha256:00", None),
+    ],
+    ids=["agrees", "differs", "the payload is proven", "of another kind"],
+)
+def test_tarsums_are_held_against_the_layer_and_refuse_nothing(
+    client: FlaskClient, registry: Registry, agent: str, stated: str, told: str | None
+) -> None:
+    """One that agrees is told to whoever pulls; one that differs is recorded, and the image is complete."""
+    (image,) = builders.v1_chain(NO_END)
+    sums = {"right": tarsum(image.json, image.layer), "wrong": "tarsum+sha256:" + "0" * 64}
+    text = sums.get(stated, stated)
+    put_v1(client, image, TOKEN, steps=2)
+    headers, payload = TOKEN | {"User-Agent": agent, "X-Docker-Checksum": text}, agent == "docker/1.5.0"
+    if payload:
+        headers["X-Docker-Checksum-Payload"] = payload_checksum(image)
+    assert client.put(f"/v1/images/{image.id}/checksum", headers=headers).status_code == 200
+    answer = client.get(f"/v1/images/{image.id}/json", headers=TOKEN)
+    assert answer.headers.get("X-Docker-Checksum") == (sums[told] if told else None)
+    payloads = [answer.headers[name] for name in ("X-Docker-Checksum-Payload", "X-Docker-Payload-Checksum")]
+    assert payloads == [payload_checksum(image)] * 2
+    row = registry.v1_images.get(NAME, image.id)
+    verified = {"right": None if payload else True, "wrong": False}
+    assert (row.tarsum, row.tarsum_verified) == (sums.get(stated), verified.get(stated))
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_tags_json_tells_who_pushed_it(client: FlaskClient) -> None:
+    """As its client names itself; that of the repository is that of ``latest``; and never a 404."""
+    path = f"/v1/repositories/{NAME}"
+    put = client.put(f"{path}/tags/latest", json=TOP, headers=TOKEN | {"User-Agent": AGENT})
+    assert put.status_code == 200
+    for told in (client.get(f"{path}/tags/latest/json").json, client.get(f"{path}/json").json):
+        assert isinstance(told.pop("last_update"), int)
+        assert told == {
+            "docker_version": "1.5.0",
+            "docker_go_version": "go1.4.3",
+            "kernel": "3.13.0-32-generic",
+            "os": "linux",
+            "arch": "amd64",
+        }
+    nothing = dict.fromkeys(("docker_version", "docker_go_version", "kernel", "last_update"))
+    absent = client.get(f"{path}/tags/absent/json")
+    assert (absent.status_code, absent.json) == (200, nothing | {"os": "linux", "arch": "amd64"})
+
+
+def test_a_v2_push_takes_the_agent_away(client: FlaskClient, pushed: Registry) -> None:
+    """Who pushed the tag before did not push what it is now."""
+    path = f"/v1/repositories/{NAME}/tags/latest"
+    client.put(path, json=TOP, headers=TOKEN | {"User-Agent": AGENT})
+    push_v2(pushed, NAME, Tag("latest"), builders.image(NO_END))
+    assert client.get(f"{path}/json").json["docker_version"] is None
+
+
+def test_properties_promise_nothing(client: FlaskClient) -> None:
+    """Everything is public, and what asks for privacy is told that there is none."""
+    path = f"/v1/repositories/{NAME}/properties"
+    assert client.get(path).json == {"access": "public"}
+    assert client.put(path, json={"access": "public"}).json is True
+    private = client.put(path, json={"access": "private"})
+    assert (private.status_code, v1_text(private)[:30]) == (400, "Private repositories need acco")
+    for bad in ({}, [], {"access": 1}):
+        answer = client.put(path, json=bad)
+        assert (answer.status_code, v1_text(answer)) == (400, "Invalid data")
+
+
+@pytest.mark.parametrize("path", ["/v1/_status", "/_status"])
+def test_status_tells_what_fails(
+    client: FlaskClient, registry: Registry, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """200 and no failures, or 503 and which."""
+    answer = client.get(path)
+    services = ["catalog", "storage"]
+    assert (answer.status_code, answer.json) == (
+        200,
+        {"services": services, "failures": {}, "host": "localhost"},
+    )
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(registry.health.state.store), "append", fail)
+    answer = client.get(path)
+    assert (answer.status_code, answer.json["failures"]) == (503, {"storage": "OSError"})
+
+
+def test_the_ping_is_also_above_v1(client: FlaskClient) -> None:
+    """With the headers that old clients look for."""
+    above, ping = client.get("/_ping"), client.get("/v1/_ping")
+    assert (above.status_code, above.data) == (ping.status_code, ping.data)
+    assert above.headers["X-Docker-Registry-Version"] == ping.headers["X-Docker-Registry-Version"]
+
+
+def test_a_token_may_come_back_twice_named(client: FlaskClient) -> None:
+    """Docker repeats a header that itself begins with ``Token``."""
+    (image,) = builders.v1_chain(NO_END)
+    headers = {"Authorization": "Token " + TOKEN["Authorization"]}
+    assert client.put(f"/v1/images/{image.id}/json", data=image.json, headers=headers).status_code == 200
+
+
+@pytest.mark.usefixtures("pushed")
+def test_docker_0_6_0_says_a_tag_at_the_end(client: FlaskClient, registry: Registry) -> None:
+    """An image that is here is not sent again, and its new tag is only in the list; others are ignored."""
+    entries = [
+        {"id": TOP, "Tag": "new"},
+        {"id": TOP, "Tag": "latest"},
+        {"id": "0" * 64, "Tag": "absent"},
+        {"id": TOP, "Tag": "not a tag"},
+        {"id": BASE},
+    ]
+    before = registry.tags.pusher(NAME, Tag("latest"))
+    answer = client.put(f"/v1/repositories/{NAME}/images", json=entries, headers=TOKEN)
+    assert answer.status_code == 204
+    assert client.get(f"/v1/repositories/{NAME}/tags").json == {"latest": TOP, "new": TOP}
+    assert registry.tags.pusher(NAME, Tag("latest")) == before
