@@ -31,26 +31,30 @@ def test_buildah_pushes_and_pulls(tools: Tools, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("program", ["buildah", "podman"])
 @pytest.mark.usefixtures("layout")
-def test_lists_of_images(tools: Tools, kind: str) -> None:
+def test_lists_of_images(tools: Tools, program: str, kind: str) -> None:
     """A list of two architectures is pushed with its images; a client pulls the one it asks for."""
-    tools.buildah("manifest", "create", f"both-{kind}")
-    for name in ("base", "arm64"):
-        tools.buildah("manifest", "add", f"both-{kind}", f"containers-storage:localhost/{name}")
-    target = f"docker://{tools.host}/lists/{kind}:1"
-    tools.buildah("manifest", "push", "--all", "--tls-verify=false", "--format", kind, f"both-{kind}", target)
-    index = tools.raw(f"lists/{kind}:1")
+    require(program, package=program)
+    run = tools.buildah if program == "buildah" else tools.podman
+    local, name = f"both-{program}-{kind}", f"lists/{program}-{kind}"
+    run("manifest", "create", local)
+    for image in ("base", "arm64"):
+        run("manifest", "add", local, f"containers-storage:localhost/{image}")
+    target = f"docker://{tools.host}/{name}:1"
+    run("manifest", "push", "--all", "--tls-verify=false", "--format", kind, local, target)
+    index = tools.raw(f"{name}:1")
     assert index["mediaType"] == LISTS[kind]
     assert [entry["platform"]["architecture"] for entry in index["manifests"]] == ["amd64", "arm64"]
     for entry in index["manifests"]:
         architecture = entry["platform"]["architecture"]
-        store = f"{architecture}-{kind}"
-        name = f"{tools.host}/lists/{kind}:1"
-        pulled = tools.buildah("pull", "-q", "--tls-verify=false", "--arch", architecture, name, store=store)
-        child = tools.raw(f"lists/{kind}@{entry['digest']}")
+        store = f"{architecture}-{program}-{kind}"
+        pull = ("pull", "-q", "--tls-verify=false", "--arch", architecture, f"{tools.host}/{name}:1")
+        pulled = run(*pull, store=store)
+        child = tools.raw(f"{name}@{entry['digest']}")
         assert child["config"]["digest"] == f"sha256:{pulled}"
-        image = json.loads(tools.buildah("inspect", "--type", "image", pulled, store=store))
-        assert image["OCIv1"]["architecture"] == architecture
+        found = json.loads(tools.buildah("inspect", "--type", "image", pulled, store=store))
+        assert found["OCIv1"]["architecture"] == architecture
 
 
 def test_podman_pushes_pulls_and_runs(tools: Tools, layout: Path) -> None:
