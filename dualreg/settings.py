@@ -15,6 +15,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 #: What every environment variable of ours starts with.
@@ -65,6 +66,10 @@ class Settings(BaseModel):
     database: str = Field("", description="SQLAlchemy URL of the catalog; default: SQLite in the data folder")
     workers: int = Field(2, ge=1, le=256, description="processes that serve")
     threads: int = Field(16, ge=1, le=1024, description="requests that each process serves at once")
+    tls_cert: Path | None = Field(
+        None, description="certificate chain in PEM, to serve HTTPS without a proxy"
+    )
+    tls_key: Path | None = Field(None, description="its private key, in PEM")
     public_url: str = Field("", description="URL that clients use, if Location headers must be absolute")
     trusted_proxies: str = Field(
         "127.0.0.1,::1", description="addresses, by comma, whose X-Forwarded-Proto is believed"
@@ -128,6 +133,12 @@ class Settings(BaseModel):
             raise ValueError("must be 1 to 1000 printable characters")
         return reason
 
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key must be given together")
+        return self
+
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, url: str) -> str:
@@ -156,7 +167,11 @@ class Settings(BaseModel):
                 for variable, value in environ.items()
                 if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE
             },
-            {key: (value, f"--{key}") for key, value in (flags or {}).items() if value is not None},
+            {
+                key: (value, f"--{key.replace('_', '-')}")
+                for key, value in (flags or {}).items()
+                if value is not None
+            },
         ]
         chosen = {key: choice for layer in layers for key, choice in layer.items()}
         try:
@@ -196,8 +211,8 @@ def _explain(error: ValidationError, chosen: Mapping[str, tuple[Any, str]]) -> s
     """Return one line a mistake, each beginning with the name that the operator wrote."""
     lines = []
     for mistake in error.errors():
-        key = str(mistake["loc"][0])
         unknown = mistake["type"] == "extra_forbidden"
         reason = "no such setting" if unknown else mistake["msg"].removeprefix("Value error, ")
-        lines.append(f"{chosen[key][1]}: {reason}")
+        names = [f"{chosen[str(key)][1]}: " for key in mistake["loc"][:1]]  # none if two do not go together
+        lines.append("".join([*names, reason]))
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from gunicorn.app.base import BaseApplication
 
 from dualreg.assembly import open_registry
 from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
+from dualreg.cli.tls import Certificate
 from dualreg.settings import Settings
 from dualreg.web.app import create_app
 
@@ -18,21 +19,37 @@ from dualreg.web.app import create_app
 @settings_options
 @click.option("--workers", type=int, help="Processes.  [default: 2]")
 @click.option("--threads", type=int, help="Requests that each process serves at once.  [default: 16]")
-def serve(
-    bind: str | None, data: Path | None, config: Path | None, workers: int | None, threads: int | None
-) -> None:
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain in PEM, to serve HTTPS.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, in PEM.")
+def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     """Serve the registry until it is interrupted.
 
     Each flag is also a setting in the configuration file and a variable in the environment (DUALREG_BIND, …).
     """
-    settings = load_settings(config, bind=bind, data=data, workers=workers, threads=threads)
+    settings = load_settings(config, data=data, **flags)
+    certificate = _certificate(settings)
     prepare_or_fail(settings)
-    _Server(settings).run()
+    _Server(settings, certificate).run()
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    """Return what HTTPS is served with, if it is.
+
+    Raises:
+        click.ClickException: it cannot be used.
+    """
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    try:
+        return Certificate(settings.tls_cert, settings.tls_key)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _announce(settings: Settings) -> None:
     place, folder = settings.bind, settings.data.absolute()
-    url = place if place.startswith("unix:") else f"http://{place}"
+    scheme = "https" if settings.tls_cert else "http"
+    url = place if place.startswith("unix:") else f"{scheme}://{place}"
     click.echo(f"dualreg serves Docker V1, V2 and OCI clients on {url}, from {folder}")
     if url != place:
         click.echo(f"Push to it:  docker tag IMAGE {place}/IMAGE && docker push {place}/IMAGE")
@@ -41,14 +58,19 @@ def _announce(settings: Settings) -> None:
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn, configured by our settings alone."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, certificate: Certificate | None = None) -> None:
         self._settings = settings
+        self._certificate = certificate
         super().__init__()
 
     def load_config(self) -> None:
         """Tell gunicorn what our settings mean."""
         for name, value in gunicorn_settings(self._settings).items():
             self.cfg.set(name, value)
+        if certificate := self._certificate:
+            self.cfg.set("certfile", str(self._settings.tls_cert))
+            self.cfg.set("keyfile", str(self._settings.tls_key))
+            self.cfg.set("ssl_context", lambda _, __: certificate.context())
 
     def load(self) -> Flask:
         """Make the application.

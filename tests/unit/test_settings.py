@@ -119,7 +119,7 @@ def test_mistakes_are_named_as_they_were_written(
     written = {
         "file": f"{name} in {config}",
         "environment": f"DUALREG_{name.upper()}",
-        "flag": f"--{name}",
+        "flag": "--" + name.replace("_", "-"),
     }[source]
     with pytest.raises(SettingsInvalid) as caught:
         Settings.from_env(environ, config=config, flags=flags)

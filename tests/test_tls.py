@@ -1,0 +1,121 @@
+"""HTTPS without a proxy, by a certificate that changes while the registry runs."""
+
+import datetime as dt
+import ipaddress
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from dualreg.cli.tls import Certificate
+from tests import builders
+from tests.programs import DUALREG, environment, free_port, require, running, until
+
+pytestmark = pytest.mark.slow
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Write a certificate of 127.0.0.1 that signs itself, and its key, over those that are there."""
+    key, subject = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
+    )
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "chain.pem", folder / "key.pem"
+    paths[0].write_bytes(made.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+def served(host: str) -> str:
+    """Return the certificate that a server shows, in PEM; nothing if none answers."""
+    name, _, port = host.partition(":")
+    try:
+        return ssl.get_server_certificate((name, int(port)), timeout=5)
+    except OSError:
+        return ""
+
+
+def test_clients_push_and_pull_and_a_new_certificate_needs_no_restart(tmp_path: Path) -> None:
+    """Skopeo verifies the certificate; half a renewal changes nothing, a whole one is taken up."""
+    require("skopeo", package="skopeo")
+    chain, key = make_certificate(tmp_path, "first")
+    host, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
+    options = ["--bind", host, "--data", tmp_path / "data", "--tls-cert", chain, "--tls-key", key]
+    folder = builders.skopeo_folder(tmp_path / "image", builders.image(builders.layer({"a": b"1"})))
+    with running([DUALREG, "serve", *options], log):
+        assert until(lambda: served(host) == chain.read_text())
+        assert f"on https://{host}" in log.read_text()
+        trust = tmp_path / "trust"
+        trust.mkdir()
+        (trust / "ca.crt").write_text(chain.read_text())
+        there, back = ["--dest-cert-dir", trust], ["--src-cert-dir", trust]
+        for copy in (
+            [*there, f"dir:{folder}", f"docker://{host}/tls/app:1"],
+            [*back, f"docker://{host}/tls/app:1", f"dir:{tmp_path / 'back'}"],
+        ):
+            command = ["skopeo", "--insecure-policy", "copy", *copy]
+            subprocess.run(command, check=True, capture_output=True, env=environment(), timeout=60)
+        before = chain.read_text()
+        chain.write_text("half of it")
+        assert served(host) == before
+        assert "stays as it was" in log.read_text()
+        make_certificate(tmp_path, "second")
+        assert chain.read_text() != before
+        assert served(host) == chain.read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tls-cert", "chain.pem"], "tls_cert and tls_key must be given together"),
+        (["--tls-cert", "absent.pem", "--tls-key", "key.pem"], "cannot use absent.pem with key.pem"),
+        (["--tls-cert", "key.pem", "--tls-key", "key.pem"], "cannot use key.pem with key.pem"),
+    ],
+    ids=["one alone", "absent", "no certificate"],
+)
+def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
+    """Before anything is served or made."""
+    make_certificate(tmp_path, "any")
+    done = subprocess.run(
+        [DUALREG, "serve", *flags],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "dualreg-data").exists()
+
+
+def test_a_context_is_made_once(tmp_path: Path) -> None:
+    """Not for each connection; and whatever becomes of the files, there is one."""
+    certificate = Certificate(*make_certificate(tmp_path, "one"))
+    first = certificate.context()
+    assert certificate.context() is first
+    make_certificate(tmp_path, "two")
+    second = certificate.context()
+    assert second is not first
+    (tmp_path / "key.pem").unlink()
+    assert certificate.context() is second
