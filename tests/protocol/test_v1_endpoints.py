@@ -133,6 +133,15 @@ def test_a_tags_json_tells_who_pushed_it(client: FlaskClient) -> None:
     assert (absent.status_code, absent.json) == (200, nothing | {"os": "linux", "arch": "amd64"})
 
 
+@pytest.mark.usefixtures("pushed")
+def test_any_user_agent_is_kept_as_far_as_it_is_text(client: FlaskClient) -> None:
+    """Nothing that a database would refuse, nor more than it holds."""
+    path = f"/v1/repositories/{NAME}/tags/latest"
+    agent = f"docker/9.9\x7f\x1f\xe9 / // =/= {'x/' * 500}"
+    assert client.put(path, json=TOP, headers=TOKEN | {"User-Agent": agent}).status_code == 200
+    assert client.get(f"{path}/json").json["docker_version"] == "9.9\xe9"
+
+
 def test_a_v2_push_takes_the_agent_away(client: FlaskClient, pushed: Registry) -> None:
     """Who pushed the tag before did not push what it is now."""
     path = f"/v1/repositories/{NAME}/tags/latest"

@@ -12,9 +12,9 @@ from dualreg.errors import (
     ImageIdInvalid,
     ImageIncomplete,
     ImageUnknown,
+    RepositoryUnknown,
     RequestInvalid,
     TagInvalid,
-    TagUnknown,
 )
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.context import registry, require_deletes
@@ -63,9 +63,9 @@ def put_images(repository: RepositoryName) -> Response:
 
     But for one thing: Docker 0.6.0, which finds that the image of a tag is here, says the tag only now.
     """
-    for entry in _read_list():
-        if isinstance(entry, dict) and "Tag" in entry:
-            _point(repository, entry)
+    wanted = dict(filter(None, map(_tagged, _read_list())))
+    if wanted:
+        _point(repository, wanted)
     return answer("", status=204, headers=session_headers(repository))
 
 
@@ -103,11 +103,20 @@ def _read_list() -> list[object]:
     return listed
 
 
-def _point(repository: RepositoryName, entry: Mapping[str, object]) -> None:
-    """Point the tag of a listed image at it, if that is here and the tag is elsewhere."""
-    with suppress(TagInvalid, ImageIdInvalid, ImageUnknown, ImageIncomplete):
-        tag, image = Tag.parse(str(entry["Tag"])), ImageId.parse(str(entry.get("id")))
-        with suppress(TagUnknown):
-            if registry().bridge.resolve(repository, tag) == image:
-                return
-        registry().bridge.tag(repository, tag, image)
+def _tagged(entry: object) -> tuple[Tag, ImageId] | None:
+    """Return the tag that an entry of the list gives an image, if it gives one that can be."""
+    if isinstance(entry, dict) and "Tag" in entry:
+        with suppress(TagInvalid, ImageIdInvalid):
+            return Tag.parse(str(entry["Tag"])), ImageId.parse(str(entry.get("id")))
+    return None
+
+
+def _point(repository: RepositoryName, wanted: Mapping[Tag, ImageId]) -> None:
+    """Point tags at images that are here, unless they are there already."""
+    seen: Mapping[Tag, ImageId] = {}
+    with suppress(RepositoryUnknown):
+        seen = registry().bridge.tags(repository)
+    for tag, image in wanted.items():
+        if seen.get(tag) != image:
+            with suppress(ImageUnknown, ImageIncomplete):
+                registry().bridge.tag(repository, tag, image)

@@ -49,7 +49,7 @@ def get_tag(repository: RepositoryName, tag: Tag) -> Response:
 def put_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Point the tag at an image: here a V1 push becomes a manifest that every client can pull."""
     registry().bridge.tag(repository, tag, _read_image_id())
-    if agent := request.user_agent.string:
+    if agent := "".join(filter(str.isprintable, request.user_agent.string)):
         registry().tags.pushed_by(repository, tag, agent[:_AGENT_LIMIT])
     return answer()
 

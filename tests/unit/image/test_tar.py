@@ -1,6 +1,7 @@
 """Archives as they pass by: entries, sums and listings, against tarfile and a second implementation."""
 
 import bz2
+import contextlib
 import hashlib
 import io
 import lzma
@@ -17,7 +18,7 @@ from dualreg.image.listing import File, changes, files
 from dualreg.image.tar import Member, members
 from dualreg.image.tarsum import is_tarsum, verify_tarsum
 from tests import builders
-from tests.protocol.clients.tarsum import tarsum
+from tests.protocol.clients.tarsum import tarsum, unpacked
 from tests.protocol.layers import AUFS, EMPTY_OF_23_BYTES, NO_END, PLAIN, go_gzip, unended
 
 JSON = b'{"id": "x"}\n'
@@ -209,3 +210,20 @@ def test_changes_are_sorted_by_what_lies_below() -> None:
         "created": ["b", "c/d"],
     }
     assert told["deleted"]["f"] == ["f", True, 0, 0, 0o644, 0, 0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([PLAIN, AUFS, NO_END]), st.data())
+def test_a_damaged_archive_fails_in_one_way(layer: bytes, data: st.DataObject) -> None:
+    """Whatever bytes are changed: it is listed, or refused with the one error that is told to clients."""
+    damaged = bytearray(unpacked(layer))
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, min(len(damaged), 1100) - 1))
+        damaged[at] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        header = damaged[:512]
+        header[148:156] = b" " * 8
+        damaged[148:156] = f"{sum(header):06o}\0 ".encode()
+    with contextlib.suppress(ImageInvalid):
+        [*files([bytes(damaged)])]
+    verify_tarsum("tarsum.v1+sha256:" + "0" * 64, JSON, [bytes(damaged)])
