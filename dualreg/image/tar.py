@@ -12,10 +12,11 @@ from dualreg.errors import ImageInvalid
 from dualreg.image.layer import inflated
 
 _BLOCK = 512
-#: Bytes of the largest extended header taken: names, link targets, attributes.
+#: Bytes of extended headers taken before one entry: names, link targets, attributes.
 _EXTENDED_LIMIT = 1 << 20
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _EXTENDED = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_FOR_ALL = frozenset({"uname", "gname", "uid", "gid", "mtime"})
 _XATTR = "SCHILY.xattr."
 
 
@@ -56,6 +57,7 @@ class TarParser:
     _content: int = 0
     _padding: int = 0
     _extended: tarfile.TarInfo | None = None
+    _extended_bytes: int = 0
     _ended: bool = False
     _for_all: dict[str, bytes] = field(default_factory=dict)
     _for_next: dict[str, bytes] = field(default_factory=dict)
@@ -102,7 +104,8 @@ class TarParser:
         except tarfile.HeaderError as error:
             raise _unsupported() from error
         if header.type in _EXTENDED:
-            if not 0 <= header.size <= _EXTENDED_LIMIT:
+            self._extended_bytes += header.size
+            if header.size < 0 or self._extended_bytes > _EXTENDED_LIMIT:
                 raise _unsupported()
             if header.size:
                 self._extended, self._wanted = header, header.size + -header.size % _BLOCK
@@ -110,7 +113,7 @@ class TarParser:
         yield self._begin(header)
 
     def _begin(self, header: tarfile.TarInfo) -> Member:
-        records, self._for_next = self._for_all | self._for_next, {}
+        records, self._for_next, self._extended_bytes = self._for_all | self._for_next, {}, 0
         try:
             _apply(header, records)
         except ValueError as error:
@@ -128,8 +131,11 @@ class TarParser:
             self._for_next["path"] = data.split(b"\0", 1)[0]
         elif header.type == tarfile.GNUTYPE_LONGLINK:
             self._for_next["linkpath"] = data.split(b"\0", 1)[0]
+        elif header.type == tarfile.XGLTYPE:
+            # Of what is said for all entries only what can be, or it would grow with each such header.
+            self._for_all.update((key, value) for key, value in _records(data) if key in _FOR_ALL)
         else:
-            (self._for_all if header.type == tarfile.XGLTYPE else self._for_next).update(_records(data))
+            self._for_next.update(_records(data))
 
 
 def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
