@@ -5,6 +5,7 @@ FUZZ_EXAMPLES sets how many of each kind; only with it, schemathesis also breaks
 preparing that takes seconds for each operation.
 """
 
+import copy
 import json
 import os
 import re
@@ -315,7 +316,7 @@ def bodies(draw: st.DrawFn, manifest: Mapping[str, Any]) -> bytes:
             place = below
         if isinstance(place, dict) or keys:
             copied = st.sampled_from([{**manifest["config"]}, {"a": "\ud800"}, {"\ud800": "a"}, {"\0": "\0"}])
-            place[key] = draw(VALUES | copied)
+            place[key] = copy.deepcopy(draw(VALUES | copied))  # or the next example would find it changed
     return json.dumps(document).encode()
 
 
