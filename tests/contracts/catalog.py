@@ -83,6 +83,12 @@ def _v1_row(repository_id: int, number: int, parent: int | None = None) -> V1Ima
     )
 
 
+def _found(tx: Transaction, number: int) -> V1ImageRow:
+    row = tx.v1_images.find(NAME, _id(number))
+    assert row
+    return row
+
+
 def _count(tx: Transaction, table: type[Table]) -> int:
     return tx.repositories.connection.scalar(select(func.count()).select_from(table)) or 0
 
@@ -1001,6 +1007,58 @@ class CatalogContract:
                     NAME, prefix="", newest_first=False, after=None, limit=9, origins={origin}
                 )
                 assert (row.name, row.origin) == (tag, origin)
+
+    def test_a_tag_knows_who_pushed_it_last(self, catalog: Catalog, clock: Clock) -> None:
+        """Until it is pointed anew; a tag that is not there has no pusher."""
+        with catalog.begin() as tx:
+            repository_id = _push(tx, NAME, "a", "b")
+            assert tx.tags.pusher(NAME, Tag("a")) == (None, clock())
+            tx.tags.pushed_by(NAME, Tag("a"), "docker/1.5.0 é")
+            assert tx.tags.pusher(NAME, Tag("a")) == ("docker/1.5.0 é", clock())
+            assert tx.tags.pusher(NAME, Tag("b")) == (None, clock())
+            assert tx.tags.pusher(NAME, Tag("c")) is None
+            assert tx.tags.pusher(OTHER, Tag("a")) is None
+            tx.tags.point(repository_id, [Tag("a")], MANIFEST.digest)
+            assert tx.tags.pusher(NAME, Tag("a")) == (None, clock())
+
+    def test_what_is_stated_of_an_image_is_kept(self, catalog: Catalog) -> None:
+        """With its completion: the TarSum, and whether it agreed."""
+        with catalog.begin() as tx:
+            repository_id = _push(tx)
+            tx.v1_images.begin(repository_id, V1Image(_id(1), None, b""), CONFIG)
+            tx.v1_images.attach(_found(tx, 1), LOWER, MISSING, UPPER)
+            stated = replace(_found(tx, 1), tarsum="tarsum+sha256:0", tarsum_verified=False)
+            assert tx.v1_images.complete(stated) is True
+            assert _found(tx, 1) == replace(stated, complete=True)
+
+    def test_images_of_one_id_are_told_apart(self, catalog: Catalog) -> None:
+        """By JSON, parent and files; what is incomplete, unknown or elsewhere contradicts nothing."""
+        with catalog.begin() as tx:
+            repository_id, other = _push(tx), _push(tx, OTHER)
+            for row in (_v1_row(repository_id, 1), _v1_row(repository_id, 2, 1)):
+                tx.v1_images.record(row)
+            tx.v1_images.begin(repository_id, V1Image(_id(3), None, b""), CONFIG)
+            row = _v1_row(repository_id, 2, 1)
+            for same in ([], [row], [_v1_row(repository_id, 3)], [_v1_row(repository_id, 4), row]):
+                assert tx.v1_images.contradicts(repository_id, same) is False
+            for change in ({"json": UPPER}, {"parent": None}, {"diff_id": UPPER}):
+                changed = replace(row, **change)  # type: ignore[arg-type]  # one of its fields
+                assert tx.v1_images.contradicts(repository_id, [_v1_row(repository_id, 1), changed]) is True
+                assert tx.v1_images.contradicts(other, [changed]) is False
+
+    def test_manifests_are_no_longer_seen_as_what_is_another(self, catalog: Catalog) -> None:
+        """Those that were seen as one of the images; not those of other images or repositories."""
+        with catalog.begin() as tx:
+            repository_id, other = _push(tx, NAME, "a"), _push(tx, OTHER, "a")
+            _record(tx, repository_id, _artifact(1))
+            tx.tags.point(repository_id, [Tag("b")], _artifact(1).digest)
+            tx.views.record(repository_id, MANIFEST.digest, _id(1))
+            tx.views.record(repository_id, _artifact(1).digest, _id(2))
+            tx.views.record(other, MANIFEST.digest, _id(1))
+            tx.views.blind(repository_id, [_id(1), _id(3)])
+            assert tx.views.tags(NAME) == {Tag("b"): _id(2)}
+            assert tx.views.missing(NAME) == ()
+            assert tx.views.tags(OTHER) == {Tag("a"): _id(1)}
 
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
