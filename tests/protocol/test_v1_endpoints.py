@@ -211,3 +211,22 @@ def test_docker_0_6_0_says_a_tag_at_the_end(client: FlaskClient, registry: Regis
     assert answer.status_code == 204
     assert client.get(f"/v1/repositories/{NAME}/tags").json == {"latest": TOP, "new": TOP}
     assert registry.tags.pusher(NAME, Tag("latest")) == before
+
+
+@pytest.mark.usefixtures("pushed")
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (f"GET /v1/repositories/{NAME}/tags/absent", "Tag not found"),
+        (f"DELETE /v1/repositories/{NAME}/tags/absent", "Tag not found: absent"),
+        ("GET /v1/repositories/no/where/tags", "Repository not found"),
+        ("DELETE /v1/repositories/no/where/", "Repository not found"),
+        ("GET /v1/repositories/no/where/images", "images not found"),
+        (f"GET /v1/images/{'0' * 64}/ancestry", "Image not found"),
+    ],
+)
+def test_what_is_not_there_is_said_in_the_old_words(client: FlaskClient, request_: str, text: str) -> None:
+    """Each route of docker-registry had its own, which scripts look for."""
+    method, path = request_.split()
+    answer = client.open(path, method=method, headers=TOKEN)
+    assert (answer.status_code, v1_text(answer)) == (404, text)

@@ -8,7 +8,7 @@ Source: docker-registry 0.9, ``toolkit.api_error``; texts that clients know are 
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from flask import Response
+from flask import Response, request
 
 from dualreg import errors
 from dualreg.errors import RegistryError
@@ -50,8 +50,12 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
 
 #: Errors whose reason says more to an old client's user than their message.
 _REASONED = (errors.ImageInvalid, errors.RequestInvalid)
-#: Texts of docker-registry that differ from what V2 clients are told.
-_TEXTS: Mapping[type[RegistryError], str] = {errors.RepositoryUnknown: "Repository not found"}
+#: Texts of docker-registry that differ from what V2 clients are told: everywhere, or of one route.
+_TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
+    (errors.RepositoryUnknown, None): "Repository not found",
+    (errors.RepositoryUnknown, "v1.get_images"): "images not found",
+    (errors.TagUnknown, "v1.delete_tag"): "Tag not found: {tag}",
+}
 
 
 def render(error: RegistryError) -> Response:
@@ -59,7 +63,9 @@ def render(error: RegistryError) -> Response:
     status = V1_ERRORS[type(error)]
     if isinstance(error, errors.RangeInvalid):
         return empty(status, {})
-    text = _TEXTS.get(type(error), error.message)
+    kind = type(error)
+    text = _TEXTS.get((kind, request.endpoint)) or _TEXTS.get((kind, None)) or error.message
+    text = text.format_map(error.detail)
     if isinstance(error, _REASONED):
         text = str(error.detail.get("reason", text))
     headers = {"WWW-Authenticate": "Token"} if isinstance(error, errors.Unauthenticated) else {}
