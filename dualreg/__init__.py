@@ -4,12 +4,13 @@
     storage/        bytes: the BlobStore, its drivers, and the link files that mirror names on disk
     catalog/        relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)
     registry/       rules: one service per noun, called by both dialects
+    auth/           who may: accounts, permission lines and tokens, the same for both dialects
     maintenance/    care: what looks after a registry while it serves
     web/            wire: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
     assembly        where settings become a running registry
 
-Imports point one way: web and cli → registry and maintenance → catalog | storage → image → errors.
+Imports point one way: web and cli → registry, auth and maintenance → catalog | storage → image → errors.
 """
 
 __version__ = "0.1.0"

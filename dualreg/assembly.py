@@ -1,10 +1,21 @@
 """Assembly: settings become a running registry. The one place where parts are chosen and joined."""
 
 from datetime import timedelta
+from pathlib import Path
 
+from dualreg.auth.attempts import Attempts
+from dualreg.auth.authority import Authority, Workloads
+from dualreg.auth.directories import CatalogDirectory, Directory, HtpasswdDirectory
+from dualreg.auth.keyring import Keyring
+from dualreg.auth.logins import Logins
+from dualreg.auth.passwords import Passwords
+from dualreg.auth.policy import Lines, catalog_lines, file_lines
+from dualreg.auth.sources import FileKeys, KeySource, UrlKeys
+from dualreg.auth.tokens import Verifier
+from dualreg.auth.workloads import parse_rules
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import revision, upgrade
-from dualreg.errors import CatalogUnreachable
+from dualreg.faults import CatalogUnreachable
 from dualreg.registry import Registry
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
@@ -12,6 +23,7 @@ from dualreg.registry.clients import Clients
 from dualreg.registry.editions import Editions
 from dualreg.registry.health import Health
 from dualreg.registry.keys import Keys
+from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.payloads import Payloads
 from dualreg.registry.pulls import Pulls
@@ -33,19 +45,22 @@ _NOTE_DELAY = timedelta(seconds=10)
 def prepare(settings: Settings) -> None:
     """Make the catalog ready to serve: an SQLite one is upgraded; another must have been, by its operator.
 
+    The key that tokens are signed with is made.
+
     Raises:
         CatalogUnreachable: the database cannot be opened, or is at another revision than this version wants.
+        ValueError: a file that says who may cannot be used.
     """
     catalog = open_catalog(settings)
     try:
         if catalog.engine.dialect.name == "sqlite":
             upgrade(catalog)
-            return
         found, wanted = revision(catalog)
         if found != wanted:
             raise CatalogUnreachable(
                 f"the catalog is at revision {found}, not {wanted}: run `dualreg db upgrade`"
             )
+        build_authority(settings, catalog).keyring.active()
     finally:
         catalog.close()
 
@@ -82,15 +97,72 @@ def build_registry(
     v1_images = V1Images(state, payloads, uploads)
     bridge = Bridge(state, uploads, manifests, v1_images, visibility)
     return Registry(
+        state=state,
         repositories=Repositories(state),
         tags=Tags(state, Pulls(catalog, note_delay), visibility),
         manifests=manifests,
         blobs=Blobs(state),
         uploads=uploads,
         v1_images=v1_images,
+        listings=Listings(state),
         referrers=Referrers(state),
         bridge=bridge,
         editions=Editions(manifests, bridge, Keys(catalog)),
         clients=Clients(catalog, note_delay),
         health=Health(state),
     )
+
+
+def build_authority(settings: Settings, catalog: Catalog) -> Authority:
+    """Return what decides who may, as *settings* say.
+
+    Raises:
+        ValueError: a file or rule that they name cannot be used.
+    """
+    return Authority(
+        mode=settings.auth,
+        service=settings.token_service,
+        lifetime=settings.token_ttl,
+        leeway=settings.token_leeway,
+        keyring=Keyring(catalog),
+        lines=permission_lines(settings, catalog),
+        logins=_logins(settings, catalog),
+        issuer=_issuer(settings) if settings.auth == "token" else None,
+        workloads=_workloads(settings) if settings.oidc_issuer else None,
+    )
+
+
+def permission_lines(settings: Settings, catalog: Catalog) -> Lines:
+    """Return where permission lines are read: the file that *settings* name, else *catalog*.
+
+    Raises:
+        ValueError: the file cannot be used.
+    """
+    return file_lines(settings.permissions) if settings.permissions else catalog_lines(catalog)
+
+
+def _logins(settings: Settings, catalog: Catalog) -> Logins | None:
+    directory: Directory = CatalogDirectory(catalog)
+    if settings.auth == "htpasswd" and settings.htpasswd:
+        directory = HtpasswdDirectory(settings.htpasswd, catalog)
+    elif settings.auth != "accounts":
+        return None
+    return Logins(catalog, directory, Passwords(), Attempts(catalog))
+
+
+def _issuer(settings: Settings) -> Verifier:
+    source = settings.token_keys
+    keys = UrlKeys(source) if source.startswith(("http://", "https://")) else FileKeys(Path(source))
+    return _verifier(settings, settings.token_issuer, settings.token_service, keys)
+
+
+def _workloads(settings: Settings) -> Workloads:
+    issuer = settings.oidc_issuer
+    keys = UrlKeys(f"{issuer}/.well-known/openid-configuration", issuer=issuer)
+    audience = settings.oidc_audience or settings.token_service
+    return Workloads(_verifier(settings, issuer, audience, keys), parse_rules(settings.oidc_rules))
+
+
+def _verifier(settings: Settings, issuer: str, audience: str, keys: KeySource) -> Verifier:
+    algorithms = frozenset(name.strip() for name in settings.token_algorithms.split(","))
+    return Verifier(issuer, audience, keys, algorithms, settings.token_leeway)

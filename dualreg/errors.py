@@ -15,10 +15,10 @@ RegistryError
 ├── UploadBusy                                           another request is writing this upload
 ├── PreconditionFailed                                   not, or no longer, what the client expects to replace
 ├── BlobInUse · ManifestInUse                            deleting what something else names
-├── Unauthenticated                                      the request does not say for which repository it acts
+├── Unauthenticated · Denied · TooManyAttempts           who may
 └── Unsupported                                          switched off, or not offered
 
-BlobMissing, BlobDamaged and CatalogUnreachable stand apart: they are the operator's business, not a client's.
+What is broken, which is the operator's business and not a client's, is in ``faults.py``.
 """
 
 from typing import ClassVar
@@ -226,24 +226,24 @@ class ManifestInUse(RegistryError):
 
 
 class Unauthenticated(RegistryError):
-    """The request carries no token naming the repository it acts on."""
+    """Who asks is not known, or a token covers less. Detail: ``scope`` wanted; ``error`` of RFC 6750."""
 
     message = "Requires authorization"
+
+
+class Denied(RegistryError):
+    """Who asks is known, and may not."""
+
+    message = "requested access to the resource is denied"
+
+
+class TooManyAttempts(RegistryError):
+    """Too many logins failed. Detail: ``retry_after``, in seconds."""
+
+    message = "too many failed logins"
 
 
 class Unsupported(RegistryError):
     """An operation that is switched off or not offered."""
 
     message = "The operation is unsupported"
-
-
-class BlobMissing(Exception):
-    """The catalog says the bytes are there, the store has none: damage, to be reported as a fault of ours."""
-
-
-class CatalogUnreachable(Exception):
-    """The database of relations cannot be opened, or has another schema than this version works with."""
-
-
-class BlobDamaged(Exception):
-    """Bytes that were verified have another size than the catalog recorded for their digest."""

@@ -20,9 +20,8 @@ from dualreg.catalog.upgrade import upgrade
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.registry import Registry
-from dualreg.settings import Settings
 from dualreg.storage.memory import MemoryStore
-from dualreg.web.app import create_app
+from tests.apps import application
 
 
 class Clock:
@@ -111,7 +110,7 @@ def registry(catalog: Catalog, store: GuardedStore) -> Registry:
 @pytest.fixture
 def app(registry: Registry) -> Flask:
     """The WSGI application of that registry."""
-    return create_app(Settings(), registry)
+    return application(registry)
 
 
 @pytest.fixture

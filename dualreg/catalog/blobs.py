@@ -7,11 +7,12 @@ from functools import cache
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, select
 
-from dualreg.catalog.dialects import batches, insert
+from dualreg.catalog.dialects import batches, insert, within
 from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, RepositoryBlobs, V1Images
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.image.reach import Reach
 
 #: Rows that are named to a client as the reason why something stays: a base layer may have a million.
 NAMED = 100
@@ -57,13 +58,14 @@ class BlobQueries:
         query = select(RepositoryBlobs.digest).where(link).with_for_update()
         return self.connection.scalar(query) is not None
 
-    def owners(self, digest: Digest, *, limit: int) -> tuple[RepositoryName, ...]:
-        """Return up to *limit* of the repositories that may read the blob."""
+    def owner(self, digest: Digest, reach: Reach) -> RepositoryName | None:
+        """Return a repository of *reach* that may read the blob."""
         query = select(Repositories.name).join(
             RepositoryBlobs, RepositoryBlobs.repository_id == Repositories.id
         )
-        names = self.connection.scalars(query.where(RepositoryBlobs.digest == digest).limit(limit))
-        return tuple(map(RepositoryName, names))
+        query = query.where(RepositoryBlobs.digest == digest, within(Repositories.name, reach)).limit(1)
+        name = self.connection.scalar(query)
+        return None if name is None else RepositoryName(name)
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if the repository may read it."""

@@ -9,13 +9,17 @@ from typing import Self
 
 from sqlalchemy import Connection, make_url
 
+from dualreg.catalog.accounts import AccountQueries
+from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.dialects import READ_ONLY, open_engine
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.manifests import ManifestQueries
+from dualreg.catalog.permissions import PermissionQueries
 from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
+from dualreg.catalog.secrets import SecretQueries
 from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.v1_images import V1ImageQueries
@@ -41,6 +45,10 @@ class Transaction:
     referrers: ReferrerQueries
     keys: KeyQueries
     clients: ClientQueries
+    accounts: AccountQueries
+    permissions: PermissionQueries
+    secrets: SecretQueries
+    attempts: AttemptQueries
 
     @classmethod
     def over(cls, connection: Connection, now: datetime) -> Self:
@@ -56,6 +64,10 @@ class Transaction:
             ReferrerQueries(connection),
             KeyQueries(connection, now),
             ClientQueries(connection),
+            AccountQueries(connection, now),
+            PermissionQueries(connection),
+            SecretQueries(connection),
+            AttemptQueries(connection, now),
         )
 
 

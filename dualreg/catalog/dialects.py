@@ -1,14 +1,27 @@
-"""What differs between SQLite and PostgreSQL: how a connection begins, how a row is upserted."""
+"""What differs between SQLite and PostgreSQL: how a connection begins, how a row is upserted or matched."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    create_engine,
+    event,
+    false,
+    make_url,
+    or_,
+    true,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import QueryableAttribute
 
 from dualreg.catalog.tables import Table
+from dualreg.image.reach import Reach
 
 #: Seconds a SQLite writer waits for another one.
 _BUSY_SECONDS = 30
@@ -36,6 +49,21 @@ def open_engine(url: str, *, pool_size: int) -> Engine:
 def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -- the two Inserts share no typed base with ON CONFLICT
     """Return the dialect's own INSERT, which knows ON CONFLICT; both dialects spell it alike."""
     return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
+def within(column: QueryableAttribute[str], reach: Reach) -> ColumnElement[bool]:
+    """Return the condition that *column* names a repository of *reach*.
+
+    Names and patterns have small letters only, so it does not matter that SQLite's LIKE knows no others.
+    """
+    wanted = [group for group in reach.groups if "*" not in group]
+    return and_(
+        true(), *(or_(false(), *(column.like(_like(each), escape="!") for each in group)) for group in wanted)
+    )
+
+
+def _like(pattern: str) -> str:
+    return "".join({"*": "%", "_": "!_"}.get(letter, letter) for letter in pattern)
 
 
 def batches(values: Iterable[Value]) -> Iterator[list[Value]]:

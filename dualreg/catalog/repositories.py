@@ -6,10 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, literal, or_, select
 
-from dualreg.catalog.dialects import insert
+from dualreg.catalog.dialects import insert, within
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.tables import Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.image.reach import EVERYWHERE, Reach
 
 #: Rows fetched at a time by a reader that stops when it has enough.
 _BATCH = 128
@@ -57,19 +58,25 @@ class RepositoryQueries:
         self.connection.execute(delete(Repositories).where(Repositories.id == repository_id))
         return tuple(map(UploadId, uploads))
 
-    def walk(self, *, last: str, limit: int) -> Generator[tuple[RepositoryName, bool], None, None]:
-        """Yield up to *limit* names after *last*, in byte order, with whether they hold an image."""
+    def walk(
+        self, *, last: str, limit: int, reach: Reach = EVERYWHERE
+    ) -> Generator[tuple[RepositoryName, bool], None, None]:
+        """Yield up to *limit* names of *reach* after *last*, in order, and whether they hold an image."""
         query = select(Repositories.name, _shows_an_image()).where(Repositories.name > last)
+        query = query.where(within(Repositories.name, reach))
         query = query.order_by(Repositories.name).limit(limit)
         with self.connection.execute(query, execution_options={"yield_per": _BATCH}) as rows:
             for name, shown in rows:
                 yield RepositoryName(name), bool(shown)
 
-    def search(self, term: str, *, offset: int, limit: int) -> tuple[int, tuple[RepositoryName, ...]]:
-        """Return how many names contain *term*, and *limit* of them from *offset* on."""
+    def search(
+        self, term: str, *, offset: int, limit: int, reach: Reach = EVERYWHERE
+    ) -> tuple[int, tuple[RepositoryName, ...]]:
+        """Return how many names of *reach* contain *term*, and *limit* of them from *offset* on."""
         if "\0" in term:  # which no name has, and databases cannot take
             return 0, ()
         matches = Repositories.name.contains(term, autoescape=True) & _holds_an_image()
+        matches &= within(Repositories.name, reach)
         total = self.connection.scalar(select(func.count()).select_from(Repositories).where(matches)) or 0
         query = (
             select(Repositories.name).where(matches).order_by(Repositories.name).offset(offset).limit(limit)

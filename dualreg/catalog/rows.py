@@ -1,7 +1,7 @@
 """What queries return: frozen records. Nothing of SQLAlchemy leaves this package."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -137,3 +137,50 @@ class ClientRow:
     last_seen: datetime
     requests: int
     refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """An account; *password_hash* is bcrypt's, None of a robot."""
+
+    name: str
+    password_hash: str | None = field(repr=False)
+    robot: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionRow:
+    """A permission line.
+
+    Attributes:
+        who: An account, ``@`` and a group, ``authenticated`` or ``anonymous``.
+        pattern: Of repository names; ``{account}`` stands for the account's.
+    """
+
+    who: str
+    pattern: str
+    actions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRow:
+    """What is kept of an API key or refresh token.
+
+    Attributes:
+        hash: SHA-256 of the secret.
+        limits: Scopes beyond which a key is no good; empty: none.
+        service: What a refresh token is for.
+        binding: A fingerprint of what a refresh token was got by.
+    """
+
+    id: str
+    kind: str
+    account: str
+    hash: str = field(repr=False)
+    limits: str
+    note: str
+    service: str
+    binding: str = field(repr=False)
+    created_at: datetime
+    expires_at: datetime | None

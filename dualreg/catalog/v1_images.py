@@ -20,11 +20,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from dualreg.catalog.dialects import batches, insert
+from dualreg.catalog.dialects import batches, insert, within
 from dualreg.catalog.rows import RepositoryRow, V1ImageRow
 from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, V1Images
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
+from dualreg.image.reach import Reach
 from dualreg.image.v1_image import V1Image
 
 #: Longer chains than any daemon can mount (127 layers, with room): where following parents ends.
@@ -79,19 +80,21 @@ class V1ImageQueries:
         statement = _unchanged(image).where(V1Images.layer == image.layer).values(complete=True, **stated)
         return self.connection.execute(statement).rowcount > 0
 
-    def find(self, repository: RepositoryName | None, image: ImageId) -> V1ImageRow | None:
-        """Return the image; without a repository, a complete one of any repository that holds it."""
-        query = _images().where(V1Images.image_id == image)
-        if repository is None:
-            query = query.where(V1Images.complete).order_by(V1Images.repository_id).limit(1)
-        else:
-            query = query.join(Repositories, Repositories.id == V1Images.repository_id).where(
-                Repositories.name == repository
-            )
+    def holder(self, image: ImageId, reach: Reach) -> RepositoryName | None:
+        """Return the oldest repository of *reach* that holds the image, complete."""
+        query = select(Repositories.name).join(V1Images, V1Images.repository_id == Repositories.id)
+        query = query.where(V1Images.image_id == image, V1Images.complete, within(Repositories.name, reach))
+        name = self.connection.scalar(query.order_by(Repositories.id).limit(1))
+        return None if name is None else RepositoryName(name)
+
+    def find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:
+        """Return the image."""
+        query = _images().join(Repositories, Repositories.id == V1Images.repository_id)
+        query = query.where(V1Images.image_id == image, Repositories.name == repository)
         row = self.connection.execute(query).one_or_none()
         return None if row is None else _row(row)
 
-    def ancestry(self, repository: RepositoryName | None, image: ImageId) -> tuple[V1ImageRow, ...]:
+    def ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
         """Return the image and its ancestors, the image first, the base last.
 
         Empty if there is no such image.
@@ -99,13 +102,9 @@ class V1ImageQueries:
         first = select(
             V1Images.repository_id, V1Images.image_id, V1Images.parent_id, literal(0).label("depth")
         )
-        first = first.where(V1Images.image_id == image)
-        if repository is None:
-            first = first.where(V1Images.complete).order_by(V1Images.repository_id).limit(1)
-            chain = select(first.subquery()).cte("chain", recursive=True)
-        else:
-            first = first.join(Repositories, Repositories.id == V1Images.repository_id)
-            chain = first.where(Repositories.name == repository).cte("chain", recursive=True)
+        first = first.join(Repositories, Repositories.id == V1Images.repository_id)
+        first = first.where(V1Images.image_id == image, Repositories.name == repository)
+        chain = first.cte("chain", recursive=True)
         parent = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.parent_id)
         above = select(V1Images.repository_id, V1Images.image_id, V1Images.parent_id, chain.c.depth + 1)
         chain = chain.union_all(above.join(chain, parent).where(chain.c.depth < CHAIN_LIMIT))

@@ -3,12 +3,17 @@
 import click
 
 from dualreg import __version__
+from dualreg.cli.access import access
+from dualreg.cli.account import account
 from dualreg.cli.clients import clients
 from dualreg.cli.config import config
 from dualreg.cli.db import db
 from dualreg.cli.gc import gc
+from dualreg.cli.group import group
+from dualreg.cli.key import key
 from dualreg.cli.repository import repository
 from dualreg.cli.serve import serve
+from dualreg.cli.token import token
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -23,3 +28,8 @@ main.add_command(config)
 main.add_command(gc)
 main.add_command(repository)
 main.add_command(clients)
+main.add_command(account)
+main.add_command(group)
+main.add_command(key)
+main.add_command(access)
+main.add_command(token)

@@ -1,13 +1,12 @@
 """``dualreg clients``: who still needs V1."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from dualreg.catalog.rows import ClientRow
 from dualreg.cli.options import prepared_registry, settings_options
+from dualreg.cli.output import records, table
 from dualreg.settings import parse_duration
 
 _HEADINGS = ("LAST SEEN", "ADDRESS", "VERSION", "REPOSITORY", "REQUESTS", "REFUSED")
@@ -27,23 +26,15 @@ def clients(data: Path | None, config: Path | None, since: str, *, as_json: bool
         catalog = registry.blobs.state.catalog
         found = registry.clients.list(catalog.now() - duration)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in found], default=str, indent=2))
+        records(found)
         return
-    for line in _table([_HEADINGS, *map(_cells, found)] if found else []):
-        click.echo(line)
+    table(_HEADINGS, [*map(_cells, found)])
     click.echo(_advice(found, since, settings.v1))
 
 
 def _cells(row: ClientRow) -> tuple[str, ...]:
     seen = f"{row.last_seen:%Y-%m-%d %H:%M:%S}"
     return (seen, row.address or "-", row.version, row.repository or "-", str(row.requests), str(row.refused))
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
 
 
 def _advice(found: object, since: str, mode: str) -> str:

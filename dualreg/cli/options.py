@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from dualreg.assembly import open_registry, prepare
-from dualreg.errors import CatalogUnreachable
+from dualreg.faults import CatalogUnreachable
 from dualreg.registry import Registry
 from dualreg.settings import Settings, SettingsInvalid
 
@@ -35,7 +35,7 @@ def prepare_or_fail(settings: Settings) -> None:
     """
     try:
         prepare(settings)
-    except (CatalogUnreachable, OSError) as error:
+    except (CatalogUnreachable, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,8 +1,6 @@
 """``dualreg repository``: whole repositories."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import click
 
 from dualreg.catalog.rows import Origin, TagRow
 from dualreg.cli.options import prepared_registry, settings_options
+from dualreg.cli.output import records
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry
@@ -36,7 +35,7 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
     except RegistryError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
+        records(rows)
         return
     for row in rows:
         pulled = f"{row.pulled_at:%Y-%m-%d %H:%M}" if row.pulled_at else "never"

@@ -8,6 +8,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from dualreg.assembly import open_registry
+from dualreg.auth.sources import is_loopback
 from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
 from dualreg.cli.tls import Certificate
 from dualreg.settings import Settings
@@ -19,6 +20,7 @@ from dualreg.web.app import create_app
 @settings_options
 @click.option("--workers", type=int, help="Processes.  [default: 2]")
 @click.option("--threads", type=int, help="Requests that each process serves at once.  [default: 16]")
+@click.option("--auth", type=click.Choice(["none", "accounts", "htpasswd", "token"]), help="Who may log in.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain in PEM, to serve HTTPS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, in PEM.")
 def serve(data: Path | None, config: Path | None, **flags: object) -> None:
@@ -27,9 +29,27 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     Each flag is also a setting in the configuration file and a variable in the environment (DUALREG_BIND, …).
     """
     settings = load_settings(config, data=data, **flags)
+    _check_exposure(settings)
     certificate = _certificate(settings)
     prepare_or_fail(settings)
     _Server(settings, certificate).run()
+
+
+def _check_exposure(settings: Settings) -> None:
+    """Refuse to let the whole network push and delete, unless somebody wrote that this is wanted.
+
+    Raises:
+        click.ClickException: nobody did.
+    """
+    if settings.auth == "none" and settings.origin("auth") == "default" and not _is_local(settings):
+        raise click.ClickException(
+            f"{settings.bind} is not this machine alone, and without auth everybody may push.\n"
+            "Set auth = accounts (see `dualreg account add`), or write auth = none to have it so."
+        )
+
+
+def _is_local(settings: Settings) -> bool:
+    return settings.bind.startswith("unix:") or is_loopback(settings.bind.rpartition(":")[0])
 
 
 def _certificate(settings: Settings) -> Certificate | None:
@@ -51,6 +71,8 @@ def _announce(settings: Settings) -> None:
     scheme = "https" if settings.tls_cert else "http"
     url = place if place.startswith("unix:") else f"{scheme}://{place}"
     click.echo(f"dualreg serves Docker V1, V2 and OCI clients on {url}, from {folder}")
+    if settings.auth == "none" and not _is_local(settings):
+        click.echo("Everybody who reaches it may push and delete (auth = none).")
     if url != place:
         click.echo(f"Push to it:  docker tag IMAGE {place}/IMAGE && docker push {place}/IMAGE")
 

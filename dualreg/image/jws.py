@@ -75,7 +75,7 @@ class SigningKey:
     @property
     def id(self) -> str:
         """The key's libtrust id."""
-        return _key_id(self._key.public_key())
+        return key_id(self._key.public_key())
 
     @property
     def jwk(self) -> dict[str, str]:
@@ -83,6 +83,16 @@ class SigningKey:
         point = self._key.public_key().public_numbers()
         x, y = (_encode(number.to_bytes(32, "big")) for number in (point.x, point.y))
         return {"crv": "P-256", "kid": self.id, "kty": "EC", "x": x, "y": y}
+
+    @property
+    def private(self) -> ec.EllipticCurvePrivateKey:
+        """The key, for libraries that sign with it."""
+        return self._key
+
+    @property
+    def public(self) -> ec.EllipticCurvePublicKey:
+        """The public half."""
+        return self._key.public_key()
 
     def sign(self, data: bytes) -> bytes:
         """Return the signature of *data*: both numbers, 32 bytes each."""
@@ -186,7 +196,7 @@ def _public_key(header: Mapping[str, Any]) -> _Key:
         return certified
     jwk = header["jwk"]
     key = _rsa_key(jwk) if jwk["kty"] == "RSA" else _curve_key(jwk)
-    if "kid" in jwk and jwk["kid"] != _key_id(key):
+    if "kid" in jwk and jwk["kid"] != key_id(key):
         raise ValueError("kid is not that of the key")
     return key
 
@@ -202,7 +212,7 @@ def _curve_key(jwk: Mapping[str, Any]) -> _Key:
     return ec.EllipticCurvePublicNumbers(x, y, _CURVES[jwk["crv"]]()).public_key()
 
 
-def _key_id(key: _Key) -> str:
+def key_id(key: _Key) -> str:
     """Return libtrust's id of a key: 30 bytes of its hash, in groups of four letters."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     letters = base64.b32encode(hashlib.sha256(der).digest()[:30]).decode()

@@ -1,6 +1,5 @@
 """Blobs: bytes that a repository may read."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
@@ -10,11 +9,9 @@ from dualreg.errors import BlobInUse, BlobUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName
+from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.registry.state import State
 from dualreg.storage.base import Offload
-
-#: Repositories that are tried for a blob which may be mounted from any; after them, it is uploaded again.
-_OWNERS_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +59,21 @@ class Blobs:
         digest: Digest,
         source: RepositoryName | None,
         *,
-        readable: Callable[[RepositoryName], bool],
+        reach: Reach = EVERYWHERE,
     ) -> bool:
         """Let *repository* read a blob of *source* (None: of any repository) too; tell whether it is there.
 
         Args:
-            readable: Tells which repositories the client may read. In any other, nothing is there: the answer
-                must not betray what they hold.
+            reach: Which repositories the client may read. In any other, nothing is there: the answer must not
+                betray what they hold.
 
         Source: OCI distribution-spec v1.1, "Mounting a blob from another repository".
         """
         with self.state.catalog.begin() as tx:
-            sources = (source,) if source else tx.blobs.owners(digest, limit=_OWNERS_LIMIT)
-            owner = next(filter(readable, sources), None)
-            blob = tx.blobs.find(owner, digest) if owner else None
+            owner = source or tx.blobs.owner(digest, reach)
+            if owner is None or not reach.covers(owner):
+                return False
+            blob = tx.blobs.find(owner, digest)
             if blob is None:
                 return False
             target = tx.repositories.ensure(repository)

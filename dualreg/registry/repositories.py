@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dualreg.errors import RepositoryUnknown
 from dualreg.image.names import RepositoryName
+from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.state import State
 
@@ -40,8 +41,8 @@ class Repositories:
         for upload in uploads:
             self.state.store.discard(upload)
 
-    def list(self, *, last: str, limit: int) -> Page[RepositoryName]:
-        """Return up to *limit* names after *last* that hold an image.
+    def list(self, *, last: str, limit: int, reach: Reach = EVERYWHERE) -> Page[RepositoryName]:
+        """Return up to *limit* names of *reach* after *last* that hold an image.
 
         Where many in a row hold none, the page may have fewer and yet not be the last.
         """
@@ -51,7 +52,7 @@ class Repositories:
         passed: RepositoryName | None = None
         with (
             self.state.catalog.read() as tx,
-            closing(tx.repositories.walk(last=last, limit=SCAN_LIMIT + 1)) as walk,
+            closing(tx.repositories.walk(last=last, limit=SCAN_LIMIT + 1, reach=reach)) as walk,
         ):
             for count, (name, holds_an_image) in enumerate(walk):
                 if count == SCAN_LIMIT:
@@ -63,26 +64,24 @@ class Repositories:
                 passed = name
         return Page(names, more=False)
 
-    def search(self, term: str, *, offset: int, limit: int) -> tuple[int, tuple[RepositoryName, ...]]:
-        """Return how many names contain *term*, and *limit* of them from *offset* on."""
+    def search(
+        self, term: str, *, offset: int, limit: int, reach: Reach = EVERYWHERE
+    ) -> tuple[int, tuple[RepositoryName, ...]]:
+        """Return how many names of *reach* contain *term*, and *limit* of them from *offset* on."""
         with self.state.catalog.read() as tx:
-            return tx.repositories.search(term, offset=offset, limit=limit)
+            return tx.repositories.search(term, offset=offset, limit=limit, reach=reach)
 
-    def named(self, name: RepositoryName) -> RepositoryName:
-        """Return the repository that a V1 client means by *name*.
+    def named(self, name: RepositoryName, reach: Reach = EVERYWHERE) -> RepositoryName:
+        """Return the repository of *reach* that a V1 client means by *name*.
 
-        It is that one, else its alias with or without ``library/``.
-
-        Raises:
-            RepositoryUnknown: neither exists.
+        It is that one, else its alias with or without ``library/``. If neither exists, it is *name* itself.
 
         Source: every Docker from 0.6 to 1.9 pushes to ``x`` and reads the tags of ``library/x``.
         """
+        meant = [each for each in (name, alias_of(name)) if reach.covers(each)]
         with self.state.catalog.read() as tx:
-            found = tx.repositories.find(name, alias_of(name))
-        if found is None:
-            raise RepositoryUnknown(name=name)
-        return found.name
+            found = tx.repositories.find(*meant)
+        return found.name if found else name
 
 
 def alias_of(name: RepositoryName) -> RepositoryName:

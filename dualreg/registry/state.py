@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow
-from dualreg.errors import BlobDamaged
+from dualreg.faults import BlobDamaged
 from dualreg.image.names import UploadId
 from dualreg.storage.base import BlobStore
 from dualreg.storage.links import Links

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Never
 
 from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
-from dualreg.errors import BlobMissing, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.errors import DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.faults import BlobMissing
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.intake import Intake, Leased

@@ -1,7 +1,7 @@
 """V1 images: pushed in three steps (JSON, layer, checksum), complete after the last, then left alone."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -19,8 +19,8 @@ from dualreg.errors import (
 )
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
-from dualreg.image.listing import File, changes, files
 from dualreg.image.names import ImageId, RepositoryName
+from dualreg.image.reach import Reach
 from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.registry.payloads import Payloads
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class V1Images:
-    """The rules of V1 images. Each belongs to one repository; reads without one find it in any."""
+    """The rules of V1 images. Each belongs to one repository."""
 
     state: State
     payloads: Payloads
@@ -116,7 +116,19 @@ class V1Images:
         if not completed:
             self._lost_race(repository, row)
 
-    def get(self, repository: RepositoryName | None, image: ImageId) -> V1ImageRow:
+    def holder(self, image: ImageId, reach: Reach) -> RepositoryName:
+        """Return a repository of *reach* that holds the image, for clients that do not say which they mean.
+
+        Raises:
+            ImageUnknown.
+        """
+        with self.state.catalog.read() as tx:
+            found = tx.v1_images.holder(image, reach)
+        if found is None:
+            raise ImageUnknown(id=image)
+        return found
+
+    def get(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         """Return a complete image.
 
         Raises:
@@ -130,25 +142,7 @@ class V1Images:
         """Return the image's JSON, byte for byte as it was pushed."""
         return self.payloads.read(row.json)
 
-    def files(self, row: V1ImageRow) -> Iterator[File]:
-        """Yield the files of the image's own layer.
-
-        Raises:
-            ImageInvalid: it holds no tar, or too many files.
-        """
-        if row.layer is not None:
-            with self.state.store.open(row.layer) as layer:
-                yield from files(read_chunks(layer))
-
-    def changes(self, rows: Sequence[V1ImageRow]) -> dict[str, dict[str, list[object]]]:
-        """Return what the first image of an ancestry changes of the others; see ``listing.changes``.
-
-        Raises:
-            ImageInvalid: as ``files``.
-        """
-        return changes(self.files(rows[0]), map(self.files, rows[1:]))
-
-    def ancestry(self, repository: RepositoryName | None, image: ImageId) -> tuple[V1ImageRow, ...]:
+    def ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
         """Return a complete image and its ancestors, the image first, the base last.
 
         Raises:

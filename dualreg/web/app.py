@@ -9,10 +9,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from dualreg import __version__
-from dualreg.assembly import open_registry, prepare
+from dualreg.assembly import build_authority, open_registry, prepare
+from dualreg.auth.audit import Audit
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.web import context, cors, v1, v2
+from dualreg.web import context, cors, token, trail, v1, v2
 from dualreg.web.body import discard_rest
 
 _log = logging.getLogger(__name__)
@@ -32,21 +33,27 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
         registry: One that is ready; without, the one that *settings* describe is prepared and opened.
 
     Raises:
-        CatalogUnreachable: as ``assembly.prepare``.
+        CatalogUnreachable, ValueError: as ``assembly.prepare``.
     """
     if registry is None:
         prepare(settings)
         registry = open_registry(settings)
+    catalog = registry.state.catalog
+    parts = context.Parts(
+        registry, build_authority(settings, catalog), Audit(settings.audit_target), settings
+    )
     app = Flask("dualreg", static_folder=None)
     # A redirect to a tidier path would lose the body of an old Go client's PUT, and hide a bad name from our
     # parser.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.converters["path"] = _AnyPath
-    context.install(registry, settings, app.extensions)
+    context.install(parts, app.extensions)
     app.url_value_preprocessor(v1.refuse_closed)
     app.register_blueprint(v1.create_blueprint())
     app.register_blueprint(v2.create_blueprint())
+    if parts.authority.issues:
+        app.register_blueprint(token.create_blueprint())
     app.add_url_rule("/", view_func=_welcome)
     for path, view in v1.ROOT_VIEWS.items():
         app.add_url_rule(path, view_func=view)
@@ -55,6 +62,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.after_request(_stamp)
     app.after_request(v1.note_visit)
     app.after_request(_hear_out)
+    app.after_request(trail.record)
     cors.install(app)
     return app
 

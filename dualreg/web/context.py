@@ -1,35 +1,52 @@
 """Context: what a handler may ask of the application it runs in."""
 
+from dataclasses import dataclass
 from typing import cast
 
 from flask import current_app
 
+from dualreg.auth.audit import Audit
+from dualreg.auth.authority import Authority
 from dualreg.errors import Unsupported
-from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 
 _EXTENSION = "dualreg"
 
 
-def install(registry: Registry, settings: Settings, extensions: dict[str, object]) -> None:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an application is made of."""
+
+    registry: Registry
+    authority: Authority
+    audit: Audit
+    settings: Settings
+
+
+def install(parts: Parts, extensions: dict[str, object]) -> None:
     """Hand the application's parts to its handlers."""
-    extensions[_EXTENSION] = (registry, settings)
+    extensions[_EXTENSION] = parts
 
 
 def registry() -> Registry:
     """Return the registry that this application serves."""
-    return _parts()[0]
+    return _parts().registry
+
+
+def authority() -> Authority:
+    """Return what decides who may."""
+    return _parts().authority
+
+
+def audit() -> Audit:
+    """Return where writes and denials are recorded."""
+    return _parts().audit
 
 
 def settings() -> Settings:
     """Return the settings that this application was made with."""
-    return _parts()[1]
-
-
-def may_read(_: RepositoryName) -> bool:
-    """Tell whether the client may read the repository: without accounts, everybody may read all of them."""
-    return True
+    return _parts().settings
 
 
 def require_deletes() -> None:
@@ -38,5 +55,5 @@ def require_deletes() -> None:
         raise Unsupported(setting="delete")
 
 
-def _parts() -> tuple[Registry, Settings]:
-    return cast("tuple[Registry, Settings]", current_app.extensions[_EXTENSION])
+def _parts() -> Parts:
+    return cast("Parts", current_app.extensions[_EXTENSION])

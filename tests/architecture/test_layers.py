@@ -12,15 +12,17 @@ from tests.architecture.sources import Module, module, modules
 #: Each part of the package, and the parts that it may import; itself it always may.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "faults": set(),
     "settings": set(),
-    "image": {"errors"},
-    "storage": {"errors", "image"},
-    "catalog": {"errors", "image"},
-    "registry": {"errors", "image", "storage", "catalog"},
-    "maintenance": {"errors", "image", "storage", "catalog", "registry"},
-    "assembly": {"errors", "image", "storage", "catalog", "registry", "settings"},
-    "web": {"errors", "image", "storage", "catalog", "registry", "settings", ""},
-    "cli": {"errors", "image", "storage", "catalog", "registry", "maintenance"}
+    "image": {"errors", "faults"},
+    "storage": {"errors", "faults", "image"},
+    "catalog": {"errors", "faults", "image"},
+    "auth": {"errors", "faults", "image", "catalog"},
+    "registry": {"errors", "faults", "image", "storage", "catalog"},
+    "maintenance": {"errors", "faults", "image", "storage", "catalog", "registry"},
+    "assembly": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "settings"},
+    "web": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "settings", ""},
+    "cli": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "maintenance"}
     | {"settings", "web", "assembly", ""},
     "__main__": {"cli"},
     "": set(),
@@ -36,11 +38,14 @@ HOMES: dict[str, set[str]] = {
     "gunicorn": {"dualreg.cli"},
     "pydantic": {"dualreg.settings"},
     "click": {"dualreg.cli"},
-    "cachetools": {"dualreg.registry.payloads", "dualreg.registry.editions"},
-    "cryptography": {"dualreg.image.jws"},
+    "cachetools": {"dualreg.registry.payloads", "dualreg.registry.editions", "dualreg.auth.passwords"},
+    "cryptography": {"dualreg.image.jws", "dualreg.auth.trust"},
+    "jwt": {"dualreg.auth.tokens", "dualreg.auth.trust"},
+    "bcrypt": {"dualreg.auth.passwords"},
 }
 #: What may be called while a module is imported, because it only makes a value (or is a decorator's sort).
 HARMLESS = {
+    "AfterValidator",
     "BeforeValidator",
     "BigInteger",
     "BigInteger().with_variant",
@@ -238,5 +243,5 @@ def test_handlers_know_neither_sql_nor_stores() -> None:
 def test_the_package_draws_its_map() -> None:
     """A reader finds the parts where the package introduces itself."""
     text = ast.get_docstring(module("dualreg").tree) or ""
-    drawn = set(LAYERS) - {"", "__main__", "errors", "settings"}
+    drawn = set(LAYERS) - {"", "__main__", "errors", "faults", "settings"}
     assert {part for part in drawn if part not in text} == set()

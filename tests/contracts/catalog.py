@@ -14,13 +14,18 @@ from sqlalchemy.exc import IntegrityError
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, ClientRow, ManifestRow, Origin, UploadRow, V1ImageRow
 from dualreg.catalog.tables import (
+    Accounts,
     Blobs,
+    GroupMembers,
+    LoginFailures,
     ManifestChildren,
     Manifests,
     ManifestViews,
     MissingChildren,
+    Permissions,
     Repositories,
     RepositoryBlobs,
+    Secrets,
     SigningKeys,
     Table,
     Tags,
@@ -31,6 +36,7 @@ from dualreg.catalog.tables import (
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
+from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.keys import Keys
 from tests.builders import image, index, layer
@@ -355,12 +361,14 @@ class CatalogContract:
         """A blob that nobody may read is not found anywhere."""
         with catalog.begin() as tx:
             tx.blobs.claim(LOWER, 3)
-            assert tx.blobs.owners(LOWER, limit=9) == ()
+            assert tx.blobs.owner(LOWER, EVERYWHERE) is None
             for name in (NAME, OTHER):
                 tx.blobs.link(tx.repositories.ensure(name).id, LOWER)
-            assert {*tx.blobs.owners(LOWER, limit=9)} == {NAME, OTHER}
-            assert len(tx.blobs.owners(LOWER, limit=1)) == 1
-            assert tx.blobs.owners(MISSING, limit=9) == ()
+            assert tx.blobs.owner(LOWER, EVERYWHERE) in (NAME, OTHER)
+            for name in (NAME, OTHER):
+                assert tx.blobs.owner(LOWER, Reach(((name,),))) == name
+            assert tx.blobs.owner(LOWER, Reach((("nobody/*",),))) is None
+            assert tx.blobs.owner(MISSING, EVERYWHERE) is None
 
     def test_claim_records_once_and_tells_the_first_size(self, catalog: Catalog) -> None:
         """A digest that is known keeps its size, so that a caller can see a contradiction."""
@@ -813,21 +821,18 @@ class CatalogContract:
             assert {row.id for row in tx.v1_images.ancestry(OTHER, _id(1))} == {_id(0), _id(1)}
 
     def test_without_a_repository_any_complete_image_is_found(self, catalog: Catalog) -> None:
-        """A client without a session reads image and ancestry from one repository that has it whole."""
+        """A client without a session reads from the oldest repository within reach that has it whole."""
         with catalog.begin() as tx:
             first, second = _push(tx, NAME), _push(tx, OTHER)
             tx.v1_images.begin(first, V1Image(_id(1), None, b""), CONFIG)
             tx.v1_images.record(_v1_row(second, 0))
             tx.v1_images.record(_v1_row(second, 1, 0))
-            found = tx.v1_images.find(None, _id(1))
-            assert found is not None
-            assert found.repository_id == second
-            rows = tx.v1_images.ancestry(None, _id(1))
-            assert [(row.repository_id, row.id) for row in rows] == [(second, _id(1)), (second, _id(0))]
+            assert tx.v1_images.holder(_id(1), EVERYWHERE) == OTHER
+            assert tx.v1_images.holder(_id(1), Reach(((NAME,),))) is None
             tx.v1_images.record(_v1_row(first, 1))
-            assert [row.repository_id for row in tx.v1_images.ancestry(None, _id(1))] == [first]
-            assert tx.v1_images.find(None, _id(9)) is None
-            assert tx.v1_images.ancestry(None, _id(9)) == ()
+            assert tx.v1_images.holder(_id(1), EVERYWHERE) == NAME
+            assert tx.v1_images.holder(_id(1), Reach(((OTHER,),))) == OTHER
+            assert tx.v1_images.holder(_id(9), EVERYWHERE) is None
 
     def test_an_image_arrives_in_three_steps(self, catalog: Catalog) -> None:
         """JSON, layer, completion: each is visible, and only complete images are listed."""
@@ -1063,8 +1068,9 @@ class CatalogContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Blobs, ManifestChildren, Manifests, ManifestViews, MissingChildren, Repositories,
-            RepositoryBlobs, SigningKeys, Tags, Uploads, V1Clients, V1Images,
+            Accounts, Blobs, GroupMembers, LoginFailures, ManifestChildren, Manifests, ManifestViews,
+            MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets, SigningKeys, Tags, Uploads,
+            V1Clients, V1Images,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

@@ -28,6 +28,9 @@ class TestPostgresql(CatalogContract):
         catalog = Catalog(server, now=clock)
         upgrade(catalog)
         with catalog.engine.begin() as connection:
-            connection.exec_driver_sql("TRUNCATE repositories, blobs, signing_keys, v1_clients CASCADE")
+            connection.exec_driver_sql(
+                "TRUNCATE repositories, blobs, signing_keys, v1_clients, accounts, group_members, "
+                "permissions, secrets, login_failures CASCADE"
+            )
         yield catalog
         catalog.close()

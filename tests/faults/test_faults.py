@@ -11,7 +11,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import delete, event
 
-from dualreg.assembly import build_registry
+from dualreg.assembly import build_authority, build_registry
+from dualreg.auth.audit import Audit
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Table
 from dualreg.catalog.upgrade import upgrade
@@ -21,8 +22,8 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.web import context
-from dualreg.web.app import create_app
 from tests import builders
+from tests.apps import client_of
 from tests.faults.faulty import FaultyCatalog, FaultyStore, Plan, check_sound
 from tests.protocol.exchange import REPOSITORY, payload_checksum, v1_text, v2_codes
 from tests.state import snapshot
@@ -152,7 +153,9 @@ def failing(tmp_path: Path, app: Flask, monkeypatch: pytest.MonkeyPatch, caplog:
         store = FaultyStore(next(folders))
         catalog.plan = store.plan = plan
         registry = build_registry(catalog, store)
-        context.install(registry, Settings(), app.extensions)
+        settings = Settings(audit="off")
+        parts = context.Parts(registry, build_authority(settings, catalog), Audit(""), settings)
+        context.install(parts, app.extensions)
         return app.test_client(), registry, plan
 
     yield make
@@ -207,7 +210,7 @@ def test_a_full_disk(catalog: Catalog, tmp_path: Path) -> None:
     """500 in the request's dialect, no word about our disk, nothing half-taken; with room, all goes on."""
     store = FullStore(tmp_path / "store")
     registry = build_registry(catalog, store)
-    client = create_app(Settings(), registry).test_client()
+    client = client_of(registry)
     assert push_v2(client)
     location = client.post(f"/v2/{REPOSITORY}/blobs/uploads/").headers["Location"]
     client.patch(location, data=b"held")

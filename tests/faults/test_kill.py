@@ -15,7 +15,7 @@ import pytest
 from dualreg.image.digest import Digest
 from tests import builders
 from tests.programs import free_port, running, wait_until_up
-from tests.protocol.clients.v1 import V1Client
+from tests.protocol.clients.v1 import V1Client, session
 from tests.protocol.clients.v2 import V2Client
 
 PIECE = bytes(range(256)) * 4096
@@ -60,12 +60,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield Server(f"127.0.0.1:{port}", tmp_path / "data", process.pid)
 
 
-def begin(host: str, head: str, body: bytes) -> socket.socket:
+def begin(host: str, head: str, body: bytes, authorization: str = "") -> socket.socket:
     """Begin a chunked request, and leave it open after the first chunk."""
     name, _, port = host.partition(":")
     connection = socket.create_connection((name, int(port)), timeout=20)
     start = f"{head} HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n"
-    start += 'Authorization: Token repository="team/app"\r\n\r\n'
+    start += f"Authorization: {authorization}\r\n\r\n" if authorization else "\r\n"
     connection.sendall(start.encode() + f"{len(body):x}\r\n".encode() + body + b"\r\n")
     return connection
 
@@ -113,9 +113,9 @@ def test_a_v1_layer_is_sent_again(server: Server) -> None:
     """The image stays as incomplete as it was; a new push of it succeeds."""
     (image,) = builders.v1_chain(builders.layer({"a": os.urandom(1 << 16)}))
     client = V1Client(server.host)
-    headers = {"Authorization": 'Token repository="team/app"'}
+    headers = session(client.wire, "team/app")
     assert client.wire.send("PUT", f"/v1/images/{image.id}/json", headers, image.json).status == 200
-    with begin(server.host, f"PUT /v1/images/{image.id}/layer", image.layer):
+    with begin(server.host, f"PUT /v1/images/{image.id}/layer", image.layer, headers["Authorization"]):
         time.sleep(0.3)
         server.kill_worker()
     probe = client.wire.send("GET", f"/v1/images/{image.id}/json", headers)

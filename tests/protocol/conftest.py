@@ -11,7 +11,7 @@ from dualreg.assembly import build_registry, open_registry
 from dualreg.catalog.upgrade import upgrade
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.web.app import create_app
+from tests.apps import client_of
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
 from tests.programs import dualreg_server
 from tests.protocol.exchange import World, make_world
@@ -54,7 +54,7 @@ def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regist
 @pytest.fixture(scope="module")
 def world(shared_registry: Registry) -> World:
     """A little of everything in the shared registry."""
-    return make_world(create_app(Settings(), shared_registry).test_client())
+    return make_world(client_of(shared_registry))
 
 
 @pytest.fixture

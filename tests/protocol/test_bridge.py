@@ -12,8 +12,8 @@ from dualreg.cli import main
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from dualreg.settings import Settings, SettingsInvalid
-from dualreg.web.app import create_app
 from tests import builders
+from tests.apps import client_of
 from tests.properties.registries import push_v1, push_v2
 
 NAME = RepositoryName("a/b")
@@ -23,7 +23,7 @@ MODES = ("both", "v1-to-v2", "v2-to-v1", "off")
 def bridged(registry: Registry, bridge: str) -> FlaskClient:
     """Return a client of the same content under another setting."""
     state, settings = registry.blobs.state, Settings(bridge=bridge)
-    return create_app(settings, build_registry(state.catalog, state.store, settings)).test_client()
+    return client_of(build_registry(state.catalog, state.store, settings), settings)
 
 
 def sees(mode: str, reader: str, origin: str) -> bool:

@@ -8,8 +8,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from dualreg.registry import Registry
-from dualreg.settings import Settings
-from dualreg.web.app import create_app
+from tests.apps import client_of
 from tests.builders import Image, image, layer
 from tests.state import snapshot
 
@@ -117,7 +116,7 @@ def test_digest_algorithm(client: FlaskClient, algorithm: str, status: int) -> N
 )
 def test_deleting_can_be_switched_off(pushed: FlaskClient, registry: Registry, path: str) -> None:
     """With ``delete`` off nothing can be deleted through either dialect; uploads can still be cancelled."""
-    locked = create_app(Settings(delete=False), registry).test_client()
+    locked = client_of(registry, delete=False)
     before = snapshot(registry)
     assert locked.delete(path).status_code == 405
     assert snapshot(registry) == before

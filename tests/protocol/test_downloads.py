@@ -16,8 +16,8 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.settings import Settings
 from dualreg.storage.memory import MemoryStore
-from dualreg.web.app import create_app
 from dualreg.web.ranges import SPAN_LIMIT, Span, requested_spans
+from tests.apps import client_of
 from tests.builders import Image, descriptor, image, index, layer
 
 #: Every byte there is, line ends and dashes among them, four times.
@@ -333,7 +333,7 @@ def test_embedded_content(client: FlaskClient, place: str, data: Any, status: in
 def test_sparse_indexes(catalog: Catalog, store: MemoryStore, sparse: bool) -> None:  # noqa: FBT001 -- a table's column
     """An index without all its manifests is taken if the operator wants that; images stay complete."""
     settings = Settings(sparse_indexes=sparse)
-    client = create_app(settings, build_registry(catalog, store, settings)).test_client()
+    client = client_of(build_registry(catalog, store, settings), settings)
     push_blobs(client, APP)
     path, both = "/v2/t/x/manifests/both", index(APP, OTHER)
     accept = {"Accept": media_types.OCI_MANIFEST}

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from dualreg import errors
+from dualreg import errors, faults
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.storage.memory import MemoryStore
@@ -33,6 +33,7 @@ DETAIL: dict[str, Any] = {
     "offset": 3,
     "digests": ["sha256:x"],
     "reason": "why",
+    "retry_after": 9,
 }
 
 
@@ -43,7 +44,7 @@ def test_both_tables_are_total() -> None:
 
 def test_errors_that_are_our_fault_are_none_of_the_clients() -> None:
     """Damage is not a RegistryError: it must not be mistaken for something a client did."""
-    for fault in (errors.BlobMissing, errors.BlobDamaged):
+    for fault in (faults.BlobMissing, faults.BlobDamaged):
         assert not issubclass(fault, RegistryError)
 
 
@@ -81,7 +82,7 @@ def test_every_error_renders(app: Flask, error: type[RegistryError]) -> None:
 @pytest.mark.parametrize("error", ALL)
 def test_every_error_renders_without_details(app: Flask, error: type[RegistryError]) -> None:
     """An error that says nothing but its name is rendered too."""
-    if error in (errors.RangeInvalid, errors.ReferencesMissing):
+    if error in (errors.RangeInvalid, errors.ReferencesMissing, errors.TooManyAttempts):
         assert "Detail:" in (error.__doc__ or "")
         return
     with app.test_request_context("/v2/"):

@@ -16,10 +16,9 @@ from dualreg.catalog.database import Catalog
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.registry import Registry
-from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
-from dualreg.web.app import create_app
 from tests import builders
+from tests.apps import client_of
 from tests.protocol.exchange import (
     HELD,
     REPOSITORY,
@@ -446,7 +445,7 @@ def test_v2_mount(fresh_world: World, name: str, target: str) -> None:
 
 def test_v2_locations_are_absolute_if_told_so(registry: Registry) -> None:
     """Behind a path or a port that we cannot see, the operator says what clients call us."""
-    client = create_app(Settings(public_url="https://hub.example:8443/"), registry).test_client()
+    client = client_of(registry, public_url="https://hub.example:8443/")
     prefix, image = "https://hub.example:8443/v2/team/app/", builders.image(builders.layer({"a": b"1"}))
     begun = start(client)
     assert begun.headers["Location"].startswith(f"{prefix}blobs/uploads/")
@@ -461,7 +460,7 @@ def test_v2_locations_are_absolute_if_told_so(registry: Registry) -> None:
 def test_blobs_are_left_to_nginx_if_told_so(catalog: Catalog, tmp_path: Any) -> None:
     """With a prefix set, GET of a blob or layer names the file and sends nothing; the rest is ours."""
     registry = build_registry(catalog, FilesystemStore(tmp_path))
-    client = create_app(Settings(x_accel_prefix="/_blobs/"), registry).test_client()
+    client = client_of(registry, x_accel_prefix="/_blobs/")
     push_blob(client, REPOSITORY, LOOSE)
     (image,) = builders.v1_chain(builders.layer({"a": b"1"}))
     push_v1(client, REPOSITORY, [image], "v1")
@@ -850,7 +849,7 @@ def test_v1_rows(world: World, row: Row) -> None:
 def check_session(response: TestResponse, access: str, repository: str = REPOSITORY) -> None:
     """Check the headers that begin a session."""
     token = response.headers["X-Docker-Token"]
-    assert re.fullmatch(rf'signature=[0-9a-f]+,repository="{repository}",access={access}', token)
+    assert re.fullmatch(rf'signature=[A-Za-z0-9_.-]+,repository="{repository}",access={access}', token)
     assert response.headers["WWW-Authenticate"] == f"Token {token}"
     assert response.headers["X-Docker-Endpoints"] == "localhost"
     assert response.headers.getlist("X-Docker-Endpoints") == ["localhost"]
@@ -915,7 +914,6 @@ def test_v1_ranges(world: World) -> None:
         None,
         "Basic Og==",
         "Basic bWU6cHc=",
-        "Token ",
         f'Token signature=1,repository="{REPOSITORY}",access=read',
         f'Token Token signature=1,repository="{REPOSITORY}",access=read',
     ],

@@ -12,7 +12,7 @@ from dualreg.maintenance import uploads
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.memory import MemoryStore
-from dualreg.web.app import create_app
+from tests.apps import client_of
 from tests.builders import Image, image, layer, v1_chain
 from tests.conftest import Clock
 from tests.state import snapshot
@@ -110,7 +110,7 @@ def test_a_repository_can_be_deleted(client: FlaskClient, registry: Registry) ->
 def test_cors(registry: Registry, origin: str, allowed: bool) -> None:  # noqa: FBT001 -- a table's column
     """Only listed origins may read answers; preflight needs no credentials and no existing path."""
     settings = Settings(cors_origins="https://ui.example, https://other.example")
-    client = create_app(settings, registry).test_client()
+    client = client_of(registry, settings)
     preflight = client.options("/v2/any/manifests/x", headers={"Origin": origin})
     assert preflight.status_code == 204
     assert ("Access-Control-Allow-Methods" in preflight.headers) == allowed
@@ -122,7 +122,7 @@ def test_cors(registry: Registry, origin: str, allowed: bool) -> None:  # noqa: 
 
 def test_the_operators_notice(registry: Registry) -> None:
     """A notice goes out with every V2 answer, in the form that clients print."""
-    client = create_app(Settings(notice='moving on "Friday"'), registry).test_client()
+    client = client_of(registry, notice='moving on "Friday"')
     assert client.get("/v2/").headers["Warning"] == r'299 - "moving on \"Friday\""'
     assert "Warning" not in client.get("/v1/_ping").headers
 

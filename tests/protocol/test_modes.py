@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.settings import Settings, SettingsInvalid
-from dualreg.web.app import create_app
+from tests.apps import client_of
 
 IMAGE = "a" * 64
 REASON = "V1 ended here; use Docker 1.10"
@@ -48,7 +48,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             prepare(settings)
             registry = open_registry(settings)
             stack.callback(registry.blobs.state.catalog.close)
-            return create_app(settings, registry).test_client()
+            return client_of(registry, settings)
 
         yield served
 

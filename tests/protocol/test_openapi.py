@@ -34,10 +34,9 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.settings import Settings
 from dualreg.storage.memory import MemoryStore
-from dualreg.web.app import create_app
 from dualreg.web.v2.errors import V2_ERRORS
+from tests.apps import application
 from tests.builders import descriptor, image, layer
 from tests.conftest import Clock
 from tests.protocol.exchange import REPOSITORY, make_world
@@ -77,7 +76,7 @@ class Playground:
         upgrade(self._catalog)
         self._store = MemoryStore()
         self.registry = build_registry(self._catalog, self._store)
-        self.app = create_app(Settings(), self.registry)
+        self.app = application(self.registry)
         self.app.config["PROPAGATE_EXCEPTIONS"] = False
         client = self.app.test_client()
         world = make_world(client)

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from flask.testing import FlaskClient
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.web.app import create_app
+from tests.apps import client_of
 
 DOCKER = "docker/1.5.0 go/go1.3.3 git-commit/a8a31ef kernel/3.13.0 os/linux arch/amd64"
 
@@ -23,11 +22,6 @@ def seen(registry: Registry) -> list[tuple[str, str, str, int, int]]:
     ever = registry.blobs.state.catalog.now().replace(year=2000)
     rows = registry.clients.list(ever)
     return sorted((row.address, row.version, row.repository, row.requests, row.refused) for row in rows)
-
-
-def client_of(registry: Registry, **settings: object) -> FlaskClient:
-    """Return a client of the registry under other settings."""
-    return create_app(Settings.model_validate(settings), registry).test_client()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dualreg.errors import BlobUnknown, ImageUnknown, ManifestInUse, TagUnknown
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.reach import Reach
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Manifests
 from dualreg.storage.memory import MemoryStore
@@ -135,7 +136,7 @@ def test_a_mount_tells_nothing_of_what_may_not_be_read(
     blob = registry.uploads.ingest(RepositoryName("secret"), [b"treasure"])
 
     def mount(*readable: str) -> bool:
-        return registry.blobs.mount(NAME, blob.digest, source, readable=lambda name: name in readable)
+        return registry.blobs.mount(NAME, blob.digest, source, reach=Reach((readable,)))
 
     assert mount("team/app", "public") is False
     with catalog.read() as tx:

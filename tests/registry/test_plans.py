@@ -19,9 +19,8 @@ from dualreg.catalog.tables import Blobs, Manifests, Repositories, RepositoryBlo
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.settings import Settings
 from dualreg.storage.memory import MemoryStore
-from dualreg.web.app import create_app
+from tests.apps import client_of
 from tests.contracts.postgresql import postgresql_server
 from tests.protocol.exchange import TOKEN, World, make_world
 
@@ -34,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Catalog, W
     """A catalog, and a registry over it with a little of everything; plans do not depend on what is there."""
     catalog = Catalog(f"sqlite:///{tmp_path_factory.mktemp('plans') / 'catalog.sqlite3'}")
     upgrade(catalog)
-    yield catalog, make_world(create_app(Settings(), build_registry(catalog, MemoryStore())).test_client())
+    yield catalog, make_world(client_of(build_registry(catalog, MemoryStore())))
     catalog.close()
 
 
@@ -210,7 +209,7 @@ def test_a_page_costs_the_same_in_a_large_catalog(tmp_path: Path) -> None:
     costs: dict[int, dict[str, float]] = {}
     for size in (2_400, LARGE):
         catalog = filled(tmp_path, tags=size, repositories=size)
-        client = create_app(Settings(), build_registry(catalog, MemoryStore())).test_client()
+        client = client_of(build_registry(catalog, MemoryStore()))
         samples = []
         for request_ in pages_of(size, size):
             method, path = request_.split(" ")
@@ -261,7 +260,7 @@ def test_postgresql_searches_indexes_too(large_postgresql: Catalog, request_: st
         if event_[2].startswith("SELECT") and "FROM" in event_[2]:
             seen.append((event_[2], event_[3]))
 
-    client = create_app(Settings(), build_registry(large_postgresql, MemoryStore())).test_client()
+    client = client_of(build_registry(large_postgresql, MemoryStore()))
     method, path = request_.split(" ")
     event.listen(large_postgresql.engine, "before_cursor_execute", note)
     try:

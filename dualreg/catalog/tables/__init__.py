@@ -10,13 +10,17 @@ repositories
 │   └── v1_images                       … which are a V1 image's JSON, and its layer
 └── uploads                             bytes still arriving
 
-signing_keys                            what generated schema 1 manifests are signed with
+signing_keys                            what generated schema 1 manifests and tokens are signed with
 v1_clients                              who still came over V1, and when
+accounts · group_members · secrets      who can log in, and with which keys
+permissions                             who may do what with which repositories
+login_failures                          who may not try again for a while
 
 The arrows towards ``repository_blobs`` and ``blobs`` restrict: the database itself refuses to forget bytes
 that anything names. Digests are in wire form, sizes in bytes, instants in UTC.
 """
 
+from dualreg.catalog.tables.accounts import Accounts, GroupMembers, LoginFailures, Permissions, Secrets
 from dualreg.catalog.tables.base import Table
 from dualreg.catalog.tables.content import (
     Blobs,
@@ -33,13 +37,18 @@ from dualreg.catalog.tables.content import (
 from dualreg.catalog.tables.service import SigningKeys, V1Clients
 
 __all__ = [
+    "Accounts",
     "Blobs",
+    "GroupMembers",
+    "LoginFailures",
     "ManifestChildren",
     "ManifestViews",
     "Manifests",
     "MissingChildren",
+    "Permissions",
     "Repositories",
     "RepositoryBlobs",
+    "Secrets",
     "SigningKeys",
     "Table",
     "Tags",

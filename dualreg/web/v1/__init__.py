@@ -11,9 +11,11 @@ from flask import Blueprint, Response
 
 from dualreg.errors import RegistryError
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.web.guard import enforce
 from dualreg.web.v1 import account, errors, images, repositories, search, tags
 from dualreg.web.v1.errors import render_status
 from dualreg.web.v1.modes import refuse_closed
+from dualreg.web.v1.session import locate
 from dualreg.web.v1.visits import note_visit
 
 __all__ = ["ROOT_VIEWS", "create_blueprint", "note_visit", "refuse_closed", "render_status"]
@@ -31,7 +33,12 @@ def create_blueprint() -> Blueprint:
         module.register(blueprint)
     blueprint.register_error_handler(RegistryError, errors.render)
     blueprint.url_value_preprocessor(_parse_values)
+    blueprint.before_request(_guard)
     return blueprint
+
+
+def _guard() -> None:
+    enforce(locate)
 
 
 def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:

@@ -5,7 +5,9 @@ Source: the exchanges of Docker 0.6 to 1.9; docker-registry 0.9, ``app.py`` and 
 
 from flask import Blueprint, Response, request
 
-from dualreg.web.context import registry
+from dualreg.errors import Unsupported
+from dualreg.web.context import authority, registry
+from dualreg.web.guard import Need, requires
 from dualreg.web.v1.answers import answer
 
 #: The generation of the V1 API that is spoken here; Docker up to 0.10 refuses a registry that does not say.
@@ -21,6 +23,7 @@ def register(blueprint: Blueprint) -> None:
     blueprint.put("/users/<user>/")(update_user)
 
 
+@requires(Need.NOTHING)
 def ping() -> Response:
     """Say that V1 is spoken here.
 
@@ -30,6 +33,7 @@ def ping() -> Response:
     return answer(headers={"X-Docker-Registry-Version": _VERSION, "X-Docker-Registry-Standalone": "False"})
 
 
+@requires(Need.NOTHING)
 def status() -> Response:
     """Tell whether catalog and storage work; 503 if one does not."""
     failures = registry().health.failures()
@@ -37,16 +41,21 @@ def status() -> Response:
     return answer(answered, status=503 if failures else 200)
 
 
+@requires(Need.LOGIN)
 def login() -> Response:
-    """Accept the credentials: there are no accounts to compare them with."""
+    """Say that the credentials are good, which they were before we got here."""
     return answer("OK")
 
 
+@requires(Need.NOTHING)
 def create_user() -> Response:
     """Refuse with the one text upon which every Docker goes on to log in."""
     return Response('"Username or email already exists"', status=400, content_type="application/json")
 
 
-def update_user(user: str) -> Response:  # noqa: ARG001 -- the route's value
-    """Accept a change of e-mail or password, of which nothing is kept."""
+@requires(Need.LOGIN)
+def update_user(user: str) -> Response:
+    """Where there are no accounts, accept a change of e-mail or password, of which nothing is kept."""
+    if not authority().is_open:
+        raise Unsupported(account=user)
     return answer("", status=204)

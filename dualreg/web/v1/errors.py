@@ -12,6 +12,7 @@ from flask import Response, request
 
 from dualreg import errors
 from dualreg.errors import RegistryError
+from dualreg.web.context import settings
 from dualreg.web.responses import allow_header, document, empty
 
 V1_ERRORS: Mapping[type[RegistryError], int] = {
@@ -45,6 +46,8 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.BlobInUse: 405,
     errors.ManifestInUse: 405,
     errors.Unauthenticated: 401,
+    errors.Denied: 403,
+    errors.TooManyAttempts: 429,
     errors.Unsupported: 405,
 }
 
@@ -68,10 +71,19 @@ def render(error: RegistryError) -> Response:
     text = text.format_map(error.detail)
     if isinstance(error, _REASONED):
         text = str(error.detail.get("reason", text))
-    headers = {"WWW-Authenticate": "Token"} if isinstance(error, errors.Unauthenticated) else {}
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers = allow_header()
-    return render_status(status, text, headers)
+    return render_status(status, text, _headers(error))
+
+
+def _headers(error: RegistryError) -> dict[str, str]:
+    """Return what must be said beside the status."""
+    if isinstance(error, errors.Unauthenticated):
+        scheme = (
+            "Token" if "image" in (request.view_args or {}) else f'Basic realm="{settings().token_service}"'
+        )
+        return {"WWW-Authenticate": scheme}
+    if isinstance(error, errors.TooManyAttempts):
+        return {"Retry-After": str(error.detail["retry_after"])}
+    return allow_header() if V1_ERRORS[type(error)] == HTTPStatus.METHOD_NOT_ALLOWED else {}
 
 
 def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:

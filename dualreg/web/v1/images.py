@@ -7,17 +7,18 @@ import re
 
 from flask import Blueprint, Response, request
 
+from dualreg.auth.access import Action
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageUnknown, RequestInvalid
 from dualreg.image.digest import Digest
-from dualreg.image.names import ImageId
+from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import is_tarsum
 from dualreg.web.body import body_chunks, read_limited
 from dualreg.web.context import registry
 from dualreg.web.download import send_blob
+from dualreg.web.guard import requires
 from dualreg.web.responses import document
 from dualreg.web.v1.answers import DOCUMENT_LIMIT, answer, immutable
-from dualreg.web.v1.session import required_repository, session_repository
 
 _PAYLOAD = "X-Docker-Checksum-Payload"
 #: As docker-registry 0.9, and as 0.7 and 0.8 called it.
@@ -40,12 +41,13 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/images/<image>/diff")(get_diff)
 
 
-def get_json(image: ImageId) -> Response:
+@requires(Action.PULL)
+def get_json(repository: RepositoryName, image: ImageId) -> Response:
     """Send the image's JSON, byte for byte as it was pushed.
 
     This request is also how clients ask whether it is here.
     """
-    row = registry().v1_images.get(session_repository(), image)
+    row = registry().v1_images.get(repository, image)
     response = Response(registry().v1_images.json(row), content_type="application/json")
     response.headers["X-Docker-Size"] = str(row.layer_size or 0)
     if row.checksum:
@@ -55,15 +57,17 @@ def get_json(image: ImageId) -> Response:
     return immutable(response, str(row.json))
 
 
-def put_json(image: ImageId) -> Response:
+@requires(Action.PUSH)
+def put_json(repository: RepositoryName, image: ImageId) -> Response:
     """Begin an image."""
-    registry().v1_images.begin(required_repository(), image, read_limited(DOCUMENT_LIMIT))
+    registry().v1_images.begin(repository, image, read_limited(DOCUMENT_LIMIT))
     return answer()
 
 
-def get_layer(image: ImageId) -> Response:
+@requires(Action.PULL)
+def get_layer(repository: RepositoryName, image: ImageId) -> Response:
     """Send the image's layer, byte for byte as it was pushed, or a range of it."""
-    row = registry().v1_images.get(session_repository(), image)
+    row = registry().v1_images.get(repository, image)
     if row.layer is None:
         raise ImageUnknown(id=image)
     if request.if_modified_since and not request.if_none_match:
@@ -71,36 +75,41 @@ def get_layer(image: ImageId) -> Response:
     return send_blob(BlobRow(row.layer, row.layer_size or 0), {})
 
 
-def put_layer(image: ImageId) -> Response:
+@requires(Action.PUSH)
+def put_layer(repository: RepositoryName, image: ImageId) -> Response:
     """Take in an image's layer, of whatever compression the client chose."""
-    registry().v1_images.put_layer(required_repository(), image, body_chunks())
+    registry().v1_images.put_layer(repository, image, body_chunks())
     return answer()
 
 
-def put_checksum(image: ImageId) -> Response:
+@requires(Action.PUSH)
+def put_checksum(repository: RepositoryName, image: ImageId) -> Response:
     """Complete an image, once its client and we agree on what was sent."""
     tarsum = request.headers.get(_TARSUM, "")
     stated = tarsum if is_tarsum(tarsum) else None
-    registry().v1_images.put_checksum(required_repository(), image, _stated_checksum(), stated)
+    registry().v1_images.put_checksum(repository, image, _stated_checksum(), stated)
     return answer()
 
 
-def get_ancestry(image: ImageId) -> Response:
+@requires(Action.PULL)
+def get_ancestry(repository: RepositoryName, image: ImageId) -> Response:
     """List the image's id and those of its ancestors, the base last."""
-    rows = registry().v1_images.ancestry(session_repository(), image)
+    rows = registry().v1_images.ancestry(repository, image)
     return immutable(document([row.id for row in rows]), rows[-1].id + image)
 
 
-def get_files(image: ImageId) -> Response:
+@requires(Action.PULL)
+def get_files(repository: RepositoryName, image: ImageId) -> Response:
     """List the files of the image's layer: name, kind, deleted, size, mtime, mode, uid, gid."""
-    row = registry().v1_images.get(session_repository(), image)
-    return immutable(document([*registry().v1_images.files(row)]), f"{row.layer} files")
+    row = registry().v1_images.get(repository, image)
+    return immutable(document([*registry().listings.files(row)]), f"{row.layer} files")
 
 
-def get_diff(image: ImageId) -> Response:
+@requires(Action.PULL)
+def get_diff(repository: RepositoryName, image: ImageId) -> Response:
     """Tell which files the image's layer deletes, changes and creates, by name; see ``get_files``."""
-    rows = registry().v1_images.ancestry(session_repository(), image)
-    return immutable(document(registry().v1_images.changes(rows)), f"{image} diff")
+    rows = registry().v1_images.ancestry(repository, image)
+    return immutable(document(registry().listings.changes(rows)), f"{image} diff")
 
 
 def _stated_checksum() -> Digest | None:

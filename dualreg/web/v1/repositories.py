@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from flask import Blueprint, Response
 
+from dualreg.auth.access import Action
 from dualreg.errors import (
     ImageIdInvalid,
     ImageIncomplete,
@@ -17,7 +18,8 @@ from dualreg.errors import (
     TagInvalid,
 )
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.web.context import registry, require_deletes
+from dualreg.web.context import authority, registry, require_deletes
+from dualreg.web.guard import requires
 from dualreg.web.v1.answers import answer, read_json
 from dualreg.web.v1.session import session_headers
 
@@ -36,6 +38,7 @@ def register(blueprint: Blueprint) -> None:
     blueprint.put(properties)(put_properties)
 
 
+@requires(Action.PUSH)
 def put_repository(repository: RepositoryName) -> Response:
     """Begin a push: the client learns where to send images, and with which token."""
     _read_list()
@@ -44,20 +47,22 @@ def put_repository(repository: RepositoryName) -> Response:
     return answer("", headers=session_headers(repository))
 
 
+@requires(Action.DELETE)
 def delete_repository(repository: RepositoryName) -> Response:
     """Forget the repository's tags; its images stay."""
     require_deletes()
-    registry().tags.clear(registry().repositories.named(repository))
+    registry().tags.clear(repository)
     return answer()
 
 
+@requires(Action.PULL)
 def get_images(repository: RepositoryName) -> Response:
     """Begin a pull: list every image of the repository."""
-    named = registry().repositories.named(repository)
-    images = registry().bridge.images(named)
-    return answer([{"id": image} for image in images], headers=session_headers(named))
+    images = registry().bridge.images(repository)
+    return answer([{"id": image} for image in images], headers=session_headers(repository))
 
 
+@requires(Action.PUSH)
 def put_images(repository: RepositoryName) -> Response:
     """End a push. Everything was recorded when it came; exactly 204 tells the client that all is well.
 
@@ -69,30 +74,38 @@ def put_images(repository: RepositoryName) -> Response:
     return answer("", status=204, headers=session_headers(repository))
 
 
+@requires(Action.DELETE)
 def delete_images(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the route's value
     """Accept, and do nothing, as docker-registry did."""
     return answer("", status=204)
 
 
+@requires(Action.PUSH)
 def put_auth(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the route's value
     """Accept what the Hub's index once asked registries to confirm."""
     return answer("OK")
 
 
-def get_properties(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the route's value
-    """Tell who may read the repository: without accounts, everybody."""
-    return answer({"access": "public"})
+@requires(Action.PULL)
+def get_properties(repository: RepositoryName) -> Response:
+    """Tell whether everybody may read the repository."""
+    return answer({"access": _access(repository)})
 
 
-def put_properties(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the route's value
-    """Accept what is so, and refuse to promise a privacy that nothing here would keep."""
+@requires(Action.PUSH)
+def put_properties(repository: RepositoryName) -> Response:
+    """Accept what is so, and refuse to promise what only permission lines can keep."""
     properties = read_json()
     access = properties.get("access") if isinstance(properties, dict) else None
-    if access == "private":
-        raise RequestInvalid(reason="Private repositories need accounts, of which there are none here")
-    if access != "public":
+    if access not in ("public", "private"):
         raise RequestInvalid(reason="Invalid data")
+    if access != _access(repository):
+        raise RequestInvalid(reason="Who may read it is for the registry's operator to say")
     return answer()
+
+
+def _access(repository: RepositoryName) -> str:
+    return "public" if authority().anonymous().allows(repository, Action.PULL) else "private"
 
 
 def _read_list() -> list[object]:

@@ -7,6 +7,8 @@ from flask import Blueprint, Response, request
 
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
+from dualreg.web.credentials import listed
+from dualreg.web.guard import Need, requires
 from dualreg.web.paging import page_size, positive
 from dualreg.web.v1.answers import answer
 
@@ -19,12 +21,13 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/search")(search)
 
 
+@requires(Need.NOTHING)
 def search() -> Response:
-    """List the repositories whose name contains the term, a page at a time, counted from 1."""
+    """List the repositories that may be pulled and contain the term, a page at a time, counted from 1."""
     term = request.args.get("q", "")
     size = min(max(page_size(_DEFAULT_SIZE) or 1, 1), _LARGEST_SIZE)
     page = positive("page")
-    total, names = registry().repositories.search(term, offset=(page - 1) * size, limit=size)
+    total, names = registry().repositories.search(term, offset=(page - 1) * size, limit=size, reach=listed())
     return answer(
         {
             "query": term,

@@ -1,19 +1,25 @@
 """The V1 session: ``/v1/images`` URLs name no repository, so the client carries it in the token it was given.
 
-The client repeats ``X-Docker-Token`` verbatim as ``Authorization: Token …``, without looking inside. No
-permission hangs on the token; without one, an image is read from any repository that holds it, and cannot be
-written.
+The client repeats ``X-Docker-Token`` verbatim as ``Authorization: Token …``, without looking inside. The
+repository is taken from what is signed, never from the clear text beside it. A client that says Basic
+everywhere has a cookie instead; without either, an image is read through any repository that its sender may
+read, and cannot be written.
 """
 
-import re
-import secrets
-
 from flask import request
+from werkzeug.http import dump_cookie
 
-from dualreg.errors import Unauthenticated
-from dualreg.image.names import RepositoryName
+from dualreg.auth.access import Action
+from dualreg.auth.authority import SESSION
+from dualreg.errors import ImageUnknown, Unauthenticated
+from dualreg.image.names import ImageId, RepositoryName
+from dualreg.registry.repositories import alias_of
+from dualreg.web.context import authority, registry
+from dualreg.web.credentials import SESSION_COOKIE, grant, session
+from dualreg.web.guard import demand
 
-_REPOSITORY = re.compile(r'repository="([^"]*)"')
+#: Actions upon what is there, under whichever of its two names.
+_UPON_KNOWN = (Action.PULL, Action.DELETE)
 
 
 def session_headers(repository: RepositoryName) -> dict[str, str]:
@@ -22,33 +28,63 @@ def session_headers(repository: RepositoryName) -> dict[str, str]:
     Exactly one host: Docker before 0.11 takes the whole value for one.  Source: docker-registry 0.9,
     ``index.py``.
     """
-    access = "read" if request.method == "GET" else "write"
-    token = f'signature={secrets.token_hex(8)},repository="{repository}",access={access}'
+    reads = request.method == "GET"
+    actions = [Action.PULL] if reads else [Action.PULL, Action.PUSH]
+    signature = authority().session_token(grant(), repository, *actions)
+    token = f'signature={signature},repository="{repository}",access={"read" if reads else "write"}'
     return {
         "X-Docker-Token": token,
         "WWW-Authenticate": f"Token {token}",
         "X-Docker-Endpoints": request.host,
+        "Set-Cookie": dump_cookie(
+            SESSION_COOKIE,
+            signature,
+            max_age=SESSION,
+            path="/v1",
+            secure=request.is_secure,
+            httponly=True,
+            samesite="Strict",
+        ),
     }
 
 
-def session_repository() -> RepositoryName | None:
-    """Return the repository that the request's token names; None without a token (Basic, or nothing).
+def locate(action: Action) -> None:
+    """Find the repository that the request is about, demand *action* upon it, and hand it to the handler.
 
     Raises:
-        NameInvalid: a token that we never gave.
+        Unauthenticated, Denied: it must not be done.
+        ImageUnknown: no repository that may be read holds the image.
     """
-    authorization = request.headers.get("Authorization", "")
-    match = _REPOSITORY.search(authorization) if authorization.startswith("Token ") else None
-    return RepositoryName.parse(match[1]) if match else None
+    values = request.view_args if request.view_args is not None else {}
+    if "repository" not in values:
+        values["repository"] = _holder(values["image"], action)
+    elif action in _UPON_KNOWN:
+        values["repository"] = _meant(values["repository"], action)
+    else:
+        demand(values["repository"], action)
 
 
-def required_repository() -> RepositoryName:
-    """Return the repository that the request's token names.
+def _meant(name: RepositoryName, action: Action) -> RepositoryName:
+    """Return the repository that a client means; only what it may do *action* with decides which."""
+    reach = grant().reach(action)
+    if not reach.covers(name) and not reach.covers(alias_of(name)):
+        demand(name, action)
+    meant = registry().repositories.named(name, reach)
+    demand(meant, action)
+    return meant
 
-    Raises:
-        Unauthenticated: the request has no token.
-    """
-    repository = session_repository()
-    if repository is None:
+
+def _holder(image: ImageId, action: Action) -> RepositoryName:
+    """Return the repository through which the image is read or written."""
+    begun = session()
+    if begun is not None:
+        demand(begun, action)
+        return begun
+    if action is not Action.PULL:
         raise Unauthenticated
-    return repository
+    try:
+        return registry().v1_images.holder(image, grant().reach(action))
+    except ImageUnknown as error:
+        if grant().anonymous:
+            raise Unauthenticated from error
+        raise

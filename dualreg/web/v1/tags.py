@@ -5,12 +5,12 @@ Source: docker-registry 0.9, ``tags.py``; the exchanges of Docker 0.6 to 1.9.
 
 from flask import Blueprint, Response, request
 
+from dualreg.auth.access import Action
 from dualreg.errors import ImageIdInvalid, RequestInvalid
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.registry.repositories import alias_of
 from dualreg.web.context import registry, require_deletes
+from dualreg.web.guard import requires
 from dualreg.web.v1.answers import answer, read_json
-from dualreg.web.v1.session import session_repository
 
 #: Letters of a client's name that are kept.
 _AGENT_LIMIT = 255
@@ -29,23 +29,27 @@ def register(blueprint: Blueprint) -> None:
     blueprint.delete(tag)(delete_tag)
 
 
+@requires(Action.PULL)
 def list_tags(repository: RepositoryName) -> Response:
     """Map every tag to the image it is seen as."""
-    return answer(registry().bridge.tags(_named(repository)))
+    return answer(registry().bridge.tags(repository))
 
 
+@requires(Action.DELETE)
 def delete_tags(repository: RepositoryName) -> Response:
     """Forget every tag; the images stay."""
     require_deletes()
-    registry().tags.clear(_named(repository))
+    registry().tags.clear(repository)
     return answer()
 
 
+@requires(Action.PULL)
 def get_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Return the image that the tag is seen as."""
-    return answer(registry().bridge.resolve(_named(repository), tag))
+    return answer(registry().bridge.resolve(repository, tag))
 
 
+@requires(Action.PUSH)
 def put_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Point the tag at an image: here a V1 push becomes a manifest that every client can pull."""
     registry().bridge.tag(repository, tag, _read_image_id())
@@ -54,16 +58,18 @@ def put_tag(repository: RepositoryName, tag: Tag) -> Response:
     return answer()
 
 
+@requires(Action.DELETE)
 def delete_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Forget the tag; its image and other tags stay."""
     require_deletes()
-    registry().tags.delete(_named(repository), tag)
+    registry().tags.delete(repository, tag)
     return answer()
 
 
+@requires(Action.PULL)
 def get_tag_json(repository: RepositoryName, tag: Tag) -> Response:
     """Tell which client pushed the tag, and when; of a tag that is not there, that nothing is known."""
-    agent, instant = registry().tags.pusher(_named(repository), tag) or (None, None)
+    agent, instant = registry().tags.pusher(repository, tag) or (None, None)
     told = dict(pair.split("/", 1) for pair in (agent or "").split() if "/" in pair)
     facts = {
         "last_update": instant and int(instant.timestamp()),
@@ -76,20 +82,10 @@ def get_tag_json(repository: RepositoryName, tag: Tag) -> Response:
     return answer(facts)
 
 
+@requires(Action.PULL)
 def get_repository_json(repository: RepositoryName) -> Response:
     """Tell the same of the tag ``latest``."""
     return get_tag_json(repository, Tag("latest"))
-
-
-def _named(repository: RepositoryName) -> RepositoryName:
-    """Return the repository that a client means.
-
-    It reads the tags of ``library/x`` in a session on ``x``; then the session is right, whatever else exists.
-    """
-    session = session_repository()
-    if session is not None and session in (repository, alias_of(repository)):
-        return session
-    return registry().repositories.named(repository)
 
 
 def _read_image_id() -> ImageId:

@@ -4,11 +4,11 @@ from contextlib import suppress
 
 from flask import Response, g, request
 
-from dualreg.errors import NameInvalid
+from dualreg.errors import NameInvalid, TooManyAttempts, Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
+from dualreg.web.credentials import session
 from dualreg.web.forwarded import client_address
-from dualreg.web.v1.session import session_repository
 
 #: Today's clients ask these too.
 _UNTOLD = ("/v1/_ping", "/v1/search")
@@ -26,8 +26,8 @@ def note_visit(response: Response) -> Response:
 
 def _repository() -> str:
     """Return the repository that the request is about: as its URL says, else its token; else nothing."""
-    with suppress(NameInvalid):
+    with suppress(NameInvalid, Unauthenticated, TooManyAttempts):
         if text := (request.view_args or {}).get("repository"):
             return RepositoryName.parse(text.rstrip("/"))
-        return session_repository() or ""
+        return session() or ""
     return ""

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 from dualreg.errors import BlobUnknown, ManifestUnknown, RegistryError, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
+from dualreg.web.guard import Need, demand, enforce, requires
 from dualreg.web.responses import document
 from dualreg.web.v2 import blobs, catalog, errors, extensions, manifests, referrers, tags, uploads
 from dualreg.web.v2.errors import render_status
@@ -32,6 +33,8 @@ def create_blueprint() -> Blueprint:
         module.register(blueprint)
     blueprint.register_error_handler(RegistryError, errors.render)
     blueprint.url_value_preprocessor(_parse_values)
+    blueprint.before_request(_hide)
+    blueprint.before_request(_guard)
     return blueprint
 
 
@@ -40,11 +43,21 @@ def hidden_from(user_agent: str) -> bool:
     return _UNFINISHED_V2.match(user_agent) is not None
 
 
+@requires(Need.LOGIN)
 def get_base() -> Response:
     """Say that V2 is spoken here.  Source: OCI distribution-spec v1.1, "Determining Support"."""
-    if hidden_from(request.user_agent.string):
-        return render_status(404, "not found", {})
     return document({})
+
+
+def _hide() -> Response | None:
+    """Let clients that must not know of V2 find nothing where they ask for it, logged in or not."""
+    asked = request.endpoint in ("v2.base", "v2.bare")
+    hidden = asked and hidden_from(request.user_agent.string)
+    return render_status(404, "not found", {}) if hidden else None
+
+
+def _guard() -> None:
+    enforce(lambda action: demand((request.view_args or {})["name"], action))
 
 
 def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:

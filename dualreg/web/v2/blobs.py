@@ -2,10 +2,12 @@
 
 from flask import Blueprint, Response
 
+from dualreg.auth.access import Action
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.download import send_blob
+from dualreg.web.guard import requires
 from dualreg.web.responses import empty
 
 
@@ -15,12 +17,14 @@ def register(blueprint: Blueprint) -> None:
     blueprint.delete("/<path:name>/blobs/<digest>")(delete_blob)
 
 
+@requires(Action.PULL)
 def get_blob(name: RepositoryName, digest: Digest) -> Response:
     """Send the blob, or to HEAD what it would be sent with."""
     blob = registry().blobs.stat(name, digest)
     return send_blob(blob, {"Docker-Content-Digest": str(digest)})
 
 
+@requires(Action.DELETE)
 def delete_blob(name: RepositoryName, digest: Digest) -> Response:
     """Take the blob from the repository, unless one of its manifests or images names it."""
     require_deletes()

@@ -3,6 +3,8 @@
 from flask import Blueprint, Response, request
 
 from dualreg.web.context import registry
+from dualreg.web.credentials import listed
+from dualreg.web.guard import Need, requires
 from dualreg.web.paging import link_header, page_size
 from dualreg.web.responses import document
 
@@ -15,8 +17,9 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/_catalog")(list_repositories)
 
 
+@requires(Need.CATALOG)
 def list_repositories() -> Response:
-    """List the repositories that hold an image, in byte order."""
+    """List the repositories that hold an image, as far as the client may pull them, in byte order."""
     size = page_size(_DEFAULT_SIZE) or 0
-    page = registry().repositories.list(last=request.args.get("last", ""), limit=size)
+    page = registry().repositories.list(last=request.args.get("last", ""), limit=size, reach=listed())
     return document({"repositories": page.rows}, headers=link_header(page, size))

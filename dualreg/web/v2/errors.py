@@ -15,7 +15,7 @@ from dualreg.errors import RangeInvalid, ReferencesMissing, RegistryError
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.uploads import LEASE, Upload
 from dualreg.web.responses import allow_header, document
-from dualreg.web.v2.locations import upload_headers
+from dualreg.web.v2.locations import challenge, upload_headers
 
 
 class Rendering(NamedTuple):
@@ -56,6 +56,8 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.BlobInUse: Rendering("UNSUPPORTED", 405),
     errors.ManifestInUse: Rendering("DENIED", 405),
     errors.Unauthenticated: Rendering("UNAUTHORIZED", 401),
+    errors.Denied: Rendering("DENIED", 403),
+    errors.TooManyAttempts: Rendering("TOOMANYREQUESTS", 429),
     errors.Unsupported: Rendering("UNSUPPORTED", 405),
 }
 
@@ -70,12 +72,21 @@ def render(error: RegistryError) -> Response:
         entries = [_entry(code, error.message, {"digest": digest}) for digest in _listed(error)]
     else:
         entries = [_entry(code, error.message, error.detail)]
-    headers = allow_header() if status == HTTPStatus.METHOD_NOT_ALLOWED else {}
-    if isinstance(error, RangeInvalid):
-        headers = upload_headers(_resumable(error))
-    if isinstance(error, errors.UploadBusy):
-        headers = {"Retry-After": str(LEASE.seconds)}
-    return document({"errors": entries}, status=status, headers=headers)
+    return document({"errors": entries}, status=status, headers=_headers(error))
+
+
+def _headers(error: RegistryError) -> dict[str, str]:
+    """Return what must be said beside the status."""
+    match error:
+        case RangeInvalid():
+            return upload_headers(_resumable(error))
+        case errors.UploadBusy():
+            return {"Retry-After": str(LEASE.seconds)}
+        case errors.TooManyAttempts():
+            return {"Retry-After": str(error.detail["retry_after"])}
+        case errors.Unauthenticated():
+            return {"WWW-Authenticate": challenge(error)}
+    return allow_header() if V2_ERRORS[type(error)].status == HTTPStatus.METHOD_NOT_ALLOWED else {}
 
 
 def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:

@@ -8,10 +8,12 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
+from dualreg.auth.access import Action
 from dualreg.catalog.rows import TagRow
 from dualreg.errors import PageInvalid
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.web.context import registry, require_deletes
+from dualreg.web.guard import Need, requires
 from dualreg.web.paging import after, cursor, page_size
 from dualreg.web.responses import document, empty
 
@@ -32,11 +34,13 @@ def register(blueprint: Blueprint) -> None:
     blueprint.delete("/<path:name>/_dualreg/repository")(delete_repository)
 
 
+@requires(Need.LOGIN)
 def discover() -> Response:
     """List the extensions."""
     return document({"extensions": [_EXTENSION]})
 
 
+@requires(Action.PULL)
 def describe_tags(name: RepositoryName) -> Response:
     """List tags with what they point at, by name, or with ``sort=-pushed`` the newest first."""
     size, prefix, newest_first = page_size(_DEFAULT_SIZE) or 0, _prefix(), _newest_first()
@@ -56,6 +60,7 @@ def describe_tags(name: RepositoryName) -> Response:
     return document({"name": name, "tags": [_entry(row) for row in page.rows]}, headers=headers)
 
 
+@requires(Action.ADMIN)
 def delete_repository(name: RepositoryName) -> Response:
     """Forget the repository and all it holds."""
     require_deletes()

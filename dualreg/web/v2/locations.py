@@ -1,9 +1,11 @@
 """Locations: the URLs that V2 answers send clients on to, relative unless ``public_url`` is set."""
 
 import re
+from urllib.parse import quote
 
 from flask import request
 
+from dualreg.errors import Unauthenticated
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.uploads import Upload
@@ -11,6 +13,8 @@ from dualreg.web.context import settings
 
 #: Docker that fails on a relative Location.  (Measured on 1.6 and 1.7.)
 _NEEDS_ABSOLUTE = re.compile(r"docker/1\.[67]\.", re.ASCII)
+#: What stands in URLs as it is; a Host header may have brought something else.
+_URL_SAFE = ":/?#[]@!$&'()*+,;=%"
 
 
 def upload_headers(upload: Upload) -> dict[str, str]:
@@ -34,6 +38,21 @@ def blob_headers(repository: RepositoryName, digest: Digest) -> dict[str, str]:
 def manifest_headers(repository: RepositoryName, digest: Digest) -> dict[str, str]:
     """Return where a manifest that was just stored can be pulled."""
     return _content_headers(f"/v2/{repository}/manifests/{digest}", digest)
+
+
+def challenge(error: Unauthenticated) -> str:
+    """Return where the client gets a token, and which.
+
+    Every value is quoted: parsers of clients know nothing else.  Source: RFC 6750, section 3; Docker
+    Registry, "Token Authentication Specification".
+    """
+    own = f"{settings().public_url or request.host_url.rstrip('/')}/token"
+    told = {
+        "realm": quote(settings().token_realm or own, safe=_URL_SAFE),
+        "service": settings().token_service,
+    }
+    told |= {name: str(error.detail[name]) for name in ("scope", "error") if name in error.detail}
+    return "Bearer " + ",".join(f'{name}="{value}"' for name, value in told.items())
 
 
 def _content_headers(path: str, digest: Digest) -> dict[str, str]:

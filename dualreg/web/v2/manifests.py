@@ -7,6 +7,7 @@ import re
 
 from flask import Blueprint, Response, request
 
+from dualreg.auth.access import Action
 from dualreg.errors import RequestInvalid, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
@@ -15,6 +16,7 @@ from dualreg.registry.conditions import Condition
 from dualreg.registry.editions import Reader
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
+from dualreg.web.guard import requires
 from dualreg.web.responses import empty
 from dualreg.web.v2.locations import manifest_headers
 
@@ -36,6 +38,7 @@ def register(blueprint: Blueprint) -> None:
     blueprint.delete("/<path:name>/manifests/<reference>")(delete_manifest)
 
 
+@requires(Action.PULL)
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Send the manifest as it was pushed, or as its reader needs it; to HEAD, what it would be sent with."""
     manifest = registry().editions.find(name, reference, _reader())
@@ -56,6 +59,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     return Response(manifest.read(), headers=headers)
 
 
+@requires(Action.PUSH)
 def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Store a manifest under a tag or its digest."""
     media_type = strip_parameters(request.headers.get("Content-Type", ""))
@@ -73,6 +77,7 @@ def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     return empty(201, headers)
 
 
+@requires(Action.DELETE)
 def delete_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Forget a tag alone, or a manifest with all its tags."""
     require_deletes()

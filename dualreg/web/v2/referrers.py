@@ -5,11 +5,13 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
+from dualreg.auth.access import Action
 from dualreg.catalog.rows import ReferrerRow
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
+from dualreg.web.guard import requires
 from dualreg.web.paging import after, cursor
 
 
@@ -18,6 +20,7 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/<path:name>/referrers/<digest>")(list_referrers)
 
 
+@requires(Action.PULL)
 def list_referrers(name: RepositoryName, digest: Digest) -> Response:
     """List what refers to the manifest, as an index; it is never an error that nothing does."""
     # A plus in a query means a blank to the decoder, but no media type has blanks, and many have pluses.

@@ -2,8 +2,10 @@
 
 from flask import Blueprint, Response, request
 
+from dualreg.auth.access import Action
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
+from dualreg.web.guard import requires
 from dualreg.web.paging import link_header, page_size
 from dualreg.web.responses import document
 
@@ -13,6 +15,7 @@ def register(blueprint: Blueprint) -> None:
     blueprint.get("/<path:name>/tags/list")(list_tags)
 
 
+@requires(Action.PULL)
 def list_tags(name: RepositoryName) -> Response:
     """List the repository's tags in byte order."""
     size = page_size(default=None)

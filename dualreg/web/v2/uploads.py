@@ -5,11 +5,14 @@ from typing import NamedTuple
 
 from flask import Blueprint, Response, request
 
+from dualreg.auth.access import Action
 from dualreg.errors import RangeInvalid
 from dualreg.image.digest import CANONICAL, Digest, check_algorithm
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.web.body import body_chunks
-from dualreg.web.context import may_read, registry
+from dualreg.web.context import registry
+from dualreg.web.credentials import grant
+from dualreg.web.guard import requires
 from dualreg.web.responses import empty
 from dualreg.web.v2.locations import blob_headers, upload_headers
 
@@ -35,13 +38,14 @@ def register(blueprint: Blueprint) -> None:
     blueprint.delete(session)(cancel_upload)
 
 
+@requires(Action.PUSH)
 def start_upload(name: RepositoryName) -> Response:
     """Begin an upload; or mount a blob of another repository; or take in the whole blob at once."""
     mount, source, digest = (request.args.get(key) for key in ("mount", "from", "digest"))
     if mount:
         mounted = Digest.parse(mount)
         origin = RepositoryName.parse(source) if source else None
-        if registry().blobs.mount(name, mounted, origin, readable=may_read):
+        if registry().blobs.mount(name, mounted, origin, reach=grant().reach(Action.PULL)):
             return empty(201, blob_headers(name, mounted))
     elif digest:
         blob = registry().uploads.ingest(name, body_chunks(), expected=Digest.parse(digest))
@@ -50,11 +54,13 @@ def start_upload(name: RepositoryName) -> Response:
     return empty(202, upload_headers(registry().uploads.start(name)))
 
 
+@requires(Action.PUSH)
 def get_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Say how far the upload has come."""
     return empty(204, upload_headers(registry().uploads.status(name, upload)))
 
 
+@requires(Action.PUSH)
 def append_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Take a chunk where its Content-Range says it belongs, or a stream wherever the upload ends."""
     chunk = _declared_chunk(name, upload)
@@ -62,6 +68,7 @@ def append_upload(name: RepositoryName, upload: UploadId) -> Response:
     return empty(202, upload_headers(registry().uploads.append(name, upload, body, offset=chunk.offset)))
 
 
+@requires(Action.PUSH)
 def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Take the last chunk, if any, and make the upload a blob."""
     digest = Digest.parse(request.args.get("digest", ""))
@@ -71,6 +78,7 @@ def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
     return empty(201, blob_headers(name, digest))
 
 
+@requires(Action.PUSH)
 def cancel_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Forget the upload."""
     registry().uploads.cancel(name, upload)

@@ -274,3 +274,10 @@ class V1Client:
 def top_config(chain: Sequence[V1Pulled]) -> Mapping[str, Any]:
     """Return the run configuration of the image that *chain* ends with."""
     return chain[-1].document["config"]  # type: ignore[no-any-return]
+
+
+def session(wire: Wire, repository: str) -> dict[str, str]:
+    """Begin a push to *repository*; return the header that carries its session."""
+    begun = wire.send("PUT", f"/v1/repositories/{repository}/", {}, b"[]")
+    need(begun, 200, "PUT repository")
+    return {"Authorization": f"Token {begun.headers['x-docker-token']}"}

@@ -1,0 +1,68 @@
+"""Attempts: failed logins are counted, for all processes together, and too many have to wait.
+
+Counted is by account and address together, so that nobody locks others out; by address, for those who try
+many accounts; and by account, for those who come from many addresses.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+
+from dualreg.catalog.database import Catalog
+from dualreg.errors import TooManyAttempts
+
+#: After how long failures are forgotten.
+WINDOW = timedelta(minutes=15)
+#: How many may fail within it.
+PAIR_LIMIT = 10
+ADDRESS_LIMIT = 100
+ACCOUNT_LIMIT = 200
+
+
+class Attempts:
+    """Failed logins, in the catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        """Count in *catalog*."""
+        self._catalog = catalog
+
+    def check(self, account: str, address: str) -> bool:
+        """Let a login be tried; tell whether one has failed lately.
+
+        Raises:
+            TooManyAttempts: too many have failed; its detail says for how many seconds.
+        """
+        limits = _subjects(account, address)
+        now = self._catalog.now()
+        with self._catalog.read() as tx:
+            counted = tx.attempts.counted(limits, now - WINDOW)
+        waits = [
+            since + WINDOW - now for subject, (count, since) in counted.items() if count >= limits[subject]
+        ]
+        if waits:
+            raise TooManyAttempts(retry_after=max(int(max(waits).total_seconds()) + 1, 1))
+        return bool(counted)
+
+    def failed(self, account: str, address: str) -> None:
+        """Count a login that failed."""
+        with self._catalog.begin() as tx:
+            tx.attempts.count(_subjects(account, address), self._catalog.now() - WINDOW)
+
+    def succeeded(self, account: str, address: str) -> None:
+        """Forget what failed of this account at this address."""
+        pair, *_ = _subjects(account, address)
+        with self._catalog.begin() as tx:
+            tx.attempts.forget(pair)
+
+
+def _subjects(account: str, address: str) -> Mapping[str, int]:
+    """Return what is counted, the pair first, with its limits.
+
+    Hashed: a name that somebody made up is not kept as they wrote it, and has a bounded length.
+    """
+    subjects = {
+        ("pair", account, address): PAIR_LIMIT,
+        ("address", address): ADDRESS_LIMIT,
+        ("account", account): ACCOUNT_LIMIT,
+    }
+    return {hashlib.sha256(repr(key).encode()).hexdigest(): limit for key, limit in subjects.items()}

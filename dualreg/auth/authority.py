@@ -1,0 +1,218 @@
+"""Authority: the one place that says who sends a request, and what they may do.
+
+The modes differ in the parts that it is made of, and in nothing else.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from dualreg.auth import policy, workloads
+from dualreg.auth.access import (
+    ANONYMOUS,
+    CATALOG,
+    EVERYTHING,
+    Access,
+    Action,
+    Grant,
+    Identity,
+    claimed,
+    parse_scopes,
+)
+from dualreg.auth.keyring import ALGORITHM, Keyring
+from dualreg.auth.logins import Logins
+from dualreg.auth.policy import Lines
+from dualreg.auth.tokens import TokenInvalid, Verifier, looks_like_token, sign, unverified_issuer
+from dualreg.errors import Unauthenticated
+from dualreg.image.names import RepositoryName
+
+#: How long a V1 session lasts: its client gets no other token within a push, and old ones push for hours.
+SESSION = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Workloads:
+    """Whose tokens of workloads are taken, and what is made of them."""
+
+    verifier: Verifier
+    rules: tuple[workloads.Rule, ...]
+
+
+@dataclass(frozen=True)
+class Authority:
+    """What decides who may, in every mode.
+
+    Attributes:
+        mode: ``none``, ``accounts``, ``htpasswd`` or ``token``.
+        service: What our own tokens are for.
+        lifetime: How long they are good.
+        logins: Who checks passwords; None: nobody here.
+        issuer: Whose tokens are taken instead of our own.
+    """
+
+    mode: str
+    service: str
+    lifetime: timedelta
+    leeway: timedelta
+    keyring: Keyring
+    lines: Lines
+    logins: Logins | None = None
+    issuer: Verifier | None = None
+    workloads: Workloads | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything."""
+        return self.mode == "none"
+
+    @property
+    def issues(self) -> bool:
+        """Whether clients get their tokens here."""
+        return self.logins is not None
+
+    def anonymous(self) -> Grant:
+        """Return what those may who say nothing of themselves."""
+        if self.is_open:
+            return Grant(ANONYMOUS, EVERYTHING)
+        return self._live(ANONYMOUS)
+
+    def by_password(self, account: str, password: str, address: str) -> Grant:
+        """Return what the owner of Basic credentials may: a password, an API key, or a token in its place.
+
+        Both empty is how old Docker says that nobody is logged in.
+
+        Raises:
+            Unauthenticated, TooManyAttempts.
+        """
+        if self.is_open or not (account or password):
+            return self.anonymous()
+        if looks_like_token(password):
+            return self.by_token(password)
+        if self.logins is None:
+            raise Unauthenticated(reason="this registry takes tokens only")
+        return self._live(self.logins.by_password(account, password, address))
+
+    def by_token(self, token: str) -> Grant:
+        """Return what a bearer token grants.
+
+        Raises:
+            Unauthenticated: it is not, or no longer, good.
+        """
+        if self.is_open:
+            return self.anonymous()
+        try:
+            if self.workloads and unverified_issuer(token) == self.workloads.verifier.issuer:
+                return self._live(_workload(token, self.workloads))
+            if self.issuer:
+                claims = self.issuer.verify(token)
+                return Grant(Identity(str(claims.get("sub", ""))), claimed(claims.get("access")), bearer=True)
+            return self._own(token, self.service)
+        except TokenInvalid as error:
+            raise _invalid_token(error) from error
+
+    def by_refresh(self, token: str, service: str, address: str) -> Grant:
+        """Return what the owner of a refresh token may.
+
+        Raises:
+            Unauthenticated, TooManyAttempts.
+        """
+        if self.logins is None:
+            raise Unauthenticated(reason="no refresh tokens here")
+        return self._live(self.logins.by_refresh(token, service, address))
+
+    def by_session(self, token: str) -> tuple[RepositoryName, Grant]:
+        """Return the repository of a V1 session, and what its token grants there.
+
+        Raises:
+            Unauthenticated: the token is not, or no longer, good.
+        """
+        try:
+            grant = self._own(token, self._session_service)
+        except TokenInvalid as error:
+            raise _invalid_token(error) from error
+        (access,) = grant.accesses  # as it was signed
+        return RepositoryName(access.name), grant
+
+    def session_token(self, grant: Grant, repository: RepositoryName, *actions: Action) -> str:
+        """Return a token for a V1 session: those of *actions* upon *repository* that *grant* allows."""
+        accesses = grant.cut_to([Access.of(repository, *actions)])
+        return self._sign(grant.identity, accesses, self._session_service, SESSION)
+
+    def access_token(self, grant: Grant, wanted: Iterable[Access]) -> tuple[str, tuple[Access, ...]]:
+        """Return a token for V2 requests, and what of *wanted* it carries."""
+        granted = grant.cut_to(wanted)
+        return self._sign(grant.identity, granted, self.service, self.lifetime), granted
+
+    def listing(self, grant: Grant) -> Grant:
+        """Return what decides which repositories the owner of *grant* is shown in lists.
+
+        A token names the repositories that it was got for; its owner wants to see all of theirs.
+        """
+        if self.issuer:
+            return Grant(grant.identity, EVERYTHING) if CATALOG in grant.accesses else grant
+        return self._live(grant.identity) if grant.bearer else grant
+
+    @property
+    def _session_service(self) -> str:
+        """What V1 sessions are for: their tokens live long, and are no good for V2."""
+        return f"{self.service}/v1"
+
+    @property
+    def _name(self) -> str:
+        """Who we are as an issuer. What one mode gave away, another does not take."""
+        return f"dualreg:{self.mode}"
+
+    def _live(self, identity: Identity) -> Grant:
+        return policy.grant(identity, self.lines)
+
+    def _sign(self, identity: Identity, accesses: Iterable[Access], service: str, lifetime: timedelta) -> str:
+        access = [
+            {"type": each.type, "name": each.name, "actions": sorted(each.actions)} for each in accesses
+        ]
+        claims: dict[str, object] = {
+            "iss": self._name,
+            "sub": identity.account,
+            "aud": service,
+            "access": access,
+        }
+        if identity.groups:
+            claims["groups"] = sorted(identity.groups)
+        if identity.limits is not None:
+            claims["limits"] = " ".join(map(str, identity.limits))
+        return sign(self.keyring.active(), lifetime=lifetime, **claims)
+
+    def _own(self, token: str, service: str) -> Grant:
+        """Return what a token of ours grants.
+
+        Raises:
+            TokenInvalid.
+        """
+        verifier = Verifier(self._name, service, self.keyring, frozenset({ALGORITHM}), self.leeway)
+        claims = verifier.verify(token)
+        return Grant(_identity(claims), claimed(claims.get("access")), bearer=True)
+
+
+def _identity(claims: Mapping[str, Any]) -> Identity:
+    limits = claims.get("limits")
+    return Identity(
+        str(claims.get("sub", "")),
+        frozenset(claims.get("groups", ())),
+        None if limits is None else parse_scopes([limits]),
+    )
+
+
+def _workload(token: str, trusted: Workloads) -> Identity:
+    """Return which workload a token is from.
+
+    Raises:
+        TokenInvalid: it is not good, or no rule takes it.
+    """
+    found = workloads.identify(trusted.verifier.verify(token), trusted.rules)
+    if found is None:
+        raise TokenInvalid("no rule takes this workload")
+    return found
+
+
+def _invalid_token(error: TokenInvalid) -> Unauthenticated:
+    return Unauthenticated(error="invalid_token", reason=str(error))

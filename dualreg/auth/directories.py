@@ -1,0 +1,94 @@
+"""Directories: where accounts and the hashes of their passwords are."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from dualreg.auth.files import Reread
+from dualreg.catalog.database import Catalog
+
+#: What bcrypt hashes begin with. Others are no protection any more, and never match.
+_BCRYPT = ("$2a$", "$2b$", "$2y$")
+_log = logging.getLogger(__name__)
+
+
+class Directory(Protocol):
+    """Knows accounts."""
+
+    def password_hash(self, account: str) -> str | None:
+        """Return the bcrypt hash of the account's password; None if there is none, or no such account."""
+
+    def decoy(self) -> str | None:
+        """Return a hash as costly as those that are there; None if that is not known."""
+
+    def knows(self, account: str) -> bool:
+        """Tell whether there is such an account."""
+
+
+class CatalogDirectory:
+    """The accounts that ``dualreg account`` manages."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        """Read from *catalog*."""
+        self._catalog = catalog
+
+    def password_hash(self, account: str) -> str | None:
+        """Return the hash; robots have none."""
+        with self._catalog.read() as tx:
+            row = tx.accounts.find(account)
+        return row.password_hash if row else None
+
+    def decoy(self) -> str | None:
+        """Return None: the hashes are as costly as new ones."""
+        return None
+
+    def knows(self, account: str) -> bool:
+        """Tell whether there is such an account."""
+        with self._catalog.read() as tx:
+            return tx.accounts.find(account) is not None
+
+
+class HtpasswdDirectory:
+    """The accounts of an htpasswd file, and the robots of the catalog, which have no password.
+
+    Source: Apache's htpasswd, ``-B``; ``USER:HASH`` lines, ``#`` before a comment.
+    """
+
+    def __init__(self, path: Path, catalog: Catalog) -> None:
+        """Read *path*, and again whenever it changes.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        self._file = Reread(path, _parse)
+        self._catalog = catalog
+
+    def password_hash(self, account: str) -> str | None:
+        """Return the hash."""
+        return self._file.get().get(account)
+
+    def decoy(self) -> str | None:
+        """Return the first hash of the file."""
+        return next(iter(self._file.get().values()), None)
+
+    def knows(self, account: str) -> bool:
+        """Tell whether the file has the account, or it is a robot."""
+        if account in self._file.get():
+            return True
+        with self._catalog.read() as tx:
+            row = tx.accounts.find(account)
+        return row is not None and row.robot
+
+
+def _parse(text: str) -> Mapping[str, str]:
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        user, colon, hash_ = line.strip().partition(":")
+        if not user or user.startswith("#"):
+            continue
+        if not colon or not hash_.startswith(_BCRYPT):
+            _log.warning("htpasswd, line %s: not a bcrypt hash, which nobody can log in with", number)
+            continue
+        found[user] = hash_
+    return found

@@ -1,0 +1,104 @@
+"""Logins: credentials become an identity, or nobody learns why they did not."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from dualreg.auth.access import Identity, parse_scopes
+from dualreg.auth.attempts import Attempts
+from dualreg.auth.directories import Directory
+from dualreg.auth.passwords import Passwords
+from dualreg.auth.secrets import Kind, Secret
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import SecretRow
+from dualreg.errors import Unauthenticated
+
+
+@dataclass(frozen=True)
+class Logins:
+    """The rules of passwords, API keys and refresh tokens."""
+
+    catalog: Catalog
+    directory: Directory
+    passwords: Passwords
+    attempts: Attempts
+
+    def by_password(self, account: str, password: str, address: str) -> Identity:
+        """Return who this is, by a password or an API key of the account.
+
+        Raises:
+            Unauthenticated: one of them is wrong, whichever.
+            TooManyAttempts: and that too often.
+        """
+        hash_ = self.directory.password_hash(account)
+        if hash_ and self.passwords.remembers(password, hash_):
+            return replace(self._identity(account), password=True)
+        counted = self.attempts.check(account, address)
+        secret = Secret.parse(password)
+        row = self._held(secret, Kind.KEY) if secret else None
+        if row is not None:
+            right = row.account == account
+        else:
+            right = self.passwords.agree(password, hash_, self.directory.decoy())
+        if not right:
+            self.attempts.failed(account, address)
+            raise Unauthenticated(reason="invalid account or password")
+        if counted:
+            self.attempts.succeeded(account, address)
+        limits = parse_scopes([row.limits]) if row and row.limits else None
+        return replace(self._identity(account), limits=limits, password=row is None)
+
+    def make_refresh(self, account: str, service: str) -> str:
+        """Return a token that logs in again as *account*, with *service* only, until it is revoked.
+
+        It ends with the password that it was got by.
+        """
+        secret = Secret.make(Kind.REFRESH)
+        row = SecretRow(
+            id=secret.id,
+            kind=Kind.REFRESH,
+            account=account,
+            hash=secret.hash,
+            limits="",
+            note="",
+            service=service,
+            binding=self._fingerprint(account),
+            created_at=self.catalog.now(),
+            expires_at=None,
+        )
+        with self.catalog.begin() as tx:
+            tx.secrets.add(row)
+        return secret.text
+
+    def by_refresh(self, text: str, service: str, address: str) -> Identity:
+        """Return who a refresh token logs in.
+
+        Raises:
+            Unauthenticated: it is none, was revoked, is for another service, or the password was changed.
+            TooManyAttempts.
+        """
+        secret = Secret.parse(text)
+        account = secret.id if secret else ""
+        self.attempts.check(account, address)
+        row = self._held(secret, Kind.REFRESH) if secret else None
+        if row and row.service == service and row.binding == self._fingerprint(row.account):
+            return self._identity(row.account)
+        self.attempts.failed(account, address)
+        raise Unauthenticated(reason="invalid refresh token")
+
+    def _held(self, secret: Secret, kind: Kind) -> SecretRow | None:
+        """Return what is kept of the secret, if it is good, and its account still there."""
+        with self.catalog.read() as tx:
+            row = tx.secrets.find(secret.id)
+        if row is None or row.kind != kind or not secret.agrees(row.hash):
+            return None
+        if row.expires_at is not None and row.expires_at <= self.catalog.now():
+            return None
+        return row if self.directory.knows(row.account) else None
+
+    def _identity(self, account: str) -> Identity:
+        with self.catalog.read() as tx:
+            return Identity(account, tx.accounts.groups(account))
+
+    def _fingerprint(self, account: str) -> str:
+        """Return what changes with the account's password, and says nothing of it."""
+        return hashlib.sha256((self.directory.password_hash(account) or "").encode()).hexdigest()

@@ -1,0 +1,66 @@
+"""Tables of who may."""
+
+from datetime import datetime
+
+from sqlalchemy import Boolean, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from dualreg.catalog.columns import NameColumn, UtcDateTime
+from dualreg.catalog.tables.base import Table
+
+
+class Accounts(Table):
+    """Who can log in; without a password, with keys only: a robot."""
+
+    __tablename__ = "accounts"
+
+    name: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    password_hash: Mapped[str | None] = mapped_column(String(100))
+    robot: Mapped[bool] = mapped_column(Boolean)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class GroupMembers(Table):
+    """An account in a group. It may be one that another directory knows, so it is no foreign key."""
+
+    __tablename__ = "group_members"
+
+    account: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    group_name: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+
+
+class Permissions(Table):
+    """A line: who may do what with the repositories of a pattern."""
+
+    __tablename__ = "permissions"
+
+    who: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    pattern: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    actions: Mapped[str] = mapped_column(String(40))
+
+
+class Secrets(Table):
+    """An API key or refresh token, of which only a hash is kept."""
+
+    __tablename__ = "secrets"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    account: Mapped[str] = mapped_column(NameColumn, index=True)
+    hash: Mapped[str] = mapped_column(String(64))
+    limits: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(String(200))
+    service: Mapped[str] = mapped_column(String(255))
+    binding: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class LoginFailures(Table):
+    """Logins that failed of late, by what they are counted for."""
+
+    __tablename__ = "login_failures"
+
+    subject: Mapped[str] = mapped_column(String(64), primary_key=True)
+    failures: Mapped[int] = mapped_column(Integer)
+    since: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

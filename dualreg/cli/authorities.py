@@ -1,0 +1,60 @@
+"""What the commands about accounts and permissions share."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dualreg.assembly import build_authority
+from dualreg.auth.accounts import Accounts
+from dualreg.auth.audit import Audit
+from dualreg.auth.authority import Authority
+from dualreg.auth.passwords import Passwords
+from dualreg.cli.options import prepared_registry
+from dualreg.errors import RegistryError
+from dualreg.settings import Settings
+
+
+@dataclass(frozen=True)
+class Office:
+    """What those commands work with."""
+
+    accounts: Accounts
+    authority: Authority
+    settings: Settings
+    audit: Audit
+
+    def record(self, command: str, **facts: object) -> None:
+        """Write into the audit log what *command* changed, and which user of this machine ran it."""
+        self.audit.write(self.accounts.catalog.now(), "admin", command=command, uid=os.getuid(), **facts)
+
+
+@contextmanager
+def office(data: Path | None, config: Path | None) -> Iterator[Office]:
+    """Open the configured registry for the block.
+
+    Raises:
+        click.ClickException: a setting is wrong, the catalog cannot be opened, or the block fails.
+    """
+    with prepared_registry(data, config) as (registry, settings):
+        catalog = registry.state.catalog
+        try:
+            yield Office(
+                Accounts(catalog, Passwords()),
+                build_authority(settings, catalog),
+                settings,
+                Audit(settings.audit_target),
+            )
+        except (ValueError, RegistryError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def read_password(*, from_stdin: bool) -> str:
+    """Return a new password: the first line of the standard input, or asked for twice."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))

@@ -1,0 +1,49 @@
+"""``dualreg group``: accounts that permission lines speak of together."""
+
+from pathlib import Path
+
+import click
+
+from dualreg.cli.authorities import office
+from dualreg.cli.options import settings_options
+from dualreg.cli.output import table
+
+
+@click.group()
+def group() -> None:
+    """Look after groups; permission lines call them @NAME."""
+
+
+@group.command()
+@click.argument("name")
+@click.argument("account")
+@settings_options
+def add(name: str, account: str, data: Path | None, config: Path | None) -> None:
+    """Put ACCOUNT into the group NAME, which needs no making."""
+    with office(data, config) as own:
+        own.accounts.join(name, account)
+        own.record("group add", group=name, who=account)
+    click.echo(f"{account} is in @{name}.")
+
+
+@group.command()
+@click.argument("name")
+@click.argument("account")
+@settings_options
+def remove(name: str, account: str, data: Path | None, config: Path | None) -> None:
+    """Take ACCOUNT out of the group NAME."""
+    with office(data, config) as own:
+        own.accounts.leave(name, account)
+        own.record("group remove", group=name, who=account)
+    click.echo(f"{account} is no longer in @{name}.")
+
+
+@group.command("list")
+@settings_options
+def list_groups(data: Path | None, config: Path | None) -> None:
+    """List groups and who is in them."""
+    with office(data, config) as own:
+        found = own.accounts.memberships()
+    table(("GROUP", "ACCOUNT"), [(f"@{name}", account) for name, account in found])
+    if not found:
+        click.echo("No groups. Make one:  dualreg group add NAME ACCOUNT")

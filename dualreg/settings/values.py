@@ -1,0 +1,96 @@
+"""Values: what settings are written as, beyond text and numbers."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+_BRIDGE = re.compile(r"(?:[^=,\s]+=)?(?:both|v1-to-v2|v2-to-v1|off)", re.ASCII)
+_ALGORITHMS = frozenset(
+    {f"{family}{bits}" for family in ("RS", "PS", "ES", "HS") for bits in (256, 384, 512)} | {"EdDSA"}
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read ``90s``, ``15m``, ``24h`` or ``7d``.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text, re.ASCII)
+    if match is None:
+        raise ValueError("must be a number with s, m, h or d")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+def _duration(value: object) -> object:
+    """Read a duration that is text; leave the rest to pydantic."""
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+def _choices(value: str) -> str:
+    """Check the form of the setting ``bridge``."""
+    entries = [entry.strip() for entry in value.split(",")]
+    if not all(_BRIDGE.fullmatch(entry) for entry in entries):
+        raise ValueError("must be both, v1-to-v2, v2-to-v1 or off, or PATTERN=MODE, by comma")
+    if sum("=" not in entry for entry in entries) > 1:
+        raise ValueError("has more than one mode without a pattern")
+    return value
+
+
+def _address(value: str) -> str:
+    _, _, port = value.rpartition(":")
+    if not value.startswith("unix:") and not (port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004 -- ports are 16 bits
+        raise ValueError("must be HOST:PORT or unix:PATH")
+    return value
+
+
+def _store(value: str) -> str:
+    if value and not value.startswith(("file:///", "memory:")):
+        raise ValueError("must be file:///PATH")
+    return value
+
+
+def _url(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return value.rstrip("/")
+
+
+def _header_text(value: str) -> str:
+    if not value.isascii() or not value.isprintable() or len(value) > 1000:  # noqa: PLR2004 -- of 4096 in all
+        raise ValueError("must be up to 1000 printable ASCII characters")
+    return value
+
+
+def _sentence(value: str) -> str:
+    if not value or not value.isprintable() or len(value) > 1000:  # noqa: PLR2004 -- as notices
+        raise ValueError("must be 1 to 1000 printable characters")
+    return value
+
+
+def _word(value: str) -> str:
+    if not value or not value.isascii() or not value.isprintable() or '"' in value or len(value) > 200:  # noqa: PLR2004 -- it stands in every challenge
+        raise ValueError("must be 1 to 200 printable ASCII characters without quotes")
+    return value
+
+
+def _algorithms(value: str) -> str:
+    if unknown := {name.strip() for name in value.split(",")} - _ALGORITHMS:
+        raise ValueError(f"{min(unknown)!r} is none of {', '.join(sorted(_ALGORITHMS))}")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+StoreUrl = Annotated[str, AfterValidator(_store)]
+HttpUrl = Annotated[str, AfterValidator(_url)]
+HeaderText = Annotated[str, AfterValidator(_header_text)]
+Sentence = Annotated[str, AfterValidator(_sentence)]
+Word = Annotated[str, AfterValidator(_word)]
+Bridge = Annotated[str, AfterValidator(_choices)]
+Algorithms = Annotated[str, AfterValidator(_algorithms)]

@@ -1,0 +1,119 @@
+"""``/token``: where clients get the tokens that the V2 API asks for.
+
+Source: Docker Registry, "Token Authentication Specification" (GET) and "Oauth2 Token Authentication" (POST).
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+from flask import Blueprint, Response, request
+
+from dualreg.auth.access import Access, Grant, parse_scopes
+from dualreg.errors import RegistryError, RequestInvalid, Unauthenticated
+from dualreg.web.body import read_limited
+from dualreg.web.context import audit, authority, registry, settings
+from dualreg.web.credentials import grant
+from dualreg.web.forwarded import client_address
+from dualreg.web.responses import document
+from dualreg.web.v2 import errors
+
+_BODY_LIMIT = 64 << 10
+
+
+def create_blueprint() -> Blueprint:
+    """Return ``/token``."""
+    blueprint = Blueprint("token", __name__)
+    blueprint.get("/token")(get_token)
+    blueprint.post("/token")(post_token)
+    blueprint.register_error_handler(RegistryError, render)
+    return blueprint
+
+
+def get_token() -> Response:
+    """Return a token for whoever the Basic credentials are of; without any, for anybody.
+
+    It covers what of the scopes its owner may do; that this can be nothing is no error.
+    """
+    _check_service(request.args.get("service"))
+    granted = _fresh(grant())
+    answer = _answer(granted, parse_scopes(request.args.getlist("scope")))
+    if request.args.get("offline_token") == "true":
+        answer |= _offline(granted)
+    return _told(answer)
+
+
+def post_token() -> Response:
+    """Return a token for a password or a refresh token, as OAuth 2 has it."""
+    form = dict(parse_qsl(read_limited(_BODY_LIMIT).decode("utf-8", "replace")))
+    for name in ("grant_type", "service", "client_id"):
+        if name not in form:
+            raise RequestInvalid(reason=f"{name} is missing")
+    _check_service(form["service"])
+    granted = _fresh(_by_form(form))
+    answer = _answer(granted, parse_scopes([form.get("scope", "")]))
+    if form["grant_type"] == "refresh_token":
+        answer["refresh_token"] = form.get("refresh_token", "")
+    elif form.get("access_type") == "offline":
+        answer |= _offline(granted)
+    return _told(answer)
+
+
+def render(error: RegistryError) -> Response:
+    """Return the error's V2 answer; here, who is unknown has to say Basic."""
+    response = errors.render(error)
+    if isinstance(error, Unauthenticated):
+        response.headers["WWW-Authenticate"] = f'Basic realm="{settings().token_service}"'
+    return response
+
+
+def _by_form(form: Mapping[str, str]) -> Grant:
+    if form["grant_type"] == "refresh_token":
+        return authority().by_refresh(form.get("refresh_token", ""), form["service"], client_address())
+    if form["grant_type"] != "password":
+        raise RequestInvalid(reason="grant_type must be password or refresh_token")
+    return authority().by_password(form.get("username", ""), form.get("password", ""), client_address())
+
+
+def _check_service(service: str | None) -> None:
+    """Refuse to issue tokens for somebody else."""
+    if service not in (None, "", settings().token_service):
+        raise RequestInvalid(reason="another service", service=service[:200])
+
+
+def _fresh(granted: Grant) -> Grant:
+    """Return what credentials granted: a token of ours cannot be made to last by asking for the next."""
+    if granted.bearer:
+        raise Unauthenticated(reason="a token is no login")
+    return granted
+
+
+def _answer(granted: Grant, wanted: Iterable[Access]) -> dict[str, object]:
+    token, covered = authority().access_token(granted, wanted)
+    return {
+        "token": token,
+        "access_token": token,
+        "expires_in": int(authority().lifetime.total_seconds()),
+        "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "scope": " ".join(map(str, covered)),
+    }
+
+
+def _offline(granted: Grant) -> dict[str, object]:
+    """Return a refresh token for whoever gave a password; what came with a key or token stays as short."""
+    logins = authority().logins
+    if logins is None or not granted.identity.password:
+        return {}
+    account = granted.identity.account
+    audit().write(
+        registry().state.catalog.now(),
+        "refresh-token",
+        account=account,
+        address=client_address(),
+        path=request.path,
+    )
+    return {"refresh_token": logins.make_refresh(account, settings().token_service)}
+
+
+def _told(answer: dict[str, object]) -> Response:
+    return document(answer, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,56 @@
+"""Applications in this process, and clients of them."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from dualreg.auth.access import ANONYMOUS, EVERYTHING, Action, Grant, is_repository
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from dualreg.web import context
+from dualreg.web.app import create_app
+
+#: How tests write the token of a V1 session which they were not given.
+_UNSIGNED = re.compile(r'(?:signature=[0-9]+,)?repository="([^"]+)"')
+_EVERYTHING = Grant(ANONYMOUS, EVERYTHING)
+
+
+def application(registry: Registry, settings: Settings | None = None, **chosen: object) -> Flask:
+    """Return an application over *registry* that leaves no audit log, unless it is told to.
+
+    It signs V1 tokens that a test wrote by hand, as if the index had given them.
+    """
+    settings = settings or Settings.model_validate({"audit": "off"} | chosen)
+    app = create_app(settings.model_copy(update={"audit": settings.audit or "off"}), registry)
+    app.wsgi_app = _Signing(app, app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def client_of(registry: Registry, settings: Settings | None = None, **chosen: object) -> FlaskClient:
+    """Return a client of an ``application``."""
+    return application(registry, settings, **chosen).test_client()
+
+
+class _Signing:
+    """Puts a signature into tokens that have none."""
+
+    def __init__(self, app: Flask, inner: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+        self._inner = inner
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Go on with the request."""
+        header = environ.get("HTTP_AUTHORIZATION", "")
+        match = _UNSIGNED.search(header) if header.startswith("Token ") else None
+        if match and is_repository(match[1]):
+            environ["HTTP_AUTHORIZATION"] = header.replace(match[0], self._signed(match[1]))
+        return self._inner(environ, start_response)
+
+    def _signed(self, repository: str) -> str:
+        with self._app.app_context():
+            name, actions = repository, (Action.PULL, Action.PUSH, Action.DELETE)
+            token = context.authority().session_token(_EVERYTHING, name, *actions)  # type: ignore[arg-type]
+        return f'signature={token},repository="{repository}"'

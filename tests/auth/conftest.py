@@ -1,0 +1,78 @@
+"""Fixtures: registries that want to know who asks, in this process."""
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from dualreg.auth.accounts import Accounts
+from dualreg.auth.passwords import Passwords
+from dualreg.catalog.database import Catalog
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from dualreg.web.app import create_app
+
+PASSWORD = "correct horse"
+
+
+def basic(account: str, password: str = PASSWORD) -> dict[str, str]:
+    """Return the header of Basic credentials."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{account}:{password}".encode()).decode()}
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the header of a bearer token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A registry with accounts, and a client of it.
+
+    Attributes:
+        accounts: Makes passwords of four rounds, for haste.
+    """
+
+    client: FlaskClient
+    accounts: Accounts
+    registry: Registry
+    settings: Settings
+
+    def account(self, name: str, *lines: tuple[str, str], password: str = PASSWORD) -> dict[str, str]:
+        """Make an account with permission lines; return its Basic header."""
+        self.accounts.add(name, password)
+        for pattern, actions in lines:
+            self.accounts.grant(name, pattern, actions)
+        return basic(name, password)
+
+    def token(self, *scopes: str, headers: Mapping[str, str] | None = None, **query: str) -> str:
+        """Return a token for *scopes*, got with the credentials of *headers*."""
+        answer = self.ask(*scopes, headers=headers, **query)
+        assert answer.status_code == 200, answer.data
+        return str(answer.json["token"])
+
+    def ask(self, *scopes: str, headers: Mapping[str, str] | None = None, **query: str) -> Any:
+        """Ask ``/token``; return its answer."""
+        asked = [("scope", scope) for scope in scopes]
+        return self.client.get("/token", query_string=[*asked, *query.items()], headers=headers or {})
+
+
+@pytest.fixture
+def guard(registry: Registry, catalog: Catalog) -> Callable[..., Guarded]:
+    """Makes a registry with settings of the test's choice; by default, with accounts."""
+
+    def make(**settings: object) -> Guarded:
+        chosen = Settings.model_validate({"auth": "accounts", "audit": "off"} | settings)
+        client = create_app(chosen, registry).test_client(use_cookies=False)
+        return Guarded(client, Accounts(catalog, Passwords(rounds=4)), registry, chosen)
+
+    return make
+
+
+@pytest.fixture
+def guarded(guard: Callable[..., Guarded]) -> Guarded:
+    """A registry with accounts."""
+    return guard()
