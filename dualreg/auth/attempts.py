@@ -5,6 +5,7 @@ many accounts; and by account, for those who come from many addresses.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -40,7 +41,7 @@ class Attempts:
             since + WINDOW - now for subject, (count, since) in counted.items() if count >= limits[subject]
         ]
         if waits:
-            raise TooManyAttempts(retry_after=max(int(max(waits).total_seconds()) + 1, 1))
+            raise TooManyAttempts(retry_after=math.ceil(max(waits).total_seconds()))
         return bool(counted)
 
     def failed(self, account: str, address: str) -> None:

@@ -9,10 +9,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from dualreg.auth.accounts import Accounts
+from dualreg.auth.authority import Authority
 from dualreg.auth.passwords import Passwords
 from dualreg.catalog.database import Catalog
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from dualreg.web import context
 from dualreg.web.app import create_app
 
 PASSWORD = "correct horse"
@@ -40,6 +42,12 @@ class Guarded:
     accounts: Accounts
     registry: Registry
     settings: Settings
+
+    @property
+    def authority(self) -> Authority:
+        """What the application asks."""
+        with self.client.application.app_context():
+            return context.authority()
 
     def account(self, name: str, *lines: tuple[str, str], password: str = PASSWORD) -> dict[str, str]:
         """Make an account with permission lines; return its Basic header."""
