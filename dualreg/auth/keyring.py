@@ -70,7 +70,7 @@ class Keyring:
         """
         made = SigningKey.generate()
         with self._catalog.begin() as tx:
-            tx.keys.retire(_PURPOSE, self._catalog.now() + grace)
+            tx.keys.retire(_PURPOSE, grace)
             tx.keys.add(made.id, _PURPOSE, made.pem)
             accepted = tx.keys.count_accepted(_PURPOSE)
         with self._lock:

@@ -1,7 +1,7 @@
 """SQL of signing keys."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
@@ -26,8 +26,9 @@ class KeyQueries:
         )
         self.connection.execute(row.on_conflict_do_nothing())
 
-    def retire(self, purpose: str, until: datetime) -> None:
-        """Take the purpose's key out of use; it is accepted until that instant, and older ones no longer."""
+    def retire(self, purpose: str, grace: timedelta) -> None:
+        """Take the purpose's key out of use; it is accepted for *grace* more, and older ones no longer."""
+        until = self.now + grace
         mine = SigningKeys.purpose == purpose
         over = mine & SigningKeys.retired_at.is_not(None) & (SigningKeys.retired_at > until)
         self.connection.execute(update(SigningKeys).where(over).values(retired_at=until))

@@ -75,7 +75,7 @@ def list_lines(data: Path | None, config: Path | None, *, as_json: bool) -> None
 @access.command()
 @click.argument("who")
 @click.argument("repository")
-@click.argument("action", type=click.Choice([*Action]))
+@click.argument("action", type=click.Choice([str(action) for action in Action]))
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(

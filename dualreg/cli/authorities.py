@@ -41,16 +41,14 @@ def office(data: Path | None, config: Path | None) -> Iterator[Office]:
         click.ClickException: a setting is wrong, the catalog cannot be opened, or the block fails.
     """
     with prepared_registry(data, config) as (registry, settings):
-        catalog = registry.state.catalog
+        catalog, audit = registry.state.catalog, Audit(settings.audit_target)
         try:
-            yield Office(
-                Accounts(catalog, Passwords()),
-                build_authority(settings, catalog),
-                settings,
-                Audit(settings.audit_target),
-            )
+            authority = build_authority(settings, catalog)
+            yield Office(Accounts(catalog, Passwords()), authority, settings, audit)
         except (ValueError, RegistryError) as error:
             raise click.ClickException(str(error)) from error
+        finally:
+            audit.close()
 
 
 def read_password(*, from_stdin: bool) -> str:

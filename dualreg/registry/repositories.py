@@ -74,14 +74,15 @@ class Repositories:
     def named(self, name: RepositoryName, reach: Reach = EVERYWHERE) -> RepositoryName:
         """Return the repository of *reach* that a V1 client means by *name*.
 
-        It is that one, else its alias with or without ``library/``. If neither exists, it is *name* itself.
+        It is that one, else its alias with or without ``library/``. If neither exists, it is the first that
+        *reach* covers.
 
         Source: every Docker from 0.6 to 1.9 pushes to ``x`` and reads the tags of ``library/x``.
         """
         meant = [each for each in (name, alias_of(name)) if reach.covers(each)]
         with self.state.catalog.read() as tx:
             found = tx.repositories.find(*meant)
-        return found.name if found else name
+        return found.name if found else next(iter(meant), name)
 
 
 def alias_of(name: RepositoryName) -> RepositoryName:

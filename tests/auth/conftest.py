@@ -69,12 +69,15 @@ class Guarded:
 
 
 @pytest.fixture
-def guard(registry: Registry, catalog: Catalog) -> Callable[..., Guarded]:
+def guard(request: pytest.FixtureRequest, registry: Registry, catalog: Catalog) -> Callable[..., Guarded]:
     """Makes a registry with settings of the test's choice; by default, with accounts."""
 
     def make(**settings: object) -> Guarded:
         chosen = Settings.model_validate({"auth": "accounts", "audit": "off"} | settings)
-        client = create_app(chosen, registry).test_client(use_cookies=False)
+        app = create_app(chosen, registry)
+        with app.app_context():
+            request.addfinalizer(context.audit().close)
+        client = app.test_client(use_cookies=False)
         return Guarded(client, Accounts(catalog, Passwords(rounds=4)), registry, chosen)
 
     return make

@@ -1,0 +1,248 @@
+"""The commands about who may, as an operator types them, while a registry serves."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dualreg.cli import main
+from tests.auth.conftest import basic
+from tests.programs import DUALREG, dualreg_process, environment, free_port, running, until
+from tests.protocol.clients.wire import Wire
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs a command over one data folder; it must end as *code* says."""
+
+    def command(line: str, *, input: str | None = None, code: int = 0) -> Result:
+        result = CliRunner().invoke(
+            main, [*line.split(), "--data", str(tmp_path / "data")], input=input, env={"DUALREG_CONFIG": None}
+        )
+        assert result.exit_code == code, result.output
+        if code:
+            assert "Traceback" not in result.output
+        return result
+
+    return command
+
+
+def test_accounts_come_and_go(run: Run) -> None:
+    """Each says what happened and what to do next."""
+    assert "account add" in run("account list").output
+    added = run("account add alice --password-stdin", input="pw\n")
+    assert "dualreg access grant alice" in added.output
+    assert "already" in run("account add alice --password-stdin", input="pw\n", code=1).output
+    run("account add bob", input="pw\npw\n")
+    assert "dualreg key add ci" in run("account add ci --robot").output
+    run("group add dev alice")
+    listed = json.loads(run("account list --json").output)
+    assert [(each["name"], each["robot"]) for each in listed] == [
+        ("alice", False),
+        ("bob", False),
+        ("ci", True),
+    ]
+    assert "hash" not in str(listed)
+    assert re.search(r"alice +person +\S+ +dev\n", run("account list").output)
+    run("account password alice --password-stdin", input="new\n")
+    assert "robot" in run("account password ci --password-stdin", input="x\n", code=1).output
+    run("access grant alice team/* pull")
+    assert run("account remove alice --dry-run").output.startswith("Would remove alice and 1")
+    assert run("account remove alice").output.startswith("Removed alice and 1")
+    for line in ("remove alice", "remove alice --dry-run", "password alice --password-stdin"):
+        assert "no account alice" in run(f"account {line}", input="x\n", code=1).output
+    assert run("access list --json").output.strip() == "[]"
+    assert "@dev" not in run("group list").output
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a:b", "A", "a b", "anonymous", "authenticated", "@a", "../a", "a" * 65, "é"]
+)
+def test_names_that_are_none(tmp_path: Path, name: str) -> None:
+    """Refused, in a line."""
+    command = ["account", "add", name, "--robot", "--data", str(tmp_path / "data")]
+    result = CliRunner().invoke(main, command, env={"DUALREG_CONFIG": None})
+    assert (result.exit_code, "cannot be an account" in result.output) == (1, True)
+
+
+@pytest.mark.parametrize("password", ["", "x" * 73, "é" * 37])
+def test_passwords_that_are_none(run: Run, password: str) -> None:
+    """Bcrypt would cut the long ones."""
+    assert "password" in run("account add alice --password-stdin", input=f"{password}\n", code=1).output
+    assert "No accounts" in run("account list").output
+
+
+def test_lines_are_granted_explained_and_revoked(run: Run) -> None:
+    """A line grows and shrinks; explain names it."""
+    why = "access explain alice team/app"
+    assert run("access grant alice team/* pull").output.startswith("alice team/* pull\n")
+    assert "auth = none" in run("access grant alice team/* push").output
+    assert run(f"{why} delete").output.startswith("yes: auth = none")
+    shown = {"DUALREG_AUTH": "accounts"}
+    for action, answer in (
+        ("pull", "yes: by the line alice team/* pull,push"),
+        ("push", "yes: by the line alice team/* pull,push"),
+        ("delete", "no: no line allows it"),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DUALREG_AUTH", shown["DUALREG_AUTH"])
+            assert run(f"{why} {action}").output.strip() == answer
+            told = json.loads(run(f"{why} {action} --json").output)
+            assert told["allowed"] is answer.startswith("yes")
+    assert "Left: alice team/* pull" in run("access revoke alice team/* push").output
+    assert "Removed" in run("access revoke alice team/*").output
+    assert "no line" in run("access revoke alice team/*", code=1).output
+    assert "fly" in run("access grant alice x fly", code=1).output
+    assert "invalid repository name" in run("access explain alice A pull", code=1).output
+    assert "No lines" in run("access list").output
+
+
+@pytest.mark.parametrize(
+    ("who", "repository", "line"),
+    [
+        ("anonymous", "public/x", "anonymous public/* pull"),
+        ("alice", "public/x", "anonymous public/* pull"),
+        ("alice", "home/alice", "authenticated home/{account} pull"),
+        ("alice", "home/bob", None),
+        ("alice", "ops", "@ops ops pull"),
+        ("@ops", "ops", "@ops ops pull"),
+        ("anonymous", "ops", None),
+        ("anonymous", "home/alice", None),
+    ],
+)
+def test_explain_knows_everybody(
+    run: Run, monkeypatch: pytest.MonkeyPatch, who: str, repository: str, line: str | None
+) -> None:
+    """Groups, everybody, and the account's own name."""
+    monkeypatch.setenv("DUALREG_AUTH", "accounts")
+    for each in ("anonymous public/* pull", "authenticated home/{account} pull", "@ops ops pull"):
+        run(f"access grant {each}")
+    run("group add ops alice")
+    told = json.loads(run(f"access explain {who} {repository} pull --json").output)
+    assert told["line"] == line
+
+
+def test_a_file_of_lines_is_not_changed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that would change what does not count say where the lines are."""
+    file = tmp_path / "lines"
+    file.write_text("alice x pull\n")
+    monkeypatch.setenv("DUALREG_PERMISSIONS", str(file))
+    monkeypatch.setenv("DUALREG_AUTH", "accounts")
+    assert run("access explain alice x pull").output.startswith("yes")
+    for line in ("grant alice x push", "revoke alice x"):
+        assert str(file) in run(f"access {line}", code=1).output
+    assert str(file) in run("access list").stderr
+    file.write_text("nonsense\n")
+    assert "line 1" in run("access explain alice x pull", code=1).output
+
+
+def test_keys_and_tokens(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is printed once, alone; lists show what it is for and not what it is."""
+    monkeypatch.setenv("DUALREG_AUTH", "accounts")
+    run("account add ci --robot")
+    made = run("key add ci --expires 90d --scope repository:a/*:pull --note nightly")
+    secret = made.stdout.strip()
+    assert re.fullmatch(r"drk_[0-9a-f]{16}_[\w-]{43}", secret)
+    id_ = secret.split("_")[1]
+    assert id_ in made.stderr
+    (listed,) = json.loads(run("key list --json").output)
+    assert (listed["id"], listed["note"], listed["limits"]) == (id_, "nightly", "repository:a/*:pull")
+    assert secret not in run("key list").output + str(listed)
+    assert "no account" in run("key add nobody", code=1).output
+    for wrong in ("--scope x", "--scope repository:A:pull", "--scope repository:a:fly", "--expires soon"):
+        run(f"key add ci {wrong}", code=1)
+    assert "Revoked" in run(f"key revoke {id_}").output
+    assert "no key" in run(f"key revoke {id_}", code=1).output
+    assert run("token list").output == "0 refresh tokens.\n"
+    assert "no refresh" in run("token revoke x", code=1).output
+    assert "Older keys still accepted: 1, for 24h." in run("token rotate").output
+    assert "Older keys still accepted: 2, for 12h." in run("token rotate --grace 12h").output
+    assert "No older key" in run("token rotate --grace 0s").output
+    run("token rotate --grace soon", code=1)
+
+
+def test_every_change_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
+    """With the command, and who of this machine ran it; never a secret."""
+    run("account add alice --password-stdin", input="hush hush\n")
+    run("access grant alice x pull")
+    key = run("key add alice").stdout.strip()
+    run("token rotate")
+    run("account remove alice")
+    text = (tmp_path / "data" / "audit.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    commands = ["account add", "access grant", "key add", "token rotate", "account remove"]
+    assert [line["command"] for line in lines] == commands
+    assert {line["event"] for line in lines} == {"admin"}
+    assert "uid" in lines[0]
+    assert "hush" not in text
+    assert key not in text
+
+
+def test_they_work_while_the_registry_serves(run: Run, tmp_path: Path) -> None:
+    """What they change counts from the next request on, in every process."""
+    with dualreg_process(tmp_path / "data", auth="accounts", workers=2) as serving:
+        wire = Wire(serving.host)
+        alice = basic("alice", "pw")
+        assert wire.send("GET", "/v2/", alice).status == 401
+        run("account add alice --password-stdin", input="pw\n")
+        for _ in range(4):
+            assert wire.send("GET", "/v2/", alice).status == 200
+            assert wire.send("GET", "/v2/a/b/tags/list", alice).status == 403
+        run("access grant alice a/* pull")
+        for _ in range(4):
+            assert wire.send("GET", "/v2/a/b/tags/list", alice).status == 404
+        run("access revoke alice a/*")
+        for _ in range(4):
+            assert wire.send("GET", "/v2/a/b/tags/list", alice).status == 403
+        run("account password alice --password-stdin", input="new\n")
+        for _ in range(4):
+            assert wire.send("GET", "/v2/", alice).status == 401
+            assert wire.send("GET", "/v2/", basic("alice", "new")).status == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "", "192.0.2.1"])
+def test_an_open_registry_has_to_be_asked_for(tmp_path: Path, host: str) -> None:
+    """On any address but this machine's own: refused in a line that says what to write."""
+    bind = f"{host}:{free_port()}"
+    result = CliRunner().invoke(main, ["serve", "--bind", bind, "--data", str(tmp_path / "data")], env={})
+    assert result.exit_code == 1
+    assert "auth = none" in result.output
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_open_registry_that_was_asked_for(tmp_path: Path) -> None:
+    """It serves, and says that everybody may do everything."""
+    bind, log = f"0.0.0.0:{free_port()}", tmp_path / "log"
+    command = [DUALREG, "serve", "--bind", bind, "--data", tmp_path / "data", "--auth", "none"]
+    with running(command, log, environment()):
+        assert until(lambda: "Everybody who reaches it may push and delete" in log.read_text())
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"auth": "htpasswd", "htpasswd": "absent"}, "absent"),
+        ({"auth": "accounts", "permissions": "absent"}, "absent"),
+        (
+            {"auth": "token", "token_realm": "https://x", "token_issuer": "x", "token_keys": "absent"},
+            "absent",
+        ),
+        ({"auth": "htpasswd"}, "htpasswd"),
+        ({"oidc_issuer": "https://x", "oidc_rules": "x"}, "not like"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_used_is_said_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], word: str
+) -> None:
+    """In a line."""
+    monkeypatch.chdir(tmp_path)
+    env = {f"DUALREG_{name.upper()}": value for name, value in settings.items()}
+    result = CliRunner().invoke(main, ["serve", "--data", str(tmp_path / "data")], env=env)
+    assert (result.exit_code, word in result.output) == (1, True), result.output
+    assert "Traceback" not in result.output

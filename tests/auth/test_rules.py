@@ -1,0 +1,258 @@
+"""What access, lines, files, passwords and rules mean, each alone."""
+
+import json
+import logging
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import bcrypt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualreg.auth.access import ANONYMOUS, Access, Action, Identity, parse_scopes
+from dualreg.auth.attempts import Attempts
+from dualreg.auth.audit import Audit
+from dualreg.auth.directories import HtpasswdDirectory
+from dualreg.auth.passwords import BYTES_LIMIT, Passwords
+from dualreg.auth.policy import catalog_lines, file_lines, grant, parse_line
+from dualreg.auth.secrets import Kind, Secret
+from dualreg.auth.workloads import parse_rules
+from dualreg.catalog.database import Catalog
+from dualreg.image.names import RepositoryName
+from dualreg.image.reach import EVERYWHERE, Reach, matches
+from tests.conftest import Clock
+
+_NAMES = st.text("ab/-_.", max_size=12)
+_PATTERNS = st.text("ab/-_.*", max_size=12)
+
+
+@given(_PATTERNS, _NAMES)
+def test_patterns_are_globs_with_stars_only(pattern: str, name: str) -> None:
+    """As fnmatch has it, which knows more."""
+    assert matches(pattern, name) is fnmatchcase(name, pattern)
+
+
+@pytest.mark.parametrize("special", ["a?", "[ab]", "a%", "a!", "\\"])
+def test_nothing_else_is_special(special: str) -> None:
+    """A letter is a letter."""
+    assert matches(special, special)
+    assert not matches(special, "ab")
+
+
+def test_patterns_take_no_time() -> None:
+    """However many stars, and however nearly it matches."""
+    assert not matches("*a" * 120 + "b", "a" * 255)
+
+
+@given(
+    st.lists(st.lists(_PATTERNS, max_size=2).map(tuple), max_size=2).map(tuple), st.sets(_NAMES, max_size=4)
+)
+def test_the_database_agrees(groups: tuple[tuple[str, ...], ...], names: set[str]) -> None:
+    """What SQL lists is what ``covers`` says, underscores and all."""
+    from tests.properties.registries import fresh_registry  # noqa: PLC0415 -- only here
+
+    reach = Reach(groups)
+    with fresh_registry() as registry, registry.state.catalog.begin() as tx:
+        for name in names:
+            tx.repositories.ensure(RepositoryName(name))
+        listed = [name for name, _ in tx.repositories.walk(last="", limit=99, reach=reach)]
+    assert listed == sorted(name for name in names if name and reach.covers(name))
+
+
+def test_everywhere_is_everywhere() -> None:
+    """And a group without patterns is nowhere."""
+    assert EVERYWHERE.covers("x")
+    assert not Reach(((),)).covers("x")
+
+
+@given(
+    st.builds(
+        Access,
+        st.sampled_from(["repository", "registry", "x1"]),
+        st.sampled_from(["a", "a/b", "host:5000/a", "*"]),
+        st.frozensets(st.sampled_from(["pull", "push", "delete", "*", "zap"])),
+    )
+)
+def test_scopes_survive_being_written(access: Access) -> None:
+    """Actions in the order in which clients write them."""
+    assert parse_scopes([str(access)]) == (access,)
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        (("a b", "x", "pull"), "account"),
+        (("", "x", "pull"), "account"),
+        (("@", "x", "pull"), "account"),
+        (("alice", "", "pull"), "pattern"),
+        (("alice", "Team/*", "pull"), "pattern"),
+        (("alice", "a?", "pull"), "pattern"),
+        (("alice", "{who}", "pull"), "pattern"),
+        (("alice", "x", "fly"), "fly"),
+        (("alice", "x", ""), "action"),
+        (("alice", "x", "pull,"), "action"),
+        (("anonymous", "{account}/*", "pull"), "anonymous"),
+    ],
+)
+def test_lines_that_mean_nothing(line: tuple[str, str, str], word: str) -> None:
+    """Are refused with a sentence that names the part."""
+    with pytest.raises(ValueError, match=word):
+        parse_line(*line)
+
+
+@pytest.mark.parametrize("account", ["*", "a/*", "a/b", "Alice", "a@b.c", "", "..", "a" * 300, "{account}"])
+def test_no_account_is_a_pattern(catalog: Catalog, account: str) -> None:
+    """A name that cannot be part of a repository's gets nothing by ``{account}``."""
+    with catalog.begin() as tx:
+        tx.permissions.put(parse_line("authenticated", "home/{account}/*", "pull"))
+    given_ = grant(Identity(account), catalog_lines(catalog))
+    assert not given_.allows("home/bob/x", Action.PULL)
+    assert not given_.allows("home/a/b/x", Action.PULL)
+    assert grant(Identity("bob"), catalog_lines(catalog)).allows("home/bob/x", Action.PULL)
+
+
+def test_a_file_of_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With comments and blanks; read again when it changes; what makes no sense is said, and ignored."""
+    file = tmp_path / "lines"
+    file.write_text(
+        "# who may\n\n  alice team/* pull,push # all of it\n@dev x pull\nanonymous public/* pull\n"
+    )
+    lines = file_lines(file)
+    alice = Identity("alice", frozenset({"dev"}))
+    assert grant(alice, lines).allows("team/x", Action.PUSH)
+    assert grant(alice, lines).allows("x", Action.PULL)
+    assert not grant(ANONYMOUS, lines).allows("x", Action.PULL)
+    for broken in ("alice team/*\n", "alice x fly\n", "a b c d\n"):
+        file.write_text(broken)
+        assert grant(alice, lines).allows("team/x", Action.PUSH)
+        assert "line 1" in caplog.messages[-1]
+    file.write_text("alice x pull\n")
+    assert not grant(alice, lines).allows("team/x", Action.PUSH)
+    file.unlink()
+    assert grant(alice, lines).allows("x", Action.PULL)
+    with pytest.raises(ValueError, match="cannot use"):
+        file_lines(file)
+
+
+def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+    """Bcrypt only; comments; read again when it changes. Robots are the catalog's."""
+    file = tmp_path / "htpasswd"
+    hash_ = bcrypt.hashpw(b"pw", bcrypt.gensalt(4)).decode()
+    file.write_text(
+        f"# users\nalice:{hash_}\nbob:{hash_.replace('$2b$', '$2y$')}\nold:$apr1$x$y\nplain:pw\nbroken\n"
+    )
+    with caplog.at_level(logging.WARNING):
+        directory = HtpasswdDirectory(file, catalog)
+    assert len(caplog.messages) == 3
+    assert not [message for message in caplog.messages if "pw" in message.replace("htpasswd", "")]
+    passwords = Passwords(rounds=4)
+    for account in ("alice", "bob"):
+        assert passwords.agree("pw", directory.password_hash(account))
+        assert not passwords.agree("pw ", directory.password_hash(account))
+    for account in ("old", "plain", "broken", "nobody"):
+        assert directory.password_hash(account) is None
+        assert not directory.knows(account)
+    with catalog.begin() as tx:
+        tx.accounts.add("ci", None)
+        tx.accounts.add("carol", hash_)
+    assert directory.knows("ci")
+    assert not directory.knows("carol")
+    file.write_text(f"carol:{hash_}\n")
+    assert (directory.password_hash("alice"), directory.knows("carol")) == (None, True)
+
+
+def test_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole or not at all; only an agreement is remembered; nobody costs as much as somebody."""
+    passwords, checked = Passwords(rounds=4), []
+    check = bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *given_: checked.append(given_) or check(*given_))
+    longest = "é" * (BYTES_LIMIT // 2)
+    hash_ = passwords.hash(longest)
+    assert not passwords.remembers(longest, hash_)
+    assert passwords.agree(longest, hash_)
+    assert passwords.remembers(longest, hash_)
+    for other in ("", "x", longest[:-1], longest + "x", longest + "\0"):
+        assert not passwords.agree(other, hash_)
+        assert not passwords.remembers(other, hash_)
+    assert not passwords.agree(longest, passwords.hash("other"))
+    assert not passwords.agree("x", None)
+    assert not passwords.agree("x", None, decoy=hash_)
+    assert not passwords.agree("x", "no hash")
+    assert len(checked) == 10
+    for bad in ("", "a\0b", longest + "x"):
+        with pytest.raises(ValueError, match="password"):
+            passwords.hash(bad)
+
+
+def test_secrets_say_what_they_are_and_nothing_of_each_other() -> None:
+    """So that a scanner finds them where they should not be."""
+    key, other = Secret.make(Kind.KEY), Secret.make(Kind.KEY)
+    assert Secret.parse(key.text) == key
+    assert key.agrees(key.hash)
+    assert not key.agrees(other.hash)
+    assert key.text not in key.hash
+    assert {key.text[:4], Secret.make(Kind.REFRESH).text[:4]} == {"drk_", "drr_"}
+    for text in ("", "drk_", key.text + "x", key.text[:-1], "drx" + key.text[3:], key.text + "\n"):
+        assert Secret.parse(text) is None
+
+
+def test_counting_is_shared_and_ends(catalog: Catalog, clock: Clock) -> None:
+    """By every process with the same catalog; what is old is forgotten."""
+    first, second = Attempts(catalog), Attempts(catalog)
+    first.failed("alice", "192.0.2.1")
+    assert second.check("alice", "192.0.2.1") is True
+    assert second.check("bob", "192.0.2.2") is False
+    clock.advance(timedelta(minutes=15))
+    assert second.check("alice", "192.0.2.1") is False
+    second.failed("bob", "192.0.2.2")
+    with catalog.begin() as tx:
+        assert len(tx.attempts.counted(["x"], clock())) == 0
+    first.succeeded("bob", "192.0.2.2")
+    assert first.check("bob", "192.0.2.3") is True  # as an account that is tried from somewhere
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "@a", "@a if", "@a if x", "@a if x=1 or y=2", "a if x=1", "@a if x=1 and", "@a b if x=1"]
+)
+def test_rules_that_are_none(text: str) -> None:
+    """Said at the start."""
+    with pytest.raises(ValueError, match="not like"):
+        parse_rules(text)
+
+
+def test_rules_need_all_their_claims() -> None:
+    """Text to the letter, or one of a list."""
+    (rule,) = parse_rules(" @a if repo=acme/* and ref=main ; ")
+    assert rule.takes({"repo": "acme/x", "ref": "main"})
+    assert rule.takes({"repo": ["other", "acme/x"], "ref": "main"})
+    for wrong in ({}, {"repo": "acme/x"}, {"repo": "acme", "ref": "main"}, {"repo": 1, "ref": "main"},
+                  {"repo": "acme/x", "ref": True}):  # fmt: skip
+        assert not rule.takes(wrong)
+    assert parse_rules("") == ()
+
+
+def test_the_audit_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    """A line an event, whatever is in it; the file may be moved away; - is standard output, empty nowhere."""
+    file = tmp_path / "new" / "audit.jsonl"
+    audit, other = Audit(str(file)), Audit(str(file))
+    audit.write(clock(), "write", path='/v2/\n{"event":"forged"}\u2028', account="", status=201, none=None)
+    other.write(clock(), "denied", account="é")
+    moved = tmp_path / "moved"
+    file.replace(moved)
+    audit.write(clock(), "write")
+    audit.close()
+    other.close()
+    first, second = moved.read_text().splitlines()
+    assert json.loads(first) == {
+        "time": "2026-01-01T00:00:00+00:00",
+        "event": "write",
+        "path": '/v2/\n{"event":"forged"}\u2028',
+        "status": 201,
+    }
+    assert json.loads(second)["account"] == "é"
+    assert len(file.read_text().splitlines()) == 1
+    Audit("-").write(clock(), "write")
+    assert json.loads(capsys.readouterr().out)["event"] == "write"
+    Audit("").write(clock(), "write")
