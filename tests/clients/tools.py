@@ -41,12 +41,15 @@ class Tools:
     def __post_init__(self) -> None:
         """Write the configuration that they share."""
         self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "auth.json").write_text("{}")
         configuration = self.home / "containers.conf"
         configuration.write_text(_CONTAINERS_CONF)
         # The bundle's variable, where set, breaks Go programs that carry a client of Amazon's.
         inherited = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
         self.env = inherited | {
             "HOME": str(self.home),
+            # Else a login of root's would be everybody's.
+            "REGISTRY_AUTH_FILE": str(self.home / "auth.json"),
             "CONTAINERS_CONF": str(configuration),
             "TMPDIR": str(self.home),
             "DOCKER_HOST": f"unix://{self.home}/docker.sock",

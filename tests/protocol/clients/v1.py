@@ -46,6 +46,7 @@ class V1Client:
     user: str | None = None
     generation: Generation = _LAST_BEFORE_V2
     cookie: str | None = None
+    password: str = "pw"
     wire: Wire = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class V1Client:
 
     def login(self) -> None:
         """Log in: create an account, which exists, then try it."""
-        account = json.dumps({"username": self.user, "password": "pw", "auth": "", "email": "a@b.c"})
+        account = json.dumps({"username": self.user, "password": self.password, "auth": "", "email": "a@b.c"})
         headers = {"User-Agent": GO_AGENT, "Content-Type": "application/json; charset=utf-8"}
         created = self.wire.send("POST", "/v1/users/", headers, account.encode())
         if (created.status, created.body) != (400, b'"Username or email already exists"'):
@@ -267,7 +268,7 @@ class V1Client:
 
     def _basic(self) -> str:
         """Return what Docker sends for a login, and to push without one: empty name, empty password."""
-        login = f"{self.user}:pw" if self.user else ":"
+        login = f"{self.user}:{self.password}" if self.user else ":"
         return "Basic " + base64.b64encode(login.encode()).decode()
 
 
