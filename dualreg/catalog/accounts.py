@@ -23,7 +23,8 @@ class AccountQueries:
         row = insert(self.connection, Accounts).values(
             name=name, password_hash=password_hash, robot=password_hash is None, created_at=self.now
         )
-        return self.connection.execute(row.on_conflict_do_nothing()).rowcount > 0
+        added = row.on_conflict_do_nothing().returning(Accounts.name)
+        return self.connection.execute(added).first() is not None
 
     def find(self, name: str) -> AccountRow | None:
         """Return the account."""

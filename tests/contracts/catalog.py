@@ -12,7 +12,17 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from dualreg.catalog.database import Catalog, Transaction
-from dualreg.catalog.rows import BlobRow, ClientRow, ManifestRow, Origin, UploadRow, V1ImageRow
+from dualreg.catalog.rows import (
+    AccountRow,
+    BlobRow,
+    ClientRow,
+    ManifestRow,
+    Origin,
+    PermissionRow,
+    SecretRow,
+    UploadRow,
+    V1ImageRow,
+)
 from dualreg.catalog.tables import (
     Accounts,
     Blobs,
@@ -1064,6 +1074,114 @@ class CatalogContract:
             assert tx.views.tags(NAME) == {Tag("b"): _id(2)}
             assert tx.views.missing(NAME) == ()
             assert tx.views.tags(OTHER) == {Tag("a"): _id(1)}
+
+    # --- who may
+
+    def test_keys_are_accepted_until_their_grace_ends(self, catalog: Catalog, clock: Clock) -> None:
+        """The one that signs always, replaced ones for a while, and those of another purpose never."""
+        with catalog.begin() as tx:
+            tx.keys.add("1", "a", "first")
+            tx.keys.retire("a", timedelta(hours=2))
+            tx.keys.add("2", "a", "second")
+            assert tx.keys.find("a") == "second"
+            assert [tx.keys.accepted(kid, "a") for kid in ("1", "2", "3")] == ["first", "second", None]
+            assert tx.keys.accepted("1", "b") is None
+            tx.keys.retire("a", timedelta(hours=1))
+            tx.keys.add("3", "a", "third")
+            assert tx.keys.count_accepted("a") == 3
+        clock.advance(timedelta(hours=1))
+        with catalog.begin() as tx:
+            assert [tx.keys.accepted(kid, "a") for kid in ("1", "2", "3")] == [None, None, "third"]
+            assert tx.keys.count_accepted("a") == 1
+            tx.keys.retire("a", timedelta(0))
+            assert tx.keys.find("a") is None
+
+    def test_accounts_and_their_groups(self, catalog: Catalog, clock: Clock) -> None:
+        """A name is taken once; what goes with it goes; a name with a NUL is nobody's."""
+        with catalog.begin() as tx:
+            assert tx.accounts.add("alice", "hash") is True
+            assert tx.accounts.add("alice", "other") is False
+            assert tx.accounts.add("ci", None) is True
+            for group in ("dev", "ops", "dev"):
+                tx.accounts.join(group, "alice")
+            alice = AccountRow("alice", "hash", robot=False, created_at=clock())
+            assert tx.accounts.list() == [alice, AccountRow("ci", None, robot=True, created_at=clock())]
+            assert tx.accounts.find("alice") == alice
+            assert tx.accounts.find("alice\0x") is None
+            assert tx.accounts.groups("alice") == {"dev", "ops"}
+            assert tx.accounts.groups("ci") == frozenset()
+            assert tx.accounts.memberships() == [("dev", "alice"), ("ops", "alice")]
+            assert [tx.accounts.leave("ops", "alice") for _ in range(2)] == [True, False]
+            tx.accounts.set_password("alice", "new")
+            assert tx.accounts.find("alice") == replace(alice, password_hash="new")
+            assert [tx.accounts.remove("alice") for _ in range(2)] == [True, False]
+            assert tx.accounts.memberships() == []
+            assert "hash" not in repr(alice)
+
+    def test_permission_lines(self, catalog: Catalog) -> None:
+        """One for each who and pattern, to which actions are added; found by any name of somebody."""
+        with catalog.begin() as tx:
+            for who, pattern, action in (("b", "x", "pull"), ("a", "y", "pull"), ("a", "x", "pull")):
+                tx.permissions.put(PermissionRow(who, pattern, frozenset({action})))
+            both = PermissionRow("a", "x", frozenset({"pull", "push"}))
+            assert tx.permissions.put(replace(both, actions=frozenset({"push"}))) == both
+            y = PermissionRow("a", "y", frozenset({"pull"}))
+            assert tx.permissions.of(["a", "nobody"]) == [both, y]
+            assert tx.permissions.of([]) == []
+            assert [(line.who, line.pattern) for line in tx.permissions.list()] == [
+                ("a", "x"),
+                ("a", "y"),
+                ("b", "x"),
+            ]
+            tx.permissions.remove("a", "y")
+            assert tx.permissions.remove_all("a") == 1
+            assert [line.who for line in tx.permissions.list()] == ["b"]
+
+    def test_secrets(self, catalog: Catalog, clock: Clock) -> None:
+        """Found by their names, listed by their sorts, gone one by one or with their account."""
+        rows = [
+            SecretRow(f"{number}", kind, "alice", "h", "", "note", "", "", clock(), expires)
+            for number, kind, expires in ((1, "key", None), (2, "refresh", None), (3, "key", clock()))
+        ]
+        with catalog.begin() as tx:
+            for row in reversed(rows):
+                tx.secrets.add(row)
+            assert tx.secrets.list("key") == [rows[0], rows[2]]
+            assert [tx.secrets.find(str(number)) for number in (1, 2, 3, 4)] == [*rows, None]
+            tx.secrets.remove("1")
+            assert tx.secrets.list("key") == [rows[2]]
+            tx.secrets.remove_all("bob")
+            tx.secrets.remove_all("alice")
+            assert tx.secrets.list("key") + tx.secrets.list("refresh") == []
+
+    def test_failed_logins(self, catalog: Catalog, clock: Clock) -> None:
+        """Counted since the first, for each subject; old counts are gone, and start anew."""
+        window, began = timedelta(minutes=15), clock()
+        for subjects in (["a", "b"], ["b"]):
+            with catalog.begin() as tx:
+                tx.attempts.count(subjects, clock() - window)
+        with catalog.begin() as tx:
+            counted = tx.attempts.counted(["a", "b", "c"], clock() - window)
+            assert counted == {"a": (1, began), "b": (2, began)}
+            tx.attempts.forget("a")
+        clock.advance(window)
+        with catalog.begin() as tx:
+            assert tx.attempts.counted(["a", "b"], clock() - window) == {}
+            tx.attempts.count(["b"], clock() - window)
+            assert tx.attempts.counted(["b"], clock() - window) == {"b": (1, clock())}
+
+    def test_failures_at_once_are_all_counted(self, catalog: Catalog) -> None:
+        """Eight threads, two subjects each, in either order."""
+
+        def fail(number: int) -> None:
+            with catalog.begin() as tx:
+                tx.attempts.count(["x", "y"][:: 1 if number % 2 else -1], catalog.now() - timedelta(hours=1))
+
+        with ThreadPoolExecutor(8) as pool:
+            [*pool.map(fail, range(40))]
+        with catalog.read() as tx:
+            counted = tx.attempts.counted(["x", "y"], catalog.now() - timedelta(hours=1))
+        assert {count for count, _ in counted.values()} == {40}
 
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
