@@ -87,8 +87,8 @@ def _parse(text: str) -> Mapping[str, str]:
         user, colon, hash_ = line.strip().partition(":")
         if not user or user.startswith("#"):
             continue
-        if not colon or not hash_.startswith(_BCRYPT):
-            _log.warning("htpasswd, line %s: not a bcrypt hash, which nobody can log in with", number)
+        if not colon or not hash_.startswith(_BCRYPT) or user.startswith("@"):
+            _log.warning("htpasswd, line %s: not a bcrypt hash, or a group's name; left out", number)
             continue
         found[user] = hash_
     return found

@@ -24,7 +24,7 @@ def install(app: Flask) -> None:
 
 def _preflight() -> Response | None:
     """Answer OPTIONS on every V2 path, known or not, before anything asks for credentials."""
-    if request.method != "OPTIONS" or request.path.split("/")[1] != "v2":
+    if request.method != "OPTIONS" or not _is_open():
         return None
     headers = {"Allow": _METHODS}
     if _allowed_origin():
@@ -37,12 +37,17 @@ def _preflight() -> Response | None:
 
 
 def _allow(response: Response) -> Response:
-    if settings().cors_origins and request.path.split("/")[1] == "v2":
+    if settings().cors_origins and _is_open():
         response.vary.add("Origin")
         if origin := _allowed_origin():
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = _RESPONSE_HEADERS
     return response
+
+
+def _is_open() -> bool:
+    """Tell whether the path is V2's, or where V2's tokens are."""
+    return request.path.split("/")[1] in ("v2", "token")
 
 
 def _allowed_origin() -> str | None:

@@ -141,17 +141,18 @@ def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFix
     file = tmp_path / "htpasswd"
     hash_ = bcrypt.hashpw(b"pw", bcrypt.gensalt(4)).decode()
     file.write_text(
-        f"# users\nalice:{hash_}\nbob:{hash_.replace('$2b$', '$2y$')}\nold:$apr1$x$y\nplain:pw\nbroken\n"
+        f"# users\nalice:{hash_}\nbob:{hash_.replace('$2b$', '$2y$')}\n"
+        f"old:$apr1$x$y\nplain:pw\nbroken\n@dev:{hash_}\n"
     )
     with caplog.at_level(logging.WARNING):
         directory = HtpasswdDirectory(file, catalog)
-    assert len(caplog.messages) == 3
+    assert len(caplog.messages) == 4
     assert not [message for message in caplog.messages if "pw" in message.replace("htpasswd", "")]
     passwords = Passwords(rounds=4)
     for account in ("alice", "bob"):
         assert passwords.agree("pw", directory.password_hash(account))
         assert not passwords.agree("pw ", directory.password_hash(account))
-    for account in ("old", "plain", "broken", "nobody"):
+    for account in ("old", "plain", "broken", "nobody", "@dev"):
         assert directory.password_hash(account) is None
         assert not directory.knows(account)
     with catalog.begin() as tx:

@@ -1,10 +1,15 @@
 """V1: logging in, sessions, and the ways in which old clients say who they are."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
+import bcrypt
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dualreg.auth.authority import SESSION
 from dualreg.image.names import RepositoryName, Tag
@@ -184,10 +189,50 @@ def test_handlers_say_what_they_need(guarded: Guarded) -> None:
         assert guarded.client.get("/v2/a/b/tags/list", headers=headers).status_code == 500
 
 
-@pytest.mark.parametrize("settings", [{"auth": "htpasswd"}, {"auth": "token"}, {"auth": "magic"},
+@pytest.mark.parametrize("chosen", [{"auth": "htpasswd"}, {"auth": "token"}, {"auth": "magic"},
                                       {"token_ttl": "59s"}, {"token_algorithms": "none"},
                                       {"token_service": 'a"b'}, {"oidc_issuer": "https://x"}])  # fmt: skip
-def test_settings_that_do_not_go_together(settings: dict[str, str]) -> None:
+def test_settings_that_do_not_go_together(chosen: dict[str, str]) -> None:
     """Are refused at the start."""
     with pytest.raises(ValueError, match=r"\w"):
-        Settings.model_validate(settings)
+        Settings.model_validate(chosen)
+
+
+def test_who_may_nothing_leaves_no_names(guarded: Guarded) -> None:
+    """The list of V1 clients says who came; what they asked for only if they might."""
+    alice = guarded.account("alice", ("team/*", "pull,push"))
+    for name, headers in (("made/up", {}), ("made/up/too", alice), ("team/app", alice)):
+        guarded.client.put(f"/v1/repositories/{name}/", headers=headers, json=[])
+    guarded.registry.clients.flush()
+    noted = guarded.registry.clients.list(guarded.registry.state.catalog.now() - SESSION)
+    assert {(row.repository, row.requests) for row in noted} == {("", 2), ("team/app", 1)}
+
+
+_HEADERS = st.one_of(
+    st.text(st.characters(codec="latin-1"), max_size=60),
+    st.builds(
+        lambda scheme, value: f"{scheme} {value}",
+        st.sampled_from(["Basic", "Bearer", "Token", "bAsIc", "Token Token", "Basic Basic"]),
+        st.one_of(
+            st.text(st.characters(codec="ascii", exclude_characters="\r\n"), max_size=80),
+            st.binary(max_size=60).map(lambda data: base64.b64encode(data).decode()),
+            st.text(max_size=30).map(lambda text: base64.b64encode(f"{text}:{text}".encode()).decode()),
+        ),
+    ),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    header=_HEADERS,
+    path=st.sampled_from(["/v2/a/tags/list", "/v1/repositories/a/tags", "/token", "/v2/_catalog"]),
+)
+def test_no_header_opens_anything(guarded: Guarded, header: str, path: str) -> None:
+    """Whatever is in it: refused or, if it says nothing, nobody in particular."""
+    with patch.object(bcrypt, "checkpw", return_value=False):
+        answer = guarded.client.get(
+            path, headers={"Authorization": header.replace("\r", "").replace("\n", "")}
+        )
+    assert answer.status_code in ((200, 400, 401, 429) if path == "/token" else (401, 429))
+    if answer.status_code == 200:
+        assert answer.json["scope"] == ""

@@ -1,6 +1,7 @@
 """Visits: every V1 request that says something of its client is noted, for ``dualreg clients``."""
 
 from contextlib import suppress
+from http import HTTPStatus
 
 from flask import Response, g, request
 
@@ -14,13 +15,17 @@ from dualreg.web.forwarded import client_address
 _UNTOLD = ("/v1/_ping", "/v1/search")
 
 
+_DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
+
+
 def note_visit(response: Response) -> Response:
     """Note who came, and whether the mode refused it (``modes``); the answer stays as it is."""
     path = request.path
     if path.split("/")[1] == "v1" and path.rstrip("/") not in _UNTOLD:
-        registry().clients.note(
-            client_address(), request.user_agent.string, _repository(), refused="v1_refused" in g
-        )
+        # Names that somebody made up, who may do nothing, would fill the table.
+        repository = "" if response.status_code in _DENIALS else _repository()
+        refused = "v1_refused" in g
+        registry().clients.note(client_address(), request.user_agent.string, repository, refused=refused)
     return response
 
 
