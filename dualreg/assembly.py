@@ -158,7 +158,7 @@ def _issuer(settings: Settings) -> Verifier:
 
 def _workloads(settings: Settings) -> Workloads:
     issuer = settings.oidc_issuer
-    keys = UrlKeys(f"{issuer}/.well-known/openid-configuration", issuer=issuer)
+    keys = UrlKeys(f"{issuer.rstrip('/')}/.well-known/openid-configuration", issuer=issuer)
     audience = settings.oidc_audience or settings.token_service
     return Workloads(_verifier(settings, issuer, audience, keys), parse_rules(settings.oidc_rules))
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from dualreg.cli.tls import Certificate
+from dualreg.cli.tls import certificate
 from tests import builders
 from tests.programs import DUALREG, environment, free_port, require, running, until
 
@@ -111,11 +111,11 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, flags: list[str
 
 def test_a_context_is_made_once(tmp_path: Path) -> None:
     """Not for each connection; and whatever becomes of the files, there is one."""
-    certificate = Certificate(*make_certificate(tmp_path, "one"))
-    first = certificate.context()
-    assert certificate.context() is first
+    tls = certificate(*make_certificate(tmp_path, "one"))
+    first = tls.get()
+    assert tls.get() is first
     make_certificate(tmp_path, "two")
-    second = certificate.context()
+    second = tls.get()
     assert second is not first
     (tmp_path / "key.pem").unlink()
-    assert certificate.context() is second
+    assert tls.get() is second

@@ -25,7 +25,6 @@ class Action(StrEnum):
 
 #: In a scope, every action that there is.
 ALL = "*"
-EVERY_ACTION = frozenset({*Action, ALL})
 
 REPOSITORY = "repository"
 #: Characters of the longest scope taken, and resources in one request.
@@ -76,9 +75,12 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Access, ...]:
         RequestInvalid: one does not follow the grammar.
     """
     found: list[Access] = []
-    for text in " ".join(texts)[: _SCOPE_LIMIT + 1].split():
+    joined = " ".join(texts)
+    if len(joined) > _SCOPE_LIMIT:
+        raise RequestInvalid(reason="too many scopes")
+    for text in joined.split():
         match = _RESOURCE.fullmatch(text)
-        if match is None or len(found) == _RESOURCES_LIMIT or len(text) > _SCOPE_LIMIT:
+        if match is None or len(found) == _RESOURCES_LIMIT:
             raise RequestInvalid(reason="invalid scope", scope=text[:200])
         found.append(Access(match[1], match[2], frozenset(filter(None, match[3].split(",")))))
     return tuple(found)
@@ -110,6 +112,10 @@ def is_repository(name: str) -> bool:
     return True
 
 
+#: Whom lines can mean beside accounts and groups.
+EVERYBODY = ("authenticated", "anonymous")
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who somebody is.
@@ -118,12 +124,14 @@ class Identity:
         account: Empty: nobody in particular.
         limits: What the credential, an API key, is limited to, whatever its account may; None: nothing less.
         password: Whether a password proved it.
+        until: When the credential ends, in seconds since the epoch; None: nobody knows.
     """
 
     account: str = ""
     groups: frozenset[str] = frozenset()
     limits: tuple[Access, ...] | None = None
     password: bool = False
+    until: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,11 +151,13 @@ class Grant:
 
     Attributes:
         bearer: Whether a token says so, which may be less than its owner could have.
+        until: When what proves it ends, in seconds since the epoch: nothing got by it lasts longer.
     """
 
     identity: Identity
     accesses: Sequence[Access]
     bearer: bool = False
+    until: float | None = None
 
     def reach(self, action: Action) -> Reach:
         """Return the repositories upon which it allows *action*."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from dualreg.auth.access import parse_scopes
+from dualreg.auth.access import ALL, EVERYBODY, REPOSITORY, Action, parse_scopes
 from dualreg.auth.passwords import Passwords
-from dualreg.auth.policy import EVERYBODY, parse_line
+from dualreg.auth.policy import parse_line
 from dualreg.auth.secrets import Kind, Secret
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import AccountRow, PermissionRow, SecretRow
@@ -45,6 +45,7 @@ class Accounts:
             if row.robot:
                 raise ValueError(f"{name} is a robot: it has keys, see `dualreg key add {name}`")
             tx.accounts.set_password(name, hash_)
+            tx.secrets.remove_all(name, Kind.REFRESH)
 
     def remove(self, name: str) -> int:
         """Forget the account, its keys, memberships and permission lines; return how many lines went."""
@@ -151,8 +152,12 @@ def _check_limits(limits: str) -> None:
         scopes = parse_scopes([limits])
     except RequestInvalid as error:
         raise ValueError(f"{limits!r} is no scope: repository:NAME:ACTIONS") from error
+    if not scopes:
+        raise ValueError("an empty scope would let the key do nothing")
     for scope in scopes:
-        parse_line("limits", scope.name, ",".join(sorted(scope.actions)))
+        if scope.type != REPOSITORY or "{" in scope.name:
+            raise ValueError(f"{scope} is no scope of a key: repository:PATTERN:ACTIONS")
+        parse_line("limits", scope.name, ",".join(sorted(scope.actions - {ALL})) or Action.ADMIN)
 
 
 def _unknown(name: str) -> ValueError:

@@ -1,13 +1,15 @@
 """Attempts: failed logins are counted, for all processes together, and too many have to wait.
 
 Counted is by account and address together, so that nobody locks others out; by address, for those who try
-many accounts; and by account, for those who come from many addresses.
+many accounts; and by account, for those who come from many addresses. As many as there are threads may try at
+the same moment before the first of them is counted.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import ip_address, ip_network
 
 from dualreg.catalog.database import Catalog
 from dualreg.errors import TooManyAttempts
@@ -28,7 +30,7 @@ class Attempts:
         self._catalog = catalog
 
     def check(self, account: str, address: str) -> bool:
-        """Let a login be tried; tell whether one has failed lately.
+        """Let a login be tried; tell whether one of this account has failed at this address lately.
 
         Raises:
             TooManyAttempts: too many have failed; its detail says for how many seconds.
@@ -42,7 +44,8 @@ class Attempts:
         ]
         if waits:
             raise TooManyAttempts(retry_after=math.ceil(max(waits).total_seconds()))
-        return bool(counted)
+        pair, *_ = limits
+        return pair in counted
 
     def failed(self, account: str, address: str) -> None:
         """Count a login that failed."""
@@ -61,9 +64,22 @@ def _subjects(account: str, address: str) -> Mapping[str, int]:
 
     Hashed: a name that somebody made up is not kept as they wrote it, and has a bounded length.
     """
+    network = _network(address)
     subjects = {
-        ("pair", account, address): PAIR_LIMIT,
-        ("address", address): ADDRESS_LIMIT,
+        ("pair", account, network): PAIR_LIMIT,
+        ("address", network): ADDRESS_LIMIT,
         ("account", account): ACCOUNT_LIMIT,
     }
     return {hashlib.sha256(repr(key).encode()).hexdigest(): limit for key, limit in subjects.items()}
+
+
+def _network(address: str) -> str:
+    """Return what one client can choose its address from: of IPv6, that is 64 bits."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    if mapped or parsed.version == 4:  # noqa: PLR2004 -- IPv4
+        return str(mapped or parsed)
+    return str(ip_network((parsed, 64), strict=False))

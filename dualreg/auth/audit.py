@@ -6,10 +6,21 @@ its path is written, without what follows a question mark.
 
 import json
 import logging
+import os
 import sys
 from datetime import datetime
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
+
+
+class _Handler(WatchedFileHandler):
+    """Makes files that not everybody on the machine may read."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o640)
+        )
 
 
 class Audit:
@@ -19,13 +30,17 @@ class Audit:
     """
 
     def __init__(self, target: str) -> None:
-        """Write to *target*: a path, ``-`` for standard output, or empty for nowhere."""
+        """Write to *target*: a path, ``-`` for standard output, or empty for nowhere.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
         self._handler: logging.Handler = logging.NullHandler()
         if target == "-":
             self._handler = logging.StreamHandler(sys.stdout)
         elif target:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            self._handler = WatchedFileHandler(target, encoding="utf-8", delay=True)
+            self._handler = _Handler(target, encoding="utf-8")
 
     def write(self, at: datetime, event: str, **facts: object) -> None:
         """Append one line; facts that are None or empty are left out."""

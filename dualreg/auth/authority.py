@@ -3,8 +3,9 @@
 The modes differ in the parts that it is made of, and in nothing else.
 """
 
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from dualreg.auth.keyring import ALGORITHM, Keyring
 from dualreg.auth.logins import Logins
 from dualreg.auth.policy import Lines
 from dualreg.auth.tokens import TokenInvalid, Verifier, looks_like_token, sign, unverified_issuer
+from dualreg.auth.workloads import WORKLOAD
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
 
@@ -106,7 +108,7 @@ class Authority:
                 return self._live(_workload(token, self.workloads))
             if self.issuer:
                 claims = self.issuer.verify(token)
-                return Grant(Identity(str(claims.get("sub", ""))), claimed(claims.get("access")), bearer=True)
+                return _granted(Identity(str(claims.get("sub", ""))), claims)
             return self._own(token, self.service)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
@@ -137,21 +139,26 @@ class Authority:
     def session_token(self, grant: Grant, repository: RepositoryName, *actions: Action) -> str:
         """Return a token for a V1 session: those of *actions* upon *repository* that *grant* allows."""
         accesses = grant.cut_to([Access.of(repository, *actions)])
-        return self._sign(grant.identity, accesses, self._session_service, SESSION)
+        return self._sign(grant, accesses, self._session_service, SESSION)
 
     def access_token(self, grant: Grant, wanted: Iterable[Access]) -> tuple[str, tuple[Access, ...]]:
         """Return a token for V2 requests, and what of *wanted* it carries."""
         granted = grant.cut_to(wanted)
-        return self._sign(grant.identity, granted, self.service, self.lifetime), granted
+        return self._sign(grant, granted, self.service, self.lifetime), granted
 
     def listing(self, grant: Grant) -> Grant:
         """Return what decides which repositories the owner of *grant* is shown in lists.
 
-        A token names the repositories that it was got for; its owner wants to see all of theirs.
+        A token names the repositories that it was got for; one that was got for the catalog shows all that
+        its owner may pull.
         """
+        if self.is_open:
+            return self.anonymous()
+        if not grant.bearer or CATALOG not in grant.accesses:
+            return grant
         if self.issuer:
-            return Grant(grant.identity, EVERYTHING) if CATALOG in grant.accesses else grant
-        return self._live(grant.identity) if grant.bearer else grant
+            return Grant(grant.identity, EVERYTHING)
+        return self._live(self.logins.refreshed(grant.identity) if self.logins else grant.identity)
 
     @property
     def _session_service(self) -> str:
@@ -166,7 +173,9 @@ class Authority:
     def _live(self, identity: Identity) -> Grant:
         return policy.grant(identity, self.lines)
 
-    def _sign(self, identity: Identity, accesses: Iterable[Access], service: str, lifetime: timedelta) -> str:
+    def _sign(self, grant: Grant, accesses: Iterable[Access], service: str, longest: timedelta) -> str:
+        """Return a token that lasts no longer than what it was got by."""
+        identity = grant.identity
         access = [
             {"type": each.type, "name": each.name, "actions": sorted(each.actions)} for each in accesses
         ]
@@ -176,11 +185,14 @@ class Authority:
             "aud": service,
             "access": access,
         }
-        if identity.groups:
-            claims["groups"] = sorted(identity.groups)
+        if identity.groups and identity.account.startswith(WORKLOAD):
+            claims["groups"] = sorted(
+                identity.groups
+            )  # those of accounts the catalog knows, as they are then
         if identity.limits is not None:
             claims["limits"] = " ".join(map(str, identity.limits))
-        return sign(self.keyring.active(), lifetime=lifetime, **claims)
+        left = longest if grant.until is None else timedelta(seconds=max(grant.until - time.time(), 1))
+        return sign(self.keyring.active(), lifetime=min(longest, left), **claims)
 
     def _own(self, token: str, service: str) -> Grant:
         """Return what a token of ours grants.
@@ -190,7 +202,12 @@ class Authority:
         """
         verifier = Verifier(self._name, service, self.keyring, frozenset({ALGORITHM}), self.leeway)
         claims = verifier.verify(token)
-        return Grant(_identity(claims), claimed(claims.get("access")), bearer=True)
+        return _granted(_identity(claims), claims)
+
+
+def _granted(identity: Identity, claims: Mapping[str, Any]) -> Grant:
+    """Return what a verified token with *claims* grants."""
+    return Grant(identity, claimed(claims.get("access")), bearer=True, until=float(claims["exp"]))
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:
@@ -208,10 +225,11 @@ def _workload(token: str, trusted: Workloads) -> Identity:
     Raises:
         TokenInvalid: it is not good, or no rule takes it.
     """
-    found = workloads.identify(trusted.verifier.verify(token), trusted.rules)
+    claims = trusted.verifier.verify(token)
+    found = workloads.identify(claims, trusted.rules)
     if found is None:
         raise TokenInvalid("no rule takes this workload")
-    return found
+    return replace(found, until=float(claims["exp"]))
 
 
 def _invalid_token(error: TokenInvalid) -> Unauthenticated:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from dualreg.auth.access import EVERYBODY
 from dualreg.auth.files import Reread
 from dualreg.catalog.database import Catalog
 
@@ -61,7 +62,7 @@ class HtpasswdDirectory:
         Raises:
             ValueError: it cannot be read.
         """
-        self._file = Reread(path, _parse)
+        self._file = Reread(lambda: _parse(path.read_text(encoding="utf-8")), path)
         self._catalog = catalog
 
     def password_hash(self, account: str) -> str | None:
@@ -87,7 +88,7 @@ def _parse(text: str) -> Mapping[str, str]:
         user, colon, hash_ = line.strip().partition(":")
         if not user or user.startswith("#"):
             continue
-        if not colon or not hash_.startswith(_BCRYPT) or user.startswith("@"):
+        if not colon or not hash_.startswith(_BCRYPT) or user.startswith("@") or user in EVERYBODY:
             _log.warning("htpasswd, line %s: not a bcrypt hash, or a group's name; left out", number)
             continue
         found[user] = hash_

@@ -8,45 +8,49 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-#: When a file is to be read again: another time, size or inode.
-_Stamp = tuple[int, int, int]
+#: When files are to be read again: one has another time, size or inode.
+_Stamps = list[tuple[int, int, int]]
 _log = logging.getLogger(__name__)
 
 
 class Reread(Generic[Value]):
-    """What a file says, read again when it has changed; one that makes no sense then changes nothing."""
+    """What files say, read again when one has changed; what makes no sense then changes nothing."""
 
-    def __init__(self, path: Path, parse: Callable[[str], Value]) -> None:
-        """Read it.
+    def __init__(self, read: Callable[[], Value], *paths: Path) -> None:
+        """Read them.
+
+        Args:
+            read: Reads all of *paths* at once.
 
         Raises:
-            ValueError: it cannot be read, or *parse* raises one.
+            ValueError: one cannot be read, or *read* raises one.
         """
-        self._path = path
-        self._parse = parse
+        self._read = read
+        self._paths = paths
+        self._name = " with ".join(map(str, paths))
         self._lock = Lock()
+        self._trouble = ""
         try:
-            self._seen = self._stamp()
-            self._value = self._read()
+            self._seen = self._stamps()
+            self._value = read()
         except (OSError, ValueError) as error:
-            raise ValueError(f"cannot use {path}: {error}") from error
+            raise ValueError(f"cannot use {self._name}: {error}") from error
 
     def get(self) -> Value:
-        """Return what the file says."""
+        """Return what the files say."""
         with self._lock:
             try:
-                stamp = self._stamp()
-                if stamp != self._seen:
-                    self._seen = stamp
+                stamps = self._stamps()
+                if stamps != self._seen:
                     self._value = self._read()
-                    _log.warning("%s was read anew", self._path)
+                    self._seen, self._trouble = stamps, ""
+                    _log.warning("%s was read anew", self._name)
             except (OSError, ValueError) as error:
-                _log.warning("%s stays as it was: %s", self._path, error)
+                if str(error) != self._trouble:  # said once, and tried again each time
+                    self._trouble = str(error)
+                    _log.warning("%s stays as it was: %s", self._name, error)
             return self._value
 
-    def _stamp(self) -> _Stamp:
-        stat = self._path.stat()
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-    def _read(self) -> Value:
-        return self._parse(self._path.read_text(encoding="utf-8"))
+    def _stamps(self) -> _Stamps:
+        found = [path.stat() for path in self._paths]
+        return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found]

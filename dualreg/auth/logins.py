@@ -12,6 +12,9 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import SecretRow
 from dualreg.errors import Unauthenticated
 
+#: Logins of one account that last; the oldest ends when there is another.
+_REFRESH_LIMIT = 50
+
 
 @dataclass(frozen=True)
 class Logins:
@@ -32,20 +35,26 @@ class Logins:
         hash_ = self.directory.password_hash(account)
         if hash_ and self.passwords.remembers(password, hash_):
             return replace(self._identity(account), password=True)
-        counted = self.attempts.check(account, address)
         secret = Secret.parse(password)
-        row = self._held(secret, Kind.KEY) if secret else None
-        if row is not None:
-            right = row.account == account
-        else:
-            right = self.passwords.agree(password, hash_, self.directory.decoy())
-        if not right:
+        key = self._held(secret, Kind.KEY) if secret else None
+        if key is not None and key.account == account:
+            # Nobody guesses 256 bits, so others who fail need not keep a key out.
+            limits = parse_scopes([key.limits]) if key.limits else None
+            until = key.expires_at.timestamp() if key.expires_at else None
+            return replace(self._identity(account), limits=limits, until=until)
+        failed = self.attempts.check(account, address)
+        if not self.passwords.agree(password, hash_, self.directory.decoy()):
             self.attempts.failed(account, address)
             raise Unauthenticated(reason="invalid account or password")
-        if counted:
+        if failed:
             self.attempts.succeeded(account, address)
-        limits = parse_scopes([row.limits]) if row and row.limits else None
-        return replace(self._identity(account), limits=limits, password=row is None)
+        return replace(self._identity(account), password=True)
+
+    def refreshed(self, identity: Identity) -> Identity:
+        """Return *identity* in the groups that it is in now; those of workloads are in their tokens."""
+        if identity.groups or not identity.account:
+            return identity
+        return replace(identity, groups=self._identity(identity.account).groups)
 
     def make_refresh(self, account: str, service: str) -> str:
         """Return a token that logs in again as *account*, with *service* only, until it is revoked.
@@ -67,6 +76,7 @@ class Logins:
         )
         with self.catalog.begin() as tx:
             tx.secrets.add(row)
+            tx.secrets.keep(account, Kind.REFRESH, _REFRESH_LIMIT)
         return secret.text
 
     def by_refresh(self, text: str, service: str, address: str) -> Identity:

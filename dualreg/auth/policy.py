@@ -11,8 +11,6 @@ from dualreg.catalog.rows import PermissionRow
 from dualreg.image.names import RepositoryName
 from dualreg.image.reach import matches
 
-#: Whom lines can mean beside accounts and groups.
-EVERYBODY = ("authenticated", "anonymous")
 #: Stands in patterns for the name of the account.
 _ACCOUNT = "{account}"
 _WHO = re.compile(r"@?[A-Za-z0-9][A-Za-z0-9._@+:/-]{0,127}", re.ASCII)
@@ -62,7 +60,7 @@ def file_lines(path: Path) -> Lines:
     Raises:
         ValueError: the file cannot be read, or a line means nothing.
     """
-    lines = Reread(path, _parse_file)
+    lines = Reread(lambda: _parse_file(path.read_text(encoding="utf-8")), path)
     return lambda names: [line for line in lines.get() if line.who in names]
 
 
@@ -82,7 +80,8 @@ def _parse_file(text: str) -> Sequence[PermissionRow]:
 def grant(identity: Identity, lines: Lines) -> Grant:
     """Return what *lines* allow."""
     accesses = [*_accesses(identity, lines(identity.names))]
-    return Grant(identity, [*accesses, CATALOG] if identity.account else accesses)
+    held = [*accesses, CATALOG] if identity.account else accesses
+    return Grant(identity, held, until=identity.until)
 
 
 def deciding_line(

@@ -39,7 +39,7 @@ class FileKeys:
         Raises:
             ValueError: it cannot be used.
         """
-        self._file = Reread(path, lambda text: TrustedKeys.parse(text.encode()))
+        self._file = Reread(lambda: TrustedKeys.parse(path.read_bytes()), path)
 
     def choose(self, header: dict[str, Any]) -> Key | None:
         """Return the trusted key that a token's *header* leads to."""
@@ -71,14 +71,20 @@ class UrlKeys:
         return key
 
     def _refresh(self, age: float) -> None:
-        with self._lock:
-            if time.monotonic() - self._tried < age:
-                return
-            self._tried = time.monotonic()
-            try:
+        """Fetch the keys if that was not done within *age* seconds.
+
+        Only who needs the very first ones waits for somebody else who fetches.
+        """
+        if time.monotonic() - self._tried < age or not self._lock.acquire(blocking=not self._keys.keys):
+            return
+        try:
+            if time.monotonic() - self._tried >= age:
+                self._tried = time.monotonic()
                 self._keys = TrustedKeys.parse(fetch(self._location()))
-            except (OSError, ValueError, HTTPException) as error:
-                _log.error("no keys from %s: %s", self._url, error)
+        except (OSError, ValueError, HTTPException) as error:
+            _log.error("no keys from %s: %s", self._url, error)
+        finally:
+            self._lock.release()
 
     def _location(self) -> str:
         if self._issuer is None:
@@ -101,11 +107,14 @@ def fetch(url: str) -> bytes:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise ValueError(f"{url} is not https")
-    opener = urllib.request.build_opener(_NoRedirect())
-    with opener.open(url, timeout=_TIMEOUT) as answer:
-        body: bytes = answer.read(_BYTES_LIMIT + 1)
-    if len(body) > _BYTES_LIMIT:
-        raise ValueError(f"{url} is too long")
+    opener, deadline, body = urllib.request.build_opener(_NoRedirect()), time.monotonic() + _TIMEOUT, b""
+    with opener.open(url, timeout=_TIMEOUT / 2) as answer:
+        while chunk := answer.read1(_BYTES_LIMIT):
+            body += chunk
+            if len(body) > _BYTES_LIMIT:
+                raise ValueError(f"{url} is too long")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{url} takes too long")
     return body
 
 

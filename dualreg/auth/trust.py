@@ -43,6 +43,10 @@ _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "se
 _HMAC = frozenset({"HS256", "HS384", "HS512"})
 #: Members of a JWK that its thumbprint is made of.  Source: RFC 7638, section 3.2; RFC 8037, section 2.
 _THUMBED = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
+#: What certificates that are none, or lead nowhere, make of themselves.
+_NO_CHAIN = (
+    ValueError, TypeError, binascii.Error, x509.InvalidVersion, VerificationError, UnsupportedAlgorithm,
+)  # fmt: skip
 #: Certificates of the longest chain looked at.
 _CHAIN_LIMIT = 8
 
@@ -107,9 +111,7 @@ class TrustedKeys:
                 _verifier(self.roots).verify(leaf, others)
                 valid = True
             return _fit(leaf.public_key()) if valid else None
-        except (ValueError, TypeError, binascii.Error, x509.InvalidVersion, VerificationError):
-            return None
-        except UnsupportedAlgorithm:
+        except _NO_CHAIN:
             return None
 
 

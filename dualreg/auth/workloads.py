@@ -16,6 +16,8 @@ from dualreg.image.reach import matches
 _RULE = re.compile(r"@([A-Za-z0-9][A-Za-z0-9._-]{0,63}) if (.+)", re.ASCII)
 _CONDITION = re.compile(r"([A-Za-z0-9_:./-]+)=(\S+)")
 _SUBJECT_LIMIT = 255
+#: What their names begin with, as no account's does.
+WORKLOAD = "oidc:"
 
 
 class Rule(NamedTuple):
@@ -49,7 +51,7 @@ def identify(claims: Mapping[str, Any], rules: Sequence[Rule]) -> Identity | Non
     """Return who a verified token with *claims* is from; None if no rule takes it."""
     groups = frozenset(rule.group for rule in rules if rule.takes(claims))
     subject = str(claims.get("sub", ""))[:_SUBJECT_LIMIT]
-    return Identity(f"oidc:{subject}", groups) if groups and subject.isprintable() and subject else None
+    return Identity(WORKLOAD + subject, groups) if groups and subject.isprintable() and subject else None
 
 
 def _holds(claim: object, pattern: str) -> bool:

@@ -89,7 +89,9 @@ class Catalog:
         """
         database = make_url(url)
         if database.get_backend_name() == "sqlite" and database.database:
-            Path(database.database).parent.mkdir(parents=True, exist_ok=True)
+            path = Path(database.database)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(0o600)  # keys are in it; a file that is there keeps its mode
         self.now = now
         self.engine = open_engine(url, pool_size=pool_size)
         self._reader = self.engine.execution_options(**{READ_ONLY: True})

@@ -1,22 +1,25 @@
 """What differs between SQLite and PostgreSQL: how a connection begins, how a row is upserted or matched."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Engine,
+    String,
     and_,
     create_engine,
     event,
-    false,
     make_url,
     or_,
+    select,
     true,
 )
+from sqlalchemy import values as row_values
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import QueryableAttribute
 
@@ -34,6 +37,8 @@ Value = TypeVar("Value")
 
 #: Values in one statement; SQLite takes 32,766 unless it was built otherwise.
 _VALUES_LIMIT = 10_000
+#: Conditions of one kind in a statement; more are a table of their own.
+_DEPTH = 100
 
 
 def open_engine(url: str, *, pool_size: int) -> Engine:
@@ -43,7 +48,9 @@ def open_engine(url: str, *, pool_size: int) -> Engine:
     """
     if make_url(url).get_backend_name() == "sqlite":
         return _open_sqlite(url, pool_size)
-    return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+    return create_engine(
+        url, hide_parameters=True, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True
+    )
 
 
 def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -- the two Inserts share no typed base with ON CONFLICT
@@ -57,9 +64,19 @@ def within(column: QueryableAttribute[str], reach: Reach) -> ColumnElement[bool]
     Names and patterns have small letters only, so it does not matter that SQLite's LIKE knows no others.
     """
     wanted = [group for group in reach.groups if "*" not in group]
-    return and_(
-        true(), *(or_(false(), *(column.like(_like(each), escape="!") for each in group)) for group in wanted)
-    )
+    return and_(true(), *(_is_one_of(column, group) for group in wanted))
+
+
+def _is_one_of(column: QueryableAttribute[str], patterns: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that one of *patterns* matches."""
+    names = [each for each in patterns if "*" not in each]
+    globs = [_like(each) for each in patterns if "*" in each]
+    if len(globs) <= _DEPTH:
+        return or_(column.in_(names), *(column.like(each, escape="!") for each in globs))
+    # SQLite takes no expression that deep, but a table of any length.
+    table = row_values(Column("pattern", String), name="globs").data([(each,) for each in globs]).cte()
+    matching = select(table.c.pattern).where(column.like(table.c.pattern, escape="!"))
+    return or_(column.in_(names), matching.exists())
 
 
 def _like(pattern: str) -> str:
@@ -75,7 +92,11 @@ def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
 
 def _open_sqlite(url: str, pool_size: int) -> Engine:
     engine = create_engine(
-        url, pool_size=pool_size, max_overflow=pool_size, connect_args={"timeout": _BUSY_SECONDS}
+        url,
+        hide_parameters=True,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        connect_args={"timeout": _BUSY_SECONDS},
     )
 
     @event.listens_for(engine, "connect")

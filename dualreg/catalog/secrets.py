@@ -35,9 +35,18 @@ class SecretQueries:
         """Forget one."""
         self.connection.execute(delete(Secrets).where(Secrets.id == id_))
 
-    def remove_all(self, account: str) -> None:
-        """Forget all of an account."""
-        self.connection.execute(delete(Secrets).where(Secrets.account == account))
+    def remove_all(self, account: str, kind: str | None = None) -> None:
+        """Forget all of an account, or those of one kind."""
+        whose = Secrets.account == account
+        self.connection.execute(
+            delete(Secrets).where(whose if kind is None else whose & (Secrets.kind == kind))
+        )
+
+    def keep(self, account: str, kind: str, count: int) -> None:
+        """Forget all of an account's of a kind but for the *count* latest."""
+        mine = (Secrets.account == account) & (Secrets.kind == kind)
+        latest = select(Secrets.id).where(mine).order_by(Secrets.created_at.desc(), Secrets.id).limit(count)
+        self.connection.execute(delete(Secrets).where(mine, Secrets.id.not_in(latest)))
 
 
 def _columns() -> list[ColumnElement[Any]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.auth.access import ANONYMOUS, Action, Identity
+from dualreg.auth.access import ANONYMOUS, EVERYBODY, Action, Identity
 from dualreg.auth.policy import deciding_line
 from dualreg.catalog.rows import PermissionRow
 from dualreg.cli.authorities import Office, office
@@ -34,9 +34,12 @@ def grant(who: str, pattern: str, actions: str, data: Path | None, config: Path 
         _require_catalog(own)
         line = own.accounts.grant(who, pattern, actions)
         own.record("access grant", who=who, pattern=pattern, actions=actions)
+        known = own.knows(who)
     click.echo(f"{_text(line)}")
     if own.settings.auth == "none":
-        click.echo("This counts for nothing yet: auth = none, so everybody may do everything.")
+        click.echo("This counts once the registry serves with auth = accounts or htpasswd.")
+    elif not who.startswith("@") and who not in EVERYBODY and not known:
+        click.echo(f"There is no account {who} yet.")
 
 
 @access.command()
@@ -86,13 +89,19 @@ def explain(
         name = RepositoryName.parse(repository)
         line = deciding_line(_identity(own, who), own.authority.lines, name, Action(action))
         mode = own.settings.auth
+        person = who not in EVERYBODY and not who.startswith("@")
+        unknown = person and mode != "token" and not own.knows(who)
+    if mode == "token" and person:
+        line = None  # lines count for anonymous and for workloads only
     allowed = line is not None or mode == "none"
-    reason = {
-        "none": "auth = none, so everybody may do everything",
-        "token": "but with auth = token, the issuer's tokens decide",
-    }.get(mode, "no line allows it")
-    if line is not None and mode != "none":
-        reason = f"by the line {_text(line)}"
+    if mode == "none":
+        reason = "auth = none, so everybody may do everything"
+    elif mode == "token" and person:
+        reason = "no line counts for accounts with auth = token: the issuer's tokens decide"
+    else:
+        reason = f"by the line {_text(line)}" if line else "no line allows it"
+    if unknown:
+        reason += f" (there is no account {who})"
     if as_json:
         click.echo(json.dumps({"allowed": allowed, "line": _text(line) if line else None, "reason": reason}))
     else:

@@ -13,6 +13,7 @@ from dualreg.assembly import build_authority
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
+from dualreg.auth.directories import CatalogDirectory
 from dualreg.auth.passwords import Passwords
 from dualreg.cli.options import prepared_registry
 from dualreg.errors import RegistryError
@@ -27,6 +28,17 @@ class Office:
     authority: Authority
     settings: Settings
     audit: Audit
+
+    def knows(self, account: str) -> bool:
+        """Tell whether there is such an account, whichever mode this very command runs in."""
+        logins = self.authority.logins
+        directory = logins.directory if logins else CatalogDirectory(self.accounts.catalog)
+        return directory.knows(account)
+
+    def require(self, account: str) -> None:
+        """Raise ValueError if there is no such account."""
+        if not self.knows(account):
+            raise ValueError(f"there is no account {account}")
 
     def record(self, command: str, **facts: object) -> None:
         """Write into the audit log what *command* changed, and which user of this machine ran it."""

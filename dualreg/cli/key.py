@@ -28,8 +28,7 @@ def add(
     """Make a key of ACCOUNT. It is printed once, alone on the standard output, and kept nowhere."""
     with office(data, config) as own:
         lifetime = parse_duration(expires) if expires else None
-        if own.authority.logins is not None and not own.authority.logins.directory.knows(account):
-            raise ValueError(f"there is no account {account}")
+        own.require(account)
         made = own.accounts.add_key(account, limits=scope, note=note[:200], lifetime=lifetime)
         own.record("key add", who=account, key=made.id)
     click.echo(

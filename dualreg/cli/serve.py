@@ -1,5 +1,6 @@
 """``dualreg serve``: the registry behind gunicorn."""
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from dualreg.assembly import open_registry
+from dualreg.auth.audit import Audit
+from dualreg.auth.files import Reread
 from dualreg.auth.sources import is_loopback
+from dualreg.cli.access_log import AccessLog
 from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
-from dualreg.cli.tls import Certificate
+from dualreg.cli.tls import certificate
 from dualreg.settings import Settings
 from dualreg.web.app import create_app
 
@@ -30,9 +34,10 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     """
     settings = load_settings(config, data=data, **flags)
     _check_exposure(settings)
-    certificate = _certificate(settings)
+    tls = _certificate(settings)
     prepare_or_fail(settings)
-    _Server(settings, certificate).run()
+    _check_audit(settings)
+    _Server(settings, tls).run()
 
 
 def _check_exposure(settings: Settings) -> None:
@@ -48,11 +53,23 @@ def _check_exposure(settings: Settings) -> None:
         )
 
 
+def _check_audit(settings: Settings) -> None:
+    """Refuse to serve without the audit log that is wanted.
+
+    Raises:
+        click.ClickException: it cannot be written.
+    """
+    try:
+        Audit(settings.audit_target).close()
+    except OSError as error:
+        raise click.ClickException(f"the audit log cannot be written: {error}") from error
+
+
 def _is_local(settings: Settings) -> bool:
     return settings.bind.startswith("unix:") or is_loopback(settings.bind.rpartition(":")[0])
 
 
-def _certificate(settings: Settings) -> Certificate | None:
+def _certificate(settings: Settings) -> Reread[ssl.SSLContext] | None:
     """Return what HTTPS is served with, if it is.
 
     Raises:
@@ -61,7 +78,7 @@ def _certificate(settings: Settings) -> Certificate | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     try:
-        return Certificate(settings.tls_cert, settings.tls_key)
+        return certificate(settings.tls_cert, settings.tls_key)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
 
@@ -80,19 +97,19 @@ def _announce(settings: Settings) -> None:
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn, configured by our settings alone."""
 
-    def __init__(self, settings: Settings, certificate: Certificate | None = None) -> None:
+    def __init__(self, settings: Settings, tls: Reread[ssl.SSLContext] | None = None) -> None:
         self._settings = settings
-        self._certificate = certificate
+        self._certificate = tls
         super().__init__()
 
     def load_config(self) -> None:
         """Tell gunicorn what our settings mean."""
         for name, value in gunicorn_settings(self._settings).items():
             self.cfg.set(name, value)
-        if certificate := self._certificate:
+        if tls := self._certificate:
             self.cfg.set("certfile", str(self._settings.tls_cert))
             self.cfg.set("keyfile", str(self._settings.tls_key))
-            self.cfg.set("ssl_context", lambda _, __: certificate.context())
+            self.cfg.set("ssl_context", lambda _, __: tls.get())
 
     def load(self) -> Flask:
         """Make the application.
@@ -118,6 +135,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "keepalive": 75,
         "limit_request_line": 8190,
         "forwarded_allow_ips": settings.trusted_proxies,
+        "logger_class": AccessLog,
         "accesslog": "-" if settings.access_log else None,
         "loglevel": "warning",
         "proc_name": "dualreg",

@@ -14,6 +14,7 @@ from dualreg.settings.values import (
     Duration,
     HeaderText,
     HttpUrl,
+    Issuer,
     Sentence,
     StoreUrl,
     Word,
@@ -45,7 +46,7 @@ class Settings(BaseModel):
     tls_key: Path | None = Field(None, description="its private key, in PEM")
     public_url: HttpUrl = Field("", description="URL that clients use, if Location headers must be absolute")
     trusted_proxies: str = Field(
-        "127.0.0.1,::1", description="addresses, by comma, whose X-Forwarded-Proto is believed"
+        "127.0.0.1,::1", description="addresses, by comma, whose X-Forwarded-Proto and -For are believed"
     )
     x_accel_prefix: str = Field(
         "", description="nginx location that maps the blob folder, to let it send blobs"
@@ -71,7 +72,7 @@ class Settings(BaseModel):
         "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA",
         description="signatures, by comma, that tokens of others may have",
     )
-    oidc_issuer: HttpUrl = Field(
+    oidc_issuer: Issuer = Field(
         "", description="OpenID Connect issuer whose tokens workloads may log in with"
     )
     oidc_audience: str = Field("", description="what those must be for; default: token_service")

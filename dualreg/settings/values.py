@@ -62,6 +62,14 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _issuer(value: str) -> str:
+    """Check an issuer's name, which is compared to the letter, a slash at its end too."""
+    local = ("http://127.0.0.1", "http://localhost", "http://[::1]")
+    if value and not value.startswith(("https://", *local)):
+        raise ValueError("must start with https://")
+    return value
+
+
 def _header_text(value: str) -> str:
     if not value.isascii() or not value.isprintable() or len(value) > 1000:  # noqa: PLR2004 -- of 4096 in all
         raise ValueError("must be up to 1000 printable ASCII characters")
@@ -89,6 +97,7 @@ def _algorithms(value: str) -> str:
 Address = Annotated[str, AfterValidator(_address)]
 StoreUrl = Annotated[str, AfterValidator(_store)]
 HttpUrl = Annotated[str, AfterValidator(_url)]
+Issuer = Annotated[str, AfterValidator(_issuer)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
 Sentence = Annotated[str, AfterValidator(_sentence)]
 Word = Annotated[str, AfterValidator(_word)]

@@ -7,6 +7,7 @@ some clients send with the word there twice.
 import base64
 import binascii
 import re
+from contextlib import suppress
 
 from flask import g, request
 
@@ -46,6 +47,19 @@ def session() -> RepositoryName | None:
     return g.session  # type: ignore[no-any-return]  # flask's g is untyped
 
 
+def begun_session() -> RepositoryName | None:
+    """Return the repository of the request's V1 token, for notes about it: no password is looked at."""
+    if "session" not in g and request.headers.get("Authorization", "").lower().startswith("token "):
+        with suppress(Unauthenticated):
+            g.session, _ = authority().by_session(_signature(request.headers["Authorization"]))
+    return g.get("session")  # type: ignore[no-any-return]  # flask's g is untyped
+
+
+def claim(account: str) -> None:
+    """Remember who the request says it is from, for the audit log."""
+    g.claimed_account = account
+
+
 def listed() -> Reach:
     """Return the repositories that the request's sender is shown in lists.
 
@@ -75,7 +89,7 @@ def _read() -> Grant:
         return authority().by_token(value.strip())
     if scheme == "basic":
         account, password = _decode(value)
-        g.claimed_account = account
+        claim(account)
         return authority().by_password(account, password, client_address())
     raise Unauthenticated(reason="unknown sort of credentials")
 

@@ -18,7 +18,7 @@ def client_address() -> str:
     what stands before that, a client can write itself.
     """
     trusted = {entry.strip() for entry in settings().trusted_proxies.split(",")}
-    peer = request.remote_addr or ""
+    peer = (request.remote_addr or "").removeprefix("::ffff:")  # IPv4, of a socket for both
     hops = ",".join(request.headers.getlist("X-Forwarded-For")).split(",")
     with suppress(ValueError):
         while hops and (not peer or peer in trusted or _EVERY in trusted):

@@ -65,8 +65,11 @@ def enforce(locate: Callable[[Action], None]) -> None:
         locate(need)
 
 
-def demand(repository: RepositoryName, action: Action) -> None:
+def demand(repository: RepositoryName, action: Action, *more: Access) -> None:
     """Let the request go on only if its sender may do *action* with the repository, which need not exist.
+
+    Args:
+        more: What the request can make use of; a challenge asks for it too.
 
     Raises:
         Unauthenticated: nobody said who they are, or a token covers less: another one may do.
@@ -79,7 +82,8 @@ def demand(repository: RepositoryName, action: Action) -> None:
     # Clients that push ask for both, so that one token does for what follows.
     actions = {Action.PULL, Action.PUSH} if action is Action.PUSH else {action}
     if granted.anonymous or granted.bearer:
-        raise Unauthenticated(scope=str(Access.of(repository, *actions)), **_insufficient())
+        scope = " ".join(map(str, (Access.of(repository, *actions), *more)))
+        raise Unauthenticated(scope=scope, **_insufficient())
     raise Denied(repository=repository, action=action)
 
 

@@ -3,6 +3,7 @@
 Source: Docker Registry, "Token Authentication Specification" (GET) and "Oauth2 Token Authentication" (POST).
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
@@ -13,7 +14,7 @@ from dualreg.auth.access import Access, Grant, parse_scopes
 from dualreg.errors import RegistryError, RequestInvalid, Unauthenticated
 from dualreg.web.body import read_limited
 from dualreg.web.context import audit, authority, registry, settings
-from dualreg.web.credentials import grant
+from dualreg.web.credentials import claim, grant
 from dualreg.web.forwarded import client_address
 from dualreg.web.responses import document
 from dualreg.web.v2 import errors
@@ -72,7 +73,11 @@ def _by_form(form: Mapping[str, str]) -> Grant:
         return authority().by_refresh(form.get("refresh_token", ""), form["service"], client_address())
     if form["grant_type"] != "password":
         raise RequestInvalid(reason="grant_type must be password or refresh_token")
-    return authority().by_password(form.get("username", ""), form.get("password", ""), client_address())
+    account, password = form.get("username", ""), form.get("password", "")
+    if not account or not password:
+        raise RequestInvalid(reason="username or password is missing")
+    claim(account)
+    return authority().by_password(account, password, client_address())
 
 
 def _check_service(service: str | None) -> None:
@@ -93,10 +98,16 @@ def _answer(granted: Grant, wanted: Iterable[Access]) -> dict[str, object]:
     return {
         "token": token,
         "access_token": token,
-        "expires_in": int(authority().lifetime.total_seconds()),
+        "expires_in": _seconds(granted),
         "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "scope": " ".join(map(str, covered)),
     }
+
+
+def _seconds(granted: Grant) -> int:
+    """Return how long the token is good: never longer than what it was got by."""
+    longest = int(authority().lifetime.total_seconds())
+    return longest if granted.until is None else max(min(longest, int(granted.until - time.time())), 1)
 
 
 def _offline(granted: Grant) -> dict[str, object]:

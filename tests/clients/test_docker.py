@@ -56,9 +56,7 @@ def test_docker_mounts_layers_of_another_repository(docker: Tools, pushed: str, 
     target = f"{docker.host}/docker/second:1"
     docker.docker("tag", pushed, target)
     docker.docker("push", "-q", target)
-    mounted = re.compile(
-        r'"POST /v2/docker/second/blobs/uploads/\?from=docker%2Fapp&mount=sha256%3A\w+ HTTP/1.1" 201 '
-    )
+    mounted = re.compile(r'"POST /v2/docker/second/blobs/uploads/ HTTP/1.1" 201 ')  # an upload gets 202
     layers = len(docker.raw("docker/second:1")["layers"])
     assert until(lambda: len(mounted.findall(served.log.read_text())) == layers)
     assert served.log.read_text().count("PATCH /v2/docker/second/") == 1  # the config, which is no layer

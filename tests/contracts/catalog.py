@@ -365,6 +365,29 @@ class CatalogContract:
             rows = tx.tags.describe(NAME, prefix="", newest_first=False, after=None, limit=9)
             assert {row.name: row.pulled_at for row in rows} == {"a": pulled_at, "b": None}
 
+    @pytest.mark.parametrize("many", [0, 150, 3000])
+    def test_repositories_within_reach(self, catalog: Catalog, many: int) -> None:
+        """By name or pattern, of each group; however many patterns there are."""
+        names = [*map(RepositoryName, ["a/b", "a/c", "ab", "a_b/c", "axb/c", "b"])]
+        with catalog.begin() as tx:
+            for name in names:
+                _push(tx, name, "t")
+        more = tuple(f"none{number}/*" for number in range(many))
+        for groups, expected in (
+            ((), names),
+            ((("*",),), names),
+            ((("a/*", "b"),), ["a/b", "a/c", "b"]),
+            ((("a_b/*",),), ["a_b/c"]),
+            ((("*b*",), ("a/*", "ab")), ["a/b", "ab"]),
+            (((),), []),
+        ):
+            reach = Reach(tuple((*group, *more) for group in groups))
+            with catalog.read() as tx:
+                walked = [name for name, _ in tx.repositories.walk(last="", limit=99, reach=reach)]
+                assert walked == sorted(expected)
+                found = tx.repositories.search("", offset=0, limit=99, reach=reach)
+                assert found == (len(expected), tuple(sorted(expected)))
+
     # --- blobs
 
     def test_a_blob_is_found_wherever_it_is_linked(self, catalog: Catalog) -> None:

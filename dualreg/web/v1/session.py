@@ -28,7 +28,7 @@ def session_headers(repository: RepositoryName) -> dict[str, str]:
     Exactly one host: Docker before 0.11 takes the whole value for one.  Source: docker-registry 0.9,
     ``index.py``.
     """
-    reads = request.method == "GET"
+    reads = request.method in ("GET", "HEAD")
     actions = [Action.PULL] if reads else [Action.PULL, Action.PUSH]
     signature = authority().session_token(grant(), repository, *actions)
     token = f'signature={signature},repository="{repository}",access={"read" if reads else "write"}'

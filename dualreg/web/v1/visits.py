@@ -5,10 +5,10 @@ from http import HTTPStatus
 
 from flask import Response, g, request
 
-from dualreg.errors import NameInvalid, TooManyAttempts, Unauthenticated
+from dualreg.errors import NameInvalid
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
-from dualreg.web.credentials import session
+from dualreg.web.credentials import begun_session
 from dualreg.web.forwarded import client_address
 
 #: Today's clients ask these too.
@@ -31,8 +31,8 @@ def note_visit(response: Response) -> Response:
 
 def _repository() -> str:
     """Return the repository that the request is about: as its URL says, else its token; else nothing."""
-    with suppress(NameInvalid, Unauthenticated, TooManyAttempts):
+    with suppress(NameInvalid):
         if text := (request.view_args or {}).get("repository"):
             return RepositoryName.parse(text.rstrip("/"))
-        return session() or ""
+        return begun_session() or ""
     return ""

@@ -5,10 +5,12 @@ Digest``.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Response, request
 
+from dualreg.auth.access import Access, Action, is_repository
 from dualreg.errors import BlobUnknown, ManifestUnknown, RegistryError, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
@@ -57,7 +59,14 @@ def _hide() -> Response | None:
 
 
 def _guard() -> None:
-    enforce(lambda action: demand((request.view_args or {})["name"], action))
+    enforce(lambda action: demand((request.view_args or {})["name"], action, *_mounted()))
+
+
+def _mounted() -> Iterator[Access]:
+    """Yield what a mount needs of its source."""
+    source = request.args.get("from", "")
+    if request.args.get("mount") and is_repository(source):
+        yield Access.of(source, Action.PULL)
 
 
 def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:
