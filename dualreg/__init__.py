@@ -5,12 +5,13 @@
     catalog/        relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)
     registry/       rules: one service per noun, called by both dialects
     auth/           who may: accounts, permission lines and tokens, the same for both dialects
+    migrate/        moving in: other registries' storage, planned, taken in, verified, taken back
     maintenance/    care: what looks after a registry while it serves
     web/            wire: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
     assembly        where settings become a running registry
 
-Imports point one way: web and cli → registry, auth and maintenance → catalog | storage → image → errors.
+Imports point down: web and cli → registry, auth, maintenance, migrate → catalog | storage → image → errors.
 """
 
 __version__ = "0.1.0"

@@ -52,6 +52,14 @@ class BlobQueries:
         unused = delete(RepositoryBlobs).where(link, *(~use for use in _uses()))
         return tuple(self.connection.scalars(unused.returning(RepositoryBlobs.digest)))
 
+    def release(self, digest: Digest) -> bool:
+        """Forget the blob if no repository may read it; tell whether it was forgotten.
+
+        The caller takes the bytes away in the same transaction, under the lock that this holds.
+        """
+        unused = ~exists().where(RepositoryBlobs.digest == Blobs.digest)
+        return self.connection.execute(delete(Blobs).where(Blobs.digest == digest, unused)).rowcount > 0
+
     def lock(self, repository_id: int, digest: Digest) -> bool:
         """Keep everybody from naming the blob until the transaction ends; tell whether it is there."""
         link = (RepositoryBlobs.repository_id == repository_id) & (RepositoryBlobs.digest == digest)

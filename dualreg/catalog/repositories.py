@@ -48,6 +48,12 @@ class RepositoryQueries:
         found = {name: id_ for id_, name in self.connection.execute(query)}
         return next((RepositoryRow(found[name], name) for name in names if name in found), None)
 
+    def is_empty(self, repository_id: int) -> bool:
+        """Tell whether the repository holds nothing at all, and nobody is pushing to it."""
+        tables = (RepositoryBlobs, Manifests, V1Images, Uploads)
+        found = (exists().where(table.repository_id == repository_id) for table in tables)
+        return not self.connection.scalar(select(or_(*found)))
+
     def remove(self, repository_id: int) -> tuple[UploadId, ...]:
         """Forget the repository and all it holds; return its uploads, whose bytes nobody knows of now."""
         uploads = self.connection.scalars(

@@ -118,6 +118,18 @@ class V1ImageQueries:
         query = query.where(Repositories.name == repository, V1Images.complete).order_by(V1Images.image_id)
         return tuple(ImageId(image) for image in self.connection.scalars(query))
 
+    def forget(self, repository_id: int, image: ImageId) -> bool:
+        """Forget an image unless a manifest is seen as it or another stands on it; tell whether it went."""
+        above = aliased(V1Images)
+        seen = exists().where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.kind == "v1",
+            ManifestViews.view == image,
+        )
+        stood_on = exists().where(above.repository_id == repository_id, above.parent_id == image)
+        here = (V1Images.repository_id == repository_id) & (V1Images.image_id == image)
+        return self.connection.execute(delete(V1Images).where(here, ~seen, ~stood_on)).rowcount > 0
+
     def prune(self, repository: RepositoryRow, top: ImageId) -> tuple[V1ImageRow, ...]:
         """Forget *top* and its ancestors as far as they were derived and nothing leads to them any more.
 

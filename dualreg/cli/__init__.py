@@ -11,6 +11,7 @@ from dualreg.cli.db import db
 from dualreg.cli.gc import gc
 from dualreg.cli.group import group
 from dualreg.cli.key import key
+from dualreg.cli.migrate import migrate
 from dualreg.cli.repository import repository
 from dualreg.cli.serve import serve
 from dualreg.cli.token import token
@@ -33,3 +34,4 @@ main.add_command(group)
 main.add_command(key)
 main.add_command(access)
 main.add_command(token)
+main.add_command(migrate)

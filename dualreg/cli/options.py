@@ -1,7 +1,7 @@
 """What every command has: the settings it runs with, and failure in one readable line."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,11 @@ def settings_options(command: Command) -> Command:
         help="Configuration file; default: ./dualreg.toml if there.",
     )
     return data(config(command))
+
+
+def environment() -> Mapping[str, str]:
+    """Return the environment."""
+    return os.environ
 
 
 def prepare_or_fail(settings: Settings) -> None:

@@ -77,9 +77,7 @@ class Blobs:
             if blob is None:
                 return False
             target = tx.repositories.ensure(repository)
-            tx.blobs.claim(digest, blob.size)
-            tx.blobs.link(target.id, digest)
-            self.state.links.add_blob(repository, digest)
+            self.state.share(tx, target, blob)
         return True
 
     def delete(self, repository: RepositoryName, digest: Digest) -> None:

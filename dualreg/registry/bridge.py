@@ -14,7 +14,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
-from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, empty_layer, regzip
+from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, blank_diff_ids, empty_layer, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
@@ -55,7 +55,7 @@ class Bridge:
             if row and manifest and tx.manifests.lock(row.id, manifest):
                 self.manifests.point(tx, row, [tag], manifest, Origin.V1)
                 return
-        converted = manifest_from_chain(self._links(repository, ancestry))
+        converted = manifest_from_chain(self._named_links(repository, ancestry))
         self.uploads.ingest(repository, [converted.config])
         self.manifests.put(repository, tag, converted.media_type, converted.payload, v1_view=image)
 
@@ -126,6 +126,25 @@ class Bridge:
     def is_readable_config(self, config: Descriptor) -> bool:
         """Tell whether the config is that of an image, and small enough to be read whole."""
         return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
+
+    def _named_links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
+        """Return the chain, base first, for a manifest, which leaves out layers without files.
+
+        Those need no other compression, unless there are no others: then the base's is named.
+        """
+        blank = {row.id for row in ancestry if row.diff_id in blank_diff_ids()}
+        if len(blank) == len(ancestry):
+            blank.discard(ancestry[-1].id)
+        return tuple(
+            self._as_it_is(row) if row.id in blank else self._link(repository, row)
+            for row in reversed(ancestry)
+        )
+
+    def _as_it_is(self, row: V1ImageRow) -> Link:
+        if row.layer is None or row.diff_id is None:
+            raise ImageIncomplete(id=row.id)
+        layer = V1Layer(row.layer, row.layer_size or 0, row.diff_id)
+        return Link(V1Image(row.id, row.parent, self.v1_images.json(row)), layer)
 
     def _links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
         return tuple(self._link(repository, member) for member in reversed(ancestry))

@@ -41,9 +41,25 @@ class State:
         Raises:
             BlobDamaged: the catalog knows these bytes with another size.
         """
+        self._claim(tx, blob)
+        self.store.publish(upload, blob.digest)
+        self._link(tx, repository, blob)
+
+    def share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
+        """Let the repository read a *blob* that another one has.
+
+        Raises:
+            BlobDamaged: as ``admit``.
+        """
+        self._claim(tx, blob)
+        self._link(tx, repository, blob)
+
+    @staticmethod
+    def _claim(tx: Transaction, blob: BlobRow) -> None:
         recorded = tx.blobs.claim(blob.digest, blob.size)
         if recorded != blob.size:
             raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} verified")
-        self.store.publish(upload, blob.digest)
+
+    def _link(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         tx.blobs.link(repository.id, blob.digest)
         self.links.add_blob(repository.name, blob.digest)

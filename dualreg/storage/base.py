@@ -8,6 +8,7 @@ it is given, and never judges content. Nothing here knows of repositories, tags,
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from dualreg.image.digest import CANONICAL, Digest, Hasher
@@ -93,6 +94,19 @@ class Offload(Protocol):
 
     def internal_path(self, digest: Digest) -> str:
         """Return where the blob lies below the store's blob folder, for ``X-Accel-Redirect``."""
+
+
+@runtime_checkable
+class Adopt(Protocol):
+    """What a store can do that keeps files."""
+
+    def adopt(self, upload: UploadId, path: Path, *, hard: bool) -> bool:
+        """Make the file at *path* the upload's bytes without copying them; False if that cannot be.
+
+        Args:
+            hard: Share the file itself, which nobody may write to any more; otherwise only its blocks, where
+                the file system can do that.
+        """
 
 
 def rehash(

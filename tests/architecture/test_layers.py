@@ -20,9 +20,10 @@ LAYERS: dict[str, set[str]] = {
     "auth": {"errors", "faults", "image", "catalog"},
     "registry": {"errors", "faults", "image", "storage", "catalog"},
     "maintenance": {"errors", "faults", "image", "storage", "catalog", "registry"},
+    "migrate": {"errors", "faults", "image", "storage", "catalog", "registry"},
     "assembly": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "settings"},
     "web": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "settings", ""},
-    "cli": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "maintenance"}
+    "cli": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "web", "assembly", ""},
     "__main__": {"cli"},
     "": set(),
@@ -41,6 +42,8 @@ HOMES: dict[str, set[str]] = {
     "cachetools": {"dualreg.registry.payloads", "dualreg.registry.editions", "dualreg.auth.passwords"},
     "cryptography": {"dualreg.image.jws", "dualreg.auth.trust"},
     "jwt": {"dualreg.auth.tokens", "dualreg.auth.trust"},
+    "rich": {"dualreg.cli.progress"},
+    "yaml": {"dualreg.migrate.sources.v1_config"},
     "bcrypt": {"dualreg.auth.passwords"},
 }
 #: What may be called while a module is imported, because it only makes a value (or is a decorator's sort).

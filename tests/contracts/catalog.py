@@ -1206,6 +1206,34 @@ class CatalogContract:
             counted = tx.attempts.counted(["x", "y"], catalog.now() - timedelta(hours=1))
         assert {count for count, _ in counted.values()} == {40}
 
+    # --- taking out what was taken in
+
+    def test_blobs_are_released_when_nobody_has_them(self, catalog: Catalog) -> None:
+        """Never while a repository may read them."""
+        with catalog.begin() as tx:
+            tx.blobs.claim(LOWER, 3)
+            row = tx.repositories.ensure(NAME)
+            tx.blobs.link(row.id, LOWER)
+            assert tx.repositories.is_empty(row.id) is False
+            assert tx.blobs.release(LOWER) is False
+            tx.blobs.unlink(row.id, LOWER)
+            assert tx.repositories.is_empty(row.id) is True
+            assert [tx.blobs.release(LOWER) for _ in range(2)] == [True, False]
+
+    def test_images_are_forgotten_from_the_top(self, catalog: Catalog) -> None:
+        """One that something stands on, or a manifest is seen as, stays."""
+        with catalog.begin() as tx:
+            repository_id = _push(tx, NAME, "a")
+            other = _push(tx, OTHER, "a")
+            for owner in (repository_id, other):
+                for row in (_v1_row(owner, 0), _v1_row(owner, 1, 0), _v1_row(owner, 2)):
+                    tx.v1_images.record(row)
+            tx.views.record(repository_id, MANIFEST.digest, _id(2))
+            assert [tx.v1_images.forget(repository_id, _id(number)) for number in (0, 2, 9)] == [False] * 3
+            assert [tx.v1_images.forget(repository_id, _id(number)) for number in (1, 0)] == [True] * 2
+            assert {*tx.v1_images.list(NAME)} == {_id(2)}
+            assert {*tx.v1_images.list(OTHER)} == {_id(0), _id(1), _id(2)}
+
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {

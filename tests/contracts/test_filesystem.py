@@ -312,3 +312,32 @@ def test_a_url_without_a_driver_is_refused(url: str) -> None:
     """There is no guessing what else a URL could mean."""
     with pytest.raises(ValueError, match="there is no driver for"):
         open_store(url)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_a_file_is_adopted_or_left(tmp_path: Path, hard: bool) -> None:  # noqa: FBT001 -- parametrised
+    """By its own inode, or its blocks where the file system shares those; its mode stays its owner's."""
+    store = FilesystemStore(tmp_path / "store")
+    path, upload = tmp_path / "layer", UploadId.new()
+    path.write_bytes(b"layer")
+    mode = path.stat().st_mode
+    adopted = store.adopt(upload, path, hard=hard)
+    if not adopted:
+        assert not hard
+        assert [*store.staged()] == []
+        return
+    with store.reopen(upload) as staged:
+        assert staged.read() == b"layer"
+    store.publish(upload, Digest.of(b"layer"))
+    with store.open(Digest.of(b"layer")) as blob:
+        assert (os.fstat(blob.fileno()).st_ino == path.stat().st_ino) is hard
+    assert path.stat().st_mode == mode
+
+
+def test_what_cannot_be_linked_is_left(tmp_path: Path) -> None:
+    """Another file system, or nothing there: then it is for the caller to copy."""
+    store = FilesystemStore(tmp_path / "store")
+    assert store.adopt(UploadId.new(), tmp_path / "absent", hard=True) is False
+    assert store.adopt(UploadId.new(), Path("/proc/self/status"), hard=True) is False
+    assert store.adopt(UploadId.new(), Path("/proc/self/status"), hard=False) is False
+    assert [*store.staged()] == []

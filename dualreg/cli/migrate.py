@@ -1,0 +1,240 @@
+"""``dualreg migrate``: another registry's content becomes this one's."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event
+from typing import TextIO
+
+import click
+
+from dualreg.cli.migrate_options import Fatal, choice_options, choose, jobs_option, open_source
+from dualreg.cli.migrate_told import FINDINGS, counted, outlook, size, summary, tell, tell_report
+from dualreg.cli.options import prepared_registry, settings_options
+from dualreg.cli.output import records
+from dualreg.cli.progress import progress
+from dualreg.migrate import journal
+from dualreg.migrate.journal import Journal, JournalBusy
+from dualreg.migrate.layers import Way
+from dualreg.migrate.plan import Action, Entry, make_plan, read_plan, write_plan
+from dualreg.migrate.report import report as make_report
+from dualreg.migrate.rollback import rollback as take_out
+from dualreg.migrate.run import Existing, Run
+from dualreg.migrate.survey import Survey, read_through, survey
+from dualreg.migrate.verify import Verifier
+from dualreg.settings import Settings
+
+
+@click.group()
+def migrate() -> None:
+    """Take in what another registry keeps, without pulling or pushing anything.
+
+    SOURCE is v1-tree:PATH, the storage of docker-registry 0.5 to 0.9, or its configuration with --flavor.
+    The source is never changed.
+    """
+
+
+@migrate.command()
+@click.argument("source")
+@settings_options
+@click.option("--flavor", default="dev", help="Of the old registry's configuration.")
+@click.option("--deep", is_flag=True, help="Also read every layer through.")
+@jobs_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(
+    source: str, data: Path | None, config: Path | None, *, flavor: str, deep: bool, jobs: int, as_json: bool
+) -> None:
+    """Look through SOURCE: what is in it, and what is wrong with it; ends with 0 if nothing is, else 1."""
+    del data, config  # taken by every command; nothing here needs them
+    found = survey(open_source(source, flavor))
+    findings = [*found.findings]
+    if deep:
+        with progress("images", len(found.images), size(found)) as advance:
+            findings += read_through(found, jobs, advance)
+    told = summary(found)
+    if as_json:
+        click.echo(json.dumps({**told, "findings": [asdict(each) for each in findings]}, indent=2))
+    else:
+        for finding in findings:
+            click.echo(finding)
+        click.echo("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
+        click.echo(f"findings: {counted(findings)}" if findings else "nothing is wrong with it")
+        click.echo(f"Next:  dualreg migrate run {source} --dry-run")
+    if findings:
+        raise SystemExit(FINDINGS)
+
+
+@migrate.command()
+@click.argument("source")
+@settings_options
+@choice_options
+@click.option("-o", "--output", type=click.File("w"), default="-", help="Write to this file.")
+def plan(source: str, data: Path | None, config: Path | None, output: TextIO, **chosen: object) -> None:
+    """Write what `run` would do: a line of JSON for each tag, to be edited and given to `run --plan`."""
+    del data, config  # taken by every command; nothing here needs them
+    entries = _planned(survey(open_source(source, str(chosen.pop("flavor")))), chosen)
+    for line in write_plan(entries):
+        click.echo(line, file=output)
+    click.echo(outlook(entries), err=True)
+
+
+@migrate.command()
+@click.argument("source")
+@settings_options
+@choice_options
+@click.option("--plan", "plan_file", type=click.File(), help="What `plan` wrote.")
+@click.option("--link", type=click.Choice([str(way) for way in Way]), default="auto", show_default=True,
+              help="hard shares files with the old registry, which must be stopped for good; auto shares"
+              " blocks where the file system can; copy copies.")  # fmt: skip
+@click.option("--existing", type=click.Choice([str(each) for each in Existing]), default="skip",
+              show_default=True, help="What to do with tags that are another image here.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Refuse images that are marked as being pushed, whole or not.")
+@jobs_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def run(
+    source: str, data: Path | None, config: Path | None, *, jobs: int, dry_run: bool, as_json: bool,
+    plan_file: TextIO | None, **chosen: object,
+) -> None:  # fmt: skip
+    """Take in the tags of SOURCE. It may be interrupted at any time, and run again: then it goes on.
+
+    Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
+    """
+    with _failing(), prepared_registry(data, config) as (registry, settings):
+        found = survey(open_source(source, str(chosen.pop("flavor"))))
+        rules = {name: chosen.pop(name) for name in ("link", "existing", "strict")}
+        entries = read_plan(plan_file) if plan_file else _planned(found, chosen)
+        if dry_run:
+            click.echo("\n".join(f"{entry.name}: {entry.action} {entry.reason}" for entry in entries))
+            click.echo(outlook(entries))
+            return
+        folder = _folder(settings)
+        with journal.alone(folder), _stoppable() as stop:
+            known = journal.known_layers(folder, source)
+            own = Journal.start(folder, registry.state.catalog.now(), source=source)
+            try:
+                with progress("tags", len(entries), size(found)) as advance:
+                    outcomes = Run(
+                        registry,
+                        found,
+                        own,
+                        way=Way(str(rules["link"])),
+                        existing=Existing(str(rules["existing"])),
+                        strict=bool(rules["strict"]),
+                        known=known,
+                        stop=stop,
+                        told=lambda outcome: advance(1, outcome.read),
+                    ).all(entries, jobs)
+            finally:
+                own.close()
+    tell(own.path.stem, source, outcomes, as_json=as_json)
+
+
+@migrate.command()
+@click.argument("source")
+@settings_options
+@choice_options
+@click.option("--quick", is_flag=True, help="Compare sizes instead of reading every layer.")
+@jobs_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(
+    source: str, data: Path | None, config: Path | None, *, quick: bool, jobs: int, as_json: bool,
+    **chosen: object,
+) -> None:  # fmt: skip
+    """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did."""
+    with _failing(), prepared_registry(data, config) as (registry, _):
+        found = survey(open_source(source, str(chosen.pop("flavor"))))
+        entries = _planned(found, chosen)
+        verdicts = []
+        with progress("tags", sum(entry.action is Action.IMPORT for entry in entries), 0) as advance:
+            for verdict in Verifier(registry, found, quick=quick).all(entries, jobs):
+                verdicts.append(verdict)
+                advance(1, 0)
+    wrong = [verdict for verdict in verdicts if verdict.problems]
+    if as_json:
+        told = {verdict.entry.name: verdict.problems for verdict in wrong}
+        click.echo(json.dumps({"verified": len(verdicts) - len(wrong), "wrong": told}, indent=2))
+    else:
+        for verdict in wrong:
+            for problem in verdict.problems:
+                click.echo(f"{verdict.entry.name}: {problem}")
+        click.echo(f"{len(verdicts) - len(wrong)} of {len(verdicts)} tags are here as they were there.")
+    if wrong:
+        raise SystemExit(FINDINGS)
+
+
+@migrate.command()
+@click.argument("run_", metavar="[RUN]", required=False)
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: the map from V1 ids to digests.")
+def report(run_: str | None, data: Path | None, config: Path | None, *, as_json: bool, as_csv: bool) -> None:
+    """Tell what RUN, or the last one, did."""
+    with _failing(), prepared_registry(data, config) as (_, settings):
+        told = make_report(_folder(settings), _chosen_run(settings, run_))
+    if as_csv:
+        click.echo(told.csv(), nl=False)
+    elif as_json:
+        records([told])
+    else:
+        tell_report(told)
+
+
+@migrate.command()
+@click.argument("run_", metavar="RUN")
+@settings_options
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def rollback(run_: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
+    """Take out what RUN added, but for what was moved or is used by something else since."""
+    with _failing(), prepared_registry(data, config) as (registry, settings):
+        folder = _folder(settings)
+        with journal.alone(folder):
+            undone = take_out(registry, folder, run_, dry_run=dry_run)
+    for line in undone.kept:
+        click.echo(f"kept: {line}")
+    verb = "Would take out" if dry_run else "Took out"
+    click.echo(f"{verb} {undone.tags} tags, {undone.images} images and {undone.blobs} blobs.")
+
+
+def _planned(found: Survey, chosen: dict[str, object]) -> list[Entry]:
+    return make_plan(found, choose(**chosen))  # type: ignore[arg-type]  # click's, by name
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Turn what cannot be done into one line, and the status that says so."""
+    try:
+        yield
+    except (ValueError, OSError, JournalBusy) as error:
+        raise Fatal(str(error)) from error
+
+
+@contextmanager
+def _stoppable() -> Iterator[Event]:
+    """Let the first SIGTERM or SIGINT ask for an end; what is begun is finished."""
+    stop = Event()
+
+    def ask(*_: object) -> None:
+        click.echo("Stopping after what is begun. Run again to go on.", err=True)
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.data.absolute() / "migrations"
+
+
+def _chosen_run(settings: Settings, run_: str | None) -> str:
+    known = journal.runs(_folder(settings))
+    if not known:
+        raise ValueError("there is no run yet")
+    return run_ or known[-1]

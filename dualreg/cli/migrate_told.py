@@ -1,0 +1,86 @@
+"""What the migration commands say."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from dualreg.migrate.findings import HARMLESS, Finding, Kind
+from dualreg.migrate.plan import Action, Entry
+from dualreg.migrate.report import Report
+from dualreg.migrate.run import Outcome, Status
+from dualreg.migrate.survey import Survey, orphans, shared_bytes
+
+#: How commands end, beside 0.
+FINDINGS, FATAL, NOTHING = 1, 2, 3
+
+
+def summary(found: Survey) -> dict[str, object]:
+    """Return what there is, in numbers; sizes in bytes."""
+    lost = orphans(found)
+    return {
+        "repositories": found.repositories,
+        "tags": len(found.tags),
+        "images": len(found.images) + len(found.broken),
+        "bytes": size(found),
+        "shared_bytes": shared_bytes(found),
+        "orphans": len(lost),
+        "orphan_bytes": sum(lost.values()),
+    }
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """Return how many findings there are of each kind."""
+    counts: Counter[Kind] = Counter(finding.kind for finding in findings)
+    return ", ".join(
+        f"{count} {kind}{' (harmless)' if kind in HARMLESS else ''}" for kind, count in counts.items()
+    )
+
+
+def outlook(entries: Sequence[Entry]) -> str:
+    """Say what a plan comes to."""
+    wanted = sum(entry.action is Action.IMPORT for entry in entries)
+    return f"{wanted} tags would be taken in, {len(entries) - wanted} would not."
+
+
+def tell_report(told: Report) -> None:
+    """Print what a run did."""
+    for tag in told.tags:
+        reason = f": {tag['reason']}" if tag["reason"] else ""
+        click.echo(f"{tag['source']} -> {tag['repository']}:{tag['tag']} {tag['status']}{reason}")
+    images, verified = told.layers
+    click.echo(f"run {told.run} of {told.source}{'' if told.ended else ', which did not end'}")
+    click.echo(", ".join(f"{count} {status}" for status, count in told.counts.items()) or "no tags")
+    click.echo(f"{images} images taken in, {verified} of them proven whole by their checksums")
+
+
+def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Print how a run went; end with what it comes to."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    bad = counts[Status.FAILED] + counts[Status.STOPPED]
+    here = counts[Status.DONE] + counts[Status.SAME]
+    if as_json:
+        tags = [
+            {
+                "tag": outcome.entry.name,
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "digest": outcome.digest,
+            }
+            for outcome in outcomes
+        ]
+        click.echo(json.dumps({"run": run_, "counts": counts, "tags": tags}, indent=2))
+    else:
+        for outcome in outcomes:
+            if outcome.status in (Status.FAILED, Status.SKIPPED):
+                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}")
+        click.echo(", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags")
+        click.echo(f"Next:  dualreg migrate verify {source}   (and to undo: dualreg migrate rollback {run_})")
+    if bad or counts[Status.SKIPPED]:
+        raise SystemExit(FINDINGS if here else NOTHING)
+
+
+def size(found: Survey) -> int:
+    """Return the bytes of all layers."""
+    return sum(image.size for image in found.images.values())

@@ -1,0 +1,166 @@
+"""Layers: an image's layer on its way from the old registry's file into the store, read once."""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO
+
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import ImageInvalid
+from dualreg.image.digest import Digest, Hasher
+from dualreg.image.layer import DiffIdHasher
+from dualreg.image.names import UploadId
+from dualreg.image.tarsum import is_tarsum, verify_tarsum
+from dualreg.image.v1_image import payload_hasher
+from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.journal import LayerFacts
+from dualreg.migrate.sources.v1_tree import SourceImage
+from dualreg.storage.base import Adopt, BlobStore, read_chunks, tap
+
+
+class Way(StrEnum):
+    """How bytes come over."""
+
+    AUTO = "auto"
+    HARD = "hard"
+    COPY = "copy"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A layer that lies in the store under an upload's name, with what it was found to be."""
+
+    upload: UploadId
+    blob: BlobRow
+    facts: LayerFacts
+
+
+@contextmanager
+def staged(store: BlobStore, source: SourceImage, way: Way) -> Iterator[Staged]:
+    """Stage the layer of *source* for the block; the payload checksum, digest and diff id come from one pass.
+
+    What is hashed is what was staged, whatever happens to the old registry's file meanwhile.
+
+    Args:
+        way: HARD shares the file with the old registry, which must not write any more; AUTO shares its blocks
+            where the file system can, and copies otherwise.
+
+    Raises:
+        Broken: the layer is not what was stated of it, or does not decompress.
+    """
+    upload = UploadId.new()
+    try:
+        yield _stage(store, source, way, upload)
+    finally:
+        store.discard(upload)
+
+
+def examine(source: SourceImage) -> LayerFacts:
+    """Read a layer through, and leave it where it is.
+
+    Raises:
+        Broken: as ``staged``.
+    """
+    reading = _Reading(source)
+    with source.layer.open("rb", buffering=0) as layer:
+        reading.through(layer)
+    return reading.facts(lambda: source.layer.open("rb", buffering=0))
+
+
+def _stage(store: BlobStore, source: SourceImage, way: Way, upload: UploadId) -> Staged:
+    reading = _Reading(source)
+    if _shared(store, source, way, upload):
+        with store.reopen(upload) as layer:
+            reading.through(layer)
+    else:
+        with source.layer.open("rb", buffering=0) as layer, reading.trouble():
+            store.append(upload, tap(read_chunks(layer), reading.update), offset=0)
+    facts = reading.facts(lambda: store.reopen(upload))
+    return Staged(upload, BlobRow(Digest.parse(facts.layer), facts.size), facts)
+
+
+class _Reading:
+    """One pass over a layer: its digest, its payload checksum, and the digest of what is inside."""
+
+    def __init__(self, source: SourceImage) -> None:
+        self._source = source
+        self._stat = source.layer.stat()
+        self._digest = Hasher()
+        self._payload = payload_hasher(source.image.json)
+        self._diff_id = DiffIdHasher()
+        self._size = 0
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._size += len(data)
+        for hasher in (self._digest, self._payload, self._diff_id):
+            hasher.update(data)
+
+    def through(self, layer: BinaryIO) -> None:
+        """Read it to its end."""
+        with self.trouble():
+            for chunk in read_chunks(layer):
+                self.update(chunk)
+
+    @contextmanager
+    def trouble(self) -> Iterator[None]:
+        """Say of the image what goes wrong in the block.
+
+        A full disk of ours is no fault of the source's.
+        """
+        try:
+            yield
+        except ImageInvalid as error:
+            raise _damaged(self._source, str(error.detail.get("reason", error))) from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise Broken(Kind.CORRUPT, self._source.image.id, f"it cannot be read ({error})") from error
+
+    def facts(self, reopen: Callable[[], BinaryIO]) -> LayerFacts:
+        """Return what was found, held against what was stated of it."""
+        with self.trouble():
+            inside = self._diff_id.digest()
+        checksum = self._payload.digest()
+        return LayerFacts(
+            size=self._size,
+            mtime=self._stat.st_mtime_ns,
+            json=str(Digest.of(self._source.image.json)),
+            layer=str(self._digest.digest()),
+            diff_id=str(inside),
+            checksum=str(checksum),
+            verified=_verified(self._source, checksum, reopen),
+        )
+
+
+def _shared(store: BlobStore, source: SourceImage, way: Way, upload: UploadId) -> bool:
+    if way is Way.COPY or not isinstance(store, Adopt):
+        return False
+    return store.adopt(upload, source.layer, hard=way is Way.HARD)
+
+
+def _verified(source: SourceImage, checksum: Digest, reopen: Callable[[], BinaryIO]) -> bool:
+    """Tell whether something that was stated proves the layer.
+
+    Raises:
+        Broken: something that was stated says that it is another one.
+    """
+    payloads = [stated for stated in source.checksums if stated.startswith("sha256:")]
+    if str(checksum) in payloads:
+        return True
+    if payloads:
+        raise _damaged(source, f"its checksum is {checksum}, stated was {payloads[0]}")
+    for stated in filter(is_tarsum, source.checksums):
+        with reopen() as layer:
+            if verify_tarsum(stated, source.image.json, read_chunks(layer)):
+                return True
+    if source.marked:
+        raise Broken(Kind.PARTIAL, source.image.id, "marked as being pushed, and nothing proves it whole")
+    return False
+
+
+def _damaged(source: SourceImage, text: str) -> Broken:
+    """A push that was given up explains it, if there is a mark of one."""
+    return Broken(Kind.PARTIAL if source.marked else Kind.CORRUPT, source.image.id, text)

@@ -1,0 +1,1 @@
+"""Sources: other registries' ways of keeping what they have, one file each."""

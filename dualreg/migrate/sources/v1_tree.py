@@ -1,0 +1,197 @@
+"""The tree of docker-registry 0.5 to 0.9, the Python registry of V1.
+
+    images/<id>/json, layer, ancestry, _checksum, _inprogress
+    repositories/<namespace>/<name>/tag_<tag>, tag<tag>_json, _private, _index_images
+
+Read liberally, since its drivers left everything behind that a crash or a disk can do, and never written to.
+
+Source: docker-registry 0.5.1 to 0.9.1, ``registry/`` and ``docker_registry/``: ``storage.py``, ``images.py``,
+``tags.py``, ``toolkit.py``.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+
+from dualreg.errors import ImageInvalid
+from dualreg.image.v1_image import V1Image
+from dualreg.migrate.findings import Broken, Finding, Kind
+
+_ID = re.compile(r"[0-9a-f]{64}|[0-9a-f]{16}", re.ASCII)
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+#: Files of a repository that are no tags.
+_SIDE_FILES = frozenset({"_index_images", "_images_list", "_private", "json"})
+#: How often a name can have been encoded: each release of 0.8 and later did it once more.
+_ENCODINGS = 4
+
+
+class NoSource(Exception):
+    """There is no such source, or it cannot be read; the text says what was looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTag:
+    """A tag of the old registry, under the names that its clients knew.
+
+    Attributes:
+        image: What the tag's file says, which need be no image's id.
+        updated: When it was pushed, as far as anything says so.
+    """
+
+    repository: str
+    tag: str
+    image: str
+    updated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """An image of the old registry.
+
+    Attributes:
+        marked: Whether a push of it seems to be under way.
+        checksums: What was stated of it, whichever sort; empty if nothing was.
+    """
+
+    image: V1Image
+    layer: Path
+    size: int
+    marked: bool
+    checksums: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class V1Tree:
+    """A tree, by the folder that has ``images`` and ``repositories``."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, path: Path) -> "V1Tree":
+        """Return the tree at *path*, or in a folder of it.
+
+        Raises:
+            NoSource: there is none.
+        """
+        if not path.is_dir():
+            raise NoSource(f"{path}: no such folder")
+        for root in (path, *sorted(each for each in path.iterdir() if each.is_dir())):
+            if (root / "images").is_dir() and (root / "repositories").is_dir():
+                return cls(root)
+        raise NoSource(f"{path}: no images/ and repositories/ here or one folder below")
+
+    def repositories(self) -> Iterator[tuple[str, Path]]:
+        """Yield every repository, by the name that clients knew, with its folder."""
+        for namespace in _folders(self.root / "repositories"):
+            for folder in _folders(namespace):
+                yield f"{decode(namespace.name)}/{decode(folder.name)}", folder
+
+    def tags(self, repository: str, folder: Path) -> Iterator[SourceTag | Finding]:
+        """Yield the repository's tags, and what looks like one and is none."""
+        names = sorted(each.name for each in folder.iterdir() if each.is_file())
+        for name in names:
+            if not name.startswith("tag_"):
+                continue
+            text = _read(folder / name).decode("utf-8", "replace").strip()
+            tag = decode(name.removeprefix("tag_"))
+            if _ID.fullmatch(text) is None and not self._names_an_image(text):
+                yield Finding(Kind.PHANTOM, f"{repository}:{tag}", "the file holds no image id")
+                continue
+            yield SourceTag(repository, tag, text, _updated(folder, name))
+
+    def notes(self, repository: str, folder: Path) -> Iterator[Finding]:
+        """Yield what the repository's folder says beside its tags."""
+        if (folder / "_private").exists():
+            text = "was private: grant nobody else before it is opened"
+            yield Finding(Kind.PRIVATE, repository, text)
+        for each in sorted(folder.iterdir()):
+            known = each.is_file() and (each.name.startswith("tag") or each.name in _SIDE_FILES)
+            if not known:
+                yield Finding(Kind.FOREIGN, f"{repository}/{each.name}", "not the old registry's")
+
+    def image_ids(self) -> Iterator[str]:
+        """Yield the names of all images' folders."""
+        for folder in _folders(self.root / "images"):
+            yield folder.name
+
+    def image(self, id_: str) -> SourceImage:
+        """Return an image, as far as files say without being read through.
+
+        Raises:
+            Broken: it lacks something, or is not what its folder is called.
+        """
+        folder = self.root / "images" / id_
+        layer = folder / "layer"
+        marked = (folder / "_inprogress").exists()
+        try:
+            image = V1Image.parse((folder / "json").read_bytes())
+        except FileNotFoundError:
+            text = "a layer without its JSON" if layer.exists() else "no such image"
+            raise Broken(Kind.NO_JSON, id_, text) from None
+        except (OSError, ImageInvalid) as error:
+            raise Broken(Kind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+        if image.id != id_:
+            raise Broken(Kind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
+        try:
+            size = layer.stat().st_size
+        except OSError:
+            kind, text = (Kind.PARTIAL, "a push that was given up") if marked else (Kind.NO_LAYER, "no layer")
+            raise Broken(kind, id_, text) from None
+        return SourceImage(image, layer, size, marked, stated_checksums(folder / "_checksum"))
+
+    def ancestry(self, id_: str) -> Sequence[str] | None:
+        """Return what the image's own list of ancestors says; None if there is none that can be read."""
+        with suppress(OSError, ValueError):
+            listed = json.loads((self.root / "images" / id_ / "ancestry").read_bytes())
+            return [*map(str, listed)] if isinstance(listed, list) else None
+        return None
+
+    def _names_an_image(self, text: str) -> bool:
+        plain = text.isascii() and text.isalnum()
+        return plain and (self.root / "images" / text / "json").is_file()
+
+
+def decode(name: str) -> str:
+    """Return a name as clients wrote it: several releases each encoded it once more."""
+    for _ in range(_ENCODINGS):
+        if _ENCODED.search(name) is None:
+            break
+        name = unquote_plus(name)
+    return name
+
+
+def stated_checksums(path: Path) -> tuple[str, ...]:
+    """Return what a ``_checksum`` file states: a JSON list, a JSON text, or bare text, as releases had it."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ()
+    value: Any = text
+    with suppress(ValueError):
+        value = json.loads(text)
+    values = value if isinstance(value, list) else [value]
+    return tuple(each for each in values if isinstance(each, str) and each)
+
+
+def _updated(folder: Path, name: str) -> datetime:
+    """Return when a tag was pushed: as its side file says, else as its file's date does."""
+    side = folder / f"tag{name.removeprefix('tag_')}_json"
+    with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+        return datetime.fromtimestamp(int(json.loads(side.read_bytes())["last_update"]), UTC)
+    return datetime.fromtimestamp((folder / name).stat().st_mtime, UTC)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.is_dir())
+
+
+def _read(path: Path) -> bytes:
+    """Return the beginning of a small file."""
+    with path.open("rb") as file:
+        return file.read(4096)

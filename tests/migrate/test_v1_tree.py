@@ -1,0 +1,528 @@
+"""An old registry's tree becomes ours: all of it that can, and a word about everything else."""
+
+import gzip
+import itertools
+import json
+import lzma
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dualreg.assembly import open_registry, prepare
+from dualreg.cli import main
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.sources.v1_tree import decode, stated_checksums
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from tests.apps import client_of
+from tests.builders import V1Pushed
+from tests.migrate.trees import Expected, Tree, everything, image_id
+from tests.programs import DUALREG, dualreg_server, environment, running, until
+from tests.protocol.clients.v1 import V1Client
+from tests.protocol.clients.v2 import V2Client
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> Expected:
+    """The tree with everything in it."""
+    return everything(tmp_path / "old")
+
+
+def command(data: Path, line: str, *more: str, code: int | None = 0) -> Result:
+    """Run a command over the data folder; it must end as *code* says."""
+    arguments = ["migrate", *line.split(), *more, "--data", str(data)]
+    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
+    assert code is None or result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Where ours will be."""
+    return tmp_path / "data"
+
+
+def source(expected: Expected) -> str:
+    """Return what the tree is called."""
+    return f"v1-tree:{expected.tree.root}"
+
+
+@pytest.fixture
+def opened(data: Path) -> Iterator[Registry]:
+    """What is there now."""
+    settings = Settings(data=data)
+    prepare(settings)
+    registry = open_registry(settings)
+    yield registry
+    registry.state.catalog.close()
+
+
+def here(tag: str) -> tuple[RepositoryName, Tag]:
+    """Return what a tag of the source is called here, without ``library/``."""
+    repository, _, name = tag.rpartition(":")
+    return RepositoryName(decode(repository).removeprefix("library/")), Tag(decode(name))
+
+
+def named(tag: str) -> str:
+    """Return a tag of the source as clients knew it."""
+    repository, _, name = tag.rpartition(":")
+    return f"{decode(repository)}:{decode(name)}"
+
+
+def snapshot(folder: Path) -> Mapping[str, object]:
+    """Return every file of a folder, with its content and dates."""
+    return {
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_mode)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def content(data: Path) -> Mapping[str, bytes]:
+    """Return every blob and link of ours."""
+    return {
+        str(path.relative_to(data)): path.read_bytes()
+        for path in sorted((data / "docker").rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_inspect_names_everything(expected: Expected, data: Path) -> None:
+    """Each kind of what is wrong, in a line; nothing is written anywhere, here or there."""
+    before = snapshot(expected.tree.root)
+    told = json.loads(command(data, f"inspect {source(expected)} --json", code=1).stdout)
+    found = Counter(finding["kind"] for finding in told["findings"])
+    assert set(found) == expected.kinds
+    assert found["phantom-tag"] == 1
+    assert told["tags"] == len(expected.good) + len(expected.bad)
+    assert told["bytes"] == sum(
+        len((expected.tree.root / "images" / id_ / "layer").read_bytes())
+        for id_ in expected.tree.layers
+        if id_ not in (image_id("nojson"), image_id("moved"), image_id("garbage"))
+    )
+    deep = json.loads(command(data, f"inspect {source(expected)} --deep --json --jobs 3", code=1).stdout)
+    read = Counter(finding["kind"] for finding in deep["findings"]) - found
+    assert read == {"corrupt": 2, "partial": 1, "unsure": 1}
+    text = command(data, f"inspect {source(expected)}", code=1).output
+    assert "findings: " in text
+    assert snapshot(expected.tree.root) == before
+    assert not data.exists()
+
+
+def test_a_tree_with_nothing_wrong(tmp_path: Path, data: Path) -> None:
+    """0, and what to do next."""
+    tree = Tree(tmp_path / "old")
+    tree.tag("a", "b", "")  # a namespace needs a folder more
+    tree = Tree(tmp_path / "clean")
+    tree.tag("team/app", "1", tree.image("x", gzip.compress(bytes(1024))))
+    (tmp_path / "clean" / "images").mkdir(exist_ok=True)
+    result = command(data, f"inspect v1-tree:{tmp_path / 'clean'}")
+    assert "nothing is wrong" in result.output
+    assert "dualreg migrate run" in result.output
+
+
+@pytest.mark.parametrize("where", ["absent", "file", "empty"])
+def test_no_source(tmp_path: Path, data: Path, where: str) -> None:
+    """2, and what was looked for."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("dev: 1")
+    for line in ("inspect", "plan", "run", "verify"):
+        result = command(data, f"{line} v1-tree:{tmp_path / where}", code=2)
+        assert "Traceback" not in result.output
+        command(data, f"{line} {tmp_path}", code=2)
+
+
+@pytest.mark.parametrize("link", ["auto", "copy", "hard"])
+def test_everything_that_can_be_is_taken_in(
+    expected: Expected, data: Path, opened: Registry, link: str
+) -> None:
+    """Good tags are the same images; of every other it is said why; the old tree is as it was."""
+    before = snapshot(expected.tree.root)
+    result = command(data, f"run {source(expected)} --link {link} --json --jobs 4", code=1)
+    told = {tag["tag"]: tag for tag in json.loads(result.stdout)["tags"]}
+    assert set(told) == {named(tag) for tag in (*expected.good, *expected.bad)}
+    for tag, image in expected.good.items():
+        assert told[named(tag)]["status"] == "done", told[named(tag)]
+        repository, name = here(tag)
+        assert opened.bridge.resolve(repository, name) == image
+        for row in opened.v1_images.ancestry(repository, image):  # type: ignore[arg-type]  # an id's text
+            assert opened.v1_images.json(row) == expected.tree.jsons[row.id]
+            assert row.layer == Digest.of(expected.tree.layers[row.id])
+    for tag, kind in expected.bad.items():
+        assert told[named(tag)]["status"] in ("failed", "skipped")
+        assert told[named(tag)]["reason"].startswith(kind), told[named(tag)]
+    assert snapshot(expected.tree.root) == before
+    assert not list((data / "uploads").iterdir())
+    assert command(data, f"verify {source(expected)} --include mark/* --include team/*:[12]").exit_code == 0
+
+
+def test_hard_links_cost_no_disk(expected: Expected, data: Path) -> None:
+    """Layers are one file with the old registry's; nothing of ours can write to it."""
+    command(data, f"run {source(expected)} --link hard", code=1)
+    blobs = {path for path in (data / "docker").rglob("data") if path.stat().st_nlink > 1}
+    layers = {Digest.of(layer).hex for layer in expected.tree.layers.values()}
+    linked = {path.parent.name for path in blobs}
+    assert linked <= layers
+    assert len(linked) >= len(expected.good) - 4
+    own = sum(path.stat().st_size for path in (data / "docker").rglob("data") if path.stat().st_nlink == 1)
+    assert own < 40_000  # JSONs, configs and manifests, and two layers made gzip
+
+
+def test_a_second_run_reads_nothing(expected: Expected, data: Path) -> None:
+    """What is here stays; a new tag on known layers, in another repository too, needs no layer read."""
+    command(data, f"run {source(expected)}", code=1)
+    before = content(data)
+    tree = expected.tree
+    tree.tag("team/app", "new", image_id("top"))
+    tree.tag("team/third", "new", image_id("top"))
+    unread = tree.root / "images" / image_id("top") / "layer"
+    stat = unread.stat()
+    unread.write_bytes(bytes(stat.st_size))
+    os.utime(unread, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    assert told["counts"]["done"] == 2
+    assert told["counts"]["same"] == len(expected.good)
+    assert before.items() <= content(data).items()
+    # A file that has changed since is read again, and found out.
+    os.utime(unread)
+    tree.tag("team/fourth", "new", image_id("top"))
+    again = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    reasons = {tag["tag"]: tag["reason"] for tag in again["tags"]}
+    assert reasons["team/fourth:new"].startswith("corrupt")
+
+
+def test_equal_input_gives_equal_digests(expected: Expected, tmp_path: Path) -> None:
+    """Whatever the number of jobs and the way of copying."""
+    results = []
+    for jobs, link in ((1, "copy"), (8, "hard")):
+        command(tmp_path / str(jobs), f"run {source(expected)} --jobs {jobs} --link {link}", code=1)
+        results.append(content(tmp_path / str(jobs)))
+    assert results[0] == results[1]
+
+
+def test_rollback_takes_out_what_a_run_added(expected: Expected, data: Path, opened: Registry) -> None:
+    """And nothing of what was there before, or was moved since; twice is as good as once."""
+    client = client_of(opened)
+    assert client.put("/v1/repositories/team/own/", json=[]).status_code == 200
+    tree = expected.tree
+    command(data, f"run {source(expected)} --include team/twin:*", code=1)
+    before = content(data)
+    command(data, f"run {source(expected)}", code=1)
+    first, second = sorted(path.stem for path in (data / "migrations").glob("*.jsonl"))
+    planned = command(data, f"rollback {second} --dry-run").output
+    assert planned.startswith(f"Would take out {len(expected.good) - 1} tags")
+    assert content(data) != before
+    assert command(data, f"rollback {second}").output.startswith(f"Took out {len(expected.good) - 1} tags")
+    assert content(data) == before
+    assert command(data, f"rollback {second}").output.startswith("Took out 0 tags, 0 images and 0 blobs")
+    assert opened.bridge.resolve(RepositoryName("team/twin"), Tag("1")) == image_id("top2")
+    command(data, f"rollback {first}")
+    assert content(data) == {}
+    assert "no run" in command(data, "rollback never", code=2).output
+    assert opened.repositories.list(last="", limit=9).rows == []
+    assert tree.root.exists()
+
+
+def test_what_is_used_since_stays(expected: Expected, data: Path, opened: Registry) -> None:
+    """A tag that somebody moved, a layer that somebody built upon."""
+    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    client = client_of(opened)
+    name = RepositoryName("team/app")
+    opened.bridge.tag(name, Tag("1"), image_id("other"))  # type: ignore[arg-type]  # an id's text
+    session = client.put("/v1/repositories/team/app/", json=[]).headers["X-Docker-Token"]
+    document = json.dumps({"id": "f" * 64, "parent": image_id("top")}).encode()
+    headers = {"Authorization": f"Token {session}"}
+    assert client.put(f"/v1/images/{'f' * 64}/json", data=document, headers=headers).status_code == 200
+    output = command(data, f"rollback {told['run']}").output
+    assert "kept: team/app:1 was moved since" in output
+    assert opened.v1_images.get(name, image_id("base")).complete  # type: ignore[arg-type]  # an id's text
+    assert opened.bridge.resolve(name, Tag("1")) == image_id("other")
+
+
+@pytest.mark.parametrize("existing", ["skip", "overwrite", "fail"])
+def test_tags_that_are_here_already(expected: Expected, data: Path, opened: Registry, existing: str) -> None:
+    """Another image under the same tag: as the operator wants it; rollback puts back what was replaced."""
+    command(data, f"run {source(expected)} --include team/app:1", code=1)
+    name, tree = RepositoryName("team/app"), expected.tree
+    tree.tag("team/app", "1", image_id("other"))
+    line = f"run {source(expected)} --include team/app:1 --existing {existing} --json"
+    told = json.loads(command(data, line, code=1 if existing == "overwrite" else 3).stdout)
+    (tag,) = [each for each in told["tags"] if each["tag"] == "team/app:1"]
+    assert tag["status"] == {"skip": "skipped", "overwrite": "done", "fail": "failed"}[existing]
+    seen = opened.bridge.resolve(name, Tag("1"))
+    assert seen == image_id("other" if existing == "overwrite" else "top")
+    command(data, f"rollback {told['run']}")
+    assert opened.bridge.resolve(name, Tag("1")) == image_id("top")
+
+
+def test_another_image_of_the_same_id(expected: Expected, data: Path) -> None:
+    """Two old registries merged: content decides, and the second is told of."""
+    command(data, f"run {source(expected)} --include team/app:1", code=1)
+    other = Tree(expected.tree.root.parent / "other")
+    other.tag("team/app", "2", other.image("base", gzip.compress(bytes(512) + b"x" * 512)))
+    told = json.loads(command(data, f"run v1-tree:{other.root} --json", code=3).stdout)
+    assert told["tags"][0]["reason"].startswith("collision")
+
+
+def test_plans_are_made_edited_and_run(
+    expected: Expected, data: Path, tmp_path: Path, opened: Registry
+) -> None:
+    """A line for each tag, with what and why; names are mapped, and what is edited out is not taken in."""
+    mapping = tmp_path / "names"
+    mapping.write_text("Upper/Case upper/case  # lower\nteam/app:a+b team/app:a-b\n")
+    file = tmp_path / "plan.jsonl"
+    output = command(data, f"plan {source(expected)} --map {mapping} -o {file} --library both").stderr
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    both = [line["to_repository"] for line in lines if line["repository"] == "library/short"]
+    assert sorted(both) == ["library/short", "short"]
+    skipped = {
+        f"{line['repository']}:{line['tag']}": line["reason"] for line in lines if line["action"] == "skip"
+    }
+    assert "Upper/Case:1" not in skipped
+    assert skipped["lost/dangling:1"].startswith("dangling-tag")
+    assert "would be taken in" in output
+    kept = [line for line in lines if line["repository"] in ("Upper/Case", "library/short")]
+    file.write_text("\n".join(map(json.dumps, kept)))
+    result = command(data, f"run {source(expected)} --plan {file}")
+    assert result.exit_code == 0
+    assert opened.repositories.list(last="", limit=9).rows == ["library/short", "short", "upper/case"]
+    file.write_text('{"repository": 1}')
+    assert "line 1 of the plan" in command(data, f"run {source(expected)} --plan {file}", code=2).output
+
+
+def test_two_names_that_become_one_are_refused(tmp_path: Path, data: Path) -> None:
+    """Unless they are the same image, nobody can say which is meant."""
+    tree = Tree(tmp_path / "old")
+    for name, seed in (("library/x", "1"), ("team/x", "2")):
+        tree.tag(name, "t", tree.image(seed, gzip.compress(seed.encode() * 512)))
+    mapping = tmp_path / "names"
+    mapping.write_text("team/x x\n")
+    lines = command(data, f"plan v1-tree:{tree.root} --map {mapping}").stdout.splitlines()
+    assert all(json.loads(line)["reason"].startswith("collision") for line in lines)
+    mapping.write_text("one two three\n")
+    assert (
+        "line 1 of the mapping" in command(data, f"plan v1-tree:{tree.root} --map {mapping}", code=1).output
+    )
+
+
+def test_filters(tmp_path: Path, data: Path) -> None:
+    """By globs, by date, and the latest of each."""
+    tree = Tree(tmp_path / "old")
+    for number in range(1, 5):
+        image = tree.image(str(number), gzip.compress(bytes(512 * number)))
+        tree.tag("team/app", f"v{number}", image, updated=1_400_000_000 + number * 86_400)
+
+    def chosen(line: str) -> list[str]:
+        lines = command(data, f"plan v1-tree:{tree.root} {line}").stdout.splitlines()
+        return [each["tag"] for each in map(json.loads, lines) if each["action"] == "import"]
+
+    assert chosen("") == ["v1", "v2", "v3", "v4"]
+    assert chosen("--include */app:v[12]") == ["v1", "v2"]
+    assert chosen("--exclude *:v1 --exclude *:v4") == ["v2", "v3"]
+    assert chosen("--latest 2") == ["v3", "v4"]
+    assert chosen("--since 2014-05-16") == ["v3", "v4"]
+
+
+def test_verify_needs_no_journal_and_finds_damage(expected: Expected, data: Path) -> None:
+    """Lost tags, other images, changed and missing bytes, here and there."""
+    some = "--include team/* --include sort/* --include json/*"
+    line = f"verify {source(expected)} {some} --json"
+    assert json.loads(command(data, line, code=1).stdout)["verified"] == 0
+    command(data, f"run {source(expected)} {some}", code=1)
+    for path in (data / "migrations").iterdir():
+        path.unlink()
+    told = json.loads(command(data, line).stdout)
+    assert told == {"verified": 15, "wrong": {}}
+    assert "15 of 15" in command(data, f"verify {source(expected)} {some} --quick").output
+    layer = Digest.of(expected.tree.layers[image_id("xz")]).hex
+    blob = data / "docker/registry/v2/blobs/sha256" / layer[:2] / layer / "data"
+    size = blob.stat().st_size
+    blob.chmod(0o644)
+    blob.write_bytes(bytes(size))
+    gone = Digest.of(expected.tree.layers[image_id("bz2")]).hex
+    (data / "docker/registry/v2/blobs/sha256" / gone[:2] / gone / "data").unlink()
+    (expected.tree.root / "images" / image_id("tar") / "layer").write_bytes(b"another")
+    expected.tree.tag("team/app", "2", image_id("top"))
+    wrong = json.loads(command(data, line, code=1).stdout)["wrong"]
+    assert {tag: problems[0].split(": ", 1)[-1] for tag, problems in wrong.items()} == {
+        "sort/xz:1": "its layer here is damaged",
+        "sort/bz2:1": "the bytes of its layer are not here",
+        "sort/tar:1": f"its layer has {len(expected.tree.layers[image_id('tar')])} bytes, not 7",
+        "team/app:2": image_id("other"),
+    }
+
+
+def test_reports(expected: Expected, data: Path) -> None:
+    """Text for people, JSON for programs, CSV for pipelines that know V1 ids."""
+    assert "no run" in command(data, "report", code=2).output
+    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    text = command(data, "report").output
+    assert f"run {told['run']} of {source(expected)}" in text
+    assert f"{len(expected.good)} done" in text
+    rows = command(data, "report --csv").stdout.splitlines()
+    assert rows[0] == "source,repository,tag,image,digest,status,reason"
+    (row,) = [row for row in rows if row.startswith("library/short:latest,short,latest")]
+    assert row.split(",")[3] == image_id("short")
+    assert row.split(",")[4].startswith("sha256:")
+    (parsed,) = json.loads(command(data, f"report {told['run']} --json").stdout)
+    assert len(parsed["tags"]) == len(told["tags"])
+
+
+def test_two_runs_at_once(expected: Expected, data: Path) -> None:
+    """The second is told to wait."""
+    from dualreg.migrate.journal import alone  # noqa: PLC0415 -- the lock itself
+
+    with alone(data / "migrations"):
+        assert "another migration" in command(data, f"run {source(expected)}", code=2).output
+
+
+def test_strictly(expected: Expected, data: Path) -> None:
+    """A mark of a push is reason enough, for who wants it so."""
+    line = f"run {source(expected)} --include mark/* --strict --json"
+    told = json.loads(command(data, line, code=3).stdout)
+    (tag,) = [each for each in told["tags"] if each["tag"] == "mark/stale:1"]
+    assert tag["reason"].startswith("stale-mark")
+
+
+def test_dry_runs_change_nothing(expected: Expected, data: Path) -> None:
+    """But say what they would."""
+    output = command(data, f"run {source(expected)} --dry-run").output
+    assert "team/app:1: import" in output
+    assert content(data) == {}
+    assert not (data / "migrations").exists()
+
+
+def test_the_old_registrys_configuration(
+    expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names the tree, by flavor, with values out of the environment."""
+    root = expected.tree.root
+    old = root.parent / "config.yml"
+    old.write_text(
+        "common: &common\n  loglevel: info\n  storage_path: _env:OLD_PATH:/nowhere\n"
+        "dev:\n  <<: *common\n  storage: local\n"
+        f"fixed:\n  storage: file\n  storage_path: {root}\n"
+        "prod:\n  storage: s3\nempty: 1\n"
+    )
+    line = f"inspect v1-tree:{old}"
+    monkeypatch.setenv("OLD_PATH", str(root))
+    command(data, line, code=1)
+    monkeypatch.delenv("OLD_PATH")
+    assert "/nowhere" in command(data, line, code=2).output
+    command(data, f"{line} --flavor fixed", code=1)
+    assert "s3" in command(data, f"{line} --flavor prod", code=2).output
+    assert "no flavor none: common, dev, fixed, prod" in command(data, f"{line} --flavor none", code=2).output
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("sha256:a", ("sha256:a",)),
+        ('"sha256:a"\n', ("sha256:a",)),
+        ('["sha256:a", "tarsum+sha256:b", 3]', ("sha256:a", "tarsum+sha256:b")),
+        ("", ()),
+        ("{}", ()),
+    ],
+)
+def test_checksums_of_every_age(tmp_path: Path, text: str, stated: tuple[str, ...]) -> None:
+    """As each release kept them."""
+    (tmp_path / "_checksum").write_text(text)
+    assert stated_checksums(tmp_path / "_checksum") == stated
+    assert stated_checksums(tmp_path / "absent") == ()
+
+
+def test_clients_after_it(expected: Expected, data: Path) -> None:
+    """Old ones see the same ids and bytes, and a push of theirs sends nothing; new ones pull."""
+    command(data, f"run {source(expected)} --link hard", code=1)
+    tree = expected.tree
+    with dualreg_server(data) as host:
+        old, new = V1Client(host, "me"), V2Client(host)
+        pulled = old.pull("team/app", "1")
+        assert [image.id for image in pulled] == [image_id(seed) for seed in ("base", "middle", "top")]
+        for image in pulled:
+            assert (image.json, image.layer) == (tree.jsons[image.id], tree.layers[image.id])
+        chain = [V1Pushed(image.id, image.json, image.layer) for image in pulled]  # type: ignore[arg-type]
+        assert old.push("team/app", "again", chain) == []
+        for tag in ("team/app:1", "sort/xz:1", "sort/tar:1", "sort/onlyempty:1", "short:latest"):
+            name, _, reference = tag.partition(":")
+            assert new.pull(name, reference).layers
+        assert old.pull("short", "latest")[0].id == image_id("short")
+
+
+#: Runs a command, and kills itself at the journal line of that number.
+_KILLED = """
+import os, signal, sys
+from dualreg.cli import main
+from dualreg.migrate.journal import Journal
+number, when, write, seen = int(sys.argv.pop(1)), sys.argv.pop(1), Journal.write, 0
+def killing(self, *given, **facts):
+    global seen
+    seen += 1
+    if seen == number and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, *given, **facts)
+    if seen == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.write = killing
+main()
+"""
+
+
+def test_killed_at_every_step(data: Path, tmp_path: Path) -> None:
+    """Run again, what comes of it is what an undisturbed run makes; and it can be taken out whole."""
+    tree = Tree(tmp_path / "old")
+    base = tree.image("base", gzip.compress(bytes(1536)))
+    tree.tag("a/x", "1", tree.image("top", lzma.compress(bytes(512)), parent=base))
+    tree.tag("b/y", "1", base)
+    source_ = f"v1-tree:{tree.root}"
+    command(tmp_path / "undisturbed", f"run {source_}")
+    steps = 0
+    for number in itertools.count(1):
+        for when in ("before", "after"):
+            own = data / f"{number}-{when}"
+            line = [sys.executable, "-c", _KILLED, str(number), when, "migrate", "run", source_]
+            code = subprocess.run(
+                [*line, "--jobs", "1", "--data", own], check=False, capture_output=True
+            ).returncode
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+            steps += 1
+            command(own, f"run {source_}")
+            assert content(own) == content(tmp_path / "undisturbed")
+            assert command(own, f"verify {source_}").exit_code == 0
+            for run in sorted((path.stem for path in (own / "migrations").glob("*.jsonl")), reverse=True):
+                command(own, f"rollback {run}")
+            assert content(own) == {}
+        else:
+            continue
+        break
+    assert steps >= 16
+
+
+def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """What is begun is finished, what is left is said, and the next run does it."""
+    for number in range(300):
+        expected.tree.tag(f"many/r{number}", "1", expected.tree.image(f"many{number}", os.urandom(512)))
+    log = tmp_path / "log"
+    line = [DUALREG, "migrate", "run", source(expected), "--data", data, "--jobs", "2", "--include", "many/*"]
+    with running(line, log, environment()) as process:
+        journals = data / "migrations"
+        assert until(lambda: any(b"pointing" in path.read_bytes() for path in journals.glob("*.jsonl")))
+        process.terminate()
+        assert process.wait(20) == 1
+    assert "Run again to go on" in log.read_text()
+    assert re.search(r"\d+ stopped", log.read_text())
+    told = json.loads(command(data, f"run {source(expected)} --include many/* --json", code=1).stdout)
+    assert told["counts"]["done"] + told["counts"]["same"] == 300
+    assert told["counts"]["done"] > 0
+    assert told["counts"]["same"] > 0
