@@ -15,6 +15,7 @@ from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory
 from dualreg.auth.passwords import Passwords
+from dualreg.auth.secrets import Kind
 from dualreg.cli.options import prepared_registry
 from dualreg.errors import RegistryError
 from dualreg.settings import Settings
@@ -61,6 +62,14 @@ def office(data: Path | None, config: Path | None) -> Iterator[Office]:
             raise click.ClickException(str(error)) from error
         finally:
             audit.close()
+
+
+def revoke_secret(kind: Kind, id_: str, data: Path | None, config: Path | None) -> None:
+    """End a key or a refresh token, and say so."""
+    with office(data, config) as own:
+        row = own.accounts.revoke(kind, id_)
+        own.record(f"{kind} revoke", who=row.account, id=id_)
+    click.echo(f"Revoked {id_} of {row.account}.")
 
 
 def read_password(*, from_stdin: bool) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from dualreg.auth.secrets import Kind
-from dualreg.cli.authorities import office
+from dualreg.cli.authorities import office, revoke_secret
 from dualreg.cli.options import settings_options
 from dualreg.cli.output import records, table
 from dualreg.settings import parse_duration
@@ -67,7 +67,4 @@ def list_keys(data: Path | None, config: Path | None, *, as_json: bool) -> None:
 @settings_options
 def revoke(id_: str, data: Path | None, config: Path | None) -> None:
     """End the key KEY (what `key list` calls it)."""
-    with office(data, config) as own:
-        row = own.accounts.revoke(Kind.KEY, id_)
-        own.record("key revoke", who=row.account, key=id_)
-    click.echo(f"Revoked the key {id_} of {row.account}.")
+    revoke_secret(Kind.KEY, id_, data, config)

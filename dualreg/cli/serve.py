@@ -91,7 +91,8 @@ def _announce(settings: Settings) -> None:
     if settings.auth == "none" and not _is_local(settings):
         click.echo("Everybody who reaches it may push and delete (auth = none).")
     if url != place:
-        click.echo(f"Push to it:  docker tag IMAGE {place}/IMAGE && docker push {place}/IMAGE")
+        host = place if _is_local(settings) else f"HOST:{place.rpartition(':')[2]}"
+        click.echo(f"Push to it:  docker tag IMAGE {host}/IMAGE && docker push {host}/IMAGE")
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from dualreg.auth.secrets import Kind
-from dualreg.cli.authorities import office
+from dualreg.cli.authorities import office, revoke_secret
 from dualreg.cli.options import settings_options
 from dualreg.cli.output import records, table
 from dualreg.settings import parse_duration
@@ -50,7 +50,4 @@ def list_tokens(data: Path | None, config: Path | None, *, as_json: bool) -> Non
 @settings_options
 def revoke(id_: str, data: Path | None, config: Path | None) -> None:
     """End the refresh token TOKEN (what `token list` calls it)."""
-    with office(data, config) as own:
-        row = own.accounts.revoke(Kind.REFRESH, id_)
-        own.record("token revoke", who=row.account, token=id_)
-    click.echo(f"Revoked the refresh token {id_} of {row.account}.")
+    revoke_secret(Kind.REFRESH, id_, data, config)
