@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, select, update
 from sqlalchemy.orm import InstrumentedAttribute
@@ -14,6 +15,17 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 
 #: The kind of view that is a V1 image id; the others are digests of manifests.
 _V1 = "v1"
+
+
+class SeenTags(NamedTuple):
+    """Tags, as V1 clients see them; those that they cannot use are left out.
+
+    Attributes:
+        whole: Whether the view of every tag has been worked out.
+    """
+
+    images: dict[Tag, ImageId]
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +110,20 @@ class ViewQueries:
         tag: Tag | None = None,
         *,
         origins: Collection[Origin] = ORIGINS,
-    ) -> dict[Tag, ImageId]:
-        """Return the repository's tags (or the one) as V1 clients see them.
-
-        Those they cannot use are left out.
-        """
+    ) -> SeenTags:
+        """Return the repository's tags (or the one) as V1 clients see them, all at one moment."""
         query = (
-            select(Tags.name, ManifestViews.view)
+            select(Tags.name, ManifestViews.view, ManifestViews.manifest)
             .join(Repositories, Repositories.id == Tags.repository_id)
-            .join(ManifestViews, _of(Tags.repository_id, Tags.manifest))
-            .where(
-                Repositories.name == repository,
-                ManifestViews.view.is_not(None),
-                Tags.origin.in_(sorted(origins)),
-            )
+            .outerjoin(ManifestViews, _of(Tags.repository_id, Tags.manifest))
+            .where(Repositories.name == repository, Tags.origin.in_(sorted(origins)))
             .order_by(Tags.name)
         )
         if tag is not None:
             query = query.where(Tags.name == tag)
-        return {Tag(name): ImageId(view) for name, view in self.connection.execute(query)}
+        rows = self.connection.execute(query).all()
+        images = {Tag(name): ImageId(view) for name, view, _ in rows if view is not None}
+        return SeenTags(images, whole=all(known is not None for *_, known in rows))
 
 
 def _of(

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import click
 
-from dualreg.cli.migrate_options import Fatal, choice_options, choose, jobs_option, open_source
+from dualreg.cli.migrate_options import Fatal, choice_options, choose, jobs_option, look_through
 from dualreg.cli.migrate_told import FINDINGS, counted, outlook, size, summary, tell, tell_report
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.output import records
@@ -23,7 +23,7 @@ from dualreg.migrate.plan import Action, Entry, make_plan, read_plan, write_plan
 from dualreg.migrate.report import report as make_report
 from dualreg.migrate.rollback import rollback as take_out
 from dualreg.migrate.run import Existing, Run
-from dualreg.migrate.survey import Survey, read_through, survey
+from dualreg.migrate.survey import Survey, read_through
 from dualreg.migrate.verify import Verifier
 from dualreg.settings import Settings
 
@@ -49,7 +49,7 @@ def inspect(
 ) -> None:
     """Look through SOURCE: what is in it, and what is wrong with it; ends with 0 if nothing is, else 1."""
     del data, config  # taken by every command; nothing here needs them
-    found = survey(open_source(source, flavor))
+    found = look_through(source, flavor)
     findings = [*found.findings]
     if deep:
         with progress("images", len(found.images), size(found)) as advance:
@@ -75,7 +75,7 @@ def inspect(
 def plan(source: str, data: Path | None, config: Path | None, output: TextIO, **chosen: object) -> None:
     """Write what `run` would do: a line of JSON for each tag, to be edited and given to `run --plan`."""
     del data, config  # taken by every command; nothing here needs them
-    entries = _planned(survey(open_source(source, str(chosen.pop("flavor")))), chosen)
+    entries = _planned(look_through(source, str(chosen.pop("flavor"))), chosen)
     for line in write_plan(entries):
         click.echo(line, file=output)
     click.echo(outlook(entries), err=True)
@@ -104,7 +104,7 @@ def run(
     Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
     """
     with _failing(), prepared_registry(data, config) as (registry, settings):
-        found = survey(open_source(source, str(chosen.pop("flavor"))))
+        found = look_through(source, str(chosen.pop("flavor")))
         rules = {name: chosen.pop(name) for name in ("link", "existing", "strict")}
         entries = read_plan(plan_file) if plan_file else _planned(found, chosen)
         if dry_run:
@@ -146,7 +146,7 @@ def verify(
 ) -> None:  # fmt: skip
     """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did."""
     with _failing(), prepared_registry(data, config) as (registry, _):
-        found = survey(open_source(source, str(chosen.pop("flavor"))))
+        found = look_through(source, str(chosen.pop("flavor")))
         entries = _planned(found, chosen)
         verdicts = []
         with progress("tags", sum(entry.action is Action.IMPORT for entry in entries), 0) as advance:

@@ -12,6 +12,7 @@ from dualreg.cli.options import Command, environment
 from dualreg.migrate.plan import Choice, Library, read_mapping
 from dualreg.migrate.sources.v1_config import storage_path
 from dualreg.migrate.sources.v1_tree import NoSource, V1Tree
+from dualreg.migrate.survey import Survey, survey
 
 #: What every source of this sort begins with.
 _V1_TREE = "v1-tree:"
@@ -23,17 +24,18 @@ class Fatal(click.ClickException):
     exit_code = 2
 
 
-def open_source(source: str, flavor: str) -> V1Tree:
-    """Return the tree that *source* names.
+def look_through(source: str, flavor: str) -> Survey:
+    """Return what the tree that *source* names holds.
 
     Raises:
-        Fatal: there is none.
+        Fatal: there is none, or it cannot be read.
     """
     if not source.startswith(_V1_TREE):
         raise Fatal(f"{source} is no source: v1-tree:PATH")
     try:
         path = Path(source.removeprefix(_V1_TREE))
-        return V1Tree.open(storage_path(path, flavor, environment()) if path.is_file() else path)
+        root = storage_path(path, flavor, environment()) if path.is_file() else path
+        return survey(V1Tree.open(root))
     except (NoSource, OSError) as error:
         raise Fatal(str(error)) from error
 

@@ -1,6 +1,7 @@
 """Layers: an image's layer on its way from the old registry's file into the store, read once."""
 
 import errno
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dualreg.errors import ImageInvalid
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.layer import DiffIdHasher
 from dualreg.image.names import UploadId
+from dualreg.image.tar import members
 from dualreg.image.tarsum import is_tarsum, verify_tarsum
 from dualreg.image.v1_image import payload_hasher
 from dualreg.migrate.findings import Broken, Kind
@@ -124,6 +126,10 @@ class _Reading:
         with self.trouble():
             inside = self._diff_id.digest()
         checksum = self._payload.digest()
+        verified = _verified(self._source, checksum, reopen)
+        if not verified:
+            with self.trouble(), reopen() as layer:
+                deque(members(read_chunks(layer)), maxlen=0)  # at least it has to be a tar
         return LayerFacts(
             size=self._size,
             mtime=self._stat.st_mtime_ns,
@@ -131,7 +137,7 @@ class _Reading:
             layer=str(self._digest.digest()),
             diff_id=str(inside),
             checksum=str(checksum),
-            verified=_verified(self._source, checksum, reopen),
+            verified=verified,
         )
 
 

@@ -28,6 +28,8 @@ from dualreg.storage.base import read_chunks
 
 #: Bytes of the largest config that is read whole; no daemon writes one near this.
 CONFIG_LIMIT = 4 << 20
+#: How often a tag may move while it is looked at.
+_MOVES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,12 @@ class Bridge:
         self.uploads.ingest(repository, [converted.config])
         self.manifests.put(repository, tag, converted.media_type, converted.payload, v1_view=image)
 
-    def refresh(self, repository: RepositoryName, tag: Tag | None = None) -> None:
-        """Work out the V1 view of every tagged manifest (or the one tagged *tag*) that has none yet.
+    def refresh(self, repository: RepositoryName) -> None:
+        """Work out the V1 view of every tagged manifest that has none yet.
 
         V2 traffic pays nothing for V1, nor do tags that V1 clients are not shown.
         """
-        self._derive_all(repository, tag, self.visibility.shown(repository, Origin.V1))
+        self._derive_all(repository, None, self.visibility.shown(repository, Origin.V1))
 
     def tags(self, repository: RepositoryName) -> dict[Tag, ImageId]:
         """Return the repository's tags as V1 clients see them; those they cannot use are left out.
@@ -72,9 +74,7 @@ class Bridge:
         Raises:
             RepositoryUnknown: there is no such repository, or nothing in it for them.
         """
-        self.refresh(repository)
-        with self.state.catalog.read() as tx:
-            tags = tx.views.tags(repository, origins=self.visibility.shown(repository, Origin.V1))
+        tags = self._seen(repository)
         if not tags:
             raise RepositoryUnknown(name=repository)
         return tags
@@ -85,9 +85,7 @@ class Bridge:
         Raises:
             TagUnknown: no such tag, or V1 clients cannot use its image.
         """
-        self.refresh(repository, tag)
-        with self.state.catalog.read() as tx:
-            tags = tx.views.tags(repository, tag, origins=self.visibility.shown(repository, Origin.V1))
+        tags = self._seen(repository, tag)
         if tag not in tags:
             raise TagUnknown(tag=tag)
         return tags[tag]
@@ -127,6 +125,17 @@ class Bridge:
         """Tell whether the config is that of an image, and small enough to be read whole."""
         return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
 
+    def _seen(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:
+        """Return the tags as V1 clients see them; one that is moved meanwhile is looked at again."""
+        shown = self.visibility.shown(repository, Origin.V1)
+        for _ in range(_MOVES):
+            with self.state.catalog.read() as tx:
+                seen = tx.views.tags(repository, tag, origins=shown)
+            if seen.whole:
+                break
+            self._derive_all(repository, tag, shown)
+        return seen.images
+
     def _named_links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
         """Return the chain, base first, for a manifest, which leaves out layers without files.
 
@@ -135,27 +144,19 @@ class Bridge:
         blank = {row.id for row in ancestry if row.diff_id in blank_diff_ids()}
         if len(blank) == len(ancestry):
             blank.discard(ancestry[-1].id)
-        return tuple(
-            self._as_it_is(row) if row.id in blank else self._link(repository, row)
-            for row in reversed(ancestry)
-        )
-
-    def _as_it_is(self, row: V1ImageRow) -> Link:
-        if row.layer is None or row.diff_id is None:
-            raise ImageIncomplete(id=row.id)
-        layer = V1Layer(row.layer, row.layer_size or 0, row.diff_id)
-        return Link(V1Image(row.id, row.parent, self.v1_images.json(row)), layer)
+        return tuple(self._link(repository, row, as_it_is=row.id in blank) for row in reversed(ancestry))
 
     def _links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
         return tuple(self._link(repository, member) for member in reversed(ancestry))
 
-    def _link(self, repository: RepositoryName, row: V1ImageRow) -> Link:
-        """Return the image with its layer, in a compression that manifests can name."""
+    def _link(self, repository: RepositoryName, row: V1ImageRow, *, as_it_is: bool = False) -> Link:
+        """Return the image with its layer, unless *as_it_is* in a compression that manifests can name."""
         if row.layer is None or row.diff_id is None:
             raise ImageIncomplete(id=row.id)
-        with self.state.store.open(row.layer) as layer:
-            compression = Compression.sniff(layer.read(6))
-        blob = BlobRow(row.layer, row.layer_size or 0)
+        compression, blob = Compression.GZIP, BlobRow(row.layer, row.layer_size or 0)
+        if not as_it_is:
+            with self.state.store.open(row.layer) as layer:
+                compression = Compression.sniff(layer.read(6))
         if compression not in (Compression.GZIP, Compression.NONE):
             with self.state.store.open(row.layer) as layer:
                 blob = self.uploads.ingest(repository, regzip(read_chunks(layer)))

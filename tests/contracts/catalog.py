@@ -932,13 +932,13 @@ class CatalogContract:
             for manifest, tag in ((unusable, "c"), (unknown, "d")):
                 _record(tx, repository_id, manifest)
                 tx.tags.point(repository_id, [Tag(tag)], manifest.digest)
-            assert tx.views.tags(NAME) == {}
+            assert tx.views.tags(NAME).images == {}
             tx.views.record(repository_id, MANIFEST.digest, _id(1))
             tx.views.record(repository_id, unusable.digest, None)
-            assert [*tx.views.tags(NAME).items()] == [(Tag("B"), _id(1)), (Tag("a"), _id(1))]
-            assert tx.views.tags(NAME, Tag("a")) == {Tag("a"): _id(1)}
-            assert tx.views.tags(NAME, Tag("c")) == {}
-            assert tx.views.tags(OTHER) == {}
+            assert [*tx.views.tags(NAME).images.items()] == [(Tag("B"), _id(1)), (Tag("a"), _id(1))]
+            assert tx.views.tags(NAME, Tag("a")).images == {Tag("a"): _id(1)}
+            assert tx.views.tags(NAME, Tag("c")).images == {}
+            assert tx.views.tags(OTHER).images == {}
 
     def test_views_that_are_missing(self, catalog: Catalog) -> None:
         """Tagged manifests without a view, each once; untagged and worked-out ones are not among them."""
@@ -1038,7 +1038,7 @@ class CatalogContract:
             tx.tags.point(repository_id, [Tag("a")], MANIFEST.digest, Origin.V1)
             for origin, tag in ((Origin.V1, "a"), (Origin.V2, "b")):
                 assert tx.tags.list(NAME, last="", limit=None, origins={origin}) == (tag,)
-                assert tx.views.tags(NAME, origins={origin}) == {tag: _id(1)}
+                assert tx.views.tags(NAME, origins={origin}).images == {tag: _id(1)}
                 found = tx.manifests.find(NAME, Tag(tag))
                 assert (found and found.origin) == origin
                 (row,) = tx.tags.describe(
@@ -1094,9 +1094,9 @@ class CatalogContract:
             tx.views.record(repository_id, _artifact(1).digest, _id(2))
             tx.views.record(other, MANIFEST.digest, _id(1))
             tx.views.blind(repository_id, [_id(1), _id(3)])
-            assert tx.views.tags(NAME) == {Tag("b"): _id(2)}
+            assert tx.views.tags(NAME).images == {Tag("b"): _id(2)}
             assert tx.views.missing(NAME) == ()
-            assert tx.views.tags(OTHER) == {Tag("a"): _id(1)}
+            assert tx.views.tags(OTHER).images == {Tag("a"): _id(1)}
 
     # --- who may
 

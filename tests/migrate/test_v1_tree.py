@@ -23,6 +23,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.v1_tree import decode, stated_checksums
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from tests import builders
 from tests.apps import client_of
 from tests.builders import V1Pushed
 from tests.migrate.trees import Expected, Tree, everything, image_id
@@ -526,3 +527,50 @@ def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
     assert told["counts"]["done"] + told["counts"]["same"] == 300
     assert told["counts"]["done"] > 0
     assert told["counts"]["same"] > 0
+
+
+def test_odd_trees_are_told_of(tmp_path: Path, data: Path) -> None:
+    """Folders for files, files for folders, pipes, loops, names that are no text: none is a crash."""
+    tree = Tree(tmp_path / "old")
+    empty = gzip.compress(bytes(1024))
+    tree.tag("team/app", "1", tree.image("ok", empty))
+    images, repositories = tree.root / "images", tree.root / "repositories"
+    odd = {name: tree.image(name, None) for name in ("folder", "pipe", "dangling", "passwd")}
+    (images / odd["folder"] / "layer").mkdir()
+    os.mkfifo(images / odd["pipe"] / "layer")
+    (images / odd["dangling"] / "layer").symlink_to("/nowhere")
+    (images / odd["passwd"] / "layer").symlink_to("/etc/passwd")
+    odd["no tar"] = tree.image("no tar", b"text " * 300, checksum=None)
+    odd["cut tar"] = tree.image("cut tar", builders.tar({"a": b"1" * 4000})[:2000], checksum=None)
+    odd["deep"] = tree.image("deep", empty, document=b"[" * 100_000)
+    odd["json folder"] = tree.image("json folder", empty)
+    (images / odd["json folder"] / "json").unlink()
+    (images / odd["json folder"] / "json").mkdir()
+    (images / image_id("loop")).symlink_to(image_id("loop"))
+    for number, image in enumerate(odd.values()):
+        tree.tag("odd/tags", str(number), image)
+    tree.tag("team/app", "huge", tree.image("huge", empty, checksum="x" * 3_000_000))
+    (repositories / "team" / "app" / "taghuge_json").write_text("[" * 100_000)
+    (images / image_id("ok") / "ancestry").write_text("[" * 100_000)
+    for place in (images, repositories, repositories / "team"):
+        (place / "file").write_text("x")
+    (repositories / "team" / "app" / "tag_folder").mkdir()
+    strange = os.fsencode(repositories / "team") + b"/\xff\xfe"
+    os.mkdir(strange)  # noqa: PTH102 -- of bytes
+    with open(strange + b"/tag_\xff", "w") as tag:  # noqa: PTH123 -- of bytes
+        tag.write(image_id("ok"))
+    line = f"v1-tree:{tree.root}"
+    for way in ("", "--deep"):
+        command(data, f"inspect {line} {way}", code=1)
+    told = json.loads(command(data, f"run {line} --json", code=1).stdout)["tags"]
+    status = Counter((tag["tag"].partition(":")[0], tag["status"]) for tag in told)
+    assert status == {
+        ("team/app", "done"): 2,
+        ("odd/tags", "failed"): 3,
+        ("odd/tags", "skipped"): len(odd) - 3,
+        ("team/\ufffd\ufffd", "skipped"): 1,
+    }
+    text = command(data, f"run {line}", code=1).output
+    assert "bad-name: map team/\ufffd\ufffd" in text
+    command(data, "report")
+    command(data, f"verify {line}", code=1)

@@ -8,8 +8,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from dualreg.catalog.database import Catalog
+from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry, repositories, tags
+from dualreg.registry.bridge import Bridge
 from tests import builders
 from tests.conftest import Clock
 from tests.properties.registries import push_v2
@@ -102,3 +104,25 @@ def test_a_page_of_a_rare_prefix_asks_a_bounded_number_of_times(
     fetched.clear()
     assert client.get("/v2/team/app/_dualreg/tags?sort=-pushed&prefix=rare").json["tags"] == []
     assert len(fetched) == 1 + SCAN // 2
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_a_tag_that_moves_while_v1_looks_is_seen(
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    many: bool,  # noqa: FBT001 -- parametrised
+) -> None:
+    """What it was is worked out, what it has become meanwhile as well; never is it not there."""
+    name, tag = RepositoryName("team/app"), Tag("latest")
+    images = [builders.image(builders.layer({"a": bytes([number])})) for number in range(3)]
+    push_v2(registry, name, tag, images[0])
+    derive, moved = Bridge._derive_all, iter(images[1:])
+
+    def moving(*given: object) -> None:
+        derive(*given)  # type: ignore[arg-type]  # as it was called
+        if (image := next(moved, None)) is not None:
+            push_v2(registry, name, tag, image)
+
+    monkeypatch.setattr(Bridge, "_derive_all", moving)
+    seen = registry.bridge.tags(name)[tag] if many else registry.bridge.resolve(name, tag)
+    assert seen == Digest.of(images[-1].config).hex

@@ -10,13 +10,14 @@ Source: docker-registry 0.5.1 to 0.9.1, ``registry/`` and ``docker_registry/``: 
 """
 
 import json
+import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote_plus
 
 from dualreg.errors import ImageInvalid
@@ -25,6 +26,9 @@ from dualreg.migrate.findings import Broken, Finding, Kind
 
 _ID = re.compile(r"[0-9a-f]{64}|[0-9a-f]{16}", re.ASCII)
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+#: Bytes of a list of ancestors, a checksum or a tag that are looked at; and of an image's JSON.
+_SMALL = 1 << 20
+DOCUMENT_LIMIT = 4 << 20
 #: Files of a repository that are no tags.
 _SIDE_FILES = frozenset({"_index_images", "_images_list", "_private", "json"})
 #: How often a name can have been encoded: each release of 0.8 and later did it once more.
@@ -130,7 +134,7 @@ class V1Tree:
         layer = folder / "layer"
         marked = (folder / "_inprogress").exists()
         try:
-            image = V1Image.parse((folder / "json").read_bytes())
+            image = V1Image.parse(_read(folder / "json", DOCUMENT_LIMIT))
         except FileNotFoundError:
             text = "a layer without its JSON" if layer.exists() else "no such image"
             raise Broken(Kind.NO_JSON, id_, text) from None
@@ -139,18 +143,18 @@ class V1Tree:
         if image.id != id_:
             raise Broken(Kind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
         try:
-            size = layer.stat().st_size
+            found = layer.stat()
         except OSError:
             kind, text = (Kind.PARTIAL, "a push that was given up") if marked else (Kind.NO_LAYER, "no layer")
             raise Broken(kind, id_, text) from None
-        return SourceImage(image, layer, size, marked, stated_checksums(folder / "_checksum"))
+        if not stat.S_ISREG(found.st_mode):
+            raise Broken(Kind.CORRUPT, id_, "its layer is no file")
+        return SourceImage(image, layer, found.st_size, marked, stated_checksums(folder / "_checksum"))
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
         """Return what the image's own list of ancestors says; None if there is none that can be read."""
-        with suppress(OSError, ValueError):
-            listed = json.loads((self.root / "images" / id_ / "ancestry").read_bytes())
-            return [*map(str, listed)] if isinstance(listed, list) else None
-        return None
+        listed = _small_json(self.root / "images" / id_ / "ancestry")
+        return [*map(str, listed)] if isinstance(listed, list) else None
 
     def _names_an_image(self, text: str) -> bool:
         plain = text.isascii() and text.isalnum()
@@ -158,7 +162,11 @@ class V1Tree:
 
 
 def decode(name: str) -> str:
-    """Return a name as clients wrote it: several releases each encoded it once more."""
+    """Return a name as clients wrote it: several releases each encoded it once more.
+
+    Bytes that are no text are replaced, so that it can be told.
+    """
+    name = os.fsencode(name).decode("utf-8", "replace")
     for _ in range(_ENCODINGS):
         if _ENCODED.search(name) is None:
             break
@@ -169,21 +177,21 @@ def decode(name: str) -> str:
 def stated_checksums(path: Path) -> tuple[str, ...]:
     """Return what a ``_checksum`` file states: a JSON list, a JSON text, or bare text, as releases had it."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        text = _read(path).decode("utf-8", "replace").strip()
     except OSError:
         return ()
-    value: Any = text
-    with suppress(ValueError):
-        value = json.loads(text)
-    values = value if isinstance(value, list) else [value]
+    value = _small_json(path)
+    values = value if isinstance(value, list) else [text if value is None else value]
     return tuple(each for each in values if isinstance(each, str) and each)
 
 
 def _updated(folder: Path, name: str) -> datetime:
     """Return when a tag was pushed: as its side file says, else as its file's date does."""
     side = folder / f"tag{name.removeprefix('tag_')}_json"
-    with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
-        return datetime.fromtimestamp(int(json.loads(side.read_bytes())["last_update"]), UTC)
+    told = _small_json(side)
+    if isinstance(told, dict):
+        with suppress(ValueError, TypeError, OSError, OverflowError):
+            return datetime.fromtimestamp(int(str(told.get("last_update"))), UTC)
     return datetime.fromtimestamp((folder / name).stat().st_mtime, UTC)
 
 
@@ -191,7 +199,21 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(each for each in folder.iterdir() if each.is_dir())
 
 
-def _read(path: Path) -> bytes:
-    """Return the beginning of a small file."""
+def _read(path: Path, limit: int = _SMALL) -> bytes:
+    """Return a small file, or as much of it as is looked at.
+
+    Raises:
+        OSError: it is no file, or cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(path)
     with path.open("rb") as file:
-        return file.read(4096)
+        return file.read(limit)
+
+
+def _small_json(path: Path) -> object:
+    """Return what a small file says; None if it says nothing that is JSON."""
+    try:
+        return json.loads(_read(path))
+    except (OSError, ValueError, RecursionError):
+        return None
