@@ -90,7 +90,8 @@ class _Reading:
         self._source = source
         self._stat = source.layer.stat()
         self._digest = Hasher()
-        self._payload = payload_hasher(source.image.json)
+        self._json = source.json
+        self._payload = payload_hasher(self._json)
         self._diff_id = DiffIdHasher()
         self._size = 0
 
@@ -119,7 +120,7 @@ class _Reading:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise Broken(Kind.CORRUPT, self._source.image.id, f"it cannot be read ({error})") from error
+            raise Broken(Kind.CORRUPT, self._source.id, f"it cannot be read ({error})") from error
 
     def facts(self, reopen: Callable[[], BinaryIO]) -> LayerFacts:
         """Return what was found, held against what was stated of it."""
@@ -133,7 +134,7 @@ class _Reading:
         return LayerFacts(
             size=self._size,
             mtime=self._stat.st_mtime_ns,
-            json=str(Digest.of(self._source.image.json)),
+            json=str(Digest.of(self._json)),
             layer=str(self._digest.digest()),
             diff_id=str(inside),
             checksum=str(checksum),
@@ -160,13 +161,13 @@ def _verified(source: SourceImage, checksum: Digest, reopen: Callable[[], Binary
         raise _damaged(source, f"its checksum is {checksum}, stated was {payloads[0]}")
     for stated in filter(is_tarsum, source.checksums):
         with reopen() as layer:
-            if verify_tarsum(stated, source.image.json, read_chunks(layer)):
+            if verify_tarsum(stated, source.json, read_chunks(layer)):
                 return True
     if source.marked:
-        raise Broken(Kind.PARTIAL, source.image.id, "marked as being pushed, and nothing proves it whole")
+        raise Broken(Kind.PARTIAL, source.id, "marked as being pushed, and nothing proves it whole")
     return False
 
 
 def _damaged(source: SourceImage, text: str) -> Broken:
     """A push that was given up explains it, if there is a mark of one."""
-    return Broken(Kind.PARTIAL if source.marked else Kind.CORRUPT, source.image.id, text)
+    return Broken(Kind.PARTIAL if source.marked else Kind.CORRUPT, source.id, text)

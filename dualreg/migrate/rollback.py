@@ -70,7 +70,7 @@ def _untag(
         repository = tx.repositories.lock(name)
         back = before if repository and before and tx.manifests.lock(repository.id, before) else None
         if repository and back:
-            registry.manifests.point(tx, repository, [tag], back, Origin.V2)
+            registry.manifests.point(tx, repository, [tag], back, Origin(line["origin"] or Origin.V2))
     if back is None:
         with suppress(TagUnknown, RepositoryUnknown):
             registry.tags.delete(name, tag)

@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from threading import Event, Lock
+from typing import NamedTuple
 
-from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
+from dualreg.catalog.rows import BlobRow, Origin, RepositoryRow, V1ImageRow
 from dualreg.errors import RegistryError
+from dualreg.faults import BlobDamaged, BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.reach import EVERYWHERE
@@ -54,6 +56,14 @@ class Outcome:
     read: int = 0
 
 
+class _Pointed(NamedTuple):
+    """The manifest of a tag, the V1 image that it is seen as, and the generation that pointed the tag."""
+
+    digest: Digest
+    seen: str | None
+    origin: Origin | None
+
+
 @dataclass
 class Run:
     """Takes in a plan.
@@ -84,7 +94,11 @@ class Run:
         return outcomes
 
     def _tell(self, entry: Entry) -> Outcome:
-        outcome = self._one(entry)
+        try:
+            outcome = self._one(entry)
+        except BaseException:
+            self.stop.set()  # such as a full disk, which would stop all others too
+            raise
         self.journal.write(
             "tag",
             source=entry.name,
@@ -105,19 +119,18 @@ class Run:
             return self._take(entry, RepositoryName.parse(entry.to_repository), Tag.parse(entry.to_tag))
         except Broken as error:
             return Outcome(entry, Status.FAILED, str(error))
-        except RegistryError as error:
+        except (RegistryError, BlobDamaged, BlobMissing) as error:
             return Outcome(entry, Status.FAILED, f"refused: {error}")
 
     def _take(self, entry: Entry, repository: RepositoryName, tag: Tag) -> Outcome:
         image = ImageId.parse(entry.image)
         before = self._current(repository, tag)
         if before is not None:
-            digest, seen = before
-            if seen == image:
-                return Outcome(entry, Status.SAME, digest=str(digest))
+            if before.seen == image:
+                return Outcome(entry, Status.SAME, digest=str(before.digest))
             if self.existing is not Existing.OVERWRITE:
                 status = Status.SKIPPED if self.existing is Existing.SKIP else Status.FAILED
-                return Outcome(entry, status, f"the tag is here already, as {digest}")
+                return Outcome(entry, status, f"the tag is here already, as {before.digest}")
         read = 0
         for member in self.found.chain(image):
             if self.stop.is_set():
@@ -125,25 +138,30 @@ class Run:
             read += self._image(repository, member)
         self._point(repository, tag, image, before)
         after = self._current(repository, tag)
-        return Outcome(entry, Status.DONE, digest=str(after[0]) if after else "", read=read)
+        return Outcome(entry, Status.DONE, digest=str(after.digest) if after else "", read=read)
 
-    def _point(
-        self, repository: RepositoryName, tag: Tag, image: ImageId, before: tuple[Digest, str | None] | None
-    ) -> None:
+    def _point(self, repository: RepositoryName, tag: Tag, image: ImageId, before: _Pointed | None) -> None:
         with self.registry.state.catalog.read() as tx:
             row = tx.repositories.find(repository)
             made = row is None or tx.views.manifest_of(row.id, image) is None
-        replaced = str(before[0]) if before else ""
         self.journal.write(
-            "pointing", repository=repository, tag=tag, image=image, before=replaced, made=made
+            "pointing",
+            repository=repository,
+            tag=tag,
+            image=image,
+            before=str(before.digest) if before else "",
+            origin=before.origin if before else "",
+            made=made,
         )
         self.registry.bridge.tag(repository, tag, image)
 
-    def _current(self, repository: RepositoryName, tag: Tag) -> tuple[Digest, str | None] | None:
-        """Return the manifest that the tag points at now, and the V1 image that it is seen as."""
+    def _current(self, repository: RepositoryName, tag: Tag) -> _Pointed | None:
+        """Return what the tag points at now."""
         with self.registry.state.catalog.read() as tx:
             row = tx.manifests.find(repository, tag)
-            return None if row is None else (row.digest, tx.views.find(row.repository_id, row.digest))
+            if row is None:
+                return None
+            return _Pointed(row.digest, tx.views.find(row.repository_id, row.digest), row.origin)
 
     def _image(self, repository: RepositoryName, source: SourceImage) -> int:
         """Take in one image, once at a time; return how many bytes were read for it.
@@ -152,8 +170,8 @@ class Run:
             Broken: it is not what was stated of it, or another image has its id here.
         """
         if self.strict and source.marked:
-            raise Broken(Kind.STALE_MARK, source.image.id, "marked as being pushed")
-        with self._lock_of(source.image.id):
+            raise Broken(Kind.STALE_MARK, source.id, "marked as being pushed")
+        with self._lock_of(source.id):
             facts = self._facts(source)
             if facts and self._is_held(repository, source, facts):
                 return 0
@@ -162,20 +180,20 @@ class Run:
                 return 0
             with staged(self.registry.state.store, source, self.way) as layer:
                 self._admit(repository, source, layer.facts, layer)
-                self.known[source.image.id] = layer.facts
+                self.known[source.id] = layer.facts
             return source.size
 
     def _facts(self, source: SourceImage) -> LayerFacts | None:
         """Return what is known of the layer, if its file is still the one that was read."""
-        facts = self.known.get(source.image.id)
-        if facts is None or facts.json != str(Digest.of(source.image.json)):
+        facts = self.known.get(source.id)
+        if facts is None or facts.json != str(Digest.of(source.json)):
             return None
         stat = source.layer.stat()
         return facts if (facts.size, facts.mtime) == (stat.st_size, stat.st_mtime_ns) else None
 
     def _is_held(self, repository: RepositoryName, source: SourceImage, facts: LayerFacts) -> bool:
         with self.registry.state.catalog.read() as tx:
-            held = tx.v1_images.find(repository, source.image.id)
+            held = tx.v1_images.find(repository, source.id)
         return held is not None and held.complete and (str(held.json), str(held.layer)) == (
             facts.json, facts.layer,
         )  # fmt: skip
@@ -192,13 +210,15 @@ class Run:
         Raises:
             Broken: another image has its id here.
         """
-        self.journal.write("image", repository=repository, id=source.image.id, **asdict(facts))
-        state, json = self.registry.state, source.image.json
+        state, json = self.registry.state, source.json
+        if str(Digest.of(json)) != facts.json:
+            raise Broken(Kind.CORRUPT, source.id, "its JSON changed while it was read")
+        self.journal.write("image", repository=repository, id=source.id, **asdict(facts))
         with state.staged(json) as (document,), state.catalog.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=True)
             image = _row(row, source, facts)
             if tx.v1_images.contradicts(row.id, [image]):
-                raise Broken(Kind.COLLISION, source.image.id, f"{repository} has another image of this id")
+                raise Broken(Kind.COLLISION, source.id, f"{repository} has another image of this id")
             state.admit(tx, row, document, BlobRow(Digest.of(json), len(json)))
             if layer:
                 state.admit(tx, row, layer.upload, layer.blob)
@@ -214,8 +234,8 @@ class Run:
 def _row(repository: RepositoryRow, source: SourceImage, facts: LayerFacts) -> V1ImageRow:
     return V1ImageRow(
         repository.id,
-        source.image.id,
-        source.image.parent,
+        source.id,
+        source.parent,
         Digest.parse(facts.json),
         Digest.parse(facts.layer),
         facts.size,

@@ -53,7 +53,7 @@ class Survey:
                 kind = Kind.MISSING_PARENT if found else Kind.DANGLING
                 raise Broken(kind, wanted, "no such image")
             found.append(image)
-            wanted = image.image.parent
+            wanted = image.parent
         return found[::-1]
 
     @staticmethod
@@ -94,7 +94,7 @@ def _of_images(found: Survey) -> Iterator[Finding]:
         listed = found.tree.ancestry(id_)
         if listed is not None:
             try:
-                parents = [member.image.id for member in found.chain(id_)[::-1]]
+                parents = [member.id for member in found.chain(id_)[::-1]]
             except Broken:
                 continue
             if listed != parents:
@@ -111,7 +111,7 @@ def orphans(found: Survey) -> Mapping[str, int]:
         while wanted is not None and wanted not in reached:
             reached.add(wanted)
             image = found.images.get(wanted)
-            wanted = image.image.parent if image else None
+            wanted = image.parent if image else None
     return {id_: image.size for id_, image in found.images.items() if id_ not in reached}
 
 
@@ -124,7 +124,7 @@ def shared_bytes(found: Survey) -> int:
         wanted: str | None = tag.image
         while wanted is not None and wanted not in reached and wanted in found.images:
             reached.add(wanted)
-            wanted = found.images[wanted].image.parent
+            wanted = found.images[wanted].parent
     for reached in by_repository.values():
         users.update(reached)
     return sum(found.images[id_].size for id_, count in users.items() if count > 1)
@@ -143,9 +143,7 @@ def read_through(found: Survey, jobs: int, advance: Callable[[int, int], None]) 
         except Broken as error:
             return error.finding
         if image.checksums and not facts.verified:
-            return Finding(
-                Kind.UNSURE, image.image.id, "it decompresses; what was stated of it proves nothing"
-            )
+            return Finding(Kind.UNSURE, image.id, "it decompresses; what was stated of it proves nothing")
         return None
 
     with ThreadPoolExecutor(jobs) as pool:

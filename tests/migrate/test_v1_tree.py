@@ -1,5 +1,6 @@
 """An old registry's tree becomes ours: all of it that can, and a word about everything else."""
 
+import errno
 import gzip
 import itertools
 import json
@@ -17,12 +18,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dualreg.assembly import open_registry, prepare
+from dualreg.catalog.rows import Origin
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.v1_tree import decode, stated_checksums
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import client_of
 from tests.builders import V1Pushed
@@ -263,6 +266,7 @@ def test_tags_that_are_here_already(expected: Expected, data: Path, opened: Regi
     assert seen == image_id("other" if existing == "overwrite" else "top")
     command(data, f"rollback {told['run']}")
     assert opened.bridge.resolve(name, Tag("1")) == image_id("top")
+    assert [row.origin for row in opened.tags.describe(name, limit=9).rows] == [Origin.V1]
 
 
 def test_another_image_of_the_same_id(expected: Expected, data: Path) -> None:
@@ -462,6 +466,7 @@ def test_clients_after_it(expected: Expected, data: Path) -> None:
 #: Runs a command, and kills itself at the journal line of that number.
 _KILLED = """
 import os, signal, sys
+from dualreg.catalog.rows import Origin
 from dualreg.cli import main
 from dualreg.migrate.journal import Journal
 number, when, write, seen = int(sys.argv.pop(1)), sys.argv.pop(1), Journal.write, 0
@@ -574,3 +579,26 @@ def test_odd_trees_are_told_of(tmp_path: Path, data: Path) -> None:
     assert "bad-name: map team/\ufffd\ufffd" in text
     command(data, "report")
     command(data, f"verify {line}", code=1)
+
+
+def test_a_full_disk_ends_it(expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a line; with room again, the next run goes on."""
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FilesystemStore, "append", full)
+        assert "No space left" in command(data, f"run {source(expected)} --link copy", code=2).output
+    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    assert told["counts"]["done"] == len(expected.good)
+
+
+def test_verify_sees_what_the_bridge_hides(
+    expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting is about clients, not about what is here."""
+    some = "--include team/*"
+    command(data, f"run {source(expected)} {some}", code=1)
+    monkeypatch.setenv("DUALREG_BRIDGE", "off")
+    assert command(data, f"verify {source(expected)} {some}").exit_code == 0

@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import unquote_plus
 
 from dualreg.errors import ImageInvalid
+from dualreg.image.names import ImageId
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, Finding, Kind
 
@@ -56,18 +57,37 @@ class SourceTag:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """An image of the old registry.
+    """An image of the old registry; its JSON is read when it is asked for, as there may be millions.
 
     Attributes:
+        size: Bytes of its layer.
         marked: Whether a push of it seems to be under way.
         checksums: What was stated of it, whichever sort; empty if nothing was.
     """
 
-    image: V1Image
-    layer: Path
+    id: ImageId
+    parent: ImageId | None
+    folder: Path
     size: int
     marked: bool
     checksums: tuple[str, ...]
+
+    @property
+    def layer(self) -> Path:
+        """Where its layer is."""
+        return self.folder / "layer"
+
+    @property
+    def json(self) -> bytes:
+        """Its JSON, byte for byte.
+
+        Raises:
+            Broken: it cannot be read any more.
+        """
+        try:
+            return _read(self.folder / "json", DOCUMENT_LIMIT)
+        except OSError as error:
+            raise Broken(Kind.CORRUPT, self.id, f"its JSON cannot be read ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +169,9 @@ class V1Tree:
             raise Broken(kind, id_, text) from None
         if not stat.S_ISREG(found.st_mode):
             raise Broken(Kind.CORRUPT, id_, "its layer is no file")
-        return SourceImage(image, layer, found.st_size, marked, stated_checksums(folder / "_checksum"))
+        return SourceImage(
+            image.id, image.parent, folder, found.st_size, marked, stated_checksums(folder / "_checksum")
+        )
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
         """Return what the image's own list of ancestors says; None if there is none that can be read."""
