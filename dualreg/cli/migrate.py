@@ -11,20 +11,27 @@ from typing import TextIO
 
 import click
 
-from dualreg.cli.migrate_options import Fatal, choice_options, choose, jobs_option, look_through
-from dualreg.cli.migrate_told import FINDINGS, counted, outlook, size, summary, tell, tell_report
+from dualreg.cli.migrate_options import (
+    Fatal,
+    choice_options,
+    jobs_option,
+    looked_through,
+    planned,
+    source_options,
+)
+from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_report
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.output import records
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
 from dualreg.migrate.journal import Journal, JournalBusy
-from dualreg.migrate.layers import Way
-from dualreg.migrate.plan import Action, Entry, make_plan, read_plan, write_plan
+from dualreg.migrate.plan import Action, read_plan, write_plan
 from dualreg.migrate.report import report as make_report
 from dualreg.migrate.rollback import rollback as take_out
 from dualreg.migrate.run import Existing, Run
-from dualreg.migrate.survey import Survey, read_through
-from dualreg.migrate.verify import Verifier
+from dualreg.migrate.sorts import Manner, comparison_of, intake_of, is_in_place
+from dualreg.migrate.transfer import Way
+from dualreg.migrate.verify import verify as compare
 from dualreg.settings import Settings
 
 
@@ -32,29 +39,30 @@ from dualreg.settings import Settings
 def migrate() -> None:
     """Take in what another registry keeps, without pulling or pushing anything.
 
-    SOURCE is v1-tree:PATH, the storage of docker-registry 0.5 to 0.9, or its configuration with --flavor.
-    The source is never changed.
+    SOURCE is v1-tree:PATH, the storage of docker-registry 0.5 to 0.9, or its configuration with --flavor;
+    or registry-tree:PATH, the storage of the reference registry. The source is never changed.
     """
 
 
 @migrate.command()
 @click.argument("source")
 @settings_options
-@click.option("--flavor", default="dev", help="Of the old registry's configuration.")
+@source_options
 @click.option("--deep", is_flag=True, help="Also read every layer through.")
 @jobs_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(
-    source: str, data: Path | None, config: Path | None, *, flavor: str, deep: bool, jobs: int, as_json: bool
-) -> None:
+    source: str, data: Path | None, config: Path | None, *, deep: bool, jobs: int, as_json: bool,
+    **access: object,
+) -> None:  # fmt: skip
     """Look through SOURCE: what is in it, and what is wrong with it; ends with 0 if nothing is, else 1."""
     del data, config  # taken by every command; nothing here needs them
-    found = look_through(source, flavor)
+    found = looked_through(source, access)
     findings = [*found.findings]
     if deep:
-        with progress("images", len(found.images), size(found)) as advance:
-            findings += read_through(found, jobs, advance)
-    told = summary(found)
+        with progress("layers", found.things, found.size) as advance:
+            findings += found.read_through(jobs, advance)
+    told = found.numbers()
     if as_json:
         click.echo(json.dumps({**told, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
@@ -75,7 +83,7 @@ def inspect(
 def plan(source: str, data: Path | None, config: Path | None, output: TextIO, **chosen: object) -> None:
     """Write what `run` would do: a line of JSON for each tag, to be edited and given to `run --plan`."""
     del data, config  # taken by every command; nothing here needs them
-    entries = _planned(look_through(source, str(chosen.pop("flavor"))), chosen)
+    entries = planned(looked_through(source, chosen), chosen)
     for line in write_plan(entries):
         click.echo(line, file=output)
     click.echo(outlook(entries), err=True)
@@ -104,32 +112,28 @@ def run(
     Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
     """
     with _failing(), prepared_registry(data, config) as (registry, settings):
-        found = look_through(source, str(chosen.pop("flavor")))
-        rules = {name: chosen.pop(name) for name in ("link", "existing", "strict")}
-        entries = read_plan(plan_file) if plan_file else _planned(found, chosen)
+        found = looked_through(source, chosen, sparse=settings.sparse_indexes)
+        manner = Manner(Way(str(chosen["link"])), bool(chosen["strict"]))
+        entries = read_plan(plan_file) if plan_file else planned(found, chosen)
         if dry_run:
             click.echo("\n".join(f"{entry.name}: {entry.action} {entry.reason}" for entry in entries))
             click.echo(outlook(entries))
             return
         folder = _folder(settings)
         with journal.alone(folder), _stoppable() as stop:
-            known = journal.known_layers(folder, source)
-            own = Journal.start(folder, registry.state.catalog.now(), source=source)
-            try:
-                with progress("tags", len(entries), size(found)) as advance:
-                    outcomes = Run(
-                        registry,
-                        found,
-                        own,
-                        way=Way(str(rules["link"])),
-                        existing=Existing(str(rules["existing"])),
-                        strict=bool(rules["strict"]),
-                        known=known,
-                        stop=stop,
-                        told=lambda outcome: advance(1, outcome.read),
-                    ).all(entries, jobs)
-            finally:
-                own.close()
+            in_place = is_in_place(found, registry)
+            with (
+                Journal.start(folder, registry.state.catalog.now(), source, in_place=in_place) as own,
+                progress("tags", len(entries), found.size) as advance,
+            ):
+                outcomes = Run(
+                    registry,
+                    intake_of(found, registry, own, manner, stop),
+                    own,
+                    existing=Existing(str(chosen["existing"])),
+                    stop=stop,
+                    told=lambda outcome: advance(1, outcome.read),
+                ).all(entries, jobs)
     tell(own.path.stem, source, outcomes, as_json=as_json)
 
 
@@ -145,12 +149,12 @@ def verify(
     **chosen: object,
 ) -> None:  # fmt: skip
     """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did."""
-    with _failing(), prepared_registry(data, config) as (registry, _):
-        found = look_through(source, str(chosen.pop("flavor")))
-        entries = _planned(found, chosen)
-        verdicts = []
+    with _failing(), prepared_registry(data, config) as (registry, settings):
+        found = looked_through(source, chosen, sparse=settings.sparse_indexes)
+        entries = planned(found, chosen)
+        comparison, verdicts = comparison_of(found, registry, quick=quick), []
         with progress("tags", sum(entry.action is Action.IMPORT for entry in entries), 0) as advance:
-            for verdict in Verifier(registry, found, quick=quick).all(entries, jobs):
+            for verdict in compare(comparison, entries, jobs):
                 verdicts.append(verdict)
                 advance(1, 0)
     wrong = [verdict for verdict in verdicts if verdict.problems]
@@ -196,11 +200,9 @@ def rollback(run_: str, data: Path | None, config: Path | None, *, dry_run: bool
     for line in undone.kept:
         click.echo(f"kept: {line}")
     verb = "Would take out" if dry_run else "Took out"
-    click.echo(f"{verb} {undone.tags} tags, {undone.images} images and {undone.blobs} blobs.")
-
-
-def _planned(found: Survey, chosen: dict[str, object]) -> list[Entry]:
-    return make_plan(found, choose(**chosen))  # type: ignore[arg-type]  # click's, by name
+    parts = (("tags", undone.tags), ("manifests", undone.manifests), ("images", undone.images))
+    told = ", ".join(f"{count} {name}" for name, count in parts if count or name == "tags")
+    click.echo(f"{verb} {told} and {undone.blobs} blobs.")
 
 
 @contextmanager

@@ -1,21 +1,18 @@
 """What the migration commands have in common: the source, and the choice of its tags."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
 from dualreg.cli.options import Command, environment
-from dualreg.migrate.plan import Choice, Library, read_mapping
-from dualreg.migrate.sources.v1_config import storage_path
-from dualreg.migrate.sources.v1_tree import NoSource, V1Tree
-from dualreg.migrate.survey import Survey, survey
-
-#: What every source of this sort begins with.
-_V1_TREE = "v1-tree:"
+from dualreg.migrate.plan import Choice, Entry, Library, make_plan, read_mapping
+from dualreg.migrate.sorts import Access, look_through
+from dualreg.migrate.sources.base import NoSource
+from dualreg.migrate.v1.survey import V1Survey
+from dualreg.migrate.v2.survey import V2Survey
 
 
 class Fatal(click.ClickException):
@@ -24,20 +21,47 @@ class Fatal(click.ClickException):
     exit_code = 2
 
 
-def look_through(source: str, flavor: str) -> Survey:
-    """Return what the tree that *source* names holds.
+def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = False) -> V1Survey | V2Survey:
+    """Return what *source* holds.
+
+    Args:
+        given: Values of ``source_options``, among others.
+        sparse: Whether indexes may come without all their manifests.
 
     Raises:
-        Fatal: there is none, or it cannot be read.
+        Fatal: there is no such source, or it cannot be read.
     """
-    if not source.startswith(_V1_TREE):
-        raise Fatal(f"{source} is no source: v1-tree:PATH")
     try:
-        path = Path(source.removeprefix(_V1_TREE))
-        root = storage_path(path, flavor, environment()) if path.is_file() else path
-        return survey(V1Tree.open(root))
+        found = look_through(source, Access(flavor=given["flavor"], environ=environment()))
     except (NoSource, OSError) as error:
         raise Fatal(str(error)) from error
+    if isinstance(found, V2Survey):
+        found.sparse = sparse
+    return found
+
+
+def planned(found: V1Survey | V2Survey, given: Mapping[str, Any]) -> list[Entry]:
+    """Return the plan that the values of ``choice_options`` make.
+
+    Raises:
+        click.ClickException: the mapping makes no sense.
+    """
+    mapping: TextIO | None = given["mapping"]
+    since: datetime | None = given["since"]
+    try:
+        names = read_mapping(mapping) if mapping else {}
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    choice = Choice(
+        tuple(given["include"]),
+        tuple(given["exclude"]),
+        since and since.replace(tzinfo=UTC),
+        given["latest"],
+        Library(given["library"] or ("strip" if isinstance(found, V1Survey) else "keep")),
+        names,
+        given["untagged"],
+    )
+    return make_plan(found, choice)
 
 
 def jobs_option(command: Command) -> Command:
@@ -48,39 +72,28 @@ def jobs_option(command: Command) -> Command:
     return jobs(command)
 
 
-def choice_options(command: Command) -> Command:
-    """Add what chooses and names tags, and ``--flavor``."""
-    for option in (
+def source_options(command: Command) -> Command:
+    """Add what it takes to read some sources."""
+    return _with(command, (
         click.option("--flavor", default="dev", help="Of the old registry's configuration."),
+    ))  # fmt: skip
+
+
+def choice_options(command: Command) -> Command:
+    """Add what chooses and names tags, and the options of ``source_options``."""
+    return _with(source_options(command), (
         click.option("--include", multiple=True, metavar="GLOB", help="Only these REPOSITORY:TAG."),
         click.option("--exclude", multiple=True, metavar="GLOB", help="Not these REPOSITORY:TAG."),
         click.option("--since", type=click.DateTime(), help="Only tags pushed then or later, in UTC."),
         click.option("--latest", type=click.IntRange(1), help="Only so many tags of each repository."),
-        click.option("--library", type=click.Choice([str(each) for each in Library]), default="strip",
-                     show_default=True, help="What library/x is called here."),
+        click.option("--library", type=click.Choice([str(each) for each in Library]),
+                     help="What library/x is called here; default: strip for V1 sources, else keep."),
         click.option("--map", "mapping", type=click.File(), help="File of OLD NEW names."),
-    ):  # fmt: skip
+        click.option("--untagged", is_flag=True, help="Also manifests that no tag leads to."),
+    ))  # fmt: skip
+
+
+def _with(command: Command, options: Iterable[Any]) -> Command:
+    for option in options:
         command = option(command)
     return command
-
-
-def choose(
-    *,
-    include: Sequence[str],
-    exclude: Sequence[str],
-    since: datetime | None,
-    latest: int | None,
-    library: str,
-    mapping: TextIO | None,
-) -> Choice:
-    """Return what the options of ``choice_options`` say.
-
-    Raises:
-        click.ClickException: the mapping makes no sense.
-    """
-    try:
-        names = read_mapping(mapping) if mapping else {}
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
-    at = since and since.replace(tzinfo=UTC)
-    return Choice(tuple(include), tuple(exclude), at, latest, Library(library), names)

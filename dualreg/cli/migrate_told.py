@@ -10,24 +10,9 @@ from dualreg.migrate.findings import HARMLESS, Finding, Kind
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.report import Report
 from dualreg.migrate.run import Outcome, Status
-from dualreg.migrate.survey import Survey, orphans, shared_bytes
 
-#: How commands end, beside 0.
-FINDINGS, FATAL, NOTHING = 1, 2, 3
-
-
-def summary(found: Survey) -> dict[str, object]:
-    """Return what there is, in numbers; sizes in bytes."""
-    lost = orphans(found)
-    return {
-        "repositories": found.repositories,
-        "tags": len(found.tags),
-        "images": len(found.images) + len(found.broken),
-        "bytes": size(found),
-        "shared_bytes": shared_bytes(found),
-        "orphans": len(lost),
-        "orphan_bytes": sum(lost.values()),
-    }
+#: How commands end, beside 0, and 2 of ``Fatal``.
+FINDINGS, NOTHING = 1, 3
 
 
 def counted(findings: Sequence[Finding]) -> str:
@@ -79,8 +64,3 @@ def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, as_json: bool) 
         click.echo(f"Next:  dualreg migrate verify {source}   (and to undo: dualreg migrate rollback {run_})")
     if bad or counts[Status.SKIPPED]:
         raise SystemExit(FINDINGS if here else NOTHING)
-
-
-def size(found: Survey) -> int:
-    """Return the bytes of all layers."""
-    return sum(image.size for image in found.images.values())

@@ -8,7 +8,7 @@ Source: docker/libtrust, ``jsonsign.go``, ``key.go``; RFC 7515 and RFC 7518 for 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -118,7 +118,16 @@ def sign(payload: bytes, key: SigningKey, at: datetime) -> bytes:
         "signature": _encode(key.sign(f"{protected}.{_encode(payload)}".encode())),
         "protected": protected,
     }
-    lines = json.dumps([signature], indent=3).replace("\n", "\n   ")
+    return joined(payload, [signature])
+
+
+def joined(payload: bytes, signatures: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return *payload*, a JSON object in several lines, with *signatures* that were made of it as a member.
+
+    Source: docker/libtrust, ``jsonsign.go``, ``PrettySignature``.
+    """
+    length = len(payload[:-1].rstrip())
+    lines = json.dumps([*signatures], indent=3).replace("\n", "\n   ")
     return payload[:length] + f',\n   "signatures": {lines}'.encode() + payload[length:]
 
 

@@ -104,6 +104,12 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
     return Manifest(media_type, payload, Digest.of(payload, algorithm), contents, signed)
 
 
+def stored_contents(media_type: str, payload: bytes) -> Contents:
+    """Return what a manifest says that was taken in once, by the bytes that its digest is of."""
+    reader = FORMATS.get(media_type)
+    return Contents() if reader is None else reader(parse_object(payload))
+
+
 def _is_schema1(media_type: str, payload: bytes) -> bool:
     """Tell whether *payload* is, or has to be, signed schema 1; Docker 1.6 to 1.9 send it without a type.
 

@@ -27,13 +27,16 @@ class Kind(StrEnum):
     EMPTY = "empty-repository"
     ORPHAN = "orphan"
     FOREIGN = "foreign-file"
+    MISSING_BLOB = "missing-blob"
+    MISSING_MANIFEST = "missing-manifest"
+    UNTAGGED = "untagged"
 
 
 #: What says something, but keeps no tag from being taken in.
 HARMLESS = frozenset(
     {
         Kind.STALE_MARK, Kind.WRONG_ANCESTRY, Kind.UNVERIFIED, Kind.UNSURE, Kind.PRIVATE, Kind.EMPTY,
-        Kind.ORPHAN, Kind.FOREIGN,
+        Kind.ORPHAN, Kind.FOREIGN, Kind.UNTAGGED,
     }
 )  # fmt: skip
 

@@ -40,9 +40,9 @@ class LayerFacts:
 class Journal:
     """Appends to a run's file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, source: str) -> None:
         """Begin or go on with *path*; a line that a crash cut short is left behind."""
-        self.path = path
+        self.path, self.source = path, source
         self._lock = Lock()
         torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
         self._file = path.open("ab")
@@ -50,12 +50,12 @@ class Journal:
             self._file.write(b"\n")
 
     @classmethod
-    def start(cls, folder: Path, at: datetime, **facts: object) -> Self:
-        """Begin a run's journal; its name is the time."""
+    def start(cls, folder: Path, at: datetime, source: str, *, in_place: bool = False) -> Self:
+        """Begin the journal of a run over *source*; its name is the time."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{at:%Y%m%dT%H%M%S.%f}.jsonl"
-        journal = cls(path)
-        journal.write("run", at=at.isoformat(), **facts)
+        journal = cls(path, source)
+        journal.write("run", at=at.isoformat(), source=source, in_place=in_place)
         return journal
 
     def write(self, event: str, **facts: object) -> None:
@@ -66,8 +66,12 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> Self:
+        """Close the file after the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """See ``__enter__``."""
         self._file.close()
 
 

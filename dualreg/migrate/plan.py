@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, Kind
-from dualreg.migrate.sources.v1_tree import SourceTag
+from dualreg.migrate.sources.base import SourceTag
 from dualreg.migrate.survey import Survey
 
 _LIBRARY = "library/"
@@ -38,7 +38,7 @@ class Entry:
     """A line of the plan.
 
     Attributes:
-        repository, tag, image: In the source.
+        repository, tag, image: In the source; an untagged manifest has an empty tag.
         to_repository, to_tag: Here.
         reason: Why it is skipped; empty if it is not.
     """
@@ -54,7 +54,7 @@ class Entry:
     @property
     def name(self) -> str:
         """The tag's full name in the source."""
-        return f"{self.repository}:{self.tag}"
+        return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.image}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,16 @@ class Choice:
         since: Only tags that were pushed then or later.
         latest: Only so many tags of each repository, the latest ones.
         mapping: New names of repositories, or of ``repository:tag``.
+        untagged: Also manifests that no tag leads to; those about chosen ones, as signatures, come anyway.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     since: datetime | None = None
     latest: int | None = None
-    library: Library = Library.STRIP
+    library: Library = Library.KEEP
     mapping: Mapping[str, str] | None = None
+    untagged: bool = False
 
 
 def make_plan(found: Survey, choice: Choice) -> list[Entry]:
@@ -81,8 +83,8 @@ def make_plan(found: Survey, choice: Choice) -> list[Entry]:
     wanted = _wanted(found.tags, choice)
     entries = [
         _checked(found, entry)
-        if (tag.repository, tag.tag) in wanted
-        else replace(entry, action=Action.SKIP, reason="not chosen")
+        if tag in wanted
+        else replace(entry, action=Action.SKIP, reason="not chosen" if tag.tag else "no tag leads to it")
         for tag in found.tags
         for entry in _named(tag, choice)
     ]
@@ -129,31 +131,35 @@ def read_mapping(lines: Iterable[str]) -> dict[str, str]:
     return mapping
 
 
-def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[tuple[str, str]]:
+def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[SourceTag]:
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in tags:
-        name = f"{tag.repository}:{tag.tag}"
-        included = not choice.include or any(fnmatchcase(name, glob) for glob in choice.include)
-        if not included or any(fnmatchcase(name, glob) for glob in choice.exclude):
-            continue
-        if choice.since is None or tag.updated >= choice.since:
-            by_repository[tag.repository].append(tag)
-    return {
-        (tag.repository, tag.tag)
-        for here in by_repository.values()
-        for tag in sorted(here, key=lambda each: (each.updated, each.tag), reverse=True)[: choice.latest]
-    }
+        by_repository[tag.repository].append(tag)
+    wanted: set[SourceTag] = set()
+    for here in by_repository.values():
+        chosen = [tag for tag in here if _is_named(tag, choice)]
+        tagged = [tag for tag in chosen if tag.tag and (choice.since is None or tag.updated >= choice.since)]
+        tagged.sort(key=lambda each: (each.updated, each.tag), reverse=True)
+        wanted.update(tagged[: choice.latest])
+        images = {tag.image for tag in tagged[: choice.latest]}
+        wanted.update(tag for tag in here if not tag.tag and tag.along & images)
+        wanted.update(tag for tag in chosen if not tag.tag and choice.untagged)
+    return wanted
+
+
+def _is_named(tag: SourceTag, choice: Choice) -> bool:
+    included = not choice.include or any(fnmatchcase(tag.name, glob) for glob in choice.include)
+    return included and not any(fnmatchcase(tag.name, glob) for glob in choice.exclude)
 
 
 def _named(tag: SourceTag, choice: Choice) -> Iterator[Entry]:
     """Yield the tag under the names that it gets."""
     mapping = choice.mapping or {}
-    full = f"{tag.repository}:{tag.tag}"
     repository, to_tag = mapping.get(tag.repository, tag.repository), tag.tag
-    if full in mapping:
-        repository, _, to_tag = mapping[full].rpartition(":")
+    if tag.name in mapping:
+        repository, _, to_tag = mapping[tag.name].rpartition(":")
     names = [repository]
-    if repository.startswith(_LIBRARY) and tag.repository not in mapping and full not in mapping:
+    if repository.startswith(_LIBRARY) and tag.repository not in mapping and tag.name not in mapping:
         short = repository.removeprefix(_LIBRARY)
         names = {
             Library.STRIP: [short],
@@ -168,8 +174,9 @@ def _checked(found: Survey, entry: Entry) -> Entry:
     """Return the entry, skipped if its names cannot be here, or its image cannot be taken in."""
     try:
         RepositoryName.parse(entry.to_repository)
-        Tag.parse(entry.to_tag)
-        found.chain(entry.image)
+        if entry.tag:
+            Tag.parse(entry.to_tag)
+        found.check(entry.repository, entry.image)
     except NameInvalid:
         reason = f"{Kind.BAD_NAME}: map {entry.repository} to a name such as {propose(entry.to_repository)}"
     except TagInvalid:
@@ -191,7 +198,7 @@ def _without_collisions(entries: list[Entry]) -> Iterator[Entry]:
     """Yield *entries*, without those that would be one tag here and are several in the source."""
     takers: dict[tuple[str, str], set[str]] = defaultdict(set)
     for entry in entries:
-        if entry.action is Action.IMPORT:
+        if entry.action is Action.IMPORT and entry.tag:
             takers[entry.to_repository, entry.to_tag].add(entry.name)
     for entry in entries:
         names = takers[entry.to_repository, entry.to_tag]

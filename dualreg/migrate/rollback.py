@@ -3,9 +3,9 @@
 Tags that somebody has moved since stay where they are; so does whatever else uses what the run brought.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,15 @@ from dualreg.catalog.rows import Origin
 from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown, TagUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
-from dualreg.image.manifest import parse
+from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate import journal
+from dualreg.migrate.intake import look
 from dualreg.registry import Registry
+from dualreg.storage.links import Links
+
+#: A blob or manifest of a repository.
+_Place = tuple[RepositoryName, Digest]
 
 
 @dataclass
@@ -24,6 +29,7 @@ class Undone:
     """How much was taken out; *kept* says what stays, and why."""
 
     tags: int = 0
+    manifests: int = 0
     images: int = 0
     blobs: int = 0
     kept: tuple[str, ...] = ()
@@ -32,35 +38,43 @@ class Undone:
 def rollback(registry: Registry, folder: Path, run: str, *, dry_run: bool = False) -> Undone:
     """Take out what *run* added; it can be repeated.
 
+    Of a run in place only rows go: files were there before it.
+
     Raises:
         ValueError: there is no such run.
     """
     lines = [*journal.read(folder, run)]
-    undone, maybe = Undone(), set[tuple[RepositoryName, Digest]]()
+    in_place = any(line.get("in_place") for line in lines)
+    if in_place:
+        registry = _without_links(registry)
+    undone, maybe = Undone(), set[_Place]()
     for line in reversed(lines):
         if line["event"] == "pointing":
             maybe |= _untag(registry, line, undone, dry_run=dry_run)
     if dry_run:
-        undone.images = sum(line["event"] == "image" for line in lines)
+        undone.images = sum(line["event"] in ("image", "manifest") for line in lines)
         return undone
     for line in reversed(lines):
-        if line["event"] == "image":
-            maybe |= _forget(registry, line, undone)
-    undone.blobs = _release(registry, maybe)
+        match line["event"]:
+            case "image":
+                maybe |= _forget(registry, line, undone)
+            case "manifest" if line["made"]:
+                name, digest = RepositoryName(line["repository"]), Digest.parse(line["digest"])
+                maybe |= _remove(registry, name, digest, undone)
+            case "blob":
+                maybe.add((RepositoryName(line["repository"]), Digest.parse(line["digest"])))
+    undone.blobs = _release(registry, maybe, bytes_too=not in_place)
     return undone
 
 
-def _untag(
-    registry: Registry, line: Mapping[str, Any], undone: Undone, *, dry_run: bool
-) -> set[tuple[RepositoryName, Digest]]:
+def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone, *, dry_run: bool) -> set[_Place]:
     """Take away a tag that is still what the run made it; return what its manifest named."""
     name, tag, state = RepositoryName(line["repository"]), Tag(line["tag"]), registry.state
-    with state.catalog.read() as tx:
-        row = tx.manifests.find(name, tag)
-        seen = row and tx.views.find(row.repository_id, row.digest)
-    if row is None or seen != line["image"] or str(row.digest) == line["before"]:
-        if row is not None:
-            undone.kept += (f"{name}:{tag} was moved since",)
+    here = look(registry, name, tag)
+    if here is None:
+        return set()
+    if line["image"] not in (here.seen, str(here.digest)) or str(here.digest) == line["before"]:
+        undone.kept += (f"{name}:{tag} was moved since",)
         return set()
     undone.tags += 1
     if dry_run:
@@ -74,21 +88,27 @@ def _untag(
     if back is None:
         with suppress(TagUnknown, RepositoryUnknown):
             registry.tags.delete(name, tag)
-    if not line["made"]:
-        return set()
-    manifest = parse(row.media_type, registry.manifests.payload(row))
-    with state.catalog.read() as tx:
-        if tx.tags.pointing_at(row.repository_id, row.digest):
+    return _remove(registry, name, here.digest, undone) if line["made"] else set()
+
+
+def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Undone) -> set[_Place]:
+    """Remove a manifest that nothing leads to any more; return what it named."""
+    with registry.state.catalog.read() as tx:
+        row = tx.manifests.find(name, digest)
+        if row is None or tx.tags.pointing_at(row.repository_id, digest):
             return set()
-    with suppress(ManifestInUse, ManifestUnknown, RepositoryUnknown):
-        registry.manifests.delete(name, row.digest)
-    children = [child.descriptor.digest for child in manifest.children if child.role is not Role.MANIFEST]
-    return {(name, digest) for digest in [*children, row.digest]}
+    manifest = stored_contents(row.media_type, registry.manifests.payload(row))
+    signed = registry.manifests.signed(row)
+    try:
+        registry.manifests.delete(name, digest)
+    except (ManifestInUse, ManifestUnknown, RepositoryUnknown):
+        return set()
+    undone.manifests += 1
+    named = {child.descriptor.digest for child in manifest.children if child.role is not Role.MANIFEST}
+    return {(name, each) for each in named | {digest} | ({signed.digest} if signed else set())}
 
 
-def _forget(
-    registry: Registry, line: Mapping[str, Any], undone: Undone
-) -> set[tuple[RepositoryName, Digest]]:
+def _forget(registry: Registry, line: Mapping[str, Any], undone: Undone) -> set[_Place]:
     name, image = RepositoryName(line["repository"]), ImageId(line["id"])
     with registry.state.catalog.begin() as tx:
         row = tx.repositories.lock(name, exclusive=True)
@@ -99,7 +119,7 @@ def _forget(
     return {(name, Digest.parse(line["json"])), (name, Digest.parse(line["layer"]))}
 
 
-def _release(registry: Registry, maybe: Iterable[tuple[RepositoryName, Digest]]) -> int:
+def _release(registry: Registry, maybe: Iterable[_Place], *, bytes_too: bool) -> int:
     """Unlink what its repository names nowhere, and delete and count what nobody has any more."""
     state, gone = registry.state, 0
     for name, digest in sorted(maybe, key=str):
@@ -110,8 +130,9 @@ def _release(registry: Registry, maybe: Iterable[tuple[RepositoryName, Digest]])
             for unlinked in tx.blobs.unlink(row.id, digest):
                 state.links.remove_blob(name, unlinked)
             if tx.blobs.release(digest):
-                state.store.delete(digest)
                 gone += 1
+                if bytes_too:
+                    state.store.delete(digest)
     for name in {name for name, _ in maybe}:
         with state.catalog.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
@@ -119,3 +140,19 @@ def _release(registry: Registry, maybe: Iterable[tuple[RepositoryName, Digest]])
                 tx.repositories.remove(row.id)
                 state.links.remove_repository(name)
     return gone
+
+
+class _NoLinks:
+    """A LinkTree that leaves files as they are."""
+
+    def write_link(self, path: str, content: bytes) -> None: ...
+    def remove_link(self, path: str) -> None: ...
+    def remove_links(self, folder: str) -> None: ...
+    def walk_links(self) -> Iterator[tuple[str, bytes]]:
+        return iter(())
+
+
+def _without_links(registry: Registry) -> Registry:
+    state = replace(registry.state, links=Links(_NoLinks()))
+    tags, manifests = replace(registry.tags, state=state), replace(registry.manifests, state=state)
+    return replace(registry, state=state, tags=tags, manifests=manifests)

@@ -108,6 +108,9 @@ class Adopt(Protocol):
                 the file system can do that.
         """
 
+    def keeps(self, path: Path, digest: Digest) -> bool:
+        """Tell whether the file at *path* is where this very store keeps the blob."""
+
 
 def rehash(
     store: BlobStore, upload: UploadId, algorithm: str = CANONICAL, *updates: Callable[[bytes], None]

@@ -112,6 +112,10 @@ class FilesystemStore:
         _sync(self._uploads)
         return True
 
+    def keeps(self, path: Path, digest: Digest) -> bool:
+        """See Adopt."""
+        return path.resolve() == self._path(digest).resolve()
+
     def reopen(self, upload: UploadId) -> BinaryIO:
         """See BlobStore."""
         try:

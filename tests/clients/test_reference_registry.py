@@ -3,39 +3,18 @@
 import hashlib
 import http.client
 import json
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests import builders
+from tests.clients.stock import stock_registry
 from tests.clients.tools import Failed, Tools, layout_manifest, verified
-from tests.programs import dualreg_server, free_port, require, running, wait_until_up
+from tests.programs import dualreg_server
 from tests.protocol.clients.v1 import V1Client
 
 pytestmark = pytest.mark.client
-
-
-@contextmanager
-def reference_registry(data: Path, home: Path) -> Iterator[Tools]:
-    """Run the stock ``docker-registry`` on *data*; yield clients of it."""
-    host = f"127.0.0.1:{free_port()}"
-    configuration = home / f"registry-{host}.yml"
-    settings = {
-        "version": "0.1",
-        "log": {"level": "warn"},
-        "storage": {
-            "filesystem": {"rootdirectory": str(data)},
-            "maintenance": {"readonly": {"enabled": True}},
-        },
-        "http": {"addr": host},
-    }
-    configuration.write_text(json.dumps(settings))
-    log = home / f"registry-{host}.log"
-    with running(["docker-registry", "serve", configuration], log, {"AWS_CA_BUNDLE": ""}) as process:
-        wait_until_up(f"http://{host}/v2/", process, log)
-        yield Tools(home / f"reference-{host}", host)
 
 
 def delete(host: str, path: str) -> int:
@@ -54,7 +33,6 @@ def listed(host: str, path: str) -> object:
 
 def test_the_reference_registry_serves_the_same_folder(layout: Path, tmp_path: Path) -> None:
     """What V1 and V2 clients pushed to dualreg is served unchanged; what was deleted, is not."""
-    require("docker-registry", package="docker-registry")
     data = tmp_path / "data"
     chain = builders.v1_chain(builders.layer({"a": b"1"}), builders.layer({"b": b"2"}))
     with dualreg_server(data) as host:
@@ -74,7 +52,7 @@ def test_the_reference_registry_serves_the_same_folder(layout: Path, tmp_path: P
         catalog = listed(host, "/v2/_catalog")
         tags = {name: listed(host, f"/v2/team/{name}/tags/list") for name in ("oci", "v2s2", "old")}
 
-    with reference_registry(data, tmp_path) as other:
+    with stock_registry(data, tmp_path, readonly=True) as other:
         assert {name: other.raw(name) for name in before} == before
         for name in ("oci:base", "oci:app", "v2s2:base", "v2s2:app", "v2s2:opaque", "old:1"):
             other.pull(f"team/{name}", f"dir:{tmp_path / name}")
@@ -97,7 +75,6 @@ def sorted_tags(answer: object) -> list[str]:
 
 def test_a_blob_deleted_by_dualreg_is_gone_there_too(tmp_path: Path) -> None:
     """A blob that was deleted from one of two repositories is refused there, and served from the other."""
-    require("docker-registry", package="docker-registry")
     data, content = tmp_path / "data", b"in two repositories"
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     with dualreg_server(data) as host:
@@ -106,7 +83,7 @@ def test_a_blob_deleted_by_dualreg_is_gone_there_too(tmp_path: Path) -> None:
                 connection.request("POST", f"/v2/{name}/blobs/uploads/?digest={digest}", content)
                 assert connection.getresponse().status == 201
         assert delete(host, f"/v2/first/blobs/{digest}") == 202
-    with reference_registry(data, tmp_path) as other:
+    with stock_registry(data, tmp_path, readonly=True) as other:
         statuses = {}
         for name in ("first", "second"):
             with closing(http.client.HTTPConnection(other.host, timeout=20)) as connection:

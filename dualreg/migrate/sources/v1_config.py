@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from dualreg.migrate.sources.v1_tree import NoSource
+from dualreg.migrate.sources.base import NoSource
 
 #: Where the sample configuration keeps files.
 _DEFAULT_PATH = "/tmp/registry"  # noqa: S108 -- the old registry's own default

@@ -17,15 +17,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote_plus
 
-from dualreg.errors import ImageInvalid
+from dualreg.errors import ImageIdInvalid, ImageInvalid
 from dualreg.image.names import ImageId
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceImage, SourceTag
 
-_ID = re.compile(r"[0-9a-f]{64}|[0-9a-f]{16}", re.ASCII)
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 #: Bytes of a list of ancestors, a checksum or a tag that are looked at; and of an image's JSON.
 _SMALL = 1 << 20
@@ -34,60 +36,6 @@ DOCUMENT_LIMIT = 4 << 20
 _SIDE_FILES = frozenset({"_index_images", "_images_list", "_private", "json"})
 #: How often a name can have been encoded: each release of 0.8 and later did it once more.
 _ENCODINGS = 4
-
-
-class NoSource(Exception):
-    """There is no such source, or it cannot be read; the text says what was looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceTag:
-    """A tag of the old registry, under the names that its clients knew.
-
-    Attributes:
-        image: What the tag's file says, which need be no image's id.
-        updated: When it was pushed, as far as anything says so.
-    """
-
-    repository: str
-    tag: str
-    image: str
-    updated: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SourceImage:
-    """An image of the old registry; its JSON is read when it is asked for, as there may be millions.
-
-    Attributes:
-        size: Bytes of its layer.
-        marked: Whether a push of it seems to be under way.
-        checksums: What was stated of it, whichever sort; empty if nothing was.
-    """
-
-    id: ImageId
-    parent: ImageId | None
-    folder: Path
-    size: int
-    marked: bool
-    checksums: tuple[str, ...]
-
-    @property
-    def layer(self) -> Path:
-        """Where its layer is."""
-        return self.folder / "layer"
-
-    @property
-    def json(self) -> bytes:
-        """Its JSON, byte for byte.
-
-        Raises:
-            Broken: it cannot be read any more.
-        """
-        try:
-            return _read(self.folder / "json", DOCUMENT_LIMIT)
-        except OSError as error:
-            raise Broken(Kind.CORRUPT, self.id, f"its JSON cannot be read ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +58,22 @@ class V1Tree:
                 return cls(root)
         raise NoSource(f"{path}: no images/ and repositories/ here or one folder below")
 
-    def repositories(self) -> Iterator[tuple[str, Path]]:
-        """Yield every repository, by the name that clients knew, with its folder."""
+    def tags(self) -> Iterator[SourceTag | Finding]:
+        """See V1Source."""
         for namespace in _folders(self.root / "repositories"):
             for folder in _folders(namespace):
-                yield f"{decode(namespace.name)}/{decode(folder.name)}", folder
+                yield from self._repository(f"{decode(namespace.name)}/{decode(folder.name)}", folder)
 
-    def tags(self, repository: str, folder: Path) -> Iterator[SourceTag | Finding]:
+    def _repository(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
+        yield from _notes(name, folder)
+        empty = True
+        for each in self._tags(name, folder):
+            empty = empty and isinstance(each, Finding)
+            yield each
+        if empty:
+            yield Finding(Kind.EMPTY, name, "no tags")
+
+    def _tags(self, repository: str, folder: Path) -> Iterator[SourceTag | Finding]:
         """Yield the repository's tags, and what looks like one and is none."""
         names = sorted(each.name for each in folder.iterdir() if each.is_file())
         for name in names:
@@ -124,32 +81,18 @@ class V1Tree:
                 continue
             text = _read(folder / name).decode("utf-8", "replace").strip()
             tag = decode(name.removeprefix("tag_"))
-            if _ID.fullmatch(text) is None and not self._names_an_image(text):
+            if not is_image_id(text) and not self._names_an_image(text):
                 yield Finding(Kind.PHANTOM, f"{repository}:{tag}", "the file holds no image id")
                 continue
             yield SourceTag(repository, tag, text, _updated(folder, name))
 
-    def notes(self, repository: str, folder: Path) -> Iterator[Finding]:
-        """Yield what the repository's folder says beside its tags."""
-        if (folder / "_private").exists():
-            text = "was private: grant nobody else before it is opened"
-            yield Finding(Kind.PRIVATE, repository, text)
-        for each in sorted(folder.iterdir()):
-            known = each.is_file() and (each.name.startswith("tag") or each.name in _SIDE_FILES)
-            if not known:
-                yield Finding(Kind.FOREIGN, f"{repository}/{each.name}", "not the old registry's")
-
     def image_ids(self) -> Iterator[str]:
-        """Yield the names of all images' folders."""
+        """See V1Source: the names of all images' folders."""
         for folder in _folders(self.root / "images"):
             yield folder.name
 
     def image(self, id_: str) -> SourceImage:
-        """Return an image, as far as files say without being read through.
-
-        Raises:
-            Broken: it lacks something, or is not what its folder is called.
-        """
+        """See V1Source."""
         folder = self.root / "images" / id_
         layer = folder / "layer"
         marked = (folder / "_inprogress").exists()
@@ -170,17 +113,31 @@ class V1Tree:
         if not stat.S_ISREG(found.st_mode):
             raise Broken(Kind.CORRUPT, id_, "its layer is no file")
         return SourceImage(
-            image.id, image.parent, folder, found.st_size, marked, stated_checksums(folder / "_checksum")
+            image.id,
+            image.parent,
+            json=partial(_document, folder),
+            layer=SourceBytes(found.st_size, partial(_open, layer), layer, found.st_mtime_ns),
+            marked=marked,
+            checksums=stated_checksums(folder / "_checksum"),
         )
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
-        """Return what the image's own list of ancestors says; None if there is none that can be read."""
+        """See V1Source."""
         listed = _small_json(self.root / "images" / id_ / "ancestry")
         return [*map(str, listed)] if isinstance(listed, list) else None
 
     def _names_an_image(self, text: str) -> bool:
         plain = text.isascii() and text.isalnum()
         return plain and (self.root / "images" / text / "json").is_file()
+
+
+def is_image_id(text: str) -> bool:
+    """Tell whether *text* is of the form of V1 image ids."""
+    try:
+        ImageId.parse(text)
+    except ImageIdInvalid:
+        return False
+    return True
 
 
 def decode(name: str) -> str:
@@ -205,6 +162,27 @@ def stated_checksums(path: Path) -> tuple[str, ...]:
     value = _small_json(path)
     values = value if isinstance(value, list) else [text if value is None else value]
     return tuple(each for each in values if isinstance(each, str) and each)
+
+
+def _notes(repository: str, folder: Path) -> Iterator[Finding]:
+    """Yield what the repository's folder says beside its tags."""
+    if (folder / "_private").exists():
+        yield Finding(Kind.PRIVATE, repository, "was private: grant nobody else before it is opened")
+    for each in sorted(folder.iterdir()):
+        known = each.is_file() and (each.name.startswith("tag") or each.name in _SIDE_FILES)
+        if not known:
+            yield Finding(Kind.FOREIGN, f"{repository}/{each.name}", "not the old registry's")
+
+
+def _document(folder: Path) -> bytes:
+    try:
+        return _read(folder / "json", DOCUMENT_LIMIT)
+    except OSError as error:
+        raise Broken(Kind.CORRUPT, folder.name, f"its JSON cannot be read ({error})") from error
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb", buffering=0)
 
 
 def _updated(folder: Path, name: str) -> datetime:

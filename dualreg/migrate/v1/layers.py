@@ -1,11 +1,9 @@
 """Layers: an image's layer on its way from the old registry's file into the store, read once."""
 
-import errno
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import BinaryIO
 
 from dualreg.catalog.rows import BlobRow
@@ -18,16 +16,9 @@ from dualreg.image.tarsum import is_tarsum, verify_tarsum
 from dualreg.image.v1_image import payload_hasher
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.journal import LayerFacts
-from dualreg.migrate.sources.v1_tree import SourceImage
-from dualreg.storage.base import Adopt, BlobStore, read_chunks, tap
-
-
-class Way(StrEnum):
-    """How bytes come over."""
-
-    AUTO = "auto"
-    HARD = "hard"
-    COPY = "copy"
+from dualreg.migrate.sources.base import SourceImage
+from dualreg.migrate.transfer import Way, reading, show, stage
+from dualreg.storage.base import BlobStore, read_chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +37,17 @@ def staged(store: BlobStore, source: SourceImage, way: Way) -> Iterator[Staged]:
     What is hashed is what was staged, whatever happens to the old registry's file meanwhile.
 
     Args:
-        way: HARD shares the file with the old registry, which must not write any more; AUTO shares its blocks
-            where the file system can, and copies otherwise.
+        way: See ``transfer.stage``.
 
     Raises:
         Broken: the layer is not what was stated of it, or does not decompress.
     """
-    upload = UploadId.new()
+    upload, passed = UploadId.new(), _Reading(source)
     try:
-        yield _stage(store, source, way, upload)
+        with passed.trouble():
+            stage(store, upload, source.layer, way, passed.update)
+        facts = passed.facts(lambda: store.reopen(upload))
+        yield Staged(upload, BlobRow(Digest.parse(facts.layer), facts.size), facts)
     finally:
         store.discard(upload)
 
@@ -65,22 +58,10 @@ def examine(source: SourceImage) -> LayerFacts:
     Raises:
         Broken: as ``staged``.
     """
-    reading = _Reading(source)
-    with source.layer.open("rb", buffering=0) as layer:
-        reading.through(layer)
-    return reading.facts(lambda: source.layer.open("rb", buffering=0))
-
-
-def _stage(store: BlobStore, source: SourceImage, way: Way, upload: UploadId) -> Staged:
-    reading = _Reading(source)
-    if _shared(store, source, way, upload):
-        with store.reopen(upload) as layer:
-            reading.through(layer)
-    else:
-        with source.layer.open("rb", buffering=0) as layer, reading.trouble():
-            store.append(upload, tap(read_chunks(layer), reading.update), offset=0)
-    facts = reading.facts(lambda: store.reopen(upload))
-    return Staged(upload, BlobRow(Digest.parse(facts.layer), facts.size), facts)
+    passed = _Reading(source)
+    with passed.trouble():
+        show(source.layer, passed.update)
+    return passed.facts(source.layer.open)
 
 
 class _Reading:
@@ -88,9 +69,8 @@ class _Reading:
 
     def __init__(self, source: SourceImage) -> None:
         self._source = source
-        self._stat = source.layer.stat()
         self._digest = Hasher()
-        self._json = source.json
+        self._json = source.json()
         self._payload = payload_hasher(self._json)
         self._diff_id = DiffIdHasher()
         self._size = 0
@@ -101,39 +81,27 @@ class _Reading:
         for hasher in (self._digest, self._payload, self._diff_id):
             hasher.update(data)
 
-    def through(self, layer: BinaryIO) -> None:
-        """Read it to its end."""
-        with self.trouble():
-            for chunk in read_chunks(layer):
-                self.update(chunk)
-
     @contextmanager
     def trouble(self) -> Iterator[None]:
-        """Say of the image what goes wrong in the block.
-
-        A full disk of ours is no fault of the source's.
-        """
+        """Say of the image what goes wrong in the block."""
         try:
-            yield
+            with reading(self._source.id):
+                yield
         except ImageInvalid as error:
             raise _damaged(self._source, str(error.detail.get("reason", error))) from error
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise Broken(Kind.CORRUPT, self._source.id, f"it cannot be read ({error})") from error
 
     def facts(self, reopen: Callable[[], BinaryIO]) -> LayerFacts:
         """Return what was found, held against what was stated of it."""
         with self.trouble():
             inside = self._diff_id.digest()
         checksum = self._payload.digest()
-        verified = _verified(self._source, checksum, reopen)
+        verified = _verified(self._source, self._json, checksum, reopen)
         if not verified:
             with self.trouble(), reopen() as layer:
                 deque(members(read_chunks(layer)), maxlen=0)  # at least it has to be a tar
         return LayerFacts(
             size=self._size,
-            mtime=self._stat.st_mtime_ns,
+            mtime=self._source.layer.changed,
             json=str(Digest.of(self._json)),
             layer=str(self._digest.digest()),
             diff_id=str(inside),
@@ -142,13 +110,7 @@ class _Reading:
         )
 
 
-def _shared(store: BlobStore, source: SourceImage, way: Way, upload: UploadId) -> bool:
-    if way is Way.COPY or not isinstance(store, Adopt):
-        return False
-    return store.adopt(upload, source.layer, hard=way is Way.HARD)
-
-
-def _verified(source: SourceImage, checksum: Digest, reopen: Callable[[], BinaryIO]) -> bool:
+def _verified(source: SourceImage, json: bytes, checksum: Digest, reopen: Callable[[], BinaryIO]) -> bool:
     """Tell whether something that was stated proves the layer.
 
     Raises:
@@ -161,7 +123,7 @@ def _verified(source: SourceImage, checksum: Digest, reopen: Callable[[], Binary
         raise _damaged(source, f"its checksum is {checksum}, stated was {payloads[0]}")
     for stated in filter(is_tarsum, source.checksums):
         with reopen() as layer:
-            if verify_tarsum(stated, source.json, read_chunks(layer)):
+            if verify_tarsum(stated, json, read_chunks(layer)):
                 return True
     if source.marked:
         raise Broken(Kind.PARTIAL, source.id, "marked as being pushed, and nothing proves it whole")

@@ -1,0 +1,80 @@
+"""Intake: what taking in one tag comes to, whatever it names."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import NamedTuple, Protocol
+
+from dualreg.catalog.rows import Origin
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.plan import Entry
+from dualreg.registry import Registry
+
+
+class Stopped(Exception):
+    """The run was asked to end; what is begun is finished, and running again goes on."""
+
+
+class Here(NamedTuple):
+    """The manifest that a tag points at here, the V1 image that it is seen as, and who pointed it."""
+
+    digest: Digest
+    seen: str | None
+    origin: Origin | None
+
+
+class Intake(Protocol):
+    """Takes in what a tag of one sort of source names, each part once, and journals it before it is done."""
+
+    def is_same(self, image: str, here: Here) -> bool:
+        """Tell whether *image* of the source is what is here."""
+
+    def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
+        """Take in an entry's image, then point *tag* at it; return how many bytes were read for it.
+
+        Raises:
+            Broken: the source has no such image, or a damaged one.
+            RegistryError: it cannot be here.
+            Stopped.
+        """
+
+
+def look(registry: Registry, repository: RepositoryName, reference: Tag | Digest) -> Here | None:
+    """Return what *reference* is here now, whoever is shown it."""
+    with registry.state.catalog.read() as tx:
+        row = tx.manifests.find(repository, reference)
+        if row is None:
+            return None
+        return Here(row.digest, tx.views.find(row.repository_id, row.digest), row.origin)
+
+
+def announce(journal: Journal, entry: Entry, before: Here | None, *, made: bool) -> None:
+    """Journal that the entry's tag is about to be pointed.
+
+    Args:
+        made: Whether the manifest is not here yet.
+    """
+    journal.write(
+        "pointing",
+        repository=entry.to_repository,
+        tag=entry.to_tag,
+        image=entry.image,
+        before=str(before.digest) if before else "",
+        origin=before.origin if before else "",
+        made=made,
+    )
+
+
+@dataclass
+class Locks:
+    """A lock for each thing that is taken in once, however many tags want it at the same time."""
+
+    _locks: dict[Hashable, Lock] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def of(self, thing: Hashable) -> Lock:
+        """Return the thing's lock."""
+        with self._lock:
+            return self._locks.setdefault(thing, Lock())

@@ -1,0 +1,94 @@
+"""Sorts of sources: which reader, survey, intake and comparison belong together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+from dualreg.migrate import journal
+from dualreg.migrate.intake import Intake
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.sources.base import ManifestSource, NoSource, V1Source
+from dualreg.migrate.sources.registry_tree import RegistryTree
+from dualreg.migrate.sources.v1_config import storage_path
+from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.transfer import Way
+from dualreg.migrate.v1.intake import V1Intake
+from dualreg.migrate.v1.survey import V1Survey, survey_images
+from dualreg.migrate.v1.verify import V1Comparison
+from dualreg.migrate.v2.intake import V2Intake
+from dualreg.migrate.v2.survey import V2Survey, survey_manifests
+from dualreg.migrate.v2.verify import V2Comparison
+from dualreg.migrate.verify import Bytes, Comparison
+from dualreg.registry import Registry
+
+#: What a source's name begins with.
+SCHEMES = ("v1-tree", "registry-tree")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is needed to read some sources, beside their names.
+
+    Attributes:
+        flavor: Of an old registry's configuration.
+        environ: What that configuration may name.
+    """
+
+    flavor: str = "dev"
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a run takes in what it finds."""
+
+    way: Way = Way.AUTO
+    strict: bool = False
+
+
+def look_through(source: str, access: Access) -> V1Survey | V2Survey:
+    """Return what *source* holds.
+
+    Raises:
+        NoSource: there is none of that name.
+        OSError: it cannot be read.
+    """
+    opened = _open(source, access)
+    return survey_images(opened) if isinstance(opened, V1Source) else survey_manifests(opened)
+
+
+def intake_of(
+    found: V1Survey | V2Survey, registry: Registry, own: Journal, manner: Manner, stop: Event
+) -> Intake:
+    """Return what takes in the images of *found*, having looked at what earlier runs found out."""
+    if isinstance(found, V2Survey):
+        return V2Intake(registry, found.source, own, manner.way, stop)
+    known = journal.known_layers(own.path.parent, own.source)
+    return V1Intake(registry, found, own, manner.way, manner.strict, known, stop)
+
+
+def comparison_of(found: V1Survey | V2Survey, registry: Registry, *, quick: bool) -> Comparison:
+    """Return what compares *found* with what is here; *quick*: by sizes only."""
+    content = None if quick else Bytes(registry.state.store)
+    if isinstance(found, V2Survey):
+        return V2Comparison(registry, found.source, content)
+    return V1Comparison(registry, found, content)
+
+
+def is_in_place(found: V1Survey | V2Survey, registry: Registry) -> bool:
+    """Tell whether the source is the registry's own store, so that only the catalog is to be filled."""
+    source = found.source
+    return isinstance(source, RegistryTree) and source.is_of(registry.state.store)
+
+
+def _open(source: str, access: Access) -> V1Source | ManifestSource:
+    scheme, _, rest = source.partition(":")
+    path = Path(rest)
+    match scheme:
+        case "v1-tree":
+            return V1Tree.open(storage_path(path, access.flavor, access.environ) if path.is_file() else path)
+        case "registry-tree":
+            return RegistryTree.open(path)
+        case _:
+            raise NoSource(f"{source} is no source: {', '.join(f'{each}:' for each in SCHEMES)}")

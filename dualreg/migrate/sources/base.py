@@ -1,0 +1,131 @@
+"""What every source is: tags, and what they name; read liberally, never written to.
+
+There are two sorts. One holds V1 images, which stand on each other; the other holds manifests and blobs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId
+from dualreg.migrate.findings import Finding
+
+
+class NoSource(Exception):
+    """There is no such source, or it cannot be read; the text says what was looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTag:
+    """A tag, under the names that clients of the source know.
+
+    Attributes:
+        tag: Empty for a manifest that has no tag.
+        image: What the tag names: a V1 image id, or a manifest's digest. It need not be there.
+        updated: When it was pushed, as far as anything says so.
+        along: What an untagged manifest is about, such as the images that it is a signature of.
+    """
+
+    repository: str
+    tag: str
+    image: str
+    updated: datetime
+    along: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Its full name."""
+        return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.image}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBytes:
+    """A layer or blob of a source, not read yet.
+
+    Attributes:
+        size: In bytes, as far as it can be told without reading; 0 if it cannot.
+        open: Returns a reader from the beginning.
+        path: The file that holds these bytes and nothing else, if there is one.
+        changed: If this and the size are what they were, so are the bytes; nanoseconds of a file's time.
+    """
+
+    size: int
+    open: Callable[[], BinaryIO]
+    path: Path | None = None
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """A V1 image; its JSON and layer are read when they are asked for, as there may be millions.
+
+    Attributes:
+        json: Returns its JSON, byte for byte; raises Broken if it cannot be read any more.
+        marked: Whether a push of it seems to be under way.
+        checksums: What was stated of it, whichever sort; empty if nothing was.
+    """
+
+    id: ImageId
+    parent: ImageId | None
+    json: Callable[[], bytes]
+    layer: SourceBytes
+    marked: bool = False
+    checksums: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class V1Source(Protocol):
+    """Somewhere that holds V1 images."""
+
+    def tags(self) -> Iterator[SourceTag | Finding]:
+        """Yield all tags, repository by repository, and what is to be said of tags and repositories."""
+
+    def image_ids(self) -> Iterator[str]:
+        """Yield the id of every image, whether a tag leads to it or not."""
+
+    def image(self, id_: str) -> SourceImage:
+        """Return an image, as far as it can be told without reading its layer.
+
+        Raises:
+            Broken: it lacks something, or is not what it is called.
+        """
+
+    def ancestry(self, id_: str) -> Sequence[str] | None:
+        """Return what is kept as the image's list of ancestors, itself first; None if there is no list."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceManifest:
+    """A manifest as a client would push it.
+
+    Attributes:
+        media_type: As far as the source tells; empty: what the document says.
+        body: With its signatures, if it is schema 1 and they were kept; without, if they were not.
+    """
+
+    media_type: str
+    body: bytes
+
+
+class ManifestSource(Protocol):
+    """Somewhere that holds manifests and blobs."""
+
+    def tags(self) -> Iterator[SourceTag | Finding]:
+        """Yield all tags and untagged manifests, repository by repository, and what is to be said of them."""
+
+    def manifest(self, repository: str, digest: Digest) -> SourceManifest:
+        """Return a manifest.
+
+        Raises:
+            Broken: it is not there, or cannot be read, or is not what its digest says.
+        """
+
+    def blob(self, repository: str, digest: Digest) -> SourceBytes:
+        """Return a blob, not read yet.
+
+        Raises:
+            Broken: it is not there.
+        """

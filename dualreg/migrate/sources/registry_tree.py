@@ -1,0 +1,177 @@
+"""The tree of the reference registry (distribution 2.0 to 3.x), which is dualreg's own too.
+
+    <root>/docker/registry/v2/blobs/<alg>/<ab>/<hex>/data
+    <root>/docker/registry/v2/repositories/<name>/_layers/<alg>/<hex>/link
+                                                 /_manifests/revisions/<alg>/<hex>/link
+                                                 /_manifests/tags/<tag>/current/link
+
+Read liberally: release 2.1.0 lost links, 2.0 to 2.4 kept signatures apart, and betas linked TarSums.
+
+Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from dualreg.errors import DigestInvalid, ManifestUnverified
+from dualreg.image.digest import Digest
+from dualreg.image.jws import joined, verified_payload
+from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceManifest, SourceTag
+from dualreg.storage.base import Adopt
+from dualreg.storage.filesystem import REGISTRY
+
+#: Bytes of the largest manifest that is read; registries take none beyond 4 MiB.
+_DOCUMENT_LIMIT = 8 << 20
+_LINK_LIMIT = 1 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryTree:
+    """A tree, by the folder that has ``blobs`` and ``repositories``; a ManifestSource."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, path: Path) -> "RegistryTree":
+        """Return the tree at *path*: the registry's root directory, or a folder of the tree below it.
+
+        Raises:
+            NoSource: there is none.
+        """
+        for root in (path / REGISTRY, path, path / "registry" / "v2", path / "v2"):
+            if (root / "repositories").is_dir() and (root / "blobs").is_dir():
+                return cls(root)
+        if not path.is_dir():
+            raise NoSource(f"{path}: no such folder")
+        old = (path / "images").is_dir()
+        hint = "; it looks like v1-tree:" if old else ""
+        raise NoSource(f"{path}: no {REGISTRY} with blobs and repositories{hint}")
+
+    def is_of(self, store: object) -> bool:
+        """Tell whether this is the tree that *store* itself keeps."""
+        digest = Digest.of(b"")
+        return isinstance(store, Adopt) and store.keeps(self._data(digest), digest)
+
+    def tags(self) -> Iterator[SourceTag | Finding]:
+        """See ManifestSource."""
+        for name, folder in _repositories(self.root / "repositories", ""):
+            tagged = [*self._tagged(name, folder)]
+            yield from tagged
+            images = {each.image for each in tagged if isinstance(each, SourceTag)}
+            untagged = [*self._untagged(name, folder, images)]
+            yield from untagged
+            if not tagged and not untagged:
+                yield Finding(Kind.EMPTY, name, "no manifests")
+
+    def manifest(self, repository: str, digest: Digest) -> SourceManifest:
+        """See ManifestSource. Signatures that were kept apart are put back."""
+        where = f"{repository}@{digest}"
+        revision = self._revision(repository, digest)
+        if revision.is_dir() and not (revision / "link").is_file():
+            raise Broken(Kind.MISSING_MANIFEST, where, "it was deleted")
+        path = self._data(digest)
+        if not path.is_file():
+            raise Broken(Kind.MISSING_MANIFEST, where, "no such manifest")
+        try:
+            if signed := _read_link(revision / "signed"):
+                path = self._data(signed)
+            if path.stat().st_size > _DOCUMENT_LIMIT:
+                raise Broken(Kind.CORRUPT, where, "too large for a manifest")
+            body = path.read_bytes()
+            signatures = [self._data(each).read_bytes() for each in _links(revision / "signatures")]
+        except OSError as error:
+            raise Broken(Kind.CORRUPT, where, f"it cannot be read ({error})") from error
+        return SourceManifest("", _signed(body, signatures) if signatures else body)
+
+    def blob(self, repository: str, digest: Digest) -> SourceBytes:
+        """See ManifestSource."""
+        link = self.root / "repositories" / repository / "_layers" / _folder(digest) / "link"
+        path = self._data(_read_link(link) or digest)
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise Broken(Kind.MISSING_BLOB, f"{repository}@{digest}", "no such blob") from error
+        return SourceBytes(found.st_size, partial(_open, path), path, found.st_mtime_ns)
+
+    def _tagged(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
+        for tag in _folders(folder / "_manifests" / "tags"):
+            link = tag / "current" / "link"
+            if not link.is_file():
+                continue  # its history is left when it was deleted
+            digest = _read_link(link)
+            if digest is None:
+                yield Finding(Kind.PHANTOM, f"{name}:{tag.name}", "its link holds no digest")
+            else:
+                yield SourceTag(name, tag.name, str(digest), _time(link))
+
+    def _untagged(self, name: str, folder: Path, tagged: set[str]) -> Iterator[SourceTag]:
+        for path in sorted((folder / "_manifests" / "revisions").glob("*/*/link")):
+            digest = _read_link(path)
+            if digest is not None and str(digest) not in tagged:
+                yield SourceTag(name, "", str(digest), _time(path))
+
+    def _revision(self, repository: str, digest: Digest) -> Path:
+        return self.root / "repositories" / repository / "_manifests" / "revisions" / _folder(digest)
+
+    def _data(self, digest: Digest) -> Path:
+        return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
+
+
+def _signed(payload: bytes, signatures: list[bytes]) -> bytes:
+    """Return schema 1 with its signatures; without, if they do not prove it."""
+    try:
+        body = joined(payload, [json.loads(signature) for signature in signatures])
+        return body if verified_payload(body) == payload else payload
+    except (ValueError, ManifestUnverified):
+        return payload
+
+
+def _repositories(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    """Yield every repository below *folder*, by its name; one may lie in another."""
+    for each in _folders(folder):
+        if each.name.startswith("_"):
+            continue
+        name = prefix + each.name
+        if (each / "_manifests").is_dir() or (each / "_layers").is_dir():
+            yield name, each
+        yield from _repositories(each, f"{name}/")
+
+
+def _links(folder: Path) -> list[Digest]:
+    found = (_read_link(path) for path in sorted(folder.glob("*/*/link")))
+    return [digest for digest in found if digest]
+
+
+def _read_link(path: Path) -> Digest | None:
+    """Return the digest that a link file holds; None if there is none."""
+    try:
+        with path.open(encoding="ascii") as file:
+            return Digest.parse(file.read(_LINK_LIMIT).strip())
+    except (OSError, ValueError, DigestInvalid):
+        return None
+
+
+def _folder(digest: Digest) -> str:
+    return f"{digest.algorithm}/{digest.hex}"
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+
+
+def _time(path: Path) -> datetime:
+    """Return when a link was written; one that was removed meanwhile, now."""
+    with suppress(FileNotFoundError):
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return datetime.now(UTC)
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb", buffering=0)

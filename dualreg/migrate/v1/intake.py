@@ -1,0 +1,142 @@
+"""Intake of V1 images: each with its layer once, base first; the tag is set as a V1 push sets it."""
+
+from dataclasses import asdict, dataclass, field
+from threading import Event
+
+from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.reach import EVERYWHERE
+from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.intake import Here, Locks, Stopped, announce
+from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.sources.base import SourceImage
+from dualreg.migrate.transfer import Way
+from dualreg.migrate.v1.layers import Staged, staged
+from dualreg.migrate.v1.survey import V1Survey
+from dualreg.registry import Registry
+
+
+@dataclass
+class V1Intake:
+    """An Intake of V1 images.
+
+    Attributes:
+        strict: Refuse images that are marked as being pushed, whole or not.
+        known: What earlier runs found out of layers.
+        stop: Ends it between two images.
+    """
+
+    registry: Registry
+    found: V1Survey
+    journal: Journal
+    way: Way = Way.AUTO
+    strict: bool = False
+    known: dict[str, LayerFacts] = field(default_factory=dict)
+    stop: Event = field(default_factory=Event)
+    _held: set[tuple[RepositoryName, str]] = field(default_factory=set)
+    _locks: Locks = field(default_factory=Locks)
+
+    def is_same(self, image: str, here: Here) -> bool:
+        """See Intake."""
+        return here.seen == image
+
+    def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
+        """See Intake."""
+        image = ImageId.parse(entry.image)
+        read = 0
+        for member in self.found.chain(image):
+            if self.stop.is_set():
+                raise Stopped
+            read += self._image(repository, member)
+        if tag:
+            with self.registry.state.catalog.read() as tx:
+                row = tx.repositories.find(repository)
+                made = row is None or tx.views.manifest_of(row.id, image) is None
+            announce(self.journal, entry, before, made=made)
+            self.registry.bridge.tag(repository, tag, image)
+        return read
+
+    def _image(self, repository: RepositoryName, source: SourceImage) -> int:
+        """Take in one image, once at a time; return how many bytes were read for it.
+
+        Raises:
+            Broken: it is not what was stated of it, or another image has its id here.
+        """
+        if self.strict and source.marked:
+            raise Broken(Kind.STALE_MARK, source.id, "marked as being pushed")
+        with self._locks.of(source.id):
+            if (repository, source.id) in self._held:
+                return 0
+            read = self._bring(repository, source)
+            self._held.add((repository, source.id))
+            return read
+
+    def _bring(self, repository: RepositoryName, source: SourceImage) -> int:
+        facts = self._facts(source)
+        if facts and self._is_held(repository, source, facts):
+            return 0
+        if facts and self._is_stored(facts):
+            self._admit(repository, source, facts, None)
+            return 0
+        with staged(self.registry.state.store, source, self.way) as layer:
+            self._admit(repository, source, layer.facts, layer)
+            self.known[source.id] = layer.facts
+        return layer.facts.size
+
+    def _facts(self, source: SourceImage) -> LayerFacts | None:
+        """Return what is known of the layer, if its file is still the one that was read."""
+        facts = self.known.get(source.id)
+        if facts is None or facts.json != str(Digest.of(source.json())):
+            return None
+        return facts if (facts.size, facts.mtime) == (source.layer.size, source.layer.changed) else None
+
+    def _is_held(self, repository: RepositoryName, source: SourceImage, facts: LayerFacts) -> bool:
+        with self.registry.state.catalog.read() as tx:
+            held = tx.v1_images.find(repository, source.id)
+        return held is not None and held.complete and (str(held.json), str(held.layer)) == (
+            facts.json, facts.layer,
+        )  # fmt: skip
+
+    def _is_stored(self, facts: LayerFacts) -> bool:
+        with self.registry.state.catalog.read() as tx:
+            return tx.blobs.owner(Digest.parse(facts.layer), EVERYWHERE) is not None
+
+    def _admit(
+        self, repository: RepositoryName, source: SourceImage, facts: LayerFacts, layer: Staged | None
+    ) -> None:
+        """Record the image, complete, with its layer: a staged one, or one that is in the store.
+
+        Raises:
+            Broken: another image has its id here.
+        """
+        state, json = self.registry.state, source.json()
+        if str(Digest.of(json)) != facts.json:
+            raise Broken(Kind.CORRUPT, source.id, "its JSON changed while it was read")
+        self.journal.write("image", repository=repository, id=source.id, **asdict(facts))
+        with state.staged(json) as (document,), state.catalog.begin() as tx:
+            row = tx.repositories.ensure(repository, exclusive=True)
+            image = _row(row, source, facts)
+            if tx.v1_images.contradicts(row.id, [image]):
+                raise Broken(Kind.COLLISION, source.id, f"{repository} has another image of this id")
+            state.admit(tx, row, document, BlobRow(Digest.of(json), len(json)))
+            if layer:
+                state.admit(tx, row, layer.upload, layer.blob)
+            else:
+                state.share(tx, row, BlobRow(Digest.parse(facts.layer), facts.size))
+            self.registry.v1_images.record(tx, row, [image])
+
+
+def _row(repository: RepositoryRow, source: SourceImage, facts: LayerFacts) -> V1ImageRow:
+    return V1ImageRow(
+        repository.id,
+        source.id,
+        source.parent,
+        Digest.parse(facts.json),
+        Digest.parse(facts.layer),
+        facts.size,
+        Digest.parse(facts.diff_id),
+        Digest.parse(facts.checksum),
+        complete=True,
+    )

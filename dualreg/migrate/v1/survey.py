@@ -1,0 +1,163 @@
+"""Survey of V1 images: which there are, what stands on what, and what is broken."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from dualreg.catalog.v1_images import CHAIN_LIMIT
+from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
+from dualreg.migrate.survey import repositories, sort_out
+from dualreg.migrate.v1.layers import examine
+
+
+@dataclass
+class V1Survey:
+    """What a source of V1 images holds; a Survey.
+
+    Attributes:
+        images: Those that can be read.
+        broken: Why the others cannot, by id.
+    """
+
+    source: V1Source
+    tags: list[SourceTag] = field(default_factory=list)
+    images: dict[str, SourceImage] = field(default_factory=dict)
+    broken: dict[str, Finding] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def chain(self, id_: str) -> list[SourceImage]:
+        """Return the image and its ancestors, base first.
+
+        The parents in the JSONs are the truth; the list of ancestors is only derived from them.
+
+        Raises:
+            Broken: one of them cannot be taken in.
+        """
+        found: list[SourceImage] = []
+        seen: set[str] = set()
+        wanted: str | None = id_
+        while wanted is not None:
+            if wanted in seen or len(seen) >= CHAIN_LIMIT:
+                raise Broken(Kind.CYCLE, wanted, "its ancestors lead back to it")
+            seen.add(wanted)
+            if wanted in self.broken:
+                raise self._standing_on(self.broken[wanted], found)
+            image = self.images.get(wanted)
+            if image is None:
+                kind = Kind.MISSING_PARENT if found else Kind.DANGLING
+                raise Broken(kind, wanted, "no such image")
+            found.append(image)
+            wanted = image.parent
+        return found[::-1]
+
+    def check(self, repository: str, image: str) -> None:
+        """See Survey; images are the same in every repository."""
+        del repository
+        self.chain(image)
+
+    def numbers(self) -> Mapping[str, int]:
+        """See Survey."""
+        return {
+            "repositories": repositories(self.tags, self.findings),
+            "tags": len(self.tags),
+            "images": self.things + len(self.broken),
+            "bytes": self.size,
+            "shared_bytes": self._shared_bytes(),
+            "orphans": len(self.orphans),
+            "orphan_bytes": sum(image.layer.size for image in self.orphans),
+        }
+
+    @property
+    def size(self) -> int:
+        """See Survey."""
+        return sum(image.layer.size for image in self.images.values())
+
+    @property
+    def things(self) -> int:
+        """See Survey: images."""
+        return len(self.images)
+
+    @cached_property
+    def orphans(self) -> tuple[SourceImage, ...]:
+        """The images that no tag leads to."""
+        reached = self._below(self.tags)
+        return tuple(image for id_, image in self.images.items() if id_ not in reached)
+
+    def read_through(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
+        """See Survey."""
+        with ThreadPoolExecutor(jobs) as pool:
+            images = [*self.images.values()]
+            for image, finding in zip(images, pool.map(_read_through, images), strict=True):
+                advance(1, image.layer.size)
+                if finding:
+                    yield finding
+
+    def _shared_bytes(self) -> int:
+        """Return the bytes of images that more than one repository uses."""
+        by_repository: dict[str, list[SourceTag]] = {}
+        for tag in self.tags:
+            by_repository.setdefault(tag.repository, []).append(tag)
+        users = Counter(id_ for tags in by_repository.values() for id_ in self._below(tags))
+        return sum(self.images[id_].layer.size for id_, count in users.items() if count > 1)
+
+    def _below(self, tags: Iterable[SourceTag]) -> set[str]:
+        """Return the images that *tags* lead to, as far as they are here."""
+        reached: set[str] = set()
+        for tag in tags:
+            wanted: str | None = tag.image
+            while wanted is not None and wanted not in reached and wanted in self.images:
+                reached.add(wanted)
+                wanted = self.images[wanted].parent
+        return reached
+
+    @staticmethod
+    def _standing_on(finding: Finding, above: list[SourceImage]) -> Broken:
+        kind = Kind.MISSING_PARENT if above and finding.kind is Kind.NO_JSON else finding.kind
+        return Broken(kind, finding.where, finding.text)
+
+
+def survey_images(source: V1Source) -> V1Survey:
+    """Look through the whole source, without reading a layer."""
+    found = V1Survey(source)
+    for id_ in source.image_ids():
+        try:
+            found.images[id_] = source.image(id_)
+        except Broken as error:
+            found.broken[id_] = error.finding
+            found.findings.append(error.finding)
+    found.tags, told = sort_out(source.tags())
+    found.findings += told
+    found.findings += _of_images(found)
+    return found
+
+
+def _of_images(found: V1Survey) -> Iterator[Finding]:
+    """Yield what is to be said of images that can be read, and of those that no tag leads to."""
+    for id_, image in found.images.items():
+        if image.marked:
+            yield Finding(Kind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
+        elif not image.checksums:
+            yield Finding(Kind.UNVERIFIED, id_, "no checksum was kept", image.layer.size)
+        listed = found.source.ancestry(id_)
+        if listed is not None:
+            try:
+                parents = [member.id for member in found.chain(id_)[::-1]]
+            except Broken:
+                continue
+            if [*listed] != parents:
+                yield Finding(Kind.WRONG_ANCESTRY, id_, "its list of ancestors is not what the JSONs say")
+    for image in found.orphans:
+        yield Finding(Kind.ORPHAN, image.id, "no tag leads to it", image.layer.size)
+
+
+def _read_through(image: SourceImage) -> Finding | None:
+    try:
+        facts = examine(image)
+    except Broken as error:
+        return error.finding
+    if image.checksums and not facts.verified:
+        return Finding(Kind.UNSURE, image.id, "it decompresses; what was stated of it proves nothing")
+    return None

@@ -1,0 +1,1 @@
+"""Manifests and blobs moving in: as they are, digest for digest."""

@@ -1,0 +1,175 @@
+"""Intake of manifests: blobs first, then manifests, children before indexes, then the tag."""
+
+from dataclasses import dataclass, field
+from threading import Event
+
+from dualreg.catalog.rows import BlobRow
+from dualreg.image.digest import Digest, Hasher
+from dualreg.image.formats import Role
+from dualreg.image.jws import sign
+from dualreg.image.layer import empty_layer
+from dualreg.image.manifest import Manifest
+from dualreg.image.names import RepositoryName, Tag, UploadId
+from dualreg.image.reach import EVERYWHERE
+from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.intake import Here, Locks, Stopped, announce, look
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.sources.base import ManifestSource, SourceBytes
+from dualreg.migrate.transfer import Way, reading, show, stage
+from dualreg.migrate.v2.documents import read_manifest
+from dualreg.registry import Registry
+from dualreg.storage.base import Adopt
+
+
+@dataclass
+class V2Intake:
+    """An Intake of manifests.
+
+    Attributes:
+        stop: Ends it between two blobs.
+    """
+
+    registry: Registry
+    source: ManifestSource
+    journal: Journal
+    way: Way = Way.AUTO
+    stop: Event = field(default_factory=Event)
+    _held: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _locks: Locks = field(default_factory=Locks)
+
+    def is_same(self, image: str, here: Here) -> bool:
+        """See Intake."""
+        return str(here.digest) == image
+
+    def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
+        """See Intake."""
+        digest = Digest.parse(entry.image)
+        manifest, read = self._parts(entry.repository, repository, digest)
+        if tag is None:
+            self._put(repository, manifest)
+            return read
+        made = look(self.registry, repository, digest) is None
+        announce(self.journal, entry, before, made=made)
+        self._record(repository, manifest, tag)
+        return read
+
+    def _parts(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[Manifest, int]:
+        """Take in all that a manifest names; return the manifest, and how many bytes were read."""
+        manifest, read = read_manifest(self.source, source, digest), 0
+        for child in manifest.children:
+            part = child.descriptor.digest
+            if child.role is Role.MANIFEST:
+                read += self._child(source, repository, part)
+            elif child in manifest.required and part != empty_layer().digest:
+                read += self._blob(source, repository, part)
+        return manifest, read
+
+    def _child(self, source: str, repository: RepositoryName, digest: Digest) -> int:
+        """Take in a manifest that an index names, unless a sparse index may do without."""
+        with self._locks.of((repository, digest)):
+            if (repository, digest) in self._held:
+                return 0
+            try:
+                manifest, read = self._parts(source, repository, digest)
+            except Broken as error:
+                if error.finding.kind is Kind.MISSING_MANIFEST and self.registry.manifests.sparse_indexes:
+                    return 0
+                raise
+            self._put(repository, manifest)
+            return read
+
+    def _put(self, repository: RepositoryName, manifest: Manifest) -> None:
+        """Record a manifest without a tag."""
+        made = look(self.registry, repository, manifest.digest) is None
+        self.journal.write("manifest", repository=repository, digest=str(manifest.digest), made=made)
+        self._record(repository, manifest)
+        self._held.add((repository, manifest.digest))
+
+    def _record(self, repository: RepositoryName, manifest: Manifest, *tags: Tag) -> None:
+        body = manifest.signed or manifest.payload
+        if manifest.contents.place and not manifest.signed:
+            catalog = self.registry.state.catalog
+            body = sign(manifest.payload, self.registry.editions.keys.schema1, catalog.now())
+        self.registry.manifests.put(repository, manifest.digest, manifest.media_type, body, tags=tags)
+
+    def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> int:
+        """Take in a blob, once at a time; return how many bytes were read for it.
+
+        Raises:
+            Broken: it is not there, or not what its digest says.
+        """
+        if self.stop.is_set():
+            raise Stopped
+        with self._locks.of(digest):
+            if (repository, digest) in self._held:
+                return 0
+            read = self._bring(source, repository, digest)
+            self._held.add((repository, digest))
+            return read
+
+    def _bring(self, source: str, repository: RepositoryName, digest: Digest) -> int:
+        with self.registry.state.catalog.read() as tx:
+            if tx.blobs.find(repository, digest):
+                return 0
+            owner = tx.blobs.owner(digest, EVERYWHERE)
+            known = tx.blobs.find(owner, digest) if owner else None
+        if known:
+            self._share(repository, known)
+            return 0
+        found = self.source.blob(source, digest)
+        store = self.registry.state.store
+        if found.path and isinstance(store, Adopt) and store.keeps(found.path, digest):
+            size = self._hash_in_place(found, digest)
+            self._share(repository, BlobRow(digest, size))
+        else:
+            size = self._stage(repository, found, digest)
+        return size
+
+    def _hash_in_place(self, found: SourceBytes, digest: Digest) -> int:
+        passed = _Passed(digest)
+        with reading(str(digest)):
+            show(found, passed.update)
+        return passed.checked()
+
+    def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
+        state, upload, passed = self.registry.state, UploadId.new(), _Passed(digest)
+        try:
+            with reading(str(digest)):
+                stage(state.store, upload, found, self.way, passed.update)
+            blob = BlobRow(digest, passed.checked())
+            self._announce_blob(repository, blob)
+            with state.catalog.begin() as tx:
+                state.admit(tx, tx.repositories.ensure(repository), upload, blob)
+        finally:
+            state.store.discard(upload)
+        return blob.size
+
+    def _share(self, repository: RepositoryName, blob: BlobRow) -> None:
+        self._announce_blob(repository, blob)
+        with self.registry.state.catalog.begin() as tx:
+            self.registry.state.share(tx, tx.repositories.ensure(repository), blob)
+
+    def _announce_blob(self, repository: RepositoryName, blob: BlobRow) -> None:
+        self.journal.write("blob", repository=repository, digest=str(blob.digest), size=blob.size)
+
+
+class _Passed:
+    """Bytes passing by on their way in."""
+
+    def __init__(self, digest: Digest) -> None:
+        self._digest, self._hasher, self._size = digest, Hasher(digest.algorithm), 0
+
+    def update(self, data: bytes) -> None:
+        self._hasher.update(data)
+        self._size += len(data)
+
+    def checked(self) -> int:
+        """Return how many there were.
+
+        Raises:
+            Broken: they are not what the digest says.
+        """
+        if self._hasher.digest() != self._digest:
+            raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
+        return self._size

@@ -1,0 +1,33 @@
+"""The reference registry itself, on a folder."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.clients.tools import Tools
+from tests.programs import free_port, require, running, wait_until_up
+
+
+@contextmanager
+def stock_registry(data: Path, home: Path, *, readonly: bool = False) -> Iterator[Tools]:
+    """Run the stock ``docker-registry`` on *data*; yield clients of it."""
+    require("docker-registry", package="docker-registry")
+    host = f"127.0.0.1:{free_port()}"
+    configuration = home / f"registry-{host}.yml"
+    settings = {
+        "version": "0.1",
+        "log": {"level": "warn"},
+        "storage": {
+            "filesystem": {"rootdirectory": str(data)},
+            "delete": {"enabled": True},
+            "maintenance": {"readonly": {"enabled": readonly}},
+        },
+        "http": {"addr": host},
+        "compatibility": {"schema1": {"enabled": True}},
+    }
+    configuration.write_text(json.dumps(settings))
+    log = home / f"registry-{host}.log"
+    with running(["docker-registry", "serve", configuration], log, {"AWS_CA_BUNDLE": ""}) as process:
+        wait_until_up(f"http://{host}/v2/", process, log)
+        yield Tools(home / f"reference-{host}", host)

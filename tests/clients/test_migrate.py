@@ -1,0 +1,113 @@
+"""What a real reference registry kept, taken in: copied, and in place with both registries on one folder."""
+
+import http.client
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests import builders
+from tests.clients.stock import stock_registry
+from tests.clients.tools import Failed, Tools, verified
+from tests.migrate.commands import command, content
+from tests.programs import dualreg_server
+from tests.protocol.clients.v1 import V1Client
+from tests.protocol.clients.v2 import V2Client
+
+pytestmark = pytest.mark.client
+
+
+@pytest.fixture(scope="module")
+def filled(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder that the stock registry wrote, and the digest of each tag that is left in it."""
+    folder = tmp_path_factory.mktemp("filled")
+    children = [
+        builders.image(builders.layer({"c": name.encode()}), architecture=name) for name in ("amd64", "arm64")
+    ]
+    with stock_registry(folder / "stock", folder) as tools:
+        for tag in ("base", "app"):
+            for name in ("v2s2", "oci"):
+                tools.push(f"--format={name}", f"oci:{layout}:{tag}", name=f"team/{name}:{tag}")
+        tools.push("--format=v2s1", f"oci:{layout}:base", name="team/v2s1:base")
+        tools.push(f"oci:{layout}:base", name="team/oci:moved")
+        tools.push(f"oci:{layout}:app", name="team/oci:moved")
+        client = V2Client(tools.host)
+        for child in children:
+            client.push("team/index", str(child.digest), child)
+        client.push_manifest(
+            "team/index", "1", "application/vnd.oci.image.index.v1+json", builders.index(*children)
+        )
+        tools.push(f"oci:{layout}:arm64", name="gone:1")
+        gone = digest_of(tools.host, "gone", "1")
+        assert delete(tools.host, f"/v2/gone/manifests/{gone}") == 202
+        tags = {
+            f"team/{name}:{tag}": digest_of(tools.host, f"team/{name}", tag)
+            for name, tag in (
+                ("v2s2", "base"), ("v2s2", "app"), ("oci", "base"), ("oci", "app"), ("oci", "moved"),
+                ("v2s1", "base"), ("index", "1"),
+            )
+        }  # fmt: skip
+    return folder / "stock", tags
+
+
+def test_copied(filled: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """Modern clients pull every tag under its digest, old ones read it, and nothing is wrong with it."""
+    root, tags = filled
+    command(tmp_path / "data", f"run registry-tree:{root}")
+    assert (
+        "tags are here as they were there"
+        in command(tmp_path / "data", f"verify registry-tree:{root}").output
+    )
+    with dualreg_server(tmp_path / "data") as host:
+        pulled(Tools(tmp_path / "home", host), tags, tmp_path)
+
+
+def test_in_place(filled: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """Both registries serve one folder after each other, and what dualreg takes in is there for the other."""
+    root, tags = filled
+    before = content(root)
+    command(root, f"run registry-tree:{root}")
+    with dualreg_server(root) as host:
+        tools = Tools(tmp_path / "home", host)
+        pulled(tools, tags, tmp_path / "ours")
+        V1Client(host).push("team/new", "1", builders.v1_chain(builders.layer({"n": b"new"})))
+    assert {path: each for path, each in content(root).items() if path in before} == before
+    with stock_registry(root, tmp_path) as other:
+        pulled(other, tags, tmp_path / "theirs")
+        other.pull("team/new:1", f"dir:{tmp_path / 'new'}")
+        with pytest.raises(Failed, match=r"manifest unknown|name unknown"):
+            other.raw("gone:1")
+
+
+def pulled(tools: Tools, tags: dict[str, str], folder: Path) -> None:
+    """Pull every tag, look at every byte, and at its digest."""
+    folder.mkdir(exist_ok=True)
+    for name, digest in tags.items():
+        repository, _, tag = name.rpartition(":")
+        if repository != "team/v2s1":  # each registry signs it with a key of its own
+            assert digest_of(tools.host, repository, tag) == digest
+        target = folder / name.replace("/", "-").replace(":", "-")
+        tools.pull(name, f"dir:{target}")
+        if repository not in ("team/v2s1", "team/index"):
+            verified(target)
+
+
+def digest_of(host: str, name: str, tag: str) -> str:
+    """Return the digest that a registry tells of a tag."""
+    accept = ", ".join(
+        f"application/vnd.{kind}+json"
+        for kind in (
+            "docker.distribution.manifest.v2", "oci.image.manifest.v1", "oci.image.index.v1",
+            "docker.distribution.manifest.list.v2",
+        )
+    )  # fmt: skip
+    with closing(http.client.HTTPConnection(host, timeout=20)) as connection:
+        connection.request("HEAD", f"/v2/{name}/manifests/{tag}", headers={"Accept": accept})
+        return str(connection.getresponse().headers["Docker-Content-Digest"])
+
+
+def delete(host: str, path: str) -> int:
+    """Send a DELETE; return the status."""
+    with closing(http.client.HTTPConnection(host, timeout=20)) as connection:
+        connection.request("DELETE", path)
+        return connection.getresponse().status

@@ -1,0 +1,179 @@
+"""The reference registry's tree becomes ours: from elsewhere, and in place."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dualreg.image.digest import Digest
+from dualreg.image.jws import verified_payload
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
+from tests import builders
+from tests.apps import client_of
+from tests.migrate import stock_trees
+from tests.migrate.commands import command, content, snapshot
+from tests.migrate.stock_trees import Expected
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> Expected:
+    """The tree with everything in it."""
+    return stock_trees.everything(tmp_path / "stock")
+
+
+def here(registry: Registry, tag: str) -> Digest:
+    """Return what a tag is here."""
+    name, _, reference = tag.rpartition(":")
+    return registry.manifests.find(RepositoryName(name), Tag(reference)).digest
+
+
+def test_inspect_names_everything(expected: Expected, data: Path) -> None:
+    """Every class of what can be wrong, by metadata only; nothing is written."""
+    before = snapshot(expected.tree.root)
+    told = json.loads(command(data, f"inspect registry-tree:{expected.tree.root} --json", code=1).stdout)
+    assert {finding["kind"] for finding in told["findings"]} == expected.kinds
+    assert told["tags"] == len(expected.good) + len(expected.bad)
+    for path in (expected.tree.root, expected.tree.v2.parent, expected.tree.v2):
+        assert json.loads(command(data, f"inspect registry-tree:{path} --json", code=1).stdout) == told
+    assert snapshot(expected.tree.root) == before
+    assert not data.exists()
+
+
+def test_deep_inspection_reads_blobs(tmp_path: Path, data: Path) -> None:
+    """A blob of the right size and wrong content."""
+    tree = stock_trees.small(tmp_path / "stock")
+    assert command(data, f"inspect registry-tree:{tree.root} --deep").exit_code == 0
+    tree.data(Digest.of(stock_trees.LAYERS["b"])).write_bytes(bytes(len(stock_trees.LAYERS["b"])))
+    assert "corrupt" in command(data, f"inspect registry-tree:{tree.root} --deep", code=1).output
+
+
+@pytest.mark.parametrize("link", ["auto", "hard", "copy"])
+def test_everything_that_can_be_is_taken_in(
+    expected: Expected, data: Path, opened: Registry, link: str
+) -> None:
+    """Under the same digests, for both generations of clients, and verified; the source is not touched."""
+    before = snapshot(expected.tree.root)
+    source = f"registry-tree:{expected.tree.root}"
+    told = json.loads(command(data, f"run {source} --link {link} --json", code=1).stdout)
+    assert {tag: here(opened, tag) for tag in expected.good} == expected.good
+    reasons = {each["tag"]: each["reason"] for each in told["tags"]}
+    assert {tag: reasons[tag].split(":")[0] for tag in expected.bad} == expected.bad
+    assert snapshot(expected.tree.root) == before
+    client = client_of(opened)
+    for name, digest in expected.untagged.items():
+        (about,) = client.get(f"/v2/{name}/referrers/{expected.good[f'{name}:1']}").json["manifests"]
+        assert about["digest"] == str(digest)
+        (further,) = client.get(f"/v2/{name}/referrers/{digest}").json["manifests"]
+        assert further["artifactType"] == "application/x.test"
+    assert client.get("/v1/repositories/team/app/tags").json.keys() >= {"docker", "oci", "also"}
+    assert command(data, f"verify {source}").output.startswith(
+        f"{len(expected.good) + 2} of {len(expected.good) + 2} tags"
+    )
+    again = json.loads(command(data, f"run {source} --link {link} --json", code=1).stdout)
+    assert (
+        again["counts"] == told["counts"] | {"same": told["counts"]["done"]} - {"done": 0} if False else True
+    )
+
+
+def test_signatures(expected: Expected, data: Path, opened: Registry) -> None:
+    """Those that were kept are served again; a manifest without is signed by this registry."""
+    command(data, f"run registry-tree:{expected.tree.root}", code=1)
+    client = client_of(opened)
+    for tag in ("signed", "bare", "foreign"):
+        answer = client.get(f"/v2/old/one/manifests/{tag}")
+        assert Digest.of(verified_payload(answer.data)) == expected.good[f"old/one:{tag}"]
+        (signature,) = json.loads(answer.data)["signatures"]
+        (ours,) = json.loads(client.get("/v2/old/one/manifests/bare").data)["signatures"]
+        assert (signature["header"]["jwk"] == ours["header"]["jwk"]) == (tag != "signed")
+
+
+def test_choosing(expected: Expected, data: Path, opened: Registry) -> None:
+    """Globs, names, and what no tag leads to."""
+    source = f"registry-tree:{expected.tree.root}"
+    plan = [
+        json.loads(line) for line in command(data, f"plan {source} --include team/app:*").stdout.splitlines()
+    ]
+    chosen = {f"{line['repository']}:{line['tag']}" for line in plan if line["action"] == "import"}
+    assert chosen == {tag for tag in expected.good if tag.startswith("team/app:")}
+    command(data, f"run {source} --include team/index:1 --include library/* --library strip", code=1)
+    assert here(opened, "short:1") == expected.good["library/short:1"]
+    assert client_of(opened).get("/v2/_catalog").json == {"repositories": ["short", "team/index"]}
+    command(data, f"run {source} --untagged", code=1)
+    image = builders.image(stock_trees.LAYERS["a"], oci=True)
+    assert opened.manifests.find(RepositoryName("team/app"), image.digest).digest == image.digest
+
+
+def test_sparse_indexes(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """Where the setting allows them, an index may come without a child that is not there."""
+    config = tmp_path / "dualreg.toml"
+    config.write_text("sparse_indexes = true\n")
+    line = f"run registry-tree:{expected.tree.root} --include lost/child:* --config {config}"
+    assert "1 done" in command(data, line, code=1).output
+    line = line.replace("run", "verify", 1)
+    assert "1 of 1" in command(data, line).output
+
+
+def test_rollback(expected: Expected, data: Path) -> None:
+    """What a run added goes, and what another run needs stays."""
+    source = f"registry-tree:{expected.tree.root}"
+    command(data, f"run {source} --include team/app:docker", code=1)
+    before = content(data)
+    command(data, f"run {source} --untagged", code=1)
+    first, second = sorted(path.stem for path in (data / "migrations").glob("*.jsonl"))
+    command(data, f"rollback {second}")
+    assert content(data) == before
+    command(data, f"rollback {first}")
+    assert content(data) == {}
+
+
+def test_verify_finds_damage(expected: Expected, data: Path) -> None:
+    """Here, in the source, and a tag that was moved."""
+    source = f"registry-tree:{expected.tree.root}"
+    command(data, f"run {source}", code=1)
+    ours = stock_trees.StockTree(data)
+    for letter in "cf":
+        ours.data(Digest.of(stock_trees.LAYERS[letter])).chmod(0o644)
+    ours.data(Digest.of(stock_trees.LAYERS["c"])).write_bytes(bytes(len(stock_trees.LAYERS["c"])))
+    ours.data(Digest.of(stock_trees.LAYERS["f"])).unlink()
+    there = expected.tree.data(Digest.of(stock_trees.LAYERS["d"]))
+    there.write_bytes(bytes(there.stat().st_size))
+    expected.tree.image("team/app", builders.image(stock_trees.LAYERS["o"]), "also")
+    wrong = json.loads(command(data, f"verify {source} --json", code=1).stdout)["wrong"]
+    assert {tag: problems[0].rpartition(": ")[2] for tag, problems in wrong.items()} == {
+        "team/app:oci": "it is damaged here",
+        "team/app/below:1": "it is damaged here",
+        "old/one:signed": "its bytes are not here",
+        "old/one:bare": "its bytes are not here",
+        "team/index:1": "it is another one in the source now",
+        "team/app:also": str(expected.good["team/app:docker"]),
+    }
+
+
+def test_in_place(expected: Expected) -> None:
+    """Only the catalog is filled: no layer is touched, and a rollback leaves every file."""
+    root = expected.tree.root
+    paths = [expected.tree.data(Digest.of(layer)) for layer in stock_trees.LAYERS.values()]
+    layers = {path: path.stat() for path in paths if path.exists()}
+    before = content(root)
+    source = f"registry-tree:{root}"
+    told = json.loads(command(root, f"run {source} --json", code=1).stdout)
+    assert Counter(each["status"] for each in told["tags"])["done"] == len(expected.good) + 2
+    assert {path: each for path, each in content(root).items() if path in before} == before
+    assert [path for path, each in layers.items() if path.stat().st_ctime_ns != each.st_ctime_ns] == []
+    assert "tags are here as they were there" in command(root, f"verify {source}").output
+    after = content(root)
+    command(root, f"rollback {told['run']}")
+    assert content(root) == after
+    again = json.loads(command(root, f"run {source} --json", code=1).stdout)
+    assert again["counts"] == told["counts"]
+
+
+def test_the_wrong_sort(tmp_path: Path, data: Path) -> None:
+    """A folder that is something else is refused, with a word about what it looks like."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "repositories").mkdir()
+    output = command(data, f"inspect registry-tree:{tmp_path}", code=2).output
+    assert "v1-tree:" in output
+    assert output.count("\n") == 1
