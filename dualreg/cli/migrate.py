@@ -40,7 +40,8 @@ def migrate() -> None:
     """Take in what another registry keeps, without pulling or pushing anything.
 
     SOURCE is v1-tree:PATH, the storage of docker-registry 0.5 to 0.9, or its configuration with --flavor;
-    or registry-tree:PATH, the storage of the reference registry. The source is never changed.
+    registry-tree:PATH, the storage of the reference registry; oci-layout:PATH; or docker-archive:FILE, what
+    docker save writes. The source is never changed.
     """
 
 

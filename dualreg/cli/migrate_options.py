@@ -9,7 +9,7 @@ import click
 
 from dualreg.cli.options import Command, environment
 from dualreg.migrate.plan import Choice, Entry, Library, make_plan, read_mapping
-from dualreg.migrate.sorts import Access, look_through
+from dualreg.migrate.sorts import Access, AnySurvey, look_through
 from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.survey import V2Survey
@@ -21,7 +21,7 @@ class Fatal(click.ClickException):
     exit_code = 2
 
 
-def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = False) -> V1Survey | V2Survey:
+def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = False) -> AnySurvey:
     """Return what *source* holds.
 
     Args:
@@ -32,7 +32,7 @@ def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = Fals
         Fatal: there is no such source, or it cannot be read.
     """
     try:
-        found = look_through(source, Access(flavor=given["flavor"], environ=environment()))
+        found = look_through(source, Access(given["flavor"], given["repository"], environment()))
     except (NoSource, OSError) as error:
         raise Fatal(str(error)) from error
     if isinstance(found, V2Survey):
@@ -40,7 +40,7 @@ def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = Fals
     return found
 
 
-def planned(found: V1Survey | V2Survey, given: Mapping[str, Any]) -> list[Entry]:
+def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
     """Return the plan that the values of ``choice_options`` make.
 
     Raises:
@@ -76,6 +76,7 @@ def source_options(command: Command) -> Command:
     """Add what it takes to read some sources."""
     return _with(command, (
         click.option("--flavor", default="dev", help="Of the old registry's configuration."),
+        click.option("--repository", default="", help="For images that name none; default: the file's name."),
     ))  # fmt: skip
 
 

@@ -4,7 +4,7 @@ Pure functions, and functions in the strict sense: the same bytes in give the sa
 and digests of images that users already know hang on every byte written here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,20 +83,24 @@ def manifest_from_chain(
     if media_type is None:
         plain = any(layer.compression is Compression.NONE for layer in layers)
         media_type = media_types.OCI_MANIFEST if plain else media_types.DOCKER_MANIFEST
-    oci = media_type == media_types.OCI_MANIFEST
     config = _config(links, blank, layers)
-    descriptors = [
-        Descriptor(_LAYER_TYPES[layer.compression][oci], layer.digest, layer.size).to_json()
-        for layer in layers
-    ]
+    return Converted(media_type, image_manifest(media_type, config, layers), config)
+
+
+def image_manifest(media_type: str, config: bytes, layers: Iterable[V1Layer]) -> bytes:
+    """Write the manifest of an image, Docker schema 2 or OCI, from its config and layers, base first."""
+    oci = media_type == media_types.OCI_MANIFEST
     config_type = media_types.OCI_CONFIG if oci else media_types.DOCKER_CONFIG
     document = {
         "schemaVersion": 2,
         "mediaType": media_type,
         "config": Descriptor(config_type, Digest.of(config), len(config)).to_json(),
-        "layers": descriptors,
+        "layers": [
+            Descriptor(_LAYER_TYPES[layer.compression][oci], layer.digest, layer.size).to_json()
+            for layer in layers
+        ],
     }
-    return Converted(media_type, dump(document, indent=3), config)
+    return dump(document, indent=3)
 
 
 def _config(links: Sequence[Link], blank: Sequence[bool], layers: Sequence[V1Layer]) -> bytes:

@@ -28,8 +28,8 @@ class Here(NamedTuple):
 class Intake(Protocol):
     """Takes in what a tag of one sort of source names, each part once, and journals it before it is done."""
 
-    def is_same(self, image: str, here: Here) -> bool:
-        """Tell whether *image* of the source is what is here."""
+    def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
+        """Tell whether *image* of the source is what is here, in *repository*."""
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """Take in an entry's image, then point *tag* at it; return how many bytes were read for it.
@@ -50,10 +50,13 @@ def look(registry: Registry, repository: RepositoryName, reference: Tag | Digest
         return Here(row.digest, tx.views.find(row.repository_id, row.digest), row.origin)
 
 
-def announce(journal: Journal, entry: Entry, before: Here | None, *, made: bool) -> None:
+def announce(
+    journal: Journal, entry: Entry, before: Here | None, *, made: bool, manifest: Digest | None = None
+) -> None:
     """Journal that the entry's tag is about to be pointed.
 
     Args:
+        manifest: What it will point at, if that is known yet.
         made: Whether the manifest is not here yet.
     """
     journal.write(
@@ -61,6 +64,7 @@ def announce(journal: Journal, entry: Entry, before: Here | None, *, made: bool)
         repository=entry.to_repository,
         tag=entry.to_tag,
         image=entry.image,
+        manifest=str(manifest or ""),
         before=str(before.digest) if before else "",
         origin=before.origin if before else "",
         made=made,

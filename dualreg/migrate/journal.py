@@ -15,6 +15,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 
+from dualreg.catalog.rows import BlobRow
+from dualreg.image.digest import Digest
+
 
 class JournalBusy(Exception):
     """Another run is under way."""
@@ -116,13 +119,24 @@ def read(folder: Path, run: str) -> Iterator[Mapping[str, Any]]:
 
 def known_layers(folder: Path, source: str) -> dict[str, LayerFacts]:
     """Return what earlier runs found out about the layers of *source*, by image id."""
-    found = {}
+    return {
+        line["id"]: LayerFacts(**{name: line[name] for name in LayerFacts.__dataclass_fields__})
+        for line in _earlier(folder, source)
+        if line["event"] == "image"
+    }
+
+
+def known_blobs(folder: Path, source: str) -> dict[Digest, BlobRow]:
+    """Return what earlier runs made of the layers of *source*, by diff id."""
+    return {
+        Digest.parse(line["diff_id"]): BlobRow(Digest.parse(line["digest"]), line["size"])
+        for line in _earlier(folder, source)
+        if line["event"] == "blob" and "diff_id" in line
+    }
+
+
+def _earlier(folder: Path, source: str) -> Iterator[Mapping[str, Any]]:
     for run in runs(folder):
-        lines = [*read(folder, run)]
-        if not lines or lines[0].get("source") != source:
-            continue
-        for line in lines:
-            if line["event"] == "image":
-                facts = {name: line[name] for name in LayerFacts.__dataclass_fields__}
-                found[line["id"]] = LayerFacts(**facts)
-    return found
+        lines = read(folder, run)
+        if next(lines, {}).get("source") == source:
+            yield from lines

@@ -73,7 +73,8 @@ def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone, *, dry_r
     here = look(registry, name, tag)
     if here is None:
         return set()
-    if line["image"] not in (here.seen, str(here.digest)) or str(here.digest) == line["before"]:
+    ours = line["image"] == here.seen or line["manifest"] == str(here.digest)
+    if not ours or str(here.digest) == line["before"]:
         undone.kept += (f"{name}:{tag} was moved since",)
         return set()
     undone.tags += 1
@@ -97,6 +98,8 @@ def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Un
         row = tx.manifests.find(name, digest)
         if row is None or tx.tags.pointing_at(row.repository_id, digest):
             return set()
+        seen = tx.views.find(row.repository_id, digest)
+        derived = {image.json for image in (tx.v1_images.ancestry(name, ImageId(seen)) if seen else ())}
     manifest = stored_contents(row.media_type, registry.manifests.payload(row))
     signed = registry.manifests.signed(row)
     try:
@@ -105,7 +108,7 @@ def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Un
         return set()
     undone.manifests += 1
     named = {child.descriptor.digest for child in manifest.children if child.role is not Role.MANIFEST}
-    return {(name, each) for each in named | {digest} | ({signed.digest} if signed else set())}
+    return {(name, each) for each in named | derived | {digest} | ({signed.digest} if signed else set())}
 
 
 def _forget(registry: Registry, line: Mapping[str, Any], undone: Undone) -> set[_Place]:

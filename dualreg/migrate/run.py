@@ -110,7 +110,7 @@ class Run:
         tag = Tag.parse(entry.to_tag) if entry.tag else None
         reference = tag or Digest.parse(entry.image)
         before = look(self.registry, repository, reference)
-        if before and self.intake.is_same(entry.image, before):
+        if before and self.intake.is_same(repository, entry.image, before):
             return Outcome(entry, Status.SAME, digest=str(before.digest))
         if before and self.existing is not Existing.OVERWRITE:
             status = Status.SKIPPED if self.existing is Existing.SKIP else Status.FAILED

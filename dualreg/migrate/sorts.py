@@ -8,7 +8,12 @@ from threading import Event
 from dualreg.migrate import journal
 from dualreg.migrate.intake import Intake
 from dualreg.migrate.journal import Journal
+from dualreg.migrate.saved.intake import SavedIntake
+from dualreg.migrate.saved.survey import SavedSurvey, survey_saved
+from dualreg.migrate.saved.verify import SavedComparison
 from dualreg.migrate.sources.base import ManifestSource, NoSource, V1Source
+from dualreg.migrate.sources.docker_archive import SavedImages, open_archive
+from dualreg.migrate.sources.oci_layout import OciLayout
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_config import storage_path
 from dualreg.migrate.sources.v1_tree import V1Tree
@@ -23,7 +28,9 @@ from dualreg.migrate.verify import Bytes, Comparison
 from dualreg.registry import Registry
 
 #: What a source's name begins with.
-SCHEMES = ("v1-tree", "registry-tree")
+SCHEMES = ("v1-tree", "registry-tree", "oci-layout", "docker-archive")
+#: Any of the surveys.
+AnySurvey = V1Survey | V2Survey | SavedSurvey
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +40,11 @@ class Access:
     Attributes:
         flavor: Of an old registry's configuration.
         environ: What that configuration may name.
+        repository: What images are in that name none.
     """
 
     flavor: str = "dev"
+    repository: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -47,7 +56,7 @@ class Manner:
     strict: bool = False
 
 
-def look_through(source: str, access: Access) -> V1Survey | V2Survey:
+def look_through(source: str, access: Access) -> AnySurvey:
     """Return what *source* holds.
 
     Raises:
@@ -55,34 +64,39 @@ def look_through(source: str, access: Access) -> V1Survey | V2Survey:
         OSError: it cannot be read.
     """
     opened = _open(source, access)
+    if isinstance(opened, SavedImages):
+        return survey_saved(opened)
     return survey_images(opened) if isinstance(opened, V1Source) else survey_manifests(opened)
 
 
-def intake_of(
-    found: V1Survey | V2Survey, registry: Registry, own: Journal, manner: Manner, stop: Event
-) -> Intake:
+def intake_of(found: AnySurvey, registry: Registry, own: Journal, manner: Manner, stop: Event) -> Intake:
     """Return what takes in the images of *found*, having looked at what earlier runs found out."""
     if isinstance(found, V2Survey):
         return V2Intake(registry, found.source, own, manner.way, stop)
-    known = journal.known_layers(own.path.parent, own.source)
+    folder = own.path.parent
+    if isinstance(found, SavedSurvey):
+        return SavedIntake(registry, found.source, own, journal.known_blobs(folder, own.source), stop)
+    known = journal.known_layers(folder, own.source)
     return V1Intake(registry, found, own, manner.way, manner.strict, known, stop)
 
 
-def comparison_of(found: V1Survey | V2Survey, registry: Registry, *, quick: bool) -> Comparison:
+def comparison_of(found: AnySurvey, registry: Registry, *, quick: bool) -> Comparison:
     """Return what compares *found* with what is here; *quick*: by sizes only."""
+    if isinstance(found, SavedSurvey):
+        return SavedComparison(registry, found.source, quick)
     content = None if quick else Bytes(registry.state.store)
     if isinstance(found, V2Survey):
         return V2Comparison(registry, found.source, content)
     return V1Comparison(registry, found, content)
 
 
-def is_in_place(found: V1Survey | V2Survey, registry: Registry) -> bool:
+def is_in_place(found: AnySurvey, registry: Registry) -> bool:
     """Tell whether the source is the registry's own store, so that only the catalog is to be filled."""
     source = found.source
     return isinstance(source, RegistryTree) and source.is_of(registry.state.store)
 
 
-def _open(source: str, access: Access) -> V1Source | ManifestSource:
+def _open(source: str, access: Access) -> V1Source | ManifestSource | SavedImages:
     scheme, _, rest = source.partition(":")
     path = Path(rest)
     match scheme:
@@ -90,5 +104,9 @@ def _open(source: str, access: Access) -> V1Source | ManifestSource:
             return V1Tree.open(storage_path(path, access.flavor, access.environ) if path.is_file() else path)
         case "registry-tree":
             return RegistryTree.open(path)
+        case "oci-layout":
+            return OciLayout.open(path, access.repository)
+        case "docker-archive":
+            return open_archive(path, access.repository)
         case _:
             raise NoSource(f"{source} is no source: {', '.join(f'{each}:' for each in SCHEMES)}")

@@ -8,7 +8,7 @@ import pytest
 
 from tests import builders
 from tests.clients.stock import stock_registry
-from tests.clients.tools import Failed, Tools, verified
+from tests.clients.tools import Failed, Tools, layout_manifest, verified
 from tests.migrate.commands import command, content
 from tests.programs import dualreg_server
 from tests.protocol.clients.v1 import V1Client
@@ -77,6 +77,28 @@ def test_in_place(filled: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
         other.pull("team/new:1", f"dir:{tmp_path / 'new'}")
         with pytest.raises(Failed, match=r"manifest unknown|name unknown"):
             other.raw("gone:1")
+
+
+def test_layouts_and_archives(layout: Path, tools: Tools, tmp_path: Path) -> None:
+    """What skopeo, buildah and podman wrote is pulled and run afterwards, under the id that it had."""
+    data = tmp_path / "data"
+    command(data, f"run oci-layout:{layout} --repository team/layout")
+    tools.skopeo("copy", f"oci:{layout}:app", f"docker-archive:{tmp_path / 'skopeo.tar'}:team/skopeo:1")
+    tools.podman("pull", f"oci:{layout}:app")
+    image = tools.podman("images", "--quiet", "--no-trunc").splitlines()[0]
+    tools.podman("tag", image, "localhost/team/podman:1")
+    tools.podman("save", "--output", tmp_path / "podman.tar", "localhost/team/podman:1")
+    for name in ("skopeo", "podman"):
+        command(data, f"run docker-archive:{tmp_path / name}.tar")
+        command(data, f"verify docker-archive:{tmp_path / name}.tar")
+    config = layout_manifest(layout, "app")[1]["config"]["digest"]
+    with dualreg_server(data) as host:
+        client = Tools(tmp_path / "home", host)
+        assert digest_of(host, "team/layout", "app") == layout_manifest(layout, "app")[0]
+        for name in ("team/skopeo:1", "team/podman:1"):
+            assert client.raw(name)["config"]["digest"] == config
+            client.pull(name, f"dir:{tmp_path / name.replace('/', '-')}")
+        assert [image.id for image in V1Client(host).pull("team/skopeo", "1")]
 
 
 def pulled(tools: Tools, tags: dict[str, str], folder: Path) -> None:

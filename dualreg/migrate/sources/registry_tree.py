@@ -15,20 +15,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from dualreg.errors import DigestInvalid, ManifestUnverified
 from dualreg.image.digest import Digest
 from dualreg.image.jws import joined, verified_payload
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceManifest, SourceTag
+from dualreg.migrate.sources.files import blob_file, read_document
 from dualreg.storage.base import Adopt
 from dualreg.storage.filesystem import REGISTRY
 
-#: Bytes of the largest manifest that is read; registries take none beyond 4 MiB.
-_DOCUMENT_LIMIT = 8 << 20
 _LINK_LIMIT = 1 << 10
 
 
@@ -76,29 +73,15 @@ class RegistryTree:
         revision = self._revision(repository, digest)
         if revision.is_dir() and not (revision / "link").is_file():
             raise Broken(Kind.MISSING_MANIFEST, where, "it was deleted")
-        path = self._data(digest)
-        if not path.is_file():
-            raise Broken(Kind.MISSING_MANIFEST, where, "no such manifest")
-        try:
-            if signed := _read_link(revision / "signed"):
-                path = self._data(signed)
-            if path.stat().st_size > _DOCUMENT_LIMIT:
-                raise Broken(Kind.CORRUPT, where, "too large for a manifest")
-            body = path.read_bytes()
-            signatures = [self._data(each).read_bytes() for each in _links(revision / "signatures")]
-        except OSError as error:
-            raise Broken(Kind.CORRUPT, where, f"it cannot be read ({error})") from error
+        signed = _read_link(revision / "signed")
+        body = read_document(self._data(signed or digest), where)
+        signatures = [read_document(self._data(each), where) for each in _links(revision / "signatures")]
         return SourceManifest("", _signed(body, signatures) if signatures else body)
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         """See ManifestSource."""
         link = self.root / "repositories" / repository / "_layers" / _folder(digest) / "link"
-        path = self._data(_read_link(link) or digest)
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise Broken(Kind.MISSING_BLOB, f"{repository}@{digest}", "no such blob") from error
-        return SourceBytes(found.st_size, partial(_open, path), path, found.st_mtime_ns)
+        return blob_file(self._data(_read_link(link) or digest), f"{repository}@{digest}")
 
     def _tagged(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
         for tag in _folders(folder / "_manifests" / "tags"):
@@ -171,7 +154,3 @@ def _time(path: Path) -> datetime:
     with suppress(FileNotFoundError):
         return datetime.fromtimestamp(path.stat().st_mtime, UTC)
     return datetime.now(UTC)
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb", buffering=0)

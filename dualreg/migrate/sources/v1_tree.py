@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote_plus
 
 from dualreg.errors import ImageIdInvalid, ImageInvalid
 from dualreg.image.names import ImageId
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceImage, SourceTag
+from dualreg.migrate.sources.base import NoSource, SourceImage, SourceTag
+from dualreg.migrate.sources.files import file_bytes
 
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 #: Bytes of a list of ancestors, a checksum or a tag that are looked at; and of an image's JSON.
@@ -116,7 +116,7 @@ class V1Tree:
             image.id,
             image.parent,
             json=partial(_document, folder),
-            layer=SourceBytes(found.st_size, partial(_open, layer), layer, found.st_mtime_ns),
+            layer=file_bytes(layer),
             marked=marked,
             checksums=stated_checksums(folder / "_checksum"),
         )
@@ -179,10 +179,6 @@ def _document(folder: Path) -> bytes:
         return _read(folder / "json", DOCUMENT_LIMIT)
     except OSError as error:
         raise Broken(Kind.CORRUPT, folder.name, f"its JSON cannot be read ({error})") from error
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb", buffering=0)
 
 
 def _updated(folder: Path, name: str) -> datetime:

@@ -38,8 +38,9 @@ class V1Intake:
     _held: set[tuple[RepositoryName, str]] = field(default_factory=set)
     _locks: Locks = field(default_factory=Locks)
 
-    def is_same(self, image: str, here: Here) -> bool:
+    def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
+        del repository
         return here.seen == image
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
@@ -90,7 +91,8 @@ class V1Intake:
         facts = self.known.get(source.id)
         if facts is None or facts.json != str(Digest.of(source.json())):
             return None
-        return facts if (facts.size, facts.mtime) == (source.layer.size, source.layer.changed) else None
+        same = source.layer.size in (0, facts.size) and source.layer.changed == facts.mtime
+        return facts if same else None
 
     def _is_held(self, repository: RepositoryName, source: SourceImage, facts: LayerFacts) -> bool:
         with self.registry.state.catalog.read() as tx:

@@ -38,8 +38,9 @@ class V2Intake:
     _held: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
     _locks: Locks = field(default_factory=Locks)
 
-    def is_same(self, image: str, here: Here) -> bool:
+    def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
+        del repository
         return str(here.digest) == image
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
@@ -50,7 +51,7 @@ class V2Intake:
             self._put(repository, manifest)
             return read
         made = look(self.registry, repository, digest) is None
-        announce(self.journal, entry, before, made=made)
+        announce(self.journal, entry, before, made=made, manifest=digest)
         self._record(repository, manifest, tag)
         return read
 

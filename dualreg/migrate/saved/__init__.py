@@ -1,0 +1,1 @@
+"""Images that ``docker save`` wrote moving in: by their configs, with layers made gzip."""

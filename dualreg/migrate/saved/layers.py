@@ -1,0 +1,26 @@
+"""Layers of saved images: tars, on their way to become gzip."""
+
+from typing import BinaryIO
+
+from dualreg.errors import ImageInvalid
+from dualreg.image.digest import Digest
+from dualreg.image.layer import DiffIdHasher
+from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.transfer import reading
+from dualreg.storage.base import read_chunks
+
+
+def diff_id_of(reader: BinaryIO, where: str) -> Digest:
+    """Read a layer through; return the digest of what is inside.
+
+    Raises:
+        Broken: it cannot be read, or does not decompress.
+    """
+    hasher = DiffIdHasher()
+    try:
+        with reader, reading(where):
+            for chunk in read_chunks(reader):
+                hasher.update(chunk)
+        return hasher.digest()
+    except ImageInvalid as error:
+        raise Broken(Kind.CORRUPT, where, str(error.detail.get("reason", error))) from error

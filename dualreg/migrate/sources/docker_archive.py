@@ -1,0 +1,171 @@
+"""What ``docker save`` writes: a tar of images, by ``manifest.json`` since 1.10, by ``repositories`` before.
+
+Source: moby, ``image/tarexport``; moby 0.7 to 1.9, ``graph/export.go``.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dualreg.errors import ImageInvalid, RegistryError
+from dualreg.image.digest import Digest
+from dualreg.image.layer import Compression, regzip
+from dualreg.image.v1_image import V1Image
+from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.sources.archive import Archive
+from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceImage, SourceTag
+from dualreg.migrate.sources.references import split_reference
+from dualreg.migrate.sources.streams import streamed
+from dualreg.storage.base import read_chunks
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImage:
+    """An image as it was saved.
+
+    Attributes:
+        diff_ids: Of the layers, base first.
+    """
+
+    config: bytes
+    diff_ids: Sequence[Digest]
+    layers: Sequence[SourceBytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImages:
+    """An archive of Docker 1.10 or later, or of whoever writes the same.
+
+    Attributes:
+        listed: What ``manifest.json`` says of each image, by the digest of its config.
+    """
+
+    archive: Archive
+    repository: str
+    listed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def tags(self) -> Iterator[SourceTag | Finding]:
+        """Yield all tags, and images without one; the only image that has none is the latest."""
+        try:
+            entries = json.loads(self.archive.document("manifest.json"))
+            named = [
+                (self._id(entry), [str(name) for name in entry.get("RepoTags") or ()]) for entry in entries
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NoSource(f"manifest.json: it makes no sense ({error})") from error
+        for id_, names in named:
+            for name in names or (["latest"] if len(named) == 1 else []):
+                repository, tag = split_reference(name, self.repository)
+                yield SourceTag(repository, tag, id_, self.archive.updated)
+            if not names and len(named) > 1:
+                yield SourceTag(self.repository, "", id_, self.archive.updated)
+
+    def image(self, id_: str) -> SavedImage:
+        """Return an image by its id, the digest of its config.
+
+        Raises:
+            Broken: it lacks something, or is not what it is called.
+        """
+        entry = self.listed.get(id_)
+        if entry is None:
+            raise Broken(Kind.DANGLING, id_, "no such image")
+        try:
+            config = self.archive.document(entry["Config"])
+            diff_ids = [Digest.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
+            layers = [self.archive.bytes_of(name) for name in entry["Layers"]]
+        except FileNotFoundError as error:
+            raise Broken(Kind.NO_LAYER, id_, f"there is no {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, RegistryError) as error:
+            raise Broken(Kind.CORRUPT, id_, f"its config makes no sense ({error})") from error
+        if len(diff_ids) != len(layers):
+            raise Broken(Kind.CORRUPT, id_, f"{len(layers)} layers, and {len(diff_ids)} in its config")
+        return SavedImage(config, diff_ids, layers)
+
+    def _id(self, entry: Mapping[str, Any]) -> str:
+        id_ = str(Digest.of(self.archive.document(entry["Config"])))
+        self.listed[id_] = entry
+        return id_
+
+
+@dataclass(frozen=True, slots=True)
+class SavedChains:
+    """An archive of Docker before 1.10; a V1Source. Its layers are plain tars, and come in as gzip."""
+
+    archive: Archive
+    repository: str
+
+    def tags(self) -> Iterator[SourceTag | Finding]:
+        """See V1Source. Without ``repositories``, the only image on which no other stands is the latest."""
+        try:
+            listed = json.loads(self.archive.document("repositories"))
+            named = [(name, tag, str(id_)) for name, tags in listed.items() for tag, id_ in tags.items()]
+        except FileNotFoundError:
+            images = [self.image(id_) for id_ in self.image_ids()]
+            tops = {image.id for image in images} - {image.parent for image in images}
+            named = [(self.repository, "latest", top) for top in tops if len(tops) == 1]
+        except (OSError, ValueError, AttributeError) as error:
+            raise NoSource(f"repositories: it makes no sense ({error})") from error
+        for name, tag, id_ in named:
+            repository, tag_ = split_reference(f"{name}:{tag}", self.repository)
+            yield SourceTag(repository, tag_, id_, self.archive.updated)
+
+    def image_ids(self) -> Iterator[str]:
+        """See V1Source."""
+        for name in self.archive.members:
+            folder, _, last = name.partition("/")
+            if last == "json":
+                yield folder
+
+    def image(self, id_: str) -> SourceImage:
+        """See V1Source."""
+        try:
+            document = self.archive.document(f"{id_}/json")
+            image = V1Image.parse(document)
+            layer = self.archive.bytes_of(f"{id_}/layer.tar")
+        except FileNotFoundError as error:
+            raise Broken(Kind.NO_LAYER, id_, f"there is no {error}") from error
+        except (OSError, ImageInvalid) as error:
+            raise Broken(Kind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+        if image.id != id_:
+            raise Broken(Kind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
+        packed = SourceBytes(0, partial(compressed, layer), changed=layer.changed)
+        return SourceImage(image.id, image.parent, lambda: document, packed)
+
+    def ancestry(self, id_: str) -> Sequence[str] | None:
+        """See V1Source: no list is kept."""
+        del id_
+        return None
+
+
+def open_archive(path: Path, repository: str) -> SavedImages | SavedChains:
+    """Return the images that were saved to *path*.
+
+    Args:
+        repository: What images are in that say none; empty: called like the file.
+
+    Raises:
+        NoSource: it is no such archive.
+    """
+    archive = Archive.open(path)
+    repository = repository or path.name.partition(".")[0]
+    if "manifest.json" in archive.members:
+        return SavedImages(archive, repository)
+    chains = SavedChains(archive, repository)
+    if not any(chains.image_ids()):
+        raise NoSource(f"{path}: no manifest.json, and no images of old daemons")
+    return chains
+
+
+def compressed(layer: SourceBytes) -> BinaryIO:
+    """Return a reader of a layer as gzip; one that is gzip already is left as it is."""
+    with layer.open() as reader:
+        head = reader.read(6)
+    return layer.open() if Compression.sniff(head) is Compression.GZIP else streamed(_regzip(layer))
+
+
+def _regzip(layer: SourceBytes) -> Iterator[bytes]:
+    with layer.open() as reader:
+        yield from regzip(read_chunks(reader))
