@@ -16,6 +16,8 @@ from dualreg.auth.workloads import parse_rules
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.faults import CatalogUnreachable
+from dualreg.migrate.live import LiveSource
+from dualreg.migrate.sorts import open_live
 from dualreg.registry import Registry
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
@@ -23,6 +25,7 @@ from dualreg.registry.clients import Clients
 from dualreg.registry.editions import Editions
 from dualreg.registry.health import Health
 from dualreg.registry.keys import Keys
+from dualreg.registry.legacy import Legacy, NoLegacy
 from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.payloads import Payloads
@@ -70,10 +73,21 @@ def open_catalog(settings: Settings) -> Catalog:
     return Catalog(settings.database_url, pool_size=settings.threads)
 
 
-def open_registry(settings: Settings) -> Registry:
-    """Return the registry that *settings* describe; its catalog must have been prepared."""
+def open_registry(settings: Settings, *, alone: bool = False) -> Registry:
+    """Return the registry that *settings* describe; its catalog must have been prepared.
+
+    Args:
+        alone: Without the legacy source.
+
+    Raises:
+        NoSource: the legacy source is not there.
+    """
     catalog, store = open_catalog(settings), open_store(settings.store_url)
-    return build_registry(catalog, store, settings, note_delay=_NOTE_DELAY)
+    legacy: Legacy = NoLegacy()
+    if (name := settings.legacy_source) and not alone:
+        taken_into = build_registry(catalog, store, settings)
+        legacy = LiveSource(taken_into, open_live(name), name, settings.journals)
+    return build_registry(catalog, store, settings, note_delay=_NOTE_DELAY, legacy=legacy)
 
 
 def build_registry(
@@ -82,14 +96,16 @@ def build_registry(
     settings: Settings | None = None,
     *,
     note_delay: timedelta | None = None,
+    legacy: Legacy | None = None,
 ) -> Registry:
     """Join the services over *catalog* and *store*, with the rules that *settings* choose.
 
     Args:
         note_delay: See ``Pulls`` and ``Clients``; without one, they are written when that is asked for.
+        legacy: What may have more.
     """
     settings = settings or Settings()
-    state = State(catalog, store, Links(store))
+    state = State(catalog, store, Links(store), legacy or NoLegacy())
     payloads = Payloads(store)
     visibility = Visibility.parse(settings.bridge)
     uploads = Uploads(state, settings.upload_ttl)

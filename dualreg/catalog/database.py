@@ -14,6 +14,7 @@ from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.dialects import READ_ONLY, open_engine
+from dualreg.catalog.forgotten import ForgottenQueries
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.manifests import ManifestQueries
 from dualreg.catalog.permissions import PermissionQueries
@@ -49,6 +50,7 @@ class Transaction:
     permissions: PermissionQueries
     secrets: SecretQueries
     attempts: AttemptQueries
+    forgotten: ForgottenQueries
 
     @classmethod
     def over(cls, connection: Connection, now: datetime) -> Self:
@@ -68,6 +70,7 @@ class Transaction:
             PermissionQueries(connection),
             SecretQueries(connection),
             AttemptQueries(connection, now),
+            ForgottenQueries(connection, now),
         )
 
 

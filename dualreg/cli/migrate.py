@@ -1,13 +1,12 @@
 """``dualreg migrate``: another registry's content becomes this one's."""
 
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from threading import Event
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -17,19 +16,21 @@ from dualreg.cli.migrate_options import (
     jobs_option,
     looked_through,
     planned,
+    planned_again,
     source_options,
 )
+from dualreg.cli.migrate_passes import Passes, duration, stoppable
 from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_report
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.output import records
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
-from dualreg.migrate.journal import Journal, JournalBusy
+from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.plan import Action, read_plan, write_plan
 from dualreg.migrate.report import report as make_report
 from dualreg.migrate.rollback import rollback as take_out
-from dualreg.migrate.run import Existing, Run
-from dualreg.migrate.sorts import Manner, comparison_of, intake_of, is_in_place
+from dualreg.migrate.run import Existing
+from dualreg.migrate.sorts import Manner, comparison_of
 from dualreg.migrate.transfer import Way
 from dualreg.migrate.verify import verify as compare
 from dualreg.settings import Settings
@@ -102,17 +103,20 @@ def plan(source: str, data: Path | None, config: Path | None, output: TextIO, **
               show_default=True, help="What to do with tags that are another image here.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Refuse images that are marked as being pushed, whole or not.")
 @jobs_option
+@click.option("--follow", callback=duration, metavar="DURATION",
+              help="Go on, look again after 10m or so, and take in what is new or newer there.")  # fmt: skip
+@click.option("--parent", type=int, hidden=True, help="End with this process.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def run(
     source: str, data: Path | None, config: Path | None, *, jobs: int, dry_run: bool, as_json: bool,
-    plan_file: TextIO | None, **chosen: object,
+    plan_file: TextIO | None, **chosen: Any,  # noqa: ANN401 -- whatever options there are
 ) -> None:  # fmt: skip
     """Take in the tags of SOURCE. It may be interrupted at any time, and run again: then it goes on.
 
     Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
     """
-    with _failing(), prepared_registry(data, config) as (registry, settings):
+    with _failing(), prepared_registry(data, config, alone=True) as (registry, settings):
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
         manner = Manner(Way(str(chosen["link"])), bool(chosen["strict"]))
         entries = read_plan(plan_file) if plan_file else planned(found, chosen)
@@ -120,22 +124,15 @@ def run(
             click.echo("\n".join(f"{entry.name}: {entry.action} {entry.reason}" for entry in entries))
             click.echo(outlook(entries))
             return
-        folder = _folder(settings)
-        with journal.alone(folder), _stoppable() as stop:
-            in_place = is_in_place(found, registry)
-            with (
-                Journal.start(folder, registry.state.catalog.now(), source, in_place=in_place) as own,
-                progress("tags", len(entries), found.size) as advance,
-            ):
-                outcomes = Run(
-                    registry,
-                    intake_of(found, registry, own, manner, stop),
-                    own,
-                    existing=Existing(str(chosen["existing"])),
-                    stop=stop,
-                    told=lambda outcome: advance(1, outcome.read),
-                ).all(entries, jobs)
-    tell(own.path.stem, source, outcomes, as_json=as_json)
+        passes = Passes(registry, settings, source, manner, Existing(str(chosen["existing"])), jobs)
+        with stoppable() as stop:
+            if pause := chosen["follow"]:
+                look = partial(planned_again, source, chosen, settings)
+                passes.follow(pause, stop, look, chosen["parent"])
+                return
+            with journal.alone(settings.journals):
+                name, outcomes = passes.run(found, entries, stop)
+    tell(name, source, outcomes, as_json=as_json)
 
 
 @migrate.command()
@@ -150,7 +147,7 @@ def verify(
     **chosen: object,
 ) -> None:  # fmt: skip
     """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did."""
-    with _failing(), prepared_registry(data, config) as (registry, settings):
+    with _failing(), prepared_registry(data, config, alone=True) as (registry, settings):
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
         entries = planned(found, chosen)
         comparison, verdicts = comparison_of(found, registry, quick=quick), []
@@ -178,8 +175,8 @@ def verify(
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: the map from V1 ids to digests.")
 def report(run_: str | None, data: Path | None, config: Path | None, *, as_json: bool, as_csv: bool) -> None:
     """Tell what RUN, or the last one, did."""
-    with _failing(), prepared_registry(data, config) as (_, settings):
-        told = make_report(_folder(settings), _chosen_run(settings, run_))
+    with _failing(), prepared_registry(data, config, alone=True) as (_, settings):
+        told = make_report(settings.journals, _chosen_run(settings, run_))
     if as_csv:
         click.echo(told.csv(), nl=False)
     elif as_json:
@@ -194,8 +191,8 @@ def report(run_: str | None, data: Path | None, config: Path | None, *, as_json:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def rollback(run_: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
     """Take out what RUN added, but for what was moved or is used by something else since."""
-    with _failing(), prepared_registry(data, config) as (registry, settings):
-        folder = _folder(settings)
+    with _failing(), prepared_registry(data, config, alone=True) as (registry, settings):
+        folder = settings.journals
         with journal.alone(folder):
             undone = take_out(registry, folder, run_, dry_run=dry_run)
     for line in undone.kept:
@@ -215,29 +212,8 @@ def _failing() -> Iterator[None]:
         raise Fatal(str(error)) from error
 
 
-@contextmanager
-def _stoppable() -> Iterator[Event]:
-    """Let the first SIGTERM or SIGINT ask for an end; what is begun is finished."""
-    stop = Event()
-
-    def ask(*_: object) -> None:
-        click.echo("Stopping after what is begun. Run again to go on.", err=True)
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _folder(settings: Settings) -> Path:
-    return settings.data.absolute() / "migrations"
-
-
 def _chosen_run(settings: Settings, run_: str | None) -> str:
-    known = journal.runs(_folder(settings))
+    known = journal.runs(settings.journals)
     if not known:
         raise ValueError("there is no run yet")
     return run_ or known[-1]

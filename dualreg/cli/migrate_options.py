@@ -13,6 +13,7 @@ from dualreg.migrate.sorts import Access, AnySurvey, look_through
 from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.survey import V2Survey
+from dualreg.settings import Settings
 
 
 class Fatal(click.ClickException):
@@ -62,6 +63,12 @@ def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
         given["untagged"],
     )
     return make_plan(found, choice)
+
+
+def planned_again(source: str, given: Mapping[str, Any], settings: Settings) -> tuple[AnySurvey, list[Entry]]:
+    """Look through *source*, and make the plan for what is in it now."""
+    found = looked_through(source, given, sparse=settings.sparse_indexes)
+    return found, planned(found, given)
 
 
 def jobs_option(command: Command) -> Command:

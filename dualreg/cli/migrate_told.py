@@ -29,6 +29,12 @@ def outlook(entries: Sequence[Entry]) -> str:
     return f"{wanted} tags would be taken in, {len(entries) - wanted} would not."
 
 
+def counted_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """Return how many tags there are of each status."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags"
+
+
 def tell_report(told: Report) -> None:
     """Print what a run did."""
     for tag in told.tags:
@@ -60,7 +66,7 @@ def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, as_json: bool) 
         for outcome in outcomes:
             if outcome.status in (Status.FAILED, Status.SKIPPED):
                 click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}")
-        click.echo(", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags")
+        click.echo(counted_outcomes(outcomes))
         click.echo(f"Next:  dualreg migrate verify {source}   (and to undo: dualreg migrate rollback {run_})")
     if bad or counts[Status.SKIPPED]:
         raise SystemExit(FINDINGS if here else NOTHING)

@@ -10,6 +10,7 @@ import click
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.faults import CatalogUnreachable
+from dualreg.migrate.sources.base import NoSource
 from dualreg.registry import Registry
 from dualreg.settings import Settings, SettingsInvalid
 
@@ -45,15 +46,23 @@ def prepare_or_fail(settings: Settings) -> None:
 
 
 @contextmanager
-def prepared_registry(data: Path | None, config: Path | None) -> Iterator[tuple[Registry, Settings]]:
+def prepared_registry(
+    data: Path | None, config: Path | None, *, alone: bool = False
+) -> Iterator[tuple[Registry, Settings]]:
     """Open the configured registry, with its settings, for the block.
+
+    Args:
+        alone: Without the legacy source.
 
     Raises:
         click.ClickException: a setting is wrong, or the catalog cannot be opened.
     """
     settings = load_settings(config, data=data)
     prepare_or_fail(settings)
-    registry = open_registry(settings)
+    try:
+        registry = open_registry(settings, alone=alone)
+    except (NoSource, OSError) as error:
+        raise click.ClickException(f"legacy_source: {error}") from error
     try:
         yield registry, settings
     finally:

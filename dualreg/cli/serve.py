@@ -13,8 +13,11 @@ from dualreg.auth.audit import Audit
 from dualreg.auth.files import Reread
 from dualreg.auth.sources import is_loopback
 from dualreg.cli.access_log import AccessLog
+from dualreg.cli.follower import Follower
 from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
 from dualreg.cli.tls import certificate
+from dualreg.migrate.sorts import open_live
+from dualreg.migrate.sources.base import NoSource
 from dualreg.settings import Settings
 from dualreg.web.app import create_app
 
@@ -37,6 +40,7 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     tls = _certificate(settings)
     prepare_or_fail(settings)
     _check_audit(settings)
+    _check_legacy(settings)
     _Server(settings, tls).run()
 
 
@@ -63,6 +67,19 @@ def _check_audit(settings: Settings) -> None:
         Audit(settings.audit_target).close()
     except OSError as error:
         raise click.ClickException(f"the audit log cannot be written: {error}") from error
+
+
+def _check_legacy(settings: Settings) -> None:
+    """Refuse to serve without the legacy source that is wanted.
+
+    Raises:
+        click.ClickException: it is not there.
+    """
+    try:
+        if settings.legacy_source:
+            open_live(settings.legacy_source)
+    except (NoSource, OSError) as error:
+        raise click.ClickException(f"legacy_source: {error}") from error
 
 
 def _is_local(settings: Settings) -> bool:
@@ -95,6 +112,11 @@ def _announce(settings: Settings) -> None:
         click.echo(f"Push to it:  docker tag IMAGE {host}/IMAGE && docker push {host}/IMAGE")
 
 
+def _begin(settings: Settings, follower: Follower) -> None:
+    _announce(settings)
+    follower.start()
+
+
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn, configured by our settings alone."""
 
@@ -123,9 +145,12 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's own settings.
 
+    The legacy source is followed from when the server is ready until it ends.
+
     No timeout: it would count the whole of a long upload, and gthread workers answer their heartbeat beside
     it.
     """
+    follower = Follower(settings)
     return {
         "bind": settings.bind,
         "workers": settings.workers,
@@ -141,5 +166,6 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "loglevel": "warning",
         "proc_name": "dualreg",
         "control_socket_disable": True,
-        "when_ready": lambda _: _announce(settings),
+        "when_ready": lambda _: _begin(settings, follower),
+        "on_exit": lambda _: follower.stop(),
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
@@ -43,39 +43,27 @@ class LayerFacts:
 class Journal:
     """Appends to a run's file."""
 
-    def __init__(self, path: Path, source: str) -> None:
-        """Begin or go on with *path*; a line that a crash cut short is left behind."""
-        self.path, self.source = path, source
+    def __init__(self, folder: Path, at: datetime, source: str, *, in_place: bool = False) -> None:
+        """Begin the journal of a run over *source*: a file called by the time, made with the first line."""
+        self.source = source
+        self.path = folder / f"{at:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
+        self._first = {"at": at.isoformat(), "source": source, "in_place": in_place}
         self._lock = Lock()
-        torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
-        self._file = path.open("ab")
-        if torn:
-            self._file.write(b"\n")
-
-    @classmethod
-    def start(cls, folder: Path, at: datetime, source: str, *, in_place: bool = False) -> Self:
-        """Begin the journal of a run over *source*; its name is the time."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{at:%Y%m%dT%H%M%S.%f}.jsonl"
-        journal = cls(path, source)
-        journal.write("run", at=at.isoformat(), source=source, in_place=in_place)
-        return journal
 
     def write(self, event: str, **facts: object) -> None:
         """Append a line, and wait until it is on the disk."""
-        line = json.dumps({"event": event} | facts, ensure_ascii=False, default=str).encode() + b"\n"
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                if not file.tell():
+                    file.write(_line("run", self._first))
+                file.write(_line(event, facts))
+                file.flush()
+                os.fsync(file.fileno())
 
-    def __enter__(self) -> Self:
-        """Close the file after the block."""
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """See ``__enter__``."""
-        self._file.close()
+def _line(event: str, facts: Mapping[str, object]) -> bytes:
+    return json.dumps({"event": event, **facts}, ensure_ascii=False, default=str).encode() + b"\n"
 
 
 @contextmanager

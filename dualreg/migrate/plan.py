@@ -41,6 +41,7 @@ class Entry:
         repository, tag, image: In the source; an untagged manifest has an empty tag.
         to_repository, to_tag: Here.
         reason: Why it is skipped; empty if it is not.
+        updated: When it was pushed there; ISO 8601, or empty.
     """
 
     repository: str
@@ -50,6 +51,7 @@ class Entry:
     to_tag: str
     action: Action
     reason: str = ""
+    updated: str = ""
 
     @property
     def name(self) -> str:
@@ -109,6 +111,8 @@ def read_plan(lines: Iterable[str]) -> list[Entry]:
             continue
         try:
             entry = Entry(**json.loads(line))
+            if entry.updated:
+                datetime.fromisoformat(entry.updated)
             entries.append(replace(entry, action=Action(entry.action)))
         except (ValueError, TypeError) as error:
             raise ValueError(f"line {number} of the plan: {error}") from error
@@ -167,7 +171,9 @@ def _named(tag: SourceTag, choice: Choice) -> Iterator[Entry]:
             Library.BOTH: [short, repository],
         }[choice.library]
     for name in names:
-        yield Entry(tag.repository, tag.tag, tag.image, name, to_tag, Action.IMPORT)
+        yield Entry(
+            tag.repository, tag.tag, tag.image, name, to_tag, Action.IMPORT, updated=tag.updated.isoformat()
+        )
 
 
 def _checked(found: Survey, entry: Entry) -> Entry:

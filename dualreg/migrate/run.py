@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from threading import Event
 
@@ -22,6 +23,7 @@ class Existing(StrEnum):
 
     SKIP = "skip"
     OVERWRITE = "overwrite"
+    NEWER = "newer"
     FAIL = "fail"
 
 
@@ -70,13 +72,23 @@ class Run:
     def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Take in *entries*, *jobs* at a time; the outcomes are in the order of the plan."""
         with ThreadPoolExecutor(jobs) as pool:
-            outcomes = [*pool.map(self._tell, entries)]
+            outcomes = [*pool.map(self.one, entries)]
         self.journal.write("end", stopped=self.stop.is_set())
         return outcomes
 
-    def _tell(self, entry: Entry) -> Outcome:
+    def is_settled(self, entry: Entry) -> bool:
+        """Tell whether nothing is left to be done for an entry, without reading anything of its image."""
+        if entry.action is Action.SKIP:
+            return True
         try:
-            outcome = self._one(entry)
+            return self._look(entry) is not None
+        except RegistryError:
+            return False
+
+    def one(self, entry: Entry) -> Outcome:
+        """Take in one entry, and journal how it went."""
+        try:
+            outcome = self._take_or_say_why(entry)
         except BaseException:
             self.stop.set()  # such as a full disk, which would stop all others too
             raise
@@ -93,7 +105,19 @@ class Run:
         self.told(outcome)
         return outcome
 
-    def _one(self, entry: Entry) -> Outcome:
+    def _may_overwrite(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:
+        if self.existing is not Existing.NEWER or not entry.updated:
+            return self.existing is Existing.OVERWRITE
+        _, pushed_at = self.registry.tags.pusher(repository, tag) or (None, datetime.max.replace(tzinfo=UTC))
+        # Old registries tell seconds only.
+        return datetime.fromisoformat(entry.updated) >= pushed_at.replace(microsecond=0)
+
+    def _was_deleted(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:
+        with self.registry.state.catalog.read() as tx:
+            at = tx.forgotten.at(repository, tag)
+        return at is not None and datetime.fromisoformat(entry.updated) <= at
+
+    def _take_or_say_why(self, entry: Entry) -> Outcome:
         if entry.action is Action.SKIP:
             return Outcome(entry, Status.SKIPPED, entry.reason)
         try:
@@ -106,15 +130,32 @@ class Run:
             return Outcome(entry, Status.FAILED, f"refused: {error}")
 
     def _take(self, entry: Entry) -> Outcome:
-        repository = RepositoryName.parse(entry.to_repository)
-        tag = Tag.parse(entry.to_tag) if entry.tag else None
-        reference = tag or Digest.parse(entry.image)
+        if outcome := self._look(entry):
+            return outcome
+        repository, tag, reference = _place(entry)
         before = look(self.registry, repository, reference)
-        if before and self.intake.is_same(repository, entry.image, before):
-            return Outcome(entry, Status.SAME, digest=str(before.digest))
-        if before and self.existing is not Existing.OVERWRITE:
-            status = Status.SKIPPED if self.existing is Existing.SKIP else Status.FAILED
-            return Outcome(entry, status, f"the tag is here already, as {before.digest}")
         read = self.intake.take(entry, repository, tag, before)
         after = look(self.registry, repository, reference)
         return Outcome(entry, Status.DONE, digest=str(after.digest) if after else "", read=read)
+
+    def _look(self, entry: Entry) -> Outcome | None:
+        """Return how it went with an entry for which nothing needs to be done, or may be."""
+        repository, tag, reference = _place(entry)
+        before = look(self.registry, repository, reference)
+        if before and self.intake.is_same(repository, entry.image, before):
+            return Outcome(entry, Status.SAME, digest=str(before.digest))
+        if before and tag and not self._may_overwrite(entry, repository, tag):
+            status = Status.FAILED if self.existing is Existing.FAIL else Status.SKIPPED
+            return Outcome(entry, status, f"the tag is here already, as {before.digest}")
+        if before is None and tag and entry.updated and self._was_deleted(entry, repository, tag):
+            return Outcome(entry, Status.SKIPPED, "it was deleted here since it was pushed there")
+        return None
+
+
+def _place(entry: Entry) -> tuple[RepositoryName, Tag | None, Tag | Digest]:
+    """Return where an entry goes, and by what it is found there; an untagged manifest by its digest."""
+    repository = RepositoryName.parse(entry.to_repository)
+    if not entry.tag:
+        return repository, None, Digest.parse(entry.image)
+    tag = Tag.parse(entry.to_tag)
+    return repository, tag, tag

@@ -69,6 +69,19 @@ def look_through(source: str, access: Access) -> AnySurvey:
     return survey_images(opened) if isinstance(opened, V1Source) else survey_manifests(opened)
 
 
+def open_live(source: str) -> V1Tree | RegistryTree:
+    """Return a source that can stay behind a running registry.
+
+    Raises:
+        NoSource: there is none, or it cannot.
+        OSError: it cannot be read.
+    """
+    opened = _open(source, Access())
+    if not isinstance(opened, V1Tree | RegistryTree):
+        raise NoSource(f"{source} cannot be asked for single tags: only trees can")
+    return opened
+
+
 def intake_of(found: AnySurvey, registry: Registry, own: Journal, manner: Manner, stop: Event) -> Intake:
     """Return what takes in the images of *found*, having looked at what earlier runs found out."""
     if isinstance(found, V2Survey):
@@ -77,7 +90,7 @@ def intake_of(found: AnySurvey, registry: Registry, own: Journal, manner: Manner
     if isinstance(found, SavedSurvey):
         return SavedIntake(registry, found.source, own, journal.known_blobs(folder, own.source), stop)
     known = journal.known_layers(folder, own.source)
-    return V1Intake(registry, found, own, manner.way, manner.strict, known, stop)
+    return V1Intake(registry, found.chain, own, manner.way, manner.strict, known, stop)
 
 
 def comparison_of(found: AnySurvey, registry: Registry, *, quick: bool) -> Comparison:

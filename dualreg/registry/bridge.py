@@ -19,6 +19,7 @@ from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import V1Image
+from dualreg.registry.legacy import v1_tags
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
@@ -74,7 +75,7 @@ class Bridge:
         Raises:
             RepositoryUnknown: there is no such repository, or nothing in it for them.
         """
-        tags = self._seen(repository)
+        tags = v1_tags(self.state.legacy, repository) | self._seen(repository)
         if not tags:
             raise RepositoryUnknown(name=repository)
         return tags
@@ -86,6 +87,8 @@ class Bridge:
             TagUnknown: no such tag, or V1 clients cannot use its image.
         """
         tags = self._seen(repository, tag)
+        if tag not in tags and self.state.legacy.bring(repository, tag):
+            tags = self._seen(repository, tag)
         if tag not in tags:
             raise TagUnknown(tag=tag)
         return tags[tag]
@@ -97,7 +100,7 @@ class Bridge:
             RepositoryUnknown.
         """
         self.refresh(repository)
-        return self.v1_images.list(repository)
+        return self.v1_images.list(repository, v1_tags(self.state.legacy, repository).values())
 
     def pushed_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain, base first, that a client pushed and the manifest was made of, if any."""

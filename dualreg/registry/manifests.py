@@ -49,8 +49,11 @@ class Manifests:
         """
         with self.state.catalog.read() as tx:
             row = tx.manifests.find(repository, reference)
-            if row is None and tx.repositories.find(repository) is None:
-                raise RepositoryUnknown(name=repository)
+            known = row is not None or tx.repositories.find(repository) is not None
+        if row is None and self.state.legacy.bring(repository, reference):
+            return self.find(repository, reference)
+        if not known:
+            raise RepositoryUnknown(name=repository)
         hidden = row and row.origin and row.origin not in self.visibility.shown(repository, Origin.V2)
         if row is None or hidden:
             raise ManifestUnknown(reference=str(reference))
@@ -149,6 +152,7 @@ class Manifests:
             if parents := tx.manifests.parents(row.id, digest):
                 raise ManifestInUse(digest=str(digest), referrers=[str(parent) for parent in parents])
             tags = tx.tags.pointing_at(row.id, digest)
+            self.state.legacy.forget(tx, repository, tags)
             view = tx.views.find(row.id, digest)
             tx.manifests.remove(row.id, digest)
             images = tx.v1_images.prune(row, ImageId(view)) if view else ()

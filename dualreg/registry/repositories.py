@@ -32,11 +32,13 @@ class Repositories:
         Raises:
             RepositoryUnknown.
         """
+        offered = self.state.legacy.tags(name)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
-            if row is None:
+            if row is None and not offered:
                 raise RepositoryUnknown(name=name)
-            uploads = tx.repositories.remove(row.id)
+            self.state.legacy.forget(tx, name, offered)
+            uploads = tx.repositories.remove(row.id) if row else ()
             self.state.links.remove_repository(name)
         for upload in uploads:
             self.state.store.discard(upload)
@@ -82,7 +84,10 @@ class Repositories:
         meant = [each for each in (name, alias_of(name)) if reach.covers(each)]
         with self.state.catalog.read() as tx:
             found = tx.repositories.find(*meant)
-        return found.name if found else next(iter(meant), name)
+        if found:
+            return found.name
+        offered = (each for each in meant if self.state.legacy.tags(each))
+        return next(offered, next(iter(meant), name))
 
 
 def alias_of(name: RepositoryName) -> RepositoryName:

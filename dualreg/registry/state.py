@@ -2,23 +2,29 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.faults import BlobDamaged
 from dualreg.image.names import UploadId
+from dualreg.registry.legacy import Legacy, NoLegacy
 from dualreg.storage.base import BlobStore
 from dualreg.storage.links import Links
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a registry keeps what it knows: every service works on the same one."""
+    """Where a registry keeps what it knows: every service works on the same one.
+
+    Attributes:
+        legacy: What may have more.
+    """
 
     catalog: Catalog
     store: BlobStore
     links: Links
+    legacy: Legacy = field(default_factory=NoLegacy)
 
     @contextmanager
     def staged(self, *documents: bytes) -> Iterator[tuple[UploadId, ...]]:

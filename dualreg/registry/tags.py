@@ -39,8 +39,12 @@ class Tags:
             shown = self.visibility.shown(repository, Origin.V2)
             more = None if limit is None else limit + 1
             tags = tx.tags.list(repository, last=last, limit=more, origins=shown)
-        if tags is None:
+        more_tags = self.state.legacy.tags(repository) if self.state.legacy.origin in shown else {}
+        if tags is None and not more_tags:
             raise RepositoryUnknown(name=repository)
+        if offered := {tag for tag in more_tags if tag > last}:
+            tags = tuple(sorted(offered.union(tags or ())))
+        tags = tags or ()
         if limit is None:
             return Page(tags, more=False)
         return Page(tags[:limit], more=len(tags) > limit > 0)
@@ -103,15 +107,17 @@ class Tags:
         Raises:
             RepositoryUnknown, TagUnknown, PreconditionFailed.
         """
+        offered = tag in self.state.legacy.tags(repository)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=condition.given)
-            if row is None:
+            if row is None and not offered:
                 raise RepositoryUnknown(name=repository)
             if condition.given:
                 manifest = tx.manifests.find(repository, tag)
                 condition.check(None if manifest is None else manifest.digest)
-            if not tx.tags.remove(row.id, tag):
+            if not (row and tx.tags.remove(row.id, tag)) and not offered:
                 raise TagUnknown(tag=tag)
+            self.state.legacy.forget(tx, repository, [tag])
             self.state.links.remove_tag(repository, tag)
 
     def clear(self, repository: RepositoryName) -> None:
@@ -120,12 +126,14 @@ class Tags:
         Raises:
             RepositoryUnknown: there is no such repository, or it has no tag.
         """
+        offered = self.state.legacy.tags(repository)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository)
             tags = tx.tags.clear(row.id) if row else ()
+            self.state.legacy.forget(tx, repository, [*tags, *offered])
             for tag in tags:
                 self.state.links.remove_tag(repository, tag)
-        if not tags:
+        if not tags and not offered:
             raise RepositoryUnknown(name=repository)
 
 

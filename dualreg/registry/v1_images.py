@@ -1,7 +1,7 @@
 """V1 images: pushed in three steps (JSON, layer, checksum), complete after the last, then left alone."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -136,6 +136,8 @@ class V1Images:
         """
         with self.state.catalog.read() as tx:
             row = tx.v1_images.find(repository, image)
+        if row is None and self.state.legacy.bring_image(repository, image):
+            return self.get(repository, image)
         return _complete(row, image)
 
     def json(self, row: V1ImageRow) -> bytes:
@@ -152,20 +154,22 @@ class V1Images:
             rows = tx.v1_images.ancestry(repository, image)
         for row in rows:
             _complete(row, row.id)
+        if not rows and self.state.legacy.bring_image(repository, image):
+            return self.ancestry(repository, image)
         if not rows:
             raise ImageUnknown(id=image)
         return rows
 
-    def list(self, repository: RepositoryName) -> tuple[ImageId, ...]:
-        """Return the ids of the repository's complete images.
+    def list(self, repository: RepositoryName, offered: Collection[ImageId] = ()) -> tuple[ImageId, ...]:
+        """Return the ids of the repository's complete images, and those that are *offered* from elsewhere.
 
         Raises:
             RepositoryUnknown.
         """
         with self.state.catalog.read() as tx:
-            if tx.repositories.find(repository) is None:
+            if not offered and tx.repositories.find(repository) is None:
                 raise RepositoryUnknown(name=repository)
-            return tx.v1_images.list(repository)
+            return tuple(dict.fromkeys((*tx.v1_images.list(repository), *offered)))
 
     def record(self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow]) -> None:
         """Record complete images that were derived from a manifest; rows first, then the link files.

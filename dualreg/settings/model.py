@@ -15,6 +15,7 @@ from dualreg.settings.values import (
     HeaderText,
     HttpUrl,
     Issuer,
+    LegacySource,
     Sentence,
     StoreUrl,
     Word,
@@ -93,6 +94,10 @@ class Settings(BaseModel):
     bridge: Bridge = Field(
         "both", description="whose tags each generation sees: both, v1-to-v2, v2-to-v1, off; or PATTERN=MODE"
     )
+    legacy_source: LegacySource = Field(
+        "",
+        description="v1-tree:PATH or registry-tree:PATH, whose images come when asked for",
+    )
     upload_ttl: Duration = Field("24h", description="how long an upload may be idle", validate_default=True)
     access_log: bool = Field(default=True, description="log a line for each request")
 
@@ -144,6 +149,11 @@ class Settings(BaseModel):
     def database_url(self) -> str:
         """The catalog's URL, worked out from the data folder if not set."""
         return self.database or f"sqlite:///{self.data.absolute() / 'catalog.sqlite3'}"
+
+    @property
+    def journals(self) -> Path:
+        """The folder of the journals of migrations."""
+        return self.data.absolute() / "migrations"
 
     @property
     def audit_target(self) -> str:

@@ -56,6 +56,12 @@ def _store(value: str) -> str:
     return value
 
 
+def _legacy(value: str) -> str:
+    if value and not value.startswith(("v1-tree:", "registry-tree:")):
+        raise ValueError("must be v1-tree:PATH or registry-tree:PATH")
+    return value
+
+
 def _url(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
@@ -101,5 +107,6 @@ Issuer = Annotated[str, AfterValidator(_issuer)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
 Sentence = Annotated[str, AfterValidator(_sentence)]
 Word = Annotated[str, AfterValidator(_word)]
+LegacySource = Annotated[str, AfterValidator(_legacy)]
 Bridge = Annotated[str, AfterValidator(_choices)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]

@@ -26,6 +26,7 @@ from dualreg.catalog.rows import (
 from dualreg.catalog.tables import (
     Accounts,
     Blobs,
+    ForgottenTags,
     GroupMembers,
     LoginFailures,
     ManifestChildren,
@@ -1234,12 +1235,26 @@ class CatalogContract:
             assert {*tx.v1_images.list(NAME)} == {_id(2)}
             assert {*tx.v1_images.list(OTHER)} == {_id(0), _id(1), _id(2)}
 
+    def test_forgotten_tags(self, catalog: Catalog, clock: Clock) -> None:
+        """Each with the time of its last deletion, whether the repository is there or not."""
+        with catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [Tag("1"), Tag("2"), Tag("1")])
+            tx.forgotten.mark(OTHER, [])
+        first = clock()
+        clock.advance(timedelta(hours=1))
+        with catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [Tag("2")])
+        with catalog.read() as tx:
+            assert tx.forgotten.of(NAME) == {Tag("1"): first, Tag("2"): clock()}
+            assert tx.forgotten.of(OTHER) == {}
+            assert [tx.forgotten.at(NAME, Tag(tag)) for tag in "123"] == [first, clock(), None]
+
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, Blobs, GroupMembers, LoginFailures, ManifestChildren, Manifests, ManifestViews,
-            MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets, SigningKeys, Tags, Uploads,
-            V1Clients, V1Images,
+            Accounts, Blobs, ForgottenTags, GroupMembers, LoginFailures, ManifestChildren, Manifests,
+            ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets, SigningKeys,
+            Tags, Uploads, V1Clients, V1Images,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

@@ -36,6 +36,16 @@ class SigningKeys(Table):
     retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class ForgottenTags(Table):
+    """A tag that was deleted here, and may still be in the source that tags are taken in from on request."""
+
+    __tablename__ = "forgotten_tags"
+
+    repository: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    tag: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class V1Clients(Table):
     """A client that used the V1 API, for one repository or (an empty name) for none."""
 

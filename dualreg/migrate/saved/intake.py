@@ -48,7 +48,7 @@ class SavedIntake:
     journal: Journal
     known: dict[Digest, BlobRow] = field(default_factory=dict)
     stop: Event = field(default_factory=Event)
-    _locks: Locks = field(default_factory=Locks)
+    locks: Locks = field(default_factory=Locks)
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
@@ -60,7 +60,7 @@ class SavedIntake:
         for diff_id, source in zip(image.diff_ids, image.layers, strict=True):
             if self.stop.is_set():
                 raise Stopped
-            with self._locks.of(diff_id):
+            with self.locks.of(diff_id):
                 blob, count = self._layer(repository, diff_id, source)
             layers.append(V1Layer(blob.digest, blob.size, diff_id))
             read += count

@@ -77,6 +77,17 @@ class SourceImage:
 
 
 @runtime_checkable
+class Live(Protocol):
+    """A source that can be asked for a single tag, without being looked through."""
+
+    def tag(self, repository: str, tag: str) -> SourceTag | None:
+        """Return a tag; None if there is none."""
+
+    def tags_of(self, repository: str) -> Iterator[SourceTag]:
+        """Yield the tags of a repository; nothing if there is no such repository."""
+
+
+@runtime_checkable
 class V1Source(Protocol):
     """Somewhere that holds V1 images."""
 

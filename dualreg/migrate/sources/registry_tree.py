@@ -67,6 +67,15 @@ class RegistryTree:
             if not tagged and not untagged:
                 yield Finding(Kind.EMPTY, name, "no manifests")
 
+    def tag(self, repository: str, tag: str) -> SourceTag | None:
+        """See Live."""
+        return next((each for each in self.tags_of(repository) if each.tag == tag), None)
+
+    def tags_of(self, repository: str) -> Iterator[SourceTag]:
+        """See Live."""
+        found = self._tagged(repository, self.root / "repositories" / repository)
+        yield from (each for each in found if isinstance(each, SourceTag))
+
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
         """See ManifestSource. Signatures that were kept apart are put back."""
         where = f"{repository}@{digest}"

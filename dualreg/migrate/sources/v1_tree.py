@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from dualreg.errors import ImageIdInvalid, ImageInvalid
 from dualreg.image.names import ImageId
@@ -75,21 +75,48 @@ class V1Tree:
 
     def _tags(self, repository: str, folder: Path) -> Iterator[SourceTag | Finding]:
         """Yield the repository's tags, and what looks like one and is none."""
-        names = sorted(each.name for each in folder.iterdir() if each.is_file())
-        for name in names:
-            if not name.startswith("tag_"):
-                continue
-            text = _read(folder / name).decode("utf-8", "replace").strip()
-            tag = decode(name.removeprefix("tag_"))
-            if not is_image_id(text) and not self._names_an_image(text):
-                yield Finding(Kind.PHANTOM, f"{repository}:{tag}", "the file holds no image id")
-                continue
-            yield SourceTag(repository, tag, text, _updated(folder, name))
+        for path in sorted(folder.glob("tag_*")):
+            if path.is_file():
+                yield self._tag(repository, path)
+
+    def _tag(self, repository: str, path: Path) -> SourceTag | Finding:
+        text = _read(path).decode("utf-8", "replace").strip()
+        tag = decode(path.name.removeprefix("tag_"))
+        if not is_image_id(text) and not self._names_an_image(text):
+            return Finding(Kind.PHANTOM, f"{repository}:{tag}", "the file holds no image id")
+        return SourceTag(repository, tag, text, _updated(path))
+
+    def tag(self, repository: str, tag: str) -> SourceTag | None:
+        """See Live."""
+        for folder in self._folders_of(repository):
+            with suppress(OSError):
+                found = self._tag(repository, folder / f"tag_{tag}")
+                if isinstance(found, SourceTag):
+                    return found
+        return None
+
+    def tags_of(self, repository: str) -> Iterator[SourceTag]:
+        """See Live."""
+        for folder in self._folders_of(repository):
+            with suppress(OSError):
+                yield from (each for each in self._tags(repository, folder) if isinstance(each, SourceTag))
+
+    def _folders_of(self, repository: str) -> Iterator[Path]:
+        """Yield the folders that a repository may be in: releases encoded slashes once, or twice."""
+        namespace, _, name = repository.partition("/")
+        for each in dict.fromkeys((name, quote_plus(name), quote_plus(quote_plus(name)))):
+            folder = self.root / "repositories" / namespace / each
+            if "/" not in each and folder.is_dir():
+                yield folder
 
     def image_ids(self) -> Iterator[str]:
         """See V1Source: the names of all images' folders."""
         for folder in _folders(self.root / "images"):
             yield folder.name
+
+    def has(self, id_: str) -> bool:
+        """Tell whether there may be such an image."""
+        return (self.root / "images" / id_ / "json").is_file()
 
     def image(self, id_: str) -> SourceImage:
         """See V1Source."""
@@ -181,14 +208,14 @@ def _document(folder: Path) -> bytes:
         raise Broken(Kind.CORRUPT, folder.name, f"its JSON cannot be read ({error})") from error
 
 
-def _updated(folder: Path, name: str) -> datetime:
+def _updated(path: Path) -> datetime:
     """Return when a tag was pushed: as its side file says, else as its file's date does."""
-    side = folder / f"tag{name.removeprefix('tag_')}_json"
+    side = path.with_name(f"tag{path.name.removeprefix('tag_')}_json")
     told = _small_json(side)
     if isinstance(told, dict):
         with suppress(ValueError, TypeError, OSError, OverflowError):
             return datetime.fromtimestamp(int(str(told.get("last_update"))), UTC)
-    return datetime.fromtimestamp((folder / name).stat().st_mtime, UTC)
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def _folders(folder: Path) -> list[Path]:

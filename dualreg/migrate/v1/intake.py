@@ -1,5 +1,6 @@
 """Intake of V1 images: each with its layer once, base first; the tag is set as a V1 push sets it."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from threading import Event
 
@@ -14,7 +15,6 @@ from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.transfer import Way
 from dualreg.migrate.v1.layers import Staged, staged
-from dualreg.migrate.v1.survey import V1Survey
 from dualreg.registry import Registry
 
 
@@ -23,20 +23,21 @@ class V1Intake:
     """An Intake of V1 images.
 
     Attributes:
+        chain: Returns an image and its ancestors, base first; raises Broken.
         strict: Refuse images that are marked as being pushed, whole or not.
         known: What earlier runs found out of layers.
         stop: Ends it between two images.
     """
 
     registry: Registry
-    found: V1Survey
+    chain: Callable[[str], list[SourceImage]]
     journal: Journal
     way: Way = Way.AUTO
     strict: bool = False
     known: dict[str, LayerFacts] = field(default_factory=dict)
     stop: Event = field(default_factory=Event)
+    locks: Locks = field(default_factory=Locks)
     _held: set[tuple[RepositoryName, str]] = field(default_factory=set)
-    _locks: Locks = field(default_factory=Locks)
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
@@ -47,7 +48,7 @@ class V1Intake:
         """See Intake."""
         image = ImageId.parse(entry.image)
         read = 0
-        for member in self.found.chain(image):
+        for member in self.chain(image):
             if self.stop.is_set():
                 raise Stopped
             read += self._image(repository, member)
@@ -67,7 +68,7 @@ class V1Intake:
         """
         if self.strict and source.marked:
             raise Broken(Kind.STALE_MARK, source.id, "marked as being pushed")
-        with self._locks.of(source.id):
+        with self.locks.of(source.id):
             if (repository, source.id) in self._held:
                 return 0
             read = self._bring(repository, source)

@@ -118,6 +118,17 @@ class V1Survey:
         kind = Kind.MISSING_PARENT if above and finding.kind is Kind.NO_JSON else finding.kind
         return Broken(kind, finding.where, finding.text)
 
+    def learn(self, id_: str) -> None:
+        """Look at an image and its ancestors, as far as they are not known."""
+        wanted: str | None = id_
+        while wanted is not None and wanted not in self.images and wanted not in self.broken:
+            try:
+                self.images[wanted] = self.source.image(wanted)
+            except Broken as error:
+                self.broken[wanted] = error.finding
+                return
+            wanted = self.images[wanted].parent
+
 
 def survey_images(source: V1Source) -> V1Survey:
     """Look through the whole source, without reading a layer."""

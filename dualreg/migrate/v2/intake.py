@@ -35,8 +35,8 @@ class V2Intake:
     journal: Journal
     way: Way = Way.AUTO
     stop: Event = field(default_factory=Event)
+    locks: Locks = field(default_factory=Locks)
     _held: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
-    _locks: Locks = field(default_factory=Locks)
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
@@ -68,7 +68,7 @@ class V2Intake:
 
     def _child(self, source: str, repository: RepositoryName, digest: Digest) -> int:
         """Take in a manifest that an index names, unless a sparse index may do without."""
-        with self._locks.of((repository, digest)):
+        with self.locks.of((repository, digest)):
             if (repository, digest) in self._held:
                 return 0
             try:
@@ -102,7 +102,7 @@ class V2Intake:
         """
         if self.stop.is_set():
             raise Stopped
-        with self._locks.of(digest):
+        with self.locks.of(digest):
             if (repository, digest) in self._held:
                 return 0
             read = self._bring(source, repository, digest)
