@@ -8,6 +8,7 @@ from dualreg.cli.account import account
 from dualreg.cli.clients import clients
 from dualreg.cli.config import config
 from dualreg.cli.db import db
+from dualreg.cli.export import export
 from dualreg.cli.gc import gc
 from dualreg.cli.group import group
 from dualreg.cli.key import key
@@ -35,3 +36,4 @@ main.add_command(key)
 main.add_command(access)
 main.add_command(token)
 main.add_command(migrate)
+main.add_command(export)

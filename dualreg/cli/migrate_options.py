@@ -87,11 +87,17 @@ def source_options(command: Command) -> Command:
     ))  # fmt: skip
 
 
-def choice_options(command: Command) -> Command:
-    """Add what chooses and names tags, and the options of ``source_options``."""
-    return _with(source_options(command), (
+def glob_options(command: Command) -> Command:
+    """Add what chooses tags by their names."""
+    return _with(command, (
         click.option("--include", multiple=True, metavar="GLOB", help="Only these REPOSITORY:TAG."),
         click.option("--exclude", multiple=True, metavar="GLOB", help="Not these REPOSITORY:TAG."),
+    ))  # fmt: skip
+
+
+def choice_options(command: Command) -> Command:
+    """Add what chooses and names tags, and the options of ``source_options``."""
+    return _with(source_options(glob_options(command)), (
         click.option("--since", type=click.DateTime(), help="Only tags pushed then or later, in UTC."),
         click.option("--latest", type=click.IntRange(1), help="Only so many tags of each repository."),
         click.option("--library", type=click.Choice([str(each) for each in Library]),

@@ -103,6 +103,26 @@ def image_manifest(media_type: str, config: bytes, layers: Iterable[V1Layer]) ->
     return dump(document, indent=3)
 
 
+def as_oci(payload: bytes, renamed: Mapping[str, Descriptor]) -> bytes:
+    """Return a Docker manifest or list as the OCI manifest or index of the same config, layers and images.
+
+    What is OCI's already, and names nothing that was renamed, stays as it is, byte for byte.
+
+    Args:
+        renamed: Images of a list that became others, by their digests.
+    """
+    document, before = parse_object(payload), parse_object(payload)
+    stated = document.get("mediaType")
+    if stated is not None:
+        document["mediaType"] = media_types.AS_OCI.get(stated, stated)
+    parts = (document.get("config"), *document.get("layers", ()), *document.get("manifests", ()))
+    for entry in filter(None, parts):
+        if other := renamed.get(entry["digest"]):
+            entry.update(other.to_json())
+        entry["mediaType"] = media_types.AS_OCI.get(entry["mediaType"], entry["mediaType"])
+    return payload if document == before else dump(document, indent=3)
+
+
 def _config(links: Sequence[Link], blank: Sequence[bool], layers: Sequence[V1Layer]) -> bytes:
     documents = [parse_object(link.image.json) for link in links]
     top = {key: value for key, value in documents[-1].items() if key not in _V1_MEMBERS}

@@ -1,5 +1,8 @@
 """The media types of manifests, configs and layers, and what each of them tells about the bytes."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -16,6 +19,20 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 
+OCI_LAYER_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+
+#: Docker's types, and OCI's for the same bytes.
+#: Source: OCI image-spec v1.1, media-types.md, "Compatibility Matrix".
+AS_OCI: Mapping[str, str] = MappingProxyType(
+    {
+        DOCKER_MANIFEST: OCI_MANIFEST,
+        DOCKER_LIST: OCI_INDEX,
+        DOCKER_CONFIG: OCI_CONFIG,
+        DOCKER_LAYER: OCI_LAYER,
+        DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
+        DOCKER_LAYER_FOREIGN: OCI_LAYER_FOREIGN,
+    }
+)
 #: What Docker 1.6 to 1.9 push and pull; always kept signed.
 SCHEMA1_TYPES = frozenset({SCHEMA1, SCHEMA1_SIGNED})
 #: Manifests that hold one image: a config and layers.

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     MISSING_BLOB = "missing-blob"
     MISSING_MANIFEST = "missing-manifest"
     UNTAGGED = "untagged"
+    NO_PLACE = "no-place"
 
 
 #: What says something, but keeps no tag from being taken in.

@@ -141,7 +141,7 @@ def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[SourceTag]:
         by_repository[tag.repository].append(tag)
     wanted: set[SourceTag] = set()
     for here in by_repository.values():
-        chosen = [tag for tag in here if _is_named(tag, choice)]
+        chosen = [tag for tag in here if is_named(tag.name, choice.include, choice.exclude)]
         tagged = [tag for tag in chosen if tag.tag and (choice.since is None or tag.updated >= choice.since)]
         tagged.sort(key=lambda each: (each.updated, each.tag), reverse=True)
         wanted.update(tagged[: choice.latest])
@@ -151,9 +151,11 @@ def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[SourceTag]:
     return wanted
 
 
-def _is_named(tag: SourceTag, choice: Choice) -> bool:
-    included = not choice.include or any(fnmatchcase(tag.name, glob) for glob in choice.include)
-    return included and not any(fnmatchcase(tag.name, glob) for glob in choice.exclude)
+def is_named(name: str, include: Iterable[str], exclude: Iterable[str]) -> bool:
+    """Tell whether globs choose *name*; without an include, all are chosen that are not excluded."""
+    globs = [*include]
+    included = not globs or any(fnmatchcase(name, glob) for glob in globs)
+    return included and not any(fnmatchcase(name, glob) for glob in exclude)
 
 
 def _named(tag: SourceTag, choice: Choice) -> Iterator[Entry]:

@@ -108,6 +108,9 @@ class Adopt(Protocol):
                 the file system can do that.
         """
 
+    def path(self, digest: Digest) -> Path:
+        """Return the file that has, or would have, the blob's bytes; nobody may write to it."""
+
     def keeps(self, path: Path, digest: Digest) -> bool:
         """Tell whether the file at *path* is where this very store keeps the blob."""
 

@@ -41,7 +41,7 @@ class FilesystemStore:
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
         """See BlobStore. The reader is a real, unbuffered file: servers can hand it to sendfile."""
         try:
-            reader = self._path(digest).open("rb", buffering=0)
+            reader = self.path(digest).open("rb", buffering=0)
         except FileNotFoundError as error:
             raise BlobMissing(str(digest)) from error
         reader.seek(start)
@@ -49,7 +49,7 @@ class FilesystemStore:
 
     def delete(self, digest: Digest) -> None:
         """See BlobStore."""
-        path = self._path(digest)
+        path = self.path(digest)
         with suppress(FileNotFoundError):
             path.unlink()
             _sync(path.parent)
@@ -112,9 +112,13 @@ class FilesystemStore:
         _sync(self._uploads)
         return True
 
+    def path(self, digest: Digest) -> Path:
+        """See Adopt."""
+        return self._blobs / self.internal_path(digest)
+
     def keeps(self, path: Path, digest: Digest) -> bool:
         """See Adopt."""
-        return path.resolve() == self._path(digest).resolve()
+        return path.resolve() == self.path(digest).resolve()
 
     def reopen(self, upload: UploadId) -> BinaryIO:
         """See BlobStore."""
@@ -125,7 +129,7 @@ class FilesystemStore:
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
         """See BlobStore."""
-        staged, path = self._uploads / upload, self._path(digest)
+        staged, path = self._uploads / upload, self.path(digest)
         if not staged.exists():
             if not path.exists():
                 raise BlobMissing(str(digest))
@@ -165,6 +169,13 @@ class FilesystemStore:
         fresh.rename(target)
         _sync(target.parent)
 
+    def read_link(self, path: str) -> bytes | None:
+        """Return what is in a link file; None if there is none."""
+        try:
+            return (self._names / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def remove_link(self, path: str) -> None:
         """See LinkTree. Folders that become empty go too: the reference registry would list them as names."""
         target = self._names / path
@@ -192,9 +203,6 @@ class FilesystemStore:
         with suppress(OSError):
             for folder in path.relative_to(self._names).parents[:-1]:
                 (self._names / folder).rmdir()
-
-    def _path(self, digest: Digest) -> Path:
-        return self._blobs / self.internal_path(digest)
 
 
 def _create(path: Path) -> int:

@@ -44,20 +44,19 @@ class Links:
 
     def add_blob(self, repository: RepositoryName, digest: Digest) -> None:
         """The repository may read the blob."""
-        self._link(f"{repository}/_layers/{_folder(digest)}", digest)
+        self._link(blob_link(repository, digest), digest)
 
     def remove_blob(self, repository: RepositoryName, digest: Digest) -> None:
         """The repository may no longer read the blob."""
-        self.tree.remove_link(f"{repository}/_layers/{_folder(digest)}/link")
+        self.tree.remove_link(blob_link(repository, digest))
 
     def add_manifest(self, repository: RepositoryName, digest: Digest) -> None:
         """The repository holds the manifest."""
-        self._link(f"{repository}/_manifests/revisions/{_folder(digest)}", digest)
+        self._link(manifest_link(repository, digest), digest)
 
     def add_signed(self, repository: RepositoryName, digest: Digest, signed: Digest) -> None:
         """The blob *signed* is the manifest with its signatures."""
-        path = f"{repository}/_manifests/revisions/{_folder(digest)}/signed"
-        self.tree.write_link(path, str(signed).encode())
+        self._link(signed_link(repository, digest), signed)
 
     def remove_manifest(self, repository: RepositoryName, digest: Digest) -> None:
         """The repository no longer holds the manifest."""
@@ -65,11 +64,11 @@ class Links:
 
     def point_tag(self, repository: RepositoryName, tag: Tag, digest: Digest) -> None:
         """The tag points at the manifest."""
-        self._link(f"{repository}/_manifests/tags/{tag}/current", digest)
+        self._link(tag_link(repository, tag), digest)
 
     def remove_tag(self, repository: RepositoryName, tag: Tag) -> None:
         """The tag is gone."""
-        self.tree.remove_link(f"{repository}/_manifests/tags/{tag}/current/link")
+        self.tree.remove_link(tag_link(repository, tag))
 
     def add_v1_image(
         self, repository: RepositoryName, image: ImageId, facts: Mapping[str, str | None]
@@ -86,8 +85,28 @@ class Links:
         for folder in ("_manifests", "_layers", "_v1"):
             self.tree.remove_links(f"{repository}/{folder}")
 
-    def _link(self, folder: str, digest: Digest) -> None:
-        self.tree.write_link(f"{folder}/link", str(digest).encode())
+    def _link(self, path: str, digest: Digest) -> None:
+        self.tree.write_link(path, str(digest).encode())
+
+
+def blob_link(repository: RepositoryName, digest: Digest) -> str:
+    """Return the path of the file by which a repository may read a blob."""
+    return f"{repository}/_layers/{_folder(digest)}/link"
+
+
+def manifest_link(repository: RepositoryName, digest: Digest) -> str:
+    """Return the path of the file by which a repository holds a manifest."""
+    return f"{repository}/_manifests/revisions/{_folder(digest)}/link"
+
+
+def signed_link(repository: RepositoryName, digest: Digest) -> str:
+    """Return the path of the file that says which blob is a manifest with its signatures."""
+    return f"{repository}/_manifests/revisions/{_folder(digest)}/signed"
+
+
+def tag_link(repository: RepositoryName, tag: Tag) -> str:
+    """Return the path of the file that says what a tag points at."""
+    return f"{repository}/_manifests/tags/{tag}/current/link"
 
 
 def _folder(digest: Digest) -> str:

@@ -1,16 +1,20 @@
 """What a real reference registry kept, taken in: copied, and in place with both registries on one folder."""
 
 import http.client
-from contextlib import closing
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from dualreg.cli import main
 from tests import builders
 from tests.clients.stock import stock_registry
 from tests.clients.tools import Failed, Tools, layout_manifest, verified
 from tests.migrate.commands import command, content
-from tests.programs import dualreg_server
+from tests.programs import dualreg_server, free_port, require, running, wait_until_up
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 
@@ -97,7 +101,7 @@ def test_layouts_and_archives(layout: Path, tools: Tools, tmp_path: Path) -> Non
         assert digest_of(host, "team/layout", "app") == layout_manifest(layout, "app")[0]
         for name in ("team/skopeo:1", "team/podman:1"):
             assert client.raw(name)["config"]["digest"] == config
-            client.pull(name, f"dir:{tmp_path / name.replace('/', '-')}")
+            client.pull(name, f"dir:{tmp_path / name.replace('/', '-').replace(':', '-')}")
         assert [image.id for image in V1Client(host).pull("team/skopeo", "1")]
 
 
@@ -133,3 +137,64 @@ def delete(host: str, path: str) -> int:
     with closing(http.client.HTTPConnection(host, timeout=20)) as connection:
         connection.request("DELETE", path)
         return connection.getresponse().status
+
+
+def test_exports(layout: Path, tools: Tools, tmp_path: Path) -> None:
+    """The stock registry, skopeo, podman and a plain web server serve or read what was exported."""
+    data = tmp_path / "data"
+    with dualreg_server(data) as host:
+        pusher = Tools(tmp_path / "pusher", host)
+        pusher.push("--format=oci", f"oci:{layout}:app", name="team/oci:1")
+        pusher.push("--format=v2s2", f"oci:{layout}:app", name="team/v2s2:1")
+        V1Client(host).push("team/old", "1", builders.v1_chain(builders.layer({"n": b"new"})))
+    for folder in ("stock", "layout-out", "static-out"):
+        (tmp_path / folder).mkdir()
+    exported(data, f"registry-tree:{tmp_path / 'tree'}")
+    names = ("team/oci:1", "team/v2s2:1", "team/old:1")
+    with stock_registry(tmp_path / "tree", tmp_path, readonly=True) as other:
+        for name in names:
+            other.pull(name, f"dir:{tmp_path / 'stock' / name.replace('/', '-').replace(':', '-')}")
+    exported(data, f"oci-layout:{tmp_path / 'layout'}")
+    for name in names:
+        folder = tmp_path / "layout-out" / name.replace("/", "-").replace(":", "-")
+        tools.skopeo("copy", f"oci:{tmp_path / 'layout'}:{name}", f"dir:{folder}")
+        verified(folder)
+    exported(data, f"docker-archive:{tmp_path / 'images.tar'}")
+    for name in names:
+        told = json.loads(tools.skopeo("inspect", f"docker-archive:{tmp_path / 'images.tar'}:{name}"))
+        assert told["Layers"]
+    assert "team/oci:1" in tools.podman("load", "--input", tmp_path / "images.tar", store="loaded")
+    exported(data, f"static-tree:{tmp_path / 'static'}")
+    with static_server(tmp_path / "static", tmp_path) as host:
+        client = Tools(tmp_path / "home", host)
+        for name in names:
+            folder = tmp_path / "static-out" / name.replace("/", "-").replace(":", "-")
+            client.pull(name, f"dir:{folder}")
+            verified(folder)
+            repository, _, tag = name.rpartition(":")
+            assert digest_of(host, repository, tag).startswith("sha256:")
+        assert len(V1Client(host).pull("team/old", "1")) == 1
+
+
+@contextmanager
+def static_server(folder: Path, home: Path) -> Iterator[str]:
+    """Run nginx with the file that lies beside a static tree."""
+    require("nginx", package="nginx")
+    host = f"127.0.0.1:{free_port()}"
+    snippet = home / "static.conf"
+    snippet.write_text((folder / "nginx.conf").read_text().replace("127.0.0.1:5080", host))
+    whole = home / "nginx.conf"
+    whole.write_text(
+        f"user root; daemon off; pid {home}/nginx.pid; error_log {home}/error.log; events {{ }}\n"
+        f"http {{ access_log off; include {snippet}; }}\n"
+    )
+    log = home / "nginx.log"
+    with running(["nginx", "-c", whole, "-p", home], log) as process:
+        wait_until_up(f"http://{host}/v2/", process, log)
+        yield host
+
+
+def exported(data: Path, target: str) -> None:
+    """Run ``dualreg export``."""
+    result = CliRunner().invoke(main, ["export", target, "--data", str(data)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output

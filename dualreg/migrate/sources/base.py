@@ -6,6 +6,7 @@ There are two sorts. One holds V1 images, which stand on each other; the other h
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -56,6 +57,11 @@ class SourceBytes:
     open: Callable[[], BinaryIO]
     path: Path | None = None
     changed: int = 0
+
+    @classmethod
+    def of(cls, content: bytes) -> "SourceBytes":
+        """Return bytes that are in memory."""
+        return cls(len(content), lambda: BytesIO(content))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""``dualreg export``: what this registry keeps becomes another's."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dualreg.cli.migrate_options import Fatal, glob_options, jobs_option
+from dualreg.cli.migrate_passes import stoppable
+from dualreg.cli.migrate_told import FINDINGS, NOTHING, counted_outcomes
+from dualreg.cli.options import prepared_registry, settings_options
+from dualreg.cli.progress import progress
+from dualreg.migrate.export import Export, leaving
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.run import Outcome, Status
+from dualreg.migrate.targets.base import NoTarget, Target
+from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
+from dualreg.migrate.targets.oci_layout import OciLayoutTarget
+from dualreg.migrate.targets.registry_tree import RegistryTreeTarget
+from dualreg.migrate.targets.static_tree import StaticTreeTarget
+from dualreg.migrate.transfer import Way
+from dualreg.registry import Registry
+
+#: What a target's name begins with.
+_SCHEMES = "registry-tree:PATH, oci-layout:PATH, docker-archive:FILE, static-tree:PATH"
+#: What to do with each when it is there.
+_NEXT = {
+    "registry-tree": "docker-registry serve, with rootdirectory: {}",
+    "oci-layout": "skopeo copy oci:{}:NAME docker://HOST/NAME",
+    "docker-archive": "docker load --input {}",
+    "static-tree": "nginx, with include {}/nginx.conf",
+}
+
+
+@click.command()
+@click.argument("target")
+@settings_options
+@glob_options
+@click.option("--link", type=click.Choice([str(way) for way in Way]), default="auto", show_default=True,
+              help="For registry-tree: hard shares files with this registry; auto shares blocks where the"
+              " file system can; copy copies.")  # fmt: skip
+@jobs_option
+@click.option("--dry-run", is_flag=True, help="Only say what would leave.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def export(
+    target: str, data: Path | None, config: Path | None, *, jobs: int, dry_run: bool, as_json: bool,
+    **chosen: Any,  # noqa: ANN401 -- whatever options there are
+) -> None:  # fmt: skip
+    """Bring tags, with all that they name and all that is about them, to TARGET.
+
+    TARGET is registry-tree:PATH, what the reference registry serves from; oci-layout:PATH;
+    docker-archive:FILE (- is the standard output), what docker load reads; or static-tree:PATH, what a plain
+    web server can serve pulls from. What is there already is not sent again. Ends as `migrate run` does.
+    """
+    with prepared_registry(data, config, alone=True) as (registry, _), stoppable() as stop:
+        entries = [*leaving(registry, chosen["include"], chosen["exclude"])]
+        try:
+            opened = _open(target, registry, Way(chosen["link"]), entries)
+            if dry_run:
+                click.echo("\n".join(entry.name for entry in entries))
+                click.echo(f"{len(entries)} tags would leave.")
+                return
+            with progress("tags", len(entries), 0) as advance:
+                outcomes = Export(registry, opened, stop, lambda outcome: advance(1, outcome.read)).all(
+                    entries, jobs
+                )
+        except (NoTarget, OSError) as error:
+            raise Fatal(str(error)) from error
+    _tell(target, outcomes, as_json=as_json)
+
+
+def _open(target: str, registry: Registry, way: Way, entries: Sequence[Entry]) -> Target:
+    scheme, _, rest = target.partition(":")
+    path = Path(rest)
+    match scheme:
+        case "registry-tree":
+            return RegistryTreeTarget(path, way, registry.state.store)
+        case "oci-layout":
+            return OciLayoutTarget(path, single=len({entry.repository for entry in entries}) <= 1)
+        case "docker-archive":
+            return DockerArchiveTarget(None if rest == "-" else path, registry, sys.stdout.buffer)
+        case "static-tree":
+            return StaticTreeTarget(path, registry)
+        case _:
+            raise NoTarget(f"{target} is no target: {_SCHEMES}")
+
+
+def _tell(target: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Print how it went; end with what it comes to."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    to_errors = target == "docker-archive:-"
+    if as_json:
+        tags = [
+            {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
+            for each in outcomes
+        ]
+        click.echo(json.dumps({"counts": counts, "tags": tags}, indent=2), err=to_errors)
+    else:
+        for outcome in outcomes:
+            if outcome.reason:
+                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=to_errors)
+        click.echo(counted_outcomes(outcomes), err=to_errors)
+        scheme, _, rest = target.partition(":")
+        click.echo(f"Next:  {_NEXT[scheme].format(rest)}", err=to_errors)
+    if counts[Status.FAILED] + counts[Status.STOPPED]:
+        raise SystemExit(FINDINGS if counts[Status.DONE] + counts[Status.SAME] else NOTHING)

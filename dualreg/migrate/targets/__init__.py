@@ -1,0 +1,1 @@
+"""Targets: where what this registry keeps can go, one file each."""

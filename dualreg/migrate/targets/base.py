@@ -1,0 +1,84 @@
+"""What every target takes: blobs first, then manifests that name them, then tags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dualreg.image.digest import Digest, Hasher
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.sources.base import SourceBytes
+
+
+class NoTarget(Exception):
+    """The target cannot be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A manifest on its way out.
+
+    Attributes:
+        payload: What the digest is of.
+        signed: Schema 1 with its signatures.
+    """
+
+    repository: RepositoryName
+    media_type: str
+    payload: bytes
+    digest: Digest
+    signed: bytes | None = None
+
+
+class Target(Protocol):
+    """Somewhere that images can go. What is there already is not sent again; all of it may be repeated.
+
+    Attributes:
+        takes_schema1: Whether schema 1 has a place there; otherwise it goes as schema 2.
+    """
+
+    takes_schema1: bool
+
+    def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
+        """Bring a blob; return how many bytes were sent.
+
+        Raises:
+            Broken: its bytes are not what its digest says.
+        """
+
+    def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
+        """Bring a manifest whose blobs are there, and point *tags* at it; tell whether that changed anything.
+
+        Raises:
+            Broken: it has no place there.
+        """
+
+    def finish(self) -> None:
+        """Complete what can only be written when everything else is there."""
+
+
+def check_folder(path: Path) -> None:
+    """Raise NoTarget unless *path* is a folder, or can become one."""
+    first = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not first.is_dir():
+        raise NoTarget(f"{first} is no folder")
+
+
+class Checked:
+    """A digest, held against the bytes that pass by."""
+
+    def __init__(self, digest: Digest) -> None:
+        """Begin."""
+        self._digest, self._hasher = digest, Hasher(digest.algorithm)
+        self.size = 0
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._hasher.update(data)
+        self.size += len(data)
+
+    def check(self) -> None:
+        """Raise Broken unless they are what the digest says."""
+        if self._hasher.digest() != self._digest:
+            raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")

@@ -1,0 +1,79 @@
+"""The tree of the reference registry, which can serve it; it is written as dualreg keeps its own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag, UploadId
+from dualreg.migrate.sources.base import SourceBytes
+from dualreg.migrate.targets.base import Checked, NoTarget, Outgoing, check_folder
+from dualreg.migrate.transfer import Way, stage
+from dualreg.storage.base import Adopt
+from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.links import Links, blob_link, manifest_link, signed_link, tag_link
+
+
+class RegistryTreeTarget:
+    """A Target."""
+
+    takes_schema1 = True
+
+    def __init__(self, path: Path, way: Way, own: object) -> None:
+        """Write below *path*.
+
+        Args:
+            own: The store that everything comes from.
+
+        Raises:
+            NoTarget: it is no folder, or that very store.
+        """
+        check_folder(path)
+        self._store, self._way = FilesystemStore(path), way
+        self._links = Links(self._store)
+        empty = Digest.of(b"")
+        if isinstance(own, Adopt) and own.keeps(self._store.path(empty), empty):
+            raise NoTarget(f"{path} is what this registry serves from, and is such a tree already")
+
+    def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
+        """See Target."""
+        sent = self._content(digest, source)
+        if self._store.read_link(blob_link(repository, digest)) is None:
+            self._links.add_blob(repository, digest)
+        return sent
+
+    def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
+        """See Target."""
+        name, digest = manifest.repository, manifest.digest
+        changed = bool(self._document(digest, manifest.payload))
+        if manifest.signed:
+            signed = Digest.of(manifest.signed)
+            self._document(signed, manifest.signed)
+            if self._store.read_link(signed_link(name, digest)) != str(signed).encode():
+                self._links.add_signed(name, digest, signed)
+        if self._store.read_link(manifest_link(name, digest)) is None:
+            self._links.add_manifest(name, digest)
+            changed = True
+        for tag in tags:
+            if self._store.read_link(tag_link(name, tag)) != str(digest).encode():
+                self._links.point_tag(name, tag, digest)
+                changed = True
+        return changed
+
+    def finish(self) -> None:
+        """See Target: nothing is left."""
+
+    def _document(self, digest: Digest, content: bytes) -> int:
+        return self._content(digest, SourceBytes.of(content))
+
+    def _content(self, digest: Digest, source: SourceBytes) -> int:
+        path = self._store.path(digest)
+        if path.is_file() and path.stat().st_size == source.size:
+            return 0
+        upload, checked = UploadId.new(), Checked(digest)
+        try:
+            stage(self._store, upload, source, self._way, checked.update)
+            checked.check()
+            self._store.publish(upload, digest)
+        finally:
+            self._store.discard(upload)
+        return checked.size

@@ -1,0 +1,173 @@
+"""What is kept here leaves: whole, by the same digests, and never twice."""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dualreg.assembly import open_registry, prepare
+from dualreg.cli import main
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from tests import builders
+from tests.migrate import stock_trees
+from tests.migrate.commands import command, content, snapshot
+from tests.migrate.trees import Tree
+
+TARGETS = {
+    "registry-tree": "tree", "oci-layout": "layout", "docker-archive": "images.tar", "static-tree": "static",
+}  # fmt: skip
+
+
+def export(data: Path, line: str, code: int = 0) -> Result:
+    """Run the command; it must end as *code* says."""
+    arguments = ["export", *line.split(), "--data", str(data)]
+    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def filled(tmp_path: Path, data: Path) -> Path:
+    """A registry with images of every sort: V1, schema 1, schema 2, OCI, indexes, signatures."""
+    old = Tree(tmp_path / "old")
+    base = old.image("base", stock_trees.LAYERS["a"])
+    old.tag("team/old", "1", old.image("top", stock_trees.LAYERS["b"], parent=base))
+    command(data, f"run v1-tree:{old.root}")
+    stock_trees.small(tmp_path / "stock")
+    tree = stock_trees.StockTree(tmp_path / "stock")
+    tree.schema1("team/one", "1", stock_trees.LAYERS["c"], stock_trees.LAYERS["d"])
+    tree.image(
+        "team/oci", builders.image(stock_trees.LAYERS["a"], stock_trees.LAYERS["e"], oci=True), "1", "2"
+    )
+    command(data, f"run registry-tree:{tmp_path / 'stock'}")
+    return data
+
+
+@pytest.fixture
+def registry(filled: Path) -> Iterator[Registry]:
+    """That one."""
+    prepare(Settings(data=filled))
+    opened = open_registry(Settings(data=filled))
+    yield opened
+    opened.state.catalog.close()
+
+
+@pytest.mark.parametrize("scheme", TARGETS)
+def test_everything_leaves_once(filled: Path, tmp_path: Path, scheme: str) -> None:
+    """Nothing here changes but what is made for readers; again, nothing is sent."""
+    place = tmp_path / TARGETS[scheme]
+    told = export(filled, f"{scheme}:{place} --dry-run").output
+    assert "6 tags would leave" in told
+    assert not place.exists()
+    output = export(filled, f"{scheme}:{place} --jobs 3").output
+    assert "6 done" in output
+    assert "Next:" in output
+    first = snapshot(place) if place.is_dir() else place.read_bytes()
+    if scheme != "docker-archive":
+        assert "6 same" in export(filled, f"{scheme}:{place}").output
+        assert snapshot(place) == first
+    else:
+        export(filled, f"{scheme}:{place} --jobs 1")
+        assert place.read_bytes() == first
+
+
+@pytest.mark.parametrize("link", ["auto", "hard", "copy"])
+def test_round_trip_by_a_tree(filled: Path, tmp_path: Path, link: str) -> None:
+    """Exported, and taken in elsewhere: the same blobs, manifests, tags and referrers."""
+    export(filled, f"registry-tree:{tmp_path / 'tree'} --link {link}")
+    command(tmp_path / "again", f"run registry-tree:{tmp_path / 'tree'}")
+    v1 = "docker/registry/v2/repositories/team/old/"  # JSONs of V1 images stay here
+    links = [
+        {path for path in content(data) if path.endswith("/link") and not path.startswith(v1)}
+        for data in (filled, tmp_path / "again")
+    ]
+    assert links[0] == links[1]
+    layer = stock_trees.StockTree(tmp_path / "tree").data(Digest.of(stock_trees.LAYERS["e"]))
+    assert (layer.stat().st_nlink > 1) == (link == "hard")
+
+
+@pytest.mark.parametrize("scheme", ["oci-layout", "docker-archive"])
+def test_round_trip_by_files(filled: Path, registry: Registry, tmp_path: Path, scheme: str) -> None:
+    """Digests stay in a layout; images keep their ids in an archive."""
+    place = tmp_path / TARGETS[scheme]
+    export(filled, f"{scheme}:{place}")
+    command(tmp_path / "again", f"run {scheme}:{place}")
+    again = open_registry(Settings(data=tmp_path / "again"))
+    for name, tag in (("team/oci", "1"), ("team/oci", "2"), ("team/old", "1"), ("team/app", "latest")):
+        place_ = (RepositoryName(name), Tag(tag))
+        ours, theirs = registry.manifests.find(*place_), again.manifests.find(*place_)
+        if scheme == "oci-layout" and name == "team/oci":
+            assert ours.digest == theirs.digest
+        assert config_of(registry, *place_) == config_of(again, *place_)
+    again.state.catalog.close()
+
+
+def config_of(registry: Registry, name: RepositoryName, tag: Tag) -> str:
+    """Return the digest of an image's config."""
+    row = registry.manifests.image_of(name, registry.manifests.find(name, tag))
+    assert row
+    return str(json.loads(registry.manifests.payload(row))["config"]["digest"])
+
+
+def test_archives_of_every_generation(filled: Path, registry: Registry, tmp_path: Path) -> None:
+    """Old daemons find V1 images, with the ids that they know."""
+    export(filled, f"docker-archive:{tmp_path / 'images.tar'} --include team/old:*")
+    with tarfile.open(tmp_path / "images.tar") as archive:
+        names = archive.getnames()
+        listed = json.loads(archive.extractfile("repositories").read())  # type: ignore[union-attr]  # it is a file
+    id_ = registry.bridge.resolve(RepositoryName("team/old"), Tag("1"))
+    assert listed == {"team/old": {"1": id_}}
+    assert {f"{id_}/{name}" for name in ("VERSION", "json", "layer.tar")} <= {*names}
+    piped = CliRunner().invoke(
+        main, ["export", "docker-archive:-", "--include", "team/old:*", "--data", str(filled)]
+    )
+    assert piped.stdout_bytes == (tmp_path / "images.tar").read_bytes()
+
+
+def test_damage_keeps_a_tag_here(filled: Path, tmp_path: Path) -> None:
+    """What is not whole is named, and nothing of it is at the target; the rest leaves."""
+    ours = stock_trees.StockTree(filled)
+    path = ours.data(Digest.of(stock_trees.LAYERS["e"]))
+    path.chmod(0o644)
+    path.write_bytes(bytes(path.stat().st_size))
+    lost = ours.data(Digest.of(stock_trees.LAYERS["c"]))
+    lost.unlink()
+    told = json.loads(export(filled, f"registry-tree:{tmp_path / 'tree'} --json", code=1).stdout)
+    failed = {each["tag"] for each in told["tags"] if each["status"] == "failed"}
+    assert failed == {"team/oci:1", "team/oci:2", "team/one:1"}
+    target = stock_trees.StockTree(tmp_path / "tree")
+    assert not target.data(Digest.of(stock_trees.LAYERS["e"])).exists()
+    assert not (target.v2 / "repositories/team/oci/_manifests").exists()
+    export(filled, f"registry-tree:{tmp_path / 'other'} --include team/o*", code=1)
+    export(filled, f"registry-tree:{tmp_path / 'third'} --include team/oci:*", code=3)
+
+
+def test_choosing(filled: Path, tmp_path: Path) -> None:
+    """Globs; a layout of one repository names its tags alone."""
+    place = tmp_path / "layout"
+    export(filled, f"oci-layout:{place} --include team/oci:* --exclude *:2")
+    (entry,) = json.loads((place / "index.json").read_text())["manifests"]
+    assert entry["annotations"] == {"org.opencontainers.image.ref.name": "1"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "registry-tree:{data}",
+        "nonsense:x",
+        *(f"{each}:{{data}}/catalog.sqlite3" for each in ("registry-tree", "oci-layout", "static-tree")),
+        "docker-archive:{data}/no/images.tar",
+    ],
+)
+def test_no_target(filled: Path, target: str) -> None:
+    """One readable line."""
+    before = content(filled)
+    output = export(filled, target.format(data=filled), code=2).output
+    assert len(output.strip().splitlines()) == 1, output
+    assert content(filled) == before
