@@ -3,13 +3,13 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dualreg.cli.migrate_options import Fatal, glob_options, jobs_option
+from dualreg.cli.migrate_options import Fatal, glob_options, jobs_option, login, login_options
 from dualreg.cli.migrate_passes import stoppable
 from dualreg.cli.migrate_told import FINDINGS, NOTHING, counted_outcomes
 from dualreg.cli.options import prepared_registry, settings_options
@@ -17,22 +17,26 @@ from dualreg.cli.progress import progress
 from dualreg.migrate.export import Export, leaving
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
+from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.targets.base import NoTarget, Target
 from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
 from dualreg.migrate.targets.oci_layout import OciLayoutTarget
 from dualreg.migrate.targets.registry_tree import RegistryTreeTarget
+from dualreg.migrate.targets.remote import RemoteTarget
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
 from dualreg.migrate.transfer import Way
 from dualreg.registry import Registry
 
 #: What a target's name begins with.
-_SCHEMES = "registry-tree:PATH, oci-layout:PATH, docker-archive:FILE, static-tree:PATH"
+_SCHEMES = "registry-tree:PATH, oci-layout:PATH, docker-archive:FILE, static-tree:PATH, v2+http(s)://HOST"
 #: What to do with each when it is there.
 _NEXT = {
     "registry-tree": "docker-registry serve, with rootdirectory: {}",
     "oci-layout": "skopeo copy oci:{}:NAME docker://HOST/NAME",
     "docker-archive": "docker load --input {}",
     "static-tree": "nginx, with include {}/nginx.conf",
+    "v2+http": "pull from http:{}",
+    "v2+https": "pull from https:{}",
 }
 
 
@@ -40,6 +44,7 @@ _NEXT = {
 @click.argument("target")
 @settings_options
 @glob_options
+@login_options
 @click.option("--link", type=click.Choice([str(way) for way in Way]), default="auto", show_default=True,
               help="For registry-tree: hard shares files with this registry; auto shares blocks where the"
               " file system can; copy copies.")  # fmt: skip
@@ -53,13 +58,14 @@ def export(
     """Bring tags, with all that they name and all that is about them, to TARGET.
 
     TARGET is registry-tree:PATH, what the reference registry serves from; oci-layout:PATH;
-    docker-archive:FILE (- is the standard output), what docker load reads; or static-tree:PATH, what a plain
-    web server can serve pulls from. What is there already is not sent again. Ends as `migrate run` does.
+    docker-archive:FILE (- is the standard output), what docker load reads; static-tree:PATH, what a plain
+    web server can serve pulls from; or v2+http(s)://HOST[/PREFIX], another registry. What is there already
+    is not sent again. Ends as `migrate run` does.
     """
     with prepared_registry(data, config, alone=True) as (registry, _), stoppable() as stop:
         entries = [*leaving(registry, chosen["include"], chosen["exclude"])]
         try:
-            opened = _open(target, registry, Way(chosen["link"]), entries)
+            opened = _open(target, registry, entries, chosen)
             if dry_run:
                 click.echo("\n".join(entry.name for entry in entries))
                 click.echo(f"{len(entries)} tags would leave.")
@@ -68,23 +74,25 @@ def export(
                 outcomes = Export(registry, opened, stop, lambda outcome: advance(1, outcome.read)).all(
                     entries, jobs
                 )
-        except (NoTarget, OSError) as error:
+        except (NoTarget, NoSource, OSError) as error:
             raise Fatal(str(error)) from error
     _tell(target, outcomes, as_json=as_json)
 
 
-def _open(target: str, registry: Registry, way: Way, entries: Sequence[Entry]) -> Target:
+def _open(target: str, registry: Registry, entries: Sequence[Entry], chosen: Mapping[str, Any]) -> Target:
     scheme, _, rest = target.partition(":")
     path = Path(rest)
     match scheme:
         case "registry-tree":
-            return RegistryTreeTarget(path, way, registry.state.store)
+            return RegistryTreeTarget(path, Way(chosen["link"]), registry.state.store)
         case "oci-layout":
             return OciLayoutTarget(path, single=len({entry.repository for entry in entries}) <= 1)
         case "docker-archive":
             return DockerArchiveTarget(None if rest == "-" else path, registry, sys.stdout.buffer)
         case "static-tree":
             return StaticTreeTarget(path, registry)
+        case "v2+http" | "v2+https":
+            return RemoteTarget(*login(chosen).wire(target))
         case _:
             raise NoTarget(f"{target} is no target: {_SCHEMES}")
 

@@ -17,6 +17,7 @@ from dualreg.cli.migrate_options import (
     looked_through,
     planned,
     planned_again,
+    serving,
     source_options,
 )
 from dualreg.cli.migrate_passes import Passes, duration, stoppable
@@ -26,6 +27,7 @@ from dualreg.cli.output import records
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
 from dualreg.migrate.journal import JournalBusy
+from dualreg.migrate.over_http import OverHttp
 from dualreg.migrate.plan import Action, read_plan, write_plan
 from dualreg.migrate.report import report as make_report
 from dualreg.migrate.rollback import rollback as take_out
@@ -41,8 +43,9 @@ def migrate() -> None:
     """Take in what another registry keeps, without pulling or pushing anything.
 
     SOURCE is v1-tree:PATH, the storage of docker-registry 0.5 to 0.9, or its configuration with --flavor;
-    registry-tree:PATH, the storage of the reference registry; oci-layout:PATH; or docker-archive:FILE, what
-    docker save writes. The source is never changed.
+    registry-tree:PATH, the storage of the reference registry; oci-layout:PATH; docker-archive:FILE, what
+    docker save writes; or v1+http(s)://HOST[/REPOSITORY] and v2+http(s)://HOST[/REPOSITORY], a live registry.
+    The source is never changed.
     """
 
 
@@ -140,6 +143,9 @@ def run(
 @settings_options
 @choice_options
 @click.option("--quick", is_flag=True, help="Compare sizes instead of reading every layer.")
+@click.option("--http", metavar="URL", help="Also what clients get from the registry that serves there.")
+@click.option("--http-user", help="To log in with there.")
+@click.option("--http-password-file", type=click.File(), help="Its password, in the first line.")
 @jobs_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
@@ -151,6 +157,8 @@ def verify(
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
         entries = planned(found, chosen)
         comparison, verdicts = comparison_of(found, registry, quick=quick), []
+        if chosen["http"]:
+            comparison = OverHttp(registry, comparison, serving(chosen), quick)
         with progress("tags", sum(entry.action is Action.IMPORT for entry in entries), 0) as advance:
             for verdict in compare(comparison, entries, jobs):
                 verdicts.append(verdict)

@@ -9,10 +9,11 @@ import click
 
 from dualreg.cli.options import Command, environment
 from dualreg.migrate.plan import Choice, Entry, Library, make_plan, read_mapping
-from dualreg.migrate.sorts import Access, AnySurvey, look_through
+from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through
 from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.survey import V2Survey
+from dualreg.migrate.wire import Wire
 from dualreg.settings import Settings
 
 
@@ -33,7 +34,9 @@ def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = Fals
         Fatal: there is no such source, or it cannot be read.
     """
     try:
-        found = look_through(source, Access(given["flavor"], given["repository"], environment()))
+        found = look_through(
+            source, Access(given["flavor"], given["repository"], environment(), login(given))
+        )
     except (NoSource, OSError) as error:
         raise Fatal(str(error)) from error
     if isinstance(found, V2Survey):
@@ -71,6 +74,34 @@ def planned_again(source: str, given: Mapping[str, Any], settings: Settings) -> 
     return found, planned(found, given)
 
 
+def login(given: Mapping[str, Any]) -> Login:
+    """Return what the values of ``login_options`` say.
+
+    Raises:
+        Fatal: there is a user without a password.
+    """
+    file: TextIO | None = given["password_file"]
+    if given["user"] and not file:
+        raise Fatal("--user needs --password-file FILE, or - for the standard input")
+    return Login(given["user"] or "", file.readline().rstrip("\r\n") if file else "", given["ca"])
+
+
+def serving(given: Mapping[str, Any]) -> Wire:
+    """Return what speaks to the registry of ``--http``."""
+    file: TextIO | None = given["http_password_file"]
+    password = file.readline().rstrip("\r\n") if file else ""
+    return Wire(given["http"].rstrip("/"), given["http_user"] or "", password, given["ca"])
+
+
+def login_options(command: Command) -> Command:
+    """Add how to log in at live registries."""
+    return _with(command, (
+        click.option("--user", help="To log in with, at a live registry."),
+        click.option("--password-file", type=click.File(), help="Its password, in the first line."),
+        click.option("--ca", type=click.Path(exists=True), help="Authorities of its certificate, in PEM."),
+    ))  # fmt: skip
+
+
 def jobs_option(command: Command) -> Command:
     """Add ``--jobs``."""
     jobs = click.option(
@@ -81,7 +112,7 @@ def jobs_option(command: Command) -> Command:
 
 def source_options(command: Command) -> Command:
     """Add what it takes to read some sources."""
-    return _with(command, (
+    return _with(login_options(command), (
         click.option("--flavor", default="dev", help="Of the old registry's configuration."),
         click.option("--repository", default="", help="For images that name none; default: the file's name."),
     ))  # fmt: skip

@@ -21,6 +21,7 @@ from dualreg.migrate.plan import Action, Entry, is_named
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, Target
+from dualreg.migrate.wire import WireError
 from dualreg.registry import Registry
 from dualreg.registry.editions import Reader
 from dualreg.storage.base import Adopt
@@ -73,6 +74,8 @@ class Export:
         except Stopped:
             outcome = Outcome(entry, Status.STOPPED, "run again to go on")
         except Broken as error:
+            outcome = Outcome(entry, Status.FAILED, str(error))
+        except WireError as error:
             outcome = Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobMissing) as error:
             outcome = Outcome(entry, Status.FAILED, f"not whole here: {error}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from urllib.parse import urlsplit
 
 from dualreg.migrate import journal
 from dualreg.migrate.intake import Intake
@@ -16,7 +17,9 @@ from dualreg.migrate.sources.docker_archive import SavedImages, open_archive
 from dualreg.migrate.sources.oci_layout import OciLayout
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_config import storage_path
+from dualreg.migrate.sources.v1_remote import V1Remote
 from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.sources.v2_remote import V2Remote
 from dualreg.migrate.transfer import Way
 from dualreg.migrate.v1.intake import V1Intake
 from dualreg.migrate.v1.survey import V1Survey, survey_images
@@ -25,12 +28,44 @@ from dualreg.migrate.v2.intake import V2Intake
 from dualreg.migrate.v2.survey import V2Survey, survey_manifests
 from dualreg.migrate.v2.verify import V2Comparison
 from dualreg.migrate.verify import Bytes, Comparison
+from dualreg.migrate.wire import Wire
 from dualreg.registry import Registry
 
 #: What a source's name begins with.
-SCHEMES = ("v1-tree", "registry-tree", "oci-layout", "docker-archive")
+SCHEMES = (
+    "v1-tree:", "registry-tree:", "oci-layout:", "docker-archive:", "v1+http://", "v1+https://", "v2+http://",
+    "v2+https://",
+)  # fmt: skip
 #: Any of the surveys.
 AnySurvey = V1Survey | V2Survey | SavedSurvey
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to log in at live registries.
+
+    Attributes:
+        ca: File of the authorities that sign their certificates; None: the system's.
+    """
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    ca: str | None = None
+
+    def wire(self, url: str) -> tuple[Wire, str]:
+        """Return what speaks to the registry of *url*, and the path in it.
+
+        Raises:
+            NoSource: it is no such URL.
+        """
+        parts = urlsplit(url.partition("+")[2])
+        if not parts.hostname or parts.username or parts.query:
+            raise NoSource(
+                f"{parts.scheme}://{parts.hostname or ''}: not HOST[:PORT][/PATH], see also --user"
+            )
+        return Wire(f"{parts.scheme}://{parts.netloc}", self.user, self.password, self.ca), parts.path.strip(
+            "/"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +76,13 @@ class Access:
         flavor: Of an old registry's configuration.
         environ: What that configuration may name.
         repository: What images are in that name none.
+        login: Of live registries.
     """
 
     flavor: str = "dev"
     repository: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
+    login: Login = field(default_factory=Login)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,5 +158,9 @@ def _open(source: str, access: Access) -> V1Source | ManifestSource | SavedImage
             return OciLayout.open(path, access.repository)
         case "docker-archive":
             return open_archive(path, access.repository)
+        case "v1+http" | "v1+https":
+            return V1Remote(*access.login.wire(source))
+        case "v2+http" | "v2+https":
+            return V2Remote(*access.login.wire(source))
         case _:
-            raise NoSource(f"{source} is no source: {', '.join(f'{each}:' for each in SCHEMES)}")
+            raise NoSource(f"{scheme} is no source: {', '.join(SCHEMES)}")

@@ -60,6 +60,7 @@ HOMES: dict[str, set[str]] = {
     "rich": {"dualreg.cli.progress"},
     "yaml": {"dualreg.migrate.sources.v1_config"},
     "bcrypt": {"dualreg.auth.passwords"},
+    "urllib3": {"dualreg.migrate.wire"},
 }
 #: What may be called while a module is imported, because it only makes a value (or is a decorator's sort).
 HARMLESS = {

@@ -198,3 +198,15 @@ def exported(data: Path, target: str) -> None:
     """Run ``dualreg export``."""
     result = CliRunner().invoke(main, ["export", target, "--data", str(data)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
+
+
+def test_over_the_wire(filled: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """From a running stock registry, and on to another one."""
+    root, tags = filled
+    with stock_registry(root, tmp_path, readonly=True) as there:
+        command(tmp_path / "data", f"run v2+http://{there.host}")
+        command(tmp_path / "data", f"verify v2+http://{there.host}")
+    with stock_registry(tmp_path / "onwards", tmp_path) as other:
+        exported(tmp_path / "data", f"v2+http://{other.host}")
+        kept = {name: digest for name, digest in tags.items() if not name.startswith("team/v2s1")}
+        pulled(other, kept, tmp_path / "pulled")

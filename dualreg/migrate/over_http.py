@@ -1,0 +1,107 @@
+"""Over HTTP: what clients of both generations get from the running registry, held against what is here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dualreg.errors import RegistryError
+from dualreg.image import media_types
+from dualreg.image.digest import Digest, Hasher
+from dualreg.image.formats import Role
+from dualreg.image.layer import empty_layer
+from dualreg.image.manifest import stored_contents
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.migrate.intake import look
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.verify import Comparison
+from dualreg.migrate.wire import Wire, WireError, accept
+from dualreg.registry import Registry
+from dualreg.storage.base import read_chunks
+
+_OK = 200
+
+
+@dataclass
+class OverHttp:
+    """A Comparison that goes on over HTTP where another one ends.
+
+    Attributes:
+        quick: Ask for the sizes of layers only.
+    """
+
+    registry: Registry
+    inner: Comparison
+    wire: Wire
+    quick: bool
+
+    def problems(self, entry: Entry) -> Iterator[str]:
+        """See Comparison."""
+        yield from self.inner.problems(entry)
+        try:
+            repository = RepositoryName.parse(entry.to_repository)
+            reference = Tag.parse(entry.to_tag) if entry.tag else Digest.parse(entry.image)
+        except RegistryError:
+            return  # the other one said so
+        here = look(self.registry, repository, reference)
+        if here is None:
+            return
+        try:
+            yield from self._v2(repository, str(reference), here.digest)
+            if isinstance(reference, Tag):
+                yield from self._v1(repository, reference)
+        except WireError as error:
+            yield f"over HTTP: {error}"
+
+    def _v2(self, repository: RepositoryName, reference: str, digest: Digest) -> Iterator[str]:
+        scope = f"repository:{repository}:pull"
+        path = f"/v2/{repository}/manifests/{reference}"
+        reply = self.wire.request("GET", path, {"Accept": accept()}, scope=scope)
+        stated = reply.headers.get("docker-content-digest")
+        if reply.status != _OK or stated != str(digest):
+            yield f"over V2: {reply.status}, {stated}, not {digest}"
+            return
+        row = self.registry.manifests.find(repository, digest)
+        payload = self.registry.manifests.payload(row)
+        if row.media_type not in media_types.SCHEMA1_TYPES and reply.body != payload:
+            yield "over V2: the manifest is another one"
+        for child in stored_contents(row.media_type, payload).children:
+            part = child.descriptor.digest
+            if child.role is Role.MANIFEST:
+                yield from self._v2(repository, str(part), part)
+            elif media_types.is_distributable(child.descriptor.media_type) and part != empty_layer().digest:
+                yield from self._blob(f"/v2/{repository}/blobs/{part}", part, scope)
+
+    def _blob(self, path: str, digest: Digest, scope: str) -> Iterator[str]:
+        if self.quick:
+            status = self.wire.request("HEAD", path, scope=scope).status
+            if status != _OK:
+                yield f"over V2: {digest}: {status}"
+            return
+        hasher = Hasher(digest.algorithm)
+        with self.wire.stream(path, scope=scope) as reader:
+            for chunk in read_chunks(reader):
+                hasher.update(chunk)
+        if hasher.digest() != digest:
+            yield f"over V2: {digest}: other bytes"
+
+    def _v1(self, repository: RepositoryName, tag: Tag) -> Iterator[str]:
+        """Compare ids, lists of ancestors and JSONs, if V1 clients see the tag at all."""
+        try:
+            image: ImageId = self.registry.bridge.resolve(repository, tag)
+            rows = self.registry.v1_images.ancestry(repository, image)
+        except RegistryError:
+            return
+        asking = {"X-Docker-Token": "true", **self.wire.basic}
+        begun = self.wire.request("GET", f"/v1/repositories/{repository}/images", asking)
+        token = begun.headers.get("x-docker-token", "")
+        session = {"Authorization": f"Token {token}"} if token else self.wire.basic
+        told = self.wire.request("GET", f"/v1/repositories/{repository}/tags/{tag}", session)
+        if told.status != _OK or told.json() != image:
+            yield f"over V1: {told.status}, {told.body[:80]!r}, not {image}"
+            return
+        listed = self.wire.request("GET", f"/v1/images/{image}/ancestry", session)
+        if listed.status != _OK or listed.json() != [row.id for row in rows]:
+            yield f"over V1: its ancestors are others ({listed.status})"
+        for row in rows:
+            document = self.wire.request("GET", f"/v1/images/{row.id}/json", session)
+            if document.body != self.registry.v1_images.json(row):
+                yield f"over V1: {row.id}: its JSON is another ({document.status})"

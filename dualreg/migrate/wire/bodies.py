@@ -1,0 +1,62 @@
+"""Bodies that are read to their end, whatever happens to connections."""
+
+import io
+import time
+from collections.abc import Callable, Mapping
+
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
+
+from dualreg.migrate.wire.errors import WireError
+
+#: How often a body that is cut short is taken up again.
+_RESUMES = 5
+_PARTIAL = 206
+
+
+class Body(io.RawIOBase):
+    """A body that is taken up again where it was cut short."""
+
+    def __init__(self, name: str, begin: Callable[[Mapping[str, str]], BaseHTTPResponse]) -> None:
+        """Begin to read.
+
+        Args:
+            name: For errors.
+            begin: Asks for it, with these headers in addition; raises WireError.
+        """
+        self._name, self._begin = name, begin
+        self._response = begin({})
+        self._at, self._left = 0, _RESUMES
+
+    def readable(self) -> bool:
+        """See RawIOBase."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what io passes
+        """See RawIOBase."""
+        while True:
+            try:
+                data = self._response.read(len(buffer))
+            except HTTPError as error:
+                self._resume(error)
+                continue
+            buffer[: len(data)] = data
+            self._at += len(data)
+            return len(data)
+
+    def close(self) -> None:
+        """See RawIOBase."""
+        if not self.closed:
+            self._response.close()
+            self._response.release_conn()
+        super().close()
+
+    def _resume(self, error: HTTPError) -> None:
+        self._response.close()
+        self._left -= 1
+        if self._left < 0:
+            raise WireError(f"GET {self._name}: cut short at {self._at} bytes") from error
+        time.sleep(0.1 * (_RESUMES - self._left))
+        self._response = self._begin({"Range": f"bytes={self._at}-"} if self._at else {})
+        if self._at and self._response.status != _PARTIAL:
+            raise WireError(f"GET {self._name}: cut short at {self._at} bytes, for good") from error
