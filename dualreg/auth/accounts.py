@@ -131,14 +131,12 @@ class Accounts:
 
     def ungrant(self, who: str, pattern: str, actions: str | None) -> PermissionRow | None:
         """Take actions, or all, from a line; return what is left of it, None if nothing."""
+        taken = parse_line(who, pattern, actions).actions if actions else None
         with self.catalog.begin() as tx:
-            known = next((line for line in tx.permissions.of([who]) if line.pattern == pattern), None)
-            if known is None:
-                raise ValueError(f"there is no line {who} {pattern}")
-            taken = parse_line(who, pattern, actions).actions if actions else known.actions
-            tx.permissions.remove(who, pattern)
-            left = PermissionRow(who, pattern, known.actions - taken)
-            return tx.permissions.put(left) if left.actions else None
+            left = tx.permissions.take(who, pattern, taken)
+        if left is None:
+            raise ValueError(f"there is no line {who} {pattern}")
+        return left if left.actions else None
 
     def lines(self) -> Sequence[PermissionRow]:
         """Return every permission line, by who and pattern."""

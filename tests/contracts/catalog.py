@@ -1157,9 +1157,36 @@ class CatalogContract:
                 ("a", "y"),
                 ("b", "x"),
             ]
-            tx.permissions.remove("a", "y")
+            pulled = replace(both, actions=frozenset({"pull"}))
+            assert tx.permissions.take("a", "nowhere", None) is None
+            assert tx.permissions.take("a", "x", {"push", "delete"}) == pulled
+            assert tx.permissions.take("a", "y", None) == replace(y, actions=frozenset())
+            assert tx.permissions.take("a", "y", {"pull"}) is None
+            assert tx.permissions.list()[0] == pulled
             assert tx.permissions.remove_all("a") == 1
             assert [line.who for line in tx.permissions.list()] == ["b"]
+
+    def test_no_change_of_a_line_is_lost(self, catalog: Catalog) -> None:
+        """Four at once add an action each to a line that is new; then two add to it, and two take from it."""
+        gate = threading.Barrier(4)
+
+        def put(action: str, pattern: str) -> None:
+            gate.wait()
+            with catalog.begin() as tx:
+                tx.permissions.put(PermissionRow("a", pattern, frozenset({action})))
+
+        def take(action: str, pattern: str) -> None:
+            gate.wait()
+            with catalog.begin() as tx:
+                assert tx.permissions.take("a", pattern, {action}) is not None
+
+        for pattern in map(str, range(10)):
+            for changes, left in (((put, put, put, put), "1234"), ((take, take, put, put), "34")):
+                with ThreadPoolExecutor(4) as pool:
+                    [*pool.map(lambda change, *given: change(*given), changes, "1234", [pattern] * 4)]
+                with catalog.begin() as tx:
+                    assert tx.permissions.list() == [PermissionRow("a", pattern, frozenset(left))]
+                    tx.permissions.take("a", pattern, {"3", "4"})
 
     def test_secrets(self, catalog: Catalog, clock: Clock) -> None:
         """Found by their names, listed by their sorts, gone one by one or with their account."""
