@@ -12,6 +12,7 @@ from datetime import datetime
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from typing import TextIO
 
 
 class _Handler(WatchedFileHandler):
@@ -29,15 +30,18 @@ class Audit:
     Several processes append to one file: a line is one write.
     """
 
-    def __init__(self, target: str) -> None:
-        """Write to *target*: a path, ``-`` for standard output, or empty for nowhere.
+    def __init__(self, target: str, *, console: TextIO | None = None) -> None:
+        """Write to *target*: a path, ``-`` for *console*, or empty for nowhere.
+
+        Args:
+            console: Default: standard output.
 
         Raises:
             OSError: the file cannot be opened.
         """
         self._handler: logging.Handler = logging.NullHandler()
         if target == "-":
-            self._handler = logging.StreamHandler(sys.stdout)
+            self._handler = logging.StreamHandler(console or sys.stdout)
         elif target:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             self._handler = _Handler(target, encoding="utf-8")

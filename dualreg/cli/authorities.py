@@ -1,6 +1,5 @@
 """What the commands about accounts and permissions share."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +10,11 @@ import click
 
 from dualreg.assembly import build_authority
 from dualreg.auth.accounts import Accounts
-from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.secrets import Kind
-from dualreg.cli.options import prepared_registry
+from dualreg.cli.admin_log import Record, audited_registry
 from dualreg.errors import RegistryError
 from dualreg.settings import Settings
 
@@ -28,7 +26,7 @@ class Office:
     accounts: Accounts
     authority: Authority
     settings: Settings
-    audit: Audit
+    record: Record
 
     def knows(self, account: str) -> bool:
         """Tell whether there is such an account, whichever mode this very command runs in."""
@@ -41,10 +39,6 @@ class Office:
         if not self.knows(account):
             raise ValueError(f"there is no account {account}")
 
-    def record(self, command: str, **facts: object) -> None:
-        """Write into the audit log what *command* changed, and which user of this machine ran it."""
-        self.audit.write(self.accounts.catalog.now(), "admin", command=command, uid=os.getuid(), **facts)
-
 
 @contextmanager
 def office(data: Path | None, config: Path | None) -> Iterator[Office]:
@@ -53,15 +47,13 @@ def office(data: Path | None, config: Path | None) -> Iterator[Office]:
     Raises:
         click.ClickException: a setting is wrong, the catalog cannot be opened, or the block fails.
     """
-    with prepared_registry(data, config) as (registry, settings):
-        catalog, audit = registry.state.catalog, Audit(settings.audit_target)
+    with audited_registry(data, config) as (registry, settings, record):
+        catalog = registry.state.catalog
         try:
             authority = build_authority(settings, catalog)
-            yield Office(Accounts(catalog, Passwords()), authority, settings, audit)
+            yield Office(Accounts(catalog, Passwords()), authority, settings, record)
         except (ValueError, RegistryError) as error:
             raise click.ClickException(str(error)) from error
-        finally:
-            audit.close()
 
 
 def revoke_secret(kind: Kind, id_: str, data: Path | None, config: Path | None) -> None:

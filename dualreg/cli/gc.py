@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.options import prepared_registry, settings_options
+from dualreg.cli.admin_log import audited_registry
+from dualreg.cli.options import settings_options
 from dualreg.maintenance import uploads
 
 
@@ -18,11 +19,13 @@ def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) 
 
     Safe while the registry serves: an upload that its client touches meanwhile stays.
     """
-    with prepared_registry(data, config) as (registry, settings):
+    with audited_registry(data, config) as (registry, settings, record):
         state = registry.uploads.state
         planned = uploads.plan(state, settings.upload_ttl)
         found = len(planned.sessions) + len(planned.strays)
         discarded = 0 if dry_run else uploads.apply(state, settings.upload_ttl, planned)
+        if discarded:
+            record("gc", discarded=discarded)
     if as_json:
         click.echo(json.dumps({"idle_uploads": found, "discarded": discarded}))
     elif dry_run:

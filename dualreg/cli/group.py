@@ -1,5 +1,6 @@
 """``dualreg group``: accounts that permission lines speak of together."""
 
+import json
 from pathlib import Path
 
 import click
@@ -40,10 +41,14 @@ def remove(name: str, account: str, data: Path | None, config: Path | None) -> N
 
 @group.command("list")
 @settings_options
-def list_groups(data: Path | None, config: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_groups(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List groups and who is in them."""
     with office(data, config) as own:
         found = own.accounts.memberships()
+    if as_json:
+        click.echo(json.dumps([{"group": name, "account": account} for name, account in found], indent=2))
+        return
     table(("GROUP", "ACCOUNT"), [(f"@{name}", account) for name, account in found])
     if not found:
         click.echo("No groups. Make one:  dualreg group add NAME ACCOUNT")

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import click
 
+from dualreg.cli.admin_log import audited_registry
 from dualreg.cli.migrate_options import (
     Fatal,
     choice_options,
@@ -119,7 +120,7 @@ def run(
 
     Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
     """
-    with _failing(), prepared_registry(data, config, alone=True) as (registry, settings):
+    with _failing(), audited_registry(data, config, alone=True) as (registry, settings, record):
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
         manner = Manner(Way(str(chosen["link"])), bool(chosen["strict"]))
         entries = read_plan(plan_file) if plan_file else planned(found, chosen)
@@ -127,7 +128,8 @@ def run(
             click.echo("\n".join(f"{entry.name}: {entry.action} {entry.reason}" for entry in entries))
             click.echo(outlook(entries))
             return
-        passes = Passes(registry, settings, source, manner, Existing(str(chosen["existing"])), jobs)
+        existing = Existing(str(chosen["existing"]))
+        passes = Passes(registry, settings, source, manner, existing, jobs, record)
         with stoppable() as stop:
             if pause := chosen["follow"]:
                 look = partial(planned_again, source, chosen, settings)
@@ -199,10 +201,13 @@ def report(run_: str | None, data: Path | None, config: Path | None, *, as_json:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def rollback(run_: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
     """Take out what RUN added, but for what was moved or is used by something else since."""
-    with _failing(), prepared_registry(data, config, alone=True) as (registry, settings):
+    with _failing(), audited_registry(data, config, alone=True) as (registry, settings, record):
         folder = settings.journals
         with journal.alone(folder):
             undone = take_out(registry, folder, run_, dry_run=dry_run)
+            if not dry_run:
+                counts = {"tags": undone.tags, "images": undone.images, "blobs": undone.blobs}
+                record("migrate rollback", run=run_, **counts)
     for line in undone.kept:
         click.echo(f"kept: {line}")
     verb = "Would take out" if dry_run else "Took out"

@@ -10,6 +10,7 @@ from threading import Event
 
 import click
 
+from dualreg.cli.admin_log import Record
 from dualreg.cli.migrate_told import counted_outcomes
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
@@ -35,6 +36,7 @@ class Passes:
     manner: Manner
     existing: Existing
     jobs: int
+    record: Record
     _failed: set[tuple[str, str]] = field(default_factory=set)
 
     def run(
@@ -59,6 +61,7 @@ class Passes:
             entries = [*self._unsettled(run, entries)]
         if not entries and unsettled:
             return own.path.stem, ()
+        self.record("migrate run", run=own.path.stem, source=self.source)  # now: it may be killed later
         with progress("tags", len(entries), found.size) as advance:
             run.told = lambda outcome: advance(1, outcome.read)
             return own.path.stem, run.all(entries, self.jobs)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.rows import Origin, TagRow
+from dualreg.cli.admin_log import audited_registry
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.output import records
 from dualreg.errors import RegistryError
@@ -64,10 +65,11 @@ def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) 
     """Forget the repository NAME with its tags, manifests and images; works while the registry serves."""
     try:
         parsed = RepositoryName.parse(name)
-        with prepared_registry(data, config) as (registry, _):
+        with audited_registry(data, config) as (registry, _, record):
             tags = registry.tags.list(parsed).rows
             if not dry_run:
                 registry.repositories.delete(parsed)
+                record("repository delete", repository=parsed, tags=len(tags))
     except RegistryError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {len(tags)} tags.")

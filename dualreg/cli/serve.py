@@ -9,10 +9,10 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from dualreg.assembly import open_registry
-from dualreg.auth.audit import Audit
 from dualreg.auth.files import Reread
 from dualreg.auth.sources import is_loopback
 from dualreg.cli.access_log import AccessLog
+from dualreg.cli.admin_log import open_audit
 from dualreg.cli.follower import Follower
 from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
 from dualreg.cli.tls import certificate
@@ -39,7 +39,7 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     _check_exposure(settings)
     tls = _certificate(settings)
     prepare_or_fail(settings)
-    _check_audit(settings)
+    open_audit(settings).close()  # no serving without the audit log that is wanted
     _check_legacy(settings)
     _Server(settings, tls).run()
 
@@ -55,18 +55,6 @@ def _check_exposure(settings: Settings) -> None:
             f"{settings.bind} is not this machine alone, and without auth everybody may push.\n"
             "Set auth = accounts (see `dualreg account add`), or write auth = none to have it so."
         )
-
-
-def _check_audit(settings: Settings) -> None:
-    """Refuse to serve without the audit log that is wanted.
-
-    Raises:
-        click.ClickException: it cannot be written.
-    """
-    try:
-        Audit(settings.audit_target).close()
-    except OSError as error:
-        raise click.ClickException(f"the audit log cannot be written: {error}") from error
 
 
 def _check_legacy(settings: Settings) -> None:

@@ -3,13 +3,19 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
+from dualreg.image.names import RepositoryName
+from dualreg.settings import Settings
+from tests import builders
 from tests.auth.conftest import basic
+from tests.migrate.trees import Tree
 from tests.programs import DUALREG, dualreg_process, environment, free_port, running, until
 from tests.protocol.clients.wire import Wire
 
@@ -48,6 +54,7 @@ def test_accounts_come_and_go(run: Run) -> None:
         ("ci", True),
     ]
     assert "hash" not in str(listed)
+    assert json.loads(run("group list --json").output) == [{"group": "dev", "account": "alice"}]
     assert re.search(r"alice +person +\S+ +dev\n", run("account list").output)
     run("account password alice --password-stdin", input="new\n")
     assert "robot" in run("account password ci --password-stdin", input="x\n", code=1).output
@@ -58,6 +65,7 @@ def test_accounts_come_and_go(run: Run) -> None:
         assert "no account alice" in run(f"account {line}", input="x\n", code=1).output
     assert run("access list --json").output.strip() == "[]"
     assert "@dev" not in run("group list").output
+    assert run("group list --json").output == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +191,58 @@ def test_every_change_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
     assert "uid" in lines[0]
     assert "hush" not in text
     assert key not in text
+
+
+def test_a_log_on_the_console_leaves_the_output_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs read that."""
+    monkeypatch.setenv("DUALREG_AUDIT", "-")
+    assert '"command": "account add"' in run("account add ci --robot").stderr
+    assert re.fullmatch(r"drk_\S+\n", run("key add ci").stdout)
+
+
+def test_so_is_what_they_change_of_content(run: Run, tmp_path: Path) -> None:
+    """Deleted repositories, collected uploads, migrations; what only says what it would do is not."""
+    settings = Settings(data=tmp_path / "data", upload_ttl=timedelta(0))
+    prepare(settings)
+    registry = open_registry(settings)
+    registry.repositories.ensure(RepositoryName("x"))
+    registry.uploads.start(RepositoryName("x"))
+    tree = Tree(tmp_path / "old")
+    tree.tag("library/y", "latest", tree.image("a", builders.layer({"a": b"1"})))
+    (tmp_path / "dualreg.toml").write_text('upload_ttl = "0s"\n')
+    for line in ("gc --dry-run", "gc", "gc", "repository delete x --dry-run", "repository delete x"):
+        run(f"{line} --config {tmp_path / 'dualreg.toml'}")
+    source = f"v1-tree:{tree.root}"
+    for line in (f"migrate run {source} --dry-run", f"migrate run {source}"):
+        run(line)
+    (journal,) = (tmp_path / "data" / "migrations").glob("*.jsonl")
+    for line in (f"migrate rollback {journal.stem} --dry-run", f"migrate rollback {journal.stem}"):
+        run(line)
+    registry.state.catalog.close()
+    text = (tmp_path / "data" / "audit.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all({"time", "uid"} < line.keys() for line in lines)
+    told = [
+        {key: value for key, value in line.items() if key not in {"time", "uid", "event"}} for line in lines
+    ]
+    assert told == [
+        {"command": "gc", "discarded": 1},
+        {"command": "repository delete", "repository": "x", "tags": 0},
+        {"command": "migrate run", "run": journal.stem, "source": source},
+        {"command": "migrate rollback", "run": journal.stem, "tags": 1, "images": 1, "blobs": 4},
+    ]
+
+
+@pytest.mark.parametrize("line", ["account add ci --robot", "gc", "repository delete x"])
+def test_without_their_log_they_change_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """And say so, in a line."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DUALREG_AUDIT", str(tmp_path / "file" / "audit"))
+    assert "audit log cannot be written" in run(line, code=1).output
+    monkeypatch.setenv("DUALREG_AUDIT", "off")
+    assert "No accounts" in run("account list").output
 
 
 def test_they_work_while_the_registry_serves(run: Run, tmp_path: Path) -> None:
