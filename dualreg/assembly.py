@@ -52,7 +52,7 @@ def prepare(settings: Settings) -> None:
 
     Raises:
         CatalogUnreachable: the database cannot be opened, or is at another revision than this version wants.
-        ValueError: a file that says who may cannot be used.
+        ValueError: the database's URL is none.
     """
     catalog = open_catalog(settings)
     try:
@@ -63,7 +63,7 @@ def prepare(settings: Settings) -> None:
             raise CatalogUnreachable(
                 f"the catalog is at revision {found}, not {wanted}: run `dualreg db upgrade`"
             )
-        build_authority(settings, catalog).keyring.active()
+        Keyring(catalog).active()
     finally:
         catalog.close()
 

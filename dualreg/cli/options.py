@@ -37,7 +37,7 @@ def prepare_or_fail(settings: Settings) -> None:
     """Make the catalog ready.
 
     Raises:
-        click.ClickException: it cannot be opened, or its folder cannot be made.
+        click.ClickException: it cannot be opened, its folder cannot be made, or its URL is none.
     """
     try:
         prepare(settings)

@@ -8,7 +8,7 @@ import click
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from dualreg.assembly import open_registry
+from dualreg.assembly import build_authority, open_catalog, open_registry
 from dualreg.auth.files import Reread
 from dualreg.auth.sources import is_loopback
 from dualreg.cli.access_log import AccessLog
@@ -39,6 +39,7 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     _check_exposure(settings)
     tls = _certificate(settings)
     prepare_or_fail(settings)
+    _check_authority(settings)
     open_audit(settings).close()  # no serving without the audit log that is wanted
     _check_legacy(settings)
     _Server(settings, tls).run()
@@ -68,6 +69,21 @@ def _check_legacy(settings: Settings) -> None:
             open_live(settings.legacy_source)
     except (NoSource, OSError) as error:
         raise click.ClickException(f"legacy_source: {error}") from error
+
+
+def _check_authority(settings: Settings) -> None:
+    """Refuse to serve by files that cannot be used, before each worker fails by them.
+
+    Raises:
+        click.ClickException: one cannot.
+    """
+    catalog = open_catalog(settings)
+    try:
+        build_authority(settings, catalog)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        catalog.close()
 
 
 def _is_local(settings: Settings) -> bool:

@@ -33,7 +33,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
         registry: One that is ready; without, the one that *settings* describe is prepared and opened.
 
     Raises:
-        CatalogUnreachable, ValueError: as ``assembly.prepare``.
+        CatalogUnreachable, ValueError: as ``assembly.prepare`` and ``assembly.build_authority``.
     """
     if registry is None:
         prepare(settings)

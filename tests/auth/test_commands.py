@@ -294,6 +294,7 @@ def test_an_open_registry_that_was_asked_for(tmp_path: Path) -> None:
             {"auth": "token", "token_realm": "https://x", "token_issuer": "x", "token_keys": "absent"},
             "absent",
         ),
+        ({"auth": "accounts", "permissions": "broken"}, "line 1"),
         ({"auth": "htpasswd"}, "htpasswd"),
         ({"oidc_issuer": "https://x", "oidc_rules": "x"}, "not like"),
     ],
@@ -304,7 +305,21 @@ def test_what_cannot_be_used_is_said_at_the_start(
 ) -> None:
     """In a line."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken").write_text("nonsense\n")
     env = {f"DUALREG_{name.upper()}": value for name, value in settings.items()}
     result = CliRunner().invoke(main, ["serve", "--data", str(tmp_path / "data")], env=env)
     assert (result.exit_code, word in result.output) == (1, True), result.output
     assert "Traceback" not in result.output
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ["gc", "clients"])
+def test_commands_that_ask_nobody_read_no_such_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """One that is broken or gone keeps nobody from looking after the rest."""
+    (tmp_path / "broken").write_text("nonsense\n")
+    monkeypatch.setenv("DUALREG_AUTH", "htpasswd")
+    monkeypatch.setenv("DUALREG_HTPASSWD", str(tmp_path / "absent"))
+    monkeypatch.setenv("DUALREG_PERMISSIONS", str(tmp_path / "broken"))
+    run(line)
