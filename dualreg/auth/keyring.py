@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from dualreg.auth.trust import Key
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.signing import signing_key
 from dualreg.image.jws import SigningKey
 
 ALGORITHM = "ES256"
@@ -38,7 +39,7 @@ class Keyring:
         with self._lock:
             held = self._active
         if held is None or not _is_fresh(held):
-            held = _Held(self._find() or self._make(), time.monotonic())
+            held = _Held(signing_key(self._catalog, _PURPOSE), time.monotonic())
             with self._lock:
                 self._active = held
         return held.key
@@ -77,17 +78,6 @@ class Keyring:
             self._active = None
             self._known.clear()
         return made.id, accepted - 1
-
-    def _find(self) -> SigningKey | None:
-        with self._catalog.read() as tx:
-            pem = tx.keys.find(_PURPOSE)
-        return SigningKey.from_pem(pem) if pem else None
-
-    def _make(self) -> SigningKey:
-        made = SigningKey.generate()
-        with self._catalog.begin() as tx:
-            tx.keys.add(made.id, _PURPOSE, made.pem)
-        return self._find() or made
 
 
 def _is_fresh(held: _Held) -> bool:

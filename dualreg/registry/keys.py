@@ -3,6 +3,7 @@
 from functools import cached_property
 
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.signing import signing_key
 from dualreg.image.jws import SigningKey
 
 #: What the key is for that generated schema 1 manifests are signed with.
@@ -18,16 +19,5 @@ class Keys:
 
     @cached_property
     def schema1(self) -> SigningKey:
-        """The key of schema 1 manifests. Processes that make one at once all settle on the first."""
-        return self._find() or self._make()
-
-    def _find(self) -> SigningKey | None:
-        with self._catalog.read() as tx:
-            pem = tx.keys.find(_SCHEMA1)
-        return SigningKey.from_pem(pem) if pem else None
-
-    def _make(self) -> SigningKey:
-        made = SigningKey.generate()
-        with self._catalog.begin() as tx:
-            tx.keys.add(made.id, _SCHEMA1, made.pem)
-        return self._find() or made
+        """The key of schema 1 manifests."""
+        return signing_key(self._catalog, _SCHEMA1)
