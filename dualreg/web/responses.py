@@ -1,9 +1,15 @@
-"""Responses: the few shapes that answers of both dialects have."""
+"""Responses: the few shapes that answers of both dialects have, and the sorts that both tell apart."""
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from flask import Response, request
+
+#: Methods of requests that change nothing.
+READS = ("GET", "HEAD", "OPTIONS")
+#: Statuses of answers to those who may not, or not yet.
+DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def empty(status: int, headers: Mapping[str, str]) -> Response:

@@ -7,9 +7,8 @@ from flask import Response, g, request
 from dualreg.web.context import audit, registry
 from dualreg.web.credentials import claimed_account
 from dualreg.web.forwarded import client_address
+from dualreg.web.responses import DENIALS, READS
 
-_READS = ("GET", "HEAD", "OPTIONS")
-_DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 #: Where a client that says nothing is told how to log in, which is no denial.
 _GREETINGS = ("/v2", "/v2/")
 _AGENT_LIMIT = 200
@@ -36,8 +35,8 @@ def record(response: Response) -> Response:
 
 
 def _event(status: int) -> str | None:
-    if status in _DENIALS:
+    if status in DENIALS:
         greeted = request.path in _GREETINGS and "Authorization" not in request.headers
         return None if greeted else "denied"
-    written = request.method not in _READS and status < HTTPStatus.BAD_REQUEST
+    written = request.method not in READS and status < HTTPStatus.BAD_REQUEST
     return "write" if written and request.blueprint in ("v1", "v2") else None

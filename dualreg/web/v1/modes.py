@@ -10,9 +10,9 @@ from typing import Any
 from flask import abort, g, request
 
 from dualreg.web.context import settings
+from dualreg.web.responses import READS
 from dualreg.web.v1.errors import render_status
 
-_READS = ("GET", "HEAD", "OPTIONS")
 #: Served even when V1 is off: today's ``docker search`` knows no other, and without an answered ping an old
 #: Docker prints that this is no registry instead of the reason.
 _ALWAYS = ("/v1/_ping", "/v1/search")
@@ -31,6 +31,6 @@ def refuse_closed(_: str | None, __: Mapping[str, Any] | None) -> None:
     if mode == "off":
         g.v1_refused = True
         abort(render_status(HTTPStatus.NOT_FOUND, settings().v1_reason, {}))
-    if request.method not in _READS and not path.startswith(_LOGIN):
+    if request.method not in READS and not path.startswith(_LOGIN):
         g.v1_refused = True
         abort(render_status(HTTPStatus.METHOD_NOT_ALLOWED, settings().v1_reason, {"Allow": "GET, HEAD"}))

@@ -1,7 +1,6 @@
 """Visits: every V1 request that says something of its client is noted, for ``dualreg clients``."""
 
 from contextlib import suppress
-from http import HTTPStatus
 
 from flask import Response, g, request
 
@@ -10,12 +9,10 @@ from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
 from dualreg.web.credentials import begun_session
 from dualreg.web.forwarded import client_address
+from dualreg.web.responses import DENIALS
 
 #: Today's clients ask these too.
 _UNTOLD = ("/v1/_ping", "/v1/search")
-
-
-_DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def note_visit(response: Response) -> Response:
@@ -23,7 +20,7 @@ def note_visit(response: Response) -> Response:
     path = request.path
     if path.split("/")[1] == "v1" and path.rstrip("/") not in _UNTOLD:
         # Names that somebody made up, who may do nothing, would fill the table.
-        repository = "" if response.status_code in _DENIALS else _repository()
+        repository = "" if response.status_code in DENIALS else _repository()
         refused = "v1_refused" in g
         registry().clients.note(client_address(), request.user_agent.string, repository, refused=refused)
     return response
