@@ -59,8 +59,6 @@ class Access:
 
 #: What somebody needs to list all that they may pull.
 CATALOG = Access("registry", "catalog", frozenset({ALL}))
-
-
 #: All of it.
 EVERYTHING = (Access(REPOSITORY, ALL, frozenset({ALL})), CATALOG)
 
@@ -124,7 +122,8 @@ class Identity:
         account: Empty: nobody in particular.
         limits: What the credential, an API key, is limited to, whatever its account may; None: nothing less.
         password: Whether a password proved it.
-        until: When the credential ends, in seconds since the epoch; None: nobody knows.
+        until: When the credential ends, in seconds since the epoch; None: nobody knows. What is got
+            by it lasts no longer.
     """
 
     account: str = ""
@@ -151,13 +150,11 @@ class Grant:
 
     Attributes:
         bearer: Whether a token says so, which may be less than its owner could have.
-        until: When what proves it ends, in seconds since the epoch: nothing got by it lasts longer.
     """
 
     identity: Identity
     accesses: Sequence[Access]
     bearer: bool = False
-    until: float | None = None
 
     def reach(self, action: Action) -> Reach:
         """Return the repositories upon which it allows *action*."""
@@ -171,7 +168,7 @@ class Grant:
     @property
     def anonymous(self) -> bool:
         """Whether nobody has said who they are, where that is asked for."""
-        return not self.bearer and CATALOG not in self.accesses
+        return not self.bearer and not self.lists()
 
     def lists(self) -> bool:
         """Tell whether it lets its owner ask for the catalog: a token must say so."""

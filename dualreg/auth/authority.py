@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from dualreg.auth import policy, workloads
 from dualreg.auth.access import (
     ANONYMOUS,
-    CATALOG,
     EVERYTHING,
     Access,
     Action,
@@ -109,7 +109,7 @@ class Authority:
             if self.issuer:
                 claims = self.issuer.verify(token)
                 return _granted(Identity(str(claims.get("sub", ""))), claims)
-            return self._own(token, self.service)
+            return _own(token, self._access)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
 
@@ -130,7 +130,7 @@ class Authority:
             Unauthenticated: the token is not, or no longer, good.
         """
         try:
-            grant = self._own(token, self._session_service)
+            grant = _own(token, self._sessions)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
         (access,) = grant.accesses  # as it was signed
@@ -139,12 +139,12 @@ class Authority:
     def session_token(self, grant: Grant, repository: RepositoryName, *actions: Action) -> str:
         """Return a token for a V1 session: those of *actions* upon *repository* that *grant* allows."""
         accesses = grant.cut_to([Access.of(repository, *actions)])
-        return self._sign(grant, accesses, self._session_service, SESSION)
+        return self._sign(grant, accesses, self._sessions, SESSION)
 
     def access_token(self, grant: Grant, wanted: Iterable[Access]) -> tuple[str, tuple[Access, ...]]:
         """Return a token for V2 requests, and what of *wanted* it carries."""
         granted = grant.cut_to(wanted)
-        return self._sign(grant, granted, self.service, self.lifetime), granted
+        return self._sign(grant, granted, self._access, self.lifetime), granted
 
     def listing(self, grant: Grant) -> Grant:
         """Return what decides which repositories the owner of *grant* is shown in lists.
@@ -154,60 +154,65 @@ class Authority:
         """
         if self.is_open:
             return self.anonymous()
-        if not grant.bearer or CATALOG not in grant.accesses:
+        if not grant.bearer or not grant.lists():
             return grant
         if self.issuer:
             return Grant(grant.identity, EVERYTHING)
         return self._live(self.logins.refreshed(grant.identity) if self.logins else grant.identity)
 
-    @property
-    def _session_service(self) -> str:
-        """What V1 sessions are for: their tokens live long, and are no good for V2."""
-        return f"{self.service}/v1"
+    @cached_property
+    def _access(self) -> Verifier:
+        """What takes our tokens for V2 requests."""
+        return self._verifier(self.service)
 
-    @property
-    def _name(self) -> str:
-        """Who we are as an issuer. What one mode gave away, another does not take."""
-        return f"dualreg:{self.mode}"
+    @cached_property
+    def _sessions(self) -> Verifier:
+        """What takes those of V1 sessions, which live long, and are no good for V2."""
+        return self._verifier(f"{self.service}/v1")
+
+    def _verifier(self, service: str) -> Verifier:
+        """Return what takes our own tokens; those that one mode gave away, another does not take."""
+        issuer, algorithms = f"dualreg:{self.mode}", frozenset({ALGORITHM})
+        return Verifier(issuer, service, self.keyring, algorithms, self.leeway)
 
     def _live(self, identity: Identity) -> Grant:
         return policy.grant(identity, self.lines)
 
-    def _sign(self, grant: Grant, accesses: Iterable[Access], service: str, longest: timedelta) -> str:
-        """Return a token that lasts no longer than what it was got by."""
+    def _sign(self, grant: Grant, accesses: Iterable[Access], taker: Verifier, longest: timedelta) -> str:
+        """Return a token for *taker*, which lasts no longer than what it was got by."""
         identity = grant.identity
         access = [
             {"type": each.type, "name": each.name, "actions": sorted(each.actions)} for each in accesses
         ]
         claims: dict[str, object] = {
-            "iss": self._name,
+            "iss": taker.issuer,
             "sub": identity.account,
-            "aud": service,
+            "aud": taker.audience,
             "access": access,
         }
         if identity.groups and identity.account.startswith(WORKLOAD):
-            claims["groups"] = sorted(
-                identity.groups
-            )  # those of accounts the catalog knows, as they are then
+            # Those of accounts the catalog knows, as they are then.
+            claims["groups"] = sorted(identity.groups)
         if identity.limits is not None:
             claims["limits"] = " ".join(map(str, identity.limits))
-        left = longest if grant.until is None else timedelta(seconds=max(grant.until - time.time(), 1))
+        left = longest if identity.until is None else timedelta(seconds=max(identity.until - time.time(), 1))
         return sign(self.keyring.active(), lifetime=min(longest, left), **claims)
 
-    def _own(self, token: str, service: str) -> Grant:
-        """Return what a token of ours grants.
 
-        Raises:
-            TokenInvalid.
-        """
-        verifier = Verifier(self._name, service, self.keyring, frozenset({ALGORITHM}), self.leeway)
-        claims = verifier.verify(token)
-        return _granted(_identity(claims), claims)
+def _own(token: str, taker: Verifier) -> Grant:
+    """Return what a token of ours grants.
+
+    Raises:
+        TokenInvalid.
+    """
+    claims = taker.verify(token)
+    return _granted(_identity(claims), claims)
 
 
 def _granted(identity: Identity, claims: Mapping[str, Any]) -> Grant:
     """Return what a verified token with *claims* grants."""
-    return Grant(identity, claimed(claims.get("access")), bearer=True, until=float(claims["exp"]))
+    until = float(claims["exp"])
+    return Grant(replace(identity, until=until), claimed(claims.get("access")), bearer=True)
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:

@@ -81,7 +81,7 @@ def grant(identity: Identity, lines: Lines) -> Grant:
     """Return what *lines* allow."""
     accesses = [*_accesses(identity, lines(identity.names))]
     held = [*accesses, CATALOG] if identity.account else accesses
-    return Grant(identity, held, until=identity.until)
+    return Grant(identity, held)
 
 
 def deciding_line(

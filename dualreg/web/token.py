@@ -106,8 +106,9 @@ def _answer(granted: Grant, wanted: Iterable[Access]) -> dict[str, object]:
 
 def _seconds(granted: Grant) -> int:
     """Return how long the token is good: never longer than what it was got by."""
+    until = granted.identity.until
     longest = int(authority().lifetime.total_seconds())
-    return longest if granted.until is None else max(min(longest, int(granted.until - time.time())), 1)
+    return longest if until is None else max(min(longest, int(until - time.time())), 1)
 
 
 def _offline(granted: Grant) -> dict[str, object]:
