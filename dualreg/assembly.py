@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from dualreg.auth.attempts import Attempts
-from dualreg.auth.authority import Authority, Workloads
+from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory, Directory, HtpasswdDirectory
 from dualreg.auth.keyring import Keyring
 from dualreg.auth.logins import Logins
@@ -12,7 +12,7 @@ from dualreg.auth.passwords import Passwords
 from dualreg.auth.policy import Lines, catalog_lines, file_lines
 from dualreg.auth.sources import FileKeys, KeySource, UrlKeys
 from dualreg.auth.tokens import Verifier
-from dualreg.auth.workloads import parse_rules
+from dualreg.auth.workloads import Workloads, parse_rules
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.faults import CatalogUnreachable

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from dualreg.auth import policy, workloads
+from dualreg.auth import policy
 from dualreg.auth.access import (
     ANONYMOUS,
     EVERYTHING,
@@ -25,7 +25,7 @@ from dualreg.auth.keyring import ALGORITHM, Keyring
 from dualreg.auth.logins import Logins
 from dualreg.auth.policy import Lines
 from dualreg.auth.tokens import TokenInvalid, Verifier, looks_like_token, sign, unverified_issuer
-from dualreg.auth.workloads import WORKLOAD
+from dualreg.auth.workloads import WORKLOAD, Workloads
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
 
@@ -33,12 +33,12 @@ from dualreg.image.names import RepositoryName
 SESSION = timedelta(hours=6)
 
 
-@dataclass(frozen=True)
-class Workloads:
-    """Whose tokens of workloads are taken, and what is made of them."""
+class Issued(NamedTuple):
+    """A token, what it carries, and how long it is good."""
 
-    verifier: Verifier
-    rules: tuple[workloads.Rule, ...]
+    text: str
+    accesses: tuple[Access, ...]
+    lifetime: timedelta
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Authority:
             return self.anonymous()
         try:
             if self.workloads and unverified_issuer(token) == self.workloads.verifier.issuer:
-                return self._live(_workload(token, self.workloads))
+                return self._live(self.workloads.identify(token))
             if self.issuer:
                 claims = self.issuer.verify(token)
                 return _granted(Identity(str(claims.get("sub", ""))), claims)
@@ -139,12 +139,11 @@ class Authority:
     def session_token(self, grant: Grant, repository: RepositoryName, *actions: Action) -> str:
         """Return a token for a V1 session: those of *actions* upon *repository* that *grant* allows."""
         accesses = grant.cut_to([Access.of(repository, *actions)])
-        return self._sign(grant, accesses, self._sessions, SESSION)
+        return self._sign(grant, accesses, self._sessions, SESSION).text
 
-    def access_token(self, grant: Grant, wanted: Iterable[Access]) -> tuple[str, tuple[Access, ...]]:
-        """Return a token for V2 requests, and what of *wanted* it carries."""
-        granted = grant.cut_to(wanted)
-        return self._sign(grant, granted, self._access, self.lifetime), granted
+    def access_token(self, grant: Grant, wanted: Iterable[Access]) -> Issued:
+        """Return a token for V2 requests: what of *wanted* is granted."""
+        return self._sign(grant, grant.cut_to(wanted), self._access, self.lifetime)
 
     def listing(self, grant: Grant) -> Grant:
         """Return what decides which repositories the owner of *grant* is shown in lists.
@@ -178,7 +177,9 @@ class Authority:
     def _live(self, identity: Identity) -> Grant:
         return policy.grant(identity, self.lines)
 
-    def _sign(self, grant: Grant, accesses: Iterable[Access], taker: Verifier, longest: timedelta) -> str:
+    def _sign(
+        self, grant: Grant, accesses: tuple[Access, ...], taker: Verifier, longest: timedelta
+    ) -> Issued:
         """Return a token for *taker*, which lasts no longer than what it was got by."""
         identity = grant.identity
         access = [
@@ -196,7 +197,8 @@ class Authority:
         if identity.limits is not None:
             claims["limits"] = " ".join(map(str, identity.limits))
         left = longest if identity.until is None else timedelta(seconds=max(identity.until - time.time(), 1))
-        return sign(self.keyring.active(), lifetime=min(longest, left), **claims)
+        lifetime = min(longest, left)
+        return Issued(sign(self.keyring.active(), lifetime=lifetime, **claims), accesses, lifetime)
 
 
 def _own(token: str, taker: Verifier) -> Grant:
@@ -222,19 +224,6 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
         frozenset(claims.get("groups", ())),
         None if limits is None else parse_scopes([limits]),
     )
-
-
-def _workload(token: str, trusted: Workloads) -> Identity:
-    """Return which workload a token is from.
-
-    Raises:
-        TokenInvalid: it is not good, or no rule takes it.
-    """
-    claims = trusted.verifier.verify(token)
-    found = workloads.identify(claims, trusted.rules)
-    if found is None:
-        raise TokenInvalid("no rule takes this workload")
-    return replace(found, until=float(claims["exp"]))
 
 
 def _invalid_token(error: TokenInvalid) -> Unauthenticated:

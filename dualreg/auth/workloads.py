@@ -7,10 +7,12 @@ Source: OpenID Connect Core 1.0, section 2 (ID Token).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dualreg.auth.access import Identity
+from dualreg.auth.tokens import TokenInvalid, Verifier
 from dualreg.image.reach import matches
 
 _RULE = re.compile(r"@([A-Za-z0-9][A-Za-z0-9._-]{0,63}) if (.+)", re.ASCII)
@@ -47,11 +49,25 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def identify(claims: Mapping[str, Any], rules: Sequence[Rule]) -> Identity | None:
-    """Return who a verified token with *claims* is from; None if no rule takes it."""
-    groups = frozenset(rule.group for rule in rules if rule.takes(claims))
-    subject = str(claims.get("sub", ""))[:_SUBJECT_LIMIT]
-    return Identity(WORKLOAD + subject, groups) if groups and subject.isprintable() and subject else None
+@dataclass(frozen=True)
+class Workloads:
+    """Whose tokens of workloads are taken, and what is made of them."""
+
+    verifier: Verifier
+    rules: tuple[Rule, ...]
+
+    def identify(self, token: str) -> Identity:
+        """Return which workload a token is from.
+
+        Raises:
+            TokenInvalid: it is not good, or no rule takes it.
+        """
+        claims = self.verifier.verify(token)
+        groups = frozenset(rule.group for rule in self.rules if rule.takes(claims))
+        subject = str(claims.get("sub", ""))[:_SUBJECT_LIMIT]
+        if not groups or not subject or not subject.isprintable():
+            raise TokenInvalid("no rule takes this workload")
+        return Identity(WORKLOAD + subject, groups, until=float(claims["exp"]))
 
 
 def _holds(claim: object, pattern: str) -> bool:

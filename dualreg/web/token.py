@@ -3,7 +3,6 @@
 Source: Docker Registry, "Token Authentication Specification" (GET) and "Oauth2 Token Authentication" (POST).
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
@@ -94,21 +93,14 @@ def _fresh(granted: Grant) -> Grant:
 
 
 def _answer(granted: Grant, wanted: Iterable[Access]) -> dict[str, object]:
-    token, covered = authority().access_token(granted, wanted)
+    issued = authority().access_token(granted, wanted)
     return {
-        "token": token,
-        "access_token": token,
-        "expires_in": _seconds(granted),
+        "token": issued.text,
+        "access_token": issued.text,
+        "expires_in": int(issued.lifetime.total_seconds()),
         "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "scope": " ".join(map(str, covered)),
+        "scope": " ".join(map(str, issued.accesses)),
     }
-
-
-def _seconds(granted: Grant) -> int:
-    """Return how long the token is good: never longer than what it was got by."""
-    until = granted.identity.until
-    longest = int(authority().lifetime.total_seconds())
-    return longest if until is None else max(min(longest, int(until - time.time())), 1)
 
 
 def _offline(granted: Grant) -> dict[str, object]:
