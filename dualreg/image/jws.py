@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -72,9 +73,9 @@ class SigningKey:
         )
         return pem.decode()
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """The key's libtrust id."""
+        """The key's libtrust id; tokens and manifests name it in every signature."""
         return key_id(self._key.public_key())
 
     @property
