@@ -1,7 +1,7 @@
 """Policy: the permission lines. Each says who may do what with which repositories; nothing takes away."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from dualreg.auth.access import CATALOG, Access, Action, Grant, Identity
@@ -79,7 +79,7 @@ def _parse_file(text: str) -> Sequence[PermissionRow]:
 
 def grant(identity: Identity, lines: Lines) -> Grant:
     """Return what *lines* allow."""
-    accesses = [*_accesses(identity, lines(identity.names))]
+    accesses = [access for _, access in _meant(identity, lines)]
     held = [*accesses, CATALOG] if identity.account else accesses
     return Grant(identity, held)
 
@@ -88,19 +88,18 @@ def deciding_line(
     identity: Identity, lines: Lines, repository: RepositoryName, action: Action
 ) -> PermissionRow | None:
     """Return the first line that allows *action* upon the repository; None if none does."""
-    for line in lines(identity.names):
-        pattern = _pattern_for(line, identity.account)
-        access = Access.of(pattern or "", *line.actions)
-        if pattern is not None and access.permits(action) and matches(pattern, repository):
+    for line, access in _meant(identity, lines):
+        if access.permits(action) and matches(access.name, repository):
             return line
     return None
 
 
-def _accesses(identity: Identity, lines: Iterable[PermissionRow]) -> Iterable[Access]:
-    for line in lines:
+def _meant(identity: Identity, lines: Lines) -> Iterator[tuple[PermissionRow, Access]]:
+    """Yield the lines that mean somebody, and what they allow them."""
+    for line in lines(identity.names):
         pattern = _pattern_for(line, identity.account)
         if pattern is not None:
-            yield Access.of(pattern, *line.actions)
+            yield line, Access.of(pattern, *line.actions)
 
 
 def _pattern_for(line: PermissionRow, account: str) -> str | None:
