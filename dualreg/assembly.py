@@ -141,14 +141,14 @@ def build_authority(settings: Settings, catalog: Catalog) -> Authority:
         lifetime=settings.token_ttl,
         leeway=settings.token_leeway,
         keyring=Keyring(catalog),
-        lines=permission_lines(settings, catalog),
+        lines=_permission_lines(settings, catalog),
         logins=_logins(settings, catalog),
         issuer=_issuer(settings) if settings.auth == "token" else None,
         workloads=_workloads(settings) if settings.oidc_issuer else None,
     )
 
 
-def permission_lines(settings: Settings, catalog: Catalog) -> Lines:
+def _permission_lines(settings: Settings, catalog: Catalog) -> Lines:
     """Return where permission lines are read: the file that *settings* name, else *catalog*.
 
     Raises:

@@ -33,7 +33,7 @@ def _duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
-def _choices(value: str) -> str:
+def _bridge(value: str) -> str:
     """Check the form of the setting ``bridge``."""
     entries = [entry.strip() for entry in value.split(",")]
     if not all(_BRIDGE.fullmatch(entry) for entry in entries):
@@ -108,5 +108,5 @@ HeaderText = Annotated[str, AfterValidator(_header_text)]
 Sentence = Annotated[str, AfterValidator(_sentence)]
 Word = Annotated[str, AfterValidator(_word)]
 LegacySource = Annotated[str, AfterValidator(_legacy)]
-Bridge = Annotated[str, AfterValidator(_choices)]
+Bridge = Annotated[str, AfterValidator(_bridge)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]
