@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import builders
 from tests.migrate import stock_trees
 from tests.migrate.commands import killed_at_every_step
-from tests.migrate.trees import Tree
+from tests.migrate.test_files import saved
+from tests.migrate.trees import LAYERS, Tree
 
 
 def _v1(root: Path) -> tuple[str, int]:
@@ -25,7 +27,14 @@ def _stock(root: Path) -> tuple[str, int]:
     return f"registry-tree:{root}", 24
 
 
-@pytest.mark.parametrize("build", [_v1, _stock])
+def _saved(root: Path) -> tuple[str, int]:
+    root.mkdir()
+    images = [builders.image(LAYERS["a"]), builders.image(LAYERS["a"], LAYERS["b"])]
+    path = saved(root / "images.tar", (images[0], ["team/app:1", "team/app:2"]), (images[1], ["team/app:3"]))
+    return f"docker-archive:{path}", 18
+
+
+@pytest.mark.parametrize("build", [_v1, _stock, _saved])
 def test_killed_at_every_step(build: Callable[[Path], tuple[str, int]], tmp_path: Path) -> None:
     """Whatever was done is found again."""
     source, least = build(tmp_path / "old")
