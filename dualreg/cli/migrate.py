@@ -14,6 +14,7 @@ from dualreg.cli.admin_log import audited_registry
 from dualreg.cli.migrate_options import (
     Fatal,
     choice_options,
+    first_line,
     jobs_option,
     looked_through,
     planned,
@@ -103,8 +104,9 @@ def plan(source: str, data: Path | None, config: Path | None, output: TextIO, **
 @click.option("--link", type=click.Choice([str(way) for way in Way]), default="auto", show_default=True,
               help="hard shares files with the old registry, which must be stopped for good; auto shares"
               " blocks where the file system can; copy copies.")  # fmt: skip
-@click.option("--existing", type=click.Choice([str(each) for each in Existing]), default="skip",
-              show_default=True, help="What to do with tags that are another image here.")  # fmt: skip
+@click.option("--existing", type=click.Choice([str(each) for each in Existing]),
+              help="What to do with tags that are another image here; default: skip, with --follow"
+              " newer.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Refuse images that are marked as being pushed, whole or not.")
 @jobs_option
 @click.option("--follow", callback=duration, metavar="DURATION",
@@ -124,11 +126,13 @@ def run(
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
         manner = Manner(Way(str(chosen["link"])), bool(chosen["strict"]))
         entries = read_plan(plan_file) if plan_file else planned(found, chosen)
+        if plan_file and chosen["follow"]:
+            raise Fatal("--follow makes a plan of its own for each pass")
         if dry_run:
             click.echo("\n".join(f"{entry.name}: {entry.action} {entry.reason}" for entry in entries))
             click.echo(outlook(entries))
             return
-        existing = Existing(str(chosen["existing"]))
+        existing = Existing(chosen["existing"] or (Existing.NEWER if chosen["follow"] else Existing.SKIP))
         passes = Passes(registry, settings, source, manner, existing, jobs, record)
         with stoppable() as stop:
             if pause := chosen["follow"]:
@@ -147,7 +151,7 @@ def run(
 @click.option("--quick", is_flag=True, help="Compare sizes instead of reading every layer.")
 @click.option("--http", metavar="URL", help="Also what clients get from the registry that serves there.")
 @click.option("--http-user", help="To log in with there.")
-@click.option("--http-password-file", type=click.File(), help="Its password, in the first line.")
+@click.option("--http-password-file", type=click.File(), callback=first_line, help="Has its password.")
 @jobs_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(

@@ -45,24 +45,15 @@ def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = Fals
 
 
 def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
-    """Return the plan that the values of ``choice_options`` make.
-
-    Raises:
-        click.ClickException: the mapping makes no sense.
-    """
-    mapping: TextIO | None = given["mapping"]
+    """Return the plan that the values of ``choice_options`` make."""
     since: datetime | None = given["since"]
-    try:
-        names = read_mapping(mapping) if mapping else {}
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
     choice = Choice(
         tuple(given["include"]),
         tuple(given["exclude"]),
         since and since.replace(tzinfo=UTC),
         given["latest"],
         Library(given["library"] or ("strip" if isinstance(found, V1Survey) else "keep")),
-        names,
+        given["mapping"],
         given["untagged"],
     )
     return make_plan(found, choice)
@@ -80,16 +71,14 @@ def login(given: Mapping[str, Any]) -> Login:
     Raises:
         Fatal: there is a user without a password.
     """
-    file: TextIO | None = given["password_file"]
-    if given["user"] and not file:
+    if given["user"] and not given["password_file"]:
         raise Fatal("--user needs --password-file FILE, or - for the standard input")
-    return Login(given["user"] or "", file.readline().rstrip("\r\n") if file else "", given["ca"])
+    return Login(given["user"] or "", given["password_file"], given["ca"])
 
 
 def serving(given: Mapping[str, Any]) -> Wire:
     """Return what speaks to the registry of ``--http``."""
-    file: TextIO | None = given["http_password_file"]
-    password = file.readline().rstrip("\r\n") if file else ""
+    password = given["http_password_file"]
     return Wire(given["http"].rstrip("/"), given["http_user"] or "", password, given["ca"])
 
 
@@ -97,7 +86,7 @@ def login_options(command: Command) -> Command:
     """Add how to log in at live registries."""
     return _with(command, (
         click.option("--user", help="To log in with, at a live registry."),
-        click.option("--password-file", type=click.File(), help="Its password, in the first line."),
+        click.option("--password-file", type=click.File(), callback=first_line, help="Has its password."),
         click.option("--ca", type=click.Path(exists=True), help="Authorities of its certificate, in PEM."),
     ))  # fmt: skip
 
@@ -133,9 +122,23 @@ def choice_options(command: Command) -> Command:
         click.option("--latest", type=click.IntRange(1), help="Only so many tags of each repository."),
         click.option("--library", type=click.Choice([str(each) for each in Library]),
                      help="What library/x is called here; default: strip for V1 sources, else keep."),
-        click.option("--map", "mapping", type=click.File(), help="File of OLD NEW names."),
+        click.option("--map", "mapping", type=click.File(), callback=_names, help="File of OLD NEW names."),
         click.option("--untagged", is_flag=True, help="Also manifests that no tag leads to."),
     ))  # fmt: skip
+
+
+def first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> str:
+    """Return the first line of an option's file, once; empty if there is no such option."""
+    return file.readline().rstrip("\r\n") if file else ""
+
+
+def _names(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:
+    try:
+        return read_mapping(file) if file else {}
+    except ValueError as error:
+        if file:
+            file.close()  # as nobody else does after a failure
+        raise click.ClickException(str(error)) from error
 
 
 def _with(command: Command, options: Iterable[Any]) -> Command:

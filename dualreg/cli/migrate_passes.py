@@ -74,7 +74,6 @@ class Passes:
         parent: int | None,
     ) -> None:
         """Make a pass, wait for *pause*, make the next one, until *stop* is set or *parent* is gone."""
-        self.existing = Existing.NEWER
         while not stop.is_set() and not _is_orphan(parent):
             try:
                 with journal.alone(self.settings.journals):

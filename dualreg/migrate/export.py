@@ -73,9 +73,7 @@ class Export:
             outcome = self._leave(entry)
         except Stopped:
             outcome = Outcome(entry, Status.STOPPED, "run again to go on")
-        except Broken as error:
-            outcome = Outcome(entry, Status.FAILED, str(error))
-        except WireError as error:
+        except (Broken, WireError) as error:
             outcome = Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobMissing) as error:
             outcome = Outcome(entry, Status.FAILED, f"not whole here: {error}")

@@ -135,7 +135,9 @@ class LiveSource:
         with self._lock:
             if self._journal is None:
                 self._known = journal.known_layers(self.folder, self.name)
-                self._journal = Journal(self.folder, catalog.now(), self.name)
+                here = self.registry.state.store
+                in_place = isinstance(self.source, RegistryTree) and self.source.is_of(here)
+                self._journal = Journal(self.folder, catalog.now(), self.name, in_place=in_place)
             own = self._journal
         intake: Intake
         if isinstance(self.source, V1Tree):

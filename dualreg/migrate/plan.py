@@ -110,13 +110,19 @@ def read_plan(lines: Iterable[str]) -> list[Entry]:
         if not line.strip():
             continue
         try:
-            entry = Entry(**json.loads(line))
-            if entry.updated:
-                datetime.fromisoformat(entry.updated)
-            entries.append(replace(entry, action=Action(entry.action)))
+            entries.append(_read_entry(line))
         except (ValueError, TypeError) as error:
             raise ValueError(f"line {number} of the plan: {error}") from error
     return entries
+
+
+def _read_entry(line: str) -> Entry:
+    entry = Entry(**json.loads(line))
+    if not all(isinstance(value, str) for value in asdict(entry).values()):
+        raise ValueError("not all of it is text")
+    if entry.updated:
+        datetime.fromisoformat(entry.updated)
+    return replace(entry, action=Action(entry.action))
 
 
 def read_mapping(lines: Iterable[str]) -> dict[str, str]:

@@ -73,7 +73,7 @@ def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone, *, dry_r
     here = look(registry, name, tag)
     if here is None:
         return set()
-    ours = line["image"] == here.seen or line["manifest"] == str(here.digest)
+    ours = line["image"] == here.seen or line.get("manifest") == str(here.digest)
     if not ours or str(here.digest) == line["before"]:
         undone.kept += (f"{name}:{tag} was moved since",)
         return set()

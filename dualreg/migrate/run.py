@@ -15,6 +15,7 @@ from dualreg.migrate.findings import Broken
 from dualreg.migrate.intake import Intake, Stopped, look
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Action, Entry
+from dualreg.migrate.wire import WireError
 from dualreg.registry import Registry
 
 
@@ -124,7 +125,7 @@ class Run:
             return self._take(entry)
         except Stopped:
             return Outcome(entry, Status.STOPPED, "run again to go on")
-        except Broken as error:
+        except (Broken, WireError) as error:
             return Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobDamaged, BlobMissing) as error:
             return Outcome(entry, Status.FAILED, f"refused: {error}")

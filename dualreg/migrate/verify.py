@@ -10,6 +10,7 @@ from dualreg.faults import BlobMissing
 from dualreg.image.digest import Digest, Hasher
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.plan import Action, Entry
+from dualreg.migrate.wire import WireError
 from dualreg.storage.base import BlobStore, read_chunks
 
 
@@ -30,9 +31,16 @@ class Comparison(Protocol):
 
 def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Iterator[Verdict]:
     """Yield a verdict on every entry of the plan that is not skipped, in its order."""
+
+    def judge(entry: Entry) -> Verdict:
+        try:
+            return Verdict(entry, tuple(comparison.problems(entry)))
+        except WireError as error:
+            return Verdict(entry, (str(error),))
+
     wanted = [entry for entry in entries if entry.action is Action.IMPORT]
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(lambda entry: Verdict(entry, tuple(comparison.problems(entry))), wanted)
+        yield from pool.map(judge, wanted)
 
 
 class Bytes:

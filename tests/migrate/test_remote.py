@@ -289,6 +289,14 @@ def test_registries_that_lie(tmp_path: Path) -> None:
         assert tag.image == str(Digest.of(body))  # type: ignore[union-attr]  # it is no finding
         server.answers[f"/v2/a/manifests/{Digest.of(body)}"] = [status(200, b"{}")]
         assert "corrupt" in command(tmp_path / "here", f"run v2+{server.url}/a", code=3).output
+        del server.answers["/v2/a/manifests/1"]
+        assert "dangling-tag" in command(tmp_path / "here", f"inspect v2+{server.url}/a", code=1).output
+        listed = b'{"tags": ["1"]}'
+        server.answers["/v2/a/tags/list"] = [status(200, listed)]
+        server.answers["/v2/a/manifests/1"] = [status(200, body, Docker_Content_Digest=str(Digest.of(body)))]
+        server.answers[f"/v2/a/manifests/{Digest.of(body)}"] = [status(200, body), status(500)]
+        output = command(tmp_path / "here", f"run v2+{server.url}/a", code=3).output
+        assert "1 failed" in output or "1 skipped" in output
         server.answers["/v2/a/tags/list"] = [status(200, b"<html>")]
         output = command(tmp_path / "here", f"inspect v2+{server.url}/a", code=2).output
         assert "no JSON" in output

@@ -499,3 +499,17 @@ def test_verify_sees_what_the_bridge_hides(
     command(data, f"run {source(expected)} {some}", code=1)
     monkeypatch.setenv("DUALREG_BRIDGE", "off")
     assert command(data, f"verify {source(expected)} {some}").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["{", "[]", "5", '"text"', {"repository": 5}, {"unknown": "x"}, {"action": "move"}, {"updated": "soon"}],
+)
+def test_nonsense_in_a_plan(expected: Expected, data: Path, tmp_path: Path, change: object) -> None:
+    """One readable line that says where, and nothing is taken in."""
+    good = command(data, f"plan {source(expected)}").stdout.splitlines()[0]
+    bad = json.dumps(json.loads(good) | change) if isinstance(change, dict) else change
+    (tmp_path / "plan").write_text(f"{good}\n{bad}\n")
+    output = command(data, f"run {source(expected)} --plan {tmp_path / 'plan'}", code=2).output
+    assert "line 2 of the plan" in output
+    assert content(data) == {}

@@ -69,7 +69,8 @@ class RegistryTree:
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """See Live."""
-        return next((each for each in self.tags_of(repository) if each.tag == tag), None)
+        found = _tag(repository, self.root / "repositories" / repository / "_manifests" / "tags" / tag)
+        return found if isinstance(found, SourceTag) else None
 
     def tags_of(self, repository: str) -> Iterator[SourceTag]:
         """See Live."""
@@ -93,15 +94,7 @@ class RegistryTree:
         return blob_file(self._data(_read_link(link) or digest), f"{repository}@{digest}")
 
     def _tagged(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
-        for tag in _folders(folder / "_manifests" / "tags"):
-            link = tag / "current" / "link"
-            if not link.is_file():
-                continue  # its history is left when it was deleted
-            digest = _read_link(link)
-            if digest is None:
-                yield Finding(Kind.PHANTOM, f"{name}:{tag.name}", "its link holds no digest")
-            else:
-                yield SourceTag(name, tag.name, str(digest), _time(link))
+        yield from filter(None, (_tag(name, each) for each in _folders(folder / "_manifests" / "tags")))
 
     def _untagged(self, name: str, folder: Path, tagged: set[str]) -> Iterator[SourceTag]:
         for path in sorted((folder / "_manifests" / "revisions").glob("*/*/link")):
@@ -114,6 +107,17 @@ class RegistryTree:
 
     def _data(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
+
+
+def _tag(repository: str, folder: Path) -> SourceTag | Finding | None:
+    """Return the tag of a folder; None if only its history is left."""
+    link = folder / "current" / "link"
+    if not link.is_file():
+        return None
+    digest = _read_link(link)
+    if digest is None:
+        return Finding(Kind.PHANTOM, f"{repository}:{folder.name}", "its link holds no digest")
+    return SourceTag(repository, folder.name, str(digest), _time(link))
 
 
 def _signed(payload: bytes, signatures: list[bytes]) -> bytes:

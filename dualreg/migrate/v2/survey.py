@@ -125,7 +125,12 @@ def survey_manifests(source: ManifestSource) -> V2Survey:
     told, found.findings = sort_out(source.tags())
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in told:
-        by_repository[tag.repository].append(tag)
+        try:
+            _digest(tag.image)
+        except Broken:
+            found.findings.append(Finding(Kind.DANGLING, tag.name, "it points at nothing"))
+        else:
+            by_repository[tag.repository].append(tag)
     for repository, tags in by_repository.items():
         for tag in tags:
             _learn(found, repository, tag)
