@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dualreg.cli.migrate_options import Fatal, glob_options, jobs_option, login, login_options
+from dualreg.cli.migrate_options import Fatal, chosen_names, glob_options, jobs_option, login, login_options
 from dualreg.cli.migrate_passes import stoppable
 from dualreg.cli.migrate_told import FINDINGS, NOTHING, counted_outcomes
 from dualreg.cli.options import prepared_registry, settings_options
@@ -63,7 +63,7 @@ def export(
     is not sent again. Ends as `migrate run` does.
     """
     with prepared_registry(data, config, alone=True) as (registry, _), stoppable() as stop:
-        entries = [*leaving(registry, chosen["include"], chosen["exclude"])]
+        entries = [*leaving(registry, chosen_names(chosen))]
         try:
             opened = _open(target, registry, entries, chosen)
             if dry_run:

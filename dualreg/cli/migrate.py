@@ -16,6 +16,7 @@ from dualreg.cli.migrate_options import (
     choice_options,
     first_line,
     jobs_option,
+    library_of,
     looked_through,
     planned,
     planned_again,
@@ -23,11 +24,12 @@ from dualreg.cli.migrate_options import (
     source_options,
 )
 from dualreg.cli.migrate_passes import Passes, duration, stoppable
-from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_report
+from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_entries, tell_report
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.output import records
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
+from dualreg.migrate.choice import Choice, lost_tags
 from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.over_http import OverHttp
 from dualreg.migrate.plan import Action, read_plan, write_plan
@@ -65,7 +67,7 @@ def inspect(
     """Look through SOURCE: what is in it, and what is wrong with it; ends with 0 if nothing is, else 1."""
     del data, config  # taken by every command; nothing here needs them
     found = looked_through(source, access)
-    findings = [*found.findings]
+    findings = [*found.findings, *lost_tags(found, Choice(library=library_of(found)))]
     if deep:
         with progress("layers", found.things, found.size) as advance:
             findings += found.read_through(jobs, advance)
@@ -129,7 +131,7 @@ def run(
         if plan_file and chosen["follow"]:
             raise Fatal("--follow makes a plan of its own for each pass")
         if dry_run:
-            click.echo("\n".join(f"{entry.name}: {entry.action} {entry.reason}" for entry in entries))
+            tell_entries(entries)
             click.echo(outlook(entries))
             return
         existing = Existing(chosen["existing"] or (Existing.NEWER if chosen["follow"] else Existing.SKIP))
@@ -148,6 +150,7 @@ def run(
 @click.argument("source")
 @settings_options
 @choice_options
+@click.option("--plan", "plan_file", type=click.File(), help="What `plan` wrote, and `run` took in.")
 @click.option("--quick", is_flag=True, help="Compare sizes instead of reading every layer.")
 @click.option("--http", metavar="URL", help="Also what clients get from the registry that serves there.")
 @click.option("--http-user", help="To log in with there.")
@@ -156,12 +159,12 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
     source: str, data: Path | None, config: Path | None, *, quick: bool, jobs: int, as_json: bool,
-    **chosen: object,
+    plan_file: TextIO | None, **chosen: object,
 ) -> None:  # fmt: skip
     """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did."""
     with _failing(), prepared_registry(data, config, alone=True) as (registry, settings):
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
-        entries = planned(found, chosen)
+        entries = read_plan(plan_file) if plan_file else planned(found, chosen)
         comparison, verdicts = comparison_of(found, registry, quick=quick), []
         if chosen["http"]:
             comparison = OverHttp(registry, comparison, serving(chosen), quick)
@@ -178,6 +181,8 @@ def verify(
             for problem in verdict.problems:
                 click.echo(f"{verdict.entry.name}: {problem}")
         click.echo(f"{len(verdicts) - len(wrong)} of {len(verdicts)} tags are here as they were there.")
+        if lost := sum(entry.action is Action.SKIP for entry in entries):
+            click.echo(f"{lost} more cannot be taken in: dualreg migrate inspect {source}")
     if wrong:
         raise SystemExit(FINDINGS)
 

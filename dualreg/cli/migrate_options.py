@@ -1,20 +1,23 @@
 """What the migration commands have in common: the source, and the choice of its tags."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import click
 
 from dualreg.cli.options import Command, environment
-from dualreg.migrate.plan import Choice, Entry, Library, make_plan, read_mapping
+from dualreg.migrate.choice import Choice, Library, Names, make_plan, read_mapping, read_names
+from dualreg.migrate.plan import Entry
 from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through
 from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.survey import V2Survey
 from dualreg.migrate.wire import Wire
 from dualreg.settings import Settings
+
+_T = TypeVar("_T")
 
 
 class Fatal(click.ClickException):
@@ -48,15 +51,25 @@ def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
     """Return the plan that the values of ``choice_options`` make."""
     since: datetime | None = given["since"]
     choice = Choice(
-        tuple(given["include"]),
-        tuple(given["exclude"]),
+        chosen_names(given),
         since and since.replace(tzinfo=UTC),
         given["latest"],
-        Library(given["library"] or ("strip" if isinstance(found, V1Survey) else "keep")),
+        given["shard"],
+        Library(given["library"] or library_of(found)),
         given["mapping"],
         given["untagged"],
     )
     return make_plan(found, choice)
+
+
+def chosen_names(given: Mapping[str, Any]) -> Names:
+    """Return what the values of ``glob_options`` choose."""
+    return Names(tuple(given["include"]), tuple(given["exclude"]), given["listed"])
+
+
+def library_of(found: AnySurvey) -> Library:
+    """Return what becomes of ``library/x`` if nobody says so: for V1 clients it was ``x``."""
+    return Library.STRIP if isinstance(found, V1Survey) else Library.KEEP
 
 
 def planned_again(source: str, given: Mapping[str, Any], settings: Settings) -> tuple[AnySurvey, list[Entry]]:
@@ -110,8 +123,10 @@ def source_options(command: Command) -> Command:
 def glob_options(command: Command) -> Command:
     """Add what chooses tags by their names."""
     return _with(command, (
-        click.option("--include", multiple=True, metavar="GLOB", help="Only these REPOSITORY:TAG."),
-        click.option("--exclude", multiple=True, metavar="GLOB", help="Not these REPOSITORY:TAG."),
+        click.option("--include", multiple=True, metavar="GLOB", help="Only these REPOSITORY[:TAG]."),
+        click.option("--exclude", multiple=True, metavar="GLOB", help="Not these REPOSITORY[:TAG]."),
+        click.option("--list", "listed", type=click.File(), callback=_list,
+                     help="File of REPOSITORY[:TAG], one in a line: only these."),
     ))  # fmt: skip
 
 
@@ -120,10 +135,12 @@ def choice_options(command: Command) -> Command:
     return _with(source_options(glob_options(command)), (
         click.option("--since", type=click.DateTime(), help="Only tags pushed then or later, in UTC."),
         click.option("--latest", type=click.IntRange(1), help="Only so many tags of each repository."),
+        click.option("--shard", metavar="I/N", default="1/1", callback=_shard,
+                     help="Only the repositories that are the I-th of N parts."),
         click.option("--library", type=click.Choice([str(each) for each in Library]),
                      help="What library/x is called here; default: strip for V1 sources, else keep."),
-        click.option("--map", "mapping", type=click.File(), callback=_names, help="File of OLD NEW names."),
-        click.option("--untagged", is_flag=True, help="Also manifests that no tag leads to."),
+        click.option("--map", "mapping", type=click.File(), callback=_mapping, help="File of OLD NEW names."),
+        click.option("--untagged", is_flag=True, help="Also what no tag leads to."),
     ))  # fmt: skip
 
 
@@ -132,13 +149,27 @@ def first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> st
     return file.readline().rstrip("\r\n") if file else ""
 
 
-def _names(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:
+def _mapping(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:
+    return _read(file, read_mapping) if file else {}
+
+
+def _list(_: click.Context, __: click.Parameter, file: TextIO | None) -> frozenset[str] | None:
+    return _read(file, read_names) if file else None
+
+
+def _read(file: TextIO, reader: Callable[[TextIO], _T]) -> _T:
     try:
-        return read_mapping(file) if file else {}
+        return reader(file)
     except ValueError as error:
-        if file:
-            file.close()  # as nobody else does after a failure
-        raise click.ClickException(str(error)) from error
+        file.close()  # as nobody else does after a failure
+        raise Fatal(str(error)) from error
+
+
+def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
+    part, _slash, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise click.BadParameter(f"{text} is not I/N, such as 1/4")
+    return int(part), int(parts)
 
 
 def _with(command: Command, options: Iterable[Any]) -> Command:

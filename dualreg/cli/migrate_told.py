@@ -23,10 +23,21 @@ def counted(findings: Sequence[Finding]) -> str:
     )
 
 
+def tell_entries(entries: Sequence[Entry]) -> None:
+    """Print what would be done with each tag that somebody wants."""
+    for entry in entries:
+        if entry.action is not Action.LEAVE:
+            place = f" as {entry.to_repository}:{entry.to_tag}" if entry.action is Action.IMPORT else ""
+            click.echo(f"{entry.name}: {entry.action}{place}{': ' * bool(entry.reason)}{entry.reason}")
+
+
 def outlook(entries: Sequence[Entry]) -> str:
     """Say what a plan comes to."""
-    wanted = sum(entry.action is Action.IMPORT for entry in entries)
-    return f"{wanted} tags would be taken in, {len(entries) - wanted} would not."
+    counts = Counter(entry.action for entry in entries)
+    return (
+        f"{counts[Action.IMPORT]} tags would be taken in, {counts[Action.SKIP]} cannot be,"
+        f" {counts[Action.LEAVE]} are not chosen."
+    )
 
 
 def counted_outcomes(outcomes: Sequence[Outcome]) -> str:

@@ -15,9 +15,10 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.choice import Names
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.intake import Locks, Stopped
-from dualreg.migrate.plan import Action, Entry, is_named
+from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, Target
@@ -29,8 +30,8 @@ from dualreg.storage.base import Adopt
 _PAGE = 1000
 
 
-def leaving(registry: Registry, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Entry]:
-    """Yield every tag that is chosen by globs of ``repository:tag``, whoever is shown it."""
+def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
+    """Yield every tag that is chosen, whoever is shown it."""
     last = ""
     while True:
         page = registry.repositories.list(last=last, limit=_PAGE)
@@ -38,7 +39,7 @@ def leaving(registry: Registry, include: Sequence[str], exclude: Sequence[str]) 
             with registry.state.catalog.read() as tx:
                 rows = tx.tags.list(name, last="", limit=None, origins=frozenset(Origin)) or ()
             for tag in rows:
-                if is_named(f"{name}:{tag}", include, exclude):
+                if names.choose(name, f"{name}:{tag}"):
                     yield Entry(name, tag, "", name, tag, Action.IMPORT)
         if not page.more:
             return

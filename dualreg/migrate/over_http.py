@@ -38,7 +38,7 @@ class OverHttp:
         yield from self.inner.problems(entry)
         try:
             repository = RepositoryName.parse(entry.to_repository)
-            reference = Tag.parse(entry.to_tag) if entry.tag else Digest.parse(entry.image)
+            reference = Tag.parse(entry.to_tag) if entry.to_tag else Digest.parse(entry.image)
         except RegistryError:
             return  # the other one said so
         here = look(self.registry, repository, reference)

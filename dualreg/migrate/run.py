@@ -72,14 +72,15 @@ class Run:
 
     def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Take in *entries*, *jobs* at a time; the outcomes are in the order of the plan."""
+        wanted = [entry for entry in entries if entry.action is not Action.LEAVE]
         with ThreadPoolExecutor(jobs) as pool:
-            outcomes = [*pool.map(self.one, entries)]
+            outcomes = [*pool.map(self.one, wanted)]
         self.journal.write("end", stopped=self.stop.is_set())
         return outcomes
 
     def is_settled(self, entry: Entry) -> bool:
         """Tell whether nothing is left to be done for an entry, without reading anything of its image."""
-        if entry.action is Action.SKIP:
+        if entry.action is not Action.IMPORT:
             return True
         try:
             return self._look(entry) is not None
@@ -119,7 +120,7 @@ class Run:
         return at is not None and datetime.fromisoformat(entry.updated) <= at
 
     def _take_or_say_why(self, entry: Entry) -> Outcome:
-        if entry.action is Action.SKIP:
+        if entry.action is not Action.IMPORT:
             return Outcome(entry, Status.SKIPPED, entry.reason)
         try:
             return self._take(entry)
@@ -156,7 +157,7 @@ class Run:
 def _place(entry: Entry) -> tuple[RepositoryName, Tag | None, Tag | Digest]:
     """Return where an entry goes, and by what it is found there; an untagged manifest by its digest."""
     repository = RepositoryName.parse(entry.to_repository)
-    if not entry.tag:
+    if not entry.to_tag:
         return repository, None, Digest.parse(entry.image)
     tag = Tag.parse(entry.to_tag)
     return repository, tag, tag

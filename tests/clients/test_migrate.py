@@ -88,8 +88,7 @@ def test_layouts_and_archives(layout: Path, tools: Tools, tmp_path: Path) -> Non
     data = tmp_path / "data"
     command(data, f"run oci-layout:{layout} --repository team/layout")
     tools.skopeo("copy", f"oci:{layout}:app", f"docker-archive:{tmp_path / 'skopeo.tar'}:team/skopeo:1")
-    tools.podman("pull", f"oci:{layout}:app")
-    image = tools.podman("images", "--quiet", "--no-trunc").splitlines()[0]
+    image = tools.podman("pull", f"oci:{layout}:app").splitlines()[-1]
     tools.podman("tag", image, "localhost/team/podman:1")
     tools.podman("save", "--output", tmp_path / "podman.tar", "localhost/team/podman:1")
     for name in ("skopeo", "podman"):

@@ -1,6 +1,7 @@
 """The commands, run over data folders, and what is in those afterwards."""
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -38,48 +39,63 @@ def content(data: Path) -> Mapping[str, bytes]:
     }
 
 
-#: Runs a command, and kills itself at the journal line of that number.
-_KILLED = """
-import os, signal, sys
-from dualreg.catalog.rows import Origin
+#: Runs commands, each in a process of its own that kills itself at a line of the journal; says how it ended.
+_KILLER = """
+import json, os, signal, sys
 from dualreg.cli import main
 from dualreg.migrate.journal import Journal
-number, when, write, seen = int(sys.argv.pop(1)), sys.argv.pop(1), Journal.write, 0
-def killing(self, *given, **facts):
-    global seen
-    seen += 1
-    if seen == number and when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(self, *given, **facts)
-    if seen == number:
-        os.kill(os.getpid(), signal.SIGKILL)
-Journal.write = killing
-main()
+write = Journal.write
+for line in sys.stdin:
+    number, when, arguments = json.loads(line)
+    child = os.fork()
+    if not child:
+        seen = 0
+        def killing(self, *given, **facts):
+            global seen
+            seen += 1
+            if seen == number and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            write(self, *given, **facts)
+            if seen == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+        Journal.write = killing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        main(arguments)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
 def killed_at_every_step(source: str, folder: Path) -> int:
-    """Kill a run over *source* before and after each line of its journal; return how often.
+    """Kill a run before and after every line of its journal; return how many times that was.
 
     Run again, what comes of it is what an undisturbed run makes; and it can be taken out whole.
     """
     command(folder / "undisturbed", f"run {source}")
-    steps = 0
-    for number in itertools.count(1):
-        for when in ("before", "after"):
-            own = folder / f"{number}-{when}"
-            line = [sys.executable, "-c", _KILLED, str(number), when, "migrate", "run", source]
-            code = subprocess.run(
-                [*line, "--jobs", "1", "--data", own], check=False, capture_output=True
-            ).returncode
-            if code == 0:
-                return steps
-            assert code == -signal.SIGKILL
-            steps += 1
-            command(own, f"run {source}")
-            assert content(own) == content(folder / "undisturbed")
-            assert command(own, f"verify {source}").exit_code == 0
-            for run in sorted((path.stem for path in (own / "migrations").glob("*.jsonl")), reverse=True):
-                command(own, f"rollback {run}")
-            assert content(own) == {}
+    whole, steps = content(folder / "undisturbed"), 0
+    with subprocess.Popen(
+        [sys.executable, "-c", _KILLER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as killer:
+        assert killer.stdin
+        assert killer.stdout
+        for number in itertools.count(1):
+            for when in ("before", "after"):
+                own = folder / f"{number}-{when}"
+                arguments = ["migrate", "run", source, "--jobs", "1", "--data", str(own)]
+                killer.stdin.write(json.dumps([number, when, arguments]) + "\n")
+                killer.stdin.flush()
+                code = int(killer.stdout.readline())
+                if code == 0:
+                    return steps
+                assert code == -signal.SIGKILL
+                steps += 1
+                _goes_on(source, own, whole)
     raise AssertionError
+
+
+def _goes_on(source: str, data: Path, whole: Mapping[str, bytes]) -> None:
+    command(data, f"run {source}")
+    assert content(data) == whole
+    assert command(data, f"verify {source}").exit_code == 0
+    for run in sorted((path.stem for path in (data / "migrations").glob("*.jsonl")), reverse=True):
+        command(data, f"rollback {run}")
+    assert content(data) == {}

@@ -89,8 +89,8 @@ class Expected:
     untagged: dict[str, Digest] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
     kinds: frozenset[str] = frozenset(
-        {"missing-blob", "missing-manifest", "dangling-tag", "phantom-tag", "corrupt", "empty-repository",
-         "untagged"}
+        {"bad-name", "missing-blob", "missing-manifest", "dangling-tag", "phantom-tag", "corrupt",
+         "empty-repository", "untagged"}
     )  # fmt: skip
 
 

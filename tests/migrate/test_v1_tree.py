@@ -13,7 +13,7 @@ import pytest
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.sources.v1_tree import decode, stated_checksums
+from dualreg.migrate.sources.v1_files import decode, stated_checksums
 from dualreg.registry import Registry
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
@@ -56,6 +56,13 @@ def test_inspect_names_everything(expected: Expected, data: Path) -> None:
     found = Counter(finding["kind"] for finding in told["findings"])
     assert set(found) == expected.kinds
     assert found["phantom-tag"] == 1
+    unread = {"lost/truncated:1", "lost/changed:1", "lost/above:1", "lost/unproven:1"}
+    lost = {(finding["where"], finding["kind"]) for finding in told["findings"]}
+    assert lost >= {
+        (named(tag) if kind != "bad-name" else "Upper/Case", kind)
+        for tag, kind in expected.bad.items()
+        if tag not in unread
+    }
     assert told["tags"] == len(expected.good) + len(expected.bad)
     assert told["bytes"] == sum(
         len((expected.tree.root / "images" / id_ / "layer").read_bytes())
@@ -167,7 +174,7 @@ def test_rollback_takes_out_what_a_run_added(expected: Expected, data: Path, ope
     client = client_of(opened)
     assert client.put("/v1/repositories/team/own/", json=[]).status_code == 200
     tree = expected.tree
-    command(data, f"run {source(expected)} --include team/twin:*", code=1)
+    command(data, f"run {source(expected)} --include team/twin:*")
     before = content(data)
     command(data, f"run {source(expected)}", code=1)
     first, second = sorted(path.stem for path in (data / "migrations").glob("*.jsonl"))
@@ -204,12 +211,12 @@ def test_what_is_used_since_stays(expected: Expected, data: Path, opened: Regist
 @pytest.mark.parametrize("existing", ["skip", "overwrite", "fail"])
 def test_tags_that_are_here_already(expected: Expected, data: Path, opened: Registry, existing: str) -> None:
     """Another image under the same tag: as the operator wants it; rollback puts back what was replaced."""
-    command(data, f"run {source(expected)} --include team/app:1", code=1)
+    command(data, f"run {source(expected)} --include team/app:1")
     name, tree = RepositoryName("team/app"), expected.tree
     tree.tag("team/app", "1", image_id("other"))
     line = f"run {source(expected)} --include team/app:1 --existing {existing} --json"
-    told = json.loads(command(data, line, code=1 if existing == "overwrite" else 3).stdout)
-    (tag,) = [each for each in told["tags"] if each["tag"] == "team/app:1"]
+    told = json.loads(command(data, line, code=0 if existing == "overwrite" else 3).stdout)
+    (tag,) = told["tags"]
     assert tag["status"] == {"skip": "skipped", "overwrite": "done", "fail": "failed"}[existing]
     seen = opened.bridge.resolve(name, Tag("1"))
     assert seen == image_id("other" if existing == "overwrite" else "top")
@@ -220,7 +227,7 @@ def test_tags_that_are_here_already(expected: Expected, data: Path, opened: Regi
 
 def test_another_image_of_the_same_id(expected: Expected, data: Path) -> None:
     """Two old registries merged: content decides, and the second is told of."""
-    command(data, f"run {source(expected)} --include team/app:1", code=1)
+    command(data, f"run {source(expected)} --include team/app:1")
     other = Tree(expected.tree.root.parent / "other")
     other.tag("team/app", "2", other.image("base", gzip.compress(bytes(512) + b"x" * 512)))
     told = json.loads(command(data, f"run v1-tree:{other.root} --json", code=3).stdout)
@@ -264,7 +271,7 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path, data: Path) -> No
     assert all(json.loads(line)["reason"].startswith("collision") for line in lines)
     mapping.write_text("one two three\n")
     assert (
-        "line 1 of the mapping" in command(data, f"plan v1-tree:{tree.root} --map {mapping}", code=1).output
+        "line 1 of the mapping" in command(data, f"plan v1-tree:{tree.root} --map {mapping}", code=2).output
     )
 
 
@@ -284,6 +291,64 @@ def test_filters(tmp_path: Path, data: Path) -> None:
     assert chosen("--exclude *:v1 --exclude *:v4") == ["v2", "v3"]
     assert chosen("--latest 2") == ["v3", "v4"]
     assert chosen("--since 2014-05-16") == ["v3", "v4"]
+    assert chosen("--include team/app --exclude team/app:v4") == ["v1", "v2", "v3"]
+    assert chosen("--include other/*") == []
+    listed = tmp_path / "listed"
+    listed.write_text("team/app:v2  # the good one\n\nteam/absent\n")
+    assert chosen(f"--list {listed}") == ["v2"]
+    listed.write_text("team/app\n")
+    assert chosen(f"--list {listed} --latest 1") == ["v4"]
+    listed.write_text("team/app v1\n")
+    line = f"plan v1-tree:{tree.root} --list {listed}"
+    assert "line 1 of the list" in command(data, line, code=2).output
+
+
+def test_shards(expected: Expected, data: Path) -> None:
+    """Each repository is in one of the parts, so that several machines can share the work."""
+    parts = []
+    for part in "123":
+        lines = command(data, f"plan {source(expected)} --shard {part}/3").stdout.splitlines()
+        told = [json.loads(line) for line in lines]
+        parts.append({line["repository"] for line in told if line["action"] != "leave"})
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert set.union(*parts) == {named(tag).rpartition(":")[0] for tag in (*expected.good, *expected.bad)}
+    for wrong in ("0/3", "4/3", "1", "a/b"):
+        assert "is not I/N" in command(data, f"plan {source(expected)} --shard {wrong}", code=2).output
+
+
+def test_what_is_not_chosen_is_no_failure(expected: Expected, data: Path) -> None:
+    """A run that did all that was wanted ends with 0, and speaks of nothing else."""
+    told = json.loads(command(data, f"run {source(expected)} --include team/twin --json").stdout)
+    assert [tag["tag"] for tag in told["tags"]] == ["team/twin:1"]
+    assert "lost/" not in command(data, f"run {source(expected)} --include team/twin --dry-run").stdout
+    assert "1 same" in command(data, f"run {source(expected)} --include team/twin").output
+
+
+def test_images_that_no_tag_leads_to(expected: Expected, data: Path, opened: Registry) -> None:
+    """They come if they are asked for, under tags of their own, where they were pushed to."""
+    command(data, f"run {source(expected)} --include team/app", code=1)
+    assert opened.repositories.list(last="", limit=9).rows == ["team/app"]
+    line = f"run {source(expected)} --untagged --include team/app --include orphans --exclude *:a+b"
+    told = json.loads(command(data, f"{line} --json").stdout)
+    assert told["counts"]["done"] == 2
+    for name, seed in (("team/app", "nobody's top"), ("orphans", "unlisted")):
+        id_ = image_id(seed)
+        assert opened.bridge.resolve(RepositoryName(name), Tag(f"orphan-{id_[:12]}")) == id_
+    assert "5 of 5" in command(data, line.replace("run", "verify")).output
+
+
+def test_one_name_that_lies_twice(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """Releases encoded names once, or twice: the later push counts, and the other is told of."""
+    tree = Tree(tmp_path / "old")
+    images = [tree.image(seed, gzip.compress(seed.encode() * 512)) for seed in "12"]
+    for folder, image, updated in zip(
+        ("a%2Fb", "a%252Fb"), images, (1_400_000_009, 1_400_000_001), strict=True
+    ):
+        tree.tag(f"team/{folder}", "1", image, updated)
+    assert "collision: team/a/b:1" in command(data, f"inspect v1-tree:{tree.root}", code=1).output
+    command(data, f"run v1-tree:{tree.root} --jobs 4", code=1)
+    assert opened.bridge.resolve(RepositoryName("team/a/b"), Tag("1")) == images[0]
 
 
 def test_verify_needs_no_journal_and_finds_damage(expected: Expected, data: Path) -> None:
@@ -425,7 +490,7 @@ def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
         assert process.wait(20) == 1
     assert "Run again to go on" in log.read_text()
     assert re.search(r"\d+ stopped", log.read_text())
-    told = json.loads(command(data, f"run {source(expected)} --include many/* --json", code=1).stdout)
+    told = json.loads(command(data, f"run {source(expected)} --include many/* --json").stdout)
     assert told["counts"]["done"] + told["counts"]["same"] == 300
     assert told["counts"]["done"] > 0
     assert told["counts"]["same"] > 0

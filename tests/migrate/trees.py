@@ -143,7 +143,8 @@ def everything(root: Path) -> Expected:
         build(own)
     kinds = frozenset(
         {"partial", "no-layer", "no-json", "corrupt", "wrong-id", "stale-mark", "unverified", "phantom-tag",
-         "wrong-ancestry", "private", "empty-repository", "orphan", "foreign-file"}
+         "wrong-ancestry", "private", "empty-repository", "orphan", "foreign-file", "missing-parent", "cycle",
+         "dangling-tag", "bad-name", "bad-tag"}
     )  # fmt: skip
     return Expected(own.tree, own.good, own.bad, kinds)
 
@@ -238,10 +239,11 @@ def _names(own: _Builder) -> None:
 
 def _beside(own: _Builder) -> None:
     (own.tree.root / "repositories" / "team" / "app" / "_private").touch()
-    (own.tree.root / "repositories" / "team" / "app" / "_index_images").write_text(
-        json.dumps([{"id": image_id("never pushed either")}])
-    )
+    nobodys = own.tree.image("nobody's", LAYERS["a"])
+    own.tree.image("nobody's top", LAYERS["b"], parent=nobodys)
+    own.tree.image("unlisted", LAYERS["c"])
+    listed = [{"id": image_id(seed)} for seed in ("never pushed either", "nobody's", "nobody's top")]
+    (own.tree.root / "repositories" / "team" / "app" / "_index_images").write_text(json.dumps(listed))
     (own.tree.root / "repositories" / "team" / "empty").mkdir()
     (own.tree.root / "repositories" / "team" / "app" / ".DS_Store").touch()
     (own.tree.root / "lost+found").mkdir()
-    own.tree.image("nobody's", LAYERS["a"])

@@ -3,7 +3,7 @@
 There are two sorts. One holds V1 images, which stand on each other; the other holds manifests and blobs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -24,7 +24,7 @@ class SourceTag:
     """A tag, under the names that clients of the source know.
 
     Attributes:
-        tag: Empty for a manifest that has no tag.
+        tag: Empty for what no tag leads to.
         image: What the tag names: a V1 image id, or a manifest's digest. It need not be there.
         updated: When it was pushed, as far as anything says so.
         along: What an untagged manifest is about, such as the images that it is a signature of.
@@ -112,6 +112,9 @@ class V1Source(Protocol):
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
         """Return what is kept as the image's list of ancestors, itself first; None if there is no list."""
+
+    def homes(self) -> Mapping[str, str]:
+        """Return the repositories that images were pushed to, by id, as far as lists were kept of that."""
 
 
 @dataclass(frozen=True, slots=True)

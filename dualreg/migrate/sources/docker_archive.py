@@ -139,6 +139,10 @@ class SavedChains:
         del id_
         return None
 
+    def homes(self) -> Mapping[str, str]:
+        """See V1Source: no list is kept, but there is one name for all that have none."""
+        return dict.fromkeys(self.image_ids(), self.repository)
+
 
 def open_archive(path: Path, repository: str) -> SavedImages | SavedChains:
     """Return the images that were saved to *path*.

@@ -78,6 +78,10 @@ class V1Remote:
         del id_
         return None
 
+    def homes(self) -> Mapping[str, str]:
+        """See V1Source."""
+        return self._homes
+
     def _repositories(self) -> Iterator[str]:
         page, pages = 1, 1
         while page <= pages:

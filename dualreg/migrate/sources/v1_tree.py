@@ -9,17 +9,13 @@ Source: docker-registry 0.5.1 to 0.9.1, ``registry/`` and ``docker_registry/``: 
 ``tags.py``, ``toolkit.py``.
 """
 
-import json
-import os
-import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote_plus, unquote_plus
+from urllib.parse import quote_plus
 
 from dualreg.errors import ImageIdInvalid, ImageInvalid
 from dualreg.image.names import ImageId
@@ -27,15 +23,21 @@ from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import NoSource, SourceImage, SourceTag
 from dualreg.migrate.sources.files import file_bytes
+from dualreg.migrate.sources.v1_files import (
+    decode,
+    folders,
+    listed_images,
+    read_small,
+    small_json,
+    stated_checksums,
+    updated,
+)
 
-_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
-#: Bytes of a list of ancestors, a checksum or a tag that are looked at; and of an image's JSON.
-_SMALL = 1 << 20
-DOCUMENT_LIMIT = 4 << 20
-#: Files of a repository that are no tags.
-_SIDE_FILES = frozenset({"_index_images", "_images_list", "_private", "json"})
-#: How often a name can have been encoded: each release of 0.8 and later did it once more.
-_ENCODINGS = 4
+#: Bytes of an image's JSON that are looked at.
+_DOCUMENT_LIMIT = 4 << 20
+#: Files of a repository that list images, and all that are no tags.
+_LISTS = ("_index_images", "_images_list")
+_SIDE_FILES = frozenset({*_LISTS, "_private", "json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,13 @@ class V1Tree:
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """See V1Source."""
-        for namespace in _folders(self.root / "repositories"):
-            for folder in _folders(namespace):
-                yield from self._repository(f"{decode(namespace.name)}/{decode(folder.name)}", folder)
+        for name, folder in self._repositories():
+            yield from self._repository(name, folder)
+
+    def _repositories(self) -> Iterator[tuple[str, Path]]:
+        for namespace in folders(self.root / "repositories"):
+            for folder in folders(namespace):
+                yield f"{decode(namespace.name)}/{decode(folder.name)}", folder
 
     def _repository(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
         yield from _notes(name, folder)
@@ -80,11 +86,11 @@ class V1Tree:
                 yield self._tag(repository, path)
 
     def _tag(self, repository: str, path: Path) -> SourceTag | Finding:
-        text = _read(path).decode("utf-8", "replace").strip()
+        text = read_small(path).decode("utf-8", "replace").strip()
         tag = decode(path.name.removeprefix("tag_"))
         if not is_image_id(text) and not self._names_an_image(text):
             return Finding(Kind.PHANTOM, f"{repository}:{tag}", "the file holds no image id")
-        return SourceTag(repository, tag, text, _updated(path))
+        return SourceTag(repository, tag, text, updated(path))
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """See Live."""
@@ -111,7 +117,7 @@ class V1Tree:
 
     def image_ids(self) -> Iterator[str]:
         """See V1Source: the names of all images' folders."""
-        for folder in _folders(self.root / "images"):
+        for folder in folders(self.root / "images"):
             yield folder.name
 
     def has(self, id_: str) -> bool:
@@ -124,7 +130,7 @@ class V1Tree:
         layer = folder / "layer"
         marked = (folder / "_inprogress").exists()
         try:
-            image = V1Image.parse(_read(folder / "json", DOCUMENT_LIMIT))
+            image = V1Image.parse(read_small(folder / "json", _DOCUMENT_LIMIT))
         except FileNotFoundError:
             text = "a layer without its JSON" if layer.exists() else "no such image"
             raise Broken(Kind.NO_JSON, id_, text) from None
@@ -150,8 +156,16 @@ class V1Tree:
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
         """See V1Source."""
-        listed = _small_json(self.root / "images" / id_ / "ancestry")
+        listed = small_json(self.root / "images" / id_ / "ancestry")
         return [*map(str, listed)] if isinstance(listed, list) else None
+
+    def homes(self) -> Mapping[str, str]:
+        """See V1Source: by the lists of images that old clients sent with each push, even of deleted tags."""
+        found: dict[str, str] = {}
+        for name, folder in self._repositories():
+            for file in _LISTS:
+                found |= dict.fromkeys(listed_images(folder / file), name)
+        return found
 
     def _names_an_image(self, text: str) -> bool:
         plain = text.isascii() and text.isalnum()
@@ -167,30 +181,6 @@ def is_image_id(text: str) -> bool:
     return True
 
 
-def decode(name: str) -> str:
-    """Return a name as clients wrote it: several releases each encoded it once more.
-
-    Bytes that are no text are replaced, so that it can be told.
-    """
-    name = os.fsencode(name).decode("utf-8", "replace")
-    for _ in range(_ENCODINGS):
-        if _ENCODED.search(name) is None:
-            break
-        name = unquote_plus(name)
-    return name
-
-
-def stated_checksums(path: Path) -> tuple[str, ...]:
-    """Return what a ``_checksum`` file states: a JSON list, a JSON text, or bare text, as releases had it."""
-    try:
-        text = _read(path).decode("utf-8", "replace").strip()
-    except OSError:
-        return ()
-    value = _small_json(path)
-    values = value if isinstance(value, list) else [text if value is None else value]
-    return tuple(each for each in values if isinstance(each, str) and each)
-
-
 def _notes(repository: str, folder: Path) -> Iterator[Finding]:
     """Yield what the repository's folder says beside its tags."""
     if (folder / "_private").exists():
@@ -203,40 +193,6 @@ def _notes(repository: str, folder: Path) -> Iterator[Finding]:
 
 def _document(folder: Path) -> bytes:
     try:
-        return _read(folder / "json", DOCUMENT_LIMIT)
+        return read_small(folder / "json", _DOCUMENT_LIMIT)
     except OSError as error:
         raise Broken(Kind.CORRUPT, folder.name, f"its JSON cannot be read ({error})") from error
-
-
-def _updated(path: Path) -> datetime:
-    """Return when a tag was pushed: as its side file says, else as its file's date does."""
-    side = path.with_name(f"tag{path.name.removeprefix('tag_')}_json")
-    told = _small_json(side)
-    if isinstance(told, dict):
-        with suppress(ValueError, TypeError, OSError, OverflowError):
-            return datetime.fromtimestamp(int(str(told.get("last_update"))), UTC)
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_dir())
-
-
-def _read(path: Path, limit: int = _SMALL) -> bytes:
-    """Return a small file, or as much of it as is looked at.
-
-    Raises:
-        OSError: it is no file, or cannot be read.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    with path.open("rb") as file:
-        return file.read(limit)
-
-
-def _small_json(path: Path) -> object:
-    """Return what a small file says; None if it says nothing that is JSON."""
-    try:
-        return json.loads(_read(path))
-    except (OSError, ValueError, RecursionError):
-        return None

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 
 from dualreg.catalog.v1_images import CHAIN_LIMIT
@@ -11,6 +12,9 @@ from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
 from dualreg.migrate.survey import repositories, sort_out
 from dualreg.migrate.v1.layers import examine
+
+#: Repository of orphans that none is known to have had.
+_NOBODYS = "orphans"
 
 
 @dataclass
@@ -62,7 +66,7 @@ class V1Survey:
         """See Survey."""
         return {
             "repositories": repositories(self.tags, self.findings),
-            "tags": len(self.tags),
+            "tags": sum(bool(tag.tag) for tag in self.tags),
             "images": self.things + len(self.broken),
             "bytes": self.size,
             "shared_bytes": self._shared_bytes(),
@@ -83,8 +87,17 @@ class V1Survey:
     @cached_property
     def orphans(self) -> tuple[SourceImage, ...]:
         """The images that no tag leads to."""
-        reached = self._below(self.tags)
+        reached = self._below(tag for tag in self.tags if tag.tag)
         return tuple(image for id_, image in self.images.items() if id_ not in reached)
+
+    def untagged(self) -> Iterator[SourceTag]:
+        """Yield the orphans on which no other stands, each in a repository that it was pushed to."""
+        below = {image.parent for image in self.orphans}
+        tops = [image for image in self.orphans if image.id not in below]
+        homes = self.source.homes() if tops else {}
+        for image in tops:
+            updated = datetime.fromtimestamp(image.layer.changed / 1e9, UTC)
+            yield SourceTag(homes.get(image.id, _NOBODYS), "", image.id, updated)
 
     def read_through(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
         """See Survey."""
@@ -98,7 +111,7 @@ class V1Survey:
     def _shared_bytes(self) -> int:
         """Return the bytes of images that more than one repository uses."""
         by_repository: dict[str, list[SourceTag]] = {}
-        for tag in self.tags:
+        for tag in (tag for tag in self.tags if tag.tag):
             by_repository.setdefault(tag.repository, []).append(tag)
         users = Counter(id_ for tags in by_repository.values() for id_ in self._below(tags))
         return sum(self.images[id_].layer.size for id_, count in users.items() if count > 1)
@@ -142,6 +155,7 @@ def survey_images(source: V1Source) -> V1Survey:
     found.tags, told = sort_out(source.tags())
     found.findings += told
     found.findings += _of_images(found)
+    found.tags += found.untagged()
     return found
 
 
@@ -149,7 +163,8 @@ def _of_images(found: V1Survey) -> Iterator[Finding]:
     """Yield what is to be said of images that can be read, and of those that no tag leads to."""
     for id_, image in found.images.items():
         if image.marked:
-            yield Finding(Kind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
+            decides = "its checksum decides" if image.checksums else "no checksum can prove it whole"
+            yield Finding(Kind.STALE_MARK, id_, f"marked as being pushed; {decides}")
         elif not image.checksums:
             yield Finding(Kind.UNVERIFIED, id_, "no checksum was kept", image.layer.size)
         listed = found.source.ancestry(id_)

@@ -135,7 +135,11 @@ def survey_manifests(source: ManifestSource) -> V2Survey:
         for tag in tags:
             _learn(found, repository, tag)
         found.tags += _without_parts(found, repository, tags)
-    found.findings += [known.broken for known in found.known.values() if known.broken]
+    found.findings += [
+        known.broken
+        for known in found.known.values()
+        if known.broken and known.broken.kind is not Kind.DANGLING  # which is said of the tag
+    ]
     found.findings += [
         Finding(Kind.UNTAGGED, tag.name, "no tag leads to it")
         for tag in found.tags

@@ -35,7 +35,7 @@ class V2Comparison:
         """See Comparison."""
         try:
             repository, digest = RepositoryName.parse(entry.to_repository), Digest.parse(entry.image)
-            reference = Tag.parse(entry.to_tag) if entry.tag else digest
+            reference = Tag.parse(entry.to_tag) if entry.to_tag else digest
         except RegistryError as error:
             yield f"not here: {error}"
             return

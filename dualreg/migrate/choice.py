@@ -1,0 +1,235 @@
+"""Choice: which tags of a source are wanted, under which names, and what keeps some of them out."""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from dualreg.errors import NameInvalid, TagInvalid
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.plan import Action, Entry
+from dualreg.migrate.sources.base import SourceTag
+from dualreg.migrate.survey import Survey
+
+_LIBRARY = "library/"
+#: What a tag for an image without one begins with, before the first characters of its id.
+_ORPHAN, _ORPHAN_DIGITS = "orphan-", 12
+
+
+class Library(StrEnum):
+    """What becomes of ``library/x``, which V1 clients also call ``x``, and V2 clients do not."""
+
+    STRIP = "strip"
+    KEEP = "keep"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Which tags are wanted, by their names.
+
+    Attributes:
+        include, exclude: Globs of ``repository:tag``, or of ``repository`` if there is no colon in them.
+            Without an include, all are wanted that are not excluded.
+        listed: Just these, ``repository:tag`` or ``repository``; None: all.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    listed: frozenset[str] | None = None
+
+    def choose(self, repository: str, name: str) -> bool:
+        """Tell whether the tag with that full name, in *repository*, is wanted."""
+
+        def matches(globs: Iterable[str]) -> bool:
+            return any(fnmatchcase(name if ":" in glob else repository, glob) for glob in globs)
+
+        if self.listed is not None and not self.listed & {name, repository}:
+            return False
+        return (not self.include or matches(self.include)) and not matches(self.exclude)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which tags an operator wants, and under which names.
+
+    Attributes:
+        since: Only tags that were pushed then or later.
+        latest: Only so many tags of each repository, the latest ones.
+        shard: Which part of how many, counted from 1; a repository is always in the same one.
+        mapping: New names of repositories, or of ``repository:tag``.
+        untagged: Also what no tag leads to; manifests about chosen ones, as signatures, come anyway.
+    """
+
+    names: Names = field(default_factory=Names)
+    since: datetime | None = None
+    latest: int | None = None
+    shard: tuple[int, int] = (1, 1)
+    library: Library = Library.KEEP
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    untagged: bool = False
+
+
+def make_plan(found: Survey, choice: Choice) -> list[Entry]:
+    """Return a line for every tag of the source, in order."""
+    return [
+        replace(entry, action=Action.SKIP, reason=f"{trouble.kind}: {trouble.text}") if trouble else entry
+        for entry, trouble in _judged(found, choice)
+    ]
+
+
+def lost_tags(found: Survey, choice: Choice) -> Iterator[Finding]:
+    """Yield why chosen tags cannot be taken in; a repository whose name cannot be here only once."""
+    yield from dict.fromkeys(trouble for _, trouble in _judged(found, choice) if trouble)
+
+
+def read_mapping(lines: Iterable[str]) -> dict[str, str]:
+    """Read ``OLD NEW`` lines, ``#`` before comments.
+
+    Raises:
+        ValueError: a line is not like that.
+    """
+    mapping = {}
+    for number, parts in _words(lines):
+        if len(parts) != len(("OLD", "NEW")):
+            raise ValueError(f"line {number} of the mapping: not OLD NEW")
+        old, new = parts
+        if (":" in old) != (":" in new):
+            raise ValueError(f"line {number} of the mapping: a tag on one side only")
+        mapping[old] = new
+    return mapping
+
+
+def read_names(lines: Iterable[str]) -> frozenset[str]:
+    """Read a list of tags or repositories, one in a line, ``#`` before comments.
+
+    Raises:
+        ValueError: a line holds more.
+    """
+    names = set()
+    for number, parts in _words(lines):
+        if len(parts) != 1:
+            raise ValueError(f"line {number} of the list: not REPOSITORY or REPOSITORY:TAG")
+        names.update(parts)
+    return frozenset(names)
+
+
+def propose(name: str) -> str:
+    """Return a name within the grammar that is like *name*."""
+    parts = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in name.split("/"))
+    return "/".join(part for part in parts if part) or "renamed"
+
+
+def _words(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(lines, 1):
+        if parts := line.partition("#")[0].split():
+            yield number, parts
+
+
+def _judged(found: Survey, choice: Choice) -> list[tuple[Entry, Finding | None]]:
+    """Return every tag as it is planned, and what keeps it out."""
+    wanted = _wanted(found.tags, choice)
+    entries = [
+        entry if tag in wanted else replace(entry, action=Action.LEAVE, reason=_unwanted(tag))
+        for tag in found.tags
+        for entry in _named(tag, choice)
+    ]
+    collisions = _collisions(entries)
+    return [(entry, _trouble(found, entry) or collisions.get(entry)) for entry in entries]
+
+
+def _unwanted(tag: SourceTag) -> str:
+    return "not chosen" if tag.tag else "no tag leads to it"
+
+
+def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[SourceTag]:
+    by_repository: dict[str, list[SourceTag]] = defaultdict(list)
+    for tag in tags:
+        by_repository[tag.repository].append(tag)
+    wanted: set[SourceTag] = set()
+    for repository, here in by_repository.items():
+        if not _is_in_shard(repository, *choice.shard):
+            continue
+        chosen = [tag for tag in here if choice.names.choose(repository, tag.name)]
+        tagged = [tag for tag in chosen if tag.tag and (choice.since is None or tag.updated >= choice.since)]
+        tagged.sort(key=lambda each: (each.updated, each.tag), reverse=True)
+        wanted.update(tagged[: choice.latest])
+        images = {tag.image for tag in tagged[: choice.latest]}
+        wanted.update(tag for tag in here if not tag.tag and tag.along & images)
+        wanted.update(tag for tag in chosen if not tag.tag and choice.untagged)
+    return wanted
+
+
+def _is_in_shard(repository: str, part: int, parts: int) -> bool:
+    drawn = int.from_bytes(hashlib.sha256(repository.encode()).digest()[:8])
+    return drawn % parts == part - 1
+
+
+def _named(tag: SourceTag, choice: Choice) -> Iterator[Entry]:
+    """Yield the tag under the names that it gets."""
+    mapping = choice.mapping
+    repository, to_tag = mapping.get(tag.repository, tag.repository), tag.tag
+    if tag.name in mapping:
+        repository, _, to_tag = mapping[tag.name].rpartition(":")
+    elif not tag.tag and ":" not in tag.image:  # a V1 image is only seen under a tag
+        to_tag = _ORPHAN + tag.image[:_ORPHAN_DIGITS]
+    names = [repository]
+    if repository.startswith(_LIBRARY) and tag.repository not in mapping and tag.name not in mapping:
+        short = repository.removeprefix(_LIBRARY)
+        names = {
+            Library.STRIP: [short],
+            Library.KEEP: [repository],
+            Library.BOTH: [short, repository],
+        }[choice.library]
+    for name in names:
+        yield Entry(
+            tag.repository, tag.tag, tag.image, name, to_tag, Action.IMPORT, updated=tag.updated.isoformat()
+        )
+
+
+def _trouble(found: Survey, entry: Entry) -> Finding | None:
+    """Return what keeps a wanted tag out: names that cannot be here, or an image that is broken."""
+    if entry.action is not Action.IMPORT:
+        return None
+    try:
+        RepositoryName.parse(entry.to_repository)
+        if entry.to_tag:
+            Tag.parse(entry.to_tag)
+        found.check(entry.repository, entry.image)
+    except NameInvalid:
+        text = f"map {entry.repository} to a name such as {propose(entry.to_repository)}"
+        return Finding(Kind.BAD_NAME, entry.repository, text)
+    except TagInvalid:
+        return Finding(Kind.BAD_TAG, entry.name, f"map {entry.name} to {entry.repository}:TAG")
+    except Broken as error:
+        return Finding(error.finding.kind, entry.name, f"{error.finding.where}: {error.finding.text}")
+    return None
+
+
+def _collisions(entries: Iterable[Entry]) -> Mapping[Entry, Finding]:
+    """Return what to say of those that would be one tag here, and are several in the source.
+
+    Of a name that lies twice in the source, as trees of several releases have it, the later one counts.
+    """
+    takers: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.action is Action.IMPORT and entry.to_tag:
+            takers[entry.to_repository, entry.to_tag].append(entry)
+    return {entry: finding for rivals in takers.values() for entry, finding in _refused(rivals)}
+
+
+def _refused(rivals: list[Entry]) -> Iterator[tuple[Entry, Finding]]:
+    names = {entry.name for entry in rivals}
+    latest = max(rivals, key=lambda entry: (entry.updated, entry.image))
+    for entry in rivals:
+        if len(names) > 1:
+            others = ", ".join(sorted(names - {entry.name}))
+            yield entry, Finding(Kind.COLLISION, entry.name, f"so would be {others}; map one")
+        elif entry != latest:
+            text = f"it lies twice in the source; the later one is {latest.image}"
+            yield entry, Finding(Kind.COLLISION, entry.name, text)
