@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
@@ -14,6 +15,11 @@ from dualreg.errors import ImageInvalid
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest, Hasher
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdDecompressor, ZstdError
+else:
+    from backports.zstd import ZstdDecompressor, ZstdError
 
 #: The gzip of an empty tar that every Docker since 1.3 writes for a step that changes no file.
 #: Source: moby and distribution, ``digestSHA256GzippedEmptyTar``.
@@ -49,7 +55,7 @@ class Compression(Enum):
 
 
 class _Inflater(Protocol):
-    """What bz2 and lzma decompressors have in common."""
+    """What bz2, lzma and zstd decompressors have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -86,6 +92,7 @@ _INFLATERS: dict[Compression, Callable[[], _Inflater]] = {
     Compression.GZIP: _Gunzip,
     Compression.BZIP2: bz2.BZ2Decompressor,
     Compression.XZ: lzma.LZMADecompressor,
+    Compression.ZSTD: ZstdDecompressor,
 }
 
 
@@ -96,9 +103,10 @@ class Inflater:
         compression: Known once six bytes (or the whole layer) have been fed.
     """
 
-    def __init__(self) -> None:
-        """Start before the layer's first byte."""
+    def __init__(self, *, zstd: bool = False) -> None:
+        """Start before the first byte; *zstd*: the layer may be that, which no V1 client sends or reads."""
         self.compression: Compression | None = None
+        self._may_be_zstd = zstd
         self._head = b""
         self._inflater: _Inflater | None = None
 
@@ -106,7 +114,7 @@ class Inflater:
         """Yield what the next bytes of the layer uncompress to; every compressed member, nothing normalised.
 
         Raises:
-            ImageInvalid: the bytes do not decompress, or use zstd, which no V1 client can send or read.
+            ImageInvalid: the bytes do not decompress, or use zstd where they may not.
         """
         if self.compression is None:
             self._head += data
@@ -128,7 +136,7 @@ class Inflater:
 
     def _begin(self) -> bytes:
         self.compression = Compression.sniff(self._head)
-        if self.compression is Compression.ZSTD:
+        if self.compression is Compression.ZSTD and not self._may_be_zstd:
             raise ImageInvalid(reason="V1 layers cannot be zstd")
         self._renew()
         head, self._head = self._head, b""
@@ -150,16 +158,16 @@ class Inflater:
                     self._renew()
                 yield self._inflater.decompress(data, _INFLATE_STEP)
                 data = self._inflater.unused_data if self._inflater.eof else b""
-        except (zlib.error, OSError, lzma.LZMAError) as error:
+        except (zlib.error, OSError, lzma.LZMAError, ZstdError) as error:
             raise ImageInvalid(reason="the layer does not decompress") from error
 
 
 class DiffIdHasher:
     """The digest of a layer's uncompressed stream, computed while the layer passes by."""
 
-    def __init__(self) -> None:
-        """Start before the layer's first byte."""
-        self._inflater = Inflater()
+    def __init__(self, *, zstd: bool = False) -> None:
+        """Start before the layer's first byte; *zstd* as for ``Inflater``."""
+        self._inflater = Inflater(zstd=zstd)
         self._hasher = Hasher()
 
     @property
@@ -187,27 +195,27 @@ class DiffIdHasher:
         return self._hasher.digest()
 
 
-def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def inflated(chunks: Iterable[bytes], *, zstd: bool = False) -> Iterator[bytes]:
     """Yield what a layer of whatever compression holds.
 
     Raises:
         ImageInvalid: as ``Inflater``.
     """
-    inflater = Inflater()
+    inflater = Inflater(zstd=zstd)
     for chunk in chunks:
         yield from inflater.feed(chunk)
     yield from inflater.finish()
 
 
 def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield a bzip2 or xz layer as gzip, for today's clients, which know no other old compression.
+    """Yield a layer of another compression, or none, as gzip, which every client knows.
 
     The same input gives the same output: no time, no name, level 6.
 
     Raises:
         ImageInvalid: the bytes do not decompress.
     """
-    inflater, out = Inflater(), io.BytesIO()
+    inflater, out = Inflater(zstd=True), io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, mtime=0, filename="") as target:
         for chunk in chunks:
             target.writelines(inflater.feed(chunk))

@@ -152,6 +152,11 @@ def _of_old_releases(own: Expected) -> None:
     (tree.revision("old/lost", lost) / "link").unlink()
     tree.revision("old/lost", lost).rmdir()
     own.good["old/lost:1"] = lost
+    misplaced = tree.schema1("old/misplaced", "1", LAYERS["o"])  # or put them among those of layers
+    folder = tree.v2 / "repositories/old/misplaced/_layers/sha256" / misplaced.hex
+    folder.mkdir()
+    (tree.revision("old/misplaced", misplaced) / "link").rename(folder / "link")
+    own.good["old/misplaced:1"] = misplaced
     unlinked = builders.image(LAYERS["i"])
     own.good["old/layers:1"] = tree.image("old/layers", unlinked, "1")
     for digest in unlinked.blobs:

@@ -3,8 +3,10 @@
 import gzip
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from tests import builders
 from tests.apps import client_of
 from tests.builders import Image
 from tests.migrate.commands import command, content
+
+zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 APP = RepositoryName("team/app")
 
@@ -91,7 +95,8 @@ def test_layouts(tmp_path: Path, data: Path, opened: Registry) -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("index.json", "[]"), ("index.json", "{"), ("index.json", '{"manifests": [{}]}'),
+        ("index.json", "[]"), ("index.json", "{"), ("index.json", "[" * 100_000),
+        ("index.json", '{"manifests": [{}]}'),
         ("oci-layout", None), ("index.json", None),
     ],
 )  # fmt: skip
@@ -137,6 +142,30 @@ def test_saved_images(tmp_path: Path, data: Path, opened: Registry, packed: bool
     assert content(data) == {}
 
 
+def test_zstd(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """Docker's newer stores keep layers as they were pulled, and archives are compressed by whatever is new."""
+    image = builders.image(builders.layer({"a": b"1" * 5000}))
+    plain = gzip.decompress(image.layers[0])
+    entry = {"Config": "blobs/sha256/c", "RepoTags": ["team/app:1"], "Layers": ["blobs/sha256/l"]}
+    members: dict[str, bytes | str] = {
+        "blobs/sha256/c": image.config, "blobs/sha256/l": zstd.compress(plain),
+        "manifest.json": json.dumps([entry]).encode(),
+    }  # fmt: skip
+    path = archive(tmp_path / "images.tar", members)
+    path.write_bytes(zstd.compress(path.read_bytes()))
+    source = f"docker-archive:{path}"
+    assert command(data, f"inspect {source} --deep").exit_code == 0
+    command(data, f"run {source}")
+    assert command(data, f"verify {source}").output.startswith("1 of 1")
+    manifest = json.loads(opened.manifests.payload(opened.manifests.find(APP, Tag("1"))))
+    assert manifest["config"]["digest"] == str(Digest.of(image.config))
+    with opened.blobs.open(Digest.parse(manifest["layers"][0]["digest"])) as reader:
+        assert gzip.decompress(reader.read()) == plain
+    members["blobs/sha256/l"] = zstd.compress(plain)[:-9]
+    cut = f"docker-archive:{archive(tmp_path / 'cut.tar', members)}"
+    assert "cut short" in command(tmp_path / "other", f"run {cut}", code=3).output
+
+
 def test_saved_images_without_tags(tmp_path: Path, data: Path, opened: Registry) -> None:
     """The only image is the latest one, in a repository that is called like the file."""
     image = builders.image(builders.layer({"a": b"1"}))
@@ -158,6 +187,7 @@ def test_damaged_archives(tmp_path: Path, data: Path, opened: Registry) -> None:
                 {"Config": "good.json", "RepoTags": ["team/app:good"], "Layers": ["good.tar"]},
                 {"Config": "bad.json", "RepoTags": ["team/app:bad"], "Layers": ["bad.tar"]},
                 {"Config": "./bad.json", "RepoTags": ["team/app:few"], "Layers": []},
+                {"Config": "absent.json", "RepoTags": ["team/app:absent"], "Layers": []},
             ]
         ).encode(),
     }  # fmt: skip
@@ -165,6 +195,7 @@ def test_damaged_archives(tmp_path: Path, data: Path, opened: Registry) -> None:
     output = command(data, f"run {source}", code=1).output
     assert "team/app:bad" in output
     assert "its files are" in output or "layers, and" in output
+    assert "team/app:absent: skipped: no-layer: absent.json" in output
     assert opened.manifests.find(APP, Tag("good"))
     for text in (b"no archive", b""):
         (tmp_path / "none.tar").write_bytes(text)
@@ -184,6 +215,11 @@ def test_what_the_first_daemons_saved(tmp_path: Path, data: Path, opened: Regist
     only = f"docker-archive:{archive(tmp_path / 'only.tar', members)} --repository only"
     command(data, f"run {only}")
     assert opened.bridge.resolve(RepositoryName("only"), Tag("latest")) == chain[-1].id
+    members["broken/json"] = b"{"
+    alone = f"docker-archive:{archive(tmp_path / 'broken.tar', members)} --repository alone"
+    assert "corrupt: broken" in command(data, f"inspect {alone}", code=1).output
+    command(data, f"run {alone}")
+    assert opened.bridge.resolve(RepositoryName("alone"), Tag("latest")) == chain[-1].id
     members["repositories"] = json.dumps({"team/app": {"1": chain[-1].id, "base": chain[0].id}}).encode()
     source = f"docker-archive:{archive(tmp_path / 'old.tar', members)}"
     command(data, f"run {source}")

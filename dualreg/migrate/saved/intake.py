@@ -89,7 +89,7 @@ class SavedIntake:
                     self._announce(repository, diff_id, known)
                     self.registry.state.share(tx, tx.repositories.ensure(repository), known)
                     return known, 0
-        state, upload, inside, packed = self.registry.state, UploadId.new(), DiffIdHasher(), Hasher()
+        state, upload, inside, packed = self.registry.state, UploadId.new(), DiffIdHasher(zstd=True), Hasher()
         try:
             with reading(str(diff_id)), compressed(source) as reader:
                 chunks = tap(read_chunks(reader), packed.update, inside.update)

@@ -16,7 +16,7 @@ def diff_id_of(reader: BinaryIO, where: str) -> Digest:
     Raises:
         Broken: it cannot be read, or does not decompress.
     """
-    hasher = DiffIdHasher()
+    hasher = DiffIdHasher(zstd=True)
     try:
         with reader, reading(where):
             for chunk in read_chunks(reader):

@@ -33,7 +33,7 @@ class SavedSurvey:
         return {
             "repositories": repositories(self.tags, self.findings),
             "tags": sum(bool(tag.tag) for tag in self.tags),
-            "images": len(self.source.listed),
+            "images": len({each.id for each in self.source.listed}),
             "layers": self.things,
             "bytes": self.size,
         }
@@ -69,7 +69,7 @@ def survey_saved(source: SavedImages) -> SavedSurvey:
     """Look through an archive, without reading a layer."""
     found = SavedSurvey(source)
     found.tags, found.findings = sort_out(source.tags())
-    for id_ in source.listed:
+    for id_ in dict.fromkeys(each.id for each in source.listed):
         try:
             image = source.image(id_)
         except Broken as error:

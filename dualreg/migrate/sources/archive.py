@@ -94,7 +94,7 @@ def _plain(path: Path) -> OpenFile:
         if compression is Compression.NONE:
             return OpenFile(file)
         with TemporaryFile() as spool:
-            spool.writelines(inflated(read_chunks(file)))
+            spool.writelines(inflated(read_chunks(file), zstd=True))
             spool.flush()
             return OpenFile(spool)
 

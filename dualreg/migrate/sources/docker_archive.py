@@ -5,7 +5,8 @@ Source: moby, ``image/tarexport``; moby 0.7 to 1.9, ``graph/export.go``.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,32 +37,49 @@ class SavedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class SavedImages:
-    """An archive of Docker 1.10 or later, or of whoever writes the same.
+class Listed:
+    """What ``manifest.json`` says of an image.
 
     Attributes:
-        listed: What ``manifest.json`` says of each image, by the digest of its config.
+        id: The digest of its config; if that is not there, what it should be called.
+        config, layers: Names of files.
     """
+
+    id: str
+    names: Sequence[str]
+    config: str
+    layers: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImages:
+    """An archive of Docker 1.10 or later, or of whoever writes the same."""
 
     archive: Archive
     repository: str
-    listed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    listed: Sequence[Listed]
+
+    @classmethod
+    def open(cls, archive: Archive, repository: str) -> "SavedImages":
+        """Read ``manifest.json``.
+
+        Raises:
+            NoSource: it makes no sense.
+        """
+        try:
+            entries = json.loads(archive.document("manifest.json"))
+            return cls(archive, repository, [_listed(archive, entry) for entry in entries])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise NoSource(f"manifest.json: it makes no sense ({error})") from error
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """Yield all tags, and images without one; the only image that has none is the latest."""
-        try:
-            entries = json.loads(self.archive.document("manifest.json"))
-            named = [
-                (self._id(entry), [str(name) for name in entry.get("RepoTags") or ()]) for entry in entries
-            ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NoSource(f"manifest.json: it makes no sense ({error})") from error
-        for id_, names in named:
-            for name in names or (["latest"] if len(named) == 1 else []):
+        for each in self.listed:
+            for name in each.names or (["latest"] if len(self.listed) == 1 else []):
                 repository, tag = split_reference(name, self.repository)
-                yield SourceTag(repository, tag, id_, self.archive.updated)
-            if not names and len(named) > 1:
-                yield SourceTag(self.repository, "", id_, self.archive.updated)
+                yield SourceTag(repository, tag, each.id, self.archive.updated)
+            if not each.names and len(self.listed) > 1:
+                yield SourceTag(self.repository, "", each.id, self.archive.updated)
 
     def image(self, id_: str) -> SavedImage:
         """Return an image by its id, the digest of its config.
@@ -69,25 +87,20 @@ class SavedImages:
         Raises:
             Broken: it lacks something, or is not what it is called.
         """
-        entry = self.listed.get(id_)
+        entry = next((each for each in reversed(self.listed) if each.id == id_), None)
         if entry is None:
             raise Broken(Kind.DANGLING, id_, "no such image")
         try:
-            config = self.archive.document(entry["Config"])
+            config = self.archive.document(entry.config)
             diff_ids = [Digest.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
-            layers = [self.archive.bytes_of(name) for name in entry["Layers"]]
+            layers = [self.archive.bytes_of(name) for name in entry.layers]
         except FileNotFoundError as error:
             raise Broken(Kind.NO_LAYER, id_, f"there is no {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, RegistryError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
             raise Broken(Kind.CORRUPT, id_, f"its config makes no sense ({error})") from error
         if len(diff_ids) != len(layers):
             raise Broken(Kind.CORRUPT, id_, f"{len(layers)} layers, and {len(diff_ids)} in its config")
         return SavedImage(config, diff_ids, layers)
-
-    def _id(self, entry: Mapping[str, Any]) -> str:
-        id_ = str(Digest.of(self.archive.document(entry["Config"])))
-        self.listed[id_] = entry
-        return id_
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +116,21 @@ class SavedChains:
             listed = json.loads(self.archive.document("repositories"))
             named = [(name, tag, str(id_)) for name, tags in listed.items() for tag, id_ in tags.items()]
         except FileNotFoundError:
-            images = [self.image(id_) for id_ in self.image_ids()]
-            tops = {image.id for image in images} - {image.parent for image in images}
-            named = [(self.repository, "latest", top) for top in tops if len(tops) == 1]
-        except (OSError, ValueError, AttributeError) as error:
+            named = [(self.repository, "latest", top) for top in self._only_top()]
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise NoSource(f"repositories: it makes no sense ({error})") from error
         for name, tag, id_ in named:
             repository, tag_ = split_reference(f"{name}:{tag}", self.repository)
             yield SourceTag(repository, tag_, id_, self.archive.updated)
+
+    def _only_top(self) -> Iterator[str]:
+        """Yield the image on which no other stands, if there is just one."""
+        images = dict[str, str | None]()
+        for id_ in self.image_ids():
+            with suppress(Broken):
+                images[id_] = self.image(id_).parent
+        tops = {*images} - {*images.values()}
+        yield from tops if len(tops) == 1 else ()
 
     def image_ids(self) -> Iterator[str]:
         """See V1Source."""
@@ -156,11 +176,21 @@ def open_archive(path: Path, repository: str) -> SavedImages | SavedChains:
     archive = Archive.open(path)
     repository = repository or path.name.partition(".")[0]
     if "manifest.json" in archive.members:
-        return SavedImages(archive, repository)
+        return SavedImages.open(archive, repository)
     chains = SavedChains(archive, repository)
     if not any(chains.image_ids()):
         raise NoSource(f"{path}: no manifest.json, and no images of old daemons")
     return chains
+
+
+def _listed(archive: Archive, entry: Mapping[str, Any]) -> Listed:
+    config = str(entry["Config"])
+    try:
+        id_ = str(Digest.of(archive.document(config)))
+    except OSError:
+        id_ = config
+    names, layers = entry.get("RepoTags") or (), entry.get("Layers") or ()
+    return Listed(id_, [*map(str, names)], config, [*map(str, layers)])
 
 
 def compressed(layer: SourceBytes) -> BinaryIO:

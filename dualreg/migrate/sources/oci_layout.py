@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dualreg.errors import ManifestInvalid, RegistryError
+from dualreg.errors import RegistryError
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.migrate.findings import Finding, Kind
@@ -82,7 +82,7 @@ class OciLayout:
         try:
             listed = json.loads(path.read_bytes())["manifests"]
             yield from [(entry, Descriptor.from_json(entry)) for entry in listed]
-        except (ValueError, KeyError, TypeError, ManifestInvalid, RegistryError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
             raise NoSource(f"{path}: no index of manifests ({error})") from error
 
     def _path(self, digest: Digest) -> Path:
@@ -90,6 +90,7 @@ class OciLayout:
 
 
 def _name(entry: Mapping[str, Any], count: int) -> str | None:
-    annotations = entry.get("annotations") or {}
+    stated = entry.get("annotations")
+    annotations = stated if isinstance(stated, dict) else {}
     found = next((annotations[key] for key in _NAMES if isinstance(annotations.get(key), str)), None)
     return found or ("latest" if count == 1 else None)

@@ -81,7 +81,11 @@ class RegistryTree:
         """See ManifestSource. Signatures that were kept apart are put back."""
         where = f"{repository}@{digest}"
         revision = self._revision(repository, digest)
-        if revision.is_dir() and not (revision / "link").is_file():
+        if (
+            revision.is_dir()
+            and not (revision / "link").is_file()
+            and not self._layer_link(repository, digest)
+        ):
             raise Broken(Kind.MISSING_MANIFEST, where, "it was deleted")
         signed = _read_link(revision / "signed")
         body = read_document(self._data(signed or digest), where)
@@ -90,8 +94,8 @@ class RegistryTree:
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         """See ManifestSource."""
-        link = self.root / "repositories" / repository / "_layers" / _folder(digest) / "link"
-        return blob_file(self._data(_read_link(link) or digest), f"{repository}@{digest}")
+        found = self._layer_link(repository, digest) or digest
+        return blob_file(self._data(found), f"{repository}@{digest}")
 
     def _tagged(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
         yield from filter(None, (_tag(name, each) for each in _folders(folder / "_manifests" / "tags")))
@@ -104,6 +108,10 @@ class RegistryTree:
 
     def _revision(self, repository: str, digest: Digest) -> Path:
         return self.root / "repositories" / repository / "_manifests" / "revisions" / _folder(digest)
+
+    def _layer_link(self, repository: str, digest: Digest) -> Digest | None:
+        """Return what the link of a blob holds; release 2.1.0 linked manifests there instead."""
+        return _read_link(self.root / "repositories" / repository / "_layers" / _folder(digest) / "link")
 
     def _data(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
