@@ -31,13 +31,22 @@ class TagQueries:
     now: datetime
 
     def point(
-        self, repository_id: int, tags: Sequence[Tag], manifest: Digest, origin: Origin = Origin.V2
+        self,
+        repository_id: int,
+        tags: Sequence[Tag],
+        manifest: Digest,
+        origin: Origin = Origin.V2,
+        at: datetime | None = None,
     ) -> None:
-        """Make every one of *tags* point at the manifest, which the repository must hold."""
+        """Make every one of *tags* point at the manifest, which the repository must hold.
+
+        Args:
+            at: When that was pushed; None: now.
+        """
         values = {
             "repository_id": repository_id,
             "manifest": manifest,
-            "updated_at": self.now,
+            "updated_at": at or self.now,
             "origin": origin,
         }
         rows = [values | {"name": tag} for tag in tags]

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from datetime import datetime
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.registry import Registry
+from dualreg.registry.conditions import ANY, Condition
 
 
 class Stopped(Exception):
@@ -36,6 +38,7 @@ class Intake(Protocol):
 
         Raises:
             Broken: the source has no such image, or a damaged one.
+            PreconditionFailed: the tag was moved or deleted here meanwhile.
             RegistryError: it cannot be here.
             Stopped.
         """
@@ -69,6 +72,22 @@ def announce(
         origin=before.origin if before else "",
         made=made,
     )
+
+
+def still(entry: Entry, before: Here | None) -> Condition:
+    """Return what must hold of an entry's tag when it is pointed: that nobody moved or deleted it meanwhile.
+
+    Args:
+        before: What it was when it was looked at; None: nothing.
+    """
+    if before:
+        return Condition(match=frozenset({str(before.digest)}))
+    return Condition(none_match=frozenset({ANY}), pushed_at=pushed_at(entry))
+
+
+def pushed_at(entry: Entry) -> datetime | None:
+    """Return when an entry's tag was pushed in the source, if that is known."""
+    return datetime.fromisoformat(entry.updated) if entry.updated else None
 
 
 @dataclass

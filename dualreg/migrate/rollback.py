@@ -69,17 +69,31 @@ def rollback(registry: Registry, folder: Path, run: str, *, dry_run: bool = Fals
 
 def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone, *, dry_run: bool) -> set[_Place]:
     """Take away a tag that is still what the run made it; return what its manifest named."""
-    name, tag, state = RepositoryName(line["repository"]), Tag(line["tag"]), registry.state
+    name, tag = RepositoryName(line["repository"]), Tag(line["tag"])
     here = look(registry, name, tag)
-    if here is None:
-        return set()
-    ours = line["image"] == here.seen or line.get("manifest") == str(here.digest)
-    if not ours or str(here.digest) == line["before"]:
+    ours = here and (line["image"] == here.seen or line.get("manifest") == str(here.digest))
+    if here and (not ours or str(here.digest) == line["before"]):
         undone.kept += (f"{name}:{tag} was moved since",)
-        return set()
-    undone.tags += 1
-    if dry_run:
-        return set()
+    elif here:
+        undone.tags += 1
+        if not dry_run:
+            _put_back(registry, name, tag, line)
+    made = _made(registry, name, line) if line["made"] and not dry_run else None
+    return _remove(registry, name, made, undone) if made else set()
+
+
+def _made(registry: Registry, name: RepositoryName, line: Mapping[str, Any]) -> Digest | None:
+    """Return the manifest that was made for a tag, if it is still here."""
+    if line["manifest"]:
+        return Digest.parse(line["manifest"])
+    with registry.state.catalog.read() as tx:
+        row = tx.repositories.find(name)
+        return tx.views.manifest_of(row.id, ImageId(line["image"])) if row else None
+
+
+def _put_back(registry: Registry, name: RepositoryName, tag: Tag, line: Mapping[str, Any]) -> None:
+    """Point a tag at what it was before; if that is gone, or was nothing, delete it."""
+    state = registry.state
     before = line["before"] and Digest.parse(line["before"])
     with state.catalog.begin() as tx:
         repository = tx.repositories.lock(name)
@@ -89,7 +103,6 @@ def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone, *, dry_r
     if back is None:
         with suppress(TagUnknown, RepositoryUnknown):
             registry.tags.delete(name, tag)
-    return _remove(registry, name, here.digest, undone) if line["made"] else set()
 
 
 def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Undone) -> set[_Place]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from threading import Event
 
-from dualreg.errors import RegistryError
+from dualreg.errors import PreconditionFailed, RegistryError
 from dualreg.faults import BlobDamaged, BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -110,9 +110,9 @@ class Run:
     def _may_overwrite(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:
         if self.existing is not Existing.NEWER or not entry.updated:
             return self.existing is Existing.OVERWRITE
-        _, pushed_at = self.registry.tags.pusher(repository, tag) or (None, datetime.max.replace(tzinfo=UTC))
+        _, here = self.registry.tags.pusher(repository, tag) or (None, datetime.max.replace(tzinfo=UTC))
         # Old registries tell seconds only.
-        return datetime.fromisoformat(entry.updated) >= pushed_at.replace(microsecond=0)
+        return datetime.fromisoformat(entry.updated) >= here.replace(microsecond=0)
 
     def _was_deleted(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:
         with self.registry.state.catalog.read() as tx:
@@ -124,6 +124,8 @@ class Run:
             return Outcome(entry, Status.SKIPPED, entry.reason)
         try:
             return self._take(entry)
+        except PreconditionFailed:
+            return Outcome(entry, Status.SKIPPED, "it was moved or deleted here meanwhile")
         except Stopped:
             return Outcome(entry, Status.STOPPED, "run again to go on")
         except (Broken, WireError) as error:

@@ -3,22 +3,32 @@
 A V1 tag publishes a manifest; a V1 read derives a chain, once.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow, V1ImageRow
-from dualreg.errors import ImageIncomplete, ImageInvalid, RepositoryUnknown, TagUnknown
+from dualreg.errors import (
+    ImageIncomplete,
+    ImageInvalid,
+    ImageUnknown,
+    ManifestUnknown,
+    RepositoryUnknown,
+    TagUnknown,
+)
 from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_from_chain
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
-from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, blank_diff_ids, empty_layer, regzip
+from dualreg.image.layer import EMPTY_LAYER, Compression, blank_diff_ids, empty_layer, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import V1Image
+from dualreg.registry.conditions import UNCONDITIONAL, Condition
+from dualreg.registry.derived import derived_rows, read_layers
 from dualreg.registry.legacy import v1_tags
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import State
@@ -43,24 +53,44 @@ class Bridge:
     v1_images: V1Images
     visibility: Visibility = field(default_factory=Visibility)
 
-    def tag(self, repository: RepositoryName, tag: Tag, image: ImageId) -> None:
-        """Point the tag at the manifest of a V1 image, which is made and stored if there is none yet.
+    def tag(
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        image: ImageId,
+        *,
+        condition: Condition = UNCONDITIONAL,
+        at: datetime | None = None,
+    ) -> Digest:
+        """Point the tag at the manifest of a V1 image, which is made if there is none yet; return that.
 
-        An image that came as a manifest keeps it, digest and all.
+        Args: as of ``Manifests.retag``.
 
         Raises:
-            ImageUnknown, ImageIncomplete.
+            ImageUnknown, ImageIncomplete, PreconditionFailed.
         """
+        for _ in range(_MOVES):
+            manifest = self._publish(repository, image)
+            try:
+                self.manifests.retag(repository, tag, manifest, Origin.V1, condition=condition, at=at)
+            except ManifestUnknown:
+                continue  # it was deleted meanwhile
+            return manifest
+        raise ImageUnknown(id=image)
+
+    def _publish(self, repository: RepositoryName, image: ImageId) -> Digest:
+        """Make and store the manifest of a V1 image; one that came as a manifest keeps it, digest and all."""
         ancestry = self.v1_images.ancestry(repository, image)
-        with self.state.catalog.begin() as tx:
-            row = tx.repositories.lock(repository)
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(repository)
             manifest = row and tx.views.manifest_of(row.id, image)
-            if row and manifest and tx.manifests.lock(row.id, manifest):
-                self.manifests.point(tx, row, [tag], manifest, Origin.V1)
-                return
-        converted = manifest_from_chain(self._named_links(repository, ancestry))
-        self.uploads.ingest(repository, [converted.config])
-        self.manifests.put(repository, tag, converted.media_type, converted.payload, v1_view=image)
+        if manifest:
+            return manifest
+        made = manifest_from_chain(self._named_links(repository, ancestry))
+        self.uploads.ingest(repository, [made.config])
+        digest = Digest.of(made.payload)
+        self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image)
+        return digest
 
     def refresh(self, repository: RepositoryName) -> None:
         """Work out the V1 view of every tagged manifest that has none yet.
@@ -177,7 +207,7 @@ class Bridge:
         image = self.manifests.image_of(repository.name, row)
         chain = (image and self._chain(image)) or ()
         chosen = image is not None and image.media_type in media_types.SCHEMA1_TYPES
-        rows = _rows(repository, chain)
+        rows = derived_rows(repository, chain)
         documents = [link.image.json for link in chain]
         if any(link.layer.digest == empty_layer().digest for link in chain):
             documents.append(EMPTY_LAYER)
@@ -213,38 +243,7 @@ class Bridge:
         with self.state.catalog.read() as tx:
             sizes = tx.blobs.linked(row.repository_id, named)
         try:
-            layers = {digest: self._layer(BlobRow(digest, size)) for digest, size in sizes.items()}
+            layers = read_layers(self.state.store, sizes)
         except ImageInvalid:
             return None  # zstd, or damaged before it came here
         return chain_from_schema1(payload, layers)
-
-    def _layer(self, blob: BlobRow) -> V1Layer:
-        """Read the layer through.
-
-        Raises:
-            ImageInvalid: it does not decompress.
-        """
-        hasher = DiffIdHasher()
-        with self.state.store.open(blob.digest) as layer:
-            for chunk in read_chunks(layer):
-                hasher.update(chunk)
-        diff_id = hasher.digest()
-        return V1Layer(blob.digest, blob.size, diff_id, hasher.compression or Compression.NONE)
-
-
-def _rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
-    """Return the catalog's form of a derived chain. There is no checksum: nobody sent these images."""
-    return [
-        V1ImageRow(
-            repository.id,
-            link.image.id,
-            link.image.parent,
-            Digest.of(link.image.json),
-            link.layer.digest,
-            link.layer.size,
-            link.layer.diff_id,
-            checksum=None,
-            complete=True,
-        )
-        for link in chain
-    ]

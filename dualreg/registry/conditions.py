@@ -1,6 +1,7 @@
 """Conditions: what a client expects to replace, so that two of them cannot overwrite each other unseen."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from dualreg.errors import PreconditionFailed
 from dualreg.image.digest import Digest
@@ -16,17 +17,19 @@ class Condition:
     Attributes:
         match: It must be one of these digests, in wire form (ANY: it must exist).
         none_match: It must be none of these (ANY: it must not exist).
+        pushed_at: If it does not exist, it must not have been deleted here at that time or later.
 
     Source: RFC 9110, "If-Match" and "If-None-Match", with manifests' digests as their entity tags.
     """
 
     match: frozenset[str] | None = None
     none_match: frozenset[str] | None = None
+    pushed_at: datetime | None = None
 
     @property
     def given(self) -> bool:
         """Tell whether anything must hold at all."""
-        return self.match is not None or self.none_match is not None
+        return self != UNCONDITIONAL
 
     def check(self, current: Digest | None) -> None:
         """Compare with what the reference is now; None: nothing.
@@ -38,6 +41,15 @@ class Condition:
         missed = self.match is not None and tags.isdisjoint(self.match)
         if missed or (self.none_match is not None and not tags.isdisjoint(self.none_match)):
             raise PreconditionFailed(current=current and str(current))
+
+    def check_deletion(self, deleted_at: datetime | None) -> None:
+        """Compare with when what is not there any more was deleted; None: it never was.
+
+        Raises:
+            PreconditionFailed.
+        """
+        if self.pushed_at and deleted_at and deleted_at >= self.pushed_at:
+            raise PreconditionFailed(current=None)
 
 
 #: Nothing needs to hold.

@@ -2,27 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow
-from dualreg.errors import (
-    DigestMismatch,
-    ImageUnknown,
-    ManifestInUse,
-    ManifestUnknown,
-    NameInvalid,
-    RepositoryUnknown,
-    TagInvalid,
-)
+from dualreg.errors import ImageUnknown, ManifestInUse, ManifestUnknown, RepositoryUnknown
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
-from dualreg.image.digest import CANONICAL, Digest
+from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.children import Children, documents, sort_children
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.registry.payloads import Payloads
+from dualreg.registry.pushed import check_place, parse_pushed
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
@@ -107,8 +101,8 @@ class Manifests:
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
-        manifest = _parse(reference, media_type, payload)
-        _check_place(manifest, repository, reference)
+        manifest = parse_pushed(reference, media_type, payload)
+        check_place(manifest, repository, reference)
         staged = documents(manifest)
         with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=condition.given or self._is_sparse(manifest))
@@ -123,11 +117,44 @@ class Manifests:
             self.point(tx, row, [*named, *tags], manifest.digest, Origin.V1 if v1_view else Origin.V2)
         return manifest
 
+    def retag(
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        digest: Digest,
+        origin: Origin,
+        *,
+        condition: Condition = UNCONDITIONAL,
+        at: datetime | None = None,
+    ) -> None:
+        """Point a tag at a manifest that is here already.
+
+        Args:
+            condition: What must hold of the tag.
+            at: When it was pushed; None: now.
+
+        Raises:
+            ManifestUnknown, PreconditionFailed: nothing was changed.
+        """
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.lock(repository, exclusive=condition.given)
+            if row is None or not tx.manifests.lock(row.id, digest):
+                raise ManifestUnknown(reference=str(digest))
+            _check(tx, condition, repository, tag)
+            self.point(tx, row, [tag], digest, origin, at=at)
+
     def point(
-        self, tx: Transaction, repository: RepositoryRow, tags: Sequence[Tag], digest: Digest, origin: Origin
+        self,
+        tx: Transaction,
+        repository: RepositoryRow,
+        tags: Sequence[Tag],
+        digest: Digest,
+        origin: Origin,
+        *,
+        at: datetime | None = None,
     ) -> None:
         """Point *tags* at a manifest that the repository holds; rows first, then the link files."""
-        tx.tags.point(repository.id, tags, digest, origin)
+        tx.tags.point(repository.id, tags, digest, origin, at)
         for tag in tags:
             self.state.links.point_tag(repository.name, tag, digest)
 
@@ -183,29 +210,6 @@ class Manifests:
             self.state.links.add_signed(repository.name, manifest.digest, signed)
 
 
-def _parse(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest:
-    """Read the manifest, by the algorithm of the digest that it is pushed under."""
-    algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
-    manifest = parse(media_type, payload, algorithm=algorithm)
-    if isinstance(reference, Digest) and manifest.digest != reference:
-        raise DigestMismatch(digest=str(reference))
-    return manifest
-
-
-def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:
-    """Refuse schema 1 that says it belongs elsewhere; under its digest, any tag will do.
-
-    Source: distribution 2.0 to 2.2, ``handlers/images.go``.
-    """
-    if manifest.contents.place is None:
-        return
-    name, tag = manifest.contents.place
-    if name != repository:
-        raise NameInvalid(name=name[:255])
-    if isinstance(reference, Tag) and tag != reference:
-        raise TagInvalid(tag=tag[:255])
-
-
 def _check(
     tx: Transaction,
     condition: Condition,
@@ -222,6 +226,8 @@ def _check(
     if condition.given:
         row = tx.manifests.find(repository, reference)
         condition.check(None if row is None else row.digest)
+        if row is None and condition.pushed_at and isinstance(reference, Tag):
+            condition.check_deletion(tx.forgotten.at(repository, reference))
     if image and tx.v1_images.find(repository, image) is None:
         raise ImageUnknown(id=image)
 

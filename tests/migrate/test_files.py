@@ -143,7 +143,7 @@ def test_saved_images(tmp_path: Path, data: Path, opened: Registry, packed: bool
 
 
 def test_zstd(tmp_path: Path, data: Path, opened: Registry) -> None:
-    """Docker's newer stores keep layers as they were pulled, and archives are compressed by whatever is new."""
+    """Docker's newer stores keep layers as they were pulled; archives are compressed by what is new."""
     image = builders.image(builders.layer({"a": b"1" * 5000}))
     plain = gzip.decompress(image.layers[0])
     entry = {"Config": "blobs/sha256/c", "RepoTags": ["team/app:1"], "Layers": ["blobs/sha256/l"]}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from threading import Event
 
-from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.rows import BlobRow, Origin
 from dualreg.errors import ImageInvalid
 from dualreg.image import media_types
 from dualreg.image.convert import V1Layer, image_manifest
@@ -14,7 +14,7 @@ from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.findings import Broken, Kind
-from dualreg.migrate.intake import Here, Locks, Stopped, announce, look
+from dualreg.migrate.intake import Here, Locks, Stopped, announce, look, pushed_at, still
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceBytes
@@ -73,7 +73,10 @@ class SavedIntake:
         else:
             self.journal.write("manifest", repository=repository, digest=str(digest), made=made)
         self.registry.uploads.ingest(repository, [image.config])
-        self.registry.manifests.put(repository, digest, media_type, payload, tags=[tag] if tag else [])
+        self.registry.manifests.put(repository, digest, media_type, payload)
+        if tag:
+            expected, at = still(entry, before), pushed_at(entry)
+            self.registry.manifests.retag(repository, tag, digest, Origin.V2, condition=expected, at=at)
         return read
 
     def _layer(self, repository: RepositoryName, diff_id: Digest, source: SourceBytes) -> tuple[BlobRow, int]:

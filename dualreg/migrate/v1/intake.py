@@ -9,7 +9,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.findings import Broken, Kind
-from dualreg.migrate.intake import Here, Locks, Stopped, announce
+from dualreg.migrate.intake import Here, Locks, Stopped, announce, pushed_at, still
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceImage
@@ -57,7 +57,8 @@ class V1Intake:
                 row = tx.repositories.find(repository)
                 made = row is None or tx.views.manifest_of(row.id, image) is None
             announce(self.journal, entry, before, made=made)
-            self.registry.bridge.tag(repository, tag, image)
+            expected, at = still(entry, before), pushed_at(entry)
+            self.registry.bridge.tag(repository, tag, image, condition=expected, at=at)
         return read
 
     def _image(self, repository: RepositoryName, source: SourceImage) -> int:

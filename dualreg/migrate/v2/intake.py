@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from threading import Event
 
-from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.rows import BlobRow, Origin
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.formats import Role
 from dualreg.image.jws import sign
@@ -12,7 +12,7 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.findings import Broken, Kind
-from dualreg.migrate.intake import Here, Locks, Stopped, announce, look
+from dualreg.migrate.intake import Here, Locks, Stopped, announce, look, pushed_at, still
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes
@@ -52,7 +52,9 @@ class V2Intake:
             return read
         made = look(self.registry, repository, digest) is None
         announce(self.journal, entry, before, made=made, manifest=digest)
-        self._record(repository, manifest, tag)
+        self._record(repository, manifest)
+        expected, at = still(entry, before), pushed_at(entry)
+        self.registry.manifests.retag(repository, tag, digest, Origin.V2, condition=expected, at=at)
         return read
 
     def _parts(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[Manifest, int]:
@@ -87,12 +89,12 @@ class V2Intake:
         self._record(repository, manifest)
         self._held.add((repository, manifest.digest))
 
-    def _record(self, repository: RepositoryName, manifest: Manifest, *tags: Tag) -> None:
+    def _record(self, repository: RepositoryName, manifest: Manifest) -> None:
         body = manifest.signed or manifest.payload
         if manifest.contents.place and not manifest.signed:
             catalog = self.registry.state.catalog
             body = sign(manifest.payload, self.registry.editions.keys.schema1, catalog.now())
-        self.registry.manifests.put(repository, manifest.digest, manifest.media_type, body, tags=tags)
+        self.registry.manifests.put(repository, manifest.digest, manifest.media_type, body)
 
     def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> int:
         """Take in a blob, once at a time; return how many bytes were read for it.

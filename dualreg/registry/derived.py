@@ -1,0 +1,44 @@
+"""Derived: what it takes to see manifests as V1 images that nobody pushed."""
+
+from collections.abc import Iterable, Mapping
+
+from dualreg.catalog.rows import RepositoryRow, V1ImageRow
+from dualreg.image.convert import Link, V1Layer
+from dualreg.image.digest import Digest
+from dualreg.image.layer import Compression, DiffIdHasher
+from dualreg.storage.base import BlobStore, read_chunks
+
+
+def read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:
+    """Read layers through, for what is inside; return them by their digests.
+
+    Raises:
+        ImageInvalid: one does not decompress.
+    """
+    layers = {}
+    for digest, size in sizes.items():
+        hasher = DiffIdHasher()
+        with store.open(digest) as layer:
+            for chunk in read_chunks(layer):
+                hasher.update(chunk)
+        diff_id = hasher.digest()
+        layers[digest] = V1Layer(digest, size, diff_id, hasher.compression or Compression.NONE)
+    return layers
+
+
+def derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
+    """Return the catalog's form of a derived chain. There is no checksum: nobody sent these images."""
+    return [
+        V1ImageRow(
+            repository.id,
+            link.image.id,
+            link.image.parent,
+            Digest.of(link.image.json),
+            link.layer.digest,
+            link.layer.size,
+            link.layer.diff_id,
+            checksum=None,
+            complete=True,
+        )
+        for link in chain
+    ]
