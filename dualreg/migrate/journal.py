@@ -8,12 +8,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Self
+from weakref import finalize
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
@@ -41,29 +42,80 @@ class LayerFacts:
 
 
 class Journal:
-    """Appends to a run's file."""
+    """Appends to a run's file, which stays open as long as this is kept."""
 
     def __init__(self, folder: Path, at: datetime, source: str, *, in_place: bool = False) -> None:
         """Begin the journal of a run over *source*: a file called by the time, made with the first line."""
         self.source = source
         self.path = folder / f"{at:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
-        self._first = {"at": at.isoformat(), "source": source, "in_place": in_place}
+        self._first = {
+            "at": at.isoformat(), "source": source, "place": place_of(source), "in_place": in_place,
+        }  # fmt: skip
         self._lock = Lock()
+        self._descriptor: int | None = None
+        self._begun = False
 
-    def write(self, event: str, **facts: object) -> None:
-        """Append a line, and wait until it is on the disk."""
+    def write(self, event: str, *, durable: bool = True, **facts: object) -> None:
+        """Append a line, and wait until it is on the disk.
+
+        Args:
+            durable: False for what announces nothing, and may be lost with the power.
+
+        Raises:
+            OSError: it cannot be written, as on a full disk; then nothing of it is in the file.
+        """
         with self._lock:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                if not file.tell():
-                    file.write(_line("run", self._first))
-                file.write(_line(event, facts))
-                file.flush()
-                os.fsync(file.fileno())
+            if self._descriptor is None:
+                self._descriptor = _open_new(self.path)
+                finalize(self, os.close, self._descriptor)
+            lines = _line(event, facts)
+            _append(self._descriptor, lines if self._begun else _line("run", self._first) + lines, durable)
+            self._begun = True
+
+
+def note(folder: Path, run: str, event: str) -> None:
+    """Append a line to the journal of a run that has ended."""
+    descriptor = os.open(folder / f"{run}.jsonl", os.O_RDWR | os.O_APPEND)
+    try:
+        _append(descriptor, _line(event, {}), durable=True)
+    finally:
+        os.close(descriptor)
 
 
 def _line(event: str, facts: Mapping[str, object]) -> bytes:
     return json.dumps({"event": event, **facts}, ensure_ascii=False, default=str).encode() + b"\n"
+
+
+def _open_new(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    for folder in (path.parent, path.parent.parent):
+        above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(above)
+        os.close(above)
+    return descriptor
+
+
+def _append(descriptor: int, lines: bytes, durable: bool) -> None:  # noqa: FBT001 -- named above
+    """Append whole *lines*, or nothing; a line that a crash cut short before them stays alone."""
+    end = os.fstat(descriptor).st_size
+    try:
+        torn = end and os.pread(descriptor, 1, end - 1) != b"\n"
+        view = memoryview(b"\n" * bool(torn) + lines)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if durable:
+            os.fsync(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            os.ftruncate(descriptor, end)
+        raise
+
+
+def place_of(source: str) -> str:
+    """Return what a source is called wherever one stands: paths are absolute, and links followed."""
+    scheme, _, rest = source.partition(":")
+    return source.rstrip("/") if scheme.endswith(("http", "https")) else f"{scheme}:{Path(rest).resolve()}"
 
 
 @contextmanager
@@ -88,43 +140,105 @@ def runs(folder: Path) -> list[str]:
 
 
 def read(folder: Path, run: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the lines of a run's journal; one that a crash cut short is passed over.
+    """Yield the lines of a run's journal; those that cannot be read are passed over: see ``unreadable``.
 
     Raises:
         ValueError: there is no such run.
     """
+    return (told for told in _told(folder, run) if told is not None)
+
+
+def unreadable(folder: Path, run: str) -> list[int]:
+    """Return the numbers of lines that cannot be read, but for the last one, which a crash may cut short.
+
+    Raises:
+        ValueError: there is no such run.
+    """
+    told = [*_told(folder, run)]
+    return [number for number, line in enumerate(told[:-1], 1) if line is None]
+
+
+def source_of(folder: Path, run: str) -> str:
+    """Return the source of a run, by its ``place_of``; empty if its journal was not begun.
+
+    Raises:
+        ValueError: there is no such run.
+    """
+    return _place(next(_told(folder, run), None))
+
+
+def _place(first: Mapping[str, Any] | None) -> str:
+    if first is None or first.get("event") != "run":
+        return ""
+    return str(first.get("place") or place_of(str(first.get("source", ""))))
+
+
+def _told(folder: Path, run: str) -> Iterator[Mapping[str, Any] | None]:
     path = folder / f"{run}.jsonl"
-    if run not in runs(folder):
+    if not run or path.parent != folder or not path.is_file():
         raise ValueError(f"there is no run {run}")
-    for line in path.read_bytes().splitlines():
-        try:
-            told = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(told, dict):
-            yield told
+    with path.open("rb") as file:
+        for line in file:
+            yield _parsed(line)
+
+
+def _parsed(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and "event" in told else None
+
+
+class Earlier:
+    """What runs over a source found out; their journals are read as far as they were not yet.
+
+    Attributes:
+        layers: What was found of the layers of V1 images, by id.
+        blobs: What was made of the layers of saved images, by diff id.
+    """
+
+    def __init__(self, folder: Path, source: str) -> None:
+        """Know nothing yet."""
+        self.layers = dict[str, LayerFacts]()
+        self.blobs = dict[Digest, BlobRow]()
+        self._folder, self._place = folder, place_of(source)
+        self._read = dict[str, int]()
+        self._others = set[str]()
+
+    def look(self) -> Self:
+        """Read what was written since the last time."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            if path.name not in self._others:
+                self._look_at(path)
+        return self
+
+    def _look_at(self, path: Path) -> None:
+        offset = self._read.get(path.name, 0)
+        if path.stat().st_size == offset:
+            return
+        with path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):  # it is being written, or was cut short
+                    break
+                told = _parsed(line)
+                if not offset and _place(told) != self._place:
+                    self._others.add(path.name)
+                    return
+                offset += len(line)
+                self._learn(told or {})
+        self._read[path.name] = offset
+
+    def _learn(self, line: Mapping[str, Any]) -> None:
+        if line.get("event") == "image":
+            facts = {name: line[name] for name in LayerFacts.__dataclass_fields__}
+            self.layers[line["id"]] = LayerFacts(**facts)
+        elif line.get("event") == "blob" and "diff_id" in line:
+            made = BlobRow(Digest.parse(line["digest"]), line["size"])
+            self.blobs[Digest.parse(line["diff_id"])] = made
 
 
 def known_layers(folder: Path, source: str) -> dict[str, LayerFacts]:
     """Return what earlier runs found out about the layers of *source*, by image id."""
-    return {
-        line["id"]: LayerFacts(**{name: line[name] for name in LayerFacts.__dataclass_fields__})
-        for line in _earlier(folder, source)
-        if line["event"] == "image"
-    }
-
-
-def known_blobs(folder: Path, source: str) -> dict[Digest, BlobRow]:
-    """Return what earlier runs made of the layers of *source*, by diff id."""
-    return {
-        Digest.parse(line["diff_id"]): BlobRow(Digest.parse(line["digest"]), line["size"])
-        for line in _earlier(folder, source)
-        if line["event"] == "blob" and "diff_id" in line
-    }
-
-
-def _earlier(folder: Path, source: str) -> Iterator[Mapping[str, Any]]:
-    for run in runs(folder):
-        lines = read(folder, run)
-        if next(lines, {}).get("source") == source:
-            yield from lines
+    return Earlier(folder, source).look().layers

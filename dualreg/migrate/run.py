@@ -88,14 +88,22 @@ class Run:
             return False
 
     def one(self, entry: Entry) -> Outcome:
-        """Take in one entry, and journal how it went."""
+        """Take in one entry, and journal how it went, unless the run stops."""
         try:
             outcome = self._take_or_say_why(entry)
         except BaseException:
             self.stop.set()  # such as a full disk, which would stop all others too
             raise
+        if outcome.status is not Status.STOPPED:
+            self._record(outcome)
+        self.told(outcome)
+        return outcome
+
+    def _record(self, outcome: Outcome) -> None:
+        entry = outcome.entry
         self.journal.write(
             "tag",
+            durable=False,
             source=entry.name,
             repository=entry.to_repository,
             tag=entry.to_tag,
@@ -104,8 +112,6 @@ class Run:
             reason=outcome.reason,
             digest=outcome.digest,
         )
-        self.told(outcome)
-        return outcome
 
     def _may_overwrite(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:
         if self.existing is not Existing.NEWER or not entry.updated:
@@ -134,6 +140,8 @@ class Run:
             return Outcome(entry, Status.FAILED, f"refused: {error}")
 
     def _take(self, entry: Entry) -> Outcome:
+        if self.stop.is_set():
+            raise Stopped
         if outcome := self._look(entry):
             return outcome
         repository, tag, reference = _place(entry)

@@ -6,9 +6,8 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
 
-from dualreg.migrate import journal
 from dualreg.migrate.intake import Intake
-from dualreg.migrate.journal import Journal
+from dualreg.migrate.journal import Earlier, Journal
 from dualreg.migrate.saved.intake import SavedIntake
 from dualreg.migrate.saved.survey import SavedSurvey, survey_saved
 from dualreg.migrate.saved.verify import SavedComparison
@@ -119,15 +118,21 @@ def open_live(source: str) -> V1Tree | RegistryTree:
     return opened
 
 
-def intake_of(found: AnySurvey, registry: Registry, own: Journal, manner: Manner, stop: Event) -> Intake:
-    """Return what takes in the images of *found*, having looked at what earlier runs found out."""
+def intake_of(
+    found: AnySurvey, registry: Registry, own: Journal, manner: Manner, stop: Event,
+    *, earlier: Earlier | None = None,
+) -> Intake:  # fmt: skip
+    """Return what takes in the images of *found*, having looked at what earlier runs found out.
+
+    Args:
+        earlier: What remembers that from one pass to the next.
+    """
     if isinstance(found, V2Survey):
         return V2Intake(registry, found.source, own, manner.way, stop)
-    folder = own.path.parent
+    known = (earlier or Earlier(own.path.parent, own.source)).look()
     if isinstance(found, SavedSurvey):
-        return SavedIntake(registry, found.source, own, journal.known_blobs(folder, own.source), stop)
-    known = journal.known_layers(folder, own.source)
-    return V1Intake(registry, found.chain, own, manner.way, manner.strict, known, stop)
+        return SavedIntake(registry, found.source, own, known.blobs, stop)
+    return V1Intake(registry, found.chain, own, manner.way, manner.strict, known.layers, stop)
 
 
 def comparison_of(found: AnySurvey, registry: Registry, *, quick: bool) -> Comparison:
