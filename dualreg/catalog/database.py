@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from dualreg.catalog.accounts import AccountQueries
 from dualreg.catalog.attempts import AttemptQueries
@@ -25,6 +26,14 @@ from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.views import ViewQueries
+
+#: What a database raises that cannot do what it should, such as on a full disk.
+DatabaseFailure = SQLAlchemyError
+
+
+def failure_text(error: SQLAlchemyError) -> str:
+    """Return what a database complains of, in its driver's words."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def utc_now() -> datetime:
@@ -114,6 +123,35 @@ class Catalog:
         with self._reader.connect() as connection:
             yield Transaction.over(connection, self.now())
 
+    @contextmanager
+    def trial(self) -> Iterator["Catalog"]:
+        """Open, for the block, a catalog in which everything happens as in this one, and nothing stays.
+
+        All of it is one transaction, so on SQLite whoever else writes waits until the block ends.
+        """
+        with self.engine.connect() as connection:
+            try:
+                yield _Trial(self, connection)
+            finally:
+                connection.rollback()
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+class _Trial(Catalog):
+    """A catalog whose transactions are parts of one."""
+
+    def __init__(self, tried: Catalog, connection: Connection) -> None:
+        self.now, self.engine = tried.now, tried.engine
+        self._connection = connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        with self._connection.begin_nested():
+            yield Transaction.over(self._connection, self.now())
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        yield Transaction.over(self._connection, self.now())

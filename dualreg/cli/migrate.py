@@ -1,8 +1,6 @@
 """``dualreg migrate``: another registry's content becomes this one's."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ import click
 from dualreg.cli.admin_log import audited_registry
 from dualreg.cli.migrate_options import (
     Fatal,
+    MigrateGroup,
     choice_options,
     first_line,
     jobs_option,
@@ -24,25 +23,21 @@ from dualreg.cli.migrate_options import (
     source_options,
 )
 from dualreg.cli.migrate_passes import Passes, duration, stoppable
-from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_entries, tell_report
+from dualreg.cli.migrate_runs import report, rollback
+from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_entries
 from dualreg.cli.options import prepared_registry, settings_options
-from dualreg.cli.output import records
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
 from dualreg.migrate.choice import Choice, lost_tags
-from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.over_http import OverHttp
 from dualreg.migrate.plan import Action, read_plan, write_plan
-from dualreg.migrate.report import report as make_report
-from dualreg.migrate.rollback import rollback as take_out
 from dualreg.migrate.run import Existing
 from dualreg.migrate.sorts import Manner, comparison_of
 from dualreg.migrate.transfer import Way
 from dualreg.migrate.verify import verify as compare
-from dualreg.settings import Settings
 
 
-@click.group()
+@click.group(cls=MigrateGroup, commands=[report, rollback])
 def migrate() -> None:
     """Take in what another registry keeps, without pulling or pushing anything.
 
@@ -124,7 +119,7 @@ def run(
 
     Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
     """
-    with _failing(), audited_registry(data, config, alone=True) as (registry, settings, record):
+    with audited_registry(data, config, alone=True) as (registry, settings, record):
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
         manner = Manner(Way(str(chosen["link"])), bool(chosen["strict"]))
         entries = read_plan(plan_file) if plan_file else planned(found, chosen)
@@ -162,7 +157,7 @@ def verify(
     plan_file: TextIO | None, **chosen: object,
 ) -> None:  # fmt: skip
     """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did."""
-    with _failing(), prepared_registry(data, config, alone=True) as (registry, settings):
+    with prepared_registry(data, config, alone=True) as (registry, settings):
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
         entries = read_plan(plan_file) if plan_file else planned(found, chosen)
         comparison, verdicts = comparison_of(found, registry, quick=quick), []
@@ -185,57 +180,3 @@ def verify(
             click.echo(f"{lost} more cannot be taken in: dualreg migrate inspect {source}")
     if wrong:
         raise SystemExit(FINDINGS)
-
-
-@migrate.command()
-@click.argument("run_", metavar="[RUN]", required=False)
-@settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: the map from V1 ids to digests.")
-def report(run_: str | None, data: Path | None, config: Path | None, *, as_json: bool, as_csv: bool) -> None:
-    """Tell what RUN, or the last one, did."""
-    with _failing(), prepared_registry(data, config, alone=True) as (_, settings):
-        told = make_report(settings.journals, _chosen_run(settings, run_))
-    if as_csv:
-        click.echo(told.csv(), nl=False)
-    elif as_json:
-        records([told])
-    else:
-        tell_report(told)
-
-
-@migrate.command()
-@click.argument("run_", metavar="RUN")
-@settings_options
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def rollback(run_: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
-    """Take out what RUN added, but for what was moved or is used by something else since."""
-    with _failing(), audited_registry(data, config, alone=True) as (registry, settings, record):
-        folder = settings.journals
-        with journal.alone(folder):
-            undone = take_out(registry, folder, run_, dry_run=dry_run)
-            if not dry_run:
-                counts = {"tags": undone.tags, "images": undone.images, "blobs": undone.blobs}
-                record("migrate rollback", run=run_, **counts)
-    for line in undone.kept:
-        click.echo(f"kept: {line}")
-    verb = "Would take out" if dry_run else "Took out"
-    parts = (("tags", undone.tags), ("manifests", undone.manifests), ("images", undone.images))
-    told = ", ".join(f"{count} {name}" for name, count in parts if count or name == "tags")
-    click.echo(f"{verb} {told} and {undone.blobs} blobs.")
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Turn what cannot be done into one line, and the status that says so."""
-    try:
-        yield
-    except (ValueError, OSError, JournalBusy) as error:
-        raise Fatal(str(error)) from error
-
-
-def _chosen_run(settings: Settings, run_: str | None) -> str:
-    known = journal.runs(settings.journals)
-    if not known:
-        raise ValueError("there is no run yet")
-    return run_ or known[-1]

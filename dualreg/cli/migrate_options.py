@@ -7,8 +7,10 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from dualreg.catalog.database import DatabaseFailure, failure_text
 from dualreg.cli.options import Command, environment
 from dualreg.migrate.choice import Choice, Library, Names, make_plan, read_mapping, read_names
+from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through
 from dualreg.migrate.sources.base import NoSource
@@ -24,6 +26,35 @@ class Fatal(click.ClickException):
     """Something without which nothing can be done; the command ends with 2."""
 
     exit_code = 2
+
+
+class MigrateCommand(click.Command):
+    """A command that says in one line what it cannot do or go on with, and ends with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's
+        """Run it.
+
+        Raises:
+            Fatal: it cannot begin, or go on.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # nobody reads on; click knows what to do
+            raise
+        except click.UsageError:
+            raise
+        except click.ClickException as error:  # such as a setting that is wrong
+            raise Fatal(error.message) from error
+        except DatabaseFailure as error:
+            raise Fatal(f"the catalog fails: {failure_text(error)}") from error
+        except (ValueError, OSError, NoSource, JournalBusy) as error:
+            raise Fatal(str(error)) from error
+
+
+class MigrateGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = MigrateCommand
 
 
 def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = False) -> AnySurvey:
@@ -146,7 +177,7 @@ def choice_options(command: Command) -> Command:
 
 def first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> str:
     """Return the first line of an option's file, once; empty if there is no such option."""
-    return file.readline().rstrip("\r\n") if file else ""
+    return _read(file, lambda opened: opened.readline().rstrip("\r\n")) if file else ""
 
 
 def _mapping(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:
@@ -160,7 +191,7 @@ def _list(_: click.Context, __: click.Parameter, file: TextIO | None) -> frozens
 def _read(file: TextIO, reader: Callable[[TextIO], _T]) -> _T:
     try:
         return reader(file)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         file.close()  # as nobody else does after a failure
         raise Fatal(str(error)) from error
 

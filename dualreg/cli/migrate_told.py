@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
+from dualreg.cli.output import table
 from dualreg.migrate.findings import HARMLESS, Finding, Kind
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.report import Report
@@ -42,8 +43,7 @@ def outlook(entries: Sequence[Entry]) -> str:
 
 def counted_outcomes(outcomes: Sequence[Outcome]) -> str:
     """Return how many tags there are of each status."""
-    counts = Counter(outcome.status for outcome in outcomes)
-    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags"
+    return _counted(Counter(outcome.status for outcome in outcomes))
 
 
 def tell_report(told: Report) -> None:
@@ -51,10 +51,24 @@ def tell_report(told: Report) -> None:
     for tag in told.tags:
         reason = f": {tag['reason']}" if tag["reason"] else ""
         click.echo(f"{tag['source']} -> {tag['repository']}:{tag['tag']} {tag['status']}{reason}")
-    images, verified = told.layers
-    click.echo(f"run {told.run} of {told.source}{'' if told.ended else ', which did not end'}")
-    click.echo(", ".join(f"{count} {status}" for status, count in told.counts.items()) or "no tags")
-    click.echo(f"{images} images taken in, {verified} of them proven whole by their checksums")
+    verified = sum(bool(image["verified"]) for image in told.images)
+    click.echo(f"run {told.run} of {told.source}{_fate(told)}")
+    click.echo(_counted(told.counts))
+    click.echo(f"{len(told.images)} images taken in, {verified} of them proven whole by their checksums")
+
+
+def tell_runs(runs: Sequence[Report]) -> None:
+    """Print a line for each run."""
+    rows = [(told.run, told.at[:19], told.source, _counted(told.counts) + _fate(told)) for told in runs]
+    table(("RUN", "BEGAN", "SOURCE", "TAGS"), rows)
+
+
+def _fate(told: Report) -> str:
+    return (", which did not end" * (not told.ended)) + (", taken out since" * told.undone)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags"
 
 
 def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:

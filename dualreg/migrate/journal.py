@@ -5,10 +5,9 @@ it, and what was only announced is looked at again.
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,10 @@ from weakref import finalize
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
+from dualreg.migrate.lines import append, line_of, parsed, place_in, place_of
+
+#: The event of the line that a journal ends with once what it tells was taken out.
+UNDONE = "undone"
 
 
 class JournalBusy(Exception):
@@ -68,8 +71,10 @@ class Journal:
             if self._descriptor is None:
                 self._descriptor = _open_new(self.path)
                 finalize(self, os.close, self._descriptor)
-            lines = _line(event, facts)
-            _append(self._descriptor, lines if self._begun else _line("run", self._first) + lines, durable)
+            lines = line_of(event, facts)
+            if not self._begun:
+                lines = line_of("run", self._first) + lines
+            append(self._descriptor, lines, durable=durable)
             self._begun = True
 
 
@@ -77,13 +82,9 @@ def note(folder: Path, run: str, event: str) -> None:
     """Append a line to the journal of a run that has ended."""
     descriptor = os.open(folder / f"{run}.jsonl", os.O_RDWR | os.O_APPEND)
     try:
-        _append(descriptor, _line(event, {}), durable=True)
+        append(descriptor, line_of(event, {}), durable=True)
     finally:
         os.close(descriptor)
-
-
-def _line(event: str, facts: Mapping[str, object]) -> bytes:
-    return json.dumps({"event": event, **facts}, ensure_ascii=False, default=str).encode() + b"\n"
 
 
 def _open_new(path: Path) -> int:
@@ -94,28 +95,6 @@ def _open_new(path: Path) -> int:
         os.fsync(above)
         os.close(above)
     return descriptor
-
-
-def _append(descriptor: int, lines: bytes, durable: bool) -> None:  # noqa: FBT001 -- named above
-    """Append whole *lines*, or nothing; a line that a crash cut short before them stays alone."""
-    end = os.fstat(descriptor).st_size
-    try:
-        torn = end and os.pread(descriptor, 1, end - 1) != b"\n"
-        view = memoryview(b"\n" * bool(torn) + lines)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        if durable:
-            os.fsync(descriptor)
-    except BaseException:
-        with suppress(OSError):
-            os.ftruncate(descriptor, end)
-        raise
-
-
-def place_of(source: str) -> str:
-    """Return what a source is called wherever one stands: paths are absolute, and links followed."""
-    scheme, _, rest = source.partition(":")
-    return source.rstrip("/") if scheme.endswith(("http", "https")) else f"{scheme}:{Path(rest).resolve()}"
 
 
 @contextmanager
@@ -137,6 +116,19 @@ def alone(folder: Path) -> Iterator[None]:
 def runs(folder: Path) -> list[str]:
     """Return the names of all runs, the oldest first."""
     return sorted(path.stem for path in folder.glob("*.jsonl"))
+
+
+def runs_over(folder: Path, source: str) -> list[str]:
+    """Return the names of all runs over *source*, however it was named, the oldest first.
+
+    Raises:
+        ValueError: there is none.
+    """
+    place = place_of(source)
+    found = [run for run in runs(folder) if source_of(folder, run) == place]
+    if not found:
+        raise ValueError(f"there is no run over {source}")
+    return found
 
 
 def read(folder: Path, run: str) -> Iterator[Mapping[str, Any]]:
@@ -164,13 +156,7 @@ def source_of(folder: Path, run: str) -> str:
     Raises:
         ValueError: there is no such run.
     """
-    return _place(next(_told(folder, run), None))
-
-
-def _place(first: Mapping[str, Any] | None) -> str:
-    if first is None or first.get("event") != "run":
-        return ""
-    return str(first.get("place") or place_of(str(first.get("source", ""))))
+    return place_in(next(_told(folder, run), None))
 
 
 def _told(folder: Path, run: str) -> Iterator[Mapping[str, Any] | None]:
@@ -179,15 +165,7 @@ def _told(folder: Path, run: str) -> Iterator[Mapping[str, Any] | None]:
         raise ValueError(f"there is no run {run}")
     with path.open("rb") as file:
         for line in file:
-            yield _parsed(line)
-
-
-def _parsed(line: bytes) -> Mapping[str, Any] | None:
-    try:
-        told = json.loads(line)
-    except ValueError:
-        return None
-    return told if isinstance(told, dict) and "event" in told else None
+            yield parsed(line)
 
 
 class Earlier:
@@ -222,8 +200,8 @@ class Earlier:
             for line in file:
                 if not line.endswith(b"\n"):  # it is being written, or was cut short
                     break
-                told = _parsed(line)
-                if not offset and _place(told) != self._place:
+                told = parsed(line)
+                if not offset and place_in(told) != self._place:
                     self._others.add(path.name)
                     return
                 offset += len(line)

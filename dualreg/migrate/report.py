@@ -1,17 +1,19 @@
-"""Report: what became of every tag in a run, out of its journal."""
+"""Report: what became of every tag and image in a run, out of its journal."""
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dualreg.migrate import journal
 
-#: Columns of the map from V1 ids to digests, by which pipelines can be changed.
-COLUMNS = ("source", "repository", "tag", "image", "digest", "status", "reason")
+#: Columns of tags; *bytes* are those of layers that were read for it.
+COLUMNS = ("source", "repository", "tag", "image", "digest", "status", "reason", "run", "bytes")
+#: Columns of V1 images, whether a tag leads to them or not; what pipelines that know ids can be changed by.
+IMAGE_COLUMNS = ("run", "repository", "image", "layer", "diff_id", "bytes", "verified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,28 +21,35 @@ class Report:
     """A run, told.
 
     Attributes:
+        at: When it began; ISO 8601.
+        undone: Whether it was taken out again.
         tags: Each with COLUMNS.
-        layers: How many images were taken in, and how many of them something proved whole.
+        images: Each with IMAGE_COLUMNS; *verified* if something proved it whole.
     """
 
     run: str
+    at: str
     source: str
     ended: bool
+    undone: bool
     tags: tuple[Mapping[str, Any], ...]
-    layers: tuple[int, int]
+    images: tuple[Mapping[str, Any], ...]
 
     @property
     def counts(self) -> Mapping[str, int]:
         """How many tags there are of each status."""
         return Counter(tag["status"] for tag in self.tags)
 
-    def csv(self) -> str:
-        """Return the tags as CSV, with a heading."""
-        out = io.StringIO()
-        writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.tags)
-        return out.getvalue()
+
+def tags_csv(reports: Iterable[Report]) -> str:
+    """Return the tags of runs as CSV, with a heading."""
+    return _csv(COLUMNS, (tag for told in reports for tag in told.tags))
+
+
+def images_csv(reports: Iterable[Report]) -> str:
+    """Return the V1 images of runs as CSV, with a heading; one that several brought only once."""
+    images = {(image["repository"], image["image"]): image for told in reports for image in told.images}
+    return _csv(IMAGE_COLUMNS, images.values())
 
 
 def report(folder: Path, run: str) -> Report:
@@ -50,11 +59,30 @@ def report(folder: Path, run: str) -> Report:
         ValueError: there is no such run.
     """
     lines = [*journal.read(folder, run)]
-    images = {line["id"]: line["verified"] for line in lines if line["event"] == "image"}
+    first = lines[0] if lines else {}
     return Report(
         run=run,
-        source=str(lines[0].get("source", "")) if lines else "",
+        at=str(first.get("at", "")),
+        source=str(first.get("source", "")),
         ended=any(line["event"] == "end" for line in lines),
-        tags=tuple({name: line[name] for name in COLUMNS} for line in lines if line["event"] == "tag"),
-        layers=(len(images), sum(images.values())),
+        undone=bool(lines) and lines[-1]["event"] == journal.UNDONE,
+        tags=tuple(_tag(run, line) for line in lines if line["event"] == "tag"),
+        images=tuple(_image(run, line) for line in lines if line["event"] == "image"),
     )
+
+
+def _tag(run: str, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: {"run": run, "bytes": 0, **line}[name] for name in COLUMNS}
+
+
+def _image(run: str, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    named = {**line, "run": run, "image": line["id"], "bytes": line["size"]}
+    return {name: named[name] for name in IMAGE_COLUMNS}
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

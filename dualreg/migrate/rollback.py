@@ -3,8 +3,8 @@
 Tags that somebody has moved since stay where they are; so does whatever else uses what the run brought.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate import journal
 from dualreg.migrate.intake import look
+from dualreg.migrate.sorts import is_own_store
 from dualreg.registry import Registry
+from dualreg.registry.state import State
 from dualreg.storage.links import Links
 
 #: A blob or manifest of a repository.
@@ -35,25 +37,69 @@ class Undone:
     kept: tuple[str, ...] = ()
 
 
-def rollback(registry: Registry, folder: Path, run: str, *, dry_run: bool = False) -> Undone:
-    """Take out what *run* added; it can be repeated.
+def rollback(registry: Registry, folder: Path, *runs: str, dry_run: bool = False) -> Undone:
+    """Take out what *runs* added; it can be repeated.
 
-    Of a run in place only rows go: files were there before it.
+    What an earlier rollback had to leave, since these runs used it too, goes with them. Of what was taken
+    in in place only rows go: files were there before it.
 
     Raises:
-        ValueError: there is no such run.
+        ValueError: there is no such run, or nobody can tell what it did.
+    """
+    chosen, others = sorted(runs), [run for run in journal.runs(folder) if run not in runs]
+    undone = Undone(kept=tuple(line for run in chosen for line in _unreadable(folder, run)))
+    lines = [line for run in chosen for line in _lines(folder, run)]
+    touched = {line["repository"] for line in lines if line["event"] == "pointing"}
+    left = [line for run in others for line in _left(folder, run) if line.get("repository", "") in touched]
+    places = {journal.source_of(folder, run) for run in chosen}
+    in_place = any(line.get("in_place") for line in (*left, *lines))
+    in_place = in_place or any(is_own_store(place, registry) for place in places)
+    with _trial(registry) if dry_run else nullcontext(registry) as tried:
+        kept = _without_links(tried) if in_place else tried
+        for line in reversed(lines):
+            if line["event"] == "pointing":
+                _untag(kept, line, undone)
+        maybe = _remove_all(kept, [*left, *lines], undone)
+        undone.blobs = _release(kept, maybe, bytes_too=not (in_place or dry_run))
+    if not dry_run:
+        for run in chosen:
+            if any(True for _ in journal.read(folder, run)):
+                journal.note(folder, run, journal.UNDONE)
+    return undone
+
+
+def _lines(folder: Path, run: str) -> list[Mapping[str, Any]]:
+    """Return what a run did.
+
+    Raises:
+        ValueError: there is no such run, or its journal does not say what it is of.
     """
     lines = [*journal.read(folder, run)]
-    in_place = any(line.get("in_place") for line in lines)
-    if in_place:
-        registry = _without_links(registry)
-    undone, maybe = Undone(), set[_Place]()
+    if lines and lines[0]["event"] != "run":
+        raise ValueError(f"the journal of {run} lacks its beginning: nothing is taken out by it")
+    return lines
+
+
+def _unreadable(folder: Path, run: str) -> Iterator[str]:
+    if numbers := journal.unreadable(folder, run):
+        yield f"what lines {', '.join(map(str, numbers))} of the journal of {run} tell: they cannot be read"
+
+
+def _left(folder: Path, run: str) -> list[Mapping[str, Any]]:
+    """Return what a run had done when it was last taken out; nothing if it was not."""
+    lines = [*journal.read(folder, run)]
+    last = max((number for number, line in enumerate(lines) if line["event"] == journal.UNDONE), default=0)
+    return lines[:last]
+
+
+def _remove_all(registry: Registry, lines: Sequence[Mapping[str, Any]], undone: Undone) -> set[_Place]:
+    """Remove manifests and images that nothing leads to any more; return what they named."""
+    maybe = set[_Place]()
     for line in reversed(lines):
-        if line["event"] == "pointing":
-            maybe |= _untag(registry, line, undone, dry_run=dry_run)
-    if dry_run:
-        undone.images = sum(line["event"] in ("image", "manifest") for line in lines)
-        return undone
+        if line["event"] == "pointing" and line["made"]:
+            name = RepositoryName(line["repository"])
+            made = _made(registry, name, line)
+            maybe |= _remove(registry, name, made, undone) if made else set()
     for line in reversed(lines):
         match line["event"]:
             case "image":
@@ -63,12 +109,11 @@ def rollback(registry: Registry, folder: Path, run: str, *, dry_run: bool = Fals
                 maybe |= _remove(registry, name, digest, undone)
             case "blob":
                 maybe.add((RepositoryName(line["repository"]), Digest.parse(line["digest"])))
-    undone.blobs = _release(registry, maybe, bytes_too=not in_place)
-    return undone
+    return maybe
 
 
-def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone, *, dry_run: bool) -> set[_Place]:
-    """Take away a tag that is still what the run made it; return what its manifest named."""
+def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone) -> None:
+    """Take away a tag that is still what the run made it."""
     name, tag = RepositoryName(line["repository"]), Tag(line["tag"])
     here = look(registry, name, tag)
     ours = here and (line["image"] == here.seen or line.get("manifest") == str(here.digest))
@@ -76,10 +121,7 @@ def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone, *, dry_r
         undone.kept += (f"{name}:{tag} was moved since",)
     elif here:
         undone.tags += 1
-        if not dry_run:
-            _put_back(registry, name, tag, line)
-    made = _made(registry, name, line) if line["made"] and not dry_run else None
-    return _remove(registry, name, made, undone) if made else set()
+        _put_back(registry, name, tag, line)
 
 
 def _made(registry: Registry, name: RepositoryName, line: Mapping[str, Any]) -> Digest | None:
@@ -169,6 +211,15 @@ class _NoLinks:
 
 
 def _without_links(registry: Registry) -> Registry:
-    state = replace(registry.state, links=Links(_NoLinks()))
+    return _over(registry, replace(registry.state, links=Links(_NoLinks())))
+
+
+@contextmanager
+def _trial(registry: Registry) -> Iterator[Registry]:
+    with registry.state.catalog.trial() as catalog:
+        yield _over(registry, replace(registry.state, catalog=catalog, links=Links(_NoLinks())))
+
+
+def _over(registry: Registry, state: State) -> Registry:
     tags, manifests = replace(registry.tags, state=state), replace(registry.manifests, state=state)
     return replace(registry, state=state, tags=tags, manifests=manifests)

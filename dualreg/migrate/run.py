@@ -111,6 +111,7 @@ class Run:
             status=outcome.status,
             reason=outcome.reason,
             digest=outcome.digest,
+            bytes=outcome.read,
         )
 
     def _may_overwrite(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:

@@ -151,6 +151,15 @@ def is_in_place(found: AnySurvey, registry: Registry) -> bool:
     return isinstance(source, RegistryTree) and source.is_of(registry.state.store)
 
 
+def is_own_store(source: str, registry: Registry) -> bool:
+    """Tell whether the source of that name is the registry's own store, as far as it can be read."""
+    try:
+        found = _open(source, Access()) if source.startswith("registry-tree:") else None
+    except (NoSource, OSError):
+        return False
+    return isinstance(found, RegistryTree) and found.is_of(registry.state.store)
+
+
 def _open(source: str, access: Access) -> V1Source | ManifestSource | SavedImages:
     scheme, _, rest = source.partition(":")
     path = Path(rest)

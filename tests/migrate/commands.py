@@ -11,6 +11,9 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from dualreg.cli import main
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.sources.v1_files import decode
+from tests.migrate.trees import Expected
 
 
 def command(data: Path, line: str, *more: str, code: int | None = 0) -> Result:
@@ -19,6 +22,23 @@ def command(data: Path, line: str, *more: str, code: int | None = 0) -> Result:
     result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
     assert code is None or result.exit_code == code, result.output
     return result
+
+
+def source(expected: Expected) -> str:
+    """Return what the tree is called."""
+    return f"v1-tree:{expected.tree.root}"
+
+
+def here(tag: str) -> tuple[RepositoryName, Tag]:
+    """Return what a tag of the source is called here, without ``library/``."""
+    repository, _, name = tag.rpartition(":")
+    return RepositoryName(decode(repository).removeprefix("library/")), Tag(decode(name))
+
+
+def named(tag: str) -> str:
+    """Return a tag of the source as clients knew it."""
+    repository, _, name = tag.rpartition(":")
+    return f"{decode(repository)}:{decode(name)}"
 
 
 def snapshot(folder: Path) -> Mapping[str, object]:
@@ -43,6 +63,9 @@ def content(data: Path) -> Mapping[str, bytes]:
 _KILLER = """
 import json, os, signal, sys
 from dualreg.cli import main
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.sources.v1_files import decode
+from tests.migrate.trees import Expected
 from dualreg.migrate.journal import Journal
 write = Journal.write
 for line in sys.stdin:

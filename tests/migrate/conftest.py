@@ -8,6 +8,7 @@ import pytest
 from dualreg.assembly import open_registry, prepare
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from tests.migrate.trees import Expected, everything
 
 
 @pytest.fixture
@@ -24,3 +25,9 @@ def opened(data: Path) -> Iterator[Registry]:
     registry = open_registry(settings)
     yield registry
     registry.state.catalog.close()
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> Expected:
+    """The tree with everything in it."""
+    return everything(tmp_path / "old")

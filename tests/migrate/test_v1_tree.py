@@ -1,6 +1,5 @@
 """An old registry's tree becomes ours: all of it that can, and a word about everything else."""
 
-import errno
 import gzip
 import json
 import os
@@ -13,40 +12,15 @@ import pytest
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.sources.v1_files import decode, stated_checksums
+from dualreg.migrate.sources.v1_files import stated_checksums
 from dualreg.registry import Registry
-from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
-from tests.apps import client_of
 from tests.builders import V1Pushed
-from tests.migrate.commands import command, content, snapshot
-from tests.migrate.trees import Expected, Tree, everything, image_id
+from tests.migrate.commands import command, content, here, named, snapshot, source
+from tests.migrate.trees import Expected, Tree, image_id
 from tests.programs import DUALREG, dualreg_server, environment, running, until
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
-
-
-@pytest.fixture
-def expected(tmp_path: Path) -> Expected:
-    """The tree with everything in it."""
-    return everything(tmp_path / "old")
-
-
-def source(expected: Expected) -> str:
-    """Return what the tree is called."""
-    return f"v1-tree:{expected.tree.root}"
-
-
-def here(tag: str) -> tuple[RepositoryName, Tag]:
-    """Return what a tag of the source is called here, without ``library/``."""
-    repository, _, name = tag.rpartition(":")
-    return RepositoryName(decode(repository).removeprefix("library/")), Tag(decode(name))
-
-
-def named(tag: str) -> str:
-    """Return a tag of the source as clients knew it."""
-    repository, _, name = tag.rpartition(":")
-    return f"{decode(repository)}:{decode(name)}"
 
 
 def test_inspect_names_everything(expected: Expected, data: Path) -> None:
@@ -169,45 +143,6 @@ def test_equal_input_gives_equal_digests(expected: Expected, tmp_path: Path) -> 
     assert results[0] == results[1]
 
 
-def test_rollback_takes_out_what_a_run_added(expected: Expected, data: Path, opened: Registry) -> None:
-    """And nothing of what was there before, or was moved since; twice is as good as once."""
-    client = client_of(opened)
-    assert client.put("/v1/repositories/team/own/", json=[]).status_code == 200
-    tree = expected.tree
-    command(data, f"run {source(expected)} --include team/twin:*")
-    before = content(data)
-    command(data, f"run {source(expected)}", code=1)
-    first, second = sorted(path.stem for path in (data / "migrations").glob("*.jsonl"))
-    planned = command(data, f"rollback {second} --dry-run").output
-    assert planned.startswith(f"Would take out {len(expected.good) - 1} tags")
-    assert content(data) != before
-    assert command(data, f"rollback {second}").output.startswith(f"Took out {len(expected.good) - 1} tags")
-    assert content(data) == before
-    assert command(data, f"rollback {second}").output.startswith("Took out 0 tags and 0 blobs")
-    assert opened.bridge.resolve(RepositoryName("team/twin"), Tag("1")) == image_id("top2")
-    command(data, f"rollback {first}")
-    assert content(data) == {}
-    assert "no run" in command(data, "rollback never", code=2).output
-    assert opened.repositories.list(last="", limit=9).rows == []
-    assert tree.root.exists()
-
-
-def test_what_is_used_since_stays(expected: Expected, data: Path, opened: Registry) -> None:
-    """A tag that somebody moved, a layer that somebody built upon."""
-    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
-    client = client_of(opened)
-    name = RepositoryName("team/app")
-    opened.bridge.tag(name, Tag("1"), image_id("other"))  # type: ignore[arg-type]  # an id's text
-    session = client.put("/v1/repositories/team/app/", json=[]).headers["X-Docker-Token"]
-    document = json.dumps({"id": "f" * 64, "parent": image_id("top")}).encode()
-    headers = {"Authorization": f"Token {session}"}
-    assert client.put(f"/v1/images/{'f' * 64}/json", data=document, headers=headers).status_code == 200
-    output = command(data, f"rollback {told['run']}").output
-    assert "kept: team/app:1 was moved since" in output
-    assert opened.v1_images.get(name, image_id("base")).complete  # type: ignore[arg-type]  # an id's text
-    assert opened.bridge.resolve(name, Tag("1")) == image_id("other")
-
-
 @pytest.mark.parametrize("existing", ["skip", "overwrite", "fail"])
 def test_tags_that_are_here_already(expected: Expected, data: Path, opened: Registry, existing: str) -> None:
     """Another image under the same tag: as the operator wants it; rollback puts back what was replaced."""
@@ -232,97 +167,6 @@ def test_another_image_of_the_same_id(expected: Expected, data: Path) -> None:
     other.tag("team/app", "2", other.image("base", gzip.compress(bytes(512) + b"x" * 512)))
     told = json.loads(command(data, f"run v1-tree:{other.root} --json", code=3).stdout)
     assert told["tags"][0]["reason"].startswith("collision")
-
-
-def test_plans_are_made_edited_and_run(
-    expected: Expected, data: Path, tmp_path: Path, opened: Registry
-) -> None:
-    """A line for each tag, with what and why; names are mapped, and what is edited out is not taken in."""
-    mapping = tmp_path / "names"
-    mapping.write_text("Upper/Case upper/case  # lower\nteam/app:a+b team/app:a-b\n")
-    file = tmp_path / "plan.jsonl"
-    output = command(data, f"plan {source(expected)} --map {mapping} -o {file} --library both").stderr
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    both = [line["to_repository"] for line in lines if line["repository"] == "library/short"]
-    assert sorted(both) == ["library/short", "short"]
-    skipped = {
-        f"{line['repository']}:{line['tag']}": line["reason"] for line in lines if line["action"] == "skip"
-    }
-    assert "Upper/Case:1" not in skipped
-    assert skipped["lost/dangling:1"].startswith("dangling-tag")
-    assert "would be taken in" in output
-    kept = [line for line in lines if line["repository"] in ("Upper/Case", "library/short")]
-    file.write_text("\n".join(map(json.dumps, kept)))
-    result = command(data, f"run {source(expected)} --plan {file}")
-    assert result.exit_code == 0
-    assert opened.repositories.list(last="", limit=9).rows == ["library/short", "short", "upper/case"]
-    file.write_text('{"repository": 1}')
-    assert "line 1 of the plan" in command(data, f"run {source(expected)} --plan {file}", code=2).output
-
-
-def test_two_names_that_become_one_are_refused(tmp_path: Path, data: Path) -> None:
-    """Unless they are the same image, nobody can say which is meant."""
-    tree = Tree(tmp_path / "old")
-    for name, seed in (("library/x", "1"), ("team/x", "2")):
-        tree.tag(name, "t", tree.image(seed, gzip.compress(seed.encode() * 512)))
-    mapping = tmp_path / "names"
-    mapping.write_text("team/x x\n")
-    lines = command(data, f"plan v1-tree:{tree.root} --map {mapping}").stdout.splitlines()
-    assert all(json.loads(line)["reason"].startswith("collision") for line in lines)
-    mapping.write_text("one two three\n")
-    assert (
-        "line 1 of the mapping" in command(data, f"plan v1-tree:{tree.root} --map {mapping}", code=2).output
-    )
-
-
-def test_filters(tmp_path: Path, data: Path) -> None:
-    """By globs, by date, and the latest of each."""
-    tree = Tree(tmp_path / "old")
-    for number in range(1, 5):
-        image = tree.image(str(number), gzip.compress(bytes(512 * number)))
-        tree.tag("team/app", f"v{number}", image, updated=1_400_000_000 + number * 86_400)
-
-    def chosen(line: str) -> list[str]:
-        lines = command(data, f"plan v1-tree:{tree.root} {line}").stdout.splitlines()
-        return [each["tag"] for each in map(json.loads, lines) if each["action"] == "import"]
-
-    assert chosen("") == ["v1", "v2", "v3", "v4"]
-    assert chosen("--include */app:v[12]") == ["v1", "v2"]
-    assert chosen("--exclude *:v1 --exclude *:v4") == ["v2", "v3"]
-    assert chosen("--latest 2") == ["v3", "v4"]
-    assert chosen("--since 2014-05-16") == ["v3", "v4"]
-    assert chosen("--include team/app --exclude team/app:v4") == ["v1", "v2", "v3"]
-    assert chosen("--include other/*") == []
-    listed = tmp_path / "listed"
-    listed.write_text("team/app:v2  # the good one\n\nteam/absent\n")
-    assert chosen(f"--list {listed}") == ["v2"]
-    listed.write_text("team/app\n")
-    assert chosen(f"--list {listed} --latest 1") == ["v4"]
-    listed.write_text("team/app v1\n")
-    line = f"plan v1-tree:{tree.root} --list {listed}"
-    assert "line 1 of the list" in command(data, line, code=2).output
-
-
-def test_shards(expected: Expected, data: Path) -> None:
-    """Each repository is in one of the parts, so that several machines can share the work."""
-    parts = []
-    for part in "123":
-        lines = command(data, f"plan {source(expected)} --shard {part}/3").stdout.splitlines()
-        told = [json.loads(line) for line in lines]
-        parts.append({line["repository"] for line in told if line["action"] != "leave"})
-    assert all(parts)
-    assert sum(map(len, parts)) == len(set.union(*parts))
-    assert set.union(*parts) == {named(tag).rpartition(":")[0] for tag in (*expected.good, *expected.bad)}
-    for wrong in ("0/3", "4/3", "1", "a/b"):
-        assert "is not I/N" in command(data, f"plan {source(expected)} --shard {wrong}", code=2).output
-
-
-def test_what_is_not_chosen_is_no_failure(expected: Expected, data: Path) -> None:
-    """A run that did all that was wanted ends with 0, and speaks of nothing else."""
-    told = json.loads(command(data, f"run {source(expected)} --include team/twin --json").stdout)
-    assert [tag["tag"] for tag in told["tags"]] == ["team/twin:1"]
-    assert "lost/" not in command(data, f"run {source(expected)} --include team/twin --dry-run").stdout
-    assert "1 same" in command(data, f"run {source(expected)} --include team/twin").output
 
 
 def test_images_that_no_tag_leads_to(expected: Expected, data: Path, opened: Registry) -> None:
@@ -380,66 +224,12 @@ def test_verify_needs_no_journal_and_finds_damage(expected: Expected, data: Path
     }
 
 
-def test_reports(expected: Expected, data: Path) -> None:
-    """Text for people, JSON for programs, CSV for pipelines that know V1 ids."""
-    assert "no run" in command(data, "report", code=2).output
-    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
-    text = command(data, "report").output
-    assert f"run {told['run']} of {source(expected)}" in text
-    assert f"{len(expected.good)} done" in text
-    rows = command(data, "report --csv").stdout.splitlines()
-    assert rows[0] == "source,repository,tag,image,digest,status,reason"
-    (row,) = [row for row in rows if row.startswith("library/short:latest,short,latest")]
-    assert row.split(",")[3] == image_id("short")
-    assert row.split(",")[4].startswith("sha256:")
-    (parsed,) = json.loads(command(data, f"report {told['run']} --json").stdout)
-    assert len(parsed["tags"]) == len(told["tags"])
-
-
-def test_two_runs_at_once(expected: Expected, data: Path) -> None:
-    """The second is told to wait."""
-    from dualreg.migrate.journal import alone  # noqa: PLC0415 -- the lock itself
-
-    with alone(data / "migrations"):
-        assert "another migration" in command(data, f"run {source(expected)}", code=2).output
-
-
 def test_strictly(expected: Expected, data: Path) -> None:
     """A mark of a push is reason enough, for who wants it so."""
     line = f"run {source(expected)} --include mark/* --strict --json"
     told = json.loads(command(data, line, code=3).stdout)
     (tag,) = [each for each in told["tags"] if each["tag"] == "mark/stale:1"]
     assert tag["reason"].startswith("stale-mark")
-
-
-def test_dry_runs_change_nothing(expected: Expected, data: Path) -> None:
-    """But say what they would."""
-    output = command(data, f"run {source(expected)} --dry-run").output
-    assert "team/app:1: import" in output
-    assert content(data) == {}
-    assert not (data / "migrations").exists()
-
-
-def test_the_old_registrys_configuration(
-    expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Names the tree, by flavor, with values out of the environment."""
-    root = expected.tree.root
-    old = root.parent / "config.yml"
-    old.write_text(
-        "common: &common\n  loglevel: info\n  storage_path: _env:OLD_PATH:/nowhere\n"
-        "dev:\n  <<: *common\n  storage: local\n"
-        f"fixed:\n  storage: file\n  storage_path: {root}\n"
-        "prod:\n  storage: s3\nempty: 1\n"
-    )
-    line = f"inspect v1-tree:{old}"
-    monkeypatch.setenv("OLD_PATH", str(root))
-    command(data, line, code=1)
-    monkeypatch.delenv("OLD_PATH")
-    assert "/nowhere" in command(data, line, code=2).output
-    command(data, f"{line} --flavor fixed", code=1)
-    assert "s3" in command(data, f"{line} --flavor prod", code=2).output
-    assert "no flavor none: common, dev, fixed, prod" in command(data, f"{line} --flavor none", code=2).output
 
 
 @pytest.mark.parametrize(
@@ -543,19 +333,6 @@ def test_odd_trees_are_told_of(tmp_path: Path, data: Path) -> None:
     command(data, f"verify {line}", code=1)
 
 
-def test_a_full_disk_ends_it(expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a line; with room again, the next run goes on."""
-
-    def full(*_: object, **__: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FilesystemStore, "append", full)
-        assert "No space left" in command(data, f"run {source(expected)} --link copy", code=2).output
-    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
-    assert told["counts"]["done"] == len(expected.good)
-
-
 def test_verify_sees_what_the_bridge_hides(
     expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,17 +341,3 @@ def test_verify_sees_what_the_bridge_hides(
     command(data, f"run {source(expected)} {some}", code=1)
     monkeypatch.setenv("DUALREG_BRIDGE", "off")
     assert command(data, f"verify {source(expected)} {some}").exit_code == 0
-
-
-@pytest.mark.parametrize(
-    "change",
-    ["{", "[]", "5", '"text"', {"repository": 5}, {"unknown": "x"}, {"action": "move"}, {"updated": "soon"}],
-)
-def test_nonsense_in_a_plan(expected: Expected, data: Path, tmp_path: Path, change: object) -> None:
-    """One readable line that says where, and nothing is taken in."""
-    good = command(data, f"plan {source(expected)}").stdout.splitlines()[0]
-    bad = json.dumps(json.loads(good) | change) if isinstance(change, dict) else change
-    (tmp_path / "plan").write_text(f"{good}\n{bad}\n")
-    output = command(data, f"run {source(expected)} --plan {tmp_path / 'plan'}", code=2).output
-    assert "line 2 of the plan" in output
-    assert content(data) == {}

@@ -1,0 +1,206 @@
+"""Runs are listed, told of, and taken out again: that, and nothing else."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
+from tests import builders
+from tests.apps import client_of
+from tests.migrate.commands import command, content, source
+from tests.migrate.stock_trees import StockTree
+from tests.migrate.trees import LAYERS, Expected, Tree, image_id
+
+
+def test_rollback_takes_out_what_a_run_added(expected: Expected, data: Path, opened: Registry) -> None:
+    """And nothing of what was there before, or was moved since; twice is as good as once."""
+    client = client_of(opened)
+    assert client.put("/v1/repositories/team/own/", json=[]).status_code == 200
+    tree = expected.tree
+    command(data, f"run {source(expected)} --include team/twin:*")
+    before = content(data)
+    command(data, f"run {source(expected)}", code=1)
+    first, second = sorted(path.stem for path in (data / "migrations").glob("*.jsonl"))
+    planned = command(data, f"rollback {second} --dry-run").output
+    assert planned.startswith(f"Would take out {len(expected.good) - 1} tags")
+    assert content(data) != before
+    assert command(data, f"rollback {second}").output.startswith(f"Took out {len(expected.good) - 1} tags")
+    assert content(data) == before
+    assert command(data, f"rollback {second}").output.startswith("Took out 0 tags and 0 blobs")
+    assert opened.bridge.resolve(RepositoryName("team/twin"), Tag("1")) == image_id("top2")
+    command(data, f"rollback {first}")
+    assert content(data) == {}
+    assert "no run" in command(data, "rollback never", code=2).output
+    assert opened.repositories.list(last="", limit=9).rows == []
+    assert tree.root.exists()
+
+
+def test_what_is_used_since_stays(expected: Expected, data: Path, opened: Registry) -> None:
+    """A tag that somebody moved, a layer that somebody built upon."""
+    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    client = client_of(opened)
+    name = RepositoryName("team/app")
+    opened.bridge.tag(name, Tag("1"), image_id("other"))  # type: ignore[arg-type]  # an id's text
+    session = client.put("/v1/repositories/team/app/", json=[]).headers["X-Docker-Token"]
+    document = json.dumps({"id": "f" * 64, "parent": image_id("top")}).encode()
+    headers = {"Authorization": f"Token {session}"}
+    assert client.put(f"/v1/images/{'f' * 64}/json", data=document, headers=headers).status_code == 200
+    output = command(data, f"rollback {told['run']}").output
+    assert "kept: team/app:1 was moved since" in output
+    assert opened.v1_images.get(name, image_id("base")).complete  # type: ignore[arg-type]  # an id's text
+    assert opened.bridge.resolve(name, Tag("1")) == image_id("other")
+
+
+def test_reports(expected: Expected, data: Path) -> None:
+    """Text for people, JSON for programs, CSV for pipelines that know V1 ids; in one form at a time."""
+    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    text = command(data, "report").output
+    assert f"run {told['run']} of {source(expected)}" in text
+    assert f"{len(expected.good)} done" in text
+    rows = [*csv.DictReader(command(data, "report --csv").stdout.splitlines())]
+    assert [*rows[0]] == [
+        "source",
+        "repository",
+        "tag",
+        "image",
+        "digest",
+        "status",
+        "reason",
+        "run",
+        "bytes",
+    ]
+    (row,) = [row for row in rows if row["source"] == "library/short:latest"]
+    assert (row["repository"], row["tag"], row["image"]) == ("short", "latest", image_id("short"))
+    assert row["digest"].startswith("sha256:")
+    assert (row["run"], row["bytes"]) == (told["run"], str(len(expected.tree.layers[image_id("short")])))
+    (parsed,) = json.loads(command(data, f"report {told['run']} --json").stdout)
+    assert len(parsed["tags"]) == len(told["tags"])
+    for both in ("--json --csv", "--csv --csv-images", f"--list {told['run']}", f"--all {told['run']}"):
+        assert "only one of" in command(data, f"report {both}", code=2).output
+
+
+def test_every_id_is_told_of(expected: Expected, data: Path) -> None:
+    """Those below the tags too, whichever run brought them; not what was taken out."""
+    for part in ("1", "2"):
+        command(data, f"run {source(expected)} --include team/app:{part}")
+    command(data, f"run {source(expected)} --include team/twin:1")
+    first, *_, last = (path.stem for path in sorted((data / "migrations").glob("*.jsonl")))
+    command(data, f"rollback {last}")
+    rows = [*csv.DictReader(command(data, "report --all --csv-images").stdout.splitlines())]
+    assert [*rows[0]] == ["run", "repository", "image", "layer", "diff_id", "bytes", "verified"]
+    ids = {image_id(seed) for seed in ("base", "middle", "top", "other")}
+    assert {row["image"] for row in rows} == ids
+    for row in rows:
+        layer = expected.tree.layers[row["image"]]
+        assert (row["layer"], row["diff_id"]) == (
+            str(Digest.of(layer)),
+            str(Digest.of(gzip.decompress(layer))),
+        )
+        assert (row["repository"], row["bytes"]) == ("team/app", str(len(layer)))
+    rows = [*csv.DictReader(command(data, f"report {first} --csv-images").stdout.splitlines())]
+    assert {row["image"] for row in rows} == ids - {image_id("other")}
+
+
+def test_runs_are_listed(expected: Expected, data: Path) -> None:
+    """The last one last; nothing is made where there are none."""
+    assert "no run yet" in command(data, "report", code=2).output
+    for line in ("report --list --json", "report --all --json"):
+        assert json.loads(command(data, line).stdout) == []
+    assert "no run" in command(data, "rollback never", code=2).output
+    assert "no run over" in command(data, f"rollback --all {source(expected)}", code=2).output
+    assert not data.exists()
+    for name in ("team/app:1", "team/twin:1"):
+        command(data, f"run {source(expected)} --include {name}")
+    runs = [path.stem for path in sorted((data / "migrations").glob("*.jsonl"))]
+    command(data, f"rollback {runs[0]}")
+    told = json.loads(command(data, "report --list --json").stdout)
+    assert [(each["run"], each["undone"], each["counts"]) for each in told] == [
+        (runs[0], True, {"done": 1}), (runs[1], False, {"done": 1}),
+    ]  # fmt: skip
+    heading, first, second = command(data, "report --list").stdout.splitlines()
+    assert heading.split() == ["RUN", "BEGAN", "SOURCE", "TAGS"]
+    assert first.startswith(runs[0])
+    assert first.endswith("1 done, taken out since")
+    assert source(expected) in second
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), "all"])
+@pytest.mark.parametrize("sort", ["v1", "stock"])
+def test_the_order_of_rollbacks(
+    tmp_path: Path, data: Path, opened: Registry, order: tuple[int, ...] | str, sort: str
+) -> None:
+    """What the first run brought and the second one used goes with whichever goes last; nothing is left."""
+    del opened  # makes what is there before
+    if sort == "v1":
+        tree = Tree(tmp_path / "old")
+        base = tree.image("a", LAYERS["a"])
+        tops = [base, tree.image("b", LAYERS["b"], parent=base)]
+        for number, image in enumerate((*tops, *tops)):
+            tree.tag("team/app", str(number), image)
+        name = f"v1-tree:{tree.root}"
+    else:
+        stock = StockTree(tmp_path / "old")
+        for number in range(4):
+            image = builders.image(LAYERS["a"], *([LAYERS["b"]] * (number % 2)))
+            stock.image("team/app", image, str(number))
+        name = f"registry-tree:{stock.root}"
+    for tags in ("[01]", "[23]"):
+        command(data, f"run {name} --include team/app:{tags}")
+    runs = [path.stem for path in sorted((data / "migrations").glob("*.jsonl"))]
+    if order == "all":
+        before = content(data)
+        told = json.loads(command(data, f"rollback --all {name} --dry-run --json").stdout)
+        assert content(data) == before
+        done = json.loads(command(data, f"rollback --all {name} --json").stdout)
+        assert {**told, "dry_run": False} == done
+        assert (done["tags"], done["manifests"], done["runs"]) == (4, 2, runs)
+    else:
+        for number in order:
+            planned = command(data, f"rollback {runs[number]} --dry-run").output
+            done_ = command(data, f"rollback {runs[number]}").output
+            assert planned.replace("Would take", "Took") == done_
+            assert done_.startswith("Took out 2 tags")
+    assert content(data) == {}
+
+
+def test_a_store_that_was_there_before_keeps_its_files(tmp_path: Path) -> None:
+    """Whatever a journal says of itself: what is taken out of the very folder that is read is rows."""
+    tree = StockTree(tmp_path / "stock")
+    tree.image("team/app", builders.image(LAYERS["a"]), "1")
+    before = content(tree.root)
+    command(tree.root, f"run registry-tree:{tree.root}")
+    (path,) = (tree.root / "migrations").glob("*.jsonl")
+    path.write_text(path.read_text().replace('"in_place": true', '"in_place": false'))
+    assert "1 tags" in command(tree.root, f"rollback {path.stem}").output
+    assert before.items() <= content(tree.root).items()
+    command(tree.root, f"run registry-tree:{tree.root}")
+    (path,) = {*(tree.root / "migrations").glob("*.jsonl")} - {path}
+    path.write_text(path.read_text().partition("\n")[2])
+    assert "lacks its beginning" in command(tree.root, f"rollback {path.stem}", code=2).output
+    assert before.items() <= content(tree.root).items()
+
+
+def test_lines_that_cannot_be_read(expected: Expected, data: Path) -> None:
+    """Are told of when a run is taken out, but for the last one, which a crash may cut short."""
+    command(data, f"run {source(expected)} --include team/app:1")
+    (path,) = (data / "migrations").glob("*.jsonl")
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:2], b'{"event": "im\n', *whole[2:], b'{"event"']))
+    output = command(data, f"rollback {path.stem} --dry-run").output
+    assert "lines 3 of the journal" in output
+    assert output.count("cannot be read") == 1
+
+
+def test_what_stays_behind_comes_back(
+    expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes out what a legacy source brought is told so."""
+    command(data, f"run {source(expected)} --include team/app:1")
+    (path,) = (data / "migrations").glob("*.jsonl")
+    monkeypatch.setenv("DUALREG_LEGACY_SOURCE", f"{source(expected)}/")
+    assert "comes in again" in command(data, f"rollback {path.stem}").stderr
