@@ -36,6 +36,14 @@ def failure_text(error: SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
+def is_absent(url: str) -> bool:
+    """Tell whether *url* names an SQLite database that is not made yet."""
+    database = make_url(url)
+    if database.get_backend_name() != "sqlite" or not database.database:
+        return False
+    return not Path(database.database).exists()
+
+
 def utc_now() -> datetime:
     """Return this instant, aware, in UTC."""
     return datetime.now(UTC)

@@ -1,6 +1,7 @@
 """``dualreg migrate``: another registry's content becomes this one's."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,23 +10,24 @@ from typing import Any, TextIO
 import click
 
 from dualreg.cli.admin_log import audited_registry
+from dualreg.cli.follower import supervise
 from dualreg.cli.migrate_options import (
-    Fatal,
+    Looked,
     MigrateGroup,
     choice_options,
     first_line,
     jobs_option,
     library_of,
+    looked_and_planned,
     looked_through,
     planned,
-    planned_again,
     serving,
     source_options,
 )
-from dualreg.cli.migrate_passes import Passes, duration, stoppable
+from dualreg.cli.migrate_passes import Passes, duration, foresee, stoppable
 from dualreg.cli.migrate_runs import report, rollback
-from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_entries
-from dualreg.cli.options import prepared_registry, settings_options
+from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_foreseen, tell_pass
+from dualreg.cli.options import existing_registry, load_settings, prepared_registry, settings_options
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
 from dualreg.migrate.choice import Choice, lost_tags
@@ -35,6 +37,7 @@ from dualreg.migrate.run import Existing
 from dualreg.migrate.sorts import Manner, comparison_of
 from dualreg.migrate.transfer import Way
 from dualreg.migrate.verify import verify as compare
+from dualreg.settings import Settings
 
 
 @click.group(cls=MigrateGroup, commands=[report, rollback])
@@ -119,26 +122,43 @@ def run(
 
     Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
     """
-    with audited_registry(data, config, alone=True) as (registry, settings, record):
-        found = looked_through(source, chosen, sparse=settings.sparse_indexes)
-        manner = Manner(Way(str(chosen["link"])), bool(chosen["strict"]))
-        entries = read_plan(plan_file) if plan_file else planned(found, chosen)
-        if plan_file and chosen["follow"]:
-            raise Fatal("--follow makes a plan of its own for each pass")
-        if dry_run:
-            tell_entries(entries)
-            click.echo(outlook(entries))
-            return
-        existing = Existing(chosen["existing"] or (Existing.NEWER if chosen["follow"] else Existing.SKIP))
-        passes = Passes(registry, settings, source, manner, existing, jobs, record)
-        with stoppable() as stop:
-            if pause := chosen["follow"]:
-                look = partial(planned_again, source, chosen, settings)
-                passes.follow(pause, stop, look, chosen["parent"])
+    pause, parent = chosen["follow"], chosen["parent"]
+    if pause and (plan_file or dry_run):
+        raise click.UsageError("--follow makes a plan of its own for each pass")
+    parent = supervise(parent) if parent else None
+    settings = load_settings(config, data=data)
+    look = partial(looked_and_planned, source, chosen, settings, plan_file)
+    if dry_run:
+        _foresee(settings, look, chosen, as_json=as_json)
+        return
+    begun = None if pause else look()
+    with audited_registry(data, config, alone=True) as (registry, _, record):
+        passes = Passes(registry, settings, source, _manner(chosen), _existing(chosen), jobs, record, parent)
+        with stoppable(quiet=parent is not None) as stop:
+            if begun is None:
+                passes.follow(pause, stop, look, partial(tell_pass, as_json=as_json))
                 return
             with journal.alone(settings.journals):
-                name, outcomes = passes.run(found, entries, stop)
+                name, outcomes = passes.run(*begun, stop)
     tell(name, source, outcomes, as_json=as_json)
+
+
+def _manner(chosen: Mapping[str, Any]) -> Manner:
+    return Manner(Way(chosen["link"]), bool(chosen["strict"]))
+
+
+def _existing(chosen: Mapping[str, Any]) -> Existing:
+    return Existing(chosen["existing"] or (Existing.NEWER if chosen["follow"] else Existing.SKIP))
+
+
+def _foresee(
+    settings: Settings, look: Callable[[], Looked], chosen: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Say what a run would do, and make nothing, not even a catalog if there is none yet."""
+    found, entries = look()
+    with existing_registry(settings) as registry:
+        foreseen = foresee(found, entries, registry, _existing(chosen), settings.journals)
+    tell_foreseen(foreseen, entries, as_json=as_json)
 
 
 @migrate.command()

@@ -11,7 +11,7 @@ from dualreg.catalog.database import DatabaseFailure, failure_text
 from dualreg.cli.options import Command, environment
 from dualreg.migrate.choice import Choice, Library, Names, make_plan, read_mapping, read_names
 from dualreg.migrate.journal import JournalBusy
-from dualreg.migrate.plan import Entry
+from dualreg.migrate.plan import Entry, read_plan
 from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through
 from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.v1.survey import V1Survey
@@ -20,12 +20,25 @@ from dualreg.migrate.wire import Wire
 from dualreg.settings import Settings
 
 _T = TypeVar("_T")
+#: What a source holds, and the plan for it.
+Looked = tuple[AnySurvey, list[Entry]]
 
 
 class Fatal(click.ClickException):
     """Something without which nothing can be done; the command ends with 2."""
 
     exit_code = 2
+
+
+#: What commands fail by for reasons that an operator can do something about.
+FAILURES = (click.ClickException, DatabaseFailure, ValueError, OSError, NoSource, JournalBusy)
+
+
+def reason_of(error: Exception) -> str:
+    """Return what to say of one of FAILURES."""
+    if isinstance(error, DatabaseFailure):
+        return f"the catalog fails: {failure_text(error)}"
+    return error.message if isinstance(error, click.ClickException) else str(error)
 
 
 class MigrateCommand(click.Command):
@@ -39,16 +52,10 @@ class MigrateCommand(click.Command):
         """
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # nobody reads on; click knows what to do
+        except (BrokenPipeError, click.UsageError):  # click knows what to do
             raise
-        except click.UsageError:
-            raise
-        except click.ClickException as error:  # such as a setting that is wrong
-            raise Fatal(error.message) from error
-        except DatabaseFailure as error:
-            raise Fatal(f"the catalog fails: {failure_text(error)}") from error
-        except (ValueError, OSError, NoSource, JournalBusy) as error:
-            raise Fatal(str(error)) from error
+        except FAILURES as error:
+            raise Fatal(reason_of(error)) from error
 
 
 class MigrateGroup(click.Group):
@@ -103,10 +110,17 @@ def library_of(found: AnySurvey) -> Library:
     return Library.STRIP if isinstance(found, V1Survey) else Library.KEEP
 
 
-def planned_again(source: str, given: Mapping[str, Any], settings: Settings) -> tuple[AnySurvey, list[Entry]]:
-    """Look through *source*, and make the plan for what is in it now."""
+def looked_and_planned(
+    source: str, given: Mapping[str, Any], settings: Settings, plan: Iterable[str] | None = None
+) -> Looked:
+    """Look through *source*, and make the plan for what is in it now, or read it from *plan*.
+
+    Raises:
+        Fatal: there is no such source, or it cannot be read.
+        ValueError: the plan makes no sense.
+    """
     found = looked_through(source, given, sparse=settings.sparse_indexes)
-    return found, planned(found, given)
+    return found, read_plan(plan) if plan else planned(found, given)
 
 
 def login(given: Mapping[str, Any]) -> Login:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -24,20 +25,35 @@ def counted(findings: Sequence[Finding]) -> str:
     )
 
 
-def tell_entries(entries: Sequence[Entry]) -> None:
-    """Print what would be done with each tag that somebody wants."""
-    for entry in entries:
-        if entry.action is not Action.LEAVE:
-            place = f" as {entry.to_repository}:{entry.to_tag}" if entry.action is Action.IMPORT else ""
-            click.echo(f"{entry.name}: {entry.action}{place}{': ' * bool(entry.reason)}{entry.reason}")
-
-
 def outlook(entries: Sequence[Entry]) -> str:
     """Say what a plan comes to."""
     counts = Counter(entry.action for entry in entries)
     return (
         f"{counts[Action.IMPORT]} tags would be taken in, {counts[Action.SKIP]} cannot be,"
         f" {counts[Action.LEAVE]} are not chosen."
+    )
+
+
+def tell_foreseen(
+    foreseen: Mapping[Entry, Outcome | None], entries: Sequence[Entry], *, as_json: bool
+) -> None:
+    """Print what a run would do with each tag that somebody wants, and what all comes to."""
+    tags = [
+        {"tag": entry.name, "repository": entry.to_repository, "to_tag": entry.to_tag,
+         "status": outcome.status if outcome else Action.IMPORT, "reason": outcome.reason if outcome else ""}
+        for entry, outcome in foreseen.items()
+    ]  # fmt: skip
+    counts = Counter(str(tag["status"]) for tag in tags)
+    if as_json:
+        click.echo(json.dumps({"dry_run": True, "counts": counts, "tags": tags}, indent=2))
+        return
+    for tag in tags:
+        place = f" as {tag['repository']}:{tag['to_tag']}" if tag["status"] == Action.IMPORT else ""
+        click.echo(f"{tag['tag']}: {tag['status']}{place}{': ' * bool(tag['reason'])}{tag['reason']}")
+    left = sum(entry.action is Action.LEAVE for entry in entries)
+    click.echo(
+        f"{counts[Action.IMPORT]} tags would be taken in, {counts[Status.SAME]} are here already,"
+        f" {counts[Status.SKIPPED] + counts[Status.FAILED]} would not be, {left} are not chosen."
     )
 
 
@@ -71,22 +87,26 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags"
 
 
+def tell_pass(run_: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Print how a pass went, in a line."""
+    click.echo(json.dumps(_told(run_, outcomes)) if as_json else f"run {run_}: {counted_outcomes(outcomes)}")
+
+
+def _told(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
+    tags = [
+        {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
+        for each in outcomes
+    ]
+    return {"run": run_, "counts": Counter(each.status for each in outcomes), "tags": tags}
+
+
 def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """Print how a run went; end with what it comes to."""
     counts = Counter(outcome.status for outcome in outcomes)
     bad = counts[Status.FAILED] + counts[Status.STOPPED]
     here = counts[Status.DONE] + counts[Status.SAME]
     if as_json:
-        tags = [
-            {
-                "tag": outcome.entry.name,
-                "status": outcome.status,
-                "reason": outcome.reason,
-                "digest": outcome.digest,
-            }
-            for outcome in outcomes
-        ]
-        click.echo(json.dumps({"run": run_, "counts": counts, "tags": tags}, indent=2))
+        click.echo(json.dumps(_told(run_, outcomes), indent=2))
     else:
         for outcome in outcomes:
             if outcome.status in (Status.FAILED, Status.SKIPPED):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from dualreg.assembly import open_registry, prepare
+from dualreg.catalog.database import is_absent
 from dualreg.faults import CatalogUnreachable
 from dualreg.migrate.sources.base import NoSource
 from dualreg.registry import Registry
@@ -67,6 +68,24 @@ def prepared_registry(
         yield registry, settings
     finally:
         registry.blobs.state.catalog.close()
+
+
+@contextmanager
+def existing_registry(settings: Settings) -> Iterator[Registry | None]:
+    """Open the registry of *settings* for the block, without the legacy source; None: it is not made yet.
+
+    Raises:
+        click.ClickException: the catalog cannot be opened.
+    """
+    if is_absent(settings.database_url):
+        yield None
+        return
+    prepare_or_fail(settings)
+    registry = open_registry(settings, alone=True)
+    try:
+        yield registry
+    finally:
+        registry.state.catalog.close()
 
 
 def load_settings(config: Path | None, **flags: object) -> Settings:

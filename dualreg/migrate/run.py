@@ -1,6 +1,6 @@
 """Run: the tags of a plan, taken in; every step in the journal before it is done, tags last."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -61,6 +61,7 @@ class Run:
     Attributes:
         stop: Set from outside to end early; whatever is begun is finished first.
         told: Called with each outcome.
+        foreseen: What was found of entries before, so that they are not looked at again.
     """
 
     registry: Registry
@@ -69,6 +70,7 @@ class Run:
     existing: Existing = Existing.SKIP
     stop: Event = field(default_factory=Event)
     told: Callable[[Outcome], None] = lambda _: None
+    foreseen: Mapping[Entry, Outcome] = field(default_factory=dict)
 
     def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Take in *entries*, *jobs* at a time; the outcomes are in the order of the plan."""
@@ -78,19 +80,19 @@ class Run:
         self.journal.write("end", stopped=self.stop.is_set())
         return outcomes
 
-    def is_settled(self, entry: Entry) -> bool:
-        """Tell whether nothing is left to be done for an entry, without reading anything of its image."""
-        if entry.action is not Action.IMPORT:
-            return True
+    def foresee(self, entry: Entry) -> Outcome | None:
+        """Return how it goes with an entry if its image needs not be read for that; None: it would be."""
+        if refused := refused_by_plan(entry):
+            return refused
         try:
-            return self._look(entry) is not None
-        except RegistryError:
-            return False
+            return self._look(entry)
+        except RegistryError as error:
+            return _refused(entry, error)
 
     def one(self, entry: Entry) -> Outcome:
         """Take in one entry, and journal how it went, unless the run stops."""
         try:
-            outcome = self._take_or_say_why(entry)
+            outcome = self.foreseen.get(entry) or self._take_or_say_why(entry)
         except BaseException:
             self.stop.set()  # such as a full disk, which would stop all others too
             raise
@@ -127,8 +129,8 @@ class Run:
         return at is not None and datetime.fromisoformat(entry.updated) <= at
 
     def _take_or_say_why(self, entry: Entry) -> Outcome:
-        if entry.action is not Action.IMPORT:
-            return Outcome(entry, Status.SKIPPED, entry.reason)
+        if refused := refused_by_plan(entry):
+            return refused
         try:
             return self._take(entry)
         except PreconditionFailed:
@@ -138,7 +140,7 @@ class Run:
         except (Broken, WireError) as error:
             return Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobDamaged, BlobMissing) as error:
-            return Outcome(entry, Status.FAILED, f"refused: {error}")
+            return _refused(entry, error)
 
     def _take(self, entry: Entry) -> Outcome:
         if self.stop.is_set():
@@ -163,6 +165,15 @@ class Run:
         if before is None and tag and entry.updated and self._was_deleted(entry, repository, tag):
             return Outcome(entry, Status.SKIPPED, "it was deleted here since it was pushed there")
         return None
+
+
+def refused_by_plan(entry: Entry) -> Outcome | None:
+    """Return how it goes with an entry that is not to be taken in."""
+    return None if entry.action is Action.IMPORT else Outcome(entry, Status.SKIPPED, entry.reason)
+
+
+def _refused(entry: Entry, error: Exception) -> Outcome:
+    return Outcome(entry, Status.FAILED, f"refused: {error}")
 
 
 def _place(entry: Entry) -> tuple[RepositoryName, Tag | None, Tag | Digest]:
