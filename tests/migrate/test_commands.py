@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dualreg.storage.filesystem import FilesystemStore
-from tests.migrate.commands import command, content, source
-from tests.migrate.trees import Expected
+from tests.migrate.commands import command, snapshot, source
+from tests.migrate.trees import Expected, image_id
 
 
 def test_two_runs_at_once(expected: Expected, data: Path) -> None:
@@ -19,12 +19,27 @@ def test_two_runs_at_once(expected: Expected, data: Path) -> None:
         assert "another migration" in command(data, f"run {source(expected)}", code=2).output
 
 
-def test_dry_runs_change_nothing(expected: Expected, data: Path) -> None:
-    """But say what they would."""
-    output = command(data, f"run {source(expected)} --dry-run").output
-    assert "team/app:1: import" in output
-    assert content(data) == {}
-    assert not (data / "migrations").exists()
+def test_trials(expected: Expected, data: Path) -> None:
+    """Say what would be done, by what is here already, and make nothing."""
+    line = f"run {source(expected)} --dry-run"
+    output = command(data, line).output
+    assert "team/app:1: import as team/app:1" in output
+    assert "library/short:latest: import as short:latest" in output
+    assert f"{len(expected.good) + 4} tags would be taken in, 0 are here already" in output
+    told = json.loads(command(data, f"{line} --json").stdout)
+    assert told["counts"]["import"] == len(expected.good) + 4
+    assert not data.exists()
+    command(data, f"run {source(expected)}", code=1)
+    before = snapshot(data / "migrations")
+    assert f"4 tags would be taken in, {len(expected.good)} are here already" in command(data, line).output
+    expected.tree.tag("team/app", "1", image_id("other"))
+    told = {tag["tag"]: tag for tag in json.loads(command(data, f"{line} --json").stdout)["tags"]}
+    assert told["team/app:1"]["status"] == "skipped"
+    assert told["team/app:1"]["reason"].startswith("the tag is here already")
+    line = f"{line} --include team/app:1 --existing"
+    assert "1 tags would be taken in" in command(data, f"{line} overwrite").output
+    assert "failed: the tag is here already" in command(data, f"{line} fail").output
+    assert snapshot(data / "migrations") == before
 
 
 def test_a_full_disk_ends_it(expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
