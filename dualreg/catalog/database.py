@@ -37,11 +37,18 @@ def failure_text(error: SQLAlchemyError) -> str:
 
 
 def is_absent(url: str) -> bool:
-    """Tell whether *url* names an SQLite database that is not made yet."""
+    """Tell whether *url* names an SQLite database that is not made yet.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     database = make_url(url)
-    if database.get_backend_name() != "sqlite" or not database.database:
-        return False
-    return not Path(database.database).exists()
+    try:
+        if database.get_backend_name() == "sqlite" and database.database:
+            Path(database.database).stat()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def utc_now() -> datetime:

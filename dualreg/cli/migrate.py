@@ -11,9 +11,11 @@ import click
 
 from dualreg.cli.admin_log import audited_registry
 from dualreg.cli.follower import supervise
+from dualreg.cli.migrate_hints import THERE, command_line
 from dualreg.cli.migrate_options import (
     Looked,
     MigrateGroup,
+    check_plan_alone,
     choice_options,
     first_line,
     jobs_option,
@@ -26,13 +28,14 @@ from dualreg.cli.migrate_options import (
 )
 from dualreg.cli.migrate_passes import Passes, duration, foresee, stoppable
 from dualreg.cli.migrate_runs import report, rollback
-from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_foreseen, tell_pass
+from dualreg.cli.migrate_told import FINDINGS, counted, outlook, tell, tell_foreseen, tell_pass, tell_verdicts
 from dualreg.cli.options import existing_registry, load_settings, prepared_registry, settings_options
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
-from dualreg.migrate.choice import Choice, lost_tags
+from dualreg.migrate.amount import needed
+from dualreg.migrate.choice import Choice, lost_tags, make_plan
 from dualreg.migrate.over_http import OverHttp
-from dualreg.migrate.plan import Action, read_plan, write_plan
+from dualreg.migrate.plan import Action, write_plan
 from dualreg.migrate.run import Existing
 from dualreg.migrate.sorts import Manner, comparison_of
 from dualreg.migrate.transfer import Way
@@ -69,7 +72,8 @@ def inspect(
     if deep:
         with progress("layers", found.things, found.size) as advance:
             findings += found.read_through(jobs, advance)
-    told = found.numbers()
+    wanted = make_plan(found, Choice(library=library_of(found)))
+    told = {**found.numbers(), "copy_bytes": needed(found, wanted)}
     if as_json:
         click.echo(json.dumps({**told, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
@@ -77,7 +81,7 @@ def inspect(
             click.echo(finding)
         click.echo("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
         click.echo(f"findings: {counted(findings)}" if findings else "nothing is wrong with it")
-        click.echo(f"Next:  dualreg migrate run {source} --dry-run")
+        click.echo(f"Next:  {command_line(THERE, 'run', source, '--dry-run')}")
     if findings:
         raise SystemExit(FINDINGS)
 
@@ -86,13 +90,13 @@ def inspect(
 @click.argument("source")
 @settings_options
 @choice_options
-@click.option("-o", "--output", type=click.File("w"), default="-", help="Write to this file.")
-def plan(source: str, data: Path | None, config: Path | None, output: TextIO, **chosen: object) -> None:
+@click.option("-o", "--output", type=click.Path(), default="-", help="Write to this file.")
+def plan(source: str, data: Path | None, config: Path | None, output: str, **chosen: object) -> None:
     """Write what `run` would do: a line of JSON for each tag, to be edited and given to `run --plan`."""
     del data, config  # taken by every command; nothing here needs them
     entries = planned(looked_through(source, chosen), chosen)
-    for line in write_plan(entries):
-        click.echo(line, file=output)
+    with click.open_file(output, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in write_plan(entries))
     click.echo(outlook(entries), err=True)
 
 
@@ -122,6 +126,7 @@ def run(
 
     Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
     """
+    check_plan_alone(click.get_current_context())
     pause, parent = chosen["follow"], chosen["parent"]
     if pause and (plan_file or dry_run):
         raise click.UsageError("--follow makes a plan of its own for each pass")
@@ -140,7 +145,8 @@ def run(
                 return
             with journal.alone(settings.journals):
                 name, outcomes = passes.run(*begun, stop)
-    tell(name, source, outcomes, as_json=as_json)
+    again = len(journal.runs_over(settings.journals, source)) > 1
+    tell(name, source, outcomes, again=again, as_json=as_json)
 
 
 def _manner(chosen: Mapping[str, Any]) -> Manner:
@@ -176,10 +182,14 @@ def verify(
     source: str, data: Path | None, config: Path | None, *, quick: bool, jobs: int, as_json: bool,
     plan_file: TextIO | None, **chosen: object,
 ) -> None:  # fmt: skip
-    """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did."""
+    """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did.
+
+    Ends with 0 if all chosen tags are here as they were there, 1 if one is not, cannot be, or none is chosen.
+    What a --plan skips is accepted.
+    """
+    check_plan_alone(click.get_current_context())
     with prepared_registry(data, config, alone=True) as (registry, settings):
-        found = looked_through(source, chosen, sparse=settings.sparse_indexes)
-        entries = read_plan(plan_file) if plan_file else planned(found, chosen)
+        found, entries = looked_and_planned(source, chosen, settings, plan_file)
         comparison, verdicts = comparison_of(found, registry, quick=quick), []
         if chosen["http"]:
             comparison = OverHttp(registry, comparison, serving(chosen), quick)
@@ -187,16 +197,7 @@ def verify(
             for verdict in compare(comparison, entries, jobs):
                 verdicts.append(verdict)
                 advance(1, 0)
-    wrong = [verdict for verdict in verdicts if verdict.problems]
-    if as_json:
-        told = {verdict.entry.name: verdict.problems for verdict in wrong}
-        click.echo(json.dumps({"verified": len(verdicts) - len(wrong), "wrong": told}, indent=2))
-    else:
-        for verdict in wrong:
-            for problem in verdict.problems:
-                click.echo(f"{verdict.entry.name}: {problem}")
-        click.echo(f"{len(verdicts) - len(wrong)} of {len(verdicts)} tags are here as they were there.")
-        if lost := sum(entry.action is Action.SKIP for entry in entries):
-            click.echo(f"{lost} more cannot be taken in: dualreg migrate inspect {source}")
-    if wrong:
+    lost = [entry for entry in entries if entry.action is Action.SKIP]
+    tell_verdicts(source, verdicts, lost, as_json=as_json)
+    if not verdicts or any(verdict.problems for verdict in verdicts) or (lost and not plan_file):
         raise SystemExit(FINDINGS)

@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 from typing import Any, TextIO, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from dualreg.catalog.database import DatabaseFailure, failure_text
+from dualreg.cli.migrate_hints import ARGUMENTS, CHOOSING
 from dualreg.cli.options import Command, environment
-from dualreg.migrate.choice import Choice, Library, Names, make_plan, read_mapping, read_names
+from dualreg.migrate.choice import Choice, Library, Names, make_plan, unmatched
 from dualreg.migrate.journal import JournalBusy
+from dualreg.migrate.names import read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
 from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through
 from dualreg.migrate.sources.base import NoSource
@@ -20,6 +23,8 @@ from dualreg.migrate.wire import Wire
 from dualreg.settings import Settings
 
 _T = TypeVar("_T")
+#: How it shows that an option was given.
+_GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 #: What a source holds, and the plan for it.
 Looked = tuple[AnySurvey, list[Entry]]
 
@@ -43,6 +48,11 @@ def reason_of(error: Exception) -> str:
 
 class MigrateCommand(click.Command):
     """A command that says in one line what it cannot do or go on with, and ends with 2."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep them, for hints."""
+        ctx.meta[ARGUMENTS] = [*args]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's
         """Run it.
@@ -96,7 +106,10 @@ def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
         Library(given["library"] or library_of(found)),
         given["mapping"],
         given["untagged"],
+        shortened=isinstance(found, V1Survey),
     )
+    for name in () if given.get("follow") else unmatched(found, choice):
+        click.echo(f"no tag or repository there is called {name}", err=True)
     return make_plan(found, choice)
 
 
@@ -121,6 +134,18 @@ def looked_and_planned(
     """
     found = looked_through(source, given, sparse=settings.sparse_indexes)
     return found, read_plan(plan) if plan else planned(found, given)
+
+
+def check_plan_alone(context: click.Context) -> None:
+    """Refuse what chooses tags beside a plan that has chosen them.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    choosing = {option.name: option.opts[0] for option in context.command.params if option.name in CHOOSING}
+    given = [opt for name, opt in choosing.items() if context.get_parameter_source(name or "") in _GIVEN]
+    if context.params.get("plan_file") and given:
+        raise click.UsageError(f"--plan has chosen already: {', '.join(given)} would do nothing")
 
 
 def login(given: Mapping[str, Any]) -> Login:
@@ -160,7 +185,8 @@ def jobs_option(command: Command) -> Command:
 def source_options(command: Command) -> Command:
     """Add what it takes to read some sources."""
     return _with(login_options(command), (
-        click.option("--flavor", default="dev", help="Of the old registry's configuration."),
+        click.option("--flavor", default="dev", envvar="SETTINGS_FLAVOR", show_default=True,
+                     help="Of the old registry's configuration."),
         click.option("--repository", default="", help="For images that name none; default: the file's name."),
     ))  # fmt: skip
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from dualreg.cli.migrate_hints import CHOSEN, HERE, THERE, command_line
 from dualreg.cli.output import table
 from dualreg.migrate.findings import HARMLESS, Finding, Kind
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.report import Report
 from dualreg.migrate.run import Outcome, Status
+from dualreg.migrate.verify import Verdict
 
 #: How commands end, beside 0, and 2 of ``Fatal``.
 FINDINGS, NOTHING = 1, 3
@@ -100,8 +102,12 @@ def _told(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     return {"run": run_, "counts": Counter(each.status for each in outcomes), "tags": tags}
 
 
-def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    """Print how a run went; end with what it comes to."""
+def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, again: bool, as_json: bool) -> None:
+    """Print how a run went; end with what it comes to.
+
+    Args:
+        again: Whether there were runs over that source before.
+    """
     counts = Counter(outcome.status for outcome in outcomes)
     bad = counts[Status.FAILED] + counts[Status.STOPPED]
     here = counts[Status.DONE] + counts[Status.SAME]
@@ -112,6 +118,30 @@ def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, as_json: bool) 
             if outcome.status in (Status.FAILED, Status.SKIPPED):
                 click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}")
         click.echo(counted_outcomes(outcomes))
-        click.echo(f"Next:  dualreg migrate verify {source}   (and to undo: dualreg migrate rollback {run_})")
+        click.echo(f"Next:  {command_line(CHOSEN, 'verify', source)}")
+        click.echo(f"To undo:  {command_line(HERE, 'rollback', run_)}")
+        if again:
+            click.echo(f"And earlier runs too:  {command_line(HERE, 'rollback', '--all', source)}")
     if bad or counts[Status.SKIPPED]:
         raise SystemExit(FINDINGS if here else NOTHING)
+
+
+def tell_verdicts(source: str, verdicts: Sequence[Verdict], lost: Sequence[Entry], *, as_json: bool) -> None:
+    """Print what was found of tags here, and which could not come here."""
+    wrong = [verdict for verdict in verdicts if verdict.problems]
+    if as_json:
+        told = {
+            "verified": len(verdicts) - len(wrong),
+            "wrong": {verdict.entry.name: verdict.problems for verdict in wrong},
+            "skipped": {entry.name: entry.reason for entry in lost},
+        }
+        click.echo(json.dumps(told, indent=2))
+        return
+    for verdict in wrong:
+        for problem in verdict.problems:
+            click.echo(f"{verdict.entry.name}: {problem}")
+    click.echo(f"{len(verdicts) - len(wrong)} of {len(verdicts)} tags are here as they were there.")
+    if not verdicts:
+        click.echo("Nothing was compared: no tag there is chosen that can be here.")
+    if lost:
+        click.echo(f"{len(lost)} more cannot be taken in: {command_line(THERE, 'inspect', source)}")

@@ -6,7 +6,7 @@ from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.journal import Earlier
-from dualreg.migrate.plan import Entry
+from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.saved.survey import SavedSurvey
 from dualreg.migrate.sorts import AnySurvey
 from dualreg.migrate.v1.survey import V1Survey
@@ -28,7 +28,8 @@ def to_read(found: AnySurvey, entries: Iterable[Entry], registry: Registry, earl
 
 
 def needed(found: AnySurvey, entries: Iterable[Entry]) -> int:
-    """Return the bytes of all that *entries* name, each once: the space that a copy needs."""
+    """Return the bytes of all that the *entries* to be taken in name, each once: what a copy needs."""
+    entries = [entry for entry in entries if entry.action is Action.IMPORT]
     if isinstance(found, SavedSurvey):
         return found.size
     if isinstance(found, V2Survey):

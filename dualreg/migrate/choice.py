@@ -1,7 +1,6 @@
 """Choice: which tags of a source are wanted, under which names, and what keeps some of them out."""
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from fnmatch import fnmatchcase
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.names import propose, propose_tag, quoted
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.sources.base import SourceTag
 from dualreg.migrate.survey import Survey
@@ -43,13 +43,20 @@ class Names:
     exclude: tuple[str, ...] = ()
     listed: frozenset[str] | None = None
 
-    def choose(self, repository: str, name: str) -> bool:
-        """Tell whether the tag with that full name, in *repository*, is wanted."""
+    def choose(self, repository: str, name: str, short: str = "") -> bool:
+        """Tell whether the tag with that full name, in *repository*, is wanted.
+
+        Args:
+            short: What the repository is also called, if it is.
+        """
+        repositories, names = _called(repository, repository, short), _called(name, repository, short)
 
         def matches(globs: Iterable[str]) -> bool:
-            return any(fnmatchcase(name if ":" in glob else repository, glob) for glob in globs)
+            return any(
+                fnmatchcase(each, glob) for glob in globs for each in (names if ":" in glob else repositories)
+            )
 
-        if self.listed is not None and not self.listed & {name, repository}:
+        if self.listed is not None and self.listed.isdisjoint({*repositories, *names}):
             return False
         return (not self.include or matches(self.include)) and not matches(self.exclude)
 
@@ -64,6 +71,7 @@ class Choice:
         shard: Which part of how many, counted from 1; a repository is always in the same one.
         mapping: New names of repositories, or of ``repository:tag``.
         untagged: Also what no tag leads to; manifests about chosen ones, as signatures, come anyway.
+        shortened: Whether clients of the source call ``library/x`` just ``x``, so that both names choose it.
     """
 
     names: Names = field(default_factory=Names)
@@ -73,6 +81,27 @@ class Choice:
     library: Library = Library.KEEP
     mapping: Mapping[str, str] = field(default_factory=dict)
     untagged: bool = False
+    shortened: bool = False
+
+    def short(self, repository: str) -> str:
+        """Return what clients of the source also call a repository; empty: nothing else."""
+        return repository.removeprefix(_LIBRARY) if self.shortened and repository.startswith(_LIBRARY) else ""
+
+    def mapped(self, tag: SourceTag) -> tuple[str, str] | None:
+        """Return the repository and tag that somebody wants it to become; an empty tag stays what it is."""
+        for name in _called(tag.name, tag.repository, self.short(tag.repository)):
+            if name in self.mapping:
+                repository, _, to_tag = self.mapping[name].rpartition(":")
+                return repository, to_tag
+        for repository in _called(tag.repository, tag.repository, self.short(tag.repository)):
+            if repository in self.mapping:
+                return self.mapping[repository], ""
+        return None
+
+
+def _called(name: str, repository: str, short: str) -> tuple[str, ...]:
+    """Return a name, and what it is with the repository's short name, if it has one."""
+    return (name, short + name.removeprefix(repository)) if short else (name,)
 
 
 def make_plan(found: Survey, choice: Choice) -> list[Entry]:
@@ -88,47 +117,13 @@ def lost_tags(found: Survey, choice: Choice) -> Iterator[Finding]:
     yield from dict.fromkeys(trouble for _, trouble in _judged(found, choice) if trouble)
 
 
-def read_mapping(lines: Iterable[str]) -> dict[str, str]:
-    """Read ``OLD NEW`` lines, ``#`` before comments.
-
-    Raises:
-        ValueError: a line is not like that.
-    """
-    mapping = {}
-    for number, parts in _words(lines):
-        if len(parts) != len(("OLD", "NEW")):
-            raise ValueError(f"line {number} of the mapping: not OLD NEW")
-        old, new = parts
-        if (":" in old) != (":" in new):
-            raise ValueError(f"line {number} of the mapping: a tag on one side only")
-        mapping[old] = new
-    return mapping
-
-
-def read_names(lines: Iterable[str]) -> frozenset[str]:
-    """Read a list of tags or repositories, one in a line, ``#`` before comments.
-
-    Raises:
-        ValueError: a line holds more.
-    """
-    names = set()
-    for number, parts in _words(lines):
-        if len(parts) != 1:
-            raise ValueError(f"line {number} of the list: not REPOSITORY or REPOSITORY:TAG")
-        names.update(parts)
-    return frozenset(names)
-
-
-def propose(name: str) -> str:
-    """Return a name within the grammar that is like *name*."""
-    parts = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in name.split("/"))
-    return "/".join(part for part in parts if part) or "renamed"
-
-
-def _words(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(lines, 1):
-        if parts := line.partition("#")[0].split():
-            yield number, parts
+def unmatched(found: Survey, choice: Choice) -> list[str]:
+    """Return the names of the mapping and the list that name no tag or repository of the source."""
+    wanted = {*choice.mapping, *(choice.names.listed or ())}
+    for tag in found.tags if wanted else ():
+        short = choice.short(tag.repository)
+        wanted -= {*_called(tag.repository, tag.repository, short), *_called(tag.name, tag.repository, short)}
+    return sorted(wanted)
 
 
 def _judged(found: Survey, choice: Choice) -> list[tuple[Entry, Finding | None]]:
@@ -139,8 +134,11 @@ def _judged(found: Survey, choice: Choice) -> list[tuple[Entry, Finding | None]]
         for tag in found.tags
         for entry in _named(tag, choice)
     ]
-    collisions = _collisions(entries)
-    return [(entry, _trouble(found, entry) or collisions.get(entry)) for entry in entries]
+    troubles = [_trouble(found, entry) for entry in entries]
+    collisions = _collisions(entry for entry, trouble in zip(entries, troubles, strict=True) if not trouble)
+    return [
+        (entry, trouble or collisions.get(entry)) for entry, trouble in zip(entries, troubles, strict=True)
+    ]
 
 
 def _unwanted(tag: SourceTag) -> str:
@@ -155,7 +153,8 @@ def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[SourceTag]:
     for repository, here in by_repository.items():
         if not _is_in_shard(repository, *choice.shard):
             continue
-        chosen = [tag for tag in here if choice.names.choose(repository, tag.name)]
+        short = choice.short(repository)
+        chosen = [tag for tag in here if choice.names.choose(repository, tag.name, short)]
         tagged = [tag for tag in chosen if tag.tag and (choice.since is None or tag.updated >= choice.since)]
         tagged.sort(key=lambda each: (each.updated, each.tag), reverse=True)
         wanted.update(tagged[: choice.latest])
@@ -172,14 +171,12 @@ def _is_in_shard(repository: str, part: int, parts: int) -> bool:
 
 def _named(tag: SourceTag, choice: Choice) -> Iterator[Entry]:
     """Yield the tag under the names that it gets."""
-    mapping = choice.mapping
-    repository, to_tag = mapping.get(tag.repository, tag.repository), tag.tag
-    if tag.name in mapping:
-        repository, _, to_tag = mapping[tag.name].rpartition(":")
-    elif not tag.tag and ":" not in tag.image:  # a V1 image is only seen under a tag
+    mapped = choice.mapped(tag)
+    repository, to_tag = (mapped[0], mapped[1] or tag.tag) if mapped else (tag.repository, tag.tag)
+    if not to_tag and ":" not in tag.image:  # a V1 image is only seen under a tag
         to_tag = _ORPHAN + tag.image[:_ORPHAN_DIGITS]
     names = [repository]
-    if repository.startswith(_LIBRARY) and tag.repository not in mapping and tag.name not in mapping:
+    if repository.startswith(_LIBRARY) and not mapped:
         short = repository.removeprefix(_LIBRARY)
         names = {
             Library.STRIP: [short],
@@ -202,10 +199,11 @@ def _trouble(found: Survey, entry: Entry) -> Finding | None:
             Tag.parse(entry.to_tag)
         found.check(entry.repository, entry.image)
     except NameInvalid:
-        text = f"map {entry.repository} to a name such as {propose(entry.to_repository)}"
+        text = f"map {quoted(entry.repository)} to a name such as {propose(entry.to_repository)}"
         return Finding(Kind.BAD_NAME, entry.repository, text)
     except TagInvalid:
-        return Finding(Kind.BAD_TAG, entry.name, f"map {entry.name} to {entry.repository}:TAG")
+        new = f"{entry.to_repository}:{propose_tag(entry.to_tag)}"
+        return Finding(Kind.BAD_TAG, entry.name, f"map {quoted(entry.name)} to a name such as {new}")
     except Broken as error:
         return Finding(error.finding.kind, entry.name, f"{error.finding.where}: {error.finding.text}")
     return None

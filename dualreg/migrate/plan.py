@@ -55,16 +55,23 @@ def read_plan(lines: Iterable[str]) -> list[Entry]:
     """Read what ``write_plan`` wrote, perhaps edited.
 
     Raises:
-        ValueError: a line makes no sense; it says which.
+        ValueError: a line makes no sense, or two would become one tag; it says which.
     """
     entries = []
+    takers = dict[tuple[str, str], int]()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            entries.append(_read_entry(line))
-        except (ValueError, TypeError) as error:
+            entry = _read_entry(line)
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"line {number} of the plan: {error}") from error
+        entries.append(entry)
+        if entry.action is Action.IMPORT and entry.to_tag:
+            place = entry.to_repository, entry.to_tag
+            other = takers.setdefault(place, number)
+            if other != number:
+                raise ValueError(f"lines {other} and {number} of the plan: both would be {':'.join(place)}")
     return entries
 
 

@@ -1,6 +1,7 @@
 """Sorts of sources: which reader, survey, intake and comparison belong together."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -163,6 +164,8 @@ def is_own_store(source: str, registry: Registry) -> bool:
 def _open(source: str, access: Access) -> V1Source | ManifestSource | SavedImages:
     scheme, _, rest = source.partition(":")
     path = Path(rest)
+    if f"{scheme}:" in SCHEMES and not rest:
+        raise NoSource(f"{scheme}: names no path, as {scheme}:PATH does")
     match scheme:
         case "v1-tree":
             return V1Tree.open(storage_path(path, access.flavor, access.environ) if path.is_file() else path)
@@ -177,4 +180,17 @@ def _open(source: str, access: Access) -> V1Source | ManifestSource | SavedImage
         case "v2+http" | "v2+https":
             return V2Remote(*access.login.wire(source))
         case _:
+            if Path(source).exists():
+                raise NoSource(f"{source} does not say of which sort it is: did you mean {_guess(source)}?")
             raise NoSource(f"{scheme} is no source: {', '.join(SCHEMES)}")
+
+
+def _guess(path: str) -> str:
+    """Return the source that is probably meant by a mere path."""
+    if Path(path).is_file() and not path.endswith((".yml", ".yaml")):
+        return f"docker-archive:{path}"
+    for name in (f"oci-layout:{path}", f"registry-tree:{path}"):
+        with suppress(NoSource, OSError):
+            _open(name, Access())
+            return name
+    return f"v1-tree:{path}"

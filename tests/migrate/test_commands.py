@@ -2,13 +2,17 @@
 
 import errno
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
+from dualreg.registry import Registry
 from dualreg.storage.filesystem import FilesystemStore
-from tests.migrate.commands import command, snapshot, source
-from tests.migrate.trees import Expected, image_id
+from tests.migrate.commands import command, content, snapshot, source
+from tests.migrate.trees import LAYERS, Expected, Tree, image_id
 
 
 def test_two_runs_at_once(expected: Expected, data: Path) -> None:
@@ -73,5 +77,127 @@ def test_the_old_registrys_configuration(
     monkeypatch.delenv("OLD_PATH")
     assert "/nowhere" in command(data, line, code=2).output
     command(data, f"{line} --flavor fixed", code=1)
+    monkeypatch.setenv("OLD_PATH", f'"{root}"')  # which is YAML
+    command(data, line, code=1)
+    monkeypatch.setenv("SETTINGS_FLAVOR", "fixed")
+    monkeypatch.setenv("OLD_PATH", "/nowhere")
+    command(data, line, code=1)
     assert "s3" in command(data, f"{line} --flavor prod", code=2).output
     assert "no flavor none: common, dev, fixed, prod" in command(data, f"{line} --flavor none", code=2).output
+
+
+@pytest.mark.parametrize("line", ["inspect", "plan", "run", "run --dry-run", "verify"])
+def test_what_cannot_begin(
+    expected: Expected, data: Path, tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Says why in a line, and ends with 2."""
+    monkeypatch.chdir(tmp_path)
+    bad, old = tmp_path / "bad", tmp_path / "config.yml"
+    bad.write_bytes(b"\xff\xfe one two three")
+    old.write_text("1:\n  storage: local\ndev: x\nthere:\n  storage_path: not/here\n")
+    cases = [
+        ("v1-tree:", "names no path"),
+        ("docker-archive", "names no path"),
+        (str(expected.tree.root), f"did you mean v1-tree:{expected.tree.root}"),
+        (f"v1-tree:{old}", "no flavor dev: 1, there"),
+        (f"v1-tree:{old} --flavor there", "relative to where the old registry ran"),
+        (f"{source(expected)} --password-file {bad}", "codec can't decode"),
+    ]
+    if line != "inspect":
+        cases += [
+            (f"{source(expected)} --{option} {bad}", "codec can't decode") for option in ("map", "list")
+        ]
+    if line not in ("inspect", "plan"):
+        cases += [
+            (f"{source(expected)} --plan {bad}", "codec can't decode"),
+            (f"{source(expected)} --config /nowhere", "no such file"),
+        ]
+    for arguments, text in cases:
+        verb, *options = line.split()
+        result = command(data, f"{verb} {arguments}", *options, code=2)
+        assert text in result.output
+        assert result.stderr.splitlines()[-1].startswith("Error: ")
+        assert not data.exists() or verb == "verify"
+
+
+@pytest.mark.parametrize("line", ["run", "run --dry-run", "verify", "report", "rollback x"])
+def test_data_that_cannot_be_used(expected: Expected, tmp_path: Path, line: str) -> None:
+    """A file for a folder, a catalog that is none."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "catalog.sqlite3").write_text("nonsense " * 200)
+    verb, *options = line.split()
+    of = source(expected) if verb in ("run", "verify") else ""
+    for folder in ("file", "broken"):
+        result = command(tmp_path / folder, f"{verb} {of}", *options, code=2)
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_catalog_that_finds_no_room(expected: Expected, data: Path, opened: Registry) -> None:
+    """Says so, as the journal does; with room again, the next run goes on."""
+    with opened.state.catalog.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    def limit(connection: Any, _: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    event.listen(Engine, "connect", limit)
+    try:
+        result = command(data, f"run {source(expected)}", code=2)
+    finally:
+        event.remove(Engine, "connect", limit)
+    assert "the catalog fails: database or disk is full" in result.stderr
+    assert command(data, f"run {source(expected)} --include team/*:[12]").exit_code == 0
+
+
+def test_a_plan_that_finds_no_room(expected: Expected, data: Path) -> None:
+    """In a line."""
+    assert "No space left" in command(data, f"plan {source(expected)} -o /dev/full", code=2).output
+
+
+def test_verifying_nothing(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """Is no success, and neither is what cannot come; unless a plan accepts that."""
+    line = f"{source(expected)} --include"
+    assert "Nothing was compared" in command(data, f"verify {line} typo", code=1).output
+    command(data, f"run {line} team/app", code=1)
+    assert "1 more cannot be taken in" in command(data, f"verify {line} team/app", code=1).output
+    (told,) = json.loads(command(data, f"verify {line} team/app --json", code=1).stdout)["skipped"].items()
+    assert told == ("team/app:a+b", told[1])
+    assert told[1].startswith("bad-tag")
+    plan = tmp_path / "plan"
+    command(data, f"plan {line} team/app -o {plan}")
+    assert "3 of 3" in command(data, f"verify {source(expected)} --plan {plan}").output
+
+
+def test_what_comes_next(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """Is a command that can be typed as it is said, whatever options there were; so is the way back."""
+    old = tmp_path / "old config.yml"
+    old.write_text(f"fixed:\n  storage_path: {expected.tree.root}\n")
+    at, name = f"v1-tree:{old}", shlex.quote(f"v1-tree:{old}")
+    result = command(data, "inspect --flavor fixed", at, code=1)
+    hint = f"Next:  dualreg migrate run {name} --dry-run --flavor fixed --data {data}"
+    assert result.stdout.splitlines()[-1] == hint
+    assert command(data, *shlex.split(hint)[3:]).exit_code == 0
+    for include in ("team/app:1", "team/app:2"):
+        result = command(data, f"run --flavor fixed --latest 9 --include {include} --jobs 1", at)
+    verify, undo, everything = result.stdout.splitlines()[-3:]
+    assert verify.endswith(f" verify {name} --flavor fixed --latest 9 --include team/app:2 --data {data}")
+    assert "1 of 1" in command(data, *shlex.split(verify)[3:]).stdout
+    assert undo.startswith("To undo:  dualreg migrate rollback 2")
+    assert "2 tags" in command(data, *shlex.split(everything)[6:]).stdout
+    assert content(data) == {}
+
+
+def test_what_a_copy_needs(data: Path, tmp_path: Path) -> None:
+    """The layers of what can come, each once, however many tags and repositories share it."""
+    tree = Tree(tmp_path / "old")
+    base = tree.image("a", LAYERS["a"])
+    for name in ("team/x", "team/y"):
+        tree.tag(name, "1", base)
+        tree.tag(name, "2", tree.image("b", LAYERS["b"], parent=base))
+    tree.tag("team/Bad", "1", tree.image("c", LAYERS["c"]))
+    tree.image("nobody's", LAYERS["d"])
+    told = json.loads(command(data, f"inspect v1-tree:{tree.root} --json", code=1).stdout)
+    both = len(LAYERS["a"]) + len(LAYERS["b"])
+    assert (told["copy_bytes"], told["shared_bytes"]) == (both, both)

@@ -2,13 +2,15 @@
 
 import gzip
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dualreg.registry import Registry
 from tests.migrate.commands import command, content, named, source
-from tests.migrate.trees import Expected, Tree
+from tests.migrate.trees import LAYERS, Expected, Tree, image_id
 
 
 def test_plans_are_made_edited_and_run(
@@ -114,3 +116,93 @@ def test_nonsense_in_a_plan(expected: Expected, data: Path, tmp_path: Path, chan
     output = command(data, f"run {source(expected)} --plan {tmp_path / 'plan'}", code=2).output
     assert "line 2 of the plan" in output
     assert content(data) == {}
+
+
+def decided(data: Path, line: str) -> dict[str, tuple[str, str]]:
+    """Return what a plan does with each tag, under the new name, and why."""
+    lines = [json.loads(each) for each in command(data, f"plan {line}").stdout.splitlines()]
+    return {
+        f"{each['repository']}:{each['tag']}": (each["action"], f"{each['to_repository']}:{each['to_tag']}")
+        for each in lines
+    }
+
+
+def test_what_is_broken_is_nobodys_rival(tmp_path: Path, data: Path) -> None:
+    """A good tag is not kept out by one that cannot come anyway."""
+    tree = Tree(tmp_path / "old")
+    good = tree.image("good", LAYERS["a"])
+    tree.tag("library/x", "t", image_id("never pushed"))
+    tree.tag("team/x", "t", good)
+    tree.tag("team/a%2Fb", "1", good, 1_400_000_001)
+    tree.tag("team/a%252Fb", "1", image_id("never pushed"), 1_400_000_009)
+    mapping = tmp_path / "names"
+    mapping.write_text("team/x x\n")
+    lines = command(data, f"plan v1-tree:{tree.root} --map {mapping}").stdout.splitlines()
+    told = Counter((each["to_repository"], each["action"]) for each in map(json.loads, lines))
+    assert told == {(name, action): 1 for name in ("x", "team/a/b") for action in ("import", "skip")}
+
+
+def test_lines_that_want_the_same_tag(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """In an edited plan they are named, and nothing is taken in."""
+    line = f"plan {source(expected)} --include team/app:1 --include team/app:2"
+    lines = [json.loads(each) for each in command(data, line).stdout.splitlines()]
+    chosen = [{**each, "to_tag": "1"} for each in lines if each["action"] == "import"]
+    file = tmp_path / "plan"
+    file.write_text("\n\n".join(map(json.dumps, chosen)))
+    output = command(data, f"run {source(expected)} --plan {file}", code=2).output
+    assert "lines 1 and 3 of the plan: both would be team/app:1" in output
+    assert not data.exists()
+
+
+def test_options_that_would_do_nothing(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """Are refused beside a plan; names in a file that are nowhere in the source are told of."""
+    (tmp_path / "plan").write_text("")
+    for option in ("--include x", "--latest 1", "--library keep", "--untagged", "--shard 1/1"):
+        for line in ("run", "verify"):
+            both = f"{line} {source(expected)} --plan {tmp_path / 'plan'} {option}"
+            assert f"{option.split()[0]} would do nothing" in command(data, both, code=2).output
+    assert (
+        "a plan of its own"
+        in command(data, f"run {source(expected)} --plan {tmp_path / 'plan'} --follow 1s", code=2).output
+    )
+    (tmp_path / "names").write_text("team/typo x\nteam/app:typo y:1\nteam/app:1 z:1\n")
+    (tmp_path / "list").write_text("short\nsort/typo\n")
+    line = f"plan {source(expected)} --map {tmp_path / 'names'} --list {tmp_path / 'list'}"
+    errors = command(data, line).stderr.splitlines()[:-1]
+    assert [each.rpartition(" ")[2] for each in errors] == ["sort/typo", "team/app:typo", "team/typo"]
+
+
+@pytest.mark.parametrize("name", ["short", "short:latest", "library/short", "library/short:latest"])
+def test_old_names_without_library(expected: Expected, data: Path, tmp_path: Path, name: str) -> None:
+    """Are the only ones that clients of old registries know: they choose, and are mapped."""
+    file = tmp_path / "names"
+    file.write_text(name)
+    for line in (f"--include {name}", f"--list {file}"):
+        told = decided(data, f"{source(expected)} {line}")
+        assert [tag for tag, (action, _) in told.items() if action == "import"] == ["library/short:latest"]
+    assert decided(data, f"{source(expected)} --exclude {name}")["library/short:latest"][0] == "leave"
+    file.write_text(f"{name} team/new{':2' * (':' in name)}")
+    told = decided(data, f"{source(expected)} --map {file}")
+    assert told["library/short:latest"][1] == ("team/new:2" if ":" in name else "team/new:latest")
+
+
+def test_names_with_blanks(tmp_path: Path, data: Path) -> None:
+    """Are quoted as in a shell; what is proposed can be written into the file as it is."""
+    tree = Tree(tmp_path / "old")
+    image = tree.image("a", LAYERS["a"])
+    for name, tag in (("team/my app", "1"), ("team/a#b", "1"), ("team/o'x", "1"), ("team/ok", "v 1")):
+        tree.tag(name, tag, image)
+    lines = [json.loads(each) for each in command(data, f"plan v1-tree:{tree.root}").stdout.splitlines()]
+    proposed = [
+        re.fullmatch(r"bad-(name|tag): map (.+) to a name such as (\S+)", each["reason"]) for each in lines
+    ]
+    mapping = tmp_path / "names"
+    mapping.write_text("# names\n" + "\n".join(f"{each[2]} {each[3]}" for each in proposed if each))
+    told = decided(data, f"v1-tree:{tree.root} --map {mapping}")
+    assert {*told.values()} == {
+        ("import", "team/my-app:1"), ("import", "team/a-b:1"), ("import", "team/o-x:1"),
+        ("import", "team/ok:v-1"),
+    }  # fmt: skip
+    mapping.write_text("'team/my app team/app\n")
+    line = f"plan v1-tree:{tree.root} --map {mapping}"
+    assert "line 1 of the mapping: No closing quotation" in command(data, line, code=2).output

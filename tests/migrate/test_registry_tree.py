@@ -68,7 +68,7 @@ def test_everything_that_can_be_is_taken_in(
         (further,) = client.get(f"/v2/{name}/referrers/{digest}").json["manifests"]
         assert further["artifactType"] == "application/x.test"
     assert client.get("/v1/repositories/team/app/tags").json.keys() >= {"docker", "oci", "also"}
-    assert command(data, f"verify {source}").output.startswith(
+    assert command(data, f"verify {source}", code=1).output.startswith(
         f"{len(expected.good) + 2} of {len(expected.good) + 2} tags"
     )
     again = json.loads(command(data, f"run {source} --link {link} --json", code=1).stdout)["counts"]
@@ -161,7 +161,7 @@ def test_in_place(expected: Expected) -> None:
     assert Counter(each["status"] for each in told["tags"])["done"] == len(expected.good) + 2
     assert {path: each for path, each in content(root).items() if path in before} == before
     assert [path for path, each in layers.items() if path.stat().st_ctime_ns != each.st_ctime_ns] == []
-    assert "tags are here as they were there" in command(root, f"verify {source}").output
+    assert "tags are here as they were there" in command(root, f"verify {source}", code=1).output
     after = content(root)
     command(root, f"rollback {told['run']}")
     assert content(root) == after

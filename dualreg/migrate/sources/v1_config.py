@@ -4,6 +4,7 @@ Source: docker-registry 0.6 to 0.9, ``lib/config.py`` and ``config/config_sample
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ def storage_path(config: Path, flavor: str, environ: Mapping[str, str]) -> Path:
     """
     try:
         document = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise NoSource(f"{config}: {error}") from error
-    flavors = {name: value for name, value in _mapping(document).items() if isinstance(value, dict)}
+    flavors = {str(name): value for name, value in _mapping(document).items() if isinstance(value, dict)}
     if flavor not in flavors:
         raise NoSource(f"{config} has no flavor {flavor}: {', '.join(sorted(flavors)) or 'none at all'}")
     chosen = {
@@ -40,7 +41,13 @@ def storage_path(config: Path, flavor: str, environ: Mapping[str, str]) -> Path:
     storage = chosen.get("storage") or "local"
     if storage not in _FILES:
         raise NoSource(f"{config}, flavor {flavor}: storage {storage} is not in files")
-    return Path(chosen.get("storage_path") or _DEFAULT_PATH)
+    path = Path(chosen.get("storage_path") or _DEFAULT_PATH)
+    if not path.is_absolute() and not path.exists():
+        raise NoSource(
+            f"{config}, flavor {flavor}: storage_path {path} is relative to where the old registry ran;"
+            " give v1-tree:PATH, or run this there"
+        )
+    return path
 
 
 def _mapping(document: object) -> Mapping[str, Any]:
@@ -48,8 +55,11 @@ def _mapping(document: object) -> Mapping[str, Any]:
 
 
 def _resolve(value: object, environ: Mapping[str, str]) -> str:
-    text = "" if value is None else str(value)
-    if not text.startswith(_ENV):
-        return text
-    name, _, default = text.removeprefix(_ENV).partition(":")
-    return environ.get(name, default)
+    """Return a value as text; what the environment says, or is said in its place, is YAML once more."""
+    if isinstance(value, str) and value.startswith(_ENV):
+        name, _, default = value.removeprefix(_ENV).partition(":")
+        value = environ.get(name, default)
+        with suppress(yaml.YAMLError):
+            parsed = yaml.safe_load(value)
+            value = value if isinstance(parsed, dict | list) else parsed
+    return "" if value is None else str(value)
