@@ -91,9 +91,9 @@ class Passes:
             Exception: what the first pass failed by; see ``FAILURES``.
         """
         while not stop.is_set() and not _is_orphan(self.parent):
-            self._pass += 1
             try:
                 with journal.alone(self.settings.journals):
+                    self._pass += 1
                     name, outcomes = self.run(*look(), stop, unsettled=True)
             except JournalBusy:
                 stop.wait(_PAUSE)
