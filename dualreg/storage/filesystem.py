@@ -134,7 +134,8 @@ class FilesystemStore:
             if not path.exists():
                 raise BlobMissing(str(digest))
             return
-        _make_folder(path.parent)
+        _make_folder(path.parent.parent)
+        path.parent.mkdir(exist_ok=True)  # durable below, once, with what is in it
         if staged.stat().st_nlink == 1:  # a file that was adopted keeps the mode that its owner gave it
             staged.chmod(0o444)
         staged.rename(path)
