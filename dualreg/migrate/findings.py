@@ -30,6 +30,7 @@ class Kind(StrEnum):
     MISSING_BLOB = "missing-blob"
     MISSING_MANIFEST = "missing-manifest"
     UNTAGGED = "untagged"
+    TARSUM = "tarsum"
     NO_PLACE = "no-place"
 
 
