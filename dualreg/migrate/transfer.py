@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
+from dualreg.image.digest import Digest, Hasher
 from dualreg.image.names import UploadId
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
@@ -20,6 +21,29 @@ class Way(StrEnum):
     AUTO = "auto"
     HARD = "hard"
     COPY = "copy"
+
+
+class Checked:
+    """A digest, held against the bytes that pass by.
+
+    Attributes:
+        size: How many have passed.
+    """
+
+    def __init__(self, digest: Digest) -> None:
+        """Begin."""
+        self._digest, self._hasher = digest, Hasher(digest.algorithm)
+        self.size = 0
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._hasher.update(data)
+        self.size += len(data)
+
+    def check(self) -> None:
+        """Raise Broken unless they are what the digest says."""
+        if self._hasher.digest() != self._digest:
+            raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
 
 
 def stage(

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dualreg.image.digest import Digest, Hasher
+from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
 
 
@@ -63,22 +62,3 @@ def check_folder(path: Path) -> None:
     first = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
     if not first.is_dir():
         raise NoTarget(f"{first} is no folder")
-
-
-class Checked:
-    """A digest, held against the bytes that pass by."""
-
-    def __init__(self, digest: Digest) -> None:
-        """Begin."""
-        self._digest, self._hasher = digest, Hasher(digest.algorithm)
-        self.size = 0
-
-    def update(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._hasher.update(data)
-        self.size += len(data)
-
-    def check(self) -> None:
-        """Raise Broken unless they are what the digest says."""
-        if self._hasher.digest() != self._digest:
-            raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")

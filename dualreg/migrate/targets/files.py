@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dualreg.image.digest import Digest
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Checked
+from dualreg.migrate.transfer import Checked
 from dualreg.storage.base import read_chunks, tap
 
 

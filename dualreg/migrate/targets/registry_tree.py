@@ -6,8 +6,8 @@ from pathlib import Path
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Checked, NoTarget, Outgoing, check_folder
-from dualreg.migrate.transfer import Way, stage
+from dualreg.migrate.targets.base import NoTarget, Outgoing, check_folder
+from dualreg.migrate.transfer import Checked, Way, stage
 from dualreg.storage.base import Adopt
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links, blob_link, manifest_link, signed_link, tag_link

@@ -7,7 +7,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Checked, Outgoing
+from dualreg.migrate.targets.base import Outgoing
+from dualreg.migrate.transfer import Checked
 from dualreg.migrate.wire import Wire, WireError
 from dualreg.storage.base import read_chunks, tap
 
