@@ -11,8 +11,8 @@ from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.storage.base import Adopt, BlobStore, read_chunks, tap
 
-#: What no source is to blame for: our own disk is full.
-_OURS = (errno.ENOSPC, errno.EDQUOT)
+#: What no source is to blame for, nor the path of one file: where we write is full, or gone.
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
 
 
 class Way(StrEnum):
@@ -84,9 +84,14 @@ def reading(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _OURS:
+        if is_ours(error):
             raise
         raise Broken(Kind.CORRUPT, where, f"it cannot be read ({error})") from error
+
+
+def is_ours(error: OSError) -> bool:
+    """Tell whether everything else would fail by the same error, too, such as a full disk."""
+    return error.errno in _OURS
 
 
 def _is_shared(store: BlobStore, upload: UploadId, source: SourceBytes, way: Way) -> bool:

@@ -21,6 +21,14 @@ def command(data: Path, line: str, *more: str, code: int | None = 0) -> Result:
     return result
 
 
+def export(data: Path, line: str, code: int = 0) -> Result:
+    """Run ``dualreg export`` over the data folder; it must end as *code* says."""
+    arguments = ["export", *line.split(), "--data", str(data)]
+    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
 def snapshot(folder: Path) -> Mapping[str, object]:
     """Return every file of a folder, with its content and dates."""
     return {

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
@@ -16,20 +16,12 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests import builders
 from tests.migrate import stock_trees
-from tests.migrate.commands import command, content, snapshot
+from tests.migrate.commands import command, content, export, snapshot
 from tests.migrate.trees import Tree
 
 TARGETS = {
     "registry-tree": "tree", "oci-layout": "layout", "docker-archive": "images.tar", "static-tree": "static",
 }  # fmt: skip
-
-
-def export(data: Path, line: str, code: int = 0) -> Result:
-    """Run the command; it must end as *code* says."""
-    arguments = ["export", *line.split(), "--data", str(data)]
-    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
@@ -20,6 +21,7 @@ class Outgoing:
 
     Attributes:
         payload: What the digest is of.
+        subject: The manifest that it is about, if any.
         signed: Schema 1 with its signatures.
     """
 
@@ -27,6 +29,7 @@ class Outgoing:
     media_type: str
     payload: bytes
     digest: Digest
+    subject: Descriptor | None = None
     signed: bytes | None = None
 
 
@@ -35,9 +38,11 @@ class Target(Protocol):
 
     Attributes:
         takes_schema1: Whether schema 1 has a place there; otherwise it goes as schema 2.
+        renames: Whether manifests may get other digests there, so that what one is about must go with it.
     """
 
     takes_schema1: bool
+    renames: bool
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         """Bring a blob; return how many bytes were sent.
@@ -47,7 +52,9 @@ class Target(Protocol):
         """
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        """Bring a manifest whose blobs are there, and point *tags* at it; tell whether that changed anything.
+        """Bring a manifest, and point *tags* at it; tell whether that changed anything.
+
+        Its blobs are there, and the manifests that it names or is about, as far as they leave at all.
 
         Raises:
             Broken: it has no place there.

@@ -42,6 +42,7 @@ class DockerArchiveTarget:
     """A Target; written when everything is known."""
 
     takes_schema1 = False
+    renames = False
 
     def __init__(self, path: Path | None, registry: Registry, out: BinaryIO) -> None:
         """Write to *path*, or to *out*.

@@ -30,6 +30,7 @@ class OciLayoutTarget:
     """
 
     takes_schema1 = False
+    renames = True
 
     def __init__(self, path: Path, *, single: bool) -> None:
         """Write below *path*.

@@ -17,6 +17,7 @@ class RegistryTreeTarget:
     """A Target."""
 
     takes_schema1 = True
+    renames = False
 
     def __init__(self, path: Path, way: Way, own: object) -> None:
         """Write below *path*.

@@ -19,6 +19,7 @@ class RemoteTarget:
     """A Target."""
 
     takes_schema1 = False
+    renames = False
 
     def __init__(self, wire: Wire, prefix: str) -> None:
         """Push by *wire*; *prefix* and a slash come before the names of repositories, unless it is empty."""

@@ -71,6 +71,7 @@ class StaticTreeTarget:
     """A Target; blobs that several repositories have are one file under several names."""
 
     takes_schema1 = False
+    renames = False
 
     def __init__(self, path: Path, registry: Registry) -> None:
         """Write below *path*, with the V1 images that *registry* shows.
