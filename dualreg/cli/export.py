@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import click
@@ -24,6 +25,7 @@ from dualreg.migrate.targets.oci_layout import OciLayoutTarget
 from dualreg.migrate.targets.registry_tree import RegistryTreeTarget
 from dualreg.migrate.targets.remote import RemoteTarget
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
+from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.migrate.transfer import Way
 from dualreg.registry import Registry
 
@@ -64,8 +66,10 @@ def export(
     """
     with prepared_registry(data, config, alone=True) as (registry, _), stoppable() as stop:
         entries = [*leaving(registry, chosen_names(chosen))]
+        if not entries:
+            raise Fatal("no tag here is chosen; nothing was written")
         try:
-            opened = _open(target, registry, entries, chosen)
+            opened = _open(target, registry, entries, chosen, stop)
             if dry_run:
                 click.echo("\n".join(entry.name for entry in entries))
                 click.echo(f"{len(entries)} tags would leave.")
@@ -76,19 +80,25 @@ def export(
                 )
         except (NoTarget, NoSource, OSError) as error:
             raise Fatal(str(error)) from error
-    _tell(target, outcomes, as_json=as_json)
+    _tell(target, outcomes, as_json=as_json, aside=_is_read_along(opened))
 
 
-def _open(target: str, registry: Registry, entries: Sequence[Entry], chosen: Mapping[str, Any]) -> Target:
+def _open(
+    target: str, registry: Registry, entries: Sequence[Entry], chosen: Mapping[str, Any], stop: Event
+) -> Target:
     scheme, _, rest = target.partition(":")
     path = Path(rest)
+    if not rest:
+        raise NoTarget(f"{target} is no target: {_SCHEMES}")
     match scheme:
         case "registry-tree":
             return RegistryTreeTarget(path, Way(chosen["link"]), registry.state.store)
         case "oci-layout":
             return OciLayoutTarget(path, single=len({entry.repository for entry in entries}) <= 1)
         case "docker-archive":
-            return DockerArchiveTarget(None if rest == "-" else path, registry, sys.stdout.buffer)
+            file = TarFile(None if rest == "-" else path, sys.stdout.buffer)
+            click.get_current_context().call_on_close(file.discard)
+            return DockerArchiveTarget(file, registry, stop)
         case "static-tree":
             return StaticTreeTarget(path, registry)
         case "v2+http" | "v2+https":
@@ -97,22 +107,26 @@ def _open(target: str, registry: Registry, entries: Sequence[Entry], chosen: Map
             raise NoTarget(f"{target} is no target: {_SCHEMES}")
 
 
-def _tell(target: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    """Print how it went; end with what it comes to."""
+def _is_read_along(target: Target) -> bool:
+    """Tell whether somebody reads what is written, perhaps where else we would print."""
+    return isinstance(target, DockerArchiveTarget) and not target.file.is_file
+
+
+def _tell(target: str, outcomes: Sequence[Outcome], *, as_json: bool, aside: bool) -> None:
+    """Print how it went, *aside*: as errors are; end with what it comes to."""
     counts = Counter(outcome.status for outcome in outcomes)
-    to_errors = target == "docker-archive:-"
     if as_json:
         tags = [
             {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
             for each in outcomes
         ]
-        click.echo(json.dumps({"counts": counts, "tags": tags}, indent=2), err=to_errors)
+        click.echo(json.dumps({"counts": counts, "tags": tags}, indent=2), err=aside)
     else:
         for outcome in outcomes:
             if outcome.reason:
-                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=to_errors)
-        click.echo(counted_outcomes(outcomes), err=to_errors)
+                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=aside)
+        click.echo(counted_outcomes(outcomes), err=aside)
         scheme, _, rest = target.partition(":")
-        click.echo(f"Next:  {_NEXT[scheme].format(rest)}", err=to_errors)
+        click.echo(f"Next:  {_NEXT[scheme].format(rest)}", err=aside)
     if counts[Status.FAILED] + counts[Status.STOPPED]:
         raise SystemExit(FINDINGS if counts[Status.DONE] + counts[Status.SAME] else NOTHING)

@@ -64,8 +64,8 @@ class Export:
     _locks: Locks = field(default_factory=Locks)
 
     def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
-        """Bring *entries*, *jobs* at a time; the outcomes are in their order."""
-        with ThreadPoolExecutor(jobs) as pool:
+        """Bring *entries*, *jobs* at a time if the target takes so many; the outcomes are in order."""
+        with ThreadPoolExecutor(1 if self.target.one_by_one else jobs) as pool:
             outcomes = [*pool.map(self._one, entries)]
         self.target.finish()
         return outcomes

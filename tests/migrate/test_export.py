@@ -1,9 +1,13 @@
 """What is kept here leaves: whole, by the same digests, and never twice."""
 
 import json
+import os
+import sys
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +16,11 @@ from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.choice import Names
+from dualreg.migrate.export import Export, leaving
+from dualreg.migrate.run import Outcome, Status
+from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
+from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests import builders
@@ -122,6 +131,39 @@ def test_archives_of_every_generation(filled: Path, registry: Registry, tmp_path
     assert piped.stdout_bytes == (tmp_path / "images.tar").read_bytes()
 
 
+def test_archives_go_where_they_are_wanted(filled: Path, tmp_path: Path) -> None:
+    """Into a pipe that is there, and to where a link leads; neither is replaced."""
+    pipe, link, place = tmp_path / "pipe", tmp_path / "link.tar", tmp_path / "images.tar"
+    os.mkfifo(pipe)
+    link.symlink_to(place)
+    export(filled, f"docker-archive:{link}")
+    assert link.is_symlink()
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_bytes)
+        told = export(filled, f"docker-archive:{pipe}")
+        assert read.result(timeout=30) == place.read_bytes()
+    assert pipe.is_fifo()
+    assert "done" in told.stderr
+    assert not told.stdout
+
+
+def test_an_archive_ends_early_when_asked(registry: Registry, tmp_path: Path) -> None:
+    """What was told to have left is in it, and images are told of when they are written, not before."""
+    stop, told = Event(), list[Status]()
+
+    def tell(outcome: Outcome) -> None:
+        told.append(outcome.status)
+        stop.set()
+
+    place = tmp_path / "images.tar"
+    target = DockerArchiveTarget(TarFile(place, sys.stdout.buffer), registry, stop)
+    Export(registry, target, stop, tell).all([*leaving(registry, Names())], jobs=4)
+    assert told == [Status.DONE, *[Status.STOPPED] * 5]
+    with tarfile.open(place) as archive:
+        (entry,) = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]  # it is a file
+    assert entry["RepoTags"] == ["team/app:latest"]
+
+
 def test_damage_keeps_a_tag_here(filled: Path, tmp_path: Path) -> None:
     """What is not whole is named, and nothing of it is at the target; the rest leaves."""
     ours = stock_trees.StockTree(filled)
@@ -155,6 +197,9 @@ def test_choosing(filled: Path, tmp_path: Path) -> None:
         "nonsense:x",
         *(f"{each}:{{data}}/catalog.sqlite3" for each in ("registry-tree", "oci-layout", "static-tree")),
         "docker-archive:{data}/no/images.tar",
+        "docker-archive:{data}",
+        *(f"{each}:" for each in TARGETS),
+        *(f"{each}:{{data}}/out --include no/such" for each in TARGETS),
     ],
 )
 def test_no_target(filled: Path, target: str) -> None:
@@ -163,3 +208,4 @@ def test_no_target(filled: Path, target: str) -> None:
     output = export(filled, target.format(data=filled), code=2).output
     assert len(output.strip().splitlines()) == 1, output
     assert content(filled) == before
+    assert not (filled / "out").exists()

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from dualreg.cli import main
 from dualreg.image.digest import Digest
 from tests import builders
 from tests.migrate.commands import command, export
@@ -65,7 +67,7 @@ def overwrite(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize("target", sorted({*TARGETS} - {"docker-archive"}))
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(
     ("part", "damage"),
     [
@@ -110,3 +112,22 @@ def test_what_is_about_its_own_part_leaves(tmp_path: Path, target: str) -> None:
     ended = run(data, f"{target}:{place}", "--jobs", "8", seconds=30)
     assert ended.returncode == 0, ended.stderr
     assert len(tags_at(target, place)) == 2
+
+
+def test_wrong_diff_ids_keep_one_tag_out_of_an_archive(tmp_path: Path) -> None:
+    """Anybody can push a config that says something else of its layers; also by a pipe, the others leave."""
+    tree, data, place = StockTree(tmp_path / "stock"), tmp_path / "data", tmp_path / "images.tar"
+    wrong = {"rootfs": {"type": "layers", "diff_ids": [str(Digest.of(b"other"))]}}
+    tree.image("team/wrong", builders.image(LAYERS["a"], oci=True, **wrong), "1")
+    tree.image("team/well", builders.image(LAYERS["d"]), "1")
+    command(data, f"run registry-tree:{tree.root}")
+    outcomes = told(export(data, f"docker-archive:{place} --json", code=1).stdout)
+    assert outcomes == {"team/well:1": "done", "team/wrong:1": "failed"}
+    assert tags_at("docker-archive", place) == {"team/well:1"}
+    piped = CliRunner().invoke(main, ["export", "docker-archive:-", "--data", str(data)])
+    assert piped.exit_code == 1
+    assert piped.stdout_bytes == place.read_bytes()
+    before = place.read_bytes()
+    export(data, f"docker-archive:{place} --include team/wrong", code=3)
+    assert place.read_bytes() == before
+    assert not [*tmp_path.glob(".*")]

@@ -39,10 +39,12 @@ class Target(Protocol):
     Attributes:
         takes_schema1: Whether schema 1 has a place there; otherwise it goes as schema 2.
         renames: Whether manifests may get other digests there, so that what one is about must go with it.
+        one_by_one: Whether tags must come one after the other.
     """
 
     takes_schema1: bool
     renames: bool
+    one_by_one: bool
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         """Bring a blob; return how many bytes were sent.

@@ -31,6 +31,7 @@ class OciLayoutTarget:
 
     takes_schema1 = False
     renames = True
+    one_by_one = False
 
     def __init__(self, path: Path, *, single: bool) -> None:
         """Write below *path*.

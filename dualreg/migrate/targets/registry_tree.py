@@ -18,6 +18,7 @@ class RegistryTreeTarget:
 
     takes_schema1 = True
     renames = False
+    one_by_one = False
 
     def __init__(self, path: Path, way: Way, own: object) -> None:
         """Write below *path*.

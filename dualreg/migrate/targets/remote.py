@@ -20,6 +20,7 @@ class RemoteTarget:
 
     takes_schema1 = False
     renames = False
+    one_by_one = False
 
     def __init__(self, wire: Wire, prefix: str) -> None:
         """Push by *wire*; *prefix* and a slash come before the names of repositories, unless it is empty."""

@@ -72,6 +72,7 @@ class StaticTreeTarget:
 
     takes_schema1 = False
     renames = False
+    one_by_one = False
 
     def __init__(self, path: Path, registry: Registry) -> None:
         """Write below *path*, with the V1 images that *registry* shows.
