@@ -94,7 +94,7 @@ def _open(
         case "registry-tree":
             return RegistryTreeTarget(path, Way(chosen["link"]), registry.state.store)
         case "oci-layout":
-            return OciLayoutTarget(path, single=len({entry.repository for entry in entries}) <= 1)
+            return OciLayoutTarget(path, [entry.repository for entry in entries])
         case "docker-archive":
             file = TarFile(None if rest == "-" else path, sys.stdout.buffer)
             click.get_current_context().call_on_close(file.discard)

@@ -183,11 +183,60 @@ def test_damage_keeps_a_tag_here(filled: Path, tmp_path: Path) -> None:
 
 
 def test_choosing(filled: Path, tmp_path: Path) -> None:
-    """Globs; a layout of one repository names its tags alone."""
+    """Globs choose by names."""
+    export(filled, f"oci-layout:{tmp_path / 'layout'} --include team/oci:* --exclude *:2")
+    assert names_in(tmp_path / "layout") == ["1"]
+
+
+def names_in(layout: Path) -> list[str]:
+    """Return what the entries of a layout are called."""
+    entries = json.loads((layout / "index.json").read_text())["manifests"]
+    return sorted(entry["annotations"].get("org.opencontainers.image.ref.name", "") for entry in entries)
+
+
+def test_layouts_keep_repositories_apart(filled: Path, tmp_path: Path) -> None:
+    """Tags are named alone while only one repository was ever in a layout; no other's is replaced."""
     place = tmp_path / "layout"
-    export(filled, f"oci-layout:{place} --include team/oci:* --exclude *:2")
-    (entry,) = json.loads((place / "index.json").read_text())["manifests"]
-    assert entry["annotations"] == {"org.opencontainers.image.ref.name": "1"}
+    for include, names in (
+        ("team/oci:1", ["1"]),
+        ("team/oci", ["1", "2"]),
+        ("team/old", ["1", "2", "team/old:1"]),
+        ("team/oci", ["team/oci:1", "team/oci:2", "team/old:1"]),
+    ):
+        export(filled, f"oci-layout:{place} --include {include}")
+        assert names_in(place) == names
+    index = json.loads((place / "index.json").read_text())
+    foreign = {**index["manifests"][0], "annotations": {"org.opencontainers.image.ref.name": "2"}}
+    (place / "index.json").write_text(json.dumps({**index, "manifests": [foreign]}))
+    export(filled, f"oci-layout:{place} --include team/oci")
+    assert names_in(place) == ["2", "team/oci:1", "team/oci:2"]
+
+
+@pytest.mark.parametrize("include", ["", "--include team/*", "--include team/app"])
+def test_what_is_about_an_image_leaves_by_a_layout(
+    filled: Path, opened: Registry, tmp_path: Path, include: str
+) -> None:
+    """Also if the image, or what it is an index of, gets another digest there; and it comes in again."""
+    name, place = RepositoryName("team/app"), tmp_path / "layout"
+    ours = opened.manifests.find(name, Tag("latest"))
+    docker = opened.manifests.image_of(name, ours)
+    assert docker
+    about = [stock_trees.referrer(docker.digest), stock_trees.referrer(ours.digest)]
+    for each in (*about, stock_trees.referrer(Digest.of(about[0]))):  # as a signature of a bill of materials
+        opened.manifests.put(name, Digest.of(each), "", each)
+    export(filled, f"oci-layout:{place} {include}")
+    command(tmp_path / "again", f"run oci-layout:{place}")
+    again = open_registry(Settings(data=tmp_path / "again"))
+    top = again.manifests.find(name, Tag("latest"))
+    image = again.manifests.image_of(name, top)
+    assert image
+    assert top.digest != ours.digest
+    (below,) = again.referrers.list(name, image.digest).rows
+    assert len(again.referrers.list(name, below.digest).rows) == 1
+    assert len(again.referrers.list(name, top.digest).rows) == len(
+        opened.referrers.list(name, ours.digest).rows
+    )
+    again.state.catalog.close()
 
 
 @pytest.mark.parametrize(
