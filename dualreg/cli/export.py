@@ -50,6 +50,9 @@ _NEXT = {
 @click.option("--link", type=click.Choice([str(way) for way in Way]), default="auto", show_default=True,
               help="For registry-tree: hard shares files with this registry; auto shares blocks where the"
               " file system can; copy copies.")  # fmt: skip
+@click.option(
+    "--deep", is_flag=True, help="Read blobs that are at the target, instead of going by their sizes."
+)
 @jobs_option
 @click.option("--dry-run", is_flag=True, help="Only say what would leave.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -87,20 +90,20 @@ def _open(
     target: str, registry: Registry, entries: Sequence[Entry], chosen: Mapping[str, Any], stop: Event
 ) -> Target:
     scheme, _, rest = target.partition(":")
-    path = Path(rest)
+    path, deep = Path(rest), bool(chosen["deep"])
     if not rest:
         raise NoTarget(f"{target} is no target: {_SCHEMES}")
     match scheme:
         case "registry-tree":
-            return RegistryTreeTarget(path, Way(chosen["link"]), registry.state.store)
+            return RegistryTreeTarget(path, Way(chosen["link"]), registry.state.store, deep=deep)
         case "oci-layout":
-            return OciLayoutTarget(path, [entry.repository for entry in entries])
+            return OciLayoutTarget(path, [entry.repository for entry in entries], deep=deep)
         case "docker-archive":
             file = TarFile(None if rest == "-" else path, sys.stdout.buffer)
             click.get_current_context().call_on_close(file.discard)
             return DockerArchiveTarget(file, registry, stop)
         case "static-tree":
-            return StaticTreeTarget(path, registry)
+            return StaticTreeTarget(path, registry, deep=deep)
         case "v2+http" | "v2+https":
             return RemoteTarget(*login(chosen).wire(target))
         case _:

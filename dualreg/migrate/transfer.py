@@ -40,9 +40,14 @@ class Checked:
         self._hasher.update(data)
         self.size += len(data)
 
+    @property
+    def holds(self) -> bool:
+        """Whether they are what the digest says, if there are no more."""
+        return self._hasher.digest() == self._digest
+
     def check(self) -> None:
         """Raise Broken unless they are what the digest says."""
-        if self._hasher.digest() != self._digest:
+        if not self.holds:
             raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
 
 

@@ -198,7 +198,8 @@ def test_exports(layout: Path, tools: Tools, tmp_path: Path) -> None:
         told = json.loads(tools.skopeo("inspect", f"docker-archive:{tmp_path / 'images.tar'}:{name}"))
         assert told["Layers"]
     assert "team/oci:1" in tools.podman("load", "--input", tmp_path / "images.tar", store="loaded")
-    exported(data, f"static-tree:{tmp_path / 'static'}")
+    for part in ("--include team/o*", "--exclude team/o*"):
+        exported(data, f"static-tree:{tmp_path / 'static'} {part}")
     with static_server(tmp_path / "static", tmp_path) as host:
         client = Tools(tmp_path / "home", host)
         for name in names:
@@ -230,7 +231,9 @@ def static_server(folder: Path, home: Path) -> Iterator[str]:
 
 def exported(data: Path, target: str) -> None:
     """Run ``dualreg export``."""
-    result = CliRunner().invoke(main, ["export", target, "--data", str(data)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        main, ["export", *target.split(), "--data", str(data)], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
 
 

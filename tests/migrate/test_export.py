@@ -1,5 +1,6 @@
 """What is kept here leaves: whole, by the same digests, and never twice."""
 
+import errno
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from dualreg.migrate.choice import Names
 from dualreg.migrate.export import Export, leaving
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
+from dualreg.migrate.targets.static_tree import StaticTreeTarget
 from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
 from dualreg.settings import Settings
@@ -258,3 +260,101 @@ def test_no_target(filled: Path, target: str) -> None:
     assert len(output.strip().splitlines()) == 1, output
     assert content(filled) == before
     assert not (filled / "out").exists()
+
+
+def served(place: Path) -> dict[str, tuple[str, ...]]:
+    """Return what a static tree tells of each tag, on either face and by each of its servers' files."""
+    told, configured = {}, (place / "nginx.conf").read_text()
+    for repository in json.loads((place / "v2/_catalog").read_text())["repositories"]:
+        folder = place / "v2" / repository
+        for tag in json.loads((folder / "tags/list").read_text())["tags"]:
+            digest = str(Digest.of((folder / "manifests" / tag).read_bytes()))
+            path = f"/v2/{repository}/manifests/{tag}"
+            assert f'"{path}" "{digest}";' in configured
+            assert f'<Files "{tag}">' in (folder / "manifests/.htaccess").read_text()
+            listed = json.loads((place / "v1/repositories" / repository / "tags/index.json").read_text())
+            image = (place / "v1/repositories" / repository / "tags" / tag).read_text()
+            assert listed[tag] == json.loads(image)
+            assert f'"/v1/images/{listed[tag]}/json"' in configured
+            told[f"{repository}:{tag}"] = (digest, image)
+    return told
+
+
+def test_static_trees_grow(filled: Path, tmp_path: Path) -> None:
+    """What was served is served after other exports into the tree, also as its server was set up."""
+    place = tmp_path / "static"
+    export(filled, f"static-tree:{place} --include team/o*:1")
+    first = served(place)
+    assert set(first) == {"team/oci:1", "team/old:1", "team/one:1", "team/other:1"}
+    conf = place / "nginx.conf"
+    conf.write_text(conf.read_text().replace("127.0.0.1:5080", "0.0.0.0:80"))
+    export(filled, f"static-tree:{place} --include team/oci:2 --include team/app")
+    second = served(place)
+    assert first.items() <= second.items()
+    assert set(second) - set(first) == {"team/oci:2", "team/app:latest"}
+    assert "listen 0.0.0.0:80;" in conf.read_text()
+
+
+def test_a_static_tree_changes_last(filled: Path, opened: Registry, tmp_path: Path) -> None:
+    """A tag that moves is served as it was until all is there, even if the export is killed before."""
+    place, name, tag = tmp_path / "static", RepositoryName("team/oci"), Tag("1")
+    export(filled, f"static-tree:{place}")
+    before = served(place)
+    moved = builders.image(stock_trees.LAYERS["a"], stock_trees.LAYERS["e"], oci=True, author="moved")
+    opened.uploads.ingest(name, [moved.config])
+    opened.manifests.put(name, tag, moved.media_type, moved.manifest)
+    target = StaticTreeTarget(place, opened)
+    target.finish, finish = lambda: None, target.finish  # type: ignore[method-assign]  # as if it was killed
+    Export(opened, target).all([*leaving(opened, Names())], jobs=2)
+    assert served(place) == before
+    finish()
+    after = served(place)
+    assert after["team/oci:1"][0] == str(moved.digest)
+    assert {**after, "team/oci:1": before["team/oci:1"]} == before
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_static_trees_of_many_at_once(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    """Images that share all below their tops, many at once, on file systems with and without hard links."""
+    old, tags = Tree(tmp_path / "old"), {str(number) for number in range(16)}
+    base = None
+    for letter in "abcdef":
+        base = old.image(letter, stock_trees.LAYERS[letter], parent=base)
+    for tag in tags:
+        old.tag("team/old", tag, old.image(f"top {tag}", stock_trees.LAYERS["g"], parent=base, author=tag))
+    command(data, f"run v1-tree:{old.root}")
+    if not links:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EMLINK, "Too many links")
+
+        monkeypatch.setattr(os, "link", refuse)
+    export(data, f"static-tree:{tmp_path / 'static'} --jobs 8")
+    assert set(served(tmp_path / "static")) == {f"team/old:{tag}" for tag in tags}
+    layers = [*(tmp_path / "static/v1/images").glob("*/layer")]
+    assert len(layers) == 6 + len(tags)
+    assert all((layer.stat().st_nlink > 1) == links for layer in layers)
+
+
+def test_names_that_are_paths_of_others(tmp_path: Path, data: Path) -> None:
+    """A repository whose name is a path of another one has no place in a static tree beside it."""
+    tree = stock_trees.StockTree(tmp_path / "stock")
+    for name in ("a/b", "a/b/manifests/1", "a/b/tags/list", "index.json", "team/well"):
+        tree.image(name, builders.image(stock_trees.LAYERS["a"]), "1")
+    command(data, f"run registry-tree:{tree.root}")
+    told = json.loads(export(data, f"static-tree:{tmp_path / 'static'} --json --jobs 1", code=1).stdout)
+    assert {each["tag"] for each in told["tags"] if each["status"] == "done"} == {"a/b:1", "team/well:1"}
+    assert set(served(tmp_path / "static")) == {"a/b:1", "team/well:1"}
+
+
+def test_types_that_would_be_configuration(tmp_path: Path, opened: Registry) -> None:
+    """Anybody may push a type of quotes and braces; no server is told of it."""
+    for kind, tag in (('x/"y";}server{', "bad"), ("application/x.test+json", "good")):
+        document = json.dumps({"any": tag}).encode()
+        opened.manifests.put(RepositoryName("team/any"), Tag(tag), kind, document)
+    place = tmp_path / "static"
+    outcomes = Export(opened, StaticTreeTarget(place, opened)).all([*leaving(opened, Names())], jobs=1)
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED, Status.DONE]
+    assert "}server{" not in (place / "nginx.conf").read_text()

@@ -131,3 +131,24 @@ def test_wrong_diff_ids_keep_one_tag_out_of_an_archive(tmp_path: Path) -> None:
     export(data, f"docker-archive:{place} --include team/wrong", code=3)
     assert place.read_bytes() == before
     assert not [*tmp_path.glob(".*")]
+
+
+@pytest.mark.parametrize("target", sorted({*TARGETS} - {"docker-archive"}))
+def test_damage_at_a_target(stocked: Path, tmp_path: Path, target: str) -> None:
+    """What is there is known by its size, unless it shall be read; manifests always are."""
+    place, content = tmp_path / "out", LAYERS["d"]
+    export(stocked, f"{target}:{place}")
+    found = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    layers = [path for path, data in found.items() if data == content]
+    documents = [
+        path for path, data in found.items() if b"schemaVersion" in data and path.name != "index.json"
+    ]
+    assert layers
+    assert documents
+    for path in (layers[0], documents[0]):
+        overwrite(path)
+    export(stocked, f"{target}:{place}")
+    assert {path: path.read_bytes() for path in documents} == {path: found[path] for path in documents}
+    assert layers[0].read_bytes() != content
+    export(stocked, f"{target}:{place} --deep")
+    assert {path: path.read_bytes() for path in found} == found

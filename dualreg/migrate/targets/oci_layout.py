@@ -36,17 +36,18 @@ class OciLayoutTarget:
     renames = True
     one_by_one = False
 
-    def __init__(self, path: Path, leaving: Iterable[str]) -> None:
+    def __init__(self, path: Path, leaving: Iterable[str], *, deep: bool = False) -> None:
         """Write below *path*.
 
         Args:
             leaving: The repositories that tags of will come.
+            deep: Read the blobs that are there already.
 
         Raises:
             NoTarget: it is no folder, or has an index that cannot be read.
         """
         check_folder(path)
-        self._root, self._lock = path, Lock()
+        self._root, self._deep, self._lock = path, deep, Lock()
         self._renamed: dict[RepositoryName, dict[str, Descriptor]] = {}
         self._entries: dict[str, list[_Entry]] = {}
         index = path / "index.json"
@@ -62,7 +63,7 @@ class OciLayoutTarget:
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         """See Target."""
         del repository
-        return write_blob(self._path(digest), digest, source)
+        return write_blob(self._path(digest), digest, source, deep=self._deep)
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
         """See Target. What is about something else is found without a tag, too."""
@@ -73,11 +74,11 @@ class OciLayoutTarget:
         described = Descriptor(media_type, Digest.of(payload, manifest.digest.algorithm), len(payload))
         if (described.digest, media_type) != (manifest.digest, manifest.media_type):
             renamed[str(manifest.digest)] = described
-        sent = write_blob(self._path(described.digest), described.digest, SourceBytes.of(payload))
+        sent = write_if_changed(self._path(described.digest), payload)
         changed = [self._name(described, repository, tag) for tag in tags]
         if manifest.subject and not tags:
             changed = [self._list({**described.to_json(), "annotations": {REPOSITORY: repository}})]
-        return bool(sent) or any(changed)
+        return sent or any(changed)
 
     def finish(self) -> None:
         """See Target: the index names everything that has a tag, and what is about something."""
