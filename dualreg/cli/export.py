@@ -15,6 +15,8 @@ from dualreg.cli.migrate_passes import stoppable
 from dualreg.cli.migrate_told import FINDINGS, NOTHING, counted_outcomes
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.progress import progress
+from dualreg.errors import NameInvalid
+from dualreg.image.names import RepositoryName
 from dualreg.migrate.export import Export, leaving
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
@@ -77,7 +79,7 @@ def export(
                 click.echo("\n".join(entry.name for entry in entries))
                 click.echo(f"{len(entries)} tags would leave.")
                 return
-            with progress("tags", len(entries), 0) as advance:
+            with progress("tags", len(entries)) as advance:
                 outcomes = Export(registry, opened, stop, lambda outcome: advance(1, outcome.read)).all(
                     entries, jobs
                 )
@@ -105,9 +107,22 @@ def _open(
         case "static-tree":
             return StaticTreeTarget(path, registry, deep=deep)
         case "v2+http" | "v2+https":
-            return RemoteTarget(*login(chosen).wire(target))
+            wire, prefix = login(chosen).wire(target)
+            return RemoteTarget(wire, _prefix(prefix))
         case _:
             raise NoTarget(f"{target} is no target: {_SCHEMES}")
+
+
+def _prefix(path: str) -> str:
+    """Return what names of repositories begin with at another registry.
+
+    Raises:
+        NoTarget: no name can.
+    """
+    try:
+        return RepositoryName.parse(path) if path else ""
+    except NameInvalid as error:
+        raise NoTarget(f"{path}: no name of a repository can begin so") from error
 
 
 def _is_read_along(target: Target) -> bool:

@@ -168,7 +168,7 @@ def verify(
         comparison, verdicts = comparison_of(found, registry, quick=quick), []
         if chosen["http"]:
             comparison = OverHttp(registry, comparison, serving(chosen), quick)
-        with progress("tags", sum(entry.action is Action.IMPORT for entry in entries), 0) as advance:
+        with progress("tags", sum(entry.action is Action.IMPORT for entry in entries)) as advance:
             for verdict in compare(comparison, entries, jobs):
                 verdicts.append(verdict)
                 advance(1, 0)

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import click
 from rich.console import Console
@@ -16,49 +17,68 @@ _PAUSE = 5.0
 _MIB = 1 << 20
 
 
+@dataclass
+class _Work:
+    """How far something has come; see ``progress``."""
+
+    total: int
+    size: int
+    done: int = 0
+    moved: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def advance(self, count: int, moved: int) -> None:
+        self.done += count
+        self.moved += moved
+
+    def __str__(self) -> str:
+        """Return how much was moved, how fast, and how long the rest will take at that rate."""
+        seconds = time.monotonic() - self.began
+        parts = []
+        if self.size or self.moved:
+            limit = f" of at most {self.size / _MIB:,.1f}" if self.size else ""
+            parts.append(f"{self.moved / _MIB:,.1f}{limit} MiB")
+        if self.moved and seconds >= 1:
+            parts.append(f"{self.moved / seconds / _MIB:,.1f} MiB/s")
+        whole, done = (self.size, self.moved) if self.size else (self.total, self.done)
+        if done and seconds >= 1:
+            parts.append(f"{max(whole - done, 0) / done * seconds:,.0f} s left")
+        return ", ".join(parts)
+
+
 @contextmanager
-def progress(what: str, total: int, size: int) -> Iterator[Advance]:
+def progress(what: str, total: int, size: int = 0) -> Iterator[Advance]:
     """Show, on the standard error, how far the block has come.
 
     Args:
         what: The things that are counted.
-        total: How many there are, and *size* how many bytes at most.
+        total: How many there are, and *size* how many bytes at most; 0: nobody can tell.
     """
+    work = _Work(total, size)
     if not sys.stderr.isatty():
-        yield _lines(what, total, size)
+        yield _lines(what, work)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TextColumn("{task.fields[rate]}"), console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total, rate="")
-        began, moved = time.monotonic(), 0
 
-        def advance(count: int, read: int) -> None:
-            nonlocal moved
-            moved += read
-            bar.update(task, advance=count, rate=_rate(moved, time.monotonic() - began, size))
+        def advance(count: int, moved: int) -> None:
+            work.advance(count, moved)
+            bar.update(task, advance=count, rate=str(work))
 
         yield advance
 
 
-def _lines(what: str, total: int, size: int) -> Advance:
-    began = told = time.monotonic()
-    done = moved = 0
+def _lines(what: str, work: _Work) -> Advance:
+    told = work.began
 
-    def advance(count: int, read: int) -> None:
-        nonlocal told, done, moved
-        done, moved = done + count, moved + read
+    def advance(count: int, moved: int) -> None:
+        nonlocal told
+        work.advance(count, moved)
         now = time.monotonic()
-        if now - told >= _PAUSE or done == total:
+        if now - told >= _PAUSE or work.done == work.total:
             told = now
-            click.echo(f"{done} of {total} {what}, {_rate(moved, now - began, size)}", err=True)
+            text = f"{work.done} of {work.total} {what}"
+            click.echo(", ".join(filter(None, (text, str(work)))), err=True)
 
     return advance
-
-
-def _rate(moved: float, seconds: float, size: int) -> str:
-    """Return how much was read, how fast, and how long the rest will take at that rate."""
-    text = f"{moved / _MIB:,.1f} of at most {size / _MIB:,.1f} MiB"
-    if not moved or seconds < 1:
-        return text
-    speed = moved / seconds
-    return f"{text}, {speed / _MIB:,.1f} MiB/s, {max(size - moved, 0) / speed:,.0f} s left"

@@ -70,6 +70,7 @@ def test_everything_leaves_once(filled: Path, tmp_path: Path, scheme: str) -> No
     assert not place.exists()
     output = export(filled, f"{scheme}:{place} --jobs 3").output
     assert "6 done" in output
+    assert "at most" not in output
     assert "Next:" in output
     first = snapshot(place) if place.is_dir() else place.read_bytes()
     if scheme != "docker-archive":
@@ -246,6 +247,8 @@ def test_what_is_about_an_image_leaves_by_a_layout(
     [
         "registry-tree:{data}",
         "nonsense:x",
+        "v2+http://127.0.0.1:1/Bad",
+        "v2+http://127.0.0.1:1/bad/../name",
         *(f"{each}:{{data}}/catalog.sqlite3" for each in ("registry-tree", "oci-layout", "static-tree")),
         "docker-archive:{data}/no/images.tar",
         "docker-archive:{data}",
