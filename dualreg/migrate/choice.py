@@ -45,13 +45,14 @@ class Names:
 
     def choose(self, repository: str, name: str) -> bool:
         """Tell whether the tag with that full name, in *repository*, is wanted."""
-
-        def matches(globs: Iterable[str]) -> bool:
-            return any(fnmatchcase(name if ":" in glob else repository, glob) for glob in globs)
-
         if self.listed is not None and not self.listed & {name, repository}:
             return False
-        return (not self.include or matches(self.include)) and not matches(self.exclude)
+        wanted = not self.include or _matches(self.include, repository, name)
+        return wanted and self.allow(repository, name)
+
+    def allow(self, repository: str, name: str) -> bool:
+        """Tell whether the tag may come along with others, as nobody excluded it."""
+        return not _matches(self.exclude, repository, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,10 @@ def propose(name: str) -> str:
     """Return a name within the grammar that is like *name*."""
     parts = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in name.split("/"))
     return "/".join(part for part in parts if part) or "renamed"
+
+
+def _matches(globs: Iterable[str], repository: str, name: str) -> bool:
+    return any(fnmatchcase(name if ":" in glob else repository, glob) for glob in globs)
 
 
 def _words(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

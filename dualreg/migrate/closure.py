@@ -1,16 +1,24 @@
 """Closure: what leaves with a tag, in the order in which it must."""
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from dualreg.catalog.rows import ManifestRow
+from dualreg.faults import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Contents, Role
 from dualreg.image.manifest import stored_contents
-from dualreg.image.names import RepositoryName
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.findings import Broken
 from dualreg.migrate.transfer import Checked
 from dualreg.registry import Registry
+
+#: How many digits of a digest are in a tag that is called like it.
+_HEX = 64
+_ABOUT = re.compile(rf"sha(256|512)-[0-9a-f]{{{_HEX}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,35 @@ def document(registry: Registry, row: ManifestRow) -> Document:
     """
     payload = read_document(registry, row.digest)
     return Document(payload, stored_contents(row.media_type, payload))
+
+
+def about(
+    registry: Registry, repository: RepositoryName, chosen: Iterable[Tag], others: Iterable[Tag]
+) -> set[Tag]:
+    """Return those of *others* that are called like something that leaves with *chosen* ones, or with them.
+
+    So are signatures of cosign, and lists of referrers of registries that knew none.
+
+    Source: cosign, ``pkg/oci/remote`` (SignatureTag); OCI distribution-spec v1.1, "Referrers Tag Schema".
+    """
+    named: dict[str, set[Tag]] = defaultdict(set)
+    for tag in others:
+        named[tag.partition(".")[0]].add(tag)
+    named = {head: tags for head, tags in named.items() if _ABOUT.fullmatch(head)}
+    found: set[Tag] = set()
+    waiting = [*chosen] if named else []
+    while waiting:
+        with registry.state.catalog.read() as tx:
+            top = tx.manifests.find(repository, waiting.pop())
+        try:
+            rows = Closure(registry).of(repository, top) if top else []
+        except (Broken, BlobMissing):
+            continue  # it does not leave, nor does what is about it
+        for row in rows:
+            fresh = named.pop(f"{row.digest.algorithm}-{row.digest.hex[:_HEX]}", set())
+            found |= fresh
+            waiting += fresh
+    return found
 
 
 @dataclass(frozen=True, slots=True)

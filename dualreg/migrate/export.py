@@ -15,7 +15,7 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.choice import Names
-from dualreg.migrate.closure import Closure, document, read_document
+from dualreg.migrate.closure import Closure, about, document, read_document
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.intake import Locks, Stopped
 from dualreg.migrate.plan import Action, Entry
@@ -32,16 +32,17 @@ _PAGE = 1000
 
 
 def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
-    """Yield every tag that is chosen, whoever is shown it."""
+    """Yield every tag that is chosen, whoever is shown it, and those by which something is about one."""
     last = ""
     while True:
         page = registry.repositories.list(last=last, limit=_PAGE)
         for name in page.rows:
             with registry.state.catalog.read() as tx:
-                rows = tx.tags.list(name, last="", limit=None, origins=frozenset(Origin)) or ()
-            for tag in rows:
-                if names.choose(name, f"{name}:{tag}"):
-                    yield Entry(name, tag, "", name, tag, Action.IMPORT)
+                tags = tx.tags.list(name, last="", limit=None, origins=frozenset(Origin)) or ()
+            chosen = {tag for tag in tags if names.choose(name, f"{name}:{tag}")}
+            others = {tag for tag in tags if names.allow(name, f"{name}:{tag}")} - chosen
+            for tag in sorted(chosen | about(registry, name, chosen, others)):
+                yield Entry(name, tag, "", name, tag, Action.IMPORT)
         if not page.more:
             return
         last = page.passed or page.rows[-1]

@@ -215,6 +215,29 @@ def test_layouts_keep_repositories_apart(filled: Path, tmp_path: Path) -> None:
     assert names_in(place) == ["2", "team/oci:1", "team/oci:2"]
 
 
+def test_tags_about_an_image_leave_with_it(filled: Path, opened: Registry) -> None:
+    """As cosign names its signatures, and clients their lists of referrers; unless they are excluded."""
+    name = RepositoryName("team/app")
+    top = opened.manifests.find(name, Tag("latest"))
+    child = opened.manifests.image_of(name, top)
+    assert child
+
+    def put(tag: str) -> Digest:
+        image = builders.image(stock_trees.LAYERS["b"], oci=True, author=tag)
+        opened.uploads.ingest(name, [image.config])
+        opened.manifests.put(name, Tag(tag), image.media_type, image.manifest)
+        return image.digest
+
+    tags = [f"sha256-{top.digest.hex}.sig", f"sha256-{child.digest.hex}.att"]
+    tags.append(f"sha256-{put(tags[0]).hex}")
+    for tag in (*tags[1:], f"sha256-{Digest.of(b'other').hex}.sig", "sha256-short.sig"):
+        put(tag)
+    told = export(filled, "registry-tree:out --include team/app:latest --dry-run").output
+    assert {*told.splitlines()} == {"4 tags would leave.", *(f"{name}:{tag}" for tag in (*tags, "latest"))}
+    told = export(filled, "registry-tree:out --include team/app:latest --exclude *:*.att --dry-run").output
+    assert "3 tags would leave" in told
+
+
 @pytest.mark.parametrize("include", ["", "--include team/*", "--include team/app"])
 def test_what_is_about_an_image_leaves_by_a_layout(
     filled: Path, opened: Registry, tmp_path: Path, include: str
