@@ -133,6 +133,7 @@ def _is_read_along(target: Target) -> bool:
 def _tell(target: str, outcomes: Sequence[Outcome], *, as_json: bool, aside: bool) -> None:
     """Print how it went, *aside*: as errors are; end with what it comes to."""
     counts = Counter(outcome.status for outcome in outcomes)
+    there = counts[Status.DONE] + counts[Status.SAME]
     if as_json:
         tags = [
             {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
@@ -145,6 +146,7 @@ def _tell(target: str, outcomes: Sequence[Outcome], *, as_json: bool, aside: boo
                 click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=aside)
         click.echo(counted_outcomes(outcomes), err=aside)
         scheme, _, rest = target.partition(":")
-        click.echo(f"Next:  {_NEXT[scheme].format(rest)}", err=aside)
+        if there:
+            click.echo(f"Next:  {_NEXT[scheme].format(rest)}", err=aside)
     if counts[Status.FAILED] + counts[Status.STOPPED]:
-        raise SystemExit(FINDINGS if counts[Status.DONE] + counts[Status.SAME] else NOTHING)
+        raise SystemExit(FINDINGS if there else NOTHING)

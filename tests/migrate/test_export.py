@@ -134,6 +134,16 @@ def test_archives_of_every_generation(filled: Path, registry: Registry, tmp_path
     assert piped.stdout_bytes == (tmp_path / "images.tar").read_bytes()
 
 
+def test_archives_hold_what_old_clients_are_not_shown(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which tags a generation of clients sees here is no matter of what daemons load."""
+    export(filled, f"docker-archive:{tmp_path / 'shown.tar'}")
+    monkeypatch.setenv("DUALREG_BRIDGE", "off")
+    export(filled, f"docker-archive:{tmp_path / 'hidden.tar'}")
+    assert (tmp_path / "hidden.tar").read_bytes() == (tmp_path / "shown.tar").read_bytes()
+
+
 def test_archives_go_where_they_are_wanted(filled: Path, tmp_path: Path) -> None:
     """Into a pipe that is there, and to where a link leads; neither is replaced."""
     pipe, link, place = tmp_path / "pipe", tmp_path / "link.tar", tmp_path / "images.tar"
@@ -148,6 +158,17 @@ def test_archives_go_where_they_are_wanted(filled: Path, tmp_path: Path) -> None
     assert pipe.is_fifo()
     assert "done" in told.stderr
     assert not told.stdout
+
+
+def test_archives_that_cannot_be_written(filled: Path, tmp_path: Path) -> None:
+    """A full disk ends the export with a line, sooner or later."""
+    told = export(filled, "docker-archive:/dev/full", code=2).output
+    assert told.splitlines()[-1] == "Error: /dev/full: No space left on device"
+    tree = stock_trees.StockTree(tmp_path / "more")
+    tree.image("team/large", builders.image(builders.layer({"large": os.urandom(1 << 18)})), "1")
+    command(filled, f"run registry-tree:{tree.root}")
+    told = export(filled, "docker-archive:/dev/full --include team/large", code=2).output
+    assert told == "Error: /dev/full: No space left on device\n"
 
 
 def test_an_archive_ends_early_when_asked(registry: Registry, tmp_path: Path) -> None:

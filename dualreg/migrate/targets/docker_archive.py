@@ -26,6 +26,7 @@ from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
+from dualreg.registry.visibility import Visibility
 from dualreg.storage.base import read_chunks, tap
 
 
@@ -50,6 +51,7 @@ class DockerArchiveTarget:
     def __init__(self, file: TarFile, registry: Registry, stop: Event) -> None:
         """Write to *file*, until *stop* is set."""
         self.file, self._registry, self._stop = file, registry, stop
+        self._bridge = replace(registry.bridge, visibility=Visibility())  # whoever is shown what here
         self._images: dict[tuple[Digest, RepositoryName], _Image] = {}
         self._written: dict[str, tuple[Digest, Digest | None] | None] = {}
 
@@ -93,7 +95,7 @@ class DockerArchiveTarget:
         nothing = Broken(Kind.NO_PLACE, f"{repository}:{tag}", "no image that docker load reads")
         try:
             chosen = manifests.image_of(repository, manifests.find(repository, manifest.digest))
-            image = self._registry.bridge.resolve(repository, tag)
+            image = self._bridge.resolve(repository, tag)
             chain = self._registry.v1_images.ancestry(repository, image)[::-1]
         except RegistryError as error:
             raise nothing from error

@@ -1,6 +1,7 @@
 """A tar that is written once, from beginning to end, to wherever it is wanted."""
 
 import tarfile
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -52,20 +53,21 @@ class TarFile:
         """
         try:
             self._begun().close()
-            self.close()
+            if self._opened:
+                self._opened.close()
             if self._path and self.is_file:
                 self._fresh.replace(self._path)
         except OSError as error:
             raise self._failed(error) from error
 
-    def close(self) -> None:
-        """Write no more; what is not finished is no file."""
-        if self._opened:
-            self._opened.close()
-
     def discard(self) -> None:
-        """Leave nothing of what is not finished."""
-        self.close()
+        """Write no more; of what is not finished, no file is left, and no reader is told that it is whole."""
+        with suppress(OSError):
+            if self._tar and self._tar.fileobj:
+                self._tar.fileobj.close()  # its buffer; the tar's own end is left out
+        with suppress(OSError):
+            if self._opened:
+                self._opened.close()
         if self.is_file:
             self._fresh.unlink(missing_ok=True)
 
