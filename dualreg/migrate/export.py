@@ -92,6 +92,8 @@ class Export:
         return outcome
 
     def _leave(self, entry: Entry) -> Outcome:
+        if self.stop.is_set():
+            raise Stopped
         repository, tag = RepositoryName(entry.repository), Tag(entry.tag)
         top = self._row(repository, tag)
         order = Closure(self.registry, self.target.renames).of(repository, top)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -156,6 +157,15 @@ def test_archives_go_where_they_are_wanted(filled: Path, tmp_path: Path) -> None
         told = export(filled, f"docker-archive:{pipe}")
         assert read.result(timeout=30) == place.read_bytes()
     assert pipe.is_fifo()
+    call = [
+        sys.executable,
+        "-c",
+        "from dualreg.cli import main; main()",
+        "export",
+        "docker-archive:/dev/stdout",
+    ]
+    piped = subprocess.run([*call, "--data", filled], capture_output=True, check=True)
+    assert piped.stdout == place.read_bytes()
     assert "done" in told.stderr
     assert not told.stdout
 

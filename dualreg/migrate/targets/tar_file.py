@@ -22,14 +22,14 @@ class TarFile:
         Raises:
             NoTarget: *path* is a folder, or in none.
         """
-        self._path, self._out = path and path.resolve(), out
+        self.is_file = bool(path and (path.is_file() or not path.exists()))
+        self._path, self._out = path.resolve() if path and self.is_file else path, out
         self._tar: tarfile.TarFile | None = None
         self._opened: IO[bytes] | None = None
+        if path and path.is_dir():
+            raise NoTarget(f"{path} is a folder")
         if self._path and not self._path.parent.is_dir():
             raise NoTarget(f"{self._path.parent}: no such folder")
-        if self._path and self._path.is_dir():
-            raise NoTarget(f"{path} is a folder")
-        self.is_file = bool(path and (path.is_file() or not path.exists()))
         self._fresh = self._path.with_name(f".{self._path.name}.part") if self._path else Path()
 
     def add(self, name: str, content: bytes | IO[bytes], size: int = 0) -> None:
