@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -36,20 +37,28 @@ TARGETS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def filled(tmp_path: Path, data: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with images of every sort: V1, schema 1, schema 2, OCI, indexes, signatures."""
-    old = Tree(tmp_path / "old")
+    folder = tmp_path_factory.mktemp("built")
+    old = Tree(folder / "old")
     base = old.image("base", stock_trees.LAYERS["a"])
     old.tag("team/old", "1", old.image("top", stock_trees.LAYERS["b"], parent=base))
-    command(data, f"run v1-tree:{old.root}")
-    stock_trees.small(tmp_path / "stock")
-    tree = stock_trees.StockTree(tmp_path / "stock")
+    command(folder / "data", f"run v1-tree:{old.root}")
+    stock_trees.small(folder / "stock")
+    tree = stock_trees.StockTree(folder / "stock")
     tree.schema1("team/one", "1", stock_trees.LAYERS["c"], stock_trees.LAYERS["d"])
     tree.image(
         "team/oci", builders.image(stock_trees.LAYERS["a"], stock_trees.LAYERS["e"], oci=True), "1", "2"
     )
-    command(data, f"run registry-tree:{tmp_path / 'stock'}")
+    command(folder / "data", f"run registry-tree:{folder / 'stock'}")
+    return folder / "data"
+
+
+@pytest.fixture
+def filled(built: Path, data: Path) -> Path:
+    """A copy of that registry."""
+    shutil.copytree(built, data)
     return data
 
 
