@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from urllib.parse import urlsplit
 
 from dualreg.migrate import journal
 from dualreg.migrate.intake import Intake
@@ -28,7 +27,7 @@ from dualreg.migrate.v2.intake import V2Intake
 from dualreg.migrate.v2.survey import V2Survey, survey_manifests
 from dualreg.migrate.v2.verify import V2Comparison
 from dualreg.migrate.verify import Bytes, Comparison
-from dualreg.migrate.wire import Wire
+from dualreg.migrate.wire import Wire, WireError
 from dualreg.registry import Registry
 
 #: What a source's name begins with.
@@ -58,14 +57,15 @@ class Login:
         Raises:
             NoSource: it is no such URL.
         """
-        parts = urlsplit(url.partition("+")[2])
-        if not parts.hostname or parts.username or parts.query:
-            raise NoSource(
-                f"{parts.scheme}://{parts.hostname or ''}: not HOST[:PORT][/PATH], see also --user"
-            )
-        return Wire(f"{parts.scheme}://{parts.netloc}", self.user, self.password, self.ca), parts.path.strip(
-            "/"
-        )
+        scheme, _, rest = url.partition("+")[2].partition("://")
+        host, _, path = rest.partition("/")
+        try:
+            wire = Wire(f"{scheme}://{host}", self.user, self.password, self.ca)
+        except WireError as error:
+            raise NoSource(f"{error}: not HOST[:PORT][/PATH]") from error
+        if "@" in host or "?" in rest or "#" in rest:
+            raise NoSource(f"{scheme}://{host.rpartition('@')[2]}: not HOST[:PORT][/PATH], see also --user")
+        return wire, path.strip("/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,9 @@
-"""Live registries, to move in from and out to: honest ones, and one that breaks off, lies and redirects."""
+"""Live registries, to move in from and out to: honest ones, guarded ones, and one that lies."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from click.testing import CliRunner
@@ -16,13 +13,13 @@ from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.v2_remote import V2Remote
-from dualreg.migrate.wire import Wire, WireError
+from dualreg.migrate.wire import Wire
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.storage.base import read_chunks
 from tests.migrate import stock_trees
 from tests.migrate.commands import command
-from tests.migrate.trees import LAYERS, Tree
+from tests.migrate.fronts import front, hostile, status
+from tests.migrate.trees import Tree
 from tests.programs import dualreg_server
 
 SECRET = "not for everybody"
@@ -141,6 +138,10 @@ def test_verify_over_http(there: tuple[Path, str, str], tmp_path: Path) -> None:
     [
         "v2+http://",
         "v2+http://me:secret@host/x",
+        "v2+http://me:secret@[::1/x",
+        "v2+http://[::1",
+        "v2+http://host:99999",
+        "v2+http://host/x?password=secret",
         "v2+ftp://host",
         "v2+http://127.0.0.1:1",
         "v1+http://127.0.0.1:1",
@@ -151,128 +152,6 @@ def test_no_live_registry(tmp_path: Path, url: str) -> None:
     output = command(tmp_path / "here", f"inspect {url}", code=2).output
     assert output.count("\n") == 1
     assert "secret" not in output
-
-
-@dataclass
-class Hostile:
-    """A registry that does what it is told.
-
-    Attributes:
-        answers: What to do for each path, the first time, the second, and so on; the last for ever.
-        seen: Requests: path, and the value of Authorization.
-    """
-
-    answers: dict[str, list[Callable[[BaseHTTPRequestHandler], None]]] = field(default_factory=dict)
-    seen: list[tuple[str, str | None]] = field(default_factory=list)
-    url: str = ""
-
-
-@contextmanager
-def hostile() -> Iterator[Hostile]:
-    """Run one."""
-    told = Hostile()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            told.seen.append((self.path, self.headers.get("Authorization")))
-            steps = told.answers.get(self.path) or [status(404)]
-            (steps.pop(0) if len(steps) > 1 else steps[0])(self)
-
-        do_HEAD = do_GET  # noqa: N815 -- what http.server calls
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield told
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def status(code: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Answer with a status."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(code)
-        for name, value in {"Content_Length": str(len(body)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(body)
-
-    return answer
-
-
-def cut(body: bytes, at: int) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Promise the whole body, and break off."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        status(200, body[:at], Content_Length=str(len(body)))(handler)
-        handler.wfile.flush()
-        handler.close_connection = True
-
-    return answer
-
-
-def ranged(body: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Go on where it is asked for."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        first = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-        status(206, body[first:])(handler)
-
-    return answer
-
-
-def read(wire: Wire, path: str) -> bytes:
-    """Read a stream to its end."""
-    with wire.stream(path) as reader:
-        return b"".join(read_chunks(reader))
-
-
-def test_bodies_that_are_cut_short() -> None:
-    """They are taken up again; if that cannot be, nobody takes the part for the whole."""
-    body = LAYERS["a"] * 50_000
-    with hostile() as server:
-        server.answers["/whole"] = [cut(body, 3_000_000), ranged(body)]
-        server.answers["/never"] = [cut(body, 3_000_000), status(200, body)]
-        assert read(Wire(server.url), "/whole") == body
-        with pytest.raises(WireError, match="cut short"):
-            read(Wire(server.url), "/never")
-        with pytest.raises(WireError, match="404"):
-            read(Wire(server.url), "/absent")
-
-
-def test_busy_servers_are_asked_again() -> None:
-    """After as long as they say."""
-    with hostile() as server:
-        server.answers["/x"] = [status(503), status(429, Retry_After="1"), status(200, b"{}")]
-        assert Wire(server.url).request("GET", "/x").json() == {}
-        assert len(server.seen) == 3
-
-
-def test_credentials_stay_where_they_belong() -> None:
-    """Another host that is redirected to does not see them."""
-    with hostile() as other, hostile() as server:
-        other.answers["/blob"] = [status(200, b"bytes")]
-        challenge = status(401, WWW_Authenticate='Basic realm="x"')
-        server.answers["/blob"] = [
-            challenge,
-            status(307, Location=f"{other.url.replace('127.0.0.1', 'localhost')}/blob"),
-        ]
-        wire = Wire(server.url, "me", SECRET)
-        assert wire.request("GET", "/blob").body == b"bytes"
-        assert [authorization for _, authorization in other.seen] == [None]
-        assert server.seen[1][1]
-        assert SECRET not in repr(wire)
 
 
 def test_registries_that_lie(tmp_path: Path) -> None:
@@ -300,3 +179,41 @@ def test_registries_that_lie(tmp_path: Path) -> None:
         server.answers["/v2/a/tags/list"] = [status(200, b"<html>")]
         output = command(tmp_path / "here", f"inspect v2+{server.url}/a", code=2).output
         assert "no JSON" in output
+
+
+@pytest.fixture(scope="module")
+def dated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry for everybody, with images of several years, and some without a date; its host."""
+    folder = tmp_path_factory.mktemp("dated")
+    tree = Tree(folder / "old")
+    for tag, year in (("c", "2015"), ("a", "2021"), ("b", "2018")):
+        image = tree.image(tag, stock_trees.LAYERS["a"], created=f"{year}-05-01T12:00:00.123456789Z")
+        tree.tag("team/app", tag, image)
+    tree.tag("team/none", "x", tree.image("x", stock_trees.LAYERS["b"], created="0001-01-01T00:00:00Z"))
+    command(folder / "there", f"run v1-tree:{tree.root}")
+    with dualreg_server(folder / "there") as host:
+        yield host
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "accepts",
+    [
+        lambda _path, said: said.startswith("Basic "),
+        lambda path, said: said.startswith("Basic " if path.endswith(("/images", "&page=1")) else "Token "),
+        lambda path, said: said.startswith("Token ") or path.endswith(("/images", "&page=1")),
+    ],
+    ids=["password", "token", "either"],
+)
+def test_v1_behind_a_front(dated: str, tmp_path: Path, accepts: Callable[[str, str], bool]) -> None:
+    """Whether it wants the password with each request, or the token that the registry gives."""
+    (tmp_path / "password").write_text(SECRET)
+    login = f"--user mover --password-file {tmp_path / 'password'}"
+    with front(dated) as before:
+        before.answer = lambda path, said: None if path.startswith("/v2/") or accepts(path, said) else 401
+        line = f"v1+{before.url} {login}"
+        command(tmp_path / "here", f"run {line}")
+        command(tmp_path / "here", f"verify {line}")
+        http = f"--http {before.url} --http-user mover --http-password-file {tmp_path / 'password'}"
+        command(tmp_path / "here", f"verify {line} {http}")
+    assert len(tags_of(tmp_path / "here")) == 4

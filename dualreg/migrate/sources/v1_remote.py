@@ -11,6 +11,7 @@ from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceImage, SourceTag
 from dualreg.migrate.sources.v1_tree import is_image_id
 from dualreg.migrate.wire import Reply, Wire
+from dualreg.migrate.wire.v1 import V1Wire
 
 _OK, _NOT_FOUND = 200, 404
 _CHECKSUMS = ("x-docker-payload-checksum", "x-docker-checksum")
@@ -29,7 +30,11 @@ class V1Remote:
     repository: str = ""
     _tags: list[SourceTag | Finding] | None = None
     _homes: dict[str, str] = field(default_factory=dict)
-    _tokens: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    _v1: V1Wire = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to speak."""
+        self._v1 = V1Wire(self.wire)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """See V1Source."""
@@ -69,7 +74,7 @@ class V1Remote:
         checksums = (reply.headers[name] for name in _CHECKSUMS if name in reply.headers)
         layer = SourceBytes(
             int(size) if size.isdecimal() else 0,
-            lambda: self.wire.stream(f"/v1/images/{id_}/layer", self._session(home)),
+            lambda: self._v1.stream(f"/v1/images/{id_}/layer", home),
         )
         return SourceImage(image.id, image.parent, lambda: reply.body, layer, checksums=tuple(checksums))
 
@@ -85,7 +90,7 @@ class V1Remote:
     def _repositories(self) -> Iterator[str]:
         page, pages = 1, 1
         while page <= pages:
-            reply = self.wire.request("GET", f"/v1/search?q=&n=100&page={page}", self.wire.basic)
+            reply = self._get(f"/v1/search?q=&n=100&page={page}", "")
             if reply.status != _OK:
                 raise NoSource(
                     f"{self.wire.url} does not search ({reply.status}): name a repository in the URL"
@@ -116,16 +121,4 @@ class V1Remote:
         return listed if isinstance(listed, list) else []
 
     def _get(self, path: str, repository: str) -> Reply:
-        return self.wire.request("GET", path, self._session(repository))
-
-    def _session(self, repository: str) -> Mapping[str, str]:
-        """Return what the registry wants to see with requests for the images of a repository.
-
-        Source: docker-registry 0.9 and Docker 1.5: the list of images comes with a token.
-        """
-        if repository and repository not in self._tokens:
-            path = f"/v1/repositories/{repository}/images"
-            reply = self.wire.request("GET", path, {"X-Docker-Token": "true", **self.wire.basic})
-            token = reply.headers.get("x-docker-token", "")
-            self._tokens[repository] = {"Authorization": f"Token {token}"} if token else self.wire.basic
-        return self._tokens.get(repository, {})
+        return self._v1.get(path, repository)

@@ -12,7 +12,7 @@ from dualreg.image.documents import parse_object
 from dualreg.image.jws import verified_payload
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceManifest, SourceTag
-from dualreg.migrate.wire import Reply, Wire, WireError, accept, next_page
+from dualreg.migrate.wire import Reply, Scope, Wire, WireError, accept, pulling
 
 _OK, _NOT_FOUND = 200, 404
 #: Pages of a list that are asked for at most; one that goes round in circles ends.
@@ -54,14 +54,14 @@ class V2Remote:
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         """See ManifestSource."""
         path = f"/v2/{repository}/blobs/{digest}"
-        reply = self.wire.request("HEAD", path, scope=_scope(repository))
+        reply = self.wire.request("HEAD", path, scope=pulling(repository))
         if reply.status != _OK:
             raise Broken(Kind.MISSING_BLOB, f"{repository}@{digest}", f"the registry answers {reply.status}")
         size = int(reply.headers.get("content-length") or 0)
-        return SourceBytes(size, partial(self.wire.stream, path, scope=_scope(repository)))
+        return SourceBytes(size, partial(self.wire.stream, path, scope=pulling(repository)))
 
     def _repositories(self) -> Iterator[str]:
-        for reply in self._pages("/v2/_catalog?n=1000", "registry:catalog:*"):
+        for reply in self._pages("/v2/_catalog?n=1000", ("registry:catalog:*",)):
             if reply.status != _OK:
                 raise NoSource(
                     f"{self.wire.url} does not list its repositories ({reply.status}): name one in the URL"
@@ -69,7 +69,7 @@ class V2Remote:
             yield from reply.json().get("repositories") or ()
 
     def _tags(self, name: str) -> Iterator[SourceTag]:
-        for reply in self._pages(f"/v2/{name}/tags/list", _scope(name)):
+        for reply in self._pages(f"/v2/{name}/tags/list", pulling(name)):
             if reply.status == _NOT_FOUND:
                 return
             if reply.status != _OK:
@@ -82,7 +82,7 @@ class V2Remote:
         """Return what a tag points at, by the registry's word, or by its bytes; empty if neither can be."""
         headers = {"Accept": accept()}
         path = f"/v2/{name}/manifests/{tag}"
-        reply = self.wire.request("HEAD", path, headers, scope=_scope(name))
+        reply = self.wire.request("HEAD", path, headers, scope=pulling(name))
         stated = reply.headers.get("docker-content-digest", "")
         if reply.status == _OK and stated:
             return stated
@@ -91,7 +91,7 @@ class V2Remote:
 
     def _referrers(self, name: str, image: str, known: set[str]) -> Iterator[SourceTag]:
         """Yield what is about a manifest, and what is about that."""
-        reply = self.wire.request("GET", f"/v2/{name}/referrers/{image}", scope=_scope(name))
+        reply = self.wire.request("GET", f"/v2/{name}/referrers/{image}", scope=pulling(name))
         if reply.status != _OK:
             return  # a registry of before OCI 1.1: those are tags
         for entry in reply.json().get("manifests") or ():
@@ -103,9 +103,9 @@ class V2Remote:
 
     def _get(self, name: str, reference: str) -> Reply:
         path = f"/v2/{name}/manifests/{reference}"
-        return self.wire.request("GET", path, {"Accept": accept()}, scope=_scope(name))
+        return self.wire.request("GET", path, {"Accept": accept()}, scope=pulling(name))
 
-    def _pages(self, path: str, scope: str) -> Iterator[Reply]:
+    def _pages(self, path: str, scope: Scope) -> Iterator[Reply]:
         """Yield the pages of a list.
 
         Raises:
@@ -118,7 +118,7 @@ class V2Remote:
             seen.add(path)
             reply = self.wire.request("GET", path, scope=scope)
             yield reply
-            path = next_page(reply.headers)
+            path = reply.next_page
 
 
 def _digest_of(body: bytes) -> Digest:
@@ -129,7 +129,3 @@ def _digest_of(body: bytes) -> Digest:
     except (ValueError, ManifestUnverified, DigestInvalid):
         pass
     return Digest.of(body)
-
-
-def _scope(repository: str) -> str:
-    return f"repository:{repository}:pull"
