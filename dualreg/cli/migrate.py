@@ -20,6 +20,7 @@ from dualreg.cli.migrate_options import (
     looked_through,
     planned,
     planned_again,
+    refused,
     serving,
     source_options,
 )
@@ -66,7 +67,7 @@ def inspect(
 ) -> None:  # fmt: skip
     """Look through SOURCE: what is in it, and what is wrong with it; ends with 0 if nothing is, else 1."""
     del data, config  # taken by every command; nothing here needs them
-    found = looked_through(source, access)
+    found = looked_through(source, {**access, "jobs": jobs})
     findings = [*found.findings, *lost_tags(found, Choice(library=library_of(found)))]
     if deep:
         with progress("layers", found.things, found.size) as advance:
@@ -88,11 +89,12 @@ def inspect(
 @click.argument("source")
 @settings_options
 @choice_options
+@jobs_option
 @click.option("-o", "--output", type=click.File("w"), default="-", help="Write to this file.")
 def plan(source: str, data: Path | None, config: Path | None, output: TextIO, **chosen: object) -> None:
     """Write what `run` would do: a line of JSON for each tag, to be edited and given to `run --plan`."""
     del data, config  # taken by every command; nothing here needs them
-    entries = planned(looked_through(source, chosen), chosen)
+    entries = planned(looked_through(source, chosen, dated=True), chosen)
     for line in write_plan(entries):
         click.echo(line, file=output)
     click.echo(outlook(entries), err=True)
@@ -117,7 +119,7 @@ def plan(source: str, data: Path | None, config: Path | None, output: TextIO, **
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def run(
-    source: str, data: Path | None, config: Path | None, *, jobs: int, dry_run: bool, as_json: bool,
+    source: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool,
     plan_file: TextIO | None, **chosen: Any,  # noqa: ANN401 -- whatever options there are
 ) -> None:  # fmt: skip
     """Take in the tags of SOURCE. It may be interrupted at any time, and run again: then it goes on.
@@ -128,6 +130,7 @@ def run(
         found = looked_through(source, chosen, sparse=settings.sparse_indexes)
         manner = Manner(Way(str(chosen["link"])), bool(chosen["strict"]))
         entries = read_plan(plan_file) if plan_file else planned(found, chosen)
+        lost = 0 if plan_file else len(refused(found))
         if plan_file and chosen["follow"]:
             raise Fatal("--follow makes a plan of its own for each pass")
         if dry_run:
@@ -135,7 +138,7 @@ def run(
             click.echo(outlook(entries))
             return
         existing = Existing(chosen["existing"] or (Existing.NEWER if chosen["follow"] else Existing.SKIP))
-        passes = Passes(registry, settings, source, manner, existing, jobs, record)
+        passes = Passes(registry, settings, source, manner, existing, chosen["jobs"], record)
         with stoppable() as stop:
             if pause := chosen["follow"]:
                 look = partial(planned_again, source, chosen, settings)
@@ -143,7 +146,7 @@ def run(
                 return
             with journal.alone(settings.journals):
                 name, outcomes = passes.run(found, entries, stop)
-    tell(name, source, outcomes, as_json=as_json)
+    tell(name, source, outcomes, lost=lost, as_json=as_json)
 
 
 @migrate.command()
@@ -158,8 +161,8 @@ def run(
 @jobs_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
-    source: str, data: Path | None, config: Path | None, *, quick: bool, jobs: int, as_json: bool,
-    plan_file: TextIO | None, **chosen: object,
+    source: str, data: Path | None, config: Path | None, *, quick: bool, as_json: bool,
+    plan_file: TextIO | None, **chosen: Any,  # noqa: ANN401 -- whatever options there are
 ) -> None:  # fmt: skip
     """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did."""
     with _failing(), prepared_registry(data, config, alone=True) as (registry, settings):
@@ -169,7 +172,7 @@ def verify(
         if chosen["http"]:
             comparison = OverHttp(registry, comparison, serving(chosen), quick)
         with progress("tags", sum(entry.action is Action.IMPORT for entry in entries)) as advance:
-            for verdict in compare(comparison, entries, jobs):
+            for verdict in compare(comparison, entries, chosen["jobs"]):
                 verdicts.append(verdict)
                 advance(1, 0)
     wrong = [verdict for verdict in verdicts if verdict.problems]
@@ -183,7 +186,7 @@ def verify(
         click.echo(f"{len(verdicts) - len(wrong)} of {len(verdicts)} tags are here as they were there.")
         if lost := sum(entry.action is Action.SKIP for entry in entries):
             click.echo(f"{lost} more cannot be taken in: dualreg migrate inspect {source}")
-    if wrong:
+    if wrong or (refused(found) and not plan_file):
         raise SystemExit(FINDINGS)
 
 

@@ -8,8 +8,11 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from dualreg.cli.options import Command, environment
+from dualreg.migrate.asking import Asking
 from dualreg.migrate.choice import Choice, Library, Names, make_plan, read_mapping, read_names
+from dualreg.migrate.findings import Finding, Kind
 from dualreg.migrate.plan import Entry
+from dualreg.migrate.run import Existing
 from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through
 from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.v1.survey import V1Survey
@@ -26,11 +29,14 @@ class Fatal(click.ClickException):
     exit_code = 2
 
 
-def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = False) -> AnySurvey:
+def looked_through(
+    source: str, given: Mapping[str, Any], *, dated: bool = False, sparse: bool = False
+) -> AnySurvey:
     """Return what *source* holds.
 
     Args:
-        given: Values of ``source_options``, among others.
+        given: Values of ``source_options`` and ``jobs_option``, among others.
+        dated: Whether dates are wanted, whether or not *given* needs them.
         sparse: Whether indexes may come without all their manifests.
 
     Raises:
@@ -38,7 +44,14 @@ def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = Fals
     """
     try:
         found = look_through(
-            source, Access(given["flavor"], given["repository"], environment(), login(given))
+            source,
+            Access(
+                given["flavor"],
+                given["repository"],
+                environment(),
+                login(given),
+                _asking(given, dated=dated),
+            ),
         )
     except (NoSource, OSError) as error:
         raise Fatal(str(error)) from error
@@ -48,7 +61,9 @@ def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = Fals
 
 
 def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
-    """Return the plan that the values of ``choice_options`` make."""
+    """Return the plan that the values of ``choice_options`` make; say what could not be looked at."""
+    for finding in refused(found):
+        click.echo(finding, err=True)
     since: datetime | None = given["since"]
     choice = Choice(
         chosen_names(given),
@@ -60,6 +75,11 @@ def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
         given["untagged"],
     )
     return make_plan(found, choice)
+
+
+def refused(found: AnySurvey) -> list[Finding]:
+    """Return what keeps tags out of every plan: a live registry does not tell what they are."""
+    return [finding for finding in found.findings if finding.kind is Kind.REFUSED]
 
 
 def chosen_names(given: Mapping[str, Any]) -> Names:
@@ -147,6 +167,16 @@ def choice_options(command: Command) -> Command:
 def first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> str:
     """Return the first line of an option's file, once; empty if there is no such option."""
     return file.readline().rstrip("\r\n") if file else ""
+
+
+def _asking(given: Mapping[str, Any], *, dated: bool) -> Asking:
+    newer = given.get("follow") or given.get("existing") == Existing.NEWER
+    return Asking(
+        chosen_names(given) if "include" in given else Names(),
+        bool(dated or newer or given.get("since") or given.get("latest")),
+        trusting=True,
+        jobs=given["jobs"],
+    )
 
 
 def _mapping(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:

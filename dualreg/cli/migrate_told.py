@@ -57,10 +57,14 @@ def tell_report(told: Report) -> None:
     click.echo(f"{images} images taken in, {verified} of them proven whole by their checksums")
 
 
-def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    """Print how a run went; end with what it comes to."""
+def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, lost: int, as_json: bool) -> None:
+    """Print how a run went; end with what it comes to.
+
+    Args:
+        lost: How much was refused by the source, so that nobody knows what it would have been.
+    """
     counts = Counter(outcome.status for outcome in outcomes)
-    bad = counts[Status.FAILED] + counts[Status.STOPPED]
+    bad = counts[Status.FAILED] + counts[Status.STOPPED] + lost
     here = counts[Status.DONE] + counts[Status.SAME]
     if as_json:
         tags = [

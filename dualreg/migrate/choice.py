@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.dates import late
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.sources.base import SourceTag
@@ -145,7 +146,8 @@ def _judged(found: Survey, choice: Choice) -> list[tuple[Entry, Finding | None]]
         for entry in _named(tag, choice)
     ]
     collisions = _collisions(entries)
-    return [(entry, _trouble(found, entry) or collisions.get(entry)) for entry in entries]
+    by_date = choice.since is not None or choice.latest is not None
+    return [(entry, _trouble(found, entry, by_date=by_date) or collisions.get(entry)) for entry in entries]
 
 
 def _unwanted(tag: SourceTag) -> str:
@@ -161,10 +163,9 @@ def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[SourceTag]:
         if not _is_in_shard(repository, *choice.shard):
             continue
         chosen = [tag for tag in here if choice.names.choose(repository, tag.name)]
-        tagged = [tag for tag in chosen if tag.tag and (choice.since is None or tag.updated >= choice.since)]
-        tagged.sort(key=lambda each: (each.updated, each.tag), reverse=True)
-        wanted.update(tagged[: choice.latest])
-        images = {tag.image for tag in tagged[: choice.latest]}
+        tagged = late([tag for tag in chosen if tag.tag], choice.since, choice.latest)
+        wanted.update(tagged)
+        images = {tag.image for tag in tagged}
         wanted.update(tag for tag in here if not tag.tag and tag.along & images)
         wanted.update(tag for tag in chosen if not tag.tag and choice.untagged)
     return wanted
@@ -192,15 +193,15 @@ def _named(tag: SourceTag, choice: Choice) -> Iterator[Entry]:
             Library.BOTH: [short, repository],
         }[choice.library]
     for name in names:
-        yield Entry(
-            tag.repository, tag.tag, tag.image, name, to_tag, Action.IMPORT, updated=tag.updated.isoformat()
-        )
+        yield Entry(tag.repository, tag.tag, tag.image, name, to_tag, Action.IMPORT, updated=tag.stamp)
 
 
-def _trouble(found: Survey, entry: Entry) -> Finding | None:
-    """Return what keeps a wanted tag out: names that cannot be here, or an image that is broken."""
+def _trouble(found: Survey, entry: Entry, *, by_date: bool) -> Finding | None:
+    """Return what keeps a wanted tag out: names that cannot be here, no date, or an image that is broken."""
     if entry.action is not Action.IMPORT:
         return None
+    if by_date and entry.tag and not entry.updated:
+        return Finding(Kind.UNDATED, entry.name, "nothing tells its date: choose it by its name")
     try:
         RepositoryName.parse(entry.to_repository)
         if entry.to_tag:

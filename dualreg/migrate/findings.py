@@ -32,6 +32,9 @@ class Kind(StrEnum):
     UNTAGGED = "untagged"
     TARSUM = "tarsum"
     NO_PLACE = "no-place"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    UNDATED = "undated"
 
 
 #: What says something, but keeps no tag from being taken in.

@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Event
 
 from dualreg.migrate import journal
+from dualreg.migrate.asking import Asking
 from dualreg.migrate.intake import Intake
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.saved.intake import SavedIntake
@@ -77,12 +78,14 @@ class Access:
         environ: What that configuration may name.
         repository: What images are in that name none.
         login: Of live registries.
+        asking: How these are asked; files are looked through whole.
     """
 
     flavor: str = "dev"
     repository: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     login: Login = field(default_factory=Login)
+    asking: Asking = field(default_factory=Asking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,12 @@ def look_through(source: str, access: Access) -> AnySurvey:
         OSError: it cannot be read.
     """
     opened = _open(source, access)
+    asking = access.asking if isinstance(opened, V1Remote | V2Remote) else Asking()
     if isinstance(opened, SavedImages):
         return survey_saved(opened)
-    return survey_images(opened) if isinstance(opened, V1Source) else survey_manifests(opened)
+    if isinstance(opened, V1Source):
+        return survey_images(opened, asking)
+    return survey_manifests(opened, asking)
 
 
 def open_live(source: str) -> V1Tree | RegistryTree:
@@ -159,8 +165,8 @@ def _open(source: str, access: Access) -> V1Source | ManifestSource | SavedImage
         case "docker-archive":
             return open_archive(path, access.repository)
         case "v1+http" | "v1+https":
-            return V1Remote(*access.login.wire(source))
+            return V1Remote(*access.login.wire(source), access.asking)
         case "v2+http" | "v2+https":
-            return V2Remote(*access.login.wire(source))
+            return V2Remote(*access.login.wire(source), access.asking)
         case _:
             raise NoSource(f"{scheme} is no source: {', '.join(SCHEMES)}")

@@ -196,6 +196,41 @@ def dated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_dates(dated: str, tmp_path: Path, generation: str) -> None:
+    """They are those of images; what has none is neither early nor late, and refused by that name."""
+    data, url = tmp_path / "here", f"{generation}+http://{dated}/"
+
+    def taken(choice: str, code: int = 0) -> set[str]:
+        """Return the tags that would be."""
+        lines = command(data, f"plan {url}{choice}", code=code).stdout.splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        assert all(entry["updated"] for entry in entries if entry["repository"] == "team/app")
+        return {entry["tag"] for entry in entries if entry["action"] == "import"}
+
+    assert taken("team/app") == {"a", "b", "c"}
+    assert taken("team/app --latest 1") == {"a"}
+    assert taken("team/app --since 2018-05-01") == {"a", "b"}
+    assert taken("team/none") == {"x"}
+    assert "nothing tells its date" in command(data, f"run {url}team/none --latest 1", code=3).output
+    assert "nothing tells its date" in command(data, f"run {url}team/none --since 2000-01-01", code=3).output
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_what_was_pushed_here_later_stays(dated: str, tmp_path: Path, generation: str) -> None:
+    """Only an image that was made later than the push here replaces it."""
+    data, url = tmp_path / "here", f"{generation}+http://{dated}/team/app"
+    tree = Tree(tmp_path / "mine")
+    for tag in ("a", "b"):
+        tree.tag("team/app", tag, tree.image(f"mine {tag}", stock_trees.LAYERS["c"]))
+    command(data, f"run v1-tree:{tree.root}")
+    before = tags_of(data)
+    command(data, f"run {url} --existing newer", code=1)
+    assert before.items() < tags_of(data).items()
+    command(data, f"run {url} --existing overwrite")
+    assert not before.items() & tags_of(data).items()
+
+
 @pytest.mark.parametrize(
     "accepts",
     [
@@ -217,3 +252,52 @@ def test_v1_behind_a_front(dated: str, tmp_path: Path, accepts: Callable[[str, s
         http = f"--http {before.url} --http-user mover --http-password-file {tmp_path / 'password'}"
         command(tmp_path / "here", f"verify {line} {http}")
     assert len(tags_of(tmp_path / "here")) == 4
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+@pytest.mark.parametrize("code", [403, 0])
+def test_a_repository_that_is_refused(dated: str, tmp_path: Path, generation: str, code: int) -> None:
+    """It is told of; the others come, and the run is not complete unless nobody wants it."""
+    with front(dated) as before:
+        before.answer = lambda path, _: code if "team/none/tags" in path else None
+        url = f"{generation}+{before.url}"
+        assert "refused: team/none" in command(tmp_path / "here", f"inspect {url}", code=1).output
+        output = command(tmp_path / "here", f"run {url}", code=1).output
+        assert "refused: team/none" in output
+        assert "3 done" in output
+        command(tmp_path / "here", f"verify {url}", code=1)
+        for choice in ("--exclude team/none", "--include team/app:*"):
+            command(tmp_path / "here", f"run {url} {choice}")
+        command(tmp_path / "here", f"inspect {url}/team/none", code=2)
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_what_does_not_answer(dated: str, tmp_path: Path, generation: str) -> None:
+    """One image that cannot be asked for keeps out its tag, and no other."""
+    with front(dated) as before:
+        url = f"{generation}+{before.url}/team/app"
+        lines = command(tmp_path / "here", f"plan {url}").stdout.splitlines()
+        image = next(json.loads(line)["image"] for line in lines if '"tag": "b"' in line)
+        asked = f"/v1/images/{image}/json" if generation == "v1" else "/v2/team/app/manifests/b"
+        before.answer = lambda path, _: 0 if path == asked else None
+        assert "team/app" in command(tmp_path / "here", f"inspect {url}", code=1).output
+        assert "2 done" in command(tmp_path / "here", f"run {url}", code=1).output
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_many_are_asked_at_a_time(dated: str, tmp_path: Path, generation: str) -> None:
+    """As many as is said, to the same end; nothing twice, and nothing that is not chosen."""
+    with front(dated) as before:
+        before.delay = 0.02
+        url = f"{generation}+{before.url}/team/app"
+        told = []
+        for jobs in (1, 3):
+            before.busiest = 0
+            told += [command(tmp_path / "here", f"plan {url} --jobs {jobs}").stdout]
+            assert before.busiest == jobs
+        assert told[0] == told[1]
+        before.seen.clear()
+        command(tmp_path / "here", f"run {url} --include team/app:a")
+        assert len(before.seen) == len(set(before.seen))
+        assert not [path for _, path in before.seen if path.endswith(("manifests/b", "manifests/c"))]
+        assert len(before.seen) <= 10

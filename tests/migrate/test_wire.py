@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from dualreg.migrate.sources.v2_remote import V2Remote
 from dualreg.migrate.targets.remote import RemoteTarget
 from dualreg.migrate.wire import Wire, WireError, pushing
 from dualreg.storage.base import read_chunks
+from tests.migrate.commands import command
 from tests.migrate.fronts import Hostile, cut, hostile, ranged, status
 from tests.migrate.trees import LAYERS
 
@@ -203,3 +205,36 @@ def test_pages(server: Hostile) -> None:
     ]
     server.answers["/v2/a/tags/list?last=2"] = [status(200, b'{"tags": ["3"]}')]
     assert [tag.name for tag in V2Remote(Wire(server.url), "a").tags()] == ["a:1", "a:2", "a:3"]  # type: ignore[union-attr]  # no findings
+
+
+_ODD = [b"[]", b"1", b"null", b'"x"', b"<html>", b'{"%s": 1}', b'{"%s": [1]}', b'{"%s": {"a": 1}}']
+
+
+@pytest.mark.parametrize("body", _ODD)
+def test_odd_answers(server: Hostile, body: bytes, tmp_path: Path) -> None:
+    """They are said in a line, and end nothing that has nothing to do with them."""
+    data = tmp_path / "here"
+
+    def odd(key: str) -> list[Callable[[BaseHTTPRequestHandler], None]]:
+        return [status(200, body.replace(b"%s", key.encode()))]
+
+    for path, key, line in (
+        ("/v2/_catalog?n=1000", "repositories", f"inspect v2+{server.url}"),
+        ("/v2/a/tags/list", "tags", f"inspect v2+{server.url}/a"),
+        ("/v1/search?q=&n=100&page=1", "results", f"inspect v1+{server.url}"),
+    ):
+        server.answers = {path: odd(key)}
+        output = command(data, line, code=2).output
+        assert output.count("\n") == 1, output
+    image = b'{"schemaVersion": 2}'
+    server.answers = {
+        "/v2/a/tags/list": [status(200, b'{"tags": ["1"]}')],
+        "/v2/a/manifests/1": [status(200, image)],
+        f"/v2/a/referrers/{Digest.of(image)}": odd("manifests"),
+    }
+    assert "refused" in command(data, f"inspect v2+{server.url}/a", code=1).output
+    server.answers = {
+        "/v1/search?q=&n=100&page=1": [status(200, b'{"num_pages": "x", "results": [{"name": "a/b"}, {}]}')],
+        "/v1/repositories/a/b/tags": odd("latest"),
+    }
+    command(data, f"inspect v1+{server.url}", code=1)
