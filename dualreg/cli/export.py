@@ -5,15 +5,19 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import click
 
-from dualreg.cli.migrate_options import Fatal, chosen_names, glob_options, jobs_option, login, login_options
+from dualreg.cli.failures import Fatal, MigrateCommand
+from dualreg.cli.migrate_options import chosen_names, glob_options, jobs_option, login, login_options
 from dualreg.cli.migrate_passes import stoppable
 from dualreg.cli.migrate_told import FINDINGS, NOTHING, counted_outcomes
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.progress import progress
+from dualreg.errors import NameInvalid
+from dualreg.image.names import RepositoryName
 from dualreg.migrate.export import Export, leaving
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
@@ -24,6 +28,7 @@ from dualreg.migrate.targets.oci_layout import OciLayoutTarget
 from dualreg.migrate.targets.registry_tree import RegistryTreeTarget
 from dualreg.migrate.targets.remote import RemoteTarget
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
+from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.migrate.transfer import Way
 from dualreg.registry import Registry
 
@@ -40,7 +45,7 @@ _NEXT = {
 }
 
 
-@click.command()
+@click.command(cls=MigrateCommand)
 @click.argument("target")
 @settings_options
 @glob_options
@@ -48,6 +53,9 @@ _NEXT = {
 @click.option("--link", type=click.Choice([str(way) for way in Way]), default="auto", show_default=True,
               help="For registry-tree: hard shares files with this registry; auto shares blocks where the"
               " file system can; copy copies.")  # fmt: skip
+@click.option(
+    "--deep", is_flag=True, help="Read blobs that are at the target, instead of going by their sizes."
+)
 @jobs_option
 @click.option("--dry-run", is_flag=True, help="Only say what would leave.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -64,55 +72,82 @@ def export(
     """
     with prepared_registry(data, config, alone=True) as (registry, _), stoppable() as stop:
         entries = [*leaving(registry, chosen_names(chosen))]
+        if not entries:
+            raise Fatal("no tag here is chosen; nothing was written")
         try:
-            opened = _open(target, registry, entries, chosen)
+            opened = _open(target, registry, entries, chosen, stop)
             if dry_run:
                 click.echo("\n".join(entry.name for entry in entries))
                 click.echo(f"{len(entries)} tags would leave.")
                 return
-            with progress("tags", len(entries), 0) as advance:
+            with progress("tags", len(entries)) as advance:
                 outcomes = Export(registry, opened, stop, lambda outcome: advance(1, outcome.read)).all(
                     entries, jobs
                 )
         except (NoTarget, NoSource, OSError) as error:
             raise Fatal(str(error)) from error
-    _tell(target, outcomes, as_json=as_json)
+    _tell(target, outcomes, as_json=as_json, aside=_is_read_along(opened))
 
 
-def _open(target: str, registry: Registry, entries: Sequence[Entry], chosen: Mapping[str, Any]) -> Target:
+def _open(
+    target: str, registry: Registry, entries: Sequence[Entry], chosen: Mapping[str, Any], stop: Event
+) -> Target:
     scheme, _, rest = target.partition(":")
-    path = Path(rest)
+    path, deep = Path(rest), bool(chosen["deep"])
+    if not rest:
+        raise NoTarget(f"{target} is no target: {_SCHEMES}")
     match scheme:
         case "registry-tree":
-            return RegistryTreeTarget(path, Way(chosen["link"]), registry.state.store)
+            return RegistryTreeTarget(path, Way(chosen["link"]), registry.state.store, deep=deep)
         case "oci-layout":
-            return OciLayoutTarget(path, single=len({entry.repository for entry in entries}) <= 1)
+            return OciLayoutTarget(path, [entry.repository for entry in entries], deep=deep)
         case "docker-archive":
-            return DockerArchiveTarget(None if rest == "-" else path, registry, sys.stdout.buffer)
+            file = TarFile(None if rest == "-" else path, sys.stdout.buffer)
+            click.get_current_context().call_on_close(file.discard)
+            return DockerArchiveTarget(file, registry, stop)
         case "static-tree":
-            return StaticTreeTarget(path, registry)
+            return StaticTreeTarget(path, registry, deep=deep)
         case "v2+http" | "v2+https":
-            return RemoteTarget(*login(chosen).wire(target))
+            wire, prefix = login(chosen).wire(target)
+            return RemoteTarget(wire, _prefix(prefix))
         case _:
             raise NoTarget(f"{target} is no target: {_SCHEMES}")
 
 
-def _tell(target: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    """Print how it went; end with what it comes to."""
+def _prefix(path: str) -> str:
+    """Return what names of repositories begin with at another registry.
+
+    Raises:
+        NoTarget: no name can.
+    """
+    try:
+        return RepositoryName.parse(path) if path else ""
+    except NameInvalid as error:
+        raise NoTarget(f"{path}: no name of a repository can begin so") from error
+
+
+def _is_read_along(target: Target) -> bool:
+    """Tell whether somebody reads what is written, perhaps where else we would print."""
+    return isinstance(target, DockerArchiveTarget) and not target.file.is_file
+
+
+def _tell(target: str, outcomes: Sequence[Outcome], *, as_json: bool, aside: bool) -> None:
+    """Print how it went, *aside*: as errors are; end with what it comes to."""
     counts = Counter(outcome.status for outcome in outcomes)
-    to_errors = target == "docker-archive:-"
+    there = counts[Status.DONE] + counts[Status.SAME]
     if as_json:
         tags = [
             {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
             for each in outcomes
         ]
-        click.echo(json.dumps({"counts": counts, "tags": tags}, indent=2), err=to_errors)
+        click.echo(json.dumps({"counts": counts, "tags": tags}, indent=2), err=aside)
     else:
         for outcome in outcomes:
             if outcome.reason:
-                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=to_errors)
-        click.echo(counted_outcomes(outcomes), err=to_errors)
+                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=aside)
+        click.echo(counted_outcomes(outcomes), err=aside)
         scheme, _, rest = target.partition(":")
-        click.echo(f"Next:  {_NEXT[scheme].format(rest)}", err=to_errors)
+        if there:
+            click.echo(f"Next:  {_NEXT[scheme].format(rest)}", err=aside)
     if counts[Status.FAILED] + counts[Status.STOPPED]:
-        raise SystemExit(FINDINGS if counts[Status.DONE] + counts[Status.SAME] else NOTHING)
+        raise SystemExit(FINDINGS if there else NOTHING)

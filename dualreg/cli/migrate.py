@@ -10,11 +10,11 @@ from typing import Any, TextIO
 import click
 
 from dualreg.cli.admin_log import audited_registry
+from dualreg.cli.failures import MigrateGroup
 from dualreg.cli.follower import supervise
 from dualreg.cli.migrate_hints import THERE, command_line
 from dualreg.cli.migrate_options import (
     Looked,
-    MigrateGroup,
     check_plan_alone,
     choice_options,
     first_line,
@@ -23,6 +23,7 @@ from dualreg.cli.migrate_options import (
     looked_and_planned,
     looked_through,
     planned,
+    refused,
     serving,
     source_options,
 )
@@ -67,7 +68,7 @@ def inspect(
 ) -> None:  # fmt: skip
     """Look through SOURCE: what is in it, and what is wrong with it; ends with 0 if nothing is, else 1."""
     del data, config  # taken by every command; nothing here needs them
-    found = looked_through(source, access)
+    found = looked_through(source, {**access, "jobs": jobs})
     findings = [*found.findings, *lost_tags(found, Choice(library=library_of(found)))]
     if deep:
         with progress("layers", found.things, found.size) as advance:
@@ -90,11 +91,12 @@ def inspect(
 @click.argument("source")
 @settings_options
 @choice_options
+@jobs_option
 @click.option("-o", "--output", type=click.Path(), default="-", help="Write to this file.")
 def plan(source: str, data: Path | None, config: Path | None, output: str, **chosen: object) -> None:
     """Write what `run` would do: a line of JSON for each tag, to be edited and given to `run --plan`."""
     del data, config  # taken by every command; nothing here needs them
-    entries = planned(looked_through(source, chosen), chosen)
+    entries = planned(looked_through(source, chosen, dated=True), chosen)
     with click.open_file(output, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in write_plan(entries))
     click.echo(outlook(entries), err=True)
@@ -119,7 +121,7 @@ def plan(source: str, data: Path | None, config: Path | None, output: str, **cho
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def run(
-    source: str, data: Path | None, config: Path | None, *, jobs: int, dry_run: bool, as_json: bool,
+    source: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool,
     plan_file: TextIO | None, **chosen: Any,  # noqa: ANN401 -- whatever options there are
 ) -> None:  # fmt: skip
     """Take in the tags of SOURCE. It may be interrupted at any time, and run again: then it goes on.
@@ -138,15 +140,18 @@ def run(
         return
     begun = None if pause else look()
     with audited_registry(data, config, alone=True) as (registry, _, record):
-        passes = Passes(registry, settings, source, _manner(chosen), _existing(chosen), jobs, record, parent)
+        passes = Passes(
+            registry, settings, source, _manner(chosen), _existing(chosen), chosen["jobs"], record, parent
+        )
         with stoppable(quiet=parent is not None) as stop:
             if begun is None:
                 passes.follow(pause, stop, look, partial(tell_pass, as_json=as_json))
                 return
             with journal.alone(settings.journals):
                 name, outcomes = passes.run(*begun, stop)
+    lost = 0 if plan_file else len(refused(begun[0]))
     again = len(journal.runs_over(settings.journals, source)) > 1
-    tell(name, source, outcomes, again=again, as_json=as_json)
+    tell(name, source, outcomes, lost=lost, again=again, as_json=as_json)
 
 
 def _manner(chosen: Mapping[str, Any]) -> Manner:
@@ -179,8 +184,8 @@ def _foresee(
 @jobs_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
-    source: str, data: Path | None, config: Path | None, *, quick: bool, jobs: int, as_json: bool,
-    plan_file: TextIO | None, **chosen: object,
+    source: str, data: Path | None, config: Path | None, *, quick: bool, as_json: bool,
+    plan_file: TextIO | None, **chosen: Any,  # noqa: ANN401 -- whatever options there are
 ) -> None:  # fmt: skip
     """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did.
 
@@ -193,11 +198,12 @@ def verify(
         comparison, verdicts = comparison_of(found, registry, quick=quick), []
         if chosen["http"]:
             comparison = OverHttp(registry, comparison, serving(chosen), quick)
-        with progress("tags", sum(entry.action is Action.IMPORT for entry in entries), 0) as advance:
-            for verdict in compare(comparison, entries, jobs):
+        with progress("tags", sum(entry.action is Action.IMPORT for entry in entries)) as advance:
+            for verdict in compare(comparison, entries, chosen["jobs"]):
                 verdicts.append(verdict)
                 advance(1, 0)
+    wrong = any(verdict.problems for verdict in verdicts)
     lost = [entry for entry in entries if entry.action is Action.SKIP]
     tell_verdicts(source, verdicts, lost, as_json=as_json)
-    if not verdicts or any(verdict.problems for verdict in verdicts) or (lost and not plan_file):
+    if not verdicts or wrong or ((lost or refused(found)) and not plan_file):
         raise SystemExit(FINDINGS)

@@ -8,13 +8,15 @@ from typing import Any, TextIO, TypeVar
 import click
 from click.core import ParameterSource
 
-from dualreg.catalog.database import DatabaseFailure, failure_text
-from dualreg.cli.migrate_hints import ARGUMENTS, CHOOSING
+from dualreg.cli.failures import Fatal
+from dualreg.cli.migrate_hints import CHOOSING
 from dualreg.cli.options import Command, environment
+from dualreg.migrate.asking import Asking
 from dualreg.migrate.choice import Choice, Library, Names, make_plan, unmatched
-from dualreg.migrate.journal import JournalBusy
+from dualreg.migrate.findings import Finding, Kind
 from dualreg.migrate.names import read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
+from dualreg.migrate.run import Existing
 from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through
 from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.v1.survey import V1Survey
@@ -29,56 +31,14 @@ _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 Looked = tuple[AnySurvey, list[Entry]]
 
 
-class Fatal(click.ClickException):
-    """Something without which nothing can be done; the command ends with 2."""
-
-    exit_code = 2
-
-
-#: What commands fail by for reasons that an operator can do something about.
-FAILURES = (click.ClickException, DatabaseFailure, ValueError, OSError, NoSource, JournalBusy)
-
-
-def reason_of(error: Exception) -> str:
-    """Return what to say of one of FAILURES."""
-    if isinstance(error, DatabaseFailure):
-        return f"the catalog fails: {failure_text(error)}"
-    return error.message if isinstance(error, click.ClickException) else str(error)
-
-
-class MigrateCommand(click.Command):
-    """A command that says in one line what it cannot do or go on with, and ends with 2."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep them, for hints."""
-        ctx.meta[ARGUMENTS] = [*args]
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's
-        """Run it.
-
-        Raises:
-            Fatal: it cannot begin, or go on.
-        """
-        try:
-            return super().invoke(ctx)
-        except (BrokenPipeError, click.UsageError):  # click knows what to do
-            raise
-        except FAILURES as error:
-            raise Fatal(reason_of(error)) from error
-
-
-class MigrateGroup(click.Group):
-    """A group of such commands."""
-
-    command_class = MigrateCommand
-
-
-def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = False) -> AnySurvey:
+def looked_through(
+    source: str, given: Mapping[str, Any], *, dated: bool = False, sparse: bool = False
+) -> AnySurvey:
     """Return what *source* holds.
 
     Args:
-        given: Values of ``source_options``, among others.
+        given: Values of ``source_options`` and ``jobs_option``, among others.
+        dated: Whether dates are wanted, whether or not *given* needs them.
         sparse: Whether indexes may come without all their manifests.
 
     Raises:
@@ -86,7 +46,14 @@ def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = Fals
     """
     try:
         found = look_through(
-            source, Access(given["flavor"], given["repository"], environment(), login(given))
+            source,
+            Access(
+                given["flavor"],
+                given["repository"],
+                environment(),
+                login(given),
+                _asking(given, dated=dated, shortened=source.startswith("v1")),
+            ),
         )
     except (NoSource, OSError) as error:
         raise Fatal(str(error)) from error
@@ -96,26 +63,32 @@ def looked_through(source: str, given: Mapping[str, Any], *, sparse: bool = Fals
 
 
 def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
-    """Return the plan that the values of ``choice_options`` make."""
+    """Return the plan that the values of ``choice_options`` make; say what is not there, or refused."""
+    for finding in refused(found):
+        click.echo(finding, err=True)
     since: datetime | None = given["since"]
     choice = Choice(
-        chosen_names(given),
+        chosen_names(given, shortened=isinstance(found, V1Survey)),
         since and since.replace(tzinfo=UTC),
         given["latest"],
         given["shard"],
         Library(given["library"] or library_of(found)),
         given["mapping"],
         given["untagged"],
-        shortened=isinstance(found, V1Survey),
     )
     for name in () if given.get("follow") else unmatched(found, choice):
         click.echo(f"no tag or repository there is called {name}", err=True)
     return make_plan(found, choice)
 
 
-def chosen_names(given: Mapping[str, Any]) -> Names:
+def refused(found: AnySurvey) -> list[Finding]:
+    """Return what keeps tags out of every plan: a live registry does not tell what they are."""
+    return [finding for finding in found.findings if finding.kind is Kind.REFUSED]
+
+
+def chosen_names(given: Mapping[str, Any], *, shortened: bool = False) -> Names:
     """Return what the values of ``glob_options`` choose."""
-    return Names(tuple(given["include"]), tuple(given["exclude"]), given["listed"])
+    return Names(tuple(given["include"]), tuple(given["exclude"]), given["listed"], shortened)
 
 
 def library_of(found: AnySurvey) -> Library:
@@ -218,6 +191,16 @@ def choice_options(command: Command) -> Command:
 def first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> str:
     """Return the first line of an option's file, once; empty if there is no such option."""
     return _read(file, lambda opened: opened.readline().rstrip("\r\n")) if file else ""
+
+
+def _asking(given: Mapping[str, Any], *, dated: bool, shortened: bool) -> Asking:
+    newer = given.get("follow") or given.get("existing") == Existing.NEWER
+    return Asking(
+        chosen_names(given, shortened=shortened) if "include" in given else Names(),
+        bool(dated or newer or given.get("since") or given.get("latest")),
+        trusting=True,
+        jobs=given["jobs"],
+    )
 
 
 def _mapping(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:

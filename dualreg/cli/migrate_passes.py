@@ -12,7 +12,7 @@ from threading import Event
 import click
 
 from dualreg.cli.admin_log import Record
-from dualreg.cli.migrate_options import FAILURES, reason_of
+from dualreg.cli.failures import FAILURES, reason_of
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
 from dualreg.migrate.amount import to_read

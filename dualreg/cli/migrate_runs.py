@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dualreg.cli.admin_log import audited_registry
-from dualreg.cli.migrate_options import MigrateCommand
+from dualreg.cli.failures import MigrateCommand
 from dualreg.cli.migrate_told import tell_report, tell_runs
 from dualreg.cli.options import load_settings, settings_options
 from dualreg.cli.output import records

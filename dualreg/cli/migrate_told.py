@@ -102,14 +102,17 @@ def _told(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     return {"run": run_, "counts": Counter(each.status for each in outcomes), "tags": tags}
 
 
-def tell(run_: str, source: str, outcomes: Sequence[Outcome], *, again: bool, as_json: bool) -> None:
+def tell(
+    run_: str, source: str, outcomes: Sequence[Outcome], *, lost: int, again: bool, as_json: bool
+) -> None:
     """Print how a run went; end with what it comes to.
 
     Args:
+        lost: How much was refused by the source, so that nobody knows what it would have been.
         again: Whether there were runs over that source before.
     """
     counts = Counter(outcome.status for outcome in outcomes)
-    bad = counts[Status.FAILED] + counts[Status.STOPPED]
+    bad = counts[Status.FAILED] + counts[Status.STOPPED] + lost
     here = counts[Status.DONE] + counts[Status.SAME]
     if as_json:
         click.echo(json.dumps(_told(run_, outcomes), indent=2))

@@ -54,12 +54,12 @@ class Pace:
 
 
 @contextmanager
-def progress(what: str, total: int, size: int, *, quiet: bool = False) -> Iterator[Advance]:
+def progress(what: str, total: int, size: int = 0, *, quiet: bool = False) -> Iterator[Advance]:
     """Show, on the standard error, how far the block has come.
 
     Args:
         what: The things that are counted.
-        total: How many there are, and *size* how many bytes at most.
+        total: How many there are, and *size* how many bytes at most; 0: nobody can tell.
         quiet: Show nothing.
     """
     pace = Pace(total, size)

@@ -109,18 +109,24 @@ def as_oci(payload: bytes, renamed: Mapping[str, Descriptor]) -> bytes:
     What is OCI's already, and names nothing that was renamed, stays as it is, byte for byte.
 
     Args:
-        renamed: Images of a list that became others, by their digests.
+        renamed: Images of a list, or what the manifest is about, that became others, by their digests.
     """
     document, before = parse_object(payload), parse_object(payload)
-    stated = document.get("mediaType")
-    if stated is not None:
-        document["mediaType"] = media_types.AS_OCI.get(stated, stated)
-    parts = (document.get("config"), *document.get("layers", ()), *document.get("manifests", ()))
-    for entry in filter(None, parts):
-        if other := renamed.get(entry["digest"]):
+    document |= _type_of_oci(document)
+    for entry in (document.get("config"), *document.get("layers", ()), *document.get("manifests", ())):
+        if entry:
+            entry.update(_type_of_oci(entry))
+    for entry in (document.get("subject"), *document.get("manifests", ())):
+        if entry and (other := renamed.get(entry["digest"])):
             entry.update(other.to_json())
-        entry["mediaType"] = media_types.AS_OCI.get(entry["mediaType"], entry["mediaType"])
+            entry.pop("data", None)  # of the other one
     return payload if document == before else dump(document, indent=3)
+
+
+def _type_of_oci(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return OCI's media type of a document or descriptor, if it has Docker's."""
+    stated = value.get("mediaType", "")
+    return {"mediaType": media_types.AS_OCI[stated]} if stated in media_types.AS_OCI else {}
 
 
 def _config(links: Sequence[Link], blank: Sequence[bool], layers: Sequence[V1Layer]) -> bytes:

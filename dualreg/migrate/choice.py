@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.dates import late
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.names import propose, propose_tag, quoted
 from dualreg.migrate.plan import Action, Entry
@@ -37,28 +38,37 @@ class Names:
         include, exclude: Globs of ``repository:tag``, or of ``repository`` if there is no colon in them.
             Without an include, all are wanted that are not excluded.
         listed: Just these, ``repository:tag`` or ``repository``; None: all.
+        shortened: Whether clients of the source call ``library/x`` just ``x``, so that both names choose it.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     listed: frozenset[str] | None = None
+    shortened: bool = False
 
-    def choose(self, repository: str, name: str, short: str = "") -> bool:
-        """Tell whether the tag with that full name, in *repository*, is wanted.
-
-        Args:
-            short: What the repository is also called, if it is.
-        """
-        repositories, names = _called(repository, repository, short), _called(name, repository, short)
-
-        def matches(globs: Iterable[str]) -> bool:
-            return any(
-                fnmatchcase(each, glob) for glob in globs for each in (names if ":" in glob else repositories)
-            )
-
-        if self.listed is not None and self.listed.isdisjoint({*repositories, *names}):
+    def choose(self, repository: str, name: str) -> bool:
+        """Tell whether the tag with that full name, in *repository*, is wanted."""
+        called = {*self.called(repository, repository), *self.called(repository, name)}
+        if self.listed is not None and self.listed.isdisjoint(called):
             return False
-        return (not self.include or matches(self.include)) and not matches(self.exclude)
+        wanted = not self.include or self._matches(self.include, repository, name)
+        return wanted and self.allow(repository, name)
+
+    def allow(self, repository: str, name: str) -> bool:
+        """Tell whether the tag may come along with others, as nobody excluded it."""
+        return not self._matches(self.exclude, repository, name)
+
+    def called(self, repository: str, name: str) -> tuple[str, ...]:
+        """Return a name in *repository*, or its own; and without ``library/``, if clients know it so."""
+        if not self.shortened or not repository.startswith(_LIBRARY):
+            return (name,)
+        return name, name.removeprefix(_LIBRARY)
+
+    def _matches(self, globs: Iterable[str], repository: str, name: str) -> bool:
+        repositories, names = self.called(repository, repository), self.called(repository, name)
+        return any(
+            fnmatchcase(each, glob) for glob in globs for each in (names if ":" in glob else repositories)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,6 @@ class Choice:
         shard: Which part of how many, counted from 1; a repository is always in the same one.
         mapping: New names of repositories, or of ``repository:tag``.
         untagged: Also what no tag leads to; manifests about chosen ones, as signatures, come anyway.
-        shortened: Whether clients of the source call ``library/x`` just ``x``, so that both names choose it.
     """
 
     names: Names = field(default_factory=Names)
@@ -81,27 +90,17 @@ class Choice:
     library: Library = Library.KEEP
     mapping: Mapping[str, str] = field(default_factory=dict)
     untagged: bool = False
-    shortened: bool = False
-
-    def short(self, repository: str) -> str:
-        """Return what clients of the source also call a repository; empty: nothing else."""
-        return repository.removeprefix(_LIBRARY) if self.shortened and repository.startswith(_LIBRARY) else ""
 
     def mapped(self, tag: SourceTag) -> tuple[str, str] | None:
         """Return the repository and tag that somebody wants it to become; an empty tag stays what it is."""
-        for name in _called(tag.name, tag.repository, self.short(tag.repository)):
+        for name in self.names.called(tag.repository, tag.name):
             if name in self.mapping:
                 repository, _, to_tag = self.mapping[name].rpartition(":")
                 return repository, to_tag
-        for repository in _called(tag.repository, tag.repository, self.short(tag.repository)):
+        for repository in self.names.called(tag.repository, tag.repository):
             if repository in self.mapping:
                 return self.mapping[repository], ""
         return None
-
-
-def _called(name: str, repository: str, short: str) -> tuple[str, ...]:
-    """Return a name, and what it is with the repository's short name, if it has one."""
-    return (name, short + name.removeprefix(repository)) if short else (name,)
 
 
 def make_plan(found: Survey, choice: Choice) -> list[Entry]:
@@ -119,10 +118,11 @@ def lost_tags(found: Survey, choice: Choice) -> Iterator[Finding]:
 
 def unmatched(found: Survey, choice: Choice) -> list[str]:
     """Return the names of the mapping and the list that name no tag or repository of the source."""
-    wanted = {*choice.mapping, *(choice.names.listed or ())}
+    names = choice.names
+    wanted = {name for name in choice.mapping if names.choose(name.partition(":")[0], name)}
+    wanted |= names.listed or frozenset()
     for tag in found.tags if wanted else ():
-        short = choice.short(tag.repository)
-        wanted -= {*_called(tag.repository, tag.repository, short), *_called(tag.name, tag.repository, short)}
+        wanted -= {*names.called(tag.repository, tag.repository), *names.called(tag.repository, tag.name)}
     return sorted(wanted)
 
 
@@ -134,7 +134,10 @@ def _judged(found: Survey, choice: Choice) -> list[tuple[Entry, Finding | None]]
         for tag in found.tags
         for entry in _named(tag, choice)
     ]
-    troubles = [_trouble(found, entry) for entry in entries]
+    troubles = [
+        _trouble(found, entry, by_date=choice.since is not None or choice.latest is not None)
+        for entry in entries
+    ]
     collisions = _collisions(entry for entry, trouble in zip(entries, troubles, strict=True) if not trouble)
     return [
         (entry, trouble or collisions.get(entry)) for entry, trouble in zip(entries, troubles, strict=True)
@@ -153,12 +156,10 @@ def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[SourceTag]:
     for repository, here in by_repository.items():
         if not _is_in_shard(repository, *choice.shard):
             continue
-        short = choice.short(repository)
-        chosen = [tag for tag in here if choice.names.choose(repository, tag.name, short)]
-        tagged = [tag for tag in chosen if tag.tag and (choice.since is None or tag.updated >= choice.since)]
-        tagged.sort(key=lambda each: (each.updated, each.tag), reverse=True)
-        wanted.update(tagged[: choice.latest])
-        images = {tag.image for tag in tagged[: choice.latest]}
+        chosen = [tag for tag in here if choice.names.choose(repository, tag.name)]
+        tagged = late([tag for tag in chosen if tag.tag], choice.since, choice.latest)
+        wanted.update(tagged)
+        images = {tag.image for tag in tagged}
         wanted.update(tag for tag in here if not tag.tag and tag.along & images)
         wanted.update(tag for tag in chosen if not tag.tag and choice.untagged)
     return wanted
@@ -184,15 +185,15 @@ def _named(tag: SourceTag, choice: Choice) -> Iterator[Entry]:
             Library.BOTH: [short, repository],
         }[choice.library]
     for name in names:
-        yield Entry(
-            tag.repository, tag.tag, tag.image, name, to_tag, Action.IMPORT, updated=tag.updated.isoformat()
-        )
+        yield Entry(tag.repository, tag.tag, tag.image, name, to_tag, Action.IMPORT, updated=tag.stamp)
 
 
-def _trouble(found: Survey, entry: Entry) -> Finding | None:
-    """Return what keeps a wanted tag out: names that cannot be here, or an image that is broken."""
+def _trouble(found: Survey, entry: Entry, *, by_date: bool) -> Finding | None:
+    """Return what keeps a wanted tag out: names that cannot be here, no date, or an image that is broken."""
     if entry.action is not Action.IMPORT:
         return None
+    if by_date and entry.tag and not entry.updated:
+        return Finding(Kind.UNDATED, entry.name, "nothing tells its date: choose it by its name")
     try:
         RepositoryName.parse(entry.to_repository)
         if entry.to_tag:

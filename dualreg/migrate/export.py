@@ -8,20 +8,21 @@ from threading import Event
 
 from dualreg.catalog.rows import ManifestRow, Origin
 from dualreg.errors import RegistryError
-from dualreg.faults import BlobMissing
+from dualreg.faults import BlobDamaged, BlobMissing
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
-from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.choice import Names
+from dualreg.migrate.closure import Closure, about, document, read_document
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.intake import Locks, Stopped
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, Target
+from dualreg.migrate.transfer import is_ours
 from dualreg.migrate.wire import WireError
 from dualreg.registry import Registry
 from dualreg.registry.editions import Reader
@@ -31,16 +32,17 @@ _PAGE = 1000
 
 
 def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
-    """Yield every tag that is chosen, whoever is shown it."""
+    """Yield every tag that is chosen, whoever is shown it, and those by which something is about one."""
     last = ""
     while True:
         page = registry.repositories.list(last=last, limit=_PAGE)
         for name in page.rows:
             with registry.state.catalog.read() as tx:
-                rows = tx.tags.list(name, last="", limit=None, origins=frozenset(Origin)) or ()
-            for tag in rows:
-                if names.choose(name, f"{name}:{tag}"):
-                    yield Entry(name, tag, "", name, tag, Action.IMPORT)
+                tags = tx.tags.list(name, last="", limit=None, origins=frozenset(Origin)) or ()
+            chosen = {tag for tag in tags if names.choose(name, f"{name}:{tag}")}
+            others = {tag for tag in tags if names.allow(name, f"{name}:{tag}")} - chosen
+            for tag in sorted(chosen | about(registry, name, chosen, others)):
+                yield Entry(name, tag, "", name, tag, Action.IMPORT)
         if not page.more:
             return
         last = page.passed or page.rows[-1]
@@ -63,8 +65,8 @@ class Export:
     _locks: Locks = field(default_factory=Locks)
 
     def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
-        """Bring *entries*, *jobs* at a time; the outcomes are in their order."""
-        with ThreadPoolExecutor(jobs) as pool:
+        """Bring *entries*, *jobs* at a time if the target takes so many; the outcomes are in order."""
+        with ThreadPoolExecutor(1 if self.target.one_by_one else jobs) as pool:
             outcomes = [*pool.map(self._one, entries)]
         self.target.finish()
         return outcomes
@@ -76,21 +78,32 @@ class Export:
             outcome = Outcome(entry, Status.STOPPED, "run again to go on")
         except (Broken, WireError) as error:
             outcome = Outcome(entry, Status.FAILED, str(error))
-        except (RegistryError, BlobMissing) as error:
+        except (RegistryError, BlobDamaged, BlobMissing) as error:
             outcome = Outcome(entry, Status.FAILED, f"not whole here: {error}")
+        except OSError as error:
+            if is_ours(error):
+                self.stop.set()  # it would stop all others too
+                raise
+            outcome = Outcome(entry, Status.FAILED, f"it cannot be read here, or written there: {error}")
         except BaseException:
-            self.stop.set()  # such as a full disk, which would stop all others too
+            self.stop.set()
             raise
         self.told(outcome)
         return outcome
 
     def _leave(self, entry: Entry) -> Outcome:
+        if self.stop.is_set():
+            raise Stopped
         repository, tag = RepositoryName(entry.repository), Tag(entry.tag)
-        row = self._row(repository, tag)
-        sent = self._parts(repository, row)
-        changed = self._send(repository, row, tag)
+        top = self._row(repository, tag)
+        order = Closure(self.registry, self.target.renames).of(repository, top)
+        # A tag comes last: after what is about its manifest, which in turn comes after that.
+        before = order[:-1] if order[-1].digest == top.digest else order
+        parts = [self._untagged(repository, row) for row in before]
+        sent = sum(part for part, _ in parts) + self._blobs(repository, top)
+        changed = self._send(repository, top, tag) or any(new for _, new in parts)
         status = Status.DONE if sent or changed else Status.SAME
-        return Outcome(entry, status, digest=str(row.digest), read=sent)
+        return Outcome(entry, status, digest=str(top.digest), read=sent)
 
     def _row(self, repository: RepositoryName, tag: Tag) -> ManifestRow:
         """Return what leaves as the tag: what it points at, or schema 1 made newer where that must be."""
@@ -104,55 +117,40 @@ class Export:
             row = self.registry.manifests.find(repository, newer)
         return row
 
-    def _parts(self, repository: RepositoryName, row: ManifestRow) -> int:
-        """Bring all that a manifest names, and what is about it; return how many bytes were sent."""
-        sent = 0
-        for child in stored_contents(row.media_type, self.registry.manifests.payload(row)).children:
-            if self.stop.is_set():
-                raise Stopped
-            if child.role is Role.MANIFEST:
-                sent += self._untagged(repository, child.descriptor.digest)
-            elif child.role is not Role.SIGNED:
-                sent += self._blob(repository, child.descriptor.digest, child.descriptor.media_type)
-        for referrer in self._referrers(repository, row.digest):
-            sent += self._untagged(repository, referrer)
-        return sent
+    def _untagged(self, repository: RepositoryName, row: ManifestRow) -> tuple[int, bool]:
+        """Bring a manifest, once; return how many bytes of blobs were sent, and whether it was new there."""
+        if (repository, row.digest) in self._done:
+            return 0, False
+        sent = self._blobs(repository, row)
+        with self._locks.of((repository, row.digest)):
+            new = (repository, row.digest) not in self._done and self._send(repository, row)
+            self._done.add((repository, row.digest))
+        return sent, new
 
-    def _referrers(self, repository: RepositoryName, digest: Digest) -> Iterator[Digest]:
-        after = None
-        while True:
-            page = self.registry.referrers.list(repository, digest, after=after)
-            for row in page.rows:
-                yield row.digest
-                after = (row.pushed_at, row.digest)
-            if not page.more:
-                return
-
-    def _untagged(self, repository: RepositoryName, digest: Digest) -> int:
-        with self._locks.of((repository, digest)):
-            if (repository, digest) in self._done:
-                return 0
-            self._done.add((repository, digest))
-            with self.registry.state.catalog.read() as tx:
-                row = tx.manifests.find(repository, digest)
-            if row is None:
-                return 0  # of a sparse index
-            sent = self._parts(repository, row)
-            self._send(repository, row)
-            return sent
+    def _blobs(self, repository: RepositoryName, row: ManifestRow) -> int:
+        """Bring the blobs that a manifest names; return how many bytes were sent."""
+        named = [
+            child.descriptor
+            for child in document(self.registry, row).contents.children
+            if child.role in (Role.CONFIG, Role.LAYER)
+        ]
+        return sum(self._blob(repository, each.digest, each.media_type) for each in named)
 
     def _send(self, repository: RepositoryName, row: ManifestRow, *tags: Tag) -> bool:
-        signed = self.registry.manifests.signed(row)
+        found, signed = document(self.registry, row), self.registry.manifests.signed(row)
         outgoing = Outgoing(
             repository,
             row.media_type,
-            self.registry.manifests.payload(row),
+            found.payload,
             row.digest,
-            self.registry.manifests.payloads.read(signed.digest) if signed else None,
+            found.contents.subject,
+            read_document(self.registry, signed.digest) if signed else None,
         )
         return self.target.manifest(outgoing, tags)
 
     def _blob(self, repository: RepositoryName, digest: Digest, media_type: str) -> int:
+        if self.stop.is_set():
+            raise Stopped
         with self._locks.of(digest):
             if (repository, digest) in self._done:
                 return 0

@@ -30,7 +30,11 @@ class Kind(StrEnum):
     MISSING_BLOB = "missing-blob"
     MISSING_MANIFEST = "missing-manifest"
     UNTAGGED = "untagged"
+    TARSUM = "tarsum"
     NO_PLACE = "no-place"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    UNDATED = "undated"
 
 
 #: What says something, but keeps no tag from being taken in.

@@ -174,9 +174,8 @@ class LiveSource:
 
 
 def _entry(found: SourceTag, repository: RepositoryName) -> Entry:
-    updated = found.updated.isoformat()
     return Entry(
-        found.repository, found.tag, found.image, repository, found.tag, Action.IMPORT, updated=updated
+        found.repository, found.tag, found.image, repository, found.tag, Action.IMPORT, updated=found.stamp
     )
 
 
@@ -189,4 +188,4 @@ def _is_tag(found: SourceTag) -> bool:
 
 
 def _is_past(found: SourceTag, deleted: datetime | None) -> bool:
-    return deleted is not None and found.updated <= deleted
+    return deleted is not None and found.updated is not None and found.updated <= deleted

@@ -1,7 +1,7 @@
 """Over HTTP: what clients of both generations get from the running registry, held against what is here."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dualreg.errors import RegistryError
 from dualreg.image import media_types
@@ -13,7 +13,8 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.intake import look
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.verify import Comparison
-from dualreg.migrate.wire import Wire, WireError, accept
+from dualreg.migrate.wire import Scope, Wire, WireError, accept, pulling
+from dualreg.migrate.wire.v1 import V1Wire
 from dualreg.registry import Registry
 from dualreg.storage.base import read_chunks
 
@@ -32,6 +33,11 @@ class OverHttp:
     inner: Comparison
     wire: Wire
     quick: bool
+    v1: V1Wire = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Speak V1 by the same wire."""
+        self.v1 = V1Wire(self.wire)
 
     def problems(self, entry: Entry) -> Iterator[str]:
         """See Comparison."""
@@ -52,7 +58,7 @@ class OverHttp:
             yield f"over HTTP: {error}"
 
     def _v2(self, repository: RepositoryName, reference: str, digest: Digest) -> Iterator[str]:
-        scope = f"repository:{repository}:pull"
+        scope = pulling(repository)
         path = f"/v2/{repository}/manifests/{reference}"
         reply = self.wire.request("GET", path, {"Accept": accept()}, scope=scope)
         stated = reply.headers.get("docker-content-digest")
@@ -70,7 +76,7 @@ class OverHttp:
             elif media_types.is_distributable(child.descriptor.media_type) and part != empty_layer().digest:
                 yield from self._blob(f"/v2/{repository}/blobs/{part}", part, scope)
 
-    def _blob(self, path: str, digest: Digest, scope: str) -> Iterator[str]:
+    def _blob(self, path: str, digest: Digest, scope: Scope) -> Iterator[str]:
         if self.quick:
             status = self.wire.request("HEAD", path, scope=scope).status
             if status != _OK:
@@ -90,18 +96,14 @@ class OverHttp:
             rows = self.registry.v1_images.ancestry(repository, image)
         except RegistryError:
             return
-        asking = {"X-Docker-Token": "true", **self.wire.basic}
-        begun = self.wire.request("GET", f"/v1/repositories/{repository}/images", asking)
-        token = begun.headers.get("x-docker-token", "")
-        session = {"Authorization": f"Token {token}"} if token else self.wire.basic
-        told = self.wire.request("GET", f"/v1/repositories/{repository}/tags/{tag}", session)
+        told = self.v1.get(f"/v1/repositories/{repository}/tags/{tag}", repository)
         if told.status != _OK or told.json() != image:
             yield f"over V1: {told.status}, {told.body[:80]!r}, not {image}"
             return
-        listed = self.wire.request("GET", f"/v1/images/{image}/ancestry", session)
+        listed = self.v1.get(f"/v1/images/{image}/ancestry", repository)
         if listed.status != _OK or listed.json() != [row.id for row in rows]:
             yield f"over V1: its ancestors are others ({listed.status})"
         for row in rows:
-            document = self.wire.request("GET", f"/v1/images/{row.id}/json", session)
+            document = self.v1.get(f"/v1/images/{row.id}/json", repository)
             if document.body != self.registry.v1_images.json(row):
                 yield f"over V1: {row.id}: its JSON is another ({document.status})"

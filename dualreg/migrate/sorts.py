@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from urllib.parse import urlsplit
 
+from dualreg.migrate.asking import Asking
 from dualreg.migrate.intake import Intake
 from dualreg.migrate.journal import Earlier, Journal
 from dualreg.migrate.saved.intake import SavedIntake
@@ -28,7 +28,7 @@ from dualreg.migrate.v2.intake import V2Intake
 from dualreg.migrate.v2.survey import V2Survey, survey_manifests
 from dualreg.migrate.v2.verify import V2Comparison
 from dualreg.migrate.verify import Bytes, Comparison
-from dualreg.migrate.wire import Wire
+from dualreg.migrate.wire import Wire, WireError
 from dualreg.registry import Registry
 
 #: What a source's name begins with.
@@ -58,14 +58,15 @@ class Login:
         Raises:
             NoSource: it is no such URL.
         """
-        parts = urlsplit(url.partition("+")[2])
-        if not parts.hostname or parts.username or parts.query:
-            raise NoSource(
-                f"{parts.scheme}://{parts.hostname or ''}: not HOST[:PORT][/PATH], see also --user"
-            )
-        return Wire(f"{parts.scheme}://{parts.netloc}", self.user, self.password, self.ca), parts.path.strip(
-            "/"
-        )
+        scheme, _, rest = url.partition("+")[2].partition("://")
+        host, _, path = rest.partition("/")
+        try:
+            wire = Wire(f"{scheme}://{host}", self.user, self.password, self.ca)
+        except WireError as error:
+            raise NoSource(f"{error}: not HOST[:PORT][/PATH]") from error
+        if "@" in host or "?" in rest or "#" in rest:
+            raise NoSource(f"{scheme}://{host.rpartition('@')[2]}: not HOST[:PORT][/PATH], see also --user")
+        return wire, path.strip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,14 @@ class Access:
         environ: What that configuration may name.
         repository: What images are in that name none.
         login: Of live registries.
+        asking: How these are asked; files are looked through whole.
     """
 
     flavor: str = "dev"
     repository: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     login: Login = field(default_factory=Login)
+    asking: Asking = field(default_factory=Asking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,12 @@ def look_through(source: str, access: Access) -> AnySurvey:
         OSError: it cannot be read.
     """
     opened = _open(source, access)
+    asking = access.asking if isinstance(opened, V1Remote | V2Remote) else Asking()
     if isinstance(opened, SavedImages):
         return survey_saved(opened)
-    return survey_images(opened) if isinstance(opened, V1Source) else survey_manifests(opened)
+    if isinstance(opened, V1Source):
+        return survey_images(opened, asking)
+    return survey_manifests(opened, asking)
 
 
 def open_live(source: str) -> V1Tree | RegistryTree:
@@ -176,9 +182,9 @@ def _open(source: str, access: Access) -> V1Source | ManifestSource | SavedImage
         case "docker-archive":
             return open_archive(path, access.repository)
         case "v1+http" | "v1+https":
-            return V1Remote(*access.login.wire(source))
+            return V1Remote(*access.login.wire(source), access.asking)
         case "v2+http" | "v2+https":
-            return V2Remote(*access.login.wire(source))
+            return V2Remote(*access.login.wire(source), access.asking)
         case _:
             if Path(source).exists():
                 raise NoSource(f"{source} does not say of which sort it is: did you mean {_guess(source)}?")

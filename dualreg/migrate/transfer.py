@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
+from dualreg.image.digest import Digest, Hasher
 from dualreg.image.names import UploadId
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.storage.base import Adopt, BlobStore, read_chunks, tap
 
-#: What no source is to blame for: our own disk is full.
-_OURS = (errno.ENOSPC, errno.EDQUOT)
+#: What no source is to blame for, nor the path of one file: where we write is full, or gone.
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
 
 
 class Way(StrEnum):
@@ -20,6 +21,34 @@ class Way(StrEnum):
     AUTO = "auto"
     HARD = "hard"
     COPY = "copy"
+
+
+class Checked:
+    """A digest, held against the bytes that pass by.
+
+    Attributes:
+        size: How many have passed.
+    """
+
+    def __init__(self, digest: Digest) -> None:
+        """Begin."""
+        self._digest, self._hasher = digest, Hasher(digest.algorithm)
+        self.size = 0
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._hasher.update(data)
+        self.size += len(data)
+
+    @property
+    def holds(self) -> bool:
+        """Whether they are what the digest says, if there are no more."""
+        return self._hasher.digest() == self._digest
+
+    def check(self) -> None:
+        """Raise Broken unless they are what the digest says."""
+        if not self.holds:
+            raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
 
 
 def stage(
@@ -60,9 +89,14 @@ def reading(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _OURS:
+        if is_ours(error):
             raise
         raise Broken(Kind.CORRUPT, where, f"it cannot be read ({error})") from error
+
+
+def is_ours(error: OSError) -> bool:
+    """Tell whether everything else would fail by the same error, too, such as a full disk."""
+    return error.errno in _OURS
 
 
 def _is_shared(store: BlobStore, upload: UploadId, source: SourceBytes, way: Way) -> bool:

@@ -35,7 +35,7 @@ def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Itera
     def judge(entry: Entry) -> Verdict:
         try:
             return Verdict(entry, tuple(comparison.problems(entry)))
-        except WireError as error:
+        except (Broken, WireError) as error:
             return Verdict(entry, (str(error),))
 
     wanted = [entry for entry in entries if entry.action is Action.IMPORT]

@@ -134,7 +134,8 @@ class FilesystemStore:
             if not path.exists():
                 raise BlobMissing(str(digest))
             return
-        _make_folder(path.parent)
+        _make_folder(path.parent.parent)
+        path.parent.mkdir(exist_ok=True)  # durable below, once, with what is in it
         if staged.stat().st_nlink == 1:  # a file that was adopted keeps the mode that its owner gave it
             staged.chmod(0o444)
         staged.rename(path)
@@ -157,16 +158,15 @@ class FilesystemStore:
         return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
     def write_link(self, path: str, content: bytes) -> None:
-        """See LinkTree."""
-        target = self._names / path
-        fresh = target.with_name(f".{target.name}.{UploadId.new()}")
+        """See LinkTree. Until it is whole it lies among the uploads, so that a crash leaves nothing here."""
+        target, fresh = self._names / path, self._uploads / UploadId.new()
         descriptor = _create(fresh)
         try:
             _write(descriptor, content)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        fresh.rename(target)
+        _move(fresh, target)
         _sync(target.parent)
 
     def read_link(self, path: str) -> bytes | None:
@@ -211,6 +211,14 @@ def _create(path: Path) -> int:
         _make_folder(path.parent)
         with suppress(FileNotFoundError):
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a file; make its new folder as often as somebody who found it empty removes it again."""
+    while path.exists():
+        _make_folder(target.parent)
+        with suppress(FileNotFoundError):
+            path.rename(target)
 
 
 def _write(descriptor: int, data: bytes) -> None:

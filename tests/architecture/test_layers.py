@@ -51,6 +51,7 @@ HOMES: dict[str, set[str]] = {
     "click": {"dualreg.cli"},
     "cachetools": {
         "dualreg.migrate.live",
+        "dualreg.migrate.sources.remembered",
         "dualreg.registry.payloads",
         "dualreg.registry.editions",
         "dualreg.auth.passwords",

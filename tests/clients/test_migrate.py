@@ -11,9 +11,11 @@ from click.testing import CliRunner
 
 from dualreg.cli import main
 from tests import builders
+from tests.builders import V1Pushed
 from tests.clients.stock import stock_registry
 from tests.clients.tools import Failed, Tools, layout_manifest, verified
 from tests.migrate.commands import command, content
+from tests.migrate.trees import Tree
 from tests.programs import dualreg_server, free_port, require, running, wait_until_up
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
@@ -84,7 +86,7 @@ def test_in_place(filled: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
 
 
 def test_layouts_and_archives(layout: Path, tools: Tools, tmp_path: Path) -> None:
-    """What skopeo, buildah and podman wrote is pulled and run afterwards, under the id that it had."""
+    """What skopeo, buildah and podman wrote is pulled afterwards, under the id that it had, and runs."""
     data = tmp_path / "data"
     command(data, f"run oci-layout:{layout} --repository team/layout")
     tools.skopeo("copy", f"oci:{layout}:app", f"docker-archive:{tmp_path / 'skopeo.tar'}:team/skopeo:1")
@@ -102,6 +104,39 @@ def test_layouts_and_archives(layout: Path, tools: Tools, tmp_path: Path) -> Non
             assert client.raw(name)["config"]["digest"] == config
             client.pull(name, f"dir:{tmp_path / name.replace('/', '-').replace(':', '-')}")
         assert [image.id for image in V1Client(host).pull("team/skopeo", "1")]
+        greets(tools, f"{host}/team/podman:1", store="saved")
+
+
+def test_an_old_registrys_images(layout: Path, tools: Tools, docker: Tools, tmp_path: Path) -> None:
+    """Today's clients pull and run them; old ones find them as they were, and push no layer again."""
+    with dualreg_server(tmp_path / "before") as host:
+        Tools(tmp_path / "pusher", host).push("--format=v2s2", f"oci:{layout}:app", name="team/app:1")
+        chain = V1Client(host).pull("team/app", "1")
+    tree = Tree(tmp_path / "old")
+    for image in chain:
+        tree.image("", image.layer, id_=image.id, document=image.json)
+    tree.tag("library/tool", "1", chain[-1].id)
+    data = tmp_path / "data"
+    command(data, f"run v1-tree:{tree.root} --link hard")
+    assert "1 of 1" in command(data, f"verify v1-tree:{tree.root}").output
+    with dualreg_server(data) as host:
+        client, old = Tools(tmp_path / "home", host), V1Client(host)
+        greets(tools, f"{host}/tool:1", store="old")
+        run = ("run", "--rm", "--network=none", "--ulimit=nofile=1024:1024")
+        assert docker.docker(*run, f"{host}/tool:1") == "hello from layers"
+        assert old.pull("tool", "1") == chain
+        again = [V1Pushed(image.id, image.json, image.layer) for image in chain]
+        assert old.push("tool", "again", again) == []
+        for form in ("v2s2", "oci", "v2s1"):
+            client.pull("tool:again", f"dir:{tmp_path / form}", f"--format={form}")
+
+
+def greets(tools: Tools, image: str, store: str) -> None:
+    """Pull the image ``app``, and run it: replaced files are new, removed ones gone."""
+    tools.podman("pull", "-q", "--tls-verify=false", image, store=store)
+    run = ("run", "--rm", "--network=host", image)
+    assert tools.podman(*run, store=store) == "hello from layers"
+    assert "removed" not in tools.podman(*run, "ls", "/", store=store).split()
 
 
 def pulled(tools: Tools, tags: dict[str, str], folder: Path) -> None:
@@ -163,7 +198,8 @@ def test_exports(layout: Path, tools: Tools, tmp_path: Path) -> None:
         told = json.loads(tools.skopeo("inspect", f"docker-archive:{tmp_path / 'images.tar'}:{name}"))
         assert told["Layers"]
     assert "team/oci:1" in tools.podman("load", "--input", tmp_path / "images.tar", store="loaded")
-    exported(data, f"static-tree:{tmp_path / 'static'}")
+    for part in ("--include team/o*", "--exclude team/o*"):
+        exported(data, f"static-tree:{tmp_path / 'static'} {part}")
     with static_server(tmp_path / "static", tmp_path) as host:
         client = Tools(tmp_path / "home", host)
         for name in names:
@@ -195,7 +231,9 @@ def static_server(folder: Path, home: Path) -> Iterator[str]:
 
 def exported(data: Path, target: str) -> None:
     """Run ``dualreg export``."""
-    result = CliRunner().invoke(main, ["export", target, "--data", str(data)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        main, ["export", *target.split(), "--data", str(data)], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
 
 

@@ -183,13 +183,18 @@ def test_published_bytes_survive_a_power_cut(
 def test_new_folders_survive_a_power_cut(
     store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
 ) -> None:
-    """Every folder that is made is made durable in its parent, before anything is put into it."""
+    """Every folder that is made is made durable in its parent before anything is put into it.
+
+    The blob's own folder is so together with what was put into it: one wait for the disk less.
+    """
     _publish(store, DATA)
+    own = root / BLOBS / "sha256" / DIGEST.hex[:2] / DIGEST.hex
     made = [path for name, path in journal if name == "mkdir"]
-    assert root / BLOBS / "sha256" / DIGEST.hex[:2] / DIGEST.hex in made
+    assert own in made
     for folder in made:
-        at = journal.index(("mkdir", folder))
-        assert journal[at + 1] == ("fsync", folder.parent)
+        after = journal[journal.index(("mkdir", folder)) + 1 :]
+        assert ("fsync", folder.parent) in (after if folder == own else after[:1])
+    assert journal.count(("fsync", own.parent)) == 1
 
 
 def test_an_append_that_changes_nothing_costs_nothing(
@@ -214,7 +219,7 @@ def test_links_survive_a_power_cut(
     journal.clear()
     store.write_link("x/link", b"new")
     fresh = journal[0][1]
-    assert fresh.parent == link.parent
+    assert fresh.parent == root / "uploads"
     assert journal == [("fsync", fresh), ("rename", fresh), ("rename", link), ("fsync", link.parent)]
     journal.clear()
     store.remove_link("x/link")

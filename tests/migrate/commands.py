@@ -41,6 +41,14 @@ def named(tag: str) -> str:
     return f"{decode(repository)}:{decode(name)}"
 
 
+def export(data: Path, line: str, code: int = 0) -> Result:
+    """Run ``dualreg export`` over the data folder; it must end as *code* says."""
+    arguments = ["export", *line.split(), "--data", str(data)]
+    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
 def snapshot(folder: Path) -> Mapping[str, object]:
     """Return every file of a folder, with its content and dates."""
     return {
@@ -59,48 +67,50 @@ def content(data: Path) -> Mapping[str, bytes]:
     }
 
 
-#: Runs commands, each in a process of its own that kills itself at a line of the journal; says how it ended.
+#: Runs commands, each in a process of its own that kills itself at a step; says how it ended.
 _KILLER = """
 import json, os, signal, sys
 from dualreg.cli import main
-from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.sources.v1_files import decode
-from tests.migrate.trees import Expected
 from dualreg.migrate.journal import Journal
-write = Journal.write
+of, name = {"journal": (Journal, "write"), "disk": (os, "fsync")}[sys.argv[1]]
+step = getattr(of, name)
 for line in sys.stdin:
     number, when, arguments = json.loads(line)
     child = os.fork()
     if not child:
         seen = 0
-        def killing(self, *given, **facts):
+        def killing(*given, **facts):
             global seen
             seen += 1
             if seen == number and when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            write(self, *given, **facts)
+            step(*given, **facts)
             if seen == number:
                 os.kill(os.getpid(), signal.SIGKILL)
-        Journal.write = killing
+        setattr(of, name, killing)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         main(arguments)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def killed_at_every_step(source: str, folder: Path) -> int:
-    """Kill a run before and after every line of its journal; return how many times that was.
+def killed_at_every_step(source: str, folder: Path, step: str, stride: int = 1) -> int:
+    """Kill a run before and after its steps; return how many times that was.
+
+    Args:
+        step: ``journal``: a line of it; ``disk``: a wait for the disk.
+        stride: Only at every so manieth step.
 
     Run again, what comes of it is what an undisturbed run makes; and it can be taken out whole.
     """
     command(folder / "undisturbed", f"run {source}")
     whole, steps = content(folder / "undisturbed"), 0
     with subprocess.Popen(
-        [sys.executable, "-c", _KILLER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _KILLER, step], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as killer:
         assert killer.stdin
         assert killer.stdout
-        for number in itertools.count(1):
+        for number in itertools.count(1, stride):
             for when in ("before", "after"):
                 own = folder / f"{number}-{when}"
                 arguments = ["migrate", "run", source, "--jobs", "1", "--data", str(own)]
@@ -117,7 +127,8 @@ def killed_at_every_step(source: str, folder: Path) -> int:
 
 def _goes_on(source: str, data: Path, whole: Mapping[str, bytes]) -> None:
     command(data, f"run {source}")
-    assert content(data) == whole
+    differing = sorted(path for path, _ in whole.items() ^ content(data).items())
+    assert differing == [], differing
     assert command(data, f"verify {source}").exit_code == 0
     for run in sorted((path.stem for path in (data / "migrations").glob("*.jsonl")), reverse=True):
         command(data, f"rollback {run}")

@@ -90,7 +90,7 @@ class Expected:
     bad: dict[str, str] = field(default_factory=dict)
     kinds: frozenset[str] = frozenset(
         {"bad-name", "missing-blob", "missing-manifest", "dangling-tag", "phantom-tag", "corrupt",
-         "empty-repository", "untagged"}
+         "empty-repository", "untagged", "tarsum"}
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def _lost(own: Expected) -> None:
     tree.data(garbled).write_bytes(b"{}")
     beta = json.loads(schema1_payload("lost/beta", "1", LAYERS["a"]))
     beta["fsLayers"] = [{"blobSum": "tarsum.v1+sha256:" + "0" * 64}]
-    lose("beta", tree.manifest("lost/beta", json.dumps(beta, indent=3).encode(), "1"), "corrupt")
+    lose("beta", tree.manifest("lost/beta", json.dumps(beta, indent=3).encode(), "1"), "tarsum")
     tree.image("Lost/Upper", builders.image(LAYERS["a"]), "1")
     own.bad["Lost/Upper:1"] = "bad-name"
 

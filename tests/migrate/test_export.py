@@ -1,22 +1,35 @@
 """What is kept here leaves: whole, by the same digests, and never twice."""
 
+import errno
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.choice import Names
+from dualreg.migrate.export import Export, leaving
+from dualreg.migrate.run import Outcome, Status
+from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
+from dualreg.migrate.targets.static_tree import StaticTreeTarget
+from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests import builders
 from tests.migrate import stock_trees
-from tests.migrate.commands import command, content, snapshot
+from tests.migrate.commands import command, content, export, snapshot
 from tests.migrate.trees import Tree
 
 TARGETS = {
@@ -24,28 +37,28 @@ TARGETS = {
 }  # fmt: skip
 
 
-def export(data: Path, line: str, code: int = 0) -> Result:
-    """Run the command; it must end as *code* says."""
-    arguments = ["export", *line.split(), "--data", str(data)]
-    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
-
-
-@pytest.fixture
-def filled(tmp_path: Path, data: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with images of every sort: V1, schema 1, schema 2, OCI, indexes, signatures."""
-    old = Tree(tmp_path / "old")
+    folder = tmp_path_factory.mktemp("built")
+    old = Tree(folder / "old")
     base = old.image("base", stock_trees.LAYERS["a"])
     old.tag("team/old", "1", old.image("top", stock_trees.LAYERS["b"], parent=base))
-    command(data, f"run v1-tree:{old.root}")
-    stock_trees.small(tmp_path / "stock")
-    tree = stock_trees.StockTree(tmp_path / "stock")
+    command(folder / "data", f"run v1-tree:{old.root}")
+    stock_trees.small(folder / "stock")
+    tree = stock_trees.StockTree(folder / "stock")
     tree.schema1("team/one", "1", stock_trees.LAYERS["c"], stock_trees.LAYERS["d"])
     tree.image(
         "team/oci", builders.image(stock_trees.LAYERS["a"], stock_trees.LAYERS["e"], oci=True), "1", "2"
     )
-    command(data, f"run registry-tree:{tmp_path / 'stock'}")
+    command(folder / "data", f"run registry-tree:{folder / 'stock'}")
+    return folder / "data"
+
+
+@pytest.fixture
+def filled(built: Path, data: Path) -> Path:
+    """A copy of that registry."""
+    shutil.copytree(built, data)
     return data
 
 
@@ -67,6 +80,7 @@ def test_everything_leaves_once(filled: Path, tmp_path: Path, scheme: str) -> No
     assert not place.exists()
     output = export(filled, f"{scheme}:{place} --jobs 3").output
     assert "6 done" in output
+    assert "at most" not in output
     assert "Next:" in output
     first = snapshot(place) if place.is_dir() else place.read_bytes()
     if scheme != "docker-archive":
@@ -130,6 +144,69 @@ def test_archives_of_every_generation(filled: Path, registry: Registry, tmp_path
     assert piped.stdout_bytes == (tmp_path / "images.tar").read_bytes()
 
 
+def test_archives_hold_what_old_clients_are_not_shown(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which tags a generation of clients sees here is no matter of what daemons load."""
+    export(filled, f"docker-archive:{tmp_path / 'shown.tar'}")
+    monkeypatch.setenv("DUALREG_BRIDGE", "off")
+    export(filled, f"docker-archive:{tmp_path / 'hidden.tar'}")
+    assert (tmp_path / "hidden.tar").read_bytes() == (tmp_path / "shown.tar").read_bytes()
+
+
+def test_archives_go_where_they_are_wanted(filled: Path, tmp_path: Path) -> None:
+    """Into a pipe that is there, and to where a link leads; neither is replaced."""
+    pipe, link, place = tmp_path / "pipe", tmp_path / "link.tar", tmp_path / "images.tar"
+    os.mkfifo(pipe)
+    link.symlink_to(place)
+    export(filled, f"docker-archive:{link}")
+    assert link.is_symlink()
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_bytes)
+        told = export(filled, f"docker-archive:{pipe}")
+        assert read.result(timeout=30) == place.read_bytes()
+    assert pipe.is_fifo()
+    call = [
+        sys.executable,
+        "-c",
+        "from dualreg.cli import main; main()",
+        "export",
+        "docker-archive:/dev/stdout",
+    ]
+    piped = subprocess.run([*call, "--data", filled], capture_output=True, check=True)
+    assert piped.stdout == place.read_bytes()
+    assert "done" in told.stderr
+    assert not told.stdout
+
+
+def test_archives_that_cannot_be_written(filled: Path, tmp_path: Path) -> None:
+    """A full disk ends the export with a line, sooner or later."""
+    told = export(filled, "docker-archive:/dev/full", code=2).output
+    assert told.splitlines()[-1] == "Error: /dev/full: No space left on device"
+    tree = stock_trees.StockTree(tmp_path / "more")
+    tree.image("team/large", builders.image(builders.layer({"large": os.urandom(1 << 18)})), "1")
+    command(filled, f"run registry-tree:{tree.root}")
+    told = export(filled, "docker-archive:/dev/full --include team/large", code=2).output
+    assert told == "Error: /dev/full: No space left on device\n"
+
+
+def test_an_archive_ends_early_when_asked(registry: Registry, tmp_path: Path) -> None:
+    """What was told to have left is in it, and images are told of when they are written, not before."""
+    stop, told = Event(), list[Status]()
+
+    def tell(outcome: Outcome) -> None:
+        told.append(outcome.status)
+        stop.set()
+
+    place = tmp_path / "images.tar"
+    target = DockerArchiveTarget(TarFile(place, sys.stdout.buffer), registry, stop)
+    Export(registry, target, stop, tell).all([*leaving(registry, Names())], jobs=4)
+    assert told == [Status.DONE, *[Status.STOPPED] * 5]
+    with tarfile.open(place) as archive:
+        (entry,) = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]  # it is a file
+    assert entry["RepoTags"] == ["team/app:latest"]
+
+
 def test_damage_keeps_a_tag_here(filled: Path, tmp_path: Path) -> None:
     """What is not whole is named, and nothing of it is at the target; the rest leaves."""
     ours = stock_trees.StockTree(filled)
@@ -149,11 +226,83 @@ def test_damage_keeps_a_tag_here(filled: Path, tmp_path: Path) -> None:
 
 
 def test_choosing(filled: Path, tmp_path: Path) -> None:
-    """Globs; a layout of one repository names its tags alone."""
+    """Globs choose by names."""
+    export(filled, f"oci-layout:{tmp_path / 'layout'} --include team/oci:* --exclude *:2")
+    assert names_in(tmp_path / "layout") == ["1"]
+
+
+def names_in(layout: Path) -> list[str]:
+    """Return what the entries of a layout are called."""
+    entries = json.loads((layout / "index.json").read_text())["manifests"]
+    return sorted(entry["annotations"].get("org.opencontainers.image.ref.name", "") for entry in entries)
+
+
+def test_layouts_keep_repositories_apart(filled: Path, tmp_path: Path) -> None:
+    """Tags are named alone while only one repository was ever in a layout; no other's is replaced."""
     place = tmp_path / "layout"
-    export(filled, f"oci-layout:{place} --include team/oci:* --exclude *:2")
-    (entry,) = json.loads((place / "index.json").read_text())["manifests"]
-    assert entry["annotations"] == {"org.opencontainers.image.ref.name": "1"}
+    for include, names in (
+        ("team/oci:1", ["1"]),
+        ("team/oci", ["1", "2"]),
+        ("team/old", ["1", "2", "team/old:1"]),
+        ("team/oci", ["team/oci:1", "team/oci:2", "team/old:1"]),
+    ):
+        export(filled, f"oci-layout:{place} --include {include}")
+        assert names_in(place) == names
+    index = json.loads((place / "index.json").read_text())
+    foreign = {**index["manifests"][0], "annotations": {"org.opencontainers.image.ref.name": "2"}}
+    (place / "index.json").write_text(json.dumps({**index, "manifests": [foreign]}))
+    export(filled, f"oci-layout:{place} --include team/oci")
+    assert names_in(place) == ["2", "team/oci:1", "team/oci:2"]
+
+
+def test_tags_about_an_image_leave_with_it(filled: Path, opened: Registry) -> None:
+    """As cosign names its signatures, and clients their lists of referrers; unless they are excluded."""
+    name = RepositoryName("team/app")
+    top = opened.manifests.find(name, Tag("latest"))
+    child = opened.manifests.image_of(name, top)
+    assert child
+
+    def put(tag: str) -> Digest:
+        image = builders.image(stock_trees.LAYERS["b"], oci=True, author=tag)
+        opened.uploads.ingest(name, [image.config])
+        opened.manifests.put(name, Tag(tag), image.media_type, image.manifest)
+        return image.digest
+
+    tags = [f"sha256-{top.digest.hex}.sig", f"sha256-{child.digest.hex}.att"]
+    tags.append(f"sha256-{put(tags[0]).hex}")
+    for tag in (*tags[1:], f"sha256-{Digest.of(b'other').hex}.sig", "sha256-short.sig"):
+        put(tag)
+    told = export(filled, "registry-tree:out --include team/app:latest --dry-run").output
+    assert {*told.splitlines()} == {"4 tags would leave.", *(f"{name}:{tag}" for tag in (*tags, "latest"))}
+    told = export(filled, "registry-tree:out --include team/app:latest --exclude *:*.att --dry-run").output
+    assert "3 tags would leave" in told
+
+
+@pytest.mark.parametrize("include", ["", "--include team/*", "--include team/app"])
+def test_what_is_about_an_image_leaves_by_a_layout(
+    filled: Path, opened: Registry, tmp_path: Path, include: str
+) -> None:
+    """Also if the image, or what it is an index of, gets another digest there; and it comes in again."""
+    name, place = RepositoryName("team/app"), tmp_path / "layout"
+    ours = opened.manifests.find(name, Tag("latest"))
+    docker = opened.manifests.image_of(name, ours)
+    assert docker
+    about = [stock_trees.referrer(docker.digest), stock_trees.referrer(ours.digest)]
+    for each in (*about, stock_trees.referrer(Digest.of(about[0]))):  # as a signature of a bill of materials
+        opened.manifests.put(name, Digest.of(each), "", each)
+    export(filled, f"oci-layout:{place} {include}")
+    command(tmp_path / "again", f"run oci-layout:{place}")
+    again = open_registry(Settings(data=tmp_path / "again"))
+    top = again.manifests.find(name, Tag("latest"))
+    image = again.manifests.image_of(name, top)
+    assert image
+    assert top.digest != ours.digest
+    (below,) = again.referrers.list(name, image.digest).rows
+    assert len(again.referrers.list(name, below.digest).rows) == 1
+    assert len(again.referrers.list(name, top.digest).rows) == len(
+        opened.referrers.list(name, ours.digest).rows
+    )
+    again.state.catalog.close()
 
 
 @pytest.mark.parametrize(
@@ -161,8 +310,13 @@ def test_choosing(filled: Path, tmp_path: Path) -> None:
     [
         "registry-tree:{data}",
         "nonsense:x",
+        "v2+http://127.0.0.1:1/Bad",
+        "v2+http://127.0.0.1:1/bad/../name",
         *(f"{each}:{{data}}/catalog.sqlite3" for each in ("registry-tree", "oci-layout", "static-tree")),
         "docker-archive:{data}/no/images.tar",
+        "docker-archive:{data}",
+        *(f"{each}:" for each in TARGETS),
+        *(f"{each}:{{data}}/out --include no/such" for each in TARGETS),
     ],
 )
 def test_no_target(filled: Path, target: str) -> None:
@@ -171,3 +325,102 @@ def test_no_target(filled: Path, target: str) -> None:
     output = export(filled, target.format(data=filled), code=2).output
     assert len(output.strip().splitlines()) == 1, output
     assert content(filled) == before
+    assert not (filled / "out").exists()
+
+
+def served(place: Path) -> dict[str, tuple[str, ...]]:
+    """Return what a static tree tells of each tag, on either face and by each of its servers' files."""
+    told, configured = {}, (place / "nginx.conf").read_text()
+    for repository in json.loads((place / "v2/_catalog").read_text())["repositories"]:
+        folder = place / "v2" / repository
+        for tag in json.loads((folder / "tags/list").read_text())["tags"]:
+            digest = str(Digest.of((folder / "manifests" / tag).read_bytes()))
+            path = f"/v2/{repository}/manifests/{tag}"
+            assert f'"{path}" "{digest}";' in configured
+            assert f'<Files "{tag}">' in (folder / "manifests/.htaccess").read_text()
+            listed = json.loads((place / "v1/repositories" / repository / "tags/index.json").read_text())
+            image = (place / "v1/repositories" / repository / "tags" / tag).read_text()
+            assert listed[tag] == json.loads(image)
+            assert f'"/v1/images/{listed[tag]}/json"' in configured
+            told[f"{repository}:{tag}"] = (digest, image)
+    return told
+
+
+def test_static_trees_grow(filled: Path, tmp_path: Path) -> None:
+    """What was served is served after other exports into the tree, also as its server was set up."""
+    place = tmp_path / "static"
+    export(filled, f"static-tree:{place} --include team/o*:1")
+    first = served(place)
+    assert set(first) == {"team/oci:1", "team/old:1", "team/one:1", "team/other:1"}
+    conf = place / "nginx.conf"
+    conf.write_text(conf.read_text().replace("127.0.0.1:5080", "0.0.0.0:80"))
+    export(filled, f"static-tree:{place} --include team/oci:2 --include team/app")
+    second = served(place)
+    assert first.items() <= second.items()
+    assert set(second) - set(first) == {"team/oci:2", "team/app:latest"}
+    assert "listen 0.0.0.0:80;" in conf.read_text()
+
+
+def test_a_static_tree_changes_last(filled: Path, opened: Registry, tmp_path: Path) -> None:
+    """A tag that moves is served as it was until all is there, even if the export is killed before."""
+    place, name, tag = tmp_path / "static", RepositoryName("team/oci"), Tag("1")
+    export(filled, f"static-tree:{place}")
+    before = served(place)
+    moved = builders.image(stock_trees.LAYERS["a"], stock_trees.LAYERS["e"], oci=True, author="moved")
+    opened.uploads.ingest(name, [moved.config])
+    opened.manifests.put(name, tag, moved.media_type, moved.manifest)
+    target = StaticTreeTarget(place, opened)
+    target.finish, finish = lambda: None, target.finish  # type: ignore[method-assign]  # as if it was killed
+    Export(opened, target).all([*leaving(opened, Names())], jobs=2)
+    assert served(place) == before
+    finish()
+    after = served(place)
+    assert after["team/oci:1"][0] == str(moved.digest)
+    assert {**after, "team/oci:1": before["team/oci:1"]} == before
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_static_trees_of_many_at_once(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    """Images that share all below their tops, many at once, on file systems with and without hard links."""
+    old, tags = Tree(tmp_path / "old"), {str(number) for number in range(16)}
+    base = None
+    for letter in "abcdef":
+        base = old.image(letter, stock_trees.LAYERS[letter], parent=base)
+    for tag in tags:
+        old.tag("team/old", tag, old.image(f"top {tag}", stock_trees.LAYERS["g"], parent=base, author=tag))
+    command(data, f"run v1-tree:{old.root}")
+    if not links:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EMLINK, "Too many links")
+
+        monkeypatch.setattr(os, "link", refuse)
+    export(data, f"static-tree:{tmp_path / 'static'} --jobs 8")
+    assert set(served(tmp_path / "static")) == {f"team/old:{tag}" for tag in tags}
+    layers = [*(tmp_path / "static/v1/images").glob("*/layer")]
+    assert len(layers) == 6 + len(tags)
+    assert all((layer.stat().st_nlink > 1) == links for layer in layers)
+
+
+def test_names_that_are_paths_of_others(tmp_path: Path, data: Path) -> None:
+    """A repository whose name is a path of another one has no place in a static tree beside it."""
+    tree = stock_trees.StockTree(tmp_path / "stock")
+    for name in ("a/b", "a/b/manifests/1", "a/b/tags/list", "index.json", "team/well"):
+        tree.image(name, builders.image(stock_trees.LAYERS["a"]), "1")
+    command(data, f"run registry-tree:{tree.root}")
+    told = json.loads(export(data, f"static-tree:{tmp_path / 'static'} --json --jobs 1", code=1).stdout)
+    assert {each["tag"] for each in told["tags"] if each["status"] == "done"} == {"a/b:1", "team/well:1"}
+    assert set(served(tmp_path / "static")) == {"a/b:1", "team/well:1"}
+
+
+def test_types_that_would_be_configuration(tmp_path: Path, opened: Registry) -> None:
+    """Anybody may push a type of quotes and braces; no server is told of it."""
+    for kind, tag in (('x/"y";}server{', "bad"), ("application/x.test+json", "good")):
+        document = json.dumps({"any": tag}).encode()
+        opened.manifests.put(RepositoryName("team/any"), Tag(tag), kind, document)
+    place = tmp_path / "static"
+    outcomes = Export(opened, StaticTreeTarget(place, opened)).all([*leaving(opened, Names())], jobs=1)
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED, Status.DONE]
+    assert "}server{" not in (place / "nginx.conf").read_text()

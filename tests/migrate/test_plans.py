@@ -167,9 +167,10 @@ def test_options_that_would_do_nothing(expected: Expected, data: Path, tmp_path:
     )
     (tmp_path / "names").write_text("team/typo x\nteam/app:typo y:1\nteam/app:1 z:1\n")
     (tmp_path / "list").write_text("short\nsort/typo\n")
-    line = f"plan {source(expected)} --map {tmp_path / 'names'} --list {tmp_path / 'list'}"
-    errors = command(data, line).stderr.splitlines()[:-1]
-    assert [each.rpartition(" ")[2] for each in errors] == ["sort/typo", "team/app:typo", "team/typo"]
+    for option, missing in (("map", ["team/app:typo", "team/typo"]), ("list", ["sort/typo"])):
+        file = tmp_path / {"map": "names"}.get(option, option)
+        errors = command(data, f"plan {source(expected)} --{option} {file}").stderr.splitlines()[:-1]
+        assert errors == [f"no tag or repository there is called {name}" for name in missing]
 
 
 @pytest.mark.parametrize("name", ["short", "short:latest", "library/short", "library/short:latest"])

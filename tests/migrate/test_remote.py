@@ -1,12 +1,9 @@
-"""Live registries, to move in from and out to: honest ones, and one that breaks off, lies and redirects."""
+"""Live registries, to move in from and out to: honest ones, guarded ones, and one that lies."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from click.testing import CliRunner
@@ -16,13 +13,13 @@ from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.v2_remote import V2Remote
-from dualreg.migrate.wire import Wire, WireError
+from dualreg.migrate.wire import Wire
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.storage.base import read_chunks
 from tests.migrate import stock_trees
 from tests.migrate.commands import command
-from tests.migrate.trees import LAYERS, Tree
+from tests.migrate.fronts import front, hostile, status
+from tests.migrate.trees import Tree
 from tests.programs import dualreg_server
 
 SECRET = "not for everybody"
@@ -141,6 +138,10 @@ def test_verify_over_http(there: tuple[Path, str, str], tmp_path: Path) -> None:
     [
         "v2+http://",
         "v2+http://me:secret@host/x",
+        "v2+http://me:secret@[::1/x",
+        "v2+http://[::1",
+        "v2+http://host:99999",
+        "v2+http://host/x?password=secret",
         "v2+ftp://host",
         "v2+http://127.0.0.1:1",
         "v1+http://127.0.0.1:1",
@@ -151,128 +152,6 @@ def test_no_live_registry(tmp_path: Path, url: str) -> None:
     output = command(tmp_path / "here", f"inspect {url}", code=2).output
     assert output.count("\n") == 1
     assert "secret" not in output
-
-
-@dataclass
-class Hostile:
-    """A registry that does what it is told.
-
-    Attributes:
-        answers: What to do for each path, the first time, the second, and so on; the last for ever.
-        seen: Requests: path, and the value of Authorization.
-    """
-
-    answers: dict[str, list[Callable[[BaseHTTPRequestHandler], None]]] = field(default_factory=dict)
-    seen: list[tuple[str, str | None]] = field(default_factory=list)
-    url: str = ""
-
-
-@contextmanager
-def hostile() -> Iterator[Hostile]:
-    """Run one."""
-    told = Hostile()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            told.seen.append((self.path, self.headers.get("Authorization")))
-            steps = told.answers.get(self.path) or [status(404)]
-            (steps.pop(0) if len(steps) > 1 else steps[0])(self)
-
-        do_HEAD = do_GET  # noqa: N815 -- what http.server calls
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield told
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def status(code: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Answer with a status."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(code)
-        for name, value in {"Content_Length": str(len(body)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(body)
-
-    return answer
-
-
-def cut(body: bytes, at: int) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Promise the whole body, and break off."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        status(200, body[:at], Content_Length=str(len(body)))(handler)
-        handler.wfile.flush()
-        handler.close_connection = True
-
-    return answer
-
-
-def ranged(body: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Go on where it is asked for."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        first = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-        status(206, body[first:])(handler)
-
-    return answer
-
-
-def read(wire: Wire, path: str) -> bytes:
-    """Read a stream to its end."""
-    with wire.stream(path) as reader:
-        return b"".join(read_chunks(reader))
-
-
-def test_bodies_that_are_cut_short() -> None:
-    """They are taken up again; if that cannot be, nobody takes the part for the whole."""
-    body = LAYERS["a"] * 50_000
-    with hostile() as server:
-        server.answers["/whole"] = [cut(body, 3_000_000), ranged(body)]
-        server.answers["/never"] = [cut(body, 3_000_000), status(200, body)]
-        assert read(Wire(server.url), "/whole") == body
-        with pytest.raises(WireError, match="cut short"):
-            read(Wire(server.url), "/never")
-        with pytest.raises(WireError, match="404"):
-            read(Wire(server.url), "/absent")
-
-
-def test_busy_servers_are_asked_again() -> None:
-    """After as long as they say."""
-    with hostile() as server:
-        server.answers["/x"] = [status(503), status(429, Retry_After="1"), status(200, b"{}")]
-        assert Wire(server.url).request("GET", "/x").json() == {}
-        assert len(server.seen) == 3
-
-
-def test_credentials_stay_where_they_belong() -> None:
-    """Another host that is redirected to does not see them."""
-    with hostile() as other, hostile() as server:
-        other.answers["/blob"] = [status(200, b"bytes")]
-        challenge = status(401, WWW_Authenticate='Basic realm="x"')
-        server.answers["/blob"] = [
-            challenge,
-            status(307, Location=f"{other.url.replace('127.0.0.1', 'localhost')}/blob"),
-        ]
-        wire = Wire(server.url, "me", SECRET)
-        assert wire.request("GET", "/blob").body == b"bytes"
-        assert [authorization for _, authorization in other.seen] == [None]
-        assert server.seen[1][1]
-        assert SECRET not in repr(wire)
 
 
 def test_registries_that_lie(tmp_path: Path) -> None:
@@ -300,3 +179,125 @@ def test_registries_that_lie(tmp_path: Path) -> None:
         server.answers["/v2/a/tags/list"] = [status(200, b"<html>")]
         output = command(tmp_path / "here", f"inspect v2+{server.url}/a", code=2).output
         assert "no JSON" in output
+
+
+@pytest.fixture(scope="module")
+def dated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry for everybody, with images of several years, and some without a date; its host."""
+    folder = tmp_path_factory.mktemp("dated")
+    tree = Tree(folder / "old")
+    for tag, year in (("c", "2015"), ("a", "2021"), ("b", "2018")):
+        image = tree.image(tag, stock_trees.LAYERS["a"], created=f"{year}-05-01T12:00:00.123456789Z")
+        tree.tag("team/app", tag, image)
+    tree.tag("team/none", "x", tree.image("x", stock_trees.LAYERS["b"], created="0001-01-01T00:00:00Z"))
+    command(folder / "there", f"run v1-tree:{tree.root}")
+    with dualreg_server(folder / "there") as host:
+        yield host
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_dates(dated: str, tmp_path: Path, generation: str) -> None:
+    """They are those of images; what has none is neither early nor late, and refused by that name."""
+    data, url = tmp_path / "here", f"{generation}+http://{dated}/"
+
+    def taken(choice: str, code: int = 0) -> set[str]:
+        """Return the tags that would be."""
+        lines = command(data, f"plan {url}{choice}", code=code).stdout.splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        assert all(entry["updated"] for entry in entries if entry["repository"] == "team/app")
+        return {entry["tag"] for entry in entries if entry["action"] == "import"}
+
+    assert taken("team/app") == {"a", "b", "c"}
+    assert taken("team/app --latest 1") == {"a"}
+    assert taken("team/app --since 2018-05-01") == {"a", "b"}
+    assert taken("team/none") == {"x"}
+    assert "nothing tells its date" in command(data, f"run {url}team/none --latest 1", code=3).output
+    assert "nothing tells its date" in command(data, f"run {url}team/none --since 2000-01-01", code=3).output
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_what_was_pushed_here_later_stays(dated: str, tmp_path: Path, generation: str) -> None:
+    """Only an image that was made later than the push here replaces it."""
+    data, url = tmp_path / "here", f"{generation}+http://{dated}/team/app"
+    tree = Tree(tmp_path / "mine")
+    for tag in ("a", "b"):
+        tree.tag("team/app", tag, tree.image(f"mine {tag}", stock_trees.LAYERS["c"]))
+    command(data, f"run v1-tree:{tree.root}")
+    before = tags_of(data)
+    command(data, f"run {url} --existing newer", code=1)
+    assert before.items() < tags_of(data).items()
+    command(data, f"run {url} --existing overwrite")
+    assert not before.items() & tags_of(data).items()
+
+
+@pytest.mark.parametrize(
+    "accepts",
+    [
+        lambda _path, said: said.startswith("Basic "),
+        lambda path, said: said.startswith("Basic " if path.endswith(("/images", "&page=1")) else "Token "),
+        lambda path, said: said.startswith("Token ") or path.endswith(("/images", "&page=1")),
+    ],
+    ids=["password", "token", "either"],
+)
+def test_v1_behind_a_front(dated: str, tmp_path: Path, accepts: Callable[[str, str], bool]) -> None:
+    """Whether it wants the password with each request, or the token that the registry gives."""
+    (tmp_path / "password").write_text(SECRET)
+    login = f"--user mover --password-file {tmp_path / 'password'}"
+    with front(dated) as before:
+        before.answer = lambda path, said: None if path.startswith("/v2/") or accepts(path, said) else 401
+        line = f"v1+{before.url} {login}"
+        command(tmp_path / "here", f"run {line}")
+        command(tmp_path / "here", f"verify {line}")
+        http = f"--http {before.url} --http-user mover --http-password-file {tmp_path / 'password'}"
+        command(tmp_path / "here", f"verify {line} {http}")
+    assert len(tags_of(tmp_path / "here")) == 4
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+@pytest.mark.parametrize("code", [403, 0])
+def test_a_repository_that_is_refused(dated: str, tmp_path: Path, generation: str, code: int) -> None:
+    """It is told of; the others come, and the run is not complete unless nobody wants it."""
+    with front(dated) as before:
+        before.answer = lambda path, _: code if "team/none/tags" in path else None
+        url = f"{generation}+{before.url}"
+        assert "refused: team/none" in command(tmp_path / "here", f"inspect {url}", code=1).output
+        output = command(tmp_path / "here", f"run {url}", code=1).output
+        assert "refused: team/none" in output
+        assert "3 done" in output
+        command(tmp_path / "here", f"verify {url}", code=1)
+        for choice in ("--exclude team/none", "--include team/app:*"):
+            command(tmp_path / "here", f"run {url} {choice}")
+        command(tmp_path / "here", f"inspect {url}/team/none", code=2)
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_what_does_not_answer(dated: str, tmp_path: Path, generation: str) -> None:
+    """One image that cannot be asked for keeps out its tag, and no other."""
+    with front(dated) as before:
+        url = f"{generation}+{before.url}/team/app"
+        lines = command(tmp_path / "here", f"plan {url}").stdout.splitlines()
+        image = next(json.loads(line)["image"] for line in lines if '"tag": "b"' in line)
+        asked = f"/v1/images/{image}/json" if generation == "v1" else "/v2/team/app/manifests/b"
+        before.answer = lambda path, _: 0 if path == asked else None
+        assert "team/app" in command(tmp_path / "here", f"inspect {url}", code=1).output
+        assert "2 done" in command(tmp_path / "here", f"run {url}", code=1).output
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_many_are_asked_at_a_time(dated: str, tmp_path: Path, generation: str) -> None:
+    """As many as is said, to the same end; nothing twice, and nothing that is not chosen."""
+    with front(dated) as before:
+        before.delay = 0.02
+        url = f"{generation}+{before.url}/team/app"
+        told = []
+        for jobs in (1, 3):
+            before.busiest = 0
+            told += [command(tmp_path / "here", f"plan {url} --jobs {jobs}").stdout]
+            assert before.busiest == jobs
+        assert told[0] == told[1]
+        before.seen.clear()
+        command(tmp_path / "here", f"run {url} --include team/app:a")
+        assert len(before.seen) == len(set(before.seen))
+        assert not [path for _, path in before.seen if path.endswith(("manifests/b", "manifests/c"))]
+        assert len(before.seen) <= 10

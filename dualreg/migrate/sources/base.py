@@ -26,20 +26,25 @@ class SourceTag:
     Attributes:
         tag: Empty for what no tag leads to.
         image: What the tag names: a V1 image id, or a manifest's digest. It need not be there.
-        updated: When it was pushed, as far as anything says so.
+        updated: When it was pushed, or else when its image was made; None: nothing says so.
         along: What an untagged manifest is about, such as the images that it is a signature of.
     """
 
     repository: str
     tag: str
     image: str
-    updated: datetime
+    updated: datetime | None
     along: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         """Its full name."""
         return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.image}"
+
+    @property
+    def stamp(self) -> str:
+        """``updated`` in ISO 8601; empty if there is none."""
+        return self.updated.isoformat() if self.updated else ""
 
 
 @dataclass(frozen=True, slots=True)

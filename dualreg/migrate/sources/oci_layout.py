@@ -4,7 +4,7 @@ Source: OCI image-spec v1.1, image-layout.md.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +14,13 @@ from dualreg.errors import RegistryError
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.migrate.findings import Finding, Kind
+from dualreg.migrate.layouts import NAME, REPOSITORY, annotations_of
 from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceManifest, SourceTag
 from dualreg.migrate.sources.files import blob_file, read_document
 from dualreg.migrate.sources.references import split_reference
 
 #: What says how an image is called: containerd's, with repository and all, and everybody's.
-_NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+_NAMES = ("io.containerd.image.name", NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class OciLayout:
     """A layout; a ManifestSource.
 
     Attributes:
-        repository: What images are in that say only a tag.
+        repository: What images are in that say only a tag; empty: what they left from, if that was noted, or
+            what the folder is called.
     """
 
     root: Path
@@ -37,27 +39,24 @@ class OciLayout:
     def open(cls, path: Path, repository: str) -> "OciLayout":
         """Return the layout at *path*.
 
-        Args:
-            repository: Empty: called like the folder.
-
         Raises:
             NoSource: there is none.
         """
         if not (path / "oci-layout").is_file() or not (path / "index.json").is_file():
             raise NoSource(f"{path}: no oci-layout and index.json here")
-        return cls(path, repository or path.resolve().name)
+        return cls(path, repository)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """See ManifestSource. An image without a name is the latest one, if it is the only one."""
         updated = datetime.fromtimestamp((self.root / "index.json").stat().st_mtime, UTC)
         named: dict[tuple[str, str], Descriptor] = {}
-        entries = [*self._entries()]
+        entries = sorted(self._entries(), key=lambda each: _name(each[0], 0) is None)
         for entry, descriptor in entries:
             name = _name(entry, len(entries))
             if name is None:
-                yield SourceTag(self.repository, "", str(descriptor.digest), updated)
+                yield SourceTag(self._home(entry, named), "", str(descriptor.digest), updated)
                 continue
-            place = split_reference(name, self.repository)
+            place = split_reference(name, self._home(entry))
             if named.get(place, descriptor) != descriptor:
                 yield Finding(Kind.COLLISION, ":".join(place), "named twice; the last one counts")
             named[place] = descriptor
@@ -71,6 +70,13 @@ class OciLayout:
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         """See ManifestSource."""
         return blob_file(self._path(digest), f"{repository}@{digest}")
+
+    def _home(self, entry: Mapping[str, Any], named: Collection[tuple[str, str]] = ()) -> str:
+        """Return the repository of an entry that names none: of what is about an image, that of the image."""
+        left = annotations_of(entry).get(REPOSITORY)
+        if isinstance(left, str) and any(left == repository for repository, _ in named):
+            return left
+        return self.repository or (left if isinstance(left, str) else "") or self.root.resolve().name
 
     def _entries(self) -> Iterator[tuple[Mapping[str, Any], Descriptor]]:
         """Yield what the index names.
@@ -90,7 +96,6 @@ class OciLayout:
 
 
 def _name(entry: Mapping[str, Any], count: int) -> str | None:
-    stated = entry.get("annotations")
-    annotations = stated if isinstance(stated, dict) else {}
+    annotations = annotations_of(entry)
     found = next((annotations[key] for key in _NAMES if isinstance(annotations.get(key), str)), None)
     return found or ("latest" if count == 1 else None)

@@ -5,7 +5,7 @@
                                                  /_manifests/revisions/<alg>/<hex>/link
                                                  /_manifests/tags/<tag>/current/link
 
-Read liberally: release 2.1.0 lost links, 2.0 to 2.4 kept signatures apart, and betas linked TarSums.
+Read liberally: release 2.1.0 lost links, or put them elsewhere, and 2.0 to 2.4 kept signatures apart.
 
 Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
 """

@@ -1,25 +1,27 @@
 """A live registry, over the V1 API: docker-registry 0.6 to 0.9, or whoever speaks like it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
 
 from dualreg.errors import ImageInvalid
 from dualreg.image.v1_image import V1Image
+from dualreg.migrate.asking import Asking
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceImage, SourceTag
 from dualreg.migrate.sources.v1_tree import is_image_id
-from dualreg.migrate.wire import Reply, Wire
+from dualreg.migrate.wire import Reply, Wire, WireError
+from dualreg.migrate.wire.v1 import V1Wire
 
 _OK, _NOT_FOUND = 200, 404
 _CHECKSUMS = ("x-docker-payload-checksum", "x-docker-checksum")
 _LIBRARY = "library/"
+#: Pages of a search that are asked for at most.
+_PAGES = 10_000
 
 
 @dataclass(slots=True)
 class V1Remote:
-    """A V1Source.
+    """A V1Source. Nothing tells when a tag was pushed.
 
     Attributes:
         repository: Only this one; empty: all that a search finds.
@@ -27,49 +29,57 @@ class V1Remote:
 
     wire: Wire
     repository: str = ""
+    asking: Asking = field(default_factory=Asking)
+    _v1: V1Wire = field(init=False)
     _tags: list[SourceTag | Finding] | None = None
     _homes: dict[str, str] = field(default_factory=dict)
-    _tokens: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin to speak."""
+        self._v1 = V1Wire(self.wire)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """See V1Source."""
+        """See V1Source: the chosen tags."""
         if self._tags is None:
-            names = [self.repository] if self.repository else [*self._repositories()]
-            self._tags = [each for name in names for each in self._tags_of(name)]
+            listed = [self.repository] if self.repository else dict.fromkeys(self._repositories())
+            names = [name for name in listed if self.asking.may_choose(_full(name))]
+            told = self.asking.each(self._tags_of, names)
+            self._tags = [each for tags in told for each in tags if self._is_chosen(each)]
         yield from self._tags
 
     def image_ids(self) -> Iterator[str]:
         """See V1Source: those that tags lead to; nobody lists the others."""
-        for tag in self.tags():
-            if not isinstance(tag, SourceTag) or tag.image in self._homes:
-                continue
-            self._homes[tag.image] = tag.repository
-            yield tag.image
-            listed = self._list(f"/v1/images/{tag.image}/ancestry", tag.repository)
-            for id_ in map(str, listed):
+        tags = [tag for tag in self.tags() if isinstance(tag, SourceTag)]
+        tops = {tag.image: tag.repository for tag in reversed(tags)}
+        places = [(image, tops[image]) for image in dict.fromkeys(tag.image for tag in tags)]
+        for (image, home), listed in zip(places, self.asking.each(self._ancestors, places), strict=True):
+            if isinstance(listed, Finding) and self._tags is not None:
+                self._tags.append(listed)
+            for id_ in (image, *(() if isinstance(listed, Finding) else listed)):
                 if id_ not in self._homes:
-                    self._homes[id_] = tag.repository
+                    self._homes[id_] = home
                     yield id_
 
     def image(self, id_: str) -> SourceImage:
         """See V1Source."""
         home = self._homes.get(id_, "")
-        reply = self._get(f"/v1/images/{id_}/json", home)
+        try:
+            reply = self._v1.get(f"/v1/images/{id_}/json", home)
+        except WireError as error:
+            raise Broken(Kind.UNREACHABLE, id_, str(error)) from error
         if reply.status == _NOT_FOUND:
             raise Broken(Kind.NO_JSON, id_, "no such image")
         if reply.status != _OK:
-            raise Broken(Kind.PARTIAL, id_, f"the registry answers {reply.status}")
+            raise Broken(Kind.UNREACHABLE, id_, f"the registry answers {reply.status}")
         try:
             image = V1Image.parse(reply.body)
         except ImageInvalid as error:
             raise Broken(Kind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
         if image.id != id_:
             raise Broken(Kind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
-        size = reply.headers.get("x-docker-size", "")
         checksums = (reply.headers[name] for name in _CHECKSUMS if name in reply.headers)
         layer = SourceBytes(
-            int(size) if size.isdecimal() else 0,
-            lambda: self.wire.stream(f"/v1/images/{id_}/layer", self._session(home)),
+            reply.size("x-docker-size"), lambda: self._v1.stream(f"/v1/images/{id_}/layer", home)
         )
         return SourceImage(image.id, image.parent, lambda: reply.body, layer, checksums=tuple(checksums))
 
@@ -83,49 +93,62 @@ class V1Remote:
         return self._homes
 
     def _repositories(self) -> Iterator[str]:
-        page, pages = 1, 1
-        while page <= pages:
-            reply = self.wire.request("GET", f"/v1/search?q=&n=100&page={page}", self.wire.basic)
+        for page in range(1, _PAGES):
+            reply = self._v1.get(f"/v1/search?q=&n=100&page={page}")
             if reply.status != _OK:
                 raise NoSource(
                     f"{self.wire.url} does not search ({reply.status}): name a repository in the URL"
                 )
-            told = reply.json()
-            pages = int(told.get("num_pages") or 1)
-            yield from (str(each["name"]) for each in told.get("results") or ())
-            page += 1
+            found = reply.objects("results")
+            yield from (name for each in found if isinstance(name := each.get("name"), str))
+            pages = reply.object().get("num_pages")
+            if not found or not isinstance(pages, int) or page >= pages:
+                return
 
-    def _tags_of(self, name: str) -> Iterator[SourceTag | Finding]:
-        full = name if "/" in name else _LIBRARY + name
-        reply = self._get(f"/v1/repositories/{name}/tags", name)
-        told: Any = reply.json() if reply.status == _OK else {}
+    def _tags_of(self, name: str) -> Sequence[SourceTag | Finding]:
+        """Return the tags of a repository, or why they are not told.
+
+        Raises:
+            NoSource, WireError: likewise, if it is the only one that is wanted.
+        """
+        try:
+            return [*self._listed(name)]
+        except (NoSource, WireError) as error:
+            if self.repository:
+                raise
+            return [Finding(Kind.REFUSED, _full(name), str(error))]
+
+    def _listed(self, name: str) -> Iterator[SourceTag | Finding]:
+        full = _full(name)
+        reply = self._v1.get(f"/v1/repositories/{name}/tags", name)
         if reply.status not in (_OK, _NOT_FOUND):
             raise NoSource(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
-        if not isinstance(told, dict) or not told:
+        told = reply.object() if reply.status == _OK else {}
+        if not told:
             yield Finding(Kind.EMPTY, full, "no tags")
-            return
         for tag, image in sorted(told.items()):
             if is_image_id(str(image)):
-                yield SourceTag(full, tag, image, datetime.now(UTC))
+                yield SourceTag(full, tag, image, None)
             else:
                 yield Finding(Kind.PHANTOM, f"{full}:{tag}", "no image id")
 
-    def _list(self, path: str, repository: str) -> list[Any]:
-        reply = self._get(path, repository)
-        listed = reply.json() if reply.status == _OK else []
-        return listed if isinstance(listed, list) else []
+    def _is_chosen(self, told: SourceTag | Finding) -> bool:
+        return isinstance(told, Finding) or self.asking.names.choose(told.repository, told.name)
 
-    def _get(self, path: str, repository: str) -> Reply:
-        return self.wire.request("GET", path, self._session(repository))
+    def _ancestors(self, place: tuple[str, str]) -> Iterable[str] | Finding:
+        """Return what is said to be below an image; its JSON decides."""
+        image, repository = place
+        try:
+            listed = _list(self._v1.get(f"/v1/images/{image}/ancestry", repository))
+        except WireError as error:
+            return Finding(Kind.REFUSED, image, f"its ancestors: {error}")
+        return [id_ for id_ in listed if isinstance(id_, str) and is_image_id(id_)]
 
-    def _session(self, repository: str) -> Mapping[str, str]:
-        """Return what the registry wants to see with requests for the images of a repository.
 
-        Source: docker-registry 0.9 and Docker 1.5: the list of images comes with a token.
-        """
-        if repository and repository not in self._tokens:
-            path = f"/v1/repositories/{repository}/images"
-            reply = self.wire.request("GET", path, {"X-Docker-Token": "true", **self.wire.basic})
-            token = reply.headers.get("x-docker-token", "")
-            self._tokens[repository] = {"Authorization": f"Token {token}"} if token else self.wire.basic
-        return self._tokens.get(repository, {})
+def _full(name: str) -> str:
+    return name if "/" in name else _LIBRARY + name
+
+
+def _list(reply: Reply) -> Sequence[object]:
+    listed = reply.json() if reply.status == _OK else []
+    return listed if isinstance(listed, list) else []

@@ -1,8 +1,8 @@
 """A live registry, over the V2 API."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from dualreg.errors import DigestInvalid, ManifestUnverified
@@ -10,18 +10,20 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.jws import verified_payload
+from dualreg.migrate.asking import Asking
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceManifest, SourceTag
-from dualreg.migrate.wire import Reply, Wire, WireError, accept, next_page
+from dualreg.migrate.sources.remembered import Remembered
+from dualreg.migrate.wire import Reply, Scope, Wire, WireError, accept, pulling
 
 _OK, _NOT_FOUND = 200, 404
-#: Pages of a list that are asked for at most; one that goes round in circles ends.
-_PAGES = 100_000
+#: Pages of a list that are asked for at most, and manifests about one; what goes round in circles ends.
+_PAGES, _REFERRERS = 100_000, 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class V2Remote:
-    """A ManifestSource.
+    """A ManifestSource. Nothing tells when a tag was pushed.
 
     Attributes:
         repository: Only this one; empty: all that the registry lists.
@@ -29,83 +31,146 @@ class V2Remote:
 
     wire: Wire
     repository: str = ""
+    asking: Asking = field(default_factory=Asking)
+    _remembered: Remembered = field(default_factory=Remembered)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """See ManifestSource. Of manifests without a tag, those that are about a tagged one are told."""
-        for name in [self.repository] if self.repository else self._repositories():
-            found = [*self._tags(name)]
-            yield from found
-            images = {each.image for each in found}
-            for image in sorted(images):
-                yield from self._referrers(name, image, images)
-            if not found:
+        """See ManifestSource: the chosen tags, and manifests without a tag that are about these."""
+        chosen, ask = self.asking.names, self.asking.each
+        names = [name for name in self._names() if self.asking.may_choose(name)]
+        listed = dict(zip(names, ask(self._listed, names), strict=True))
+        places = [
+            (name, tag)
+            for name, tags in listed.items()
+            for tag in (() if isinstance(tags, Finding) else tags)
+            if chosen.choose(name, f"{name}:{tag}")
+        ]
+        found: dict[str, list[SourceTag | Finding]] = defaultdict(list)
+        for (name, _), told in zip(places, ask(self._tag, places), strict=True):
+            found[name].append(told)
+        for name, about in self._about(found):
+            found[name].append(about)
+        for name, tags in listed.items():
+            if isinstance(tags, Finding):
+                yield tags
+            elif not tags:
                 yield Finding(Kind.EMPTY, name, "no tags")
+            yield from found[name]
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
         """See ManifestSource."""
-        reply = self._get(repository, str(digest))
         where = f"{repository}@{digest}"
+        if known := self._remembered.get(repository, str(digest)):
+            return known
+        try:
+            reply = self._get(repository, str(digest))
+        except WireError as error:
+            raise Broken(Kind.UNREACHABLE, where, str(error)) from error
         if reply.status == _NOT_FOUND:
             raise Broken(Kind.MISSING_MANIFEST, where, "no such manifest")
         if reply.status != _OK:
-            raise Broken(Kind.CORRUPT, where, f"the registry answers {reply.status}")
-        return SourceManifest(media_types.strip_parameters(reply.headers.get("content-type", "")), reply.body)
+            raise Broken(Kind.UNREACHABLE, where, f"the registry answers {reply.status}")
+        return self._remembered.put(repository, str(digest), _manifest(reply))
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         """See ManifestSource."""
-        path = f"/v2/{repository}/blobs/{digest}"
-        reply = self.wire.request("HEAD", path, scope=_scope(repository))
+        path, where = f"/v2/{repository}/blobs/{digest}", f"{repository}@{digest}"
+        try:
+            reply = self.wire.request("HEAD", path, scope=pulling(repository))
+        except WireError as error:
+            raise Broken(Kind.UNREACHABLE, where, str(error)) from error
         if reply.status != _OK:
-            raise Broken(Kind.MISSING_BLOB, f"{repository}@{digest}", f"the registry answers {reply.status}")
-        size = int(reply.headers.get("content-length") or 0)
-        return SourceBytes(size, partial(self.wire.stream, path, scope=_scope(repository)))
+            kind = Kind.MISSING_BLOB if reply.status == _NOT_FOUND else Kind.UNREACHABLE
+            raise Broken(kind, where, f"the registry answers {reply.status}")
+        size = reply.size("content-length")
+        return SourceBytes(size, partial(self.wire.stream, path, scope=pulling(repository)))
+
+    def _names(self) -> Iterable[str]:
+        return (self.repository,) if self.repository else dict.fromkeys(self._repositories())
 
     def _repositories(self) -> Iterator[str]:
-        for reply in self._pages("/v2/_catalog?n=1000", "registry:catalog:*"):
+        for reply in self._pages("/v2/_catalog?n=1000", ("registry:catalog:*",)):
             if reply.status != _OK:
                 raise NoSource(
                     f"{self.wire.url} does not list its repositories ({reply.status}): name one in the URL"
                 )
-            yield from reply.json().get("repositories") or ()
+            yield from reply.texts("repositories")
 
-    def _tags(self, name: str) -> Iterator[SourceTag]:
-        for reply in self._pages(f"/v2/{name}/tags/list", _scope(name)):
+    def _listed(self, name: str) -> Sequence[str] | Finding:
+        """Return the tags of a repository, or why they are not told.
+
+        Raises:
+            NoSource, WireError: likewise, if it is the only one that is wanted.
+        """
+        try:
+            return [*self._tag_names(name)]
+        except (NoSource, WireError) as error:
+            if self.repository:
+                raise
+            return Finding(Kind.REFUSED, name, str(error))
+
+    def _tag_names(self, name: str) -> Iterator[str]:
+        for reply in self._pages(f"/v2/{name}/tags/list", pulling(name)):
             if reply.status == _NOT_FOUND:
                 return
             if reply.status != _OK:
                 raise NoSource(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
-            for tag in reply.json().get("tags") or ():
-                image = self._digest(name, tag)
-                yield SourceTag(name, tag, image, datetime.now(UTC))
+            yield from reply.texts("tags")
 
-    def _digest(self, name: str, tag: str) -> str:
-        """Return what a tag points at, by the registry's word, or by its bytes; empty if neither can be."""
-        headers = {"Accept": accept()}
-        path = f"/v2/{name}/manifests/{tag}"
-        reply = self.wire.request("HEAD", path, headers, scope=_scope(name))
-        stated = reply.headers.get("docker-content-digest", "")
-        if reply.status == _OK and stated:
-            return stated
-        reply = self._get(name, tag)
-        return str(_digest_of(reply.body)) if reply.status == _OK else ""
-
-    def _referrers(self, name: str, image: str, known: set[str]) -> Iterator[SourceTag]:
-        """Yield what is about a manifest, and what is about that."""
-        reply = self.wire.request("GET", f"/v2/{name}/referrers/{image}", scope=_scope(name))
+    def _tag(self, place: tuple[str, str]) -> SourceTag | Finding:
+        """Return what a tag points at, by the registry's word or by its bytes; nothing: it is not there."""
+        name, tag = place
+        try:
+            reply = self._get(name, tag)
+        except WireError as error:
+            return Finding(Kind.REFUSED, f"{name}:{tag}", str(error))
+        if reply.status == _NOT_FOUND:
+            return SourceTag(name, tag, "", None)
         if reply.status != _OK:
-            return  # a registry of before OCI 1.1: those are tags
-        for entry in reply.json().get("manifests") or ():
-            digest = str(entry.get("digest"))
-            if digest not in known:
-                known.add(digest)
-                yield SourceTag(name, "", digest, datetime.now(UTC))
-                yield from self._referrers(name, digest, known)
+            return Finding(Kind.REFUSED, f"{name}:{tag}", f"the registry answers {reply.status}")
+        image = reply.headers.get("docker-content-digest") or str(_digest_of(reply.body))
+        self._remembered.put(name, image, _manifest(reply))
+        return SourceTag(name, tag, image, None)
+
+    def _about(
+        self, found: dict[str, list[SourceTag | Finding]]
+    ) -> Iterator[tuple[str, SourceTag | Finding]]:
+        """Yield what is about tagged manifests, and what is about that, each once."""
+        tagged = {(name, each.image) for name in found for each in found[name] if isinstance(each, SourceTag)}
+        images, known = sorted(place for place in tagged if place[1]), tagged
+        for (name, image), told in zip(images, self.asking.each(self._referrers, images), strict=True):
+            if isinstance(told, WireError):
+                yield name, Finding(Kind.REFUSED, f"{name}@{image}", f"what is about it: {told}")
+                continue
+            fresh = [digest for digest in told if (name, digest) not in known]
+            known |= {(name, digest) for digest in fresh}
+            yield from ((name, SourceTag(name, "", digest, None)) for digest in fresh)
+
+    def _referrers(self, place: tuple[str, str]) -> Sequence[str] | WireError:
+        name, image = place
+        reached, waiting = {image: None}, [image]
+        try:
+            while waiting:
+                fresh = [each for each in self._direct(name, waiting.pop()) if each not in reached]
+                reached |= dict.fromkeys(fresh)
+                waiting += fresh
+                if len(reached) > _REFERRERS:
+                    raise WireError(f"{self.wire.url}: what is about {image} has no end")  # noqa: TRY301 -- as below
+        except WireError as error:
+            return error
+        return [*reached][1:]
+
+    def _direct(self, name: str, image: str) -> Iterator[str]:
+        for reply in self._pages(f"/v2/{name}/referrers/{image}", pulling(name)):
+            if reply.status != _OK:
+                return  # a registry of before OCI 1.1: those are tags
+            yield from (str(entry.get("digest")) for entry in reply.objects("manifests"))
 
     def _get(self, name: str, reference: str) -> Reply:
         path = f"/v2/{name}/manifests/{reference}"
-        return self.wire.request("GET", path, {"Accept": accept()}, scope=_scope(name))
+        return self.wire.request("GET", path, {"Accept": accept()}, scope=pulling(name))
 
-    def _pages(self, path: str, scope: str) -> Iterator[Reply]:
+    def _pages(self, path: str, scope: Scope) -> Iterator[Reply]:
         """Yield the pages of a list.
 
         Raises:
@@ -118,7 +183,11 @@ class V2Remote:
             seen.add(path)
             reply = self.wire.request("GET", path, scope=scope)
             yield reply
-            path = next_page(reply.headers)
+            path = reply.next_page
+
+
+def _manifest(reply: Reply) -> SourceManifest:
+    return SourceManifest(media_types.strip_parameters(reply.headers.get("content-type", "")), reply.body)
 
 
 def _digest_of(body: bytes) -> Digest:
@@ -129,7 +198,3 @@ def _digest_of(body: bytes) -> Digest:
     except (ValueError, ManifestUnverified, DigestInvalid):
         pass
     return Digest.of(body)
-
-
-def _scope(repository: str) -> str:
-    return f"repository:{repository}:pull"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dualreg.image.digest import Digest, Hasher
+from dualreg.image.descriptor import Descriptor
+from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
 
 
@@ -21,6 +21,7 @@ class Outgoing:
 
     Attributes:
         payload: What the digest is of.
+        subject: The manifest that it is about, if any.
         signed: Schema 1 with its signatures.
     """
 
@@ -28,6 +29,7 @@ class Outgoing:
     media_type: str
     payload: bytes
     digest: Digest
+    subject: Descriptor | None = None
     signed: bytes | None = None
 
 
@@ -36,9 +38,13 @@ class Target(Protocol):
 
     Attributes:
         takes_schema1: Whether schema 1 has a place there; otherwise it goes as schema 2.
+        renames: Whether manifests may get other digests there, so that what one is about must go with it.
+        one_by_one: Whether tags must come one after the other.
     """
 
     takes_schema1: bool
+    renames: bool
+    one_by_one: bool
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         """Bring a blob; return how many bytes were sent.
@@ -48,7 +54,9 @@ class Target(Protocol):
         """
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        """Bring a manifest whose blobs are there, and point *tags* at it; tell whether that changed anything.
+        """Bring a manifest, and point *tags* at it; tell whether that changed anything.
+
+        Its blobs are there, and the manifests that it names or is about, as far as they leave at all.
 
         Raises:
             Broken: it has no place there.
@@ -63,22 +71,3 @@ def check_folder(path: Path) -> None:
     first = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
     if not first.is_dir():
         raise NoTarget(f"{first} is no folder")
-
-
-class Checked:
-    """A digest, held against the bytes that pass by."""
-
-    def __init__(self, digest: Digest) -> None:
-        """Begin."""
-        self._digest, self._hasher = digest, Hasher(digest.algorithm)
-        self.size = 0
-
-    def update(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._hasher.update(data)
-        self.size += len(data)
-
-    def check(self) -> None:
-        """Raise Broken unless they are what the digest says."""
-        if self._hasher.digest() != self._digest:
-            raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")

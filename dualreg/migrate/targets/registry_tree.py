@@ -6,8 +6,9 @@ from pathlib import Path
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Checked, NoTarget, Outgoing, check_folder
-from dualreg.migrate.transfer import Way, stage
+from dualreg.migrate.targets.base import NoTarget, Outgoing, check_folder
+from dualreg.migrate.targets.files import holds
+from dualreg.migrate.transfer import Checked, Way, stage
 from dualreg.storage.base import Adopt
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links, blob_link, manifest_link, signed_link, tag_link
@@ -17,18 +18,21 @@ class RegistryTreeTarget:
     """A Target."""
 
     takes_schema1 = True
+    renames = False
+    one_by_one = False
 
-    def __init__(self, path: Path, way: Way, own: object) -> None:
+    def __init__(self, path: Path, way: Way, own: object, *, deep: bool = False) -> None:
         """Write below *path*.
 
         Args:
             own: The store that everything comes from.
+            deep: Read the blobs that are there already.
 
         Raises:
             NoTarget: it is no folder, or that very store.
         """
         check_folder(path)
-        self._store, self._way = FilesystemStore(path), way
+        self._store, self._way, self._deep = FilesystemStore(path), way, deep
         self._links = Links(self._store)
         empty = Digest.of(b"")
         if isinstance(own, Adopt) and own.keeps(self._store.path(empty), empty):
@@ -36,7 +40,7 @@ class RegistryTreeTarget:
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         """See Target."""
-        sent = self._content(digest, source)
+        sent = self._content(digest, source, deep=self._deep)
         if self._store.read_link(blob_link(repository, digest)) is None:
             self._links.add_blob(repository, digest)
         return sent
@@ -63,11 +67,10 @@ class RegistryTreeTarget:
         """See Target: nothing is left."""
 
     def _document(self, digest: Digest, content: bytes) -> int:
-        return self._content(digest, SourceBytes.of(content))
+        return self._content(digest, SourceBytes.of(content), deep=True)
 
-    def _content(self, digest: Digest, source: SourceBytes) -> int:
-        path = self._store.path(digest)
-        if path.is_file() and path.stat().st_size == source.size:
+    def _content(self, digest: Digest, source: SourceBytes, *, deep: bool) -> int:
+        if holds(self._store.path(digest), digest, source.size, deep=deep):
             return 0
         upload, checked = UploadId.new(), Checked(digest)
         try:

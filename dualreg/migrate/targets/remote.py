@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from threading import Lock
+from urllib.parse import urlencode, urljoin
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import Checked, Outgoing
-from dualreg.migrate.wire import Wire, WireError
+from dualreg.migrate.targets.base import Outgoing
+from dualreg.migrate.transfer import Checked
+from dualreg.migrate.wire import Reply, Wire, WireError, pulling, pushing
 from dualreg.storage.base import read_chunks, tap
 
 _OK, _CREATED, _ACCEPTED = 200, 201, 202
@@ -18,6 +20,8 @@ class RemoteTarget:
     """A Target."""
 
     takes_schema1 = False
+    renames = False
+    one_by_one = False
 
     def __init__(self, wire: Wire, prefix: str) -> None:
         """Push by *wire*; *prefix* and a slash come before the names of repositories, unless it is empty."""
@@ -27,17 +31,14 @@ class RemoteTarget:
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         """See Target. A blob that another repository there has is mounted, if that is granted."""
         name = self._name(repository)
-        scope = f"repository:{name}:pull,push"
+        scope = pushing(name)
         if self._wire.request("HEAD", f"/v2/{name}/blobs/{digest}", scope=scope).status == _OK:
             return self._keep(name, digest, 0)
-        with self._lock:
-            home = self._homes.get(digest)
-        query = f"?mount={digest}&from={home}" if home else ""
-        begun = self._wire.request("POST", f"/v2/{name}/blobs/uploads/{query}", scope=scope)
+        begun = self._begin(name, digest)
         if begun.status == _CREATED:
             return self._keep(name, digest, 0)
-        place = begun.headers.get("location", "")
-        if begun.status != _ACCEPTED or not place:
+        place = urljoin(begun.url, begun.headers.get("location", ""))
+        if begun.status != _ACCEPTED or "location" not in begun.headers:
             raise WireError(f"{self._wire.url}: an upload to {name} is refused ({begun.status})")
         checked = Checked(digest)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(source.size)}
@@ -64,9 +65,22 @@ class RemoteTarget:
     def finish(self) -> None:
         """See Target: nothing is left."""
 
+    def _begin(self, name: str, digest: Digest) -> Reply:
+        """Begin an upload, or mount the blob, which is to be read where it is."""
+        path = f"/v2/{name}/blobs/uploads/"
+        with self._lock:
+            home = self._homes.get(digest, name)
+        if home != name:
+            scope = (*pushing(name), *pulling(home))
+            query = urlencode([("mount", str(digest)), ("from", home)])
+            begun = self._wire.request("POST", f"{path}?{query}", scope=scope)
+            if begun.status in (_CREATED, _ACCEPTED):
+                return begun
+        return self._wire.request("POST", path, scope=pushing(name))
+
     def _put(self, manifest: Outgoing, reference: str) -> bool:
         name = self._name(manifest.repository)
-        path, scope = f"/v2/{name}/manifests/{reference}", f"repository:{name}:pull,push"
+        path, scope = f"/v2/{name}/manifests/{reference}", pushing(name)
         known = self._wire.request("HEAD", path, {"Accept": manifest.media_type}, scope=scope)
         if known.status == _OK and known.headers.get("docker-content-digest") == str(manifest.digest):
             return False

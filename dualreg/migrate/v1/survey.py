@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
 from dualreg.catalog.v1_images import CHAIN_LIMIT
+from dualreg.image.documents import parse_object
+from dualreg.migrate.asking import Asking
+from dualreg.migrate.dates import made
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
 from dualreg.migrate.survey import repositories, sort_out
@@ -96,7 +99,8 @@ class V1Survey:
         tops = [image for image in self.orphans if image.id not in below]
         homes = self.source.homes() if tops else {}
         for image in tops:
-            updated = datetime.fromtimestamp(image.layer.changed / 1e9, UTC)
+            changed = image.layer.changed
+            updated = datetime.fromtimestamp(changed / 1e9, UTC) if changed else None
             yield SourceTag(homes.get(image.id, _NOBODYS), "", image.id, updated)
 
     def read_through(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
@@ -143,20 +147,37 @@ class V1Survey:
             wanted = self.images[wanted].parent
 
 
-def survey_images(source: V1Source) -> V1Survey:
+def survey_images(source: V1Source, asking: Asking | None = None) -> V1Survey:
     """Look through the whole source, without reading a layer."""
     found = V1Survey(source)
-    for id_ in source.image_ids():
+
+    def look(id_: str) -> SourceImage | Broken:
         try:
-            found.images[id_] = source.image(id_)
+            return source.image(id_)
         except Broken as error:
-            found.broken[id_] = error.finding
-            found.findings.append(error.finding)
-    found.tags, told = sort_out(source.tags())
-    found.findings += told
+            return error
+
+    ids = [*source.image_ids()]
+    for id_, image in zip(ids, (asking or Asking()).each(look, ids), strict=True):
+        if isinstance(image, Broken):
+            found.broken[id_] = image.finding
+            found.findings.append(image.finding)
+        else:
+            found.images[id_] = image
+    told, findings = sort_out(source.tags())
+    found.tags = [tag if tag.updated else replace(tag, updated=_made(found, tag.image)) for tag in told]
+    found.findings += findings
     found.findings += _of_images(found)
     found.tags += found.untagged()
     return found
+
+
+def _made(found: V1Survey, id_: str) -> datetime | None:
+    """Return when an image was made; None if its JSON does not tell."""
+    try:
+        return made(parse_object(found.images[id_].json()).get("created"))
+    except (Broken, LookupError, ValueError):
+        return None
 
 
 def _of_images(found: V1Survey) -> Iterator[Finding]:

@@ -9,6 +9,9 @@ from dualreg.image.manifest import Manifest, parse
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import ManifestSource, SourceManifest
 
+#: What layers were called before they had digests.
+_TARSUM = b'"tarsum'
+
 
 def read_manifest(source: ManifestSource, repository: str, digest: Digest) -> Manifest:
     """Return a manifest of *source*, whose bytes are what *digest* is of.
@@ -23,6 +26,9 @@ def read_manifest(source: ManifestSource, repository: str, digest: Digest) -> Ma
     try:
         manifest = _unsigned(found) or parse(found.media_type, found.body, algorithm=digest.algorithm)
     except RegistryError as error:
+        if _TARSUM in found.body:
+            text = "it names layers by TarSum, as betas of release 2.0 did; pull and push it there once more"
+            raise Broken(Kind.TARSUM, where, text) from error
         raise Broken(Kind.CORRUPT, where, str(error)) from error
     if manifest.digest != digest:
         raise Broken(Kind.CORRUPT, where, f"its bytes are {manifest.digest}")

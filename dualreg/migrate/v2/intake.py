@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from dualreg.catalog.rows import BlobRow, Origin
-from dualreg.image.digest import Digest, Hasher
+from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.jws import sign
 from dualreg.image.layer import empty_layer
@@ -16,7 +16,7 @@ from dualreg.migrate.intake import Here, Locks, Stopped, announce, look, pushed_
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes
-from dualreg.migrate.transfer import Way, reading, show, stage
+from dualreg.migrate.transfer import Checked, Way, reading, show, stage
 from dualreg.migrate.v2.documents import read_manifest
 from dualreg.registry import Registry
 from dualreg.storage.base import Adopt
@@ -130,17 +130,19 @@ class V2Intake:
         return size
 
     def _hash_in_place(self, found: SourceBytes, digest: Digest) -> int:
-        passed = _Passed(digest)
+        passed = Checked(digest)
         with reading(str(digest)):
             show(found, passed.update)
-        return passed.checked()
+        passed.check()
+        return passed.size
 
     def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
-        state, upload, passed = self.registry.state, UploadId.new(), _Passed(digest)
+        state, upload, passed = self.registry.state, UploadId.new(), Checked(digest)
         try:
             with reading(str(digest)):
                 stage(state.store, upload, found, self.way, passed.update)
-            blob = BlobRow(digest, passed.checked())
+            passed.check()
+            blob = BlobRow(digest, passed.size)
             self._announce_blob(repository, blob)
             with state.catalog.begin() as tx:
                 state.admit(tx, tx.repositories.ensure(repository), upload, blob)
@@ -155,24 +157,3 @@ class V2Intake:
 
     def _announce_blob(self, repository: RepositoryName, blob: BlobRow) -> None:
         self.journal.write("blob", repository=repository, digest=str(blob.digest), size=blob.size)
-
-
-class _Passed:
-    """Bytes passing by on their way in."""
-
-    def __init__(self, digest: Digest) -> None:
-        self._digest, self._hasher, self._size = digest, Hasher(digest.algorithm), 0
-
-    def update(self, data: bytes) -> None:
-        self._hasher.update(data)
-        self._size += len(data)
-
-    def checked(self) -> int:
-        """Return how many there were.
-
-        Raises:
-            Broken: they are not what the digest says.
-        """
-        if self._hasher.digest() != self._digest:
-            raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
-        return self._size

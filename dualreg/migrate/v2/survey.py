@@ -1,35 +1,22 @@
 """Survey of manifests: which there are, what they name, and what is broken."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest, Hasher
-from dualreg.image.formats import Role
-from dualreg.image.layer import empty_layer
-from dualreg.image.manifest import Manifest
+from dualreg.migrate.asking import Asking
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import ManifestSource, SourceTag
 from dualreg.migrate.survey import repositories, sort_out
 from dualreg.migrate.transfer import reading, show
-from dualreg.migrate.v2.documents import read_manifest
+from dualreg.migrate.v2.dates import made_at
+from dualreg.migrate.v2.learning import Known, Learning, Place
 
-
-class Known(NamedTuple):
-    """What a manifest of the source names.
-
-    Attributes:
-        manifests: Of an index.
-        broken: Why it cannot be taken in, if so.
-    """
-
-    blobs: tuple[Digest, ...] = ()
-    manifests: tuple[Digest, ...] = ()
-    subject: Digest | None = None
-    broken: Finding | None = None
+#: A manifest that is not there; the second, if a tag names it.
+_ABSENT = (Kind.MISSING_MANIFEST, Kind.DANGLING)
 
 
 @dataclass
@@ -56,7 +43,7 @@ class V2Survey:
             raise Broken(Kind.DANGLING, f"{repository}@{image}", "no such manifest")
         for digest in self.below(repository, top):
             broken = self.known[repository, digest].broken
-            excused = self.sparse and digest != top and broken and broken.kind is Kind.MISSING_MANIFEST
+            excused = self.sparse and digest != top and broken and broken.kind in _ABSENT
             if broken and not excused:
                 raise Broken(broken.kind, broken.where, broken.text)
 
@@ -119,9 +106,9 @@ class V2Survey:
                     yield finding
 
 
-def survey_manifests(source: ManifestSource) -> V2Survey:
+def survey_manifests(source: ManifestSource, asking: Asking | None = None) -> V2Survey:
     """Look through the whole source, without reading a blob."""
-    found = V2Survey(source)
+    found, asking = V2Survey(source), asking or Asking()
     told, found.findings = sort_out(source.tags())
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in told:
@@ -131,10 +118,11 @@ def survey_manifests(source: ManifestSource) -> V2Survey:
             found.findings.append(Finding(Kind.DANGLING, tag.name, "it points at nothing"))
         else:
             by_repository[tag.repository].append(tag)
+    Learning(source, asking, found.known, found.blobs).learn(_tops(by_repository))
     for repository, tags in by_repository.items():
-        for tag in tags:
-            _learn(found, repository, tag)
         found.tags += _without_parts(found, repository, tags)
+    if asking.dated:
+        found.tags = _dated(source, asking, found.tags)
     found.findings += [
         known.broken
         for known in found.known.values()
@@ -148,47 +136,25 @@ def survey_manifests(source: ManifestSource) -> V2Survey:
     return found
 
 
-def _learn(found: V2Survey, repository: str, tag: SourceTag) -> None:
-    """Read a manifest and those that it names, each once."""
-    waiting = [(_digest(tag.image), Kind.DANGLING if tag.tag else Kind.MISSING_MANIFEST)]
-    while waiting:
-        digest, absent = waiting.pop()
-        if (repository, digest) in found.known:
-            continue
-        try:
-            manifest = read_manifest(found.source, repository, digest)
-            known = _look_into(found, repository, manifest)
-        except Broken as error:
-            finding = error.finding
-            if finding.kind is Kind.MISSING_MANIFEST:
-                finding = replace(finding, kind=absent)
-            known = Known(broken=finding)
-        found.known[repository, digest] = known
-        waiting += [(child, Kind.MISSING_MANIFEST) for child in known.manifests]
+def _tops(by_repository: Mapping[str, Iterable[SourceTag]]) -> Mapping[Place, Kind]:
+    """Return what tags point at, and what it is called where it is not there."""
+    tops: dict[Place, Kind] = {}
+    for repository, tags in by_repository.items():
+        for tag in tags:
+            absent = Kind.DANGLING if tag.tag else Kind.MISSING_MANIFEST
+            tops.setdefault((repository, _digest(tag.image)), absent)
+    return tops
 
 
-def _look_into(found: V2Survey, repository: str, manifest: Manifest) -> Known:
-    parts = [child.descriptor for child in manifest.required if child.role is not Role.MANIFEST]
-    broken = None
-    for part in parts:
-        if part.digest == empty_layer().digest:
-            continue
-        if part.digest not in found.blobs:
-            try:
-                found.blobs[part.digest] = (found.source.blob(repository, part.digest).size, repository)
-            except Broken as error:
-                broken = broken or error.finding
-                continue
-        size, _ = found.blobs[part.digest]
-        if part.size and size and part.size != size:
-            text = f"it has {size} bytes, not {part.size}"
-            broken = broken or Finding(Kind.CORRUPT, f"{repository}@{part.digest}", text)
-    return Known(
-        tuple(part.digest for part in parts),
-        tuple(each.digest for each in manifest.described(Role.MANIFEST)),
-        manifest.subject.digest if manifest.subject else None,
-        broken,
-    )
+def _dated(source: ManifestSource, asking: Asking, tags: Iterable[SourceTag]) -> list[SourceTag]:
+    """Return *tags*; those of which nothing tells when they were pushed say when their image was made."""
+
+    def date(tag: SourceTag) -> SourceTag:
+        if tag.updated or not tag.tag:
+            return tag
+        return replace(tag, updated=made_at(source, tag.repository, _digest(tag.image)))
+
+    return [*asking.each(date, tags)]
 
 
 def _without_parts(found: V2Survey, repository: str, tags: list[SourceTag]) -> Iterator[SourceTag]:

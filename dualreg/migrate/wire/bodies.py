@@ -9,8 +9,8 @@ from urllib3.exceptions import HTTPError
 
 from dualreg.migrate.wire.errors import WireError
 
-#: How often a body that is cut short is taken up again.
-_RESUMES = 5
+#: How often a body that is cut short is taken up again, and after how many bytes that is forgotten.
+_RESUMES, _PROGRESS = 5, 1 << 20
 _PARTIAL = 206
 
 
@@ -26,7 +26,7 @@ class Body(io.RawIOBase):
         """
         self._name, self._begin = name, begin
         self._response = begin({})
-        self._at, self._left = 0, _RESUMES
+        self._at, self._left, self._resumed_at = 0, _RESUMES, 0
 
     def readable(self) -> bool:
         """See RawIOBase."""
@@ -53,10 +53,17 @@ class Body(io.RawIOBase):
 
     def _resume(self, error: HTTPError) -> None:
         self._response.close()
-        self._left -= 1
+        if self._at - self._resumed_at >= _PROGRESS:
+            self._left = _RESUMES
+        self._left, self._resumed_at = self._left - 1, self._at
         if self._left < 0:
             raise WireError(f"GET {self._name}: cut short at {self._at} bytes") from error
         time.sleep(0.1 * (_RESUMES - self._left))
         self._response = self._begin({"Range": f"bytes={self._at}-"} if self._at else {})
-        if self._at and self._response.status != _PARTIAL:
+        if self._at and not self._goes_on():
             raise WireError(f"GET {self._name}: cut short at {self._at} bytes, for good") from error
+
+    def _goes_on(self) -> bool:
+        """Tell whether the answer begins where the last one ended."""
+        stated = self._response.headers.get("Content-Range", f"bytes {self._at}-")
+        return self._response.status == _PARTIAL and stated.startswith(f"bytes {self._at}-")

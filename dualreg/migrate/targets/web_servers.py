@@ -1,0 +1,111 @@
+"""What web servers have to be told of a static tree: of which type manifests are, and their digests.
+
+``nginx.conf`` beside the tree says it for all of it, ``.htaccess`` in each folder of manifests for that. The
+latter are also how it is known of what came earlier.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dualreg.migrate.targets.files import write_if_changed
+
+#: Type and digest of manifests, by their file names.
+Told = Mapping[str, tuple[str, str]]
+
+#: Types that mean nothing else within quotes of a configuration.
+#: Source: RFC 6838, section 4.2, without the dollar sign, which begins nginx's variables.
+PLAIN_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#&^_.+-]*", re.ASCII)
+
+_FILE = '<Files "{name}">\nForceType {kind}\nHeader set Docker-Content-Digest {digest}\n</Files>\n'
+_FILES = re.compile(
+    r'<Files "([^"\n]+)">\nForceType (\S+)\nHeader set Docker-Content-Digest (\S+)\n</Files>\n', re.ASCII
+)
+_MAPS = """\
+# Serves the pulls of this tree; include it in http {{ }}. All above "server" is written by each export; what
+# is below is yours to change.
+map_hash_bucket_size 512;
+map_hash_max_size 65536;
+map $uri $dualreg_type {{
+    default application/octet-stream;
+    ~^/v[12]/([^/]*|.*/tags/list|_catalog|.*/(json|ancestry|images|tags/.*))$ application/json;
+{types}}}
+map $uri $dualreg_digest {{
+{digests}}}
+map $uri $dualreg_size {{
+{sizes}}}
+# Docker 1.3 to 1.5 would try a V2 client that was never finished, if there were a /v2/ for them.
+map "$uri $http_user_agent" $dualreg_hidden {{
+    default 0;
+    "~^/v2/(index.json)? (docker/1\\.[345]\\.|Go )" 1;
+}}
+# What Docker of V1 wants to be told with the list of images; anybody may read.
+map $uri $dualreg_token {{
+    "~^/v1/repositories/.*/images$" "signature=none,repository=\\"any\\",access=read";
+}}
+map $uri $dualreg_endpoint {{
+    "~^/v1/repositories/.*/images$" $http_host;
+}}
+"""
+_SERVER = """\
+server {
+    listen 127.0.0.1:5080;
+    root "%s";
+    index index.json;
+    types { }
+    default_type "";
+    if ($dualreg_hidden) {
+        return 404;
+    }
+    add_header Content-Type $dualreg_type always;
+    add_header Docker-Distribution-Api-Version registry/2.0;
+    add_header Docker-Content-Digest $dualreg_digest;
+    add_header X-Docker-Registry-Version 0.9.1;
+    add_header X-Docker-Registry-Standalone False;
+    add_header X-Docker-Token $dualreg_token;
+    add_header X-Docker-Endpoints $dualreg_endpoint;
+    add_header X-Docker-Size $dualreg_size;
+    location ~ ^/v1/repositories/.*/tags$ {
+        try_files $uri/index.json =404;
+    }
+}
+"""
+
+
+def tell_servers(
+    root: Path, fresh: Mapping[str, Told], repositories: Iterable[str], sizes: Mapping[str, int]
+) -> None:
+    """Write what servers read, of all *repositories* in the tree.
+
+    Args:
+        fresh: Of manifests that came now, by repository.
+        sizes: Of layers, by the paths of the JSONs that they are told with.
+    """
+    types, digests = {}, {}
+    for repository in repositories:
+        file = root / "v2" / repository / "manifests/.htaccess"
+        told = {**_read(file), **fresh.get(repository, {})}
+        text = (_FILE.format(name=name, kind=told[name][0], digest=told[name][1]) for name in sorted(told))
+        write_if_changed(file, "".join(text).encode())
+        for name, (kind, digest) in told.items():
+            path = f"/v2/{repository}/manifests/{name}"
+            types[path], digests[path] = kind, digest
+    maps = _MAPS.format(types=_map(types), digests=_map(digests), sizes=_map(sizes))
+    write_if_changed(root / "nginx.conf", (maps + _server(root)).encode())
+
+
+def _server(root: Path) -> str:
+    """Return the server as it is described, perhaps by an operator; as it begins, if it is not yet."""
+    file = root / "nginx.conf"
+    _, begins, own = (file.read_text() if file.is_file() else "").partition("\nserver {")
+    return begins.lstrip() + own if begins else _SERVER % root.absolute()
+
+
+def _read(file: Path) -> Told:
+    text = file.read_text() if file.is_file() else ""
+    return {name: (kind, digest) for name, kind, digest in _FILES.findall(text)}
+
+
+def _map(values: Mapping[str, object]) -> str:
+    """Return lines of a map of nginx's."""
+    return "".join(f'    "{path}" "{value}";\n' for path, value in sorted(values.items()))

@@ -1,0 +1,86 @@
+"""``python -m tests.benchmarks.migration``: how fast an old registry's tree of small images comes in.
+
+Every image has a layer of its own, so that what is measured is what an image costs, not what bytes do.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests import builders
+from tests.migrate.trees import Tree
+from tests.programs import DUALREG, environment
+
+#: Images that stand on each other under each tag.
+_DEPTH = 10
+
+
+def main() -> None:
+    """Build the tree, and run every command over it."""
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder) as folder:
+        root, data = Path(folder) / "old", Path(folder) / "data"
+        _build(root, options.images // _DEPTH)
+        images, source = options.images // _DEPTH * _DEPTH, f"v1-tree:{root}"
+        before = _own_bytes(root)
+        for title, line in (
+            ("inspect", ("inspect", source)),
+            ("run --link hard", ("run", source, "--data", data, "--link", "hard")),
+            ("run again", ("run", source, "--data", data)),
+            ("verify --quick", ("verify", source, "--data", data, "--quick")),
+            ("verify", ("verify", source, "--data", data)),
+        ):
+            seconds = _measure(line)
+            sys.stdout.write(f"{title:16} {seconds:8.1f} s {images / seconds:10,.0f} images/s\n")
+        layers = sum(path.stat().st_size for path in root.glob("images/*/layer"))
+        sys.stdout.write(
+            f"{images} images, {layers:,} bytes of layers; the source is {before - _own_bytes(root):,} bytes"
+            f" smaller where it shares files now, ours has {_own_bytes(data):,} bytes of its own\n"
+        )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.migration", description=main.__doc__)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--folder", type=Path, help="where to work; default: the system's temporary folder")
+    return parser.parse_args()
+
+
+def _build(root: Path, chains: int) -> None:
+    tree = Tree(root)
+    for chain in range(chains):
+        parent: str | None = None
+        for number in range(_DEPTH):
+            seed = f"{chain}-{number}"
+            parent = tree.image(seed, builders.layer({seed: seed.encode() * 50}), parent=parent)
+        tree.tag(f"team{chain % 20}/app{chain}", "1", str(parent))
+
+
+def _measure(line: tuple[str | Path, ...]) -> float:
+    began = time.perf_counter()
+    subprocess.run(
+        [DUALREG, "migrate", *line],
+        env=environment(),
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - began
+
+
+def _own_bytes(folder: Path) -> int:
+    """Return the bytes of files that are nowhere else."""
+    return sum(stat.st_size for stat in _stats(folder) if stat.st_nlink == 1)
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    return (path.stat() for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()
