@@ -23,6 +23,7 @@ from dualreg.migrate.run import Run, Status
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.transfer import reading
 from dualreg.migrate.v1.intake import V1Intake
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.intake import V2Intake
@@ -115,12 +116,17 @@ class OnRequest:
         """
         if is_here():
             return True
+        if self._is_hopeless(thing):
+            return False
         with self._place(), self._asked.of(thing):
-            if self._is_hopeless(thing):
-                return False
-            if is_here():
-                return True
-            if reason := take():
+            if is_here() or self._is_hopeless(thing):
+                return is_here()
+            try:
+                with reading(self.source):
+                    reason = take()
+            except Broken as error:  # even our own folder of journals may be what cannot be written
+                reason = str(error)
+            if reason:
                 _log.warning("%s of %s cannot be taken in from %s: %s", *thing[::-1], self.source, reason)
                 with self._lock:
                     self._failed[thing] = True

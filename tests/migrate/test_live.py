@@ -454,6 +454,19 @@ def test_names_that_no_file_system_takes(
     assert not behind.journal()
 
 
+def test_without_a_journal_nothing_comes(
+    behind: Behind, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says what is wrong, and what is here is served."""
+    (behind.data / "migrations").touch()
+    push(client, builders.image(LAYERS["x"]), "here")
+    for _ in range(2):
+        assert client.get("/v2/team/app/manifests/1").status_code == 404
+    assert client.get("/v2/team/app/manifests/here").status_code == 200
+    told = [each.getMessage() for each in caplog.records if each.name.startswith("dualreg.migrate")]
+    assert [str(behind.data / "migrations") in each for each in told] == [True]
+
+
 def test_asking_for_nothing_leaves_nothing(
     behind: Behind, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
