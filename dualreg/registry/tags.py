@@ -133,11 +133,11 @@ class Tags:
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository)
             tags = tx.tags.clear(row.id) if row else ()
+            if not tags and not offered:
+                raise RepositoryUnknown(name=repository)
             self.state.legacy.forget(tx, repository)
             for tag in tags:
                 self.state.links.remove_tag(repository, tag)
-        if not tags and not offered:
-            raise RepositoryUnknown(name=repository)
 
 
 def _newest(

@@ -226,8 +226,13 @@ def test_deleted_tags_stay_deleted(client: Client, registry: Registry, behind: B
     assert client.get("/v2/short/manifests/latest").status_code == 404
 
 
-def test_old_clients_delete(client: Client) -> None:
-    """One tag, or all."""
+def test_old_clients_delete(client: Client, behind: Behind, registry: Registry) -> None:
+    """One tag, or all; where there is none, nothing is remembered."""
+    away = behind.root.rename(behind.root.with_name("away"))
+    assert client.delete("/v1/repositories/team/app/").status_code == 404
+    with registry.state.catalog.read() as tx:
+        assert not tx.forgotten.of(RepositoryName("team/app")).times
+    away.rename(behind.root)
     assert client.delete("/v1/repositories/team/app/tags/1").status_code == 200
     assert client.get("/v1/repositories/team/app/tags").json.keys() == {"2", "3"}
     assert client.delete("/v1/repositories/team/app/").status_code == 200
