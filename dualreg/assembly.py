@@ -1,9 +1,12 @@
 """Assembly: settings become a running registry. The one place where parts are chosen and joined."""
 
+from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from dualreg.auth.attempts import Attempts
+from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory, Directory, HtpasswdDirectory
 from dualreg.auth.keyring import Keyring
@@ -17,6 +20,7 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.faults import CatalogUnreachable
 from dualreg.migrate.live import LiveSource
+from dualreg.migrate.on_request import OnRequest
 from dualreg.migrate.sorts import open_live
 from dualreg.registry import Registry
 from dualreg.registry.blobs import Blobs
@@ -77,17 +81,31 @@ def open_registry(settings: Settings, *, alone: bool = False) -> Registry:
     """Return the registry that *settings* describe; its catalog must have been prepared.
 
     Args:
-        alone: Without the legacy source.
-
-    Raises:
-        NoSource: the legacy source is not there.
+        alone: Without the legacy source, which otherwise is opened when it is first asked.
     """
     catalog, store = open_catalog(settings), open_store(settings.store_url)
     legacy: Legacy = NoLegacy()
-    if (name := settings.legacy_source) and not alone:
-        taken_into = build_registry(catalog, store, settings)
-        legacy = LiveSource(taken_into, open_live(name), name, settings.journals)
+    if settings.legacy_source and not alone:
+        legacy = _legacy(settings, build_registry(catalog, store, settings))
     return build_registry(catalog, store, settings, note_delay=_NOTE_DELAY, legacy=legacy)
+
+
+def _legacy(settings: Settings, taken_into: Registry) -> LiveSource:
+    """Return the legacy source; most threads of a worker are left to those who want what is here."""
+    name, now = settings.legacy_source, taken_into.state.catalog.now
+
+    def told(**facts: object) -> None:
+        with closing(Audit(settings.audit_target)) as audit:
+            audit.write(now(), "import", **facts)
+
+    intake = OnRequest(
+        taken_into,
+        name,
+        settings.journals,
+        at_once=max(1, settings.threads // 4),
+        told=told,
+    )
+    return LiveSource(intake, partial(open_live, name))
 
 
 def build_registry(

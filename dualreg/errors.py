@@ -5,16 +5,14 @@ There is no HTTP status and no wire code here: those are in ``web/v1/errors.py``
 RegistryError
 ├── NameInvalid · TagInvalid · ImageIdInvalid            a name outside its grammar
 ├── DigestInvalid · DigestMismatch · ChecksumMismatch    a malformed address, or not that of the bytes
-├── SizeMismatch · BodyTruncated                         fewer or more bytes than were declared
-├── RangeInvalid                                         bytes for another offset than the next one
+├── SizeMismatch · BodyTruncated · RangeInvalid          fewer, more or other bytes than were declared
 ├── RequestInvalid · PageInvalid · TooManyTags           a request that says nothing meaningful, or too much
 ├── ManifestTooLarge · ReferencesMissing · ManifestInvalid ── ManifestUnverified
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── RepositoryUnknown · BlobUnknown · UploadUnknown · ImageUnknown
 ├── ManifestUnknown ── TagUnknown
-├── UploadBusy                                           another request is writing this upload
-├── PreconditionFailed                                   not, or no longer, what the client expects to replace
-├── BlobInUse · ManifestInUse                            deleting what something else names
+├── UploadBusy · SourceBusy                              not now: others are at it
+├── PreconditionFailed · BlobInUse · ManifestInUse       not, or no longer, as the client believes
 ├── Unauthenticated · Denied · TooManyAttempts           who may
 └── Unsupported                                          switched off, or not offered
 
@@ -133,10 +131,7 @@ class ManifestTooLarge(RegistryError):
 
 
 class ReferencesMissing(RegistryError):
-    """A manifest that names blobs or manifests its repository does not hold.
-
-    Detail: ``digests``, a list of digests as text.
-    """
+    """A manifest that names what its repository does not hold. Detail: ``digests``, a list of texts."""
 
     message = "manifest references a blob unknown to this repository"
 
@@ -241,6 +236,12 @@ class TooManyAttempts(RegistryError):
     """Too many logins failed. Detail: ``retry_after``, in seconds."""
 
     message = "too many failed logins"
+
+
+class SourceBusy(RegistryError):
+    """As many images are on their way from the legacy source as may. Detail: ``retry_after``, in seconds."""
+
+    message = "the image is not here yet, and others are on their way in"
 
 
 class Unsupported(RegistryError):

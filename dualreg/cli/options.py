@@ -11,7 +11,6 @@ import click
 from dualreg.assembly import open_registry, prepare
 from dualreg.catalog.database import is_absent
 from dualreg.faults import CatalogUnreachable
-from dualreg.migrate.sources.base import NoSource
 from dualreg.registry import Registry
 from dualreg.settings import Settings, SettingsInvalid
 
@@ -60,10 +59,7 @@ def prepared_registry(
     """
     settings = load_settings(config, data=data)
     prepare_or_fail(settings)
-    try:
-        registry = open_registry(settings, alone=alone)
-    except (NoSource, OSError) as error:
-        raise click.ClickException(f"legacy_source: {error}") from error
+    registry = open_registry(settings, alone=alone)
     try:
         yield registry, settings
     finally:

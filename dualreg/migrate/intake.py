@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 from typing import NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
@@ -92,9 +93,12 @@ def pushed_at(entry: Entry) -> datetime | None:
 
 @dataclass
 class Locks:
-    """A lock for each thing that is taken in once, however many tags want it at the same time."""
+    """A lock for each thing that is taken in once, however many tags want it at the same time.
 
-    _locks: dict[Hashable, Lock] = field(default_factory=dict)
+    One that nobody holds or waits for is forgotten.
+    """
+
+    _locks: WeakValueDictionary[Hashable, Lock] = field(default_factory=WeakValueDictionary)
     _lock: Lock = field(default_factory=Lock)
 
     def of(self, thing: Hashable) -> Lock:

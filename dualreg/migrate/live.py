@@ -1,43 +1,37 @@
 """Live: a source that stays behind a running registry, and gives up an image when it is first asked for.
 
 So names can be switched before everything is copied. Nothing is looked through: a miss costs a look for one
-file. What was deleted here does not come back, unless it was pushed there again.
+file. What was deleted here does not come back, unless it was pushed there again. While the source is away,
+it has nothing.
 """
 
+import errno
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from threading import Lock
-from typing import cast
-
-from cachetools import TTLCache
+from typing import TypeVar
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import Origin
-from dualreg.errors import TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.migrate import journal
-from dualreg.migrate.findings import Broken
-from dualreg.migrate.intake import Intake, Locks
-from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.offers import Offers
+from dualreg.migrate.on_request import OnRequest
 from dualreg.migrate.plan import Action, Entry
-from dualreg.migrate.run import Run, Status
-from dualreg.migrate.sources.base import SourceImage, SourceTag
+from dualreg.migrate.sources.base import NoSource, SourceTag
 from dualreg.migrate.sources.registry_tree import RegistryTree
-from dualreg.migrate.sources.v1_tree import V1Tree, is_image_id
-from dualreg.migrate.v1.intake import V1Intake
-from dualreg.migrate.v1.survey import V1Survey
-from dualreg.migrate.v2.intake import V2Intake
-from dualreg.registry import Registry
+from dualreg.migrate.sources.v1_tree import V1Tree
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 _LIBRARY = "library/"
-#: Seconds for which what could not be taken in is not tried again, and a repository's images are remembered.
+#: Seconds for which trouble with the source is told once.
 _PATIENCE = 60
-_REMEMBERED = 1000
+#: Our own disk is full, for which the source is not to blame.
+_OURS = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass
@@ -45,81 +39,88 @@ class LiveSource:
     """A Legacy over a tree.
 
     Attributes:
-        registry: What it is taken into; without a legacy of its own.
-        name: Of the source.
-        folder: For the journal, which is begun when the first image is asked for.
+        intake: Takes in what is wanted.
+        open: Opens the tree, when it is first asked; raises NoSource or OSError.
     """
 
-    registry: Registry
-    source: V1Tree | RegistryTree
-    name: str
-    folder: Path
-    _failed: TTLCache[tuple[str, str], bool] = field(init=False)
-    _reachable: TTLCache[str, V1Survey] = field(init=False)
-    _known: dict[str, LayerFacts] = field(default_factory=dict)
-    _locks: Locks = field(default_factory=Locks)
+    intake: OnRequest
+    open: Callable[[], V1Tree | RegistryTree]
+    _offers: Offers | None = None
     _lock: Lock = field(default_factory=Lock)
-    _journal: Journal | None = None
-
-    def __post_init__(self) -> None:
-        """Remember nothing yet."""
-        self._failed = TTLCache(_REMEMBERED, _PATIENCE)
-        self._reachable = TTLCache(_REMEMBERED, _PATIENCE)
+    _complained: float | None = None
 
     @property
     def origin(self) -> Origin:
         """See Legacy."""
-        return Origin.V1 if isinstance(self.source, V1Tree) else Origin.V2
+        return Origin.V1 if self.intake.source.startswith("v1-tree:") else Origin.V2
 
     def bring(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         """See Legacy."""
-        name, key = self._named(repository), (repository, str(reference))
-        if name is None or self._is_hopeless(key):
-            return False
-        if isinstance(reference, Digest):
-            if not isinstance(self.source, RegistryTree):
-                return False
-            entry = Entry(name, "", str(reference), repository, "", Action.IMPORT)
-        else:
-            found = self.source.tag(name, reference)
-            if found is None:
-                return False
-            entry = _entry(found, repository)
-        outcome = self._runner().one(entry)
-        if outcome.status is Status.FAILED:
-            self._give_up(key, outcome.reason)
-        return outcome.status in (Status.DONE, Status.SAME)
+        return self._ask(lambda offers: self._bring(offers, repository, reference), otherwise=False)
 
     def bring_image(self, repository: RepositoryName, image: ImageId) -> bool:
         """See Legacy."""
-        name, key = self._named(repository), (repository, str(image))
-        if name is None or not isinstance(self.source, V1Tree) or self._is_hopeless(key):
-            return False
-        if not self.source.has(image) or image not in self._images(name):
-            return False
-        entry = Entry(name, "", image, repository, "", Action.IMPORT)
+        return self._ask(lambda offers: self._bring_image(offers, repository, image), otherwise=False)
+
+    def bring_referrers(self, repository: RepositoryName, subject: Digest) -> None:
+        """See Legacy."""
+
+        def bring(offers: Offers) -> None:
+            with self.intake.registry.state.catalog.read() as tx:
+                deleted = tx.forgotten.at(repository, subject)
+            for found in offers.referrers(self._named(repository) or "", subject):
+                if not _is_past(found, deleted):
+                    self._bring(offers, repository, Digest.parse(found.image))
+
+        if self.origin is Origin.V2:
+            self._ask(bring, otherwise=None)
+
+    def offered(self, repository: RepositoryName) -> Mapping[Tag, str]:
+        """See Legacy."""
+        return self._ask(lambda offers: self._offered(offers, repository), otherwise={})
+
+    def offers(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        """See Legacy."""
+        wanted = self._ask(lambda offers: self._wanted(offers, repository, reference), otherwise=None)
+        return wanted is not None
+
+    def forget(
+        self, tx: Transaction, repository: RepositoryName, references: Iterable[str | Digest] | None = None
+    ) -> None:
+        """See Legacy."""
+        if references is None:
+            tx.forgotten.mark_all(repository)
+        else:
+            tx.forgotten.mark(repository, references)
+
+    def _ask(self, question: Callable[[Offers], T], otherwise: T) -> T:
+        """Return the answer to a question; *otherwise*, if the source cannot be read now, which is logged."""
         try:
-            self._runner().intake.take(entry, repository, None, None)
-        except Broken as error:
-            self._give_up(key, str(error))
-            return False
-        return True
+            return question(self._opened())
+        except NoSource as error:
+            self._complain(error)
+        except OSError as error:
+            if error.errno in _OURS:
+                raise
+            if error.errno != errno.ENAMETOOLONG:  # a name that cannot be there
+                self._complain(error)
+        return otherwise
 
-    def tags(self, repository: RepositoryName) -> Mapping[Tag, str]:
-        """See Legacy."""
-        name = self._named(repository)
-        if name is None:
-            return {}
-        found = {Tag(each.tag): each for each in self.source.tags_of(name) if _is_tag(each)}
-        if found:
-            with self.registry.state.catalog.read() as tx:
-                forgotten = tx.forgotten.of(repository)
-            found = {tag: each for tag, each in found.items() if not _is_past(each, forgotten.get(tag))}
-        return {tag: each.image for tag, each in found.items()}
+    def _opened(self) -> Offers:
+        with self._lock:
+            if self._offers is None:
+                self._offers = Offers(self.open())
+            offers = self._offers
+        offers.check()
+        return offers
 
-    def forget(self, tx: Transaction, repository: RepositoryName, tags: Iterable[Tag]) -> None:
-        """See Legacy."""
-        tx.forgotten.mark(repository, tags)
+    def _complain(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._complained is None or now - self._complained >= _PATIENCE:
+            self._complained = now
+            _log.warning(
+                "legacy_source %s cannot be read, and counts as empty: %s", self.intake.source, error
+            )
 
     def _named(self, repository: RepositoryName) -> str | None:
         """Return what a repository is called there; None: it cannot be."""
@@ -129,62 +130,51 @@ class LiveSource:
             return None  # it is here without that
         return repository if "/" in repository else _LIBRARY + repository
 
-    def _runner(self) -> Run:
-        """Return what takes in one image; the journal is begun with the first."""
-        catalog = self.registry.state.catalog
-        with self._lock:
-            if self._journal is None:
-                self._known = journal.known_layers(self.folder, self.name)
-                here = self.registry.state.store
-                in_place = isinstance(self.source, RegistryTree) and self.source.is_of(here)
-                self._journal = Journal(self.folder, catalog.now(), self.name, in_place=in_place)
-            own = self._journal
-        intake: Intake
-        if isinstance(self.source, V1Tree):
-            intake = V1Intake(self.registry, self._chain, own, known=self._known, locks=self._locks)
-        else:
-            intake = V2Intake(self.registry, self.source, own, locks=self._locks)
-        return Run(self.registry, intake, own)
+    def _offered(self, offers: Offers, repository: RepositoryName) -> dict[Tag, str]:
+        name = self._named(repository)
+        names = offers.names(name) if name else frozenset()
+        if not name or not names:
+            return {}
+        with self.intake.registry.state.catalog.read() as tx:
+            held = tx.tags.list(repository, last="", limit=None) or ()
+            deleted = tx.forgotten.of(repository)
+        found = {tag: offers.tag(name, tag) for tag in sorted(names.difference(held))}
+        return {
+            tag: each.image
+            for tag, each in found.items()
+            if each and not _is_past(each, deleted.at(tag, each.image))
+        }
 
-    def _chain(self, id_: str) -> list[SourceImage]:
-        found = V1Survey(cast("V1Tree", self.source))
-        found.learn(id_)
-        return found.chain(id_)
-
-    def _images(self, name: str) -> Mapping[str, SourceImage]:
-        """Return the images that the tags of a repository there lead to."""
-        with self._lock:
-            found = self._reachable.get(name)
+    def _wanted(self, offers: Offers, repository: RepositoryName, reference: Tag | Digest) -> Entry | None:
+        """Return what is to be taken in for *reference*; None: it is not there, or was deleted here."""
+        name = self._named(repository)
+        if name is None:
+            return None
+        found = offers.find(name, reference)
         if found is None:
-            found = V1Survey(cast("V1Tree", self.source))
-            for tag in self.source.tags_of(name):
-                found.learn(tag.image)
-            with self._lock:
-                self._reachable[name] = found
-        return found.images
+            return None
+        with self.intake.registry.state.catalog.read() as tx:
+            deleted = tx.forgotten.at(repository, reference, found.image)
+        return None if _is_past(found, deleted) else _entry(found, repository)
 
-    def _is_hopeless(self, key: tuple[str, str]) -> bool:
-        with self._lock:
-            return key in self._failed
+    def _bring(self, offers: Offers, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        entry = self._wanted(offers, repository, reference)
+        return entry is not None and self.intake.bring(offers.tree, entry)
 
-    def _give_up(self, key: tuple[str, str], reason: str) -> None:
-        _log.warning("%s of %s cannot be taken in from %s: %s", key[1], key[0], self.name, reason)
-        with self._lock:
-            self._failed[key] = True
+    def _bring_image(self, offers: Offers, repository: RepositoryName, image: ImageId) -> bool:
+        tree = offers.tree
+        if not isinstance(tree, V1Tree) or not tree.has(image):
+            return False
+        if not offers.leads_to(self._offered(offers, repository).values(), image):
+            return False
+        name = self._named(repository) or ""
+        return self.intake.bring_image(tree, Entry(name, "", image, repository, "", Action.IMPORT))
 
 
 def _entry(found: SourceTag, repository: RepositoryName) -> Entry:
     return Entry(
         found.repository, found.tag, found.image, repository, found.tag, Action.IMPORT, updated=found.stamp
     )
-
-
-def _is_tag(found: SourceTag) -> bool:
-    try:
-        Tag.parse(found.tag)
-    except TagInvalid:
-        return False
-    return is_image_id(found.image) or ":" in found.image
 
 
 def _is_past(found: SourceTag, deleted: datetime | None) -> bool:

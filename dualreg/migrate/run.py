@@ -92,14 +92,18 @@ class Run:
     def one(self, entry: Entry) -> Outcome:
         """Take in one entry, and journal how it went, unless the run stops."""
         try:
-            outcome = self.foreseen.get(entry) or self._take_or_say_why(entry)
+            outcome = self.foreseen.get(entry) or self.attempt(entry)
         except BaseException:
             self.stop.set()  # such as a full disk, which would stop all others too
             raise
+        self.conclude(outcome)
+        return outcome
+
+    def conclude(self, outcome: Outcome) -> None:
+        """Journal how it went with an entry, unless the run stops; and tell."""
         if outcome.status is not Status.STOPPED:
             self._record(outcome)
         self.told(outcome)
-        return outcome
 
     def _record(self, outcome: Outcome) -> None:
         entry = outcome.entry
@@ -123,12 +127,13 @@ class Run:
         # Old registries tell seconds only.
         return datetime.fromisoformat(entry.updated) >= here.replace(microsecond=0)
 
-    def _was_deleted(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:
+    def _was_deleted(self, entry: Entry, repository: RepositoryName, reference: Tag | Digest) -> bool:
         with self.registry.state.catalog.read() as tx:
-            at = tx.forgotten.at(repository, tag)
+            at = tx.forgotten.at(repository, reference, entry.image)
         return at is not None and datetime.fromisoformat(entry.updated) <= at
 
-    def _take_or_say_why(self, entry: Entry) -> Outcome:
+    def attempt(self, entry: Entry) -> Outcome:
+        """Take in one entry, or say why not."""
         if refused := refused_by_plan(entry):
             return refused
         try:
@@ -162,7 +167,7 @@ class Run:
         if before and tag and not self._may_overwrite(entry, repository, tag):
             status = Status.FAILED if self.existing is Existing.FAIL else Status.SKIPPED
             return Outcome(entry, status, f"the tag is here already, as {before.digest}")
-        if before is None and tag and entry.updated and self._was_deleted(entry, repository, tag):
+        if before is None and entry.updated and self._was_deleted(entry, repository, reference):
             return Outcome(entry, Status.SKIPPED, "it was deleted here since it was pushed there")
         return None
 

@@ -18,7 +18,6 @@ from dualreg.errors import (
 )
 from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_from_chain
-from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
@@ -28,7 +27,7 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
-from dualreg.registry.derived import derived_rows, read_layers
+from dualreg.registry.derived import derived_rows, is_readable_config, read_layers
 from dualreg.registry.legacy import v1_tags
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import State
@@ -37,8 +36,6 @@ from dualreg.registry.v1_images import V1Images
 from dualreg.registry.visibility import Visibility
 from dualreg.storage.base import read_chunks
 
-#: Bytes of the largest config that is read whole; no daemon writes one near this.
-CONFIG_LIMIT = 4 << 20
 #: How often a tag may move while it is looked at.
 _MOVES = 10
 
@@ -105,7 +102,7 @@ class Bridge:
         Raises:
             RepositoryUnknown: there is no such repository, or nothing in it for them.
         """
-        tags = v1_tags(self.state.legacy, repository) | self._seen(repository)
+        tags = self._offered(repository) | self._seen(repository)
         if not tags:
             raise RepositoryUnknown(name=repository)
         return tags
@@ -116,8 +113,9 @@ class Bridge:
         Raises:
             TagUnknown: no such tag, or V1 clients cannot use its image.
         """
-        tags = self._seen(repository, tag)
-        if tag not in tags and self.state.legacy.bring(repository, tag):
+        tags, legacy = self._seen(repository, tag), self.state.legacy
+        shown = legacy.origin in self.visibility.shown(repository, Origin.V1)
+        if tag not in tags and shown and legacy.bring(repository, tag):
             tags = self._seen(repository, tag)
         if tag not in tags:
             raise TagUnknown(tag=tag)
@@ -129,8 +127,9 @@ class Bridge:
         Raises:
             RepositoryUnknown.
         """
+        offered = self._offered(repository)
         self.refresh(repository)
-        return self.v1_images.list(repository, v1_tags(self.state.legacy, repository).values())
+        return self.v1_images.list(repository, offered.values())
 
     def pushed_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain, base first, that a client pushed and the manifest was made of, if any."""
@@ -154,9 +153,9 @@ class Bridge:
             return self._schema1_chain(row)
         return self._links(repository, self.v1_images.ancestry(repository, ImageId(image)))
 
-    def is_readable_config(self, config: Descriptor) -> bool:
-        """Tell whether the config is that of an image, and small enough to be read whole."""
-        return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
+    def _offered(self, repository: RepositoryName) -> dict[Tag, ImageId]:
+        """Return the tags that are not here yet, as V1 clients see them."""
+        return v1_tags(self.state.legacy, repository, self.visibility.shown(repository, Origin.V1))
 
     def _seen(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:
         """Return the tags as V1 clients see them; one that is moved meanwhile is looked at again."""
@@ -232,7 +231,7 @@ class Bridge:
             return None
         manifest = parse(image.media_type, self.manifests.payload(image))
         (config,) = manifest.described(Role.CONFIG)
-        if not self.is_readable_config(config):
+        if not is_readable_config(config):
             return None
         return chain_from_manifest(manifest, self.manifests.payloads.read(config.digest), empty_layer())
 

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from dualreg.catalog.database import Transaction
 from dualreg.errors import PreconditionFailed
 from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry.legacy import Legacy
 
 #: Stands for any manifest at all.
 ANY = "*"
@@ -54,3 +57,34 @@ class Condition:
 
 #: Nothing needs to hold.
 UNCONDITIONAL = Condition()
+
+
+def bring_compared(
+    legacy: Legacy, condition: Condition, repository: RepositoryName, reference: Tag | Digest
+) -> None:
+    """Take in what a condition is to be compared with, if that is not here."""
+    if condition.given:
+        legacy.bring(repository, reference)
+
+
+def check(
+    tx: Transaction,
+    condition: Condition,
+    repository: RepositoryName,
+    reference: Tag | Digest,
+    digest: Digest | None = None,
+) -> None:
+    """Hold *condition* against what *reference* is now; the repository must be locked.
+
+    Args:
+        digest: What it is to be.
+
+    Raises:
+        PreconditionFailed.
+    """
+    if condition.given:
+        row = tx.manifests.find(repository, reference)
+        condition.check(None if row is None else row.digest)
+        if row is None and condition.pushed_at:
+            wanted = [each for each in (reference, digest) if each is not None]
+            condition.check_deletion(tx.forgotten.at(repository, *wanted))

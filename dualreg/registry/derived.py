@@ -3,10 +3,20 @@
 from collections.abc import Iterable, Mapping
 
 from dualreg.catalog.rows import RepositoryRow, V1ImageRow
+from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer
+from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.layer import Compression, DiffIdHasher
 from dualreg.storage.base import BlobStore, read_chunks
+
+#: Bytes of the largest config that is read whole; no daemon writes one near this.
+CONFIG_LIMIT = 4 << 20
+
+
+def is_readable_config(config: Descriptor) -> bool:
+    """Tell whether the config is that of an image, and small enough to be read whole."""
+    return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
 
 
 def read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:

@@ -22,6 +22,7 @@ from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.schema1 import schema1_from_chain, schema1_from_image
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.derived import is_readable_config
 from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
 
@@ -144,7 +145,7 @@ class Editions:
         if image.media_type in media_types.IMAGES:
             manifest = parse(image.media_type, self.manifests.payload(image))
             (config,) = manifest.described(Role.CONFIG)
-            if self.bridge.is_readable_config(config):
+            if is_readable_config(config):
                 read = self.manifests.payloads.read(config.digest)
                 payload = schema1_from_image(manifest, read, repository, tag)
         if payload is None:

@@ -1,6 +1,7 @@
 """Legacy: another registry's content that is taken in when somebody asks for it first."""
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 class Legacy(Protocol):
     """What services ask when they do not find something. Whatever it takes in is then found.
 
+    It takes in and offers nothing that was deleted here, unless it was pushed there again.
+
     Attributes:
         origin: The generation of clients that its tags count as pushed by.
     """
@@ -22,16 +25,32 @@ class Legacy(Protocol):
         """See the class."""
 
     def bring(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
-        """Take in an image; tell whether to look again."""
+        """Take in an image; tell whether to look again.
+
+        Raises:
+            SourceBusy: too many images are on their way.
+        """
 
     def bring_image(self, repository: RepositoryName, image: ImageId) -> bool:
-        """Take in a V1 image of one of the repository's tags, with its ancestors; tell as ``bring``."""
+        """Take in a V1 image of one of the offered tags, with its ancestors; as ``bring``."""
 
-    def tags(self, repository: RepositoryName) -> Mapping[Tag, str]:
-        """Return all tags that it has, whether they are here already or not: V1 image ids, or digests."""
+    def bring_referrers(self, repository: RepositoryName, subject: Digest) -> None:
+        """Take in the manifests that are about *subject*, which need not be here; as ``bring``."""
 
-    def forget(self, tx: Transaction, repository: RepositoryName, tags: Iterable[Tag]) -> None:
-        """See to it that tags which are deleted here are not taken in again."""
+    def offered(self, repository: RepositoryName) -> Mapping[Tag, str]:
+        """Return the tags that it has and that are not here: V1 image ids, or digests."""
+
+    def offers(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        """Tell whether it has something that ``bring`` would try to take in."""
+
+    def forget(
+        self, tx: Transaction, repository: RepositoryName, references: Iterable[str | Digest] | None = None
+    ) -> None:
+        """See to it that what is deleted here is not taken in again.
+
+        Args:
+            references: Tags, digests and V1 image ids; None: whatever the repository has.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +69,33 @@ class NoLegacy:
         del repository, image
         return False
 
-    def tags(self, repository: RepositoryName) -> Mapping[Tag, str]:
+    def bring_referrers(self, repository: RepositoryName, subject: Digest) -> None:
+        """See Legacy."""
+
+    def offered(self, repository: RepositoryName) -> Mapping[Tag, str]:
         """See Legacy."""
         del repository
         return {}
 
-    def forget(self, tx: Transaction, repository: RepositoryName, tags: Iterable[Tag]) -> None:
+    def offers(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        """See Legacy."""
+        del repository, reference
+        return False
+
+    def forget(
+        self, tx: Transaction, repository: RepositoryName, references: Iterable[str | Digest] | None = None
+    ) -> None:
         """See Legacy."""
 
 
-def v1_tags(legacy: Legacy, repository: RepositoryName) -> dict[Tag, ImageId]:
-    """Return the tags of *legacy* as V1 clients see them.
+def v1_tags(legacy: Legacy, repository: RepositoryName, shown: AbstractSet[Origin]) -> dict[Tag, ImageId]:
+    """Return the tags that *legacy* offers, as V1 clients see them, who are *shown* tags of these origins.
 
     How they see manifests is only known here, so those are taken in.
     """
-    offered = legacy.tags(repository)
+    if legacy.origin not in shown:
+        return {}
+    offered = legacy.offered(repository)
     if legacy.origin is Origin.V1:
         return {tag: ImageId(image) for tag, image in offered.items()}
     for tag in offered:

@@ -14,9 +14,9 @@ from dualreg.image.formats import Role
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.children import Children, documents, sort_children
-from dualreg.registry.conditions import UNCONDITIONAL, Condition
+from dualreg.registry.conditions import UNCONDITIONAL, Condition, bring_compared, check
 from dualreg.registry.payloads import Payloads
-from dualreg.registry.pushed import check_place, parse_pushed
+from dualreg.registry.pushed import parse_pushed
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
@@ -44,11 +44,12 @@ class Manifests:
         with self.state.catalog.read() as tx:
             row = tx.manifests.find(repository, reference)
             known = row is not None or tx.repositories.find(repository) is not None
-        if row is None and self.state.legacy.bring(repository, reference):
+        legacy, shown = self.state.legacy, self.visibility.shown(repository, Origin.V2)
+        if row is None and legacy.origin in shown and legacy.bring(repository, reference):
             return self.find(repository, reference)
         if not known:
             raise RepositoryUnknown(name=repository)
-        hidden = row and row.origin and row.origin not in self.visibility.shown(repository, Origin.V2)
+        hidden = row and row.origin and row.origin not in shown
         if row is None or hidden:
             raise ManifestUnknown(reference=str(reference))
         return row
@@ -101,18 +102,18 @@ class Manifests:
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
-        manifest = parse_pushed(reference, media_type, payload)
-        check_place(manifest, repository, reference)
+        manifest = parse_pushed(repository, reference, media_type, payload)
+        bring_compared(self.state.legacy, condition, repository, reference)
         staged = documents(manifest)
         with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=condition.given or self._is_sparse(manifest))
-            _check(tx, condition, repository, reference, v1_view)
+            check(tx, condition, repository, reference, manifest.digest)
+            if v1_view and tx.v1_images.find(repository, v1_view) is None:
+                raise ImageUnknown(id=v1_view)  # it was derived from another manifest, and went with it
             children = sort_children(tx, row.id, manifest, sparse=self.sparse_indexes)
             for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
-            self._record(tx, row, manifest, children)
-            if v1_view:
-                tx.views.record(row.id, manifest.digest, v1_view)
+            self._record(tx, row, manifest, children, v1_view)
             named = [reference] if isinstance(reference, Tag) else []
             self.point(tx, row, [*named, *tags], manifest.digest, Origin.V1 if v1_view else Origin.V2)
         return manifest
@@ -140,7 +141,7 @@ class Manifests:
             row = tx.repositories.lock(repository, exclusive=condition.given)
             if row is None or not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))
-            _check(tx, condition, repository, tag)
+            check(tx, condition, repository, tag, digest)
             self.point(tx, row, [tag], digest, origin, at=at)
 
     def point(
@@ -168,36 +169,48 @@ class Manifests:
             ManifestInUse: an index of the repository names it.
             PreconditionFailed.
         """
+        legacy = self.state.legacy
+        bring_compared(legacy, condition, repository, digest)
+        offered = legacy.offers(repository, digest)
         with self.state.catalog.begin() as tx:
             # Nobody may begin to build on the V1 images that go along.
             row = tx.repositories.lock(repository, exclusive=True)
-            if row is None:
+            if row is None and not offered:
                 raise RepositoryUnknown(name=repository)
-            _check(tx, condition, repository, digest)
-            if not tx.manifests.lock(row.id, digest):
+            check(tx, condition, repository, digest)
+            if row and tx.manifests.lock(row.id, digest):
+                self._remove(tx, row, digest)
+            elif not offered:
                 raise ManifestUnknown(reference=str(digest))
-            if parents := tx.manifests.parents(row.id, digest):
-                raise ManifestInUse(digest=str(digest), referrers=[str(parent) for parent in parents])
-            tags = tx.tags.pointing_at(row.id, digest)
-            self.state.legacy.forget(tx, repository, tags)
-            view = tx.views.find(row.id, digest)
-            tx.manifests.remove(row.id, digest)
-            images = tx.v1_images.prune(row, ImageId(view)) if view else ()
-            unlinked = tx.blobs.unlink(row.id, digest, *(image.json for image in images))
-            for blob in unlinked:
-                self.state.links.remove_blob(repository, blob)
-            for image in images:
-                self.state.links.remove_v1_image(repository, image.id)
-            for tag in tags:
-                self.state.links.remove_tag(repository, tag)
+            legacy.forget(tx, repository, [digest])
             self.state.links.remove_manifest(repository, digest)
+
+    def _remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+        if parents := tx.manifests.parents(repository.id, digest):
+            raise ManifestInUse(digest=str(digest), referrers=[str(parent) for parent in parents])
+        tags, view = tx.tags.pointing_at(repository.id, digest), tx.views.find(repository.id, digest)
+        self.state.legacy.forget(tx, repository.name, [*tags, *([view] if view else [])])
+        tx.manifests.remove(repository.id, digest)
+        images = tx.v1_images.prune(repository, ImageId(view)) if view else ()
+        unlinked = tx.blobs.unlink(repository.id, digest, *(image.json for image in images))
+        for blob in unlinked:
+            self.state.links.remove_blob(repository.name, blob)
+        for image in images:
+            self.state.links.remove_v1_image(repository.name, image.id)
+        for tag in tags:
+            self.state.links.remove_tag(repository.name, tag)
 
     def _is_sparse(self, manifest: Manifest) -> bool:
         """Tell whether it may name manifests that come later, even at this moment."""
         return self.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
 
     def _record(
-        self, tx: Transaction, repository: RepositoryRow, manifest: Manifest, children: Children
+        self,
+        tx: Transaction,
+        repository: RepositoryRow,
+        manifest: Manifest,
+        children: Children,
+        v1_view: ImageId | None,
     ) -> None:
         if tx.manifests.record(repository.id, manifest):
             tx.manifests.adopt(repository.id, manifest.digest)
@@ -208,28 +221,8 @@ class Manifests:
             signed = Digest.of(manifest.signed)
             tx.manifests.record_signed(repository.id, manifest.digest, signed)
             self.state.links.add_signed(repository.name, manifest.digest, signed)
-
-
-def _check(
-    tx: Transaction,
-    condition: Condition,
-    repository: RepositoryName,
-    reference: Tag | Digest,
-    image: ImageId | None = None,
-) -> None:
-    """Hold *condition* against what *reference* is now; the repository must be locked.
-
-    Raises:
-        PreconditionFailed.
-        ImageUnknown: *image* was derived from another manifest, and went with it meanwhile.
-    """
-    if condition.given:
-        row = tx.manifests.find(repository, reference)
-        condition.check(None if row is None else row.digest)
-        if row is None and condition.pushed_at and isinstance(reference, Tag):
-            condition.check_deletion(tx.forgotten.at(repository, reference))
-    if image and tx.v1_images.find(repository, image) is None:
-        raise ImageUnknown(id=image)
+        if v1_view:
+            tx.views.record(repository.id, manifest.digest, v1_view)
 
 
 def _is_linux_amd64(descriptor: Descriptor) -> bool:

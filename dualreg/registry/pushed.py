@@ -6,20 +6,24 @@ from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import RepositoryName, Tag
 
 
-def parse_pushed(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest:
+def parse_pushed(
+    repository: RepositoryName, reference: Tag | Digest, media_type: str, payload: bytes
+) -> Manifest:
     """Read the manifest, by the algorithm of the digest that it is pushed under.
 
     Raises:
-        ManifestInvalid, DigestMismatch.
+        ManifestInvalid, DigestMismatch, and for schema 1 that was signed for another place NameInvalid,
+            TagInvalid.
     """
     algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
     manifest = parse(media_type, payload, algorithm=algorithm)
     if isinstance(reference, Digest) and manifest.digest != reference:
         raise DigestMismatch(digest=str(reference))
+    _check_place(manifest, repository, reference)
     return manifest
 
 
-def check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:
+def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:
     """Refuse schema 1 that says it belongs elsewhere; under its digest, any tag will do.
 
     Raises:

@@ -32,12 +32,12 @@ class Repositories:
         Raises:
             RepositoryUnknown.
         """
-        offered = self.state.legacy.tags(name)
+        offered = self.state.legacy.offered(name)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
             if row is None and not offered:
                 raise RepositoryUnknown(name=name)
-            self.state.legacy.forget(tx, name, offered)
+            self.state.legacy.forget(tx, name)
             uploads = tx.repositories.remove(row.id) if row else ()
             self.state.links.remove_repository(name)
         for upload in uploads:
@@ -86,7 +86,7 @@ class Repositories:
             found = tx.repositories.find(*meant)
         if found:
             return found.name
-        offered = (each for each in meant if self.state.legacy.tags(each))
+        offered = (each for each in meant if self.state.legacy.offered(each))
         return next(offered, next(iter(meant), name))
 
 

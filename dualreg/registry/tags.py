@@ -8,7 +8,7 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import Origin, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry.conditions import UNCONDITIONAL, Condition
+from dualreg.registry.conditions import UNCONDITIONAL, Condition, bring_compared, check
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.pulls import Pulls
 from dualreg.registry.state import State
@@ -39,12 +39,12 @@ class Tags:
             shown = self.visibility.shown(repository, Origin.V2)
             more = None if limit is None else limit + 1
             tags = tx.tags.list(repository, last=last, limit=more, origins=shown)
-        more_tags = self.state.legacy.tags(repository) if self.state.legacy.origin in shown else {}
-        if tags is None and not more_tags:
+        offered = self.state.legacy.offered(repository) if self.state.legacy.origin in shown else {}
+        if tags is None and not offered:
             raise RepositoryUnknown(name=repository)
-        if offered := {tag for tag in more_tags if tag > last}:
-            tags = tuple(sorted(offered.union(tags or ())))
         tags = tags or ()
+        if offered:
+            tags = tuple(sorted({*tags, *(tag for tag in offered if tag > last)}))
         if limit is None:
             return Page(tags, more=False)
         return Page(tags[:limit], more=len(tags) > limit > 0)
@@ -61,6 +61,8 @@ class Tags:
     ) -> Page[TagRow]:
         """Return up to *limit* tags with what they point at, and when they were pushed and pulled.
 
+        Of tags that the legacy source offers, none of this is known.
+
         Args:
             prefix: Only tags that begin with it.
             newest_first: Ordered by the last push instead of by name. Where many in a row do not begin with
@@ -73,9 +75,8 @@ class Tags:
         """
         shown = self.visibility.shown(repository, reader) if reader else frozenset(Origin)
         with self.state.catalog.read() as tx:
-            if tx.repositories.find(repository) is None:
-                raise RepositoryUnknown(name=repository)
-            if newest_first and prefix and limit:
+            known = tx.repositories.find(repository) is not None
+            if known and newest_first and prefix and limit:
                 return _newest(tx, repository, prefix, limit=limit, after=after, origins=shown)
             rows = tx.tags.describe(
                 repository,
@@ -85,6 +86,8 @@ class Tags:
                 limit=limit + 1,
                 origins=shown,
             )
+        if not known and not self.state.legacy.offered(repository):
+            raise RepositoryUnknown(name=repository)
         return Page(rows[:limit], more=len(rows) > limit > 0)
 
     def pushed_by(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
@@ -107,17 +110,17 @@ class Tags:
         Raises:
             RepositoryUnknown, TagUnknown, PreconditionFailed.
         """
-        offered = tag in self.state.legacy.tags(repository)
+        legacy = self.state.legacy
+        bring_compared(legacy, condition, repository, tag)
+        offered = legacy.offers(repository, tag)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=condition.given)
             if row is None and not offered:
                 raise RepositoryUnknown(name=repository)
-            if condition.given:
-                manifest = tx.manifests.find(repository, tag)
-                condition.check(None if manifest is None else manifest.digest)
+            check(tx, condition, repository, tag)
             if not (row and tx.tags.remove(row.id, tag)) and not offered:
                 raise TagUnknown(tag=tag)
-            self.state.legacy.forget(tx, repository, [tag])
+            legacy.forget(tx, repository, [tag])
             self.state.links.remove_tag(repository, tag)
 
     def clear(self, repository: RepositoryName) -> None:
@@ -126,15 +129,15 @@ class Tags:
         Raises:
             RepositoryUnknown: there is no such repository, or it has no tag.
         """
-        offered = self.state.legacy.tags(repository)
+        offered = self.state.legacy.offered(repository)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository)
             tags = tx.tags.clear(row.id) if row else ()
-            self.state.legacy.forget(tx, repository, [*tags, *offered])
+            if not tags and not offered:
+                raise RepositoryUnknown(name=repository)
+            self.state.legacy.forget(tx, repository)
             for tag in tags:
                 self.state.links.remove_tag(repository, tag)
-        if not tags and not offered:
-            raise RepositoryUnknown(name=repository)
 
 
 def _newest(

@@ -78,6 +78,7 @@ def demand(repository: RepositoryName, action: Action, *more: Access) -> None:
     g.demanded = (repository, action)
     granted = grant()
     if granted.allows(repository, action):
+        g.allowed = True
         return
     # Clients that push ask for both, so that one token does for what follows.
     actions = {Action.PULL, Action.PUSH} if action is Action.PUSH else {action}

@@ -35,6 +35,8 @@ def record(response: Response) -> Response:
 
 
 def _event(status: int) -> str | None:
+    if status == HTTPStatus.TOO_MANY_REQUESTS and "allowed" in g:
+        return None  # who may, but not now
     if status in DENIALS:
         greeted = request.path in _GREETINGS and "Authorization" not in request.headers
         return None if greeted else "denied"

@@ -50,7 +50,8 @@ HOMES: dict[str, set[str]] = {
     "pydantic": {"dualreg.settings"},
     "click": {"dualreg.cli"},
     "cachetools": {
-        "dualreg.migrate.live",
+        "dualreg.migrate.offers",
+        "dualreg.migrate.on_request",
         "dualreg.migrate.sources.remembered",
         "dualreg.registry.payloads",
         "dualreg.registry.editions",

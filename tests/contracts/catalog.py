@@ -26,7 +26,7 @@ from dualreg.catalog.rows import (
 from dualreg.catalog.tables import (
     Accounts,
     Blobs,
-    ForgottenTags,
+    Forgotten,
     GroupMembers,
     LoginFailures,
     ManifestChildren,
@@ -1262,24 +1262,45 @@ class CatalogContract:
             assert {*tx.v1_images.list(NAME)} == {_id(2)}
             assert {*tx.v1_images.list(OTHER)} == {_id(0), _id(1), _id(2)}
 
-    def test_forgotten_tags(self, catalog: Catalog, clock: Clock) -> None:
+    def test_what_was_forgotten(self, catalog: Catalog, clock: Clock) -> None:
         """Each with the time of its last deletion, whether the repository is there or not."""
+        digest = MANIFEST.digest
         with catalog.begin() as tx:
-            tx.forgotten.mark(NAME, [Tag("1"), Tag("2"), Tag("1")])
+            tx.forgotten.mark(NAME, [Tag("1"), Tag("2"), Tag("1"), digest])
             tx.forgotten.mark(OTHER, [])
         first = clock()
         clock.advance(timedelta(hours=1))
         with catalog.begin() as tx:
             tx.forgotten.mark(NAME, [Tag("2")])
         with catalog.read() as tx:
-            assert tx.forgotten.of(NAME) == {Tag("1"): first, Tag("2"): clock()}
-            assert tx.forgotten.of(OTHER) == {}
-            assert [tx.forgotten.at(NAME, Tag(tag)) for tag in "123"] == [first, clock(), None]
+            assert tx.forgotten.of(NAME).times == {"1": first, "2": clock(), str(digest): first}
+            assert tx.forgotten.of(OTHER).times == {}
+            for wanted, at in (("1", first), ("2", clock()), ("3", None), (str(digest), first)):
+                assert tx.forgotten.at(NAME, wanted) == tx.forgotten.of(NAME).at(wanted) == at
+            assert tx.forgotten.at(NAME, "1", digest, "2") == tx.forgotten.of(NAME).at("1", "2") == clock()
+
+    def test_whole_repositories_are_forgotten(self, catalog: Catalog, clock: Clock) -> None:
+        """With everything that is in them, and nothing that is deleted later."""
+        with catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [Tag("1")])
+            tx.forgotten.mark(OTHER, [Tag("1")])
+        before = clock()
+        clock.advance(timedelta(hours=1))
+        with catalog.begin() as tx:
+            tx.forgotten.mark_all(NAME)
+        whole = clock()
+        clock.advance(timedelta(hours=1))
+        with catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [Tag("2")])
+        with catalog.read() as tx:
+            for wanted, at in (("1", whole), ("2", clock()), ("3", whole)):
+                assert tx.forgotten.at(NAME, wanted) == tx.forgotten.of(NAME).at(wanted) == at
+            assert [tx.forgotten.at(OTHER, tag) for tag in ("1", "2")] == [before, None]
 
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, Blobs, ForgottenTags, GroupMembers, LoginFailures, ManifestChildren, Manifests,
+            Accounts, Blobs, Forgotten, GroupMembers, LoginFailures, ManifestChildren, Manifests,
             ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets, SigningKeys,
             Tags, Uploads, V1Clients, V1Images,
         }  # fmt: skip

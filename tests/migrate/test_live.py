@@ -1,24 +1,31 @@
 """A source behind a running registry: its images come when they are asked for, and all others in time."""
 
+import errno
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 import pytest
-from werkzeug.test import Client
+from werkzeug.test import Client, TestResponse
 
 from dualreg.assembly import open_registry, prepare
+from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.migrate.journal import Journal
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
 from tests.migrate.commands import command
-from tests.migrate.stock_trees import StockTree
+from tests.migrate.stock_trees import StockTree, referrer
 from tests.migrate.trees import LAYERS, Tree
 from tests.programs import DUALREG, dualreg_process, environment, until
 from tests.protocol.clients.v1 import V1Client
@@ -44,6 +51,21 @@ class Behind:
     def settings(self) -> Settings:
         """With the source."""
         return Settings(data=self.data, legacy_source=self.source)
+
+    @property
+    def root(self) -> Path:
+        """Where the source is."""
+        return Path(self.source.partition(":")[2])
+
+    @property
+    def is_v1(self) -> bool:
+        """Whether it holds V1 images."""
+        return self.source.startswith("v1-tree:")
+
+    def journal(self) -> list[dict[str, object]]:
+        """Return the lines of all journals."""
+        paths = sorted(self.data.glob("migrations/*.jsonl"))
+        return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
 def _v1(tmp_path: Path) -> Behind:
@@ -78,13 +100,45 @@ def behind(request: pytest.FixtureRequest, tmp_path: Path) -> Behind:
     return made
 
 
+@dataclass
+class Registries:
+    """Opens registries that are closed in the end."""
+
+    empty: Path
+    opened: list[Registry] = field(default_factory=list)
+
+    def __call__(self, settings: Settings) -> Registry:
+        """Open one; an empty one is copied, which is quicker than to make it."""
+        if not (settings.data / "catalog.sqlite3").exists():
+            shutil.copytree(self.empty, settings.data, dirs_exist_ok=True)
+        prepare(settings)
+        self.opened.append(open_registry(settings))
+        return self.opened[-1]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a registry that holds nothing."""
+    folder = tmp_path_factory.mktemp("empty")
+    prepare(Settings(data=folder))
+    return folder
+
+
 @pytest.fixture
-def registry(behind: Behind) -> Iterator[Registry]:
+def serve(empty: Path) -> Iterator[Registries]:
+    """Opens registries."""
+    made = Registries(empty)
+    yield made
+    for each in made.opened:
+        each.tags.pulls.flush()
+        each.clients.flush()
+        each.state.catalog.close()
+
+
+@pytest.fixture
+def registry(behind: Behind, serve: Registries) -> Registry:
     """The registry that serves it."""
-    prepare(behind.settings)
-    opened = open_registry(behind.settings)
-    yield opened
-    opened.state.catalog.close()
+    return serve(behind.settings)
 
 
 @pytest.fixture
@@ -104,6 +158,20 @@ def held(registry: Registry) -> set[str]:
     with registry.state.catalog.read() as tx:
         rows = tx.tags.list(RepositoryName("team/app"), last="", limit=None)
     return {*(rows or ())}
+
+
+def session(client: Client, name: str = "team/app") -> dict[str, str]:
+    """Return the token that a V1 client begins a pull with."""
+    answer = client.get(f"/v1/repositories/{name}/images", headers={"X-Docker-Token": "true"})
+    return {"Authorization": f"Token {answer.headers['X-Docker-Token']}"}
+
+
+def push(client: Client, image: builders.Image, tag: str, **headers: str) -> TestResponse:
+    """Push an image as V2 clients do; return the last answer."""
+    for digest, data in image.blobs.items():
+        client.post(f"/v2/team/app/blobs/uploads/?digest={digest}", data=data)
+    headers["Content-Type"] = image.media_type
+    return client.put(f"/v2/team/app/manifests/{tag}", data=image.manifest, headers=headers)
 
 
 def layers_of(client: Client, tag: str) -> list[bytes]:
@@ -158,8 +226,13 @@ def test_deleted_tags_stay_deleted(client: Client, registry: Registry, behind: B
     assert client.get("/v2/short/manifests/latest").status_code == 404
 
 
-def test_old_clients_delete(client: Client) -> None:
-    """One tag, or all."""
+def test_old_clients_delete(client: Client, behind: Behind, registry: Registry) -> None:
+    """One tag, or all; where there is none, nothing is remembered."""
+    away = behind.root.rename(behind.root.with_name("away"))
+    assert client.delete("/v1/repositories/team/app/").status_code == 404
+    with registry.state.catalog.read() as tx:
+        assert not tx.forgotten.of(RepositoryName("team/app")).times
+    away.rename(behind.root)
     assert client.delete("/v1/repositories/team/app/tags/1").status_code == 200
     assert client.get("/v1/repositories/team/app/tags").json.keys() == {"2", "3"}
     assert client.delete("/v1/repositories/team/app/").status_code == 200
@@ -170,10 +243,8 @@ def test_what_is_pushed_here_counts(client: Client, registry: Registry, behind: 
     """A tag that was pushed here is never overwritten by what it was there; one that is newer there is."""
     client.get("/v2/team/app/manifests/2")
     ours = builders.image(LAYERS["x"])
-    for digest, data in ours.blobs.items():
-        client.post(f"/v2/team/app/blobs/uploads/?digest={digest}", data=data)
-    headers = {"Content-Type": ours.media_type}
-    assert client.put("/v2/team/app/manifests/1", data=ours.manifest, headers=headers).status_code == 201
+    assert push(client, ours, "1", **{"If-None-Match": "*"}).status_code == 412
+    assert push(client, ours, "1").status_code == 201
     behind.push("2", "e", int(time.time()) + 5)
     command(behind.data, f"run {behind.source} --existing newer", code=None)
     assert client.head("/v2/team/app/manifests/1").headers["Docker-Content-Digest"] == str(ours.digest)
@@ -205,7 +276,13 @@ def test_a_server_takes_in_everything_in_time(behind: Behind) -> None:
         opened = open_registry(settings)
         assert until(lambda: held(opened) == {"1", "2", "3"}), log.read_text()
         opened.state.catalog.close()
+        behind.root.rename(behind.root.with_name("away"))
         children = _children(process.pid)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        assert until(lambda: len({*_children(process.pid)} - {*children}) >= 2)
+        assert V2Client(host).pull("team/app", "3").layers == [LAYERS["a"], LAYERS["d"]]
+        children += _children(process.pid)
     assert until(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
     assert "Traceback" not in log.read_text()
 
@@ -229,6 +306,404 @@ def test_following(behind: Behind) -> None:
                 registry.state.catalog.close()
     assert process.returncode == 0
     assert len(output.splitlines()) == len([*behind.data.glob("migrations/*.jsonl")]) == 2
+
+
+@dataclass
+class Pause:
+    """Holds up whatever is being taken in, before its first part is admitted."""
+
+    begun: Event = field(default_factory=Event)
+    end: Event = field(default_factory=Event)
+
+
+@pytest.fixture
+def pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pause]:
+    """A pause, until it is ended."""
+    made, write = Pause(), Journal.write
+
+    def wait(self: Journal, event: str, **facts: object) -> None:
+        if event in ("image", "blob"):
+            made.begun.set()
+            assert made.end.wait(20)
+        write(self, event, **facts)
+
+    monkeypatch.setattr(Journal, "write", wait)
+    yield made
+    made.end.set()
+
+
+def test_clients_who_come_at_once_get_one_image(behind: Behind, serve: Registries, pause: Pause) -> None:
+    """It is taken in once; and what was taken in is in the audit log."""
+    registry = serve(behind.settings)
+    with ThreadPoolExecutor(3) as pool:
+        asked = [
+            pool.submit(client_of(registry).get, f"/v2/team/app/manifests/{tag}") for tag in ("1", "1", "2")
+        ]
+        assert pause.begun.wait(20)
+        time.sleep(0.1)
+        pause.end.set()
+        assert [each.result().status_code for each in asked] == [200, 200, 200]
+    tags = [line["tag"] for line in behind.journal() if line["event"] == "tag"]
+    assert sorted(map(str, tags)) == ["1", "2"]
+    told = [json.loads(line) for line in (behind.data / "audit.jsonl").read_text().splitlines()]
+    facts = {(each["event"], each["source"], each["repository"], each["tag"]) for each in told}
+    assert facts == {("import", behind.source, "team/app", tag) for tag in "12"}
+
+
+def test_images_on_their_way_leave_threads_to_others(behind: Behind, serve: Registries, pause: Pause) -> None:
+    """Who finds no place is told to come again, in both dialects; what is here is served."""
+    registry = serve(Settings(data=behind.data, legacy_source=behind.source, threads=4))
+    client, old = client_of(registry), client_of(registry)
+    here = push(client, builders.image(LAYERS["x"]), "here")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client_of(registry).get, "/v2/team/app/manifests/1")
+        assert pause.begun.wait(20)
+        busy = [client.get(f"/v2/team/app/manifests/{tag}") for tag in "12"]
+        busy.append(old.get("/v1/repositories/team/app/tags/3"))
+        assert [(each.status_code, each.headers["Retry-After"]) for each in busy] == [(429, "10")] * 3
+        assert busy[0].json["errors"][0]["code"] == "TOOMANYREQUESTS"
+        assert client.get("/v2/team/app/manifests/here").status_code == 200
+        assert client.get("/v2/team/app/manifests/none").status_code == 404
+        pause.end.set()
+        assert first.result().status_code == 200
+    assert client.get("/v2/team/app/manifests/2").status_code == 200
+    assert here.status_code == 201
+    assert "denied" not in (behind.data / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_what_happens_while_an_image_comes(
+    registry: Registry, client: Client, pause: Pause, *, deleted: bool
+) -> None:
+    """A push here is kept, and a deletion too."""
+    ours = builders.image(LAYERS["x"])
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client_of(registry).get, "/v2/team/app/manifests/1")
+        assert pause.begun.wait(20)
+        if deleted:
+            assert client.delete("/v2/team/app/manifests/1").status_code == 202
+        else:
+            assert push(client, ours, "1").status_code == 201
+        pause.end.set()
+        answer = first.result()
+    now = client.get("/v2/team/app/manifests/1")
+    assert answer.status_code == now.status_code == (404 if deleted else 200)
+    assert deleted or answer.headers["Docker-Content-Digest"] == str(ours.digest)
+
+
+def _away(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+    del monkeypatch
+    behind.root.rename(behind.root.with_name("away"))
+
+
+def _failing(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = Path.stat
+
+    def fail(self: Path, **options: bool) -> os.stat_result:
+        if self.is_relative_to(behind.root):
+            raise OSError(errno.EIO, "the disk is broken", str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", fail)
+
+
+@pytest.mark.parametrize("trouble", [_away, _failing])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_source_in_trouble_is_empty(
+    behind: Behind,
+    serve: Registries,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trouble: Callable[[Behind, pytest.MonkeyPatch], None],
+    *,
+    before: bool,
+) -> None:
+    """What is here is served, whether the trouble began before the start or after; told of once."""
+    if before:
+        trouble(behind, monkeypatch)
+    registry = serve(behind.settings)
+    client = client_of(registry)
+    assert client.get("/v2/team/app/manifests/1").status_code == (404 if before else 200)
+    push(client, builders.image(LAYERS["x"]), "here")
+    push(client, builders.image(LAYERS["y"]), "gone")
+    if not before:
+        trouble(behind, monkeypatch)
+    assert client.delete("/v2/team/app/manifests/gone").status_code == 202
+    here = ["here"] if before else ["1", "here"]
+    assert listed(client) == here
+    assert [*client.get("/v1/repositories/team/app/tags").json] == here
+    image = client.get("/v1/repositories/team/app/tags/here").json
+    token = session(client)
+    assert client.get(f"/v1/images/{image}/json", headers=token).status_code == 200
+    assert client.get(f"/v1/images/{'f' * 64}/json", headers=token).status_code == 404
+    for missing in ("manifests/2", f"manifests/sha256:{'0' * 64}"):
+        assert client.get(f"/v2/team/app/{missing}").status_code == 404
+    assert client.get("/v2/short/tags/list").status_code == 404
+    assert sum("counts as empty" in record.message for record in caplog.records) == 1
+    if trouble is _away:
+        registry.repositories.delete(RepositoryName("team/app"))
+        behind.root.with_name("away").rename(behind.root)
+        assert client.get("/v2/short/manifests/latest").status_code == 200
+        assert client.get("/v2/team/app/manifests/1").status_code == 404
+
+
+def test_names_that_no_file_system_takes(
+    behind: Behind, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Are nowhere, and no trouble."""
+    name = "team/" + "/".join("b" * 60)
+    for path in (f"v2/{name}/tags/list", f"v2/{name}/manifests/1", f"v1/repositories/{name}/tags"):
+        assert client.get(path).status_code == 404
+    assert client.delete(f"/v2/{name}/manifests/1").status_code == 404
+    assert not [each for each in caplog.records if each.name.startswith("dualreg.migrate")]
+    assert not behind.journal()
+
+
+def test_without_a_journal_nothing_comes(
+    behind: Behind, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says what is wrong, and what is here is served."""
+    (behind.data / "migrations").touch()
+    push(client, builders.image(LAYERS["x"]), "here")
+    for _ in range(2):
+        assert client.get("/v2/team/app/manifests/1").status_code == 404
+    assert client.get("/v2/team/app/manifests/here").status_code == 200
+    told = [each.getMessage() for each in caplog.records if each.name.startswith("dualreg.migrate")]
+    assert [str(behind.data / "migrations") in each for each in told] == [True]
+
+
+def test_asking_for_nothing_leaves_nothing(
+    behind: Behind, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No line in a journal or a log, and no repository."""
+    client.delete("/v2/team/app/manifests/1")
+    for number in range(3):
+        for reference in ("1", "9", f"sha256:{number:064x}"):
+            for name in ("team/app", "nobody/made/this"):
+                assert client.get(f"/v2/{name}/manifests/{reference}").status_code == 404
+        assert client.get(f"/v2/team/app/referrers/sha256:{number:064x}").json["manifests"] == []
+    assert not [each for each in caplog.records if each.name.startswith("dualreg.migrate")]
+    assert not behind.journal()
+    assert client.get("/v2/_catalog").json["repositories"] == []
+
+
+def test_deletions_last(behind: Behind, client: Client, registry: Registry) -> None:
+    """Of a manifest, with every tag of the same image there, or of a repository; with a next pass, too."""
+    behind.push("also", "b", PAST)
+    digest = client.get("/v2/team/app/manifests/1").headers["Docker-Content-Digest"]
+    image = client.get("/v1/repositories/team/app/tags/1").json
+    assert client.delete(f"/v2/team/app/manifests/{digest}").status_code == 202
+    command(behind.data, f"run {behind.source} --existing newer --include team/app:*", code=None)
+    for reference in ("1", "also", digest):
+        assert client.get(f"/v2/team/app/manifests/{reference}").status_code == 404
+    assert listed(client) == ["2", "3"]
+    token = session(client)
+    # What old clients pushed stays until its repository goes.
+    pushed = client.get(f"/v1/images/{image}/json", headers=token).status_code
+    assert pushed == (200 if behind.is_v1 else 404)
+    other = client.get("/v2/team/app/manifests/2").headers["Docker-Content-Digest"]
+    image = client.get("/v1/repositories/team/app/tags/2").json
+    registry.repositories.delete(RepositoryName("team/app"))
+    command(behind.data, f"run {behind.source} --existing newer --include team/app:*", code=None)
+    for reference in ("2", "3", other):
+        assert client.get(f"/v2/team/app/manifests/{reference}").status_code == 404
+    assert client.get(f"/v1/images/{image}/json", headers=token).status_code == 404
+    assert client.get("/v2/_catalog").json["repositories"] == []
+    behind.push("4", "e", int(time.time()) + 5)
+    assert listed(client) == ["4"]
+    assert layers_of(client, "4") == [LAYERS["a"], LAYERS["e"]]
+
+
+def test_what_is_pushed_over_a_tag_hides_it(behind: Behind, serve: Registries) -> None:
+    """Also from those who cannot see what was pushed."""
+    client = client_of(serve(behind.settings))
+    image = builders.image(LAYERS["x"], architecture="arm64")
+    assert push(client, image, str(image.digest)).status_code == 201
+    index = builders.index(image, architectures=["arm64"])
+    kind = {"Content-Type": json.loads(index)["mediaType"]}
+    assert client.put("/v2/team/app/manifests/1", data=index, headers=kind).status_code == 201
+    assert client.get("/v1/repositories/team/app/tags").json.keys() == {"2", "3"}
+    assert client.get("/v1/repositories/team/app/tags/1").status_code == 404
+    apart = serve(Settings(data=behind.data / "apart", legacy_source=behind.source, bridge="off"))
+    old, new = client_of(apart), client_of(apart)
+    assert push(new, builders.image(LAYERS["x"]), "1").status_code == 201
+    seen = {"2", "3"} if behind.is_v1 else set()
+    tags = old.get("/v1/repositories/team/app/tags")
+    assert {*(tags.json if tags.status_code == 200 else ())} == seen
+    assert listed(new) == (["1"] if behind.is_v1 else ["1", "2", "3"])
+    assert held(apart) == {"1"}
+    hidden = "/v2/team/app/manifests/2" if behind.is_v1 else "/v1/repositories/team/app/tags/2"
+    assert new.get(hidden).status_code == 404
+    assert held(apart) == {"1"}
+
+
+def test_repositories_that_are_not_here_yet(client: Client) -> None:
+    """Are known to the extension, which knows nothing of their tags."""
+    assert client.get("/v2/team/app/_dualreg/tags").json == {"name": "team/app", "tags": []}
+    assert client.get("/v2/team/app/_dualreg/tags?sort=-pushed&prefix=x").json["tags"] == []
+    assert client.get("/v2/team/none/_dualreg/tags").status_code == 404
+
+
+def test_what_is_here_costs_no_look_at_files(
+    behind: Behind, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists read none of the source, and deletions the one of their tag."""
+    command(behind.data, f"run {behind.source}")
+    read: list[Path] = []
+    opened = Path.open
+
+    def note(self: Path, *given: object, **named: object) -> object:
+        if self.is_relative_to(behind.root):
+            read.append(self)
+        return opened(self, *given, **named)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", note)
+    assert listed(client) == ["1", "2", "3"]
+    assert client.get("/v1/repositories/team/app/tags").json.keys() == {"1", "2", "3"}
+    assert client.get("/v1/repositories/team/app/images").status_code == 200
+    assert not read
+    assert client.delete("/v2/team/app/manifests/2").status_code == 202
+    assert not [path for path in read if "2" not in path.as_posix().removeprefix(str(behind.root))]
+
+
+@pytest.mark.parametrize("mode", ["readonly", "off"])
+def test_whatever_is_served_of_v1(behind: Behind, serve: Registries, mode: str) -> None:
+    """The source's images come."""
+    client = client_of(serve(behind.settings), behind.settings.model_copy(update={"v1": mode}))
+    assert listed(client) == ["1", "2", "3"]
+    assert layers_of(client, "1") == [LAYERS["a"], LAYERS["b"]]
+    tags = client.get("/v1/repositories/team/app/tags")
+    assert tags.status_code == (404 if mode == "off" else 200)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Behind:
+    """A source of V1 images with three tags."""
+    made = _v1(tmp_path)
+    for tag, letter in (("1", "b"), ("2", "c"), ("3", "d")):
+        made.push(tag, letter, PAST)
+    return made
+
+
+def test_old_clients_push_on_what_is_not_here_yet(old: Behind, serve: Registries) -> None:
+    """They ask which images are here, and are told of those of the source, which come; not of others."""
+    client = client_of(serve(old.settings))
+    image = client.get("/v1/repositories/team/app/tags").json["1"]
+    begun = client.put("/v1/repositories/team/app/", data="[]", headers={"X-Docker-Token": "true"})
+    token = {"Authorization": f"Token {begun.headers['X-Docker-Token']}"}
+    other = client.put("/v1/repositories/team/other/", data="[]", headers={"X-Docker-Token": "true"})
+    foreign = {"Authorization": f"Token {other.headers['X-Docker-Token']}"}
+    assert client.get(f"/v1/images/{image}/json", headers=foreign).status_code == 404
+    assert client.get(f"/v1/images/{image}/json", headers=token).status_code == 200
+    put = client.put("/v1/repositories/team/app/tags/new", data=json.dumps(image), headers=token)
+    assert put.status_code == 200
+    assert layers_of(client, "new") == [LAYERS["a"], LAYERS["b"]]
+
+
+def test_layers_that_are_here_are_not_read_again(old: Behind, serve: Registries) -> None:
+    """Whoever took them in, if a checksum of the source says that they are the same."""
+    command(old.data, f"run {old.source} --include team/app:1")
+    base = next(path for path in old.root.rglob("layer") if path.read_bytes() == LAYERS["a"])
+    base.write_bytes(bytes(len(LAYERS["a"])))
+    assert layers_of(client_of(serve(old.settings)), "2") == [LAYERS["a"], LAYERS["c"]]
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> StockTree:
+    """A tree of manifests, empty."""
+    return StockTree(tmp_path / "stock")
+
+
+@pytest.fixture
+def beside(stock: StockTree, tmp_path: Path) -> Behind:
+    """It, behind a registry."""
+    return Behind(tmp_path / "data", f"registry-tree:{stock.root}", lambda *_: None)
+
+
+def test_a_digest_is_of_its_repository_alone(
+    stock: StockTree, beside: Behind, serve: Registries, tmp_path: Path
+) -> None:
+    """Who may read one repository gets nothing of another's, though all keep their bytes in one place."""
+    secret = builders.image(LAYERS["x"])
+    private = stock.image("private/secret", secret, "1")
+    public = stock.image("public/app", builders.image(LAYERS["a"]))
+    child = builders.image(LAYERS["b"])
+    stock.image("public/lost", child)
+    index = stock.manifest("public/lost", builders.index(child), "1")
+    for digest in (index, child.digest):
+        (stock.revision("public/lost", digest) / "link").unlink()
+        stock.revision("public/lost", digest).rmdir()
+    stock.layer("public/app", builders.index(secret))  # pushed as a blob, which nobody has looked into
+    lines = tmp_path / "lines"
+    lines.write_text("anonymous public/* pull\nalice private/* pull\n")
+    settings = Settings(data=beside.data, legacy_source=beside.source, auth="accounts", permissions=lines)
+    registry = serve(settings)
+    client = client_of(registry, settings)
+    for name in ("public/app", "public/made-up", "public/lost"):
+        for digest in (private, Digest.of(builders.index(secret))):
+            assert client.get(f"/v2/{name}/manifests/{digest}").status_code == 404
+        for digest in secret.blobs:
+            assert client.get(f"/v2/{name}/blobs/{digest}").status_code == 404
+    assert client.get(f"/v2/private/secret/manifests/{private}").status_code == 401
+    with registry.state.catalog.read() as tx:
+        assert [*tx.repositories.walk(last="", limit=9)] == []
+    assert client.get(f"/v2/public/app/manifests/{public}").status_code == 200
+    for digest in (child.digest, index):
+        assert client.get(f"/v2/public/lost/manifests/{digest}").status_code == 200
+
+
+def test_signatures_come_with_their_image(stock: StockTree, beside: Behind, serve: Registries) -> None:
+    """When they are asked for; not again when they were deleted here, unless they are pushed there again."""
+    client = client_of(serve(beside.settings))
+    image = stock.image("team/app", builders.image(LAYERS["a"]), "1")
+    signature = stock.manifest("team/app", referrer(image))
+    stock.manifest("team/other", referrer(Digest.of(b"something else")))
+
+    def about(digest: Digest) -> list[str]:
+        found = client.get(f"/v2/team/app/referrers/{digest}").json["manifests"]
+        return [each["digest"] for each in found]
+
+    assert client.get("/v2/team/app/manifests/1").status_code == 200
+    assert about(image) == [str(signature)]
+    upon = stock.manifest("team/app", referrer(signature))
+    assert about(signature) == [str(upon)]
+    assert client.delete(f"/v2/team/app/manifests/{upon}").status_code == 202
+    command(beside.data, f"run {beside.source} --existing newer", code=None)
+    assert about(signature) == []
+    later = time.time() + 5
+    os.utime(stock.revision("team/app", upon) / "link", (later, later))
+    assert about(signature) == [str(upon)]
+
+
+def test_deleting_what_is_not_here_yet(stock: StockTree, beside: Behind, serve: Registries) -> None:
+    """By digest: it never comes, nor does any of its tags."""
+    client = client_of(serve(beside.settings))
+    digest = stock.image("team/app", builders.image(LAYERS["a"]), "1", "2")
+    stock.image("team/app", builders.image(LAYERS["b"]), "3")
+    wrong = {"If-Match": f"sha256:{'0' * 64}"}
+    assert client.delete("/v2/team/app/manifests/3", headers=wrong).status_code == 412
+    assert client.delete(f"/v2/team/app/manifests/{digest}").status_code == 202
+    for reference in ("1", "2", digest):
+        assert client.get(f"/v2/team/app/manifests/{reference}").status_code == 404
+    assert client.delete(f"/v2/team/app/manifests/{digest}").status_code == 404
+    assert listed(client) == ["3"]
+
+
+def test_in_place(stock: StockTree, serve: Registries) -> None:
+    """The source is the very folder that is served from: what is deleted here is deleted there."""
+    tags = {"1": "a", "2": "b", "3": "c"}
+    digests = [stock.image("team/app", builders.image(LAYERS[each]), tag) for tag, each in tags.items()]
+    client = client_of(serve(Settings(data=stock.root, legacy_source=f"registry-tree:{stock.root}")))
+    assert listed(client) == ["1", "2", "3"]
+    assert client.head("/v2/team/app/manifests/1").headers["Docker-Content-Digest"] == str(digests[0])
+    push(client, builders.image(LAYERS["x"]), "new")
+    assert client.delete("/v2/team/app/manifests/2").status_code == 202
+    assert client.delete(f"/v2/team/app/manifests/{digests[0]}").status_code == 202
+    assert client.delete(f"/v2/team/app/manifests/{digests[2]}").status_code == 202
+    assert listed(client) == ["new"]
+    for reference in (*tags, digests[0], digests[2]):
+        assert client.get(f"/v2/team/app/manifests/{reference}").status_code == 404
+    assert not (stock.revision("team/app", digests[2]) / "link").exists()
 
 
 @pytest.mark.parametrize("source", ["v1-tree:/nowhere", "oci-layout:/x", "docker-archive:/x"])

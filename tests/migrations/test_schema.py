@@ -163,3 +163,15 @@ def test_the_oldest_of_several_signing_keys_stays(empty: Catalog) -> None:
     upgrade(empty)
     with empty.read() as tx:
         assert tx.keys.find("schema1") == "key b"
+
+
+def test_tags_that_were_deleted_stay_so(empty: Catalog) -> None:
+    """Down to where only tags were remembered, and up again."""
+    upgrade(empty)
+    with empty.begin() as tx:
+        tx.forgotten.mark_all(NAME)
+        tx.forgotten.mark(NAME, ["1", "sha256:" + "0" * 64])
+    _downgrade(empty, "0009")
+    upgrade(empty)
+    with empty.read() as tx:
+        assert tx.forgotten.of(NAME).times.keys() == {"1"}

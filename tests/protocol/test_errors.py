@@ -82,7 +82,7 @@ def test_every_error_renders(app: Flask, error: type[RegistryError]) -> None:
 @pytest.mark.parametrize("error", ALL)
 def test_every_error_renders_without_details(app: Flask, error: type[RegistryError]) -> None:
     """An error that says nothing but its name is rendered too."""
-    if error in (errors.RangeInvalid, errors.ReferencesMissing, errors.TooManyAttempts):
+    if error in (errors.RangeInvalid, errors.ReferencesMissing, errors.TooManyAttempts, errors.SourceBusy):
         assert "Detail:" in (error.__doc__ or "")
         return
     with app.test_request_context("/v2/"):

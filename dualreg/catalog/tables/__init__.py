@@ -15,7 +15,7 @@ v1_clients                              who still came over V1, and when
 accounts · group_members · secrets      who can log in, and with which keys
 permissions                             who may do what with which repositories
 login_failures                          who may not try again for a while
-forgotten_tags                          what was deleted here, and is not taken in again from elsewhere
+forgotten                               what was deleted here, and is not taken in again from elsewhere
 
 The arrows towards ``repository_blobs`` and ``blobs`` restrict: the database itself refuses to forget bytes
 that anything names. Digests are in wire form, sizes in bytes, instants in UTC.
@@ -35,12 +35,12 @@ from dualreg.catalog.tables.content import (
     Uploads,
     V1Images,
 )
-from dualreg.catalog.tables.service import ForgottenTags, SigningKeys, V1Clients
+from dualreg.catalog.tables.service import Forgotten, SigningKeys, V1Clients
 
 __all__ = [
     "Accounts",
     "Blobs",
-    "ForgottenTags",
+    "Forgotten",
     "GroupMembers",
     "LoginFailures",
     "ManifestChildren",

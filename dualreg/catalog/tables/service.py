@@ -36,13 +36,16 @@ class SigningKeys(Table):
     retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class ForgottenTags(Table):
-    """A tag that was deleted here, and may still be in the source that tags are taken in from on request."""
+class Forgotten(Table):
+    """What was deleted here, and may still be in the source that images are taken in from on request.
 
-    __tablename__ = "forgotten_tags"
+    The ``reference`` is a tag, a manifest's digest, a V1 image's id, or empty for the whole repository.
+    """
+
+    __tablename__ = "forgotten"
 
     repository: Mapped[str] = mapped_column(NameColumn, primary_key=True)
-    tag: Mapped[str] = mapped_column(NameColumn, primary_key=True)
+    reference: Mapped[str] = mapped_column(NameColumn, primary_key=True)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

@@ -94,8 +94,11 @@ class Live(Protocol):
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """Return a tag; None if there is none."""
 
-    def tags_of(self, repository: str) -> Iterator[SourceTag]:
-        """Yield the tags of a repository; nothing if there is no such repository."""
+    def names_of(self, repository: str) -> Iterator[str]:
+        """Yield what may be tags of a repository, unread; nothing if there is no such repository."""
+
+    def folders_of(self, repository: str) -> Sequence[Path]:
+        """Return the folders whose time changes when such a name comes or goes."""
 
 
 @runtime_checkable

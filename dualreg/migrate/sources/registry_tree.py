@@ -11,7 +11,7 @@ Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,13 +69,38 @@ class RegistryTree:
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """See Live."""
-        found = _tag(repository, self.root / "repositories" / repository / "_manifests" / "tags" / tag)
+        found = _tag(repository, self._manifests(repository) / "tags" / tag)
         return found if isinstance(found, SourceTag) else None
 
-    def tags_of(self, repository: str) -> Iterator[SourceTag]:
+    def names_of(self, repository: str) -> Iterator[str]:
         """See Live."""
-        found = self._tagged(repository, self.root / "repositories" / repository)
-        yield from (each for each in found if isinstance(each, SourceTag))
+        for folder in self.folders_of(repository):
+            yield from (each.name for each in folder.iterdir())
+
+    def folders_of(self, repository: str) -> Sequence[Path]:
+        """See Live."""
+        folder = self._manifests(repository) / "tags"
+        return [folder] if folder.is_dir() else []
+
+    def revision(self, repository: str, digest: Digest) -> SourceTag | None:
+        """Return a manifest that a link of the repository says it has, as what no tag leads to."""
+        link = self._revision(repository, digest) / "link"
+        return SourceTag(repository, "", str(digest), _time(link)) if link.is_file() else None
+
+    def revisions_of(self, repository: str) -> Iterator[Digest]:
+        """Yield the manifests of a repository; of some, only the folder may be left."""
+        for folder in self.revision_folders_of(repository):
+            for each in folder.iterdir():
+                with suppress(DigestInvalid):
+                    yield Digest.parse(f"{folder.name}:{each.name}")
+
+    def revision_folders_of(self, repository: str) -> Sequence[Path]:
+        """Return the folders whose time changes when such a manifest comes."""
+        return _folders(self._manifests(repository) / "revisions")
+
+    def has(self, digest: Digest) -> bool:
+        """Tell whether the tree has a blob, whosever it is."""
+        return self._data(digest).is_file()
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
         """See ManifestSource. Signatures that were kept apart are put back."""
@@ -107,7 +132,10 @@ class RegistryTree:
                 yield SourceTag(name, "", str(digest), _time(path))
 
     def _revision(self, repository: str, digest: Digest) -> Path:
-        return self.root / "repositories" / repository / "_manifests" / "revisions" / _folder(digest)
+        return self._manifests(repository) / "revisions" / _folder(digest)
+
+    def _manifests(self, repository: str) -> Path:
+        return self.root / "repositories" / repository / "_manifests"
 
     def _layer_link(self, repository: str, digest: Digest) -> Digest | None:
         """Return what the link of a blob holds; release 2.1.0 linked manifests there instead."""

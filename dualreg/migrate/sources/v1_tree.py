@@ -35,6 +35,8 @@ from dualreg.migrate.sources.v1_files import (
 
 #: Bytes of an image's JSON that are looked at.
 _DOCUMENT_LIMIT = 4 << 20
+#: Letters of a file's name.
+_NAME_LIMIT = 255
 #: Files of a repository that list images, and all that are no tags.
 _LISTS = ("_index_images", "_images_list")
 _SIDE_FILES = frozenset({*_LISTS, "_private", "json"})
@@ -94,26 +96,26 @@ class V1Tree:
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """See Live."""
-        for folder in self._folders_of(repository):
-            with suppress(OSError):
+        for folder in self.folders_of(repository):
+            with suppress(FileNotFoundError):
                 found = self._tag(repository, folder / f"tag_{tag}")
                 if isinstance(found, SourceTag):
                     return found
         return None
 
-    def tags_of(self, repository: str) -> Iterator[SourceTag]:
+    def names_of(self, repository: str) -> Iterator[str]:
         """See Live."""
-        for folder in self._folders_of(repository):
-            with suppress(OSError):
-                yield from (each for each in self._tags(repository, folder) if isinstance(each, SourceTag))
+        for folder in self.folders_of(repository):
+            for each in folder.iterdir():
+                if each.name.startswith("tag_"):
+                    yield decode(each.name.removeprefix("tag_"))
 
-    def _folders_of(self, repository: str) -> Iterator[Path]:
-        """Yield the folders that a repository may be in: releases encoded slashes once, or twice."""
+    def folders_of(self, repository: str) -> Sequence[Path]:
+        """See Live: there may be several, since releases encoded slashes once, or twice."""
         namespace, _, name = repository.partition("/")
-        for each in dict.fromkeys((name, quote_plus(name), quote_plus(quote_plus(name)))):
-            folder = self.root / "repositories" / namespace / each
-            if "/" not in each and folder.is_dir():
-                yield folder
+        names = dict.fromkeys((name, quote_plus(name), quote_plus(quote_plus(name))))
+        found = (self.root / "repositories" / namespace / each for each in names if "/" not in each)
+        return [folder for folder in found if len(folder.name) <= _NAME_LIMIT and folder.is_dir()]
 
     def image_ids(self) -> Iterator[str]:
         """See V1Source: the names of all images' folders."""

@@ -58,6 +58,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.Unauthenticated: Rendering("UNAUTHORIZED", 401),
     errors.Denied: Rendering("DENIED", 403),
     errors.TooManyAttempts: Rendering("TOOMANYREQUESTS", 429),
+    errors.SourceBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.Unsupported: Rendering("UNSUPPORTED", 405),
 }
 
@@ -82,7 +83,7 @@ def _headers(error: RegistryError) -> dict[str, str]:
             return upload_headers(_resumable(error))
         case errors.UploadBusy():
             return {"Retry-After": str(LEASE.seconds)}
-        case errors.TooManyAttempts():
+        case errors.TooManyAttempts() | errors.SourceBusy():
             return {"Retry-After": str(error.detail["retry_after"])}
         case errors.Unauthenticated():
             return {"WWW-Authenticate": challenge(error)}
