@@ -215,8 +215,3 @@ class Earlier:
         elif line.get("event") == "blob" and "diff_id" in line:
             made = BlobRow(Digest.parse(line["digest"]), line["size"])
             self.blobs[Digest.parse(line["diff_id"])] = made
-
-
-def known_layers(folder: Path, source: str) -> dict[str, LayerFacts]:
-    """Return what earlier runs found out about the layers of *source*, by image id."""
-    return Earlier(folder, source).look().layers

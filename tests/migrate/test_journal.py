@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dualreg.migrate.journal import Earlier, Journal, known_layers, note, read, runs, unreadable
+from dualreg.migrate.journal import Earlier, Journal, note, read, runs, unreadable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FACTS = {"size": 1, "mtime": 2, "json": "j", "layer": "l", "diff_id": "d", "checksum": "c", "verified": True}
@@ -75,8 +75,8 @@ def test_sources_are_known_by_where_they_are(tmp_path: Path, monkeypatch: pytest
     Journal(tmp_path / "m", NOW, "v1-tree:old").write("image", id="a", **FACTS)
     monkeypatch.chdir("/")
     for name in (f"v1-tree:{tmp_path}/old/", f"v1-tree:{tmp_path}/link"):
-        assert known_layers(tmp_path / "m", name).keys() == {"a"}
-    assert known_layers(tmp_path / "m", "v1-tree:old") == {}
+        assert Earlier(tmp_path / "m", name).look().layers.keys() == {"a"}
+    assert Earlier(tmp_path / "m", "v1-tree:old").look().layers == {}
 
 
 def test_what_was_found_out_is_read_once(tmp_path: Path) -> None:
