@@ -8,9 +8,11 @@ Everything lies on one file system, so that publishing is a rename. The order is
 rename, fsync the folder. An answer given after that survives a power cut.
 """
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -93,10 +95,7 @@ class FilesystemStore:
         staged = self._uploads / upload
         _make_folder(self._uploads)
         if hard:
-            try:
-                staged.hardlink_to(path)
-            except OSError:
-                return False
+            _link(path, staged)
             _sync(self._uploads)
             return True
         descriptor = _create(staged)
@@ -211,6 +210,14 @@ def _create(path: Path) -> int:
         _make_folder(path.parent)
         with suppress(FileNotFoundError):
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+
+
+def _link(path: Path, staged: Path) -> None:
+    """Give the file at *path*, or what links there lead to, another name: a link would say nothing here."""
+    os.link(os.path.realpath(path, strict=True), staged)
+    if not stat.S_ISREG(staged.lstat().st_mode):
+        staged.unlink()
+        raise OSError(errno.EINVAL, "it is no file", str(path))
 
 
 def _write(descriptor: int, data: bytes) -> None:
