@@ -71,13 +71,13 @@ class V1Survey:
             "bytes": self.size,
             "shared_bytes": self._shared_bytes(),
             "orphans": len(self.orphans),
-            "orphan_bytes": sum(image.layer.size for image in self.orphans),
+            "orphan_bytes": sum(image.size for image in self.orphans),
         }
 
     @property
     def size(self) -> int:
         """See Survey."""
-        return sum(image.layer.size for image in self.images.values())
+        return sum(image.size for image in self.images.values())
 
     @property
     def things(self) -> int:
@@ -104,7 +104,7 @@ class V1Survey:
         with ThreadPoolExecutor(jobs) as pool:
             images = [*self.images.values()]
             for image, finding in zip(images, pool.map(_read_through, images), strict=True):
-                advance(1, image.layer.size)
+                advance(1, image.size)
                 if finding:
                     yield finding
 
@@ -114,7 +114,7 @@ class V1Survey:
         for tag in (tag for tag in self.tags if tag.tag):
             by_repository.setdefault(tag.repository, []).append(tag)
         users = Counter(id_ for tags in by_repository.values() for id_ in self._below(tags))
-        return sum(self.images[id_].layer.size for id_, count in users.items() if count > 1)
+        return sum(self.images[id_].size for id_, count in users.items() if count > 1)
 
     def _below(self, tags: Iterable[SourceTag]) -> set[str]:
         """Return the images that *tags* lead to, as far as they are here."""
@@ -148,7 +148,8 @@ def survey_images(source: V1Source) -> V1Survey:
     found = V1Survey(source)
     for id_ in source.image_ids():
         try:
-            found.images[id_] = source.image(id_)
+            image = source.image(id_)
+            found.images[image.id] = image
         except Broken as error:
             found.broken[id_] = error.finding
             found.findings.append(error.finding)
@@ -163,10 +164,9 @@ def _of_images(found: V1Survey) -> Iterator[Finding]:
     """Yield what is to be said of images that can be read, and of those that no tag leads to."""
     for id_, image in found.images.items():
         if image.marked:
-            decides = "its checksum decides" if image.checksums else "no checksum can prove it whole"
-            yield Finding(Kind.STALE_MARK, id_, f"marked as being pushed; {decides}")
-        elif not image.checksums:
-            yield Finding(Kind.UNVERIFIED, id_, "no checksum was kept", image.layer.size)
+            yield Finding(Kind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
+        elif not image.is_stated:
+            yield Finding(Kind.UNVERIFIED, id_, "no checksum was kept", image.size)
         listed = found.source.ancestry(id_)
         if listed is not None:
             try:
@@ -176,7 +176,7 @@ def _of_images(found: V1Survey) -> Iterator[Finding]:
             if [*listed] != parents:
                 yield Finding(Kind.WRONG_ANCESTRY, id_, "its list of ancestors is not what the JSONs say")
     for image in found.orphans:
-        yield Finding(Kind.ORPHAN, image.id, "no tag leads to it", image.layer.size)
+        yield Finding(Kind.ORPHAN, image.id, "no tag leads to it", image.size)
 
 
 def _read_through(image: SourceImage) -> Finding | None:
@@ -184,6 +184,6 @@ def _read_through(image: SourceImage) -> Finding | None:
         facts = examine(image)
     except Broken as error:
         return error.finding
-    if image.checksums and not facts.verified:
+    if image.is_stated and not facts.verified:
         return Finding(Kind.UNSURE, image.id, "it decompresses; what was stated of it proves nothing")
     return None
