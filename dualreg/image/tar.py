@@ -89,7 +89,7 @@ class TarParser:
                     yield from self._take()
 
     def finish(self) -> None:
-        """Raise ImageInvalid if the archive ends within a header, a file, or what fills a block behind one."""
+        """Raise ImageInvalid if the archive ends within a header, a file, or what fills its last block."""
         rest = (self._content, self._padding, self._block, self._extended, self._sparse)
         if not self._ended and any(rest):
             raise _unsupported()

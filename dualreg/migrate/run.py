@@ -84,7 +84,7 @@ class Run:
             return True
         try:
             return self._look(entry) is not None
-        except RegistryError:
+        except (RegistryError, Broken):
             return False
 
     def one(self, entry: Entry) -> Outcome:

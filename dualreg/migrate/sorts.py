@@ -127,7 +127,7 @@ def intake_of(found: AnySurvey, registry: Registry, own: Journal, manner: Manner
     if isinstance(found, SavedSurvey):
         return SavedIntake(registry, found.source, own, journal.known_blobs(folder, own.source), stop)
     known = journal.known_layers(folder, own.source)
-    return V1Intake(registry, found.chain, own, manner.way, manner.strict, known, stop)
+    return V1Intake(registry, found.chain, own, manner.way, manner.strict, known, stop, agent=found.agent)
 
 
 def comparison_of(found: AnySurvey, registry: Registry, *, quick: bool) -> Comparison:

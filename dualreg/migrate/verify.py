@@ -1,25 +1,22 @@
 """Verify: what is here, held against the source, tag by tag and layer by layer; no journal is asked."""
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, Generic, Protocol, TypeVar
+from typing import BinaryIO, Protocol
 
 from dualreg.errors import ImageInvalid
 from dualreg.faults import BlobMissing
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.layer import DiffIdHasher, empty_layer
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.intake import Locks
+from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.wire import WireError
 from dualreg.storage.base import BlobStore, read_chunks
-
-_K = TypeVar("_K", bound=Hashable)
-_V = TypeVar("_V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +46,6 @@ def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Itera
     wanted = [entry for entry in entries if entry.action is Action.IMPORT]
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(judge, wanted)
-
-
-class Once(Generic[_K, _V]):
-    """What was found out, each by one thread, once, however many ask at the same time."""
-
-    def __init__(self) -> None:
-        """Nothing is known yet."""
-        self._found = dict[_K, _V]()
-        self._locks = Locks()
-
-    def of(self, key: _K, find: Callable[[], _V]) -> _V:
-        """Return what is known of *key*, having asked *find* if nothing was."""
-        if key not in self._found:
-            with self._locks.of(key):
-                if key not in self._found:
-                    self._found[key] = find()
-        return self._found[key]
 
 
 class Bytes:

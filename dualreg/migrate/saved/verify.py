@@ -11,10 +11,11 @@ from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.intake import look
+from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.saved.intake import config_of
 from dualreg.migrate.sources.docker_archive import SavedImages
-from dualreg.migrate.verify import Bytes, Once
+from dualreg.migrate.verify import Bytes
 from dualreg.registry import Registry
 
 

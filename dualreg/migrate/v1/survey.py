@@ -9,9 +9,10 @@ from functools import cached_property
 
 from dualreg.catalog.v1_images import CHAIN_LIMIT
 from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
+from dualreg.migrate.sources.base import KnowsAgents, SourceImage, SourceTag, V1Source
 from dualreg.migrate.survey import repositories, sort_out
 from dualreg.migrate.v1.layers import examine
+from dualreg.migrate.v1.twins import twin, twins
 
 #: Repository of orphans that none is known to have had.
 _NOBODYS = "orphans"
@@ -58,9 +59,14 @@ class V1Survey:
         return found[::-1]
 
     def check(self, repository: str, image: str) -> None:
-        """See Survey; images are the same in every repository."""
-        del repository
+        """See Survey."""
         self.chain(image)
+        if first := self._twins.get((repository, image)):
+            raise twin(image, first)
+
+    def agent(self, repository: str, tag: str) -> str:
+        """Return what the client that pushed a tag called itself; empty if the source does not know."""
+        return self.source.agent(repository, tag) if isinstance(self.source, KnowsAgents) else ""
 
     def numbers(self) -> Mapping[str, int]:
         """See Survey."""
@@ -89,6 +95,10 @@ class V1Survey:
         """The images that no tag leads to."""
         reached = self._below(tag for tag in self.tags if tag.tag)
         return tuple(image for id_, image in self.images.items() if id_ not in reached)
+
+    @cached_property
+    def _twins(self) -> Mapping[tuple[str, str], str]:
+        return twins((tag for tag in self.tags if tag.tag), self.chain)
 
     def untagged(self) -> Iterator[SourceTag]:
         """Yield the orphans on which no other stands, each in a repository that it was pushed to."""

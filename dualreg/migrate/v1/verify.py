@@ -13,10 +13,11 @@ from dualreg.image.layer import blank_diff_ids
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.findings import Broken
+from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.v1.survey import V1Survey
-from dualreg.migrate.verify import Bytes, Once
+from dualreg.migrate.verify import Bytes
 from dualreg.registry import Registry
 
 

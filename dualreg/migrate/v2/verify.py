@@ -13,10 +13,11 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.intake import look
+from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.v2.documents import read_manifest
-from dualreg.migrate.verify import Bytes, Once
+from dualreg.migrate.verify import Bytes
 from dualreg.registry import Registry
 
 
