@@ -12,7 +12,7 @@ from dualreg.errors import DigestInvalid
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.image.documents import dump, parse_object
+from dualreg.image.documents import dump, is_time, parse_object
 from dualreg.image.formats import Role
 from dualreg.image.layer import Compression, blank_diff_ids
 from dualreg.image.manifest import Manifest
@@ -137,11 +137,24 @@ def _config(links: Sequence[Link], blank: Sequence[bool], layers: Sequence[V1Lay
         _ARCHITECTURES.get(architecture, architecture) if isinstance(architecture, str) else "amd64"
     )
     top["os"] = top.get("os") or "linux"
+    _put_right(top)
     top["rootfs"] = {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]}
     top["history"] = [
         _history(document, empty=empty) for document, empty in zip(documents, blank, strict=True)
     ]
     return dump(dict(sorted(top.items())))
+
+
+def _put_right(config: dict[str, Any]) -> None:
+    """Change what old clients read in a config, and today's do not: they refuse the image for it.
+
+    A command that is one text stands for a list of it; a time that is none says nothing.
+    """
+    if "created" in config and not (config["created"] is None or is_time(config["created"])):
+        del config["created"]
+    if isinstance(inner := config.get("config"), dict):
+        texts = {key: [inner[key]] for key in ("Cmd", "Entrypoint") if isinstance(inner.get(key), str)}
+        config["config"] = inner | texts
 
 
 def _history(document: Mapping[str, Any], *, empty: bool) -> dict[str, Any]:
@@ -150,8 +163,9 @@ def _history(document: Mapping[str, Any], *, empty: bool) -> dict[str, Any]:
     command = container.get("Cmd") if isinstance(container, dict) else None
     if isinstance(command, list):
         command = " ".join(word for word in command if isinstance(word, str))
+    created = document.get("created")
     entry = {
-        "created": document.get("created"),
+        "created": created if is_time(created) else None,
         "author": document.get("author"),
         "created_by": command,
         "comment": document.get("comment"),

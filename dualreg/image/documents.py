@@ -6,11 +6,14 @@ a document read differently on two sides is an attack. So what is not unambiguou
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from datetime import date, time
 from typing import Any
 
 #: What Go's encoder escapes inside strings, beyond the standard; V1 ids and config digests depend on it.
 _GO_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-](\d\d):(\d\d))", re.ASCII)
 _GO_TABLE = str.maketrans(_GO_ESCAPES)
 
 
@@ -37,6 +40,23 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if len({key.casefold() for key in document}) != len(document):
         raise ValueError("keys differ in case only")
     return document
+
+
+def is_time(value: object) -> bool:
+    """Tell whether *value* is a time that Go's ``encoding/json`` reads.
+
+    Source: RFC 3339; Go 1.20 and later, ``time/format_rfc3339.go`` (parseStrictRFC3339).
+    """
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return False
+    year, month, day, hour, minute, second, *offset = (int(part or 0) for part in match.groups())
+    try:
+        date(year or 400, month, day)  # Go knows the year 0, which is like the year 400
+        time(hour, minute, second), time(offset[0], offset[1])
+    except ValueError:
+        return False
+    return True
 
 
 def dump(document: Mapping[str, Any], *, indent: int | None = None) -> bytes:

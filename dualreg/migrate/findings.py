@@ -10,6 +10,7 @@ class Kind(StrEnum):
     PARTIAL = "partial"
     STALE_MARK = "stale-mark"
     CORRUPT = "corrupt"
+    UNREADABLE = "unreadable"
     NO_JSON = "no-json"
     NO_LAYER = "no-layer"
     MISSING_PARENT = "missing-parent"

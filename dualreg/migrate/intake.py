@@ -32,7 +32,11 @@ class Intake(Protocol):
     """Takes in what a tag of one sort of source names, each part once, and journals it before it is done."""
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
-        """Tell whether *image* of the source is what is here, in *repository*."""
+        """Tell whether *image* of the source is what is here, in *repository*.
+
+        Raises:
+            Broken: something else is called so here, or the source has no such image.
+        """
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """Take in an entry's image, then point *tag* at it; return how many bytes were read for it.

@@ -86,6 +86,8 @@ class Run:
             return refused
         try:
             return self._look(entry)
+        except Broken as error:
+            return Outcome(entry, Status.FAILED, str(error))
         except RegistryError as error:
             return _refused(entry, error)
 

@@ -139,7 +139,9 @@ def intake_of(
     known = (earlier or Earlier(own.path.parent, own.source)).look()
     if isinstance(found, SavedSurvey):
         return SavedIntake(registry, found.source, own, known.blobs, stop)
-    return V1Intake(registry, found.chain, own, manner.way, manner.strict, known.layers, stop)
+    return V1Intake(
+        registry, found.chain, own, manner.way, manner.strict, known.layers, stop, agent=found.agent
+    )
 
 
 def comparison_of(found: AnySurvey, registry: Registry, *, quick: bool) -> Comparison:

@@ -1,15 +1,19 @@
-"""Transfer: bytes on their way from a source into the store, shown to whoever hashes them, once."""
+"""Transfer: bytes on their way from a source into the store, shown to whoever hashes them, once.
+
+What fails is either the source's fault, and one image's bad luck; or ours, and then the run ends.
+"""
 
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import BinaryIO
 
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.names import UploadId
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.storage.base import Adopt, BlobStore, read_chunks, tap
+from dualreg.storage.base import CHUNK_SIZE, Adopt, BlobStore, tap
 
 #: What no source is to blame for, nor the path of one file: where we write is full, or gone.
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
@@ -52,7 +56,13 @@ class Checked:
 
 
 def stage(
-    store: BlobStore, upload: UploadId, source: SourceBytes, way: Way, update: Callable[[bytes], None]
+    store: BlobStore,
+    upload: UploadId,
+    source: SourceBytes,
+    way: Way,
+    update: Callable[[bytes], None],
+    *,
+    where: str = "",
 ) -> None:
     """Make the source's bytes the upload's, and show them to *update*.
 
@@ -61,37 +71,58 @@ def stage(
     Args:
         way: HARD shares the file with the source, which must not write any more; AUTO shares its blocks
             where the file system can, and copies otherwise.
+        where: What the source calls these bytes.
+
+    Raises:
+        Broken: the source cannot be read.
+        OSError: our store cannot be written to, or HARD is not possible.
     """
-    if _is_shared(store, upload, source, way):
-        with store.reopen(upload) as reader:
-            for chunk in read_chunks(reader):
-                update(chunk)
-    else:
-        with source.open() as reader:
-            store.append(upload, tap(read_chunks(reader), update), offset=0)
-
-
-def show(source: SourceBytes, update: Callable[[bytes], None]) -> None:
-    """Read the source's bytes, and leave them where they are."""
-    with source.open() as reader:
-        for chunk in read_chunks(reader):
+    if not _is_shared(store, upload, source, way, where):
+        store.append(upload, tap(chunks_of(source.open, where), update), offset=0)
+        return
+    with store.reopen(upload) as ours:  # the file is ours, but its blocks are the source's
+        for chunk in _read(ours, where):
             update(chunk)
+
+
+def show(source: SourceBytes, update: Callable[[bytes], None], where: str = "") -> None:
+    """Read the source's bytes, and leave them where they are.
+
+    Raises:
+        Broken: they cannot be read.
+    """
+    for chunk in chunks_of(source.open, where):
+        update(chunk)
+
+
+def chunks_of(opened: Callable[[], BinaryIO], where: str) -> Iterator[bytes]:
+    """Yield what a source's reader reads; whoever takes the pieces may fail in ways of their own.
+
+    Raises:
+        Broken: it cannot be opened, or read.
+    """
+    with reading(where):
+        reader = opened()
+    with reader:
+        yield from _read(reader, where)
 
 
 @contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Say of *where* that it cannot be read, if the block fails to.
+    """Say of *where* that it cannot be read, if the block, which touches nothing of ours, fails to.
+
+    Args:
+        where: Empty: nobody says anything, and errors stay what they are.
 
     Raises:
         Broken: so it is.
-        OSError: a full disk of ours.
     """
     try:
         yield
     except OSError as error:
-        if is_ours(error):
+        if not where:
             raise
-        raise Broken(Kind.CORRUPT, where, f"it cannot be read ({error})") from error
+        raise Broken(Kind.UNREADABLE, where, f"it cannot be read ({error})") from error
 
 
 def is_ours(error: OSError) -> bool:
@@ -99,7 +130,24 @@ def is_ours(error: OSError) -> bool:
     return error.errno in _OURS
 
 
-def _is_shared(store: BlobStore, upload: UploadId, source: SourceBytes, way: Way) -> bool:
+def _read(reader: BinaryIO, where: str) -> Iterator[bytes]:
+    while True:
+        with reading(where):
+            chunk = reader.read(CHUNK_SIZE)
+        if not chunk:
+            return
+        yield chunk
+
+
+def _is_shared(store: BlobStore, upload: UploadId, source: SourceBytes, way: Way, where: str) -> bool:
     if way is Way.COPY or source.path is None or not isinstance(store, Adopt):
         return False
-    return store.adopt(upload, source.path, hard=way is Way.HARD)
+    with reading(where):
+        source.open().close()  # what fails from now on is not the source's fault
+    if way is Way.AUTO:
+        return store.adopt(upload, source.path, hard=False)
+    try:
+        return store.adopt(upload, source.path, hard=True)
+    except OSError as error:
+        text = f"cannot link {source.path}: {error.strerror or error}; use --link copy"
+        raise OSError(text) from error

@@ -1,15 +1,20 @@
 """Verify: what is here, held against the source, tag by tag and layer by layer; no journal is asked."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from typing import BinaryIO, Protocol
 
+from dualreg.errors import ImageInvalid
 from dualreg.faults import BlobMissing
 from dualreg.image.digest import Digest, Hasher
+from dualreg.image.layer import DiffIdHasher, empty_layer
 from dualreg.migrate.findings import Broken
+from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Action, Entry
+from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.wire import WireError
 from dualreg.storage.base import BlobStore, read_chunks
 
@@ -46,40 +51,74 @@ def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Itera
 class Bytes:
     """Reads bytes through and compares them, each once."""
 
-    def __init__(self, store: BlobStore) -> None:
-        """Compare with what *store* holds."""
-        self._store = store
-        self._here = cache(self._look_here)
-        self._there = dict[str, str]()
+    def __init__(self, store: BlobStore, *, quick: bool = False) -> None:
+        """Compare with what *store* holds; *quick*: by sizes only."""
+        self._store, self._quick = store, quick
+        self._here, self._there, self._inside = Once[Digest, str](), Once[str, str](), Once[Digest, str]()
 
-    def problems(self, name: str, digest: Digest, source: Callable[[], BinaryIO]) -> Iterator[str]:
+    def problems(self, name: str, digest: Digest, source: Callable[[], SourceBytes]) -> Iterator[str]:
         """Yield what is wrong with a blob, here and in the source, where it is called *name*."""
-        if wrong := self._here(digest):
+        if not self._quick and (wrong := self.here(digest)):
             yield f"{name}: {wrong}"
-        if name not in self._there:
-            self._there[name] = _look_there(digest, source)
-        if self._there[name]:
-            yield f"{name}: {self._there[name]}"
+        if wrong := self._there.of(name, partial(self._look_there, digest, source)):
+            yield f"{name}: {wrong}"
 
-    def _look_here(self, digest: Digest) -> str:
+    def here(self, digest: Digest, size: int | None = None) -> str:
+        """Return what is wrong with a blob here; empty if nothing is.
+
+        Args:
+            size: What it should have; None: it is a document, and small enough to be read in any case.
+        """
+        if digest == empty_layer().digest:
+            return ""  # it need not be kept
+        return self._here.of(digest, partial(self._look_here, digest, size))
+
+    def inside(self, digest: Digest) -> str:
+        """Return the diff id of a layer that is here, or why it has none."""
+        return self._inside.of(digest, partial(self._look_inside, digest))
+
+    def _look_here(self, digest: Digest, size: int | None) -> str:
         try:
-            whole = _hash(self._store.open(digest), digest.algorithm) == digest
+            with self._store.open(digest) as reader:
+                if self._quick and size is not None:
+                    length = reader.seek(0, os.SEEK_END)
+                    return "" if size == length else f"it has {length} bytes here, not {size}"
+                return "" if _hash(reader, digest.algorithm) == digest else "it is damaged here"
         except BlobMissing:
             return "its bytes are not here"
-        return "" if whole else "it is damaged here"
+        except OSError as error:
+            return f"it cannot be read here ({error})"
 
+    def _look_there(self, digest: Digest, source: Callable[[], SourceBytes]) -> str:
+        try:
+            found = source()
+            if self._quick:
+                with self._store.open(digest) as reader:
+                    length = reader.seek(0, os.SEEK_END)
+                return "" if found.size in (0, length) else f"it has {length} bytes here, not {found.size}"
+            with found.open() as reader:
+                same = _hash(reader, digest.algorithm) == digest
+        except BlobMissing:
+            return "its bytes are not here"
+        except (Broken, OSError) as error:
+            return f"it cannot be read in the source any more ({error})"
+        return "" if same else "it is another one in the source now"
 
-def _look_there(digest: Digest, source: Callable[[], BinaryIO]) -> str:
-    try:
-        same = _hash(source(), digest.algorithm) == digest
-    except (Broken, OSError) as error:
-        return f"it cannot be read in the source any more ({error})"
-    return "" if same else "it is another one in the source now"
+    def _look_inside(self, digest: Digest) -> str:
+        hasher = DiffIdHasher(zstd=True)
+        try:
+            with self._store.open(digest) as reader:
+                for chunk in read_chunks(reader):
+                    hasher.update(chunk)
+            return str(hasher.digest())
+        except BlobMissing:
+            return "not here"
+        except ImageInvalid as error:
+            return str(error.detail.get("reason", error))
 
 
 def _hash(reader: BinaryIO, algorithm: str) -> Digest:
     hasher = Hasher(algorithm)
-    with reader:
-        for chunk in read_chunks(reader):
-            hasher.update(chunk)
+    for chunk in read_chunks(reader):
+        hasher.update(chunk)
     return hasher.digest()

@@ -21,13 +21,13 @@ from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_f
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
-from dualreg.image.layer import EMPTY_LAYER, Compression, blank_diff_ids, empty_layer, regzip
+from dualreg.image.layer import EMPTY_LAYER, Compression, empty_layer, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.conditions import UNCONDITIONAL, Condition
-from dualreg.registry.derived import derived_rows, is_readable_config, read_layers
+from dualreg.registry.derived import check_sole, derived_rows, filled, is_readable_config, read_layers
 from dualreg.registry.legacy import v1_tags
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import State
@@ -58,16 +58,17 @@ class Bridge:
         *,
         condition: Condition = UNCONDITIONAL,
         at: datetime | None = None,
+        sole: bool = False,
     ) -> Digest:
         """Point the tag at the manifest of a V1 image, which is made if there is none yet; return that.
 
-        Args: as of ``Manifests.retag``.
+        Args: as of ``Manifests.retag``; *sole* as of ``check_sole``.
 
         Raises:
-            ImageUnknown, ImageIncomplete, PreconditionFailed.
+            ImageUnknown, ImageIncomplete, PreconditionFailed, ImageExists.
         """
         for _ in range(_MOVES):
-            manifest = self._publish(repository, image)
+            manifest = self._publish(repository, image, sole=sole)
             try:
                 self.manifests.retag(repository, tag, manifest, Origin.V1, condition=condition, at=at)
             except ManifestUnknown:
@@ -75,7 +76,7 @@ class Bridge:
             return manifest
         raise ImageUnknown(id=image)
 
-    def _publish(self, repository: RepositoryName, image: ImageId) -> Digest:
+    def _publish(self, repository: RepositoryName, image: ImageId, *, sole: bool) -> Digest:
         """Make and store the manifest of a V1 image; one that came as a manifest keeps it, digest and all."""
         ancestry = self.v1_images.ancestry(repository, image)
         with self.state.catalog.read() as tx:
@@ -84,8 +85,11 @@ class Bridge:
         if manifest:
             return manifest
         made = manifest_from_chain(self._named_links(repository, ancestry))
-        self.uploads.ingest(repository, [made.config])
         digest = Digest.of(made.payload)
+        if sole:
+            with self.state.catalog.read() as tx:
+                check_sole(tx, repository, digest)
+        self.uploads.ingest(repository, [made.config])
         self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image)
         return digest
 
@@ -169,14 +173,9 @@ class Bridge:
         return seen.images
 
     def _named_links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
-        """Return the chain, base first, for a manifest, which leaves out layers without files.
-
-        Those need no other compression, unless there are no others: then the base's is named.
-        """
-        blank = {row.id for row in ancestry if row.diff_id in blank_diff_ids()}
-        if len(blank) == len(ancestry):
-            blank.discard(ancestry[-1].id)
-        return tuple(self._link(repository, row, as_it_is=row.id in blank) for row in reversed(ancestry))
+        """Return the chain, base first, for a manifest; layers that it leaves out stay as they are."""
+        named = filled(ancestry)
+        return tuple(self._link(repository, row, as_it_is=row not in named) for row in reversed(ancestry))
 
     def _links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
         return tuple(self._link(repository, member) for member in reversed(ancestry))

@@ -1,13 +1,16 @@
-"""Derived: what it takes to see manifests as V1 images that nobody pushed."""
+"""Derived: what it takes to see manifests as V1 images that nobody pushed, and V1 images as manifests."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import RepositoryRow, V1ImageRow
+from dualreg.errors import ImageExists
 from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.image.layer import Compression, DiffIdHasher
+from dualreg.image.layer import Compression, DiffIdHasher, blank_diff_ids
+from dualreg.image.names import ImageId, RepositoryName
 from dualreg.storage.base import BlobStore, read_chunks
 
 #: Bytes of the largest config that is read whole; no daemon writes one near this.
@@ -52,3 +55,23 @@ def derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1Ima
         )
         for link in chain
     ]
+
+
+def filled(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
+    """Return those of an image and its ancestors whose layers a manifest names.
+
+    It leaves out layers without files, unless there are no others: then the base's is named.
+    """
+    return [row for row in ancestry if row.diff_id not in blank_diff_ids()] or ancestry[-1:]
+
+
+def check_sole(tx: Transaction, repository: RepositoryName, manifest: Digest) -> None:
+    """Raise ImageExists if a manifest, which is made for another image, is that of one that a client pushed.
+
+    The other's tags would be seen as this one from then on. An image that was derived gives way.
+    """
+    row = tx.manifests.find(repository, manifest)
+    seen = tx.views.find(row.repository_id, manifest) if row else None
+    image = tx.v1_images.find(repository, ImageId(seen)) if seen else None
+    if image and image.checksum:
+        raise ImageExists(id=image.id)

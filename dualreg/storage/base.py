@@ -106,6 +106,9 @@ class Adopt(Protocol):
         Args:
             hard: Share the file itself, which nobody may write to any more; otherwise only its blocks, where
                 the file system can do that.
+
+        Raises:
+            OSError: the store cannot be written to, or the file itself cannot be shared.
         """
 
     def path(self, digest: Digest) -> Path:

@@ -21,6 +21,7 @@ from dualreg.errors import DigestInvalid, UploadUnknown
 from dualreg.faults import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
+from dualreg.storage import durable
 from dualreg.storage.base import StagedUpload, StoredBlob
 
 #: Where the reference registry keeps everything below its root.
@@ -52,7 +53,7 @@ class FilesystemStore:
         path = self.path(digest)
         with suppress(FileNotFoundError):
             path.unlink()
-            _sync(path.parent)
+            durable.sync(path.parent)
         with suppress(OSError):
             path.parent.rmdir()
 
@@ -69,10 +70,10 @@ class FilesystemStore:
         new = not path.exists()
         if new and offset:
             raise BlobMissing(upload)
-        descriptor = _create(path) if new else os.open(path, os.O_RDWR)
+        descriptor = durable.create(path) if new else os.open(path, os.O_RDWR)
         try:
             if new:
-                _sync(self._uploads)
+                durable.sync(self._uploads)
             held = os.fstat(descriptor).st_size
             if held < offset:
                 raise BlobMissing(upload)
@@ -80,7 +81,7 @@ class FilesystemStore:
                 os.ftruncate(descriptor, offset)
             length = os.lseek(descriptor, offset, os.SEEK_SET)
             for chunk in chunks:
-                _write(descriptor, chunk)
+                durable.write(descriptor, chunk)
                 length += len(chunk)
             if held > offset or length > offset:
                 os.fsync(descriptor)
@@ -91,15 +92,11 @@ class FilesystemStore:
     def adopt(self, upload: UploadId, path: Path, *, hard: bool) -> bool:
         """See Adopt."""
         staged = self._uploads / upload
-        _make_folder(self._uploads)
+        durable.make_folder(self._uploads)
         if hard:
-            try:
-                staged.hardlink_to(path)
-            except OSError:
-                return False
-            _sync(self._uploads)
-            return True
-        descriptor = _create(staged)
+            durable.link(path, staged)
+            return True  # nobody is promised anything before it is published
+        descriptor = durable.create(staged)
         try:
             with path.open("rb") as source:
                 fcntl.ioctl(descriptor, _FICLONE, source.fileno())
@@ -109,7 +106,6 @@ class FilesystemStore:
             return False
         finally:
             os.close(descriptor)
-        _sync(self._uploads)
         return True
 
     def path(self, digest: Digest) -> Path:
@@ -134,13 +130,13 @@ class FilesystemStore:
             if not path.exists():
                 raise BlobMissing(str(digest))
             return
-        _make_folder(path.parent.parent)
+        durable.make_folder(path.parent.parent)
         path.parent.mkdir(exist_ok=True)  # durable below, once, with what is in it
         if staged.stat().st_nlink == 1:  # a file that was adopted keeps the mode that its owner gave it
             staged.chmod(0o444)
         staged.rename(path)
-        _sync(path.parent)
-        _sync(path.parent.parent)  # another process may have made the folder, and not have synced it yet
+        durable.sync(path.parent)
+        durable.sync(path.parent.parent)
 
     def discard(self, upload: UploadId) -> None:
         """See BlobStore."""
@@ -160,14 +156,14 @@ class FilesystemStore:
     def write_link(self, path: str, content: bytes) -> None:
         """See LinkTree. Until it is whole it lies among the uploads, so that a crash leaves nothing here."""
         target, fresh = self._names / path, self._uploads / UploadId.new()
-        descriptor = _create(fresh)
+        descriptor = durable.create(fresh)
         try:
-            _write(descriptor, content)
+            durable.write(descriptor, content)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _move(fresh, target)
-        _sync(target.parent)
+        durable.move(fresh, target)
+        durable.sync(target.parent)
 
     def read_link(self, path: str) -> bytes | None:
         """Return what is in a link file; None if there is none."""
@@ -181,7 +177,7 @@ class FilesystemStore:
         target = self._names / path
         with suppress(FileNotFoundError):
             target.unlink()
-            _sync(target.parent)
+            durable.sync(target.parent)
         self._prune(target)
 
     def remove_links(self, folder: str) -> None:
@@ -189,7 +185,7 @@ class FilesystemStore:
         target = self._names / folder
         if target.is_dir():
             shutil.rmtree(target, ignore_errors=True)
-            _sync(target.parent)
+            durable.sync(target.parent)
             self._prune(target)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
@@ -203,48 +199,3 @@ class FilesystemStore:
         with suppress(OSError):
             for folder in path.relative_to(self._names).parents[:-1]:
                 (self._names / folder).rmdir()
-
-
-def _create(path: Path) -> int:
-    """Open a new file; make its folder as often as somebody who found it empty removes it again."""
-    while True:
-        _make_folder(path.parent)
-        with suppress(FileNotFoundError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-
-
-def _move(path: Path, target: Path) -> None:
-    """Rename a file; make its new folder as often as somebody who found it empty removes it again."""
-    while path.exists():
-        _make_folder(target.parent)
-        with suppress(FileNotFoundError):
-            path.rename(target)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    """Write all of *data*; a full disk shows as a short write first, as an error on the next."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _make_folder(folder: Path) -> None:
-    """Make *folder* and its parents, each durable in its own parent before anything is put into it."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    with suppress(FileNotFoundError):  # the parent was removed as empty: whoever needs the folder tries again
-        folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make what was added to, renamed in or removed from *folder* durable."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:  # somebody else emptied and removed it meanwhile: nothing left to keep
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -339,10 +339,27 @@ def test_a_file_is_adopted_or_left(tmp_path: Path, hard: bool) -> None:  # noqa:
     assert path.stat().st_mode == mode
 
 
-def test_what_cannot_be_linked_is_left(tmp_path: Path) -> None:
-    """Another file system, or nothing there: then it is for the caller to copy."""
+def test_what_cannot_be_linked(tmp_path: Path) -> None:
+    """Another file system, nothing there, or no file; blocks that are not shared are copied instead."""
     store = FilesystemStore(tmp_path / "store")
-    assert store.adopt(UploadId.new(), tmp_path / "absent", hard=True) is False
-    assert store.adopt(UploadId.new(), Path("/proc/self/status"), hard=True) is False
+    pipe, pointing = tmp_path / "pipe", tmp_path / "pointing"
+    os.mkfifo(pipe)
+    pointing.symlink_to(pipe)
+    for path in (tmp_path / "absent", Path("/proc/self/status"), pipe, pointing):
+        with pytest.raises(OSError, match=r"."):
+            store.adopt(UploadId.new(), path, hard=True)
     assert store.adopt(UploadId.new(), Path("/proc/self/status"), hard=False) is False
     assert [*store.staged()] == []
+
+
+def test_what_a_link_leads_to_is_adopted(tmp_path: Path) -> None:
+    """Not the link, which would lead nowhere from here, or to what its owner puts there next."""
+    store, upload, pointing = FilesystemStore(tmp_path / "store"), UploadId.new(), tmp_path / "pointing"
+    path = tmp_path / "layer"
+    path.write_bytes(b"layer")
+    path.chmod(0o640)
+    pointing.symlink_to("layer")
+    assert store.adopt(upload, pointing, hard=True)
+    store.publish(upload, Digest.of(b"layer"))
+    assert store.path(Digest.of(b"layer")).lstat().st_ino == path.lstat().st_ino
+    assert path.stat().st_mode & 0o777 == 0o640

@@ -170,6 +170,11 @@ def _sorts_of_layers(own: _Builder) -> None:
     own.keep("sort/empty23:1", own.tree.image("e23", EMPTY_23, parent=base))
     own.keep("sort/empty1024:1", own.tree.image("e1024", EMPTY_1024, parent=base))
     own.keep("sort/onlyempty:1", own.tree.image("e", EMPTY_1024))
+    pointing = own.tree.image("pointing", LAYERS["i"])
+    layer = own.tree.root / "images" / pointing / "layer"
+    layer.rename(own.tree.root / "pool")
+    layer.symlink_to("../../pool")
+    own.keep("sort/pointing:1", pointing)
     own.keep(
         "sort/members:1", own.tree.image("members", gzip.compress(plain[:512]) + gzip.compress(plain[512:]))
     )

@@ -19,9 +19,9 @@ from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.sources.docker_archive import SavedImages, compressed
-from dualreg.migrate.transfer import reading
+from dualreg.migrate.transfer import chunks_of
 from dualreg.registry import Registry
-from dualreg.storage.base import read_chunks, tap
+from dualreg.storage.base import tap
 
 
 def config_of(registry: Registry, repository: RepositoryName, digest: Digest) -> str:
@@ -94,9 +94,8 @@ class SavedIntake:
                     return known, 0
         state, upload, inside, packed = self.registry.state, UploadId.new(), DiffIdHasher(zstd=True), Hasher()
         try:
-            with reading(str(diff_id)), compressed(source) as reader:
-                chunks = tap(read_chunks(reader), packed.update, inside.update)
-                blob_size = state.store.append(upload, chunks, offset=0)
+            chunks = tap(chunks_of(lambda: compressed(source), str(diff_id)), packed.update, inside.update)
+            blob_size = state.store.append(upload, chunks, offset=0)
             if inside.digest() != diff_id:
                 raise Broken(Kind.CORRUPT, str(diff_id), f"its files are {inside.digest()}")
             blob = BlobRow(packed.digest(), blob_size)

@@ -1,21 +1,21 @@
 """Verify saved images: configs byte for byte, and the files within layers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from dualreg.errors import RegistryError
-from dualreg.faults import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.intake import look
+from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.saved.intake import config_of
-from dualreg.migrate.saved.layers import diff_id_of
 from dualreg.migrate.sources.docker_archive import SavedImages
+from dualreg.migrate.verify import Bytes
 from dualreg.registry import Registry
 
 
@@ -24,12 +24,18 @@ class SavedComparison:
     """A Comparison of saved images.
 
     Attributes:
-        quick: Only configs, and whether layers are there.
+        quick: Compare sizes only.
     """
 
     registry: Registry
     source: SavedImages
     quick: bool
+    _bytes: Bytes = field(init=False)
+    _images: Once[object, tuple[str, ...]] = field(default_factory=Once)
+
+    def __post_init__(self) -> None:
+        """Nothing was looked at yet."""
+        self._bytes = Bytes(self.registry.state.store, quick=self.quick)
 
     def problems(self, entry: Entry) -> Iterator[str]:
         """See Comparison."""
@@ -45,38 +51,37 @@ class SavedComparison:
         here = look(self.registry, repository, tag)
         if here is None:
             yield "not here"
-            return
-        if config_of(self.registry, repository, here.digest) != entry.image:
+        elif wrong := self._bytes.here(here.digest):
+            yield f"its manifest {here.digest}: {wrong}"
+        elif config_of(self.registry, repository, here.digest) != entry.image:
             yield f"the tag is another image here: {here.digest}"
-            return
-        layers = self._layers(repository, here.digest)
-        if len(layers) != len(image.diff_ids):
-            yield f"it has {len(layers)} layers, not {len(image.diff_ids)}"
-            return
-        for digest, diff_id in zip(layers, image.diff_ids, strict=True):
-            if wrong := self._layer(repository, digest, diff_id):
-                yield f"{digest}: {wrong}"
+        else:
+            look_once = partial(self._image, repository, here.digest, image.diff_ids)
+            yield from self._images.of((repository, here.digest), look_once)
 
-    def _layers(self, repository: RepositoryName, manifest: Digest) -> list[Digest]:
+    def _image(
+        self, repository: RepositoryName, manifest: Digest, diff_ids: Sequence[Digest]
+    ) -> tuple[str, ...]:
+        """Return what is wrong with the manifest of an image, its config and its layers."""
         row = self.registry.manifests.find(repository, manifest)
         children = stored_contents(row.media_type, self.registry.manifests.payload(row)).children
-        return [child.descriptor.digest for child in children if child.role is Role.LAYER]
+        layers = [child.descriptor.digest for child in children if child.role is Role.LAYER]
+        if len(layers) != len(diff_ids):
+            return (f"it has {len(layers)} layers, not {len(diff_ids)}",)
+        expected = dict(zip(layers, diff_ids, strict=True))
+        parts = (child.descriptor.digest for child in children)
+        found = ((part, self._part(repository, part, expected.get(part))) for part in parts)
+        return tuple(f"{part}: {wrong}" for part, wrong in found if wrong)
 
-    def _layer(self, repository: RepositoryName, digest: Digest, diff_id: Digest) -> str:
+    def _part(self, repository: RepositoryName, digest: Digest, diff_id: Digest | None) -> str:
+        """Return what is wrong with a config or, if it has a *diff_id*, a layer."""
         try:
-            self.registry.blobs.stat(repository, digest)
-            if self.quick or digest in self._read:
-                return self._read.get(digest, "")
-            found = diff_id_of(self.registry.state.store.open(digest), str(digest))
-            self._read[digest] = "" if found == diff_id else f"its files are {found}"
+            size = self.registry.blobs.stat(repository, digest).size
         except RegistryError:
             return "it is not here"
-        except BlobMissing:
-            self._read[digest] = "its bytes are not here"
-        except Broken as error:
-            self._read[digest] = error.finding.text
-        return self._read[digest]
-
-    @cached_property
-    def _read(self) -> dict[Digest, str]:
-        return {}
+        if wrong := self._bytes.here(digest, size if diff_id else None):
+            return wrong
+        if diff_id is None or self.quick:
+            return ""
+        inside = self._bytes.inside(digest)
+        return "" if inside == str(diff_id) else f"its files are {inside}"

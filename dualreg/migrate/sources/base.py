@@ -6,6 +6,7 @@ There are two sorts. One holds V1 images, which stand on each other; the other h
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -85,6 +86,37 @@ class SourceImage:
     layer: SourceBytes
     marked: bool = False
     checksums: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Of its layer, in bytes."""
+        return self.layer.size
+
+    @property
+    def is_stated(self) -> bool:
+        """Whether a checksum was."""
+        return bool(self.checksums)
+
+    @property
+    def likeness(self) -> int:
+        """A number that images have in common whose JSONs differ in nothing but the ids."""
+        return likeness_of(self.json(), self.id, self.parent)
+
+
+def likeness_of(json: bytes, id_: ImageId, parent: ImageId | None) -> int:
+    """See SourceImage."""
+    bare = json
+    for each in filter(None, (id_, parent)):
+        bare = bare.replace(each.encode(), b"")
+    return int.from_bytes(blake2b(bare, digest_size=8).digest())
+
+
+@runtime_checkable
+class KnowsAgents(Protocol):
+    """A source that knows who pushed its tags."""
+
+    def agent(self, repository: str, tag: str) -> str:
+        """Return what the client that pushed a tag called itself; empty if nobody knows."""
 
 
 @runtime_checkable

@@ -11,6 +11,11 @@ from dualreg.migrate.sources.base import SourceBytes
 _DOCUMENT_LIMIT = 8 << 20
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Return a reader of a file that can be handed to the system whole."""
+    return path.open("rb", buffering=0)
+
+
 def file_bytes(path: Path) -> SourceBytes:
     """Return what is in a file, not read yet.
 
@@ -18,7 +23,7 @@ def file_bytes(path: Path) -> SourceBytes:
         OSError: there is none.
     """
     found = path.stat()
-    return SourceBytes(found.st_size, partial(_open, path), path, found.st_mtime_ns)
+    return SourceBytes(found.st_size, partial(open_file, path), path, found.st_mtime_ns)
 
 
 def blob_file(path: Path, where: str) -> SourceBytes:
@@ -47,7 +52,3 @@ def read_document(path: Path, where: str) -> bytes:
         raise Broken(Kind.MISSING_MANIFEST, where, "no such manifest") from error
     except OSError as error:
         raise Broken(Kind.CORRUPT, where, f"it cannot be read ({error})") from error
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb", buffering=0)

@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass, field
 from threading import Event
 
 from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
+from dualreg.errors import ImageExists
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.reach import EVERYWHERE
+from dualreg.image.tarsum import is_tarsum
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.intake import Here, Locks, Stopped, announce, pushed_at, still
 from dualreg.migrate.journal import Journal, LayerFacts
@@ -15,7 +17,13 @@ from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.transfer import Way
 from dualreg.migrate.v1.layers import Staged, staged
+from dualreg.migrate.v1.same import Same, another
+from dualreg.migrate.v1.twins import twin
 from dualreg.registry import Registry
+from dualreg.registry.derived import filled
+
+#: Letters that are kept of what a client calls itself.
+_AGENT_LIMIT = 255
 
 
 @dataclass
@@ -27,6 +35,7 @@ class V1Intake:
         strict: Refuse images that are marked as being pushed, whole or not.
         known: What earlier runs found out of layers.
         stop: Ends it between two images.
+        agent: Returns what the client called itself that pushed a tag there; empty if nobody knows.
     """
 
     registry: Registry
@@ -37,12 +46,17 @@ class V1Intake:
     known: dict[str, LayerFacts] = field(default_factory=dict)
     stop: Event = field(default_factory=Event)
     locks: Locks = field(default_factory=Locks)
+    agent: Callable[[str, str], str] = lambda *_: ""
     _held: set[tuple[RepositoryName, str]] = field(default_factory=set)
+    _same: Same = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was compared yet."""
+        self._same = Same(self.registry)
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
-        del repository
-        return here.seen == image
+        return here.seen == image and self._same.are_here(repository, self.chain(image))
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """See Intake."""
@@ -57,9 +71,25 @@ class V1Intake:
                 row = tx.repositories.find(repository)
                 made = row is None or tx.views.manifest_of(row.id, image) is None
             announce(self.journal, entry, before, made=made)
-            expected, at = still(entry, before), pushed_at(entry)
-            self.registry.bridge.tag(repository, tag, image, condition=expected, at=at)
+            self._point(entry, repository, tag, before)
         return read
+
+    def _point(self, entry: Entry, repository: RepositoryName, tag: Tag, before: Here | None) -> None:
+        """Set an entry's tag, and note who had pushed it.
+
+        Raises:
+            Broken: an image like this one, but for its id, is here.
+        """
+        image, condition, at = ImageId.parse(entry.image), still(entry, before), pushed_at(entry)
+        rows = self.registry.v1_images.ancestry(repository, image)
+        files = hash(tuple(row.diff_id for row in filled(rows)))
+        try:
+            with self.locks.of((repository, files)):  # two that become the same manifest, one after the other
+                self.registry.bridge.tag(repository, tag, image, condition=condition, at=at, sole=True)
+        except ImageExists as error:
+            raise twin(image, str(error.detail["id"])) from error
+        if agent := self.agent(entry.repository, entry.tag):
+            self.registry.tags.pushed_by(repository, tag, agent[:_AGENT_LIMIT])
 
     def _image(self, repository: RepositoryName, source: SourceImage) -> int:
         """Take in one image, once at a time; return how many bytes were read for it.
@@ -123,7 +153,7 @@ class V1Intake:
             row = tx.repositories.ensure(repository, exclusive=True)
             image = _row(row, source, facts)
             if tx.v1_images.contradicts(row.id, [image]):
-                raise Broken(Kind.COLLISION, source.id, f"{repository} has another image of this id")
+                raise another(repository, source.id)
             state.admit(tx, row, document, BlobRow(Digest.of(json), len(json)))
             if layer:
                 state.admit(tx, row, layer.upload, layer.blob)
@@ -133,6 +163,10 @@ class V1Intake:
 
 
 def _row(repository: RepositoryRow, source: SourceImage, facts: LayerFacts) -> V1ImageRow:
+    """Return the catalog's form of an image; a stated TarSum is kept as of one that was pushed."""
+    checksums = source.checksums
+    tarsum = next(filter(is_tarsum, checksums), None)
+    proven = facts.checksum in checksums  # then the TarSum was not looked at
     return V1ImageRow(
         repository.id,
         source.id,
@@ -143,4 +177,6 @@ def _row(repository: RepositoryRow, source: SourceImage, facts: LayerFacts) -> V
         Digest.parse(facts.diff_id),
         Digest.parse(facts.checksum),
         complete=True,
+        tarsum=tarsum,
+        tarsum_verified=facts.verified if tarsum and not proven else None,
     )

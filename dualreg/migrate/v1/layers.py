@@ -1,10 +1,11 @@
 """Layers: an image's layer on its way from the old registry's file into the store, read once."""
 
+import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageInvalid
@@ -17,8 +18,18 @@ from dualreg.image.v1_image import payload_hasher
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.journal import LayerFacts
 from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.transfer import Way, reading, show, stage
-from dualreg.storage.base import BlobStore, read_chunks
+from dualreg.migrate.transfer import Way, chunks_of, show, stage
+from dualreg.storage.base import BlobStore
+
+#: Algorithms whose sums have no length of their own, so that none can have been stated.
+_ENDLESS = frozenset({"shake_128", "shake_256"})
+
+
+class _Hash(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +56,8 @@ def staged(store: BlobStore, source: SourceImage, way: Way) -> Iterator[Staged]:
     upload, passed = UploadId.new(), _Reading(source)
     try:
         with passed.trouble():
-            stage(store, upload, source.layer, way, passed.update)
-        facts = passed.facts(lambda: store.reopen(upload))
+            stage(store, upload, source.layer, way, passed.update, where=source.id)
+        facts = passed.facts(lambda: chunks_of(lambda: store.reopen(upload), ""))
         yield Staged(upload, BlobRow(Digest.parse(facts.layer), facts.size), facts)
     finally:
         store.discard(upload)
@@ -60,18 +71,20 @@ def examine(source: SourceImage) -> LayerFacts:
     """
     passed = _Reading(source)
     with passed.trouble():
-        show(source.layer, passed.update)
-    return passed.facts(source.layer.open)
+        show(source.layer, passed.update, source.id)
+    return passed.facts(lambda: chunks_of(source.layer.open, source.id))
 
 
 class _Reading:
-    """One pass over a layer: its digest, its payload checksum, and the digest of what is inside."""
+    """One pass over a layer: its digest, its payload checksums, and the digest of what is inside."""
 
     def __init__(self, source: SourceImage) -> None:
         self._source = source
         self._digest = Hasher()
         self._json = source.json()
+        self._stated = source.checksums
         self._payload = payload_hasher(self._json)
+        self._others = _other_payloads(self._stated, self._json + b"\n")
         self._diff_id = DiffIdHasher()
         self._size = 0
 
@@ -80,56 +93,73 @@ class _Reading:
         self._size += len(data)
         for hasher in (self._digest, self._payload, self._diff_id):
             hasher.update(data)
+        for other in self._others.values():
+            other.update(data)
 
     @contextmanager
     def trouble(self) -> Iterator[None]:
         """Say of the image what goes wrong in the block."""
         try:
-            with reading(self._source.id):
-                yield
+            yield
         except ImageInvalid as error:
-            raise _damaged(self._source, str(error.detail.get("reason", error))) from error
+            raise self._damaged(str(error.detail.get("reason", error))) from error
 
-    def facts(self, reopen: Callable[[], BinaryIO]) -> LayerFacts:
+    def facts(self, reread: Callable[[], Iterable[bytes]]) -> LayerFacts:
         """Return what was found, held against what was stated of it."""
         with self.trouble():
             inside = self._diff_id.digest()
-        checksum = self._payload.digest()
-        verified = _verified(self._source, self._json, checksum, reopen)
+        verified = self._is_proven(reread)
         if not verified:
-            with self.trouble(), reopen() as layer:
-                deque(members(read_chunks(layer)), maxlen=0)  # at least it has to be a tar
+            with self.trouble():
+                deque(members(reread()), maxlen=0)  # at least it has to be a tar
         return LayerFacts(
             size=self._size,
             mtime=self._source.layer.changed,
             json=str(Digest.of(self._json)),
             layer=str(self._digest.digest()),
             diff_id=str(inside),
-            checksum=str(checksum),
+            checksum=str(self._payload.digest()),
             verified=verified,
         )
 
+    def _is_proven(self, reread: Callable[[], Iterable[bytes]]) -> bool:
+        """Tell whether something that was stated proves the layer.
 
-def _verified(source: SourceImage, json: bytes, checksum: Digest, reopen: Callable[[], BinaryIO]) -> bool:
-    """Tell whether something that was stated proves the layer.
-
-    Raises:
-        Broken: something that was stated says that it is another one.
-    """
-    payloads = [stated for stated in source.checksums if stated.startswith("sha256:")]
-    if str(checksum) in payloads:
-        return True
-    if payloads:
-        raise _damaged(source, f"its checksum is {checksum}, stated was {payloads[0]}")
-    for stated in filter(is_tarsum, source.checksums):
-        with reopen() as layer:
-            if verify_tarsum(stated, json, read_chunks(layer)):
+        Raises:
+            Broken: something that was stated says that it is another one.
+        """
+        found = {name: f"{name}:{hasher.hexdigest()}" for name, hasher in self._others.items()}
+        found["sha256"] = str(self._payload.digest())
+        payloads = [stated for stated in self._stated if _algorithm(stated) in found]
+        if any(stated.lower() == found[_algorithm(stated)] for stated in payloads):
+            return True
+        if payloads:
+            real = found[_algorithm(payloads[0])]
+            raise self._damaged(f"its checksum is {real}, stated was {payloads[0]}")
+        for stated in filter(is_tarsum, self._stated):
+            if verify_tarsum(stated, self._json, reread()):
                 return True
-    if source.marked:
-        raise Broken(Kind.PARTIAL, source.id, "marked as being pushed, and nothing proves it whole")
-    return False
+        if self._source.marked:
+            text = "marked as being pushed, and nothing proves it whole"
+            raise Broken(Kind.PARTIAL, self._source.id, text)
+        return False
+
+    def _damaged(self, text: str) -> Broken:
+        """A push that was given up explains it, if there is a mark of one."""
+        return Broken(Kind.PARTIAL if self._source.marked else Kind.CORRUPT, self._source.id, text)
 
 
-def _damaged(source: SourceImage, text: str) -> Broken:
-    """A push that was given up explains it, if there is a mark of one."""
-    return Broken(Kind.PARTIAL if source.marked else Kind.CORRUPT, source.id, text)
+def _other_payloads(stated: Iterable[str], prefix: bytes) -> dict[str, _Hash]:
+    """Return hashers for payload checksums that are stated in other algorithms than the usual one, by name.
+
+    Source: docker-registry 0.5, ``checksums.py`` (compute_simple): ``hashlib.new``, of whatever name.
+    """
+    hashers: dict[str, _Hash] = {}
+    for name in {*map(_algorithm, stated)} & hashlib.algorithms_available - {"sha256", *_ENDLESS}:
+        with suppress(ValueError):  # known by name, but switched off in this system's OpenSSL
+            hashers[name] = hashlib.new(name, prefix)
+    return hashers
+
+
+def _algorithm(stated: str) -> str:
+    return stated.partition(":")[0].lower()

@@ -12,9 +12,10 @@ from dualreg.image.documents import parse_object
 from dualreg.migrate.asking import Asking
 from dualreg.migrate.dates import made
 from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
+from dualreg.migrate.sources.base import KnowsAgents, SourceImage, SourceTag, V1Source
 from dualreg.migrate.survey import repositories, sort_out
 from dualreg.migrate.v1.layers import examine
+from dualreg.migrate.v1.twins import twin, twins
 
 #: Repository of orphans that none is known to have had.
 _NOBODYS = "orphans"
@@ -61,9 +62,14 @@ class V1Survey:
         return found[::-1]
 
     def check(self, repository: str, image: str) -> None:
-        """See Survey; images are the same in every repository."""
-        del repository
+        """See Survey."""
         self.chain(image)
+        if first := self._twins.get((repository, image)):
+            raise twin(image, first)
+
+    def agent(self, repository: str, tag: str) -> str:
+        """Return what the client that pushed a tag called itself; empty if the source does not know."""
+        return self.source.agent(repository, tag) if isinstance(self.source, KnowsAgents) else ""
 
     def numbers(self) -> Mapping[str, int]:
         """See Survey."""
@@ -74,13 +80,13 @@ class V1Survey:
             "bytes": self.size,
             "shared_bytes": self._shared_bytes(),
             "orphans": len(self.orphans),
-            "orphan_bytes": sum(image.layer.size for image in self.orphans),
+            "orphan_bytes": sum(image.size for image in self.orphans),
         }
 
     @property
     def size(self) -> int:
         """See Survey."""
-        return sum(image.layer.size for image in self.images.values())
+        return sum(image.size for image in self.images.values())
 
     @property
     def things(self) -> int:
@@ -92,6 +98,10 @@ class V1Survey:
         """The images that no tag leads to."""
         reached = self._below(tag for tag in self.tags if tag.tag)
         return tuple(image for id_, image in self.images.items() if id_ not in reached)
+
+    @cached_property
+    def _twins(self) -> Mapping[tuple[str, str], str]:
+        return twins((tag for tag in self.tags if tag.tag), self.chain)
 
     def untagged(self) -> Iterator[SourceTag]:
         """Yield the orphans on which no other stands, each in a repository that it was pushed to."""
@@ -108,7 +118,7 @@ class V1Survey:
         with ThreadPoolExecutor(jobs) as pool:
             images = [*self.images.values()]
             for image, finding in zip(images, pool.map(_read_through, images), strict=True):
-                advance(1, image.layer.size)
+                advance(1, image.size)
                 if finding:
                     yield finding
 
@@ -118,7 +128,7 @@ class V1Survey:
         for tag in (tag for tag in self.tags if tag.tag):
             by_repository.setdefault(tag.repository, []).append(tag)
         users = Counter(id_ for tags in by_repository.values() for id_ in self._below(tags))
-        return sum(self.images[id_].layer.size for id_, count in users.items() if count > 1)
+        return sum(self.images[id_].size for id_, count in users.items() if count > 1)
 
     def _below(self, tags: Iterable[SourceTag]) -> set[str]:
         """Return the images that *tags* lead to, as far as they are here."""
@@ -163,7 +173,7 @@ def survey_images(source: V1Source, asking: Asking | None = None) -> V1Survey:
             found.broken[id_] = image.finding
             found.findings.append(image.finding)
         else:
-            found.images[id_] = image
+            found.images[image.id] = image
     told, findings = sort_out(source.tags())
     found.tags = [tag if tag.updated else replace(tag, updated=_made(found, tag.image)) for tag in told]
     found.findings += findings
@@ -184,10 +194,9 @@ def _of_images(found: V1Survey) -> Iterator[Finding]:
     """Yield what is to be said of images that can be read, and of those that no tag leads to."""
     for id_, image in found.images.items():
         if image.marked:
-            decides = "its checksum decides" if image.checksums else "no checksum can prove it whole"
-            yield Finding(Kind.STALE_MARK, id_, f"marked as being pushed; {decides}")
-        elif not image.checksums:
-            yield Finding(Kind.UNVERIFIED, id_, "no checksum was kept", image.layer.size)
+            yield Finding(Kind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
+        elif not image.is_stated:
+            yield Finding(Kind.UNVERIFIED, id_, "no checksum was kept", image.size)
         listed = found.source.ancestry(id_)
         if listed is not None:
             try:
@@ -197,7 +206,7 @@ def _of_images(found: V1Survey) -> Iterator[Finding]:
             if [*listed] != parents:
                 yield Finding(Kind.WRONG_ANCESTRY, id_, "its list of ancestors is not what the JSONs say")
     for image in found.orphans:
-        yield Finding(Kind.ORPHAN, image.id, "no tag leads to it", image.layer.size)
+        yield Finding(Kind.ORPHAN, image.id, "no tag leads to it", image.size)
 
 
 def _read_through(image: SourceImage) -> Finding | None:
@@ -205,6 +214,6 @@ def _read_through(image: SourceImage) -> Finding | None:
         facts = examine(image)
     except Broken as error:
         return error.finding
-    if image.checksums and not facts.verified:
+    if image.is_stated and not facts.verified:
         return Finding(Kind.UNSURE, image.id, "it decompresses; what was stated of it proves nothing")
     return None

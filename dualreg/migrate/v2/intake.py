@@ -16,7 +16,7 @@ from dualreg.migrate.intake import Here, Locks, Stopped, announce, look, pushed_
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes
-from dualreg.migrate.transfer import Checked, Way, reading, show, stage
+from dualreg.migrate.transfer import Checked, Way, show, stage
 from dualreg.migrate.v2.documents import read_manifest
 from dualreg.registry import Registry
 from dualreg.storage.base import Adopt
@@ -131,16 +131,14 @@ class V2Intake:
 
     def _hash_in_place(self, found: SourceBytes, digest: Digest) -> int:
         passed = Checked(digest)
-        with reading(str(digest)):
-            show(found, passed.update)
+        show(found, passed.update, str(digest))
         passed.check()
         return passed.size
 
     def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
         state, upload, passed = self.registry.state, UploadId.new(), Checked(digest)
         try:
-            with reading(str(digest)):
-                stage(state.store, upload, found, self.way, passed.update)
+            stage(state.store, upload, found, self.way, passed.update, where=str(digest))
             passed.check()
             blob = BlobRow(digest, passed.size)
             self._announce_blob(repository, blob)

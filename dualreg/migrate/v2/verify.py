@@ -1,7 +1,8 @@
 """Verify manifests: that all of them, and all that they name, are here as they were there."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from dualreg.errors import RegistryError
 from dualreg.faults import BlobMissing
@@ -12,6 +13,7 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.intake import look
+from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.v2.documents import read_manifest
@@ -30,6 +32,12 @@ class V2Comparison:
     registry: Registry
     source: ManifestSource
     content: Bytes | None
+    _bytes: Bytes = field(init=False)
+    _manifests: Once[object, tuple[str, ...]] = field(default_factory=Once)
+
+    def __post_init__(self) -> None:
+        """Nothing was looked at yet."""
+        self._bytes = self.content or Bytes(self.registry.state.store, quick=True)
 
     def problems(self, entry: Entry) -> Iterator[str]:
         """See Comparison."""
@@ -45,7 +53,12 @@ class V2Comparison:
         elif here.digest != digest:
             yield f"the tag is another image here: {here.digest}"
         else:
-            yield from self._manifest(entry.repository, repository, digest)
+            yield from self._once(entry.repository, repository, digest)
+
+    def _once(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[str, ...]:
+        """Return what is wrong with a manifest, and all below it, however many tags and indexes name it."""
+        look = partial(self._manifest, source, repository, digest)
+        return self._manifests.of((source, repository, digest), lambda: tuple(look()))
 
     def _manifest(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         try:
@@ -58,7 +71,7 @@ class V2Comparison:
         yield from self._document(repository, manifest)
         for child in manifest.children:
             if child.role is Role.MANIFEST:
-                yield from self._manifest(source, repository, child.descriptor.digest)
+                yield from self._once(source, repository, child.descriptor.digest)
             elif child in manifest.required:
                 yield from self._blob(source, repository, child.descriptor.digest)
 
@@ -79,9 +92,9 @@ class V2Comparison:
         except RegistryError as error:
             yield f"not here: {error}"
             return
-        if self.content and digest != empty_layer().digest:
-            yield from self.content.problems(
-                str(digest), digest, lambda: self.source.blob(source, digest).open()
-            )
-        elif digest != empty_layer().digest and self.source.blob(source, digest).size not in (0, row.size):
-            yield f"{digest}: it has {row.size} bytes here"
+        if digest == empty_layer().digest:
+            return
+        if wrong := self._bytes.here(digest, row.size):
+            yield f"{digest}: {wrong}"
+        else:
+            yield from self._bytes.problems(str(digest), digest, partial(self.source.blob, source, digest))

@@ -228,13 +228,54 @@ def test_members_about_the_chain_do_not_reach_the_config() -> None:
     assert [*config["zeta"]] == ["b", "a"]
 
 
+#: Times as daemons wrote them, and what Go also reads.
+TIMES = ("2013-06-13T14:03:50.821769-07:00", "0001-01-01T00:00:00Z", "0000-02-29T23:59:59+23:59", None)
+_NOON = "2014-01-01T12:00:00Z"
+#: What no client of today can read, where a time is expected.
+NO_TIMES = (
+    "", "now", 5, [], "2014-01-01", "2014-01-01 12:00:00Z", "2014-01-01T12:00:00", "2014-01-01t12:00:00z",
+    "2014-02-30T12:00:00Z", "2014-01-01T24:00:00Z", "2014-01-01T12:00:60Z", "2014-01-01T12:00:00,5Z",
+    "2014-01-01T12:00:00+24:00", "2014-01-01T12:00:00+0100", "14-01-01T12:00:00Z", "2014-01-01T1:00:00Z",
+    "\u0662014-01-01T12:00:00Z", "2014-01-01T12:00:00Z\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("created", [*TIMES, *NO_TIMES])
+def test_times_that_are_none_are_left_out(created: object) -> None:
+    """Clients refuse an image for them; every other stays as it is written."""
+    config = json.loads(manifest_from_chain([_link(created=created)]).config)
+    kept = {"created": created} if created in TIMES else {}
+    assert {key: config[key] for key in ("created",) if key in config} == kept
+    assert config["history"] == [kept if created else {}]
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        ({"Cmd": "sh -c x", "Entrypoint": "e"}, {"Cmd": ["sh -c x"], "Entrypoint": ["e"]}),
+        ({"Z": 1, "Cmd": "", "A": 2}, {"Z": 1, "Cmd": [""], "A": 2}),
+        ({"Cmd": ["a"], "Entrypoint": None}, {"Cmd": ["a"], "Entrypoint": None}),
+        (None, None),
+        ("text", "text"),
+    ],
+)
+def test_commands_that_are_texts_become_lists(inner: object, expected: object) -> None:
+    """As the daemons of the time took them; the order of all members stays."""
+    config = json.loads(manifest_from_chain([_link(config=inner)]).config)["config"]
+    assert (config, list(config or ())) == (expected, list(expected or ()))  # type: ignore[call-overload]  # any
+
+
 @pytest.mark.parametrize(
     ("members", "entry"),
     [
         ({}, {}),
         ({"created": "", "author": "", "comment": ""}, {}),
         ({"created": 7, "author": None, "comment": []}, {}),
-        ({"comment": "c", "author": "a", "created": "t"}, {"created": "t", "author": "a", "comment": "c"}),
+        (
+            {"comment": "c", "author": "a", "created": _NOON},
+            {"created": _NOON, "author": "a", "comment": "c"},
+        ),
+        ({"created": "yesterday"}, {}),
         ({"container_config": {"Cmd": ["a", "b c"]}}, {"created_by": "a b c"}),
         ({"container_config": {"Cmd": ["a", 7, None, "b"]}}, {"created_by": "a b"}),
         ({"container_config": {"Cmd": "a b"}}, {"created_by": "a b"}),

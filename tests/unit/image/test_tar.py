@@ -137,6 +137,28 @@ def test_a_name_that_occurs_twice_counts_as_each_release_has_it() -> None:
     assert not verify_tarsum("tarsum.v9+sha256:" + "0" * 64, JSON, [data])
 
 
+def _sparse(content: bytes, blocks: int) -> bytes:
+    """Return a file with holes, whose map goes on for *blocks* more, as GNU's tar writes it; then another."""
+    header = tarfile.TarInfo("holes")
+    header.type, header.size = tarfile.GNUTYPE_SPARSE, len(content)
+    block = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    block[482] = bool(blocks)
+    block[148:156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:512]) + 8 * 32)
+    more = (bytes([1]) * 504 + bytes([number + 1 < blocks]) + bytes(7) for number in range(blocks))
+    rest = archive([("next", tarfile.REGTYPE, b"", 0, 0)])
+    return bytes(block) + b"".join(more) + content.ljust(-(-len(content) // 512) * 512, b"\0") + rest
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 3])
+@pytest.mark.parametrize("size", [1, 512, 5000])
+def test_the_map_of_a_file_with_holes_is_no_content(blocks: int, size: int) -> None:
+    """However long it is: what follows is the content, then the next entry."""
+    read = [*members(pieces(_sparse(b"content" * 100, blocks), size))]
+    names = [part.header.name for part in read if isinstance(part, Member)]
+    assert names == ["holes", "next"]
+    assert b"".join(part for part in read if not isinstance(part, Member)) == b"content" * 100
+
+
 def _extended(size: int) -> bytes:
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, size
@@ -149,6 +171,8 @@ def _extended(size: int) -> bytes:
         b"no tar at all" * 100,
         PLAIN[:300],
         PLAIN[:514],
+        archive([("f", tarfile.REGTYPE, b"whole", 0, 0)])[:1000],
+        _sparse(b"content", blocks=3)[: 512 * 3],
         go_gzip(PLAIN)[:-20],
         _extended(1 << 30),
         (_extended(512) + b"512 path=".ljust(511, b"x") + b"\n") * 3000 + PLAIN,
@@ -161,6 +185,8 @@ def _extended(size: int) -> bytes:
         "text",
         "half a header",
         "half a file",
+        "half a block",
+        "half a map of holes",
         "half a gzip",
         "huge",
         "huge in pieces",

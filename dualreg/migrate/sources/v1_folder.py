@@ -1,0 +1,124 @@
+"""The folder of one image in the old registry's tree: looked at once, and as little kept as will do."""
+
+import os
+import stat
+from functools import partial
+from pathlib import Path
+
+from dualreg.errors import ImageInvalid
+from dualreg.image.v1_image import V1Image
+from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.sources.base import SourceBytes, SourceImage, likeness_of
+from dualreg.migrate.sources.files import open_file
+from dualreg.migrate.sources.v1_files import patiently, read_file, stated_checksums
+
+#: Bytes of an image's JSON that are looked at.
+_DOCUMENT_LIMIT = 4 << 20
+
+
+class TreeImage(SourceImage):
+    """A SourceImage of a tree, which may have millions: what is asked for later is read again."""
+
+    __slots__ = ("_changed", "_images", "_likeness", "_size", "_stated")
+    _changed: int
+    _images: str
+    _likeness: int
+    _size: int
+    _stated: bool
+
+    def __init__(
+        self, images: str, image: V1Image, layer: os.stat_result, *, marked: bool, stated: bool
+    ) -> None:
+        """Keep of an *image* in the folder *images* what a survey asks for."""
+        likeness = likeness_of(image.json, image.id, image.parent)
+        kept = {"id": image.id, "parent": image.parent, "marked": marked, "_stated": stated,
+                "_images": images, "_size": layer.st_size, "_changed": layer.st_mtime_ns,
+                "_likeness": likeness}  # fmt: skip
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
+
+    def json(self) -> bytes:
+        """See SourceImage."""
+        try:
+            return read_file(f"{self._images}/{self.id}/json", _DOCUMENT_LIMIT)[0]
+        except OSError as error:
+            raise Broken(Kind.UNREADABLE, self.id, f"its JSON cannot be read ({error})") from error
+
+    @property
+    def layer(self) -> SourceBytes:
+        """See SourceImage."""
+        path = Path(self._images, self.id, "layer")
+        return SourceBytes(self._size, partial(open_file, path), path, self._changed)
+
+    @property
+    def size(self) -> int:
+        """See SourceImage."""
+        return self._size
+
+    @property
+    def checksums(self) -> tuple[str, ...]:
+        """See SourceImage."""
+        return stated_checksums(f"{self._images}/{self.id}/_checksum") if self._stated else ()
+
+    @property
+    def is_stated(self) -> bool:
+        """See SourceImage."""
+        return self._stated
+
+    @property
+    def likeness(self) -> int:
+        """See SourceImage."""
+        return self._likeness
+
+
+def look_at(images: str, id_: str) -> TreeImage:
+    """Return the image *id_* of the folder *images*.
+
+    Raises:
+        Broken: it lacks something, or is not what it is called.
+    """
+    folder = f"{images}/{id_}"
+    image = _parsed(folder, id_)
+    marked = _is_there(f"{folder}/_inprogress")
+    try:
+        layer = patiently(partial(os.stat, f"{folder}/layer"))
+    except FileNotFoundError:
+        kind, text = (Kind.PARTIAL, "a push that was given up") if marked else (Kind.NO_LAYER, "no layer")
+        raise Broken(kind, id_, text) from None
+    except OSError as error:
+        raise Broken(Kind.UNREADABLE, id_, f"its layer cannot be read ({error})") from error
+    if not stat.S_ISREG(layer.st_mode):
+        raise Broken(Kind.CORRUPT, id_, "its layer is no file")
+    stated = bool(stated_checksums(f"{folder}/_checksum"))
+    if marked and not stated:
+        raise Broken(Kind.PARTIAL, id_, "marked as being pushed, and no checksum can prove it whole")
+    return TreeImage(images, image, layer, marked=marked, stated=stated)
+
+
+def _parsed(folder: str, id_: str) -> V1Image:
+    """Return what an image's JSON says.
+
+    Raises:
+        Broken: there is none, or it makes no sense.
+    """
+    try:
+        content, _ = patiently(partial(read_file, f"{folder}/json", _DOCUMENT_LIMIT))
+        image = V1Image.parse(content)
+    except FileNotFoundError:
+        text = "a layer without its JSON" if _is_there(f"{folder}/layer") else "no such image"
+        raise Broken(Kind.NO_JSON, id_, text) from None
+    except OSError as error:
+        raise Broken(Kind.UNREADABLE, id_, f"its JSON cannot be read ({error})") from error
+    except ImageInvalid as error:
+        raise Broken(Kind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+    if image.id != id_:
+        raise Broken(Kind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
+    return image
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 -- several for each image, of which there may be millions
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,193 @@
+"""What goes wrong with an old registry's tree, or with ours, and whose fault it is said to be."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from dualreg.migrate.sources.v1_tree import V1Tree
+from tests.migrate.commands import command, content
+from tests.migrate.trees import LAYERS, Tree, image_id
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """A tree with one tag."""
+    tree = Tree(tmp_path / "old")
+    tree.tag("team/app", "1", tree.image("app", LAYERS["a"]))
+    return tree
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    folder = Path(tempfile.mkdtemp(dir=shared))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def told(data: Path, line: str, code: int) -> Mapping[str, str]:
+    """Return how it went with each tag, with the reason."""
+    tags = json.loads(command(data, f"{line} --json", code=code).stdout)["tags"]
+    return {tag["tag"]: f"{tag['status']} {tag['reason']}".strip() for tag in tags}
+
+
+def test_what_cannot_be_linked_ends_the_run(tree: Tree, elsewhere: Path) -> None:
+    """Whoever asked for files that cost no disk may have no room for copies."""
+    output = command(elsewhere, f"run v1-tree:{tree.root} --link hard", code=2).output
+    assert "cannot link" in output
+    assert "--link copy" in output
+    assert content(elsewhere) == {}
+
+
+@pytest.mark.parametrize("link", ["auto", "copy", "hard"])
+def test_a_store_that_cannot_be_written_to(tree: Tree, data: Path, link: str) -> None:
+    """It is no fault of the source, and the run ends."""
+    data.mkdir()
+    (data / "uploads").touch()
+    output = command(data, f"run v1-tree:{tree.root} --link {link}", code=2).output
+    assert "uploads" in output
+    assert "corrupt" not in output
+
+
+def test_checksums_in_any_algorithm(tree: Tree, data: Path) -> None:
+    """The first releases had whatever Python had: what agrees proves a layer, what does not refuses it."""
+    for name in ("md5", "sha1", "sha512", "blake2b"):
+        for good in (True, False):
+            tag = f"{name}-{good}"
+            document = json.dumps({"id": image_id(tag), "author": tag}).encode()
+            sum_ = hashlib.new(name, document + b"\n" + LAYERS["b" if good else "c"]).hexdigest()
+            image = tree.image(
+                tag, LAYERS["b"], document=document, marked=good, checksum=f"{name}:{sum_.upper()}"
+            )
+            tree.tag("team/sums", tag, image)
+    for stated in ("shake_128:00", "never-heard-of:00"):
+        tree.tag("team/sums", stated[:5], tree.image(stated, LAYERS["d"], checksum=stated, author=stated))
+    outcome = told(data, f"run v1-tree:{tree.root}", code=1)
+    for tag, status in outcome.items():
+        assert status.startswith("failed corrupt" if tag.endswith("False") else "done"), (tag, status)
+
+
+#: Somebody who is not root, who may read everything.
+_NOBODY = 65534
+
+
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A folder that everybody may look into, unlike those of pytest."""
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("setpriv is not installed: package util-linux")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    subprocess.run(["chmod", "-R", "u+rwX", folder], check=True)
+    shutil.rmtree(folder)
+
+
+def for_nobody(folder: Path, line: str, code: int) -> str:
+    """Return what a command says that is not run as root; its data are in *folder*."""
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    start = []
+    if os.geteuid() == 0:
+        start = ["setpriv", "--clear-groups", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--inh-caps=-all"]
+        os.chown(data, _NOBODY, _NOBODY)
+    command_ = [*start, sys.executable, "-m", "dualreg", "migrate", *line.split(), "--data", data]
+    done = subprocess.run(command_, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_what_may_not_be_read_is_told_of(everybodys: Path) -> None:
+    """A file or folder that is another's costs only what stands in it."""
+    tree = Tree(everybodys / "registry")
+    root, line = tree.root, f"v1-tree:{everybodys}"
+    for name in ("team/app", "no/tag", "no/folder", "namespace/x", "no/json", "no/layer", "no/image"):
+        seed = name.partition("/")[2]
+        tree.tag(name, "1", tree.image(seed, LAYERS["b"]))
+    closed = {
+        root / "repositories/no/tag/tag_1": 0o600,
+        root / "repositories/no/folder": 0o700,
+        root / "repositories/namespace": 0o700,
+        root / "images" / image_id("image"): 0o700,
+        root / "images" / image_id("json") / "json": 0o600,
+        root / "images" / image_id("layer") / "layer": 0o600,
+    }
+    (everybodys / "lost+found").mkdir(mode=0o700)
+    for path, mode in closed.items():
+        path.chmod(mode if os.geteuid() == 0 else 0)
+    told = json.loads(for_nobody(everybodys, f"inspect {line} --json", 1))
+    found = {(each["kind"], each["where"]) for each in told["findings"] if each["kind"] != "orphan"}
+    assert found == {
+        ("unreadable", "no/tag:1"),
+        ("empty-repository", "no/tag"),
+        ("unreadable", "no/folder"),
+        ("unreadable", "namespace"),
+        ("unreadable", image_id("image")),
+        ("unreadable", image_id("json")),
+        ("unreadable", "no/image:1"),
+        ("unreadable", "no/json:1"),
+    }
+    plan = [json.loads(each) for each in for_nobody(everybodys, f"plan {line}", 0).splitlines()]
+    ran = {f"{each['repository']}:{each['tag']}": each["action"] for each in plan if each["tag"]}
+    assert ran == {"team/app:1": "import", "no/layer:1": "import", "no/image:1": "skip", "no/json:1": "skip"}
+    outcome = json.loads(for_nobody(everybodys, f"run {line} --json", 1))["tags"]
+    reasons = {
+        each["tag"]: each["reason"].partition(":")[0] for each in outcome if each["status"] == "failed"
+    }
+    assert reasons == {"no/layer:1": "unreadable"}
+
+
+def test_trees_below_a_folder(tree: Tree, data: Path, tmp_path: Path) -> None:
+    """One is found; of several it is asked which; what another source reads is told so."""
+    line = f"inspect v1-tree:{tmp_path}"
+    command(data, line)
+    shutil.copytree(tree.root, tmp_path / "registry")
+    output = command(data, line, code=2).output
+    assert f"{tree.root}, {tmp_path / 'registry'}" in output
+    command(data, f"{line}/registry")
+    other = tmp_path / "registry" / "v2"
+    (other / "docker/registry/v2").mkdir(parents=True)
+    for name in ("registry/v2", "registry/images/" + image_id("app")):
+        output = command(data, f"{line}/{name}", code=2).output
+        assert (f"looks like registry-tree:{other}" in output) is (name == "registry/v2")
+
+
+def test_files_that_go_while_they_are_read(tree: Tree) -> None:
+    """A tag that was listed, and deleted before it was read, is none; so is a repository."""
+    source = V1Tree.open(tree.root)
+    tree.tag("team/app", "2", image_id("app"))
+    tree.tag("team/gone", "1", image_id("app"))
+    told = source.tags()
+    assert next(told).tag == "1"  # type: ignore[union-attr]  # a tag
+    (tree.root / "repositories/team/app/tag_2").unlink()
+    shutil.rmtree(tree.root / "repositories/team/gone")
+    assert [*told] == []
+
+
+def test_long_lists_of_images(tree: Tree, data: Path) -> None:
+    """No release ever pruned them; they tell where images without a tag belong."""
+    tree.image("nobody's", LAYERS["b"])
+    listed = [{"id": image_id(str(number))} for number in range(20_000)]
+    content = json.dumps([*listed, {"id": image_id("nobody's")}])
+    assert len(content) > 1 << 20
+    (tree.root / "repositories/team/app/_index_images").write_text(content)
+    lines = command(data, f"plan v1-tree:{tree.root} --untagged").stdout.splitlines()
+    assert {json.loads(line)["repository"] for line in lines} == {"team/app"}
+
+
+def test_a_mark_that_nothing_can_disprove(tree: Tree, data: Path) -> None:
+    """Is told of by looking, and not only when it is too late."""
+    tree.tag("team/app", "2", tree.image("marked", LAYERS["b"], marked=True, checksum=None))
+    assert "partial: team/app:2" in command(data, f"inspect v1-tree:{tree.root}", code=1).output
+    assert told(data, f"run v1-tree:{tree.root}", code=1)["team/app:2"].startswith("skipped partial")
