@@ -168,7 +168,9 @@ class OnRequest:
         intake: Intake
         if isinstance(tree, V1Tree):
             chain = partial(self._chain, tree)
-            intake = V1Intake(self.registry, chain, own, known=self._known, locks=self._parts)
+            intake = V1Intake(
+                self.registry, chain, own, known=self._known, locks=self._parts, agent=tree.agent
+            )
         else:
             intake = V2Intake(self.registry, tree, own, locks=self._parts)
         return Run(self.registry, intake, own)
