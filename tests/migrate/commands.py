@@ -129,7 +129,6 @@ def _goes_on(source: str, data: Path, whole: Mapping[str, bytes]) -> None:
     command(data, f"run {source}")
     differing = sorted(path for path, _ in whole.items() ^ content(data).items())
     assert differing == [], differing
-    assert command(data, f"verify {source}").exit_code == 0
     for run in sorted((path.stem for path in (data / "migrations").glob("*.jsonl")), reverse=True):
         command(data, f"rollback {run}")
     assert content(data) == {}

@@ -84,15 +84,20 @@ def test_what_has_an_id_that_is_here(
 
 def _twins(tree: Tree) -> None:
     for number in (1, 2, 3):
-        tree.tag("team/app", f"{number}", tree.image(f"twin {number}", LAYERS["b"]), 1_400_000_000 - number)
-    tree.tag("team/app", "like", tree.image("like", LAYERS["z"][:-8] + b"x" * 8, checksum=None))
+        tree.tag(
+            "team/app",
+            f"{number}",
+            tree.image(f"twin {number}", LAYERS["b"], comment=""),
+            1_400_000_000 - number,
+        )
+    tree.tag("team/app", "like", tree.image("like", LAYERS["z"][:-8] + b"x" * 8, checksum=None, comment=""))
     tree.tag("team/else", "1", image_id("twin 1"))
 
 
 def _on_twins(tree: Tree) -> None:
     _twins(tree)
     for number in (1, 2, 3):
-        top = tree.image(f"on {number}", LAYERS["c"], parent=image_id(f"twin {number}"))
+        top = tree.image(f"on {number}", LAYERS["c"], comment="", parent=image_id(f"twin {number}"))
         tree.tag("team/app", f"{number}", top, 1_400_000_000 - number)
 
 
@@ -127,7 +132,7 @@ def test_images_that_become_one_manifest_all_the_same(tmp_path: Path, data: Path
     tree = Tree(tmp_path / "old")
     base = tree.image("base", LAYERS["a"])
     for name, empty in (("1", EMPTY_23), ("2", EMPTY_1024)):
-        tree.tag("team/app", name, tree.image(name, empty, parent=base))
+        tree.tag("team/app", name, tree.image(name, empty, comment="", parent=base))
     told = json.loads(command(data, f"run v1-tree:{tree.root} --json --jobs 1", code=1).stdout)
     assert [tag["status"] for tag in told["tags"]] == ["done", "failed"]
     assert told["tags"][1]["reason"].startswith("collision")

@@ -57,7 +57,8 @@ class Tree:
             checksum: ``payload``: as 0.9 kept it; None: none; text or list: just that.
         """
         id_ = id_ or image_id(seed)
-        own: dict[str, Any] = {"id": id_, "created": "2014-01-01T00:00:00Z", "os": "linux", **members}
+        own: dict[str, Any] = {"id": id_, "created": "2014-01-01T00:00:00Z", "os": "linux", "comment": seed}
+        own |= members
         if parent:
             own["parent"] = parent
         document = json.dumps(own).encode() if document is None else document
