@@ -12,9 +12,9 @@ from dualreg.cli.failures import Fatal
 from dualreg.cli.migrate_hints import CHOOSING
 from dualreg.cli.options import Command, environment
 from dualreg.migrate.asking import Asking
-from dualreg.migrate.choice import Choice, Library, Names, make_plan, unmatched
+from dualreg.migrate.choice import Choice, Library, make_plan, unmatched
 from dualreg.migrate.findings import Finding, Kind
-from dualreg.migrate.names import read_mapping, read_names
+from dualreg.migrate.names import Names, read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
 from dualreg.migrate.run import Existing
 from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through

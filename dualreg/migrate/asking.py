@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from dualreg.migrate.choice import Names
+from dualreg.migrate.names import Names
 
 _Question = TypeVar("_Question")
 _Told = TypeVar("_Told")

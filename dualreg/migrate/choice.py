@@ -6,18 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from fnmatch import fnmatchcase
 
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.dates import late
 from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.names import propose, propose_tag, quoted
+from dualreg.migrate.names import LIBRARY, Names, propose, propose_tag, quoted
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.sources.base import SourceTag
 from dualreg.migrate.survey import Survey
 
-_LIBRARY = "library/"
 #: What a tag for an image without one begins with, before the first characters of its id.
 _ORPHAN, _ORPHAN_DIGITS = "orphan-", 12
 
@@ -31,47 +29,6 @@ class Library(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """Which tags are wanted, by their names.
-
-    Attributes:
-        include, exclude: Globs of ``repository:tag``, or of ``repository`` if there is no colon in them.
-            Without an include, all are wanted that are not excluded.
-        listed: Just these, ``repository:tag`` or ``repository``; None: all.
-        shortened: Whether clients of the source call ``library/x`` just ``x``, so that both names choose it.
-    """
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    listed: frozenset[str] | None = None
-    shortened: bool = False
-
-    def choose(self, repository: str, name: str) -> bool:
-        """Tell whether the tag with that full name, in *repository*, is wanted."""
-        called = {*self.called(repository, repository), *self.called(repository, name)}
-        if self.listed is not None and self.listed.isdisjoint(called):
-            return False
-        wanted = not self.include or self._matches(self.include, repository, name)
-        return wanted and self.allow(repository, name)
-
-    def allow(self, repository: str, name: str) -> bool:
-        """Tell whether the tag may come along with others, as nobody excluded it."""
-        return not self._matches(self.exclude, repository, name)
-
-    def called(self, repository: str, name: str) -> tuple[str, ...]:
-        """Return a name in *repository*, or its own; and without ``library/``, if clients know it so."""
-        if not self.shortened or not repository.startswith(_LIBRARY):
-            return (name,)
-        return name, name.removeprefix(_LIBRARY)
-
-    def _matches(self, globs: Iterable[str], repository: str, name: str) -> bool:
-        repositories, names = self.called(repository, repository), self.called(repository, name)
-        return any(
-            fnmatchcase(each, glob) for glob in globs for each in (names if ":" in glob else repositories)
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """Which tags an operator wants, and under which names.
 
@@ -80,7 +37,7 @@ class Choice:
         latest: Only so many tags of each repository, the latest ones.
         shard: Which part of how many, counted from 1; a repository is always in the same one.
         mapping: New names of repositories, or of ``repository:tag``.
-        untagged: Also what no tag leads to; manifests about chosen ones, as signatures, come anyway.
+        untagged: Also what no tag leads to; what is about chosen ones, as signatures, comes anyway.
     """
 
     names: Names = field(default_factory=Names)
@@ -157,12 +114,29 @@ def _wanted(tags: Iterable[SourceTag], choice: Choice) -> set[SourceTag]:
         if not _is_in_shard(repository, *choice.shard):
             continue
         chosen = [tag for tag in here if choice.names.choose(repository, tag.name)]
-        tagged = late([tag for tag in chosen if tag.tag], choice.since, choice.latest)
-        wanted.update(tagged)
-        images = {tag.image for tag in tagged}
-        wanted.update(tag for tag in here if not tag.tag and tag.along & images)
+        tagged = late([tag for tag in chosen if tag.tag and not tag.along], choice.since, choice.latest)
+        wanted |= {*tagged, *_along(tagged, here, choice)}
         wanted.update(tag for tag in chosen if not tag.tag and choice.untagged)
     return wanted
+
+
+def _along(tagged: Iterable[SourceTag], here: Iterable[SourceTag], choice: Choice) -> Iterator[SourceTag]:
+    """Yield what is about chosen tags, as signatures are, and about that; or is chosen by its own name."""
+    left = [tag for tag in here if tag.along and choice.names.allow(tag.repository, tag.name)]
+    by_date = choice.since is not None or choice.latest is not None
+    images = {tag.image for tag in tagged}
+    while True:
+        found = [
+            tag
+            for tag in left
+            if tag.along & images
+            or (tag.tag and not by_date and choice.names.choose(tag.repository, tag.name))
+        ]
+        if not found:
+            return
+        yield from found
+        images = {tag.image for tag in found}
+        left = [tag for tag in left if tag not in found]
 
 
 def _is_in_shard(repository: str, part: int, parts: int) -> bool:
@@ -177,8 +151,8 @@ def _named(tag: SourceTag, choice: Choice) -> Iterator[Entry]:
     if not to_tag and ":" not in tag.image:  # a V1 image is only seen under a tag
         to_tag = _ORPHAN + tag.image[:_ORPHAN_DIGITS]
     names = [repository]
-    if repository.startswith(_LIBRARY) and not mapped:
-        short = repository.removeprefix(_LIBRARY)
+    if repository.startswith(LIBRARY) and not mapped:
+        short = repository.removeprefix(LIBRARY)
         names = {
             Library.STRIP: [short],
             Library.KEEP: [repository],

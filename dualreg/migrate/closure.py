@@ -1,6 +1,5 @@
 """Closure: what leaves with a tag, in the order in which it must."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,12 +12,9 @@ from dualreg.image.formats import Contents, Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
+from dualreg.migrate.tag_schema import head, subject_head
 from dualreg.migrate.transfer import Checked
 from dualreg.registry import Registry
-
-#: How many digits of a digest are in a tag that is called like it.
-_HEX = 64
-_ABOUT = re.compile(rf"sha(256|512)-[0-9a-f]{{{_HEX}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +52,11 @@ def document(registry: Registry, row: ManifestRow) -> Document:
 def about(
     registry: Registry, repository: RepositoryName, chosen: Iterable[Tag], others: Iterable[Tag]
 ) -> set[Tag]:
-    """Return those of *others* that are called like something that leaves with *chosen* ones, or with them.
-
-    So are signatures of cosign, and lists of referrers of registries that knew none.
-
-    Source: cosign, ``pkg/oci/remote`` (SignatureTag); OCI distribution-spec v1.1, "Referrers Tag Schema".
-    """
+    """Return those of *others* that are called like something that leaves with *chosen* ones."""
     named: dict[str, set[Tag]] = defaultdict(set)
     for tag in others:
-        named[tag.partition(".")[0]].add(tag)
-    named = {head: tags for head, tags in named.items() if _ABOUT.fullmatch(head)}
+        if subject := subject_head(tag):
+            named[subject].add(tag)
     found: set[Tag] = set()
     waiting = [*chosen] if named else []
     while waiting:
@@ -76,7 +67,7 @@ def about(
         except (Broken, BlobMissing):
             continue  # it does not leave, nor does what is about it
         for row in rows:
-            fresh = named.pop(f"{row.digest.algorithm}-{row.digest.hex[:_HEX]}", set())
+            fresh = named.pop(head(row.digest), set())
             found |= fresh
             waiting += fresh
     return found

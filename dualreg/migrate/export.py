@@ -14,10 +14,10 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.choice import Names
 from dualreg.migrate.closure import Closure, about, document, read_document
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.intake import Locks, Stopped
+from dualreg.migrate.names import Names
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.sources.base import SourceBytes

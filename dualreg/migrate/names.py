@@ -1,10 +1,62 @@
-"""Names: files of them, and what to call what cannot be here under its own."""
+"""Names: which are wanted, files of them, and what to call what cannot be here under its own."""
 
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from dualreg.migrate.tag_schema import subject_head
+
+LIBRARY = "library/"
 _TAG_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Which tags are wanted, by their names.
+
+    Attributes:
+        include, exclude: Globs of ``repository:tag``, or of ``repository`` if there is no colon in them.
+            Without an include, all are wanted that are not excluded.
+        listed: Just these, ``repository:tag`` or ``repository``; None: all.
+        shortened: Whether clients of the source call ``library/x`` just ``x``, so that both names choose it.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    listed: frozenset[str] | None = None
+    shortened: bool = False
+
+    def choose(self, repository: str, name: str) -> bool:
+        """Tell whether the tag with that full name, in *repository*, is wanted."""
+        called = {*self.called(repository, repository), *self.called(repository, name)}
+        if self.listed is not None and self.listed.isdisjoint(called):
+            return False
+        wanted = not self.include or self._matches(self.include, repository, name)
+        return wanted and self.allow(repository, name)
+
+    def allow(self, repository: str, name: str) -> bool:
+        """Tell whether the tag may come along with others, as nobody excluded it."""
+        return not self._matches(self.exclude, repository, name)
+
+    def may_come(self, repository: str, tag: str) -> bool:
+        """Tell whether the tag is wanted, or may come along with what it is about."""
+        name = f"{repository}:{tag}"
+        about = subject_head(tag) is not None and self.allow(repository, name)
+        return about or self.choose(repository, name)
+
+    def called(self, repository: str, name: str) -> tuple[str, ...]:
+        """Return a name in *repository*, or its own; and without ``library/``, if clients know it so."""
+        if not self.shortened or not repository.startswith(LIBRARY):
+            return (name,)
+        return name, name.removeprefix(LIBRARY)
+
+    def _matches(self, globs: Iterable[str], repository: str, name: str) -> bool:
+        repositories, names = self.called(repository, repository), self.called(repository, name)
+        return any(
+            fnmatchcase(each, glob) for glob in globs for each in (names if ":" in glob else repositories)
+        )
 
 
 def read_mapping(lines: Iterable[str]) -> dict[str, str]:

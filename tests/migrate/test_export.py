@@ -19,8 +19,8 @@ from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.choice import Names
 from dualreg.migrate.export import Export, leaving
+from dualreg.migrate.names import Names
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
 from dualreg.migrate.targets.static_tree import StaticTreeTarget

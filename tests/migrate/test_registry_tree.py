@@ -1,6 +1,7 @@
 """The reference registry's tree becomes ours: from elsewhere, and in place."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -102,6 +103,29 @@ def test_choosing(expected: Expected, data: Path, opened: Registry) -> None:
     command(data, f"run {source} --untagged", code=1)
     image = builders.image(stock_trees.LAYERS["a"], oci=True)
     assert opened.manifests.find(RepositoryName("team/app"), image.digest).digest == image.digest
+
+
+def test_signatures_come_with_what_they_are_about(tmp_path: Path, data: Path) -> None:
+    """Those that are tags, as cosign's are, count as no images, and come along with theirs, and about them."""
+    tree = stock_trees.StockTree(tmp_path / "stock")
+    for number in (1, 2, 3):
+        image = tree.image("team/app", builders.image(stock_trees.LAYERS["xabc"[number]]), str(number))
+        for letter in "de" if number == 2 else "d":
+            signature = builders.image(stock_trees.LAYERS[letter], author=str(image))
+            image = tree.image("team/app", signature, f"sha256-{image.hex}.sig")
+        link = tree.v2 / f"repositories/team/app/_manifests/tags/{number}/current/link"
+        os.utime(link, (0, 1_000_000_000 + number))
+
+    def chosen(line: str) -> list[str]:
+        lines = command(data, f"plan registry-tree:{tree.root} {line}").stdout.splitlines()
+        tags = [each["tag"] for each in map(json.loads, lines) if each["action"] == "import"]
+        return sorted(tag[:9] for tag in tags)
+
+    assert len(chosen("--include team/app:2")) == 3
+    assert len(chosen("--latest 2")) == 5
+    assert chosen("--include team/app:2 --exclude *:sha256-*") == ["2"]
+    assert len(chosen("--include *:sha256-*")) == 4
+    assert len(chosen("")) == 7
 
 
 def test_sparse_indexes(expected: Expected, data: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class SourceTag:
         tag: Empty for what no tag leads to.
         image: What the tag names: a V1 image id, or a manifest's digest. It need not be there.
         updated: When it was pushed, or else when its image was made; None: nothing says so.
-        along: What an untagged manifest is about, such as the images that it is a signature of.
+        along: The images that it is about, as a signature is: it comes along with them.
     """
 
     repository: str

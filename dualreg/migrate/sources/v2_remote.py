@@ -43,7 +43,7 @@ class V2Remote:
             (name, tag)
             for name, tags in listed.items()
             for tag in (() if isinstance(tags, Finding) else tags)
-            if chosen.choose(name, f"{name}:{tag}")
+            if chosen.may_come(name, tag)
         ]
         found: dict[str, list[SourceTag | Finding]] = defaultdict(list)
         for (name, _), told in zip(places, ask(self._tag, places), strict=True):

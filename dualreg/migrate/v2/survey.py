@@ -11,6 +11,7 @@ from dualreg.migrate.asking import Asking
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import ManifestSource, SourceTag
 from dualreg.migrate.survey import repositories, sort_out
+from dualreg.migrate.tag_schema import head, subject_head
 from dualreg.migrate.transfer import reading, show
 from dualreg.migrate.v2.dates import made_at
 from dualreg.migrate.v2.learning import Known, Learning, Place
@@ -158,7 +159,7 @@ def _dated(source: ManifestSource, asking: Asking, tags: Iterable[SourceTag]) ->
 
 
 def _without_parts(found: V2Survey, repository: str, tags: list[SourceTag]) -> Iterator[SourceTag]:
-    """Yield tags, and untagged manifests that are no part of anything, with what they are about."""
+    """Yield tags, and untagged manifests that are no part of anything, both with what they are about."""
     tops: dict[Digest, set[str]] = defaultdict(set)
     parts: set[Digest] = set()
     for tag in tags:
@@ -166,9 +167,10 @@ def _without_parts(found: V2Survey, repository: str, tags: list[SourceTag]) -> I
         parts |= {*below} - {_digest(tag.image)}
         for digest in below if tag.tag else ():
             tops[digest].add(tag.image)
+    heads = {head(digest): images for digest, images in tops.items()}
     for tag in tags:
         if tag.tag:
-            yield tag
+            yield replace(tag, along=frozenset(heads.get(subject_head(tag.tag) or "", ())))
         elif _digest(tag.image) not in parts:
             yield replace(tag, along=_along(found, tag, tops))
 
