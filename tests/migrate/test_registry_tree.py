@@ -106,7 +106,7 @@ def test_choosing(expected: Expected, data: Path, opened: Registry) -> None:
 
 
 def test_signatures_come_with_what_they_are_about(tmp_path: Path, data: Path) -> None:
-    """Those that are tags, as cosign's are, count as no images, and come along with theirs, and about them."""
+    """Those that are tags, as cosign's are, count as no images, and come along with theirs."""
     tree = stock_trees.StockTree(tmp_path / "stock")
     for number in (1, 2, 3):
         image = tree.image("team/app", builders.image(stock_trees.LAYERS["xabc"[number]]), str(number))
