@@ -46,10 +46,7 @@ class Follower:
             "migrate",
             "run",
             source,
-            "--follow",
-            "10m",
-            "--jobs",
-            "2",
+            *_MANNER,
         ]
         self._process = subprocess.Popen(  # noqa: S603 -- ourselves, with what the operator set
             [*command, "--parent", str(os.getpid())],

@@ -24,14 +24,13 @@ from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.sources.base import NoSource, SourceTag
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.transfer import is_ours
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LIBRARY = "library/"
 #: Seconds for which trouble with the source is told once.
 _PATIENCE = 60
-#: Our own disk is full, for which the source is not to blame.
-_OURS = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass
@@ -100,7 +99,7 @@ class LiveSource:
         except NoSource as error:
             self._complain(error)
         except OSError as error:
-            if error.errno in _OURS:
+            if is_ours(error):  # for which the source is not to blame
                 raise
             if error.errno != errno.ENAMETOOLONG:  # a name that cannot be there
                 self._complain(error)

@@ -23,7 +23,7 @@ from dualreg.migrate.run import Run, Status
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
-from dualreg.migrate.transfer import reading
+from dualreg.migrate.transfer import is_ours
 from dualreg.migrate.v1.intake import V1Intake
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.intake import V2Intake
@@ -122,9 +122,10 @@ class OnRequest:
             if is_here() or self._is_hopeless(thing):
                 return is_here()
             try:
-                with reading(self.source):
-                    reason = take()
-            except Broken as error:  # even our own folder of journals may be what cannot be written
+                reason = take()
+            except OSError as error:  # such as of our own folder of journals, which cannot be written
+                if is_ours(error):
+                    raise
                 reason = str(error)
             if reason:
                 _log.warning("%s of %s cannot be taken in from %s: %s", *thing[::-1], self.source, reason)

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dualreg.catalog.rows import Origin
-from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown, TagUnknown
+from dualreg.errors import (
+    ManifestInUse,
+    ManifestUnknown,
+    PreconditionFailed,
+    RepositoryUnknown,
+    TagUnknown,
+)
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
@@ -19,6 +25,7 @@ from dualreg.migrate import journal
 from dualreg.migrate.intake import look
 from dualreg.migrate.sorts import is_own_store
 from dualreg.registry import Registry
+from dualreg.registry.conditions import Condition
 from dualreg.registry.state import State
 from dualreg.storage.links import Links
 
@@ -117,11 +124,12 @@ def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone) -> None:
     name, tag = RepositoryName(line["repository"]), Tag(line["tag"])
     here = look(registry, name, tag)
     ours = here and (line["image"] == here.seen or line.get("manifest") == str(here.digest))
-    if here and (not ours or str(here.digest) == line["before"]):
-        undone.kept += (f"{name}:{tag} was moved since",)
-    elif here:
+    if here is None:
+        return
+    if ours and str(here.digest) != line["before"] and _put_back(registry, name, tag, line, here.digest):
         undone.tags += 1
-        _put_back(registry, name, tag, line)
+    else:
+        undone.kept += (f"{name}:{tag} was moved since",)
 
 
 def _made(registry: Registry, name: RepositoryName, line: Mapping[str, Any]) -> Digest | None:
@@ -133,32 +141,39 @@ def _made(registry: Registry, name: RepositoryName, line: Mapping[str, Any]) -> 
         return tx.views.manifest_of(row.id, ImageId(line["image"])) if row else None
 
 
-def _put_back(registry: Registry, name: RepositoryName, tag: Tag, line: Mapping[str, Any]) -> None:
-    """Point a tag at what it was before; if that is gone, or was nothing, delete it."""
-    state = registry.state
+def _put_back(
+    registry: Registry, name: RepositoryName, tag: Tag, line: Mapping[str, Any], now: Digest
+) -> bool:
+    """Point a tag at what it was before, or delete it, if that is gone or was nothing.
+
+    Return whether that was done: not if it is no longer *now*.
+    """
     before = line["before"] and Digest.parse(line["before"])
-    with state.catalog.begin() as tx:
-        repository = tx.repositories.lock(name)
-        back = before if repository and before and tx.manifests.lock(repository.id, before) else None
-        if repository and back:
-            registry.manifests.point(tx, repository, [tag], back, Origin(line["origin"] or Origin.V2))
-    if back is None:
-        with suppress(TagUnknown, RepositoryUnknown):
-            registry.tags.delete(name, tag)
+    expected = Condition(match=frozenset({str(now)}))
+    try:
+        if before:
+            with suppress(ManifestUnknown):
+                origin = Origin(line["origin"] or Origin.V2)
+                registry.manifests.retag(name, tag, before, origin, condition=expected)
+                return True
+        registry.tags.delete(name, tag, expected)
+    except (PreconditionFailed, TagUnknown, RepositoryUnknown):
+        return False
+    return True
 
 
 def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Undone) -> set[_Place]:
     """Remove a manifest that nothing leads to any more; return what it named."""
     with registry.state.catalog.read() as tx:
         row = tx.manifests.find(name, digest)
-        if row is None or tx.tags.pointing_at(row.repository_id, digest):
+        if row is None:
             return set()
         seen = tx.views.find(row.repository_id, digest)
         derived = {image.json for image in (tx.v1_images.ancestry(name, ImageId(seen)) if seen else ())}
     manifest = stored_contents(row.media_type, registry.manifests.payload(row))
     signed = registry.manifests.signed(row)
     try:
-        registry.manifests.delete(name, digest)
+        registry.manifests.delete(name, digest, tagged=False)
     except (ManifestInUse, ManifestUnknown, RepositoryUnknown):
         return set()
     undone.manifests += 1

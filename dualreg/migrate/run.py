@@ -12,7 +12,7 @@ from dualreg.faults import BlobDamaged, BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.intake import Intake, Stopped, look
+from dualreg.migrate.intake import Here, Intake, Stopped, look
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.wire import WireError
@@ -85,7 +85,8 @@ class Run:
         if refused := refused_by_plan(entry):
             return refused
         try:
-            return self._look(entry)
+            repository, tag, reference = _place(entry)
+            return self._judge(entry, repository, tag, look(self.registry, repository, reference))
         except Broken as error:
             return Outcome(entry, Status.FAILED, str(error))
         except RegistryError as error:
@@ -129,9 +130,9 @@ class Run:
         # Old registries tell seconds only.
         return datetime.fromisoformat(entry.updated) >= here.replace(microsecond=0)
 
-    def _was_deleted(self, entry: Entry, repository: RepositoryName, reference: Tag | Digest) -> bool:
+    def _was_deleted(self, entry: Entry, repository: RepositoryName, tag: Tag | None) -> bool:
         with self.registry.state.catalog.read() as tx:
-            at = tx.forgotten.at(repository, reference, entry.image)
+            at = tx.forgotten.at(repository, *filter(None, (tag, entry.image)))
         return at is not None and datetime.fromisoformat(entry.updated) <= at
 
     def attempt(self, entry: Entry) -> Outcome:
@@ -152,24 +153,28 @@ class Run:
     def _take(self, entry: Entry) -> Outcome:
         if self.stop.is_set():
             raise Stopped
-        if outcome := self._look(entry):
-            return outcome
         repository, tag, reference = _place(entry)
         before = look(self.registry, repository, reference)
+        if outcome := self._judge(entry, repository, tag, before):
+            return outcome
         read = self.intake.take(entry, repository, tag, before)
         after = look(self.registry, repository, reference)
         return Outcome(entry, Status.DONE, digest=str(after.digest) if after else "", read=read)
 
-    def _look(self, entry: Entry) -> Outcome | None:
-        """Return how it went with an entry for which nothing needs to be done, or may be."""
-        repository, tag, reference = _place(entry)
-        before = look(self.registry, repository, reference)
+    def _judge(
+        self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None
+    ) -> Outcome | None:
+        """Return how it went with an entry for which nothing needs to be done, or may be.
+
+        Args:
+            before: What is here. Only that is judged: what comes after, nobody may overwrite.
+        """
         if before and self.intake.is_same(repository, entry.image, before):
             return Outcome(entry, Status.SAME, digest=str(before.digest))
         if before and tag and not self._may_overwrite(entry, repository, tag):
             status = Status.FAILED if self.existing is Existing.FAIL else Status.SKIPPED
             return Outcome(entry, status, f"the tag is here already, as {before.digest}")
-        if before is None and entry.updated and self._was_deleted(entry, repository, reference):
+        if before is None and entry.updated and self._was_deleted(entry, repository, tag):
             return Outcome(entry, Status.SKIPPED, "it was deleted here since it was pushed there")
         return None
 

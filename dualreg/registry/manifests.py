@@ -160,13 +160,21 @@ class Manifests:
             self.state.links.point_tag(repository.name, tag, digest)
 
     def delete(
-        self, repository: RepositoryName, digest: Digest, condition: Condition = UNCONDITIONAL
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        condition: Condition = UNCONDITIONAL,
+        *,
+        tagged: bool = True,
     ) -> None:
         """Forget the manifest, every tag that points at it, and what was only made for V1 clients to see it.
 
+        Args:
+            tagged: Whether it may have tags.
+
         Raises:
             RepositoryUnknown, ManifestUnknown.
-            ManifestInUse: an index of the repository names it.
+            ManifestInUse: an index of the repository names it, or a tag points at it that may not.
             PreconditionFailed.
         """
         legacy = self.state.legacy
@@ -179,16 +187,16 @@ class Manifests:
                 raise RepositoryUnknown(name=repository)
             check(tx, condition, repository, digest)
             if row and tx.manifests.lock(row.id, digest):
-                self._remove(tx, row, digest)
+                self._remove(tx, row, digest, tagged=tagged)
             elif not offered:
                 raise ManifestUnknown(reference=str(digest))
             legacy.forget(tx, repository, [digest])
             self.state.links.remove_manifest(repository, digest)
 
-    def _remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
-        if parents := tx.manifests.parents(repository.id, digest):
-            raise ManifestInUse(digest=str(digest), referrers=[str(parent) for parent in parents])
+    def _remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, tagged: bool) -> None:
         tags, view = tx.tags.pointing_at(repository.id, digest), tx.views.find(repository.id, digest)
+        if users := [*tx.manifests.parents(repository.id, digest), *(() if tagged else tags)]:
+            raise ManifestInUse(digest=str(digest), referrers=[str(user) for user in users])
         self.state.legacy.forget(tx, repository.name, [*tags, *([view] if view else [])])
         tx.manifests.remove(repository.id, digest)
         images = tx.v1_images.prune(repository, ImageId(view)) if view else ()

@@ -26,6 +26,8 @@ def move(path: Path, target: Path) -> None:
 def link(path: Path, staged: Path) -> None:
     """Give the file at *path*, or what links there lead to, another name: a link would say nothing here.
 
+    Its bytes are on the disk then, whoever wrote them.
+
     Raises:
         OSError: it cannot be, or is no file.
     """
@@ -33,6 +35,11 @@ def link(path: Path, staged: Path) -> None:
     if not stat.S_ISREG(staged.lstat().st_mode):
         staged.unlink()
         raise OSError(errno.EINVAL, "it is no file", str(path))
+    descriptor = os.open(staged, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write(descriptor: int, data: bytes) -> None:

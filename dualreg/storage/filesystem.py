@@ -95,7 +95,7 @@ class FilesystemStore:
         durable.make_folder(self._uploads)
         if hard:
             durable.link(path, staged)
-            return True  # nobody is promised anything before it is published
+            return True
         descriptor = durable.create(staged)
         try:
             with path.open("rb") as source:
@@ -147,7 +147,9 @@ class FilesystemStore:
         for path in self._uploads.glob("*-*-*-*-*"):
             with suppress(FileNotFoundError, UploadUnknown):
                 upload = UploadId.parse(path.name)
-                yield StagedUpload(upload, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+                found = path.stat()  # what was adopted is as old as it was elsewhere, but new here
+                touched = max(found.st_mtime, found.st_ctime)
+                yield StagedUpload(upload, datetime.fromtimestamp(touched, UTC))
 
     def internal_path(self, digest: Digest) -> str:
         """See Offload."""

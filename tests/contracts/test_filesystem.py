@@ -4,6 +4,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -363,3 +364,13 @@ def test_what_a_link_leads_to_is_adopted(tmp_path: Path) -> None:
     store.publish(upload, Digest.of(b"layer"))
     assert store.path(Digest.of(b"layer")).lstat().st_ino == path.lstat().st_ino
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_old_file_that_is_adopted_is_no_old_upload(tmp_path: Path) -> None:
+    """Else garbage collection would take what a migration is reading."""
+    path, upload, before = tmp_path / "layer", UploadId.new(), datetime.now(UTC) - timedelta(minutes=1)
+    path.write_bytes(DATA)
+    os.utime(path, (1, 1))
+    store = FilesystemStore(tmp_path / "store")
+    assert store.adopt(upload, path, hard=True)
+    assert [staged.modified_at > before for staged in store.staged()] == [True]

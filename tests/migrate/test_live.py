@@ -22,6 +22,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.migrate.journal import Journal
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import client_of
 from tests.migrate.commands import command
@@ -191,6 +192,19 @@ def test_an_image_comes_when_it_is_asked_for(client: Client, registry: Registry)
     assert client.head("/v2/short/manifests/latest").status_code == 200
     for missing in ("/v2/team/app/manifests/9", "/v2/none/manifests/1", "/v2/none/tags/list"):
         assert client.get(missing).status_code == 404
+
+
+def test_a_full_disk_is_no_fault_of_the_source(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 for both generations, not 404; with room again, the image is there at once."""
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FilesystemStore, "append", full)
+        assert client.get("/v2/team/app/manifests/1").status_code == 500
+        assert client.get("/v1/repositories/team/app/tags/1").status_code == 500
+    assert layers_of(client, "1") == [LAYERS["a"], LAYERS["b"]]
 
 
 def test_old_clients_find_all_of_it(client: Client) -> None:

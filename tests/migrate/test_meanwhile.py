@@ -2,21 +2,27 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
+from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
+from dualreg.image.media_types import DOCKER_MANIFEST
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.choice import Choice, make_plan
 from dualreg.migrate.intake import Here, Intake
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
+from dualreg.migrate.rollback import rollback
 from dualreg.migrate.run import Existing, Run, Status
 from dualreg.migrate.sorts import Access, Manner, intake_of, look_through
 from dualreg.registry import Registry
+from dualreg.registry.manifests import Manifests
+from dualreg.registry.tags import Tags
 from tests import builders
 from tests.apps import client_of
 from tests.migrate import stock_trees
@@ -29,18 +35,22 @@ NAME, TAG = RepositoryName("team/app"), Tag("1")
 
 @dataclass
 class Interrupted:
-    """An Intake that is told of each tag's copy when that has just begun."""
+    """An Intake during which something happens: when an entry is judged, or when its copy has just begun."""
 
     inner: Intake
     meanwhile: Callable[[], object]
+    judging: bool = False
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
+        if self.judging:
+            self.meanwhile()
         return self.inner.is_same(repository, image, here)
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """See Intake."""
-        self.meanwhile()
+        if not self.judging:
+            self.meanwhile()
         return self.inner.take(entry, repository, tag, before)
 
 
@@ -66,11 +76,13 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.param(tmp_path / "old"))
 
 
-def run(registry: Registry, data: Path, source: str, meanwhile: Callable[[], object]) -> Status:
+def run(
+    registry: Registry, data: Path, source: str, meanwhile: Callable[[], object], *, judging: bool = False
+) -> Status:
     """Take in the tag, with something that happens meanwhile; return what became of it."""
     found = look_through(source, Access())
     own = Journal(data / "migrations", registry.state.catalog.now(), source)
-    intake = Interrupted(intake_of(found, registry, own, Manner(), Event()), meanwhile)
+    intake = Interrupted(intake_of(found, registry, own, Manner(), Event()), meanwhile, judging)
     (outcome,) = Run(registry, intake, own, Existing.OVERWRITE).all(make_plan(found, Choice()), 1)
     return outcome.status
 
@@ -84,16 +96,22 @@ def push(registry: Registry) -> Digest:
     return image.digest
 
 
-@pytest.mark.parametrize("held", [False, True])
-def test_a_push_wins(source: str, opened: Registry, data: Path, held: bool) -> None:  # noqa: FBT001 -- a case
-    """Whether the tag was here before or not; and a rollback takes out the rest alone."""
+@pytest.mark.parametrize(("held", "judging"), [(False, False), (True, False), (True, True)])
+def test_a_push_wins(
+    source: str,
+    opened: Registry,
+    data: Path,
+    held: bool,  # noqa: FBT001 -- a case
+    judging: bool,  # noqa: FBT001 -- a case
+) -> None:
+    """Whether the tag was here before or not, is copied or still judged; a rollback takes out the rest."""
     other = builders.image(LAYERS["y"])
     if held:
         for blob in other.blobs.values():
             opened.uploads.ingest(NAME, [blob])
         opened.manifests.put(NAME, TAG, other.media_type, other.manifest)
     before = content(data)
-    assert run(opened, data, source, lambda: push(opened)) is Status.SKIPPED
+    assert run(opened, data, source, lambda: push(opened), judging=judging) is Status.SKIPPED
     assert opened.manifests.find(NAME, TAG).digest == builders.image(LAYERS["z"]).digest
     (journal,) = (path.stem for path in (data / "migrations").glob("*.jsonl"))
     assert "was moved since" in command(data, f"rollback {journal}").output
@@ -131,3 +149,57 @@ def test_a_push_there_while_it_is_copied_comes_next_time(
     )
     assert "1 done" in command(data, f"run {source} --existing newer").output
     assert opened.bridge.resolve(NAME, TAG) == images[1]
+
+
+def test_what_is_deleted_by_digest_stays_deleted(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """Neither by its tag nor by its digest."""
+    source = _stock(tmp_path / "stock")
+    digest = builders.image(LAYERS["a"]).digest
+
+    def delete() -> None:
+        with opened.state.catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [digest])
+
+    assert run(opened, data, source, delete) is Status.SKIPPED
+    for reference in (TAG, digest):
+        assert client_of(opened).get(f"/v2/{NAME}/manifests/{reference}").status_code == 404
+
+
+@dataclass(frozen=True)
+class Watched(Manifests):
+    """Manifests, of which one is retagged before it is removed, as by a client."""
+
+    def delete(self, repository: RepositoryName, digest: Digest, *given: Any, **further: Any) -> None:
+        """See Manifests."""
+        self.retag(repository, Tag("kept"), digest, Origin.V2)
+        super().delete(repository, digest, *given, **further)
+
+
+@dataclass(frozen=True)
+class Busy(Tags):
+    """Tags, of which one is moved before it is deleted, as by a client."""
+
+    moved: Callable[[], object] = lambda: None
+
+    def delete(self, repository: RepositoryName, tag: Tag, *given: Any, **further: Any) -> None:
+        """See Tags."""
+        self.moved()
+        super().delete(repository, tag, *given, **further)
+
+
+def test_rollbacks_leave_what_is_pushed_meanwhile(source: str, data: Path, opened: Registry) -> None:
+    """A tag that is moved while it is taken out, and a new tag on a manifest that would go."""
+    command(data, f"run {source}")
+    (name,) = (path.stem for path in (data / "migrations").glob("*.jsonl"))
+    ours = opened.manifests.find(NAME, TAG).digest
+    manifests = Watched(*(getattr(opened.manifests, each.name) for each in fields(opened.manifests)))
+    tags = Busy(
+        *(getattr(opened.tags, each.name) for each in fields(opened.tags)), moved=lambda: push(opened)
+    )
+    undone = rollback(replace(opened, manifests=manifests, tags=tags), data / "migrations", name)
+    assert undone.kept == (f"{NAME}:{TAG} was moved since",)
+    assert opened.manifests.find(NAME, TAG).digest == builders.image(LAYERS["z"]).digest
+    assert opened.manifests.find(NAME, Tag("kept")).digest == ours
+    client = client_of(opened)
+    for layer in client.get(f"/v2/{NAME}/manifests/kept", headers={"Accept": DOCKER_MANIFEST}).json["layers"]:
+        assert client.get(f"/v2/{NAME}/blobs/{layer['digest']}").status_code == 200

@@ -86,12 +86,11 @@ class SavedIntake:
             Broken: it is not what the config says.
         """
         known = self.known.get(diff_id)
-        if known:
+        if known and self._is_stored(known):
+            self._announce(repository, diff_id, known)
             with self.registry.state.catalog.begin() as tx:
-                if tx.blobs.owner(known.digest, EVERYWHERE) is not None:
-                    self._announce(repository, diff_id, known)
-                    self.registry.state.share(tx, tx.repositories.ensure(repository), known)
-                    return known, 0
+                self.registry.state.share(tx, tx.repositories.ensure(repository), known)
+            return known, 0
         state, upload, inside, packed = self.registry.state, UploadId.new(), DiffIdHasher(zstd=True), Hasher()
         try:
             chunks = tap(chunks_of(lambda: compressed(source), str(diff_id)), packed.update, inside.update)
@@ -108,6 +107,10 @@ class SavedIntake:
             state.store.discard(upload)
         self.known[diff_id] = blob
         return blob, source.size
+
+    def _is_stored(self, blob: BlobRow) -> bool:
+        with self.registry.state.catalog.read() as tx:
+            return tx.blobs.owner(blob.digest, EVERYWHERE) is not None
 
     def _announce(self, repository: RepositoryName, diff_id: Digest, blob: BlobRow) -> None:
         self.journal.write(

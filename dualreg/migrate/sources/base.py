@@ -1,6 +1,7 @@
 """What every source is: tags, and what they name; read liberally, never written to.
 
-There are two sorts. One holds V1 images, which stand on each other; the other holds manifests and blobs.
+One sort holds V1 images, which stand on each other; another holds manifests and blobs. (What was saved is a
+third: see ``docker_archive``.)
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,9 +120,8 @@ class KnowsAgents(Protocol):
         """Return what the client that pushed a tag called itself; empty if nobody knows."""
 
 
-@runtime_checkable
 class Live(Protocol):
-    """A source that can be asked for a single tag, without being looked through."""
+    """What trees do more, which may stay behind a running registry: answer without being looked through."""
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """Return a tag; None if there is none."""

@@ -19,6 +19,7 @@ from dualreg.migrate.sources.base import ManifestSource, SourceBytes
 from dualreg.migrate.transfer import Checked, Way, show, stage
 from dualreg.migrate.v2.documents import read_manifest
 from dualreg.registry import Registry
+from dualreg.registry.conditions import UNCONDITIONAL, Condition
 from dualreg.storage.base import Adopt
 
 
@@ -47,12 +48,13 @@ class V2Intake:
         """See Intake."""
         digest = Digest.parse(entry.image)
         manifest, read = self._parts(entry.repository, repository, digest)
+        undeleted = Condition(pushed_at=pushed_at(entry))
         if tag is None:
-            self._put(repository, manifest)
+            self._put(repository, manifest, undeleted)
             return read
         made = look(self.registry, repository, digest) is None
         announce(self.journal, entry, before, made=made, manifest=digest)
-        self._record(repository, manifest)
+        self._record(repository, manifest, undeleted)
         expected, at = still(entry, before), pushed_at(entry)
         self.registry.manifests.retag(repository, tag, digest, Origin.V2, condition=expected, at=at)
         return read
@@ -82,19 +84,23 @@ class V2Intake:
             self._put(repository, manifest)
             return read
 
-    def _put(self, repository: RepositoryName, manifest: Manifest) -> None:
+    def _put(
+        self, repository: RepositoryName, manifest: Manifest, condition: Condition = UNCONDITIONAL
+    ) -> None:
         """Record a manifest without a tag."""
         made = look(self.registry, repository, manifest.digest) is None
         self.journal.write("manifest", repository=repository, digest=str(manifest.digest), made=made)
-        self._record(repository, manifest)
+        self._record(repository, manifest, condition)
         self._held.add((repository, manifest.digest))
 
-    def _record(self, repository: RepositoryName, manifest: Manifest) -> None:
+    def _record(self, repository: RepositoryName, manifest: Manifest, condition: Condition) -> None:
         body = manifest.signed or manifest.payload
         if manifest.contents.place and not manifest.signed:
             catalog = self.registry.state.catalog
             body = sign(manifest.payload, self.registry.editions.keys.schema1, catalog.now())
-        self.registry.manifests.put(repository, manifest.digest, manifest.media_type, body)
+        self.registry.manifests.put(
+            repository, manifest.digest, manifest.media_type, body, condition=condition
+        )
 
     def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> int:
         """Take in a blob, once at a time; return how many bytes were read for it.
