@@ -2,8 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,8 @@ from tests.clients.stock import stock_registry
 from tests.clients.tools import Failed, Tools, layout_manifest, verified
 from tests.migrate.commands import command, content
 from tests.migrate.trees import Tree
-from tests.programs import dualreg_server, free_port, require, running, wait_until_up
+from tests.nginx.static import static_server
+from tests.programs import dualreg_server
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 
@@ -209,24 +209,6 @@ def test_exports(layout: Path, tools: Tools, tmp_path: Path) -> None:
             repository, _, tag = name.rpartition(":")
             assert digest_of(host, repository, tag).startswith("sha256:")
         assert len(V1Client(host).pull("team/old", "1")) == 1
-
-
-@contextmanager
-def static_server(folder: Path, home: Path) -> Iterator[str]:
-    """Run nginx with the file that lies beside a static tree."""
-    require("nginx", package="nginx")
-    host = f"127.0.0.1:{free_port()}"
-    snippet = home / "static.conf"
-    snippet.write_text((folder / "nginx.conf").read_text().replace("127.0.0.1:5080", host))
-    whole = home / "nginx.conf"
-    whole.write_text(
-        f"user root; daemon off; pid {home}/nginx.pid; error_log {home}/error.log; events {{ }}\n"
-        f"http {{ access_log off; include {snippet}; }}\n"
-    )
-    log = home / "nginx.log"
-    with running(["nginx", "-c", whole, "-p", home], log) as process:
-        wait_until_up(f"http://{host}/v2/", process, log)
-        yield host
 
 
 def exported(data: Path, target: str) -> None:

@@ -21,7 +21,7 @@ from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, check_folder
 from dualreg.migrate.targets.files import write, write_blob, write_if_changed
-from dualreg.migrate.targets.web_servers import PLAIN_TYPE, tell_servers
+from dualreg.migrate.targets.web_servers import PLAIN_TYPE, check_root, tell_servers
 from dualreg.registry import Registry
 
 #: Files of the list of tags in V1, which tags of these names would replace.
@@ -42,9 +42,10 @@ class StaticTreeTarget:
             deep: Read the blobs that are there already.
 
         Raises:
-            NoTarget: it is no folder.
+            NoTarget: it is no folder, or none that servers can be told of.
         """
         check_folder(path)
+        check_root(path)
         self._root, self._registry, self._deep, self._lock = path, registry, deep, Lock()
         self._begun = False
         self._first: dict[Digest, Path] = {}

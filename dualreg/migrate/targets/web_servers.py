@@ -5,9 +5,11 @@ latter are also how it is known of what came earlier.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from dualreg.migrate.targets.base import NoTarget
 from dualreg.migrate.targets.files import write_if_changed
 
 #: Type and digest of manifests, by their file names.
@@ -16,6 +18,9 @@ Told = Mapping[str, tuple[str, str]]
 #: Types that mean nothing else within quotes of a configuration.
 #: Source: RFC 6838, section 4.2, without the dollar sign, which begins nginx's variables.
 PLAIN_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#&^_.+-]*", re.ASCII)
+
+#: What nginx would take for a variable, and what is no text: control characters, bytes of no encoding.
+_UNTOLD = re.compile(r"[$\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _FILE = '<Files "{name}">\nForceType {kind}\nHeader set Docker-Content-Digest {digest}\n</Files>\n'
 _FILES = re.compile(
@@ -28,8 +33,8 @@ map_hash_bucket_size 512;
 map_hash_max_size 65536;
 map $uri $dualreg_type {{
     default application/octet-stream;
-    ~^/v[12]/([^/]*|.*/tags/list|_catalog|.*/(json|ancestry|images|tags/.*))$ application/json;
-{types}}}
+{types}    ~^/v[12]/([^/]*|.*/tags/list|_catalog|.*/(json|ancestry|images|tags/.*))$ application/json;
+}}
 map $uri $dualreg_digest {{
 {digests}}}
 map $uri $dualreg_size {{
@@ -72,6 +77,15 @@ server {
 """
 
 
+def check_root(root: Path) -> None:
+    """Raise NoTarget unless servers can be told that a tree is at *root*."""
+    path = str(root.absolute())
+    if _UNTOLD.search(path):
+        raise NoTarget(
+            f"{path!a}: nginx cannot be told of a path with a dollar sign or what is no text in it"
+        )
+
+
 def tell_servers(
     root: Path, fresh: Mapping[str, Told], repositories: Iterable[str], sizes: Mapping[str, int]
 ) -> None:
@@ -98,7 +112,8 @@ def _server(root: Path) -> str:
     """Return the server as it is described, perhaps by an operator; as it begins, if it is not yet."""
     file = root / "nginx.conf"
     _, begins, own = (file.read_text() if file.is_file() else "").partition("\nserver {")
-    return begins.lstrip() + own if begins else _SERVER % root.absolute()
+    path = re.sub(r'(["\\])', r"\\\1", str(root.absolute()))
+    return begins.lstrip() + own if begins else _SERVER % path
 
 
 def _read(file: Path) -> Told:
@@ -107,5 +122,12 @@ def _read(file: Path) -> Told:
 
 
 def _map(values: Mapping[str, object]) -> str:
-    """Return lines of a map of nginx's."""
-    return "".join(f'    "{path}" "{value}";\n' for path, value in sorted(values.items()))
+    """Return lines of a map of nginx's, which takes strings that differ in nothing but case for the same one.
+
+    Those are expressions; they hold only if no string does, so that of each such group none is a string.
+    """
+    alike = Counter(path.lower() for path in values)
+    return "".join(
+        f'    "{path if alike[path.lower()] == 1 else f"~^{re.escape(path)}$"}" "{value}";\n'
+        for path, value in sorted(values.items())
+    )
