@@ -5,19 +5,41 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from dualreg.image.digest import Digest
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import Checked
+from dualreg.storage import durable
 from dualreg.storage.base import read_chunks, tap
+
+#: Characters of a name that one beside it begins with: even if each is four bytes, all of it is a name yet.
+_KEPT = 50
+
+
+def beside(path: Path) -> Path:
+    """Return where to write what shall come to *path*: a name in the same folder that nobody else has."""
+    return path.with_name(f".{path.name[:_KEPT]}.{uuid.uuid4()}")
+
+
+def settle(file: IO[bytes], path: Path) -> None:
+    """Close a new file that is whole, and put it in the place of *path*, durably: its bytes come first.
+
+    Raises:
+        OSError: that cannot be.
+    """
+    with file:
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
+    durable.sync(path.parent)
 
 
 def write(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file durably; if *chunks* raise, there is none, or the one that was."""
+    """Write a file durably, and its folders; if *chunks* raise, there is none, or the one that was."""
     with _replacing(path) as fresh, fresh.open("xb") as file:
         file.writelines(chunks)
-        file.flush()
-        os.fsync(file.fileno())
+        settle(file, path)
 
 
 def write_if_changed(path: Path, content: bytes) -> bool:
@@ -76,17 +98,19 @@ def _is_linked(path: Path, twin: Path) -> bool:
     """Make *path* another name of *twin*, if the file system can; tell whether it is."""
     with _replacing(path) as fresh, suppress(OSError):  # no such thing there, or too many names
         fresh.hardlink_to(twin)
-    return _is_one(path, twin)
+        fresh.replace(path)
+    if not _is_one(path, twin):
+        return False
+    durable.sync(path.parent)
+    return True
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Put what the block makes in the place of *path*, if it makes something and ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name[:100]}.{uuid.uuid4()}")
+    """Make the folder of *path*, durably; give a name beside it, and remove what the block leaves there."""
+    durable.make_folder(path.parent)
+    fresh = beside(path)
     try:
         yield fresh
-        if fresh.exists():
-            fresh.replace(path)
     finally:
-        fresh.unlink(missing_ok=True)  # which two names of one file leave there
+        fresh.unlink(missing_ok=True)  # also where one file has both names: renaming is nothing then

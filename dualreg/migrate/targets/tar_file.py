@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from dualreg.migrate.targets.base import NoTarget
+from dualreg.migrate.targets.files import beside, settle
 
 
 class TarFile:
@@ -30,7 +31,8 @@ class TarFile:
             raise NoTarget(f"{path} is a folder")
         if self._path and not self._path.parent.is_dir():
             raise NoTarget(f"{self._path.parent}: no such folder")
-        self._fresh = self._path.with_name(f".{self._path.name}.part") if self._path else Path()
+        self._fresh = beside(self._path) if self._path else Path()
+        self._finished = False
 
     def add(self, name: str, content: bytes | IO[bytes], size: int = 0) -> None:
         """Write a member; *size* is that of what is no bytes.
@@ -46,22 +48,25 @@ class TarFile:
             raise self._failed(error) from error
 
     def finish(self) -> None:
-        """Write the end, and put the file where it is wanted.
+        """Write the end, and put the file where it is wanted, durably.
 
         Raises:
             NoTarget: that cannot be.
         """
         try:
             self._begun().close()
-            if self._opened:
+            if self._opened and self._path and self.is_file:
+                settle(self._opened, self._path)
+            elif self._opened:
                 self._opened.close()
-            if self._path and self.is_file:
-                self._fresh.replace(self._path)
         except OSError as error:
             raise self._failed(error) from error
+        self._finished = True
 
     def discard(self) -> None:
         """Write no more; of what is not finished, no file is left, and no reader is told that it is whole."""
+        if self._finished:
+            return
         with suppress(OSError):
             if self._tar and self._tar.fileobj:
                 self._tar.fileobj.close()  # its buffer; the tar's own end is left out
@@ -74,7 +79,7 @@ class TarFile:
     def _begun(self) -> tarfile.TarFile:
         if self._tar is None:
             if self._path:
-                self._opened = (self._fresh if self.is_file else self._path).open("wb")
+                self._opened = self._fresh.open("xb") if self.is_file else self._path.open("wb")
             self._tar = tarfile.open(  # noqa: SIM115 -- finish closes it
                 fileobj=self._opened or self._out, mode="w|", format=tarfile.PAX_FORMAT
             )

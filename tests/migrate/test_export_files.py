@@ -1,0 +1,65 @@
+"""How targets write files: whole, durably, where they are wanted and nowhere else, many at once."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+from stat import S_ISDIR
+
+import pytest
+
+from dualreg.migrate.targets import files
+from dualreg.migrate.targets.tar_file import TarFile
+
+
+def test_archives_of_one_name_at_once(tmp_path: Path) -> None:
+    """Each is whole, the last to end stays, and no link that lies beside it is followed."""
+    place, other = tmp_path / "images.tar", tmp_path / "other"
+    other.write_bytes(b"kept")
+    (tmp_path / ".images.tar.part").symlink_to(other)
+    tars = [TarFile(place, io.BytesIO()) for _ in range(3)]
+    for number, tar in enumerate(tars):
+        tar.add(f"name-{number}", b"content")
+    for number, tar in enumerate(tars[:2]):
+        tar.finish()
+        tar.discard()
+        with tarfile.open(place) as archive:
+            assert archive.getnames() == [f"name-{number}"]
+    tars[2].discard()
+    with tarfile.open(place) as archive:
+        assert archive.getnames() == ["name-1"]
+    assert other.read_bytes() == b"kept"
+    assert {path.name for path in tmp_path.iterdir()} == {".images.tar.part", "images.tar", "other"}
+
+
+def test_long_names(tmp_path: Path) -> None:
+    """What a file may be called, it can be written as."""
+    place = tmp_path / ("\N{EARTH GLOBE EUROPE-AFRICA}" * 63)
+    files.write(place, [b"content"])
+    tar = TarFile(place, io.BytesIO())
+    tar.add("name", b"content")
+    tar.finish()
+    with tarfile.open(place) as archive:
+        assert archive.getnames() == ["name"]
+
+
+@pytest.mark.parametrize("kind", ["file", "tar"])
+def test_files_outlast_power_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A file is on the disk before it is where it is wanted; then its place is, in all its folders."""
+    synced, fsync = list[tuple[str, bool]](), os.fsync
+
+    def note(descriptor: int) -> None:
+        name = str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path))
+        synced.append((name if S_ISDIR(os.fstat(descriptor).st_mode) else "", place.exists()))
+        fsync(descriptor)
+
+    place = tmp_path / ("new/folder/file" if kind == "file" else "file")
+    monkeypatch.setattr(os, "fsync", note)
+    if kind == "file":
+        files.write(place, [b"content"])
+        assert synced == [(".", False), ("new", False), ("", False), ("new/folder", True)]
+    else:
+        tar = TarFile(place, io.BytesIO())
+        tar.add("name", b"content")
+        tar.finish()
+        assert synced == [("", False), (".", True)]
