@@ -2,14 +2,19 @@
 
 import io
 import os
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 from stat import S_ISDIR
 
 import pytest
 
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.targets import files
 from dualreg.migrate.targets.tar_file import TarFile
+from dualreg.registry import Registry
+from tests.migrate.commands import export
 
 
 def test_archives_of_one_name_at_once(tmp_path: Path) -> None:
@@ -63,3 +68,19 @@ def test_files_outlast_power_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         tar.add("name", b"content")
         tar.finish()
         assert synced == [("", False), (".", True)]
+
+
+def test_a_pipe_that_nothing_goes_into(opened: Registry, data: Path, tmp_path: Path) -> None:
+    """Whoever reads along is let go, with nothing that would pass for an archive."""
+    opened.manifests.put(RepositoryName("team/any"), Tag("1"), "application/x.test+json", b'{"a": 1}')
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    cat = shutil.which("cat")
+    assert cat
+    with subprocess.Popen([cat, pipe], stdout=subprocess.PIPE) as reader:
+        try:
+            assert "1 failed" in export(data, f"docker-archive:{pipe}", code=3).stderr
+            assert reader.communicate(timeout=10) == (b"", None)
+        finally:
+            reader.kill()
+    assert pipe.is_fifo()

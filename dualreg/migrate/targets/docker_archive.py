@@ -84,6 +84,8 @@ class DockerArchiveTarget:
             self.file.add("manifest.json", json.dumps(entries).encode())
             self.file.add("repositories", json.dumps(repositories, sort_keys=True).encode())
             self.file.finish()
+        else:
+            self.file.abandon()
 
     def _image(self, manifest: Outgoing, tag: Tag) -> _Image:
         """Return what daemons see as the tag.

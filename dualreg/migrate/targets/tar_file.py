@@ -63,6 +63,18 @@ class TarFile:
             raise self._failed(error) from error
         self._finished = True
 
+    def abandon(self) -> None:
+        """Let go whoever waits to read what nothing goes into: as discard, it tells nobody that it is whole.
+
+        Raises:
+            NoTarget: it cannot be opened.
+        """
+        if self._path and not self.is_file and not self._tar:
+            try:
+                self._path.open("wb").close()
+            except OSError as error:
+                raise self._failed(error) from error
+
     def discard(self) -> None:
         """Write no more; of what is not finished, no file is left, and no reader is told that it is whole."""
         if self._finished:
