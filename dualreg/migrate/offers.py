@@ -64,7 +64,7 @@ class Offers:
     _named: TTLCache[str, Mapping[Digest, SourceTag]] = field(
         default_factory=lambda: TTLCache(_REPOSITORIES, _PATIENCE)
     )
-    _parents: dict[str, str | None] = field(default_factory=dict)
+    _parents: LRUCache[str, str | None] = field(default_factory=lambda: LRUCache(_IMAGES))
     _lock: Lock = field(default_factory=Lock)
 
     def check(self) -> None:
@@ -129,14 +129,18 @@ class Offers:
         return [*filter(None, found)]
 
     def _parent(self, image: str) -> str | None:
-        if image not in self._parents and isinstance(self.tree, V1Tree):
-            if len(self._parents) >= _IMAGES:
-                self._parents.clear()
-            try:
-                self._parents[image] = self.tree.image(image).parent
-            except Broken:
-                return None
-        return self._parents.get(image)
+        with self._lock:
+            if image in self._parents:
+                return self._parents[image]
+        if not isinstance(self.tree, V1Tree):
+            return None
+        try:
+            parent = self.tree.image(image).parent
+        except Broken:
+            return None
+        with self._lock:
+            self._parents[image] = parent
+        return parent
 
     def _read_named(self, tree: RegistryTree, repository: str) -> Mapping[Digest, SourceTag]:
         """Return what the repository's tags and their indexes name, though no link says that it is there."""

@@ -14,12 +14,15 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from cachetools import LRUCache
 from werkzeug.test import Client, TestResponse
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.migrate.journal import Journal
+from dualreg.migrate.offers import Offers
+from dualreg.migrate.sources.v1_tree import V1Tree
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
@@ -578,6 +581,23 @@ def test_what_is_here_costs_no_look_at_files(
     assert not read
     assert client.delete("/v2/team/app/manifests/2").status_code == 202
     assert not [path for path in read if "2" not in path.as_posix().removeprefix(str(behind.root))]
+
+
+class Forgetful(LRUCache[str, str | None]):
+    """Forgets all at once, as if another thread had needed the room just then."""
+
+    def __setitem__(self, key: str, value: str | None) -> None:
+        """Take it, and forget it."""
+        super().__setitem__(key, value)
+        self.clear()
+
+
+def test_parents_that_are_forgotten_at_once(tmp_path: Path) -> None:
+    """Who makes room takes nothing from those who have just read it."""
+    tree = Tree(tmp_path / "old")
+    base = tree.image("base", LAYERS["a"])
+    top = tree.image("top", LAYERS["b"], parent=tree.image("middle", LAYERS["c"], parent=base))
+    assert Offers(V1Tree(tree.root), _parents=Forgetful(9)).leads_to([top], base)
 
 
 @pytest.mark.parametrize("mode", ["readonly", "off"])
