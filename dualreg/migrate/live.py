@@ -8,13 +8,15 @@ it has nothing.
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from threading import Lock
 from typing import TypeVar
 
 from dualreg.catalog.database import Transaction
+from dualreg.catalog.forgotten import Deletions
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -74,9 +76,23 @@ class LiveSource:
         if self.origin is Origin.V2:
             self._ask(bring, otherwise=None)
 
-    def offered(self, repository: RepositoryName) -> Mapping[Tag, str]:
+    def offered(
+        self, repository: RepositoryName, *, last: str = "", limit: int | None = None
+    ) -> Sequence[Tag]:
         """See Legacy."""
-        return self._ask(lambda offers: self._offered(offers, repository), otherwise={})
+
+        def offered(offers: Offers) -> Sequence[Tag]:
+            tags, deleted = self._elsewhere(offers, repository, last)
+            if deleted.times:  # which is rare, and else nothing need be read
+                left = (tag for tag, _ in self._left(offers, repository, tags, deleted))
+                return [*islice(left, limit)]
+            return tags[:limit]
+
+        return self._ask(offered, otherwise=())
+
+    def offered_images(self, repository: RepositoryName) -> Mapping[Tag, str]:
+        """See Legacy."""
+        return self._ask(lambda offers: dict(self._images(offers, repository)), otherwise={})
 
     def offers(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         """See Legacy."""
@@ -129,20 +145,32 @@ class LiveSource:
             return None  # it is here without that
         return repository if "/" in repository else _LIBRARY + repository
 
-    def _offered(self, offers: Offers, repository: RepositoryName) -> dict[Tag, str]:
+    def _elsewhere(
+        self, offers: Offers, repository: RepositoryName, last: str = ""
+    ) -> tuple[list[Tag], Deletions]:
+        """Return the tags after *last* that are there and not here, in order, and what was deleted here."""
         name = self._named(repository)
         names = offers.names(name) if name else frozenset()
-        if not name or not names:
-            return {}
+        if not names:
+            return [], Deletions({})
         with self.intake.registry.state.catalog.read() as tx:
-            held = tx.tags.list(repository, last="", limit=None) or ()
+            held = tx.tags.list(repository, last=last, limit=None) or ()
             deleted = tx.forgotten.of(repository)
-        found = {tag: offers.tag(name, tag) for tag in sorted(names.difference(held))}
-        return {
-            tag: each.image
-            for tag, each in found.items()
-            if each and not _is_past(each, deleted.at(tag, each.image))
-        }
+        return sorted(tag for tag in names.difference(held) if tag > last), deleted
+
+    def _left(
+        self, offers: Offers, repository: RepositoryName, tags: Iterable[Tag], deleted: Deletions
+    ) -> Iterator[tuple[Tag, str]]:
+        """Yield those of *tags* that were not deleted here, with what they name; each is read when wanted."""
+        name = self._named(repository) or ""
+        for tag in tags:
+            found = offers.tag(name, tag)
+            if found and not _is_past(found, deleted.at(tag, found.image)):
+                yield tag, found.image
+
+    def _images(self, offers: Offers, repository: RepositoryName) -> Iterator[tuple[Tag, str]]:
+        """Yield the offered tags, with what they name."""
+        return self._left(offers, repository, *self._elsewhere(offers, repository))
 
     def _wanted(self, offers: Offers, repository: RepositoryName, reference: Tag | Digest) -> Entry | None:
         """Return what is to be taken in for *reference*; None: it is not there, or was deleted here."""
@@ -164,7 +192,7 @@ class LiveSource:
         tree = offers.tree
         if not isinstance(tree, V1Tree) or not tree.has(image):
             return False
-        if not offers.leads_to(self._offered(offers, repository).values(), image):
+        if not offers.leads_to((top for _, top in self._images(offers, repository)), image):
             return False
         name = self._named(repository) or ""
         return self.intake.bring_image(tree, Entry(name, "", image, repository, "", Action.IMPORT))

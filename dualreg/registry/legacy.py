@@ -1,6 +1,6 @@
 """Legacy: another registry's content that is taken in when somebody asks for it first."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,8 +37,16 @@ class Legacy(Protocol):
     def bring_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         """Take in the manifests that are about *subject*, which need not be here; as ``bring``."""
 
-    def offered(self, repository: RepositoryName) -> Mapping[Tag, str]:
-        """Return the tags that it has and that are not here: V1 image ids, or digests."""
+    def offered(
+        self, repository: RepositoryName, *, last: str = "", limit: int | None = None
+    ) -> Sequence[Tag]:
+        """Return up to *limit* of the tags after *last* that it has and that are not here, in byte order.
+
+        Where nothing was deleted here, it goes by their names: what one leads to need not make sense.
+        """
+
+    def offered_images(self, repository: RepositoryName) -> Mapping[Tag, str]:
+        """Return all tags that it has and that are not here, and what they name: V1 image ids, or digests."""
 
     def offers(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         """Tell whether it has something that ``bring`` would try to take in."""
@@ -72,7 +80,14 @@ class NoLegacy:
     def bring_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         """See Legacy."""
 
-    def offered(self, repository: RepositoryName) -> Mapping[Tag, str]:
+    def offered(
+        self, repository: RepositoryName, *, last: str = "", limit: int | None = None
+    ) -> Sequence[Tag]:
+        """See Legacy."""
+        del repository, last, limit
+        return ()
+
+    def offered_images(self, repository: RepositoryName) -> Mapping[Tag, str]:
         """See Legacy."""
         del repository
         return {}
@@ -95,9 +110,8 @@ def v1_tags(legacy: Legacy, repository: RepositoryName, shown: AbstractSet[Origi
     """
     if legacy.origin not in shown:
         return {}
-    offered = legacy.offered(repository)
     if legacy.origin is Origin.V1:
-        return {tag: ImageId(image) for tag, image in offered.items()}
-    for tag in offered:
+        return {tag: ImageId(image) for tag, image in legacy.offered_images(repository).items()}
+    for tag in legacy.offered(repository):
         legacy.bring(repository, tag)
     return {}

@@ -32,7 +32,7 @@ class Repositories:
         Raises:
             RepositoryUnknown.
         """
-        offered = self.state.legacy.offered(name)
+        offered = self.state.legacy.offered(name, limit=1)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
             if row is None and not offered:
@@ -86,7 +86,7 @@ class Repositories:
             found = tx.repositories.find(*meant)
         if found:
             return found.name
-        offered = (each for each in meant if self.state.legacy.offered(each))
+        offered = (each for each in meant if self.state.legacy.offered(each, limit=1))
         return next(offered, next(iter(meant), name))
 
 

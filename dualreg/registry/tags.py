@@ -39,12 +39,13 @@ class Tags:
             shown = self.visibility.shown(repository, Origin.V2)
             more = None if limit is None else limit + 1
             tags = tx.tags.list(repository, last=last, limit=more, origins=shown)
-        offered = self.state.legacy.offered(repository) if self.state.legacy.origin in shown else {}
-        if tags is None and not offered:
+        legacy = self.state.legacy
+        if legacy.origin in shown:
+            offered = legacy.offered(repository, last=last, limit=more)
+            if offered or (tags is None and last and legacy.offered(repository, limit=1)):
+                tags = tuple(sorted({*(tags or ()), *offered}))
+        if tags is None:
             raise RepositoryUnknown(name=repository)
-        tags = tags or ()
-        if offered:
-            tags = tuple(sorted({*tags, *(tag for tag in offered if tag > last)}))
         if limit is None:
             return Page(tags, more=False)
         return Page(tags[:limit], more=len(tags) > limit > 0)
@@ -86,7 +87,7 @@ class Tags:
                 limit=limit + 1,
                 origins=shown,
             )
-        if not known and not self.state.legacy.offered(repository):
+        if not known and not self.state.legacy.offered(repository, limit=1):
             raise RepositoryUnknown(name=repository)
         return Page(rows[:limit], more=len(rows) > limit > 0)
 
@@ -129,7 +130,7 @@ class Tags:
         Raises:
             RepositoryUnknown: there is no such repository, or it has no tag.
         """
-        offered = self.state.legacy.offered(repository)
+        offered = self.state.legacy.offered(repository, limit=1)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository)
             tags = tx.tags.clear(row.id) if row else ()

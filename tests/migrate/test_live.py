@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from cachetools import LRUCache
@@ -581,6 +582,43 @@ def test_what_is_here_costs_no_look_at_files(
     assert not read
     assert client.delete("/v2/team/app/manifests/2").status_code == 202
     assert not [path for path in read if "2" not in path.as_posix().removeprefix(str(behind.root))]
+
+
+def test_pages_of_tags_read_what_is_on_them(
+    behind: Behind, client: Client, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing, if nothing was deleted here; else no more tags than it takes."""
+    read: list[str] = []
+    monkeypatch.setattr(Offers, "tag", _noted(Offers.tag, read))
+    assert client.get("/v2/team/app/tags/list?n=1").json["tags"] == ["1"]
+    assert client.get("/v2/team/app/tags/list?n=1&last=3").json["tags"] == []
+    assert registry.repositories.named(RepositoryName("library/team/app")) == "team/app"
+    assert registry.tags.describe(RepositoryName("team/app"), limit=9).rows == ()
+    assert read == []
+    assert client.delete("/v2/team/app/manifests/1").status_code == 202
+    read.clear()
+    for tag in "456":
+        behind.push(tag, "e", PAST)
+    assert client.get("/v2/team/app/tags/list?n=1").json["tags"] == ["2"]
+    assert read == ["1", "2", "3"]
+    assert client.get("/v2/team/app/tags/list?n=2&last=2").json["tags"] == ["3", "4"]
+    assert read[3:] == ["3", "4", "5"]
+    assert registry.tags.describe(RepositoryName("team/app"), limit=9).rows == ()
+    assert read[6:] == ["1", "2"]
+    assert client.get("/v2/team/app/tags/list?last=6").json["tags"] == []
+    for tag in "23456":
+        assert client.delete(f"/v2/team/app/manifests/{tag}").status_code == 202
+    assert listed(client) == []
+
+
+def _noted(asked: Callable[..., Any], read: list[str]) -> Callable[..., Any]:
+    """Return the same, which notes the tags that it is asked for."""
+
+    def note(self: Offers, repository: str, tag: str) -> object:
+        read.append(tag)
+        return asked(self, repository, tag)
+
+    return note
 
 
 class Forgetful(LRUCache[str, str | None]):
