@@ -193,13 +193,13 @@ def verify(
     What a --plan skips is accepted.
     """
     check_plan_alone(click.get_current_context())
+    wire = serving(chosen)
     with prepared_registry(data, config, alone=True) as (registry, settings):
         found, entries = looked_and_planned(source, chosen, settings, plan_file)
         comparison, verdicts = comparison_of(found, registry, quick=quick), []
-        if chosen["http"]:
-            comparison = OverHttp(registry, comparison, serving(chosen), quick)
+        over_http = OverHttp(registry, comparison, wire, quick) if wire else None
         with progress("tags", sum(entry.action is Action.IMPORT for entry in entries)) as advance:
-            for verdict in compare(comparison, entries, chosen["jobs"]):
+            for verdict in compare(over_http or comparison, entries, chosen["jobs"]):
                 verdicts.append(verdict)
                 advance(1, 0)
     wrong = any(verdict.problems for verdict in verdicts)

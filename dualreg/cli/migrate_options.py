@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO, TypeVar
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
@@ -21,12 +22,14 @@ from dualreg.migrate.sorts import Access, AnySurvey, Login, look_through
 from dualreg.migrate.sources.base import NoSource
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.survey import V2Survey
-from dualreg.migrate.wire import Wire
+from dualreg.migrate.wire import Wire, WireError
 from dualreg.settings import Settings
 
 _T = TypeVar("_T")
 #: How it shows that an option was given.
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+#: Whatever is wrong with it, which may hold secrets.
+_NO_ADDRESS = "--http: not http(s)://HOST[:PORT], without a path or a query; see also --http-user"
 #: What a source holds, and the plan for it.
 Looked = tuple[AnySurvey, list[Entry]]
 
@@ -132,10 +135,24 @@ def login(given: Mapping[str, Any]) -> Login:
     return Login(given["user"] or "", given["password_file"], given["ca"])
 
 
-def serving(given: Mapping[str, Any]) -> Wire:
-    """Return what speaks to the registry of ``--http``."""
-    password = given["http_password_file"]
-    return Wire(given["http"].rstrip("/"), given["http_user"] or "", password, given["ca"])
+def serving(given: Mapping[str, Any]) -> Wire | None:
+    """Return what speaks to the registry of ``--http``; None: it is not asked.
+
+    Raises:
+        Fatal: that is no address of a registry alone, or there is a user without a password.
+    """
+    url, user, password = given["http"], given["http_user"] or "", given["http_password_file"]
+    if user and not password:
+        raise Fatal("--http-user needs --http-password-file FILE, or - for the standard input")
+    if url is None:
+        return None
+    try:
+        wire, parts = Wire(url.rstrip("/"), user, password, given["ca"]), urlsplit(url)
+    except WireError as error:
+        raise Fatal(_NO_ADDRESS) from error
+    if parts.path.strip("/") or "?" in url or "#" in url or "@" in url:
+        raise Fatal(_NO_ADDRESS)
+    return wire
 
 
 def login_options(command: Command) -> Command:

@@ -134,6 +134,29 @@ def test_verify_over_http(there: tuple[Path, str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "http",
+    [
+        "http://host/prefix",
+        "http://host/?secret",
+        "http://host?secret",
+        "http://host#secret",
+        "http://me:secret@host",
+        "http://",
+        "host",
+        "ftp://host",
+        "http://host --http-user me",
+    ],
+)
+def test_no_registry_to_verify_over_http(tmp_path: Path, http: str) -> None:
+    """One readable line without secrets, before anything is looked through."""
+    output = command(tmp_path / "here", f"verify v1-tree:{tmp_path / 'none'} --http {http}", code=2).output
+    assert output.count("\n") == 1
+    assert "http" in output
+    assert "none" not in output
+    assert "secret" not in output
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "v2+http://",
