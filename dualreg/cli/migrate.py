@@ -202,6 +202,8 @@ def verify(
             for verdict in compare(over_http or comparison, entries, chosen["jobs"]):
                 verdicts.append(verdict)
                 advance(1, 0)
+    if over_http and over_http.v1_off:
+        click.echo("V1 is off there, and was not compared.", err=True)
     wrong = any(verdict.problems for verdict in verdicts)
     lost = [entry for entry in entries if entry.action is Action.SKIP]
     tell_verdicts(source, verdicts, lost, as_json=as_json)

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
+from dualreg.catalog.rows import V1ImageRow
 from dualreg.errors import RegistryError
 from dualreg.image import media_types
 from dualreg.image.digest import Digest, Hasher
@@ -11,6 +13,7 @@ from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.intake import look
+from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.verify import Comparison
 from dualreg.migrate.wire import Scope, Wire, WireError, accept, pulling
@@ -18,15 +21,18 @@ from dualreg.migrate.wire.v1 import V1Wire
 from dualreg.registry import Registry
 from dualreg.storage.base import read_chunks
 
-_OK = 200
+_OK, _NOT_FOUND = 200, 404
 
 
 @dataclass
 class OverHttp:
     """A Comparison that goes on over HTTP where another one ends.
 
+    What tags of a repository share is asked for once, and told of with each of them.
+
     Attributes:
-        quick: Ask for the sizes of layers only.
+        quick: Read no layer; V2 clients' are only asked for.
+        v1_off: Whether the registry said that it serves nothing of V1, so that none of it was compared.
     """
 
     registry: Registry
@@ -34,6 +40,8 @@ class OverHttp:
     wire: Wire
     quick: bool
     v1: V1Wire = field(init=False)
+    v1_off: bool = field(default=False, init=False)
+    _found: Once[tuple[RepositoryName, str], tuple[str, ...]] = field(default_factory=Once, init=False)
 
     def __post_init__(self) -> None:
         """Speak V1 by the same wire."""
@@ -57,9 +65,23 @@ class OverHttp:
         except WireError as error:
             yield f"over HTTP: {error}"
 
-    def _v2(self, repository: RepositoryName, reference: str, digest: Digest) -> Iterator[str]:
-        scope = pulling(repository)
+    def _once(self, repository: RepositoryName, path: str, problems: Iterator[str]) -> tuple[str, ...]:
+        """Return the problems with what is at *path*, which are only looked for if nobody has yet."""
+
+        def find() -> tuple[str, ...]:
+            try:
+                return tuple(problems)
+            except WireError as error:
+                return (f"over HTTP: {error}",)
+
+        return self._found.of((repository, path), find)
+
+    def _v2(self, repository: RepositoryName, reference: str, digest: Digest) -> tuple[str, ...]:
         path = f"/v2/{repository}/manifests/{reference}"
+        return self._once(repository, path, self._manifest(repository, path, digest))
+
+    def _manifest(self, repository: RepositoryName, path: str, digest: Digest) -> Iterator[str]:
+        scope = pulling(repository)
         reply = self.wire.request("GET", path, {"Accept": accept()}, scope=scope)
         stated = reply.headers.get("docker-content-digest")
         if reply.status != _OK or stated != str(digest):
@@ -74,7 +96,8 @@ class OverHttp:
             if child.role is Role.MANIFEST:
                 yield from self._v2(repository, str(part), part)
             elif media_types.is_distributable(child.descriptor.media_type) and part != empty_layer().digest:
-                yield from self._blob(f"/v2/{repository}/blobs/{part}", part, scope)
+                blob = f"/v2/{repository}/blobs/{part}"
+                yield from self._once(repository, blob, self._blob(blob, part, scope))
 
     def _blob(self, path: str, digest: Digest, scope: Scope) -> Iterator[str]:
         if self.quick:
@@ -82,21 +105,21 @@ class OverHttp:
             if status != _OK:
                 yield f"over V2: {digest}: {status}"
             return
-        hasher = Hasher(digest.algorithm)
-        with self.wire.stream(path, scope=scope) as reader:
-            for chunk in read_chunks(reader):
-                hasher.update(chunk)
-        if hasher.digest() != digest:
+        if not _has(self.wire.stream(path, scope=scope), digest):
             yield f"over V2: {digest}: other bytes"
 
     def _v1(self, repository: RepositoryName, tag: Tag) -> Iterator[str]:
-        """Compare ids, lists of ancestors and JSONs, if V1 clients see the tag at all."""
+        """Compare ids, lists of ancestors, JSONs and layers, if V1 clients see the tag at all."""
+        if self.v1_off:
+            return
         try:
             image: ImageId = self.registry.bridge.resolve(repository, tag)
             rows = self.registry.v1_images.ancestry(repository, image)
         except RegistryError:
             return
         told = self.v1.get(f"/v1/repositories/{repository}/tags/{tag}", repository)
+        if told.status == _NOT_FOUND and self._is_off():
+            return
         if told.status != _OK or told.json() != image:
             yield f"over V1: {told.status}, {told.body[:80]!r}, not {image}"
             return
@@ -104,6 +127,31 @@ class OverHttp:
         if listed.status != _OK or listed.json() != [row.id for row in rows]:
             yield f"over V1: its ancestors are others ({listed.status})"
         for row in rows:
-            document = self.v1.get(f"/v1/images/{row.id}/json", repository)
-            if document.body != self.registry.v1_images.json(row):
-                yield f"over V1: {row.id}: its JSON is another ({document.status})"
+            path = f"/v1/images/{row.id}"
+            yield from self._once(repository, f"{path}/json", self._json(repository, row))
+            if row.layer and not self.quick:
+                yield from self._once(repository, f"{path}/layer", self._layer(repository, row, row.layer))
+
+    def _is_off(self) -> bool:
+        """Tell whether what is always there where V1 is served is not there either; what was told is kept."""
+        if self.v1.get("/v1/_status").status == _NOT_FOUND:
+            self.v1_off = True
+        return self.v1_off
+
+    def _json(self, repository: RepositoryName, row: V1ImageRow) -> Iterator[str]:
+        document = self.v1.get(f"/v1/images/{row.id}/json", repository)
+        if document.body != self.registry.v1_images.json(row):
+            yield f"over V1: {row.id}: its JSON is another ({document.status})"
+
+    def _layer(self, repository: RepositoryName, row: V1ImageRow, digest: Digest) -> Iterator[str]:
+        if not _has(self.v1.stream(f"/v1/images/{row.id}/layer", repository), digest):
+            yield f"over V1: {row.id}: its layer is another"
+
+
+def _has(stream: BinaryIO, digest: Digest) -> bool:
+    """Tell whether it has these bytes, reading it to its end."""
+    hasher = Hasher(digest.algorithm)
+    with stream as reader:
+        for chunk in read_chunks(reader):
+            hasher.update(chunk)
+    return hasher.digest() == digest

@@ -16,6 +16,7 @@ from dualreg.migrate.sources.v2_remote import V2Remote
 from dualreg.migrate.wire import Wire
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from tests import builders
 from tests.migrate import stock_trees
 from tests.migrate.commands import command
 from tests.migrate.fronts import front, hostile, status
@@ -131,6 +132,71 @@ def test_verify_over_http(there: tuple[Path, str, str], tmp_path: Path) -> None:
     without = line.partition(" --http-user")[0]
     output = command(folder, without, code=1).output
     assert "over V2: 401" in output
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> str:
+    """A tree of five tags on one base, which was taken in; its name as a source."""
+    tree = Tree(tmp_path / "shared")
+    base = tree.image("base", stock_trees.LAYERS["a"])
+    for letter in "12345":
+        tree.tag("team/many", letter, tree.image(letter, stock_trees.LAYERS["b"], parent=base))
+    command(tmp_path / "data", f"run v1-tree:{tree.root}")
+    return f"v1-tree:{tree.root}"
+
+
+@pytest.mark.parametrize("quick", ["", "--quick"])
+def test_what_tags_share_is_asked_for_once(shared: str, tmp_path: Path, quick: str) -> None:
+    """Over both APIs; of V1 images the layers too, unless it shall be quick."""
+    with dualreg_server(tmp_path / "data") as host, front(host) as before:
+        command(tmp_path / "data", f"verify {shared} --http {before.url} {quick}")
+    asked = [request for request in before.seen if not request[1].endswith("/images")]  # for tokens
+    assert len(asked) == len(set(asked))
+    layers = [path for _, path in before.seen if path.endswith("/layer")]
+    assert len(layers) == (0 if quick else 6)
+    assert len([path for _, path in before.seen if path.endswith("/json")]) == 6
+
+
+def test_what_indexes_share_is_asked_for_once(tmp_path: Path) -> None:
+    """Manifests, whichever tag's index names them, and their blobs; a tag for each."""
+    tree = stock_trees.StockTree(tmp_path / "stock")
+    images = [builders.image(stock_trees.LAYERS[letter]) for letter in "ab"]
+    for image in images:
+        tree.image("team/app", image)
+    tree.manifest("team/app", builders.index(*images), "one", "two")
+    tree.manifest("team/app", builders.index(*reversed(images)), "other")
+    command(tmp_path / "data", f"run registry-tree:{tree.root}")
+    with dualreg_server(tmp_path / "data") as host, front(host) as before:
+        command(tmp_path / "data", f"verify registry-tree:{tree.root} --http {before.url}")
+    asked = [path for _, path in before.seen if path.startswith("/v2/team/app/")]
+    assert len(asked) == len(set(asked))
+    assert len([path for path in asked if "/manifests/" in path]) == 5
+
+
+def test_layers_that_old_clients_do_not_get(shared: str, tmp_path: Path) -> None:
+    """Are told of with each tag that stands on them, and asked for once."""
+    asked: list[str] = []
+
+    def answer(path: str, _: str) -> int | None:
+        if not path.endswith("/layer"):
+            return None
+        asked.append(path)
+        return 404
+
+    with dualreg_server(tmp_path / "data") as host, front(host) as before:
+        before.answer = answer
+        line = f"verify {shared} --http {before.url} --json"
+        wrong = json.loads(command(tmp_path / "data", line, code=1).stdout)["wrong"]
+    assert {name: len(problems) for name, problems in wrong.items()} == {f"team/many:{n}": 2 for n in "12345"}
+    assert len(asked) == len(set(asked)) == 6
+
+
+def test_verify_where_v1_is_off(shared: str, tmp_path: Path) -> None:
+    """It is told of once, and no tag's fault."""
+    with dualreg_server(tmp_path / "data", v1="off") as host, front(host) as before:
+        told = command(tmp_path / "data", f"verify {shared} --jobs 1 --http {before.url}").output
+    assert told.count("V1 is off there") == 1
+    assert len([path for _, path in before.seen if path.startswith("/v1/")]) <= 3
 
 
 @pytest.mark.parametrize(
