@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import click
 
 from dualreg.cli.admin_log import audited_registry
-from dualreg.cli.failures import MigrateGroup
+from dualreg.cli.failures import Fatal, MigrateGroup
 from dualreg.cli.follower import supervise
 from dualreg.cli.migrate_hints import THERE, command_line
 from dualreg.cli.migrate_options import (
@@ -139,6 +139,8 @@ def run(
         _foresee(settings, look, chosen, as_json=as_json)
         return
     begun = None if pause else look()
+    if begun and not refused(begun[0]) and all(entry.action is Action.LEAVE for entry in begun[1]):
+        raise Fatal("no tag there is chosen: nothing is taken in (what no tag leads to needs --untagged)")
     with audited_registry(data, config, alone=True) as (registry, _, record):
         passes = Passes(
             registry, settings, source, _manner(chosen), _existing(chosen), chosen["jobs"], record, parent
@@ -206,6 +208,6 @@ def verify(
         click.echo("V1 is off there, and was not compared.", err=True)
     wrong = any(verdict.problems for verdict in verdicts)
     lost = [entry for entry in entries if entry.action is Action.SKIP]
-    tell_verdicts(source, verdicts, lost, as_json=as_json)
+    tell_verdicts(source, verdicts, lost, by_plan=bool(plan_file), as_json=as_json)
     if not verdicts or wrong or ((lost or refused(found)) and not plan_file):
         raise SystemExit(FINDINGS)

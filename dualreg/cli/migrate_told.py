@@ -72,7 +72,8 @@ def tell_report(told: Report) -> None:
     verified = sum(bool(image["verified"]) for image in told.images)
     click.echo(f"run {told.run} of {told.source}{_fate(told)}")
     click.echo(_counted(told.counts))
-    click.echo(f"{len(told.images)} images taken in, {verified} of them proven whole by their checksums")
+    if told.images:
+        click.echo(f"{len(told.images)} V1 images taken in, {verified} proven whole by their checksums")
 
 
 def tell_runs(runs: Sequence[Report]) -> None:
@@ -129,8 +130,10 @@ def tell(
         raise SystemExit(FINDINGS if here else NOTHING)
 
 
-def tell_verdicts(source: str, verdicts: Sequence[Verdict], lost: Sequence[Entry], *, as_json: bool) -> None:
-    """Print what was found of tags here, and which could not come here."""
+def tell_verdicts(
+    source: str, verdicts: Sequence[Verdict], lost: Sequence[Entry], *, by_plan: bool, as_json: bool
+) -> None:
+    """Print what was found of tags here, and which could not come here, or were not to, *by_plan*."""
     wrong = [verdict for verdict in verdicts if verdict.problems]
     if as_json:
         told = {
@@ -146,5 +149,7 @@ def tell_verdicts(source: str, verdicts: Sequence[Verdict], lost: Sequence[Entry
     click.echo(f"{len(verdicts) - len(wrong)} of {len(verdicts)} tags are here as they were there.")
     if not verdicts:
         click.echo("Nothing was compared: no tag there is chosen that can be here.")
-    if lost:
+    if lost and by_plan:
+        click.echo(f"{len(lost)} more are skipped by the plan.")
+    elif lost:
         click.echo(f"{len(lost)} more cannot be taken in: {command_line(THERE, 'inspect', source)}")

@@ -76,7 +76,10 @@ def read_plan(lines: Iterable[str]) -> list[Entry]:
 
 
 def _read_entry(line: str) -> Entry:
-    entry = Entry(**json.loads(line))
+    document = json.loads(line)
+    if not isinstance(document, dict):
+        raise TypeError("no JSON object")
+    entry = Entry(**document)
     if not all(isinstance(value, str) for value in asdict(entry).values()):
         raise ValueError("not all of it is text")
     if entry.updated and datetime.fromisoformat(entry.updated).tzinfo is None:

@@ -181,7 +181,11 @@ class Run:
 
 def refused_by_plan(entry: Entry) -> Outcome | None:
     """Return how it goes with an entry that is not to be taken in."""
-    return None if entry.action is Action.IMPORT else Outcome(entry, Status.SKIPPED, entry.reason)
+    return (
+        None
+        if entry.action is Action.IMPORT
+        else Outcome(entry, Status.SKIPPED, entry.reason or "by the plan")
+    )
 
 
 def _refused(entry: Entry, error: Exception) -> Outcome:

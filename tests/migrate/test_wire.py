@@ -100,6 +100,20 @@ def test_busy_servers_are_asked_again(server: Hostile, method: str, body: bytes 
     assert len(server.seen) == 3
 
 
+def test_who_is_locked_out_hears_so_at_once(server: Hostile) -> None:
+    """Who would have to wait for long does not; and a refused login is not tried again, as that counts."""
+    server.answers["/x"] = [status(429, Retry_After="900"), status(200, b"{}")]
+    assert Wire(server.url).request("GET", "/x").status == 429
+    challenge = f'Bearer realm="{server.url}/token",service="s"'
+    for refusal in (status(401), status(429, Retry_After="900")):
+        server.answers |= {"/y": [status(401, WWW_Authenticate=challenge)], "/token?service=s": [refusal]}
+        wire, before = Wire(server.url, "me", "secret"), len(server.said("/token?service=s"))
+        for _ in range(3):
+            with pytest.raises(WireError, match="refuses the login of --user"):
+                wire.request("GET", "/y")
+        assert len(server.said("/token?service=s")) == before + 1
+
+
 def test_redirects_end(server: Hostile) -> None:
     """Five are followed; and none is by what cannot be sent again."""
     for number in range(6):

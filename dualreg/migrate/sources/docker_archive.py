@@ -179,7 +179,10 @@ def open_archive(path: Path, repository: str) -> SavedImages | SavedChains:
         return SavedImages.open(archive, repository)
     chains = SavedChains(archive, repository)
     if not any(chains.image_ids()):
-        raise NoSource(f"{path}: no manifest.json, and no images of old daemons")
+        hint = (
+            "; it holds an OCI layout: unpack it, for oci-layout:" if "oci-layout" in archive.members else ""
+        )
+        raise NoSource(f"{path}: no manifest.json, and no images of old daemons{hint}")
     return chains
 
 

@@ -42,7 +42,7 @@ class V1Remote:
         """See V1Source: the chosen tags."""
         if self._tags is None:
             listed = [self.repository] if self.repository else dict.fromkeys(self._repositories())
-            names = [name for name in listed if self.asking.may_choose(_full(name))]
+            names = [(name, full) for name, full in _called(listed) if self.asking.may_choose(full)]
             told = self.asking.each(self._tags_of, names)
             self._tags = [each for tags in told for each in tags if self._is_chosen(each)]
         yield from self._tags
@@ -96,30 +96,28 @@ class V1Remote:
         for page in range(1, _PAGES):
             reply = self._v1.get(f"/v1/search?q=&n=100&page={page}")
             if reply.status != _OK:
-                raise NoSource(
-                    f"{self.wire.url} does not search ({reply.status}): name a repository in the URL"
-                )
+                advice = reply.advice or "name a repository in the URL"
+                raise NoSource(f"{self.wire.url} does not search ({reply.status}): {advice}")
             found = reply.objects("results")
             yield from (name for each in found if isinstance(name := each.get("name"), str))
             pages = reply.object().get("num_pages")
             if not found or not isinstance(pages, int) or page >= pages:
                 return
 
-    def _tags_of(self, name: str) -> Sequence[SourceTag | Finding]:
-        """Return the tags of a repository, or why they are not told.
+    def _tags_of(self, named: tuple[str, str]) -> Sequence[SourceTag | Finding]:
+        """Return the tags of a repository, by the name that is listed and its own; or why they are not told.
 
         Raises:
             NoSource, WireError: likewise, if it is the only one that is wanted.
         """
         try:
-            return [*self._listed(name)]
+            return [*self._listed(*named)]
         except (NoSource, WireError) as error:
             if self.repository:
                 raise
-            return [Finding(Kind.REFUSED, _full(name), str(error))]
+            return [Finding(Kind.REFUSED, named[1], str(error))]
 
-    def _listed(self, name: str) -> Iterator[SourceTag | Finding]:
-        full = _full(name)
+    def _listed(self, name: str, full: str) -> Iterator[SourceTag | Finding]:
         reply = self._v1.get(f"/v1/repositories/{name}/tags", name)
         if reply.status not in (_OK, _NOT_FOUND):
             raise NoSource(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
@@ -143,6 +141,14 @@ class V1Remote:
         except WireError as error:
             return Finding(Kind.REFUSED, image, f"its ancestors: {error}")
         return [id_ for id_ in listed if isinstance(id_, str) and is_image_id(id_)]
+
+
+def _called(listed: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name with what it is short for, unless that is another one there."""
+    known = [*listed]
+    for name in known:
+        full = _full(name)
+        yield name, name if full != name and full in known else full
 
 
 def _full(name: str) -> str:

@@ -91,9 +91,8 @@ class V2Remote:
     def _repositories(self) -> Iterator[str]:
         for reply in self._pages("/v2/_catalog?n=1000", ("registry:catalog:*",)):
             if reply.status != _OK:
-                raise NoSource(
-                    f"{self.wire.url} does not list its repositories ({reply.status}): name one in the URL"
-                )
+                advice = reply.advice or "name one in the URL"
+                raise NoSource(f"{self.wire.url} does not list its repositories ({reply.status}): {advice}")
             yield from reply.texts("repositories")
 
     def _listed(self, name: str) -> Sequence[str] | Finding:

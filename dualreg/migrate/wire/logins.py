@@ -26,6 +26,8 @@ _TOKEN_LIFE = 60
 _LASTING = 30
 _ANSWER_LIMIT = 1 << 20
 _OK = 200
+#: Wrong credentials; and too many of them, lately.
+_REFUSED = (401, 429)
 _CHALLENGE = re.compile(r"(?:^|,)\s*(Basic|Bearer)\b(.*)", re.IGNORECASE | re.DOTALL)
 _TOKEN = re.compile(r"[!-~]+", re.ASCII)
 
@@ -74,6 +76,7 @@ class Challenged:
     url: str
     basic: str
     _known: dict[Scope, _Known] = field(default_factory=dict)
+    _refused: WireError | None = None
     _lock: Lock = field(default_factory=Lock)
 
     def at_hand(self, scope: Scope, *, lasting: bool) -> str:
@@ -105,6 +108,8 @@ class Challenged:
 
         Source: distribution, "Token Authentication Specification".
         """
+        if self._refused:
+            raise self._refused  # each further try would count as one more failed login
         realm = urljoin(self.url, asked.get("realm", ""))
         server, wanted = origin(realm), scope or tuple(asked.get("scope", "").split())
         if origin(self.url).scheme == "https" != server.scheme:
@@ -112,6 +117,10 @@ class Challenged:
         query = urlencode([("service", asked.get("service", "")), *(("scope", each) for each in wanted)])
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
         response = self.transport.send(Request("GET", url), Secret(self.basic, server)).response
+        if self.basic and response.status in _REFUSED:
+            response.close()
+            self._refused = WireError(f"{told(realm)} refuses the login of --user ({response.status})")
+            raise self._refused
         try:
             answer = json.loads(response.read(_ANSWER_LIMIT))
             token = answer.get("token") or answer["access_token"]

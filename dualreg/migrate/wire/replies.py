@@ -10,6 +10,8 @@ from urllib.parse import urljoin
 from dualreg.migrate.wire.errors import WireError
 from dualreg.migrate.wire.origins import told
 
+#: Whoever has no login, or a wrong one, or may not.
+_REFUSALS = (401, 403)
 #: Digits of the largest size that somebody can mean.
 _DIGITS = 18
 
@@ -27,6 +29,11 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes = b""
     url: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What to do if it refuses to tell somebody what it tells others; empty: it does not."""
+        return "another login is wanted, see --user" if self.status in _REFUSALS else ""
 
     def json(self) -> Any:  # noqa: ANN401 -- whatever the other side says
         """Return the document.

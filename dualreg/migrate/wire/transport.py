@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 from urllib.parse import urljoin
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
 from dualreg.migrate.wire.errors import WireError
 from dualreg.migrate.wire.origins import Origin, origin, told
@@ -15,7 +15,7 @@ from dualreg.migrate.wire.origins import Origin, origin, told
 Content = BinaryIO | Iterable[bytes] | bytes | None
 #: Statuses after which it is worth to try again.
 _BUSY = (429, 500, 502, 503, 504)
-#: Seconds that are waited at most, whatever ``Retry-After`` says.
+#: Seconds that are waited at most: whoever is told to come back later than that is told so at once.
 _PATIENCE = 120
 _REDIRECTS = 5
 _SAME_METHOD = (307, 308)
@@ -108,10 +108,18 @@ class Transport:
 
 
 class _Retry(urllib3.Retry):
-    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-        """See Retry."""
-        asked = super().get_retry_after(response)
-        return None if asked is None else min(asked, _PATIENCE)
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        *given: Any,  # noqa: ANN401 -- as urllib3 has it
+        **further: Any,  # noqa: ANN401 -- likewise
+    ) -> Self:
+        """See Retry. Who locks us out for long, as for failed logins, has answered."""
+        if response is not None and (self.get_retry_after(response) or 0) > _PATIENCE:
+            raise MaxRetryError(further["_pool"], url or "", ResponseError("it is busy for long"))
+        return super().increment(method, url, response, *given, **further)
 
 
 def _failure(method: str, url: str, error: Exception) -> WireError:
