@@ -101,6 +101,20 @@ def test_in_over_v1(there: tuple[Path, str, str], tmp_path: Path) -> None:
         each.state.catalog.close()
 
 
+def test_two_spellings_of_one_name(tmp_path: Path) -> None:
+    """What a registry has as ``x`` and as ``library/x``, old clients call one: nobody wins by chance."""
+    tree = Tree(tmp_path / "old")
+    for name, letter in (("library/short", "a"), ("team/short", "b")):
+        tree.tag(name, "latest", tree.image(letter, stock_trees.LAYERS[letter]))
+    (tmp_path / "names").write_text("team/short short\n")
+    command(tmp_path / "there", f"run v1-tree:{tree.root} --library keep --map {tmp_path / 'names'}")
+    with dualreg_server(tmp_path / "there") as host:
+        output = command(tmp_path / "here", f"run v1+http://{host}", code=3).output
+        assert "library/short:latest: skipped: collision: so would be short:latest" in output
+        command(tmp_path / "here", f"run v1+http://{host} --exclude library/short")
+    assert tags_of(tmp_path / "here").keys() == {"short:latest"}
+
+
 def test_out_over_v2(there: tuple[Path, str, str], tmp_path: Path) -> None:
     """Pushed, mounted, and not sent again."""
     folder, _, login = there
