@@ -152,6 +152,11 @@ class ManifestQueries:
         here = (Manifests.repository_id == repository_id) & (Manifests.digest == digest)
         return self.connection.scalar(select(Manifests.digest).where(here).with_for_update()) is not None
 
+    def closure(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
+        """Return the manifest and all that it names, directly or not, of what the repository holds."""
+        values = {"repository": repository, "digest": digest}
+        return tuple(BlobRow(*row) for row in self.connection.execute(_closure(), values))
+
     def parents(self, repository_id: int, digest: Digest) -> tuple[Digest, ...]:
         """Return some of the manifests of the repository that name the manifest *digest*."""
         query = select(ManifestChildren.manifest).where(
@@ -176,6 +181,20 @@ def _by_tag() -> Select[int, Digest, str, int, str | None]:
     tagged = (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
     query = _manifests().add_columns(Tags.origin).join(Tags, tagged)
     return query.where(Tags.name == bindparam("reference"))
+
+
+@cache
+def _closure() -> Select[Digest, int]:
+    here = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
+    begin = select(Manifests.digest).where(
+        Manifests.repository_id == here, Manifests.digest == bindparam("digest")
+    )
+    found = begin.cte("found", recursive=True)
+    further = select(ManifestChildren.child).where(
+        ManifestChildren.repository_id == here, ManifestChildren.manifest == found.c.digest
+    )
+    found = found.union(further)
+    return select(Blobs.digest, Blobs.size).join(found, found.c.digest == Blobs.digest)
 
 
 def _manifests() -> Select[int, Digest, str, int]:

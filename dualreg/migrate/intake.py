@@ -38,6 +38,12 @@ class Intake(Protocol):
             Broken: something else is called so here, or the source has no such image.
         """
 
+    def is_whole(self, repository: RepositoryName, image: str, here: Here) -> bool:
+        """Tell whether no bytes are missing or cut short of what is here, which is the same as *image*.
+
+        Nothing is read: what was changed at its length is not found.
+        """
+
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """Take in an entry's image, then point *tag* at it; return how many bytes were read for it.
 

@@ -43,6 +43,11 @@ class LayerFacts:
     checksum: str
     verified: bool
 
+    @property
+    def blob(self) -> BlobRow:
+        """The layer."""
+        return BlobRow(Digest.parse(self.layer), self.size)
+
 
 class Journal:
     """Appends to a run's file, which stays open as long as this is kept."""

@@ -170,6 +170,8 @@ class Run:
             before: What is here. Only that is judged: what comes after, nobody may overwrite.
         """
         if before and self.intake.is_same(repository, entry.image, before):
+            if not self.intake.is_whole(repository, entry.image, before):
+                return None  # what is lost here comes again, whatever may be overwritten
             return Outcome(entry, Status.SAME, digest=str(before.digest))
         if before and tag and not self._may_overwrite(entry, repository, tag):
             status = Status.FAILED if self.existing is Existing.FAIL else Status.SKIPPED

@@ -47,6 +47,10 @@ class Interrupted:
             self.meanwhile()
         return self.inner.is_same(repository, image, here)
 
+    def is_whole(self, repository: RepositoryName, image: str, here: Here) -> bool:
+        """See Intake."""
+        return self.inner.is_whole(repository, image, here)
+
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """See Intake."""
         if not self.judging:

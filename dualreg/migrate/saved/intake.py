@@ -14,6 +14,7 @@ from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.held import Held
 from dualreg.migrate.intake import Here, Locks, Stopped, announce, look, pushed_at, still
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
@@ -49,10 +50,20 @@ class SavedIntake:
     known: dict[Digest, BlobRow] = field(default_factory=dict)
     stop: Event = field(default_factory=Event)
     locks: Locks = field(default_factory=Locks)
+    _store: Held = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was looked at yet."""
+        self._store = Held(self.registry)
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
         return config_of(self.registry, repository, here.digest) == image
+
+    def is_whole(self, repository: RepositoryName, image: str, here: Here) -> bool:
+        """See Intake."""
+        del image
+        return self._store.manifest(repository, here.digest)
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """See Intake."""
@@ -110,7 +121,8 @@ class SavedIntake:
 
     def _is_stored(self, blob: BlobRow) -> bool:
         with self.registry.state.catalog.read() as tx:
-            return tx.blobs.owner(blob.digest, EVERYWHERE) is not None
+            owner = tx.blobs.owner(blob.digest, EVERYWHERE)
+        return owner is not None and self._store.blobs([blob])
 
     def _announce(self, repository: RepositoryName, diff_id: Digest, blob: BlobRow) -> None:
         self.journal.write(

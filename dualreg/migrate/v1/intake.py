@@ -11,6 +11,7 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.reach import EVERYWHERE
 from dualreg.image.tarsum import is_tarsum
 from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.held import Held
 from dualreg.migrate.intake import Here, Locks, Stopped, announce, pushed_at, still
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
@@ -49,14 +50,20 @@ class V1Intake:
     agent: Callable[[str, str], str] = lambda *_: ""
     _held: set[tuple[RepositoryName, str]] = field(default_factory=set)
     _same: Same = field(init=False)
+    _store: Held = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing was compared yet."""
-        self._same = Same(self.registry)
+        self._same, self._store = Same(self.registry), Held(self.registry)
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
         return here.seen == image and self._same.are_here(repository, self.chain(image))
+
+    def is_whole(self, repository: RepositoryName, image: str, here: Here) -> bool:
+        """See Intake."""
+        del here
+        return self._store.blobs(self._same.blobs(repository, self.chain(image)))
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """See Intake."""
@@ -129,13 +136,15 @@ class V1Intake:
     def _is_held(self, repository: RepositoryName, source: SourceImage, facts: LayerFacts) -> bool:
         with self.registry.state.catalog.read() as tx:
             held = tx.v1_images.find(repository, source.id)
-        return held is not None and held.complete and (str(held.json), str(held.layer)) == (
-            facts.json, facts.layer,
-        )  # fmt: skip
+        if held is None or not held.complete:
+            return False
+        same = (str(held.json), str(held.layer)) == (facts.json, facts.layer)
+        return same and self._store.blobs([BlobRow(held.json, len(source.json())), facts.blob])
 
     def _is_stored(self, facts: LayerFacts) -> bool:
         with self.registry.state.catalog.read() as tx:
-            return tx.blobs.owner(Digest.parse(facts.layer), EVERYWHERE) is not None
+            owner = tx.blobs.owner(facts.blob.digest, EVERYWHERE)
+        return owner is not None and self._store.blobs([facts.blob])
 
     def _admit(
         self, repository: RepositoryName, source: SourceImage, facts: LayerFacts, layer: Staged | None
@@ -158,7 +167,7 @@ class V1Intake:
             if layer:
                 state.admit(tx, row, layer.upload, layer.blob)
             else:
-                state.share(tx, row, BlobRow(Digest.parse(facts.layer), facts.size))
+                state.share(tx, row, facts.blob)
             self.registry.v1_images.record(tx, row, [image])
 
 

@@ -1,10 +1,10 @@
 """Same: whether the images of the source are those that are here under their ids, told by small files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from dualreg.catalog.rows import V1ImageRow
+from dualreg.catalog.rows import BlobRow, V1ImageRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.migrate.findings import Broken, Kind
@@ -24,7 +24,7 @@ class Same:
     """Compares by content, each image once: ids are random, and copies of registries go their own ways."""
 
     registry: Registry
-    _looked: Once[tuple[RepositoryName, str], Broken | bool] = field(default_factory=Once)
+    _looked: Once[tuple[RepositoryName, str], Broken | tuple[BlobRow, ...]] = field(default_factory=Once)
 
     def are_here(self, repository: RepositoryName, images: Iterable[SourceImage]) -> bool:
         """Tell whether all of *images* are here.
@@ -32,28 +32,39 @@ class Same:
         Raises:
             Broken: something else has the id of one of them, or one that looks different cannot be read.
         """
-        for image in images:
-            found = self._looked.of((repository, image.id), partial(self._look, repository, image))
-            if isinstance(found, Broken):
-                raise found
-            if not found:
-                return False
-        return True
+        return all(self._found(repository, image) for image in images)
 
-    def _look(self, repository: RepositoryName, image: SourceImage) -> Broken | bool:
+    def blobs(self, repository: RepositoryName, images: Iterable[SourceImage]) -> Iterator[BlobRow]:
+        """Yield the JSONs and layers of those of *images* that are here.
+
+        Raises:
+            Broken: as ``are_here``.
+        """
+        for image in images:
+            yield from self._found(repository, image)
+
+    def _found(self, repository: RepositoryName, image: SourceImage) -> tuple[BlobRow, ...]:
+        found = self._looked.of((repository, image.id), partial(self._look, repository, image))
+        if isinstance(found, Broken):
+            raise found
+        return found
+
+    def _look(self, repository: RepositoryName, image: SourceImage) -> Broken | tuple[BlobRow, ...]:
+        """Return the JSON and the layer of an image that is here; nothing if it is not."""
         with self.registry.state.catalog.read() as tx:
             row = tx.v1_images.find(repository, image.id)
-        if row is None or not row.complete:
-            return False
+        if row is None or not row.complete or row.layer is None:
+            return ()
         try:
-            if row.json != Digest.of(image.json()):
-                return another(repository, image.id)
-            if _looks_the_same(row, image):
-                return True
-            inside = examine(image).diff_id
+            json = image.json()
+            same = row.json == Digest.of(json) and (
+                _looks_the_same(row, image) or examine(image).diff_id == str(row.diff_id)
+            )
         except Broken as error:
             return error
-        return inside == str(row.diff_id) or another(repository, image.id)
+        if not same:
+            return another(repository, image.id)
+        return BlobRow(row.json, len(json)), BlobRow(row.layer, row.layer_size or 0)
 
 
 def _looks_the_same(row: V1ImageRow, image: SourceImage) -> bool:

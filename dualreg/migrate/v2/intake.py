@@ -12,6 +12,7 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.held import Held
 from dualreg.migrate.intake import Here, Locks, Stopped, announce, look, pushed_at, still
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
@@ -38,11 +39,21 @@ class V2Intake:
     stop: Event = field(default_factory=Event)
     locks: Locks = field(default_factory=Locks)
     _held: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _store: Held = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was looked at yet."""
+        self._store = Held(self.registry)
 
     def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
         """See Intake."""
         del repository
         return str(here.digest) == image
+
+    def is_whole(self, repository: RepositoryName, image: str, here: Here) -> bool:
+        """See Intake."""
+        del image
+        return self._store.manifest(repository, here.digest)
 
     def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
         """See Intake."""
@@ -119,12 +130,12 @@ class V2Intake:
 
     def _bring(self, source: str, repository: RepositoryName, digest: Digest) -> int:
         with self.registry.state.catalog.read() as tx:
-            if tx.blobs.find(repository, digest):
-                return 0
-            owner = tx.blobs.owner(digest, EVERYWHERE)
-            known = tx.blobs.find(owner, digest) if owner else None
-        if known:
-            self._share(repository, known)
+            own = tx.blobs.find(repository, digest)
+            owner = None if own else tx.blobs.owner(digest, EVERYWHERE)
+            known = tx.blobs.find(owner, digest) if owner else own
+        if known and self._store.blobs([known]):
+            if not own:
+                self._share(repository, known)
             return 0
         found = self.source.blob(source, digest)
         store = self.registry.state.store

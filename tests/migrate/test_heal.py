@@ -1,0 +1,111 @@
+"""What was lost here behind our back comes again with the next run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName
+from dualreg.registry import Registry
+from tests import builders
+from tests.migrate import stock_trees
+from tests.migrate.commands import command, content
+from tests.migrate.test_files import saved
+from tests.migrate.test_verify import blob_path, manifest
+from tests.migrate.trees import LAYERS, Tree, image_id
+
+
+def truncate(path: Path) -> None:
+    """Cut a file short."""
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def v1(folder: Path) -> str:
+    """Build two images on one base, in two repositories."""
+    tree = Tree(folder)
+    base = tree.image("base", LAYERS["a"])
+    for name in ("app", "other"):
+        tree.tag(f"team/{name}", "1", tree.image(name, LAYERS["b"], parent=base))
+    return f"v1-tree:{folder}"
+
+
+def v2(folder: Path) -> str:
+    """Build an image, and an index that names it."""
+    return f"registry-tree:{stock_trees.small(folder).root}"
+
+
+def archive(folder: Path) -> str:
+    """Build an archive of one image, whose layers are made gzip."""
+    folder.mkdir()
+    return f"docker-archive:{saved(folder / 'app.tar', (builders.image(LAYERS['a']), ['team/app:1']))}"
+
+
+def made_layer(opened: Registry) -> Digest:
+    """Return what the layer of an archive became."""
+    _, document, _ = manifest(opened, "1")
+    return Digest.parse(document["layers"][0]["digest"])  # type: ignore[index]  # a document
+
+
+def v1_layer(_: Registry) -> Digest:
+    """Return the layer that all images share."""
+    return Digest.of(LAYERS["a"])
+
+
+def v1_json(opened: Registry) -> Digest:
+    """Return the JSON of the base, of one repository's or both."""
+    return opened.v1_images.get(RepositoryName("team/app"), ImageId(image_id("base"))).json
+
+
+def v2_layer(_: Registry) -> Digest:
+    """Return the layer that all images share."""
+    return Digest.of(stock_trees.LAYERS["a"])
+
+
+def v2_config(_: Registry) -> Digest:
+    """Return the config of the image that is in both repositories."""
+    payload = json.loads(builders.image(stock_trees.LAYERS["a"]).manifest)
+    return Digest.parse(payload["config"]["digest"])
+
+
+def v2_manifest(_: Registry) -> Digest:
+    """Return the image that is tagged, and named by the index."""
+    return builders.image(stock_trees.LAYERS["a"]).digest
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate])
+@pytest.mark.parametrize(
+    ("build", "lost"),
+    [
+        (v1, v1_layer),
+        (v1, v1_json),
+        (v2, v2_layer),
+        (v2, v2_config),
+        (v2, v2_manifest),
+        (archive, made_layer),
+    ],
+)
+def test_what_is_lost_comes_again(
+    tmp_path: Path,
+    data: Path,
+    opened: Registry,
+    *,
+    build: Callable[[Path], str],
+    lost: Callable[[Registry], Digest],
+    damage: Callable[[Path], None],
+) -> None:
+    """The first tag that stands on it is done again, though none may be overwritten; then all is the same."""
+    source = build(tmp_path / "old")
+    told = json.loads(command(data, f"run {source} --json").stdout)
+    whole = content(data)
+    damage(blob_path(data, lost(opened)))
+    command(data, f"verify {source}", code=1)
+    healed = json.loads(command(data, f"run {source} --existing fail --json").stdout)
+    assert healed["counts"].get("done", 0) >= 1
+    assert healed["counts"].keys() <= {"done", "same"}
+    assert content(data) == whole
+    command(data, f"verify {source}")
+    again = json.loads(command(data, f"run {source} --json").stdout)
+    assert again["counts"] == {"same": told["counts"]["done"]}
