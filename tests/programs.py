@@ -1,5 +1,6 @@
 """Real programs as subprocesses: found or skipped, started on free ports, stopped by their pid."""
 
+import gc
 import os
 import shutil
 import socket
@@ -127,3 +128,4 @@ def dualreg_server(data: Path, **settings: str | int) -> Iterator[str]:
     """Run ``dualreg serve`` like dualreg_process; yield HOST:PORT."""
     with dualreg_process(data, **settings) as serving:
         yield serving.host
+        gc.collect()  # connections that nobody uses are closed, so that it need not wait for them

@@ -103,7 +103,7 @@ class Wire:
                 raise WireError(f"GET {told(url)}: {response.status}")
             return response
 
-        return cast("BinaryIO", io.BufferedReader(Body(told(url), begin), 1 << 20))
+        return cast("BinaryIO", io.BufferedReader(Body(told(url), begin({}), begin), 1 << 20))
 
     def _open(self, request: Request, scope: Scope, login: Login) -> Answer:
         said = ""

@@ -17,15 +17,17 @@ _PARTIAL = 206
 class Body(io.RawIOBase):
     """A body that is taken up again where it was cut short."""
 
-    def __init__(self, name: str, begin: Callable[[Mapping[str, str]], BaseHTTPResponse]) -> None:
+    def __init__(
+        self, name: str, begun: BaseHTTPResponse, begin: Callable[[Mapping[str, str]], BaseHTTPResponse]
+    ) -> None:
         """Begin to read.
 
         Args:
             name: For errors.
-            begin: Asks for it, with these headers in addition; raises WireError.
+            begun: The answer whose body it is.
+            begin: Asks for it again, with these headers in addition; raises WireError.
         """
-        self._name, self._begin = name, begin
-        self._response = begin({})
+        self._name, self._response, self._begin = name, begun, begin
         self._at, self._left, self._resumed_at = 0, _RESUMES, 0
 
     def readable(self) -> bool:
