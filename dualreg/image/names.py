@@ -11,6 +11,8 @@ from typing import Self
 from dualreg.errors import ImageIdInvalid, NameInvalid, TagInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 
+#: Where V1 has repositories whose names have no slash.
+LIBRARY = "library/"
 #: Characters in a repository name; many clients limit host and name together to the same number.
 NAME_LIMIT = 255
 
@@ -96,6 +98,11 @@ class UploadId(str):
         if _UPLOAD_ID.fullmatch(text) is None:
             raise UploadUnknown(upload=text[:NAME_LIMIT])
         return cls(text)
+
+
+def in_library(name: str) -> str:
+    """Return a repository's whole name in V1, where one without a slash is short for one in ``library/``."""
+    return name if "/" in name else LIBRARY + name
 
 
 def parse_reference(text: str) -> Tag | Digest:

@@ -8,10 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from dualreg.errors import NameInvalid, TagInvalid
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import LIBRARY, RepositoryName, Tag
 from dualreg.migrate.dates import late
 from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.names import LIBRARY, Names, propose, propose_tag, quoted
+from dualreg.migrate.names import Names, propose, propose_tag, quoted
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.sources.base import SourceTag
 from dualreg.migrate.survey import Survey

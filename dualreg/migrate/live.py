@@ -19,7 +19,7 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.forgotten import Deletions
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
-from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.names import LIBRARY, ImageId, RepositoryName, Tag, in_library
 from dualreg.migrate.offers import Offers
 from dualreg.migrate.on_request import OnRequest
 from dualreg.migrate.plan import Action, Entry
@@ -30,7 +30,6 @@ from dualreg.migrate.transfer import is_ours
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_LIBRARY = "library/"
 #: Seconds for which trouble with the source is told once.
 _PATIENCE = 60
 
@@ -141,9 +140,9 @@ class LiveSource:
         """Return what a repository is called there; None: it cannot be."""
         if self.origin is Origin.V2:
             return repository
-        if repository.startswith(_LIBRARY):
+        if repository.startswith(LIBRARY):
             return None  # it is here without that
-        return repository if "/" in repository else _LIBRARY + repository
+        return in_library(repository)
 
     def _elsewhere(
         self, offers: Offers, repository: RepositoryName, last: str = ""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from dualreg.image.names import LIBRARY
 from dualreg.migrate.tag_schema import subject_head
 
-LIBRARY = "library/"
 _TAG_LENGTH = 128
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from dualreg.catalog.rows import V1ImageRow
 from dualreg.errors import RegistryError
 from dualreg.image import media_types
-from dualreg.image.digest import Digest, Hasher
+from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import stored_contents
@@ -15,11 +14,11 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.intake import look
 from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Entry
+from dualreg.migrate.transfer import is_of
 from dualreg.migrate.verify import Comparison
 from dualreg.migrate.wire import Scope, Wire, WireError, accept, pulling
 from dualreg.migrate.wire.v1 import V1Wire
 from dualreg.registry import Registry
-from dualreg.storage.base import read_chunks
 
 _OK, _NOT_FOUND = 200, 404
 
@@ -105,7 +104,9 @@ class OverHttp:
             if status != _OK:
                 yield f"over V2: {digest}: {status}"
             return
-        if not _has(self.wire.stream(path, scope=scope), digest):
+        with self.wire.stream(path, scope=scope) as reader:
+            same = is_of(reader, digest)
+        if not same:
             yield f"over V2: {digest}: other bytes"
 
     def _v1(self, repository: RepositoryName, tag: Tag) -> Iterator[str]:
@@ -144,14 +145,7 @@ class OverHttp:
             yield f"over V1: {row.id}: its JSON is another ({document.status})"
 
     def _layer(self, repository: RepositoryName, row: V1ImageRow, digest: Digest) -> Iterator[str]:
-        if not _has(self.v1.stream(f"/v1/images/{row.id}/layer", repository), digest):
+        with self.v1.stream(f"/v1/images/{row.id}/layer", repository) as reader:
+            same = is_of(reader, digest)
+        if not same:
             yield f"over V1: {row.id}: its layer is another"
-
-
-def _has(stream: BinaryIO, digest: Digest) -> bool:
-    """Tell whether it has these bytes, reading it to its end."""
-    hasher = Hasher(digest.algorithm)
-    with stream as reader:
-        for chunk in read_chunks(reader):
-            hasher.update(chunk)
-    return hasher.digest() == digest

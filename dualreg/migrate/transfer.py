@@ -13,7 +13,7 @@ from dualreg.image.digest import Digest, Hasher
 from dualreg.image.names import UploadId
 from dualreg.migrate.findings import Broken, Kind
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.storage.base import CHUNK_SIZE, Adopt, BlobStore, tap
+from dualreg.storage.base import CHUNK_SIZE, Adopt, BlobStore, read_chunks, tap
 
 #: What no source is to blame for, nor the path of one file: where we write is full, or gone.
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
@@ -53,6 +53,14 @@ class Checked:
         """Raise Broken unless they are what the digest says."""
         if not self.holds:
             raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
+
+
+def is_of(reader: BinaryIO, digest: Digest) -> bool:
+    """Read to the end, and tell whether *digest* is of what there was."""
+    checked = Checked(digest)
+    for chunk in read_chunks(reader):
+        checked.update(chunk)
+    return checked.holds
 
 
 def stage(

@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from dualreg.errors import ImageInvalid
 from dualreg.faults import BlobMissing
-from dualreg.image.digest import Digest, Hasher
+from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, empty_layer
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Action, Entry
 from dualreg.migrate.sources.base import SourceBytes
+from dualreg.migrate.transfer import is_of
 from dualreg.migrate.wire import WireError
 from dualreg.storage.base import BlobStore, read_chunks
 
@@ -83,7 +84,7 @@ class Bytes:
                 if self._quick and size is not None:
                     length = reader.seek(0, os.SEEK_END)
                     return "" if size == length else f"it has {length} bytes here, not {size}"
-                return "" if _hash(reader, digest.algorithm) == digest else "it is damaged here"
+                return "" if is_of(reader, digest) else "it is damaged here"
         except BlobMissing:
             return "its bytes are not here"
         except OSError as error:
@@ -97,7 +98,7 @@ class Bytes:
                     length = reader.seek(0, os.SEEK_END)
                 return "" if found.size in (0, length) else f"it has {length} bytes here, not {found.size}"
             with found.open() as reader:
-                same = _hash(reader, digest.algorithm) == digest
+                same = is_of(reader, digest)
         except BlobMissing:
             return "its bytes are not here"
         except (Broken, OSError) as error:
@@ -115,10 +116,3 @@ class Bytes:
             return "not here"
         except ImageInvalid as error:
             return str(error.detail.get("reason", error))
-
-
-def _hash(reader: BinaryIO, algorithm: str) -> Digest:
-    hasher = Hasher(algorithm)
-    for chunk in read_chunks(reader):
-        hasher.update(chunk)
-    return hasher.digest()

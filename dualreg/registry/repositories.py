@@ -4,13 +4,12 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from dualreg.errors import RepositoryUnknown
-from dualreg.image.names import RepositoryName
+from dualreg.image.names import LIBRARY, RepositoryName, in_library
 from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.state import State
 
 #: The namespace that V1 clients put before one-part names when they read tags.
-_LIBRARY = "library/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,6 @@ class Repositories:
 
 def alias_of(name: RepositoryName) -> RepositoryName:
     """Return the other name that V1 clients may use for the repository; *name* itself if there is none."""
-    if name.startswith(_LIBRARY):
-        return RepositoryName(name.removeprefix(_LIBRARY))
-    return name if "/" in name else RepositoryName(_LIBRARY + name)
+    if name.startswith(LIBRARY):
+        return RepositoryName(name.removeprefix(LIBRARY))
+    return RepositoryName(in_library(name))

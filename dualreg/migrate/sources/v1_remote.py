@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dualreg.errors import ImageInvalid
+from dualreg.image.names import in_library
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.asking import Asking
 from dualreg.migrate.findings import Broken, Finding, Kind
@@ -14,7 +15,6 @@ from dualreg.migrate.wire.v1 import V1Wire
 
 _OK, _NOT_FOUND = 200, 404
 _CHECKSUMS = ("x-docker-payload-checksum", "x-docker-checksum")
-_LIBRARY = "library/"
 #: Pages of a search that are asked for at most.
 _PAGES = 10_000
 
@@ -145,14 +145,10 @@ class V1Remote:
 
 def _called(listed: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield each name with what it is short for, unless that is another one there."""
-    known = [*listed]
+    known = dict.fromkeys(listed)
     for name in known:
-        full = _full(name)
-        yield name, name if full != name and full in known else full
-
-
-def _full(name: str) -> str:
-    return name if "/" in name else _LIBRARY + name
+        full = in_library(name)
+        yield name, name if full in known else full
 
 
 def _list(reply: Reply) -> Sequence[object]:

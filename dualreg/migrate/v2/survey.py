@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from dualreg.errors import RegistryError
-from dualreg.image.digest import Digest, Hasher
+from dualreg.image.digest import Digest
 from dualreg.migrate.asking import Asking
 from dualreg.migrate.findings import Broken, Finding, Kind
 from dualreg.migrate.sources.base import ManifestSource, SourceTag
 from dualreg.migrate.survey import repositories, sort_out
 from dualreg.migrate.tag_schema import head, subject_head
-from dualreg.migrate.transfer import reading, show
+from dualreg.migrate.transfer import Checked, show
 from dualreg.migrate.v2.dates import made_at
 from dualreg.migrate.v2.learning import Known, Learning, Place
 
@@ -89,15 +89,13 @@ class V2Survey:
         """See Survey."""
 
         def read(digest: Digest) -> Finding | None:
-            hasher = Hasher(digest.algorithm)
+            passed = Checked(digest)
             try:
-                with reading(str(digest)):
-                    show(self.source.blob(self.blobs[digest][1], digest), hasher.update)
+                show(self.source.blob(self.blobs[digest][1], digest), passed.update, str(digest))
+                passed.check()
             except Broken as error:
                 return error.finding
-            if hasher.digest() == digest:
-                return None
-            return Finding(Kind.CORRUPT, str(digest), f"its bytes are {hasher.digest()}")
+            return None
 
         with ThreadPoolExecutor(jobs) as pool:
             digests = [*self.blobs]
