@@ -6,6 +6,7 @@
     registry/       rules: one service per noun, called by both dialects
     auth/           who may: accounts, permission lines and tokens, the same for both dialects
     migrate/        moving in: other registries' storage, planned, taken in, verified, taken back
+    remote/         the client of other registries: HTTP, challenges, tokens, resumed bodies; no rules
     maintenance/    care: what looks after a registry while it serves
     web/            wire: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command

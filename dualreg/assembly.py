@@ -18,28 +18,26 @@ from dualreg.auth.tokens import Verifier
 from dualreg.auth.workloads import Workloads, parse_rules
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import revision, upgrade
-from dualreg.faults import CatalogUnreachable
-from dualreg.migrate.live import LiveSource
-from dualreg.migrate.on_request import OnRequest
-from dualreg.migrate.sorts import open_live
+from dualreg.errors import CatalogUnreachable
+from dualreg.migrate.on_demand.loader import Loader
+from dualreg.migrate.on_demand.upstream import TreeUpstream
+from dualreg.migrate.transports import open_on_demand
 from dualreg.registry import Registry
+from dualreg.registry.activity import Clients, Pulls
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
-from dualreg.registry.clients import Clients
-from dualreg.registry.editions import Editions
+from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
 from dualreg.registry.keys import Keys
-from dualreg.registry.legacy import Legacy, NoLegacy
-from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
-from dualreg.registry.payloads import Payloads
-from dualreg.registry.pulls import Pulls
+from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
 from dualreg.registry.uploads import Uploads
-from dualreg.registry.v1_images import V1Images
+from dualreg.registry.upstream import NoUpstream, Upstream
+from dualreg.registry.v1_images import Listings, V1Images
 from dualreg.registry.visibility import Visibility
 from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
@@ -84,28 +82,28 @@ def open_registry(settings: Settings, *, alone: bool = False) -> Registry:
         alone: Without the legacy source, which otherwise is opened when it is first asked.
     """
     catalog, store = open_catalog(settings), open_store(settings.store_url)
-    legacy: Legacy = NoLegacy()
+    upstream: Upstream = NoUpstream()
     if settings.legacy_source and not alone:
-        legacy = _legacy(settings, build_registry(catalog, store, settings))
-    return build_registry(catalog, store, settings, note_delay=_NOTE_DELAY, legacy=legacy)
+        upstream = _upstream(settings, build_registry(catalog, store, settings))
+    return build_registry(catalog, store, settings, note_delay=_NOTE_DELAY, upstream=upstream)
 
 
-def _legacy(settings: Settings, taken_into: Registry) -> LiveSource:
+def _upstream(settings: Settings, taken_into: Registry) -> TreeUpstream:
     """Return the legacy source; most threads of a worker are left to those who want what is here."""
     name, now = settings.legacy_source, taken_into.state.catalog.now
 
-    def told(**facts: object) -> None:
+    def on_import(**facts: object) -> None:
         with closing(Audit(settings.audit_target)) as audit:
             audit.write(now(), "import", **facts)
 
-    intake = OnRequest(
+    loader = Loader(
         taken_into,
         name,
         settings.journals,
         at_once=max(1, settings.threads // 4),
-        told=told,
+        on_import=on_import,
     )
-    return LiveSource(intake, partial(open_live, name))
+    return TreeUpstream(loader, partial(open_on_demand, name))
 
 
 def build_registry(
@@ -114,7 +112,7 @@ def build_registry(
     settings: Settings | None = None,
     *,
     note_delay: timedelta | None = None,
-    legacy: Legacy | None = None,
+    upstream: Upstream | None = None,
 ) -> Registry:
     """Join the services over *catalog* and *store*, with the rules that *settings* choose.
 
@@ -123,12 +121,12 @@ def build_registry(
         legacy: What may have more.
     """
     settings = settings or Settings()
-    state = State(catalog, store, Links(store), legacy or NoLegacy())
-    payloads = Payloads(store)
+    state = State(catalog, store, Links(store), upstream or NoUpstream())
+    documents = DocumentCache(store)
     visibility = Visibility.parse(settings.bridge)
     uploads = Uploads(state, settings.upload_ttl)
-    manifests = Manifests(state, payloads, settings.sparse_indexes, visibility)
-    v1_images = V1Images(state, payloads, uploads)
+    manifests = Manifests(state, documents, settings.sparse_indexes, visibility)
+    v1_images = V1Images(state, documents, uploads)
     bridge = Bridge(state, uploads, manifests, v1_images, visibility)
     return Registry(
         state=state,
@@ -141,7 +139,7 @@ def build_registry(
         listings=Listings(state),
         referrers=Referrers(state),
         bridge=bridge,
-        editions=Editions(manifests, bridge, Keys(catalog)),
+        negotiation=Negotiation(manifests, bridge, Keys(catalog)),
         clients=Clients(catalog, note_delay),
         health=Health(state),
     )

@@ -16,10 +16,22 @@ RegistryError
 ├── Unauthenticated · Denied · TooManyAttempts           who may
 └── Unsupported                                          switched off, or not offered
 
-What is broken, which is the operator's business and not a client's, is in ``faults.py``.
+What is broken, which is the operator's business and not a client's, is in ``errors.py``.
 """
 
 from typing import ClassVar
+
+
+class BlobMissing(Exception):
+    """The catalog says the bytes are there, the store has none: damage, to be reported as a fault of ours."""
+
+
+class CatalogUnreachable(Exception):
+    """The database of relations cannot be opened, or has another schema than this version works with."""
+
+
+class BlobDamaged(Exception):
+    """Bytes that were verified have another size than the catalog recorded for their digest."""
 
 
 class RegistryError(Exception):

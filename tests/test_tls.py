@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from dualreg.cli.tls import certificate
+from dualreg.cli.serve import certificate
 from tests import builders
 from tests.programs import DUALREG, environment, free_port, require, running, until
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from dualreg.auth.access import ALL, EVERYBODY, REPOSITORY, Action, parse_scopes
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.policy import parse_line
-from dualreg.auth.secrets import Kind, Secret
+from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import AccountRow, PermissionRow, SecretRow
 from dualreg.errors import RequestInvalid
@@ -45,7 +45,7 @@ class Accounts:
             if row.robot:
                 raise ValueError(f"{name} is a robot: it has keys, see `dualreg key add {name}`")
             tx.accounts.set_password(name, hash_)
-            tx.secrets.remove_all(name, Kind.REFRESH)
+            tx.secrets.remove_all(name, SecretKind.REFRESH)
 
     def remove(self, name: str) -> int:
         """Forget the account, its keys, memberships and permission lines; return how many lines went."""
@@ -92,10 +92,10 @@ class Accounts:
         """
         if limits:
             _check_limits(limits)
-        secret, now = Secret.make(Kind.KEY), self.catalog.now()
+        secret, now = Secret.make(SecretKind.KEY), self.catalog.now()
         row = SecretRow(
             id=secret.id,
-            kind=Kind.KEY,
+            kind=SecretKind.KEY,
             account=name,
             hash=secret.hash,
             limits=limits,
@@ -109,12 +109,12 @@ class Accounts:
             tx.secrets.add(row)
         return secret
 
-    def secrets(self, kind: Kind) -> Sequence[SecretRow]:
+    def secrets(self, kind: SecretKind) -> Sequence[SecretRow]:
         """Return what is kept of all keys, or of all refresh tokens, the oldest first."""
         with self.catalog.read() as tx:
             return tx.secrets.list(kind)
 
-    def revoke(self, kind: Kind, id_: str) -> SecretRow:
+    def revoke(self, kind: SecretKind, id_: str) -> SecretRow:
         """Forget a key or refresh token; return what was kept of it."""
         with self.catalog.begin() as tx:
             row = tx.secrets.find(id_)

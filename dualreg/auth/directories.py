@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dualreg.auth.access import EVERYBODY
-from dualreg.auth.files import Reread
+from dualreg.auth.files import ReloadingFile
 from dualreg.catalog.database import Catalog
 
 #: What bcrypt hashes begin with. Others are no protection any more, and never match.
@@ -62,7 +62,7 @@ class HtpasswdDirectory:
         Raises:
             ValueError: it cannot be read.
         """
-        self._file = Reread(lambda: _parse(path.read_text(encoding="utf-8")), path)
+        self._file = ReloadingFile(lambda: _parse(path.read_text(encoding="utf-8")), path)
         self._catalog = catalog
 
     def password_hash(self, account: str) -> str | None:

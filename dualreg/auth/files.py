@@ -13,7 +13,7 @@ _Stamps = list[tuple[int, int, int]]
 _log = logging.getLogger(__name__)
 
 
-class Reread(Generic[Value]):
+class ReloadingFile(Generic[Value]):
     """What files say, read again when one has changed; what makes no sense then changes nothing."""
 
     def __init__(self, read: Callable[[], Value], *paths: Path) -> None:

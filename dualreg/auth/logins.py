@@ -7,7 +7,7 @@ from dualreg.auth.access import Identity, parse_scopes
 from dualreg.auth.attempts import Attempts
 from dualreg.auth.directories import Directory
 from dualreg.auth.passwords import Passwords
-from dualreg.auth.secrets import Kind, Secret
+from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import SecretRow
 from dualreg.errors import Unauthenticated
@@ -36,7 +36,7 @@ class Logins:
         if hash_ and self.passwords.remembers(password, hash_):
             return replace(self._identity(account), password=True)
         secret = Secret.parse(password)
-        key = self._held(secret, Kind.KEY) if secret else None
+        key = self._held(secret, SecretKind.KEY) if secret else None
         if key is not None and key.account == account:
             # Nobody guesses 256 bits, so others who fail need not keep a key out.
             limits = parse_scopes([key.limits]) if key.limits else None
@@ -61,10 +61,10 @@ class Logins:
 
         It ends with the password that it was got by.
         """
-        secret = Secret.make(Kind.REFRESH)
+        secret = Secret.make(SecretKind.REFRESH)
         row = SecretRow(
             id=secret.id,
-            kind=Kind.REFRESH,
+            kind=SecretKind.REFRESH,
             account=account,
             hash=secret.hash,
             limits="",
@@ -76,7 +76,7 @@ class Logins:
         )
         with self.catalog.begin() as tx:
             tx.secrets.add(row)
-            tx.secrets.keep(account, Kind.REFRESH, _REFRESH_LIMIT)
+            tx.secrets.keep(account, SecretKind.REFRESH, _REFRESH_LIMIT)
         return secret.text
 
     def by_refresh(self, text: str, service: str, address: str) -> Identity:
@@ -89,13 +89,13 @@ class Logins:
         secret = Secret.parse(text)
         account = secret.id if secret else ""
         self.attempts.check(account, address)
-        row = self._held(secret, Kind.REFRESH) if secret else None
+        row = self._held(secret, SecretKind.REFRESH) if secret else None
         if row and row.service == service and row.binding == self._fingerprint(row.account):
             return self._identity(row.account)
         self.attempts.failed(account, address)
         raise Unauthenticated(reason="invalid refresh token")
 
-    def _held(self, secret: Secret, kind: Kind) -> SecretRow | None:
+    def _held(self, secret: Secret, kind: SecretKind) -> SecretRow | None:
         """Return what is kept of the secret, if it is good, and its account still there."""
         with self.catalog.read() as tx:
             row = tx.secrets.find(secret.id)

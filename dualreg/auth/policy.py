@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from dualreg.auth.access import CATALOG, Access, Action, Grant, Identity
-from dualreg.auth.files import Reread
+from dualreg.auth.files import ReloadingFile
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import PermissionRow
 from dualreg.image.names import RepositoryName
@@ -60,7 +60,7 @@ def file_lines(path: Path) -> Lines:
     Raises:
         ValueError: the file cannot be read, or a line means nothing.
     """
-    lines = Reread(lambda: _parse_file(path.read_text(encoding="utf-8")), path)
+    lines = ReloadingFile(lambda: _parse_file(path.read_text(encoding="utf-8")), path)
     return lambda names: [line for line in lines.get() if line.who in names]
 
 

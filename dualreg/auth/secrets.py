@@ -11,26 +11,26 @@ from enum import StrEnum
 from typing import NamedTuple, Self
 
 
-class Kind(StrEnum):
+class SecretKind(StrEnum):
     """What a secret is for."""
 
     KEY = "key"
     REFRESH = "refresh"
 
 
-_PREFIXES = {Kind.KEY: "drk", Kind.REFRESH: "drr"}
+_PREFIXES = {SecretKind.KEY: "drk", SecretKind.REFRESH: "drr"}
 _SECRET = re.compile(r"(drk|drr)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
 class Secret(NamedTuple):
     """A secret: the part that is its name, and the whole text, which nobody but its owner keeps."""
 
-    kind: Kind
+    kind: SecretKind
     id: str
     text: str
 
     @classmethod
-    def make(cls, kind: Kind) -> Self:
+    def make(cls, kind: SecretKind) -> Self:
         """Return a new one, of 256 random bits."""
         id_ = secrets.token_hex(8)
         return cls(kind, id_, f"{_PREFIXES[kind]}_{id_}_{secrets.token_urlsafe(32)}")

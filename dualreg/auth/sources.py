@@ -12,7 +12,7 @@ from threading import Lock
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
-from dualreg.auth.files import Reread
+from dualreg.auth.files import ReloadingFile
 from dualreg.auth.trust import Key, TrustedKeys
 
 #: Seconds after which keys are fetched again; how often at most, if a token names a key that is not there.
@@ -39,7 +39,7 @@ class FileKeys:
         Raises:
             ValueError: it cannot be used.
         """
-        self._file = Reread(lambda: TrustedKeys.parse(path.read_bytes()), path)
+        self._file = ReloadingFile(lambda: TrustedKeys.parse(path.read_bytes()), path)
 
     def choose(self, header: dict[str, Any]) -> Key | None:
         """Return the trusted key that a token's *header* leads to."""

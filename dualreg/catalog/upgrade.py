@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from dualreg.catalog.database import Catalog
-from dualreg.faults import CatalogUnreachable
+from dualreg.errors import CatalogUnreachable
 
 _PACKAGE = Path(__file__).parent.parent
 

@@ -12,7 +12,7 @@ from dualreg.cli.export import export
 from dualreg.cli.gc import gc
 from dualreg.cli.group import group
 from dualreg.cli.key import key
-from dualreg.cli.migrate import migrate
+from dualreg.cli.migrate.commands import migrate
 from dualreg.cli.repository import repository
 from dualreg.cli.serve import serve
 from dualreg.cli.token import token

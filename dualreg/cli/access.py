@@ -8,7 +8,7 @@ import click
 from dualreg.auth.access import ANONYMOUS, EVERYBODY, Action, Identity
 from dualreg.auth.policy import deciding_line
 from dualreg.catalog.rows import PermissionRow
-from dualreg.cli.authorities import Office, office
+from dualreg.cli.authorities import AdminSession, admin_session
 from dualreg.cli.options import settings_options
 from dualreg.cli.output import records, table
 from dualreg.image.names import RepositoryName
@@ -30,7 +30,7 @@ def grant(who: str, pattern: str, actions: str, data: Path | None, config: Path 
     WHO is an account, @GROUP, authenticated or anonymous; in PATTERN, * stands for anything, and {account}
     for the account's name; ACTIONS are pull, push, delete and admin, by comma.
     """
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         _require_catalog(own)
         line = own.accounts.grant(who, pattern, actions)
         own.record("access grant", who=who, pattern=pattern, actions=actions)
@@ -49,7 +49,7 @@ def grant(who: str, pattern: str, actions: str, data: Path | None, config: Path 
 @settings_options
 def revoke(who: str, pattern: str, actions: str | None, data: Path | None, config: Path | None) -> None:
     """Take ACTIONS, or all of them, from the line of WHO and PATTERN."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         _require_catalog(own)
         left = own.accounts.ungrant(who, pattern, actions)
         own.record("access revoke", who=who, pattern=pattern, actions=actions or "all")
@@ -61,7 +61,7 @@ def revoke(who: str, pattern: str, actions: str | None, data: Path | None, confi
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_lines(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the permission lines."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         lines = own.accounts.lines()
         file = own.settings.permissions
     if file:
@@ -85,7 +85,7 @@ def explain(
     who: str, repository: str, action: str, data: Path | None, config: Path | None, *, as_json: bool
 ) -> None:
     """Say whether WHO may do ACTION with REPOSITORY, and which line says so."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         name = RepositoryName.parse(repository)
         line = deciding_line(_identity(own, who), own.authority.lines, name, Action(action))
         mode = own.settings.auth
@@ -108,13 +108,13 @@ def explain(
         click.echo(f"{'yes' if allowed else 'no'}: {reason}")
 
 
-def _require_catalog(own: Office) -> None:
+def _require_catalog(own: AdminSession) -> None:
     """Refuse to change lines that count for nothing."""
     if own.settings.permissions:
         raise ValueError(f"the permission lines are in {own.settings.permissions}: change them there")
 
 
-def _identity(own: Office, who: str) -> Identity:
+def _identity(own: AdminSession, who: str) -> Identity:
     if who == "anonymous":
         return ANONYMOUS
     if who.startswith("@"):

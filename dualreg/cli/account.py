@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.authorities import office, read_password
+from dualreg.cli.authorities import admin_session, read_password
 from dualreg.cli.options import settings_options
 from dualreg.cli.output import records, table
 
@@ -24,7 +24,7 @@ def add(name: str, data: Path | None, config: Path | None, *, password_stdin: bo
     if robot and password_stdin:
         raise click.UsageError("a robot has no password")
     password = None if robot else read_password(from_stdin=password_stdin)
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         own.accounts.add(name, password)
         own.record("account add", who=name)
     click.echo(f"Added {'the robot' if robot else 'the account'} {name}, which may do nothing yet. Next:")
@@ -38,7 +38,7 @@ def add(name: str, data: Path | None, config: Path | None, *, password_stdin: bo
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_accounts(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the accounts."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         found, memberships = own.accounts.list(), own.accounts.memberships()
     if as_json:
         records(found, "password_hash")
@@ -58,7 +58,7 @@ def list_accounts(data: Path | None, config: Path | None, *, as_json: bool) -> N
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def remove(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
     """Forget the account NAME, its keys, memberships and permission lines."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         lines = [line for line in own.accounts.lines() if line.who == name]
         if dry_run:
             own.accounts.require(name)
@@ -78,7 +78,7 @@ def remove(name: str, data: Path | None, config: Path | None, *, dry_run: bool) 
 def password(name: str, data: Path | None, config: Path | None, *, password_stdin: bool) -> None:
     """Change the password of the account NAME; what was logged in by the old one has to log in again."""
     new = read_password(from_stdin=password_stdin)
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         own.accounts.set_password(name, new)
         own.record("account password", who=name)
     click.echo(f"Changed the password of {name}.")

@@ -13,14 +13,14 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory
 from dualreg.auth.passwords import Passwords
-from dualreg.auth.secrets import Kind
+from dualreg.auth.secrets import SecretKind
 from dualreg.cli.admin_log import Record, audited_registry
 from dualreg.errors import RegistryError
 from dualreg.settings import Settings
 
 
 @dataclass(frozen=True)
-class Office:
+class AdminSession:
     """What those commands work with."""
 
     accounts: Accounts
@@ -41,7 +41,7 @@ class Office:
 
 
 @contextmanager
-def office(data: Path | None, config: Path | None) -> Iterator[Office]:
+def admin_session(data: Path | None, config: Path | None) -> Iterator[AdminSession]:
     """Open the configured registry for the block.
 
     Raises:
@@ -51,14 +51,14 @@ def office(data: Path | None, config: Path | None) -> Iterator[Office]:
         catalog = registry.state.catalog
         try:
             authority = build_authority(settings, catalog)
-            yield Office(Accounts(catalog, Passwords()), authority, settings, record)
+            yield AdminSession(Accounts(catalog, Passwords()), authority, settings, record)
         except (ValueError, RegistryError) as error:
             raise click.ClickException(str(error)) from error
 
 
-def revoke_secret(kind: Kind, id_: str, data: Path | None, config: Path | None) -> None:
+def revoke_secret(kind: SecretKind, id_: str, data: Path | None, config: Path | None) -> None:
     """End a key or a refresh token, and say so."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         row = own.accounts.revoke(kind, id_)
         own.record(f"{kind} revoke", who=row.account, id=id_)
     click.echo(f"Revoked {id_} of {row.account}.")

@@ -7,7 +7,7 @@ import click
 from dualreg.assembly import open_catalog
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
 from dualreg.cli.options import load_settings, settings_options
-from dualreg.faults import CatalogUnreachable
+from dualreg.errors import CatalogUnreachable
 
 
 @click.group()

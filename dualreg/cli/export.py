@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from dualreg.cli.failures import Fatal, MigrateCommand
-from dualreg.cli.migrate_options import chosen_names, glob_options, jobs_option, login, login_options
-from dualreg.cli.migrate_passes import stoppable
-from dualreg.cli.migrate_told import FINDINGS, NOTHING, counted_outcomes
+from dualreg.cli.migrate.options import chosen_names, glob_options, jobs_option, login, login_options
+from dualreg.cli.migrate.output import FINDINGS, NOTHING, counted_outcomes
+from dualreg.cli.migrate.passes import stoppable
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.progress import progress
 from dualreg.errors import NameInvalid
@@ -21,15 +21,15 @@ from dualreg.image.names import RepositoryName
 from dualreg.migrate.export import Export, leaving
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
-from dualreg.migrate.sources.base import NoSource
-from dualreg.migrate.targets.base import NoTarget, Target
+from dualreg.migrate.sources.base import SourceInvalid
+from dualreg.migrate.targets.base import Target, TargetInvalid
 from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
 from dualreg.migrate.targets.oci_layout import OciLayoutTarget
 from dualreg.migrate.targets.registry_tree import RegistryTreeTarget
 from dualreg.migrate.targets.remote import RemoteTarget
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
 from dualreg.migrate.targets.tar_file import TarFile
-from dualreg.migrate.transfer import Way
+from dualreg.migrate.transfer import LinkMode
 from dualreg.registry import Registry
 
 #: What a target's name begins with.
@@ -50,7 +50,7 @@ _NEXT = {
 @settings_options
 @glob_options
 @login_options
-@click.option("--link", type=click.Choice([str(way) for way in Way]), default="auto", show_default=True,
+@click.option("--link", type=click.Choice([str(way) for way in LinkMode]), default="auto", show_default=True,
               help="For registry-tree: hard shares files with this registry; auto shares blocks where the"
               " file system can; copy copies.")  # fmt: skip
 @click.option(
@@ -84,7 +84,7 @@ def export(
                 outcomes = Export(registry, opened, stop, lambda outcome: advance(1, outcome.read)).all(
                     entries, jobs
                 )
-        except (NoTarget, NoSource, OSError) as error:
+        except (TargetInvalid, SourceInvalid, OSError) as error:
             raise Fatal(str(error)) from error
     _tell(target, outcomes, as_json=as_json, aside=_is_read_along(opened))
 
@@ -95,10 +95,10 @@ def _open(
     scheme, _, rest = target.partition(":")
     path, deep = Path(rest), bool(chosen["deep"])
     if not rest:
-        raise NoTarget(f"{target} is no target: {_SCHEMES}")
+        raise TargetInvalid(f"{target} is no target: {_SCHEMES}")
     match scheme:
         case "registry-tree":
-            return RegistryTreeTarget(path, Way(chosen["link"]), registry.state.store, deep=deep)
+            return RegistryTreeTarget(path, LinkMode(chosen["link"]), registry.state.store, deep=deep)
         case "oci-layout":
             return OciLayoutTarget(path, [entry.repository for entry in entries], deep=deep)
         case "docker-archive":
@@ -111,7 +111,7 @@ def _open(
             wire, prefix = login(chosen).wire(target)
             return RemoteTarget(wire, _prefix(prefix))
         case _:
-            raise NoTarget(f"{target} is no target: {_SCHEMES}")
+            raise TargetInvalid(f"{target} is no target: {_SCHEMES}")
 
 
 def _prefix(path: str) -> str:
@@ -123,7 +123,7 @@ def _prefix(path: str) -> str:
     try:
         return RepositoryName.parse(path) if path else ""
     except NameInvalid as error:
-        raise NoTarget(f"{path}: no name of a repository can begin so") from error
+        raise TargetInvalid(f"{path}: no name of a repository can begin so") from error
 
 
 def _is_read_along(target: Target) -> bool:

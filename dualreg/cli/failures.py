@@ -5,9 +5,9 @@ from typing import Any
 import click
 
 from dualreg.catalog.database import DatabaseFailure, failure_text
-from dualreg.cli.migrate_hints import ARGUMENTS
+from dualreg.cli.migrate.hints import ARGUMENTS
 from dualreg.migrate.journal import JournalBusy
-from dualreg.migrate.sources.base import NoSource
+from dualreg.migrate.sources.base import SourceInvalid
 
 
 class Fatal(click.ClickException):
@@ -17,7 +17,7 @@ class Fatal(click.ClickException):
 
 
 #: What commands fail by for reasons that an operator can do something about.
-FAILURES = (click.ClickException, DatabaseFailure, ValueError, OSError, NoSource, JournalBusy)
+FAILURES = (click.ClickException, DatabaseFailure, ValueError, OSError, SourceInvalid, JournalBusy)
 
 
 def reason_of(error: Exception) -> str:

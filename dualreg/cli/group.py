@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.authorities import office
+from dualreg.cli.authorities import admin_session
 from dualreg.cli.options import settings_options
 from dualreg.cli.output import table
 
@@ -21,7 +21,7 @@ def group() -> None:
 @settings_options
 def add(name: str, account: str, data: Path | None, config: Path | None) -> None:
     """Put ACCOUNT into the group NAME, which needs no making."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         own.accounts.join(name, account)
         own.record("group add", group=name, who=account)
     click.echo(f"{account} is in @{name}.")
@@ -33,7 +33,7 @@ def add(name: str, account: str, data: Path | None, config: Path | None) -> None
 @settings_options
 def remove(name: str, account: str, data: Path | None, config: Path | None) -> None:
     """Take ACCOUNT out of the group NAME."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         own.accounts.leave(name, account)
         own.record("group remove", group=name, who=account)
     click.echo(f"{account} is no longer in @{name}.")
@@ -44,7 +44,7 @@ def remove(name: str, account: str, data: Path | None, config: Path | None) -> N
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_groups(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List groups and who is in them."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         found = own.accounts.memberships()
     if as_json:
         click.echo(json.dumps([{"group": name, "account": account} for name, account in found], indent=2))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from dualreg.auth.secrets import Kind
-from dualreg.cli.authorities import office, revoke_secret
+from dualreg.auth.secrets import SecretKind
+from dualreg.cli.authorities import admin_session, revoke_secret
 from dualreg.cli.options import settings_options
 from dualreg.cli.output import records, table
 from dualreg.settings import parse_duration
@@ -26,7 +26,7 @@ def add(
     account: str, data: Path | None, config: Path | None, *, expires: str | None, scope: str, note: str
 ) -> None:
     """Make a key of ACCOUNT. It is printed once, alone on the standard output, and kept nowhere."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         lifetime = parse_duration(expires) if expires else None
         own.require(account)
         made = own.accounts.add_key(account, limits=scope, note=note[:200], lifetime=lifetime)
@@ -42,8 +42,8 @@ def add(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the keys."""
-    with office(data, config) as own:
-        found = own.accounts.secrets(Kind.KEY)
+    with admin_session(data, config) as own:
+        found = own.accounts.secrets(SecretKind.KEY)
     if as_json:
         records(found, "hash", "binding", "kind", "service")
         return
@@ -67,4 +67,4 @@ def list_keys(data: Path | None, config: Path | None, *, as_json: bool) -> None:
 @settings_options
 def revoke(id_: str, data: Path | None, config: Path | None) -> None:
     """End the key KEY (what `key list` calls it)."""
-    revoke_secret(Kind.KEY, id_, data, config)
+    revoke_secret(SecretKind.KEY, id_, data, config)

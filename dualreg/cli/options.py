@@ -10,7 +10,7 @@ import click
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.catalog.database import is_absent
-from dualreg.faults import CatalogUnreachable
+from dualreg.errors import CatalogUnreachable
 from dualreg.registry import Registry
 from dualreg.settings import Settings, SettingsInvalid
 

@@ -1,25 +1,60 @@
 """``dualreg serve``: the registry behind gunicorn."""
 
 import ssl
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from dualreg.assembly import build_authority, open_catalog, open_registry
-from dualreg.auth.files import Reread
+from dualreg.auth.files import ReloadingFile
 from dualreg.auth.sources import is_loopback
-from dualreg.cli.access_log import AccessLog
 from dualreg.cli.admin_log import open_audit
 from dualreg.cli.follower import Follower
 from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
-from dualreg.cli.tls import certificate
-from dualreg.migrate.sorts import open_live
-from dualreg.migrate.sources.base import NoSource
+from dualreg.migrate.sources.base import SourceInvalid
+from dualreg.migrate.transports import open_on_demand
 from dualreg.settings import Settings
 from dualreg.web.app import create_app
+
+
+def certificate(chain: Path, key: Path) -> ReloadingFile[ssl.SSLContext]:
+    """Return what connections are accepted with, read again when a file has changed.
+
+    Files that cannot be used, such as one that is renewed before the other, leave it as it was.
+
+    Raises:
+        ValueError: one of them cannot be read, or they do not belong together.
+    """
+
+    def read() -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(chain, key)
+        return context
+
+    return ReloadingFile(read, chain, key)
+
+
+class AccessLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
+    """gunicorn's, without user names and queries.
+
+    gunicorn writes the name out of Basic credentials as it stands there: it could be a key, or bring a line
+    of its own. Who may what is in the audit log.
+    """
+
+    def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> dict[str, Any]:  # noqa: ANN401 -- gunicorn's, untyped
+        """Return what a line may be made of."""
+        path = str(environ["RAW_URI"]).partition("?")[0]
+        told: dict[str, Any] = super().atoms(resp, req, environ, request_time)
+        line = f"{environ['REQUEST_METHOD']} {path} {environ['SERVER_PROTOCOL']}"
+        return told | {"u": "-", "q": "", "r": line}
+
+    def _get_user(self, environ: dict[str, Any]) -> None:
+        """Read no credentials."""
 
 
 @click.command()
@@ -66,8 +101,8 @@ def _check_legacy(settings: Settings) -> None:
     """
     try:
         if settings.legacy_source:
-            open_live(settings.legacy_source)
-    except (NoSource, OSError) as error:
+            open_on_demand(settings.legacy_source)
+    except (SourceInvalid, OSError) as error:
         raise click.ClickException(f"legacy_source: {error}") from error
 
 
@@ -90,7 +125,7 @@ def _is_local(settings: Settings) -> bool:
     return settings.bind.startswith("unix:") or is_loopback(settings.bind.rpartition(":")[0])
 
 
-def _certificate(settings: Settings) -> Reread[ssl.SSLContext] | None:
+def _certificate(settings: Settings) -> ReloadingFile[ssl.SSLContext] | None:
     """Return what HTTPS is served with, if it is.
 
     Raises:
@@ -124,7 +159,7 @@ def _begin(settings: Settings, follower: Follower) -> None:
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn, configured by our settings alone."""
 
-    def __init__(self, settings: Settings, tls: Reread[ssl.SSLContext] | None = None) -> None:
+    def __init__(self, settings: Settings, tls: ReloadingFile[ssl.SSLContext] | None = None) -> None:
         self._settings = settings
         self._certificate = tls
         super().__init__()

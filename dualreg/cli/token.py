@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from dualreg.auth.secrets import Kind
-from dualreg.cli.authorities import office, revoke_secret
+from dualreg.auth.secrets import SecretKind
+from dualreg.cli.authorities import admin_session, revoke_secret
 from dualreg.cli.options import settings_options
 from dualreg.cli.output import records, table
 from dualreg.settings import parse_duration
@@ -21,7 +21,7 @@ def token() -> None:
 @click.option("--grace", default="24h", show_default=True, help="How long older keys are still accepted.")
 def rotate(data: Path | None, config: Path | None, grace: str) -> None:
     """Sign tokens with a new key from now on."""
-    with office(data, config) as own:
+    with admin_session(data, config) as own:
         kid, accepted = own.authority.keyring.rotate(parse_duration(grace))
         own.record("token rotate", key=kid, grace=grace)
     click.echo(f"Tokens are signed with the key {kid} within a minute, by every process.")
@@ -35,8 +35,8 @@ def rotate(data: Path | None, config: Path | None, grace: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_tokens(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the refresh tokens: logins that last, such as those of `docker login`."""
-    with office(data, config) as own:
-        found = own.accounts.secrets(Kind.REFRESH)
+    with admin_session(data, config) as own:
+        found = own.accounts.secrets(SecretKind.REFRESH)
     if as_json:
         records(found, "hash", "binding", "kind", "limits", "note")
         return
@@ -50,4 +50,4 @@ def list_tokens(data: Path | None, config: Path | None, *, as_json: bool) -> Non
 @settings_options
 def revoke(id_: str, data: Path | None, config: Path | None) -> None:
     """End the refresh token TOKEN (what `token list` calls it)."""
-    revoke_secret(Kind.REFRESH, id_, data, config)
+    revoke_secret(SecretKind.REFRESH, id_, data, config)

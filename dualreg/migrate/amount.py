@@ -6,9 +6,9 @@ from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.journal import Earlier
-from dualreg.migrate.plan import Action, Entry
+from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.saved.survey import SavedSurvey
-from dualreg.migrate.sorts import AnySurvey
+from dualreg.migrate.transports import AnySurvey
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.survey import V2Survey
 from dualreg.registry import Registry
@@ -29,7 +29,7 @@ def to_read(found: AnySurvey, entries: Iterable[Entry], registry: Registry, earl
 
 def needed(found: AnySurvey, entries: Iterable[Entry]) -> int:
     """Return the bytes of all that the *entries* to be taken in name, each once: what a copy needs."""
-    entries = [entry for entry in entries if entry.action is Action.IMPORT]
+    entries = [entry for entry in entries if entry.action is PlanAction.IMPORT]
     if isinstance(found, SavedSurvey):
         return found.size
     if isinstance(found, V2Survey):

@@ -21,7 +21,7 @@ def made(stated: object) -> datetime | None:
     return moment if moment >= _BEGINNING else None
 
 
-def late(tags: Sequence[SourceTag], since: datetime | None, latest: int | None) -> list[SourceTag]:
+def newest(tags: Sequence[SourceTag], since: datetime | None, latest: int | None) -> list[SourceTag]:
     """Return the tags from *since* on, of these the *latest*; and those without a date, to be refused."""
     dated = [(tag.updated, tag) for tag in tags if tag.updated]
     chosen = [each for each in dated if since is None or each[0] >= since]

@@ -7,25 +7,24 @@ from functools import partial
 from threading import Event
 
 from dualreg.catalog.rows import ManifestRow, Origin
-from dualreg.errors import RegistryError
-from dualreg.faults import BlobDamaged, BlobMissing
+from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.closure import Closure, about, document, read_document
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.intake import Locks, Stopped
+from dualreg.migrate.graph import ManifestGraph, about, document, read_document
+from dualreg.migrate.importer import KeyedLocks, Stopped
 from dualreg.migrate.names import Names
-from dualreg.migrate.plan import Action, Entry
+from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, Target
 from dualreg.migrate.transfer import is_ours
-from dualreg.migrate.wire import WireError
 from dualreg.registry import Registry
-from dualreg.registry.editions import Reader
+from dualreg.registry.negotiation import Reader
+from dualreg.remote.errors import RemoteError
 from dualreg.storage.base import Adopt
 
 _PAGE = 1000
@@ -42,7 +41,7 @@ def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
             chosen = {tag for tag in tags if names.choose(name, f"{name}:{tag}")}
             others = {tag for tag in tags if names.allow(name, f"{name}:{tag}")} - chosen
             for tag in sorted(chosen | about(registry, name, chosen, others)):
-                yield Entry(name, tag, "", name, tag, Action.IMPORT)
+                yield Entry(name, tag, "", name, tag, PlanAction.IMPORT)
         if not page.more:
             return
         last = page.passed or page.rows[-1]
@@ -62,7 +61,7 @@ class Export:
     stop: Event = field(default_factory=Event)
     told: Callable[[Outcome], None] = lambda _: None
     _done: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
-    _locks: Locks = field(default_factory=Locks)
+    _locks: KeyedLocks = field(default_factory=KeyedLocks)
 
     def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Bring *entries*, *jobs* at a time if the target takes so many; the outcomes are in order."""
@@ -76,7 +75,7 @@ class Export:
             outcome = self._leave(entry)
         except Stopped:
             outcome = Outcome(entry, Status.STOPPED, "run again to go on")
-        except (Broken, WireError) as error:
+        except (Broken, RemoteError) as error:
             outcome = Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobDamaged, BlobMissing) as error:
             outcome = Outcome(entry, Status.FAILED, f"not whole here: {error}")
@@ -96,7 +95,7 @@ class Export:
             raise Stopped
         repository, tag = RepositoryName(entry.repository), Tag(entry.tag)
         top = self._row(repository, tag)
-        order = Closure(self.registry, self.target.renames).of(repository, top)
+        order = ManifestGraph(self.registry, self.target.renames).of(repository, top)
         # A tag comes last: after what is about its manifest, which in turn comes after that.
         before = order[:-1] if order[-1].digest == top.digest else order
         parts = [self._untagged(repository, row) for row in before]
@@ -113,7 +112,7 @@ class Export:
             return self.registry.manifests.find(repository, tag)  # which says what is missing
         if row.media_type in media_types.SCHEMA1_TYPES and not self.target.takes_schema1:
             reader = Reader(frozenset({media_types.DOCKER_MANIFEST}))
-            newer = self.registry.editions.find(repository, tag, reader).digest
+            newer = self.registry.negotiation.find(repository, tag, reader).digest
             row = self.registry.manifests.find(repository, newer)
         return row
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What can be found, by the state that was seen in the field."""
 
     PARTIAL = "partial"
@@ -41,10 +41,17 @@ class Kind(StrEnum):
 #: What says something, but keeps no tag from being taken in.
 HARMLESS = frozenset(
     {
-        Kind.STALE_MARK, Kind.WRONG_ANCESTRY, Kind.UNVERIFIED, Kind.UNSURE, Kind.PRIVATE, Kind.EMPTY,
-        Kind.ORPHAN, Kind.FOREIGN, Kind.UNTAGGED,
+        FindingKind.STALE_MARK,
+        FindingKind.WRONG_ANCESTRY,
+        FindingKind.UNVERIFIED,
+        FindingKind.UNSURE,
+        FindingKind.PRIVATE,
+        FindingKind.EMPTY,
+        FindingKind.ORPHAN,
+        FindingKind.FOREIGN,
+        FindingKind.UNTAGGED,
     }
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class Finding:
         size: Bytes that it is about.
     """
 
-    kind: Kind
+    kind: FindingKind
     where: str
     text: str
     size: int = 0
@@ -73,7 +80,7 @@ class Broken(Exception):
         finding: What is wrong with which image.
     """
 
-    def __init__(self, kind: Kind, where: str, text: str) -> None:
+    def __init__(self, kind: FindingKind, where: str, text: str) -> None:
         """Say it."""
         super().__init__(f"{kind}: {where}: {text}")
         self.finding = Finding(kind, where, text)

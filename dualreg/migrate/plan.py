@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class Action(StrEnum):
+class PlanAction(StrEnum):
     """What is done with a tag.
 
     IMPORT takes it in. LEAVE is for what nobody wants: nothing more is heard of it. SKIP is for what cannot
@@ -35,7 +35,7 @@ class Entry:
     image: str
     to_repository: str
     to_tag: str
-    action: Action
+    action: PlanAction
     reason: str = ""
     updated: str = ""
 
@@ -67,7 +67,7 @@ def read_plan(lines: Iterable[str]) -> list[Entry]:
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"line {number} of the plan: {error}") from error
         entries.append(entry)
-        if entry.action is Action.IMPORT and entry.to_tag:
+        if entry.action is PlanAction.IMPORT and entry.to_tag:
             place = entry.to_repository, entry.to_tag
             other = takers.setdefault(place, number)
             if other != number:
@@ -84,4 +84,4 @@ def _read_entry(line: str) -> Entry:
         raise ValueError("not all of it is text")
     if entry.updated and datetime.fromisoformat(entry.updated).tzinfo is None:
         raise ValueError(f"{entry.updated} names no time zone")
-    return replace(entry, action=Action(entry.action))
+    return replace(entry, action=PlanAction(entry.action))

@@ -22,10 +22,10 @@ from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate import journal
-from dualreg.migrate.intake import look
-from dualreg.migrate.sorts import is_own_store
+from dualreg.migrate.importer import current_manifest
+from dualreg.migrate.transports import is_own_store
 from dualreg.registry import Registry
-from dualreg.registry.conditions import Condition
+from dualreg.registry.preconditions import Precondition
 from dualreg.registry.state import State
 from dualreg.storage.links import Links
 
@@ -122,7 +122,7 @@ def _remove_all(registry: Registry, lines: Sequence[Mapping[str, Any]], undone: 
 def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone) -> None:
     """Take away a tag that is still what the run made it."""
     name, tag = RepositoryName(line["repository"]), Tag(line["tag"])
-    here = look(registry, name, tag)
+    here = current_manifest(registry, name, tag)
     ours = here and (line["image"] == here.seen or line.get("manifest") == str(here.digest))
     if here is None:
         return
@@ -149,7 +149,7 @@ def _put_back(
     Return whether that was done: not if it is no longer *now*.
     """
     before = line["before"] and Digest.parse(line["before"])
-    expected = Condition(match=frozenset({str(now)}))
+    expected = Precondition(match=frozenset({str(now)}))
     try:
         if before:
             with suppress(ManifestUnknown):

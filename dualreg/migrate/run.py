@@ -7,16 +7,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from threading import Event
 
-from dualreg.errors import PreconditionFailed, RegistryError
-from dualreg.faults import BlobDamaged, BlobMissing
+from dualreg.errors import BlobDamaged, BlobMissing, PreconditionFailed, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.intake import Here, Intake, Stopped, look
+from dualreg.migrate.importer import CurrentManifest, Importer, Stopped, current_manifest
 from dualreg.migrate.journal import Journal
-from dualreg.migrate.plan import Action, Entry
-from dualreg.migrate.wire import WireError
+from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.registry import Registry
+from dualreg.remote.errors import RemoteError
 
 
 class Existing(StrEnum):
@@ -65,7 +64,7 @@ class Run:
     """
 
     registry: Registry
-    intake: Intake
+    intake: Importer
     journal: Journal
     existing: Existing = Existing.SKIP
     stop: Event = field(default_factory=Event)
@@ -74,7 +73,7 @@ class Run:
 
     def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Take in *entries*, *jobs* at a time; the outcomes are in the order of the plan."""
-        wanted = [entry for entry in entries if entry.action is not Action.LEAVE]
+        wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = [*pool.map(self.one, wanted)]
         self.journal.write("end", stopped=self.stop.is_set())
@@ -86,7 +85,7 @@ class Run:
             return refused
         try:
             repository, tag, reference = _place(entry)
-            return self._judge(entry, repository, tag, look(self.registry, repository, reference))
+            return self._judge(entry, repository, tag, current_manifest(self.registry, repository, reference))
         except Broken as error:
             return Outcome(entry, Status.FAILED, str(error))
         except RegistryError as error:
@@ -145,7 +144,7 @@ class Run:
             return Outcome(entry, Status.SKIPPED, "it was moved or deleted here meanwhile")
         except Stopped:
             return Outcome(entry, Status.STOPPED, "run again to go on")
-        except (Broken, WireError) as error:
+        except (Broken, RemoteError) as error:
             return Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobDamaged, BlobMissing) as error:
             return _refused(entry, error)
@@ -154,15 +153,15 @@ class Run:
         if self.stop.is_set():
             raise Stopped
         repository, tag, reference = _place(entry)
-        before = look(self.registry, repository, reference)
+        before = current_manifest(self.registry, repository, reference)
         if outcome := self._judge(entry, repository, tag, before):
             return outcome
         read = self.intake.take(entry, repository, tag, before)
-        after = look(self.registry, repository, reference)
+        after = current_manifest(self.registry, repository, reference)
         return Outcome(entry, Status.DONE, digest=str(after.digest) if after else "", read=read)
 
     def _judge(
-        self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None
+        self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> Outcome | None:
         """Return how it went with an entry for which nothing needs to be done, or may be.
 
@@ -185,7 +184,7 @@ def refused_by_plan(entry: Entry) -> Outcome | None:
     """Return how it goes with an entry that is not to be taken in."""
     return (
         None
-        if entry.action is Action.IMPORT
+        if entry.action is PlanAction.IMPORT
         else Outcome(entry, Status.SKIPPED, entry.reason or "by the plan")
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from dualreg.migrate.findings import Finding, Kind
+from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.sources.base import SourceTag
 
 
@@ -53,5 +53,5 @@ def sort_out(told: Iterable[SourceTag | Finding]) -> tuple[list[SourceTag], list
 
 def repositories(tags: Iterable[SourceTag], findings: Iterable[Finding]) -> int:
     """Return how many repositories these are about."""
-    empty = {finding.where for finding in findings if finding.kind is Kind.EMPTY}
+    empty = {finding.where for finding in findings if finding.kind is FindingKind.EMPTY}
     return len({tag.repository for tag in tags} | empty)

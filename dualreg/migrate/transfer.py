@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.names import UploadId
-from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.storage.base import CHUNK_SIZE, Adopt, BlobStore, read_chunks, tap
 
@@ -19,7 +19,7 @@ from dualreg.storage.base import CHUNK_SIZE, Adopt, BlobStore, read_chunks, tap
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
 
 
-class Way(StrEnum):
+class LinkMode(StrEnum):
     """How bytes come over."""
 
     AUTO = "auto"
@@ -27,7 +27,7 @@ class Way(StrEnum):
     COPY = "copy"
 
 
-class Checked:
+class DigestVerifier:
     """A digest, held against the bytes that pass by.
 
     Attributes:
@@ -52,12 +52,12 @@ class Checked:
     def check(self) -> None:
         """Raise Broken unless they are what the digest says."""
         if not self.holds:
-            raise Broken(Kind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
+            raise Broken(FindingKind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
 
 
 def is_of(reader: BinaryIO, digest: Digest) -> bool:
     """Read to the end, and tell whether *digest* is of what there was."""
-    checked = Checked(digest)
+    checked = DigestVerifier(digest)
     for chunk in read_chunks(reader):
         checked.update(chunk)
     return checked.holds
@@ -67,7 +67,7 @@ def stage(
     store: BlobStore,
     upload: UploadId,
     source: SourceBytes,
-    way: Way,
+    way: LinkMode,
     update: Callable[[bytes], None],
     *,
     where: str = "",
@@ -130,7 +130,7 @@ def reading(where: str) -> Iterator[None]:
     except OSError as error:
         if not where:
             raise
-        raise Broken(Kind.UNREADABLE, where, f"it cannot be read ({error})") from error
+        raise Broken(FindingKind.UNREADABLE, where, f"it cannot be read ({error})") from error
 
 
 def is_ours(error: OSError) -> bool:
@@ -147,12 +147,12 @@ def _read(reader: BinaryIO, where: str) -> Iterator[bytes]:
         yield chunk
 
 
-def _is_shared(store: BlobStore, upload: UploadId, source: SourceBytes, way: Way, where: str) -> bool:
-    if way is Way.COPY or source.path is None or not isinstance(store, Adopt):
+def _is_shared(store: BlobStore, upload: UploadId, source: SourceBytes, way: LinkMode, where: str) -> bool:
+    if way is LinkMode.COPY or source.path is None or not isinstance(store, Adopt):
         return False
     with reading(where):
         source.open().close()  # what fails from now on is not the source's fault
-    if way is Way.AUTO:
+    if way is LinkMode.AUTO:
         return store.adopt(upload, source.path, hard=False)
     try:
         return store.adopt(upload, source.path, hard=True)

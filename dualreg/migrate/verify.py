@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from dualreg.errors import ImageInvalid
-from dualreg.faults import BlobMissing
+from dualreg.errors import BlobMissing, ImageInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, empty_layer
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.once import Once
-from dualreg.migrate.plan import Action, Entry
+from dualreg.migrate.plan import Entry, PlanAction
+from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import is_of
-from dualreg.migrate.wire import WireError
+from dualreg.remote.errors import RemoteError
 from dualreg.storage.base import BlobStore, read_chunks
 
 
@@ -41,10 +40,10 @@ def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Itera
     def judge(entry: Entry) -> Verdict:
         try:
             return Verdict(entry, tuple(comparison.problems(entry)))
-        except (Broken, WireError) as error:
+        except (Broken, RemoteError) as error:
             return Verdict(entry, (str(error),))
 
-    wanted = [entry for entry in entries if entry.action is Action.IMPORT]
+    wanted = [entry for entry in entries if entry.action is PlanAction.IMPORT]
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(judge, wanted)
 
@@ -55,7 +54,11 @@ class Bytes:
     def __init__(self, store: BlobStore, *, quick: bool = False) -> None:
         """Compare with what *store* holds; *quick*: by sizes only."""
         self._store, self._quick = store, quick
-        self._here, self._there, self._inside = Once[Digest, str](), Once[str, str](), Once[Digest, str]()
+        self._here, self._there, self._inside = (
+            SingleFlight[Digest, str](),
+            SingleFlight[str, str](),
+            SingleFlight[Digest, str](),
+        )
 
     def problems(self, name: str, digest: Digest, source: Callable[[], SourceBytes]) -> Iterator[str]:
         """Yield what is wrong with a blob, here and in the source, where it is called *name*."""

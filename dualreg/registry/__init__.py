@@ -5,19 +5,18 @@ Permission is the edge's business, bytes and rows the layers' below.
 
 from dataclasses import dataclass
 
+from dualreg.registry.activity import Clients
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
-from dualreg.registry.clients import Clients
-from dualreg.registry.editions import Editions
 from dualreg.registry.health import Health
-from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
 from dualreg.registry.uploads import Uploads
-from dualreg.registry.v1_images import V1Images
+from dualreg.registry.v1_images import Listings, V1Images
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,6 @@ class Registry:
     listings: Listings
     referrers: Referrers
     bridge: Bridge
-    editions: Editions
+    negotiation: Negotiation
     clients: Clients
     health: Health

@@ -3,12 +3,14 @@
 A V1 tag publishes a manifest; a V1 read derives a chain, once.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow, V1ImageRow
 from dualreg.errors import (
+    ImageExists,
     ImageIncomplete,
     ImageInvalid,
     ImageUnknown,
@@ -18,23 +20,87 @@ from dualreg.errors import (
 )
 from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_from_chain
+from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
-from dualreg.image.layer import EMPTY_LAYER, Compression, empty_layer, regzip
+from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, blank_diff_ids, empty_layer, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import V1Image
-from dualreg.registry.conditions import UNCONDITIONAL, Condition
-from dualreg.registry.derived import check_sole, derived_rows, filled, is_readable_config, read_layers
-from dualreg.registry.legacy import v1_tags
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
+from dualreg.registry.upstream import v1_tags
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.visibility import Visibility
-from dualreg.storage.base import read_chunks
+from dualreg.storage.base import BlobStore, read_chunks
+
+#: Bytes of the largest config that is read whole; no daemon writes one near this.
+CONFIG_LIMIT = 4 << 20
+
+
+def is_readable_config(config: Descriptor) -> bool:
+    """Tell whether the config is that of an image, and small enough to be read whole."""
+    return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
+
+
+def read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:
+    """Read layers through, for what is inside; return them by their digests.
+
+    Raises:
+        ImageInvalid: one does not decompress.
+    """
+    layers = {}
+    for digest, size in sizes.items():
+        hasher = DiffIdHasher()
+        with store.open(digest) as layer:
+            for chunk in read_chunks(layer):
+                hasher.update(chunk)
+        diff_id = hasher.digest()
+        layers[digest] = V1Layer(digest, size, diff_id, hasher.compression or Compression.NONE)
+    return layers
+
+
+def derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
+    """Return the catalog's form of a derived chain. There is no checksum: nobody sent these images."""
+    return [
+        V1ImageRow(
+            repository.id,
+            link.image.id,
+            link.image.parent,
+            Digest.of(link.image.json),
+            link.layer.digest,
+            link.layer.size,
+            link.layer.diff_id,
+            checksum=None,
+            complete=True,
+        )
+        for link in chain
+    ]
+
+
+def filled(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
+    """Return those of an image and its ancestors whose layers a manifest names.
+
+    It leaves out layers without files, unless there are no others: then the base's is named.
+    """
+    return [row for row in ancestry if row.diff_id not in blank_diff_ids()] or ancestry[-1:]
+
+
+def check_sole(tx: Transaction, repository: RepositoryName, manifest: Digest) -> None:
+    """Raise ImageExists if a manifest, which is made for another image, is that of one that a client pushed.
+
+    The other's tags would be seen as this one from then on. An image that was derived gives way.
+    """
+    row = tx.manifests.find(repository, manifest)
+    seen = tx.views.find(row.repository_id, manifest) if row else None
+    image = tx.v1_images.find(repository, ImageId(seen)) if seen else None
+    if image and image.checksum:
+        raise ImageExists(id=image.id)
+
 
 #: How often a tag may move while it is looked at.
 _MOVES = 10
@@ -56,7 +122,7 @@ class Bridge:
         tag: Tag,
         image: ImageId,
         *,
-        condition: Condition = UNCONDITIONAL,
+        condition: Precondition = UNCONDITIONAL,
         at: datetime | None = None,
         sole: bool = False,
     ) -> Digest:
@@ -106,7 +172,7 @@ class Bridge:
         Raises:
             RepositoryUnknown: there is no such repository, or nothing in it for them.
         """
-        tags = self._offered(repository) | self._seen(repository)
+        tags = self._available(repository) | self._seen(repository)
         if not tags:
             raise RepositoryUnknown(name=repository)
         return tags
@@ -117,9 +183,9 @@ class Bridge:
         Raises:
             TagUnknown: no such tag, or V1 clients cannot use its image.
         """
-        tags, legacy = self._seen(repository, tag), self.state.legacy
-        shown = legacy.origin in self.visibility.shown(repository, Origin.V1)
-        if tag not in tags and shown and legacy.bring(repository, tag):
+        tags, upstream = self._seen(repository, tag), self.state.upstream
+        shown = upstream.origin in self.visibility.shown(repository, Origin.V1)
+        if tag not in tags and shown and upstream.load(repository, tag):
             tags = self._seen(repository, tag)
         if tag not in tags:
             raise TagUnknown(tag=tag)
@@ -131,9 +197,9 @@ class Bridge:
         Raises:
             RepositoryUnknown.
         """
-        offered = self._offered(repository)
+        available = self._available(repository)
         self.refresh(repository)
-        return self.v1_images.list(repository, offered.values())
+        return self.v1_images.list(repository, available.values())
 
     def pushed_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain, base first, that a client pushed and the manifest was made of, if any."""
@@ -157,9 +223,9 @@ class Bridge:
             return self._schema1_chain(row)
         return self._links(repository, self.v1_images.ancestry(repository, ImageId(image)))
 
-    def _offered(self, repository: RepositoryName) -> dict[Tag, ImageId]:
+    def _available(self, repository: RepositoryName) -> dict[Tag, ImageId]:
         """Return the tags that are not here yet, as V1 clients see them."""
-        return v1_tags(self.state.legacy, repository, self.visibility.shown(repository, Origin.V1))
+        return v1_tags(self.state.upstream, repository, self.visibility.shown(repository, Origin.V1))
 
     def _seen(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:
         """Return the tags as V1 clients see them; one that is moved meanwhile is looked at again."""
@@ -232,7 +298,7 @@ class Bridge:
         (config,) = manifest.described(Role.CONFIG)
         if not is_readable_config(config):
             return None
-        return chain_from_manifest(manifest, self.manifests.payloads.read(config.digest), empty_layer())
+        return chain_from_manifest(manifest, self.manifests.documents.read(config.digest), empty_layer())
 
     def _schema1_chain(self, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain that a schema 1 manifest holds; its layers are read for what is inside."""

@@ -3,22 +3,119 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow
-from dualreg.errors import ImageUnknown, ManifestInUse, ManifestUnknown, RepositoryUnknown
+from dualreg.errors import (
+    DigestMismatch,
+    ImageUnknown,
+    ManifestInUse,
+    ManifestUnknown,
+    NameInvalid,
+    ReferencesMissing,
+    RepositoryUnknown,
+    SizeMismatch,
+    TagInvalid,
+)
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
-from dualreg.image.digest import Digest
-from dualreg.image.formats import Role
+from dualreg.image.digest import CANONICAL, Digest
+from dualreg.image.formats import Child, Role
+from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.registry.children import Children, documents, sort_children
-from dualreg.registry.conditions import UNCONDITIONAL, Condition, bring_compared, check
-from dualreg.registry.payloads import Payloads
-from dualreg.registry.pushed import parse_pushed
+from dualreg.registry.document_cache import DocumentCache
+from dualreg.registry.preconditions import UNCONDITIONAL, Precondition, check, load_for_precondition
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
+
+
+class Children(NamedTuple):
+    """The children of a manifest.
+
+    Attributes:
+        missing: Manifests that an index may name before they are here.
+    """
+
+    held: tuple[Child, ...]
+    missing: tuple[Child, ...]
+
+
+def stored_documents(manifest: Manifest) -> dict[Digest, bytes]:
+    """Return the manifest and what comes in with it.
+
+    That is its signed form, and the empty layer, which every repository has without anybody pushing it.
+    """
+    stored_documents = {manifest.digest: manifest.payload}
+    if manifest.signed:
+        stored_documents[Digest.of(manifest.signed)] = manifest.signed
+    empty = empty_layer().digest
+    if any(child.descriptor.digest == empty for child in manifest.children):
+        stored_documents[empty] = EMPTY_LAYER
+    return stored_documents
+
+
+def resolve_children(tx: Transaction, repository_id: int, manifest: Manifest, *, sparse: bool) -> Children:
+    """Return which children the repository holds; all that it must hold are among them.
+
+    With *sparse*, an index need not have all its manifests here.
+
+    Raises:
+        ReferencesMissing: a blob is not linked here, or the child of an index is not a manifest here.
+        SizeMismatch: a descriptor promises another size than the blob has.
+    """
+    named = {child.descriptor.digest for child in manifest.children}
+    sizes = tx.blobs.linked(repository_id, named) if named else {}
+    sizes |= {digest: len(EMPTY_LAYER) for digest in named & {empty_layer().digest}}
+    entries = {child.digest for child in manifest.described(Role.MANIFEST)}
+    held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
+    required = (child.descriptor.digest for child in manifest.required)
+    excused = held | entries if sparse else held
+    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in excused]
+    if missing:
+        raise ReferencesMissing(digests=missing)
+    for child in manifest.children:
+        stated, stored = child.descriptor.size, sizes.get(child.descriptor.digest)
+        if None not in (stated, stored) and stated != stored:
+            raise SizeMismatch(digest=str(child.descriptor.digest), stored=stored, stated=stated)
+    here = tuple(child for child in manifest.children if child.descriptor.digest in held)
+    absent = entries - held
+    return Children(here, tuple(child for child in manifest.children if child.descriptor.digest in absent))
+
+
+def parse_pushed(
+    repository: RepositoryName, reference: Tag | Digest, media_type: str, payload: bytes
+) -> Manifest:
+    """Read the manifest, by the algorithm of the digest that it is pushed under.
+
+    Raises:
+        ManifestInvalid, DigestMismatch, and for schema 1 that was signed for another place NameInvalid,
+            TagInvalid.
+    """
+    algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
+    manifest = parse(media_type, payload, algorithm=algorithm)
+    if isinstance(reference, Digest) and manifest.digest != reference:
+        raise DigestMismatch(digest=str(reference))
+    _check_place(manifest, repository, reference)
+    return manifest
+
+
+def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:
+    """Refuse schema 1 that says it belongs elsewhere; under its digest, any tag will do.
+
+    Raises:
+        NameInvalid, TagInvalid.
+
+    Source: distribution 2.0 to 2.2, ``handlers/images.go``.
+    """
+    if manifest.contents.place is None:
+        return
+    name, tag = manifest.contents.place
+    if name != repository:
+        raise NameInvalid(name=name[:255])
+    if isinstance(reference, Tag) and tag != reference:
+        raise TagInvalid(tag=tag[:255])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +128,7 @@ class Manifests:
     """
 
     state: State
-    payloads: Payloads
+    documents: DocumentCache
     sparse_indexes: bool = False
     visibility: Visibility = field(default_factory=Visibility)
 
@@ -44,8 +141,8 @@ class Manifests:
         with self.state.catalog.read() as tx:
             row = tx.manifests.find(repository, reference)
             known = row is not None or tx.repositories.find(repository) is not None
-        legacy, shown = self.state.legacy, self.visibility.shown(repository, Origin.V2)
-        if row is None and legacy.origin in shown and legacy.bring(repository, reference):
+        upstream, shown = self.state.upstream, self.visibility.shown(repository, Origin.V2)
+        if row is None and upstream.origin in shown and upstream.load(repository, reference):
             return self.find(repository, reference)
         if not known:
             raise RepositoryUnknown(name=repository)
@@ -70,7 +167,7 @@ class Manifests:
 
     def payload(self, row: ManifestRow) -> bytes:
         """Return the bytes that the digest is of: those pushed, without the signatures of schema 1."""
-        return self.payloads.read(row.digest)
+        return self.documents.read(row.digest)
 
     def signed(self, row: ManifestRow) -> BlobRow | None:
         """Return the schema 1 manifest with its signatures, as it was pushed."""
@@ -85,7 +182,7 @@ class Manifests:
         payload: bytes,
         *,
         tags: Sequence[Tag] = (),
-        condition: Condition = UNCONDITIONAL,
+        condition: Precondition = UNCONDITIONAL,
         v1_view: ImageId | None = None,
     ) -> Manifest:
         """Store a manifest, and point *tags* at it, and *reference* if that is a tag: all of it or nothing.
@@ -103,14 +200,14 @@ class Manifests:
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
         manifest = parse_pushed(repository, reference, media_type, payload)
-        bring_compared(self.state.legacy, condition, repository, reference)
-        staged = documents(manifest)
+        load_for_precondition(self.state.upstream, condition, repository, reference)
+        staged = stored_documents(manifest)
         with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=condition.given or self._is_sparse(manifest))
             check(tx, condition, repository, reference, manifest.digest)
             if v1_view and tx.v1_images.find(repository, v1_view) is None:
                 raise ImageUnknown(id=v1_view)  # it was derived from another manifest, and went with it
-            children = sort_children(tx, row.id, manifest, sparse=self.sparse_indexes)
+            children = resolve_children(tx, row.id, manifest, sparse=self.sparse_indexes)
             for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
             self._record(tx, row, manifest, children, v1_view)
@@ -125,7 +222,7 @@ class Manifests:
         digest: Digest,
         origin: Origin,
         *,
-        condition: Condition = UNCONDITIONAL,
+        condition: Precondition = UNCONDITIONAL,
         at: datetime | None = None,
     ) -> None:
         """Point a tag at a manifest that is here already.
@@ -163,7 +260,7 @@ class Manifests:
         self,
         repository: RepositoryName,
         digest: Digest,
-        condition: Condition = UNCONDITIONAL,
+        condition: Precondition = UNCONDITIONAL,
         *,
         tagged: bool = True,
     ) -> None:
@@ -177,27 +274,27 @@ class Manifests:
             ManifestInUse: an index of the repository names it, or a tag points at it that may not.
             PreconditionFailed.
         """
-        legacy = self.state.legacy
-        bring_compared(legacy, condition, repository, digest)
-        offered = legacy.offers(repository, digest)
+        upstream = self.state.upstream
+        load_for_precondition(upstream, condition, repository, digest)
+        available = upstream.has(repository, digest)
         with self.state.catalog.begin() as tx:
             # Nobody may begin to build on the V1 images that go along.
             row = tx.repositories.lock(repository, exclusive=True)
-            if row is None and not offered:
+            if row is None and not available:
                 raise RepositoryUnknown(name=repository)
             check(tx, condition, repository, digest)
             if row and tx.manifests.lock(row.id, digest):
                 self._remove(tx, row, digest, tagged=tagged)
-            elif not offered:
+            elif not available:
                 raise ManifestUnknown(reference=str(digest))
-            legacy.forget(tx, repository, [digest])
+            upstream.mark_deleted(tx, repository, [digest])
             self.state.links.remove_manifest(repository, digest)
 
     def _remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, tagged: bool) -> None:
         tags, view = tx.tags.pointing_at(repository.id, digest), tx.views.find(repository.id, digest)
         if users := [*tx.manifests.parents(repository.id, digest), *(() if tagged else tags)]:
             raise ManifestInUse(digest=str(digest), referrers=[str(user) for user in users])
-        self.state.legacy.forget(tx, repository.name, [*tags, *([view] if view else [])])
+        self.state.upstream.mark_deleted(tx, repository.name, [*tags, *([view] if view else [])])
         tx.manifests.remove(repository.id, digest)
         images = tx.v1_images.prune(repository, ImageId(view)) if view else ()
         unlinked = tx.blobs.unlink(repository.id, digest, *(image.json for image in images))

@@ -38,7 +38,7 @@ class Referrers:
         Source: OCI distribution-spec v1.1, "Listing Referrers".
         """
         if after is None:
-            self.state.legacy.bring_referrers(repository, subject)
+            self.state.upstream.load_referrers(repository, subject)
         rows: list[ReferrerRow] = []
         size = 0
         limit = _PAGE_LIMIT + 1

@@ -31,12 +31,12 @@ class Repositories:
         Raises:
             RepositoryUnknown.
         """
-        offered = self.state.legacy.offered(name, limit=1)
+        available = self.state.upstream.available_tags(name, limit=1)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
-            if row is None and not offered:
+            if row is None and not available:
                 raise RepositoryUnknown(name=name)
-            self.state.legacy.forget(tx, name)
+            self.state.upstream.mark_deleted(tx, name)
             uploads = tx.repositories.remove(row.id) if row else ()
             self.state.links.remove_repository(name)
         for upload in uploads:
@@ -85,8 +85,8 @@ class Repositories:
             found = tx.repositories.find(*meant)
         if found:
             return found.name
-        offered = (each for each in meant if self.state.legacy.offered(each, limit=1))
-        return next(offered, next(iter(meant), name))
+        available = (each for each in meant if self.state.upstream.available_tags(each, limit=1))
+        return next(available, next(iter(meant), name))
 
 
 def alias_of(name: RepositoryName) -> RepositoryName:

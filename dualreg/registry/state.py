@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow
-from dualreg.faults import BlobDamaged
+from dualreg.errors import BlobDamaged
 from dualreg.image.names import UploadId
-from dualreg.registry.legacy import Legacy, NoLegacy
+from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage.base import BlobStore
 from dualreg.storage.links import Links
 
@@ -24,7 +24,7 @@ class State:
     catalog: Catalog
     store: BlobStore
     links: Links
-    legacy: Legacy = field(default_factory=NoLegacy)
+    upstream: Upstream = field(default_factory=NoUpstream)
 
     @contextmanager
     def staged(self, *documents: bytes) -> Iterator[tuple[UploadId, ...]]:

@@ -8,9 +8,9 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import Origin, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry.conditions import UNCONDITIONAL, Condition, bring_compared, check
+from dualreg.registry.activity import Pulls
 from dualreg.registry.pages import SCAN_LIMIT, Page
-from dualreg.registry.pulls import Pulls
+from dualreg.registry.preconditions import UNCONDITIONAL, Precondition, check, load_for_precondition
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
@@ -39,11 +39,11 @@ class Tags:
             shown = self.visibility.shown(repository, Origin.V2)
             more = None if limit is None else limit + 1
             tags = tx.tags.list(repository, last=last, limit=more, origins=shown)
-        legacy = self.state.legacy
-        if legacy.origin in shown:
-            offered = legacy.offered(repository, last=last, limit=more)
-            if offered or (tags is None and last and legacy.offered(repository, limit=1)):
-                tags = tuple(sorted({*(tags or ()), *offered}))
+        upstream = self.state.upstream
+        if upstream.origin in shown:
+            available = upstream.available_tags(repository, last=last, limit=more)
+            if available or (tags is None and last and upstream.available_tags(repository, limit=1)):
+                tags = tuple(sorted({*(tags or ()), *available}))
         if tags is None:
             raise RepositoryUnknown(name=repository)
         if limit is None:
@@ -87,7 +87,7 @@ class Tags:
                 limit=limit + 1,
                 origins=shown,
             )
-        if not known and not self.state.legacy.offered(repository, limit=1):
+        if not known and not self.state.upstream.available_tags(repository, limit=1):
             raise RepositoryUnknown(name=repository)
         return Page(rows[:limit], more=len(rows) > limit > 0)
 
@@ -105,23 +105,23 @@ class Tags:
         """Remember that the tag was pulled now; the catalog learns of it a little later."""
         self.pulls.note(repository, tag)
 
-    def delete(self, repository: RepositoryName, tag: Tag, condition: Condition = UNCONDITIONAL) -> None:
+    def delete(self, repository: RepositoryName, tag: Tag, condition: Precondition = UNCONDITIONAL) -> None:
         """Forget the tag; its manifest and other tags stay.
 
         Raises:
             RepositoryUnknown, TagUnknown, PreconditionFailed.
         """
-        legacy = self.state.legacy
-        bring_compared(legacy, condition, repository, tag)
-        offered = legacy.offers(repository, tag)
+        upstream = self.state.upstream
+        load_for_precondition(upstream, condition, repository, tag)
+        available = upstream.has(repository, tag)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=condition.given)
-            if row is None and not offered:
+            if row is None and not available:
                 raise RepositoryUnknown(name=repository)
             check(tx, condition, repository, tag)
-            if not (row and tx.tags.remove(row.id, tag)) and not offered:
+            if not (row and tx.tags.remove(row.id, tag)) and not available:
                 raise TagUnknown(tag=tag)
-            legacy.forget(tx, repository, [tag])
+            upstream.mark_deleted(tx, repository, [tag])
             self.state.links.remove_tag(repository, tag)
 
     def clear(self, repository: RepositoryName) -> None:
@@ -130,13 +130,13 @@ class Tags:
         Raises:
             RepositoryUnknown: there is no such repository, or it has no tag.
         """
-        offered = self.state.legacy.offered(repository, limit=1)
+        available = self.state.upstream.available_tags(repository, limit=1)
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository)
             tags = tx.tags.clear(row.id) if row else ()
-            if not tags and not offered:
+            if not tags and not available:
                 raise RepositoryUnknown(name=repository)
-            self.state.legacy.forget(tx, repository)
+            self.state.upstream.mark_deleted(tx, repository)
             for tag in tags:
                 self.state.links.remove_tag(repository, tag)
 

@@ -4,16 +4,67 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Never
+from typing import Never, Protocol
 
 from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
-from dualreg.errors import DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
-from dualreg.faults import BlobMissing
+from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.registry.intake import Intake, Leased
 from dualreg.registry.state import State
 from dualreg.storage.base import rehash, tap
+
+
+class Renew(Protocol):
+    """Keeps a lease: now and then, or at once if *force* is set."""
+
+    def __call__(self, *, force: bool = False) -> None:
+        """Raise UploadBusy if the lease is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """An upload that this request alone may write now.
+
+    Attributes:
+        lease: Proves it to the catalog.
+        renew: To be called while bytes move; keeps the lease from running out.
+    """
+
+    row: UploadRow
+    lease: str
+    renew: Renew
+
+
+class IncomingBody:
+    """A request body on its way into the store, keeping the lease alive and, where that helps, hashing.
+
+    A body that ends early ends the iteration like any other, so that what did arrive becomes durable and
+    counts; *failure* keeps the error for later.
+    """
+
+    def __init__(self, leased: Leased, chunks: Iterable[bytes], algorithm: str) -> None:
+        """Hash only from the very first byte on.
+
+        A hash cannot be taken up again where another request left it.
+        """
+        self._row = leased.row
+        self._hasher = Hasher(algorithm) if leased.row.offset == 0 else None
+        updates = [self._hasher.update] if self._hasher else []
+        self._chunks = tap(chunks, *updates, lambda _: leased.renew())
+        self.failure: BodyTruncated | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except BodyTruncated as error:
+            self.failure = error
+
+    def digest_so_far(self, length: int) -> Digest | None:
+        """Return the digest of the whole upload, now *length* bytes, if no reading is needed for it."""
+        if self._hasher:
+            return self._hasher.digest()
+        return self._row.digest_so_far if length == self._row.offset else None
+
 
 #: How long a writer may be silent before another may take over; it renews its lease three times as often.
 LEASE = timedelta(seconds=30)
@@ -84,7 +135,7 @@ class Uploads:
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
         """
         with self._leased(repository, upload, offset) as leased:
-            intake = Intake(leased, chunks, CANONICAL)
+            intake = IncomingBody(leased, chunks, CANONICAL)
             length = self.state.store.append(upload, intake, offset=leased.row.offset)
             self._advance(leased, length, intake)
         if intake.failure:
@@ -111,7 +162,7 @@ class Uploads:
         """
         with self._leased(repository, upload, offset) as leased:
             held = leased.row.offset
-            intake = Intake(leased, chunks, digest.algorithm)
+            intake = IncomingBody(leased, chunks, digest.algorithm)
             length = self.state.store.append(upload, intake, offset=held)
             if intake.failure:
                 self._advance(leased, length, intake)
@@ -208,14 +259,14 @@ class Uploads:
             raise RangeInvalid(repository=repository, upload=upload, offset=held)
         raise UploadBusy(upload=upload)
 
-    def _advance(self, leased: Leased, length: int, intake: Intake) -> None:
+    def _advance(self, leased: Leased, length: int, intake: IncomingBody) -> None:
         """Make *length* bytes the truth, and give the lease back."""
         so_far = intake.digest_so_far(length)
         with self.state.catalog.begin() as tx:
             if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
                 raise UploadBusy(upload=leased.row.id)
 
-    def _digest(self, leased: Leased, length: int, intake: Intake, algorithm: str) -> Digest:
+    def _digest(self, leased: Leased, length: int, intake: IncomingBody, algorithm: str) -> Digest:
         """Return the digest of the whole upload, read again only if no hasher saw it all."""
         known = intake.digest_so_far(length)
         if known and known.algorithm == algorithm:

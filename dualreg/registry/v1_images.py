@@ -1,7 +1,7 @@
 """V1 images: pushed in three steps (JSON, layer, checksum), complete after the last, then left alone."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -19,14 +19,41 @@ from dualreg.errors import (
 )
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
+from dualreg.image.listing import File, changes, files
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.reach import Reach
 from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import V1Image, payload_hasher
-from dualreg.registry.payloads import Payloads
+from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.base import read_chunks, tap
+
+
+@dataclass(frozen=True, slots=True)
+class Listings:
+    """What is in the layers of V1 images."""
+
+    state: State
+
+    def files(self, row: V1ImageRow) -> Iterator[File]:
+        """Yield the files of the image's own layer.
+
+        Raises:
+            ImageInvalid: it holds no tar, or too many files.
+        """
+        if row.layer is not None:
+            with self.state.store.open(row.layer) as layer:
+                yield from files(read_chunks(layer))
+
+    def changes(self, rows: Sequence[V1ImageRow]) -> dict[str, dict[str, list[object]]]:
+        """Return what the first image of an ancestry changes of the others; see ``listing.changes``.
+
+        Raises:
+            ImageInvalid: as ``files``.
+        """
+        return changes(self.files(rows[0]), map(self.files, rows[1:]))
+
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +63,7 @@ class V1Images:
     """The rules of V1 images. Each belongs to one repository."""
 
     state: State
-    payloads: Payloads
+    documents: DocumentCache
     uploads: Uploads
 
     def begin(self, repository: RepositoryName, image: ImageId, json: bytes) -> None:
@@ -79,7 +106,7 @@ class V1Images:
         if row.complete:
             raise ImageExists(id=image)
         diff_id = DiffIdHasher()
-        checksum = payload_hasher(self.payloads.read(row.json))
+        checksum = payload_hasher(self.documents.read(row.json))
         blob = self.uploads.ingest(repository, _whole(tap(chunks, checksum.update), diff_id))
         with self.state.catalog.begin() as tx:
             here = tx.blobs.lock(row.repository_id, blob.digest)
@@ -136,13 +163,13 @@ class V1Images:
         """
         with self.state.catalog.read() as tx:
             row = tx.v1_images.find(repository, image)
-        if row is None and self.state.legacy.bring_image(repository, image):
+        if row is None and self.state.upstream.load_image(repository, image):
             return self.get(repository, image)
         return _complete(row, image)
 
     def json(self, row: V1ImageRow) -> bytes:
         """Return the image's JSON, byte for byte as it was pushed."""
-        return self.payloads.read(row.json)
+        return self.documents.read(row.json)
 
     def ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
         """Return a complete image and its ancestors, the image first, the base last.
@@ -154,22 +181,22 @@ class V1Images:
             rows = tx.v1_images.ancestry(repository, image)
         for row in rows:
             _complete(row, row.id)
-        if not rows and self.state.legacy.bring_image(repository, image):
+        if not rows and self.state.upstream.load_image(repository, image):
             return self.ancestry(repository, image)
         if not rows:
             raise ImageUnknown(id=image)
         return rows
 
-    def list(self, repository: RepositoryName, offered: Collection[ImageId] = ()) -> tuple[ImageId, ...]:
+    def list(self, repository: RepositoryName, available: Collection[ImageId] = ()) -> tuple[ImageId, ...]:
         """Return the ids of the repository's complete images, and those that are *offered* from elsewhere.
 
         Raises:
             RepositoryUnknown.
         """
         with self.state.catalog.read() as tx:
-            if not offered and tx.repositories.find(repository) is None:
+            if not available and tx.repositories.find(repository) is None:
                 raise RepositoryUnknown(name=repository)
-            return tuple(dict.fromkeys((*tx.v1_images.list(repository), *offered)))
+            return tuple(dict.fromkeys((*tx.v1_images.list(repository), *available)))
 
     def record(self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow]) -> None:
         """Record complete images that were derived from a manifest; rows first, then the link files.

@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from dualreg.errors import DigestInvalid, UploadUnknown
-from dualreg.faults import BlobMissing
+from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import durable

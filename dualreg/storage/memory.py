@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import BinaryIO
 
-from dualreg.faults import BlobMissing
+from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage.base import StagedUpload, StoredBlob

@@ -13,7 +13,7 @@ from dualreg.assembly import build_authority, open_registry, prepare
 from dualreg.auth.audit import Audit
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.web import context, cors, token, trail, v1, v2
+from dualreg.web import audit, context, cors, token, v1, v2
 from dualreg.web.body import discard_rest
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.after_request(_stamp)
     app.after_request(v1.note_visit)
     app.after_request(_hear_out)
-    app.after_request(trail.record)
+    app.after_request(audit.record)
     cors.install(app)
     return app
 

@@ -12,18 +12,17 @@ from tests.architecture.sources import Module, module, modules
 #: Each part of the package, and the parts that it may import; itself it always may.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
-    "faults": set(),
     "settings": set(),
-    "image": {"errors", "faults"},
-    "storage": {"errors", "faults", "image"},
-    "catalog": {"errors", "faults", "image"},
-    "auth": {"errors", "faults", "image", "catalog"},
-    "registry": {"errors", "faults", "image", "storage", "catalog"},
-    "maintenance": {"errors", "faults", "image", "storage", "catalog", "registry"},
-    "migrate": {"errors", "faults", "image", "storage", "catalog", "registry"},
+    "image": {"errors"},
+    "storage": {"errors", "image"},
+    "catalog": {"errors", "image"},
+    "remote": {"image"},
+    "auth": {"errors", "image", "catalog", "remote"},
+    "registry": {"errors", "image", "storage", "catalog"},
+    "maintenance": {"errors", "image", "storage", "catalog", "registry"},
+    "migrate": {"errors", "image", "storage", "catalog", "registry", "remote"},
     "assembly": {
         "errors",
-        "faults",
         "image",
         "storage",
         "catalog",
@@ -32,8 +31,8 @@ LAYERS: dict[str, set[str]] = {
         "auth",
         "settings",
     },
-    "web": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "settings", ""},
-    "cli": {"errors", "faults", "image", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
+    "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", ""},
+    "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "web", "assembly", ""},
     "__main__": {"cli"},
     "": set(),
@@ -50,11 +49,11 @@ HOMES: dict[str, set[str]] = {
     "pydantic": {"dualreg.settings"},
     "click": {"dualreg.cli"},
     "cachetools": {
-        "dualreg.migrate.offers",
-        "dualreg.migrate.on_request",
+        "dualreg.migrate.on_demand.lookup",
+        "dualreg.migrate.on_demand.loader",
         "dualreg.migrate.sources.remembered",
-        "dualreg.registry.payloads",
-        "dualreg.registry.editions",
+        "dualreg.registry.document_cache",
+        "dualreg.registry.negotiation",
         "dualreg.auth.passwords",
     },
     "cryptography": {"dualreg.image.jws", "dualreg.auth.trust"},
@@ -63,7 +62,7 @@ HOMES: dict[str, set[str]] = {
     "rich": {"dualreg.cli.progress"},
     "yaml": {"dualreg.migrate.sources.v1_config"},
     "bcrypt": {"dualreg.auth.passwords"},
-    "urllib3": {"dualreg.migrate.wire"},
+    "urllib3": {"dualreg.remote"},
 }
 #: What may be called while a module is imported, because it only makes a value (or is a decorator's sort).
 HARMLESS = {
@@ -265,5 +264,5 @@ def test_handlers_know_neither_sql_nor_stores() -> None:
 def test_the_package_draws_its_map() -> None:
     """A reader finds the parts where the package introduces itself."""
     text = ast.get_docstring(module("dualreg").tree) or ""
-    drawn = set(LAYERS) - {"", "__main__", "errors", "faults", "settings"}
+    drawn = set(LAYERS) - {"", "__main__", "errors", "settings"}
     assert {part for part in drawn if part not in text} == set()

@@ -20,10 +20,10 @@ from dualreg.auth.access import CATALOG, Access
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
-from dualreg.auth.files import Reread
+from dualreg.auth.files import ReloadingFile
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.policy import parse_line
-from dualreg.auth.secrets import Kind
+from dualreg.auth.secrets import SecretKind
 from dualreg.auth.sources import UrlKeys
 from dualreg.auth.trust import TrustedKeys
 from dualreg.catalog.database import Catalog
@@ -199,11 +199,11 @@ def test_refresh_tokens_end(guarded: Guarded) -> None:
     alice, bob = guarded.account("alice"), guarded.account("bob")
     guarded.ask(headers=bob, offline_token="true")
     tokens = [guarded.ask(headers=alice, offline_token="true").json["refresh_token"] for _ in range(52)]
-    mine = [row for row in guarded.accounts.secrets(Kind.REFRESH) if row.account == "alice"]
+    mine = [row for row in guarded.accounts.secrets(SecretKind.REFRESH) if row.account == "alice"]
     assert len(mine) == 50
     assert tokens[-1].split("_")[1] in {row.id for row in mine} or len(set(tokens)) == 52
     guarded.accounts.set_password("alice", "new")
-    assert [row.account for row in guarded.accounts.secrets(Kind.REFRESH)] == ["bob"]
+    assert [row.account for row in guarded.accounts.secrets(SecretKind.REFRESH)] == ["bob"]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(
             raise ValueError("not now")
         return file.read_text()
 
-    own = Reread(read, file)
+    own = ReloadingFile(read, file)
     file.write_text("another")
     broken[0] = True
     assert [own.get() for _ in range(3)] == ["one"] * 3

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 from werkzeug.test import TestResponse
 
-from dualreg.auth.secrets import Kind
+from dualreg.auth.secrets import SecretKind
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from tests import builders
@@ -125,7 +125,7 @@ def matrix(guarded: Guarded) -> Iterator[Callable[[str], dict[str, str]]]:
         return basic("robot", keys[who].text) if who in keys else basic(who)
 
     yield headers
-    assert len(guarded.accounts.secrets(Kind.KEY)) == 2
+    assert len(guarded.accounts.secrets(SecretKind.KEY)) == 2
 
 
 def refused(response: TestResponse) -> bool:

@@ -17,7 +17,7 @@ from dualreg.auth.audit import Audit
 from dualreg.auth.directories import HtpasswdDirectory
 from dualreg.auth.passwords import BYTES_LIMIT, Passwords
 from dualreg.auth.policy import catalog_lines, file_lines, grant, parse_line
-from dualreg.auth.secrets import Kind, Secret
+from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.auth.workloads import parse_rules
 from dualreg.catalog.database import Catalog
 from dualreg.image.names import RepositoryName
@@ -189,12 +189,12 @@ def test_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_secrets_say_what_they_are_and_nothing_of_each_other() -> None:
     """So that a scanner finds them where they should not be."""
-    key, other = Secret.make(Kind.KEY), Secret.make(Kind.KEY)
+    key, other = Secret.make(SecretKind.KEY), Secret.make(SecretKind.KEY)
     assert Secret.parse(key.text) == key
     assert key.agrees(key.hash)
     assert not key.agrees(other.hash)
     assert key.text not in key.hash
-    assert {key.text[:4], Secret.make(Kind.REFRESH).text[:4]} == {"drk_", "drr_"}
+    assert {key.text[:4], Secret.make(SecretKind.REFRESH).text[:4]} == {"drk_", "drr_"}
     for text in ("", "drk_", key.text + "x", key.text[:-1], "drx" + key.text[3:], key.text + "\n"):
         assert Secret.parse(text) is None
 

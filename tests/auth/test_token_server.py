@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from dualreg.auth import attempts
-from dualreg.auth.secrets import Kind
+from dualreg.auth.secrets import SecretKind
 from dualreg.image.names import RepositoryName, Tag
 from tests import builders
 from tests.auth.conftest import PASSWORD, Guarded, basic, bearer
@@ -243,9 +243,9 @@ def test_refresh_tokens(guarded: Guarded, method: str) -> None:
     # It is for the token server alone, and no password.
     assert guarded.client.get("/v2/", headers=bearer(refresh)).status_code == 401
     assert guarded.client.get("/v2/", headers=basic("alice", refresh)).status_code == 401
-    (row,) = guarded.accounts.secrets(Kind.REFRESH)
+    (row,) = guarded.accounts.secrets(SecretKind.REFRESH)
     assert refresh not in repr(row)
-    guarded.accounts.revoke(Kind.REFRESH, row.id)
+    guarded.accounts.revoke(SecretKind.REFRESH, row.id)
     assert form(guarded, grant_type="refresh_token", refresh_token=refresh).status_code == 401
     refresh = got()
     guarded.accounts.set_password("alice", "another")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dualreg.faults import BlobMissing
+from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import Store

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags, Uploads, V1Images
-from dualreg.faults import BlobMissing
+from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.registry import Registry

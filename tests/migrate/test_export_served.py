@@ -9,7 +9,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.export import Export, leaving
 from dualreg.migrate.names import Names
-from dualreg.migrate.targets.base import NoTarget
+from dualreg.migrate.targets.base import TargetInvalid
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
 from dualreg.registry import Registry
 from tests import builders
@@ -40,7 +40,7 @@ def test_names_and_paths_of_every_sort(opened: Registry, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["$uri", "new\nline", "bell\a", "\udcff"])
 def test_paths_that_nginx_cannot_be_told(opened: Registry, tmp_path: Path, name: str) -> None:
     """One readable line, and nothing is written."""
-    with pytest.raises(NoTarget) as raised:
+    with pytest.raises(TargetInvalid) as raised:
         StaticTreeTarget(tmp_path / name / "static", opened)
     assert str(raised.value).isprintable()
     assert not (tmp_path / name).exists()

@@ -13,11 +13,11 @@ from threading import Event
 import pytest
 
 from dualreg.cli.follower import Follower, follower_environment
-from dualreg.cli.migrate_passes import Passes
-from dualreg.migrate.choice import Choice, make_plan
+from dualreg.cli.migrate.passes import Passes
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Existing, Outcome
-from dualreg.migrate.sorts import Access, AnySurvey, Manner, look_through
+from dualreg.migrate.selection import Selection, make_plan
+from dualreg.migrate.transports import AnySurvey, ImportOptions, SourceOptions, survey_source
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests.migrate.trees import LAYERS, Tree
@@ -40,11 +40,11 @@ def followed(
         if number == passes:
             stop.set()
         before(number)
-        found = look_through(source, Access())
-        return found, make_plan(found, Choice())
+        found = survey_source(source, SourceOptions())
+        return found, make_plan(found, Selection())
 
     settings = Settings(data=data)
-    own = Passes(registry, settings, source, Manner(), Existing.NEWER, 1, lambda *_, **__: None)
+    own = Passes(registry, settings, source, ImportOptions(), Existing.NEWER, 1, lambda *_, **__: None)
     own.follow(PAUSE, stop, look, lambda _, outcomes: told.append(outcomes))
     assert number == passes
     return told

@@ -75,8 +75,8 @@ def test_sources_are_known_by_where_they_are(tmp_path: Path, monkeypatch: pytest
     Journal(tmp_path / "m", NOW, "v1-tree:old").write("image", id="a", **FACTS)
     monkeypatch.chdir("/")
     for name in (f"v1-tree:{tmp_path}/old/", f"v1-tree:{tmp_path}/link"):
-        assert Earlier(tmp_path / "m", name).look().layers.keys() == {"a"}
-    assert Earlier(tmp_path / "m", "v1-tree:old").look().layers == {}
+        assert Earlier(tmp_path / "m", name).refresh().layers.keys() == {"a"}
+    assert Earlier(tmp_path / "m", "v1-tree:old").refresh().layers == {}
 
 
 def test_what_was_found_out_is_read_once(tmp_path: Path) -> None:
@@ -84,11 +84,11 @@ def test_what_was_found_out_is_read_once(tmp_path: Path) -> None:
     earlier = Earlier(tmp_path, "v1-tree:/old")
     own, other = (Journal(tmp_path, NOW.replace(day=day), "v1-tree:/old") for day in (1, 2))
     own.write("image", id="a", **FACTS)
-    assert earlier.look().layers.keys() == {"a"}
+    assert earlier.refresh().layers.keys() == {"a"}
     with own.path.open("r+b") as file:
         file.write(b"x" * own.path.stat().st_size)  # is not read again
     own.write("image", id="b", **FACTS)
     other.write("image", id="c", **FACTS)
     with other.path.open("ab") as file:
         file.write(b'{"event": "image", "id": "d"')
-    assert earlier.look().layers.keys() == {"a", "b", "c"}
+    assert earlier.refresh().layers.keys() == {"a", "b", "c"}

@@ -22,7 +22,7 @@ from dualreg.assembly import open_registry, prepare
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.migrate.journal import Journal
-from dualreg.migrate.offers import Offers
+from dualreg.migrate.on_demand.lookup import TreeLookup
 from dualreg.migrate.sources.v1_tree import V1Tree
 from dualreg.registry import Registry
 from dualreg.settings import Settings
@@ -589,7 +589,7 @@ def test_pages_of_tags_read_what_is_on_them(
 ) -> None:
     """Nothing, if nothing was deleted here; else no more tags than it takes."""
     read: list[str] = []
-    monkeypatch.setattr(Offers, "tag", _noted(Offers.tag, read))
+    monkeypatch.setattr(TreeLookup, "tag", _noted(TreeLookup.tag, read))
     assert client.get("/v2/team/app/tags/list?n=1").json["tags"] == ["1"]
     assert client.get("/v2/team/app/tags/list?n=1&last=3").json["tags"] == []
     assert registry.repositories.named(RepositoryName("library/team/app")) == "team/app"
@@ -614,7 +614,7 @@ def test_pages_of_tags_read_what_is_on_them(
 def _noted(asked: Callable[..., Any], read: list[str]) -> Callable[..., Any]:
     """Return the same, which notes the tags that it is asked for."""
 
-    def note(self: Offers, repository: str, tag: str) -> object:
+    def note(self: TreeLookup, repository: str, tag: str) -> object:
         read.append(tag)
         return asked(self, repository, tag)
 
@@ -635,7 +635,7 @@ def test_parents_that_are_forgotten_at_once(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "old")
     base = tree.image("base", LAYERS["a"])
     top = tree.image("top", LAYERS["b"], parent=tree.image("middle", LAYERS["c"], parent=base))
-    assert Offers(V1Tree(tree.root), _parents=Forgetful(9)).leads_to([top], base)
+    assert TreeLookup(V1Tree(tree.root), _parents=Forgetful(9)).leads_to([top], base)
 
 
 @pytest.mark.parametrize("mode", ["readonly", "off"])

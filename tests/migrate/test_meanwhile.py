@@ -13,13 +13,13 @@ from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import DOCKER_MANIFEST
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.choice import Choice, make_plan
-from dualreg.migrate.intake import Here, Intake
+from dualreg.migrate.importer import CurrentManifest, Importer
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.rollback import rollback
 from dualreg.migrate.run import Existing, Run, Status
-from dualreg.migrate.sorts import Access, Manner, intake_of, look_through
+from dualreg.migrate.selection import Selection, make_plan
+from dualreg.migrate.transports import ImportOptions, SourceOptions, importer_of, survey_source
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.tags import Tags
@@ -37,21 +37,23 @@ NAME, TAG = RepositoryName("team/app"), Tag("1")
 class Interrupted:
     """An Intake during which something happens: when an entry is judged, or when its copy has just begun."""
 
-    inner: Intake
+    inner: Importer
     meanwhile: Callable[[], object]
     judging: bool = False
 
-    def is_same(self, repository: RepositoryName, image: str, here: Here) -> bool:
+    def is_same(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
         """See Intake."""
         if self.judging:
             self.meanwhile()
         return self.inner.is_same(repository, image, here)
 
-    def is_whole(self, repository: RepositoryName, image: str, here: Here) -> bool:
+    def is_whole(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
         """See Intake."""
         return self.inner.is_whole(repository, image, here)
 
-    def take(self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: Here | None) -> int:
+    def take(
+        self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
+    ) -> int:
         """See Intake."""
         if not self.judging:
             self.meanwhile()
@@ -84,10 +86,10 @@ def run(
     registry: Registry, data: Path, source: str, meanwhile: Callable[[], object], *, judging: bool = False
 ) -> Status:
     """Take in the tag, with something that happens meanwhile; return what became of it."""
-    found = look_through(source, Access())
+    found = survey_source(source, SourceOptions())
     own = Journal(data / "migrations", registry.state.catalog.now(), source)
-    intake = Interrupted(intake_of(found, registry, own, Manner(), Event()), meanwhile, judging)
-    (outcome,) = Run(registry, intake, own, Existing.OVERWRITE).all(make_plan(found, Choice()), 1)
+    intake = Interrupted(importer_of(found, registry, own, ImportOptions(), Event()), meanwhile, judging)
+    (outcome,) = Run(registry, intake, own, Existing.OVERWRITE).all(make_plan(found, Selection()), 1)
     return outcome.status
 
 

@@ -13,8 +13,8 @@ from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.v2_remote import V2Remote
-from dualreg.migrate.wire import Wire
 from dualreg.registry import Registry
+from dualreg.remote.client import Client
 from dualreg.settings import Settings
 from tests import builders
 from tests.migrate import stock_trees
@@ -267,7 +267,7 @@ def test_registries_that_lie(tmp_path: Path) -> None:
         body = b'{"schemaVersion": 2}'
         server.answers["/v2/a/tags/list"] = [status(200, b'{"tags": ["1"]}')]
         server.answers["/v2/a/manifests/1"] = [status(200, body)]
-        (tag,) = V2Remote(Wire(server.url), "a").tags()
+        (tag,) = V2Remote(Client(server.url), "a").tags()
         assert tag.image == str(Digest.of(body))  # type: ignore[union-attr]  # it is no finding
         server.answers[f"/v2/a/manifests/{Digest.of(body)}"] = [status(200, b"{}")]
         assert "corrupt" in command(tmp_path / "here", f"run v2+{server.url}/a", code=3).output

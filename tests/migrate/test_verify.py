@@ -60,7 +60,7 @@ def manifest(opened: Registry, tag: str) -> tuple[Digest, dict[str, object], dic
     """Return the manifest of a tag of ours, by its digest, with its config."""
     row = opened.manifests.find(RepositoryName("team/app"), Tag(tag))
     document = json.loads(opened.manifests.payload(row))
-    config = opened.manifests.payloads.read(Digest.parse(document["config"]["digest"]))
+    config = opened.manifests.documents.read(Digest.parse(document["config"]["digest"]))
     return row.digest, document, json.loads(config)
 
 

@@ -13,7 +13,9 @@ from dualreg.image.names import RepositoryName
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.sources.v2_remote import V2Remote
 from dualreg.migrate.targets.remote import RemoteTarget
-from dualreg.migrate.wire import Wire, WireError, pushing
+from dualreg.remote.challenge import pushing
+from dualreg.remote.client import Client
+from dualreg.remote.errors import RemoteError
 from dualreg.storage.base import read_chunks
 from tests.migrate.commands import command
 from tests.migrate.fronts import Hostile, cut, hostile, ranged, status
@@ -22,7 +24,7 @@ from tests.migrate.trees import LAYERS
 SECRET = "not for everybody"
 
 
-def read(wire: Wire, path: str) -> bytes:
+def read(wire: Client, path: str) -> bytes:
     """Read a stream to its end."""
     with wire.stream(path) as reader:
         return b"".join(read_chunks(reader))
@@ -74,21 +76,21 @@ def test_bodies_that_are_cut_short(server: Hostile) -> None:
     server.answers["/never"] = [cut(body, piece), status(200, body)]
     server.answers["/aside"] = [cut(body, piece), ranged(body, shift=-1)]
     assert piece > 1 << 20
-    assert read(Wire(server.url), "/whole") == body
+    assert read(Client(server.url), "/whole") == body
     for path in ("/never", "/aside"):
-        with pytest.raises(WireError, match="cut short"):
-            read(Wire(server.url), path)
-    with pytest.raises(WireError, match="404"):
-        read(Wire(server.url), "/absent")
+        with pytest.raises(RemoteError, match="cut short"):
+            read(Client(server.url), path)
+    with pytest.raises(RemoteError, match="404"):
+        read(Client(server.url), "/absent")
 
 
 def test_answers_that_are_cut_short(server: Hostile) -> None:
     """They are asked for again, whole; not for ever."""
     server.answers["/x"] = [cut(b'{"a": 1}', 4), status(200, b'{"a": 1}')]
     server.answers["/never"] = [cut(b'{"a": 1}', 4)]
-    assert Wire(server.url).request("GET", "/x").object() == {"a": 1}
-    with pytest.raises(WireError, match="never"):
-        Wire(server.url).request("GET", "/never")
+    assert Client(server.url).request("GET", "/x").object() == {"a": 1}
+    with pytest.raises(RemoteError, match="never"):
+        Client(server.url).request("GET", "/never")
     assert len(server.said("/never")) == 3
 
 
@@ -96,20 +98,20 @@ def test_answers_that_are_cut_short(server: Hostile) -> None:
 def test_busy_servers_are_asked_again(server: Hostile, method: str, body: bytes | None) -> None:
     """After as long as they say, whatever is asked, if it can be sent again."""
     server.answers["/x"] = [status(503), status(429, Retry_After="1"), status(200, b"{}")]
-    assert Wire(server.url).request(method, "/x", body=body).json() == {}
+    assert Client(server.url).request(method, "/x", body=body).json() == {}
     assert len(server.seen) == 3
 
 
 def test_who_is_locked_out_hears_so_at_once(server: Hostile) -> None:
     """Who would have to wait for long does not; and a refused login is not tried again, as that counts."""
     server.answers["/x"] = [status(429, Retry_After="900"), status(200, b"{}")]
-    assert Wire(server.url).request("GET", "/x").status == 429
+    assert Client(server.url).request("GET", "/x").status == 429
     challenge = f'Bearer realm="{server.url}/token",service="s"'
     for refusal in (status(401), status(429, Retry_After="900")):
         server.answers |= {"/y": [status(401, WWW_Authenticate=challenge)], "/token?service=s": [refusal]}
-        wire, before = Wire(server.url, "me", "secret"), len(server.said("/token?service=s"))
+        wire, before = Client(server.url, "me", "secret"), len(server.said("/token?service=s"))
         for _ in range(3):
-            with pytest.raises(WireError, match="refuses the login of --user"):
+            with pytest.raises(RemoteError, match="refuses the login of --user"):
                 wire.request("GET", "/y")
         assert len(server.said("/token?service=s")) == before + 1
 
@@ -119,10 +121,10 @@ def test_redirects_end(server: Hostile) -> None:
     for number in range(6):
         server.answers[f"/{number}"] = [status(302, Location=f"/{number + 1}")]
     server.answers["/6"] = [status(200, b"there")]
-    assert Wire(server.url).request("GET", "/1").body == b"there"
-    with pytest.raises(WireError, match="too often"):
-        Wire(server.url).request("GET", "/0")
-    assert Wire(server.url).request("PUT", "/1", body=iter([b"x"])).status == 302
+    assert Client(server.url).request("GET", "/1").body == b"there"
+    with pytest.raises(RemoteError, match="too often"):
+        Client(server.url).request("GET", "/0")
+    assert Client(server.url).request("PUT", "/1", body=iter([b"x"])).status == 302
 
 
 @pytest.mark.parametrize("challenge", ["", "Basic realm=x", "Bearer realm={other}/token"])
@@ -134,7 +136,7 @@ def test_who_is_redirected_to_learns_nothing(server: Hostile, challenge: str) ->
         other.answers["/token?service="] = [issuing(300)]
         place = status(307, Location=f"{elsewhere(other)}/blob")
         server.answers["/blob"] = [asking("Basic realm=x"), place]
-        wire = Wire(server.url, "me", SECRET)
+        wire = Client(server.url, "me", SECRET)
         assert wire.request("GET", "/blob").status == (401 if asked else 200)
         assert other.seen == [("/blob", None)]
         assert server.seen[1][1]
@@ -144,12 +146,12 @@ def test_who_is_redirected_to_learns_nothing(server: Hostile, challenge: str) ->
 def test_another_scheme_is_another_registry(server: Hostile) -> None:
     """What leads from https to http is told nothing."""
     server.answers["/blob"] = [asking("Basic realm=x")]
-    wire = Wire(server.url.replace("http:", "https:"), "me", SECRET)
+    wire = Client(server.url.replace("http:", "https:"), "me", SECRET)
     assert wire.request("GET", f"{server.url}/blob").status == 401
     wire._login._known[()] = ("Bearer secret", float("inf"), "")  # type: ignore[attr-defined]  # Challenged's
     assert wire.request("GET", f"{server.url}/blob").status == 401
     assert server.said("/blob") == [None, None]
-    with pytest.raises(WireError, match="in clear"):
+    with pytest.raises(RemoteError, match="in clear"):
         next(wire._login.answers((), f"Bearer realm={server.url}/token", ""))
 
 
@@ -159,7 +161,7 @@ def test_a_token_server_elsewhere(server: Hostile) -> None:
         other.answers["/token?service=s&scope=repository%3Aa%3Apull%2Cpush"] = [issuing(300)]
         challenge = f'Bearer realm="{elsewhere(other)}/token",service="s"'
         server.answers["/x"] = [granting(challenge, 200)]
-        assert Wire(server.url, "me", SECRET).request("GET", "/x", scope=pushing("a")).status == 200
+        assert Client(server.url, "me", SECRET).request("GET", "/x", scope=pushing("a")).status == 200
         assert server.said("/x") == [None, "Bearer t1"]
         assert str(other.seen[0][1]).startswith("Basic ")
 
@@ -172,8 +174,8 @@ def test_token_servers_that_give_none(server: Hostile, answer: bytes) -> None:
     """One line says so, and names nobody's password."""
     server.answers["/token?service="] = [status(200, answer)]
     server.answers["/x"] = [asking(f"Bearer realm={server.url}/token")]
-    with pytest.raises(WireError, match="gives no token") as raised:
-        Wire(server.url, "me", SECRET).request("GET", "/x")
+    with pytest.raises(RemoteError, match="gives no token") as raised:
+        Client(server.url, "me", SECRET).request("GET", "/x")
     assert SECRET not in str(raised.value)
 
 
@@ -185,7 +187,7 @@ def test_what_is_sent_once_has_a_token_that_lasts(server: Hostile) -> None:
     server.answers[f"/v2/a/blobs/{digest}"] = [granting(challenge, 404)]
     server.answers["/v2/a/blobs/uploads/"] = [granting(challenge, 202, Location="/put?x=1")]
     server.answers[f"/put?x=1&digest={digest}"] = [granting(challenge, 201)]
-    target = RemoteTarget(Wire(server.url, "me", SECRET), "")
+    target = RemoteTarget(Client(server.url, "me", SECRET), "")
     assert target.blob(RepositoryName("a"), digest, SourceBytes.of(b"blob")) == 4
     assert server.said("/v2/a/blobs/uploads/") == ["Bearer t1"]
     assert server.said(f"/put?x=1&digest={digest}") == ["Bearer t2"]
@@ -203,7 +205,7 @@ def test_mounts_ask_for_both_repositories(server: Hostile, mounted: bool) -> Non
     server.answers[mount] = [granting(f"Bearer realm={server.url}/token", 201 if mounted else 403)]
     server.answers["/v2/b/blobs/uploads/"] = [status(202, Location="put")]
     server.answers[f"/v2/b/blobs/uploads/put?digest={digest}"] = [status(201)]
-    target = RemoteTarget(Wire(server.url, "me", SECRET), "")
+    target = RemoteTarget(Client(server.url, "me", SECRET), "")
     sent = [target.blob(RepositoryName(name), digest, SourceBytes.of(b"blob")) for name in ("a", "b")]
     assert sent == [0, 0 if mounted else 4]
     assert server.said(mount)[-1] == "Bearer t1"
@@ -218,7 +220,7 @@ def test_pages(server: Hostile) -> None:
         status(200, b'{"tags": ["2"]}', Link='<?last=2>; rel="next"')
     ]
     server.answers["/v2/a/tags/list?last=2"] = [status(200, b'{"tags": ["3"]}')]
-    assert [tag.name for tag in V2Remote(Wire(server.url), "a").tags()] == ["a:1", "a:2", "a:3"]  # type: ignore[union-attr]  # no findings
+    assert [tag.name for tag in V2Remote(Client(server.url), "a").tags()] == ["a:1", "a:2", "a:3"]  # type: ignore[union-attr]  # no findings
 
 
 _ODD = [b"[]", b"1", b"null", b'"x"', b"<html>", b'{"%s": 1}', b'{"%s": [1]}', b'{"%s": {"a": 1}}']

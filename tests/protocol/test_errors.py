@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from dualreg import errors, faults
+from dualreg import errors
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.storage.memory import MemoryStore
@@ -44,7 +44,7 @@ def test_both_tables_are_total() -> None:
 
 def test_errors_that_are_our_fault_are_none_of_the_clients() -> None:
     """Damage is not a RegistryError: it must not be mistaken for something a client did."""
-    for fault in (faults.BlobMissing, faults.BlobDamaged):
+    for fault in (errors.BlobMissing, errors.BlobDamaged):
         assert not issubclass(fault, RegistryError)
 
 

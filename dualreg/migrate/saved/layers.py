@@ -5,7 +5,7 @@ from typing import BinaryIO
 from dualreg.errors import ImageInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
-from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.transfer import reading
 from dualreg.storage.base import read_chunks
 
@@ -23,4 +23,4 @@ def diff_id_of(reader: BinaryIO, where: str) -> Digest:
                 hasher.update(chunk)
         return hasher.digest()
     except ImageInvalid as error:
-        raise Broken(Kind.CORRUPT, where, str(error.detail.get("reason", error))) from error
+        raise Broken(FindingKind.CORRUPT, where, str(error.detail.get("reason", error))) from error

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dualreg.image.digest import Digest
-from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.saved.layers import diff_id_of
 from dualreg.migrate.sources.base import SourceBytes, SourceTag
 from dualreg.migrate.sources.docker_archive import SavedImages
@@ -56,7 +56,11 @@ class SavedSurvey:
                 found = diff_id_of(self.layers[diff_id].open(), str(diff_id))
             except Broken as error:
                 return error.finding
-            return None if found == diff_id else Finding(Kind.CORRUPT, str(diff_id), f"its files are {found}")
+            return (
+                None
+                if found == diff_id
+                else Finding(FindingKind.CORRUPT, str(diff_id), f"its files are {found}")
+            )
 
         with ThreadPoolExecutor(jobs) as pool:
             for diff_id, finding in zip(self.layers, pool.map(read, self.layers), strict=True):

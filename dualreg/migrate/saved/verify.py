@@ -10,10 +10,10 @@ from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.intake import look
-from dualreg.migrate.once import Once
+from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.plan import Entry
-from dualreg.migrate.saved.intake import config_of
+from dualreg.migrate.saved.importer import config_of
+from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.docker_archive import SavedImages
 from dualreg.migrate.verify import Bytes
 from dualreg.registry import Registry
@@ -31,7 +31,7 @@ class SavedComparison:
     source: SavedImages
     quick: bool
     _bytes: Bytes = field(init=False)
-    _images: Once[object, tuple[str, ...]] = field(default_factory=Once)
+    _images: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
 
     def __post_init__(self) -> None:
         """Nothing was looked at yet."""
@@ -48,7 +48,7 @@ class SavedComparison:
         except RegistryError as error:
             yield f"not here: {error}"
             return
-        here = look(self.registry, repository, tag)
+        here = current_manifest(self.registry, repository, tag)
         if here is None:
             yield "not here"
         elif wrong := self._bytes.here(here.digest):

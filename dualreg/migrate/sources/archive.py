@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 
 from dualreg.errors import ImageInvalid
 from dualreg.image.layer import Compression, inflated
-from dualreg.migrate.sources.base import NoSource, SourceBytes
+from dualreg.migrate.sources.base import SourceBytes, SourceInvalid
 from dualreg.migrate.sources.streams import OpenFile
 from dualreg.storage.base import read_chunks
 
@@ -56,7 +56,7 @@ class Archive:
                     elif member.islnk():
                         links[name] = _normal(member.linkname)
         except (OSError, tarfile.TarError, ImageInvalid) as error:
-            raise NoSource(f"{path}: no archive ({error})") from error
+            raise SourceInvalid(f"{path}: no archive ({error})") from error
         return cls(file, updated, members, links)
 
     def bytes_of(self, name: str) -> SourceBytes:

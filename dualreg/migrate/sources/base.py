@@ -17,7 +17,7 @@ from dualreg.image.names import ImageId
 from dualreg.migrate.findings import Finding
 
 
-class NoSource(Exception):
+class SourceInvalid(Exception):
     """There is no such source, or it cannot be read; the text says what was looked for."""
 
 
@@ -113,7 +113,7 @@ def likeness_of(json: bytes, id_: ImageId, parent: ImageId | None) -> int:
 
 
 @runtime_checkable
-class KnowsAgents(Protocol):
+class RecordsAgents(Protocol):
     """A source that knows who pushed its tags."""
 
     def agent(self, repository: str, tag: str) -> str:

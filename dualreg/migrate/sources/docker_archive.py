@@ -15,9 +15,9 @@ from dualreg.errors import ImageInvalid, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.layer import Compression, regzip
 from dualreg.image.v1_image import V1Image
-from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.sources.archive import Archive
-from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceImage, SourceTag
+from dualreg.migrate.sources.base import SourceBytes, SourceImage, SourceInvalid, SourceTag
 from dualreg.migrate.sources.references import split_reference
 from dualreg.migrate.sources.streams import streamed
 from dualreg.storage.base import read_chunks
@@ -70,7 +70,7 @@ class SavedImages:
             entries = json.loads(archive.document("manifest.json"))
             return cls(archive, repository, [_listed(archive, entry) for entry in entries])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise NoSource(f"manifest.json: it makes no sense ({error})") from error
+            raise SourceInvalid(f"manifest.json: it makes no sense ({error})") from error
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """Yield all tags, and images without one; the only image that has none is the latest."""
@@ -89,17 +89,17 @@ class SavedImages:
         """
         entry = next((each for each in reversed(self.listed) if each.id == id_), None)
         if entry is None:
-            raise Broken(Kind.DANGLING, id_, "no such image")
+            raise Broken(FindingKind.DANGLING, id_, "no such image")
         try:
             config = self.archive.document(entry.config)
             diff_ids = [Digest.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
             layers = [self.archive.bytes_of(name) for name in entry.layers]
         except FileNotFoundError as error:
-            raise Broken(Kind.NO_LAYER, id_, f"there is no {error}") from error
+            raise Broken(FindingKind.NO_LAYER, id_, f"there is no {error}") from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
-            raise Broken(Kind.CORRUPT, id_, f"its config makes no sense ({error})") from error
+            raise Broken(FindingKind.CORRUPT, id_, f"its config makes no sense ({error})") from error
         if len(diff_ids) != len(layers):
-            raise Broken(Kind.CORRUPT, id_, f"{len(layers)} layers, and {len(diff_ids)} in its config")
+            raise Broken(FindingKind.CORRUPT, id_, f"{len(layers)} layers, and {len(diff_ids)} in its config")
         return SavedImage(config, diff_ids, layers)
 
 
@@ -118,7 +118,7 @@ class SavedChains:
         except FileNotFoundError:
             named = [(self.repository, "latest", top) for top in self._only_top()]
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise NoSource(f"repositories: it makes no sense ({error})") from error
+            raise SourceInvalid(f"repositories: it makes no sense ({error})") from error
         for name, tag, id_ in named:
             repository, tag_ = split_reference(f"{name}:{tag}", self.repository)
             yield SourceTag(repository, tag_, id_, self.archive.updated)
@@ -146,11 +146,11 @@ class SavedChains:
             image = V1Image.parse(document)
             layer = self.archive.bytes_of(f"{id_}/layer.tar")
         except FileNotFoundError as error:
-            raise Broken(Kind.NO_LAYER, id_, f"there is no {error}") from error
+            raise Broken(FindingKind.NO_LAYER, id_, f"there is no {error}") from error
         except (OSError, ImageInvalid) as error:
-            raise Broken(Kind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+            raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
         if image.id != id_:
-            raise Broken(Kind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
+            raise Broken(FindingKind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
         packed = SourceBytes(0, partial(compressed, layer), changed=layer.changed)
         return SourceImage(image.id, image.parent, lambda: document, packed)
 
@@ -182,7 +182,7 @@ def open_archive(path: Path, repository: str) -> SavedImages | SavedChains:
         hint = (
             "; it holds an OCI layout: unpack it, for oci-layout:" if "oci-layout" in archive.members else ""
         )
-        raise NoSource(f"{path}: no manifest.json, and no images of old daemons{hint}")
+        raise SourceInvalid(f"{path}: no manifest.json, and no images of old daemons{hint}")
     return chains
 
 

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
 
 #: Bytes of the largest manifest that is read; registries take none beyond 4 MiB.
@@ -35,7 +35,7 @@ def blob_file(path: Path, where: str) -> SourceBytes:
     try:
         return file_bytes(path)
     except OSError as error:
-        raise Broken(Kind.MISSING_BLOB, where, "no such blob") from error
+        raise Broken(FindingKind.MISSING_BLOB, where, "no such blob") from error
 
 
 def read_document(path: Path, where: str) -> bytes:
@@ -46,9 +46,9 @@ def read_document(path: Path, where: str) -> bytes:
     """
     try:
         if path.stat().st_size > _DOCUMENT_LIMIT:
-            raise Broken(Kind.CORRUPT, where, "too large for a manifest")
+            raise Broken(FindingKind.CORRUPT, where, "too large for a manifest")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise Broken(Kind.MISSING_MANIFEST, where, "no such manifest") from error
+        raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest") from error
     except OSError as error:
-        raise Broken(Kind.CORRUPT, where, f"it cannot be read ({error})") from error
+        raise Broken(FindingKind.CORRUPT, where, f"it cannot be read ({error})") from error

@@ -13,9 +13,9 @@ from typing import Any
 from dualreg.errors import RegistryError
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.migrate.findings import Finding, Kind
+from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.layouts import NAME, REPOSITORY, annotations_of
-from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceManifest, SourceTag
+from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.migrate.sources.files import blob_file, read_document
 from dualreg.migrate.sources.references import split_reference
 
@@ -43,7 +43,7 @@ class OciLayout:
             NoSource: there is none.
         """
         if not (path / "oci-layout").is_file() or not (path / "index.json").is_file():
-            raise NoSource(f"{path}: no oci-layout and index.json here")
+            raise SourceInvalid(f"{path}: no oci-layout and index.json here")
         return cls(path, repository)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
@@ -58,7 +58,7 @@ class OciLayout:
                 continue
             place = split_reference(name, self._home(entry))
             if named.get(place, descriptor) != descriptor:
-                yield Finding(Kind.COLLISION, ":".join(place), "named twice; the last one counts")
+                yield Finding(FindingKind.COLLISION, ":".join(place), "named twice; the last one counts")
             named[place] = descriptor
         for (repository, tag), descriptor in named.items():
             yield SourceTag(repository, tag, str(descriptor.digest), updated)
@@ -89,7 +89,7 @@ class OciLayout:
             listed = json.loads(path.read_bytes())["manifests"]
             yield from [(entry, Descriptor.from_json(entry)) for entry in listed]
         except (ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
-            raise NoSource(f"{path}: no index of manifests ({error})") from error
+            raise SourceInvalid(f"{path}: no index of manifests ({error})") from error
 
     def _path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex

@@ -20,8 +20,8 @@ from pathlib import Path
 from dualreg.errors import DigestInvalid, ManifestUnverified
 from dualreg.image.digest import Digest
 from dualreg.image.jws import joined, verified_payload
-from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceManifest, SourceTag
+from dualreg.migrate.findings import Broken, Finding, FindingKind
+from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.migrate.sources.files import blob_file, read_document
 from dualreg.storage.base import Adopt
 from dualreg.storage.filesystem import REGISTRY
@@ -46,10 +46,10 @@ class RegistryTree:
             if (root / "repositories").is_dir() and (root / "blobs").is_dir():
                 return cls(root)
         if not path.is_dir():
-            raise NoSource(f"{path}: no such folder")
+            raise SourceInvalid(f"{path}: no such folder")
         old = (path / "images").is_dir()
         hint = "; it looks like v1-tree:" if old else ""
-        raise NoSource(f"{path}: no {REGISTRY} with blobs and repositories{hint}")
+        raise SourceInvalid(f"{path}: no {REGISTRY} with blobs and repositories{hint}")
 
     def is_of(self, store: object) -> bool:
         """Tell whether this is the tree that *store* itself keeps."""
@@ -65,7 +65,7 @@ class RegistryTree:
             untagged = [*self._untagged(name, folder, images)]
             yield from untagged
             if not tagged and not untagged:
-                yield Finding(Kind.EMPTY, name, "no manifests")
+                yield Finding(FindingKind.EMPTY, name, "no manifests")
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """See Live."""
@@ -111,7 +111,7 @@ class RegistryTree:
             and not (revision / "link").is_file()
             and not self._layer_link(repository, digest)
         ):
-            raise Broken(Kind.MISSING_MANIFEST, where, "it was deleted")
+            raise Broken(FindingKind.MISSING_MANIFEST, where, "it was deleted")
         signed = _read_link(revision / "signed")
         body = read_document(self._data(signed or digest), where)
         signatures = [read_document(self._data(each), where) for each in _links(revision / "signatures")]
@@ -152,7 +152,7 @@ def _tag(repository: str, folder: Path) -> SourceTag | Finding | None:
         return None
     digest = _read_link(link)
     if digest is None:
-        return Finding(Kind.PHANTOM, f"{repository}:{folder.name}", "its link holds no digest")
+        return Finding(FindingKind.PHANTOM, f"{repository}:{folder.name}", "its link holds no digest")
     return SourceTag(repository, folder.name, str(digest), _time(link))
 
 

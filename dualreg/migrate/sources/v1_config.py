@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dualreg.migrate.sources.base import NoSource
+from dualreg.migrate.sources.base import SourceInvalid
 
 #: Where the sample configuration keeps files.
 _DEFAULT_PATH = "/tmp/registry"  # noqa: S108 -- the old registry's own default
@@ -30,20 +30,20 @@ def storage_path(config: Path, flavor: str, environ: Mapping[str, str]) -> Path:
     try:
         document = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise NoSource(f"{config}: {error}") from error
+        raise SourceInvalid(f"{config}: {error}") from error
     flavors = {str(name): value for name, value in _mapping(document).items() if isinstance(value, dict)}
     if flavor not in flavors:
-        raise NoSource(f"{config} has no flavor {flavor}: {', '.join(sorted(flavors)) or 'none at all'}")
+        raise SourceInvalid(f"{config} has no flavor {flavor}: {', '.join(sorted(flavors)) or 'none at all'}")
     chosen = {
         name: _resolve(value, environ)
         for name, value in (flavors.get("common", {}) | flavors[flavor]).items()
     }
     storage = chosen.get("storage") or "local"
     if storage not in _FILES:
-        raise NoSource(f"{config}, flavor {flavor}: storage {storage} is not in files")
+        raise SourceInvalid(f"{config}, flavor {flavor}: storage {storage} is not in files")
     path = Path(chosen.get("storage_path") or _DEFAULT_PATH)
     if not path.is_absolute() and not path.exists():
-        raise NoSource(
+        raise SourceInvalid(
             f"{config}, flavor {flavor}: storage_path {path} is relative to where the old registry ran;"
             " give v1-tree:PATH, or run this there"
         )

@@ -109,15 +109,15 @@ def is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def patiently(look: Callable[[], _T]) -> _T:
+def patiently(attempt: Callable[[], _T]) -> _T:
     """Return what *look* does; what is not there is looked for once more.
 
     File systems on a network may not have what they have just listed.
     """
     try:
-        return look()
+        return attempt()
     except FileNotFoundError:
-        return look()
+        return attempt()
 
 
 def read_file(path: str | Path, limit: int = _SMALL) -> tuple[bytes, os.stat_result]:

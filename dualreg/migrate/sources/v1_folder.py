@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dualreg.errors import ImageInvalid
 from dualreg.image.v1_image import V1Image
-from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes, SourceImage, likeness_of
 from dualreg.migrate.sources.files import open_file
 from dualreg.migrate.sources.v1_files import patiently, read_file, stated_checksums
@@ -42,7 +42,7 @@ class TreeImage(SourceImage):
         try:
             return read_file(f"{self._images}/{self.id}/json", _DOCUMENT_LIMIT)[0]
         except OSError as error:
-            raise Broken(Kind.UNREADABLE, self.id, f"its JSON cannot be read ({error})") from error
+            raise Broken(FindingKind.UNREADABLE, self.id, f"its JSON cannot be read ({error})") from error
 
     @property
     def layer(self) -> SourceBytes:
@@ -83,15 +83,19 @@ def look_at(images: str, id_: str) -> TreeImage:
     try:
         layer = patiently(partial(os.stat, f"{folder}/layer"))
     except FileNotFoundError:
-        kind, text = (Kind.PARTIAL, "a push that was given up") if marked else (Kind.NO_LAYER, "no layer")
+        kind, text = (
+            (FindingKind.PARTIAL, "a push that was given up")
+            if marked
+            else (FindingKind.NO_LAYER, "no layer")
+        )
         raise Broken(kind, id_, text) from None
     except OSError as error:
-        raise Broken(Kind.UNREADABLE, id_, f"its layer cannot be read ({error})") from error
+        raise Broken(FindingKind.UNREADABLE, id_, f"its layer cannot be read ({error})") from error
     if not stat.S_ISREG(layer.st_mode):
-        raise Broken(Kind.CORRUPT, id_, "its layer is no file")
+        raise Broken(FindingKind.CORRUPT, id_, "its layer is no file")
     stated = bool(stated_checksums(f"{folder}/_checksum"))
     if marked and not stated:
-        raise Broken(Kind.PARTIAL, id_, "marked as being pushed, and no checksum can prove it whole")
+        raise Broken(FindingKind.PARTIAL, id_, "marked as being pushed, and no checksum can prove it whole")
     return TreeImage(images, image, layer, marked=marked, stated=stated)
 
 
@@ -106,13 +110,13 @@ def _parsed(folder: str, id_: str) -> V1Image:
         image = V1Image.parse(content)
     except FileNotFoundError:
         text = "a layer without its JSON" if _is_there(f"{folder}/layer") else "no such image"
-        raise Broken(Kind.NO_JSON, id_, text) from None
+        raise Broken(FindingKind.NO_JSON, id_, text) from None
     except OSError as error:
-        raise Broken(Kind.UNREADABLE, id_, f"its JSON cannot be read ({error})") from error
+        raise Broken(FindingKind.UNREADABLE, id_, f"its JSON cannot be read ({error})") from error
     except ImageInvalid as error:
-        raise Broken(Kind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+        raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
     if image.id != id_:
-        raise Broken(Kind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
+        raise Broken(FindingKind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
     return image
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from dualreg.errors import ImageInvalid
 from dualreg.image.names import in_library
 from dualreg.image.v1_image import V1Image
-from dualreg.migrate.asking import Asking
-from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceImage, SourceTag
+from dualreg.migrate.findings import Broken, Finding, FindingKind
+from dualreg.migrate.scan_options import ScanOptions
+from dualreg.migrate.sources.base import SourceBytes, SourceImage, SourceInvalid, SourceTag
 from dualreg.migrate.sources.v1_tree import is_image_id
-from dualreg.migrate.wire import Reply, Wire, WireError
-from dualreg.migrate.wire.v1 import V1Wire
+from dualreg.remote.client import Client
+from dualreg.remote.errors import RemoteError
+from dualreg.remote.response import Response
+from dualreg.remote.v1 import V1Client
 
 _OK, _NOT_FOUND = 200, 404
 _CHECKSUMS = ("x-docker-payload-checksum", "x-docker-checksum")
@@ -27,16 +29,16 @@ class V1Remote:
         repository: Only this one; empty: all that a search finds.
     """
 
-    wire: Wire
+    wire: Client
     repository: str = ""
-    asking: Asking = field(default_factory=Asking)
-    _v1: V1Wire = field(init=False)
+    asking: ScanOptions = field(default_factory=ScanOptions)
+    _v1: V1Client = field(init=False)
     _tags: list[SourceTag | Finding] | None = None
     _homes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin to speak."""
-        self._v1 = V1Wire(self.wire)
+        self._v1 = V1Client(self.wire)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """See V1Source: the chosen tags."""
@@ -65,18 +67,18 @@ class V1Remote:
         home = self._homes.get(id_, "")
         try:
             reply = self._v1.get(f"/v1/images/{id_}/json", home)
-        except WireError as error:
-            raise Broken(Kind.UNREACHABLE, id_, str(error)) from error
+        except RemoteError as error:
+            raise Broken(FindingKind.UNREACHABLE, id_, str(error)) from error
         if reply.status == _NOT_FOUND:
-            raise Broken(Kind.NO_JSON, id_, "no such image")
+            raise Broken(FindingKind.NO_JSON, id_, "no such image")
         if reply.status != _OK:
-            raise Broken(Kind.UNREACHABLE, id_, f"the registry answers {reply.status}")
+            raise Broken(FindingKind.UNREACHABLE, id_, f"the registry answers {reply.status}")
         try:
             image = V1Image.parse(reply.body)
         except ImageInvalid as error:
-            raise Broken(Kind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+            raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
         if image.id != id_:
-            raise Broken(Kind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
+            raise Broken(FindingKind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
         checksums = (reply.headers[name] for name in _CHECKSUMS if name in reply.headers)
         layer = SourceBytes(
             reply.size("x-docker-size"), lambda: self._v1.stream(f"/v1/images/{id_}/layer", home)
@@ -97,7 +99,7 @@ class V1Remote:
             reply = self._v1.get(f"/v1/search?q=&n=100&page={page}")
             if reply.status != _OK:
                 advice = reply.advice or "name a repository in the URL"
-                raise NoSource(f"{self.wire.url} does not search ({reply.status}): {advice}")
+                raise SourceInvalid(f"{self.wire.url} does not search ({reply.status}): {advice}")
             found = reply.objects("results")
             yield from (name for each in found if isinstance(name := each.get("name"), str))
             pages = reply.object().get("num_pages")
@@ -112,23 +114,23 @@ class V1Remote:
         """
         try:
             return [*self._listed(*named)]
-        except (NoSource, WireError) as error:
+        except (SourceInvalid, RemoteError) as error:
             if self.repository:
                 raise
-            return [Finding(Kind.REFUSED, named[1], str(error))]
+            return [Finding(FindingKind.REFUSED, named[1], str(error))]
 
     def _listed(self, name: str, full: str) -> Iterator[SourceTag | Finding]:
         reply = self._v1.get(f"/v1/repositories/{name}/tags", name)
         if reply.status not in (_OK, _NOT_FOUND):
-            raise NoSource(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
+            raise SourceInvalid(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
         told = reply.object() if reply.status == _OK else {}
         if not told:
-            yield Finding(Kind.EMPTY, full, "no tags")
+            yield Finding(FindingKind.EMPTY, full, "no tags")
         for tag, image in sorted(told.items()):
             if is_image_id(str(image)):
                 yield SourceTag(full, tag, image, None)
             else:
-                yield Finding(Kind.PHANTOM, f"{full}:{tag}", "no image id")
+                yield Finding(FindingKind.PHANTOM, f"{full}:{tag}", "no image id")
 
     def _is_chosen(self, told: SourceTag | Finding) -> bool:
         return isinstance(told, Finding) or self.asking.names.choose(told.repository, told.name)
@@ -138,8 +140,8 @@ class V1Remote:
         image, repository = place
         try:
             listed = _list(self._v1.get(f"/v1/images/{image}/ancestry", repository))
-        except WireError as error:
-            return Finding(Kind.REFUSED, image, f"its ancestors: {error}")
+        except RemoteError as error:
+            return Finding(FindingKind.REFUSED, image, f"its ancestors: {error}")
         return [id_ for id_ in listed if isinstance(id_, str) and is_image_id(id_)]
 
 
@@ -151,6 +153,6 @@ def _called(listed: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield name, name if full in known else full
 
 
-def _list(reply: Reply) -> Sequence[object]:
+def _list(reply: Response) -> Sequence[object]:
     listed = reply.json() if reply.status == _OK else []
     return listed if isinstance(listed, list) else []

@@ -20,8 +20,8 @@ from urllib.parse import quote_plus
 
 from dualreg.errors import ImageIdInvalid
 from dualreg.image.names import ImageId
-from dualreg.migrate.findings import Finding, Kind
-from dualreg.migrate.sources.base import NoSource, SourceImage, SourceTag
+from dualreg.migrate.findings import Finding, FindingKind
+from dualreg.migrate.sources.base import SourceImage, SourceInvalid, SourceTag
 from dualreg.migrate.sources.v1_files import (
     agent,
     decode,
@@ -60,17 +60,17 @@ class V1Tree:
             OSError: the folder cannot be read.
         """
         if not path.is_dir():
-            raise NoSource(f"{path}: no such folder")
+            raise SourceInvalid(f"{path}: no such folder")
         if _is_tree(path):
             return cls(path)
         below = [Path(entry) for entry in entries(path) if is_folder(entry)]
         found = [each for each in below if _is_tree(each)]
         if len(found) > 1:
-            raise NoSource(f"{path}: which one is meant: {', '.join(map(str, found))}?")
+            raise SourceInvalid(f"{path}: which one is meant: {', '.join(map(str, found))}?")
         if not found:
             looks = next((each for each in (path, *below) if (each / _OTHERS).is_dir()), None)
             hint = f"; it looks like registry-tree:{looks}" if looks else ""
-            raise NoSource(f"{path}: no images/ and repositories/ here or one folder below{hint}")
+            raise SourceInvalid(f"{path}: no images/ and repositories/ here or one folder below{hint}")
         return cls(found[0])
 
     def tags(self) -> Iterator[SourceTag | Finding]:
@@ -88,7 +88,7 @@ class V1Tree:
             try:
                 repositories = patiently(partial(entries, Path(namespace)))
             except OSError as error:
-                yield name, Finding(Kind.UNREADABLE, name, f"it cannot be read ({error})")
+                yield name, Finding(FindingKind.UNREADABLE, name, f"it cannot be read ({error})")
                 continue
             for folder in filter(is_folder, repositories):
                 yield f"{name}/{decode(folder.name)}", Path(folder)
@@ -99,7 +99,7 @@ class V1Tree:
         except FileNotFoundError:
             return  # it was deleted meanwhile
         except OSError as error:
-            yield Finding(Kind.UNREADABLE, name, f"it cannot be read ({error})")
+            yield Finding(FindingKind.UNREADABLE, name, f"it cannot be read ({error})")
             return
         yield from _notes(name, files)
         empty = True
@@ -107,7 +107,7 @@ class V1Tree:
             empty = empty and isinstance(each, Finding)
             yield each
         if empty:
-            yield Finding(Kind.EMPTY, name, "no tags")
+            yield Finding(FindingKind.EMPTY, name, "no tags")
 
     def _tags(self, repository: str, files: Iterable[os.DirEntry[str]]) -> Iterator[SourceTag | Finding]:
         """Yield the repository's tags, and what looks like one and is none."""
@@ -128,10 +128,10 @@ class V1Tree:
         except FileNotFoundError:
             raise
         except OSError as error:
-            return Finding(Kind.UNREADABLE, f"{repository}:{tag}", f"it cannot be read ({error})")
+            return Finding(FindingKind.UNREADABLE, f"{repository}:{tag}", f"it cannot be read ({error})")
         text = content.decode("utf-8", "replace").strip()
         if not is_image_id(text) and not self._names_an_image(text):
-            return Finding(Kind.PHANTOM, f"{repository}:{tag}", "the file holds no image id")
+            return Finding(FindingKind.PHANTOM, f"{repository}:{tag}", "the file holds no image id")
         return SourceTag(repository, tag, text, updated(path, found.st_mtime))
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
@@ -221,6 +221,6 @@ def _notes(repository: str, files: Iterable[os.DirEntry[str]]) -> Iterator[Findi
     for each in files:
         if each.name == "_private":
             text = "was private: grant nobody else before it is opened"
-            yield Finding(Kind.PRIVATE, repository, text)
+            yield Finding(FindingKind.PRIVATE, repository, text)
         elif not ((each.name.startswith("tag") or each.name in _SIDE_FILES) and is_file(each)):
-            yield Finding(Kind.FOREIGN, f"{repository}/{each.name}", "not the old registry's")
+            yield Finding(FindingKind.FOREIGN, f"{repository}/{each.name}", "not the old registry's")

@@ -10,11 +10,14 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.jws import verified_payload
-from dualreg.migrate.asking import Asking
-from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.sources.base import NoSource, SourceBytes, SourceManifest, SourceTag
+from dualreg.migrate.findings import Broken, Finding, FindingKind
+from dualreg.migrate.scan_options import ScanOptions
+from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.migrate.sources.remembered import Remembered
-from dualreg.migrate.wire import Reply, Scope, Wire, WireError, accept, pulling
+from dualreg.remote.challenge import Scope, pulling
+from dualreg.remote.client import Client, accept
+from dualreg.remote.errors import RemoteError
+from dualreg.remote.response import Response
 
 _OK, _NOT_FOUND = 200, 404
 #: Pages of a list that are asked for at most, and manifests about one; what goes round in circles ends.
@@ -29,9 +32,9 @@ class V2Remote:
         repository: Only this one; empty: all that the registry lists.
     """
 
-    wire: Wire
+    wire: Client
     repository: str = ""
-    asking: Asking = field(default_factory=Asking)
+    asking: ScanOptions = field(default_factory=ScanOptions)
     _remembered: Remembered = field(default_factory=Remembered)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
@@ -54,7 +57,7 @@ class V2Remote:
             if isinstance(tags, Finding):
                 yield tags
             elif not tags:
-                yield Finding(Kind.EMPTY, name, "no tags")
+                yield Finding(FindingKind.EMPTY, name, "no tags")
             yield from found[name]
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
@@ -64,12 +67,12 @@ class V2Remote:
             return known
         try:
             reply = self._get(repository, str(digest))
-        except WireError as error:
-            raise Broken(Kind.UNREACHABLE, where, str(error)) from error
+        except RemoteError as error:
+            raise Broken(FindingKind.UNREACHABLE, where, str(error)) from error
         if reply.status == _NOT_FOUND:
-            raise Broken(Kind.MISSING_MANIFEST, where, "no such manifest")
+            raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest")
         if reply.status != _OK:
-            raise Broken(Kind.UNREACHABLE, where, f"the registry answers {reply.status}")
+            raise Broken(FindingKind.UNREACHABLE, where, f"the registry answers {reply.status}")
         return self._remembered.put(repository, str(digest), _manifest(reply))
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
@@ -77,10 +80,10 @@ class V2Remote:
         path, where = f"/v2/{repository}/blobs/{digest}", f"{repository}@{digest}"
         try:
             reply = self.wire.request("HEAD", path, scope=pulling(repository))
-        except WireError as error:
-            raise Broken(Kind.UNREACHABLE, where, str(error)) from error
+        except RemoteError as error:
+            raise Broken(FindingKind.UNREACHABLE, where, str(error)) from error
         if reply.status != _OK:
-            kind = Kind.MISSING_BLOB if reply.status == _NOT_FOUND else Kind.UNREACHABLE
+            kind = FindingKind.MISSING_BLOB if reply.status == _NOT_FOUND else FindingKind.UNREACHABLE
             raise Broken(kind, where, f"the registry answers {reply.status}")
         size = reply.size("content-length")
         return SourceBytes(size, partial(self.wire.stream, path, scope=pulling(repository)))
@@ -92,7 +95,9 @@ class V2Remote:
         for reply in self._pages("/v2/_catalog?n=1000", ("registry:catalog:*",)):
             if reply.status != _OK:
                 advice = reply.advice or "name one in the URL"
-                raise NoSource(f"{self.wire.url} does not list its repositories ({reply.status}): {advice}")
+                raise SourceInvalid(
+                    f"{self.wire.url} does not list its repositories ({reply.status}): {advice}"
+                )
             yield from reply.texts("repositories")
 
     def _listed(self, name: str) -> Sequence[str] | Finding:
@@ -103,17 +108,17 @@ class V2Remote:
         """
         try:
             return [*self._tag_names(name)]
-        except (NoSource, WireError) as error:
+        except (SourceInvalid, RemoteError) as error:
             if self.repository:
                 raise
-            return Finding(Kind.REFUSED, name, str(error))
+            return Finding(FindingKind.REFUSED, name, str(error))
 
     def _tag_names(self, name: str) -> Iterator[str]:
         for reply in self._pages(f"/v2/{name}/tags/list", pulling(name)):
             if reply.status == _NOT_FOUND:
                 return
             if reply.status != _OK:
-                raise NoSource(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
+                raise SourceInvalid(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
             yield from reply.texts("tags")
 
     def _tag(self, place: tuple[str, str]) -> SourceTag | Finding:
@@ -121,12 +126,12 @@ class V2Remote:
         name, tag = place
         try:
             reply = self._get(name, tag)
-        except WireError as error:
-            return Finding(Kind.REFUSED, f"{name}:{tag}", str(error))
+        except RemoteError as error:
+            return Finding(FindingKind.REFUSED, f"{name}:{tag}", str(error))
         if reply.status == _NOT_FOUND:
             return SourceTag(name, tag, "", None)
         if reply.status != _OK:
-            return Finding(Kind.REFUSED, f"{name}:{tag}", f"the registry answers {reply.status}")
+            return Finding(FindingKind.REFUSED, f"{name}:{tag}", f"the registry answers {reply.status}")
         image = reply.headers.get("docker-content-digest") or str(_digest_of(reply.body))
         self._remembered.put(name, image, _manifest(reply))
         return SourceTag(name, tag, image, None)
@@ -138,14 +143,14 @@ class V2Remote:
         tagged = {(name, each.image) for name in found for each in found[name] if isinstance(each, SourceTag)}
         images, known = sorted(place for place in tagged if place[1]), tagged
         for (name, image), told in zip(images, self.asking.each(self._referrers, images), strict=True):
-            if isinstance(told, WireError):
-                yield name, Finding(Kind.REFUSED, f"{name}@{image}", f"what is about it: {told}")
+            if isinstance(told, RemoteError):
+                yield name, Finding(FindingKind.REFUSED, f"{name}@{image}", f"what is about it: {told}")
                 continue
             fresh = [digest for digest in told if (name, digest) not in known]
             known |= {(name, digest) for digest in fresh}
             yield from ((name, SourceTag(name, "", digest, None)) for digest in fresh)
 
-    def _referrers(self, place: tuple[str, str]) -> Sequence[str] | WireError:
+    def _referrers(self, place: tuple[str, str]) -> Sequence[str] | RemoteError:
         name, image = place
         reached, waiting = {image: None}, [image]
         try:
@@ -154,8 +159,8 @@ class V2Remote:
                 reached |= dict.fromkeys(fresh)
                 waiting += fresh
                 if len(reached) > _REFERRERS:
-                    raise WireError(f"{self.wire.url}: what is about {image} has no end")  # noqa: TRY301 -- as below
-        except WireError as error:
+                    raise RemoteError(f"{self.wire.url}: what is about {image} has no end")  # noqa: TRY301 -- as below
+        except RemoteError as error:
             return error
         return [*reached][1:]
 
@@ -165,11 +170,11 @@ class V2Remote:
                 return  # a registry of before OCI 1.1: those are tags
             yield from (str(entry.get("digest")) for entry in reply.objects("manifests"))
 
-    def _get(self, name: str, reference: str) -> Reply:
+    def _get(self, name: str, reference: str) -> Response:
         path = f"/v2/{name}/manifests/{reference}"
         return self.wire.request("GET", path, {"Accept": accept()}, scope=pulling(name))
 
-    def _pages(self, path: str, scope: Scope) -> Iterator[Reply]:
+    def _pages(self, path: str, scope: Scope) -> Iterator[Response]:
         """Yield the pages of a list.
 
         Raises:
@@ -178,14 +183,14 @@ class V2Remote:
         seen = set[str]()
         while path:
             if path in seen or len(seen) > _PAGES:
-                raise WireError(f"{self.wire.url}: the list {path} has no end")
+                raise RemoteError(f"{self.wire.url}: the list {path} has no end")
             seen.add(path)
             reply = self.wire.request("GET", path, scope=scope)
             yield reply
             path = reply.next_page
 
 
-def _manifest(reply: Reply) -> SourceManifest:
+def _manifest(reply: Response) -> SourceManifest:
     return SourceManifest(media_types.strip_parameters(reply.headers.get("content-type", "")), reply.body)
 
 

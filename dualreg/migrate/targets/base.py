@@ -11,7 +11,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
 
 
-class NoTarget(Exception):
+class TargetInvalid(Exception):
     """The target cannot be used; the text says why."""
 
 
@@ -70,4 +70,4 @@ def check_folder(path: Path) -> None:
     """Raise NoTarget unless *path* is a folder, or can become one."""
     first = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
     if not first.is_dir():
-        raise NoTarget(f"{first} is no folder")
+        raise TargetInvalid(f"{first} is no folder")

@@ -19,9 +19,9 @@ from dualreg.image.digest import Digest, Hasher
 from dualreg.image.formats import Role
 from dualreg.image.layer import inflated
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.closure import document, read_document
-from dualreg.migrate.findings import Broken, Kind
-from dualreg.migrate.intake import Stopped
+from dualreg.migrate.findings import Broken, FindingKind
+from dualreg.migrate.graph import document, read_document
+from dualreg.migrate.importer import Stopped
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.targets.tar_file import TarFile
@@ -94,7 +94,7 @@ class DockerArchiveTarget:
             Broken: they see nothing, or it is not whole.
         """
         repository, manifests = manifest.repository, self._registry.manifests
-        nothing = Broken(Kind.NO_PLACE, f"{repository}:{tag}", "no image that docker load reads")
+        nothing = Broken(FindingKind.NO_PLACE, f"{repository}:{tag}", "no image that docker load reads")
         try:
             chosen = manifests.image_of(repository, manifests.find(repository, manifest.digest))
             image = self._bridge.resolve(repository, tag)
@@ -120,7 +120,9 @@ class DockerArchiveTarget:
                 raise Stopped
             content = row.json, row.diff_id
             if self._written.get(row.id, content) != content:
-                raise Broken(Kind.NO_PLACE, row.id, "another image with this id is in the archive already")
+                raise Broken(
+                    FindingKind.NO_PLACE, row.id, "another image with this id is in the archive already"
+                )
             if row.id not in self._written:
                 self._write_v1_image(row)
                 self._written[row.id] = content
@@ -132,12 +134,12 @@ class DockerArchiveTarget:
     def _write_v1_image(self, row: V1ImageRow) -> None:
         """Write a V1 image; its layer passes through a temporary file, as a tar tells sizes first."""
         if row.layer is None:
-            raise Broken(Kind.NO_LAYER, row.id, "no layer")
+            raise Broken(FindingKind.NO_LAYER, row.id, "no layer")
         described, inside = read_document(self._registry, row.json), Hasher()
         with TemporaryFile() as plain, self._registry.blobs.open(row.layer) as reader:
             plain.writelines(tap(inflated(read_chunks(reader)), inside.update))
             if inside.digest() != row.diff_id:
-                raise Broken(Kind.CORRUPT, str(row.layer), f"its files are {inside.digest()}")
+                raise Broken(FindingKind.CORRUPT, str(row.layer), f"its files are {inside.digest()}")
             size = plain.tell()
             plain.seek(0)
             self.file.add(f"{row.id}/VERSION", b"1.0")
@@ -159,6 +161,6 @@ def _with_files(image: _Image) -> list[V1ImageRow]:
     for diff_id in json.loads(image.config)["rootfs"]["diff_ids"]:
         row = next((row for row in rows if str(row.diff_id) == diff_id), None)
         if row is None:
-            raise Broken(Kind.CORRUPT, _config_name(image), f"no layer of the image is {diff_id}")
+            raise Broken(FindingKind.CORRUPT, _config_name(image), f"no layer of the image is {diff_id}")
         found.append(row)
     return found

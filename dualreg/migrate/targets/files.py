@@ -9,7 +9,7 @@ from typing import IO
 
 from dualreg.image.digest import Digest
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.transfer import Checked
+from dualreg.migrate.transfer import DigestVerifier
 from dualreg.storage import durable
 from dualreg.storage.base import read_chunks, tap
 
@@ -56,7 +56,7 @@ def holds(path: Path, digest: Digest, size: int, *, deep: bool) -> bool:
         return False
     if not deep:
         return True
-    checked = Checked(digest)
+    checked = DigestVerifier(digest)
     with path.open("rb") as file:
         for chunk in read_chunks(file):
             checked.update(chunk)
@@ -79,7 +79,7 @@ def write_blob(
         return 0
     if twin and _is_linked(path, twin):
         return 0
-    checked = Checked(digest)
+    checked = DigestVerifier(digest)
 
     def checked_chunks() -> Iterable[bytes]:
         with source.open() as reader:

@@ -19,7 +19,7 @@ from dualreg.image.formats import FORMATS
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.layouts import NAME, REPOSITORY, annotations_of
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import NoTarget, Outgoing, check_folder
+from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
 from dualreg.migrate.targets.files import write_blob, write_if_changed
 
 _Entry = Mapping[str, Any]
@@ -57,7 +57,7 @@ class OciLayoutTarget:
                 self._entries.setdefault(_key(entry), []).append(entry)
             used = {annotations_of(entry).get(REPOSITORY) for entry in entries}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NoTarget(f"{index}: it makes no sense ({error})") from error
+            raise TargetInvalid(f"{index}: it makes no sense ({error})") from error
         self._single = len({*used, *leaving}) == 1
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:

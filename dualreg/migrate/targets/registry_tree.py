@@ -6,9 +6,9 @@ from pathlib import Path
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.targets.base import NoTarget, Outgoing, check_folder
+from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
 from dualreg.migrate.targets.files import holds
-from dualreg.migrate.transfer import Checked, Way, stage
+from dualreg.migrate.transfer import DigestVerifier, LinkMode, stage
 from dualreg.storage.base import Adopt
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links, blob_link, manifest_link, signed_link, tag_link
@@ -21,7 +21,7 @@ class RegistryTreeTarget:
     renames = False
     one_by_one = False
 
-    def __init__(self, path: Path, way: Way, own: object, *, deep: bool = False) -> None:
+    def __init__(self, path: Path, way: LinkMode, own: object, *, deep: bool = False) -> None:
         """Write below *path*.
 
         Args:
@@ -36,7 +36,7 @@ class RegistryTreeTarget:
         self._links = Links(self._store)
         empty = Digest.of(b"")
         if isinstance(own, Adopt) and own.keeps(self._store.path(empty), empty):
-            raise NoTarget(f"{path} is what this registry serves from, and is such a tree already")
+            raise TargetInvalid(f"{path} is what this registry serves from, and is such a tree already")
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         """See Target."""
@@ -72,7 +72,7 @@ class RegistryTreeTarget:
     def _content(self, digest: Digest, source: SourceBytes, *, deep: bool) -> int:
         if holds(self._store.path(digest), digest, source.size, deep=deep):
             return 0
-        upload, checked = UploadId.new(), Checked(digest)
+        upload, checked = UploadId.new(), DigestVerifier(digest)
         try:
             stage(self._store, upload, source, self._way, checked.update)
             checked.check()

@@ -6,11 +6,14 @@ from urllib.parse import urlencode, urljoin
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing
-from dualreg.migrate.transfer import Checked
-from dualreg.migrate.wire import Reply, Wire, WireError, pulling, pushing
+from dualreg.migrate.transfer import DigestVerifier
+from dualreg.remote.challenge import pulling, pushing
+from dualreg.remote.client import Client
+from dualreg.remote.errors import RemoteError
+from dualreg.remote.response import Response
 from dualreg.storage.base import read_chunks, tap
 
 _OK, _CREATED, _ACCEPTED = 200, 201, 202
@@ -23,7 +26,7 @@ class RemoteTarget:
     renames = False
     one_by_one = False
 
-    def __init__(self, wire: Wire, prefix: str) -> None:
+    def __init__(self, wire: Client, prefix: str) -> None:
         """Push by *wire*; *prefix* and a slash come before the names of repositories, unless it is empty."""
         self._wire, self._prefix, self._lock = wire, prefix.strip("/"), Lock()
         self._homes: dict[Digest, str] = {}
@@ -39,8 +42,8 @@ class RemoteTarget:
             return self._keep(name, digest, 0)
         place = urljoin(begun.url, begun.headers.get("location", ""))
         if begun.status != _ACCEPTED or "location" not in begun.headers:
-            raise WireError(f"{self._wire.url}: an upload to {name} is refused ({begun.status})")
-        checked = Checked(digest)
+            raise RemoteError(f"{self._wire.url}: an upload to {name} is refused ({begun.status})")
+        checked = DigestVerifier(digest)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(source.size)}
         with source.open() as reader:
             reply = self._wire.request(
@@ -52,7 +55,7 @@ class RemoteTarget:
             )
         checked.check()
         if reply.status != _CREATED:
-            raise WireError(f"{self._wire.url}: {digest} is refused by {name} ({reply.status})")
+            raise RemoteError(f"{self._wire.url}: {digest} is refused by {name} ({reply.status})")
         return self._keep(name, digest, checked.size)
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
@@ -65,7 +68,7 @@ class RemoteTarget:
     def finish(self) -> None:
         """See Target: nothing is left."""
 
-    def _begin(self, name: str, digest: Digest) -> Reply:
+    def _begin(self, name: str, digest: Digest) -> Response:
         """Begin an upload, or mount the blob, which is to be read where it is."""
         path = f"/v2/{name}/blobs/uploads/"
         with self._lock:
@@ -88,7 +91,7 @@ class RemoteTarget:
         reply = self._wire.request("PUT", path, headers, manifest.payload, scope=scope)
         if reply.status != _CREATED:
             told = reply.body[:200].decode("utf-8", "replace")
-            raise Broken(Kind.NO_PLACE, f"{name}:{reference}", f"refused with {reply.status}: {told}")
+            raise Broken(FindingKind.NO_PLACE, f"{name}:{reference}", f"refused with {reply.status}: {told}")
         return True
 
     def _keep(self, name: str, digest: Digest, sent: int) -> int:

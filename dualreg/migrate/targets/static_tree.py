@@ -16,8 +16,8 @@ from dualreg.catalog.rows import V1ImageRow
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.migrate.closure import read_document
-from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.findings import Broken, FindingKind
+from dualreg.migrate.graph import read_document
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, check_folder
 from dualreg.migrate.targets.files import write, write_blob, write_if_changed
@@ -68,7 +68,7 @@ class StaticTreeTarget:
         repository, kind = manifest.repository, manifest.media_type
         if not PLAIN_TYPE.fullmatch(kind):
             where = f"{repository}@{manifest.digest}"
-            raise Broken(Kind.NO_PLACE, where, f"no server can be told of the type {kind!r}")
+            raise Broken(FindingKind.NO_PLACE, where, f"no server can be told of the type {kind!r}")
         folder = f"v2/{repository}/manifests"
         changed = write_if_changed(self._root / folder / str(manifest.digest), manifest.payload)
         self._tell(manifest, str(manifest.digest))

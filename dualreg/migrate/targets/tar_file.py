@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from dualreg.migrate.targets.base import NoTarget
+from dualreg.migrate.targets.base import TargetInvalid
 from dualreg.migrate.targets.files import beside, settle
 
 
@@ -28,9 +28,9 @@ class TarFile:
         self._tar: tarfile.TarFile | None = None
         self._opened: IO[bytes] | None = None
         if path and path.is_dir():
-            raise NoTarget(f"{path} is a folder")
+            raise TargetInvalid(f"{path} is a folder")
         if self._path and not self._path.parent.is_dir():
-            raise NoTarget(f"{self._path.parent}: no such folder")
+            raise TargetInvalid(f"{self._path.parent}: no such folder")
         self._fresh = beside(self._path) if self._path else Path()
         self._finished = False
 
@@ -97,5 +97,5 @@ class TarFile:
             )
         return self._tar
 
-    def _failed(self, error: OSError) -> NoTarget:
-        return NoTarget(f"{self._path or 'the standard output'}: {error.strerror or error}")
+    def _failed(self, error: OSError) -> TargetInvalid:
+        return TargetInvalid(f"{self._path or 'the standard output'}: {error.strerror or error}")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dualreg.migrate.targets.base import NoTarget
+from dualreg.migrate.targets.base import TargetInvalid
 from dualreg.migrate.targets.files import write_if_changed
 
 #: Type and digest of manifests, by their file names.
@@ -81,7 +81,7 @@ def check_root(root: Path) -> None:
     """Raise NoTarget unless servers can be told that a tree is at *root*."""
     path = str(root.absolute())
     if _UNTOLD.search(path):
-        raise NoTarget(
+        raise TargetInvalid(
             f"{path!a}: nginx cannot be told of a path with a dollar sign or what is no text in it"
         )
 

@@ -15,10 +15,10 @@ from dualreg.image.names import UploadId
 from dualreg.image.tar import members
 from dualreg.image.tarsum import is_tarsum, verify_tarsum
 from dualreg.image.v1_image import payload_hasher
-from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.journal import LayerFacts
 from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.transfer import Way, chunks_of, show, stage
+from dualreg.migrate.transfer import LinkMode, chunks_of, show, stage
 from dualreg.storage.base import BlobStore
 
 #: Algorithms whose sums have no length of their own, so that none can have been stated.
@@ -42,7 +42,7 @@ class Staged:
 
 
 @contextmanager
-def staged(store: BlobStore, source: SourceImage, way: Way) -> Iterator[Staged]:
+def staged(store: BlobStore, source: SourceImage, way: LinkMode) -> Iterator[Staged]:
     """Stage the layer of *source* for the block; the payload checksum, digest and diff id come from one pass.
 
     What is hashed is what was staged, whatever happens to the old registry's file meanwhile.
@@ -141,12 +141,14 @@ class _Reading:
                 return True
         if self._source.marked:
             text = "marked as being pushed, and nothing proves it whole"
-            raise Broken(Kind.PARTIAL, self._source.id, text)
+            raise Broken(FindingKind.PARTIAL, self._source.id, text)
         return False
 
     def _damaged(self, text: str) -> Broken:
         """A push that was given up explains it, if there is a mark of one."""
-        return Broken(Kind.PARTIAL if self._source.marked else Kind.CORRUPT, self._source.id, text)
+        return Broken(
+            FindingKind.PARTIAL if self._source.marked else FindingKind.CORRUPT, self._source.id, text
+        )
 
 
 def _other_payloads(stated: Iterable[str], prefix: bytes) -> dict[str, _Hash]:

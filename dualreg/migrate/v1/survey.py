@@ -9,13 +9,13 @@ from functools import cached_property
 
 from dualreg.catalog.v1_images import CHAIN_LIMIT
 from dualreg.image.documents import parse_object
-from dualreg.migrate.asking import Asking
 from dualreg.migrate.dates import made
-from dualreg.migrate.findings import Broken, Finding, Kind
-from dualreg.migrate.sources.base import KnowsAgents, SourceImage, SourceTag, V1Source
+from dualreg.migrate.findings import Broken, Finding, FindingKind
+from dualreg.migrate.scan_options import ScanOptions
+from dualreg.migrate.sources.base import RecordsAgents, SourceImage, SourceTag, V1Source
 from dualreg.migrate.survey import repositories, sort_out
+from dualreg.migrate.v1.duplicates import duplicate_image, find_duplicates
 from dualreg.migrate.v1.layers import examine
-from dualreg.migrate.v1.twins import twin, twins
 
 #: Repository of orphans that none is known to have had.
 _NOBODYS = "orphans"
@@ -49,13 +49,13 @@ class V1Survey:
         wanted: str | None = id_
         while wanted is not None:
             if wanted in seen or len(seen) >= CHAIN_LIMIT:
-                raise Broken(Kind.CYCLE, wanted, "its ancestors lead back to it")
+                raise Broken(FindingKind.CYCLE, wanted, "its ancestors lead back to it")
             seen.add(wanted)
             if wanted in self.broken:
                 raise self._standing_on(self.broken[wanted], found)
             image = self.images.get(wanted)
             if image is None:
-                kind = Kind.MISSING_PARENT if found else Kind.DANGLING
+                kind = FindingKind.MISSING_PARENT if found else FindingKind.DANGLING
                 raise Broken(kind, wanted, "no such image")
             found.append(image)
             wanted = image.parent
@@ -65,11 +65,11 @@ class V1Survey:
         """See Survey."""
         self.chain(image)
         if first := self._twins.get((repository, image)):
-            raise twin(image, first)
+            raise duplicate_image(image, first)
 
     def agent(self, repository: str, tag: str) -> str:
         """Return what the client that pushed a tag called itself; empty if the source does not know."""
-        return self.source.agent(repository, tag) if isinstance(self.source, KnowsAgents) else ""
+        return self.source.agent(repository, tag) if isinstance(self.source, RecordsAgents) else ""
 
     def numbers(self) -> Mapping[str, int]:
         """See Survey."""
@@ -101,7 +101,7 @@ class V1Survey:
 
     @cached_property
     def _twins(self) -> Mapping[tuple[str, str], str]:
-        return twins((tag for tag in self.tags if tag.tag), self.chain)
+        return find_duplicates((tag for tag in self.tags if tag.tag), self.chain)
 
     def untagged(self) -> Iterator[SourceTag]:
         """Yield the orphans on which no other stands, each in a repository that it was pushed to."""
@@ -142,7 +142,7 @@ class V1Survey:
 
     @staticmethod
     def _standing_on(finding: Finding, above: list[SourceImage]) -> Broken:
-        kind = Kind.MISSING_PARENT if above and finding.kind is Kind.NO_JSON else finding.kind
+        kind = FindingKind.MISSING_PARENT if above and finding.kind is FindingKind.NO_JSON else finding.kind
         return Broken(kind, finding.where, finding.text)
 
     def learn(self, id_: str) -> None:
@@ -157,18 +157,18 @@ class V1Survey:
             wanted = self.images[wanted].parent
 
 
-def survey_images(source: V1Source, asking: Asking | None = None) -> V1Survey:
+def survey_images(source: V1Source, asking: ScanOptions | None = None) -> V1Survey:
     """Look through the whole source, without reading a layer."""
     found = V1Survey(source)
 
-    def look(id_: str) -> SourceImage | Broken:
+    def read(id_: str) -> SourceImage | Broken:
         try:
             return source.image(id_)
         except Broken as error:
             return error
 
     ids = [*source.image_ids()]
-    for id_, image in zip(ids, (asking or Asking()).each(look, ids), strict=True):
+    for id_, image in zip(ids, (asking or ScanOptions()).each(read, ids), strict=True):
         if isinstance(image, Broken):
             found.broken[id_] = image.finding
             found.findings.append(image.finding)
@@ -194,9 +194,9 @@ def _of_images(found: V1Survey) -> Iterator[Finding]:
     """Yield what is to be said of images that can be read, and of those that no tag leads to."""
     for id_, image in found.images.items():
         if image.marked:
-            yield Finding(Kind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
+            yield Finding(FindingKind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
         elif not image.is_stated:
-            yield Finding(Kind.UNVERIFIED, id_, "no checksum was kept", image.size)
+            yield Finding(FindingKind.UNVERIFIED, id_, "no checksum was kept", image.size)
         listed = found.source.ancestry(id_)
         if listed is not None:
             try:
@@ -204,9 +204,11 @@ def _of_images(found: V1Survey) -> Iterator[Finding]:
             except Broken:
                 continue
             if [*listed] != parents:
-                yield Finding(Kind.WRONG_ANCESTRY, id_, "its list of ancestors is not what the JSONs say")
+                yield Finding(
+                    FindingKind.WRONG_ANCESTRY, id_, "its list of ancestors is not what the JSONs say"
+                )
     for image in found.orphans:
-        yield Finding(Kind.ORPHAN, image.id, "no tag leads to it", image.size)
+        yield Finding(FindingKind.ORPHAN, image.id, "no tag leads to it", image.size)
 
 
 def _read_through(image: SourceImage) -> Finding | None:
@@ -215,5 +217,5 @@ def _read_through(image: SourceImage) -> Finding | None:
     except Broken as error:
         return error.finding
     if image.is_stated and not facts.verified:
-        return Finding(Kind.UNSURE, image.id, "it decompresses; what was stated of it proves nothing")
+        return Finding(FindingKind.UNSURE, image.id, "it decompresses; what was stated of it proves nothing")
     return None

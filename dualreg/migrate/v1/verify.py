@@ -5,16 +5,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dualreg.catalog.rows import ManifestRow, Origin, V1ImageRow
-from dualreg.errors import RegistryError
-from dualreg.faults import BlobMissing
+from dualreg.errors import BlobMissing, RegistryError
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Contents, Role
 from dualreg.image.layer import blank_diff_ids
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.once import Once
 from dualreg.migrate.plan import Entry
+from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.verify import Bytes
@@ -33,8 +32,8 @@ class V1Comparison:
     found: V1Survey
     content: Bytes | None
     _bytes: Bytes = field(init=False)
-    _members: Once[object, tuple[str, ...]] = field(default_factory=Once)
-    _manifests: Once[object, tuple[str, ...]] = field(default_factory=Once)
+    _members: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
+    _manifests: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
 
     def __post_init__(self) -> None:
         """Nothing was looked at yet."""
@@ -66,8 +65,8 @@ class V1Comparison:
         if manifest is None:
             yield "the tag is gone"
             return
-        look = partial(self._manifest, repository, manifest, rows)
-        yield from self._manifests.of((repository, manifest.digest, seen), look)
+        compare = partial(self._manifest, repository, manifest, rows)
+        yield from self._manifests.of((repository, manifest.digest, seen), compare)
 
     def _member(self, member: SourceImage, row: V1ImageRow) -> tuple[str, ...]:
         """Return what is wrong with one image, wherever it stands."""
@@ -112,7 +111,7 @@ class V1Comparison:
         """Hold a manifest and its config against the V1 images that they shall be of."""
         (config,) = (child.descriptor.digest for child in contents.children if child.role is Role.CONFIG)
         layers = [child.descriptor.digest for child in contents.children if child.role is Role.LAYER]
-        document = parse_object(self.registry.manifests.payloads.read(config))
+        document = parse_object(self.registry.manifests.documents.read(config))
         named = document.get("rootfs", {}).get("diff_ids")
         # Layers without files are left out, unless there are no others, or a V2 client made the manifest.
         filled = [each for each in chain if each.diff_id not in blank_diff_ids()] or chain[:1]

@@ -6,7 +6,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import schema1
 from dualreg.image.manifest import Manifest, parse
-from dualreg.migrate.findings import Broken, Kind
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import ManifestSource, SourceManifest
 
 #: What layers were called before they had digests.
@@ -28,10 +28,10 @@ def read_manifest(source: ManifestSource, repository: str, digest: Digest) -> Ma
     except RegistryError as error:
         if _TARSUM in found.body:
             text = "it names layers by TarSum, as betas of release 2.0 did; pull and push it there once more"
-            raise Broken(Kind.TARSUM, where, text) from error
-        raise Broken(Kind.CORRUPT, where, str(error)) from error
+            raise Broken(FindingKind.TARSUM, where, text) from error
+        raise Broken(FindingKind.CORRUPT, where, str(error)) from error
     if manifest.digest != digest:
-        raise Broken(Kind.CORRUPT, where, f"its bytes are {manifest.digest}")
+        raise Broken(FindingKind.CORRUPT, where, f"its bytes are {manifest.digest}")
     return manifest
 
 

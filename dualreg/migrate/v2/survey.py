@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
-from dualreg.migrate.asking import Asking
-from dualreg.migrate.findings import Broken, Finding, Kind
+from dualreg.migrate.findings import Broken, Finding, FindingKind
+from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag
 from dualreg.migrate.survey import repositories, sort_out
 from dualreg.migrate.tag_schema import head, subject_head
-from dualreg.migrate.transfer import Checked, show
+from dualreg.migrate.transfer import DigestVerifier, show
+from dualreg.migrate.v2.crawl import Crawl, Known, Place
 from dualreg.migrate.v2.dates import made_at
-from dualreg.migrate.v2.learning import Known, Learning, Place
 
 #: A manifest that is not there; the second, if a tag names it.
-_ABSENT = (Kind.MISSING_MANIFEST, Kind.DANGLING)
+_ABSENT = (FindingKind.MISSING_MANIFEST, FindingKind.DANGLING)
 
 
 @dataclass
@@ -41,7 +41,7 @@ class V2Survey:
         """See Survey."""
         top = _digest(image)
         if (repository, top) not in self.known:
-            raise Broken(Kind.DANGLING, f"{repository}@{image}", "no such manifest")
+            raise Broken(FindingKind.DANGLING, f"{repository}@{image}", "no such manifest")
         for digest in self.below(repository, top):
             broken = self.known[repository, digest].broken
             excused = self.sparse and digest != top and broken and broken.kind in _ABSENT
@@ -89,7 +89,7 @@ class V2Survey:
         """See Survey."""
 
         def read(digest: Digest) -> Finding | None:
-            passed = Checked(digest)
+            passed = DigestVerifier(digest)
             try:
                 show(self.source.blob(self.blobs[digest][1], digest), passed.update, str(digest))
                 passed.check()
@@ -105,19 +105,19 @@ class V2Survey:
                     yield finding
 
 
-def survey_manifests(source: ManifestSource, asking: Asking | None = None) -> V2Survey:
+def survey_manifests(source: ManifestSource, asking: ScanOptions | None = None) -> V2Survey:
     """Look through the whole source, without reading a blob."""
-    found, asking = V2Survey(source), asking or Asking()
+    found, asking = V2Survey(source), asking or ScanOptions()
     told, found.findings = sort_out(source.tags())
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in told:
         try:
             _digest(tag.image)
         except Broken:
-            found.findings.append(Finding(Kind.DANGLING, tag.name, "it points at nothing"))
+            found.findings.append(Finding(FindingKind.DANGLING, tag.name, "it points at nothing"))
         else:
             by_repository[tag.repository].append(tag)
-    Learning(source, asking, found.known, found.blobs).learn(_tops(by_repository))
+    Crawl(source, asking, found.known, found.blobs).learn(_tops(by_repository))
     for repository, tags in by_repository.items():
         found.tags += _without_parts(found, repository, tags)
     if asking.dated:
@@ -125,27 +125,27 @@ def survey_manifests(source: ManifestSource, asking: Asking | None = None) -> V2
     found.findings += [
         known.broken
         for known in found.known.values()
-        if known.broken and known.broken.kind is not Kind.DANGLING  # which is said of the tag
+        if known.broken and known.broken.kind is not FindingKind.DANGLING  # which is said of the tag
     ]
     found.findings += [
-        Finding(Kind.UNTAGGED, tag.name, "no tag leads to it")
+        Finding(FindingKind.UNTAGGED, tag.name, "no tag leads to it")
         for tag in found.tags
         if not (tag.tag or tag.along)
     ]
     return found
 
 
-def _tops(by_repository: Mapping[str, Iterable[SourceTag]]) -> Mapping[Place, Kind]:
+def _tops(by_repository: Mapping[str, Iterable[SourceTag]]) -> Mapping[Place, FindingKind]:
     """Return what tags point at, and what it is called where it is not there."""
-    tops: dict[Place, Kind] = {}
+    tops: dict[Place, FindingKind] = {}
     for repository, tags in by_repository.items():
         for tag in tags:
-            absent = Kind.DANGLING if tag.tag else Kind.MISSING_MANIFEST
+            absent = FindingKind.DANGLING if tag.tag else FindingKind.MISSING_MANIFEST
             tops.setdefault((repository, _digest(tag.image)), absent)
     return tops
 
 
-def _dated(source: ManifestSource, asking: Asking, tags: Iterable[SourceTag]) -> list[SourceTag]:
+def _dated(source: ManifestSource, asking: ScanOptions, tags: Iterable[SourceTag]) -> list[SourceTag]:
     """Return *tags*; those of which nothing tells when they were pushed say when their image was made."""
 
     def date(tag: SourceTag) -> SourceTag:
@@ -195,4 +195,4 @@ def _digest(text: str) -> Digest:
     try:
         return Digest.parse(text)
     except RegistryError as error:
-        raise Broken(Kind.DANGLING, text[:100], "no digest") from error
+        raise Broken(FindingKind.DANGLING, text[:100], "no digest") from error

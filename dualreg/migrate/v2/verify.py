@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from dualreg.errors import RegistryError
-from dualreg.faults import BlobMissing
+from dualreg.errors import BlobMissing, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.findings import Broken, Kind
-from dualreg.migrate.intake import look
-from dualreg.migrate.once import Once
+from dualreg.migrate.findings import Broken, FindingKind
+from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.plan import Entry
+from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.v2.documents import read_manifest
 from dualreg.migrate.verify import Bytes
@@ -33,7 +32,7 @@ class V2Comparison:
     source: ManifestSource
     content: Bytes | None
     _bytes: Bytes = field(init=False)
-    _manifests: Once[object, tuple[str, ...]] = field(default_factory=Once)
+    _manifests: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
 
     def __post_init__(self) -> None:
         """Nothing was looked at yet."""
@@ -47,7 +46,7 @@ class V2Comparison:
         except RegistryError as error:
             yield f"not here: {error}"
             return
-        here = look(self.registry, repository, reference)
+        here = current_manifest(self.registry, repository, reference)
         if here is None:
             yield "not here"
         elif here.digest != digest:
@@ -57,14 +56,14 @@ class V2Comparison:
 
     def _once(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[str, ...]:
         """Return what is wrong with a manifest, and all below it, however many tags and indexes name it."""
-        look = partial(self._manifest, source, repository, digest)
-        return self._manifests.of((source, repository, digest), lambda: tuple(look()))
+        compare = partial(self._manifest, source, repository, digest)
+        return self._manifests.of((source, repository, digest), lambda: tuple(compare()))
 
     def _manifest(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         try:
             manifest = read_manifest(self.source, source, digest)
         except Broken as error:
-            absent = error.finding.kind is Kind.MISSING_MANIFEST
+            absent = error.finding.kind is FindingKind.MISSING_MANIFEST
             if not (absent and self.registry.manifests.sparse_indexes):
                 yield f"the source is broken: {error}"
             return

@@ -16,7 +16,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
 from dualreg.web.guard import Need, demand, enforce, requires
 from dualreg.web.responses import document
-from dualreg.web.v2 import blobs, catalog, errors, extensions, manifests, referrers, tags, uploads
+from dualreg.web.v2 import blobs, errors, extensions, manifests, referrers, repositories, tags, uploads
 from dualreg.web.v2.errors import render_status
 
 __all__ = ["create_blueprint", "hidden_from", "render_status"]
@@ -31,7 +31,7 @@ def create_blueprint() -> Blueprint:
     blueprint = Blueprint("v2", __name__, url_prefix="/v2")
     blueprint.add_url_rule("", "bare", get_base)
     blueprint.add_url_rule("/", "base", get_base)
-    for module in (blobs, uploads, manifests, referrers, tags, catalog, extensions):
+    for module in (blobs, uploads, manifests, referrers, tags, repositories, extensions):
         module.register(blueprint)
     blueprint.register_error_handler(RegistryError, errors.render)
     blueprint.url_value_preprocessor(_parse_values)

@@ -12,8 +12,8 @@ from dualreg.errors import RequestInvalid, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry.conditions import Condition
-from dualreg.registry.editions import Reader
+from dualreg.registry.negotiation import Reader
+from dualreg.registry.preconditions import Precondition
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
@@ -41,7 +41,7 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PULL)
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Send the manifest as it was pushed, or as its reader needs it; to HEAD, what it would be sent with."""
-    manifest = registry().editions.find(name, reference, _reader())
+    manifest = registry().negotiation.find(name, reference, _reader())
     headers = {
         "Docker-Content-Digest": str(manifest.digest),
         "ETag": f'"{manifest.digest}"',
@@ -105,10 +105,10 @@ def _further_tags(reference: Tag | Digest) -> list[Tag]:
     return tags
 
 
-def _condition() -> Condition:
+def _condition() -> Precondition:
     """Return what the request's If-Match and If-None-Match demand; entity tags may be quoted or not."""
     match, none_match = (_entity_tags(name) for name in ("If-Match", "If-None-Match"))
-    return Condition(match, none_match)
+    return Precondition(match, none_match)
 
 
 def _entity_tags(name: str) -> frozenset[str] | None:

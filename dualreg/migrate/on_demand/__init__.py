@@ -1,0 +1,1 @@
+"""On demand: a tree behind a running registry, which gives up an image when it is first asked for."""

@@ -1,0 +1,198 @@
+"""On request: one image is taken in while a client waits for it; each once, and only so many at a time."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import BoundedSemaphore, Lock
+
+from cachetools import TTLCache
+
+from dualreg.errors import BlobDamaged, BlobMissing, RegistryError, SourceBusy
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.reach import EVERYWHERE
+from dualreg.migrate.findings import Broken
+from dualreg.migrate.importer import Importer, KeyedLocks, current_manifest
+from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.run import Run, Status
+from dualreg.migrate.sources.base import SourceImage
+from dualreg.migrate.sources.registry_tree import RegistryTree
+from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.transfer import is_ours
+from dualreg.migrate.v1.importer import V1Importer
+from dualreg.migrate.v1.survey import V1Survey
+from dualreg.migrate.v2.importer import V2Importer
+from dualreg.registry import Registry
+
+_log = logging.getLogger(__name__)
+#: Seconds for which what could not be taken in is not tried again, and of how many such things at most.
+_PATIENCE = 60
+_FAILURES = 1000
+#: Layers of which it is remembered what reading them told.
+_LAYERS = 20_000
+#: After how many seconds a client may ask again that was sent away.
+_RETRY_AFTER = 10
+
+
+@dataclass
+class Loader:
+    """Takes in what requests ask for, and journals what was done; what was not, the log tells of.
+
+    Attributes:
+        registry: What it is taken into; without a legacy of its own.
+        source: Its name.
+        folder: For the journal, which is begun when the first image comes.
+        at_once: How many requests may take in an image, or wait until another one has.
+        told: Called with the facts of each image that was taken in.
+    """
+
+    registry: Registry
+    source: str
+    folder: Path
+    at_once: int = 1
+    on_import: Callable[..., None] = lambda **_: None
+    _journal: Journal | None = None
+    _failed: TTLCache[tuple[str, str], bool] = field(default_factory=lambda: TTLCache(_FAILURES, _PATIENCE))
+    _known: dict[str, LayerFacts] = field(default_factory=dict)
+    _parts: KeyedLocks = field(default_factory=KeyedLocks)
+    _asked: KeyedLocks = field(default_factory=KeyedLocks)
+    _lock: Lock = field(default_factory=Lock)
+    _places: BoundedSemaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count the requests."""
+        self._places = BoundedSemaphore(self.at_once)
+
+    def load(self, tree: V1Tree | RegistryTree, entry: Entry) -> bool:
+        """Take in the tag or manifest of *entry*; tell whether it is here then.
+
+        Raises:
+            SourceBusy.
+        """
+        repository = RepositoryName(entry.to_repository)
+        reference = Tag(entry.to_tag) if entry.to_tag else Digest.parse(entry.image)
+
+        def is_here() -> bool:
+            return current_manifest(self.registry, repository, reference) is not None
+
+        def take() -> str:
+            run = self._run(tree)
+            outcome = run.attempt(entry)
+            if outcome.status is Status.DONE:
+                run.conclude(outcome)
+                self._tell(entry)
+            return outcome.reason if outcome.status is Status.FAILED else ""
+
+        return self._load_once((repository, str(reference)), is_here, take)
+
+    def load_image(self, tree: V1Tree, entry: Entry) -> bool:
+        """Take in the V1 image of *entry*, with its ancestors; as ``bring``."""
+        repository, image = RepositoryName(entry.to_repository), ImageId(entry.image)
+
+        def is_here() -> bool:
+            with self.registry.state.catalog.read() as tx:
+                return tx.v1_images.find(repository, image) is not None
+
+        def take() -> str:
+            try:
+                self._run(tree).intake.take(entry, repository, None, None)
+            except (Broken, RegistryError, BlobDamaged, BlobMissing) as error:
+                return str(error)
+            self._tell(entry)
+            return ""
+
+        return self._load_once((repository, image), is_here, take)
+
+    def _load_once(
+        self, thing: tuple[str, str], is_here: Callable[[], bool], take: Callable[[], str]
+    ) -> bool:
+        """Take in a thing, unless somebody else does meanwhile; tell whether it is here.
+
+        Args:
+            take: Returns why it failed; nothing, if it did not.
+        """
+        if is_here():
+            return True
+        if self._is_hopeless(thing):
+            return False
+        with self._place(), self._asked.of(thing):
+            if is_here() or self._is_hopeless(thing):
+                return is_here()
+            try:
+                reason = take()
+            except OSError as error:  # such as of our own folder of journals, which cannot be written
+                if is_ours(error):
+                    raise
+                reason = str(error)
+            if reason:
+                _log.warning("%s of %s cannot be taken in from %s: %s", *thing[::-1], self.source, reason)
+                with self._lock:
+                    self._failed[thing] = True
+        return is_here()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Take a place for the block.
+
+        Raises:
+            SourceBusy: there is none; nobody waits for one, since others want this thread.
+        """
+        if not self._places.acquire(blocking=False):
+            raise SourceBusy(retry_after=_RETRY_AFTER)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _is_hopeless(self, thing: tuple[str, str]) -> bool:
+        with self._lock:
+            return thing in self._failed
+
+    def _tell(self, entry: Entry) -> None:
+        self.on_import(
+            source=self.source, repository=entry.to_repository, tag=entry.to_tag or None, image=entry.image
+        )
+
+    def _run(self, tree: V1Tree | RegistryTree) -> Run:
+        """Return what takes in one image; the journal is begun with the first."""
+        with self._lock:
+            if len(self._known) > _LAYERS:
+                self._known.clear()
+            if self._journal is None:
+                store, now = self.registry.state.store, self.registry.state.catalog.now()
+                in_place = isinstance(tree, RegistryTree) and tree.is_of(store)
+                self._journal = Journal(self.folder, now, self.source, in_place=in_place)
+            own = self._journal
+        intake: Importer
+        if isinstance(tree, V1Tree):
+            chain = partial(self._chain, tree)
+            intake = V1Importer(
+                self.registry, chain, own, known=self._known, locks=self._parts, agent=tree.agent
+            )
+        else:
+            intake = V2Importer(self.registry, tree, own, locks=self._parts)
+        return Run(self.registry, intake, own)
+
+    def _chain(self, tree: V1Tree, id_: str) -> list[SourceImage]:
+        found = V1Survey(tree)
+        found.learn(id_)
+        chain = found.chain(id_)
+        for image in chain:
+            if image.id not in self._known and (facts := self._proven(image)):
+                self._known[image.id] = facts
+        return chain
+
+    def _proven(self, image: SourceImage) -> LayerFacts | None:
+        """Return what is known of a layer that is here, if its checksum says that it is the source's."""
+        with self.registry.state.catalog.read() as tx:
+            holder = tx.v1_images.holder(image.id, EVERYWHERE)
+            row = tx.v1_images.find(holder, image.id) if holder else None
+        if row is None or not row.complete or str(row.checksum) not in image.checksums:
+            return None
+        size, changed = image.layer.size, image.layer.changed
+        facts = (str(row.json), str(row.layer), str(row.diff_id), str(row.checksum))
+        return LayerFacts(size, changed, *facts, verified=True) if row.layer_size == size else None

@@ -1,0 +1,45 @@
+"""Held: whether the bytes that the catalog knows are in the store, at their lengths; nothing is read."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import BlobMissing
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.registry import Registry
+
+
+@dataclass
+class Presence:
+    """Looks at each blob until it was found once: what is missing may be brought by the next tag."""
+
+    registry: Registry
+    _blobs: set[BlobRow] = field(default_factory=set)
+    _manifests: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+
+    def blobs(self, blobs: Iterable[BlobRow]) -> bool:
+        """Tell whether all of *blobs* can be opened, and have their sizes."""
+        return all(blob in self._blobs or self._look(blob) for blob in blobs)
+
+    def manifest(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Tell that of a manifest of *repository*, and of all that it names here, directly or not."""
+        if (repository, digest) in self._manifests:
+            return True
+        with self.registry.state.catalog.read() as tx:
+            named = tx.manifests.closure(repository, digest)
+        if not self.blobs(named):
+            return False
+        self._manifests.add((repository, digest))
+        return True
+
+    def _look(self, blob: BlobRow) -> bool:
+        try:
+            with self.registry.state.store.open(blob.digest) as reader:
+                found = reader.seek(0, os.SEEK_END) == blob.size
+        except (BlobMissing, OSError):
+            return False
+        if found:
+            self._blobs.add(blob)
+        return found

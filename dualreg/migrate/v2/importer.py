@@ -1,0 +1,187 @@
+"""Intake of manifests: blobs first, then manifests, children before indexes, then the tag."""
+
+from dataclasses import dataclass, field
+from threading import Event
+
+from dualreg.catalog.rows import BlobRow, Origin
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
+from dualreg.image.jws import sign
+from dualreg.image.layer import empty_layer
+from dualreg.image.manifest import Manifest
+from dualreg.image.names import RepositoryName, Tag, UploadId
+from dualreg.image.reach import EVERYWHERE
+from dualreg.migrate.findings import Broken, FindingKind
+from dualreg.migrate.importer import (
+    CurrentManifest,
+    KeyedLocks,
+    Stopped,
+    current_manifest,
+    journal_tag_update,
+    pushed_at,
+    require_unchanged,
+)
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.presence import Presence
+from dualreg.migrate.sources.base import ManifestSource, SourceBytes
+from dualreg.migrate.transfer import DigestVerifier, LinkMode, show, stage
+from dualreg.migrate.v2.documents import read_manifest
+from dualreg.registry import Registry
+from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
+from dualreg.storage.base import Adopt
+
+
+@dataclass
+class V2Importer:
+    """An Intake of manifests.
+
+    Attributes:
+        stop: Ends it between two blobs.
+    """
+
+    registry: Registry
+    source: ManifestSource
+    journal: Journal
+    way: LinkMode = LinkMode.AUTO
+    stop: Event = field(default_factory=Event)
+    locks: KeyedLocks = field(default_factory=KeyedLocks)
+    _held: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _store: Presence = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was looked at yet."""
+        self._store = Presence(self.registry)
+
+    def is_same(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
+        """See Intake."""
+        del repository
+        return str(here.digest) == image
+
+    def is_whole(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
+        """See Intake."""
+        del image
+        return self._store.manifest(repository, here.digest)
+
+    def take(
+        self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
+    ) -> int:
+        """See Intake."""
+        digest = Digest.parse(entry.image)
+        manifest, read = self._parts(entry.repository, repository, digest)
+        undeleted = Precondition(pushed_at=pushed_at(entry))
+        if tag is None:
+            self._put(repository, manifest, undeleted)
+            return read
+        made = current_manifest(self.registry, repository, digest) is None
+        journal_tag_update(self.journal, entry, before, made=made, manifest=digest)
+        self._record(repository, manifest, undeleted)
+        expected, at = require_unchanged(entry, before), pushed_at(entry)
+        self.registry.manifests.retag(repository, tag, digest, Origin.V2, condition=expected, at=at)
+        return read
+
+    def _parts(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[Manifest, int]:
+        """Take in all that a manifest names; return the manifest, and how many bytes were read."""
+        manifest, read = read_manifest(self.source, source, digest), 0
+        for child in manifest.children:
+            part = child.descriptor.digest
+            if child.role is Role.MANIFEST:
+                read += self._child(source, repository, part)
+            elif child in manifest.required and part != empty_layer().digest:
+                read += self._blob(source, repository, part)
+        return manifest, read
+
+    def _child(self, source: str, repository: RepositoryName, digest: Digest) -> int:
+        """Take in a manifest that an index names, unless a sparse index may do without."""
+        with self.locks.of((repository, digest)):
+            if (repository, digest) in self._held:
+                return 0
+            try:
+                manifest, read = self._parts(source, repository, digest)
+            except Broken as error:
+                if (
+                    error.finding.kind is FindingKind.MISSING_MANIFEST
+                    and self.registry.manifests.sparse_indexes
+                ):
+                    return 0
+                raise
+            self._put(repository, manifest)
+            return read
+
+    def _put(
+        self, repository: RepositoryName, manifest: Manifest, condition: Precondition = UNCONDITIONAL
+    ) -> None:
+        """Record a manifest without a tag."""
+        made = current_manifest(self.registry, repository, manifest.digest) is None
+        self.journal.write("manifest", repository=repository, digest=str(manifest.digest), made=made)
+        self._record(repository, manifest, condition)
+        self._held.add((repository, manifest.digest))
+
+    def _record(self, repository: RepositoryName, manifest: Manifest, condition: Precondition) -> None:
+        body = manifest.signed or manifest.payload
+        if manifest.contents.place and not manifest.signed:
+            catalog = self.registry.state.catalog
+            body = sign(manifest.payload, self.registry.negotiation.keys.schema1, catalog.now())
+        self.registry.manifests.put(
+            repository, manifest.digest, manifest.media_type, body, condition=condition
+        )
+
+    def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> int:
+        """Take in a blob, once at a time; return how many bytes were read for it.
+
+        Raises:
+            Broken: it is not there, or not what its digest says.
+        """
+        if self.stop.is_set():
+            raise Stopped
+        with self.locks.of(digest):
+            if (repository, digest) in self._held:
+                return 0
+            read = self._bring(source, repository, digest)
+            self._held.add((repository, digest))
+            return read
+
+    def _bring(self, source: str, repository: RepositoryName, digest: Digest) -> int:
+        with self.registry.state.catalog.read() as tx:
+            own = tx.blobs.find(repository, digest)
+            owner = None if own else tx.blobs.owner(digest, EVERYWHERE)
+            known = tx.blobs.find(owner, digest) if owner else own
+        if known and self._store.blobs([known]):
+            if not own:
+                self._share(repository, known)
+            return 0
+        found = self.source.blob(source, digest)
+        store = self.registry.state.store
+        if found.path and isinstance(store, Adopt) and store.keeps(found.path, digest):
+            size = self._hash_in_place(found, digest)
+            self._share(repository, BlobRow(digest, size))
+        else:
+            size = self._stage(repository, found, digest)
+        return size
+
+    def _hash_in_place(self, found: SourceBytes, digest: Digest) -> int:
+        passed = DigestVerifier(digest)
+        show(found, passed.update, str(digest))
+        passed.check()
+        return passed.size
+
+    def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
+        state, upload, passed = self.registry.state, UploadId.new(), DigestVerifier(digest)
+        try:
+            stage(state.store, upload, found, self.way, passed.update, where=str(digest))
+            passed.check()
+            blob = BlobRow(digest, passed.size)
+            self._announce_blob(repository, blob)
+            with state.catalog.begin() as tx:
+                state.admit(tx, tx.repositories.ensure(repository), upload, blob)
+        finally:
+            state.store.discard(upload)
+        return blob.size
+
+    def _share(self, repository: RepositoryName, blob: BlobRow) -> None:
+        self._announce_blob(repository, blob)
+        with self.registry.state.catalog.begin() as tx:
+            self.registry.state.share(tx, tx.repositories.ensure(repository), blob)
+
+    def _announce_blob(self, repository: RepositoryName, blob: BlobRow) -> None:
+        self.journal.write("blob", repository=repository, digest=str(blob.digest), size=blob.size)

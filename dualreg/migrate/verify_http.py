@@ -1,0 +1,155 @@
+"""Over HTTP: what clients of both generations get from the running registry, held against what is here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dualreg.catalog.rows import V1ImageRow
+from dualreg.errors import RegistryError
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
+from dualreg.image.layer import empty_layer
+from dualreg.image.manifest import stored_contents
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.migrate.importer import current_manifest
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.single_flight import SingleFlight
+from dualreg.migrate.transfer import is_of
+from dualreg.migrate.verify import Comparison
+from dualreg.registry import Registry
+from dualreg.remote.challenge import Scope, pulling
+from dualreg.remote.client import Client, accept
+from dualreg.remote.errors import RemoteError
+from dualreg.remote.v1 import V1Client
+
+_OK, _NOT_FOUND = 200, 404
+
+
+@dataclass
+class HttpComparison:
+    """A Comparison that goes on over HTTP where another one ends.
+
+    What tags of a repository share is asked for once, and told of with each of them.
+
+    Attributes:
+        quick: Read no layer; V2 clients' are only asked for.
+        v1_off: Whether the registry said that it serves nothing of V1, so that none of it was compared.
+    """
+
+    registry: Registry
+    inner: Comparison
+    wire: Client
+    quick: bool
+    v1: V1Client = field(init=False)
+    v1_off: bool = field(default=False, init=False)
+    _found: SingleFlight[tuple[RepositoryName, str], tuple[str, ...]] = field(
+        default_factory=SingleFlight, init=False
+    )
+
+    def __post_init__(self) -> None:
+        """Speak V1 by the same wire."""
+        self.v1 = V1Client(self.wire)
+
+    def problems(self, entry: Entry) -> Iterator[str]:
+        """See Comparison."""
+        yield from self.inner.problems(entry)
+        try:
+            repository = RepositoryName.parse(entry.to_repository)
+            reference = Tag.parse(entry.to_tag) if entry.to_tag else Digest.parse(entry.image)
+        except RegistryError:
+            return  # the other one said so
+        here = current_manifest(self.registry, repository, reference)
+        if here is None:
+            return
+        try:
+            yield from self._v2(repository, str(reference), here.digest)
+            if isinstance(reference, Tag):
+                yield from self._v1(repository, reference)
+        except RemoteError as error:
+            yield f"over HTTP: {error}"
+
+    def _once(self, repository: RepositoryName, path: str, problems: Iterator[str]) -> tuple[str, ...]:
+        """Return the problems with what is at *path*, which are only looked for if nobody has yet."""
+
+        def find() -> tuple[str, ...]:
+            try:
+                return tuple(problems)
+            except RemoteError as error:
+                return (f"over HTTP: {error}",)
+
+        return self._found.of((repository, path), find)
+
+    def _v2(self, repository: RepositoryName, reference: str, digest: Digest) -> tuple[str, ...]:
+        path = f"/v2/{repository}/manifests/{reference}"
+        return self._once(repository, path, self._manifest(repository, path, digest))
+
+    def _manifest(self, repository: RepositoryName, path: str, digest: Digest) -> Iterator[str]:
+        scope = pulling(repository)
+        reply = self.wire.request("GET", path, {"Accept": accept()}, scope=scope)
+        stated = reply.headers.get("docker-content-digest")
+        if reply.status != _OK or stated != str(digest):
+            yield f"over V2: {reply.status}, {stated}, not {digest}"
+            return
+        row = self.registry.manifests.find(repository, digest)
+        payload = self.registry.manifests.payload(row)
+        if row.media_type not in media_types.SCHEMA1_TYPES and reply.body != payload:
+            yield "over V2: the manifest is another one"
+        for child in stored_contents(row.media_type, payload).children:
+            part = child.descriptor.digest
+            if child.role is Role.MANIFEST:
+                yield from self._v2(repository, str(part), part)
+            elif media_types.is_distributable(child.descriptor.media_type) and part != empty_layer().digest:
+                blob = f"/v2/{repository}/blobs/{part}"
+                yield from self._once(repository, blob, self._blob(blob, part, scope))
+
+    def _blob(self, path: str, digest: Digest, scope: Scope) -> Iterator[str]:
+        if self.quick:
+            status = self.wire.request("HEAD", path, scope=scope).status
+            if status != _OK:
+                yield f"over V2: {digest}: {status}"
+            return
+        with self.wire.stream(path, scope=scope) as reader:
+            same = is_of(reader, digest)
+        if not same:
+            yield f"over V2: {digest}: other bytes"
+
+    def _v1(self, repository: RepositoryName, tag: Tag) -> Iterator[str]:
+        """Compare ids, lists of ancestors, JSONs and layers, if V1 clients see the tag at all."""
+        if self.v1_off:
+            return
+        try:
+            image: ImageId = self.registry.bridge.resolve(repository, tag)
+            rows = self.registry.v1_images.ancestry(repository, image)
+        except RegistryError:
+            return
+        told = self.v1.get(f"/v1/repositories/{repository}/tags/{tag}", repository)
+        if told.status == _NOT_FOUND and self._is_off():
+            return
+        if told.status != _OK or told.json() != image:
+            yield f"over V1: {told.status}, {told.body[:80]!r}, not {image}"
+            return
+        listed = self.v1.get(f"/v1/images/{image}/ancestry", repository)
+        if listed.status != _OK or listed.json() != [row.id for row in rows]:
+            yield f"over V1: its ancestors are others ({listed.status})"
+        for row in rows:
+            path = f"/v1/images/{row.id}"
+            yield from self._once(repository, f"{path}/json", self._json(repository, row))
+            if row.layer and not self.quick:
+                yield from self._once(repository, f"{path}/layer", self._layer(repository, row, row.layer))
+
+    def _is_off(self) -> bool:
+        """Tell whether what is always there where V1 is served is not there either; what was told is kept."""
+        if self.v1.get("/v1/_status").status == _NOT_FOUND:
+            self.v1_off = True
+        return self.v1_off
+
+    def _json(self, repository: RepositoryName, row: V1ImageRow) -> Iterator[str]:
+        document = self.v1.get(f"/v1/images/{row.id}/json", repository)
+        if document.body != self.registry.v1_images.json(row):
+            yield f"over V1: {row.id}: its JSON is another ({document.status})"
+
+    def _layer(self, repository: RepositoryName, row: V1ImageRow, digest: Digest) -> Iterator[str]:
+        with self.v1.stream(f"/v1/images/{row.id}/layer", repository) as reader:
+            same = is_of(reader, digest)
+        if not same:
+            yield f"over V1: {row.id}: its layer is another"
