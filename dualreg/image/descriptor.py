@@ -48,7 +48,9 @@ class Descriptor:
         try:
             descriptor = cls(media_type, Digest.parse(digest), size, platform)
         except DigestInvalid as error:
-            raise ManifestInvalid(reason="a descriptor's digest is invalid", **error.detail) from error
+            raise ManifestInvalid(
+                reason="a descriptor's digest is invalid", digest=error.digest, algorithm=error.algorithm
+            ) from error
         _check_data(descriptor, value.get("data"))
         return descriptor
 

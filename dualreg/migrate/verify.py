@@ -118,4 +118,4 @@ class Bytes:
         except BlobMissing:
             return "not here"
         except ImageInvalid as error:
-            return str(error.detail.get("reason", error))
+            return error.reason

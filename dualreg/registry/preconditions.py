@@ -43,7 +43,7 @@ class Precondition:
         tags = frozenset() if current is None else frozenset({str(current), ANY})
         missed = self.match is not None and tags.isdisjoint(self.match)
         if missed or (self.none_match is not None and not tags.isdisjoint(self.none_match)):
-            raise PreconditionFailed(current=current and str(current))
+            raise PreconditionFailed(current=str(current) if current else None)
 
     def check_deletion(self, deleted_at: datetime | None) -> None:
         """Compare with when what is not there any more was deleted; None: it never was.

@@ -60,7 +60,7 @@ def enforce(locate: Callable[[Action], None]) -> None:
     if need is Need.LOGIN and grant().anonymous:
         raise Unauthenticated
     if need is Need.CATALOG and not grant().lists():
-        raise Unauthenticated(scope=str(CATALOG), **_insufficient())
+        raise Unauthenticated(scope=str(CATALOG), error=_token_error())
     if isinstance(need, Action):
         locate(need)
 
@@ -84,9 +84,10 @@ def demand(repository: RepositoryName, action: Action, *more: Access) -> None:
     actions = {Action.PULL, Action.PUSH} if action is Action.PUSH else {action}
     if granted.anonymous or granted.bearer:
         scope = " ".join(map(str, (Access.of(repository, *actions), *more)))
-        raise Unauthenticated(scope=scope, **_insufficient())
+        raise Unauthenticated(scope=scope, error=_token_error())
     raise Denied(repository=repository, action=action)
 
 
-def _insufficient() -> dict[str, str]:
-    return {"error": "insufficient_scope"} if grant().bearer else {}
+def _token_error() -> str | None:
+    """Return the error code of RFC 6750 for a token that covers too little, if one was sent."""
+    return "insufficient_scope" if grant().bearer else None

@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
 import pytest
 
@@ -60,7 +61,13 @@ def test_the_tree_of_errors_names_them_all() -> None:
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_error_has_a_message_of_its_own(error: type[RegistryError]) -> None:
-    """A person is told what is wrong, not that something is."""
+    """The message names what is wrong, and starts the text of every instance."""
     assert error.message != RegistryError.message
-    assert str(error()) == error.message
-    assert str(error(name="x")) == f"{error.message} (name='x')"
+    assert str(error(**{field.name: "x" for field in fields(error)})).startswith(error.message)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_fields_of_errors_are_keyword_only_and_plain(error: type[RegistryError]) -> None:
+    """Renderers write fields as JSON, whatever the class."""
+    assert all(field.kw_only for field in fields(error))
+    assert {field.type for field in fields(error)} <= {str, int, str | None, int | None, Sequence[str]}

@@ -77,7 +77,7 @@ class Uploads(RuleBasedStateMachine):
                 self.uploads.finish(*session, Digest.of(b""), _untouchable(), offset=offset)
             else:
                 self.uploads.append(*session, _untouchable(), offset=offset)
-        assert caught.value.detail["offset"] == len(self.held[session])
+        assert caught.value.offset == len(self.held[session])
 
     @rule(session=sessions, chunks=CHUNKS, finish=st.booleans())
     def write_truncated(self, session: Session, chunks: list[bytes], *, finish: bool) -> None:

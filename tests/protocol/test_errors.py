@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
@@ -26,15 +27,25 @@ def descendants(of: type[RegistryError]) -> Iterator[type[RegistryError]]:
 
 
 ALL = sorted({*descendants(RegistryError)}, key=lambda error: error.__name__)
-#: Everything that any renderer asks of an error.
-DETAIL: dict[str, Any] = {
-    "repository": "a/b",
-    "upload": "u",
+#: A value for each field that is not text.
+SAMPLES: dict[str, Any] = {
     "offset": 3,
-    "digests": ["sha256:x"],
-    "reason": "why",
     "retry_after": 9,
+    "limit": 7,
+    "promised": 1,
+    "declared": 2,
+    "received": 3,
+    "stored": 4,
+    "stated": 5,
+    "digests": ["sha256:x"],
+    "referrers": ["sha256:y", "sha256:z"],
 }
+
+
+def sample(error: type[RegistryError], *, optional: bool = True) -> RegistryError:
+    """Return an error with all its fields set, or only those that it must have."""
+    names = [field.name for field in fields(error) if optional or field.default is MISSING]
+    return error(**{name: SAMPLES.get(name, f"some {name}") for name in names})
 
 
 def test_both_tables_are_total() -> None:
@@ -62,13 +73,13 @@ def test_every_error_renders(app: Flask, error: type[RegistryError]) -> None:
     """V2: a list of codes, messages and details. V1: one flat text, and of a bad range nothing."""
     code, status = V2_ERRORS[error]
     with app.test_request_context("/v2/a/b/tags/list"):
-        response = v2.errors.render(error(**DETAIL))
+        response = v2.errors.render(sample(error))
         entries = json.loads(response.data)["errors"]
         assert (response.status_code, [entry["code"] for entry in entries]) == (status, [code])
         assert entries[0]["message"] == error.message
         assert ("Allow" in response.headers) == (status == 405)
     with app.test_request_context("/v1/images/x/json"):
-        response = v1.errors.render(error(**DETAIL))
+        response = v1.errors.render(sample(error))
         assert response.status_code == V1_ERRORS[error]
         if error is errors.RangeInvalid:
             assert response.data == b""
@@ -76,20 +87,20 @@ def test_every_error_renders(app: Flask, error: type[RegistryError]) -> None:
         (text,) = json.loads(response.data).values()
         own = {errors.RepositoryUnknown: "Repository not found"}
         reasoned = error in (errors.ImageInvalid, errors.RequestInvalid)
-        assert text == ("why" if reasoned else own.get(error, error.message))
+        assert text == ("some reason" if reasoned else own.get(error, error.message))
 
 
 @pytest.mark.parametrize("error", ALL)
-def test_every_error_renders_without_details(app: Flask, error: type[RegistryError]) -> None:
-    """An error that says nothing but its name is rendered too."""
-    if error in (errors.RangeInvalid, errors.ReferencesMissing, errors.TooManyAttempts, errors.SourceBusy):
-        assert "Detail:" in (error.__doc__ or "")
-        return
+def test_every_error_renders_without_optional_details(app: Flask, error: type[RegistryError]) -> None:
+    """Optional fields that are not set are left out; required ones never are."""
+    bare = sample(error, optional=False)
     with app.test_request_context("/v2/"):
-        (entry,) = json.loads(v2.errors.render(error()).data)["errors"]
-        assert entry == {"code": V2_ERRORS[error].code, "message": error.message}
+        (entry,) = json.loads(v2.errors.render(bare).data)["errors"]
+        detail = {"digest": "sha256:x"} if error is errors.ReferencesMissing else bare.facts()
+        expected = {"code": V2_ERRORS[error].code, "message": error.message}
+        assert entry == expected | ({"detail": detail} if detail else {})
     with app.test_request_context("/v1/_ping"):
-        assert isinstance(json.loads(v1.errors.render(error()).data or b'{"error": ""}')["error"], str)
+        assert isinstance(json.loads(v1.errors.render(bare).data or b'{"error": ""}')["error"], str)
 
 
 def test_texts_that_old_clients_know() -> None:
@@ -102,10 +113,43 @@ def test_texts_that_old_clients_know() -> None:
     assert errors.Unauthenticated.message == "Requires authorization"
 
 
-def test_the_text_of_an_error_is_for_logs() -> None:
-    """The message, then the facts."""
-    assert str(errors.TagUnknown(tag="x")) == "Tag not found (tag='x')"
-    assert str(errors.TagUnknown()) == "Tag not found"
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.Unauthenticated(), "Requires authorization"),
+        (errors.TagUnknown(tag="x"), "Tag not found: x"),
+        (errors.TagInvalid(tag=""), 'invalid tag name: ""'),
+        (errors.NameInvalid(name="a\n\x1b[1mb"), 'invalid repository name: "a\\n\\u001b[1mb"'),
+        (errors.ManifestInvalid(reason="not JSON"), "manifest invalid: not JSON"),
+        (
+            errors.ManifestInvalid(reason="not a media type", media_type="x"),
+            "manifest invalid: not a media type, media type x",
+        ),
+        (errors.TooManyAttempts(retry_after=7), "too many failed logins: retry after 7"),
+        (
+            errors.SizeMismatch(digest="sha256:x", stored=1, stated=2),
+            "provided length did not match content length: sha256:x, stored 1, stated 2",
+        ),
+        (
+            errors.Denied(repository="team/app", action="push"),
+            "requested access to the resource is denied: team/app, action push",
+        ),
+        (
+            errors.BlobInUse(digest="sha256:x", referrers=["sha256:y", "sha256:z"]),
+            "blob is in use: sha256:x, referrers sha256:y sha256:z",
+        ),
+        (errors.PreconditionFailed(current=None), "precondition failed"),
+    ],
+)
+def test_the_text_of_an_error_is_one_line_for_logs_and_terminals(error: RegistryError, text: str) -> None:
+    """The message, then the facts: the reason and the first text as they are, the others with their names."""
+    assert str(error) == text
+
+
+def test_an_optional_fact_is_left_out_and_a_required_one_is_null() -> None:
+    """That nothing is there now is a fact about a failed precondition."""
+    assert errors.PreconditionFailed(current=None).facts() == {"current": None}
+    assert errors.BodyTruncated(received=3).facts() == {"received": 3}
 
 
 @pytest.mark.parametrize(

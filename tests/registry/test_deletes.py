@@ -103,7 +103,7 @@ def test_an_index_holds_what_it_names(registry: Registry, sparse: Manifests, *, 
     registry.manifests.delete(other, LOW.digest)
     with pytest.raises(ManifestInUse) as caught:
         registry.manifests.delete(NAME, LOW.digest)
-    assert caught.value.detail["referrers"] == [str(Digest.of(index))]
+    assert caught.value.referrers == [str(Digest.of(index))]
     registry.manifests.delete(NAME, Digest.of(index))
     registry.manifests.delete(NAME, LOW.digest)
 

@@ -101,7 +101,7 @@ def test_a_writer_that_wakes_up_writes_nothing_more(
     def successor() -> Iterator[bytes]:
         yield b"AB" if how == "shorter" else b"ABCDEFGH"
         if how == "cut short":
-            raise BodyTruncated
+            raise BodyTruncated(received=3)
         if how == "refused":
             raise OSError
 
@@ -145,7 +145,7 @@ def test_a_body_cut_short_counts(registry: Registry, upload: UploadId) -> None:
 
     def cut() -> Iterator[bytes]:
         yield b"abc"
-        raise BodyTruncated
+        raise BodyTruncated(received=3)
 
     for length in (3, 6):
         with pytest.raises(BodyTruncated):
@@ -181,7 +181,7 @@ def test_the_wrong_place_costs_nothing(registry: Registry, upload: UploadId) -> 
     for offset in (0, 2, 4, 2**62):
         with pytest.raises(RangeInvalid) as raised:
             registry.uploads.append(NAME, upload, [b"x"], offset=offset)
-        assert raised.value.detail == {"repository": NAME, "upload": upload, "offset": 3}
+        assert raised.value.facts() == {"repository": NAME, "upload": upload, "offset": 3}
     assert snapshot(registry) == before
     assert registry.uploads.append(NAME, upload, [b"d"], offset=3).offset == 4
 
@@ -282,7 +282,7 @@ def test_ingest_takes_all_or_nothing(registry: Registry, store: CountingStore) -
 
     def failing() -> Iterator[bytes]:
         yield b"abc"
-        raise BodyTruncated
+        raise BodyTruncated(received=3)
 
     before = snapshot(registry)
     with pytest.raises(BodyTruncated):

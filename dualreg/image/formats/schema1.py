@@ -46,7 +46,9 @@ def _layer(entry: object) -> Descriptor:
     try:
         return Descriptor(media_types.DOCKER_LAYER_GZIP, Digest.parse(digest), None)
     except DigestInvalid as error:
-        raise ManifestInvalid(reason="a blobSum is no digest", **error.detail) from error
+        raise ManifestInvalid(
+            reason="a blobSum is no digest", digest=error.digest, algorithm=error.algorithm
+        ) from error
 
 
 def _check_history(entry: object) -> None:

@@ -123,7 +123,7 @@ class SavedImporter:
             with state.catalog.begin() as tx:
                 state.admit(tx, tx.repositories.ensure(repository), upload, blob)
         except ImageInvalid as error:
-            raise Broken(FindingKind.CORRUPT, str(diff_id), str(error.detail.get("reason", error))) from error
+            raise Broken(FindingKind.CORRUPT, str(diff_id), error.reason) from error
         finally:
             state.store.discard(upload)
         self.known[diff_id] = blob

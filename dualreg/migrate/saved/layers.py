@@ -23,4 +23,4 @@ def diff_id_of(reader: BinaryIO, where: str) -> Digest:
                 hasher.update(chunk)
         return hasher.digest()
     except ImageInvalid as error:
-        raise Broken(FindingKind.CORRUPT, where, str(error.detail.get("reason", error))) from error
+        raise Broken(FindingKind.CORRUPT, where, error.reason) from error

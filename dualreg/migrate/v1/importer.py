@@ -105,7 +105,7 @@ class V1Importer:
             with self.locks.of((repository, files)):  # two that become the same manifest, one after the other
                 self.registry.bridge.tag(repository, tag, image, condition=condition, at=at, sole=True)
         except ImageExists as error:
-            raise duplicate_image(image, str(error.detail["id"])) from error
+            raise duplicate_image(image, error.id) from error
         if agent := self.agent(entry.repository, entry.tag):
             self.registry.tags.pushed_by(repository, tag, agent[:_AGENT_LIMIT])
 

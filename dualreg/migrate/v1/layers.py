@@ -102,7 +102,7 @@ class _Reading:
         try:
             yield
         except ImageInvalid as error:
-            raise self._damaged(str(error.detail.get("reason", error))) from error
+            raise self._damaged(error.reason) from error
 
     def facts(self, reread: Callable[[], Iterable[bytes]]) -> LayerFacts:
         """Return what was found, held against what was stated of it."""

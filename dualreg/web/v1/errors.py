@@ -52,8 +52,6 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.Unsupported: 405,
 }
 
-#: Errors whose reason says more to an old client's user than their message.
-_REASONED = (errors.ImageInvalid, errors.RequestInvalid)
 #: Texts of docker-registry that differ from what V2 clients are told: everywhere, or of one route.
 _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
     (errors.RepositoryUnknown, None): "Repository not found",
@@ -69,9 +67,9 @@ def render(error: RegistryError) -> Response:
         return empty(status, {})
     kind = type(error)
     text = _TEXTS.get((kind, request.endpoint)) or _TEXTS.get((kind, None)) or error.message
-    text = text.format_map(error.detail)
-    if isinstance(error, _REASONED):
-        text = str(error.detail.get("reason", text))
+    text = text.format_map(error.facts())
+    if isinstance(error, errors.ImageInvalid | errors.RequestInvalid):
+        text = error.reason  # which says more to an old client's user than the message
     return render_status(status, text, _headers(error))
 
 
@@ -83,7 +81,7 @@ def _headers(error: RegistryError) -> dict[str, str]:
         )
         return {"WWW-Authenticate": scheme}
     if isinstance(error, errors.TooManyAttempts | errors.SourceBusy):
-        return {"Retry-After": str(error.detail["retry_after"])}
+        return {"Retry-After": str(error.retry_after)}
     return allow_header() if V1_ERRORS[type(error)] == HTTPStatus.METHOD_NOT_ALLOWED else {}
 
 

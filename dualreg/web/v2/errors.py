@@ -70,9 +70,9 @@ def render(error: RegistryError) -> Response:
     """Return the error's V2 answer: one entry, or one for each missing digest."""
     code, status = V2_ERRORS[type(error)]
     if isinstance(error, ReferencesMissing):
-        entries = [_entry(code, error.message, {"digest": digest}) for digest in _listed(error)]
+        entries = [_entry(code, error.message, {"digest": digest}) for digest in error.digests]
     else:
-        entries = [_entry(code, error.message, error.detail)]
+        entries = [_entry(code, error.message, error.facts())]
     return document({"errors": entries}, status=status, headers=_headers(error))
 
 
@@ -80,11 +80,12 @@ def _headers(error: RegistryError) -> dict[str, str]:
     """Return what must be said beside the status."""
     match error:
         case RangeInvalid():
-            return upload_headers(_resumable(error))
+            upload = Upload(RepositoryName(error.repository), UploadId(error.upload), error.offset)
+            return upload_headers(upload)
         case errors.UploadBusy():
             return {"Retry-After": str(LEASE.seconds)}
         case errors.TooManyAttempts() | errors.SourceBusy():
-            return {"Retry-After": str(error.detail["retry_after"])}
+            return {"Retry-After": str(error.retry_after)}
         case errors.Unauthenticated():
             return {"WWW-Authenticate": challenge(error)}
     return allow_header() if V2_ERRORS[type(error)].status == HTTPStatus.METHOD_NOT_ALLOWED else {}
@@ -98,14 +99,3 @@ def render_status(status: int, message: str, headers: Mapping[str, str]) -> Resp
 
 def _entry(code: str, message: str, detail: Mapping[str, object]) -> dict[str, object]:
     return {"code": code, "message": message} | ({"detail": detail} if detail else {})
-
-
-def _listed(error: ReferencesMissing) -> list[str]:
-    digests = error.detail["digests"]
-    return [str(digest) for digest in digests] if isinstance(digests, list) else []
-
-
-def _resumable(error: RangeInvalid) -> Upload:
-    """Return the upload whose next offset the client missed."""
-    facts = error.detail
-    return Upload(RepositoryName(facts["repository"]), UploadId(facts["upload"]), int(str(facts["offset"])))

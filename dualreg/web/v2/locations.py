@@ -47,12 +47,14 @@ def challenge(error: Unauthenticated) -> str:
     Registry, "Token Authentication Specification".
     """
     own = f"{settings().public_url or request.host_url.rstrip('/')}/token"
-    told = {
+    parameters: dict[str, str | None] = {
         "realm": quote(settings().token_realm or own, safe=_URL_SAFE),
         "service": settings().token_service,
     }
-    told |= {name: str(error.detail[name]) for name in ("scope", "error") if name in error.detail}
-    return "Bearer " + ",".join(f'{name}="{value}"' for name, value in told.items())
+    parameters |= {"scope": error.scope, "error": error.error}
+    return "Bearer " + ",".join(
+        f'{name}="{value}"' for name, value in parameters.items() if value is not None
+    )
 
 
 def _content_headers(path: str, digest: Digest) -> dict[str, str]:

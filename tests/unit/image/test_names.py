@@ -71,7 +71,7 @@ def test_bad_repository_names(text: str) -> None:
     """Everything outside the specification's grammar is refused, trailing newlines and Unicode digits too."""
     with pytest.raises(NameInvalid) as caught:
         RepositoryName.parse(text)
-    assert caught.value.detail == {"name": text[:255]}
+    assert caught.value.name == text[:255]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_bad_tags(text: str) -> None:
     """Everything outside the tag grammar is refused."""
     with pytest.raises(TagInvalid) as caught:
         Tag.parse(text)
-    assert caught.value.detail == {"tag": text}
+    assert caught.value.tag == text
 
 
 @pytest.mark.parametrize("text", ["0123456789abcdef", "0123456789abcdef" * 4])
@@ -135,7 +135,7 @@ def test_bad_image_ids(text: str) -> None:
     """Any other length, case or digit is no image id."""
     with pytest.raises(ImageIdInvalid) as caught:
         ImageId.parse(text)
-    assert caught.value.detail == {"id": text}
+    assert caught.value.id == text
 
 
 def test_new_upload_ids_are_distinct_and_parse() -> None:

@@ -55,7 +55,7 @@ def test_bad_images_are_refused_in_old_words(data: bytes, reason: str) -> None:
     """The reasons are docker-registry's, which old clients print."""
     with pytest.raises(ImageInvalid) as caught:
         V1Image.parse(data)
-    assert caught.value.detail == {"reason": reason}
+    assert caught.value.reason == reason
 
 
 def test_the_payload_checksum_covers_json_newline_and_layer() -> None:
