@@ -81,9 +81,9 @@ def export(
                 click.echo(f"{len(entries)} tags would leave.")
                 return
             with progress("tags", len(entries)) as advance:
-                outcomes = Export(registry, opened, stop, lambda outcome: advance(1, outcome.read)).all(
-                    entries, jobs
-                )
+                outcomes = Export(
+                    registry, opened, stop, lambda outcome: advance(1, outcome.read)
+                ).export_all(entries, jobs)
         except (TargetInvalid, SourceInvalid, OSError) as error:
             raise Fatal(str(error)) from error
     _tell(target, outcomes, as_json=as_json, aside=_is_read_along(opened))

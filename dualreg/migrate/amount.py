@@ -31,7 +31,7 @@ def needed(found: AnySurvey, entries: Iterable[Entry]) -> int:
     """Return the bytes of all that the *entries* to be taken in name, each once: what a copy needs."""
     entries = [entry for entry in entries if entry.action is PlanAction.IMPORT]
     if isinstance(found, SavedSurvey):
-        return found.size
+        return found.blob_bytes
     if isinstance(found, V2Survey):
         return sum(found.blobs[digest][0] for digest in _blobs(found, entries))
     return sum(_of_layers(found, entries, ()))

@@ -13,12 +13,13 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.graph import ManifestGraph, about, document, read_document
-from dualreg.migrate.importer import KeyedLocks, Stopped
 from dualreg.migrate.names import Names
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Outcome, Status
+from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, Target
 from dualreg.migrate.transfer import is_ours
@@ -53,17 +54,17 @@ class Export:
 
     Attributes:
         stop: Set from outside to end early; whatever is begun is finished first.
-        told: Called with each outcome.
+        on_outcome: Called with each outcome.
     """
 
     registry: Registry
     target: Target
     stop: Event = field(default_factory=Event)
-    told: Callable[[Outcome], None] = lambda _: None
+    on_outcome: Callable[[Outcome], None] = lambda _: None
     _done: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
 
-    def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
+    def export_all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Bring *entries*, *jobs* at a time if the target takes so many; the outcomes are in order."""
         with ThreadPoolExecutor(1 if self.target.one_by_one else jobs) as pool:
             outcomes = [*pool.map(self._one, entries)]
@@ -87,7 +88,7 @@ class Export:
         except BaseException:
             self.stop.set()
             raise
-        self.told(outcome)
+        self.on_outcome(outcome)
         return outcome
 
     def _leave(self, entry: Entry) -> Outcome:
@@ -121,7 +122,7 @@ class Export:
         if (repository, row.digest) in self._done:
             return 0, False
         sent = self._blobs(repository, row)
-        with self._locks.of((repository, row.digest)):
+        with self._locks.lock((repository, row.digest)):
             new = (repository, row.digest) not in self._done and self._send(repository, row)
             self._done.add((repository, row.digest))
         return sent, new
@@ -150,7 +151,7 @@ class Export:
     def _blob(self, repository: RepositoryName, digest: Digest, media_type: str) -> int:
         if self.stop.is_set():
             raise Stopped
-        with self._locks.of(digest):
+        with self._locks.lock(digest):
             if (repository, digest) in self._done:
                 return 0
             try:

@@ -1,66 +1,20 @@
-"""Intake: what taking in one tag comes to, whatever it names."""
+"""What the importers share: the state of a tag before it changes, and how a change is journaled."""
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
 from datetime import datetime
-from threading import Lock
-from typing import NamedTuple, Protocol
-from weakref import WeakValueDictionary
 
-from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.base import CurrentManifest
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import ANY, Precondition
 
 
-class Stopped(Exception):
-    """The run was asked to end; what is begun is finished, and running again goes on."""
-
-
-class CurrentManifest(NamedTuple):
-    """The manifest that a tag points at here, the V1 image that it is seen as, and who pointed it."""
-
-    digest: Digest
-    seen: str | None
-    origin: Origin | None
-
-
-class Importer(Protocol):
-    """Takes in what a tag of one sort of source names, each part once, and journals it before it is done."""
-
-    def is_same(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """Tell whether *image* of the source is what is here, in *repository*.
-
-        Raises:
-            Broken: something else is called so here, or the source has no such image.
-        """
-
-    def is_whole(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """Tell whether no bytes are missing or cut short of what is here, which is the same as *image*.
-
-        Nothing is read: what was changed at its length is not found.
-        """
-
-    def take(
-        self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
-    ) -> int:
-        """Take in an entry's image, then point *tag* at it; return how many bytes were read for it.
-
-        Raises:
-            Broken: the source has no such image, or a damaged one.
-            PreconditionFailed: the tag was moved or deleted here meanwhile.
-            RegistryError: it cannot be here.
-            Stopped.
-        """
-
-
 def current_manifest(
     registry: Registry, repository: RepositoryName, reference: Tag | Digest
 ) -> CurrentManifest | None:
-    """Return what *reference* is here now, whoever is shown it."""
+    """Return the manifest of a tag or digest in this registry, even if the setting ``bridge`` hides it."""
     with registry.state.catalog.read() as tx:
         row = tx.manifests.find(repository, reference)
         if row is None:
@@ -76,11 +30,11 @@ def journal_tag_update(
     made: bool,
     manifest: Digest | None = None,
 ) -> None:
-    """Journal that the entry's tag is about to be pointed.
+    """Journal that the tag of an entry is about to be set.
 
     Args:
-        manifest: What it will point at, if that is known yet.
-        made: Whether the manifest is not here yet.
+        manifest: What it will point at, if that is known already.
+        made: Whether that manifest is new to this registry.
     """
     journal.write(
         "pointing",
@@ -95,10 +49,10 @@ def journal_tag_update(
 
 
 def require_unchanged(entry: Entry, before: CurrentManifest | None) -> Precondition:
-    """Return what must hold of an entry's tag when it is pointed: that nobody moved or deleted it meanwhile.
+    """Return the precondition for setting the tag of an entry: it was not moved or deleted since *before*.
 
     Args:
-        before: What it was when it was looked at; None: nothing.
+        before: What it pointed at when it was looked up; None: it did not exist.
     """
     if before:
         return Precondition(match=frozenset({str(before.digest)}))
@@ -106,21 +60,5 @@ def require_unchanged(entry: Entry, before: CurrentManifest | None) -> Precondit
 
 
 def pushed_at(entry: Entry) -> datetime | None:
-    """Return when an entry's tag was pushed in the source, if that is known."""
+    """Return when the tag of an entry was pushed to the source; None if that is unknown."""
     return datetime.fromisoformat(entry.updated) if entry.updated else None
-
-
-@dataclass
-class KeyedLocks:
-    """A lock for each thing that is taken in once, however many tags want it at the same time.
-
-    One that nobody holds or waits for is forgotten.
-    """
-
-    _locks: WeakValueDictionary[Hashable, Lock] = field(default_factory=WeakValueDictionary)
-    _lock: Lock = field(default_factory=Lock)
-
-    def of(self, thing: Hashable) -> Lock:
-        """Return the thing's lock."""
-        with self._lock:
-            return self._locks.setdefault(thing, Lock())

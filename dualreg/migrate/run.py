@@ -10,8 +10,9 @@ from threading import Event
 from dualreg.errors import BlobDamaged, BlobMissing, PreconditionFailed, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.base import CurrentManifest, Importer, Stopped
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.importer import CurrentManifest, Importer, Stopped, current_manifest
+from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.registry import Registry
@@ -59,29 +60,29 @@ class Run:
 
     Attributes:
         stop: Set from outside to end early; whatever is begun is finished first.
-        told: Called with each outcome.
-        foreseen: What was found of entries before, so that they are not looked at again.
+        on_outcome: Called with each outcome.
+        predicted: Outcomes of ``predict``, which are not looked up again.
     """
 
     registry: Registry
-    intake: Importer
+    importer: Importer
     journal: Journal
     existing: Existing = Existing.SKIP
     stop: Event = field(default_factory=Event)
-    told: Callable[[Outcome], None] = lambda _: None
-    foreseen: Mapping[Entry, Outcome] = field(default_factory=dict)
+    on_outcome: Callable[[Outcome], None] = lambda _: None
+    predicted: Mapping[Entry, Outcome] = field(default_factory=dict)
 
-    def all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
+    def import_all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Take in *entries*, *jobs* at a time; the outcomes are in the order of the plan."""
         wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
         with ThreadPoolExecutor(jobs) as pool:
-            outcomes = [*pool.map(self.one, wanted)]
+            outcomes = [*pool.map(self._import_one, wanted)]
         self.journal.write("end", stopped=self.stop.is_set())
         return outcomes
 
-    def foresee(self, entry: Entry) -> Outcome | None:
+    def predict(self, entry: Entry) -> Outcome | None:
         """Return how it goes with an entry if its image needs not be read for that; None: it would be."""
-        if refused := refused_by_plan(entry):
+        if refused := skipped_by_plan(entry):
             return refused
         try:
             repository, tag, reference = _place(entry)
@@ -91,23 +92,23 @@ class Run:
         except RegistryError as error:
             return _refused(entry, error)
 
-    def one(self, entry: Entry) -> Outcome:
+    def _import_one(self, entry: Entry) -> Outcome:
         """Take in one entry, and journal how it went, unless the run stops."""
         try:
-            outcome = self.foreseen.get(entry) or self.attempt(entry)
+            outcome = self.predicted.get(entry) or self.import_one(entry)
         except BaseException:
             self.stop.set()  # such as a full disk, which would stop all others too
             raise
-        self.conclude(outcome)
+        self.record(outcome)
         return outcome
 
-    def conclude(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Journal how it went with an entry, unless the run stops; and tell."""
         if outcome.status is not Status.STOPPED:
-            self._record(outcome)
-        self.told(outcome)
+            self._journal(outcome)
+        self.on_outcome(outcome)
 
-    def _record(self, outcome: Outcome) -> None:
+    def _journal(self, outcome: Outcome) -> None:
         entry = outcome.entry
         self.journal.write(
             "tag",
@@ -134,9 +135,9 @@ class Run:
             at = tx.forgotten.at(repository, *filter(None, (tag, entry.image)))
         return at is not None and datetime.fromisoformat(entry.updated) <= at
 
-    def attempt(self, entry: Entry) -> Outcome:
+    def import_one(self, entry: Entry) -> Outcome:
         """Take in one entry, or say why not."""
-        if refused := refused_by_plan(entry):
+        if refused := skipped_by_plan(entry):
             return refused
         try:
             return self._take(entry)
@@ -156,7 +157,7 @@ class Run:
         before = current_manifest(self.registry, repository, reference)
         if outcome := self._judge(entry, repository, tag, before):
             return outcome
-        read = self.intake.take(entry, repository, tag, before)
+        read = self.importer.import_entry(entry, repository, tag, before)
         after = current_manifest(self.registry, repository, reference)
         return Outcome(entry, Status.DONE, digest=str(after.digest) if after else "", read=read)
 
@@ -168,8 +169,8 @@ class Run:
         Args:
             before: What is here. Only that is judged: what comes after, nobody may overwrite.
         """
-        if before and self.intake.is_same(repository, entry.image, before):
-            if not self.intake.is_whole(repository, entry.image, before):
+        if before and self.importer.is_same(repository, entry.image, before):
+            if not self.importer.is_complete(repository, entry.image, before):
                 return None  # what is lost here comes again, whatever may be overwritten
             return Outcome(entry, Status.SAME, digest=str(before.digest))
         if before and tag and not self._may_overwrite(entry, repository, tag):
@@ -180,7 +181,7 @@ class Run:
         return None
 
 
-def refused_by_plan(entry: Entry) -> Outcome | None:
+def skipped_by_plan(entry: Entry) -> Outcome | None:
     """Return how it goes with an entry that is not to be taken in."""
     return (
         None

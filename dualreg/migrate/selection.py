@@ -9,12 +9,12 @@ from enum import StrEnum
 
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import LIBRARY, RepositoryName, Tag
+from dualreg.migrate.base import Survey
 from dualreg.migrate.dates import newest
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.names import Names, propose, propose_tag, quoted
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.sources.base import SourceTag
-from dualreg.migrate.survey import Survey
 
 #: What a tag for an image without one begins with, before the first characters of its id.
 _ORPHAN, _ORPHAN_DIGITS = "orphan-", 12

@@ -1,26 +1,39 @@
-"""Once: what many tags share, found out for the first of them."""
+"""Work that several threads want done: a lock for each key, and results that are computed once."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Generic, TypeVar
-
-from dualreg.migrate.importer import KeyedLocks
+from weakref import WeakValueDictionary
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 
+@dataclass
+class KeyedLocks:
+    """A lock for each key; a lock that nobody holds or waits for is forgotten."""
+
+    _locks: WeakValueDictionary[Hashable, Lock] = field(default_factory=WeakValueDictionary)
+    _lock: Lock = field(default_factory=Lock)
+
+    def lock(self, key: Hashable) -> Lock:
+        """Return the lock of *key*."""
+        with self._lock:
+            return self._locks.setdefault(key, Lock())
+
+
 class SingleFlight(Generic[_K, _V]):
-    """What was found out, each by one thread, once, however many ask at the same time."""
+    """Results by key, each computed once, however many threads ask for it at the same time."""
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
-        self._found = dict[_K, _V]()
+        self._results = dict[_K, _V]()
         self._locks = KeyedLocks()
 
-    def of(self, key: _K, find: Callable[[], _V]) -> _V:
-        """Return what is known of *key*, having asked *find* if nothing was."""
-        if key not in self._found:
-            with self._locks.of(key):
-                if key not in self._found:
-                    self._found[key] = find()
-        return self._found[key]
+    def get(self, key: _K, compute: Callable[[], _V]) -> _V:
+        """Return the result for *key*, calling *compute* if there is none yet."""
+        if key not in self._results:
+            with self._locks.lock(key):
+                if key not in self._results:
+                    self._results[key] = compute()
+        return self._results[key]

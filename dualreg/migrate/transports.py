@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from dualreg.migrate.importer import Importer
+from dualreg.migrate.base import Comparison, Importer
 from dualreg.migrate.journal import Earlier, Journal
 from dualreg.migrate.saved.importer import SavedImporter
 from dualreg.migrate.saved.survey import SavedSurvey, survey_saved
@@ -27,7 +27,7 @@ from dualreg.migrate.v1.verify import V1Comparison
 from dualreg.migrate.v2.importer import V2Importer
 from dualreg.migrate.v2.survey import V2Survey, survey_manifests
 from dualreg.migrate.v2.verify import V2Comparison
-from dualreg.migrate.verify import Bytes, Comparison
+from dualreg.migrate.verify import Bytes
 from dualreg.registry import Registry
 from dualreg.remote.client import Client
 from dualreg.remote.errors import RemoteError

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from dualreg.errors import BlobMissing, ImageInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, empty_layer
+from dualreg.migrate.base import Comparison
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.single_flight import SingleFlight
@@ -25,13 +25,6 @@ class Verdict:
 
     entry: Entry
     problems: tuple[str, ...]
-
-
-class Comparison(Protocol):
-    """Compares one sort of source with what became of it."""
-
-    def problems(self, entry: Entry) -> Iterator[str]:
-        """Yield what is wrong with the tag of an entry."""
 
 
 def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Iterator[Verdict]:
@@ -64,7 +57,7 @@ class Bytes:
         """Yield what is wrong with a blob, here and in the source, where it is called *name*."""
         if not self._quick and (wrong := self.here(digest)):
             yield f"{name}: {wrong}"
-        if wrong := self._there.of(name, partial(self._look_there, digest, source)):
+        if wrong := self._there.get(name, partial(self._look_there, digest, source)):
             yield f"{name}: {wrong}"
 
     def here(self, digest: Digest, size: int | None = None) -> str:
@@ -75,11 +68,11 @@ class Bytes:
         """
         if digest == empty_layer().digest:
             return ""  # it need not be kept
-        return self._here.of(digest, partial(self._look_here, digest, size))
+        return self._here.get(digest, partial(self._look_here, digest, size))
 
     def inside(self, digest: Digest) -> str:
         """Return the diff id of a layer that is here, or why it has none."""
-        return self._inside.of(digest, partial(self._look_inside, digest))
+        return self._inside.get(digest, partial(self._look_inside, digest))
 
     def _look_here(self, digest: Digest, size: int | None) -> str:
         try:

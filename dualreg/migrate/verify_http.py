@@ -11,11 +11,11 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.migrate.base import Comparison
 from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.transfer import is_of
-from dualreg.migrate.verify import Comparison
 from dualreg.registry import Registry
 from dualreg.remote.challenge import Scope, pulling
 from dualreg.remote.client import Client, accept
@@ -77,7 +77,7 @@ class HttpComparison:
             except RemoteError as error:
                 return (f"over HTTP: {error}",)
 
-        return self._found.of((repository, path), find)
+        return self._found.get((repository, path), find)
 
     def _v2(self, repository: RepositoryName, reference: str, digest: Digest) -> tuple[str, ...]:
         path = f"/v2/{repository}/manifests/{reference}"

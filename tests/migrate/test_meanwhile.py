@@ -13,7 +13,7 @@ from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import DOCKER_MANIFEST
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.importer import CurrentManifest, Importer
+from dualreg.migrate.base import CurrentManifest, Importer
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.rollback import rollback
@@ -47,17 +47,17 @@ class Interrupted:
             self.meanwhile()
         return self.inner.is_same(repository, image, here)
 
-    def is_whole(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
+    def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
         """See Intake."""
-        return self.inner.is_whole(repository, image, here)
+        return self.inner.is_complete(repository, image, here)
 
-    def take(
+    def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
         """See Intake."""
         if not self.judging:
             self.meanwhile()
-        return self.inner.take(entry, repository, tag, before)
+        return self.inner.import_entry(entry, repository, tag, before)
 
 
 def _v1(root: Path) -> str:
@@ -89,7 +89,7 @@ def run(
     found = survey_source(source, SourceOptions())
     own = Journal(data / "migrations", registry.state.catalog.now(), source)
     intake = Interrupted(importer_of(found, registry, own, ImportOptions(), Event()), meanwhile, judging)
-    (outcome,) = Run(registry, intake, own, Existing.OVERWRITE).all(make_plan(found, Selection()), 1)
+    (outcome,) = Run(registry, intake, own, Existing.OVERWRITE).import_all(make_plan(found, Selection()), 1)
     return outcome.status
 
 

@@ -79,10 +79,10 @@ def inspect(
     found = looked_through(source, {**access, "jobs": jobs})
     findings = [*found.findings, *lost_tags(found, Selection(library=library_of(found)))]
     if deep:
-        with progress("layers", found.things, found.size) as advance:
-            findings += found.read_through(jobs, advance)
+        with progress("layers", found.blob_count, found.blob_bytes) as advance:
+            findings += found.check_blobs(jobs, advance)
     wanted = make_plan(found, Selection(library=library_of(found)))
-    told = {**found.numbers(), "copy_bytes": needed(found, wanted)}
+    told = {**found.counts(), "copy_bytes": needed(found, wanted)}
     if as_json:
         click.echo(json.dumps({**told, "findings": [asdict(each) for each in findings]}, indent=2))
     else:

@@ -18,7 +18,7 @@ from dualreg.migrate import journal
 from dualreg.migrate.amount import to_read
 from dualreg.migrate.journal import Earlier, Journal, JournalBusy
 from dualreg.migrate.plan import Entry, PlanAction
-from dualreg.migrate.run import Existing, Outcome, Run, Status, refused_by_plan
+from dualreg.migrate.run import Existing, Outcome, Run, Status, skipped_by_plan
 from dualreg.migrate.transports import AnySurvey, ImportOptions, importer_of, is_in_place
 from dualreg.registry import Registry
 from dualreg.settings import Settings
@@ -63,18 +63,20 @@ class Passes:
         """
         run = self._begin(found, stop)
         name = run.journal.path.stem
-        foreseen = {each: run.foresee(each) for each in entries if each.action is not PlanAction.LEAVE}
+        foreseen = {each: run.predict(each) for each in entries if each.action is not PlanAction.LEAVE}
         left = [entry for entry, outcome in foreseen.items() if outcome is None]
         if unsettled:
             entries = left = [entry for entry in left if not self._has_failed(entry)]
             if not left:
                 return name, ()
-        run.foreseen = {entry: outcome for entry, outcome in foreseen.items() if outcome}
+        run.predicted = {entry: outcome for entry, outcome in foreseen.items() if outcome}
         self.record("migrate run", run=name, source=self.source)  # now: it may be killed later
         size, quiet = to_read(found, left, self.registry, self._earlier), self.parent is not None
         with progress("tags", len(left), size, quiet=quiet) as advance:
-            run.told = lambda outcome: None if outcome.entry in run.foreseen else advance(1, outcome.read)
-            return name, run.all(entries, self.jobs)
+            run.on_outcome = lambda outcome: (
+                None if outcome.entry in run.predicted else advance(1, outcome.read)
+            )
+            return name, run.import_all(entries, self.jobs)
 
     def follow(
         self,
@@ -133,12 +135,12 @@ def foresee(
     """
     wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
     if registry is None:
-        return {entry: refused_by_plan(entry) for entry in wanted}
+        return {entry: skipped_by_plan(entry) for entry in wanted}
     unwritten = Journal(folder, registry.state.catalog.now(), "")
     run = Run(
         registry, importer_of(found, registry, unwritten, ImportOptions(), Event()), unwritten, existing
     )
-    return {entry: run.foresee(entry) for entry in wanted}
+    return {entry: run.predict(entry) for entry in wanted}
 
 
 def _wait(pause: timedelta, stop: Event, parent: int | None) -> None:

@@ -14,11 +14,13 @@ from dualreg.errors import BlobDamaged, BlobMissing, RegistryError, SourceBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.reach import EVERYWHERE
+from dualreg.migrate.base import Importer
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.importer import Importer, KeyedLocks, current_manifest
+from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Run, Status
+from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
@@ -81,9 +83,9 @@ class Loader:
 
         def take() -> str:
             run = self._run(tree)
-            outcome = run.attempt(entry)
+            outcome = run.import_one(entry)
             if outcome.status is Status.DONE:
-                run.conclude(outcome)
+                run.record(outcome)
                 self._tell(entry)
             return outcome.reason if outcome.status is Status.FAILED else ""
 
@@ -99,7 +101,7 @@ class Loader:
 
         def take() -> str:
             try:
-                self._run(tree).intake.take(entry, repository, None, None)
+                self._run(tree).importer.import_entry(entry, repository, None, None)
             except (Broken, RegistryError, BlobDamaged, BlobMissing) as error:
                 return str(error)
             self._tell(entry)
@@ -119,7 +121,7 @@ class Loader:
             return True
         if self._is_hopeless(thing):
             return False
-        with self._place(), self._asked.of(thing):
+        with self._place(), self._asked.lock(thing):
             if is_here() or self._is_hopeless(thing):
                 return is_here()
             try:
@@ -167,15 +169,15 @@ class Loader:
                 in_place = isinstance(tree, RegistryTree) and tree.is_of(store)
                 self._journal = Journal(self.folder, now, self.source, in_place=in_place)
             own = self._journal
-        intake: Importer
+        return Run(self.registry, self._importer(tree, own), own)
+
+    def _importer(self, tree: V1Tree | RegistryTree, own: Journal) -> Importer:
         if isinstance(tree, V1Tree):
             chain = partial(self._chain, tree)
-            intake = V1Importer(
+            return V1Importer(
                 self.registry, chain, own, known=self._known, locks=self._parts, agent=tree.agent
             )
-        else:
-            intake = V2Importer(self.registry, tree, own, locks=self._parts)
-        return Run(self.registry, intake, own)
+        return V2Importer(self.registry, tree, own, locks=self._parts)
 
     def _chain(self, tree: V1Tree, id_: str) -> list[SourceImage]:
         found = V1Survey(tree)

@@ -13,19 +13,13 @@ from dualreg.image.layer import DiffIdHasher
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.image.reach import EVERYWHERE
+from dualreg.migrate.base import CurrentManifest, Stopped
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.importer import (
-    CurrentManifest,
-    KeyedLocks,
-    Stopped,
-    current_manifest,
-    journal_tag_update,
-    pushed_at,
-    require_unchanged,
-)
+from dualreg.migrate.importer import current_manifest, journal_tag_update, pushed_at, require_unchanged
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
+from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.sources.docker_archive import SavedImages, compressed
 from dualreg.migrate.transfer import chunks_of
@@ -68,12 +62,12 @@ class SavedImporter:
         """See Intake."""
         return config_of(self.registry, repository, here.digest) == image
 
-    def is_whole(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
+    def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
         """See Intake."""
         del image
         return self._store.manifest(repository, here.digest)
 
-    def take(
+    def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
         """See Intake."""
@@ -81,7 +75,7 @@ class SavedImporter:
         for diff_id, source in zip(image.diff_ids, image.layers, strict=True):
             if self.stop.is_set():
                 raise Stopped
-            with self.locks.of(diff_id):
+            with self.locks.lock(diff_id):
                 blob, count = self._layer(repository, diff_id, source)
             layers.append(V1Layer(blob.digest, blob.size, diff_id))
             read += count

@@ -9,7 +9,7 @@ from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.saved.layers import diff_id_of
 from dualreg.migrate.sources.base import SourceBytes, SourceTag
 from dualreg.migrate.sources.docker_archive import SavedImages
-from dualreg.migrate.survey import repositories, sort_out
+from dualreg.migrate.survey import count_repositories, split_findings
 
 
 @dataclass
@@ -28,27 +28,27 @@ class SavedSurvey:
         if broken := self.broken.get(image):
             raise Broken(broken.kind, broken.where, broken.text)
 
-    def numbers(self) -> Mapping[str, int]:
+    def counts(self) -> Mapping[str, int]:
         """See Survey."""
         return {
-            "repositories": repositories(self.tags, self.findings),
+            "repositories": count_repositories(self.tags, self.findings),
             "tags": sum(bool(tag.tag) for tag in self.tags),
             "images": len({each.id for each in self.source.listed}),
-            "layers": self.things,
-            "bytes": self.size,
+            "layers": self.blob_count,
+            "bytes": self.blob_bytes,
         }
 
     @property
-    def size(self) -> int:
+    def blob_bytes(self) -> int:
         """See Survey: before they are compressed."""
         return sum(layer.size for layer in self.layers.values())
 
     @property
-    def things(self) -> int:
+    def blob_count(self) -> int:
         """See Survey: layers."""
         return len(self.layers)
 
-    def read_through(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
+    def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
         """See Survey."""
 
         def read(diff_id: Digest) -> Finding | None:
@@ -72,7 +72,7 @@ class SavedSurvey:
 def survey_saved(source: SavedImages) -> SavedSurvey:
     """Look through an archive, without reading a layer."""
     found = SavedSurvey(source)
-    found.tags, found.findings = sort_out(source.tags())
+    found.tags, found.findings = split_findings(source.tags())
     for id_ in dict.fromkeys(each.id for each in source.listed):
         try:
             image = source.image(id_)

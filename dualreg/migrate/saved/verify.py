@@ -57,7 +57,7 @@ class SavedComparison:
             yield f"the tag is another image here: {here.digest}"
         else:
             look_once = partial(self._image, repository, here.digest, image.diff_ids)
-            yield from self._images.of((repository, here.digest), look_once)
+            yield from self._images.get((repository, here.digest), look_once)
 
     def _image(
         self, repository: RepositoryName, manifest: Digest, diff_ids: Sequence[Digest]

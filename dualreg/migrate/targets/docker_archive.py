@@ -19,9 +19,9 @@ from dualreg.image.digest import Digest, Hasher
 from dualreg.image.formats import Role
 from dualreg.image.layer import inflated
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.graph import document, read_document
-from dualreg.migrate.importer import Stopped
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.targets.tar_file import TarFile

@@ -46,7 +46,7 @@ class ImageIdentity:
             yield from self._found(repository, image)
 
     def _found(self, repository: RepositoryName, image: SourceImage) -> tuple[BlobRow, ...]:
-        found = self._looked.of((repository, image.id), partial(self._look, repository, image))
+        found = self._looked.get((repository, image.id), partial(self._look, repository, image))
         if isinstance(found, Broken):
             raise found
         return found

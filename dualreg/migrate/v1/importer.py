@@ -10,18 +10,13 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.reach import EVERYWHERE
 from dualreg.image.tarsum import is_tarsum
+from dualreg.migrate.base import CurrentManifest, Stopped
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.importer import (
-    CurrentManifest,
-    KeyedLocks,
-    Stopped,
-    journal_tag_update,
-    pushed_at,
-    require_unchanged,
-)
+from dualreg.migrate.importer import journal_tag_update, pushed_at, require_unchanged
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
+from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.v1.duplicates import duplicate_image
@@ -67,12 +62,12 @@ class V1Importer:
         """See Intake."""
         return here.seen == image and self._same.are_here(repository, self.chain(image))
 
-    def is_whole(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
+    def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
         """See Intake."""
         del here
         return self._store.blobs(self._same.blobs(repository, self.chain(image)))
 
-    def take(
+    def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
         """See Intake."""
@@ -102,7 +97,7 @@ class V1Importer:
         rows = self.registry.v1_images.ancestry(repository, image)
         files = hash(tuple(row.diff_id for row in filled(rows)))
         try:
-            with self.locks.of((repository, files)):  # two that become the same manifest, one after the other
+            with self.locks.lock((repository, files)):  # two tags may become the same manifest
                 self.registry.bridge.tag(repository, tag, image, condition=condition, at=at, sole=True)
         except ImageExists as error:
             raise duplicate_image(image, error.id) from error
@@ -117,7 +112,7 @@ class V1Importer:
         """
         if self.strict and source.marked:
             raise Broken(FindingKind.STALE_MARK, source.id, "marked as being pushed")
-        with self.locks.of(source.id):
+        with self.locks.lock(source.id):
             if (repository, source.id) in self._held:
                 return 0
             read = self._bring(repository, source)

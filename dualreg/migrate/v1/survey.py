@@ -13,7 +13,7 @@ from dualreg.migrate.dates import made
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import RecordsAgents, SourceImage, SourceTag, V1Source
-from dualreg.migrate.survey import repositories, sort_out
+from dualreg.migrate.survey import count_repositories, split_findings
 from dualreg.migrate.v1.duplicates import duplicate_image, find_duplicates
 from dualreg.migrate.v1.layers import examine
 
@@ -71,25 +71,25 @@ class V1Survey:
         """Return what the client that pushed a tag called itself; empty if the source does not know."""
         return self.source.agent(repository, tag) if isinstance(self.source, RecordsAgents) else ""
 
-    def numbers(self) -> Mapping[str, int]:
+    def counts(self) -> Mapping[str, int]:
         """See Survey."""
         return {
-            "repositories": repositories(self.tags, self.findings),
+            "repositories": count_repositories(self.tags, self.findings),
             "tags": sum(bool(tag.tag) for tag in self.tags),
-            "images": self.things + len(self.broken),
-            "bytes": self.size,
+            "images": self.blob_count + len(self.broken),
+            "bytes": self.blob_bytes,
             "shared_bytes": self._shared_bytes(),
             "orphans": len(self.orphans),
             "orphan_bytes": sum(image.size for image in self.orphans),
         }
 
     @property
-    def size(self) -> int:
+    def blob_bytes(self) -> int:
         """See Survey."""
         return sum(image.size for image in self.images.values())
 
     @property
-    def things(self) -> int:
+    def blob_count(self) -> int:
         """See Survey: images."""
         return len(self.images)
 
@@ -113,7 +113,7 @@ class V1Survey:
             updated = datetime.fromtimestamp(changed / 1e9, UTC) if changed else None
             yield SourceTag(homes.get(image.id, _NOBODYS), "", image.id, updated)
 
-    def read_through(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
+    def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
         """See Survey."""
         with ThreadPoolExecutor(jobs) as pool:
             images = [*self.images.values()]
@@ -174,7 +174,7 @@ def survey_images(source: V1Source, asking: ScanOptions | None = None) -> V1Surv
             found.findings.append(image.finding)
         else:
             found.images[image.id] = image
-    told, findings = sort_out(source.tags())
+    told, findings = split_findings(source.tags())
     found.tags = [tag if tag.updated else replace(tag, updated=_made(found, tag.image)) for tag in told]
     found.findings += findings
     found.findings += _of_images(found)

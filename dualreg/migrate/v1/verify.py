@@ -59,14 +59,14 @@ class V1Comparison:
             yield "its ancestors are others"
             return
         for member, row in zip(chain, rows, strict=True):
-            yield from self._members.of((repository, row.id), partial(self._member, member, row))
+            yield from self._members.get((repository, row.id), partial(self._member, member, row))
         with self.registry.state.catalog.read() as tx:
             manifest = tx.manifests.find(repository, tag)  # whether the setting `bridge` shows it or not
         if manifest is None:
             yield "the tag is gone"
             return
         compare = partial(self._manifest, repository, manifest, rows)
-        yield from self._manifests.of((repository, manifest.digest, seen), compare)
+        yield from self._manifests.get((repository, manifest.digest, seen), compare)
 
     def _member(self, member: SourceImage, row: V1ImageRow) -> tuple[str, ...]:
         """Return what is wrong with one image, wherever it stands."""

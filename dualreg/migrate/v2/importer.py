@@ -11,19 +11,13 @@ from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.image.reach import EVERYWHERE
+from dualreg.migrate.base import CurrentManifest, Stopped
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.importer import (
-    CurrentManifest,
-    KeyedLocks,
-    Stopped,
-    current_manifest,
-    journal_tag_update,
-    pushed_at,
-    require_unchanged,
-)
+from dualreg.migrate.importer import current_manifest, journal_tag_update, pushed_at, require_unchanged
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
+from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, show, stage
 from dualreg.migrate.v2.documents import read_manifest
@@ -58,12 +52,12 @@ class V2Importer:
         del repository
         return str(here.digest) == image
 
-    def is_whole(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
+    def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
         """See Intake."""
         del image
         return self._store.manifest(repository, here.digest)
 
-    def take(
+    def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
         """See Intake."""
@@ -93,7 +87,7 @@ class V2Importer:
 
     def _child(self, source: str, repository: RepositoryName, digest: Digest) -> int:
         """Take in a manifest that an index names, unless a sparse index may do without."""
-        with self.locks.of((repository, digest)):
+        with self.locks.lock((repository, digest)):
             if (repository, digest) in self._held:
                 return 0
             try:
@@ -134,7 +128,7 @@ class V2Importer:
         """
         if self.stop.is_set():
             raise Stopped
-        with self.locks.of(digest):
+        with self.locks.lock(digest):
             if (repository, digest) in self._held:
                 return 0
             read = self._bring(source, repository, digest)

@@ -10,7 +10,7 @@ from dualreg.image.digest import Digest
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag
-from dualreg.migrate.survey import repositories, sort_out
+from dualreg.migrate.survey import count_repositories, split_findings
 from dualreg.migrate.tag_schema import head, subject_head
 from dualreg.migrate.transfer import DigestVerifier, show
 from dualreg.migrate.v2.crawl import Crawl, Known, Place
@@ -59,33 +59,33 @@ class V2Survey:
             waiting += fresh
         return [digest for digest in reached if (repository, digest) in self.known]
 
-    def numbers(self) -> Mapping[str, int]:
+    def counts(self) -> Mapping[str, int]:
         """See Survey."""
         users: dict[Digest, set[str]] = defaultdict(set)
         for (repository, _), known in self.known.items():
             for digest in known.blobs:
                 users[digest].add(repository)
         return {
-            "repositories": repositories(self.tags, self.findings),
+            "repositories": count_repositories(self.tags, self.findings),
             "tags": sum(bool(tag.tag) for tag in self.tags),
             "manifests": len(self.known),
-            "blobs": self.things,
-            "bytes": self.size,
+            "blobs": self.blob_count,
+            "bytes": self.blob_bytes,
             "shared_bytes": sum(size for digest, (size, _) in self.blobs.items() if len(users[digest]) > 1),
             "untagged": sum(not tag.tag for tag in self.tags),
         }
 
     @property
-    def size(self) -> int:
+    def blob_bytes(self) -> int:
         """See Survey."""
         return sum(size for size, _ in self.blobs.values())
 
     @property
-    def things(self) -> int:
+    def blob_count(self) -> int:
         """See Survey: blobs."""
         return len(self.blobs)
 
-    def read_through(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
+    def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
         """See Survey."""
 
         def read(digest: Digest) -> Finding | None:
@@ -108,7 +108,7 @@ class V2Survey:
 def survey_manifests(source: ManifestSource, asking: ScanOptions | None = None) -> V2Survey:
     """Look through the whole source, without reading a blob."""
     found, asking = V2Survey(source), asking or ScanOptions()
-    told, found.findings = sort_out(source.tags())
+    told, found.findings = split_findings(source.tags())
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in told:
         try:

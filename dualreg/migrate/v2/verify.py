@@ -57,7 +57,7 @@ class V2Comparison:
     def _once(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[str, ...]:
         """Return what is wrong with a manifest, and all below it, however many tags and indexes name it."""
         compare = partial(self._manifest, source, repository, digest)
-        return self._manifests.of((source, repository, digest), lambda: tuple(compare()))
+        return self._manifests.get((source, repository, digest), lambda: tuple(compare()))
 
     def _manifest(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         try:

@@ -1,0 +1,104 @@
+"""The protocols of a migration: a survey of a source, its importer, and its comparison with this registry.
+
+V1 images, manifests and saved images implement each of them, in ``v1/``, ``v2/`` and ``saved/``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from dualreg.catalog.rows import Origin
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.findings import Finding
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.sources.base import SourceTag
+
+
+class Stopped(Exception):
+    """The run was asked to stop: what was started has been finished, and the next run continues."""
+
+
+class CurrentManifest(NamedTuple):
+    """A manifest of this registry.
+
+    Attributes:
+        seen: The V1 image that V1 clients see as this manifest; None if they see none.
+        origin: Which generation of client pushed the tag; None if it was looked up by digest.
+    """
+
+    digest: Digest
+    seen: str | None
+    origin: Origin | None
+
+
+class Survey(Protocol):
+    """What a source contains.
+
+    Attributes:
+        tags: All tags, including those whose image is missing, and untagged images.
+        findings: In the order of the source.
+    """
+
+    tags: list[SourceTag]
+    findings: list[Finding]
+
+    def check(self, repository: str, image: str) -> None:
+        """Raise Broken if the image of a tag of *repository* cannot be imported."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the number of repositories, tags, images and so on, and their bytes, by JSON key."""
+
+    @property
+    def blob_bytes(self) -> int:
+        """The bytes that ``check_blobs`` reads."""
+
+    @property
+    def blob_count(self) -> int:
+        """The number of layers or blobs that ``check_blobs`` reads."""
+
+    def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
+        """Read every layer or blob, and yield a finding for each that is damaged.
+
+        Args:
+            jobs: How many to read at a time.
+            advance: Called after each, with 1 and its bytes.
+        """
+
+
+class Importer(Protocol):
+    """Imports tags from a source, each shared blob once; every step is journaled before it is made."""
+
+    def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
+        """Return whether *current*, in *repository* of this registry, is *image* of the source.
+
+        Raises:
+            Broken: this registry has something else under that id, or the source has no such image.
+        """
+
+    def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
+        """Return whether no blob of *current*, which is the same as *image*, is missing or truncated.
+
+        Blobs are not read: one that was changed but kept its size is not detected.
+        """
+
+    def import_entry(
+        self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
+    ) -> int:
+        """Import the image of an entry, then point *tag* at it; return the number of bytes read.
+
+        Args:
+            before: What *tag* points at now; None: it does not exist.
+
+        Raises:
+            Broken: the source has no such image, or a damaged one.
+            PreconditionFailed: the tag was moved or deleted in this registry meanwhile.
+            RegistryError: this registry refuses the image.
+            Stopped: the run was asked to stop.
+        """
+
+
+class Comparison(Protocol):
+    """Compares a source with what was imported from it."""
+
+    def problems(self, entry: Entry) -> Iterator[str]:
+        """Yield what is wrong with the imported tag of an entry, one problem at a time."""
