@@ -49,6 +49,13 @@ def test_a_wheel_carries_every_migration(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_wheel_is_marked_as_typed(wheel: Path) -> None:
+    """So that type checkers of other projects read our annotations (PEP 561)."""
+    with zipfile.ZipFile(wheel) as archive:
+        assert "dualreg/py.typed" in archive.namelist()
+
+
+@pytest.mark.slow
 def test_an_installed_package_upgrades_a_catalog(wheel: Path, tmp_path: Path) -> None:
     """Installed into a folder of its own, the command upgrades a catalog with its own migrations."""
     target = tmp_path / "installed"
