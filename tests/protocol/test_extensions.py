@@ -159,10 +159,7 @@ def test_the_commands(tmp_path: object) -> None:
     collected = run(main, ["gc", "--data", str(tmp_path), "--dry-run", "--json"])
     assert (collected.exit_code, collected.output) == (0, '{"idle_uploads": 0, "discarded": 0}\n')
     unknown = run(main, ["repository", "delete", "t/x", "--data", str(tmp_path)])
-    assert (unknown.exit_code, unknown.output) == (
-        1,
-        "Error: repository name not known to registry (name='t/x')\n",
-    )
+    assert (unknown.exit_code, unknown.output) == (1, "Error: repository name not known to registry: t/x\n")
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
