@@ -324,7 +324,7 @@ class UploadBusy(RegistryError):
 class SourceBusy(RegistryError):
     """The maximum number of images is being imported on demand; retry in *retry_after* seconds."""
 
-    message = "the image is not here yet, and others are on their way in"
+    message = "too many images are being imported on demand"
     retry_after: int
 
 

@@ -1,4 +1,4 @@
-"""Wire: the two dialects as Flask blueprints.
+"""Web: the HTTP APIs as Flask blueprints, ``v1`` and ``v2``, and what both share.
 
-Handlers parse, call one service method, and render; Flask lives here only.
+A handler parses the request, calls a service, and renders the result. Only this package uses Flask.
 """

@@ -1,4 +1,4 @@
-"""The Flask application: both dialects' blueprints, and what answers when no handler does."""
+"""The Flask application: the blueprints, and the responses to requests that no handler takes."""
 
 import logging
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class _AnyPath(PathConverter):
-    """Takes any text for a name, so that a bad one is our own error and not an unknown route."""
+    """Matches any text, so that an invalid name is a RegistryError and not an unknown route."""
 
     regex = r"(?s:.+?)"
     part_isolating = False
@@ -30,10 +30,10 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     """Return the WSGI application.
 
     Args:
-        registry: One that is ready; without, the one that *settings* describe is prepared and opened.
+        registry: The registry to serve; default: prepare and open the one that *settings* describe.
 
     Raises:
-        CatalogUnreachable, ValueError: as ``assembly.prepare`` and ``assembly.build_authority``.
+        CatalogUnreachable, ValueError: see ``assembly.prepare`` and ``assembly.build_authority``.
     """
     if registry is None:
         prepare(settings)
@@ -43,68 +43,68 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
         registry, build_authority(settings, catalog), Audit(settings.audit_target), settings
     )
     app = Flask("dualreg", static_folder=None)
-    # A redirect to a tidier path would lose the body of an old Go client's PUT, and hide a bad name from our
-    # parser.
+    # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
+    # from our parser.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.converters["path"] = _AnyPath
     context.install(parts, app.extensions)
-    app.url_value_preprocessor(v1.refuse_closed)
+    app.url_value_preprocessor(v1.enforce_mode)
     app.register_blueprint(v1.create_blueprint())
     app.register_blueprint(v2.create_blueprint())
     if parts.authority.issues:
         app.register_blueprint(token.create_blueprint())
-    app.add_url_rule("/", view_func=_welcome)
+    app.add_url_rule("/", view_func=_index)
     for path, view in v1.ROOT_VIEWS.items():
         app.add_url_rule(path, view_func=view)
-    app.register_error_handler(HTTPException, _unrouted)
-    app.register_error_handler(Exception, _failed)
-    app.after_request(_stamp)
-    app.after_request(v1.note_visit)
-    app.after_request(_hear_out)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _internal_error)
+    app.after_request(_add_v2_headers)
+    app.after_request(v1.record_client)
+    app.after_request(_drain_body)
     app.after_request(audit.record)
     cors.install(app)
     return app
 
 
-def _welcome() -> Response:
-    """Tell a person with a browser what this is."""
+def _index() -> Response:
+    """Return one line of text for people with a browser."""
     text = f"dualreg {__version__}: a container registry for Docker V1, Docker V2 and OCI clients.\n"
     return Response(text, content_type="text/plain")
 
 
-def _unrouted(error: HTTPException) -> Response:
-    """Answer what no route took, in the dialect of its path; routing errors never reach the blueprints."""
+def _http_error(error: HTTPException) -> Response:
+    """Render an HTTP error in the dialect of the path; routing errors never reach the blueprints."""
     allow = dict(error.get_headers()).get("Allow")
     headers = {"Allow": allow} if allow else {}
     return _render_status(error.code or 500, error.name, headers)
 
 
-def _failed(error: Exception) -> Response:
-    """Answer for a fault of ours: the log has the details, the client has none."""
+def _internal_error(error: Exception) -> Response:
+    """Log an unexpected exception with its traceback; return a 500 without details."""
     _log.error("%s %s failed", request.method, request.path, exc_info=error)
     return _render_status(500, "internal server error", {})
 
 
 def _render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
-    """Answer in the dialect of the request's path."""
+    """Return an error response in the dialect of the request's path."""
     render = v1.render_status if request.path.split("/")[1] == "v1" else v2.render_status
     return render(status, message, headers)
 
 
-def _hear_out(response: Response) -> Response:
-    """Let the client finish its sentence before telling it that the answer is no."""
+def _drain_body(response: Response) -> Response:
+    """Read the rest of a refused request's body, so that the client gets to read the response."""
     if response.status_code >= HTTPStatus.BAD_REQUEST and request.method in ("POST", "PUT", "PATCH"):
         discard_rest()
     return response
 
 
-def _stamp(response: Response) -> Response:
-    """Name the V2 API on every answer below /v2, errors included, and pass on the operator's notice.
+def _add_v2_headers(response: Response) -> Response:
+    """Add the API version and the setting ``notice`` to every response below /v2, errors included.
 
-    Docker chooses V2 or V1 by the first header; clients show the second to their users.
+    Docker chooses V2 or V1 by the first header; clients show the second one to their users.
     """
-    if request.path.split("/")[1] == "v2" and not v2.hidden_from(request.user_agent.string):
+    if request.path.split("/")[1] == "v2" and not v2.is_hidden_from(request.user_agent.string):
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         if notice := context.settings().notice:
             text = notice.replace("\\", "\\\\").replace('"', '\\"')

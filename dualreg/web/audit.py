@@ -1,4 +1,4 @@
-"""Trail: what of a request goes into the audit log."""
+"""Audit: write one line for each request that changed something or was denied."""
 
 from http import HTTPStatus
 
@@ -9,16 +9,16 @@ from dualreg.web.credentials import claimed_account
 from dualreg.web.forwarded import client_address
 from dualreg.web.responses import DENIALS, READS
 
-#: Where a client that says nothing is told how to log in, which is no denial.
-_GREETINGS = ("/v2", "/v2/")
+#: Where clients send a request without credentials to be challenged; that is no denial.
+_CHALLENGE_PATHS = ("/v2", "/v2/")
 _AGENT_LIMIT = 200
 
 
 def record(response: Response) -> Response:
-    """Record a write that was done, or a request that was denied; the answer stays as it is."""
+    """Write the audit line of the request, if it gets one; return *response* unchanged."""
     event = _event(response.status_code)
     if event:
-        repository, action = g.get("demanded", (None, None))
+        repository, action = g.get("requested", (None, None))
         audit().write(
             registry().state.catalog.now(),
             event,
@@ -35,10 +35,11 @@ def record(response: Response) -> Response:
 
 
 def _event(status: int) -> str | None:
+    """Return ``write``, ``denied``, or None for a request that is not recorded."""
     if status == HTTPStatus.TOO_MANY_REQUESTS and "allowed" in g:
-        return None  # who may, but not now
+        return None  # authorized, but the server is busy
     if status in DENIALS:
-        greeted = request.path in _GREETINGS and "Authorization" not in request.headers
-        return None if greeted else "denied"
+        challenged = request.path in _CHALLENGE_PATHS and "Authorization" not in request.headers
+        return None if challenged else "denied"
     written = request.method not in READS and status < HTTPStatus.BAD_REQUEST
     return "write" if written and request.blueprint in ("v1", "v2") else None

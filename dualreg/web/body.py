@@ -1,6 +1,6 @@
-"""Request bodies: the only reader of them.
+"""Request bodies: the only module that reads them.
 
-A body that ends early is one error, however the server shows it.
+A body that ends early is always BodyTruncated, whatever the server raises.
 """
 
 from collections.abc import Iterator
@@ -10,22 +10,23 @@ from flask import request
 
 from dualreg.errors import BodyTruncated, ManifestTooLarge, SizeMismatch
 
-#: Bytes read at a time. When a chunked body is cut, gunicorn drops what it had gathered for the current read,
-#: so this is also what a client may have to send again.
+#: Bytes per read. When a chunked body is cut off, gunicorn drops what it has buffered for the current read,
+#: so this is also how much a client may have to send again.
 _READ_SIZE = 256 << 10
-#: Bytes of a refused body that are read for politeness; a longer one is cut off.
+#: Bytes of a refused body that are read at most before the connection is closed.
 DISCARD_LIMIT = 8 << 20
 
 
 def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
-    """Yield the request's body, whether it came with a Content-Length or chunked.
+    """Yield the request's body, with a Content-Length or chunked.
 
     Args:
-        length: The number of bytes that the client promised by other means (a Content-Range), if it did.
+        length: The number of bytes according to Content-Range, if given.
 
     Raises:
         BodyTruncated: the connection ended before the body did.
-        SizeMismatch: the body is whole, but not *length* bytes; nothing is yielded if that shows at once.
+        SizeMismatch: the body is complete, but not *length* bytes; nothing is yielded if Content-Length
+            already differs.
     """
     declared = request.content_length
     if None not in (length, declared) and length != declared:
@@ -34,7 +35,7 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
     while chunk := _read(received):
         received += len(chunk)
         yield chunk
-    # gunicorn ends a truncated Content-Length body like a whole one.
+    # gunicorn ends a truncated Content-Length body like a complete one.
     if declared is not None and received != declared:
         raise BodyTruncated(received=received, declared=declared)
     if length is not None and received != length:
@@ -42,10 +43,10 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
 
 
 def read_limited(limit: int) -> bytes:
-    """Return the request's body whole.
+    """Return the complete body of the request.
 
     Raises:
-        ManifestTooLarge: it is more than *limit* bytes; no more than a chunk over the limit is read.
+        ManifestTooLarge: it exceeds *limit* bytes; at most one read more than that is consumed.
         BodyTruncated.
     """
     if (request.content_length or 0) > limit:
@@ -59,9 +60,9 @@ def read_limited(limit: int) -> bytes:
 
 
 def discard_rest() -> None:
-    """Read what is left of a body that was refused, up to DISCARD_LIMIT bytes.
+    """Read and drop the rest of the body, up to DISCARD_LIMIT bytes.
 
-    A connection closed with bytes unread is reset, and then the client, or nginx, may never see the answer.
+    Closing a connection with unread bytes resets it, and the client, or nginx, may never see the response.
     """
     left = DISCARD_LIMIT
     with suppress(BodyTruncated):
@@ -73,6 +74,6 @@ def _read(received: int) -> bytes:
     try:
         return request.stream.read(_READ_SIZE)
     except Exception as error:
-        # The server's own exceptions (a reset, a malformed or missing chunk) share no base but Exception, and
-        # whatever goes wrong while reading from a client is that client's body ending early.
+        # The server's exceptions (a reset, a malformed or missing chunk) share no base class but Exception,
+        # and any failure to read from a client means that its body ended early.
         raise BodyTruncated(received=received) from error

@@ -1,4 +1,4 @@
-"""Context: what a handler may ask of the application it runs in."""
+"""Context: the services that handlers get from the current application."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -16,7 +16,7 @@ _EXTENSION = "dualreg"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an application is made of."""
+    """The services and settings of one application."""
 
     registry: Registry
     authority: Authority
@@ -25,7 +25,7 @@ class Parts:
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:
-    """Hand the application's parts to its handlers."""
+    """Make *parts* available to the handlers of the application that owns *extensions*."""
     extensions[_EXTENSION] = parts
 
 
@@ -35,22 +35,22 @@ def registry() -> Registry:
 
 
 def authority() -> Authority:
-    """Return what decides who may."""
+    """Return the authority, which authenticates and authorizes requests."""
     return _parts().authority
 
 
 def audit() -> Audit:
-    """Return where writes and denials are recorded."""
+    """Return the audit log."""
     return _parts().audit
 
 
 def settings() -> Settings:
-    """Return the settings that this application was made with."""
+    """Return the settings of this application."""
     return _parts().settings
 
 
 def require_deletes() -> None:
-    """Raise Unsupported if the operator has switched deleting off, for both dialects alike."""
+    """Raise Unsupported if the setting ``delete`` is off."""
     if not settings().delete:
         raise Unsupported(setting="delete")
 

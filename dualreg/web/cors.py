@@ -1,12 +1,13 @@
-"""CORS: which web pages may talk to the V2 API from a browser.
+"""CORS: let web pages of listed origins use the V2 API.
 
-Source: the Fetch standard, "HTTP extensions". Only origins that the operator lists; never all of them.
+Only origins that the setting ``cors_origins`` lists; never ``*``.  Source: the Fetch standard, "HTTP
+extensions".
 """
 
 from flask import Flask, Response, request
 
 from dualreg.web.context import settings
-from dualreg.web.responses import empty
+from dualreg.web.responses import empty_response
 
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _REQUEST_HEADERS = "Authorization, Accept, Content-Type, Content-Range, Range, If-Match, If-None-Match"
@@ -17,14 +18,14 @@ _RESPONSE_HEADERS = (
 
 
 def install(app: Flask) -> None:
-    """Answer preflight requests, and let the listed origins read the answers to their requests."""
+    """Answer preflight requests, and add the CORS headers to responses."""
     app.before_request(_preflight)
     app.after_request(_allow)
 
 
 def _preflight() -> Response | None:
-    """Answer OPTIONS on every V2 path, known or not, before anything asks for credentials."""
-    if request.method != "OPTIONS" or not _is_open():
+    """Answer OPTIONS on every V2 path, known or not, without credentials."""
+    if request.method != "OPTIONS" or not _applies():
         return None
     headers = {"Allow": _METHODS}
     if _allowed_origin():
@@ -33,11 +34,11 @@ def _preflight() -> Response | None:
             "Access-Control-Allow-Headers": _REQUEST_HEADERS,
             "Access-Control-Max-Age": "86400",
         }
-    return empty(204, headers)
+    return empty_response(204, headers)
 
 
 def _allow(response: Response) -> Response:
-    if settings().cors_origins and _is_open():
+    if settings().cors_origins and _applies():
         response.vary.add("Origin")
         if origin := _allowed_origin():
             response.headers["Access-Control-Allow-Origin"] = origin
@@ -45,8 +46,8 @@ def _allow(response: Response) -> Response:
     return response
 
 
-def _is_open() -> bool:
-    """Tell whether the path is V2's, or where V2's tokens are."""
+def _applies() -> bool:
+    """Return whether CORS applies to the path: the V2 API and its token endpoint."""
     return request.path.split("/")[1] in ("v2", "token")
 
 

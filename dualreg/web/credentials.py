@@ -1,7 +1,7 @@
-"""Credentials: what a request says of its sender, and what that lets it do.
+"""Credentials: authenticate the request and return what it is granted.
 
 Source: RFC 7617 (Basic), RFC 6750 (Bearer); docker-registry 0.9, ``toolkit.py``, for V1's ``Token``, which
-some clients send with the word there twice.
+some clients send twice (``Token Token signature=…``).
 """
 
 import base64
@@ -18,65 +18,65 @@ from dualreg.image.reach import Reach
 from dualreg.web.context import authority
 from dualreg.web.forwarded import client_address
 
-#: What carries a V1 session for clients that say Basic everywhere.
+#: Carries the V1 session of clients that send Basic credentials with every request.
 SESSION_COOKIE = "dualreg_v1"
 _SIGNATURE = re.compile(r"Token .*?\bsignature=\"?([A-Za-z0-9_.-]+)", re.ASCII | re.IGNORECASE)
 
 
 def grant() -> Grant:
-    """Return what the request's sender may do; found out once.
+    """Return what the request is granted; computed once per request.
 
     Raises:
-        Unauthenticated: the credentials are wrong, or of no known sort: that never makes somebody anonymous.
+        Unauthenticated: the credentials are wrong or of an unknown scheme; such a request is never anonymous.
         TooManyAttempts.
     """
     if "grant" not in g:
-        g.grant = _read()
-    return g.grant  # type: ignore[no-any-return]  # flask's g is untyped
+        g.grant = _authenticate()
+    return g.grant  # type: ignore[no-any-return]  # flask.g is untyped
 
 
-def session() -> RepositoryName | None:
-    """Return the repository of the request's V1 session; None if it is in none.
+def session_repository() -> RepositoryName | None:
+    """Return the repository of the request's V1 session, or None without a session.
 
     Raises:
-        Unauthenticated, TooManyAttempts: as ``grant``.
+        Unauthenticated, TooManyAttempts: see ``grant``.
     """
     granted = grant()
     if "session" not in g:
         g.session = _session_of_cookie(granted.identity.account)
-    return g.session  # type: ignore[no-any-return]  # flask's g is untyped
+    return g.session  # type: ignore[no-any-return]  # flask.g is untyped
 
 
-def begun_session() -> RepositoryName | None:
-    """Return the repository of the request's V1 token, for notes about it: no password is looked at."""
+def token_repository() -> RepositoryName | None:
+    """Return the repository of the request's V1 token, for statistics; passwords are not checked."""
     if "session" not in g and request.headers.get("Authorization", "").lower().startswith("token "):
         with suppress(Unauthenticated):
             g.session, _ = authority().by_session(_signature(request.headers["Authorization"]))
-    return g.get("session")  # type: ignore[no-any-return]  # flask's g is untyped
+    return g.get("session")  # type: ignore[no-any-return]  # flask.g is untyped
 
 
-def claim(account: str) -> None:
-    """Remember who the request says it is from, for the audit log."""
+def claim_account(account: str) -> None:
+    """Record the account that the request names, verified or not, for the audit log."""
     g.claimed_account = account
 
 
-def listed() -> Reach:
-    """Return the repositories that the request's sender is shown in lists.
+def listable() -> Reach:
+    """Return the repositories that lists show to the client.
 
     Raises:
-        Unauthenticated, TooManyAttempts: as ``grant``.
+        Unauthenticated, TooManyAttempts: see ``grant``.
     """
     return authority().listing(grant()).reach(Action.PULL)
 
 
 def claimed_account() -> str:
-    """Return the account that the request says it is from, whether that is true or not."""
+    """Return the account that the request names, verified or not; empty if it names none."""
     if "grant" in g:
         return str(g.grant.identity.account)
     return str(g.get("claimed_account", ""))
 
 
-def _read() -> Grant:
+def _authenticate() -> Grant:
     header = request.headers.get("Authorization", "")
     scheme, _, value = header.partition(" ")
     scheme = scheme.lower()
@@ -89,15 +89,15 @@ def _read() -> Grant:
         return authority().by_token(value.strip())
     if scheme == "basic":
         account, password = _decode(value)
-        claim(account)
+        claim_account(account)
         return authority().by_password(account, password, client_address())
-    raise Unauthenticated(reason="unknown sort of credentials")
+    raise Unauthenticated(reason="unsupported authentication scheme")
 
 
 def _signature(header: str) -> str:
     match = _SIGNATURE.match(header)
     if match is None:
-        raise Unauthenticated(reason="a token without signature")
+        raise Unauthenticated(reason="the token has no signature")
     return match[1]
 
 
@@ -113,7 +113,10 @@ def _decode(value: str) -> tuple[str, str]:
 
 
 def _session_of_cookie(account: str) -> RepositoryName | None:
-    """Return the repository that the same account began a session on; what it may do there, it says anew."""
+    """Return the repository of the session cookie, if it was issued to *account*.
+
+    The cookie grants nothing: the request's own credentials do.
+    """
     token = request.cookies.get(SESSION_COOKIE, "")
     if not token:
         return None

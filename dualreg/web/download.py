@@ -1,7 +1,7 @@
-"""Downloads: the only sender of blobs and layers, for both dialects.
+"""Downloads: the only module that sends blobs and layers, for both dialects.
 
-Who sends, best first: nginx itself (``X-Accel-Redirect``), the kernel (sendfile, where the server has it),
-this process.
+The bytes are sent by the first of these that is available: nginx (``X-Accel-Redirect``), the kernel
+(``wsgi.file_wrapper``, which is sendfile), this process.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,15 +14,14 @@ from dualreg.image import media_types
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.context import registry, settings
 from dualreg.web.ranges import Span, requested_spans
-from dualreg.web.responses import empty
+from dualreg.web.responses import empty_response
 
 
-def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: PLR0911 -- one return a way to send
-    """Return the blob, or the range of it that the request asks for.
+def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: PLR0911 -- one return for each kind of response
+    """Return the blob, or the ranges of it that the request asks for.
 
-    The caller has checked that it may be read.
-
-    A range that cannot be satisfied gets an empty 416, which Docker 0.12 to 1.9 reads as end of file.
+    The caller has authorized the request. An unsatisfiable range gets an empty 416, which Docker 0.12 to 1.9
+    reads as end of file.
 
     Source: RFC 9110, "Range Requests".
     """
@@ -34,13 +33,13 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: P
         "X-Content-Type-Options": "nosniff",
     }
     if request.if_none_match.contains_weak(str(blob.digest)):
-        return empty(304, {**headers, "ETag": fixed["ETag"]})
+        return empty_response(304, {**headers, "ETag": fixed["ETag"]})
     spans = _requested_spans(blob)
     if request.method == "GET" and spans == []:
-        return empty(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
+        return empty_response(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
     if request.method == "GET" and (location := _internal_location(blob)):
         return Response(headers=fixed | {"X-Accel-Redirect": location})
-    fixed["Accept-Ranges"] = "bytes"  # nginx says so itself
+    fixed["Accept-Ranges"] = "bytes"  # nginx adds its own
     if request.method == "HEAD":
         return Response(headers=fixed | {"Content-Length": str(blob.size)})
     if not spans:
@@ -51,29 +50,30 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: P
 
 
 def _internal_location(blob: BlobRow) -> str | None:
+    """Return the blob's path for nginx, or None if nginx does not send blobs."""
     prefix = settings().x_accel_prefix
     path = registry().blobs.internal_path(blob.digest) if prefix else None
     return path and f"{prefix.rstrip('/')}/{path}"
 
 
 def _requested_spans(blob: BlobRow) -> list[Span] | None:
-    """Return what to send, unless If-Range asks for all of another version."""
+    """Return the ranges to send, or None for the whole blob."""
     if request.headers.get("If-Range") not in (None, f'"{blob.digest}"'):
         return None
     return requested_spans(request.headers.get("Range", ""), blob.size)
 
 
 def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> Response:
-    """Return one piece of the blob; the server's own file sender, if it has one, heeds Content-Length."""
+    """Return one range of the blob; the server's file wrapper, if it has one, respects Content-Length."""
     reader = registry().blobs.open(blob.digest, start=span.start)
     wrapper = request.environ.get("wsgi.file_wrapper")
-    body = wrapper(reader, CHUNK_SIZE) if wrapper else _pieces(reader, span.length)
+    body = wrapper(reader, CHUNK_SIZE) if wrapper else _chunks(reader, span.length)
     headers = headers | {"Content-Length": str(span.length)}
     return Response(body, status=status, headers=headers, direct_passthrough=True)
 
 
 def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> Response:
-    """Return several pieces of the blob as one multipart body; lazily pulling snapshotters ask so."""
+    """Return several ranges of the blob as one multipart body, as lazy-pulling snapshotters request them."""
     boundary = blob.digest.hex[:32]
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {media_types.OCTET_STREAM}\r\n"
@@ -86,7 +86,7 @@ def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> 
     def body() -> Iterator[bytes]:
         for head, span in zip(heads, spans, strict=True):
             yield head
-            yield from _pieces(registry_.blobs.open(blob.digest, start=span.start), span.length)
+            yield from _chunks(registry_.blobs.open(blob.digest, start=span.start), span.length)
         yield tail
 
     registry_ = registry()
@@ -95,8 +95,8 @@ def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> 
     return Response(body(), status=206, headers=headers, direct_passthrough=True)
 
 
-def _pieces(reader: BinaryIO, length: int) -> Iterator[bytes]:
+def _chunks(reader: BinaryIO, length: int) -> Iterator[bytes]:
     with reader:
-        while length and (piece := reader.read(min(length, CHUNK_SIZE))):
-            length -= len(piece)
-            yield piece
+        while length and (chunk := reader.read(min(length, CHUNK_SIZE))):
+            length -= len(chunk)
+            yield chunk

@@ -1,4 +1,4 @@
-"""Forwarded: who the client is, behind proxies that may be believed."""
+"""Forwarded: the client's address behind trusted proxies."""
 
 from contextlib import suppress
 from ipaddress import ip_address
@@ -7,20 +7,20 @@ from flask import request
 
 from dualreg.web.context import settings
 
-#: Stands, among the trusted proxies, for every address.
-_EVERY = "*"
+#: Among the trusted proxies: any address.
+_ANY = "*"
 
 
 def client_address() -> str:
-    """Return the client's address; empty if it came through a local socket without saying.
+    """Return the client's IP address; empty if unknown (a Unix socket without ``X-Forwarded-For``).
 
-    ``X-Forwarded-For`` is read from its end, and only as far as proxies that the operator trusts wrote it:
-    what stands before that, a client can write itself.
+    ``X-Forwarded-For`` is read from its end, and only the entries that trusted proxies appended: a client can
+    forge those before them.
     """
     trusted = {entry.strip() for entry in settings().trusted_proxies.split(",")}
-    peer = (request.remote_addr or "").removeprefix("::ffff:")  # IPv4, of a socket for both
+    peer = (request.remote_addr or "").removeprefix("::ffff:")  # IPv4 on a dual-stack socket
     hops = ",".join(request.headers.getlist("X-Forwarded-For")).split(",")
     with suppress(ValueError):
-        while hops and (not peer or peer in trusted or _EVERY in trusted):
+        while hops and (not peer or peer in trusted or _ANY in trusted):
             peer = str(ip_address(hops.pop().strip()))
     return peer

@@ -1,6 +1,6 @@
-"""Guard: every handler says what it needs, and none runs before that is there.
+"""Guard: every handler declares what it requires, and runs only if the request is granted that.
 
-One that says nothing never runs.
+A handler that declares nothing never runs.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Handler = TypeVar("Handler", bound=Callable[..., object])
 
 
 class Need(Enum):
-    """What handlers need that is about no repository."""
+    """What a handler requires beyond an action on a repository."""
 
     NOTHING = "nothing"
     LOGIN = "login"
@@ -27,7 +27,7 @@ class Need(Enum):
 
 
 def requires(need: Action | Need) -> Callable[[Handler], Handler]:
-    """Mark a handler with what it needs: an action upon the repository that its request is about, or else."""
+    """Declare what a handler requires: an action on the request's repository, or a Need."""
 
     def mark(handler: Handler) -> Handler:
         setattr(handler, _MARK, need)
@@ -37,22 +37,22 @@ def requires(need: Action | Need) -> Callable[[Handler], Handler]:
 
 
 def need_of(handler: object) -> Action | Need:
-    """Return what a handler was marked with.
+    """Return what a handler requires.
 
     Raises:
-        AttributeError: nothing; it must not run then.
+        AttributeError: the handler declares nothing, and must not run.
     """
-    return getattr(handler, _MARK)  # type: ignore[no-any-return]  # a function's own attribute
+    return getattr(handler, _MARK)  # type: ignore[no-any-return]  # an attribute set by requires()
 
 
 def enforce(locate: Callable[[Action], None]) -> None:
-    """Let the request's handler run only if what it needs is there.
+    """Check what the request's handler requires.
 
     Args:
-        locate: Finds the repository that the request is about, and demands the action upon it.
+        locate: Finds the repository of the request, and authorizes an action on it.
 
     Raises:
-        Unauthenticated, Denied, TooManyAttempts: it is not.
+        Unauthenticated, Denied, TooManyAttempts: the handler must not run.
     """
     need = need_of(current_app.view_functions[request.endpoint or ""])
     if request.method == "OPTIONS" or need is Need.NOTHING:
@@ -65,22 +65,22 @@ def enforce(locate: Callable[[Action], None]) -> None:
         locate(need)
 
 
-def demand(repository: RepositoryName, action: Action, *more: Access) -> None:
-    """Let the request go on only if its sender may do *action* with the repository, which need not exist.
+def authorize(repository: RepositoryName, action: Action, *more: Access) -> None:
+    """Check that the request is granted *action* on a repository, which need not exist.
 
     Args:
-        more: What the request can make use of; a challenge asks for it too.
+        more: Optional access that the request can use; a challenge asks for it too.
 
     Raises:
-        Unauthenticated: nobody said who they are, or a token covers less: another one may do.
-        Denied: it is known who asks, and they may not.
+        Unauthenticated: the request is anonymous, or its token covers too little; another token may do.
+        Denied: the client is authenticated and lacks the permission.
     """
-    g.demanded = (repository, action)
+    g.requested = (repository, action)
     granted = grant()
     if granted.allows(repository, action):
         g.allowed = True
         return
-    # Clients that push ask for both, so that one token does for what follows.
+    # A push needs to pull too; one token for both spares the client the next challenge.
     actions = {Action.PULL, Action.PUSH} if action is Action.PUSH else {action}
     if granted.anonymous or granted.bearer:
         scope = " ".join(map(str, (Access.of(repository, *actions), *more)))
@@ -89,5 +89,5 @@ def demand(repository: RepositoryName, action: Action, *more: Access) -> None:
 
 
 def _token_error() -> str | None:
-    """Return the error code of RFC 6750 for a token that covers too little, if one was sent."""
+    """Return RFC 6750's error code for a token that covers too little; None if no token was sent."""
     return "insufficient_scope" if grant().bearer else None

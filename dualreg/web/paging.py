@@ -1,7 +1,7 @@
-"""Paging: ``n`` and ``last`` in, ``Link`` out, for every list of names."""
+"""Paging: parse the parameters of lists (``n``, ``page``, ``after``) and write their ``Link`` headers."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -9,21 +9,20 @@ from urllib.parse import urlencode
 from flask import request
 
 from dualreg.errors import PageInvalid
-from dualreg.registry.pages import Page
 
-#: Names in one page at most; a client that asks for more gets this many, and a Link.
+#: Maximum number of entries on a page; a client that asks for more gets this many and a Link.
 PAGE_LIMIT = 1000
 
 Value = TypeVar("Value")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Microseconds since the epoch, and a name.
+#: Microseconds since the epoch, and a name or digest.
 _CURSOR = re.compile(r"([0-9]{1,17})-(.{1,200})", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+", re.ASCII)
 
 
 def page_size(default: int | None) -> int | None:
-    """Return the number of names asked for, at most PAGE_LIMIT; *default* if the client did not say.
+    """Return the requested number of entries, at most PAGE_LIMIT; *default* without ``n``.
 
     Raises:
         PageInvalid: ``n`` is not a decimal number.
@@ -37,22 +36,22 @@ def page_size(default: int | None) -> int | None:
     return min(int(significant[:5]), PAGE_LIMIT)
 
 
-def positive(key: str) -> int:
-    """Return the number from 1 on that the query gives for *key*; 1 if it gives none."""
-    text = request.args.get(key, "")
+def page_number() -> int:
+    """Return the requested ``page``, counted from 1; 1 if it is absent or malformed."""
+    text = request.args.get("page", "")
     return max(int(text[:9]), 1) if _DECIMAL.fullmatch(text) else 1
 
 
-def cursor(instant: datetime, name: object) -> str:
-    """Return the text that leads to what follows the entry of that *instant* and *name*."""
+def format_cursor(instant: datetime, name: object) -> str:
+    """Return the ``after`` parameter of the page that follows the entry with that *instant* and *name*."""
     return f"{(instant - _EPOCH) // timedelta(microseconds=1)}-{name}"
 
 
-def after(parse: Callable[[str], Value]) -> tuple[datetime, Value] | None:
-    """Return the instant and name, read by *parse*, that the query's ``after`` was made of by ``cursor``.
+def parse_cursor(parse_name: Callable[[str], Value]) -> tuple[datetime, Value] | None:
+    """Return the instant and name of the ``after`` parameter; None without one.
 
     Raises:
-        PageInvalid: it was not. Also whatever *parse* raises.
+        PageInvalid: it is malformed. Also what *parse_name* raises.
     """
     text = request.args.get("after")
     if text is None:
@@ -60,15 +59,12 @@ def after(parse: Callable[[str], Value]) -> tuple[datetime, Value] | None:
     match = _CURSOR.fullmatch(text)
     if match is None:
         raise PageInvalid(after=text[:200])
-    return _EPOCH + timedelta(microseconds=int(match[1])), parse(match[2])
+    return _EPOCH + timedelta(microseconds=int(match[1])), parse_name(match[2])
 
 
-def link_header(page: Page[str], size: int | None) -> dict[str, str]:
-    """Return the header that leads to what follows *page*; empty if nothing does.
+def next_link(query: Mapping[str, object]) -> dict[str, str]:
+    """Return the Link header to the next page of this URL, which has the given query.
 
     Source: RFC 8288; OCI distribution-spec v1.1, "Content Discovery".
     """
-    if not page.more:
-        return {}
-    query = urlencode({"last": page.end, "n": size})
-    return {"Link": f'<{request.path}?{query}>; rel="next"'}
+    return {"Link": f'<{request.path}?{urlencode(query)}>; rel="next"'}

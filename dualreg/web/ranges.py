@@ -1,10 +1,10 @@
-"""Ranges: which bytes of a blob a request asks for.  Source: RFC 9110, "Range Requests"."""
+"""Ranges: the bytes of a blob that a request asks for.  Source: RFC 9110, "Range Requests"."""
 
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-#: Parts of one answer at most; a client that asks for more gets the whole blob.
+#: Maximum number of ranges in one response; a client that asks for more gets the whole blob.
 SPAN_LIMIT = 16
 
 _SPECIFICATION = re.compile(r"[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.ASCII)
@@ -18,22 +18,22 @@ class Span(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Bytes."""
+        """The length in bytes."""
         return self.end - self.start
 
     def content_range(self, size: int) -> str:
-        """Return the header value that says which bytes of *size* these are."""
+        """Return the Content-Range of this span of a blob of *size* bytes."""
         return f"bytes {self.start}-{self.end - 1}/{size}"
 
 
 def requested_spans(header: str, size: int) -> list[Span] | None:
-    """Return the spans that a ``Range`` header asks for, in its order, overlapping ones joined.
+    """Return the spans of a ``Range`` header, in its order, overlapping ones merged.
 
-    An end past the last byte is clamped: Docker 0.12 to 1.9 asks for one byte more than there is.
+    An end past the last byte is clamped: Docker 0.12 to 1.9 asks for one byte too many.
 
     Returns:
-        None to send everything: no range, one that is not understood, or more than SPAN_LIMIT of them.
-        An empty list if no byte of the blob is asked for, which is 416.
+        None to send the whole blob: no range, a malformed one, or more than SPAN_LIMIT.
+        An empty list if no range overlaps the blob (416).
     """
     unit, _, text = header.partition("=")
     if unit.strip().lower() != "bytes":
@@ -46,8 +46,8 @@ def requested_spans(header: str, size: int) -> list[Span] | None:
         span = _span(match[1], match[2], size)
         if span.start < span.end:
             spans.append(span)
-    joined = _join(spans)
-    return joined if len(joined) <= SPAN_LIMIT else None
+    merged = _merge(spans)
+    return merged if len(merged) <= SPAN_LIMIT else None
 
 
 def _span(first: str, last: str, size: int) -> Span:
@@ -56,13 +56,13 @@ def _span(first: str, last: str, size: int) -> Span:
     return Span(int(first), min(int(last) + 1 if last else size, size))
 
 
-def _join(spans: Iterable[Span]) -> list[Span]:
-    """Return *spans* with those that overlap or touch made one, so that no byte is sent twice."""
-    joined: list[Span] = []
+def _merge(spans: Iterable[Span]) -> list[Span]:
+    """Merge spans that overlap or touch, so that no byte is sent twice."""
+    merged: list[Span] = []
     for span in spans:
-        overlapping = [other for other in joined if span.start <= other.end and other.start <= span.end]
+        overlapping = [other for other in merged if span.start <= other.end and other.start <= span.end]
         for other in overlapping:
-            joined.remove(other)
+            merged.remove(other)
             span = Span(min(span.start, other.start), max(span.end, other.end))  # noqa: PLW2901 -- it grows
-        joined.append(span)
-    return joined
+        merged.append(span)
+    return merged

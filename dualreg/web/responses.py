@@ -1,4 +1,4 @@
-"""Responses: the few shapes that answers of both dialects have, and the sorts that both tell apart."""
+"""Responses: the forms that both dialects share, and the classes of requests and statuses."""
 
 import json
 from collections.abc import Mapping
@@ -6,26 +6,26 @@ from http import HTTPStatus
 
 from flask import Response, request
 
-#: Methods of requests that change nothing.
+#: Methods that change nothing.
 READS = ("GET", "HEAD", "OPTIONS")
-#: Statuses of answers to those who may not, or not yet.
+#: Statuses of requests that are not, or not yet, authorized.
 DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 
 
-def empty(status: int, headers: Mapping[str, str]) -> Response:
-    """Return an answer without a body."""
+def empty_response(status: int, headers: Mapping[str, str]) -> Response:
+    """Return a response without a body."""
     response = Response(status=status, headers={**headers, "Content-Length": "0"})
     response.headers.pop("Content-Type", None)
     return response
 
 
 def allow_header() -> dict[str, str]:
-    """Return what a 405 must say: the methods that this URL takes, but for the one that was refused."""
+    """Return the Allow header of a 405: the methods of this URL except the refused one."""
     methods = request.url_rule.methods if request.url_rule else None
     return {"Allow": ", ".join(sorted((methods or set()) - {request.method}))}
 
 
-def document(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return *value* as JSON."""
+def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return *value* as JSON, with sorted keys."""
     body = json.dumps(value, sort_keys=True, ensure_ascii=True)
     return Response(body, status=status, headers=headers, content_type="application/json")

@@ -1,4 +1,4 @@
-"""``/token``: where clients get the tokens that the V2 API asks for.
+"""``/token``: issue the bearer tokens of the V2 API.
 
 Source: Docker Registry, "Token Authentication Specification" (GET) and "Oauth2 Token Authentication" (POST).
 """
@@ -13,9 +13,9 @@ from dualreg.auth.access import Access, Grant, parse_scopes
 from dualreg.errors import RegistryError, RequestInvalid, Unauthenticated
 from dualreg.web.body import read_limited
 from dualreg.web.context import audit, authority, registry, settings
-from dualreg.web.credentials import claim, grant
+from dualreg.web.credentials import claim_account, grant
 from dualreg.web.forwarded import client_address
-from dualreg.web.responses import document
+from dualreg.web.responses import json_response
 from dualreg.web.v2 import errors
 
 _BODY_LIMIT = 64 << 10
@@ -31,43 +31,43 @@ def create_blueprint() -> Blueprint:
 
 
 def get_token() -> Response:
-    """Return a token for whoever the Basic credentials are of; without any, for anybody.
+    """Return a token for the owner of the Basic credentials; without credentials, an anonymous one.
 
-    It covers what of the scopes its owner may do; that this can be nothing is no error.
+    It covers what the account is granted of the requested scopes, which may be nothing.
     """
     _check_service(request.args.get("service"))
-    granted = _fresh(grant())
-    answer = _answer(granted, parse_scopes(request.args.getlist("scope")))
+    granted = _require_login(grant())
+    document = _token_document(granted, parse_scopes(request.args.getlist("scope")))
     if request.args.get("offline_token") == "true":
-        answer |= _offline(granted)
-    return _told(answer)
+        document |= _refresh_token(granted)
+    return _uncached(document)
 
 
 def post_token() -> Response:
-    """Return a token for a password or a refresh token, as OAuth 2 has it."""
+    """Return a token for a password or a refresh token, as OAuth 2 defines it."""
     form = dict(parse_qsl(read_limited(_BODY_LIMIT).decode("utf-8", "replace")))
     for name in ("grant_type", "service", "client_id"):
         if name not in form:
             raise RequestInvalid(reason=f"{name} is missing")
     _check_service(form["service"])
-    granted = _fresh(_by_form(form))
-    answer = _answer(granted, parse_scopes([form.get("scope", "")]))
+    granted = _require_login(_grant_of_form(form))
+    document = _token_document(granted, parse_scopes([form.get("scope", "")]))
     if form["grant_type"] == "refresh_token":
-        answer["refresh_token"] = form.get("refresh_token", "")
+        document["refresh_token"] = form.get("refresh_token", "")
     elif form.get("access_type") == "offline":
-        answer |= _offline(granted)
-    return _told(answer)
+        document |= _refresh_token(granted)
+    return _uncached(document)
 
 
 def render(error: RegistryError) -> Response:
-    """Return the error's V2 answer; here, who is unknown has to say Basic."""
+    """Return the V2 response to the error; here, the challenge is Basic."""
     response = errors.render(error)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = f'Basic realm="{settings().token_service}"'
     return response
 
 
-def _by_form(form: Mapping[str, str]) -> Grant:
+def _grant_of_form(form: Mapping[str, str]) -> Grant:
     if form["grant_type"] == "refresh_token":
         return authority().by_refresh(form.get("refresh_token", ""), form["service"], client_address())
     if form["grant_type"] != "password":
@@ -75,24 +75,24 @@ def _by_form(form: Mapping[str, str]) -> Grant:
     account, password = form.get("username", ""), form.get("password", "")
     if not account or not password:
         raise RequestInvalid(reason="username or password is missing")
-    claim(account)
+    claim_account(account)
     return authority().by_password(account, password, client_address())
 
 
 def _check_service(service: str | None) -> None:
-    """Refuse to issue tokens for somebody else."""
+    """Raise RequestInvalid if the token is requested for another service."""
     if service not in (None, "", settings().token_service):
-        raise RequestInvalid(reason="another service", service=service[:200])
+        raise RequestInvalid(reason="unknown service", service=service[:200])
 
 
-def _fresh(granted: Grant) -> Grant:
-    """Return what credentials granted: a token of ours cannot be made to last by asking for the next."""
+def _require_login(granted: Grant) -> Grant:
+    """Return the grant, unless it comes from a bearer token, which must not be renewable."""
     if granted.bearer:
-        raise Unauthenticated(reason="a token is no login")
+        raise Unauthenticated(reason="a bearer token cannot be exchanged for a token")
     return granted
 
 
-def _answer(granted: Grant, wanted: Iterable[Access]) -> dict[str, object]:
+def _token_document(granted: Grant, wanted: Iterable[Access]) -> dict[str, object]:
     issued = authority().access_token(granted, wanted)
     return {
         "token": issued.text,
@@ -103,8 +103,8 @@ def _answer(granted: Grant, wanted: Iterable[Access]) -> dict[str, object]:
     }
 
 
-def _offline(granted: Grant) -> dict[str, object]:
-    """Return a refresh token for whoever gave a password; what came with a key or token stays as short."""
+def _refresh_token(granted: Grant) -> dict[str, object]:
+    """Return a refresh token for a grant by password; nothing for one by access key or token."""
     logins = authority().logins
     if logins is None or not granted.identity.password:
         return {}
@@ -119,5 +119,5 @@ def _offline(granted: Grant) -> dict[str, object]:
     return {"refresh_token": logins.make_refresh(account, settings().token_service)}
 
 
-def _told(answer: dict[str, object]) -> Response:
-    return document(answer, headers={"Cache-Control": "no-store"})
+def _uncached(document: dict[str, object]) -> Response:
+    return json_response(document, headers={"Cache-Control": "no-store"})

@@ -158,7 +158,7 @@ def test_properties_promise_nothing(client: FlaskClient) -> None:
     private = client.put(path, json={"access": "private"})
     assert (private.status_code, v1_text(private)) == (
         400,
-        "Who may read it is for the registry's operator to say",
+        "visibility can only be changed by the registry's operator",
     )
     for bad in ({}, [], {"access": 1}):
         answer = client.put(path, json=bad)

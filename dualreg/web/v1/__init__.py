@@ -1,6 +1,6 @@
-"""The V1 dialect: the API of Docker 0.6 to 17.05, under ``/v1``, as docker-registry 0.9 spoke it.
+"""The V1 dialect, under ``/v1``: the API that Docker 0.6 to 17.05 uses, as docker-registry 0.9 implements it.
 
-URL values are parsed here, once: handlers receive ``RepositoryName``, ``Tag`` and ``ImageId``.
+URL values are parsed here: handlers receive ``RepositoryName``, ``Tag`` and ``ImageId``.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,21 +13,21 @@ from dualreg.errors import RegistryError
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.guard import enforce
 from dualreg.web.v1 import account, errors, images, repositories, search, tags
+from dualreg.web.v1.clients import record_client
 from dualreg.web.v1.errors import render_status
-from dualreg.web.v1.modes import refuse_closed
+from dualreg.web.v1.mode import enforce_mode
 from dualreg.web.v1.session import locate
-from dualreg.web.v1.visits import note_visit
 
-__all__ = ["ROOT_VIEWS", "create_blueprint", "note_visit", "refuse_closed", "render_status"]
+__all__ = ["ROOT_VIEWS", "create_blueprint", "enforce_mode", "record_client", "render_status"]
 
-#: What old clients and load balancers also ask above ``/v1``.
+#: Views that old clients and load balancers also request outside ``/v1``.
 ROOT_VIEWS: Mapping[str, Callable[[], Response]] = MappingProxyType(
     {"/_ping": account.ping, "/_status": account.status}
 )
 
 
 def create_blueprint() -> Blueprint:
-    """Return everything under ``/v1``."""
+    """Return the blueprint of ``/v1``."""
     blueprint = Blueprint("v1", __name__, url_prefix="/v1")
     for module in (account, images, repositories, tags, search):
         module.register(blueprint)
@@ -42,7 +42,7 @@ def _guard() -> None:
 
 
 def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:
-    """Turn the URL's texts into values. Old clients end repository URLs with a slash."""
+    """Parse the values of the URL. Old clients end repository URLs with a slash."""
     if not values:
         return
     if "repository" in values:

@@ -1,4 +1,4 @@
-"""``/v1/_ping`` and ``/v1/users``: what ``docker login`` and the choice of an API need.
+"""``/v1/_ping``, ``/v1/_status`` and ``/v1/users``: API detection, health and ``docker login``.
 
 Source: the exchanges of Docker 0.6 to 1.9; docker-registry 0.9, ``app.py`` and ``index.py``.
 """
@@ -8,9 +8,9 @@ from flask import Blueprint, Response, request
 from dualreg.errors import Unsupported
 from dualreg.web.context import authority, registry
 from dualreg.web.guard import Need, requires
-from dualreg.web.v1.answers import answer
+from dualreg.web.v1.responses import uncached_json
 
-#: The generation of the V1 API that is spoken here; Docker up to 0.10 refuses a registry that does not say.
+#: The version of docker-registry that this API follows; Docker up to 0.10 requires the header.
 _VERSION = "0.9.1"
 
 
@@ -25,37 +25,39 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Need.NOTHING)
 def ping() -> Response:
-    """Say that V1 is spoken here.
+    """Report the V1 API.
 
-    Never standalone: over HTTPS that would make clients send Basic everywhere instead of the token that
-    carries the repository.
+    Never as standalone: over HTTPS, that would make clients send Basic credentials with every request
+    instead of the token that carries the repository.
     """
-    return answer(headers={"X-Docker-Registry-Version": _VERSION, "X-Docker-Registry-Standalone": "False"})
+    return uncached_json(
+        headers={"X-Docker-Registry-Version": _VERSION, "X-Docker-Registry-Standalone": "False"}
+    )
 
 
 @requires(Need.NOTHING)
 def status() -> Response:
-    """Tell whether catalog and storage work; 503 if one does not."""
+    """Report the health of catalog and storage; 503 if one fails."""
     failures = registry().health.failures()
-    answered = {"services": ["catalog", "storage"], "failures": failures, "host": request.host}
-    return answer(answered, status=503 if failures else 200)
+    document = {"services": ["catalog", "storage"], "failures": failures, "host": request.host}
+    return uncached_json(document, status=503 if failures else 200)
 
 
 @requires(Need.LOGIN)
 def login() -> Response:
-    """Say that the credentials are good, which they were before we got here."""
-    return answer("OK")
+    """Confirm the credentials, which the guard has checked."""
+    return uncached_json("OK")
 
 
 @requires(Need.NOTHING)
 def create_user() -> Response:
-    """Refuse with the one text upon which every Docker goes on to log in."""
+    """Refuse with the text after which every Docker goes on to log in."""
     return Response('"Username or email already exists"', status=400, content_type="application/json")
 
 
 @requires(Need.LOGIN)
 def update_user(user: str) -> Response:
-    """Where there are no accounts, accept a change of e-mail or password, of which nothing is kept."""
+    """Without authentication, accept a change of e-mail or password and ignore it."""
     if not authority().is_open:
         raise Unsupported(account=user)
-    return answer("", status=204)
+    return uncached_json("", status=204)

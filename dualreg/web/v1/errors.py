@@ -1,8 +1,8 @@
-"""Errors in the V1 dialect: one table, one renderer.
+"""Errors of the V1 dialect: their statuses and how they are rendered.
 
-The body is flat and its values are text, or old clients cannot read it.
+The body is a flat object of text, since old clients cannot read anything else.
 
-Source: docker-registry 0.9, ``toolkit.api_error``; texts that clients know are its own, word for word.
+Source: docker-registry 0.9, ``toolkit.api_error``; the texts that clients know are exactly its own.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from flask import Response, request
 from dualreg import errors
 from dualreg.errors import RegistryError
 from dualreg.web.context import settings
-from dualreg.web.responses import allow_header, document, empty
+from dualreg.web.responses import allow_header, empty_response, json_response
 
 V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.NameInvalid: 400,
@@ -52,7 +52,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.Unsupported: 405,
 }
 
-#: Texts of docker-registry that differ from what V2 clients are told: everywhere, or of one route.
+#: Texts of docker-registry that differ from the error's message, for one endpoint or (None) for all.
 _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
     (errors.RepositoryUnknown, None): "Repository not found",
     (errors.RepositoryUnknown, "v1.get_images"): "images not found",
@@ -61,20 +61,20 @@ _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
 
 
 def render(error: RegistryError) -> Response:
-    """Return the error's V1 answer."""
+    """Return the V1 response to the error."""
     status = V1_ERRORS[type(error)]
     if isinstance(error, errors.RangeInvalid):
-        return empty(status, {})
+        return empty_response(status, {})
     kind = type(error)
     text = _TEXTS.get((kind, request.endpoint)) or _TEXTS.get((kind, None)) or error.message
     text = text.format_map(error.facts())
     if isinstance(error, errors.ImageInvalid | errors.RequestInvalid):
-        text = error.reason  # which says more to an old client's user than the message
+        text = error.reason  # more useful to the client's user than the message
     return render_status(status, text, _headers(error))
 
 
 def _headers(error: RegistryError) -> dict[str, str]:
-    """Return what must be said beside the status."""
+    """Return the headers that the status requires."""
     if isinstance(error, errors.Unauthenticated):
         scheme = (
             "Token" if "image" in (request.view_args or {}) else f'Basic realm="{settings().token_service}"'
@@ -86,5 +86,5 @@ def _headers(error: RegistryError) -> dict[str, str]:
 
 
 def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
-    """Return a V1 error answer."""
-    return document({"error": message}, status=status, headers=headers)
+    """Return a V1 error response."""
+    return json_response({"error": message}, status=status, headers=headers)

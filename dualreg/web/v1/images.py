@@ -17,14 +17,14 @@ from dualreg.web.body import body_chunks, read_limited
 from dualreg.web.context import registry
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
-from dualreg.web.responses import document
-from dualreg.web.v1.answers import DOCUMENT_LIMIT, answer, immutable
+from dualreg.web.responses import json_response
+from dualreg.web.v1.responses import DOCUMENT_LIMIT, immutable, uncached_json
 
 _PAYLOAD = "X-Docker-Checksum-Payload"
-#: As docker-registry 0.9, and as 0.7 and 0.8 called it.
+#: The header of docker-registry 0.9, and that of 0.7 and 0.8.
 _PAYLOADS = (_PAYLOAD, "X-Docker-Payload-Checksum")
 _TARSUM = "X-Docker-Checksum"
-#: Docker 0.9 hashes something else than it sends, so its payload checksum never agrees. (Measured on 0.9.0
+#: Docker 0.9 hashes other bytes than it sends, so its payload checksum is always wrong. (Measured on 0.9.0
 #: and 0.9.1.)
 _WRONG_PAYLOAD = re.compile(r"docker/0\.9\.", re.ASCII)
 
@@ -43,9 +43,9 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PULL)
 def get_json(repository: RepositoryName, image: ImageId) -> Response:
-    """Send the image's JSON, byte for byte as it was pushed.
+    """Return the image's JSON, byte for byte as it was pushed.
 
-    This request is also how clients ask whether it is here.
+    Clients also use this request to check whether the registry has the image.
     """
     row = registry().v1_images.get(repository, image)
     response = Response(registry().v1_images.json(row), content_type="application/json")
@@ -59,14 +59,14 @@ def get_json(repository: RepositoryName, image: ImageId) -> Response:
 
 @requires(Action.PUSH)
 def put_json(repository: RepositoryName, image: ImageId) -> Response:
-    """Begin an image."""
+    """Start an image."""
     registry().v1_images.begin(repository, image, read_limited(DOCUMENT_LIMIT))
-    return answer()
+    return uncached_json()
 
 
 @requires(Action.PULL)
 def get_layer(repository: RepositoryName, image: ImageId) -> Response:
-    """Send the image's layer, byte for byte as it was pushed, or a range of it."""
+    """Return the image's layer, byte for byte as it was pushed, or a range of it."""
     row = registry().v1_images.get(repository, image)
     if row.layer is None:
         raise ImageUnknown(id=image)
@@ -77,45 +77,49 @@ def get_layer(repository: RepositoryName, image: ImageId) -> Response:
 
 @requires(Action.PUSH)
 def put_layer(repository: RepositoryName, image: ImageId) -> Response:
-    """Take in an image's layer, of whatever compression the client chose."""
+    """Store an image's layer, in any compression."""
     registry().v1_images.put_layer(repository, image, body_chunks())
-    return answer()
+    return uncached_json()
 
 
 @requires(Action.PUSH)
 def put_checksum(repository: RepositoryName, image: ImageId) -> Response:
-    """Complete an image, once its client and we agree on what was sent."""
+    """Complete an image, if the client's checksum matches what was received."""
     tarsum = request.headers.get(_TARSUM, "")
-    stated = tarsum if is_tarsum(tarsum) else None
-    registry().v1_images.put_checksum(repository, image, _stated_checksum(), stated)
-    return answer()
+    registry().v1_images.put_checksum(
+        repository, image, _payload_checksum(), tarsum if is_tarsum(tarsum) else None
+    )
+    return uncached_json()
 
 
 @requires(Action.PULL)
 def get_ancestry(repository: RepositoryName, image: ImageId) -> Response:
-    """List the image's id and those of its ancestors, the base last."""
+    """Return the IDs of the image and its ancestors, the base last."""
     rows = registry().v1_images.ancestry(repository, image)
-    return immutable(document([row.id for row in rows]), rows[-1].id + image)
+    return immutable(json_response([row.id for row in rows]), rows[-1].id + image)
 
 
 @requires(Action.PULL)
 def get_files(repository: RepositoryName, image: ImageId) -> Response:
-    """List the files of the image's layer: name, kind, deleted, size, mtime, mode, uid, gid."""
+    """Return the files of the image's layer: name, kind, deleted, size, mtime, mode, uid, gid."""
     row = registry().v1_images.get(repository, image)
-    return immutable(document([*registry().listings.files(row)]), f"{row.layer} files")
+    return immutable(json_response([*registry().listings.files(row)]), f"{row.layer} files")
 
 
 @requires(Action.PULL)
 def get_diff(repository: RepositoryName, image: ImageId) -> Response:
-    """Tell which files the image's layer deletes, changes and creates, by name; see ``get_files``."""
+    """Return the files that the image's layer deletes, changes and creates, by name; see ``get_files``."""
     rows = registry().v1_images.ancestry(repository, image)
-    return immutable(document(registry().listings.changes(rows)), f"{image} diff")
+    return immutable(json_response(registry().listings.changes(rows)), f"{image} diff")
 
 
-def _stated_checksum() -> Digest | None:
-    """Return the payload checksum that the client states.
+def _payload_checksum() -> Digest | None:
+    """Return the payload checksum of the request.
 
-    None from those too old to know it, or that get it wrong.
+    None for clients that send only a tarsum, or a wrong payload checksum.
+
+    Raises:
+        RequestInvalid: the client sends neither.
     """
     payload = request.headers.get(_PAYLOAD)
     if not payload and not request.headers.get(_TARSUM):

@@ -1,4 +1,4 @@
-"""``/v1/repositories/<name>``: the index half of V1, which begins and ends every push and begins every pull.
+"""``/v1/repositories/<name>``: the index part of V1, which starts and ends every push and starts every pull.
 
 Source: docker-registry 0.9, ``index.py``; the exchanges of Docker 0.6 to 1.9.
 """
@@ -20,7 +20,7 @@ from dualreg.errors import (
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.context import authority, registry, require_deletes
 from dualreg.web.guard import requires
-from dualreg.web.v1.answers import answer, read_json
+from dualreg.web.v1.responses import read_json, uncached_json
 from dualreg.web.v1.session import session_headers
 
 
@@ -40,68 +40,68 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PUSH)
 def put_repository(repository: RepositoryName) -> Response:
-    """Begin a push: the client learns where to send images, and with which token."""
+    """Start a push: return the host to send images to, and the token for it."""
     _read_list()
     registry().repositories.ensure(repository)
     registry().bridge.refresh(repository)
-    return answer("", headers=session_headers(repository))
+    return uncached_json("", headers=session_headers(repository))
 
 
 @requires(Action.DELETE)
 def delete_repository(repository: RepositoryName) -> Response:
-    """Forget the repository's tags; its images stay."""
+    """Delete all tags of the repository; its images stay."""
     require_deletes()
     registry().tags.clear(repository)
-    return answer()
+    return uncached_json()
 
 
 @requires(Action.PULL)
 def get_images(repository: RepositoryName) -> Response:
-    """Begin a pull: list every image of the repository."""
+    """Start a pull: list every image of the repository."""
     images = registry().bridge.images(repository)
-    return answer([{"id": image} for image in images], headers=session_headers(repository))
+    return uncached_json([{"id": image} for image in images], headers=session_headers(repository))
 
 
 @requires(Action.PUSH)
 def put_images(repository: RepositoryName) -> Response:
-    """End a push. Everything was recorded when it came; exactly 204 tells the client that all is well.
+    """End a push; clients require exactly 204.
 
-    But for one thing: Docker 0.6.0, which finds that the image of a tag is here, says the tag only now.
+    Only the list of Docker 0.6.0 has something new: the tags of images that it did not have to push.
     """
-    wanted = dict(filter(None, map(_tagged, _read_list())))
-    if wanted:
-        _point(repository, wanted)
-    return answer("", status=204, headers=session_headers(repository))
+    tags = dict(filter(None, map(_parse_tag, _read_list())))
+    if tags:
+        _set_tags(repository, tags)
+    return uncached_json("", status=204, headers=session_headers(repository))
 
 
 @requires(Action.DELETE)
-def delete_images(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the route's value
-    """Accept, and do nothing, as docker-registry did."""
-    return answer("", status=204)
+def delete_images(repository: RepositoryName) -> Response:  # noqa: ARG001 -- part of the route
+    """Accept and ignore, as docker-registry does."""
+    return uncached_json("", status=204)
 
 
 @requires(Action.PUSH)
-def put_auth(repository: RepositoryName) -> Response:  # noqa: ARG001 -- the route's value
-    """Accept what the Hub's index once asked registries to confirm."""
-    return answer("OK")
+def put_auth(repository: RepositoryName) -> Response:  # noqa: ARG001 -- part of the route
+    """Accept the check that the Docker Hub's index made."""
+    return uncached_json("OK")
 
 
 @requires(Action.PULL)
 def get_properties(repository: RepositoryName) -> Response:
-    """Tell whether everybody may read the repository."""
-    return answer({"access": _access(repository)})
+    """Return whether the repository is public."""
+    return uncached_json({"access": _access(repository)})
 
 
 @requires(Action.PUSH)
 def put_properties(repository: RepositoryName) -> Response:
-    """Accept what is so, and refuse to promise what only permission lines can keep."""
+    """Accept the current visibility; refuse to change it, which takes permission rules."""
     properties = read_json()
     access = properties.get("access") if isinstance(properties, dict) else None
     if access not in ("public", "private"):
         raise RequestInvalid(reason="Invalid data")
     if access != _access(repository):
-        raise RequestInvalid(reason="Who may read it is for the registry's operator to say")
-    return answer()
+        raise RequestInvalid(reason="visibility can only be changed by the registry's operator")
+    return uncached_json()
 
 
 def _access(repository: RepositoryName) -> str:
@@ -109,27 +109,27 @@ def _access(repository: RepositoryName) -> str:
 
 
 def _read_list() -> list[object]:
-    """Return the body, a JSON list; which images there are is learnt from the images themselves."""
+    """Return the body, a JSON list of images. The images themselves arrive in requests of their own."""
     listed = read_json()
     if not isinstance(listed, list):
         raise RequestInvalid(reason="Invalid data")
     return listed
 
 
-def _tagged(entry: object) -> tuple[Tag, ImageId] | None:
-    """Return the tag that an entry of the list gives an image, if it gives one that can be."""
+def _parse_tag(entry: object) -> tuple[Tag, ImageId] | None:
+    """Return the tag and image of a list entry; None if it has no valid tag or image ID."""
     if isinstance(entry, dict) and "Tag" in entry:
         with suppress(TagInvalid, ImageIdInvalid):
             return Tag.parse(str(entry["Tag"])), ImageId.parse(str(entry.get("id")))
     return None
 
 
-def _point(repository: RepositoryName, wanted: Mapping[Tag, ImageId]) -> None:
-    """Point tags at images that are here, unless they are there already."""
-    seen: Mapping[Tag, ImageId] = {}
+def _set_tags(repository: RepositoryName, tags: Mapping[Tag, ImageId]) -> None:
+    """Point tags at their images, except those that do already and images that the repository lacks."""
+    current: Mapping[Tag, ImageId] = {}
     with suppress(RepositoryUnknown):
-        seen = registry().bridge.tags(repository)
-    for tag, image in wanted.items():
-        if seen.get(tag) != image:
+        current = registry().bridge.tags(repository)
+    for tag, image in tags.items():
+        if current.get(tag) != image:
             with suppress(ImageUnknown, ImageIncomplete):
                 registry().bridge.tag(repository, tag, image)

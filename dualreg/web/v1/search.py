@@ -1,19 +1,19 @@
-"""``/v1/search``: still what ``docker search HOST/TERM`` asks today, since V2 has no search.
+"""``/v1/search``: ``docker search HOST/TERM`` still uses it, since V2 has no search.
 
-Source: the Docker Hub's answer and docker-registry 0.9's, whose members this is the union of.
+Source: the responses of the Docker Hub and of docker-registry 0.9, whose members are combined.
 """
 
 from flask import Blueprint, Response, request
 
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
-from dualreg.web.credentials import listed
+from dualreg.web.credentials import listable
 from dualreg.web.guard import Need, requires
-from dualreg.web.paging import page_size, positive
-from dualreg.web.v1.answers import answer
+from dualreg.web.paging import page_number, page_size
+from dualreg.web.v1.responses import uncached_json
 
 _DEFAULT_SIZE = 25
-_LARGEST_SIZE = 100
+_SIZE_LIMIT = 100
 
 
 def register(blueprint: Blueprint) -> None:
@@ -23,12 +23,14 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Need.NOTHING)
 def search() -> Response:
-    """List the repositories that may be pulled and contain the term, a page at a time, counted from 1."""
+    """List the repositories whose name contains the term and that the client may pull, by pages."""
     term = request.args.get("q", "")
-    size = min(max(page_size(_DEFAULT_SIZE) or 1, 1), _LARGEST_SIZE)
-    page = positive("page")
-    total, names = registry().repositories.search(term, offset=(page - 1) * size, limit=size, reach=listed())
-    return answer(
+    size = min(max(page_size(_DEFAULT_SIZE) or 1, 1), _SIZE_LIMIT)
+    page = page_number()
+    total, names = registry().repositories.search(
+        term, offset=(page - 1) * size, limit=size, reach=listable()
+    )
+    return uncached_json(
         {
             "query": term,
             "num_results": total,

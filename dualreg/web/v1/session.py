@@ -1,9 +1,9 @@
-"""The V1 session: ``/v1/images`` URLs name no repository, so the client carries it in the token it was given.
+"""Session: the repository of ``/v1/images`` requests, whose URLs do not name it, is carried by a V1 token.
 
-The client repeats ``X-Docker-Token`` verbatim as ``Authorization: Token …``, without looking inside. The
-repository is taken from what is signed, never from the clear text beside it. A client that says Basic
-everywhere has a cookie instead; without either, an image is read through any repository that its sender may
-read, and cannot be written.
+The client repeats ``X-Docker-Token`` verbatim as ``Authorization: Token …``. The repository is taken from the
+signed part, never from the clear text beside it. A client that sends Basic credentials with every request has
+a cookie instead. Without either, an image can be read through any repository that the client may read, and
+cannot be written.
 """
 
 from flask import request
@@ -15,17 +15,17 @@ from dualreg.errors import ImageUnknown, Unauthenticated
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.registry.repositories import alias_of
 from dualreg.web.context import authority, registry
-from dualreg.web.credentials import SESSION_COOKIE, grant, session
-from dualreg.web.guard import demand
+from dualreg.web.credentials import SESSION_COOKIE, grant, session_repository
+from dualreg.web.guard import authorize
 
-#: Actions upon what is there, under whichever of its two names.
-_UPON_KNOWN = (Action.PULL, Action.DELETE)
+#: Actions on an existing repository, which V1 may call ``library/NAME`` for NAME, or the other way round.
+_ON_EXISTING = (Action.PULL, Action.DELETE)
 
 
 def session_headers(repository: RepositoryName) -> dict[str, str]:
-    """Return the headers that begin a session on *repository*, and send the client on to this very host.
+    """Return the headers that start a session on *repository*, and name this host as the endpoint.
 
-    Exactly one host: Docker before 0.11 takes the whole value for one.  Source: docker-registry 0.9,
+    Exactly one host: Docker before 0.11 takes the whole value as one.  Source: docker-registry 0.9,
     ``index.py``.
     """
     reads = request.method in ("GET", "HEAD")
@@ -49,37 +49,37 @@ def session_headers(repository: RepositoryName) -> dict[str, str]:
 
 
 def locate(action: Action) -> None:
-    """Find the repository that the request is about, demand *action* upon it, and hand it to the handler.
+    """Find the repository of the request, authorize *action* on it, and pass it to the handler.
 
     Raises:
-        Unauthenticated, Denied: it must not be done.
-        ImageUnknown: no repository that may be read holds the image.
+        Unauthenticated, Denied: the client lacks the permission.
+        ImageUnknown: no repository that the client may read has the image.
     """
     values = request.view_args if request.view_args is not None else {}
     if "repository" not in values:
-        values["repository"] = _holder(values["image"], action)
-    elif action in _UPON_KNOWN:
-        values["repository"] = _meant(values["repository"], action)
+        values["repository"] = _repository_of(values["image"], action)
+    elif action in _ON_EXISTING:
+        values["repository"] = _resolve(values["repository"], action)
     else:
-        demand(values["repository"], action)
+        authorize(values["repository"], action)
 
 
-def _meant(name: RepositoryName, action: Action) -> RepositoryName:
-    """Return the repository that a client means; only what it may do *action* with decides which."""
+def _resolve(name: RepositoryName, action: Action) -> RepositoryName:
+    """Return the existing repository that *name* means: that name or its alias, within the client's reach."""
     reach = grant().reach(action)
     if not reach.covers(name) and not reach.covers(alias_of(name)):
-        demand(name, action)
-    meant = registry().repositories.named(name, reach)
-    demand(meant, action)
-    return meant
+        authorize(name, action)
+    resolved = registry().repositories.named(name, reach)
+    authorize(resolved, action)
+    return resolved
 
 
-def _holder(image: ImageId, action: Action) -> RepositoryName:
+def _repository_of(image: ImageId, action: Action) -> RepositoryName:
     """Return the repository through which the image is read or written."""
-    begun = session()
-    if begun is not None:
-        demand(begun, action)
-        return begun
+    repository = session_repository()
+    if repository is not None:
+        authorize(repository, action)
+        return repository
     if action is not Action.PULL:
         raise Unauthenticated
     try:

@@ -1,4 +1,4 @@
-"""``/v1/repositories/<name>/tags``: what the repository's tags are seen as, and how a push ends.
+"""``/v1/repositories/<name>/tags``: the repository's tags as V1 images.
 
 Source: docker-registry 0.9, ``tags.py``; the exchanges of Docker 0.6 to 1.9.
 """
@@ -10,9 +10,9 @@ from dualreg.errors import ImageIdInvalid, RequestInvalid
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
-from dualreg.web.v1.answers import answer, read_json
+from dualreg.web.v1.responses import read_json, uncached_json
 
-#: Letters of a client's name that are kept.
+#: Maximum length of a User-Agent that is stored.
 _AGENT_LIMIT = 255
 
 
@@ -31,68 +31,68 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PULL)
 def list_tags(repository: RepositoryName) -> Response:
-    """Map every tag to the image it is seen as."""
-    return answer(registry().bridge.tags(repository))
+    """Return the image ID of every tag."""
+    return uncached_json(registry().bridge.tags(repository))
 
 
 @requires(Action.DELETE)
 def delete_tags(repository: RepositoryName) -> Response:
-    """Forget every tag; the images stay."""
+    """Delete all tags of the repository; its images stay."""
     require_deletes()
     registry().tags.clear(repository)
-    return answer()
+    return uncached_json()
 
 
 @requires(Action.PULL)
 def get_tag(repository: RepositoryName, tag: Tag) -> Response:
-    """Return the image that the tag is seen as."""
-    return answer(registry().bridge.resolve(repository, tag))
+    """Return the image ID of the tag."""
+    return uncached_json(registry().bridge.resolve(repository, tag))
 
 
 @requires(Action.PUSH)
 def put_tag(repository: RepositoryName, tag: Tag) -> Response:
-    """Point the tag at an image: here a V1 push becomes a manifest that every client can pull."""
+    """Point the tag at an image, and store the manifest through which V2 clients can pull it."""
     registry().bridge.tag(repository, tag, _read_image_id())
     if agent := "".join(filter(str.isprintable, request.user_agent.string)):
         registry().tags.pushed_by(repository, tag, agent[:_AGENT_LIMIT])
-    return answer()
+    return uncached_json()
 
 
 @requires(Action.DELETE)
 def delete_tag(repository: RepositoryName, tag: Tag) -> Response:
-    """Forget the tag; its image and other tags stay."""
+    """Delete the tag; its image and other tags stay."""
     require_deletes()
     registry().tags.delete(repository, tag)
-    return answer()
+    return uncached_json()
 
 
 @requires(Action.PULL)
 def get_tag_json(repository: RepositoryName, tag: Tag) -> Response:
-    """Tell which client pushed the tag, and when; of a tag that is not there, that nothing is known."""
+    """Return which client pushed the tag, and when; all null or defaults if unknown."""
     agent, instant = registry().tags.pusher(repository, tag) or (None, None)
-    told = dict(pair.split("/", 1) for pair in (agent or "").split() if "/" in pair)
-    facts = {
+    products = dict(pair.split("/", 1) for pair in (agent or "").split() if "/" in pair)
+    document = {
         "last_update": instant and int(instant.timestamp()),
-        "docker_version": told.get("docker"),
-        "docker_go_version": told.get("go"),
-        "arch": told.get("arch", "amd64").lower(),
-        "os": told.get("os", "linux").lower(),
-        "kernel": told["kernel"].lower() if "kernel" in told else None,
+        "docker_version": products.get("docker"),
+        "docker_go_version": products.get("go"),
+        "arch": products.get("arch", "amd64").lower(),
+        "os": products.get("os", "linux").lower(),
+        "kernel": products["kernel"].lower() if "kernel" in products else None,
     }
-    return answer(facts)
+    return uncached_json(document)
 
 
 @requires(Action.PULL)
 def get_repository_json(repository: RepositoryName) -> Response:
-    """Tell the same of the tag ``latest``."""
+    """Return the same of the tag ``latest``."""
     return get_tag_json(repository, Tag("latest"))
 
 
 def _read_image_id() -> ImageId:
-    """Return the image id that the body is, as a JSON string.
+    """Return the image ID in the body, a JSON string.
 
     Raises:
-        RequestInvalid: it is something else.
+        RequestInvalid: the body is something else.
     """
     text = read_json()
     if not isinstance(text, str):

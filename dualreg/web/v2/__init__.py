@@ -1,6 +1,6 @@
 """The V2 dialect: Docker Registry HTTP API V2 and OCI distribution-spec v1.1, under ``/v2``.
 
-URL values are parsed here, once: handlers receive ``RepositoryName``, ``Digest``, ``UploadId`` and ``Tag |
+URL values are parsed here: handlers receive ``RepositoryName``, ``Digest``, ``UploadId`` and ``Tag |
 Digest``.
 """
 
@@ -14,20 +14,20 @@ from dualreg.auth.access import Access, Action, is_repository
 from dualreg.errors import BlobUnknown, ManifestUnknown, RegistryError, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
-from dualreg.web.guard import Need, demand, enforce, requires
-from dualreg.web.responses import document
+from dualreg.web.guard import Need, authorize, enforce, requires
+from dualreg.web.responses import json_response
 from dualreg.web.v2 import blobs, errors, extensions, manifests, referrers, repositories, tags, uploads
 from dualreg.web.v2.errors import render_status
 
-__all__ = ["create_blueprint", "hidden_from", "render_status"]
+__all__ = ["create_blueprint", "is_hidden_from", "render_status"]
 
-#: Docker 1.3 to 1.5 has an unfinished V2 client that fails without falling back; pings carry Go's own name.
+#: Docker 1.3 to 1.5 has an unfinished V2 client that fails without falling back; its pings have Go's agent.
 #: Source: the registry mirror configuration that Docker published for 1.6, confirmed with the real daemons.
 _UNFINISHED_V2 = re.compile(r"docker/1\.(?:3|4|5(?!\.[0-9]-dev))\.|Go ", re.ASCII)
 
 
 def create_blueprint() -> Blueprint:
-    """Return everything under ``/v2``."""
+    """Return the blueprint of ``/v2``."""
     blueprint = Blueprint("v2", __name__, url_prefix="/v2")
     blueprint.add_url_rule("", "bare", get_base)
     blueprint.add_url_rule("/", "base", get_base)
@@ -40,37 +40,37 @@ def create_blueprint() -> Blueprint:
     return blueprint
 
 
-def hidden_from(user_agent: str) -> bool:
-    """Tell whether this client must not learn that there is a V2 API."""
+def is_hidden_from(user_agent: str) -> bool:
+    """Return whether the V2 API has to look absent to this client, so that it uses V1."""
     return _UNFINISHED_V2.match(user_agent) is not None
 
 
 @requires(Need.LOGIN)
 def get_base() -> Response:
-    """Say that V2 is spoken here.  Source: OCI distribution-spec v1.1, "Determining Support"."""
-    return document({})
+    """Confirm that the registry implements V2.  Source: OCI distribution-spec v1.1, "Determining Support"."""
+    return json_response({})
 
 
 def _hide() -> Response | None:
-    """Let clients that must not know of V2 find nothing where they ask for it, logged in or not."""
-    asked = request.endpoint in ("v2.base", "v2.bare")
-    hidden = asked and hidden_from(request.user_agent.string)
+    """Return 404 to the API check of clients that must use V1, authenticated or not."""
+    is_check = request.endpoint in ("v2.base", "v2.bare")
+    hidden = is_check and is_hidden_from(request.user_agent.string)
     return render_status(404, "not found", {}) if hidden else None
 
 
 def _guard() -> None:
-    enforce(lambda action: demand((request.view_args or {})["name"], action, *_mounted()))
+    enforce(lambda action: authorize((request.view_args or {})["name"], action, *_mount_access()))
 
 
-def _mounted() -> Iterator[Access]:
-    """Yield what a mount needs of its source."""
+def _mount_access() -> Iterator[Access]:
+    """Yield the access to its source that a mount needs."""
     source = request.args.get("from", "")
     if request.args.get("mount") and is_repository(source):
         yield Access.of(source, Action.PULL)
 
 
 def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:
-    """Turn the URL's texts into values, so that a bad one is refused before any handler runs."""
+    """Parse the values of the URL, so that an invalid one is refused before any handler runs."""
     if not values:
         return
     if "reference" in values:
@@ -85,7 +85,7 @@ def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:
 
 
 def _parse_reference(text: str) -> Tag | Digest:
-    """Return the reference; to a reader, an impossible tag is just one that is not there."""
+    """Return the reference; except to PUT, an invalid tag is an unknown manifest."""
     try:
         return parse_reference(text)
     except TagInvalid as error:
@@ -95,7 +95,7 @@ def _parse_reference(text: str) -> Tag | Digest:
 
 
 def _parse_digest(text: str) -> Digest:
-    """Return the digest; Docker 1.6 asks for tarsums, of which there are none here, and fails on a 400."""
+    """Return the digest; Docker 1.6 asks for tarsums, and fails unless they are unknown blobs."""
     if text.startswith("tarsum") and request.method in ("GET", "HEAD"):
         raise BlobUnknown(digest=text[:200])
     return Digest.parse(text)

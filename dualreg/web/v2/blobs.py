@@ -8,7 +8,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
-from dualreg.web.responses import empty
+from dualreg.web.responses import empty_response
 
 
 def register(blueprint: Blueprint) -> None:
@@ -19,14 +19,14 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PULL)
 def get_blob(name: RepositoryName, digest: Digest) -> Response:
-    """Send the blob, or to HEAD what it would be sent with."""
+    """Return the blob; to HEAD, its headers."""
     blob = registry().blobs.stat(name, digest)
     return send_blob(blob, {"Docker-Content-Digest": str(digest)})
 
 
 @requires(Action.DELETE)
 def delete_blob(name: RepositoryName, digest: Digest) -> Response:
-    """Take the blob from the repository, unless one of its manifests or images names it."""
+    """Remove the blob from the repository, unless a manifest or V1 image there references it."""
     require_deletes()
     registry().blobs.delete(name, digest)
-    return empty(202, {})
+    return empty_response(202, {})

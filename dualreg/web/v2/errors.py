@@ -1,4 +1,4 @@
-"""Errors in the V2 dialect: one table, one renderer.
+"""Errors of the V2 dialect: their codes and statuses, and how they are rendered.
 
 Source: OCI distribution-spec v1.1, "Error Codes"; statuses of the reference registry where the spec is
 silent.
@@ -14,12 +14,12 @@ from dualreg import errors
 from dualreg.errors import RangeInvalid, ReferencesMissing, RegistryError
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.uploads import LEASE, Upload
-from dualreg.web.responses import allow_header, document
-from dualreg.web.v2.locations import challenge, upload_headers
+from dualreg.web.responses import allow_header, json_response
+from dualreg.web.v2.locations import bearer_challenge, upload_headers
 
 
 class Rendering(NamedTuple):
-    """The wire code and HTTP status of an error."""
+    """The code and HTTP status of an error."""
 
     code: str
     status: int
@@ -62,22 +62,22 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.Unsupported: Rendering("UNSUPPORTED", 405),
 }
 
-#: What HTTP-level failures are called; a code outside the specification's table is not allowed.
+#: Codes of HTTP errors outside handlers; they must be from the specification's table.
 _STATUS_CODES = {404: "UNSUPPORTED", 405: "UNSUPPORTED"}
 
 
 def render(error: RegistryError) -> Response:
-    """Return the error's V2 answer: one entry, or one for each missing digest."""
+    """Return the V2 response to the error: one entry, or one for each missing digest."""
     code, status = V2_ERRORS[type(error)]
     if isinstance(error, ReferencesMissing):
         entries = [_entry(code, error.message, {"digest": digest}) for digest in error.digests]
     else:
         entries = [_entry(code, error.message, error.facts())]
-    return document({"errors": entries}, status=status, headers=_headers(error))
+    return json_response({"errors": entries}, status=status, headers=_headers(error))
 
 
 def _headers(error: RegistryError) -> dict[str, str]:
-    """Return what must be said beside the status."""
+    """Return the headers that the status requires."""
     match error:
         case RangeInvalid():
             upload = Upload(RepositoryName(error.repository), UploadId(error.upload), error.offset)
@@ -87,14 +87,14 @@ def _headers(error: RegistryError) -> dict[str, str]:
         case errors.TooManyAttempts() | errors.SourceBusy():
             return {"Retry-After": str(error.retry_after)}
         case errors.Unauthenticated():
-            return {"WWW-Authenticate": challenge(error)}
+            return {"WWW-Authenticate": bearer_challenge(error)}
     return allow_header() if V2_ERRORS[type(error)].status == HTTPStatus.METHOD_NOT_ALLOWED else {}
 
 
 def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
-    """Return the V2 answer to a request that no handler took, or that failed by a fault of ours."""
+    """Return the V2 response to a request that no handler takes, or that fails unexpectedly."""
     entry = _entry(_STATUS_CODES.get(status, "UNKNOWN"), message, {})
-    return document({"errors": [entry]}, status=status, headers=headers)
+    return json_response({"errors": [entry]}, status=status, headers=headers)
 
 
 def _entry(code: str, message: str, detail: Mapping[str, object]) -> dict[str, object]:

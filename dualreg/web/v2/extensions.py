@@ -1,10 +1,9 @@
-"""Extensions: what this registry offers beyond the specification, and how a client learns of it.
+"""Extensions: endpoints beyond the specification, and their discovery.
 
 Source: OCI distribution-spec, "extensions/README.md" (discovery, and names that begin with an underscore).
 """
 
 import re
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
@@ -14,8 +13,8 @@ from dualreg.errors import PageInvalid
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import Need, requires
-from dualreg.web.paging import after, cursor, page_size
-from dualreg.web.responses import document, empty
+from dualreg.web.paging import format_cursor, next_link, page_size, parse_cursor
+from dualreg.web.responses import empty_response, json_response
 
 _DEFAULT_SIZE = 100
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{0,128}", re.ASCII)
@@ -37,35 +36,29 @@ def register(blueprint: Blueprint) -> None:
 @requires(Need.LOGIN)
 def discover() -> Response:
     """List the extensions."""
-    return document({"extensions": [_EXTENSION]})
+    return json_response({"extensions": [_EXTENSION]})
 
 
 @requires(Action.PULL)
 def describe_tags(name: RepositoryName) -> Response:
-    """List tags with what they point at, by name, or with ``sort=-pushed`` the newest first."""
+    """List tags with details, by name, or with ``sort=-pushed`` by push time, the newest first."""
     size, prefix, newest_first = page_size(_DEFAULT_SIZE) or 0, _prefix(), _newest_first()
     page = registry().tags.describe(
-        name, limit=size, prefix=prefix, newest_first=newest_first, after=after(Tag.parse)
+        name, limit=size, prefix=prefix, newest_first=newest_first, after=parse_cursor(Tag.parse)
     )
     headers = {}
     if page.more:
-        order = "-pushed" if newest_first else "name"
-        query = {
-            "prefix": prefix,
-            "sort": order,
-            "after": _place(page.end),
-            "n": size,
-        }
-        headers["Link"] = f'<{request.path}?{urlencode(query)}>; rel="next"'
-    return document({"name": name, "tags": [_entry(row) for row in page.rows]}, headers=headers)
+        order, after = "-pushed" if newest_first else "name", format_cursor(page.end.pushed_at, page.end.name)
+        headers = next_link({"prefix": prefix, "sort": order, "after": after, "n": size})
+    return json_response({"name": name, "tags": [_entry(row) for row in page.rows]}, headers=headers)
 
 
 @requires(Action.ADMIN)
 def delete_repository(name: RepositoryName) -> Response:
-    """Forget the repository and all it holds."""
+    """Delete the repository with everything in it."""
     require_deletes()
     registry().repositories.delete(name)
-    return empty(202, {})
+    return empty_response(202, {})
 
 
 def _entry(row: TagRow) -> dict[str, object]:
@@ -81,10 +74,10 @@ def _entry(row: TagRow) -> dict[str, object]:
 
 
 def _prefix() -> str:
-    """Return the prefix asked for.
+    """Return the requested prefix.
 
     Raises:
-        PageInvalid: no tag can begin so.
+        PageInvalid: no tag can start with it.
     """
     prefix = request.args.get("prefix", "")
     if _PREFIX.fullmatch(prefix) is None:
@@ -93,11 +86,12 @@ def _prefix() -> str:
 
 
 def _newest_first() -> bool:
+    """Return whether the newest tags are requested first.
+
+    Raises:
+        PageInvalid: unknown order.
+    """
     order = request.args.get("sort", "name")
     if order not in ("name", "-pushed"):
         raise PageInvalid(sort=order[:50])
     return order == "-pushed"
-
-
-def _place(row: TagRow) -> str:
-    return cursor(row.pushed_at, row.name)

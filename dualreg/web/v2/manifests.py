@@ -17,17 +17,17 @@ from dualreg.registry.preconditions import Precondition
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
-from dualreg.web.responses import empty
+from dualreg.web.responses import empty_response
 from dualreg.web.v2.locations import manifest_headers
 
-#: Bytes of the largest manifest taken; the specification asks for at least this much.
+#: Maximum size of a manifest in bytes; the specification requires at least this much.
 MANIFEST_LIMIT = 4 << 20
 
-#: Tags taken in one request.
+#: Maximum number of tags in one request.
 TAGS_LIMIT = 32
 
 _ANYTHING = frozenset({"*/*", "application/*"})
-#: Docker that pulls without an Accept header, and reads schema 1 only.  (Measured on 1.6 to 1.9.)
+#: Docker versions that send no Accept header, and read only schema 1.  (Measured on 1.6 to 1.9.)
 _SCHEMA1_DOCKER = re.compile(r"docker/1\.[6-9]\.", re.ASCII)
 
 
@@ -40,7 +40,7 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PULL)
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
-    """Send the manifest as it was pushed, or as its reader needs it; to HEAD, what it would be sent with."""
+    """Return the manifest as pushed, or in a form that the client can read; to HEAD, its headers."""
     manifest = registry().negotiation.find(name, reference, _reader())
     headers = {
         "Docker-Content-Digest": str(manifest.digest),
@@ -51,7 +51,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         "Vary": "Accept",
     }
     if request.if_none_match.contains_weak(str(manifest.digest)):
-        return empty(304, headers)
+        return empty_response(304, headers)
     if request.method == "HEAD":
         return Response(headers=headers)
     if isinstance(reference, Tag):
@@ -63,50 +63,50 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
 def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Store a manifest under a tag or its digest."""
     media_type = strip_parameters(request.headers.get("Content-Type", ""))
-    tags = _further_tags(reference)
+    tags = _query_tags(reference)
     payload = read_limited(MANIFEST_LIMIT)
     manifest = registry().manifests.put(
-        name, reference, media_type, payload, tags=tags, condition=_condition()
+        name, reference, media_type, payload, tags=tags, condition=_precondition()
     )
     headers = manifest_headers(name, manifest.digest)
     if tags:
         headers["OCI-Tag"] = ", ".join(tags)
     if manifest.subject:
-        # Without this, clients keep their own list of referrers under a fallback tag.
+        # Without this header, clients maintain a list of referrers under a fallback tag.
         headers["OCI-Subject"] = str(manifest.subject.digest)
-    return empty(201, headers)
+    return empty_response(201, headers)
 
 
 @requires(Action.DELETE)
 def delete_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
-    """Forget a tag alone, or a manifest with all its tags."""
+    """Delete a tag only, or a manifest with all its tags."""
     require_deletes()
     if isinstance(reference, Tag):
-        registry().tags.delete(name, reference, _condition())
+        registry().tags.delete(name, reference, _precondition())
     else:
-        registry().manifests.delete(name, reference, _condition())
-    return empty(202, {})
+        registry().manifests.delete(name, reference, _precondition())
+    return empty_response(202, {})
 
 
-def _further_tags(reference: Tag | Digest) -> list[Tag]:
-    """Return the tags that the query lists, each once.
+def _query_tags(reference: Tag | Digest) -> list[Tag]:
+    """Return the tags in the query, without duplicates.
 
     Raises:
         TagInvalid, TooManyTags.
-        RequestInvalid: there are some although the URL itself ends with a tag.
+        RequestInvalid: the reference is a tag itself.
 
     Source: OCI distribution-spec, "Pushing Manifests", ``?tag=`` with a digest.
     """
     tags = [Tag.parse(text) for text in dict.fromkeys(request.args.getlist("tag"))]
     if tags and isinstance(reference, Tag):
-        raise RequestInvalid(reason="tag parameters need a digest reference")
+        raise RequestInvalid(reason="the tag parameter requires a digest as reference")
     if len(tags) > TAGS_LIMIT:
         raise TooManyTags(limit=TAGS_LIMIT)
     return tags
 
 
-def _condition() -> Precondition:
-    """Return what the request's If-Match and If-None-Match demand; entity tags may be quoted or not."""
+def _precondition() -> Precondition:
+    """Return the precondition of If-Match and If-None-Match; entity tags may be quoted or not."""
     match, none_match = (_entity_tags(name) for name in ("If-Match", "If-None-Match"))
     return Precondition(match, none_match)
 
@@ -119,8 +119,7 @@ def _entity_tags(name: str) -> frozenset[str] | None:
 def _reader() -> Reader:
     """Return what the client can read.
 
-    Clients send Accept as one header or several; quality factors order nothing here, since a tag is one
-    manifest.
+    Accept may be one header or several. Quality factors are ignored: a tag points to one manifest.
     """
     values = ",".join(request.headers.getlist("Accept")).split(",")
     named = frozenset(filter(None, map(strip_parameters, values)))

@@ -1,7 +1,6 @@
 """``/v2/<name>/referrers/<digest>``.  Source: OCI distribution-spec v1.1, "Listing Referrers"."""
 
 import json
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
@@ -12,7 +11,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
 from dualreg.web.guard import requires
-from dualreg.web.paging import after, cursor
+from dualreg.web.paging import format_cursor, next_link, parse_cursor
 
 
 def register(blueprint: Blueprint) -> None:
@@ -22,19 +21,16 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PULL)
 def list_referrers(name: RepositoryName, digest: Digest) -> Response:
-    """List what refers to the manifest, as an index; it is never an error that nothing does."""
-    # A plus in a query means a blank to the decoder, but no media type has blanks, and many have pluses.
+    """Return the referrers of the manifest as an index; empty if there are none, or no such manifest."""
+    # A plus in a query is decoded as a blank, but media types have no blanks, and many have a plus.
     artifact_type = request.args.get("artifactType", "").replace(" ", "+") or None
-    page = registry().referrers.list(name, digest, artifact_type=artifact_type, after=after(Digest.parse))
+    page = registry().referrers.list(
+        name, digest, artifact_type=artifact_type, after=parse_cursor(Digest.parse)
+    )
     headers = {"OCI-Filters-Applied": "artifactType"} if artifact_type else {}
     if page.more:
-        query = urlencode(
-            {
-                "artifactType": artifact_type or "",
-                "after": _place(page.end),
-            }
-        )
-        headers["Link"] = f'<{request.path}?{query}>; rel="next"'
+        after = format_cursor(page.end.pushed_at, page.end.digest)
+        headers |= next_link({"artifactType": artifact_type or "", "after": after})
     document = {
         "schemaVersion": 2,
         "mediaType": media_types.OCI_INDEX,
@@ -54,7 +50,3 @@ def _descriptor(row: ReferrerRow) -> dict[str, object]:
     if row.annotations:
         descriptor["annotations"] = row.annotations
     return descriptor
-
-
-def _place(row: ReferrerRow) -> str:
-    return cursor(row.pushed_at, row.digest)

@@ -3,12 +3,12 @@
 from flask import Blueprint, Response, request
 
 from dualreg.web.context import registry
-from dualreg.web.credentials import listed
+from dualreg.web.credentials import listable
 from dualreg.web.guard import Need, requires
-from dualreg.web.paging import link_header, page_size
-from dualreg.web.responses import document
+from dualreg.web.paging import next_link, page_size
+from dualreg.web.responses import json_response
 
-#: Names in a page if the client does not say; the reference registry's number.
+#: Page size without ``n``, as in the reference registry.
 _DEFAULT_SIZE = 100
 
 
@@ -19,7 +19,8 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Need.CATALOG)
 def list_repositories() -> Response:
-    """List the repositories that hold an image, as far as the client may pull them, in byte order."""
+    """List the repositories that have an image and that the client may pull, in byte order."""
     size = page_size(_DEFAULT_SIZE) or 0
-    page = registry().repositories.list(last=request.args.get("last", ""), limit=size, reach=listed())
-    return document({"repositories": page.rows}, headers=link_header(page, size))
+    page = registry().repositories.list(last=request.args.get("last", ""), limit=size, reach=listable())
+    headers = next_link({"last": page.end, "n": size}) if page.more else {}
+    return json_response({"repositories": page.rows}, headers=headers)

@@ -6,8 +6,8 @@ from dualreg.auth.access import Action
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
 from dualreg.web.guard import requires
-from dualreg.web.paging import link_header, page_size
-from dualreg.web.responses import document
+from dualreg.web.paging import next_link, page_size
+from dualreg.web.responses import json_response
 
 
 def register(blueprint: Blueprint) -> None:
@@ -20,4 +20,5 @@ def list_tags(name: RepositoryName) -> Response:
     """List the repository's tags in byte order."""
     size = page_size(default=None)
     page = registry().tags.list(name, last=request.args.get("last", ""), limit=size)
-    return document({"name": name, "tags": page.rows}, headers=link_header(page, size))
+    headers = next_link({"last": page.end, "n": size}) if page.more else {}
+    return json_response({"name": name, "tags": page.rows}, headers=headers)

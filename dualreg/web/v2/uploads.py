@@ -13,15 +13,15 @@ from dualreg.web.body import body_chunks
 from dualreg.web.context import registry
 from dualreg.web.credentials import grant
 from dualreg.web.guard import requires
-from dualreg.web.responses import empty
+from dualreg.web.responses import empty_response
 from dualreg.web.v2.locations import blob_headers, upload_headers
 
-#: The specification's form has no unit; some clients write RFC 9110's.
+#: The specification's form has no unit; some clients add that of RFC 9110.
 _CONTENT_RANGE = re.compile(r"(?:bytes )?([0-9]{1,19})-([0-9]{1,19})(?:/(?:\*|[0-9]{1,19}))?", re.ASCII)
 
 
 class _Chunk(NamedTuple):
-    """Where the body belongs and how long it is, as far as the client said."""
+    """The offset and length of the body according to the client; None if not given."""
 
     offset: int | None = None
     length: int | None = None
@@ -40,62 +40,64 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PUSH)
 def start_upload(name: RepositoryName) -> Response:
-    """Begin an upload; or mount a blob of another repository; or take in the whole blob at once."""
+    """Start an upload, mount a blob of another repository, or store a blob from one request."""
     mount, source, digest = (request.args.get(key) for key in ("mount", "from", "digest"))
     if mount:
         mounted = Digest.parse(mount)
         origin = RepositoryName.parse(source) if source else None
         if registry().blobs.mount(name, mounted, origin, reach=grant().reach(Action.PULL)):
-            return empty(201, blob_headers(name, mounted))
+            return empty_response(201, blob_headers(name, mounted))
     elif digest:
         blob = registry().uploads.ingest(name, body_chunks(), expected=Digest.parse(digest))
-        return empty(201, blob_headers(name, blob.digest))
+        return empty_response(201, blob_headers(name, blob.digest))
     check_algorithm(request.args.get("digest-algorithm", CANONICAL))
-    return empty(202, upload_headers(registry().uploads.start(name)))
+    return empty_response(202, upload_headers(registry().uploads.start(name)))
 
 
 @requires(Action.PUSH)
 def get_upload(name: RepositoryName, upload: UploadId) -> Response:
-    """Say how far the upload has come."""
-    return empty(204, upload_headers(registry().uploads.status(name, upload)))
+    """Return the progress of the upload."""
+    return empty_response(204, upload_headers(registry().uploads.status(name, upload)))
 
 
 @requires(Action.PUSH)
 def append_upload(name: RepositoryName, upload: UploadId) -> Response:
-    """Take a chunk where its Content-Range says it belongs, or a stream wherever the upload ends."""
+    """Append a chunk, whose Content-Range has to start where the upload ends, or a stream."""
     chunk = _declared_chunk(name, upload)
     body = body_chunks(length=chunk.length)
-    return empty(202, upload_headers(registry().uploads.append(name, upload, body, offset=chunk.offset)))
+    return empty_response(
+        202, upload_headers(registry().uploads.append(name, upload, body, offset=chunk.offset))
+    )
 
 
 @requires(Action.PUSH)
 def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
-    """Take the last chunk, if any, and make the upload a blob."""
+    """Append the last chunk, if any, and turn the upload into a blob."""
     digest = Digest.parse(request.args.get("digest", ""))
     chunk = _declared_chunk(name, upload)
     body = body_chunks(length=chunk.length)
     registry().uploads.finish(name, upload, digest, body, offset=chunk.offset)
-    return empty(201, blob_headers(name, digest))
+    return empty_response(201, blob_headers(name, digest))
 
 
 @requires(Action.PUSH)
 def cancel_upload(name: RepositoryName, upload: UploadId) -> Response:
-    """Forget the upload."""
+    """Cancel the upload."""
     registry().uploads.cancel(name, upload)
-    return empty(204, {})
+    return empty_response(204, {})
 
 
 def _declared_chunk(name: RepositoryName, upload: UploadId) -> _Chunk:
-    """Read Content-Range.
+    """Return the chunk that Content-Range declares.
 
     Raises:
-        RangeInvalid: it ends before it starts, or is no range at all; the answer says where the upload ends.
+        RangeInvalid: the range is malformed or ends before it starts.
     """
     text = request.headers.get("Content-Range")
     if not text:
         return _Chunk()
     match = _CONTENT_RANGE.fullmatch(text)
     if match is None or int(match[1]) > int(match[2]):
-        held = registry().uploads.status(name, upload).offset
-        raise RangeInvalid(repository=name, upload=upload, offset=held)
+        offset = registry().uploads.status(name, upload).offset
+        raise RangeInvalid(repository=name, upload=upload, offset=offset)
     return _Chunk(int(match[1]), int(match[2]) - int(match[1]) + 1)

@@ -1,6 +1,6 @@
-"""Modes: whether V1 is served whole, for reading only, or not at all, as the setting ``v1`` says.
+"""Mode: the setting ``v1`` serves the V1 API in full, read-only, or not at all.
 
-Old Dockers show their users the body of most refusals, so what the operator wrote reaches a person.
+Old Docker shows its users the body of most refusals, so the operator's ``v1_reason`` reaches them.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from dualreg.web.context import settings
 from dualreg.web.responses import READS
 from dualreg.web.v1.errors import render_status
 
-#: Served even when V1 is off: today's ``docker search`` knows no other, and without an answered ping an old
-#: Docker prints that this is no registry instead of the reason.
+#: Served even when V1 is off: ``docker search`` still uses it, and old Docker shows the reason only after a
+#: successful ping.
 _ALWAYS = ("/v1/_ping", "/v1/search")
-#: Part of ``docker login``, which somebody who only pulls does too; nothing is written.
+#: Used by ``docker login``, also before a pull; writes nothing.
 _LOGIN = "/v1/users/"
 
 
-def refuse_closed(_: str | None, __: Mapping[str, Any] | None) -> None:
-    """End a V1 request that the mode does not allow.
+def enforce_mode(_: str | None, __: Mapping[str, Any] | None) -> None:
+    """Abort a V1 request that the mode does not allow.
 
-    It runs before anything of the URL is parsed, so that a refused client hears the reason and nothing else.
+    It runs before the URL's values are parsed, so that a refused client always gets the reason.
     """
     mode, path = settings().v1, request.path
     if mode == "on" or path.split("/")[1] != "v1" or path.rstrip("/") in _ALWAYS:

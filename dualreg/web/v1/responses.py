@@ -1,0 +1,51 @@
+"""Responses and request bodies of the V1 dialect."""
+
+import json
+from collections.abc import Mapping
+
+from flask import Response, request
+
+from dualreg.errors import RequestInvalid
+from dualreg.web.body import read_limited
+from dualreg.web.responses import json_response
+
+#: Maximum size of a V1 document in bytes: image JSONs grow with labels and commands, but not this large.
+DOCUMENT_LIMIT = 4 << 20
+
+#: The Last-Modified of immutable content.  Source: docker-registry 0.9, ``images.py``.
+_ALWAYS = "Thu, 01 Jan 1970 00:00:00 GMT"
+_UNCACHED = {"Cache-Control": "no-cache", "Pragma": "no-cache", "Expires": "-1"}
+
+
+def uncached_json(
+    value: object = True,  # noqa: FBT002 -- V1's "true" is a value
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return *value* as JSON that must not be cached; V1's plain success is ``true``."""
+    return json_response(value, status=status, headers=_UNCACHED | dict(headers or {}))
+
+
+def immutable(response: Response, version: str) -> Response:
+    """Return the response as cacheable for ever, or a 304 if the client has it.
+
+    Args:
+        version: The ``ETag``.
+    """
+    response.headers.update({"Cache-Control": "private, max-age=31536000", "Last-Modified": _ALWAYS})
+    response.set_etag(version)
+    response.make_conditional(request)
+    return response
+
+
+def read_json() -> object:
+    """Return the request's body, parsed as JSON.
+
+    Raises:
+        RequestInvalid: it is not JSON.
+    """
+    try:
+        return json.loads(read_limited(DOCUMENT_LIMIT))
+    except (ValueError, RecursionError) as error:
+        raise RequestInvalid(reason="Error Decoding JSON") from error
