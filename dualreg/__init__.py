@@ -1,5 +1,6 @@
 """One container registry, two dialects: Docker V1 and Docker V2/OCI over one content-addressed store.
 
+    patterns        how operators choose repositories and tags: ``*``, and nothing else
     image/          values: Digest, names, Descriptor, Manifest, V1Image, and the conversions
     storage/        bytes: the BlobStore, its drivers, and the link files that mirror names on disk
     catalog/        relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)
@@ -12,7 +13,8 @@
     cli/            the ``dualreg`` command
     assembly        where settings become a running registry
 
-Imports point down: web and cli → registry, auth, maintenance, migrate → catalog | storage → image → errors.
+Imports point down: web and cli → registry, auth, maintenance, migrate → catalog | storage → image →
+errors | patterns.
 """
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ from dualreg.auth.files import ReloadingFile
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import PermissionRow
 from dualreg.image.names import RepositoryName
-from dualreg.image.reach import matches
+from dualreg.patterns import matches
 
 #: Stands in patterns for the name of the account.
 _ACCOUNT = "{account}"

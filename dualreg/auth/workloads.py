@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dualreg.auth.access import Identity
 from dualreg.auth.tokens import TokenInvalid, Verifier
-from dualreg.image.reach import matches
+from dualreg.patterns import matches
 
 _RULE = re.compile(r"@([A-Za-z0-9][A-Za-z0-9._-]{0,63}) if (.+)", re.ASCII)
 _CONDITION = re.compile(r"([A-Za-z0-9_:./-]+)=(\S+)")

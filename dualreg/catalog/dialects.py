@@ -25,6 +25,7 @@ from sqlalchemy.orm import QueryableAttribute
 
 from dualreg.catalog.tables import Table
 from dualreg.image.reach import Reach
+from dualreg.patterns import LIKE_ESCAPE, has_wildcard, to_like
 
 #: Seconds a SQLite writer waits for another one.
 _BUSY_SECONDS = 30
@@ -59,28 +60,21 @@ def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -
 
 
 def within(column: QueryableAttribute[str], reach: Reach) -> ColumnElement[bool]:
-    """Return the condition that *column* names a repository of *reach*.
-
-    Names and patterns have small letters only, so it does not matter that SQLite's LIKE knows no others.
-    """
-    wanted = [group for group in reach.groups if "*" not in group]
-    return and_(true(), *(_is_one_of(column, group) for group in wanted))
+    """Return the condition that *reach* covers the repository whose name is in *column*."""
+    limiting = [group for group in reach.groups if "*" not in group]  # "*" matches everything
+    return and_(true(), *(_matches_any(column, group) for group in limiting))
 
 
-def _is_one_of(column: QueryableAttribute[str], patterns: Collection[str]) -> ColumnElement[bool]:
+def _matches_any(column: QueryableAttribute[str], patterns: Collection[str]) -> ColumnElement[bool]:
     """Return the condition that one of *patterns* matches."""
-    names = [each for each in patterns if "*" not in each]
-    globs = [_like(each) for each in patterns if "*" in each]
-    if len(globs) <= _DEPTH:
-        return or_(column.in_(names), *(column.like(each, escape="!") for each in globs))
-    # SQLite takes no expression that deep, but a table of any length.
-    table = row_values(Column("pattern", String), name="globs").data([(each,) for each in globs]).cte()
-    matching = select(table.c.pattern).where(column.like(table.c.pattern, escape="!"))
+    names = [each for each in patterns if not has_wildcard(each)]
+    likes = [to_like(each) for each in patterns if has_wildcard(each)]
+    if len(likes) <= _DEPTH:
+        return or_(column.in_(names), *(column.like(each, escape=LIKE_ESCAPE) for each in likes))
+    # SQLite limits the depth of an expression, but not the length of a table.
+    table = row_values(Column("pattern", String), name="patterns").data([(each,) for each in likes]).cte()
+    matching = select(table.c.pattern).where(column.like(table.c.pattern, escape=LIKE_ESCAPE))
     return or_(column.in_(names), matching.exists())
-
-
-def _like(pattern: str) -> str:
-    return "".join({"*": "%", "_": "!_"}.get(letter, letter) for letter in pattern)
 
 
 def batches(values: Iterable[Value]) -> Iterator[list[Value]]:

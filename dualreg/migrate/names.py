@@ -4,10 +4,10 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from dualreg.image.names import LIBRARY
 from dualreg.migrate.tag_schema import subject_head
+from dualreg.patterns import matches
 
 _TAG_LENGTH = 128
 
@@ -17,7 +17,8 @@ class Names:
     """Which tags are wanted, by their names.
 
     Attributes:
-        include, exclude: Globs of ``repository:tag``, or of ``repository`` if there is no colon in them.
+        include, exclude: Patterns (``dualreg.patterns``) of ``repository:tag``, or of ``repository`` if there
+            is no colon in them.
             Without an include, all are wanted that are not excluded.
         listed: Just these, ``repository:tag`` or ``repository``; None: all.
         shortened: Whether clients of the source call ``library/x`` just ``x``, so that both names choose it.
@@ -52,10 +53,12 @@ class Names:
             return (name,)
         return name, name.removeprefix(LIBRARY)
 
-    def _matches(self, globs: Iterable[str], repository: str, name: str) -> bool:
+    def _matches(self, patterns: Iterable[str], repository: str, name: str) -> bool:
         repositories, names = self.called(repository, repository), self.called(repository, name)
         return any(
-            fnmatchcase(each, glob) for glob in globs for each in (names if ":" in glob else repositories)
+            matches(pattern, each)
+            for pattern in patterns
+            for each in (names if ":" in pattern else repositories)
         )
 
 

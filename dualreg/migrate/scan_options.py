@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from dualreg.migrate.names import Names
+from dualreg.patterns import matches
 
 _Question = TypeVar("_Question")
 _Told = TypeVar("_Told")
@@ -33,10 +33,10 @@ class ScanOptions:
         names, called = self.names, self.names.called(repository, repository)
         listed = names.listed is None or not {*map(_repository, names.listed)}.isdisjoint(called)
         included = not names.include or any(
-            fnmatchcase(each, _repository(glob)) for glob in names.include for each in called
+            matches(_repository(pattern), each) for pattern in names.include for each in called
         )
         excluded = any(
-            ":" not in glob and fnmatchcase(each, glob) for glob in names.exclude for each in called
+            ":" not in pattern and matches(pattern, each) for pattern in names.exclude for each in called
         )
         return listed and included and not excluded
 
@@ -50,6 +50,6 @@ class ScanOptions:
 
 
 def _repository(name: str) -> str:
-    """Return the repository of ``repository:tag``, ``repository@digest`` or ``repository``, globs or not."""
+    """Return the repository part of a name or pattern: of a tag, of a digest, or of a whole repository."""
     repository, _, digest = name.partition("@")
     return repository if digest else name.rpartition(":")[0] or name

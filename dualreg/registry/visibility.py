@@ -6,11 +6,11 @@ by digest, and what is written, does not depend on it.
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Self
 
 from dualreg.catalog.rows import Origin
 from dualreg.image.names import RepositoryName
+from dualreg.patterns import matches
 
 _BOTH = frozenset(Origin)
 #: What each mode shows to the clients of a generation beside their own tags.
@@ -43,5 +43,5 @@ class Visibility:
 
     def shown(self, repository: RepositoryName, reader: Origin) -> AbstractSet[Origin]:
         """Return the origins of the tags that clients of the *reader*'s generation see."""
-        matching = (mode for pattern, mode in self.patterns if fnmatchcase(repository, pattern))
+        matching = (mode for pattern, mode in self.patterns if matches(pattern, repository))
         return _SHOWN[next(matching, self.default)][reader]

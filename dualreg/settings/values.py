@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
+from dualreg.patterns import check_pattern
+
 _BRIDGE = re.compile(r"(?:[^=,\s]+=)?(?:both|v1-to-v2|v2-to-v1|off)", re.ASCII)
 _ALGORITHMS = frozenset(
     {f"{family}{bits}" for family in ("RS", "PS", "ES", "HS") for bits in (256, 384, 512)} | {"EdDSA"}
@@ -40,6 +42,8 @@ def _bridge(value: str) -> str:
         raise ValueError("must be both, v1-to-v2, v2-to-v1 or off, or PATTERN=MODE, by comma")
     if sum("=" not in entry for entry in entries) > 1:
         raise ValueError("has more than one mode without a pattern")
+    for entry in entries:
+        check_pattern(entry.rpartition("=")[0])
     return value
 
 

@@ -12,15 +12,16 @@ from tests.architecture.sources import Module, module, modules
 #: Each part of the package, and the parts that it may import; itself it always may.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
-    "settings": set(),
-    "image": {"errors"},
+    "patterns": set(),
+    "settings": {"patterns"},
+    "image": {"errors", "patterns"},
     "storage": {"errors", "image"},
-    "catalog": {"errors", "image"},
+    "catalog": {"errors", "image", "patterns"},
     "remote": {"image"},
-    "auth": {"errors", "image", "catalog", "remote"},
-    "registry": {"errors", "image", "storage", "catalog"},
+    "auth": {"errors", "image", "catalog", "remote", "patterns"},
+    "registry": {"errors", "image", "storage", "catalog", "patterns"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry"},
-    "migrate": {"errors", "image", "storage", "catalog", "registry", "remote"},
+    "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns"},
     "assembly": {
         "errors",
         "image",
@@ -33,7 +34,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
-    | {"settings", "web", "assembly", ""},
+    | {"settings", "web", "assembly", "patterns", ""},
     "__main__": {"cli"},
     "": set(),
 }

@@ -3,7 +3,6 @@
 import json
 import logging
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import bcrypt
@@ -20,45 +19,8 @@ from dualreg.auth.policy import catalog_lines, file_lines, grant, parse_line
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.auth.workloads import parse_rules
 from dualreg.catalog.database import Catalog
-from dualreg.image.names import RepositoryName
-from dualreg.image.reach import EVERYWHERE, Reach, matches
+from dualreg.image.reach import EVERYWHERE, Reach
 from tests.conftest import Clock
-
-_NAMES = st.text("ab/-_.", max_size=12)
-_PATTERNS = st.text("ab/-_.*", max_size=12)
-
-
-@given(_PATTERNS, _NAMES)
-def test_patterns_are_globs_with_stars_only(pattern: str, name: str) -> None:
-    """As fnmatch has it, which knows more."""
-    assert matches(pattern, name) is fnmatchcase(name, pattern)
-
-
-@pytest.mark.parametrize("special", ["a?", "[ab]", "a%", "a!", "\\"])
-def test_nothing_else_is_special(special: str) -> None:
-    """A letter is a letter."""
-    assert matches(special, special)
-    assert not matches(special, "ab")
-
-
-def test_patterns_take_no_time() -> None:
-    """However many stars, and however nearly it matches."""
-    assert not matches("*a" * 120 + "b", "a" * 255)
-
-
-@given(
-    st.lists(st.lists(_PATTERNS, max_size=2).map(tuple), max_size=2).map(tuple), st.sets(_NAMES, max_size=4)
-)
-def test_the_database_agrees(groups: tuple[tuple[str, ...], ...], names: set[str]) -> None:
-    """What SQL lists is what ``covers`` says, underscores and all."""
-    from tests.properties.registries import fresh_registry  # noqa: PLC0415 -- only here
-
-    reach = Reach(groups)
-    with fresh_registry() as registry, registry.state.catalog.begin() as tx:
-        for name in names:
-            tx.repositories.ensure(RepositoryName(name))
-        listed = [name for name, _ in tx.repositories.walk(last="", limit=99, reach=reach)]
-    assert listed == sorted(name for name in names if name and reach.covers(name))
 
 
 def test_everywhere_is_everywhere() -> None:

@@ -90,8 +90,12 @@ def test_a_push_over_a_hidden_tag_replaces_it(filled: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    "bridge", ["", "on", "both,off", "a/*=", "=both", "a b=off", "both,,off", "a/*=both;off", "BOTH"]
-)
+    "bridge",
+    [
+        "", "on", "both,off", "a/*=", "=both", "a b=off", "both,,off", "a/*=both;off", "BOTH", "a?=off",
+        "a/[bc]=off, both",
+    ],
+)  # fmt: skip
 def test_bad_settings_are_refused_by_name(bridge: str) -> None:
     """What would be guessed at is not served with."""
     with pytest.raises(SettingsInvalid, match="DUALREG_BRIDGE: "):

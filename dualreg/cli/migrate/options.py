@@ -22,6 +22,7 @@ from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import AnySurvey, RemoteCredentials, SourceOptions, survey_source
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.survey import V2Survey
+from dualreg.patterns import check_pattern
 from dualreg.remote.client import Client
 from dualreg.remote.errors import RemoteError
 from dualreg.settings import Settings
@@ -185,8 +186,10 @@ def source_options(command: Command) -> Command:
 def glob_options(command: Command) -> Command:
     """Add what chooses tags by their names."""
     return _with(command, (
-        click.option("--include", multiple=True, metavar="GLOB", help="Only these REPOSITORY[:TAG]."),
-        click.option("--exclude", multiple=True, metavar="GLOB", help="Not these REPOSITORY[:TAG]."),
+        click.option("--include", multiple=True, metavar="PATTERN", callback=_patterns,
+                     help="Only these REPOSITORY[:TAG]."),
+        click.option("--exclude", multiple=True, metavar="PATTERN", callback=_patterns,
+                     help="Not these REPOSITORY[:TAG]."),
         click.option("--list", "listed", type=click.File(), callback=_list,
                      help="File of REPOSITORY[:TAG], one in a line: only these."),
     ))  # fmt: skip
@@ -223,6 +226,13 @@ def _asking(given: Mapping[str, Any], *, dated: bool, shortened: bool) -> ScanOp
 
 def _mapping(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:
     return _read(file, read_mapping) if file else {}
+
+
+def _patterns(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(map(check_pattern, given))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _list(_: click.Context, __: click.Parameter, file: TextIO | None) -> frozenset[str] | None:
