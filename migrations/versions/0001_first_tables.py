@@ -7,20 +7,22 @@ Revises:
 import sqlalchemy as sa
 from alembic import op
 
-from dualreg.catalog.columns import DigestColumn, NameColumn, UtcDateTime
-
 revision = "0001"
 down_revision = None
+
+_DIGEST = sa.String(135)
+_NAME = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
+_INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
     op.create_table(
         "blobs",
-        sa.Column("digest", DigestColumn(length=135), nullable=False),
+        sa.Column("digest", _DIGEST, nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", UtcDateTime(timezone=True), nullable=False),
-        sa.Column("verified_at", UtcDateTime(timezone=True), nullable=False),
-        sa.Column("condemned_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("created_at", _INSTANT, nullable=False),
+        sa.Column("verified_at", _INSTANT, nullable=False),
+        sa.Column("condemned_at", _INSTANT, nullable=True),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_blobs")),
     )
     op.create_index(op.f("ix_blobs_condemned_at"), "blobs", ["condemned_at"], unique=False)
@@ -33,16 +35,16 @@ def upgrade() -> None:
             sa.Identity(always=False),
             nullable=False,
         ),
-        sa.Column("name", NameColumn(length=255), nullable=False),
-        sa.Column("created_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("name", _NAME, nullable=False),
+        sa.Column("created_at", _INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_repositories")),
         sa.UniqueConstraint("name", name=op.f("uq_repositories_name")),
     )
     op.create_table(
         "repository_blobs",
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("digest", DigestColumn(length=135), nullable=False),
-        sa.Column("linked_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("digest", _DIGEST, nullable=False),
+        sa.Column("linked_at", _INSTANT, nullable=False),
         sa.ForeignKeyConstraint(["digest"], ["blobs.digest"], name=op.f("fk_repository_blobs_digest_blobs")),
         sa.ForeignKeyConstraint(
             ["repository_id"],
@@ -57,11 +59,11 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("offset", sa.BigInteger(), nullable=False),
-        sa.Column("digest_so_far", DigestColumn(length=135), nullable=True),
+        sa.Column("digest_so_far", _DIGEST, nullable=True),
         sa.Column("lease", sa.String(length=36), nullable=True),
-        sa.Column("lease_until", UtcDateTime(timezone=True), nullable=True),
-        sa.Column("started_at", UtcDateTime(timezone=True), nullable=False),
-        sa.Column("touched_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("lease_until", _INSTANT, nullable=True),
+        sa.Column("started_at", _INSTANT, nullable=False),
+        sa.Column("touched_at", _INSTANT, nullable=False),
         sa.ForeignKeyConstraint(
             ["repository_id"], ["repositories.id"], name=op.f("fk_uploads_repository_id_repositories")
         ),
@@ -71,12 +73,12 @@ def upgrade() -> None:
     op.create_table(
         "manifests",
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("digest", DigestColumn(length=135), nullable=False),
+        sa.Column("digest", _DIGEST, nullable=False),
         sa.Column("media_type", sa.String(), nullable=False),
-        sa.Column("subject", DigestColumn(length=135), nullable=True),
+        sa.Column("subject", _DIGEST, nullable=True),
         sa.Column("artifact_type", sa.String(), nullable=False),
         sa.Column("annotations", sa.JSON(), nullable=False),
-        sa.Column("pushed_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("pushed_at", _INSTANT, nullable=False),
         sa.ForeignKeyConstraint(
             ["repository_id", "digest"],
             ["repository_blobs.repository_id", "repository_blobs.digest"],
@@ -98,10 +100,10 @@ def upgrade() -> None:
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("image_id", sa.String(length=64), nullable=False),
         sa.Column("parent_id", sa.String(length=64), nullable=True),
-        sa.Column("json", DigestColumn(length=135), nullable=False),
-        sa.Column("layer", DigestColumn(length=135), nullable=True),
-        sa.Column("diff_id", DigestColumn(length=135), nullable=True),
-        sa.Column("checksum", DigestColumn(length=135), nullable=True),
+        sa.Column("json", _DIGEST, nullable=False),
+        sa.Column("layer", _DIGEST, nullable=True),
+        sa.Column("diff_id", _DIGEST, nullable=True),
+        sa.Column("checksum", _DIGEST, nullable=True),
         sa.Column("complete", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["repository_id", "json"],
@@ -131,8 +133,8 @@ def upgrade() -> None:
     op.create_table(
         "manifest_children",
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("manifest", DigestColumn(length=135), nullable=False),
-        sa.Column("child", DigestColumn(length=135), nullable=False),
+        sa.Column("manifest", _DIGEST, nullable=False),
+        sa.Column("child", _DIGEST, nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -159,7 +161,7 @@ def upgrade() -> None:
     op.create_table(
         "manifest_views",
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("manifest", DigestColumn(length=135), nullable=False),
+        sa.Column("manifest", _DIGEST, nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("view", sa.String(length=135), nullable=True),
         sa.ForeignKeyConstraint(
@@ -179,10 +181,10 @@ def upgrade() -> None:
     op.create_table(
         "tags",
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("name", NameColumn(length=255), nullable=False),
-        sa.Column("manifest", DigestColumn(length=135), nullable=False),
-        sa.Column("updated_at", UtcDateTime(timezone=True), nullable=False),
-        sa.Column("pulled_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("name", _NAME, nullable=False),
+        sa.Column("manifest", _DIGEST, nullable=False),
+        sa.Column("updated_at", _INSTANT, nullable=False),
+        sa.Column("pulled_at", _INSTANT, nullable=True),
         sa.ForeignKeyConstraint(
             ["repository_id", "manifest"],
             ["manifests.repository_id", "manifests.digest"],

@@ -7,10 +7,11 @@ Revises: 0002
 import sqlalchemy as sa
 from alembic import op
 
-from dualreg.catalog.columns import NameColumn, UtcDateTime
-
 revision = "0003"
 down_revision = "0002"
+
+_NAME = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
+_INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
@@ -18,9 +19,9 @@ def upgrade() -> None:
         "v1_clients",
         sa.Column("address", sa.String(length=64), nullable=False),
         sa.Column("version", sa.String(length=100), nullable=False),
-        sa.Column("repository", NameColumn(length=255), nullable=False),
-        sa.Column("first_seen", UtcDateTime(timezone=True), nullable=False),
-        sa.Column("last_seen", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("repository", _NAME, nullable=False),
+        sa.Column("first_seen", _INSTANT, nullable=False),
+        sa.Column("last_seen", _INSTANT, nullable=False),
         sa.Column("requests", sa.BigInteger(), nullable=False),
         sa.Column("refused", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("address", "version", "repository", name=op.f("pk_v1_clients")),

@@ -7,18 +7,18 @@ Revises: 0004
 import sqlalchemy as sa
 from alembic import op
 
-from dualreg.catalog.columns import DigestColumn
-
 revision = "0005"
 down_revision = "0004"
+
+_DIGEST = sa.String(135)
 
 
 def upgrade() -> None:
     op.create_table(
         "missing_children",
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("manifest", DigestColumn(length=135), nullable=False),
-        sa.Column("child", DigestColumn(length=135), nullable=False),
+        sa.Column("manifest", _DIGEST, nullable=False),
+        sa.Column("child", _DIGEST, nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["repository_id", "manifest"],

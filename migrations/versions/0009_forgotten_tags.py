@@ -7,18 +7,20 @@ Revises: 0008
 import sqlalchemy as sa
 from alembic import op
 
-from dualreg.catalog.columns import NameColumn, UtcDateTime
-
 revision = "0009"
 down_revision = "0008"
+
+_NAME = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
+_INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
     op.create_table(
         "forgotten_tags",
-        sa.Column("repository", NameColumn, primary_key=True),
-        sa.Column("tag", NameColumn, primary_key=True),
-        sa.Column("at", UtcDateTime, nullable=False),
+        sa.Column("repository", _NAME, nullable=False),
+        sa.Column("tag", _NAME, nullable=False),
+        sa.Column("at", _INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("repository", "tag", name="pk_forgotten_tags"),
     )
 
 

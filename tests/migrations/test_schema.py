@@ -1,5 +1,6 @@
 """Migrations lead from nothing to exactly the schema that the code speaks of, and back."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,15 @@ def test_migrations_make_what_the_code_speaks_of(empty: Catalog) -> None:
         assert compare_metadata(context, Table.metadata) == []
 
 
+@pytest.mark.parametrize(
+    "path", sorted([*MIGRATIONS.rglob("*.py"), *MIGRATIONS.glob("*.mako")]), ids=lambda path: path.name
+)
+def test_revisions_depend_on_nothing_that_may_change(path: Path) -> None:
+    """A revision that imports the package changes with it; the template does not invite that either."""
+    imported = re.findall(r"^\s*(?:import|from) +(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {*imported} <= {"alembic", "sqlalchemy"}
+
+
 def test_foreign_keys_have_the_names_and_rules_of_the_code(empty: Catalog) -> None:
     """What deletes along and what restricts is what ``tables.py`` says, constraint by constraint."""
     upgrade(empty)
@@ -103,6 +113,14 @@ def test_foreign_keys_have_the_names_and_rules_of_the_code(empty: Catalog) -> No
         for key in table.foreign_key_constraints
     }
     assert found == wanted
+
+
+def test_primary_keys_have_the_names_of_the_code(empty: Catalog) -> None:
+    """Later migrations drop and replace constraints by name; metadata comparison does not look at these."""
+    upgrade(empty)
+    inspector = inspect(empty.engine)
+    found = {table: inspector.get_pk_constraint(table)["name"] for table in _tables(empty)}
+    assert found == {name: table.primary_key.name for name, table in Table.metadata.tables.items()}
 
 
 def test_downgrade_and_back(empty: Catalog) -> None:
