@@ -25,7 +25,7 @@ from dualreg.migrate.targets.base import Outgoing, Target
 from dualreg.migrate.transfer import is_ours
 from dualreg.registry import Registry
 from dualreg.registry.negotiation import Reader
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 from dualreg.storage.base import Adopt
 
 _PAGE = 1000

@@ -16,7 +16,7 @@ from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.registry import Registry
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 
 
 class Existing(StrEnum):

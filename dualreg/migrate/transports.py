@@ -30,7 +30,7 @@ from dualreg.migrate.v2.verify import V2Comparison
 from dualreg.migrate.verify import Bytes
 from dualreg.registry import Registry
 from dualreg.remote.client import Client
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 
 #: What a source's name begins with.
 SCHEMES = (

@@ -15,7 +15,7 @@ from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import is_of
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 from dualreg.storage.base import BlobStore, read_chunks
 
 

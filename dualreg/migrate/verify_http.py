@@ -19,7 +19,7 @@ from dualreg.migrate.transfer import is_of
 from dualreg.registry import Registry
 from dualreg.remote.challenge import Scope, pulling
 from dualreg.remote.client import Client, accept
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.v1 import V1Client
 
 _OK, _NOT_FOUND = 200, 404

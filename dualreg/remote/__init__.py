@@ -1,1 +1,25 @@
-"""The client of remote registries."""
+"""The client of remote registries, and of other HTTP servers that this one depends on.
+
+What callers may rely on:
+
+* Credentials are sent only to the endpoint (scheme, host and port) that they are meant for: the registry, or
+  the token server that it names. A redirect never carries them elsewhere, and never from https to http.
+* A request that can be repeated is repeated after a broken connection or a busy answer, a bounded number of
+  times. A download that is cut short is resumed where it ended.
+* Everything read into memory has a size limit, and every wait an end.
+* Whatever the network or the remote server does, the only error raised is ``RemoteError``: one line that
+  names the URL without its query, and no secret.
+* One client may be used from any number of threads.
+
+Modules, each using only those above it:
+
+    endpoint    the scheme, host and port of a URL; ``RemoteError``; ``redact`` for messages
+    transport   one request: retries, redirects, time and size limits; ``fetch`` for a single small document
+    challenge   authentication: Basic, or a token from the server that a challenge names
+    response    an answer that was read whole, and its parts: JSON, sizes, the link to the next page
+    resume      a body that is resumed when it is cut short
+    client      ``Client``: requests and downloads from one registry
+    v1          ``V1Client``: the same with the session tokens of the Docker V1 API
+
+Nothing here knows what the documents mean, or how an operator configures credentials.
+"""

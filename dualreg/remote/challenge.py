@@ -1,4 +1,7 @@
-"""Logins: who we are, said in the way that a registry asks for."""
+"""Authentication at a registry that says, by a challenge, what it wants: Basic, or a token.
+
+Source: RFC 9110, section 11; distribution, "Token Authentication Specification".
+"""
 
 import base64
 import json
@@ -14,143 +17,149 @@ from urllib.request import parse_http_list, parse_keqv_list
 
 from urllib3.exceptions import HTTPError
 
-from dualreg.remote.errors import RemoteError
-from dualreg.remote.origins import endpoint_of, redact
+from dualreg.remote.endpoint import RemoteError, endpoint_of, redact
 from dualreg.remote.transport import Authorization, Request, Transport
 
-#: What a request is about, in the words of a token server; of V1, the repository.
+#: What a request needs access to, as scopes of a token server; for V1, the repository's name.
 Scope = tuple[str, ...]
-#: Seconds for which a token is used if nothing says for how long; as Docker has it.
-_TOKEN_LIFE = 60
-#: Seconds for which a token must be good if what goes with it cannot be sent again.
-_LASTING = 30
-_ANSWER_LIMIT = 1 << 20
+#: Seconds that a token is used if the server does not say how long it is valid; as Docker does.
+_DEFAULT_LIFETIME = 60
+#: Seconds before its end that a token is no longer used, as clocks differ and requests take time.
+_MARGIN = 10
+#: Seconds that a token must still be valid if the request cannot be repeated.
+_DURABLE = 30
+_TOKEN_RESPONSE_LIMIT = 1 << 20
 _OK = 200
-#: Wrong credentials; and too many of them, lately.
-_REFUSED = (401, 429)
+#: A token server's answers to wrong credentials, and to too many of them.
+_REJECTED = (401, 429)
 _CHALLENGE = re.compile(r"(?:^|,)\s*(Basic|Bearer)\b(.*)", re.IGNORECASE | re.DOTALL)
 _TOKEN = re.compile(r"[!-~]+", re.ASCII)
 
 
 class Authenticator(Protocol):
-    """A way to log in."""
+    """Chooses the ``Authorization`` header of requests to one registry."""
 
-    def at_hand(self, scope: Scope, *, lasting: bool) -> str:
-        """Return the ``Authorization`` to begin with; empty: none.
-
-        Args:
-            lasting: It has to be good for a while, as what goes with it cannot be sent twice.
-
-        Raises:
-            WireError: it cannot be had.
-        """
-
-    def answers(self, scope: Scope, challenge: str, refused: str) -> Iterator[str]:
-        """Yield what else can be said, until it is not refused.
+    def preemptive(self, scope: Scope, *, durable: bool) -> str:
+        """Return the header to send at first; empty for none.
 
         Args:
-            challenge: What the refusal asks for.
-            refused: What was said.
+            durable: It must stay valid for a while, as the request cannot be repeated.
 
         Raises:
-            WireError: it cannot be had.
+            RemoteError: it cannot be obtained.
+        """
+
+    def respond(self, scope: Scope, challenge: str, rejected: str) -> Iterator[str]:
+        """Yield headers to try after a 401, until one is accepted.
+
+        Args:
+            challenge: The ``WWW-Authenticate`` header of the 401.
+            rejected: The ``Authorization`` that was sent; empty if none was.
+
+        Raises:
+            RemoteError: one cannot be obtained.
         """
 
 
-class _Known(NamedTuple):
+class _Credential(NamedTuple):
+    """A header that was accepted or issued, when it ends (monotonic), and the challenge to renew it by."""
+
     value: str
-    until: float
+    expires: float
     challenge: str
 
 
 @dataclass
 class ChallengeAuthenticator:
-    """A Login that says nothing before it is asked: Basic, or a token of the server that the registry names.
+    """Sends nothing before a challenge; then Basic, or a token from the server that the challenge names.
 
     Attributes:
         url: Of the registry.
-        basic: See ``basic``.
+        basic: The ``Authorization`` of the user; empty for anonymous access.
     """
 
     transport: Transport
     url: str
     basic: str
-    _known: dict[Scope, _Known] = field(default_factory=dict)
-    _refused: RemoteError | None = None
+    _credentials: dict[Scope, _Credential] = field(default_factory=dict)
+    _rejection: RemoteError | None = None
     _lock: Lock = field(default_factory=Lock)
 
-    def at_hand(self, scope: Scope, *, lasting: bool) -> str:
-        """See Login: what was asked for before, made anew if it is not good for long enough."""
+    def preemptive(self, scope: Scope, *, durable: bool) -> str:
         with self._lock:
-            known = self._known.get(scope)
+            known = self._credentials.get(scope)
         if known is None:
             return ""
-        if known.until - time.monotonic() > (_LASTING if lasting else 0):
+        if known.expires - time.monotonic() > (_DURABLE if durable else 0):
             return known.value
-        return next(self.answers(scope, known.challenge, known.value), "")
+        return next(self.respond(scope, known.challenge, known.value), "")
 
-    def answers(self, scope: Scope, challenge: str, refused: str) -> Iterator[str]:
-        """See Login."""
-        asked = _CHALLENGE.search(challenge)
-        if asked is None:
+    def respond(self, scope: Scope, challenge: str, rejected: str) -> Iterator[str]:
+        match = _CHALLENGE.search(challenge)
+        if match is None:
             return
-        if asked[1].lower() == "bearer":
-            value, life = self._token(_parameters(asked[2]), scope)
+        if match[1].lower() == "bearer":
+            value, lifetime = self._token(_parameters(match[2]), scope)
         else:
-            value, life = self.basic, float("inf")
-        if value and (life < float("inf") or value != refused):
+            value, lifetime = self.basic, float("inf")
+        if value and (lifetime < float("inf") or value != rejected):
             with self._lock:
-                self._known[scope] = _Known(value, time.monotonic() + life, challenge)
+                self._credentials[scope] = _Credential(value, time.monotonic() + lifetime, challenge)
             yield value
 
-    def _token(self, asked: Mapping[str, str], scope: Scope) -> tuple[str, float]:
-        """Ask the token server that the registry names.
+    def _token(self, parameters: Mapping[str, str], scope: Scope) -> tuple[str, float]:
+        """Return a token of the server that a challenge's *parameters* name, and its lifetime in seconds.
 
-        Source: distribution, "Token Authentication Specification".
+        Raises:
+            RemoteError: the server rejects the credentials, or returns no token.
         """
-        if self._refused:
-            raise self._refused  # each further try would count as one more failed login
-        realm = urljoin(self.url, asked.get("realm", ""))
-        server, wanted = endpoint_of(realm), scope or tuple(asked.get("scope", "").split())
+        if self._rejection:
+            raise self._rejection  # every further attempt would count as one more failed login
+        realm = urljoin(self.url, parameters.get("realm", ""))
+        server, scopes = endpoint_of(realm), scope or tuple(parameters.get("scope", "").split())
         if endpoint_of(self.url).scheme == "https" != server.scheme:
-            raise RemoteError(f"{redact(realm)} would be told the password in clear")
-        query = urlencode([("service", asked.get("service", "")), *(("scope", each) for each in wanted)])
+            raise RemoteError(f"token server {redact(realm)} is not https; credentials not sent")
+        query = urlencode([("service", parameters.get("service", "")), *(("scope", each) for each in scopes)])
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
         response = self.transport.send(Request("GET", url), Authorization(self.basic, server)).response
-        if self.basic and response.status in _REFUSED:
+        if self.basic and response.status in _REJECTED:
             response.close()
-            self._refused = RemoteError(f"{redact(realm)} refuses the login of --user ({response.status})")
-            raise self._refused
+            self._rejection = RemoteError(
+                f"token server {redact(realm)} rejected the user name or password ({response.status})"
+            )
+            raise self._rejection
         try:
-            answer = json.loads(response.read(_ANSWER_LIMIT))
-            token = answer.get("token") or answer["access_token"]
-            life = float(answer.get("expires_in") or _TOKEN_LIFE)
+            document = json.loads(response.read(_TOKEN_RESPONSE_LIMIT))
+            token = document.get("token") or document["access_token"]
+            lifetime = float(document.get("expires_in") or _DEFAULT_LIFETIME)
         except (HTTPError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
-            raise _no_token(realm, wanted, response.status) from error
+            raise _no_token(realm, scopes, response.status) from error
         finally:
             response.release_conn()
         if response.status != _OK or not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise _no_token(realm, wanted, response.status)
-        return f"Bearer {token}", max(life - 10, 1)
+            raise _no_token(realm, scopes, response.status)
+        return f"Bearer {token}", max(lifetime - _MARGIN, 1)
 
 
 def basic(user: str, password: str) -> str:
-    """Return the ``Authorization`` of a user; empty if there is none."""
+    """Return the ``Authorization`` of a user; empty if *user* is."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else ""
 
 
 def pulling(*repositories: str) -> Scope:
-    """Return the scope of reading repositories."""
+    """Return the scope to read repositories."""
     return tuple(f"repository:{name}:pull" for name in repositories)
 
 
 def pushing(repository: str) -> Scope:
-    """Return the scope of writing to a repository."""
+    """Return the scope to write to a repository."""
     return (f"repository:{repository}:pull,push",)
 
 
-def _no_token(realm: str, wanted: Scope, status: int) -> RemoteError:
-    return RemoteError(f"{redact(realm)} gives no token for {' '.join(wanted) or 'nothing'} ({status})")
+def _no_token(realm: str, scopes: Scope, status: int) -> RemoteError:
+    return RemoteError(
+        f"token server {redact(realm)} returned no token for {' '.join(scopes) or 'no scope'} ({status})"
+    )
 
 
 def _parameters(text: str) -> Mapping[str, str]:

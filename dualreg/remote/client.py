@@ -1,4 +1,4 @@
-"""Wire: HTTP to another registry, with its ways of asking who we are; the only home of urllib3."""
+"""A client of one remote registry."""
 
 import io
 from collections.abc import Mapping
@@ -12,46 +12,48 @@ from urllib3.exceptions import HTTPError
 
 from dualreg.image import media_types
 from dualreg.remote.challenge import Authenticator, ChallengeAuthenticator, Scope, basic
-from dualreg.remote.errors import RemoteError
-from dualreg.remote.origins import Endpoint, endpoint_of, redact
+from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
 from dualreg.remote.response import Response
 from dualreg.remote.resume import ResumingBody
-from dualreg.remote.transport import Answer, Authorization, Content, Request, Transport
+from dualreg.remote.transport import Answer, Authorization, Content, Request, Transport, failure
 
-#: Bytes of the largest answer that is read whole, and how often it is tried.
-_ANSWER_LIMIT, _READS = 16 << 20, 3
-_UNAUTHORIZED, _OK, _PARTIAL = 401, 200, 206
+#: Bytes of the largest response that is read whole.
+_RESPONSE_LIMIT = 16 << 20
+#: How often a response that is cut short is requested.
+_ATTEMPTS = 3
+_BUFFER = 1 << 20
+_UNAUTHORIZED, _OK, _PARTIAL_CONTENT = 401, 200, 206
 
 
 @dataclass
 class Client:
-    """Speaks to one registry, for any number of threads.
+    """Speaks to one registry, from any number of threads.
 
     Attributes:
         url: ``http(s)://HOST[:PORT]``, without a path.
-        user, password: Sent only where the registry, or the token server that it names, asks for them.
+        user, password: Sent to the registry, or to the token server that it names, when it asks for them.
+        ca: PEM file of the authorities that are trusted; None: the system's.
 
     Raises:
-        WireError: the URL is none.
+        RemoteError: the URL is invalid.
     """
 
     url: str
     user: str = ""
     password: str = field(default="", repr=False)
     ca: str | None = None
-    _origin: Endpoint = field(init=False, repr=False)
+    _endpoint: Endpoint = field(init=False, repr=False)
     _transport: Transport = field(init=False, repr=False)
-    _login: Authenticator = field(init=False, repr=False)
+    _authenticator: Authenticator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Prepare to connect."""
-        self._origin = endpoint_of(self.url)
+        self._endpoint = endpoint_of(self.url)
         self._transport = Transport(self.ca)
-        self._login = ChallengeAuthenticator(self._transport, self.url, self.basic)
+        self._authenticator = ChallengeAuthenticator(self._transport, self.url, self.basic)
 
     @property
     def basic(self) -> str:
-        """The ``Authorization`` that V1 clients send without being asked; empty if there is no user."""
+        """The ``Authorization`` of the user, for registries that expect it unasked; empty without a user."""
         return basic(self.user, self.password)
 
     def request(
@@ -62,89 +64,86 @@ class Client:
         body: Content = None,
         *,
         scope: Scope = (),
-        login: Authenticator | None = None,
+        authenticator: Authenticator | None = None,
     ) -> Response:
-        """Send a request; return the answer, whatever its status.
+        """Send a request; return the response, whatever its status.
 
         Args:
-            path: Or a whole URL, as ``Location`` headers have it.
-            body: If it is read from a file, sent once, with a token that is good for long enough.
-            scope: What a token is to be good for.
-            login: How to log in; None: as V2 registries ask for it.
+            path: A path, or an absolute URL such as a ``Location`` header's.
+            body: A stream is sent once, with a token that stays valid for a while.
+            scope: What a token must give access to.
+            authenticator: Default: respond to challenges as V2 clients do.
 
         Raises:
-            WireError.
+            RemoteError: there is no response, or not a complete one.
         """
-        asked = Request(method, urljoin(self.url, path), headers or {}, body)
-        for left in reversed(range(_READS if method in ("GET", "HEAD") else 1)):
-            answer = self._open(asked, scope, login or self._login)
+        request = Request(method, urljoin(self.url, path), headers or {}, body)
+        for attempts_left in reversed(range(_ATTEMPTS if method in ("GET", "HEAD") else 1)):
+            answer = self._open(request, scope, authenticator or self._authenticator)
             try:
                 return _read(answer)
             except HTTPError as error:
-                if not left:
-                    raise answer.failure(error) from error
-        raise AssertionError  # as the last one returns or raises
+                if not attempts_left:
+                    raise failure(method, answer.url, error) from error
+        raise AssertionError  # unreachable: the last attempt returns or raises
 
-    def stream(self, path: str, *, scope: Scope = (), login: Authenticator | None = None) -> BinaryIO:
-        """Return a reader of what is at *path*; a body that is cut short is taken up where it ended.
+    def stream(self, path: str, *, scope: Scope = (), authenticator: Authenticator | None = None) -> BinaryIO:
+        """Return a reader of the body at *path*, which is resumed if it is cut short.
 
         Raises:
-            WireError: it is not there, or the rest of it is not.
+            RemoteError: the status is not 200; also while reading, if the body cannot be resumed.
         """
         url = urljoin(self.url, path)
 
-        def begin(headers: Mapping[str, str]) -> BaseHTTPResponse:
-            response, _ = self._open(Request("GET", url, headers), scope, login or self._login)
-            if response.status not in (_OK, _PARTIAL):
+        def get(headers: Mapping[str, str]) -> BaseHTTPResponse:
+            response, _ = self._open(
+                Request("GET", url, headers), scope, authenticator or self._authenticator
+            )
+            if response.status not in (_OK, _PARTIAL_CONTENT):
                 response.drain_conn()
                 raise RemoteError(f"GET {redact(url)}: {response.status}")
             return response
 
-        return cast("BinaryIO", io.BufferedReader(ResumingBody(redact(url), begin({}), begin), 1 << 20))
+        return cast("BinaryIO", io.BufferedReader(ResumingBody(redact(url), get({}), get), _BUFFER))
 
-    def _open(self, request: Request, scope: Scope, login: Authenticator) -> Answer:
-        said = ""
-        if endpoint_of(request.url) == self._origin:
-            said = login.at_hand(scope, lasting=request.body is not None)
-        answer = self._transport.send(request, Authorization(said, self._origin))
-        if not request.is_repeatable or not self._asks(answer):
+    def _open(self, request: Request, scope: Scope, authenticator: Authenticator) -> Answer:
+        """Send a request, with further credentials as long as the registry rejects them."""
+        sent = ""
+        if endpoint_of(request.url) == self._endpoint:
+            sent = authenticator.preemptive(scope, durable=request.body is not None)
+        answer = self._transport.send(request, Authorization(sent, self._endpoint))
+        if not request.is_repeatable or not self._is_challenged(answer):
             return answer
         try:
-            for other in login.answers(scope, answer.response.headers.get("WWW-Authenticate", ""), said):
+            challenge = answer.response.headers.get("WWW-Authenticate", "")
+            for value in authenticator.respond(scope, challenge, sent):
                 answer.response.drain_conn()
-                answer = self._transport.send(request, Authorization(other, self._origin))
-                if not self._asks(answer):
+                answer = self._transport.send(request, Authorization(value, self._endpoint))
+                if not self._is_challenged(answer):
                     break
         except RemoteError:
             answer.response.close()
             raise
         return answer
 
-    def _asks(self, answer: Answer) -> bool:
-        """Tell whether the registry itself, and nobody it redirects to, asks who we are."""
-        return answer.response.status == _UNAUTHORIZED and endpoint_of(answer.url) == self._origin
+    def _is_challenged(self, answer: Answer) -> bool:
+        """Return whether the registry itself, and not a server that it redirects to, wants credentials."""
+        return answer.response.status == _UNAUTHORIZED and endpoint_of(answer.url) == self._endpoint
 
 
 @cache
 def accept() -> str:
-    """Return the ``Accept`` for manifests that names everything, so that nothing is converted on its way."""
+    """Return an ``Accept`` header of all manifest media types, so that the registry converts nothing."""
     return ", ".join(sorted({*media_types.IMAGES, *media_types.INDEXES, *media_types.SCHEMA1_TYPES}))
 
 
 def _read(answer: Answer) -> Response:
-    """Read an answer whole.
+    """Return the whole response.
 
     Raises:
-        HTTPError: it breaks off.
-        WireError: it is too long.
+        HTTPError: it is cut short.
+        RemoteError: it is too long.
     """
-    response = answer.response
-    try:
-        content = response.read(_ANSWER_LIMIT + 1)
-    finally:
-        response.release_conn()
-    if len(content) > _ANSWER_LIMIT:
-        response.close()
-        raise RemoteError(f"{redact(answer.url)}: too long an answer")
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status, headers, content, answer.url)
+    content = answer.read(_RESPONSE_LIMIT)
+    headers = {name.lower(): value for name, value in answer.response.headers.items()}
+    return Response(answer.response.status, headers, content, answer.url)

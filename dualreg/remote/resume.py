@@ -1,4 +1,4 @@
-"""Bodies that are read to their end, whatever happens to connections."""
+"""Bodies that are resumed when the connection breaks."""
 
 import io
 import time
@@ -7,35 +7,35 @@ from collections.abc import Callable, Mapping
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 
-#: How often a body that is cut short is taken up again, and after how many bytes that is forgotten.
-_RESUMES, _PROGRESS = 5, 1 << 20
-_PARTIAL = 206
+#: How often a body is resumed, and after how many bytes of progress the count starts again.
+_ATTEMPTS, _PROGRESS = 5, 1 << 20
+_PARTIAL_CONTENT = 206
 
 
 class ResumingBody(io.RawIOBase):
-    """A body that is taken up again where it was cut short."""
+    """The body of a GET, resumed by a range request where it is cut short."""
 
     def __init__(
-        self, name: str, begun: BaseHTTPResponse, begin: Callable[[Mapping[str, str]], BaseHTTPResponse]
+        self,
+        name: str,
+        response: BaseHTTPResponse,
+        request_again: Callable[[Mapping[str, str]], BaseHTTPResponse],
     ) -> None:
-        """Begin to read.
+        """Read the body of *response*.
 
         Args:
-            name: For errors.
-            begun: The answer whose body it is.
-            begin: Asks for it again, with these headers in addition; raises WireError.
+            name: What errors call it: a redacted URL.
+            request_again: Sends the same GET with these additional headers; raises RemoteError.
         """
-        self._name, self._response, self._begin = name, begun, begin
-        self._at, self._left, self._resumed_at = 0, _RESUMES, 0
+        self._name, self._response, self._request_again = name, response, request_again
+        self._position, self._attempts_left, self._resumed_at = 0, _ATTEMPTS, 0
 
     def readable(self) -> bool:
-        """See RawIOBase."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what io passes
-        """See RawIOBase."""
         while True:
             try:
                 data = self._response.read(len(buffer))
@@ -43,29 +43,36 @@ class ResumingBody(io.RawIOBase):
                 self._resume(error)
                 continue
             buffer[: len(data)] = data
-            self._at += len(data)
+            self._position += len(data)
             return len(data)
 
     def close(self) -> None:
-        """See RawIOBase."""
         if not self.closed:
             self._response.close()
             self._response.release_conn()
         super().close()
 
     def _resume(self, error: HTTPError) -> None:
-        self._response.close()
-        if self._at - self._resumed_at >= _PROGRESS:
-            self._left = _RESUMES
-        self._left, self._resumed_at = self._left - 1, self._at
-        if self._left < 0:
-            raise RemoteError(f"GET {self._name}: cut short at {self._at} bytes") from error
-        time.sleep(0.1 * (_RESUMES - self._left))
-        self._response = self._begin({"Range": f"bytes={self._at}-"} if self._at else {})
-        if self._at and not self._goes_on():
-            raise RemoteError(f"GET {self._name}: cut short at {self._at} bytes, for good") from error
+        """Send the request again for the bytes that are missing.
 
-    def _goes_on(self) -> bool:
-        """Tell whether the answer begins where the last one ended."""
-        stated = self._response.headers.get("Content-Range", f"bytes {self._at}-")
-        return self._response.status == _PARTIAL and stated.startswith(f"bytes {self._at}-")
+        Raises:
+            RemoteError: too many attempts without progress, or the server does not continue where it ended.
+        """
+        self._response.close()
+        if self._position - self._resumed_at >= _PROGRESS:
+            self._attempts_left = _ATTEMPTS
+        self._attempts_left, self._resumed_at = self._attempts_left - 1, self._position
+        if self._attempts_left < 0:
+            raise RemoteError(f"GET {self._name}: cut short at {self._position} bytes") from error
+        time.sleep(0.1 * (_ATTEMPTS - self._attempts_left))
+        self._response = self._request_again({"Range": f"bytes={self._position}-"} if self._position else {})
+        if self._position and not self._continues():
+            raise RemoteError(
+                f"GET {self._name}: cut short at {self._position} bytes, and cannot be resumed"
+            ) from error
+
+    def _continues(self) -> bool:
+        """Return whether the new response starts where the last one ended."""
+        content_range = self._response.headers.get("Content-Range", f"bytes {self._position}-")
+        starts_there = content_range.startswith(f"bytes {self._position}-")
+        return self._response.status == _PARTIAL_CONTENT and starts_there

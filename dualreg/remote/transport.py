@@ -1,28 +1,33 @@
-"""Transport: requests sent, again where that helps, and on to where they are redirected."""
+"""One request: retries, redirects, and limits of time and size; ``fetch`` for a single small document."""
 
-from collections.abc import Iterable, Mapping
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import Timer
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, Self
 from urllib.parse import urljoin
+from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
-from dualreg.remote.errors import RemoteError
-from dualreg.remote.origins import Endpoint, endpoint_of, redact
+from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
 
-#: What can be sent.
+#: A request body.
 Content = BinaryIO | Iterable[bytes] | bytes | None
-#: Statuses after which it is worth to try again.
+#: Statuses after which a request is repeated.
 _BUSY = (429, 500, 502, 503, 504)
-#: Seconds that are waited at most: whoever is told to come back later than that is told so at once.
-_PATIENCE = 120
-_REDIRECTS = 5
+#: Seconds of the longest ``Retry-After`` that is waited for; a longer one is returned as the answer.
+_RETRY_AFTER_LIMIT = 120
+_REDIRECTS_LIMIT = 5
 _SAME_METHOD = (307, 308)
+_SUCCESS = range(200, 300)
 
 
 class Request(NamedTuple):
-    """What is sent."""
+    """A request to send."""
 
     method: str
     url: str
@@ -31,80 +36,94 @@ class Request(NamedTuple):
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether it can be sent again."""
+        """Whether it can be sent again: its body is not a stream."""
         return self.body is None or isinstance(self.body, bytes)
 
     def redirected(self, response: urllib3.BaseHTTPResponse) -> Self | None:
-        """Return what is to be sent on after *response*; None: it is final."""
-        place = response.get_redirect_location()
+        """Return the request that *response* redirects to; None if it is the final answer."""
+        location = response.get_redirect_location()
         if self.method not in ("GET", "HEAD"):
-            place = self.body is None and response.status in _SAME_METHOD and place
-        return self._replace(url=urljoin(self.url, place)) if place else None
+            location = self.body is None and response.status in _SAME_METHOD and location
+        return self._replace(url=urljoin(self.url, location)) if location else None
 
 
 class Answer(NamedTuple):
-    """What came back, not read yet, and from where."""
+    """A response whose body was not read yet, and the URL it came from after redirects."""
 
     response: urllib3.BaseHTTPResponse
     url: str
 
-    def failure(self, error: Exception) -> RemoteError:
-        """Return what to say if it breaks off."""
-        return _failure("GET", self.url, error)
+    def read(self, limit: int) -> bytes:
+        """Return the whole body, and give the connection back.
+
+        Raises:
+            HTTPError: it is cut short.
+            RemoteError: it is longer than *limit* bytes.
+        """
+        try:
+            content = self.response.read(limit + 1)
+        finally:
+            self.response.release_conn()
+        if len(content) > limit:
+            self.response.close()
+            raise RemoteError(f"{redact(self.url)}: answer exceeds {limit} bytes")
+        return content
 
 
 class Authorization(NamedTuple):
-    """A value of ``Authorization``, and whom alone it is said to; empty: nothing is said."""
+    """A value of the ``Authorization`` header (empty: none), and the only endpoint it is sent to."""
 
     value: str
-    to: Endpoint
+    endpoint: Endpoint
 
 
 class Transport:
-    """Sends requests, for any number of threads."""
+    """Sends requests from any number of threads, and keeps connections open."""
 
-    def __init__(self, ca: str | None) -> None:
-        """Trust the authorities in the file *ca*; None: the system's."""
-        self._again = _Retry(
+    def __init__(self, ca: str | None = None) -> None:
+        """Verify servers by the authorities in the PEM file *ca*; None: the system's."""
+        self._repeatable = _Retry(
             total=5, connect=2, read=2, backoff_factor=0.2, status_forcelist=_BUSY, allowed_methods=None,
             raise_on_status=False,
         )  # fmt: skip
-        self._once = _Retry(connect=2, read=False, allowed_methods=("GET", "HEAD"))
+        self._unrepeatable = _Retry(connect=2, read=False, allowed_methods=("GET", "HEAD"))
         self._pool = urllib3.PoolManager(
             maxsize=32, timeout=urllib3.Timeout(connect=20, read=120), ca_certs=ca
         )
 
-    def send(self, request: Request, secret: Authorization) -> Answer:
-        """Send a request; return the answer, whatever its status.
+    def send(self, request: Request, authorization: Authorization) -> Answer:
+        """Send a request, and follow redirects; return the answer, whatever its status.
 
-        What can be sent again is, if the other side is busy or breaks off; redirects are followed.
+        A repeatable request is sent again if the server is busy or the connection breaks.
 
         Raises:
-            WireError: there is no answer, or no end of redirects.
+            RemoteError: there is no answer, or too many redirects.
         """
-        for _ in range(_REDIRECTS + 1):
-            response = self._send(request, secret)
-            further = request.redirected(response)
-            if further is None:
+        for _ in range(_REDIRECTS_LIMIT + 1):
+            response = self._send(request, authorization)
+            redirected = request.redirected(response)
+            if redirected is None:
                 return Answer(response, request.url)
             response.drain_conn()
-            request = further
-        raise RemoteError(f"{request.method} {redact(request.url)}: redirected too often")
+            request = redirected
+        raise RemoteError(f"{request.method} {redact(request.url)}: too many redirects")
 
-    def _send(self, request: Request, secret: Authorization) -> urllib3.BaseHTTPResponse:
-        meant = endpoint_of(request.url) == secret.to and secret.value
+    def _send(self, request: Request, authorization: Authorization) -> urllib3.BaseHTTPResponse:
+        headers = dict(request.headers)
+        if authorization.value and endpoint_of(request.url) == authorization.endpoint:
+            headers["Authorization"] = authorization.value
         try:
             return self._pool.request(
                 request.method,
                 request.url,
-                headers={**request.headers, **({"Authorization": secret.value} if meant else {})},
+                headers=headers,
                 body=request.body,
                 preload_content=False,
                 redirect=False,
-                retries=self._again if request.is_repeatable else self._once,
+                retries=self._repeatable if request.is_repeatable else self._unrepeatable,
             )
         except HTTPError as error:
-            raise _failure(request.method, request.url, error) from error
+            raise failure(request.method, request.url, error) from error
 
 
 class _Retry(urllib3.Retry):
@@ -113,15 +132,93 @@ class _Retry(urllib3.Retry):
         method: str | None = None,
         url: str | None = None,
         response: urllib3.BaseHTTPResponse | None = None,
-        *given: Any,  # noqa: ANN401 -- as urllib3 has it
-        **further: Any,  # noqa: ANN401 -- likewise
+        *args: Any,  # noqa: ANN401 -- as urllib3 declares it
+        **kwargs: Any,  # noqa: ANN401 -- likewise
     ) -> Self:
-        """See Retry. Who locks us out for long, as for failed logins, has answered."""
-        if response is not None and (self.get_retry_after(response) or 0) > _PATIENCE:
-            raise MaxRetryError(further["_pool"], url or "", ResponseError("it is busy for long"))
-        return super().increment(method, url, response, *given, **further)
+        # A server that locks a client out for long, as after failed logins, has given its final answer.
+        if response is not None and (self.get_retry_after(response) or 0) > _RETRY_AFTER_LIMIT:
+            raise MaxRetryError(kwargs["_pool"], url or "", ResponseError("busy for too long"))
+        return super().increment(method, url, response, *args, **kwargs)
 
 
-def _failure(method: str, url: str, error: Exception) -> RemoteError:
+def fetch(url: str, *, limit: int, timeout: float) -> bytes:
+    """Return the body of *url*: one request, never repeated, never redirected.
+
+    The proxies of the environment are used, as for every program that reads them.
+
+    Args:
+        limit: Bytes of the longest body.
+        timeout: Seconds for all of it, however the server spends them.
+
+    Raises:
+        RemoteError: no answer with success in that time, a redirect, or a body that is longer.
+    """
+    endpoint, each_timeout = endpoint_of(url), urllib3.Timeout(connect=timeout / 2, total=timeout)
+    try:
+        with (
+            _manager(endpoint, each_timeout) as manager,
+            _deadline(manager.connection_from_url(url), url, timeout),
+        ):
+            response = manager.request(
+                "GET", url, preload_content=False, decode_content=False, redirect=False, retries=False
+            )
+            if response.status not in _SUCCESS:
+                raise RemoteError(f"GET {redact(url)}: {response.status}")
+            return Answer(response, url).read(limit)
+    except (HTTPError, ValueError) as error:
+        raise failure("GET", url, error) from error
+
+
+def _manager(endpoint: Endpoint, timeout: urllib3.Timeout) -> urllib3.PoolManager:
+    """Return what connects to *endpoint*, through the proxy that the environment names for it, if any."""
+    proxy = getproxies().get(endpoint.scheme)
+    if not proxy or proxy_bypass(endpoint.host):
+        return urllib3.PoolManager(timeout=timeout)
+    parsed = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    headers = urllib3.make_headers(proxy_basic_auth=parsed.auth) if parsed.auth else None
+    return urllib3.ProxyManager(parsed._replace(auth=None).url, proxy_headers=headers, timeout=timeout)
+
+
+@contextmanager
+def _deadline(pool: urllib3.HTTPConnectionPool, url: str, seconds: float) -> Iterator[None]:
+    """Cut every connection of *pool* when the block takes longer.
+
+    A timeout of a socket is too little: it starts again with every byte that a slow server sends.
+
+    Raises:
+        RemoteError: the block took longer.
+    """
+    opened = list[urllib3.connection.HTTPConnection]()
+    kind: Any = pool.ConnectionCls
+
+    class Connection(kind):  # type: ignore[misc]  # of http or https, as the pool has it
+        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- as urllib3 declares it
+            super().__init__(*args, **kwargs)
+            opened.append(self)
+
+    def cut() -> None:
+        for connection in opened:
+            with suppress(OSError):
+                if sock := connection.sock:
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    pool.ConnectionCls = Connection
+    timer, end = Timer(seconds, cut), time.monotonic() + seconds
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (HTTPError, ValueError) as error:
+        if time.monotonic() < end:
+            raise
+        raise RemoteError(f"GET {redact(url)}: no complete answer within {seconds:g} s") from error
+    finally:
+        timer.cancel()
+    if time.monotonic() >= end:  # a body that ends with its connection looks complete
+        raise RemoteError(f"GET {redact(url)}: no complete answer within {seconds:g} s")
+
+
+def failure(method: str, url: str, error: Exception) -> RemoteError:
+    """Return the error for a request without a complete answer, without what must not be in messages."""
     reason = getattr(error, "reason", None) or error
     return RemoteError(f"{method} {redact(url)}: {type(reason).__name__}: {str(reason)[:200]}")

@@ -1,4 +1,4 @@
-"""The wire of V1 registries, which nobody needs to ask who we are: it is said with every request."""
+"""Docker V1 registries, which expect credentials unasked and give a session token for each repository."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,65 +12,62 @@ from dualreg.remote.response import Response
 
 @dataclass
 class V1Client:
-    """Speaks V1 over a wire; a Login.
+    """Speaks V1 by a client; also the Authenticator of these requests, with repositories as scopes.
 
-    A list of images comes with a token for the other requests about the repository. docker-registry always
-    gives one; but the password in front of it, of nginx mostly, is asked for with each request, and one
-    request has room for one of the two. So the password is said first, and the token where that is refused.
+    The list of a repository's images comes with a token for all other requests about the repository.
+    docker-registry always gives one; but a proxy in front of it, nginx mostly, wants the password with every
+    request, and a request has room for one of the two. So the password is sent first, and the token where
+    the password is rejected.
 
-    Source: docker-registry 0.9; Docker 1.5, which says Basic to registries that call themselves standalone.
+    Source: docker-registry 0.9; Docker 1.5, which sends Basic to registries that call themselves standalone.
     """
 
-    wire: Client
-    _known: dict[Scope, str] = field(default_factory=dict, repr=False)
+    client: Client
+    _accepted: dict[Scope, str] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def get(self, path: str, repository: str = "") -> Response:
-        """Return what is at *path*, whatever its status.
+        """Return the response to a GET, whatever its status.
 
         Args:
-            repository: As a member of which it is asked for.
+            repository: The repository that *path* belongs to, whose token may be needed.
 
         Raises:
-            WireError.
+            RemoteError: as of ``Client.request``.
         """
-        return self.wire.request("GET", path, scope=_scope(repository), login=self)
+        return self.client.request("GET", path, scope=_scope(repository), authenticator=self)
 
     def stream(self, path: str, repository: str = "") -> BinaryIO:
-        """Return a reader; see ``Wire.stream`` and ``get``."""
-        return self.wire.stream(path, scope=_scope(repository), login=self)
+        """Return a reader of the body at *path*; see ``get`` and ``Client.stream``."""
+        return self.client.stream(path, scope=_scope(repository), authenticator=self)
 
-    def at_hand(self, scope: Scope, *, lasting: bool) -> str:
-        """See Login: what was not refused before, or the password, or else a token."""
-        del lasting
+    def preemptive(self, scope: Scope, *, durable: bool) -> str:
+        del durable  # sessions last for hours
         with self._lock:
-            known = self._known.get(scope)
-        if known is None:
-            known = self._keep(scope, self.wire.basic or self._token(scope))
-        return known
+            known = self._accepted.get(scope)
+        return self._keep(scope, self.client.basic or self._token(scope)) if known is None else known
 
-    def answers(self, scope: Scope, challenge: str, refused: str) -> Iterator[str]:
-        """See Login."""
-        del challenge
-        if self.wire.basic not in ("", refused):
-            yield self._keep(scope, self.wire.basic)
+    def respond(self, scope: Scope, challenge: str, rejected: str) -> Iterator[str]:
+        del challenge  # V1 knows Basic and Token only
+        if self.client.basic not in ("", rejected):
+            yield self._keep(scope, self.client.basic)
         token = self._token(scope)
         if token:
             yield self._keep(scope, token)
 
     def _token(self, scope: Scope) -> str:
-        """Begin a session with a repository; return what says so, or nothing if the registry has none."""
+        """Start a session with a repository; return its ``Authorization``, empty if there is none."""
         if not scope:
             return ""
         path = f"/v1/repositories/{scope[0]}/images"
-        reply = self.wire.request("GET", path, {"X-Docker-Token": "true"}, login=self)
-        token = reply.headers.get("x-docker-token", "")
+        response = self.client.request("GET", path, {"X-Docker-Token": "true"}, authenticator=self)
+        token = response.headers.get("x-docker-token", "")
         return f"Token {token}" if token else ""
 
-    def _keep(self, scope: Scope, said: str) -> str:
+    def _keep(self, scope: Scope, value: str) -> str:
         with self._lock:
-            self._known[scope] = said
-        return said
+            self._accepted[scope] = value
+        return value
 
 
 def _scope(repository: str) -> Scope:

@@ -52,7 +52,7 @@ HOMES: dict[str, set[str]] = {
     "cachetools": {
         "dualreg.migrate.on_demand.lookup",
         "dualreg.migrate.on_demand.loader",
-        "dualreg.migrate.sources.remembered",
+        "dualreg.migrate.sources.v2_remote",
         "dualreg.registry.document_cache",
         "dualreg.registry.negotiation",
         "dualreg.auth.passwords",

@@ -1,11 +1,13 @@
 """Servers to be in the way: one that does what it is told, and one that stands before a registry."""
 
 import http.client
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from threading import Lock, Thread
 
 #: Does something about a request.
@@ -182,5 +184,31 @@ def ranged(body: bytes, most: int | None = None, shift: int = 0) -> Step:
         if most is not None:
             handler.wfile.flush()
             handler.close_connection = True
+
+    return answer
+
+
+def asking(challenge: str) -> Step:
+    """Ask who it is."""
+    return status(401, WWW_Authenticate=challenge)
+
+
+def granting(challenge: str, code: int, **headers: str) -> Step:
+    """Ask who it is until a token comes along."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        known = handler.headers.get("Authorization", "").startswith("Bearer ")
+        (status(code, **headers) if known else asking(challenge))(handler)
+
+    return answer
+
+
+def issuing(life: int) -> Step:
+    """Give tokens, each another."""
+    numbers = count(1)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        told = {"token": f"t{next(numbers)}", "expires_in": life}
+        status(200, json.dumps(told).encode())(handler)
 
     return answer

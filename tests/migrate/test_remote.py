@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,16 @@ from dualreg.assembly import open_registry
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.sources.v2_remote import V2Remote
+from dualreg.migrate.targets.remote import RemoteTarget
 from dualreg.registry import Registry
 from dualreg.remote.client import Client
 from dualreg.settings import Settings
 from tests import builders
 from tests.migrate import stock_trees
 from tests.migrate.commands import command
-from tests.migrate.fronts import front, hostile, status
+from tests.migrate.fronts import Hostile, front, granting, hostile, issuing, status
 from tests.migrate.trees import Tree
 from tests.programs import dualreg_server
 
@@ -281,7 +284,7 @@ def test_registries_that_lie(tmp_path: Path) -> None:
         assert "1 failed" in output or "1 skipped" in output
         server.answers["/v2/a/tags/list"] = [status(200, b"<html>")]
         output = command(tmp_path / "here", f"inspect v2+{server.url}/a", code=2).output
-        assert "no JSON" in output
+        assert "not JSON" in output
 
 
 @pytest.fixture(scope="module")
@@ -404,3 +407,87 @@ def test_many_are_asked_at_a_time(dated: str, tmp_path: Path, generation: str) -
         assert len(before.seen) == len(set(before.seen))
         assert not [path for _, path in before.seen if path.endswith(("manifests/b", "manifests/c"))]
         assert len(before.seen) <= 10
+
+
+@pytest.fixture
+def server() -> Iterator[Hostile]:
+    """A registry that answers as the test says."""
+    with hostile() as own:
+        yield own
+
+
+def test_what_is_sent_once_has_a_token_that_lasts(server: Hostile) -> None:
+    """One that is nearly at its end is renewed before."""
+    challenge = f"Bearer realm={server.url}/token"
+    digest = Digest.of(b"blob")
+    server.answers["/token?service=&scope=repository%3Aa%3Apull%2Cpush"] = [issuing(20)]
+    server.answers[f"/v2/a/blobs/{digest}"] = [granting(challenge, 404)]
+    server.answers["/v2/a/blobs/uploads/"] = [granting(challenge, 202, Location="/put?x=1")]
+    server.answers[f"/put?x=1&digest={digest}"] = [granting(challenge, 201)]
+    target = RemoteTarget(Client(server.url, "me", SECRET), "")
+    assert target.blob(RepositoryName("a"), digest, SourceBytes.of(b"blob")) == 4
+    assert server.said("/v2/a/blobs/uploads/") == ["Bearer t1"]
+    assert server.said(f"/put?x=1&digest={digest}") == ["Bearer t2"]
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_mounts_ask_for_both_repositories(server: Hostile, mounted: bool) -> None:  # noqa: FBT001 -- parametrised
+    """A token for them; where it is not granted, the blob is sent."""
+    digest = Digest.of(b"blob")
+    mount = f"/v2/b/blobs/uploads/?mount={str(digest).replace(':', '%3A')}&from=a"
+    scopes = ["repository%3Ab%3Apull%2Cpush", "repository%3Aa%3Apull"]
+    for wanted in (scopes[:1], scopes):
+        server.answers["/token?service=&scope=" + "&scope=".join(wanted)] = [issuing(300)]
+    server.answers[f"/v2/a/blobs/{digest}"] = [status(200)]
+    server.answers[mount] = [granting(f"Bearer realm={server.url}/token", 201 if mounted else 403)]
+    server.answers["/v2/b/blobs/uploads/"] = [status(202, Location="put")]
+    server.answers[f"/v2/b/blobs/uploads/put?digest={digest}"] = [status(201)]
+    target = RemoteTarget(Client(server.url, "me", SECRET), "")
+    sent = [target.blob(RepositoryName(name), digest, SourceBytes.of(b"blob")) for name in ("a", "b")]
+    assert sent == [0, 0 if mounted else 4]
+    assert server.said(mount)[-1] == "Bearer t1"
+
+
+def test_pages(server: Hostile) -> None:
+    """The next one is where the link says, seen from this one."""
+    server.answers["/v2/a/tags/list"] = [
+        status(200, b'{"tags": ["1"]}', Link='<list?n=1&last=1>; rel="next"')
+    ]
+    server.answers["/v2/a/tags/list?n=1&last=1"] = [
+        status(200, b'{"tags": ["2"]}', Link='<?last=2>; rel="next"')
+    ]
+    server.answers["/v2/a/tags/list?last=2"] = [status(200, b'{"tags": ["3"]}')]
+    assert [tag.name for tag in V2Remote(Client(server.url), "a").tags()] == ["a:1", "a:2", "a:3"]  # type: ignore[union-attr]  # no findings
+
+
+_ODD = [b"[]", b"1", b"null", b'"x"', b"<html>", b'{"%s": 1}', b'{"%s": [1]}', b'{"%s": {"a": 1}}']
+
+
+@pytest.mark.parametrize("body", _ODD)
+def test_odd_answers(server: Hostile, body: bytes, tmp_path: Path) -> None:
+    """They are said in a line, and end nothing that has nothing to do with them."""
+    data = tmp_path / "here"
+
+    def odd(key: str) -> list[Callable[[BaseHTTPRequestHandler], None]]:
+        return [status(200, body.replace(b"%s", key.encode()))]
+
+    for path, key, line in (
+        ("/v2/_catalog?n=1000", "repositories", f"inspect v2+{server.url}"),
+        ("/v2/a/tags/list", "tags", f"inspect v2+{server.url}/a"),
+        ("/v1/search?q=&n=100&page=1", "results", f"inspect v1+{server.url}"),
+    ):
+        server.answers = {path: odd(key)}
+        output = command(data, line, code=2).output
+        assert output.count("\n") == 1, output
+    image = b'{"schemaVersion": 2}'
+    server.answers = {
+        "/v2/a/tags/list": [status(200, b'{"tags": ["1"]}')],
+        "/v2/a/manifests/1": [status(200, image)],
+        f"/v2/a/referrers/{Digest.of(image)}": odd("manifests"),
+    }
+    assert "refused" in command(data, f"inspect v2+{server.url}/a", code=1).output
+    server.answers = {
+        "/v1/search?q=&n=100&page=1": [status(200, b'{"num_pages": "x", "results": [{"name": "a/b"}, {}]}')],
+        "/v1/repositories/a/b/tags": odd("latest"),
+    }
+    command(data, f"inspect v1+{server.url}", code=1)

@@ -24,7 +24,7 @@ from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.survey import V2Survey
 from dualreg.patterns import check_pattern
 from dualreg.remote.client import Client
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 from dualreg.settings import Settings
 
 _T = TypeVar("_T")

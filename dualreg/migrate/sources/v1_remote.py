@@ -1,4 +1,4 @@
-"""A live registry, over the V1 API: docker-registry 0.6 to 0.9, or whoever speaks like it."""
+"""A remote registry as a source, over the V1 API: docker-registry 0.6 to 0.9, and what is compatible."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,50 +11,53 @@ from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import SourceBytes, SourceImage, SourceInvalid, SourceTag
 from dualreg.migrate.sources.v1_tree import is_image_id
 from dualreg.remote.client import Client
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
 from dualreg.remote.v1 import V1Client
 
 _OK, _NOT_FOUND = 200, 404
-_CHECKSUMS = ("x-docker-payload-checksum", "x-docker-checksum")
-#: Pages of a search that are asked for at most.
-_PAGES = 10_000
+_CHECKSUM_HEADERS = ("x-docker-payload-checksum", "x-docker-checksum")
+#: Pages of a search, after which the registry is assumed to send them forever.
+_PAGES_LIMIT = 10_000
 
 
 @dataclass(slots=True)
 class V1Remote:
-    """A V1Source. Nothing tells when a tag was pushed.
+    """A V1Source. The API does not say when a tag was pushed, nor which images are untagged.
 
     Attributes:
-        repository: Only this one; empty: all that a search finds.
+        repository: The only repository to read; empty: all that a search finds.
     """
 
-    wire: Client
+    client: Client
     repository: str = ""
-    asking: ScanOptions = field(default_factory=ScanOptions)
+    options: ScanOptions = field(default_factory=ScanOptions)
     _v1: V1Client = field(init=False)
     _tags: list[SourceTag | Finding] | None = None
     _homes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Begin to speak."""
-        self._v1 = V1Client(self.wire)
+        self._v1 = V1Client(self.client)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """See V1Source: the chosen tags."""
+        """Yield the selected tags; they are requested once.
+
+        Raises:
+            SourceInvalid, RemoteError: the repositories, or the tags of the only one, cannot be listed.
+        """
         if self._tags is None:
             listed = [self.repository] if self.repository else dict.fromkeys(self._repositories())
-            names = [(name, full) for name, full in _called(listed) if self.asking.may_choose(full)]
-            told = self.asking.each(self._tags_of, names)
-            self._tags = [each for tags in told for each in tags if self._is_chosen(each)]
+            names = [(name, full) for name, full in _full_names(listed) if self.options.may_choose(full)]
+            by_repository = self.options.each(self._list_tags, names)
+            self._tags = [each for tags in by_repository for each in tags if self._is_selected(each)]
         yield from self._tags
 
     def image_ids(self) -> Iterator[str]:
-        """See V1Source: those that tags lead to; nobody lists the others."""
+        """Yield the ids of tagged images and their ancestors; ``tags`` then has what could not be listed."""
         tags = [tag for tag in self.tags() if isinstance(tag, SourceTag)]
-        tops = {tag.image: tag.repository for tag in reversed(tags)}
-        places = [(image, tops[image]) for image in dict.fromkeys(tag.image for tag in tags)]
-        for (image, home), listed in zip(places, self.asking.each(self._ancestors, places), strict=True):
+        homes = {tag.image: tag.repository for tag in reversed(tags)}
+        places = [(image, homes[image]) for image in dict.fromkeys(tag.image for tag in tags)]
+        for (image, home), listed in zip(places, self.options.each(self._ancestors, places), strict=True):
             if isinstance(listed, Finding) and self._tags is not None:
                 self._tags.append(listed)
             for id_ in (image, *(() if isinstance(listed, Finding) else listed)):
@@ -63,80 +66,80 @@ class V1Remote:
                     yield id_
 
     def image(self, id_: str) -> SourceImage:
-        """See V1Source."""
         home = self._homes.get(id_, "")
         try:
-            reply = self._v1.get(f"/v1/images/{id_}/json", home)
+            response = self._v1.get(f"/v1/images/{id_}/json", home)
         except RemoteError as error:
             raise Broken(FindingKind.UNREACHABLE, id_, str(error)) from error
-        if reply.status == _NOT_FOUND:
+        if response.status == _NOT_FOUND:
             raise Broken(FindingKind.NO_JSON, id_, "no such image")
-        if reply.status != _OK:
-            raise Broken(FindingKind.UNREACHABLE, id_, f"the registry answers {reply.status}")
+        if response.status != _OK:
+            raise Broken(FindingKind.UNREACHABLE, id_, f"the registry answered {response.status}")
         try:
-            image = V1Image.parse(reply.body)
+            image = V1Image.parse(response.body)
         except ImageInvalid as error:
-            raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+            raise Broken(FindingKind.CORRUPT, id_, f"invalid image JSON ({error})") from error
         if image.id != id_:
-            raise Broken(FindingKind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
-        checksums = (reply.headers[name] for name in _CHECKSUMS if name in reply.headers)
+            raise Broken(FindingKind.WRONG_ID, id_, f"the id in its JSON is {image.id}")
+        checksums = (response.headers[name] for name in _CHECKSUM_HEADERS if name in response.headers)
         layer = SourceBytes(
-            reply.size("x-docker-size"), lambda: self._v1.stream(f"/v1/images/{id_}/layer", home)
+            response.size("x-docker-size"), lambda: self._v1.stream(f"/v1/images/{id_}/layer", home)
         )
-        return SourceImage(image.id, image.parent, lambda: reply.body, layer, checksums=tuple(checksums))
+        return SourceImage(image.id, image.parent, lambda: response.body, layer, checksums=tuple(checksums))
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
-        """See V1Source: what the registry says was only used to find images."""
+        """Return None: the registry's lists are only used to find images, and their JSONs name parents."""
         del id_
         return None
 
     def homes(self) -> Mapping[str, str]:
-        """See V1Source."""
         return self._homes
 
     def _repositories(self) -> Iterator[str]:
-        for page in range(1, _PAGES):
-            reply = self._v1.get(f"/v1/search?q=&n=100&page={page}")
-            if reply.status != _OK:
-                advice = reply.advice or "name a repository in the URL"
-                raise SourceInvalid(f"{self.wire.url} does not search ({reply.status}): {advice}")
-            found = reply.objects("results")
+        for page in range(1, _PAGES_LIMIT):
+            response = self._v1.get(f"/v1/search?q=&n=100&page={page}")
+            if response.status != _OK:
+                hint = "log in with --user" if response.is_denied else "name a repository in the URL"
+                raise SourceInvalid(
+                    f"{self.client.url}: cannot search for repositories ({response.status}); {hint}"
+                )
+            found = response.objects("results")
             yield from (name for each in found if isinstance(name := each.get("name"), str))
-            pages = reply.object().get("num_pages")
+            pages = response.object().get("num_pages")
             if not found or not isinstance(pages, int) or page >= pages:
                 return
 
-    def _tags_of(self, named: tuple[str, str]) -> Sequence[SourceTag | Finding]:
-        """Return the tags of a repository, by the name that is listed and its own; or why they are not told.
+    def _list_tags(self, names: tuple[str, str]) -> Sequence[SourceTag | Finding]:
+        """Return the tags of a repository, given by its listed and its full name, or why they are unknown.
 
         Raises:
-            NoSource, WireError: likewise, if it is the only one that is wanted.
+            SourceInvalid, RemoteError: they cannot be listed, and no other repository is wanted.
         """
         try:
-            return [*self._listed(*named)]
+            return [*self._tags_of(*names)]
         except (SourceInvalid, RemoteError) as error:
             if self.repository:
                 raise
-            return [Finding(FindingKind.REFUSED, named[1], str(error))]
+            return [Finding(FindingKind.REFUSED, names[1], str(error))]
 
-    def _listed(self, name: str, full: str) -> Iterator[SourceTag | Finding]:
-        reply = self._v1.get(f"/v1/repositories/{name}/tags", name)
-        if reply.status not in (_OK, _NOT_FOUND):
-            raise SourceInvalid(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
-        told = reply.object() if reply.status == _OK else {}
-        if not told:
+    def _tags_of(self, name: str, full: str) -> Iterator[SourceTag | Finding]:
+        response = self._v1.get(f"/v1/repositories/{name}/tags", name)
+        if response.status not in (_OK, _NOT_FOUND):
+            raise SourceInvalid(f"{self.client.url}: cannot list the tags of {name} ({response.status})")
+        tags = response.object() if response.status == _OK else {}
+        if not tags:
             yield Finding(FindingKind.EMPTY, full, "no tags")
-        for tag, image in sorted(told.items()):
+        for tag, image in sorted(tags.items()):
             if is_image_id(str(image)):
                 yield SourceTag(full, tag, image, None)
             else:
                 yield Finding(FindingKind.PHANTOM, f"{full}:{tag}", "no image id")
 
-    def _is_chosen(self, told: SourceTag | Finding) -> bool:
-        return isinstance(told, Finding) or self.asking.names.choose(told.repository, told.name)
+    def _is_selected(self, each: SourceTag | Finding) -> bool:
+        return isinstance(each, Finding) or self.options.names.choose(each.repository, each.name)
 
     def _ancestors(self, place: tuple[str, str]) -> Iterable[str] | Finding:
-        """Return what is said to be below an image; its JSON decides."""
+        """Return the ids in the registry's ancestry list of an image, or why it has none."""
         image, repository = place
         try:
             listed = _list(self._v1.get(f"/v1/images/{image}/ancestry", repository))
@@ -145,14 +148,14 @@ class V1Remote:
         return [id_ for id_ in listed if isinstance(id_, str) and is_image_id(id_)]
 
 
-def _called(listed: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each name with what it is short for, unless that is another one there."""
+def _full_names(listed: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name with its full form, ``library/x`` for ``x``, unless the registry lists both."""
     known = dict.fromkeys(listed)
     for name in known:
         full = in_library(name)
         yield name, name if full in known else full
 
 
-def _list(reply: Response) -> Sequence[object]:
-    listed = reply.json() if reply.status == _OK else []
+def _list(response: Response) -> Sequence[object]:
+    listed = response.json() if response.status == _OK else []
     return listed if isinstance(listed, list) else []

@@ -1,9 +1,14 @@
-"""A live registry, over the V2 API."""
+"""A remote registry as a source, over the V2 API."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
+from threading import Lock
+
+from cachetools import LRUCache, cachedmethod
 
 from dualreg.errors import DigestInvalid, ManifestUnverified
 from dualreg.image import media_types
@@ -13,46 +18,61 @@ from dualreg.image.jws import verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
-from dualreg.migrate.sources.remembered import Remembered
 from dualreg.remote.challenge import Scope, pulling
 from dualreg.remote.client import Client, accept
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
 
 _OK, _NOT_FOUND = 200, 404
-#: Pages of a list that are asked for at most, and manifests about one; what goes round in circles ends.
-_PAGES, _REFERRERS = 100_000, 10_000
+#: Pages of a list, and referrers of a manifest, after which the registry is assumed to send them forever.
+_PAGES_LIMIT, _REFERRERS_LIMIT = 100_000, 10_000
+#: Bytes of the manifests that are kept between the survey and the import, and of what each takes besides.
+_CACHE_LIMIT, _CACHE_OVERHEAD = 64 << 20, 1000
 
 
-@dataclass(frozen=True, slots=True)
+def _manifest_cache() -> MutableMapping[tuple[str, str], SourceManifest]:
+    return LRUCache(_CACHE_LIMIT, lambda manifest: len(manifest.body) + _CACHE_OVERHEAD)
+
+
+def _cache_key(_: object, repository: str, digest: Digest | str) -> tuple[str, str]:
+    return repository, str(digest)
+
+
+@dataclass(frozen=True)
 class V2Remote:
-    """A ManifestSource. Nothing tells when a tag was pushed.
+    """A ManifestSource, for any number of threads. The API does not say when a tag was pushed.
 
     Attributes:
-        repository: Only this one; empty: all that the registry lists.
+        repository: The only repository to read; empty: all that the registry lists.
     """
 
-    wire: Client
+    client: Client
     repository: str = ""
-    asking: ScanOptions = field(default_factory=ScanOptions)
-    _remembered: Remembered = field(default_factory=Remembered)
+    options: ScanOptions = field(default_factory=ScanOptions)
+    _manifests: MutableMapping[tuple[str, str], SourceManifest] = field(
+        default_factory=_manifest_cache, repr=False, compare=False
+    )
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """See ManifestSource: the chosen tags, and manifests without a tag that are about these."""
-        chosen, ask = self.asking.names, self.asking.each
-        names = [name for name in self._names() if self.asking.may_choose(name)]
-        listed = dict(zip(names, ask(self._listed, names), strict=True))
+        """Yield the selected tags, and the untagged manifests that refer to what these name.
+
+        Raises:
+            SourceInvalid, RemoteError: the repositories, or the tags of the only one, cannot be listed.
+        """
+        names = [name for name in self._names() if self.options.may_choose(name)]
+        listed = dict(zip(names, self.options.each(self._list_tags, names), strict=True))
         places = [
             (name, tag)
             for name, tags in listed.items()
             for tag in (() if isinstance(tags, Finding) else tags)
-            if chosen.may_come(name, tag)
+            if self.options.names.may_come(name, tag)
         ]
         found: dict[str, list[SourceTag | Finding]] = defaultdict(list)
-        for (name, _), told in zip(places, ask(self._tag, places), strict=True):
-            found[name].append(told)
-        for name, about in self._about(found):
-            found[name].append(about)
+        for (name, _), tag_or_finding in zip(places, self.options.each(self._tag, places), strict=True):
+            found[name].append(tag_or_finding)
+        for name, referrer in self._all_referrers(found):
+            found[name].append(referrer)
         for name, tags in listed.items():
             if isinstance(tags, Finding):
                 yield tags
@@ -60,51 +80,53 @@ class V2Remote:
                 yield Finding(FindingKind.EMPTY, name, "no tags")
             yield from found[name]
 
+    @cachedmethod(attrgetter("_manifests"), key=_cache_key, lock=attrgetter("_lock"))
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
-        """See ManifestSource."""
+        """Return a manifest, whose digest is not verified; requested once as long as the cache keeps it.
+
+        Raises:
+            Broken: the registry does not have it, or does not answer.
+        """
         where = f"{repository}@{digest}"
-        if known := self._remembered.get(repository, str(digest)):
-            return known
         try:
-            reply = self._get(repository, str(digest))
+            response = self._get(repository, str(digest))
         except RemoteError as error:
             raise Broken(FindingKind.UNREACHABLE, where, str(error)) from error
-        if reply.status == _NOT_FOUND:
+        if response.status == _NOT_FOUND:
             raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest")
-        if reply.status != _OK:
-            raise Broken(FindingKind.UNREACHABLE, where, f"the registry answers {reply.status}")
-        return self._remembered.put(repository, str(digest), _manifest(reply))
+        if response.status != _OK:
+            raise Broken(FindingKind.UNREACHABLE, where, f"the registry answered {response.status}")
+        return _manifest(response)
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
-        """See ManifestSource."""
         path, where = f"/v2/{repository}/blobs/{digest}", f"{repository}@{digest}"
         try:
-            reply = self.wire.request("HEAD", path, scope=pulling(repository))
+            response = self.client.request("HEAD", path, scope=pulling(repository))
         except RemoteError as error:
             raise Broken(FindingKind.UNREACHABLE, where, str(error)) from error
-        if reply.status != _OK:
-            kind = FindingKind.MISSING_BLOB if reply.status == _NOT_FOUND else FindingKind.UNREACHABLE
-            raise Broken(kind, where, f"the registry answers {reply.status}")
-        size = reply.size("content-length")
-        return SourceBytes(size, partial(self.wire.stream, path, scope=pulling(repository)))
+        if response.status != _OK:
+            kind = FindingKind.MISSING_BLOB if response.status == _NOT_FOUND else FindingKind.UNREACHABLE
+            raise Broken(kind, where, f"the registry answered {response.status}")
+        size = response.size("content-length")
+        return SourceBytes(size, partial(self.client.stream, path, scope=pulling(repository)))
 
     def _names(self) -> Iterable[str]:
         return (self.repository,) if self.repository else dict.fromkeys(self._repositories())
 
     def _repositories(self) -> Iterator[str]:
-        for reply in self._pages("/v2/_catalog?n=1000", ("registry:catalog:*",)):
-            if reply.status != _OK:
-                advice = reply.advice or "name one in the URL"
+        for response in self._pages("/v2/_catalog?n=1000", ("registry:catalog:*",)):
+            if response.status != _OK:
+                hint = "log in with --user" if response.is_denied else "name a repository in the URL"
                 raise SourceInvalid(
-                    f"{self.wire.url} does not list its repositories ({reply.status}): {advice}"
+                    f"{self.client.url}: cannot list repositories ({response.status}); {hint}"
                 )
-            yield from reply.texts("repositories")
+            yield from response.texts("repositories")
 
-    def _listed(self, name: str) -> Sequence[str] | Finding:
-        """Return the tags of a repository, or why they are not told.
+    def _list_tags(self, name: str) -> Sequence[str] | Finding:
+        """Return the names of a repository's tags, or the finding that they cannot be listed.
 
         Raises:
-            NoSource, WireError: likewise, if it is the only one that is wanted.
+            SourceInvalid, RemoteError: they cannot be listed, and no other repository is wanted.
         """
         try:
             return [*self._tag_names(name)]
@@ -114,84 +136,90 @@ class V2Remote:
             return Finding(FindingKind.REFUSED, name, str(error))
 
     def _tag_names(self, name: str) -> Iterator[str]:
-        for reply in self._pages(f"/v2/{name}/tags/list", pulling(name)):
-            if reply.status == _NOT_FOUND:
+        for response in self._pages(f"/v2/{name}/tags/list", pulling(name)):
+            if response.status == _NOT_FOUND:
                 return
-            if reply.status != _OK:
-                raise SourceInvalid(f"{self.wire.url}: the tags of {name} are refused ({reply.status})")
-            yield from reply.texts("tags")
+            if response.status != _OK:
+                raise SourceInvalid(f"{self.client.url}: cannot list the tags of {name} ({response.status})")
+            yield from response.texts("tags")
 
     def _tag(self, place: tuple[str, str]) -> SourceTag | Finding:
-        """Return what a tag points at, by the registry's word or by its bytes; nothing: it is not there."""
+        """Return a tag with the digest that the registry reports, or else that of the manifest's bytes.
+
+        The image of a tag that is listed but not found is empty.
+        """
         name, tag = place
         try:
-            reply = self._get(name, tag)
+            response = self._get(name, tag)
         except RemoteError as error:
             return Finding(FindingKind.REFUSED, f"{name}:{tag}", str(error))
-        if reply.status == _NOT_FOUND:
+        if response.status == _NOT_FOUND:
             return SourceTag(name, tag, "", None)
-        if reply.status != _OK:
-            return Finding(FindingKind.REFUSED, f"{name}:{tag}", f"the registry answers {reply.status}")
-        image = reply.headers.get("docker-content-digest") or str(_digest_of(reply.body))
-        self._remembered.put(name, image, _manifest(reply))
+        if response.status != _OK:
+            return Finding(FindingKind.REFUSED, f"{name}:{tag}", f"the registry answered {response.status}")
+        image = response.headers.get("docker-content-digest") or str(_digest_of(response.body))
+        with self._lock, suppress(ValueError):  # which one that exceeds the cache raises
+            self._manifests[_cache_key(self, name, image)] = _manifest(response)
         return SourceTag(name, tag, image, None)
 
-    def _about(
+    def _all_referrers(
         self, found: dict[str, list[SourceTag | Finding]]
     ) -> Iterator[tuple[str, SourceTag | Finding]]:
-        """Yield what is about tagged manifests, and what is about that, each once."""
+        """Yield the direct and indirect referrers of tagged manifests, each once."""
         tagged = {(name, each.image) for name in found for each in found[name] if isinstance(each, SourceTag)}
         images, known = sorted(place for place in tagged if place[1]), tagged
-        for (name, image), told in zip(images, self.asking.each(self._referrers, images), strict=True):
-            if isinstance(told, RemoteError):
-                yield name, Finding(FindingKind.REFUSED, f"{name}@{image}", f"what is about it: {told}")
+        for (name, image), referrers in zip(images, self.options.each(self._referrers, images), strict=True):
+            if isinstance(referrers, RemoteError):
+                yield name, Finding(FindingKind.REFUSED, f"{name}@{image}", f"its referrers: {referrers}")
                 continue
-            fresh = [digest for digest in told if (name, digest) not in known]
+            fresh = [digest for digest in referrers if (name, digest) not in known]
             known |= {(name, digest) for digest in fresh}
             yield from ((name, SourceTag(name, "", digest, None)) for digest in fresh)
 
     def _referrers(self, place: tuple[str, str]) -> Sequence[str] | RemoteError:
+        """Return the digests of a manifest's direct and indirect referrers, or why they are unknown."""
         name, image = place
-        reached, waiting = {image: None}, [image]
+        reached, pending = {image: None}, [image]
         try:
-            while waiting:
-                fresh = [each for each in self._direct(name, waiting.pop()) if each not in reached]
+            while pending:
+                fresh = [each for each in self._direct_referrers(name, pending.pop()) if each not in reached]
                 reached |= dict.fromkeys(fresh)
-                waiting += fresh
-                if len(reached) > _REFERRERS:
-                    raise RemoteError(f"{self.wire.url}: what is about {image} has no end")  # noqa: TRY301 -- as below
+                pending += fresh
+                if len(reached) > _REFERRERS_LIMIT:
+                    return RemoteError(f"{self.client.url}: {image} has too many referrers")
         except RemoteError as error:
             return error
         return [*reached][1:]
 
-    def _direct(self, name: str, image: str) -> Iterator[str]:
-        for reply in self._pages(f"/v2/{name}/referrers/{image}", pulling(name)):
-            if reply.status != _OK:
-                return  # a registry of before OCI 1.1: those are tags
-            yield from (str(entry.get("digest")) for entry in reply.objects("manifests"))
+    def _direct_referrers(self, name: str, image: str) -> Iterator[str]:
+        for response in self._pages(f"/v2/{name}/referrers/{image}", pulling(name)):
+            if response.status != _OK:
+                return  # a registry older than OCI 1.1, where referrers are tags
+            yield from (str(entry.get("digest")) for entry in response.objects("manifests"))
 
     def _get(self, name: str, reference: str) -> Response:
         path = f"/v2/{name}/manifests/{reference}"
-        return self.wire.request("GET", path, {"Accept": accept()}, scope=pulling(name))
+        return self.client.request("GET", path, {"Accept": accept()}, scope=pulling(name))
 
     def _pages(self, path: str, scope: Scope) -> Iterator[Response]:
         """Yield the pages of a list.
 
         Raises:
-            WireError: it has no end.
+            RemoteError: a page is repeated, or there are too many.
         """
         seen = set[str]()
         while path:
-            if path in seen or len(seen) > _PAGES:
-                raise RemoteError(f"{self.wire.url}: the list {path} has no end")
+            if path in seen or len(seen) > _PAGES_LIMIT:
+                raise RemoteError(f"{self.client.url}: the list {path} has no end")
             seen.add(path)
-            reply = self.wire.request("GET", path, scope=scope)
-            yield reply
-            path = reply.next_page
+            response = self.client.request("GET", path, scope=scope)
+            yield response
+            path = response.next_page
 
 
-def _manifest(reply: Response) -> SourceManifest:
-    return SourceManifest(media_types.strip_parameters(reply.headers.get("content-type", "")), reply.body)
+def _manifest(response: Response) -> SourceManifest:
+    media_type = media_types.strip_parameters(response.headers.get("content-type", ""))
+    return SourceManifest(media_type, response.body)
 
 
 def _digest_of(body: bytes) -> Digest:

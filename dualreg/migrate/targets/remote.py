@@ -1,4 +1,4 @@
-"""Another registry, over the V2 API."""
+"""A remote registry as an export target, over the V2 API."""
 
 from collections.abc import Sequence
 from threading import Lock
@@ -12,7 +12,7 @@ from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.transfer import DigestVerifier
 from dualreg.remote.challenge import pulling, pushing
 from dualreg.remote.client import Client
-from dualreg.remote.errors import RemoteError
+from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
 from dualreg.storage.base import read_chunks, tap
 
@@ -20,83 +20,88 @@ _OK, _CREATED, _ACCEPTED = 200, 201, 202
 
 
 class RemoteTarget:
-    """A Target."""
+    """A Target, for any number of threads."""
 
     takes_schema1 = False
     renames = False
     one_by_one = False
 
-    def __init__(self, wire: Client, prefix: str) -> None:
-        """Push by *wire*; *prefix* and a slash come before the names of repositories, unless it is empty."""
-        self._wire, self._prefix, self._lock = wire, prefix.strip("/"), Lock()
-        self._homes: dict[Digest, str] = {}
+    def __init__(self, client: Client, prefix: str) -> None:
+        """Push with *client* to the repositories below *prefix*; empty: to those of the same names."""
+        self._client, self._prefix, self._lock = client, prefix.strip("/"), Lock()
+        self._repository_of: dict[Digest, str] = {}
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
-        """See Target. A blob that another repository there has is mounted, if that is granted."""
+        """Upload a blob, or mount it from another repository of the target; return the bytes sent.
+
+        Raises:
+            RemoteError: the registry refuses it.
+            Broken: the bytes do not match the digest.
+        """
         name = self._name(repository)
         scope = pushing(name)
-        if self._wire.request("HEAD", f"/v2/{name}/blobs/{digest}", scope=scope).status == _OK:
-            return self._keep(name, digest, 0)
-        begun = self._begin(name, digest)
-        if begun.status == _CREATED:
-            return self._keep(name, digest, 0)
-        place = urljoin(begun.url, begun.headers.get("location", ""))
-        if begun.status != _ACCEPTED or "location" not in begun.headers:
-            raise RemoteError(f"{self._wire.url}: an upload to {name} is refused ({begun.status})")
-        checked = DigestVerifier(digest)
+        if self._client.request("HEAD", f"/v2/{name}/blobs/{digest}", scope=scope).status == _OK:
+            return self._remember(name, digest, 0)
+        started = self._start_upload(name, digest)
+        if started.status == _CREATED:
+            return self._remember(name, digest, 0)
+        location = urljoin(started.url, started.headers.get("location", ""))
+        if started.status != _ACCEPTED or "location" not in started.headers:
+            raise RemoteError(f"{self._client.url}: cannot start an upload to {name} ({started.status})")
+        verifier = DigestVerifier(digest)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(source.size)}
         with source.open() as reader:
-            reply = self._wire.request(
+            response = self._client.request(
                 "PUT",
-                f"{place}{'&' if '?' in place else '?'}digest={digest}",
+                f"{location}{'&' if '?' in location else '?'}digest={digest}",
                 headers,
-                tap(read_chunks(reader), checked.update),
+                tap(read_chunks(reader), verifier.update),
                 scope=scope,
             )
-        checked.check()
-        if reply.status != _CREATED:
-            raise RemoteError(f"{self._wire.url}: {digest} is refused by {name} ({reply.status})")
-        return self._keep(name, digest, checked.size)
+        verifier.check()
+        if response.status != _CREATED:
+            raise RemoteError(f"{self._client.url}: cannot upload {digest} to {name} ({response.status})")
+        return self._remember(name, digest, verifier.size)
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        """See Target."""
-        changed = [
-            self._put(manifest, reference) for reference in (*tags, *([] if tags else [str(manifest.digest)]))
-        ]
-        return any(changed)
+        pushed = [self._put(manifest, reference) for reference in tags or (str(manifest.digest),)]
+        return any(pushed)
 
     def finish(self) -> None:
-        """See Target: nothing is left."""
+        """Do nothing: every request is final."""
 
-    def _begin(self, name: str, digest: Digest) -> Response:
-        """Begin an upload, or mount the blob, which is to be read where it is."""
+    def _start_upload(self, name: str, digest: Digest) -> Response:
+        """Mount the blob from the repository that it was sent to, or else start an upload."""
         path = f"/v2/{name}/blobs/uploads/"
         with self._lock:
-            home = self._homes.get(digest, name)
+            home = self._repository_of.get(digest, name)
         if home != name:
             scope = (*pushing(name), *pulling(home))
             query = urlencode([("mount", str(digest)), ("from", home)])
-            begun = self._wire.request("POST", f"{path}?{query}", scope=scope)
-            if begun.status in (_CREATED, _ACCEPTED):
-                return begun
-        return self._wire.request("POST", path, scope=pushing(name))
+            started = self._client.request("POST", f"{path}?{query}", scope=scope)
+            if started.status in (_CREATED, _ACCEPTED):
+                return started
+        return self._client.request("POST", path, scope=pushing(name))
 
     def _put(self, manifest: Outgoing, reference: str) -> bool:
+        """Push a manifest by tag or digest, unless it is there already; return whether it was pushed."""
         name = self._name(manifest.repository)
         path, scope = f"/v2/{name}/manifests/{reference}", pushing(name)
-        known = self._wire.request("HEAD", path, {"Accept": manifest.media_type}, scope=scope)
+        known = self._client.request("HEAD", path, {"Accept": manifest.media_type}, scope=scope)
         if known.status == _OK and known.headers.get("docker-content-digest") == str(manifest.digest):
             return False
         headers = {"Content-Type": manifest.media_type}
-        reply = self._wire.request("PUT", path, headers, manifest.payload, scope=scope)
-        if reply.status != _CREATED:
-            told = reply.body[:200].decode("utf-8", "replace")
-            raise Broken(FindingKind.NO_PLACE, f"{name}:{reference}", f"refused with {reply.status}: {told}")
+        response = self._client.request("PUT", path, headers, manifest.payload, scope=scope)
+        if response.status != _CREATED:
+            answer = response.body[:200].decode("utf-8", "replace")
+            raise Broken(
+                FindingKind.NO_PLACE, f"{name}:{reference}", f"refused with {response.status}: {answer}"
+            )
         return True
 
-    def _keep(self, name: str, digest: Digest, sent: int) -> int:
+    def _remember(self, name: str, digest: Digest, sent: int) -> int:
         with self._lock:
-            self._homes.setdefault(digest, name)
+            self._repository_of.setdefault(digest, name)
         return sent
 
     def _name(self, repository: RepositoryName) -> str:

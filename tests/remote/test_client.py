@@ -1,0 +1,143 @@
+"""The client of remote registries: broken connections, busy servers, credentials, redirects, bad answers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dualreg.remote.challenge import pushing
+from dualreg.remote.client import Client
+from dualreg.remote.endpoint import RemoteError
+from dualreg.storage.base import read_chunks
+from tests.migrate.fronts import Hostile, asking, cut, granting, hostile, issuing, ranged, status
+from tests.migrate.trees import LAYERS
+
+SECRET = "not for everybody"
+
+
+def read(client: Client, path: str) -> bytes:
+    """Return the whole stream."""
+    with client.stream(path) as reader:
+        return b"".join(read_chunks(reader))
+
+
+def elsewhere(server: Hostile) -> str:
+    """Return the server's URL, by another name of the host."""
+    return server.url.replace("127.0.0.1", "localhost")
+
+
+@pytest.fixture
+def server() -> Iterator[Hostile]:
+    """A registry that does what it is told."""
+    with hostile() as told:
+        yield told
+
+
+def test_bodies_that_are_cut_short(server: Hostile) -> None:
+    """They are resumed, however often, while there is progress; a part is never taken for the whole."""
+    body = LAYERS["a"] * 120_000
+    piece = len(body) // 9
+    server.answers["/whole"] = [cut(body, piece), *[ranged(body, piece)] * 7, ranged(body)]
+    server.answers["/never"] = [cut(body, piece), status(200, body)]
+    server.answers["/aside"] = [cut(body, piece), ranged(body, shift=-1)]
+    assert piece > 1 << 20
+    assert read(Client(server.url), "/whole") == body
+    for path in ("/never", "/aside"):
+        with pytest.raises(RemoteError, match="cut short"):
+            read(Client(server.url), path)
+    with pytest.raises(RemoteError, match="404"):
+        read(Client(server.url), "/absent")
+
+
+def test_answers_that_are_cut_short(server: Hostile) -> None:
+    """They are asked for again, whole; not for ever."""
+    server.answers["/x"] = [cut(b'{"a": 1}', 4), status(200, b'{"a": 1}')]
+    server.answers["/never"] = [cut(b'{"a": 1}', 4)]
+    assert Client(server.url).request("GET", "/x").object() == {"a": 1}
+    with pytest.raises(RemoteError, match="never"):
+        Client(server.url).request("GET", "/never")
+    assert len(server.said("/never")) == 3
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", None), ("POST", None), ("PUT", b"manifest")])
+def test_busy_servers_are_asked_again(server: Hostile, method: str, body: bytes | None) -> None:
+    """After as long as they say, whatever is asked, if it can be sent again."""
+    server.answers["/x"] = [status(503), status(429, Retry_After="1"), status(200, b"{}")]
+    assert Client(server.url).request(method, "/x", body=body).json() == {}
+    assert len(server.seen) == 3
+
+
+def test_who_is_locked_out_hears_so_at_once(server: Hostile) -> None:
+    """Who would have to wait for long does not; and a refused login is not tried again, as that counts."""
+    server.answers["/x"] = [status(429, Retry_After="900"), status(200, b"{}")]
+    assert Client(server.url).request("GET", "/x").status == 429
+    challenge = f'Bearer realm="{server.url}/token",service="s"'
+    for refusal in (status(401), status(429, Retry_After="900")):
+        server.answers |= {"/y": [status(401, WWW_Authenticate=challenge)], "/token?service=s": [refusal]}
+        client, before = Client(server.url, "me", "secret"), len(server.said("/token?service=s"))
+        for _ in range(3):
+            with pytest.raises(RemoteError, match="rejected the user name or password"):
+                client.request("GET", "/y")
+        assert len(server.said("/token?service=s")) == before + 1
+
+
+def test_redirects_end(server: Hostile) -> None:
+    """Five are followed; and none is by what cannot be sent again."""
+    for number in range(6):
+        server.answers[f"/{number}"] = [status(302, Location=f"/{number + 1}")]
+    server.answers["/6"] = [status(200, b"there")]
+    assert Client(server.url).request("GET", "/1").body == b"there"
+    with pytest.raises(RemoteError, match="too many redirects"):
+        Client(server.url).request("GET", "/0")
+    assert Client(server.url).request("PUT", "/1", body=iter([b"x"])).status == 302
+
+
+@pytest.mark.parametrize("challenge", ["", "Basic realm=x", "Bearer realm={other}/token"])
+def test_who_is_redirected_to_learns_nothing(server: Hostile, challenge: str) -> None:
+    """Neither what the registry was told, nor the password, whatever is asked there."""
+    with hostile() as other:
+        asked = challenge.format(other=elsewhere(other))
+        other.answers["/blob"] = [asking(asked) if asked else status(200, b"bytes")]
+        other.answers["/token?service="] = [issuing(300)]
+        place = status(307, Location=f"{elsewhere(other)}/blob")
+        server.answers["/blob"] = [asking("Basic realm=x"), place]
+        client = Client(server.url, "me", SECRET)
+        assert client.request("GET", "/blob").status == (401 if asked else 200)
+        assert other.seen == [("/blob", None)]
+        assert server.seen[1][1]
+        assert SECRET not in repr(client)
+
+
+def test_another_scheme_is_another_registry(server: Hostile) -> None:
+    """What leads from https to http is told nothing."""
+    server.answers["/blob"] = [asking("Basic realm=x")]
+    client = Client(server.url.replace("http:", "https:"), "me", SECRET)
+    assert client.request("GET", f"{server.url}/blob").status == 401
+    client._authenticator._credentials[()] = ("Bearer secret", float("inf"), "")  # type: ignore[attr-defined]  # ChallengeAuthenticator's
+    assert client.request("GET", f"{server.url}/blob").status == 401
+    assert server.said("/blob") == [None, None]
+    with pytest.raises(RemoteError, match="is not https"):
+        next(client._authenticator.respond((), f"Bearer realm={server.url}/token", ""))
+
+
+def test_a_token_server_elsewhere(server: Hostile) -> None:
+    """The registry may name it; it alone is told the password."""
+    with hostile() as other:
+        other.answers["/token?service=s&scope=repository%3Aa%3Apull%2Cpush"] = [issuing(300)]
+        challenge = f'Bearer realm="{elsewhere(other)}/token",service="s"'
+        server.answers["/x"] = [granting(challenge, 200)]
+        assert Client(server.url, "me", SECRET).request("GET", "/x", scope=pushing("a")).status == 200
+        assert server.said("/x") == [None, "Bearer t1"]
+        assert str(other.seen[0][1]).startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"[]", b"{}", b'{"token": 1}', b'{"token": "a\\nb"}', b'{"token": "a", "expires_in": "b"}'],
+)
+def test_token_servers_that_give_none(server: Hostile, answer: bytes) -> None:
+    """One line says so, and names nobody's password."""
+    server.answers["/token?service="] = [status(200, answer)]
+    server.answers["/x"] = [asking(f"Bearer realm={server.url}/token")]
+    with pytest.raises(RemoteError, match="returned no token") as raised:
+        Client(server.url, "me", SECRET).request("GET", "/x")
+    assert SECRET not in str(raised.value)
