@@ -1,4 +1,4 @@
-# The few commands there are. PYTHON chooses the interpreter that .venv is made with.
+# All commands of the project. PYTHON selects the interpreter that creates .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
 
-test: $(VENV)/.installed-dev  ## run the tests; what lacks a program is skipped, with the reason
+test: $(VENV)/.installed-dev  ## run the tests; those that need a missing program are skipped, with the reason
 	$(BIN)/pytest -q -n auto --dist loadfile
 
 check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, tests
@@ -17,7 +17,7 @@ check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --dist loadfile
 
-bench: $(VENV)/.installed-dev  ## measure beside the reference registry, if it is installed
+bench: $(VENV)/.installed-dev  ## compare performance with the reference registry, if it is installed
 	$(BIN)/python -m tests.benchmarks
 
 clean:
