@@ -1,5 +1,5 @@
-"""Values: what an image is made of, and how one generation's image becomes another's.
+"""Values: what an image consists of, and how an image of one generation is converted to another.
 
-Everything here is immutable and pure (bytes in, bytes out), and needs the standard library only, but for
-``jws``, the home of ``cryptography``, and for zstd in ``layer``, which Python has since 3.14.
+Everything in this package is immutable and pure: bytes in, bytes out. It needs only the standard library,
+except for ``jws``, the home of ``cryptography``, and zstd in ``layer``, which Python has since 3.14.
 """

@@ -1,7 +1,7 @@
-"""Conversions between the generations: a V1 chain as one manifest, a manifest as a V1 chain.
+"""Conversions between the generations: a V1 chain to a manifest, a manifest to a V1 chain.
 
-Pure functions, and functions in the strict sense: the same bytes in give the same bytes out, for ever. Ids
-and digests of images that users already know hang on every byte written here.
+All functions are deterministic: the same input gives the same bytes, in every release. IDs and digests that
+clients already know depend on every byte written by this module.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,16 +14,16 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump, is_time, parse_object
 from dualreg.image.formats import Role
-from dualreg.image.layer import Compression, blank_diff_ids
+from dualreg.image.layer import Compression, empty_diff_ids
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId
 from dualreg.image.v1_image import V1Image, chain_id
 
-#: Members of a V1 JSON that say where the image lies in its chain, which the manifest says instead.
+#: Members of a V1 JSON that locate the image in its chain; a manifest expresses that by its layers.
 _V1_MEMBERS = frozenset({"id", "parent", "Size", "parent_id", "layer_id", "throwaway"})
-#: Members of a config that say what the V1 chain says instead.
+#: Members of a config that describe the layers; a V1 chain expresses that by its images.
 _CONFIG_MEMBERS = frozenset({"rootfs", "history"})
-#: What ``uname -m`` and old daemons wrote, as GOARCH.
+#: Architectures as old daemons wrote them, after ``uname -m``, and as Go calls them.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
 _LAYER_TYPES = {
     Compression.GZIP: (media_types.DOCKER_LAYER_GZIP, media_types.OCI_LAYER_GZIP),
@@ -36,9 +36,9 @@ class V1Layer:
     """The layer of one V1 image.
 
     Attributes:
-        size: Bytes, as stored.
-        diff_id: Of the uncompressed stream.
-        compression: GZIP or NONE; others are made gzip first (``layer.regzip``).
+        size: In bytes, as stored.
+        diff_id: The digest of the uncompressed stream.
+        compression: GZIP or NONE; layers of any other compression are converted by ``layer.regzip`` first.
     """
 
     digest: Digest
@@ -49,7 +49,7 @@ class V1Layer:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A V1 image together with its layer; a chain is a sequence of these, base first."""
+    """A V1 image and its layer. A chain is a sequence of links, base first."""
 
     image: V1Image
     layer: V1Layer
@@ -57,7 +57,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A manifest made from a V1 chain, and the config it names."""
+    """A manifest made from a V1 chain, and its config."""
 
     media_type: str
     payload: bytes
@@ -67,28 +67,33 @@ class Converted:
 def manifest_from_chain(
     chain: Sequence[Link], *, keep_empty: bool = False, media_type: str | None = None
 ) -> Converted:
-    """Write the manifest and config of the image that *chain* (base first, at least one link) ends with.
+    """Return the manifest and config of the topmost image of *chain*.
 
-    All-gzip chains become Docker schema 2, which every V2 client reads; with a plain tar among them it is an
-    OCI manifest, whose type for plain tars is read more widely; *media_type* overrules this. Layers without
-    files are left out of the manifest and marked in the history, unless *keep_empty*, or unless all are so.
+    Layers without files are left out of the manifest and marked as empty in the history, as Docker does; one
+    stays if all of them are empty.
+
+    Args:
+        chain: Base first; at least one link.
+        keep_empty: Keep layers without files.
+        media_type: ``DOCKER_MANIFEST`` or ``OCI_MANIFEST``. Default: Docker schema 2, which every V2 client
+            reads, if all layers are gzip; else OCI, whose media type for plain tars is more widely known.
 
     Source: moby ``image/v1`` (MakeConfigFromV1Config); the rule for empty layers is containerd's, by content.
     """
     links = [*chain]
-    blank = [link.layer.diff_id in blank_diff_ids() and not keep_empty for link in links]
-    if all(blank):
-        blank[0] = False
-    layers = [link.layer for link, empty in zip(links, blank, strict=True) if not empty]
+    empty = [link.layer.diff_id in empty_diff_ids() and not keep_empty for link in links]
+    if all(empty):
+        empty[0] = False
+    layers = [link.layer for link, skipped in zip(links, empty, strict=True) if not skipped]
     if media_type is None:
         plain = any(layer.compression is Compression.NONE for layer in layers)
         media_type = media_types.OCI_MANIFEST if plain else media_types.DOCKER_MANIFEST
-    config = _config(links, blank, layers)
+    config = _config(links, empty, layers)
     return Converted(media_type, image_manifest(media_type, config, layers), config)
 
 
 def image_manifest(media_type: str, config: bytes, layers: Iterable[V1Layer]) -> bytes:
-    """Write the manifest of an image, Docker schema 2 or OCI, from its config and layers, base first."""
+    """Return the Docker schema 2 or OCI manifest of an image, given its config and layers, base first."""
     oci = media_type == media_types.OCI_MANIFEST
     config_type = media_types.OCI_CONFIG if oci else media_types.DOCKER_CONFIG
     document = {
@@ -103,33 +108,36 @@ def image_manifest(media_type: str, config: bytes, layers: Iterable[V1Layer]) ->
     return dump(document, indent=3)
 
 
-def as_oci(payload: bytes, renamed: Mapping[str, Descriptor]) -> bytes:
-    """Return a Docker manifest or list as the OCI manifest or index of the same config, layers and images.
+def docker_to_oci(payload: bytes, replaced: Mapping[str, Descriptor]) -> bytes:
+    """Return a Docker manifest or manifest list as the equivalent OCI manifest or index.
 
-    What is OCI's already, and names nothing that was renamed, stays as it is, byte for byte.
+    An OCI document that names nothing in *replaced* is returned unchanged, byte for byte.
 
     Args:
-        renamed: Images of a list, or what the manifest is about, that became others, by their digests.
+        replaced: New descriptors of manifests that were converted before, by their old digests: entries of an
+            index, or the subject.
     """
     document, before = parse_object(payload), parse_object(payload)
-    document |= _type_of_oci(document)
+    document |= _oci_type(document)
     for entry in (document.get("config"), *document.get("layers", ()), *document.get("manifests", ())):
         if entry:
-            entry.update(_type_of_oci(entry))
+            entry.update(_oci_type(entry))
     for entry in (document.get("subject"), *document.get("manifests", ())):
-        if entry and (other := renamed.get(entry["digest"])):
-            entry.update(other.to_json())
-            entry.pop("data", None)  # of the other one
+        if entry and (replacement := replaced.get(entry["digest"])):
+            entry.update(replacement.to_json())
+            entry.pop("data", None)  # embeds the old manifest
     return payload if document == before else dump(document, indent=3)
 
 
-def _type_of_oci(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return OCI's media type of a document or descriptor, if it has Docker's."""
-    stated = value.get("mediaType", "")
-    return {"mediaType": media_types.AS_OCI[stated]} if stated in media_types.AS_OCI else {}
+def _oci_type(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the OCI ``mediaType`` of a document or descriptor that has a Docker one; else nothing."""
+    media_type = value.get("mediaType", "")
+    if media_type not in media_types.DOCKER_TO_OCI:
+        return {}
+    return {"mediaType": media_types.DOCKER_TO_OCI[media_type]}
 
 
-def _config(links: Sequence[Link], blank: Sequence[bool], layers: Sequence[V1Layer]) -> bytes:
+def _config(links: Sequence[Link], empty: Sequence[bool], layers: Sequence[V1Layer]) -> bytes:
     documents = [parse_object(link.image.json) for link in links]
     top = {key: value for key, value in documents[-1].items() if key not in _V1_MEMBERS}
     architecture = top.get("architecture") or "amd64"
@@ -137,28 +145,28 @@ def _config(links: Sequence[Link], blank: Sequence[bool], layers: Sequence[V1Lay
         _ARCHITECTURES.get(architecture, architecture) if isinstance(architecture, str) else "amd64"
     )
     top["os"] = top.get("os") or "linux"
-    _put_right(top)
+    _repair(top)
     top["rootfs"] = {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]}
     top["history"] = [
-        _history(document, empty=empty) for document, empty in zip(documents, blank, strict=True)
+        _history(document, empty=skipped) for document, skipped in zip(documents, empty, strict=True)
     ]
     return dump(dict(sorted(top.items())))
 
 
-def _put_right(config: dict[str, Any]) -> None:
-    """Change what old clients read in a config, and today's do not: they refuse the image for it.
+def _repair(config: dict[str, Any]) -> None:
+    """Repair members that old clients accept and current ones refuse the image for.
 
-    A command that is one text stands for a list of it; a time that is none says nothing.
+    A command that is a string becomes a list of it; an invalid time is removed.
     """
     if "created" in config and not (config["created"] is None or is_time(config["created"])):
         del config["created"]
     if isinstance(inner := config.get("config"), dict):
-        texts = {key: [inner[key]] for key in ("Cmd", "Entrypoint") if isinstance(inner.get(key), str)}
-        config["config"] = inner | texts
+        lists = {key: [inner[key]] for key in ("Cmd", "Entrypoint") if isinstance(inner.get(key), str)}
+        config["config"] = inner | lists
 
 
 def _history(document: Mapping[str, Any], *, empty: bool) -> dict[str, Any]:
-    """Return the history entry of one V1 JSON; members that would be empty are left out."""
+    """Return the history entry of one V1 JSON, without members that would be empty."""
     container = document.get("container_config")
     command = container.get("Cmd") if isinstance(container, dict) else None
     if isinstance(command, list):
@@ -177,14 +185,18 @@ def _history(document: Mapping[str, Any], *, empty: bool) -> dict[str, Any]:
 def chain_from_manifest(
     manifest: Manifest, config: bytes, empty_layer: Descriptor
 ) -> tuple[Link, ...] | None:
-    """Return the V1 chain, base first, that an image manifest is seen as; None if V1 clients cannot use it.
+    """Return the V1 chain, base first, by which V1 clients see an image manifest; None if they cannot use it.
 
-    An image without layers becomes one V1 image with *empty_layer* (the gzip of an empty tar).
+    V1 clients cannot use artifacts, zstd or non-distributable layers, images for systems other than Linux,
+    and images whose config does not list the diff IDs of the layers.
 
-    They cannot use artifacts, layers in zstd or kept elsewhere, other systems' images, nor configs that do
-    not list their layers.
+    Args:
+        manifest: An image manifest, Docker schema 2 or OCI.
+        config: The bytes of its config.
+        empty_layer: The layer (the gzip of an empty tar) of the one V1 image that an image without layers
+            becomes.
 
-    Source: moby 1.10 ``distribution/push_v1.go``: chain ids below, the config's digest on top.
+    Source: moby 1.10 ``distribution/push_v1.go``: chain IDs below, the config's digest on top.
     """
     (config_descriptor,) = manifest.described(Role.CONFIG)
     layers = manifest.described(Role.LAYER)
@@ -210,7 +222,7 @@ def chain_from_manifest(
 
 
 def _read_config(config: bytes) -> tuple[dict[str, Any], tuple[Digest, ...]] | None:
-    """Return a Linux image config and its diff ids; None if it is no such thing."""
+    """Return a Linux image config and its diff IDs; None if *config* is anything else."""
     try:
         document = parse_object(config)
         rootfs = document.get("rootfs")
@@ -224,13 +236,13 @@ def _read_config(config: bytes) -> tuple[dict[str, Any], tuple[Digest, ...]] | N
 def _bare_image(image: ImageId, parent: ImageId | None) -> V1Image:
     """Return a V1 image below the top.
 
-    It says nothing but its place, since the same id must always have the same JSON.
+    Its JSON has nothing but the ids: the same id must have the same JSON in every image.
     """
     return V1Image(image, parent, dump({"id": image} | ({"parent": parent} if parent else {})))
 
 
 def _top_image(image: ImageId, parent: ImageId | None, config: Mapping[str, Any]) -> V1Image:
-    """Return the V1 image of the config itself."""
+    """Return the topmost V1 image, whose JSON has the members of *config*."""
     members = {key: value for key, value in config.items() if key not in _CONFIG_MEMBERS}
     members |= {"id": image} | ({"parent": parent} if parent else {})
     return V1Image(image, parent, dump(dict(sorted(members.items()))))

@@ -1,4 +1,4 @@
-"""Descriptor: how one document names another piece of content."""
+"""Descriptor: how a document refers to content by media type, digest and size."""
 
 import base64
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ class Descriptor:
     """A reference to content.
 
     Attributes:
-        size: Bytes; None if the document does not say (schema 1).
-        platform: The index entry's ``platform`` object, or empty.
+        size: In bytes; None if the document does not give it (schema 1).
+        platform: The ``platform`` object of an index entry; empty if there is none.
     """
 
     media_type: str
@@ -27,40 +27,40 @@ class Descriptor:
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """Read a descriptor object.
+        """Return the descriptor that the JSON value *value* spells.
 
         Raises:
-            ManifestInvalid: not an object, or its media type, digest, size, platform or data is not what it
-                must be.
+            ManifestInvalid: *value* is not an object, or its media type, digest, size, platform or data is
+                invalid.
 
         Source: OCI image-spec v1.1, descriptor.md, "Properties".
         """
         if not isinstance(value, dict):
-            raise ManifestInvalid(reason="a descriptor is not an object")
+            raise ManifestInvalid(reason="descriptor is not an object")
         media_type, digest, size = value.get("mediaType", ""), value.get("digest"), value.get("size")
         platform = value.get("platform") or {}
         if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(platform, dict):
-            raise ManifestInvalid(reason="a descriptor lacks a mediaType or digest")
+            raise ManifestInvalid(reason="descriptor has no mediaType or digest")
         if "\0" in media_type:
-            raise ManifestInvalid(reason="a descriptor's mediaType is no text that can be kept")
+            raise ManifestInvalid(reason="descriptor has a NUL in its mediaType")
         if type(size) is not int or not 0 <= size < _SIZE_LIMIT:
-            raise ManifestInvalid(reason="a descriptor's size is not a number of bytes", digest=digest[:200])
+            raise ManifestInvalid(reason="descriptor has an invalid size", digest=digest[:200])
         try:
             descriptor = cls(media_type, Digest.parse(digest), size, platform)
         except DigestInvalid as error:
             raise ManifestInvalid(
-                reason="a descriptor's digest is invalid", digest=error.digest, algorithm=error.algorithm
+                reason="descriptor has an invalid digest", digest=error.digest, algorithm=error.algorithm
             ) from error
         _check_data(descriptor, value.get("data"))
         return descriptor
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object, keys in the order Docker writes them."""
+        """Return the JSON object, with keys in Docker's order."""
         return {"mediaType": self.media_type, "size": self.size, "digest": str(self.digest)}
 
 
 def _check_data(descriptor: Descriptor, data: object) -> None:
-    """Refuse embedded content that is not what the descriptor describes: some clients use it unseen.
+    """Refuse embedded content that does not match the descriptor: some clients use it without verification.
 
     Source: OCI image-spec v1.1, descriptor.md, "Embedded Content".
     """
@@ -76,4 +76,6 @@ def _check_data(descriptor: Descriptor, data: object) -> None:
         or len(content) != descriptor.size
         or Digest.of(content, algorithm) != descriptor.digest
     ):
-        raise ManifestInvalid(reason="a descriptor's data is not its content", digest=str(descriptor.digest))
+        raise ManifestInvalid(
+            reason="descriptor's data does not match its digest and size", digest=str(descriptor.digest)
+        )

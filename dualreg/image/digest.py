@@ -1,4 +1,4 @@
-"""Digest: the identity of bytes; Hasher: how it is computed while the bytes pass by."""
+"""Digest: the identity of bytes. Hasher: computes it while the bytes are streamed."""
 
 import hashlib
 import re
@@ -16,24 +16,25 @@ _DIGEST = re.compile(r"([a-z0-9]+):([0-9a-f]+)", re.ASCII)
 
 
 def check_algorithm(algorithm: str) -> None:
-    """Raise DigestInvalid unless digests of this algorithm are offered."""
+    """Raise DigestInvalid unless *algorithm* is supported."""
     if algorithm not in HEX_DIGITS:
         raise DigestInvalid(algorithm=algorithm[:50])
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """The address of bytes: algorithm and lower-case hex. ``str()`` gives the wire form ``sha256:…``."""
+    """The identity of bytes: algorithm and lower-case hex digits; ``str()`` gives ``sha256:…``."""
 
     algorithm: str
     hex: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the wire form.
+        """Return the digest whose wire form is *text*.
 
         Raises:
-            DigestInvalid: not ``algorithm:hex``, an algorithm not offered, or the wrong number of digits.
+            DigestInvalid: *text* is not ``algorithm:hex``, the algorithm is not supported, or the number of
+                digits is wrong.
 
         Source: OCI image-spec v1.1, descriptor.md, "Digests".
         """
@@ -53,17 +54,17 @@ class Digest:
 
 
 class Hasher:
-    """A digest in the making: feed it consecutive bytes, ask for the digest at any time."""
+    """Computes a digest of consecutive pieces of bytes."""
 
     def __init__(self, algorithm: str = CANONICAL, prefix: bytes = b"") -> None:
-        """Start over *prefix*, so that it counts as if it had been fed."""
+        """Start with *prefix*, as if it had been fed already."""
         self._algorithm = algorithm
         self._hash = hashlib.new(algorithm, prefix)
 
     def update(self, data: bytes) -> None:
-        """Feed the next bytes."""
+        """Feed the next piece."""
         self._hash.update(data)
 
     def digest(self) -> Digest:
-        """Return the digest of all bytes fed so far."""
+        """Return the digest of everything fed so far; more may be fed afterwards."""
         return Digest(self._algorithm, self._hash.hexdigest())

@@ -1,7 +1,7 @@
-"""JSON documents, read strictly and written the way Docker writes them.
+"""JSON documents: parsed strictly, and written as Docker writes them.
 
-Registries and clients disagree about sloppy JSON (duplicate keys, ``NaN``, keys differing in case only), and
-a document read differently on two sides is an attack. So what is not unambiguous is refused.
+Parsers disagree about duplicate keys, ``NaN`` and keys that differ only in case, and a document that two
+programs read differently can be used for attacks. So anything ambiguous is refused.
 """
 
 import json
@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from datetime import date, time
 from typing import Any
 
-#: What Go's encoder escapes inside strings, beyond the standard; V1 ids and config digests depend on it.
+#: What Go's encoder escapes in strings though JSON does not require it; IDs and config digests depend on it.
 _GO_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-](\d\d):(\d\d))", re.ASCII)
 _GO_TABLE = str.maketrans(_GO_ESCAPES)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """Return the JSON object that *data* spells.
+    """Return the JSON object that *data* encodes.
 
     Raises:
-        ValueError: not UTF-8, not JSON, not an object, a key given twice (at the top also in another case,
-            since Go clients ignore case there), ``NaN`` or infinities, half a surrogate pair, or nested too
-            deeply to follow.
+        ValueError: *data* is not UTF-8, not JSON or not an object; has a duplicate key (at the top level even
+            in another case, which Go ignores), a number that is not finite or half a surrogate pair; or is
+            nested too deeply.
     """
     try:
         text = data.decode("utf-8")
@@ -31,19 +31,19 @@ def parse_object(data: bytes) -> dict[str, Any]:
             text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_read_finite
         )
         if "\\u" in text:
-            # Half of a surrogate pair cannot be encoded again: UnicodeEncodeError is a ValueError.
+            # Half of a surrogate pair cannot be encoded again; UnicodeEncodeError is a ValueError.
             dump(document)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 -- a ValueError by contract
     if len({key.casefold() for key in document}) != len(document):
-        raise ValueError("keys differ in case only")
+        raise ValueError("keys differ only in case")
     return document
 
 
 def is_time(value: object) -> bool:
-    """Tell whether *value* is a time that Go's ``encoding/json`` reads.
+    """Return whether *value* is a time that Go's ``encoding/json`` accepts.
 
     Source: RFC 3339; Go 1.20 and later, ``time/format_rfc3339.go`` (parseStrictRFC3339).
     """
@@ -52,7 +52,7 @@ def is_time(value: object) -> bool:
         return False
     year, month, day, hour, minute, second, *offset = (int(part or 0) for part in match.groups())
     try:
-        date(year or 400, month, day)  # Go knows the year 0, which is like the year 400
+        date(year or 400, month, day)  # Go accepts the year 0, which has the calendar of 400
         time(hour, minute, second), time(offset[0], offset[1])
     except ValueError:
         return False
@@ -60,9 +60,7 @@ def is_time(value: object) -> bool:
 
 
 def dump(document: Mapping[str, Any], *, indent: int | None = None) -> bytes:
-    """Return *document* as Go's ``encoding/json`` would write it, compact unless *indent*.
-
-    Keys stay in the order given.
+    """Return *document* as Go's ``encoding/json`` writes it: compact unless *indent*, keys in their order.
 
     Source: the configs and manifests that Docker 1.10 and later write.
     """
@@ -79,11 +77,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(constant)
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _read_finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError("a number without bounds")
+        raise ValueError("number is not finite")
     return number

@@ -1,4 +1,4 @@
-"""Layers: which compression the bytes are in, and the digest of what is inside."""
+"""Layers: their compression, and the digest of what they uncompress to."""
 
 import bz2
 import gzip
@@ -21,23 +21,23 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import ZstdDecompressor, ZstdError
 
-#: The gzip of an empty tar that every Docker since 1.3 writes for a step that changes no file.
+#: The gzip of an empty tar, as every Docker since 1.3 writes it for a step that changes no file.
 #: Source: moby and distribution, ``digestSHA256GzippedEmptyTar``.
 EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
 
-#: Bytes inflated at a time, so that a small layer which inflates hugely needs no memory.
+#: Bytes to uncompress at a time: a small layer may uncompress to gigabytes.
 _INFLATE_STEP = 1 << 20
 _LONGEST_MAGIC = 6
 
 
 @cache
 def empty_layer() -> Descriptor:
-    """Return what manifests say of ``EMPTY_LAYER``."""
+    """Return the descriptor of ``EMPTY_LAYER``."""
     return Descriptor(media_types.DOCKER_LAYER_GZIP, Digest.of(EMPTY_LAYER), len(EMPTY_LAYER))
 
 
 class Compression(Enum):
-    """A layer's compression, with the bytes it is recognised by.
+    """The compression of a layer; the value is the magic number at its start.
 
     Source: the file formats' own specifications (RFC 1952, bzip2, xz, RFC 8878).
     """
@@ -50,12 +50,12 @@ class Compression(Enum):
 
     @classmethod
     def sniff(cls, head: bytes) -> Self:
-        """Tell the compression from a layer's first bytes (six suffice); V1 clients do not declare it."""
+        """Return the compression of a layer that starts with *head*; six bytes suffice."""
         return next(compression for compression in cls if head.startswith(compression.value))
 
 
 class _Inflater(Protocol):
-    """What bz2, lzma and zstd decompressors have in common."""
+    """The common interface of the decompressors of bz2, lzma and zstd."""
 
     @property
     def eof(self) -> bool: ...
@@ -67,7 +67,7 @@ class _Inflater(Protocol):
 
 
 class _Gunzip:
-    """zlib's gzip reader in the shape of bz2's and lzma's."""
+    """zlib's gzip decompressor with the interface of bz2's and lzma's."""
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -97,24 +97,24 @@ _INFLATERS: dict[Compression, Callable[[], _Inflater]] = {
 
 
 class Inflater:
-    """Uncompresses a layer of whichever compression, a piece at a time, in bounded memory.
+    """Uncompresses a layer of any compression piece by piece, in bounded memory.
 
     Attributes:
-        compression: Known once six bytes (or the whole layer) have been fed.
+        compression: Detected from the first six bytes (or the whole layer); None before.
     """
 
     def __init__(self, *, zstd: bool = False) -> None:
-        """Start before the first byte; *zstd*: the layer may be that, which no V1 client sends or reads."""
+        """Start before the first byte; refuse zstd, which no V1 client sends or reads, unless *zstd*."""
         self.compression: Compression | None = None
         self._may_be_zstd = zstd
         self._head = b""
         self._inflater: _Inflater | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what the next bytes of the layer uncompress to; every compressed member, nothing normalised.
+        """Yield what *data*, the next piece of the layer, uncompresses to, in all members of the stream.
 
         Raises:
-            ImageInvalid: the bytes do not decompress, or use zstd where they may not.
+            ImageInvalid: the stream is corrupt, or zstd though that is refused.
         """
         if self.compression is None:
             self._head += data
@@ -124,15 +124,15 @@ class Inflater:
         yield from self._inflate(data)
 
     def finish(self) -> Iterator[bytes]:
-        """Yield what is left after the last byte.
+        """Yield the rest, after the last piece was fed.
 
         Raises:
-            ImageInvalid: the compressed stream is cut short.
+            ImageInvalid: the compressed stream is truncated.
         """
         if self.compression is None:
             yield from self._inflate(self._begin())
         if self._inflater is not None and not self._inflater.eof:
-            raise ImageInvalid(reason="the layer's compressed stream is cut short")
+            raise ImageInvalid(reason="compressed layer is truncated")
 
     def _begin(self) -> bytes:
         self.compression = Compression.sniff(self._head)
@@ -159,24 +159,24 @@ class Inflater:
                 yield self._inflater.decompress(data, _INFLATE_STEP)
                 data = self._inflater.unused_data if self._inflater.eof else b""
         except (zlib.error, OSError, lzma.LZMAError, ZstdError) as error:
-            raise ImageInvalid(reason="the layer does not decompress") from error
+            raise ImageInvalid(reason="compressed layer is corrupt") from error
 
 
 class DiffIdHasher:
-    """The digest of a layer's uncompressed stream, computed while the layer passes by."""
+    """Computes the diff ID of a layer while it is streamed."""
 
     def __init__(self, *, zstd: bool = False) -> None:
-        """Start before the layer's first byte; *zstd* as for ``Inflater``."""
+        """Start before the first byte; *zstd* as for ``Inflater``."""
         self._inflater = Inflater(zstd=zstd)
         self._hasher = Hasher()
 
     @property
     def compression(self) -> Compression | None:
-        """The layer's compression, once it is known."""
+        """The compression of the layer; None while it is unknown, as for ``Inflater``."""
         return self._inflater.compression
 
     def update(self, data: bytes) -> None:
-        """Feed the next bytes of the layer.
+        """Feed the next piece of the layer.
 
         Raises:
             ImageInvalid: as ``Inflater.feed``.
@@ -185,10 +185,10 @@ class DiffIdHasher:
             self._hasher.update(piece)
 
     def digest(self) -> Digest:
-        """Return the diff id of the layer, after its last byte.
+        """Return the diff ID of the layer; call this after the last piece.
 
         Raises:
-            ImageInvalid: the compressed stream is cut short.
+            ImageInvalid: the compressed stream is truncated.
         """
         for piece in self._inflater.finish():
             self._hasher.update(piece)
@@ -196,7 +196,7 @@ class DiffIdHasher:
 
 
 def inflated(chunks: Iterable[bytes], *, zstd: bool = False) -> Iterator[bytes]:
-    """Yield what a layer of whatever compression holds.
+    """Yield what a layer of any compression uncompresses to.
 
     Raises:
         ImageInvalid: as ``Inflater``.
@@ -208,12 +208,12 @@ def inflated(chunks: Iterable[bytes], *, zstd: bool = False) -> Iterator[bytes]:
 
 
 def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield a layer of another compression, or none, as gzip, which every client knows.
+    """Yield a layer of any compression as gzip, which every client reads.
 
-    The same input gives the same output: no time, no name, level 6.
+    The output depends on the uncompressed bytes alone: level 6, without time and name.
 
     Raises:
-        ImageInvalid: the bytes do not decompress.
+        ImageInvalid: the stream is corrupt.
     """
     inflater, out = Inflater(zstd=True), io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, mtime=0, filename="") as target:
@@ -227,9 +227,9 @@ def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @cache
-def blank_diff_ids() -> frozenset[Digest]:
-    """Return the diff ids of tars that hold no file.
+def empty_diff_ids() -> frozenset[Digest]:
+    """Return the diff IDs of layers without files.
 
-    They are nothing, or up to twenty blocks (GNU tar's record) of zeros.
+    Such a tar has no bytes, or up to twenty blocks (a record of GNU tar) of zeros.
     """
     return frozenset(Digest.of(bytes(512 * blocks)) for blocks in range(21))

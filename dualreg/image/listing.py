@@ -1,7 +1,7 @@
-"""Listing: the files of a layer, and what it changes of the layers below, as V1 tells them.
+"""Listing: the files of a layer, and how it changes the layers below, in the form of the V1 API.
 
-Source: docker-registry 0.9, ``lib/layers.py``; whiteouts are recognised wherever they are, of which that one
-saw only those in the root of some archives.
+Source: docker-registry 0.9, ``lib/layers.py``, which recognised whiteouts only in the root folder of some
+archives; this module recognises them everywhere.
 """
 
 import tarfile
@@ -24,20 +24,20 @@ _KINDS = {
     tarfile.GNUTYPE_SPARSE: "S",
 }
 _WHITEOUT = ".wh."
-#: What AUFS keeps for itself.
+#: Prefix of the names that AUFS uses internally.
 _AUFS = ".wh..wh."
-#: Files of the largest layer that is listed.
+#: Layers with more files are not listed.
 _FILES_LIMIT = 500_000
 
 
 class File(NamedTuple):
-    """A file of a layer, in the order of V1's lists.
+    """A file of a layer; fields are in the order of the lists that V1 clients get.
 
     Attributes:
         kind: One letter: ``f`` file, ``d`` folder, ``l`` hard link, ``s`` symbolic link, ``c`` and ``b``
             devices, ``i`` fifo, ``t`` contiguous, ``S`` sparse, ``u`` unknown.
-        deleted: The layer takes it away.
-        size: Bytes.
+        deleted: Whether the layer deletes it from the layers below.
+        size: In bytes.
         mtime: Seconds since 1970.
     """
 
@@ -52,15 +52,15 @@ class File(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where it lies, however the archive spells that."""
+        """The name without the slashes around it, which archives write or leave out."""
         return self.name.strip("/")
 
 
 def files(layer: Iterable[bytes]) -> Iterator[File]:
-    """Yield the files of a layer, of whatever compression.
+    """Yield the files of a layer of any compression.
 
     Raises:
-        ImageInvalid: it holds no tar, or too many files.
+        ImageInvalid: it is not a tar, or has more files than are listed.
     """
     count = 0
     for part in members(layer):
@@ -72,10 +72,10 @@ def files(layer: Iterable[bytes]) -> Iterator[File]:
 
 
 def changes(layer: Iterable[File], below: Iterable[Iterable[File]]) -> dict[str, dict[str, list[object]]]:
-    """Sort the files of a layer into ``deleted``, ``changed`` and ``created``, each by name.
+    """Return the files of *layer* by name, under ``deleted``, ``changed`` and ``created``.
 
     Args:
-        below: The layers that it lies on, the next one first; read only as far as needed.
+        below: The layers below it, nearest first; read only as far as needed.
     """
     sorted_: dict[str, dict[str, list[object]]] = {"deleted": {}, "changed": {}, "created": {}}
     new: dict[str, File] = {}
@@ -93,22 +93,22 @@ def changes(layer: Iterable[File], below: Iterable[Iterable[File]]) -> dict[str,
                 gone.add(known.path)
             elif found := new.pop(known.path, None):
                 sorted_["changed"][found.name] = [*found[1:]]
-        for path in [path for path in new if gone and not gone.isdisjoint(_above(path))]:
+        for path in [path for path in new if gone and not gone.isdisjoint(_with_parents(path))]:
             created = new.pop(path)
             sorted_["created"][created.name] = [*created[1:]]
     sorted_["created"] |= {file.name: [*file[1:]] for file in new.values()}
     return sorted_
 
 
-def _above(path: str) -> Iterator[str]:
-    """Yield the path and every folder that it lies in."""
+def _with_parents(path: str) -> Iterator[str]:
+    """Yield *path* and every folder above it."""
     while path:
         yield path
         path = path.rpartition("/")[0]
 
 
 def _file(header: tarfile.TarInfo) -> File | None:
-    """Return the file that an entry is; None for what AUFS keeps for itself."""
+    """Return the file that *header* describes; None if it is internal to AUFS."""
     name = (
         "/"
         if header.name == "."

@@ -1,4 +1,4 @@
-"""Manifest: a document that names content, kept exactly as it was received."""
+"""Manifest: a document that names content; its bytes are kept exactly as they were received."""
 
 import json
 import re
@@ -14,20 +14,20 @@ from dualreg.image.documents import parse_object
 from dualreg.image.formats import FORMATS, Child, Contents, Role
 from dualreg.image.jws import verified_payload
 
-#: Content types that tell nothing about a manifest.
+#: Content types that do not identify a format of manifest.
 _UNTYPED = frozenset({"", "application/json", media_types.OCTET_STREAM})
-#: What can be sent back as a header.
+#: Media types that can be sent back in a header.
 _MEDIA_TYPE = re.compile(r"[!-~]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest of any format: nobody asks which; they ask for ``children``.
+    """A manifest of any format. Callers need not know the format; they use ``children``.
 
     Attributes:
-        payload: The bytes as pushed; never re-serialised. Of schema 1, what the signatures were made over.
-        digest: Of the payload.
-        signed: The bytes as pushed, signatures and all; None but for schema 1.
+        payload: The bytes as pushed, never re-serialised. For schema 1, the bytes that are signed.
+        digest: The digest of the payload.
+        signed: For schema 1, the bytes as pushed, including the signatures; else None.
     """
 
     media_type: str
@@ -38,48 +38,46 @@ class Manifest:
 
     @property
     def children(self) -> tuple[Child, ...]:
-        """Everything the document names, in its order; layers base first."""
+        """Everything the manifest names, in the order of the document; layers base first."""
         return self.contents.children
 
     @property
     def subject(self) -> Descriptor | None:
-        """The manifest that this one is about, if any."""
+        """The manifest that this one refers to as its subject, if any."""
         return self.contents.subject
 
     @property
     def artifact_type(self) -> str:
-        """What kind of artifact this is; empty if the document does not say."""
+        """The type of artifact, by which referrers are filtered; empty if the document gives none."""
         return self.contents.artifact_type
 
     @property
     def annotations(self) -> Mapping[str, str]:
-        """The document's own annotations."""
+        """The annotations of the document itself, not of its descriptors."""
         return self.contents.annotations
 
     @property
     def required(self) -> tuple[Child, ...]:
-        """The children that the repository itself must hold.
-
-        These are all but the layers that stay with their vendor.
-        """
+        """The children that must be in the repository: all except non-distributable layers."""
         return tuple(
             child for child in self.children if media_types.is_distributable(child.descriptor.media_type)
         )
 
     def described(self, role: Role) -> tuple[Descriptor, ...]:
-        """Return the descriptors of the children of one role."""
+        """Return the descriptors of the children with *role*, in the order of the document."""
         return tuple(child.descriptor for child in self.children if child.role is role)
 
 
 def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Manifest:
-    """Read *payload* as the document that *media_type* promises.
+    """Return the manifest that *payload*, sent as *media_type*, encodes.
 
-    An empty or merely syntactical media type is replaced by what the document says of itself. Unknown media
-    types are accepted as opaque JSON objects.
+    An empty or generic media type (``application/json``) is replaced by that of the document. A document of
+    an unknown media type may be any JSON object, and has no children.
 
     Raises:
-        ManifestInvalid: not a JSON object, not of that type, or saying another ``mediaType`` of itself.
-        ManifestUnverified: schema 1 whose signatures are missing or wrong.
+        ManifestInvalid: *payload* is not a JSON object, does not have the form that *media_type* requires, or
+            gives another ``mediaType``.
+        ManifestUnverified: *payload* is schema 1 whose signatures are missing or invalid.
 
     Source: OCI distribution-spec v1.1, "Pushing Manifests"; CVE-2021-41190 for the strictness.
     """
@@ -94,26 +92,26 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
     if media_type in _UNTYPED:
         media_type = stated if isinstance(stated, str) else _guess(document)
     if _MEDIA_TYPE.fullmatch(media_type) is None:
-        raise ManifestInvalid(reason="not a media type", media_type=media_type[:200])
+        raise ManifestInvalid(reason="invalid media type", media_type=media_type[:200])
     if stated is not None and stated != media_type:
         raise ManifestInvalid(reason="mediaType differs from Content-Type", media_type=media_type)
     if signed is None and (document.get("schemaVersion") == 1 or "signatures" in document):
-        raise ManifestInvalid(reason="schema 1 under another media type", media_type=media_type)
+        raise ManifestInvalid(reason="schema 1 manifest with another media type", media_type=media_type)
     reader = FORMATS.get(media_type)
     contents = Contents() if reader is None else reader(document)
     return Manifest(media_type, payload, Digest.of(payload, algorithm), contents, signed)
 
 
 def stored_contents(media_type: str, payload: bytes) -> Contents:
-    """Return what a manifest says that was taken in once, by the bytes that its digest is of."""
+    """Return the contents of a manifest that was stored before; *payload* is not verified again."""
     reader = FORMATS.get(media_type)
     return Contents() if reader is None else reader(parse_object(payload))
 
 
 def _is_schema1(media_type: str, payload: bytes) -> bool:
-    """Tell whether *payload* is, or has to be, signed schema 1; Docker 1.6 to 1.9 send it without a type.
+    """Return whether *payload* must be signed schema 1, which Docker 1.6 to 1.9 send without a media type.
 
-    It is looked at leniently: what counts is what the signatures were made over.
+    The JSON is parsed leniently: only the signed payload matters, and that is parsed strictly later.
     """
     if media_type not in _UNTYPED:
         return media_type in media_types.SCHEMA1_TYPES
@@ -125,9 +123,9 @@ def _is_schema1(media_type: str, payload: bytes) -> bool:
 
 
 def _guess(document: dict[str, Any]) -> str:
-    """Return the type of a document that came without one."""
+    """Return the media type of a document that was sent without one."""
     if "manifests" in document:
         return media_types.OCI_INDEX
     if "config" in document:
         return media_types.OCI_MANIFEST
-    raise ManifestInvalid(reason="neither Content-Type nor the document says what it is")
+    raise ManifestInvalid(reason="no media type in Content-Type or document")

@@ -1,4 +1,4 @@
-"""The media types of manifests, configs and layers, and what each of them tells about the bytes."""
+"""The media types of manifests, configs and layers, and what each of them implies."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,9 +21,9 @@ OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 OCI_LAYER_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
 
-#: Docker's types, and OCI's for the same bytes.
+#: Docker's media types, and OCI's for the same format.
 #: Source: OCI image-spec v1.1, media-types.md, "Compatibility Matrix".
-AS_OCI: Mapping[str, str] = MappingProxyType(
+DOCKER_TO_OCI: Mapping[str, str] = MappingProxyType(
     {
         DOCKER_MANIFEST: OCI_MANIFEST,
         DOCKER_LIST: OCI_INDEX,
@@ -33,23 +33,23 @@ AS_OCI: Mapping[str, str] = MappingProxyType(
         DOCKER_LAYER_FOREIGN: OCI_LAYER_FOREIGN,
     }
 )
-#: What Docker 1.6 to 1.9 push and pull; always kept signed.
+#: What Docker 1.6 to 1.9 push and pull; always stored signed.
 SCHEMA1_TYPES = frozenset({SCHEMA1, SCHEMA1_SIGNED})
-#: Manifests that hold one image: a config and layers.
+#: Manifests of one image: a config and layers.
 IMAGES = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
-#: Manifests that hold other manifests.
+#: Manifests that list other manifests.
 INDEXES = frozenset({DOCKER_LIST, OCI_INDEX})
 #: Configs that describe a runnable image, as opposed to an artifact.
 IMAGE_CONFIGS = frozenset({DOCKER_CONFIG, OCI_CONFIG})
-#: Layers every V1 client can unpack: tar, plain or gzip. (They sniff, so the plain types may hide gzip; zstd
-#: never works.)
+#: Layers that every V1 client can unpack: tar, plain or gzip. (Clients sniff the compression, so a layer of a
+#: plain type may be gzip; zstd never works.)
 V1_LAYERS = frozenset({DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP})
-#: Served for bytes of no better known type.
+#: For bytes whose media type is not known.
 OCTET_STREAM = "application/octet-stream"
 
 
 def is_distributable(media_type: str) -> bool:
-    """Tell whether a layer of this type must lie in the registry; "foreign" ones stay with their vendor.
+    """Return whether a layer of this type must be in the registry; "foreign" ones stay with their vendor.
 
     Source: OCI image-spec v1.1, layer.md, "Non-Distributable Layers".
     """
@@ -57,5 +57,5 @@ def is_distributable(media_type: str) -> bool:
 
 
 def strip_parameters(content_type: str) -> str:
-    """Return the bare media type of a ``Content-Type`` value, lower-cased; empty stays empty."""
+    """Return the media type of a ``Content-Type`` value, in lower case and without parameters."""
     return content_type.partition(";")[0].strip().lower()

@@ -1,7 +1,7 @@
 """Names and their grammars: repositories, tags, V1 image ids, uploads.
 
-Each is a ``str`` that can only be made by ``parse``, so a function that takes a ``Tag`` cannot be handed a
-mere string. Patterns are ASCII and used with ``fullmatch``: ``$`` would let a trailing newline pass.
+Each is a ``str`` that ``parse`` checks, so a function that takes a ``Tag`` need not check it again. Regular
+expressions are ASCII and used with ``fullmatch``, because ``$`` accepts a trailing newline.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Self
 from dualreg.errors import ImageIdInvalid, NameInvalid, TagInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 
-#: Where V1 has repositories whose names have no slash.
+#: The namespace of V1 repositories whose names have no slash.
 LIBRARY = "library/"
-#: Characters in a repository name; many clients limit host and name together to the same number.
+#: Maximum length of a repository name, in characters; many clients limit host and name together to it.
 NAME_LIMIT = 255
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -24,16 +24,16 @@ _UPLOAD_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII
 
 
 class RepositoryName(str):
-    """A repository's name: path components of lower-case letters and digits, joined by ``/``."""
+    """The name of a repository: components of lower-case letters, digits and separators, joined by ``/``."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Check *text* against the grammar.
+        """Return *text* as a repository name.
 
         Raises:
-            NameInvalid: outside the grammar, or over 255 characters.
+            NameInvalid: *text* is outside the grammar, or longer than 255 characters.
 
         Source: OCI distribution-spec v1.1, "Pulling manifests", ``<name>``.
         """
@@ -43,16 +43,16 @@ class RepositoryName(str):
 
 
 class Tag(str):
-    """A tag's name within its repository."""
+    """The name of a tag."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Check *text* against the grammar.
+        """Return *text* as a tag.
 
         Raises:
-            TagInvalid: outside the grammar.
+            TagInvalid: *text* is outside the grammar.
 
         Source: OCI distribution-spec v1.1, "Pulling manifests", ``<reference>``.
         """
@@ -62,16 +62,16 @@ class Tag(str):
 
 
 class ImageId(str):
-    """A V1 image id: 64 hex digits, or the 16 of the very first images."""
+    """A V1 image id: 64 hex digits, or 16 in the oldest images."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Check *text* against the grammar.
+        """Return *text* as a V1 image id.
 
         Raises:
-            ImageIdInvalid: outside the grammar.
+            ImageIdInvalid: *text* is outside the grammar.
         """
         if _IMAGE_ID.fullmatch(text) is None:
             raise ImageIdInvalid(id=text[:NAME_LIMIT])
@@ -79,21 +79,21 @@ class ImageId(str):
 
 
 class UploadId(str):
-    """An upload's id: a random UUID, safe as a file name."""
+    """The id of an upload: a random UUID, safe as a file name."""
 
     __slots__ = ()
 
     @classmethod
     def new(cls) -> Self:
-        """Return an id that nobody has used."""
+        """Return a new id."""
         return cls(uuid.uuid4())
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Check *text* against the form of ids made by ``new``.
+        """Return *text* as an upload id.
 
         Raises:
-            UploadUnknown: any other text cannot be an upload's id.
+            UploadUnknown: *text* does not have the form of an id, so there is no such upload.
         """
         if _UPLOAD_ID.fullmatch(text) is None:
             raise UploadUnknown(upload=text[:NAME_LIMIT])
@@ -101,14 +101,15 @@ class UploadId(str):
 
 
 def in_library(name: str) -> str:
-    """Return a repository's whole name in V1, where one without a slash is short for one in ``library/``."""
+    """Return the full V1 name of a repository: ``library/NAME`` for a NAME without a slash."""
     return name if "/" in name else LIBRARY + name
 
 
 def parse_reference(text: str) -> Tag | Digest:
-    """Return the digest or tag that a manifest URL ends with; a colon makes it a digest.
+    """Return the digest or tag that *text*, the last part of a manifest URL, spells.
 
     Raises:
-        DigestInvalid, TagInvalid.
+        DigestInvalid: *text* has a colon, but is not a digest.
+        TagInvalid: *text* has no colon, and is not a tag.
     """
     return Digest.parse(text) if ":" in text else Tag.parse(text)

@@ -1,6 +1,6 @@
-"""Schema 1 and what it is made of: V1 chains and schema 2 or OCI images as payloads, payloads as V1 chains.
+"""Conversions to and from Docker schema 1: of V1 chains, and of schema 2 and OCI images.
 
-Pure functions like those of ``convert``; signing is ``jws``'s business, since signatures differ every time.
+Deterministic, like ``convert``: the results are payloads without signatures, which ``jws`` adds.
 """
 
 import hashlib
@@ -18,31 +18,31 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 
-#: Hex digits of the ids that clients of schema 1 take; the oldest V1 images have fewer.
+#: Hex digits of the ids that schema 1 clients accept; the oldest V1 images have fewer.
 _ID_DIGITS = 64
-#: What Go writes for an instant that nobody set.
+#: The zero time, as Go writes it.
 _NO_TIME = "0001-01-01T00:00:00Z"
 
 
 def schema1_from_chain(chain: Sequence[Link], name: RepositoryName, tag: Tag) -> bytes:
-    """Return the payload that holds a V1 chain (base first) with its own ids and JSONs.
+    """Return the payload of a V1 chain, base first, with the ids and JSON of its images.
 
-    Ids of 16 digits, which clients of schema 1 refuse, become the hash of themselves.
+    Ids of 16 digits, which schema 1 clients refuse, are replaced by their SHA-256.
     """
     texts = [link.image.json.decode() for link in chain]
     if any(len(link.image.id) != _ID_DIGITS for link in chain):
-        texts = [_lengthened(text) for text in texts]
+        texts = [_with_full_ids(text) for text in texts]
     digests = [link.layer.digest for link in chain]
     top = parse_object(chain[-1].image.json)
     return _payload(name, tag, top.get("architecture"), zip(digests, texts, strict=True))
 
 
 def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, tag: Tag) -> bytes | None:
-    """Return the payload that an image manifest is seen as; None if schema 1 cannot express it.
+    """Return the payload of an image manifest; None if schema 1 cannot express the image.
 
-    It cannot without a history, nor with layers in zstd or kept elsewhere.
+    It cannot if the config has no history, or a layer is zstd or non-distributable.
 
-    Source: distribution 2.3 to 2.8, ``manifest/schema1/config_builder.go``, whose ids these are.
+    Source: distribution 2.3 to 2.8, ``manifest/schema1/config_builder.go``; the ids are the same.
     """
     steps = _steps(manifest, config)
     if steps is None:
@@ -62,12 +62,12 @@ def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, 
 
 
 def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tuple[Link, ...] | None:
-    """Return the V1 chain, base first, that a schema 1 payload holds; None if its ids make no chain.
+    """Return the V1 chain, base first, of a schema 1 payload; None if its ids do not form a chain.
 
-    The order of the list is the truth: a JSON that names another parent is corrected.
+    The order of the list is authoritative: a JSON with another parent is corrected.
 
     Args:
-        layers: What is known of each layer that the payload names.
+        layers: By digest, every layer that the payload names.
     """
     document = parse_object(payload)
     chain: list[Link] = []
@@ -79,7 +79,7 @@ def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tupl
         except ImageIdInvalid:
             return None
         if chain and chain[-1].image.id == image:
-            continue  # Docker 1.6 wrote its top image twice
+            continue  # Docker 1.6 lists the topmost image twice
         parent = chain[-1].image.id if chain else None
         if (members.get("parent") or None) != parent:
             members.pop("parent", None)
@@ -91,7 +91,7 @@ def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tupl
 def _steps(
     manifest: Manifest, config: bytes
 ) -> tuple[dict[str, Any], list[tuple[Digest, Mapping[str, Any]]]] | None:
-    """Return the config, and each step of its history with its layer, base first."""
+    """Return the config, and the layer and entry of each step of its history, base first."""
     (described,) = manifest.described(Role.CONFIG)
     layers = manifest.described(Role.LAYER)
     readable = all(layer.media_type in media_types.V1_LAYERS for layer in layers)
@@ -112,7 +112,7 @@ def _steps(
 
 
 def _step(image: str, parent: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the V1 JSON of a step below the top, members in distribution's order."""
+    """Return the V1 JSON of a step below the top, with members in distribution's order."""
     texts = {key: entry.get(key) for key in ("comment", "created", "created_by", "author")}
     known = {key: text for key, text in texts.items() if isinstance(text, str) and text}
     return {
@@ -139,7 +139,8 @@ def _payload(name: str, tag: str, architecture: object, base_first: Iterable[tup
     return dump(document, indent=3)
 
 
-def _lengthened(text: str) -> str:
+def _with_full_ids(text: str) -> str:
+    """Return a V1 JSON in which ids of 16 digits are replaced by their SHA-256."""
     members = parse_object(text.encode())
     for key in ("id", "parent"):
         image = members.get(key)

@@ -1,7 +1,7 @@
-"""Tar: what an archive holds, told while its bytes pass by, in bounded memory.
+"""Tar: the members of an archive, parsed while it is streamed, in bounded memory.
 
-``tarfile`` reads headers here, but not archives: it keeps every member, and reads extended headers of any
-size into memory, which a small compressed layer can make gigabytes of.
+``tarfile`` parses the headers, but cannot read the archives: it keeps every member, and reads extended
+headers of any size into memory, so a small compressed layer could fill gigabytes.
 """
 
 import tarfile
@@ -12,24 +12,25 @@ from dualreg.errors import ImageInvalid
 from dualreg.image.layer import inflated
 
 _BLOCK = 512
-#: Bytes of extended headers taken before one entry: names, link targets, attributes.
+#: Limit of the extended headers of one member (names, link targets, attributes), in bytes.
 _EXTENDED_LIMIT = 1 << 20
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _EXTENDED = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-#: Where GNU's header of a file with holes, and each block of the map behind it, says that the map goes on.
+#: Offsets of the flag that another block of the sparse map follows: in the header, and in each such block.
 #: Source: GNU tar 1.35, ``tar.h`` (struct oldgnu_header, struct sparse_header).
-_MAP_GOES_ON, _MORE_OF_MAP = 482, 504
-_FOR_ALL = frozenset({"uname", "gname", "uid", "gid", "mtime"})
+_HEADER_IS_EXTENDED, _MAP_IS_EXTENDED = 482, 504
+#: Records of global headers that are kept.
+_GLOBAL = frozenset({"uname", "gname", "uid", "gid", "mtime"})
 _XATTR = "SCHILY.xattr."
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An entry of an archive.
+    """A member of an archive.
 
     Attributes:
-        header: Names and numbers; a folder's name has no slash at its end.
-        xattrs: Extended attributes, undecoded.
+        header: With extended headers applied; the name of a folder has no trailing slash.
+        xattrs: Extended attributes by name, as bytes.
     """
 
     header: tarfile.TarInfo
@@ -37,10 +38,10 @@ class Member:
 
 
 def members(layer: Iterable[bytes]) -> Iterator[Member | memoryview]:
-    """Yield every entry of a layer of whatever compression, and after it the pieces of its content.
+    """Yield every member of a layer of any compression, each followed by the pieces of its content.
 
     Raises:
-        ImageInvalid: it does not decompress, or holds no tar.
+        ImageInvalid: the layer does not uncompress, or is not a tar.
     """
     parser = TarParser()
     for piece in inflated(layer):
@@ -50,9 +51,9 @@ def members(layer: Iterable[bytes]) -> Iterator[Member | memoryview]:
 
 @dataclass
 class TarParser:
-    """Takes an uncompressed archive in pieces.
+    """Parses an uncompressed archive piece by piece.
 
-    Blocks of zeros end one, but need not: old daemons left them out.
+    The blocks of zeros at the end are optional: old daemons left them out.
     """
 
     _block: bytearray = field(default_factory=bytearray)
@@ -63,14 +64,14 @@ class TarParser:
     _extended_bytes: int = 0
     _sparse: tarfile.TarInfo | None = None
     _ended: bool = False
-    _for_all: dict[str, bytes] = field(default_factory=dict)
-    _for_next: dict[str, bytes] = field(default_factory=dict)
+    _global_records: dict[str, bytes] = field(default_factory=dict)
+    _next_records: dict[str, bytes] = field(default_factory=dict)
 
     def feed(self, data: bytes) -> Iterator[Member | memoryview]:
-        """Yield what the next bytes tell.
+        """Yield the members, and pieces of their content, that *data* completes.
 
         Raises:
-            ImageInvalid: this is no tar.
+            ImageInvalid: the archive is not a tar.
         """
         rest = memoryview(data)
         while rest and not self._ended:
@@ -86,23 +87,23 @@ class TarParser:
                 self._block += rest[:missing]
                 rest = rest[missing:]
                 if len(self._block) == self._wanted:
-                    yield from self._take()
+                    yield from self._parse_block()
 
     def finish(self) -> None:
-        """Raise ImageInvalid if the archive ends within a header, a file, or what fills its last block."""
+        """Raise ImageInvalid if the archive ends within a header, a file or its padding."""
         rest = (self._content, self._padding, self._block, self._extended, self._sparse)
         if not self._ended and any(rest):
             raise _unsupported()
 
-    def _take(self) -> Iterator[Member]:
-        """Take the block that is complete now: a header, or the rest of an extended one."""
+    def _parse_block(self) -> Iterator[Member]:
+        """Parse the block that is now complete: a header, an extended header, or a part of a sparse map."""
         block, self._block, self._wanted = bytes(self._block), bytearray(), _BLOCK
         if self._extended:
             self._extend(self._extended, block[: self._extended.size])
             self._extended = None
             return
         if self._sparse:
-            if not block[_MORE_OF_MAP]:
+            if not block[_MAP_IS_EXTENDED]:
                 header, self._sparse = self._sparse, None
                 yield self._begin(header)
             return
@@ -120,13 +121,13 @@ class TarParser:
             if header.size:
                 self._extended, self._wanted = header, header.size + -header.size % _BLOCK
             return
-        if header.type == tarfile.GNUTYPE_SPARSE and block[_MAP_GOES_ON]:
+        if header.type == tarfile.GNUTYPE_SPARSE and block[_HEADER_IS_EXTENDED]:
             self._sparse = header
             return
         yield self._begin(header)
 
     def _begin(self, header: tarfile.TarInfo) -> Member:
-        records, self._for_next, self._extended_bytes = self._for_all | self._for_next, {}, 0
+        records, self._next_records, self._extended_bytes = self._global_records | self._next_records, {}, 0
         try:
             _apply(header, records)
         except ValueError as error:
@@ -141,14 +142,14 @@ class TarParser:
 
     def _extend(self, header: tarfile.TarInfo, data: bytes) -> None:
         if header.type == tarfile.GNUTYPE_LONGNAME:
-            self._for_next["path"] = data.split(b"\0", 1)[0]
+            self._next_records["path"] = data.split(b"\0", 1)[0]
         elif header.type == tarfile.GNUTYPE_LONGLINK:
-            self._for_next["linkpath"] = data.split(b"\0", 1)[0]
+            self._next_records["linkpath"] = data.split(b"\0", 1)[0]
         elif header.type == tarfile.XGLTYPE:
-            # Of what is said for all entries only what can be, or it would grow with each such header.
-            self._for_all.update((key, value) for key, value in _records(data) if key in _FOR_ALL)
+            # Only what is used is kept: an archive may have any number of global headers.
+            self._global_records.update((key, value) for key, value in _records(data) if key in _GLOBAL)
         else:
-            self._for_next.update(_records(data))
+            self._next_records.update(_records(data))
 
 
 def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -168,10 +169,10 @@ def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _apply(header: tarfile.TarInfo, records: Mapping[str, bytes]) -> None:
-    """Let what extended headers say count.
+    """Apply the records of extended headers to *header*.
 
     Raises:
-        ValueError: a number is none.
+        ValueError: a numeric record is not a number.
     """
     for key, name in (("path", "name"), ("linkpath", "linkname"), ("uname", "uname"), ("gname", "gname")):
         if key in records:

@@ -1,7 +1,7 @@
-"""TarSum: V1's checksum of an image's JSON and of what its layer holds, however that is compressed.
+"""TarSum: the V1 checksum of an image's JSON and of the members of its layer, whatever the compression.
 
-Clients compute it over what their tar library makes of a layer, so a sum that agrees proves the layer, but
-one that differs proves nothing.
+Clients compute it from what their tar library reads, which differs between releases: a matching sum proves
+the layer, but a different one proves nothing.
 
 Source: moby, ``pkg/tarsum``; its specification, ``tarsum_spec.md``.
 """
@@ -16,12 +16,12 @@ from dualreg.errors import ImageInvalid
 from dualreg.image.tar import Member, members
 
 _TARSUM = re.compile(r"tarsum(\.v1|\.dev)?\+sha256:([0-9a-f]{64})", re.ASCII)
-#: Entries of the largest layer that is summed: the sums are sorted in memory.
+#: Layers with more members are not summed: the sums are sorted in memory.
 _ENTRIES_LIMIT = 500_000
 
 
 class _Sum(NamedTuple):
-    """The sum of one entry."""
+    """The sum of one member; *position* is its index in the archive."""
 
     name: str
     digest: str
@@ -29,19 +29,19 @@ class _Sum(NamedTuple):
 
 
 def is_tarsum(text: str) -> bool:
-    """Tell whether *text* is a TarSum of a known version: the first, v1 or dev."""
+    """Return whether *text* is a TarSum of a supported version: the first, v1 or dev."""
     return _TARSUM.fullmatch(text) is not None
 
 
-def verify_tarsum(stated: str, json: bytes, layer: Iterable[bytes]) -> bool:
-    """Tell whether *stated* is the TarSum of an image, as any release of Docker computes it.
+def verify_tarsum(tarsum: str, json: bytes, layer: Iterable[bytes]) -> bool:
+    """Return whether *tarsum* is the TarSum of an image, as computed by any release of Docker.
 
     Args:
-        stated: With its version in front; see ``is_tarsum``.
+        tarsum: With its version; see ``is_tarsum``.
         json: The image JSON, as sent.
-        layer: As sent, of whatever compression.
+        layer: The layer, as sent, of any compression.
     """
-    match = _TARSUM.fullmatch(stated)
+    match = _TARSUM.fullmatch(tarsum)
     if match is None:
         return False
     try:
@@ -58,7 +58,7 @@ def verify_tarsum(stated: str, json: bytes, layer: Iterable[bytes]) -> bool:
 
 
 def _sums(layer: Iterable[bytes], *, with_xattrs: bool) -> Iterator[_Sum]:
-    """Yield the sum of every entry: of its headers' names and values, then of its content."""
+    """Yield the sum of every member: of the names and values of its header, then of its content."""
     name, running, position = "", hashlib.sha256(), -1
     for part in members(layer):
         if isinstance(part, memoryview):
@@ -100,17 +100,19 @@ def _header(member: Member, *, with_xattrs: bool) -> bytes:
 
 
 def _orders(sums: list[_Sum]) -> Iterator[Iterable[_Sum]]:
-    """Yield the sums in the orders of all releases, which differ where a name occurs twice."""
+    """Yield the sums in the order of each release of Docker; they differ if a name occurs twice."""
     yield sorted(sums, key=lambda sum_: sum_.digest)
     last = {sum_.name: sum_ for sum_ in sums}
     if len(last) == len(sums):
         return
-    yield sorted(last.values(), key=lambda sum_: sum_.digest)  # up to 1.2, the last of a name counts
+    yield sorted(
+        last.values(), key=lambda sum_: sum_.digest
+    )  # up to 1.2, only the last member of a name counts
     yield sorted(sums, key=cmp_to_key(_compare))
 
 
 def _compare(one: _Sum, other: _Sum) -> int:
-    """Order as Docker since 1.3: by sum, but those of one name as the archive has them."""
+    """Order as Docker since 1.3: by sum, but members of the same name by position."""
     if one.name == other.name:
         return one.position - other.position
     return (one.digest > other.digest) - (one.digest < other.digest)

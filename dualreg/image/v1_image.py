@@ -1,4 +1,4 @@
-"""V1Image: one layer's worth of image, as Docker 0.x and 1.x see it."""
+"""V1Image: one layer with its JSON, id and parent, as in Docker 0.x and 1.x."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,11 +11,11 @@ from dualreg.image.names import ImageId
 
 @dataclass(frozen=True, slots=True)
 class V1Image:
-    """An image JSON and what it says of itself.
+    """An image JSON, and the ids in it.
 
     Attributes:
-        parent: The image below; None for a base.
-        json: The exact bytes received; V1 clients get them back unchanged.
+        parent: The id of the image below; None for a base image.
+        json: The exact bytes received, which V1 clients get back.
     """
 
     id: ImageId
@@ -24,11 +24,11 @@ class V1Image:
 
     @classmethod
     def parse(cls, json: bytes) -> Self:
-        """Read an image JSON.
+        """Return the image whose JSON is *json*.
 
         Raises:
-            ImageInvalid: not an object, or its ``id`` or ``parent`` is missing or malformed. The reasons are
-                the old registry's own words, which old clients print.
+            ImageInvalid: *json* is not an object, has no ``id``, or an invalid ``id`` or ``parent``. Old
+                clients print the reasons, which are those of docker-registry.
         """
         try:
             document = parse_object(json)
@@ -46,7 +46,7 @@ class V1Image:
 
 
 def payload_hasher(json: bytes) -> Hasher:
-    """Return the hasher of the V1 payload checksum: feed it the layer as sent.
+    """Return a hasher that computes the V1 payload checksum when it is fed the layer, as sent.
 
     Source: docker-registry 0.9, ``checksums.py``: sha256 of the JSON, a newline, and the layer.
     """
@@ -54,7 +54,7 @@ def payload_hasher(json: bytes) -> Hasher:
 
 
 def chain_id(parent: str | None, diff_id: Digest) -> str:
-    """Return the chain id of *diff_id* on top of the chain *parent*, in wire form.
+    """Return the chain ID of the layer *diff_id* on top of the chain ID *parent*, in wire form.
 
     Source: OCI image-spec v1.1, config.md, "Layer ChainID".
     """

@@ -24,7 +24,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
-from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, blank_diff_ids, empty_layer, regzip
+from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, empty_diff_ids, empty_layer, regzip
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
@@ -87,7 +87,7 @@ def filled(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
 
     It leaves out layers without files, unless there are no others: then the base's is named.
     """
-    return [row for row in ancestry if row.diff_id not in blank_diff_ids()] or ancestry[-1:]
+    return [row for row in ancestry if row.diff_id not in empty_diff_ids()] or ancestry[-1:]
 
 
 def check_sole(tx: Transaction, repository: RepositoryName, manifest: Digest) -> None:

@@ -109,9 +109,9 @@ def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag 
 
     Source: distribution 2.0 to 2.2, ``handlers/images.go``.
     """
-    if manifest.contents.place is None:
+    if manifest.contents.named is None:
         return
-    name, tag = manifest.contents.place
+    name, tag = manifest.contents.named
     if name != repository:
         raise NameInvalid(name=name[:255])
     if isinstance(reference, Tag) and tag != reference:

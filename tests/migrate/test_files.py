@@ -163,7 +163,7 @@ def test_zstd(tmp_path: Path, data: Path, opened: Registry) -> None:
         assert gzip.decompress(reader.read()) == plain
     members["blobs/sha256/l"] = zstd.compress(plain)[:-9]
     cut = f"docker-archive:{archive(tmp_path / 'cut.tar', members)}"
-    assert "cut short" in command(tmp_path / "other", f"run {cut}", code=3).output
+    assert "is truncated" in command(tmp_path / "other", f"run {cut}", code=3).output
 
 
 def test_saved_images_without_tags(tmp_path: Path, data: Path, opened: Registry) -> None:

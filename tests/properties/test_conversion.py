@@ -13,7 +13,7 @@ from dualreg.catalog.rows import V1ImageRow
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump
 from dualreg.image.formats import Role
-from dualreg.image.layer import EMPTY_LAYER, DiffIdHasher, blank_diff_ids
+from dualreg.image.layer import EMPTY_LAYER, DiffIdHasher, empty_diff_ids
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import chain_id
@@ -95,7 +95,7 @@ def test_a_v1_push_comes_back_as_it_was(chain: list[V1Pushed], chunk: int) -> No
         ]
         assert [*map(str, found)] == stated
         wanted = [_inside(pushed.layer) for pushed in chain]
-        kept = [diff_id for diff_id in wanted if diff_id not in blank_diff_ids()]
+        kept = [diff_id for diff_id in wanted if diff_id not in empty_diff_ids()]
         assert found == (kept or wanted[:1])
         rows = _pulled_by_v1(registry, V1)
         assert [row.id for row in rows] == [pushed.id for pushed in chain]

@@ -487,17 +487,17 @@ V1_REQUESTS |= {
 V1_REQUESTS |= {
     f"layer: {name}": ("PUT /v1/images/{begun}/layer", body, {}, 400, text)
     for name, body, text in (
-        ("corrupt gzip", b"\x1f\x8b\x08\x00" + bytes(6) + b"\xff" * 50, "the layer does not decompress"),
-        ("gzip cut short", builders.layer({"a": b"1"})[:-9], "the layer's compressed stream is cut short"),
+        ("corrupt gzip", b"\x1f\x8b\x08\x00" + bytes(6) + b"\xff" * 50, "compressed layer is corrupt"),
+        ("gzip cut short", builders.layer({"a": b"1"})[:-9], "compressed layer is truncated"),
         (
             "gzip with a wrong sum",
             builders.layer({"a": b"1"})[:-8] + bytes(8),
-            "the layer does not decompress",
+            "compressed layer is corrupt",
         ),
-        ("gzip and garbage", builders.layer({"a": b"1"}) + b"garbage", "the layer does not decompress"),
-        ("corrupt xz", b"\xfd7zXZ\x00" + bytes(40), "the layer does not decompress"),
-        ("corrupt bzip2", b"BZh9" + bytes(40), "the layer does not decompress"),
-        ("only a magic", b"\x1f\x8b\x08", "the layer's compressed stream is cut short"),
+        ("gzip and garbage", builders.layer({"a": b"1"}) + b"garbage", "compressed layer is corrupt"),
+        ("corrupt xz", b"\xfd7zXZ\x00" + bytes(40), "compressed layer is corrupt"),
+        ("corrupt bzip2", b"BZh9" + bytes(40), "compressed layer is corrupt"),
+        ("only a magic", b"\x1f\x8b\x08", "compressed layer is truncated"),
         ("zstd", b"\x28\xb5\x2f\xfd" + bytes(40), "V1 layers cannot be zstd"),
     )
 }

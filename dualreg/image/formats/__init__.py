@@ -1,4 +1,4 @@
-"""One module per manifest shape.
+"""The formats of manifests, one module each.
 
 To add a format, add a module with ``contents(document)`` and a line to FORMATS.
 """
@@ -13,7 +13,7 @@ from dualreg.image.formats.contents import Child, Contents, Role
 
 __all__ = ["FORMATS", "Child", "Contents", "Role"]
 
-#: Media type → reader. A JSON document of any other type is stored as it is, without children.
+#: Media type → parser. A JSON document of any other type is stored as it is, and has no children.
 FORMATS: Mapping[str, Callable[[dict[str, Any]], Contents]] = MappingProxyType(
     {
         media_types.DOCKER_MANIFEST: image.contents,

@@ -1,4 +1,4 @@
-"""Contents: what every manifest format comes down to."""
+"""Contents: the common model of all manifest formats."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ from dualreg.image.descriptor import Descriptor
 
 
 class Role(StrEnum):
-    """What a manifest uses a child for."""
+    """What a child is to its manifest."""
 
     CONFIG = "config"
     LAYER = "layer"
     MANIFEST = "manifest"
-    #: The same document with its signatures, as it was received. (Schema 1 only.)
+    #: The manifest itself with its signatures, as received (schema 1 only).
     SIGNED = "signed"
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """Content a manifest names, and what for."""
+    """Content that a manifest names, and its role."""
 
     role: Role
     descriptor: Descriptor
@@ -29,28 +29,28 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a manifest says, whatever its format.
+    """What a manifest of any format contains.
 
     Attributes:
-        children: In the document's order; layers base first.
-        subject: The manifest this one is about, if any.
-        artifact_type: As referrers are filtered by it; empty if the document gives none.
-        annotations: As the document gives them.
-        place: The repository and tag that the document says it is for, if it says so (schema 1).
+        children: In the order of the document; layers base first.
+        subject: The manifest that this one refers to, if any.
+        artifact_type: The type by which referrers are filtered; empty if the document gives none.
+        annotations: The annotations of the document itself.
+        named: The repository and tag that the document gives as its own (schema 1); None if it gives none.
     """
 
     children: tuple[Child, ...] = ()
     subject: Descriptor | None = None
     artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
-    place: tuple[str, str] | None = None
+    named: tuple[str, str] | None = None
 
 
 def descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
     """Return the descriptors listed under *key*.
 
     Raises:
-        ManifestInvalid: no list there, or an entry that is no descriptor.
+        ManifestInvalid: the value is not a list of descriptors.
     """
     entries = document.get(key)
     if not isinstance(entries, list):
@@ -59,7 +59,7 @@ def descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
 
 
 def subject_of(document: dict[str, Any]) -> Descriptor | None:
-    """Return the document's ``subject``, if it has one.
+    """Return the ``subject`` of the document, if it has one.
 
     Source: OCI image-spec v1.1, manifest.md and image-index.md, ``subject``.
     """
@@ -68,36 +68,36 @@ def subject_of(document: dict[str, Any]) -> Descriptor | None:
 
 
 def artifact_type_of(document: dict[str, Any]) -> str:
-    """Return the document's own ``artifactType``, empty if it has none.
+    """Return the ``artifactType`` of the document, empty if it has none.
 
     Raises:
-        ManifestInvalid: it is not text.
+        ManifestInvalid: it is not a string.
     """
     artifact_type = document.get("artifactType") or ""
     if not isinstance(artifact_type, str) or "\0" in artifact_type:
-        raise ManifestInvalid(reason="artifactType is not text")
+        raise ManifestInvalid(reason="artifactType is not a string")
     return artifact_type
 
 
 def annotations_of(document: dict[str, Any]) -> dict[str, str]:
-    """Return the document's ``annotations``.
+    """Return the ``annotations`` of the document, empty if it has none.
 
     Raises:
-        ManifestInvalid: they do not map texts to texts.
+        ManifestInvalid: they do not map strings to strings.
 
     Source: OCI image-spec v1.1, annotations.md, "Rules".
     """
     annotations = document.get("annotations") or {}
     if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
-        raise ManifestInvalid(reason="annotations do not map texts to texts")
+        raise ManifestInvalid(reason="annotations do not map strings to strings")
     return annotations
 
 
 def refuse(document: dict[str, Any], *keys: str) -> None:
-    """Raise ManifestInvalid if *document* has any of *keys*: they would make it readable as another format.
+    """Raise ManifestInvalid if *document* has any of *keys*: it could be read as another format.
 
     Source: CVE-2021-41190, "type confusion".
     """
     found = sorted(key for key in document if key.casefold() in keys)
     if found:
-        raise ManifestInvalid(reason=f"{', '.join(found)} does not belong here")
+        raise ManifestInvalid(reason=f"unexpected {', '.join(found)}")

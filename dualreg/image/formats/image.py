@@ -1,4 +1,4 @@
-"""One image: a config and layers. OCI image manifests and Docker schema 2 share this shape."""
+"""Image manifests, OCI or Docker schema 2: a config and layers."""
 
 from typing import Any
 
@@ -17,10 +17,11 @@ from dualreg.image.formats.contents import (
 
 
 def contents(document: dict[str, Any]) -> Contents:
-    """Read an image manifest.
+    """Return the contents of an image manifest.
 
     Raises:
-        ManifestInvalid: not schema version 2, no config, no layer list, or also shaped like an index.
+        ManifestInvalid: the schema version is not 2, config or layers are missing or invalid, or the document
+            could be read as another format.
 
     Source: OCI image-spec v1.1, manifest.md; Docker "Image Manifest Version 2, Schema 2".
     """

@@ -1,4 +1,4 @@
-"""Several manifests under one: OCI image indexes and Docker manifest lists share this shape."""
+"""Indexes, OCI or Docker (manifest list): a list of manifests."""
 
 from typing import Any
 
@@ -16,10 +16,11 @@ from dualreg.image.formats.contents import (
 
 
 def contents(document: dict[str, Any]) -> Contents:
-    """Read an index.
+    """Return the contents of an index.
 
     Raises:
-        ManifestInvalid: not schema version 2, no manifest list, or also shaped like an image.
+        ManifestInvalid: the schema version is not 2, the list of manifests is missing or invalid, or the
+            document could be read as another format.
 
     Source: OCI image-spec v1.1, image-index.md; Docker "Image Manifest Version 2, Schema 2", "Manifest List".
     """

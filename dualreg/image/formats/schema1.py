@@ -1,4 +1,4 @@
-"""Docker schema 1: V1 image JSONs and their layers under one signature, for Docker 1.6 to 1.9."""
+"""Docker schema 1, for Docker 1.6 to 1.9: V1 image JSON and layers in one signed document."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from dualreg.image.formats.contents import Child, Contents, Role, refuse
 
 
 def contents(document: dict[str, Any]) -> Contents:
-    """Read the payload of a schema 1 manifest, its signatures taken off.
+    """Return the contents of the payload of a schema 1 manifest, which has no signatures.
 
-    The layers' sizes are not told.
+    The descriptors of the layers have no sizes. The parents in the V1 JSON are not checked: Docker 1.8 and
+    1.9 write wrong ones.
 
     Raises:
-        ManifestInvalid: not schema version 1, no layers, not one V1 JSON for each layer, or also shaped like
-            another format.
+        ManifestInvalid: the schema version is not 1, layers are missing or invalid, there is not one V1 JSON
+            for each layer, or the document could be read as another format.
 
-    Source: distribution 2.8, ``manifest/schema1``. Parents are not compared: Docker 1.8 and 1.9 wrote wrong
-    ones.
+    Source: distribution 2.8, ``manifest/schema1``.
     """
     refuse(document, "config", "layers", "manifests")
     layers, history = document.get("fsLayers"), document.get("history")
@@ -32,22 +32,22 @@ def contents(document: dict[str, Any]) -> Contents:
         or not layers
         or len(layers) != len(history)
     ):
-        raise ManifestInvalid(reason="fsLayers and history are not lists of one length")
+        raise ManifestInvalid(reason="fsLayers and history are not lists of the same length")
     for entry in history:
         _check_history(entry)
     children = tuple(Child(Role.LAYER, _layer(entry)) for entry in reversed(layers))
-    return Contents(children=children, place=(_text(document, "name"), _text(document, "tag")))
+    return Contents(children=children, named=(_text(document, "name"), _text(document, "tag")))
 
 
 def _layer(entry: object) -> Descriptor:
     digest = entry.get("blobSum") if isinstance(entry, dict) else None
     if not isinstance(digest, str):
-        raise ManifestInvalid(reason="a layer without blobSum")
+        raise ManifestInvalid(reason="layer has no blobSum")
     try:
         return Descriptor(media_types.DOCKER_LAYER_GZIP, Digest.parse(digest), None)
     except DigestInvalid as error:
         raise ManifestInvalid(
-            reason="a blobSum is no digest", digest=error.digest, algorithm=error.algorithm
+            reason="layer has an invalid blobSum", digest=error.digest, algorithm=error.algorithm
         ) from error
 
 
@@ -56,11 +56,11 @@ def _check_history(entry: object) -> None:
     try:
         parse_object(text.encode() if isinstance(text, str) else b"")
     except ValueError as error:
-        raise ManifestInvalid(reason="a v1Compatibility is no JSON object") from error
+        raise ManifestInvalid(reason="v1Compatibility is not a JSON object") from error
 
 
 def _text(document: dict[str, Any], key: str) -> str:
     text = document.get(key, "")
     if not isinstance(text, str):
-        raise ManifestInvalid(reason=f"{key} is not text")
+        raise ManifestInvalid(reason=f"{key} is not a string")
     return text

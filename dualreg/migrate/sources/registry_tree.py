@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dualreg.errors import DigestInvalid, ManifestUnverified
 from dualreg.image.digest import Digest
-from dualreg.image.jws import joined, verified_payload
+from dualreg.image.jws import add_signatures, verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.migrate.sources.files import blob_file, read_document
@@ -159,7 +159,7 @@ def _tag(repository: str, folder: Path) -> SourceTag | Finding | None:
 def _signed(payload: bytes, signatures: list[bytes]) -> bytes:
     """Return schema 1 with its signatures; without, if they do not prove it."""
     try:
-        body = joined(payload, [json.loads(signature) for signature in signatures])
+        body = add_signatures(payload, [json.loads(signature) for signature in signatures])
         return body if verified_payload(body) == payload else payload
     except (ValueError, ManifestUnverified):
         return payload

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from dualreg.image import media_types
-from dualreg.image.convert import as_oci
+from dualreg.image.convert import docker_to_oci
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.formats import FORMATS
@@ -69,8 +69,10 @@ class OciLayoutTarget:
         """See Target. What is about something else is found without a tag, too."""
         repository = manifest.repository
         renamed = self._renamed.setdefault(repository, {})
-        media_type = media_types.AS_OCI.get(manifest.media_type, manifest.media_type)
-        payload = as_oci(manifest.payload, renamed) if manifest.media_type in FORMATS else manifest.payload
+        media_type = media_types.DOCKER_TO_OCI.get(manifest.media_type, manifest.media_type)
+        payload = (
+            docker_to_oci(manifest.payload, renamed) if manifest.media_type in FORMATS else manifest.payload
+        )
         described = Descriptor(media_type, Digest.of(payload, manifest.digest.algorithm), len(payload))
         if (described.digest, media_type) != (manifest.digest, manifest.media_type):
             renamed[str(manifest.digest)] = described

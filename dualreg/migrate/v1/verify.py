@@ -8,7 +8,7 @@ from dualreg.catalog.rows import ManifestRow, Origin, V1ImageRow
 from dualreg.errors import BlobMissing, RegistryError
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Contents, Role
-from dualreg.image.layer import blank_diff_ids
+from dualreg.image.layer import empty_diff_ids
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.findings import Broken
@@ -114,7 +114,7 @@ class V1Comparison:
         document = parse_object(self.registry.manifests.documents.read(config))
         named = document.get("rootfs", {}).get("diff_ids")
         # Layers without files are left out, unless there are no others, or a V2 client made the manifest.
-        filled = [each for each in chain if each.diff_id not in blank_diff_ids()] or chain[:1]
+        filled = [each for each in chain if each.diff_id not in empty_diff_ids()] or chain[:1]
         kept = chain if named == [str(each.diff_id) for each in chain] else filled
         if named != [str(each.diff_id) for each in kept] or len(layers) != len(kept):
             yield "its config and manifest do not name the files of its V1 images, in their order"

@@ -51,7 +51,7 @@ def _of_config(source: ManifestSource, repository: str, config: Descriptor) -> d
 
 
 def _of_schema1(manifest: Manifest) -> datetime | None:
-    if not manifest.contents.place:
+    if not manifest.contents.named:
         return None
     top = parse_object(manifest.payload)["history"][0]["v1Compatibility"]
     return made(parse_object(top.encode()).get("created"))

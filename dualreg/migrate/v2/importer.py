@@ -113,7 +113,7 @@ class V2Importer:
 
     def _record(self, repository: RepositoryName, manifest: Manifest, condition: Precondition) -> None:
         body = manifest.signed or manifest.payload
-        if manifest.contents.place and not manifest.signed:
+        if manifest.contents.named and not manifest.signed:
             catalog = self.registry.state.catalog
             body = sign(manifest.payload, self.registry.negotiation.keys.schema1, catalog.now())
         self.registry.manifests.put(

@@ -13,7 +13,7 @@ import pytest
 
 from dualreg.errors import ImageInvalid
 from dualreg.image.digest import Digest
-from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, Inflater, blank_diff_ids, regzip
+from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, Inflater, empty_diff_ids, regzip
 from tests.builders import tar
 
 #: Docker up to 1.2 wrote this for a step that changes no file: the gzip of nothing at all.
@@ -192,6 +192,6 @@ def test_regzip_of_a_broken_layer_fails() -> None:
 def test_blank_diff_ids_are_zeros_only() -> None:
     """Nothing, and whole blocks of zeros up to GNU tar's record, count as layers without files."""
     for blank in (b"", bytes(512), bytes(1024), bytes(10240), tar({})):
-        assert Digest.of(blank) in blank_diff_ids()
+        assert Digest.of(blank) in empty_diff_ids()
     for other in (bytes(1), bytes(511), bytes(10241), tar({"a": b""})):
-        assert Digest.of(other) not in blank_diff_ids()
+        assert Digest.of(other) not in empty_diff_ids()

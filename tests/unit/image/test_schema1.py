@@ -119,7 +119,7 @@ def test_a_chain_keeps_its_ids_and_jsons() -> None:
     assert payload.startswith(b'{\n   "schemaVersion": 1,\n   "name": "a/b",\n   "tag": "one",\n')
     layers = {link.layer.digest: link.layer for link in chain}
     assert chain_from_schema1(payload, layers) == tuple(chain)
-    assert contents(document).place == (NAME, TAG)
+    assert contents(document).named == (NAME, TAG)
     assert [child.role for child in contents(document).children] == [Role.LAYER] * 3
 
 
