@@ -26,7 +26,7 @@ from dualreg.migrate.transfer import is_ours
 from dualreg.registry import Registry
 from dualreg.registry.negotiation import Reader
 from dualreg.remote.endpoint import RemoteError
-from dualreg.storage.base import Adopt
+from dualreg.storage.base import FileBacked
 
 _PAGE = 1000
 
@@ -166,5 +166,7 @@ class Export:
 
     def _bytes(self, digest: Digest, size: int) -> SourceBytes:
         store = self.registry.state.store
-        path = store.path(digest) if isinstance(store, Adopt) and digest != empty_layer().digest else None
+        path = (
+            store.path(digest) if isinstance(store, FileBacked) and digest != empty_layer().digest else None
+        )
         return SourceBytes(size, partial(self.registry.blobs.open, digest), path)

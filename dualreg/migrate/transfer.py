@@ -13,7 +13,7 @@ from dualreg.image.digest import Digest, Hasher
 from dualreg.image.names import UploadId
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.storage.base import CHUNK_SIZE, Adopt, BlobStore, read_chunks, tap
+from dualreg.storage.base import CHUNK_SIZE, BlobStore, FileBacked, read_chunks, tee
 
 #: What no source is to blame for, nor the path of one file: where we write is full, or gone.
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
@@ -86,7 +86,7 @@ def stage(
         OSError: our store cannot be written to, or HARD is not possible.
     """
     if not _is_shared(store, upload, source, way, where):
-        store.append(upload, tap(chunks_of(source.open, where), update), offset=0)
+        store.append(upload, tee(chunks_of(source.open, where), update), offset=0)
         return
     with store.reopen(upload) as ours:  # the file is ours, but its blocks are the source's
         for chunk in _read(ours, where):
@@ -148,14 +148,14 @@ def _read(reader: BinaryIO, where: str) -> Iterator[bytes]:
 
 
 def _is_shared(store: BlobStore, upload: UploadId, source: SourceBytes, way: LinkMode, where: str) -> bool:
-    if way is LinkMode.COPY or source.path is None or not isinstance(store, Adopt):
+    if way is LinkMode.COPY or source.path is None or not isinstance(store, FileBacked):
         return False
     with reading(where):
         source.open().close()  # what fails from now on is not the source's fault
     if way is LinkMode.AUTO:
-        return store.adopt(upload, source.path, hard=False)
+        return store.stage_file(upload, source.path, hard=False)
     try:
-        return store.adopt(upload, source.path, hard=True)
+        return store.stage_file(upload, source.path, hard=True)
     except OSError as error:
         text = f"cannot link {source.path}: {error.strerror or error}; use --link copy"
         raise OSError(text) from error

@@ -11,7 +11,7 @@ from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName
 from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.registry.state import State
-from dualreg.storage.base import Offload
+from dualreg.storage.base import SupportsAccelRedirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Blobs:
         store = self.state.store
         if digest == empty_layer().digest:
             return None  # it need not be a file
-        return store.internal_path(digest) if isinstance(store, Offload) else None
+        return store.internal_path(digest) if isinstance(store, SupportsAccelRedirect) else None
 
     def mount(
         self,

@@ -11,7 +11,7 @@ from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, RangeInva
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.state import State
-from dualreg.storage.base import rehash, tap
+from dualreg.storage.base import rehash, tee
 
 
 class Renew(Protocol):
@@ -50,7 +50,7 @@ class IncomingBody:
         self._row = leased.row
         self._hasher = Hasher(algorithm) if leased.row.offset == 0 else None
         updates = [self._hasher.update] if self._hasher else []
-        self._chunks = tap(chunks, *updates, lambda _: leased.renew())
+        self._chunks = tee(chunks, *updates, lambda _: leased.renew())
         self.failure: BodyTruncated | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -206,7 +206,7 @@ class Uploads:
         """
         upload, hasher = UploadId.new(), Hasher(expected.algorithm if expected else CANONICAL)
         try:
-            size = self.state.store.append(upload, tap(chunks, hasher.update), offset=0)
+            size = self.state.store.append(upload, tee(chunks, hasher.update), offset=0)
             blob = BlobRow(hasher.digest(), size)
             if expected not in (None, blob.digest):
                 raise DigestMismatch(digest=str(expected))

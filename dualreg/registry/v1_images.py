@@ -27,7 +27,7 @@ from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
-from dualreg.storage.base import read_chunks, tap
+from dualreg.storage.base import read_chunks, tee
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class V1Images:
             raise ImageExists(id=image)
         diff_id = DiffIdHasher()
         checksum = payload_hasher(self.documents.read(row.json))
-        blob = self.uploads.ingest(repository, _whole(tap(chunks, checksum.update), diff_id))
+        blob = self.uploads.ingest(repository, _whole(tee(chunks, checksum.update), diff_id))
         with self.state.catalog.begin() as tx:
             here = tx.blobs.lock(row.repository_id, blob.digest)
             attached = here and tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
@@ -258,7 +258,7 @@ def _whole(chunks: Iterable[bytes], diff_id: DiffIdHasher) -> Iterator[bytes]:
 
     A compressed stream that is cut short raises at the end, before anything is published.
     """
-    yield from tap(chunks, diff_id.update)
+    yield from tee(chunks, diff_id.update)
     diff_id.digest()
 
 

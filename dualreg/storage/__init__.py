@@ -1,4 +1,4 @@
-"""Bytes: the BlobStore protocol, its drivers, and the link files beside the bytes."""
+"""Bytes: the BlobStore protocol, its drivers, and the link files that repeat the catalog's names on disk."""
 
 from pathlib import Path
 from typing import Protocol
@@ -11,14 +11,14 @@ from dualreg.storage.memory import MemoryStore
 
 
 class Store(BlobStore, LinkTree, Protocol):
-    """What every driver is: a place for bytes and for the link files beside them."""
+    """What every driver implements: a store of blobs, and a tree of link files."""
 
 
 def open_store(url: str) -> Store:
-    """Return the store that *url* names: ``file:///PATH``, or ``memory:`` for tests.
+    """Return the store at *url*: ``file:///PATH``, or ``memory:`` for tests.
 
     Raises:
-        ValueError: no driver for this kind of URL.
+        ValueError: no driver supports the scheme of *url*.
     """
     parts = urlsplit(url)
     match parts.scheme:
@@ -26,5 +26,5 @@ def open_store(url: str) -> Store:
             return FilesystemStore(Path(unquote(parts.path)))
         case "memory":
             return MemoryStore()
-        case scheme:
-            raise ValueError(f"store: there is no driver for {scheme or url}:")
+        case _:
+            raise ValueError(f'unsupported store "{url}": expected file:///PATH')

@@ -1,8 +1,10 @@
-"""BlobStore: what a driver promises; and what is written once for all drivers on top of it.
+"""BlobStore: the interface of drivers, and helpers that work with any of them.
 
-A blob's life: ``append`` to a private upload, as often as it takes; ``publish`` it under its verified digest;
-``open`` it; ``delete`` it. Verification is the callers' business (``registry``): a driver trusts the digest
-it is given, and never judges content. Nothing here knows of repositories, tags, HTTP or SQL.
+The life of a blob: ``append`` its bytes to an upload, in one or several calls; ``publish`` the upload under
+its digest; ``open`` the blob; ``delete`` it. Callers verify the digest before they publish (``registry``
+does): a driver trusts it and never looks at content. It knows nothing of repositories, tags, HTTP or SQL.
+
+``tests/contracts/blob_store.py`` tests these promises against every driver.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,13 +16,13 @@ from typing import BinaryIO, Protocol, runtime_checkable
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import UploadId
 
-#: Bytes handed on at a time, wherever bytes stream.
+#: Size of the pieces in which bytes are streamed, in bytes.
 CHUNK_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A published blob; *size* in bytes."""
+    """A published blob and its size in bytes."""
 
     digest: Digest
     size: int
@@ -28,115 +30,129 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class StagedUpload:
-    """Unpublished bytes, and when they last changed (aware, UTC)."""
+    """An upload that was not published yet, and when its bytes last changed (aware, UTC)."""
 
     upload: UploadId
     modified_at: datetime
 
 
 class BlobStore(Protocol):
-    """Bytes: by digest once published, by upload id while staged.
+    """Stores bytes: under an upload id while they arrive, under their digest once they are published.
 
-    Every method is safe to call from several processes at once, except that one upload is written by one
-    caller at a time (the catalog's lease sees to that).
+    All methods may be called by several threads and processes at once, with one exception: at most one caller
+    at a time may append to, publish or discard a given upload (the catalog's lease ensures that). Published
+    blobs never change: while a blob is deleted or published again, open readers go on reading the bytes that
+    they opened.
+
+    Any method may raise OSError, for example because the disk is full. Such a call may have had a part of its
+    effect, and may be repeated.
     """
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
-        """Return a reader of the blob's bytes from offset *start* on, positioned there.
+        """Return a reader of the blob, positioned at byte *start*; the caller closes it.
+
+        A *start* at or past the end gives a reader without bytes. The reader need not be buffered. If it has
+        a file descriptor, that is of a regular file, and may be passed to ``sendfile``.
 
         Raises:
-            BlobMissing.
+            BlobMissing: there is no such blob.
         """
 
     def delete(self, digest: Digest) -> None:
-        """Remove the blob's bytes for good. An absent blob is fine."""
+        """Remove the blob durably. It is not an error if there is none."""
 
     def walk(self) -> Iterator[StoredBlob]:
-        """Yield every published blob, in any order."""
+        """Yield every published blob, in any order. Blobs published or deleted meanwhile may be left out."""
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
-        """Cut the upload to *offset* bytes, write *chunks* behind, and return the new length in bytes.
+        """Truncate the upload to *offset* bytes, append *chunks*, and return the new length in bytes.
 
-        The upload begins to exist with its first append. When this returns, all its bytes are durable. If
-        *chunks* raises, so does this, and the bytes past *offset* are undefined: the next append cuts them.
+        The first append, at offset 0, creates the upload. When the call returns, all bytes of the upload are
+        durable. An exception of *chunks* is passed on; the bytes past *offset* are then undefined, and the
+        next append must be at *offset* or before.
 
         Raises:
-            BlobMissing: the upload does not have *offset* bytes.
+            BlobMissing: the upload has fewer than *offset* bytes, or does not exist and *offset* is not 0.
         """
 
     def reopen(self, upload: UploadId) -> BinaryIO:
-        """Return a reader of the upload's bytes from the beginning.
+        """Return a reader of the upload, positioned at its first byte; the caller closes it.
 
         Raises:
-            BlobMissing: nothing was ever appended.
+            BlobMissing: there is no such upload.
         """
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
-        """Make the upload's bytes the blob *digest*, atomically and durably; the upload ceases to exist.
+        """Turn the upload into the blob *digest*, atomically and durably.
 
-        A blob that is already there is replaced by the same, verified bytes, which heals a damaged copy.
-        Publishing an upload that is gone is fine if the blob is there: that is a repetition.
+        The caller has verified that the bytes have this digest. An existing blob is replaced, which repairs a
+        damaged copy. The call may be repeated: it does nothing if the upload is gone and the blob exists.
 
         Raises:
             BlobMissing: neither the upload nor the blob exists.
         """
 
     def discard(self, upload: UploadId) -> None:
-        """Forget the upload's bytes. An absent upload is fine."""
+        """Remove the upload. It is not an error if there is none."""
 
     def staged(self) -> Iterator[StagedUpload]:
-        """Yield every upload that has bytes, in any order."""
+        """Yield every upload that was neither published nor discarded, in any order."""
 
 
 @runtime_checkable
-class Offload(Protocol):
-    """What a store can do whose blobs a front server may send itself."""
+class SupportsAccelRedirect(Protocol):
+    """A store whose blobs a server in front of the registry, such as nginx, can send itself."""
 
     def internal_path(self, digest: Digest) -> str:
-        """Return where the blob lies below the store's blob folder, for ``X-Accel-Redirect``."""
+        """Return the path of the blob relative to the blob folder, for ``X-Accel-Redirect``."""
 
 
 @runtime_checkable
-class Adopt(Protocol):
-    """What a store can do that keeps files."""
+class FileBacked(Protocol):
+    """A store that keeps each blob in a file of its own, so that files can be linked instead of copied."""
 
-    def adopt(self, upload: UploadId, path: Path, *, hard: bool) -> bool:
-        """Make the file at *path* the upload's bytes without copying them; False if that cannot be.
+    def stage_file(self, upload: UploadId, path: Path, *, hard: bool) -> bool:
+        """Create the upload from the file at *path* without copying its bytes; return whether that succeeded.
 
         Args:
-            hard: Share the file itself, which nobody may write to any more; otherwise only its blocks, where
-                the file system can do that.
+            hard: Make a hard link, after which the file must not be written to any more. Otherwise clone it
+                (share its blocks), which is False on file systems that cannot.
 
         Raises:
-            OSError: the store cannot be written to, or the file itself cannot be shared.
+            OSError: the store cannot be written to, or *path* cannot be linked: for example because it is on
+                another file system, or is not a regular file.
         """
 
     def path(self, digest: Digest) -> Path:
-        """Return the file that has, or would have, the blob's bytes; nobody may write to it."""
+        """Return the file of the blob, whether or not it exists. It must not be written to."""
 
-    def keeps(self, path: Path, digest: Digest) -> bool:
-        """Tell whether the file at *path* is where this very store keeps the blob."""
+    def owns_file(self, path: Path, digest: Digest) -> bool:
+        """Return whether *path*, with links followed, is the file in which this store keeps the blob."""
 
 
 def rehash(
     store: BlobStore, upload: UploadId, algorithm: str = CANONICAL, *updates: Callable[[bytes], None]
 ) -> Digest:
-    """Read the upload's bytes again and return their digest; show each piece to *updates* on the way."""
+    """Return the digest of an upload by reading all its bytes; pass each piece to every one of *updates* too.
+
+    Raises:
+        BlobMissing: there is no such upload.
+    """
     hasher = Hasher(algorithm)
     with store.reopen(upload) as staged:
-        for chunk in tap(read_chunks(staged), *updates):
+        for chunk in tee(read_chunks(staged), *updates):
             hasher.update(chunk)
     return hasher.digest()
 
 
 def read_chunks(reader: BinaryIO) -> Iterator[bytes]:
-    """Yield what is left to read, in pieces of CHUNK_SIZE."""
+    """Yield the remaining bytes of *reader* in pieces of up to CHUNK_SIZE."""
     while chunk := reader.read(CHUNK_SIZE):
         yield chunk
 
 
-def tap(chunks: Iterable[bytes], *updates: Callable[[bytes], None]) -> Iterator[bytes]:
-    """Yield *chunks* unchanged, showing each to every one of *updates* on the way."""
+def tee(chunks: Iterable[bytes], *updates: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Yield *chunks* unchanged, after passing each to every one of *updates*."""
     for chunk in chunks:
         for update in updates:
             update(chunk)

@@ -1,4 +1,4 @@
-"""Durable: what it takes that files and folders survive a power cut."""
+"""Durable: file operations whose results survive a power cut."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def create(path: Path) -> int:
-    """Open a new file; make its folder as often as somebody who found it empty removes it again."""
+    """Create a file and return its descriptor; create its folder, even if others remove it as empty."""
     while True:
         make_folder(path.parent)
         with suppress(FileNotFoundError):
@@ -16,7 +16,7 @@ def create(path: Path) -> int:
 
 
 def move(path: Path, target: Path) -> None:
-    """Rename a file; make its new folder as often as somebody who found it empty removes it again."""
+    """Rename a file; create its new folder, even if others remove it as empty."""
     while path.exists():
         make_folder(target.parent)
         with suppress(FileNotFoundError):
@@ -24,17 +24,15 @@ def move(path: Path, target: Path) -> None:
 
 
 def link(path: Path, staged: Path) -> None:
-    """Give the file at *path*, or what links there lead to, another name: a link would say nothing here.
-
-    Its bytes are on the disk then, whoever wrote them.
+    """Make *staged* a hard link to the file at *path*, with symbolic links followed, and sync its bytes.
 
     Raises:
-        OSError: it cannot be, or is no file.
+        OSError: the link cannot be made, or *path* is not a regular file.
     """
     os.link(os.path.realpath(path, strict=True), staged)
     if not stat.S_ISREG(staged.lstat().st_mode):
         staged.unlink()
-        raise OSError(errno.EINVAL, "it is no file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     descriptor = os.open(staged, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -43,27 +41,28 @@ def link(path: Path, staged: Path) -> None:
 
 
 def write(descriptor: int, data: bytes) -> None:
-    """Write all of *data*; a full disk shows as a short write first, as an error on the next."""
+    """Write all of *data*."""
+    # On a full disk, a write may be short; only the next one fails.
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def make_folder(folder: Path) -> None:
-    """Make *folder* and its parents, each durable in its own parent before anything is put into it."""
+    """Create *folder* and its parents, each durable before anything is created in it."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    with suppress(FileNotFoundError):  # the parent was removed as empty: whoever needs the folder tries again
+    with suppress(FileNotFoundError):  # the parent was removed as empty; callers try again
         folder.mkdir(exist_ok=True)
     sync(folder.parent)
 
 
 def sync(folder: Path) -> None:
-    """Make what was added to, renamed in or removed from *folder* durable."""
+    """Make the creation, renaming and removal of files in *folder* durable."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:  # somebody else emptied and removed it meanwhile: nothing left to keep
+    except FileNotFoundError:  # it was removed as empty meanwhile
         return
     try:
         os.fsync(descriptor)

@@ -1,7 +1,4 @@
-"""MemoryStore: the BlobStore contract in two dictionaries.
-
-For tests, and for reading how little a driver is.
-"""
+"""MemoryStore: a minimal driver in memory, for tests and as an example."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -16,7 +13,7 @@ from dualreg.storage.base import StagedUpload, StoredBlob
 
 
 class MemoryStore:
-    """Blobs and uploads held by this process; gone with it."""
+    """A BlobStore and LinkTree in the memory of this process."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -26,7 +23,6 @@ class MemoryStore:
         self._lock = Lock()
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
-        """See BlobStore."""
         try:
             reader = io.BytesIO(self._blobs[digest])
         except KeyError as error:
@@ -35,16 +31,13 @@ class MemoryStore:
         return reader
 
     def delete(self, digest: Digest) -> None:
-        """See BlobStore."""
         self._blobs.pop(digest, None)
 
     def walk(self) -> Iterator[StoredBlob]:
-        """See BlobStore."""
         for digest, data in [*self._blobs.items()]:
             yield StoredBlob(digest, len(data))
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
-        """See BlobStore."""
         held, _ = self._staged.get(upload, (b"", None))
         if len(held) < offset:
             raise BlobMissing(upload)
@@ -53,14 +46,12 @@ class MemoryStore:
         return len(data)
 
     def reopen(self, upload: UploadId) -> BinaryIO:
-        """See BlobStore."""
         try:
             return io.BytesIO(self._staged[upload][0])
         except KeyError as error:
             raise BlobMissing(upload) from error
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
-        """See BlobStore."""
         with self._lock:
             staged = self._staged.pop(upload, None)
             if staged is not None:
@@ -69,27 +60,21 @@ class MemoryStore:
                 raise BlobMissing(str(digest))
 
     def discard(self, upload: UploadId) -> None:
-        """See BlobStore."""
         self._staged.pop(upload, None)
 
     def staged(self) -> Iterator[StagedUpload]:
-        """See BlobStore."""
         for upload, (_, modified_at) in [*self._staged.items()]:
             yield StagedUpload(upload, modified_at)
 
     def write_link(self, path: str, content: bytes) -> None:
-        """See LinkTree."""
         self._links[path] = content
 
     def remove_link(self, path: str) -> None:
-        """See LinkTree."""
         self._links.pop(path, None)
 
     def remove_links(self, folder: str) -> None:
-        """See LinkTree."""
         for path in [path for path in self._links if path.startswith(f"{folder}/")]:
             del self._links[path]
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
-        """See LinkTree."""
         yield from sorted(self._links.items())

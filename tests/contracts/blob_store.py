@@ -9,7 +9,7 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import Store
-from dualreg.storage.base import CHUNK_SIZE, StoredBlob, read_chunks, rehash, tap
+from dualreg.storage.base import CHUNK_SIZE, StoredBlob, read_chunks, rehash, tee
 from dualreg.storage.links import Links
 
 DATA = b"some bytes"
@@ -271,7 +271,7 @@ class BlobStoreContract:
         digest = _publish(store, data)
         seen: list[int] = []
         with store.open(digest, start=2) as reader:
-            pieces = [*tap(read_chunks(reader), lambda piece: seen.append(len(piece)))]
+            pieces = [*tee(read_chunks(reader), lambda piece: seen.append(len(piece)))]
         assert b"".join(pieces) == data[2:]
         assert seen == [len(piece) for piece in pieces] == [CHUNK_SIZE, 2]
 

@@ -24,7 +24,7 @@ from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.sources.docker_archive import SavedImages, compressed
 from dualreg.migrate.transfer import chunks_of
 from dualreg.registry import Registry
-from dualreg.storage.base import tap
+from dualreg.storage.base import tee
 
 
 def config_of(registry: Registry, repository: RepositoryName, digest: Digest) -> str:
@@ -108,7 +108,7 @@ class SavedImporter:
             return known, 0
         state, upload, inside, packed = self.registry.state, UploadId.new(), DiffIdHasher(zstd=True), Hasher()
         try:
-            chunks = tap(chunks_of(lambda: compressed(source), str(diff_id)), packed.update, inside.update)
+            chunks = tee(chunks_of(lambda: compressed(source), str(diff_id)), packed.update, inside.update)
             blob_size = state.store.append(upload, chunks, offset=0)
             if inside.digest() != diff_id:
                 raise Broken(FindingKind.CORRUPT, str(diff_id), f"its files are {inside.digest()}")

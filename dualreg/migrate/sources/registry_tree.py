@@ -23,7 +23,7 @@ from dualreg.image.jws import add_signatures, verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.migrate.sources.files import blob_file, read_document
-from dualreg.storage.base import Adopt
+from dualreg.storage.base import FileBacked
 from dualreg.storage.filesystem import REGISTRY
 
 _LINK_LIMIT = 1 << 10
@@ -54,7 +54,7 @@ class RegistryTree:
     def is_of(self, store: object) -> bool:
         """Tell whether this is the tree that *store* itself keeps."""
         digest = Digest.of(b"")
-        return isinstance(store, Adopt) and store.keeps(self._data(digest), digest)
+        return isinstance(store, FileBacked) and store.owns_file(self._data(digest), digest)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """See ManifestSource."""

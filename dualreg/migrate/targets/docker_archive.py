@@ -27,7 +27,7 @@ from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
 from dualreg.registry.visibility import Visibility
-from dualreg.storage.base import read_chunks, tap
+from dualreg.storage.base import read_chunks, tee
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class DockerArchiveTarget:
             raise Broken(FindingKind.NO_LAYER, row.id, "no layer")
         described, inside = read_document(self._registry, row.json), Hasher()
         with TemporaryFile() as plain, self._registry.blobs.open(row.layer) as reader:
-            plain.writelines(tap(inflated(read_chunks(reader)), inside.update))
+            plain.writelines(tee(inflated(read_chunks(reader)), inside.update))
             if inside.digest() != row.diff_id:
                 raise Broken(FindingKind.CORRUPT, str(row.layer), f"its files are {inside.digest()}")
             size = plain.tell()

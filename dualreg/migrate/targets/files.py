@@ -11,7 +11,7 @@ from dualreg.image.digest import Digest
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import DigestVerifier
 from dualreg.storage import durable
-from dualreg.storage.base import read_chunks, tap
+from dualreg.storage.base import read_chunks, tee
 
 #: Characters of a name that one beside it begins with: even if each is four bytes, all of it is a name yet.
 _KEPT = 50
@@ -83,7 +83,7 @@ def write_blob(
 
     def checked_chunks() -> Iterable[bytes]:
         with source.open() as reader:
-            yield from tap(read_chunks(reader), checked.update)
+            yield from tee(read_chunks(reader), checked.update)
         checked.check()
 
     write(path, checked_chunks())

@@ -9,7 +9,7 @@ from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
 from dualreg.migrate.targets.files import holds
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, stage
-from dualreg.storage.base import Adopt
+from dualreg.storage.base import FileBacked
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links, blob_link, manifest_link, signed_link, tag_link
 
@@ -35,7 +35,7 @@ class RegistryTreeTarget:
         self._store, self._way, self._deep = FilesystemStore(path), way, deep
         self._links = Links(self._store)
         empty = Digest.of(b"")
-        if isinstance(own, Adopt) and own.keeps(self._store.path(empty), empty):
+        if isinstance(own, FileBacked) and own.owns_file(self._store.path(empty), empty):
             raise TargetInvalid(f"{path} is what this registry serves from, and is such a tree already")
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:

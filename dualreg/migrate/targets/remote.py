@@ -14,7 +14,7 @@ from dualreg.remote.challenge import pulling, pushing
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
-from dualreg.storage.base import read_chunks, tap
+from dualreg.storage.base import read_chunks, tee
 
 _OK, _CREATED, _ACCEPTED = 200, 201, 202
 
@@ -55,7 +55,7 @@ class RemoteTarget:
                 "PUT",
                 f"{location}{'&' if '?' in location else '?'}digest={digest}",
                 headers,
-                tap(read_chunks(reader), verifier.update),
+                tee(read_chunks(reader), verifier.update),
                 scope=scope,
             )
         verifier.check()

@@ -23,7 +23,7 @@ from dualreg.migrate.transfer import DigestVerifier, LinkMode, show, stage
 from dualreg.migrate.v2.documents import read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
-from dualreg.storage.base import Adopt
+from dualreg.storage.base import FileBacked
 
 
 @dataclass
@@ -146,7 +146,7 @@ class V2Importer:
             return 0
         found = self.source.blob(source, digest)
         store = self.registry.state.store
-        if found.path and isinstance(store, Adopt) and store.keeps(found.path, digest):
+        if found.path and isinstance(store, FileBacked) and store.owns_file(found.path, digest):
             size = self._hash_in_place(found, digest)
             self._share(repository, BlobRow(digest, size))
         else:
