@@ -5,12 +5,13 @@
     storage/        bytes: the BlobStore, its drivers, and the link files that mirror names on disk
     catalog/        relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)
     registry/       rules: one service per noun, called by both dialects
-    auth/           who may: accounts, permission lines and tokens, the same for both dialects
+    auth/           accounts, permission rules and tokens, the same for both dialects
     migrate/        moving in: other registries' storage, planned, taken in, verified, taken back
-    remote/         the client of other registries: HTTP, challenges, tokens, resumed bodies; no rules
+    remote/         the HTTP client of other registries and key servers: authentication, retries, limits
     maintenance/    care: what looks after a registry while it serves
     web/            wire: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
+    reloading       values that are read again when their files change
     assembly        where settings become a running registry
 
 Imports point down: web and cli → registry, auth, maintenance, migrate → catalog | storage → image →

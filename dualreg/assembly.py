@@ -9,11 +9,11 @@ from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory, Directory, HtpasswdDirectory
+from dualreg.auth.key_sources import FileKeys, KeySource, UrlKeys
 from dualreg.auth.keyring import Keyring
 from dualreg.auth.logins import Logins
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.policy import Lines, catalog_lines, file_lines
-from dualreg.auth.sources import FileKeys, KeySource, UrlKeys
 from dualreg.auth.tokens import Verifier
 from dualreg.auth.workloads import Workloads, parse_rules
 from dualreg.catalog.database import Catalog

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from dualreg.auth.access import EVERYBODY
-from dualreg.auth.files import ReloadingFile
 from dualreg.catalog.database import Catalog
+from dualreg.reloading import ReloadingFile
 
 #: What bcrypt hashes begin with. Others are no protection any more, and never match.
 _BCRYPT = ("$2a$", "$2b$", "$2y$")

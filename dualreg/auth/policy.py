@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from dualreg.auth.access import CATALOG, Access, Action, Grant, Identity
-from dualreg.auth.files import ReloadingFile
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import PermissionRow
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import matches
+from dualreg.reloading import ReloadingFile
 
 #: Stands in patterns for the name of the account.
 _ACCOUNT = "{account}"

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import jwt
 
+from dualreg.auth.key_sources import KeySource
 from dualreg.auth.keyring import ALGORITHM
-from dualreg.auth.sources import KeySource
 from dualreg.image.jws import SigningKey
 
 #: Characters of the longest token looked at.

@@ -11,13 +11,13 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from dualreg.assembly import build_authority, open_catalog, open_registry
-from dualreg.auth.files import ReloadingFile
-from dualreg.auth.sources import is_loopback
 from dualreg.cli.admin_log import open_audit
 from dualreg.cli.follower import Follower
 from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
+from dualreg.reloading import ReloadingFile
+from dualreg.remote.endpoint import is_loopback
 from dualreg.settings import Settings
 from dualreg.web.app import create_app
 

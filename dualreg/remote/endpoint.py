@@ -23,10 +23,11 @@ class Endpoint(NamedTuple):
 
 
 def endpoint_of(url: str) -> Endpoint:
-    """Return the endpoint that *url* names.
+    r"""Return the endpoint that *url* names.
 
     Raises:
-        RemoteError: *url* is not a valid http or https URL with a host.
+        RemoteError: *url* is not a valid http or https URL with a host, or one that parsers disagree about:
+            in ``https://evil\@registry/``, this one's host is what urllib3, which connects, takes for a path.
     """
     try:
         parts = urlsplit(url)
@@ -35,6 +36,8 @@ def endpoint_of(url: str) -> Endpoint:
         raise RemoteError("invalid URL") from error  # which may contain secrets, and cannot be redacted
     if parts.scheme not in _DEFAULT_PORTS or not port:
         raise RemoteError(f'invalid URL "{redact(url)}": not http or https')
+    if "\\" in parts.netloc:
+        raise RemoteError("invalid URL: a backslash in the host")
     if not host:
         raise RemoteError(f'invalid URL "{redact(url)}": no host')
     return Endpoint(parts.scheme, host, port)

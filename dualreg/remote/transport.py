@@ -23,7 +23,8 @@ _BUSY = (429, 500, 502, 503, 504)
 _RETRY_AFTER_LIMIT = 120
 _REDIRECTS_LIMIT = 5
 _SAME_METHOD = (307, 308)
-_SUCCESS = range(200, 300)
+#: The first digit of the statuses of success.
+_SUCCESS = 2
 
 
 class Request(NamedTuple):
@@ -60,8 +61,10 @@ class Answer(NamedTuple):
             HTTPError: it is cut short.
             RemoteError: it is longer than *limit* bytes.
         """
+        content = b""
         try:
-            content = self.response.read(limit + 1)
+            while len(content) <= limit and (data := self.response.read(limit + 1 - len(content))):
+                content += data
         finally:
             self.response.release_conn()
         if len(content) > limit:
@@ -109,8 +112,8 @@ class Transport:
         raise RemoteError(f"{request.method} {redact(request.url)}: too many redirects")
 
     def _send(self, request: Request, authorization: Authorization) -> urllib3.BaseHTTPResponse:
-        headers = dict(request.headers)
-        if authorization.value and endpoint_of(request.url) == authorization.endpoint:
+        headers, endpoint = dict(request.headers), endpoint_of(request.url)
+        if authorization.value and endpoint == authorization.endpoint:
             headers["Authorization"] = authorization.value
         try:
             return self._pool.request(
@@ -162,7 +165,7 @@ def fetch(url: str, *, limit: int, timeout: float) -> bytes:
             response = manager.request(
                 "GET", url, preload_content=False, decode_content=False, redirect=False, retries=False
             )
-            if response.status not in _SUCCESS:
+            if response.status // 100 != _SUCCESS:
                 raise RemoteError(f"GET {redact(url)}: {response.status}")
             return Answer(response, url).read(limit)
     except (HTTPError, ValueError) as error:
@@ -188,19 +191,19 @@ def _deadline(pool: urllib3.HTTPConnectionPool, url: str, seconds: float) -> Ite
     Raises:
         RemoteError: the block took longer.
     """
-    opened = list[urllib3.connection.HTTPConnection]()
+    connections, sockets = list[urllib3.connection.HTTPConnection](), list[socket.socket | None]()
     kind: Any = pool.ConnectionCls
 
     class Connection(kind):  # type: ignore[misc]  # of http or https, as the pool has it
-        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- as urllib3 declares it
-            super().__init__(*args, **kwargs)
-            opened.append(self)
+        def connect(self) -> None:
+            connections.append(self)
+            super().connect()
+            sockets.append(self.sock)  # which the connection forgets while a body is read to its end
 
     def cut() -> None:
-        for connection in opened:
+        for sock in filter(None, [*sockets, *(connection.sock for connection in connections)]):
             with suppress(OSError):
-                if sock := connection.sock:
-                    sock.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
 
     pool.ConnectionCls = Connection
     timer, end = Timer(seconds, cut), time.monotonic() + seconds

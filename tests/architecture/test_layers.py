@@ -13,12 +13,13 @@ from tests.architecture.sources import Module, module, modules
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "patterns": set(),
+    "reloading": set(),
     "settings": {"patterns"},
     "image": {"errors", "patterns"},
     "storage": {"errors", "image"},
     "catalog": {"errors", "image", "patterns"},
     "remote": {"image"},
-    "auth": {"errors", "image", "catalog", "remote", "patterns"},
+    "auth": {"errors", "image", "catalog", "remote", "patterns", "reloading"},
     "registry": {"errors", "image", "storage", "catalog", "patterns"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns"},
@@ -34,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
-    | {"settings", "web", "assembly", "patterns", ""},
+    | {"settings", "web", "assembly", "patterns", "reloading", ""},
     "__main__": {"cli"},
     "": set(),
 }

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from dualreg.auth import sources
+from dualreg.auth import key_sources
 from dualreg.auth.trust import TrustedKeys
 from dualreg.image.jws import key_id
 from dualreg.image.names import RepositoryName, Tag
@@ -429,7 +429,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
             raise OSError(url)
         return pages[url]
 
-    monkeypatch.setattr(sources, "fetch", fetch)
+    monkeypatch.setattr(key_sources, "fetch_document", fetch)
     return pages
 
 
@@ -521,4 +521,4 @@ def test_another_issuers_configuration_is_not_believed(
 def test_keys_come_over_https(url: str) -> None:
     """Or from this very machine."""
     with pytest.raises(ValueError, match="https"):
-        sources.fetch(url)
+        key_sources.fetch_document(url)

@@ -15,21 +15,21 @@ import jwt
 import pytest
 from click.testing import CliRunner
 
-from dualreg.auth import attempts, sources
+from dualreg.auth import attempts, key_sources
 from dualreg.auth.access import CATALOG, Access
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
-from dualreg.auth.files import ReloadingFile
+from dualreg.auth.key_sources import UrlKeys
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.policy import parse_line
 from dualreg.auth.secrets import SecretKind
-from dualreg.auth.sources import UrlKeys
 from dualreg.auth.trust import TrustedKeys
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.reloading import ReloadingFile
 from dualreg.settings import Settings
 from tests import builders
 from tests.auth import test_forged_tokens as forged
@@ -268,11 +268,11 @@ def test_a_slow_issuer_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         go_on.wait(10)
         raise OSError("gone")
 
-    monkeypatch.setattr(sources, "fetch", fetch)
+    monkeypatch.setattr(key_sources, "fetch_document", fetch)
     own = UrlKeys("https://x")
     kid = next(iter(keys.keys))
     assert own.choose({"kid": kid}) is not None
-    monkeypatch.setattr(sources, "_AGAIN", 0.0)
+    monkeypatch.setattr(key_sources, "_MAX_AGE_UNKNOWN_KEY", 0.0)
     waiting = Thread(target=own.choose, args=({"kid": "unknown"},))
     waiting.start()
     assert fetching.wait(10)

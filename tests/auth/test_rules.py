@@ -94,7 +94,7 @@ def test_a_file_of_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert not grant(alice, lines).allows("team/x", Action.PUSH)
     file.unlink()
     assert grant(alice, lines).allows("x", Action.PULL)
-    with pytest.raises(ValueError, match="cannot use"):
+    with pytest.raises(ValueError, match="cannot load"):
         file_lines(file)
 
 

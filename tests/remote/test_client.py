@@ -107,6 +107,21 @@ def test_who_is_redirected_to_learns_nothing(server: Hostile, challenge: str) ->
         assert SECRET not in repr(client)
 
 
+@pytest.mark.parametrize("location", ["http://{other}\\@{host}/blob", "http://{host}\\@{other}/blob"])
+def test_urls_that_parsers_disagree_about_are_not_followed(server: Hostile, location: str) -> None:
+    """Credentials go where a URL leads by the parser that connects."""
+    with hostile() as other:
+        other.answers["/@" + server.url.removeprefix("http://") + "/blob"] = [status(200)]
+        hosts = {
+            "other": elsewhere(other).removeprefix("http://"),
+            "host": server.url.removeprefix("http://"),
+        }
+        server.answers["/blob"] = [asking("Basic realm=x"), status(307, Location=location.format(**hosts))]
+        with pytest.raises(RemoteError, match="backslash"):
+            Client(server.url, "me", SECRET).request("GET", "/blob")
+        assert other.seen == []
+
+
 def test_another_scheme_is_another_registry(server: Hostile) -> None:
     """What leads from https to http is told nothing."""
     server.answers["/blob"] = [asking("Basic realm=x")]

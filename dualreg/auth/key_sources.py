@@ -1,0 +1,108 @@
+"""Where the trusted public keys of other issuers are read: a file or a URL, while the registry runs."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from dualreg.auth.trust import Key, TrustedKeys
+from dualreg.reloading import ReloadingFile
+from dualreg.remote.endpoint import is_loopback, redact
+from dualreg.remote.transport import fetch
+
+#: Seconds after which keys are fetched again.
+_MAX_AGE = 600.0
+#: Seconds after which they are fetched again because a token names an unknown key.
+_MAX_AGE_UNKNOWN_KEY = 30.0
+#: Seconds that a fetch may take, and the bytes of the longest document.
+_TIMEOUT = 10.0
+_DOCUMENT_LIMIT = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+class KeySource(Protocol):
+    """The keys that an issuer signs with."""
+
+    def choose(self, header: dict[str, Any]) -> Key | None:
+        """Return the trusted key that a token's *header* names; None if there is none."""
+
+
+class FileKeys:
+    """The keys of a file, a JSON Web Key Set or PEM, reloaded when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        """Read *path*.
+
+        Raises:
+            ValueError: it cannot be read, or contains no usable key.
+        """
+        self._file = ReloadingFile(lambda: TrustedKeys.parse(path.read_bytes()), path)
+
+    def choose(self, header: dict[str, Any]) -> Key | None:
+        return self._file.get().choose(header)
+
+
+class UrlKeys:
+    """The keys of a URL, fetched when first needed; a failed fetch is logged, and keeps the last keys."""
+
+    def __init__(self, url: str, *, issuer: str | None = None) -> None:
+        """Fetch from *url*.
+
+        Args:
+            issuer: *url* is the configuration of this OpenID Connect issuer, which names the URL of its keys.
+        """
+        self._url = url
+        self._issuer = issuer
+        self._lock = Lock()
+        self._keys = TrustedKeys()
+        self._attempted = -_MAX_AGE
+
+    def choose(self, header: dict[str, Any]) -> Key | None:
+        self._refresh(_MAX_AGE)
+        key = self._keys.choose(header)
+        if key is None:  # it may be new
+            self._refresh(_MAX_AGE_UNKNOWN_KEY)
+            key = self._keys.choose(header)
+        return key
+
+    def _refresh(self, max_age: float) -> None:
+        """Fetch the keys unless that was attempted within *max_age* seconds.
+
+        Only one thread fetches; the others wait for it if there are no keys yet, and else go on with those.
+        """
+        if time.monotonic() - self._attempted < max_age or not self._lock.acquire(
+            blocking=not self._keys.keys
+        ):
+            return
+        try:
+            if time.monotonic() - self._attempted >= max_age:
+                self._attempted = time.monotonic()
+                self._keys = TrustedKeys.parse(fetch_document(self._keys_url()))
+        except (OSError, ValueError) as error:
+            _log.error("cannot fetch keys from %s: %s", self._url, error)
+        finally:
+            self._lock.release()
+
+    def _keys_url(self) -> str:
+        if self._issuer is None:
+            return self._url
+        configuration = json.loads(fetch_document(self._url))
+        if not isinstance(configuration, dict) or configuration.get("issuer") != self._issuer:
+            raise ValueError("the configuration is that of another issuer")
+        return str(configuration.get("jwks_uri"))
+
+
+def fetch_document(url: str) -> bytes:
+    """Return the body of *url*, which is https, or http on this machine; redirects are not followed.
+
+    Raises:
+        RemoteError: no complete answer with success in time, or a redirect, or too many bytes.
+        ValueError: another scheme.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        raise ValueError(f'invalid URL "{redact(url)}": not https')
+    return fetch(url, limit=_DOCUMENT_LIMIT, timeout=_TIMEOUT)

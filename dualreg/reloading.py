@@ -1,0 +1,59 @@
+"""Files that an operator may change while the registry runs."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+#: Modification time (ns), size and inode of each file; another one means that it has changed.
+_Stamps = list[tuple[int, int, int]]
+_log = logging.getLogger(__name__)
+
+
+class ReloadingFile(Generic[Value]):
+    """A value that is read from files, and read again when one of them changes; for any number of threads.
+
+    A change that cannot be read keeps the last value: it is logged once, and tried again at every access.
+    """
+
+    def __init__(self, read: Callable[[], Value], *paths: Path) -> None:
+        """Read the value.
+
+        Args:
+            read: Reads all of *paths* at once; raises OSError or ValueError.
+
+        Raises:
+            ValueError: one of the files cannot be read, or *read* rejects it.
+        """
+        self._read = read
+        self._paths = paths
+        self._name = " and ".join(map(str, paths))
+        self._lock = Lock()
+        self._last_error = ""
+        try:
+            self._loaded = self._stamps()
+            self._value = read()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot load {self._name}: {error}") from error
+
+    def get(self) -> Value:
+        """Return the current value."""
+        with self._lock:
+            try:
+                stamps = self._stamps()
+                if stamps != self._loaded:
+                    self._value = self._read()
+                    self._loaded, self._last_error = stamps, ""
+                    _log.warning("reloaded %s", self._name)
+            except (OSError, ValueError) as error:
+                if str(error) != self._last_error:
+                    self._last_error = str(error)
+                    _log.warning("cannot reload %s, using the last version: %s", self._name, error)
+            return self._value
+
+    def _stamps(self) -> _Stamps:
+        found = [path.stat() for path in self._paths]
+        return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found]
