@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from dualreg.auth.accounts import Accounts
 from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
@@ -22,29 +23,16 @@ from dualreg.errors import CatalogUnreachable
 from dualreg.migrate.on_demand.loader import Loader
 from dualreg.migrate.on_demand.upstream import TreeUpstream
 from dualreg.migrate.transports import open_on_demand
-from dualreg.registry import Registry
-from dualreg.registry.activity import Clients, Pulls
-from dualreg.registry.blobs import Blobs
-from dualreg.registry.bridge import Bridge
-from dualreg.registry.document_cache import DocumentCache
-from dualreg.registry.health import Health
-from dualreg.registry.keys import Keys
-from dualreg.registry.manifests import Manifests
-from dualreg.registry.negotiation import Negotiation
-from dualreg.registry.referrers import Referrers
-from dualreg.registry.repositories import Repositories
+from dualreg.registry import Registry, Rules
 from dualreg.registry.state import State
-from dualreg.registry.tags import Tags
-from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import NoUpstream, Upstream
-from dualreg.registry.v1_images import Listings, V1Images
 from dualreg.registry.visibility import Visibility
 from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
 from dualreg.storage.links import Links
 
-#: How much later the catalog learns of pulls, and of V1 clients.
-_NOTE_DELAY = timedelta(seconds=10)
+#: How long notes of pulls and of V1 clients wait before they are written to the catalog.
+_WRITE_DELAY = timedelta(seconds=10)
 
 
 def prepare(settings: Settings) -> None:
@@ -85,12 +73,12 @@ def open_registry(settings: Settings, *, alone: bool = False) -> Registry:
     upstream: Upstream = NoUpstream()
     if settings.legacy_source and not alone:
         upstream = _upstream(settings, build_registry(catalog, store, settings))
-    return build_registry(catalog, store, settings, note_delay=_NOTE_DELAY, upstream=upstream)
+    return build_registry(catalog, store, settings, write_delay=_WRITE_DELAY, upstream=upstream)
 
 
 def _upstream(settings: Settings, taken_into: Registry) -> TreeUpstream:
     """Return the legacy source; most threads of a worker are left to those who want what is here."""
-    name, now = settings.legacy_source, taken_into.state.catalog.now
+    name, now = settings.legacy_source, taken_into.now
 
     def on_import(**facts: object) -> None:
         with closing(Audit(settings.audit_target)) as audit:
@@ -111,38 +99,31 @@ def build_registry(
     store: Store,
     settings: Settings | None = None,
     *,
-    note_delay: timedelta | None = None,
+    write_delay: timedelta | None = None,
     upstream: Upstream | None = None,
 ) -> Registry:
-    """Join the services over *catalog* and *store*, with the rules that *settings* choose.
+    """Return a registry over *catalog* and *store*, with the rules that *settings* choose.
 
     Args:
-        note_delay: See ``Pulls`` and ``Clients``; without one, they are written when that is asked for.
-        legacy: What may have more.
+        settings: None: the defaults.
+        write_delay: As ``Rules.write_delay``.
+        upstream: Where content is loaded from that this registry does not have; None: nowhere.
     """
     settings = settings or Settings()
-    state = State(catalog, store, Links(store), upstream or NoUpstream())
-    documents = DocumentCache(store)
-    visibility = Visibility.parse(settings.bridge)
-    uploads = Uploads(state, settings.upload_ttl)
-    manifests = Manifests(state, documents, settings.sparse_indexes, visibility)
-    v1_images = V1Images(state, documents, uploads)
-    bridge = Bridge(state, uploads, manifests, v1_images, visibility)
-    return Registry(
-        state=state,
-        repositories=Repositories(state),
-        tags=Tags(state, Pulls(catalog, note_delay), visibility),
-        manifests=manifests,
-        blobs=Blobs(state),
-        uploads=uploads,
-        v1_images=v1_images,
-        listings=Listings(state),
-        referrers=Referrers(state),
-        bridge=bridge,
-        negotiation=Negotiation(manifests, bridge, Keys(catalog)),
-        clients=Clients(catalog, note_delay),
-        health=Health(state),
+    rules = Rules(
+        settings.upload_ttl, settings.sparse_indexes, Visibility.parse(settings.bridge), write_delay
     )
+    return Registry.build(State(catalog, store, Links(store), upstream or NoUpstream()), rules)
+
+
+def authority_of(registry: Registry, settings: Settings) -> Authority:
+    """Return what decides about requests to *registry*, as ``build_authority``."""
+    return build_authority(settings, registry.state.catalog)
+
+
+def accounts_of(registry: Registry) -> Accounts:
+    """Return the accounts that are kept in the catalog of *registry*."""
+    return Accounts(registry.state.catalog, Passwords())
 
 
 def build_authority(settings: Settings, catalog: Catalog) -> Authority:

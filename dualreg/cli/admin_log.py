@@ -45,7 +45,7 @@ def audited_registry(
         audit = open_audit(settings)
 
         def record(command: str, **facts: object) -> None:
-            audit.write(registry.state.catalog.now(), "admin", command=command, uid=os.getuid(), **facts)
+            audit.write(registry.now(), "admin", command=command, uid=os.getuid(), **facts)
 
         try:
             yield registry, settings, record

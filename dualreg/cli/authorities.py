@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from dualreg.assembly import build_authority
+from dualreg.assembly import accounts_of, authority_of
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory
-from dualreg.auth.passwords import Passwords
 from dualreg.auth.secrets import SecretKind
 from dualreg.cli.admin_log import Record, audited_registry
 from dualreg.errors import RegistryError
@@ -48,10 +47,9 @@ def admin_session(data: Path | None, config: Path | None) -> Iterator[AdminSessi
         click.ClickException: a setting is wrong, the catalog cannot be opened, or the block fails.
     """
     with audited_registry(data, config) as (registry, settings, record):
-        catalog = registry.state.catalog
         try:
-            authority = build_authority(settings, catalog)
-            yield AdminSession(Accounts(catalog, Passwords()), authority, settings, record)
+            authority = authority_of(registry, settings)
+            yield AdminSession(accounts_of(registry), authority, settings, record)
         except (ValueError, RegistryError) as error:
             raise click.ClickException(str(error)) from error
 

@@ -23,8 +23,7 @@ def clients(data: Path | None, config: Path | None, since: str, *, as_json: bool
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from error
     with prepared_registry(data, config) as (registry, settings):
-        catalog = registry.blobs.state.catalog
-        found = registry.clients.list(catalog.now() - duration)
+        found = registry.clients.list(registry.now() - duration)
     if as_json:
         records(found)
         return

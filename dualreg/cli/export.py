@@ -98,7 +98,7 @@ def _open(
         raise TargetInvalid(f"{target} is no target: {_SCHEMES}")
     match scheme:
         case "registry-tree":
-            return RegistryTreeTarget(path, LinkMode(chosen["link"]), registry.state.store, deep=deep)
+            return RegistryTreeTarget(path, LinkMode(chosen["link"]), registry.blobs, deep=deep)
         case "oci-layout":
             return OciLayoutTarget(path, [entry.repository for entry in entries], deep=deep)
         case "docker-archive":

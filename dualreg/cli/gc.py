@@ -20,10 +20,10 @@ def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) 
     Safe while the registry serves: an upload that its client touches meanwhile stays.
     """
     with audited_registry(data, config) as (registry, settings, record):
-        state = registry.uploads.state
-        planned = uploads.plan(state, settings.upload_ttl)
+        before = registry.now() - settings.upload_ttl
+        planned = uploads.plan(registry.uploads, before)
         found = len(planned.sessions) + len(planned.strays)
-        discarded = 0 if dry_run else uploads.apply(state, settings.upload_ttl, planned)
+        discarded = 0 if dry_run else uploads.apply(registry.uploads, before, planned)
         if discarded:
             record("gc", discarded=discarded)
     if as_json:

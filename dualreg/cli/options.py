@@ -63,7 +63,7 @@ def prepared_registry(
     try:
         yield registry, settings
     finally:
-        registry.blobs.state.catalog.close()
+        registry.close()
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def existing_registry(settings: Settings) -> Iterator[Registry | None]:
     try:
         yield registry
     finally:
-        registry.state.catalog.close()
+        registry.close()
 
 
 def load_settings(config: Path | None, **flags: object) -> Settings:

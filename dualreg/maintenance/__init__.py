@@ -1,1 +1,1 @@
-"""Care: what looks after a registry while it serves; plan, show, apply."""
+"""Maintenance: housekeeping while the registry serves; each task plans, shows its plan, and applies it."""

@@ -4,7 +4,6 @@ from collections.abc import Container, Iterable, Iterator
 
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
-from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.journal import Earlier
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.saved.survey import SavedSurvey
@@ -49,10 +48,8 @@ def _of_layers(found: V1Survey, entries: Iterable[Entry], known: Container[str])
 
 
 def _of_blobs(found: V2Survey, entries: Iterable[Entry], registry: Registry) -> Iterator[int]:
-    with registry.state.catalog.read() as tx:
-        for digest in _blobs(found, entries):
-            if tx.blobs.owner(digest, EVERYWHERE) is None:
-                yield found.blobs[digest][0]
+    for digest in registry.blobs.absent(_blobs(found, entries)):
+        yield found.blobs[digest][0]
 
 
 def _blobs(found: V2Survey, entries: Iterable[Entry]) -> Iterator[Digest]:

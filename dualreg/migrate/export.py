@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 
-from dualreg.catalog.rows import ManifestRow, Origin
+from dualreg.catalog.rows import ManifestRow
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
-from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken
@@ -26,7 +25,6 @@ from dualreg.migrate.transfer import is_ours
 from dualreg.registry import Registry
 from dualreg.registry.negotiation import Reader
 from dualreg.remote.endpoint import RemoteError
-from dualreg.storage.base import FileBacked
 
 _PAGE = 1000
 
@@ -37,8 +35,7 @@ def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
     while True:
         page = registry.repositories.list(last=last, limit=_PAGE)
         for name in page.rows:
-            with registry.state.catalog.read() as tx:
-                tags = tx.tags.list(name, last="", limit=None, origins=frozenset(Origin)) or ()
+            tags = registry.tags.list_all(name)
             chosen = {tag for tag in tags if names.choose(name, f"{name}:{tag}")}
             others = {tag for tag in tags if names.allow(name, f"{name}:{tag}")} - chosen
             for tag in sorted(chosen | about(registry, name, chosen, others)):
@@ -107,8 +104,7 @@ class Export:
 
     def _row(self, repository: RepositoryName, tag: Tag) -> ManifestRow:
         """Return what leaves as the tag: what it points at, or schema 1 made newer where that must be."""
-        with self.registry.state.catalog.read() as tx:
-            row = tx.manifests.find(repository, tag)
+        row = self.registry.manifests.peek(repository, tag)
         if row is None:
             return self.registry.manifests.find(repository, tag)  # which says what is missing
         if row.media_type in media_types.SCHEMA1_TYPES and not self.target.takes_schema1:
@@ -165,8 +161,5 @@ class Export:
             return sent
 
     def _bytes(self, digest: Digest, size: int) -> SourceBytes:
-        store = self.registry.state.store
-        path = (
-            store.path(digest) if isinstance(store, FileBacked) and digest != empty_layer().digest else None
-        )
-        return SourceBytes(size, partial(self.registry.blobs.open, digest), path)
+        blobs = self.registry.blobs
+        return SourceBytes(size, partial(blobs.open, digest), blobs.path(digest))

@@ -32,7 +32,7 @@ def read_document(registry: Registry, digest: Digest) -> bytes:
         Broken: it is not what its digest says.
         BlobMissing.
     """
-    checked, content = DigestVerifier(digest), registry.manifests.documents.read(digest)
+    checked, content = DigestVerifier(digest), registry.documents.read(digest)
     checked.update(content)
     checked.check()
     return content
@@ -60,8 +60,7 @@ def about(
     found: set[Tag] = set()
     waiting = [*chosen] if named else []
     while waiting:
-        with registry.state.catalog.read() as tx:
-            top = tx.manifests.find(repository, waiting.pop())
+        top = registry.manifests.peek(repository, waiting.pop())
         try:
             rows = ManifestGraph(registry).of(repository, top) if top else []
         except (Broken, BlobMissing):
@@ -106,16 +105,12 @@ class ManifestGraph:
             about = [contents.subject.digest] if contents.subject else []
             rows[row.digest], needed[row.digest] = row, [*named, *about]
             reached = [*named, *self._referrers(repository, row.digest), *(about if self.subjects else ())]
-            waiting += self._held(repository, (digest for digest in reached if digest not in rows))
+            unseen = (digest for digest in reached if digest not in rows)
+            waiting += self.registry.manifests.peek_all(repository, unseen)
         order = TopologicalSorter(
             {digest: [each for each in needed[digest] if each in rows] for digest in rows}
         )
         return [rows[digest] for digest in order.static_order()]
-
-    def _held(self, repository: RepositoryName, digests: Iterable[Digest]) -> list[ManifestRow]:
-        with self.registry.state.catalog.read() as tx:
-            found = [tx.manifests.find(repository, digest) for digest in digests]
-        return [row for row in found if row]
 
     def _referrers(self, repository: RepositoryName, digest: Digest) -> Iterator[Digest]:
         after = None

@@ -15,11 +15,10 @@ def current_manifest(
     registry: Registry, repository: RepositoryName, reference: Tag | Digest
 ) -> CurrentManifest | None:
     """Return the manifest of a tag or digest in this registry, even if the setting ``bridge`` hides it."""
-    with registry.state.catalog.read() as tx:
-        row = tx.manifests.find(repository, reference)
-        if row is None:
-            return None
-        return CurrentManifest(row.digest, tx.views.find(row.repository_id, row.digest), row.origin)
+    row = registry.manifests.peek(repository, reference)
+    if row is None:
+        return None
+    return CurrentManifest(row.digest, registry.bridge.view_of(row), row.origin)
 
 
 def journal_tag_update(

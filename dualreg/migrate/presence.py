@@ -1,11 +1,9 @@
 """Held: whether the bytes that the catalog knows are in the store, at their lengths; nothing is read."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dualreg.catalog.rows import BlobRow
-from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry
@@ -27,18 +25,15 @@ class Presence:
         """Tell that of a manifest of *repository*, and of all that it names here, directly or not."""
         if (repository, digest) in self._manifests:
             return True
-        with self.registry.state.catalog.read() as tx:
-            named = tx.manifests.closure(repository, digest)
-        if not self.blobs(named):
+        if not self.blobs(self.registry.manifests.closure(repository, digest)):
             return False
         self._manifests.add((repository, digest))
         return True
 
     def _look(self, blob: BlobRow) -> bool:
         try:
-            with self.registry.state.store.open(blob.digest) as reader:
-                found = reader.seek(0, os.SEEK_END) == blob.size
-        except (BlobMissing, OSError):
+            found = self.registry.blobs.stored_size(blob.digest) == blob.size
+        except OSError:
             return False
         if found:
             self._blobs.add(blob)

@@ -4,8 +4,8 @@ Tags that somebody has moved since stay where they are; so does whatever else us
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,6 @@ from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.transports import is_own_store
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import Precondition
-from dualreg.registry.state import State
-from dualreg.storage.links import Links
 
 #: A blob or manifest of a repository.
 _Place = tuple[RepositoryName, Digest]
@@ -61,8 +59,8 @@ def rollback(registry: Registry, folder: Path, *runs: str, dry_run: bool = False
     places = {journal.source_of(folder, run) for run in chosen}
     in_place = any(line.get("in_place") for line in (*left, *lines))
     in_place = in_place or any(is_own_store(place, registry) for place in places)
-    with _trial(registry) if dry_run else nullcontext(registry) as tried:
-        kept = _without_links(tried) if in_place else tried
+    with registry.trial() if dry_run else nullcontext(registry) as tried:
+        kept = tried.without_links() if in_place else tried
         for line in reversed(lines):
             if line["event"] == "pointing":
                 _untag(kept, line, undone)
@@ -136,9 +134,7 @@ def _made(registry: Registry, name: RepositoryName, line: Mapping[str, Any]) -> 
     """Return the manifest that was made for a tag, if it is still here."""
     if line["manifest"]:
         return Digest.parse(line["manifest"])
-    with registry.state.catalog.read() as tx:
-        row = tx.repositories.find(name)
-        return tx.views.manifest_of(row.id, ImageId(line["image"])) if row else None
+    return registry.bridge.manifest_of(name, ImageId(line["image"]))
 
 
 def _put_back(
@@ -164,12 +160,11 @@ def _put_back(
 
 def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Undone) -> set[_Place]:
     """Remove a manifest that nothing leads to any more; return what it named."""
-    with registry.state.catalog.read() as tx:
-        row = tx.manifests.find(name, digest)
-        if row is None:
-            return set()
-        seen = tx.views.find(row.repository_id, digest)
-        derived = {image.json for image in (tx.v1_images.ancestry(name, ImageId(seen)) if seen else ())}
+    row = registry.manifests.peek(name, digest)
+    if row is None:
+        return set()
+    seen = registry.bridge.view_of(row)
+    derived = {image.json for image in (registry.v1_images.peek_ancestry(name, seen) if seen else ())}
     manifest = stored_contents(row.media_type, registry.manifests.payload(row))
     signed = registry.manifests.signed(row)
     try:
@@ -183,58 +178,16 @@ def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Un
 
 def _forget(registry: Registry, line: Mapping[str, Any], undone: Undone) -> set[_Place]:
     name, image = RepositoryName(line["repository"]), ImageId(line["id"])
-    with registry.state.catalog.begin() as tx:
-        row = tx.repositories.lock(name, exclusive=True)
-        if row is None or not tx.v1_images.forget(row.id, image):
-            return set()
-        registry.state.links.remove_v1_image(name, image)
+    if not registry.v1_images.forget(name, image):
+        return set()
     undone.images += 1
     return {(name, Digest.parse(line["json"])), (name, Digest.parse(line["layer"]))}
 
 
 def _release(registry: Registry, maybe: Iterable[_Place], *, bytes_too: bool) -> int:
     """Unlink what its repository names nowhere, and delete and count what nobody has any more."""
-    state, gone = registry.state, 0
-    for name, digest in sorted(maybe, key=str):
-        with state.catalog.begin() as tx:
-            row = tx.repositories.lock(name, exclusive=True)
-            if row is None:
-                continue
-            for unlinked in tx.blobs.unlink(row.id, digest):
-                state.links.remove_blob(name, unlinked)
-            if tx.blobs.release(digest):
-                gone += 1
-                if bytes_too:
-                    state.store.delete(digest)
-    for name in {name for name, _ in maybe}:
-        with state.catalog.begin() as tx:
-            row = tx.repositories.lock(name, exclusive=True)
-            if row and tx.repositories.is_empty(row.id):
-                tx.repositories.remove(row.id)
-                state.links.remove_repository(name)
+    places = sorted(maybe, key=str)
+    gone = sum(registry.blobs.release(name, digest, delete_bytes=bytes_too) for name, digest in places)
+    for name in {name for name, _ in places}:
+        registry.repositories.delete_if_empty(name)
     return gone
-
-
-class _NoLinks:
-    """A LinkTree that leaves files as they are."""
-
-    def write_link(self, path: str, content: bytes) -> None: ...
-    def remove_link(self, path: str) -> None: ...
-    def remove_links(self, folder: str) -> None: ...
-    def walk_links(self) -> Iterator[tuple[str, bytes]]:
-        return iter(())
-
-
-def _without_links(registry: Registry) -> Registry:
-    return _over(registry, replace(registry.state, links=Links(_NoLinks())))
-
-
-@contextmanager
-def _trial(registry: Registry) -> Iterator[Registry]:
-    with registry.state.catalog.trial() as catalog:
-        yield _over(registry, replace(registry.state, catalog=catalog, links=Links(_NoLinks())))
-
-
-def _over(registry: Registry, state: State) -> Registry:
-    tags, manifests = replace(registry.tags, state=state), replace(registry.manifests, state=state)
-    return replace(registry, state=state, tags=tags, manifests=manifests)

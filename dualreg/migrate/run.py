@@ -131,8 +131,7 @@ class Run:
         return datetime.fromisoformat(entry.updated) >= here.replace(microsecond=0)
 
     def _was_deleted(self, entry: Entry, repository: RepositoryName, tag: Tag | None) -> bool:
-        with self.registry.state.catalog.read() as tx:
-            at = tx.forgotten.at(repository, *filter(None, (tag, entry.image)))
+        at = self.registry.repositories.deleted_at(repository, *filter(None, (tag, entry.image)))
         return at is not None and datetime.fromisoformat(entry.updated) <= at
 
     def import_one(self, entry: Entry) -> Outcome:

@@ -10,10 +10,10 @@ from enum import StrEnum
 from typing import BinaryIO
 
 from dualreg.image.digest import Digest, Hasher
-from dualreg.image.names import UploadId
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.storage.base import CHUNK_SIZE, BlobStore, FileBacked, read_chunks, tee
+from dualreg.storage.base import CHUNK_SIZE, read_chunks, tee
+from dualreg.storage.staging import Staging
 
 #: What no source is to blame for, nor the path of one file: where we write is full, or gone.
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
@@ -64,8 +64,7 @@ def is_of(reader: BinaryIO, digest: Digest) -> bool:
 
 
 def stage(
-    store: BlobStore,
-    upload: UploadId,
+    staged: Staging,
     source: SourceBytes,
     way: LinkMode,
     update: Callable[[bytes], None],
@@ -85,10 +84,10 @@ def stage(
         Broken: the source cannot be read.
         OSError: our store cannot be written to, or HARD is not possible.
     """
-    if not _is_shared(store, upload, source, way, where):
-        store.append(upload, tee(chunks_of(source.open, where), update), offset=0)
+    if not _is_shared(staged, source, way, where):
+        staged.write(tee(chunks_of(source.open, where), update))
         return
-    with store.reopen(upload) as ours:  # the file is ours, but its blocks are the source's
+    with staged.open() as ours:  # the file is ours, but its blocks are the source's
         for chunk in _read(ours, where):
             update(chunk)
 
@@ -147,15 +146,15 @@ def _read(reader: BinaryIO, where: str) -> Iterator[bytes]:
         yield chunk
 
 
-def _is_shared(store: BlobStore, upload: UploadId, source: SourceBytes, way: LinkMode, where: str) -> bool:
-    if way is LinkMode.COPY or source.path is None or not isinstance(store, FileBacked):
+def _is_shared(staged: Staging, source: SourceBytes, way: LinkMode, where: str) -> bool:
+    if way is LinkMode.COPY or source.path is None:
         return False
     with reading(where):
         source.open().close()  # what fails from now on is not the source's fault
     if way is LinkMode.AUTO:
-        return store.stage_file(upload, source.path, hard=False)
+        return staged.adopt(source.path, hard=False)
     try:
-        return store.stage_file(upload, source.path, hard=True)
+        return staged.adopt(source.path, hard=True)
     except OSError as error:
         text = f"cannot link {source.path}: {error.strerror or error}; use --link copy"
         raise OSError(text) from error

@@ -151,7 +151,7 @@ def comparison_of(found: AnySurvey, registry: Registry, *, quick: bool) -> Compa
     """Return what compares *found* with what is here; *quick*: by sizes only."""
     if isinstance(found, SavedSurvey):
         return SavedComparison(registry, found.source, quick)
-    content = None if quick else Bytes(registry.state.store)
+    content = None if quick else Bytes(registry.blobs)
     if isinstance(found, V2Survey):
         return V2Comparison(registry, found.source, content)
     return V1Comparison(registry, found, content)
@@ -160,7 +160,7 @@ def comparison_of(found: AnySurvey, registry: Registry, *, quick: bool) -> Compa
 def is_in_place(found: AnySurvey, registry: Registry) -> bool:
     """Tell whether the source is the registry's own store, so that only the catalog is to be filled."""
     source = found.source
-    return isinstance(source, RegistryTree) and source.is_of(registry.state.store)
+    return isinstance(source, RegistryTree) and source.is_of(registry.blobs)
 
 
 def is_own_store(source: str, registry: Registry) -> bool:
@@ -169,7 +169,7 @@ def is_own_store(source: str, registry: Registry) -> bool:
         found = _open(source, SourceOptions()) if source.startswith("registry-tree:") else None
     except (SourceInvalid, OSError):
         return False
-    return isinstance(found, RegistryTree) and found.is_of(registry.state.store)
+    return isinstance(found, RegistryTree) and found.is_of(registry.blobs)
 
 
 def _open(source: str, access: SourceOptions) -> V1Source | ManifestSource | SavedImages:

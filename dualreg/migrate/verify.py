@@ -15,8 +15,9 @@ from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import is_of
+from dualreg.registry.blobs import Blobs
 from dualreg.remote.endpoint import RemoteError
-from dualreg.storage.base import BlobStore, read_chunks
+from dualreg.storage.base import read_chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Itera
 class Bytes:
     """Reads bytes through and compares them, each once."""
 
-    def __init__(self, store: BlobStore, *, quick: bool = False) -> None:
-        """Compare with what *store* holds; *quick*: by sizes only."""
-        self._store, self._quick = store, quick
+    def __init__(self, blobs: Blobs, *, quick: bool = False) -> None:
+        """Compare with *blobs*; *quick*: by sizes only."""
+        self._blobs, self._quick = blobs, quick
         self._here, self._there, self._inside = (
             SingleFlight[Digest, str](),
             SingleFlight[str, str](),
@@ -76,7 +77,7 @@ class Bytes:
 
     def _look_here(self, digest: Digest, size: int | None) -> str:
         try:
-            with self._store.open(digest) as reader:
+            with self._blobs.open(digest) as reader:
                 if self._quick and size is not None:
                     length = reader.seek(0, os.SEEK_END)
                     return "" if size == length else f"it has {length} bytes here, not {size}"
@@ -90,7 +91,7 @@ class Bytes:
         try:
             found = source()
             if self._quick:
-                with self._store.open(digest) as reader:
+                with self._blobs.open(digest) as reader:
                     length = reader.seek(0, os.SEEK_END)
                 return "" if found.size in (0, length) else f"it has {length} bytes here, not {found.size}"
             with found.open() as reader:
@@ -104,7 +105,7 @@ class Bytes:
     def _look_inside(self, digest: Digest) -> str:
         hasher = DiffIdHasher(zstd=True)
         try:
-            with self._store.open(digest) as reader:
+            with self._blobs.open(digest) as reader:
                 for chunk in read_chunks(reader):
                     hasher.update(chunk)
             return str(hasher.digest())

@@ -1,14 +1,22 @@
-"""Rules: what both dialects can do, one service a noun.
+"""Rules: what a registry does, in one service per noun, whichever protocol a client speaks.
 
-Permission is the edge's business, bytes and rows the layers' below.
+Services work on one ``State`` (catalog, blob store, link files, upstream), which only this package touches.
+Every method of a service opens its own short transaction, and no bytes move inside one. Permissions are
+checked by the callers; how bytes and rows are kept is up to ``storage`` and ``catalog``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Self
 
-from dualreg.registry.activity import Clients
+from dualreg.registry.activity import Clients, Pulls
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
+from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
@@ -17,14 +25,38 @@ from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import Listings, V1Images
+from dualreg.registry.visibility import Visibility
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an operator chooses of the services' behavior.
+
+    Attributes:
+        upload_ttl: How long an upload may be idle.
+        sparse_indexes: Whether an index may name manifests that its repository does not hold.
+        visibility: Which tags clients of each generation see.
+        write_delay: How long notes of pulls and of V1 clients wait to be written; None: until ``flush``.
+    """
+
+    upload_ttl: timedelta = timedelta(hours=24)
+    sparse_indexes: bool = False
+    visibility: Visibility = field(default_factory=Visibility)
+    write_delay: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Everything a registry does, by noun; a record, without methods of its own."""
+    """Everything a registry does, by noun.
+
+    Attributes:
+        state: What all services work on; only this package and ``assembly`` may touch it.
+    """
 
     state: State
+    rules: Rules
 
+    documents: DocumentCache
     repositories: Repositories
     tags: Tags
     manifests: Manifests
@@ -37,3 +69,56 @@ class Registry:
     negotiation: Negotiation
     clients: Clients
     health: Health
+
+    @classmethod
+    def build(cls, state: State, rules: Rules | None = None) -> Self:
+        """Return the services joined over *state*."""
+        rules = rules or Rules()
+        documents = DocumentCache(state.store)
+        uploads = Uploads(state, rules.upload_ttl)
+        manifests = Manifests(state, documents, rules.sparse_indexes, rules.visibility)
+        v1_images = V1Images(state, documents, uploads)
+        bridge = Bridge(state, uploads, manifests, v1_images, rules.visibility)
+        return cls(
+            state=state,
+            rules=rules,
+            documents=documents,
+            repositories=Repositories(state),
+            tags=Tags(state, Pulls(state.catalog, rules.write_delay), rules.visibility),
+            manifests=manifests,
+            blobs=Blobs(state),
+            uploads=uploads,
+            v1_images=v1_images,
+            listings=Listings(state),
+            referrers=Referrers(state),
+            bridge=bridge,
+            negotiation=Negotiation(manifests, bridge, Keys(state.catalog)),
+            clients=Clients(state.catalog, rules.write_delay),
+            health=Health(state),
+        )
+
+    def over(self, state: State) -> Self:
+        """Return a registry with the same rules, every service of which works on *state*."""
+        return self.build(state, self.rules)
+
+    def without_links(self) -> Self:
+        """Return this registry with link files left as they are: only rows and bytes change."""
+        return self.over(self.state.without_links())
+
+    @contextmanager
+    def trial(self) -> Iterator[Self]:
+        """Yield a registry for the block whose changes to the catalog are rolled back at its end.
+
+        It leaves link files alone. Bytes are the real ones: the block must neither store nor delete any. On
+        SQLite, other writers wait until the block ends.
+        """
+        with self.state.trial() as state:
+            yield self.over(state)
+
+    def now(self) -> datetime:
+        """Return the time by the clock that dates every row; aware, in UTC."""
+        return self.state.catalog.now()
+
+    def close(self) -> None:
+        """Close every connection to the catalog; the registry must not be used any longer."""
+        self.state.catalog.close()

@@ -1,17 +1,20 @@
 """Blobs: bytes that a repository may read."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
 from dualreg.catalog.rows import BlobRow
-from dualreg.errors import BlobInUse, BlobUnknown
+from dualreg.errors import BlobInUse, BlobMissing, BlobUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName
 from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.registry.state import State
-from dualreg.storage.base import SupportsAccelRedirect
+from dualreg.storage.base import FileBacked, SupportsAccelRedirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,49 @@ class Blobs:
         if blob is None:
             raise BlobUnknown(digest=str(digest))
         return blob
+
+    def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
+        """Return the blob if it is linked to the repository; the empty layer is like any other."""
+        with self.state.catalog.read() as tx:
+            return tx.blobs.find(repository, digest)
+
+    def find_anywhere(self, digest: Digest) -> BlobRow | None:
+        """Return the blob if it is linked to any repository."""
+        with self.state.catalog.read() as tx:
+            holder = tx.blobs.owner(digest, EVERYWHERE)
+            return tx.blobs.find(holder, digest) if holder else None
+
+    def absent(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Return those of *digests* that are linked to no repository."""
+        with self.state.catalog.read() as tx:
+            return frozenset(digest for digest in digests if tx.blobs.owner(digest, EVERYWHERE) is None)
+
+    def stored_size(self, digest: Digest) -> int | None:
+        """Return how many bytes the store has of a blob, whatever the catalog says; None if it has none.
+
+        Raises:
+            OSError: the store cannot be read.
+        """
+        try:
+            with self.state.store.open(digest) as reader:
+                return reader.seek(0, os.SEEK_END)
+        except BlobMissing:
+            return None
+
+    def path(self, digest: Digest) -> Path | None:
+        """Return the file that holds the blob, which must not be written to; None if the store has no files.
+
+        The empty layer has none, since it need not be stored.
+        """
+        store = self.state.store
+        return (
+            store.path(digest) if isinstance(store, FileBacked) and digest != empty_layer().digest else None
+        )
+
+    def keeps(self, path: Path, digest: Digest) -> bool:
+        """Return whether *path* is the file in which this registry's store keeps the blob."""
+        store = self.state.store
+        return isinstance(store, FileBacked) and store.owns_file(path, digest)
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
         """Return a reader of the bytes from *start* on; the caller has checked the link (``stat``).
@@ -80,6 +126,15 @@ class Blobs:
             self.state.share(tx, target, blob)
         return True
 
+    def share(self, repository: RepositoryName, blob: BlobRow) -> None:
+        """Link a *blob* that the store already has to the repository, which is created if it is new.
+
+        Raises:
+            BlobDamaged: the catalog knows the blob with another size.
+        """
+        with self.state.catalog.begin() as tx:
+            self.state.share(tx, tx.repositories.ensure(repository), blob)
+
     def delete(self, repository: RepositoryName, digest: Digest) -> None:
         """Take the blob from the repository; the bytes go when nobody has them any more.
 
@@ -94,3 +149,19 @@ class Blobs:
                 referrers = tx.blobs.referrers(row.id, digest)
                 raise BlobInUse(digest=str(digest), referrers=[*referrers])
             self.state.links.remove_blob(repository, digest)
+
+    def release(self, repository: RepositoryName, digest: Digest, *, delete_bytes: bool = True) -> bool:
+        """Unlink a blob that nothing in the repository names; return whether it is now gone altogether.
+
+        A blob that no other repository has is forgotten, and its bytes deleted unless *delete_bytes* is off.
+        """
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.lock(repository, exclusive=True)
+            if row is None:
+                return False
+            for unlinked in tx.blobs.unlink(row.id, digest):
+                self.state.links.remove_blob(repository, unlinked)
+            gone = tx.blobs.release(digest)
+            if gone and delete_bytes:
+                self.state.store.delete(digest)
+        return gone

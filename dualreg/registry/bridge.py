@@ -145,10 +145,7 @@ class Bridge:
     def _publish(self, repository: RepositoryName, image: ImageId, *, sole: bool) -> Digest:
         """Make and store the manifest of a V1 image; one that came as a manifest keeps it, digest and all."""
         ancestry = self.v1_images.ancestry(repository, image)
-        with self.state.catalog.read() as tx:
-            row = tx.repositories.find(repository)
-            manifest = row and tx.views.manifest_of(row.id, image)
-        if manifest:
+        if manifest := self.manifest_of(repository, image):
             return manifest
         made = manifest_from_chain(self._named_links(repository, ancestry))
         digest = Digest.of(made.payload)
@@ -200,6 +197,21 @@ class Bridge:
         available = self._available(repository)
         self.refresh(repository)
         return self.v1_images.list(repository, available.values())
+
+    def view_of(self, row: ManifestRow) -> ImageId | None:
+        """Return the V1 image that the manifest is recorded to be seen as.
+
+        None: it cannot be seen as one, or its view has not been derived yet.
+        """
+        with self.state.catalog.read() as tx:
+            view = tx.views.find(row.repository_id, row.digest)
+        return None if view is None else ImageId(view)
+
+    def manifest_of(self, repository: RepositoryName, image: ImageId) -> Digest | None:
+        """Return the manifest that is recorded to be seen as a V1 image, if there is one."""
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(repository)
+            return tx.views.manifest_of(row.id, image) if row else None
 
     def pushed_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain, base first, that a client pushed and the manifest was made of, if any."""

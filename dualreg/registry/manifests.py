@@ -1,6 +1,6 @@
 """Manifests: what a repository's tags point at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -150,6 +150,22 @@ class Manifests:
         if row is None or hidden:
             raise ManifestUnknown(reference=str(reference))
         return row
+
+    def peek(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
+        """Return the manifest in this registry, whatever `bridge` shows, without asking upstream."""
+        with self.state.catalog.read() as tx:
+            return tx.manifests.find(repository, reference)
+
+    def peek_all(self, repository: RepositoryName, digests: Iterable[Digest]) -> list[ManifestRow]:
+        """Return those of *digests* that are manifests of the repository, in their order, as ``peek``."""
+        with self.state.catalog.read() as tx:
+            found = [tx.manifests.find(repository, digest) for digest in digests]
+        return [row for row in found if row]
+
+    def closure(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
+        """Return a manifest and everything that it names in the repository, directly or not, as blobs."""
+        with self.state.catalog.read() as tx:
+            return tx.manifests.closure(repository, digest)
 
     def image_of(self, repository: RepositoryName, row: ManifestRow) -> ManifestRow | None:
         """Return the image that clients without indexes see.

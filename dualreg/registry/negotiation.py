@@ -112,6 +112,10 @@ class Negotiation:
                 return self._as_schema1(repository, reference, row)
         return self._stored(row)
 
+    def sign(self, payload: bytes) -> bytes:
+        """Return the schema 1 *payload* signed with this registry's key."""
+        return sign(payload, self.keys.schema1, self.manifests.state.catalog.now())
+
     def _stored(self, row: ManifestRow) -> Representation:
         """Return the bytes as they were pushed."""
         if row.media_type in media_types.SCHEMA1_TYPES and (signed := self.manifests.signed(row)):
@@ -128,7 +132,7 @@ class Negotiation:
             representation = self._made.get(key)
         if representation is None:
             payload = self._payload(repository, tag, image)
-            body = sign(payload, self.keys.schema1, self.manifests.state.catalog.now())
+            body = self.sign(payload)
             representation = Representation(
                 media_types.SCHEMA1_SIGNED, Digest.of(payload), len(body), lambda: body
             )

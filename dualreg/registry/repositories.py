@@ -2,14 +2,15 @@
 
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 
+from dualreg.catalog.forgotten import Deletions
 from dualreg.errors import RepositoryUnknown
+from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, RepositoryName, in_library
 from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.state import State
-
-#: The namespace that V1 clients put before one-part names when they read tags.
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,28 @@ class Repositories:
             self.state.links.remove_repository(name)
         for upload in uploads:
             self.state.store.discard(upload)
+
+    def delete_if_empty(self, name: RepositoryName) -> None:
+        """Forget the repository if it holds nothing."""
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.lock(name, exclusive=True)
+            if row and tx.repositories.is_empty(row.id):
+                tx.repositories.remove(row.id)
+                self.state.links.remove_repository(name)
+
+    def deleted_at(self, name: RepositoryName, *references: str | Digest) -> datetime | None:
+        """Return when any of *references* or the whole repository was last deleted; None: never.
+
+        Args:
+            references: Tags, digests of manifests and IDs of V1 images.
+        """
+        with self.state.catalog.read() as tx:
+            return tx.forgotten.at(name, *references)
+
+    def deletions(self, name: RepositoryName) -> Deletions:
+        """Return when everything that was deleted from the repository was deleted."""
+        with self.state.catalog.read() as tx:
+            return tx.forgotten.of(name)
 
     def list(self, *, last: str, limit: int, reach: Reach = EVERYWHERE) -> Page[RepositoryName]:
         """Return up to *limit* names of *reach* after *last* that hold an image.

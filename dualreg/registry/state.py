@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow
@@ -25,6 +26,19 @@ class State:
     store: BlobStore
     links: Links
     upstream: Upstream = field(default_factory=NoUpstream)
+
+    @contextmanager
+    def trial(self) -> Iterator[Self]:
+        """Yield a state for the block in which catalog changes are seen, and rolled back at its end.
+
+        It writes no link files. Its store is the real one: the block must neither publish nor delete bytes.
+        """
+        with self.catalog.trial() as catalog:
+            yield replace(self.without_links(), catalog=catalog)
+
+    def without_links(self) -> Self:
+        """Return this state with link files left as they are."""
+        return replace(self, links=Links(_NoLinkTree()))
 
     @contextmanager
     def staged(self, *documents: bytes) -> Iterator[tuple[UploadId, ...]]:
@@ -69,3 +83,13 @@ class State:
     def _link(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         tx.blobs.link(repository.id, blob.digest)
         self.links.add_blob(repository.name, blob.digest)
+
+
+class _NoLinkTree:
+    """A LinkTree that keeps nothing."""
+
+    def write_link(self, path: str, content: bytes) -> None: ...
+    def remove_link(self, path: str) -> None: ...
+    def remove_links(self, folder: str) -> None: ...
+    def walk_links(self) -> Iterator[tuple[str, bytes]]:
+        return iter(())

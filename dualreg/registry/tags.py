@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.rows import Origin, TagRow
+from dualreg.catalog.rows import ORIGINS, Origin, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.activity import Pulls
@@ -49,6 +49,11 @@ class Tags:
         if limit is None:
             return Page(tags, more=False)
         return Page(tags[:limit], more=len(tags) > limit > 0)
+
+    def list_all(self, repository: RepositoryName, *, last: str = "") -> tuple[Tag, ...]:
+        """Return the tags in this registry after *last*, whatever `bridge` shows, without asking upstream."""
+        with self.state.catalog.read() as tx:
+            return tx.tags.list(repository, last=last, limit=None, origins=ORIGINS) or ()
 
     def describe(
         self,

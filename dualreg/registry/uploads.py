@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Never, Protocol
 
 from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
@@ -12,6 +13,7 @@ from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.state import State
 from dualreg.storage.base import rehash, tee
+from dualreg.storage.staging import Staging, staging
 
 
 class Renew(Protocol):
@@ -68,6 +70,8 @@ class IncomingBody:
 
 #: How long a writer may be silent before another may take over; it renews its lease three times as often.
 LEASE = timedelta(seconds=30)
+#: Stray uploads looked up in the catalog at a time.
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,17 +208,60 @@ class Uploads:
         Raises:
             BodyTruncated, DigestMismatch, and whatever *chunks* raise.
         """
-        upload, hasher = UploadId.new(), Hasher(expected.algorithm if expected else CANONICAL)
-        try:
-            size = self.state.store.append(upload, tee(chunks, hasher.update), offset=0)
+        hasher = Hasher(expected.algorithm if expected else CANONICAL)
+        with self.staging() as staged:
+            size = staged.write(tee(chunks, hasher.update))
             blob = BlobRow(hasher.digest(), size)
             if expected not in (None, blob.digest):
                 raise DigestMismatch(digest=str(expected))
-            with self.state.catalog.begin() as tx:
-                self.state.admit(tx, tx.repositories.ensure(repository), upload, blob)
-        finally:
-            self.state.store.discard(upload)
+            self.publish(repository, staged, blob)
         return blob
+
+    @contextmanager
+    def staging(self) -> Iterator[Staging]:
+        """Stage one blob's bytes for the block, outside any upload session.
+
+        They are discarded at its end, unless ``publish`` or ``V1Images.import_image`` took them.
+        """
+        with staging(self.state.store) as staged:
+            yield staged
+
+    def publish(self, repository: RepositoryName, staged: Staging, blob: BlobRow) -> None:
+        """Make *staged* bytes, which the caller has verified to be *blob*, a blob of the repository.
+
+        Raises:
+            BlobDamaged: the catalog knows the blob with another size.
+        """
+        with self.state.catalog.begin() as tx:
+            self.state.admit(tx, tx.repositories.ensure(repository), staged.upload, blob)
+
+    def idle(self, before: datetime) -> tuple[UploadId, ...]:
+        """Return the upload sessions that no client has touched since *before*."""
+        with self.state.catalog.read() as tx:
+            return tx.uploads.idle(before=before)
+
+    def strays(self, before: datetime) -> Iterator[UploadId]:
+        """Yield staged bytes older than *before* that belong to no session: a crash left them."""
+        old = (each.upload for each in self.state.store.staged() if each.modified_at < before)
+        while batch := list(islice(old, _BATCH)):
+            with self.state.catalog.read() as tx:
+                known = tx.uploads.known(batch)
+            yield from (upload for upload in batch if upload not in known)
+
+    def expire(self, upload: UploadId, before: datetime) -> bool:
+        """Discard an upload session unless a client has touched it since *before*; return whether it went.
+
+        The row goes first: once it is gone, no client can write to the bytes that go next.
+        """
+        with self.state.catalog.begin() as tx:
+            removed = tx.uploads.remove_idle(upload, before=before)
+        if removed:
+            self.state.store.discard(upload)
+        return removed
+
+    def discard_stray(self, upload: UploadId) -> None:
+        """Discard staged bytes that ``strays`` found."""
+        self.state.store.discard(upload)
 
     @contextmanager
     def _leased(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Iterator[Leased]:

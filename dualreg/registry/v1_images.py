@@ -21,13 +21,14 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
 from dualreg.image.listing import File, changes, files
 from dualreg.image.names import ImageId, RepositoryName
-from dualreg.image.reach import Reach
+from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.base import read_chunks, tee
+from dualreg.storage.staging import Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,40 @@ class Listings:
 
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedImage:
+    """A V1 image with everything that a client pushes of it, for ``V1Images.import_image``.
+
+    Attributes:
+        checksum: The payload checksum.
+        tarsum: As its client stated it, if it did.
+        tarsum_verified: Whether that agrees with the layer; None if the payload checksum proved the layer.
+    """
+
+    document: V1Image
+    layer: BlobRow
+    diff_id: Digest
+    checksum: Digest
+    tarsum: str | None = None
+    tarsum_verified: bool | None = None
+
+    def row(self, repository_id: int) -> V1ImageRow:
+        """Return the catalog's form of the image."""
+        return V1ImageRow(
+            repository_id,
+            self.document.id,
+            self.document.parent,
+            Digest.of(self.document.json),
+            self.layer.digest,
+            self.layer.size,
+            self.diff_id,
+            self.checksum,
+            complete=True,
+            tarsum=self.tarsum,
+            tarsum_verified=self.tarsum_verified,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +196,26 @@ class V1Images:
         Raises:
             ImageUnknown, ImageIncomplete.
         """
-        with self.state.catalog.read() as tx:
-            row = tx.v1_images.find(repository, image)
+        row = self.peek(repository, image)
         if row is None and self.state.upstream.load_image(repository, image):
             return self.get(repository, image)
         return _complete(row, image)
+
+    def peek(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:
+        """Return an image in this registry, complete or not, without asking upstream."""
+        with self.state.catalog.read() as tx:
+            return tx.v1_images.find(repository, image)
+
+    def peek_anywhere(self, image: ImageId) -> V1ImageRow | None:
+        """Return an image that is complete in any repository, as ``peek``."""
+        with self.state.catalog.read() as tx:
+            holder = tx.v1_images.holder(image, EVERYWHERE)
+            return tx.v1_images.find(holder, image) if holder else None
+
+    def peek_ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
+        """Return an image and its ancestors, image first, as ``peek``; empty if there is no such image."""
+        with self.state.catalog.read() as tx:
+            return tx.v1_images.ancestry(repository, image)
 
     def json(self, row: V1ImageRow) -> bytes:
         """Return the image's JSON, byte for byte as it was pushed."""
@@ -177,8 +227,7 @@ class V1Images:
         Raises:
             ImageUnknown, ImageIncomplete.
         """
-        with self.state.catalog.read() as tx:
-            rows = tx.v1_images.ancestry(repository, image)
+        rows = self.peek_ancestry(repository, image)
         for row in rows:
             _complete(row, row.id)
         if not rows and self.state.upstream.load_image(repository, image):
@@ -198,6 +247,43 @@ class V1Images:
                 raise RepositoryUnknown(name=repository)
             return tuple(dict.fromkeys((*tx.v1_images.list(repository), *available)))
 
+    def import_image(
+        self, repository: RepositoryName, image: ImportedImage, layer: Staging | None = None
+    ) -> None:
+        """Record a complete image with its JSON and layer, in one transaction.
+
+        Args:
+            layer: The layer's bytes; None: the store has them already.
+
+        Raises:
+            ImageExists: another image is complete under this ID.
+            BlobDamaged: the catalog knows JSON or layer with another size.
+        """
+        json = image.document.json
+        with self.state.staged(json) as (document,), self.state.catalog.begin() as tx:
+            row = tx.repositories.ensure(repository, exclusive=True)
+            recorded = image.row(row.id)
+            if tx.v1_images.contradicts(row.id, [recorded]):
+                raise ImageExists(id=recorded.id)
+            self.state.admit(tx, row, document, BlobRow(recorded.json, len(json)))
+            if layer:
+                self.state.admit(tx, row, layer.upload, image.layer)
+            else:
+                self.state.share(tx, row, image.layer)
+            self.record(tx, row, [recorded])
+
+    def forget(self, repository: RepositoryName, image: ImageId) -> bool:
+        """Forget an image unless a manifest is seen as it or another image builds on it.
+
+        Return whether it went; its JSON and layer stay linked to the repository.
+        """
+        with self.state.catalog.begin() as tx:
+            row = tx.repositories.lock(repository, exclusive=True)
+            if row is None or not tx.v1_images.forget(row.id, image):
+                return False
+            self.state.links.remove_v1_image(repository, image)
+        return True
+
     def record(self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow]) -> None:
         """Record complete images that were derived from a manifest; rows first, then the link files.
 
@@ -209,8 +295,7 @@ class V1Images:
             self._mirror(repository, image)
 
     def _begun(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
-        with self.state.catalog.read() as tx:
-            row = tx.v1_images.find(repository, image)
+        row = self.peek(repository, image)
         if row is None:
             raise ImageUnknown(id=image)
         return row

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from dualreg import __version__
-from dualreg.assembly import build_authority, open_registry, prepare
+from dualreg.assembly import authority_of, open_registry, prepare
 from dualreg.auth.audit import Audit
 from dualreg.registry import Registry
 from dualreg.settings import Settings
@@ -38,10 +38,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     if registry is None:
         prepare(settings)
         registry = open_registry(settings)
-    catalog = registry.state.catalog
-    parts = context.Parts(
-        registry, build_authority(settings, catalog), Audit(settings.audit_target), settings
-    )
+    parts = context.Parts(registry, authority_of(registry, settings), Audit(settings.audit_target), settings)
     app = Flask("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.

@@ -20,7 +20,7 @@ def record(response: Response) -> Response:
     if event:
         repository, action = g.get("requested", (None, None))
         audit().write(
-            registry().state.catalog.now(),
+            registry().now(),
             event,
             account=claimed_account(),
             address=client_address(),

@@ -110,7 +110,7 @@ def _refresh_token(granted: Grant) -> dict[str, object]:
         return {}
     account = granted.identity.account
     audit().write(
-        registry().state.catalog.now(),
+        registry().now(),
         "refresh-token",
         account=account,
         address=client_address(),

@@ -263,6 +263,18 @@ def test_handlers_know_neither_sql_nor_stores() -> None:
     assert offending == []
 
 
+def test_only_services_touch_the_state() -> None:
+    """Catalog, store and link files are reached through the registry's services, which keep the rules."""
+    offending = [
+        f"{each.at(node)}: {ast.unparse(node)}"
+        for each in modules()
+        if not _below(each.name, "dualreg.registry") and each.name != "dualreg.assembly"
+        for node in ast.walk(each.tree)
+        if isinstance(node, ast.Attribute) and node.attr == "state"
+    ]
+    assert offending == []
+
+
 def test_the_package_draws_its_map() -> None:
     """A reader finds the parts where the package introduces itself."""
     text = ast.get_docstring(module("dualreg").tree) or ""

@@ -145,10 +145,10 @@ def test_idle_uploads_expire(
         client.put(f"{stale}?digest={APP.digest}"),
     ):
         assert (refused.status_code, refused.json["errors"][0]["code"]) == (404, "BLOB_UPLOAD_UNKNOWN")
-    state = registry.uploads.state
-    planned = uploads.plan(state, ttl)
+    before = registry.now() - ttl
+    planned = uploads.plan(registry.uploads, before)
     assert (planned.sessions, planned.strays) == ((stale.rpartition("/")[2],), (stray,))
-    assert uploads.apply(state, ttl, planned) == 2
+    assert uploads.apply(registry.uploads, before, planned) == 2
     assert [*store.staged()] == []
     assert client.get(fresh).status_code == 204
 

@@ -113,7 +113,7 @@ class Passes:
             _wait(pause, stop, self.parent)
 
     def _begin(self, found: AnySurvey, stop: Event) -> Run:
-        now = self.registry.state.catalog.now()
+        now = self.registry.now()
         in_place = is_in_place(found, self.registry)
         own = Journal(self.settings.journals, now, self.source, in_place=in_place)
         intake = importer_of(found, self.registry, own, self.manner, stop, earlier=self._earlier)
@@ -136,7 +136,7 @@ def foresee(
     wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
     if registry is None:
         return {entry: skipped_by_plan(entry) for entry in wanted}
-    unwritten = Journal(folder, registry.state.catalog.now(), "")
+    unwritten = Journal(folder, registry.now(), "")
     run = Run(
         registry, importer_of(found, registry, unwritten, ImportOptions(), Event()), unwritten, existing
     )

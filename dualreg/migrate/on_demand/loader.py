@@ -13,7 +13,6 @@ from cachetools import TTLCache
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError, SourceBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.image.reach import EVERYWHERE
 from dualreg.migrate.base import Importer
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.importer import current_manifest
@@ -96,8 +95,7 @@ class Loader:
         repository, image = RepositoryName(entry.to_repository), ImageId(entry.image)
 
         def is_here() -> bool:
-            with self.registry.state.catalog.read() as tx:
-                return tx.v1_images.find(repository, image) is not None
+            return self.registry.v1_images.peek(repository, image) is not None
 
         def take() -> str:
             try:
@@ -165,9 +163,8 @@ class Loader:
             if len(self._known) > _LAYERS:
                 self._known.clear()
             if self._journal is None:
-                store, now = self.registry.state.store, self.registry.state.catalog.now()
-                in_place = isinstance(tree, RegistryTree) and tree.is_of(store)
-                self._journal = Journal(self.folder, now, self.source, in_place=in_place)
+                in_place = isinstance(tree, RegistryTree) and tree.is_of(self.registry.blobs)
+                self._journal = Journal(self.folder, self.registry.now(), self.source, in_place=in_place)
             own = self._journal
         return Run(self.registry, self._importer(tree, own), own)
 
@@ -190,9 +187,7 @@ class Loader:
 
     def _proven(self, image: SourceImage) -> LayerFacts | None:
         """Return what is known of a layer that is here, if its checksum says that it is the source's."""
-        with self.registry.state.catalog.read() as tx:
-            holder = tx.v1_images.holder(image.id, EVERYWHERE)
-            row = tx.v1_images.find(holder, image.id) if holder else None
+        row = self.registry.v1_images.peek_anywhere(image.id)
         if row is None or not row.complete or str(row.checksum) not in image.checksums:
             return None
         size, changed = image.layer.size, image.layer.changed

@@ -66,8 +66,7 @@ class TreeUpstream:
         """See Legacy."""
 
         def load(lookup: TreeLookup) -> None:
-            with self.loader.registry.state.catalog.read() as tx:
-                deleted = tx.forgotten.at(repository, subject)
+            deleted = self.loader.registry.repositories.deleted_at(repository, subject)
             for found in lookup.referrers(self._named(repository) or "", subject):
                 if not _is_past(found, deleted):
                     self._load(lookup, repository, Digest.parse(found.image))
@@ -152,9 +151,8 @@ class TreeUpstream:
         names = lookup.names(name) if name else frozenset()
         if not names:
             return [], Deletions({})
-        with self.loader.registry.state.catalog.read() as tx:
-            held = tx.tags.list(repository, last=last, limit=None) or ()
-            deleted = tx.forgotten.of(repository)
+        held = self.loader.registry.tags.list_all(repository, last=last)
+        deleted = self.loader.registry.repositories.deletions(repository)  # after the tags: it is newer
         return sorted(tag for tag in names.difference(held) if tag > last), deleted
 
     def _left(
@@ -181,8 +179,7 @@ class TreeUpstream:
         found = lookup.find(name, reference)
         if found is None:
             return None
-        with self.loader.registry.state.catalog.read() as tx:
-            deleted = tx.forgotten.at(repository, reference, found.image)
+        deleted = self.loader.registry.repositories.deleted_at(repository, reference, found.image)
         return None if _is_past(found, deleted) else _entry(found, repository)
 
     def _load(self, lookup: TreeLookup, repository: RepositoryName, reference: Tag | Digest) -> bool:

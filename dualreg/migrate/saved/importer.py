@@ -11,8 +11,7 @@ from dualreg.image.digest import Digest, Hasher
 from dualreg.image.formats import Role
 from dualreg.image.layer import DiffIdHasher
 from dualreg.image.manifest import stored_contents
-from dualreg.image.names import RepositoryName, Tag, UploadId
-from dualreg.image.reach import EVERYWHERE
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import CurrentManifest, Stopped
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.importer import current_manifest, journal_tag_update, pushed_at, require_unchanged
@@ -29,8 +28,7 @@ from dualreg.storage.base import tee
 
 def config_of(registry: Registry, repository: RepositoryName, digest: Digest) -> str:
     """Return the digest of the config that a manifest here names; empty if it names none."""
-    with registry.state.catalog.read() as tx:
-        row = tx.manifests.find(repository, digest)
+    row = registry.manifests.peek(repository, digest)
     if row is None or row.media_type not in media_types.IMAGES:
         return ""
     children = stored_contents(row.media_type, registry.manifests.payload(row)).children
@@ -103,30 +101,25 @@ class SavedImporter:
         known = self.known.get(diff_id)
         if known and self._is_stored(known):
             self._announce(repository, diff_id, known)
-            with self.registry.state.catalog.begin() as tx:
-                self.registry.state.share(tx, tx.repositories.ensure(repository), known)
+            self.registry.blobs.share(repository, known)
             return known, 0
-        state, upload, inside, packed = self.registry.state, UploadId.new(), DiffIdHasher(zstd=True), Hasher()
+        inside, packed, uploads = DiffIdHasher(zstd=True), Hasher(), self.registry.uploads
         try:
-            chunks = tee(chunks_of(lambda: compressed(source), str(diff_id)), packed.update, inside.update)
-            blob_size = state.store.append(upload, chunks, offset=0)
-            if inside.digest() != diff_id:
-                raise Broken(FindingKind.CORRUPT, str(diff_id), f"its files are {inside.digest()}")
-            blob = BlobRow(packed.digest(), blob_size)
-            self._announce(repository, diff_id, blob)
-            with state.catalog.begin() as tx:
-                state.admit(tx, tx.repositories.ensure(repository), upload, blob)
+            with uploads.staging() as staged:
+                read = chunks_of(lambda: compressed(source), str(diff_id))
+                size = staged.write(tee(read, packed.update, inside.update))
+                if inside.digest() != diff_id:
+                    raise Broken(FindingKind.CORRUPT, str(diff_id), f"its files are {inside.digest()}")
+                blob = BlobRow(packed.digest(), size)
+                self._announce(repository, diff_id, blob)
+                uploads.publish(repository, staged, blob)
         except ImageInvalid as error:
             raise Broken(FindingKind.CORRUPT, str(diff_id), error.reason) from error
-        finally:
-            state.store.discard(upload)
         self.known[diff_id] = blob
         return blob, source.size
 
     def _is_stored(self, blob: BlobRow) -> bool:
-        with self.registry.state.catalog.read() as tx:
-            owner = tx.blobs.owner(blob.digest, EVERYWHERE)
-        return owner is not None and self._store.blobs([blob])
+        return self.registry.blobs.find_anywhere(blob.digest) is not None and self._store.blobs([blob])
 
     def _announce(self, repository: RepositoryName, diff_id: Digest, blob: BlobRow) -> None:
         self.journal.write(

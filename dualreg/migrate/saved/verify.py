@@ -35,7 +35,7 @@ class SavedComparison:
 
     def __post_init__(self) -> None:
         """Nothing was looked at yet."""
-        self._bytes = Bytes(self.registry.state.store, quick=self.quick)
+        self._bytes = Bytes(self.registry.blobs, quick=self.quick)
 
     def problems(self, entry: Entry) -> Iterator[str]:
         """See Comparison."""

@@ -23,7 +23,7 @@ from dualreg.image.jws import add_signatures, verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.migrate.sources.files import blob_file, read_document
-from dualreg.storage.base import FileBacked
+from dualreg.registry.blobs import Blobs
 from dualreg.storage.filesystem import REGISTRY
 
 _LINK_LIMIT = 1 << 10
@@ -51,10 +51,10 @@ class RegistryTree:
         hint = "; it looks like v1-tree:" if old else ""
         raise SourceInvalid(f"{path}: no {REGISTRY} with blobs and repositories{hint}")
 
-    def is_of(self, store: object) -> bool:
-        """Tell whether this is the tree that *store* itself keeps."""
+    def is_of(self, blobs: Blobs) -> bool:
+        """Return whether this is the tree in which the registry of *blobs* keeps them."""
         digest = Digest.of(b"")
-        return isinstance(store, FileBacked) and store.owns_file(self._data(digest), digest)
+        return blobs.keeps(self._data(digest), digest)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """See ManifestSource."""

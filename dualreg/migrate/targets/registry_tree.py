@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, Tag, UploadId
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
 from dualreg.migrate.targets.files import holds
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, stage
-from dualreg.storage.base import FileBacked
+from dualreg.registry.blobs import Blobs
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links, blob_link, manifest_link, signed_link, tag_link
+from dualreg.storage.staging import staging
 
 
 class RegistryTreeTarget:
@@ -21,11 +22,11 @@ class RegistryTreeTarget:
     renames = False
     one_by_one = False
 
-    def __init__(self, path: Path, way: LinkMode, own: object, *, deep: bool = False) -> None:
+    def __init__(self, path: Path, way: LinkMode, own: Blobs, *, deep: bool = False) -> None:
         """Write below *path*.
 
         Args:
-            own: The store that everything comes from.
+            own: The blobs that are exported.
             deep: Read the blobs that are there already.
 
         Raises:
@@ -35,7 +36,7 @@ class RegistryTreeTarget:
         self._store, self._way, self._deep = FilesystemStore(path), way, deep
         self._links = Links(self._store)
         empty = Digest.of(b"")
-        if isinstance(own, FileBacked) and own.owns_file(self._store.path(empty), empty):
+        if own.keeps(self._store.path(empty), empty):
             raise TargetInvalid(f"{path} is what this registry serves from, and is such a tree already")
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
@@ -72,11 +73,9 @@ class RegistryTreeTarget:
     def _content(self, digest: Digest, source: SourceBytes, *, deep: bool) -> int:
         if holds(self._store.path(digest), digest, source.size, deep=deep):
             return 0
-        upload, checked = UploadId.new(), DigestVerifier(digest)
-        try:
-            stage(self._store, upload, source, self._way, checked.update)
+        checked = DigestVerifier(digest)
+        with staging(self._store) as staged:
+            stage(staged, source, self._way, checked.update)
             checked.check()
-            self._store.publish(upload, digest)
-        finally:
-            self._store.discard(upload)
+            staged.publish(digest)
         return checked.size

@@ -53,8 +53,7 @@ class ImageIdentity:
 
     def _look(self, repository: RepositoryName, image: SourceImage) -> Broken | tuple[BlobRow, ...]:
         """Return the JSON and the layer of an image that is here; nothing if it is not."""
-        with self.registry.state.catalog.read() as tx:
-            row = tx.v1_images.find(repository, image.id)
+        row = self.registry.v1_images.peek(repository, image.id)
         if row is None or not row.complete or row.layer is None:
             return ()
         try:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from threading import Event
 
-from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
+from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageExists
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.image.reach import EVERYWHERE
 from dualreg.image.tarsum import is_tarsum
+from dualreg.image.v1_image import V1Image
 from dualreg.migrate.base import CurrentManifest, Stopped
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.importer import journal_tag_update, pushed_at, require_unchanged
@@ -21,9 +21,11 @@ from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.v1.duplicates import duplicate_image
 from dualreg.migrate.v1.identity import ImageIdentity, id_collision
-from dualreg.migrate.v1.layers import Staged, staged
+from dualreg.migrate.v1.layers import staged
 from dualreg.registry import Registry
 from dualreg.registry.bridge import filled
+from dualreg.registry.v1_images import ImportedImage
+from dualreg.storage.staging import Staging
 
 #: Letters that are kept of what a client calls itself.
 _AGENT_LIMIT = 255
@@ -78,9 +80,7 @@ class V1Importer:
                 raise Stopped
             read += self._image(repository, member)
         if tag:
-            with self.registry.state.catalog.read() as tx:
-                row = tx.repositories.find(repository)
-                made = row is None or tx.views.manifest_of(row.id, image) is None
+            made = self.registry.bridge.manifest_of(repository, image) is None
             journal_tag_update(self.journal, entry, before, made=made)
             self._point(entry, repository, tag, before)
         return read
@@ -126,8 +126,8 @@ class V1Importer:
         if facts and self._is_stored(facts):
             self._admit(repository, source, facts, None)
             return 0
-        with staged(self.registry.state.store, source, self.way) as layer:
-            self._admit(repository, source, layer.facts, layer)
+        with staged(self.registry.uploads, source, self.way) as layer:
+            self._admit(repository, source, layer.facts, layer.bytes)
             self.known[source.id] = layer.facts
         return layer.facts.size
 
@@ -140,58 +140,44 @@ class V1Importer:
         return facts if same else None
 
     def _is_held(self, repository: RepositoryName, source: SourceImage, facts: LayerFacts) -> bool:
-        with self.registry.state.catalog.read() as tx:
-            held = tx.v1_images.find(repository, source.id)
+        held = self.registry.v1_images.peek(repository, source.id)
         if held is None or not held.complete:
             return False
         same = (str(held.json), str(held.layer)) == (facts.json, facts.layer)
         return same and self._store.blobs([BlobRow(held.json, len(source.json())), facts.blob])
 
     def _is_stored(self, facts: LayerFacts) -> bool:
-        with self.registry.state.catalog.read() as tx:
-            owner = tx.blobs.owner(facts.blob.digest, EVERYWHERE)
-        return owner is not None and self._store.blobs([facts.blob])
+        blob = facts.blob
+        return self.registry.blobs.find_anywhere(blob.digest) is not None and self._store.blobs([blob])
 
     def _admit(
-        self, repository: RepositoryName, source: SourceImage, facts: LayerFacts, layer: Staged | None
+        self, repository: RepositoryName, source: SourceImage, facts: LayerFacts, layer: Staging | None
     ) -> None:
         """Record the image, complete, with its layer: a staged one, or one that is in the store.
 
         Raises:
             Broken: another image has its id here.
         """
-        state, json = self.registry.state, source.json()
+        json = source.json()
         if str(Digest.of(json)) != facts.json:
             raise Broken(FindingKind.CORRUPT, source.id, "its JSON changed while it was read")
         self.journal.write("image", repository=repository, id=source.id, **asdict(facts))
-        with state.staged(json) as (document,), state.catalog.begin() as tx:
-            row = tx.repositories.ensure(repository, exclusive=True)
-            image = _row(row, source, facts)
-            if tx.v1_images.contradicts(row.id, [image]):
-                raise id_collision(repository, source.id)
-            state.admit(tx, row, document, BlobRow(Digest.of(json), len(json)))
-            if layer:
-                state.admit(tx, row, layer.upload, layer.blob)
-            else:
-                state.share(tx, row, facts.blob)
-            self.registry.v1_images.record(tx, row, [image])
+        try:
+            self.registry.v1_images.import_image(repository, _image(source, json, facts), layer)
+        except ImageExists as error:
+            raise id_collision(repository, source.id) from error
 
 
-def _row(repository: RepositoryRow, source: SourceImage, facts: LayerFacts) -> V1ImageRow:
+def _image(source: SourceImage, json: bytes, facts: LayerFacts) -> ImportedImage:
     """Return the catalog's form of an image; a stated TarSum is kept as of one that was pushed."""
     checksums = source.checksums
     tarsum = next(filter(is_tarsum, checksums), None)
     proven = facts.checksum in checksums  # then the TarSum was not looked at
-    return V1ImageRow(
-        repository.id,
-        source.id,
-        source.parent,
-        Digest.parse(facts.json),
-        Digest.parse(facts.layer),
-        facts.size,
+    return ImportedImage(
+        V1Image(source.id, source.parent, json),
+        facts.blob,
         Digest.parse(facts.diff_id),
         Digest.parse(facts.checksum),
-        complete=True,
         tarsum=tarsum,
         tarsum_verified=facts.verified if tarsum and not proven else None,
     )

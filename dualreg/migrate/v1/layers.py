@@ -7,11 +7,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageInvalid
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.layer import DiffIdHasher
-from dualreg.image.names import UploadId
 from dualreg.image.tar import members
 from dualreg.image.tarsum import is_tarsum, verify_tarsum
 from dualreg.image.v1_image import payload_hasher
@@ -19,7 +17,8 @@ from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.journal import LayerFacts
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.transfer import LinkMode, chunks_of, show, stage
-from dualreg.storage.base import BlobStore
+from dualreg.registry.uploads import Uploads
+from dualreg.storage.staging import Staging
 
 #: Algorithms whose sums have no length of their own, so that none can have been stated.
 _ENDLESS = frozenset({"shake_128", "shake_256"})
@@ -33,16 +32,15 @@ class _Hash(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """A layer that lies in the store under an upload's name, with what it was found to be."""
+class StagedLayer:
+    """A layer's bytes, staged in the store, with what reading them found."""
 
-    upload: UploadId
-    blob: BlobRow
+    bytes: Staging
     facts: LayerFacts
 
 
 @contextmanager
-def staged(store: BlobStore, source: SourceImage, way: LinkMode) -> Iterator[Staged]:
+def staged(uploads: Uploads, source: SourceImage, way: LinkMode) -> Iterator[StagedLayer]:
     """Stage the layer of *source* for the block; the payload checksum, digest and diff id come from one pass.
 
     What is hashed is what was staged, whatever happens to the old registry's file meanwhile.
@@ -53,14 +51,12 @@ def staged(store: BlobStore, source: SourceImage, way: LinkMode) -> Iterator[Sta
     Raises:
         Broken: the layer is not what was stated of it, or does not decompress.
     """
-    upload, passed = UploadId.new(), _Reading(source)
-    try:
+    passed = _Reading(source)
+    with uploads.staging() as layer:
         with passed.trouble():
-            stage(store, upload, source.layer, way, passed.update, where=source.id)
-        facts = passed.facts(lambda: chunks_of(lambda: store.reopen(upload), ""))
-        yield Staged(upload, BlobRow(Digest.parse(facts.layer), facts.size), facts)
-    finally:
-        store.discard(upload)
+            stage(layer, source.layer, way, passed.update, where=source.id)
+        facts = passed.facts(lambda: chunks_of(layer.open, ""))
+        yield StagedLayer(layer, facts)
 
 
 def examine(source: SourceImage) -> LayerFacts:

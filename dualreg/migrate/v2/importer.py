@@ -6,11 +6,9 @@ from threading import Event
 from dualreg.catalog.rows import BlobRow, Origin
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
-from dualreg.image.jws import sign
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
-from dualreg.image.names import RepositoryName, Tag, UploadId
-from dualreg.image.reach import EVERYWHERE
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import CurrentManifest, Stopped
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.importer import current_manifest, journal_tag_update, pushed_at, require_unchanged
@@ -23,7 +21,6 @@ from dualreg.migrate.transfer import DigestVerifier, LinkMode, show, stage
 from dualreg.migrate.v2.documents import read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
-from dualreg.storage.base import FileBacked
 
 
 @dataclass
@@ -114,8 +111,7 @@ class V2Importer:
     def _record(self, repository: RepositoryName, manifest: Manifest, condition: Precondition) -> None:
         body = manifest.signed or manifest.payload
         if manifest.contents.named and not manifest.signed:
-            catalog = self.registry.state.catalog
-            body = sign(manifest.payload, self.registry.negotiation.keys.schema1, catalog.now())
+            body = self.registry.negotiation.sign(manifest.payload)
         self.registry.manifests.put(
             repository, manifest.digest, manifest.media_type, body, condition=condition
         )
@@ -136,17 +132,15 @@ class V2Importer:
             return read
 
     def _bring(self, source: str, repository: RepositoryName, digest: Digest) -> int:
-        with self.registry.state.catalog.read() as tx:
-            own = tx.blobs.find(repository, digest)
-            owner = None if own else tx.blobs.owner(digest, EVERYWHERE)
-            known = tx.blobs.find(owner, digest) if owner else own
+        blobs = self.registry.blobs
+        linked = blobs.find(repository, digest)
+        known = linked or blobs.find_anywhere(digest)
         if known and self._store.blobs([known]):
-            if not own:
+            if not linked:
                 self._share(repository, known)
             return 0
         found = self.source.blob(source, digest)
-        store = self.registry.state.store
-        if found.path and isinstance(store, FileBacked) and store.owns_file(found.path, digest):
+        if found.path and blobs.keeps(found.path, digest):
             size = self._hash_in_place(found, digest)
             self._share(repository, BlobRow(digest, size))
         else:
@@ -160,22 +154,18 @@ class V2Importer:
         return passed.size
 
     def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
-        state, upload, passed = self.registry.state, UploadId.new(), DigestVerifier(digest)
-        try:
-            stage(state.store, upload, found, self.way, passed.update, where=str(digest))
+        passed = DigestVerifier(digest)
+        with self.registry.uploads.staging() as staged:
+            stage(staged, found, self.way, passed.update, where=str(digest))
             passed.check()
             blob = BlobRow(digest, passed.size)
             self._announce_blob(repository, blob)
-            with state.catalog.begin() as tx:
-                state.admit(tx, tx.repositories.ensure(repository), upload, blob)
-        finally:
-            state.store.discard(upload)
+            self.registry.uploads.publish(repository, staged, blob)
         return blob.size
 
     def _share(self, repository: RepositoryName, blob: BlobRow) -> None:
         self._announce_blob(repository, blob)
-        with self.registry.state.catalog.begin() as tx:
-            self.registry.state.share(tx, tx.repositories.ensure(repository), blob)
+        self.registry.blobs.share(repository, blob)
 
     def _announce_blob(self, repository: RepositoryName, blob: BlobRow) -> None:
         self.journal.write("blob", repository=repository, digest=str(blob.digest), size=blob.size)

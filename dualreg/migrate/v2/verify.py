@@ -36,7 +36,7 @@ class V2Comparison:
 
     def __post_init__(self) -> None:
         """Nothing was looked at yet."""
-        self._bytes = self.content or Bytes(self.registry.state.store, quick=True)
+        self._bytes = self.content or Bytes(self.registry.blobs, quick=True)
 
     def problems(self, entry: Entry) -> Iterator[str]:
         """See Comparison."""
@@ -75,8 +75,7 @@ class V2Comparison:
                 yield from self._blob(source, repository, child.descriptor.digest)
 
     def _document(self, repository: RepositoryName, manifest: Manifest) -> Iterator[str]:
-        with self.registry.state.catalog.read() as tx:
-            row = tx.manifests.find(repository, manifest.digest)
+        row = self.registry.manifests.peek(repository, manifest.digest)
         try:
             if row is None:
                 yield f"{manifest.digest}: the manifest is not here"
