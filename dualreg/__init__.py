@@ -6,6 +6,7 @@
     catalog/        relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)
     registry/       rules: one service per noun, called by both dialects
     auth/           accounts, permission rules and tokens, the same for both dialects
+    transports      the table of places that images can be in: names and grammar, for settings and commands
     migrate/        moving in: other registries' storage, planned, taken in, verified, taken back
     remote/         the HTTP client of other registries and key servers: authentication, retries, limits
     maintenance/    care: what looks after a registry while it serves

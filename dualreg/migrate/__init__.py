@@ -1,20 +1,22 @@
-"""Moving in and out: what another registry keeps becomes ours, and ours another's, without a daemon.
+"""Migration: images of other registries are imported into this one, and exported from it, without a daemon.
 
-A source is never changed. What is known of it goes from one to the next:
+A source is never changed. ``migrate run SOURCE``, up to the first byte of a layer and on to the tag:
 
-    sources/     read: a file for each sort, which holds V1 images, or manifests, or what was saved;
-                 ``asking`` says how much is asked of live ones
-    survey       what a source has, and ``findings``: what is wrong with it
-    choice       which of that is wanted, by ``names`` and ``dates``, and under which names
-    plan         a line for every tag, with what is to be done, and why
-    run          does it, tag by tag, by an ``intake``; ``transfer`` brings the bytes, ``journal`` (of
-                 ``lines``) has every step, ``amount`` says how much is left
-    verify       source and ours, compared without the journal; ``over_http`` asks as clients do
-    report       what a run did
-    rollback     takes it out again
+    1.  ``transports.survey_source`` finds the transport of SOURCE in the table ``dualreg.transports``;
+    2.  its opener opens the source, a module of ``sources/``, and surveys it:
+    3.  the ``Survey`` lists tags, reads V1 JSONs or manifests but no layers, and notes ``findings``.
+    4.  ``selection.make_plan`` makes ``plan`` entries: each tag is imported, skipped or left.
+    5.  A pass (``cli.migrate.passes``) takes the lock, opens a ``journal``, and gets an ``Importer``.
+    6.  ``Run.predict`` gives the outcome of each entry that needs no import: equal, existing or deleted tags.
+    7.  ``Run.import_all`` passes the others to ``Importer.import_entry``, several at a time.
+    8.  The importer goes through the blobs of an image, base first, without those that are stored already.
+    9.  ``transfer.stage`` opens a blob, reads the first byte, and hashes it on the way into the store.
+    10. Verified blobs are journaled and admitted, then the manifest or V1 image, and last the tag is set.
 
-    v1/ v2/ saved/   the survey, intake and comparison of each sort; ``sorts`` says what goes with what
-    live         a source behind the running registry: ``offers`` looks, ``on_request`` takes in
-    export       our tags, in the order of their ``closure``, to ``targets/``
-    wire/        HTTP to other registries
+``base`` declares the protocols; ``v1/``, ``v2/`` and ``saved/`` implement them for V1 images, manifests and
+saved images. Afterwards ``verify`` and ``verify_http`` compare the source with this registry by the survey's
+``Comparison``, without the journal; ``report`` and ``rollback`` read the journal.
+
+``on_demand/`` imports an image when a client first asks for it. ``export`` copies tags to a module of
+``targets/``, in the order of their ``graph``.
 """

@@ -3,15 +3,21 @@
 V1 images, manifests and saved images implement each of them, in ``v1/``, ``v2/`` and ``saved/``.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from threading import Event
+from typing import ClassVar, NamedTuple, Protocol
 
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Finding
+from dualreg.migrate.journal import EarlierRuns, Journal
+from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceTag
+from dualreg.migrate.transfer import LinkMode
+from dualreg.registry import Registry
 
 
 class Stopped(Exception):
@@ -31,14 +37,31 @@ class CurrentManifest(NamedTuple):
     origin: Origin | None
 
 
-class Survey(Protocol):
-    """What a source contains.
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """How a run imports.
 
     Attributes:
+        link: How blobs get into the store.
+        strict: Whether to refuse V1 images that are marked as being pushed, even if they are complete.
+    """
+
+    link: LinkMode = LinkMode.AUTO
+    strict: bool = False
+
+
+class Survey(Protocol):
+    """What a source contains, found out without reading layers.
+
+    Attributes:
+        default_library: What ``library/x`` is called here unless the operator says otherwise.
+        shortens_library: Whether clients of the source call ``library/x`` just ``x``.
         tags: All tags, including those whose image is missing, and untagged images.
         findings: In the order of the source.
     """
 
+    default_library: ClassVar[Library]
+    shortens_library: ClassVar[bool]
     tags: list[SourceTag]
     findings: list[Finding]
 
@@ -63,6 +86,37 @@ class Survey(Protocol):
             jobs: How many to read at a time.
             advance: Called after each, with 1 and its bytes.
         """
+
+    def bytes_to_copy(self, entries: Iterable[Entry]) -> int:
+        """Return the bytes of all blobs that the entries to be imported name, each blob once."""
+
+    def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
+        """Return the bytes of the blobs that *entries* name and that have to be read from the source.
+
+        Args:
+            registry: Blobs that it has already are not read.
+            earlier: Nor are layers that these runs have read.
+        """
+
+    def is_store(self, registry: Registry) -> bool:
+        """Return whether the source is the storage of *registry*, which only lacks the catalog rows."""
+
+    def importer(
+        self,
+        registry: Registry,
+        journal: Journal,
+        options: ImportOptions,
+        stop: Event,
+        earlier: EarlierRuns | None = None,
+    ) -> "Importer":
+        """Return the importer of this source into *registry*.
+
+        Args:
+            earlier: What earlier runs learned, refreshed by this; None: it is read from the journals.
+        """
+
+    def comparison(self, registry: Registry, *, quick: bool) -> "Comparison":
+        """Return the comparison of this source with *registry*; *quick*: by sizes, without reading layers."""
 
 
 class Importer(Protocol):

@@ -21,7 +21,7 @@ from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, Target
-from dualreg.migrate.transfer import is_ours
+from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
 from dualreg.registry.negotiation import Reader
 from dualreg.remote.endpoint import RemoteError
@@ -78,7 +78,7 @@ class Export:
         except (RegistryError, BlobDamaged, BlobMissing) as error:
             outcome = Outcome(entry, Status.FAILED, f"not whole here: {error}")
         except OSError as error:
-            if is_ours(error):
+            if is_output_error(error):
                 self.stop.set()  # it would stop all others too
                 raise
             outcome = Outcome(entry, Status.FAILED, f"it cannot be read here, or written there: {error}")

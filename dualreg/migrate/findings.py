@@ -1,11 +1,11 @@
-"""Findings: everything about a source that an operator wants to know before, and after."""
+"""Findings: what an operator should know about a source before and after a run."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class FindingKind(StrEnum):
-    """What can be found, by the state that was seen in the field."""
+    """The kinds of findings."""
 
     PARTIAL = "partial"
     STALE_MARK = "stale-mark"
@@ -38,7 +38,7 @@ class FindingKind(StrEnum):
     UNDATED = "undated"
 
 
-#: What says something, but keeps no tag from being taken in.
+#: Kinds that do not keep any tag from being imported.
 HARMLESS = frozenset(
     {
         FindingKind.STALE_MARK,
@@ -56,11 +56,11 @@ HARMLESS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about one image, tag, repository or file.
+    """Something noteworthy about one image, tag, repository or file.
 
     Attributes:
-        where: Its name in the source.
-        size: Bytes that it is about.
+        where: The name of it in the source.
+        size: How many bytes are concerned.
     """
 
     kind: FindingKind
@@ -69,18 +69,17 @@ class Finding:
     size: int = 0
 
     def __str__(self) -> str:
-        """Return a line for people."""
+        """Return the finding in one line."""
         return f"{self.kind}: {self.where}: {self.text}"
 
 
 class Broken(Exception):
-    """An image that cannot be taken in, and with it every tag that stands on it.
+    """An image cannot be imported, and neither can the images and tags that need it.
 
     Attributes:
-        finding: What is wrong with which image.
+        finding: Which image, and what is wrong with it.
     """
 
     def __init__(self, kind: FindingKind, where: str, text: str) -> None:
-        """Say it."""
         super().__init__(f"{kind}: {where}: {text}")
         self.finding = Finding(kind, where, text)

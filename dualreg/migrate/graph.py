@@ -12,7 +12,7 @@ from dualreg.image.formats import Contents, Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.tag_schema import head, subject_head
+from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.transfer import DigestVerifier
 from dualreg.registry import Registry
 
@@ -55,7 +55,7 @@ def about(
     """Return those of *others* that are called like something that leaves with *chosen* ones."""
     named: dict[str, set[Tag]] = defaultdict(set)
     for tag in others:
-        if subject := subject_head(tag):
+        if subject := subject_prefix(tag):
             named[subject].add(tag)
     found: set[Tag] = set()
     waiting = [*chosen] if named else []
@@ -66,7 +66,7 @@ def about(
         except (Broken, BlobMissing):
             continue  # it does not leave, nor does what is about it
         for row in rows:
-            fresh = named.pop(head(row.digest), set())
+            fresh = named.pop(tag_prefix(row.digest), set())
             found |= fresh
             waiting += fresh
     return found

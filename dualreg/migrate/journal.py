@@ -1,7 +1,7 @@
-"""Journal: what a run did, line by line, so that it can go on after a crash, be told of, and be taken back.
+"""The journal of a run: a line of JSON for each step, for continuing after a crash, reports and rollback.
 
-A line is written, and on the disk, before what it announces is done; so nothing that was done is missing from
-it, and what was only announced is looked at again.
+A line is on disk before the step that it announces is made. So every step that was made is in the journal;
+a step in the journal may not have been made.
 """
 
 import fcntl
@@ -18,65 +18,27 @@ from weakref import finalize
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
+from dualreg.transports import is_remote
 
-
-def line_of(event: str, facts: Mapping[str, object]) -> bytes:
-    """Return a line."""
-    return json.dumps({"event": event, **facts}, ensure_ascii=False, default=str).encode() + b"\n"
-
-
-def append(descriptor: int, lines: bytes, *, durable: bool) -> None:
-    """Append whole *lines*, or nothing; a line that a crash cut short before them stays alone."""
-    end = os.fstat(descriptor).st_size
-    try:
-        torn = end and os.pread(descriptor, 1, end - 1) != b"\n"
-        view = memoryview(b"\n" * bool(torn) + lines)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        if durable:
-            os.fsync(descriptor)
-    except BaseException:
-        with suppress(OSError):
-            os.ftruncate(descriptor, end)
-        raise
-
-
-def place_of(source: str) -> str:
-    """Return what a source is called wherever one stands: paths are absolute, and links followed."""
-    scheme, _, rest = source.partition(":")
-    return source.rstrip("/") if scheme.endswith(("http", "https")) else f"{scheme}:{Path(rest).resolve()}"
-
-
-def place_in(first: Mapping[str, Any] | None) -> str:
-    """Return the place of the source that a journal is of, by its first line; empty if it says none."""
-    if first is None or first.get("event") != "run":
-        return ""
-    return str(first.get("place") or place_of(str(first.get("source", ""))))
-
-
-def parsed(line: bytes) -> Mapping[str, Any] | None:
-    """Return what a line tells; None if it cannot be read."""
-    try:
-        told = json.loads(line)
-    except ValueError:
-        return None
-    return told if isinstance(told, dict) and "event" in told else None
-
-
-#: The event of the line that a journal ends with once what it tells was taken out.
+#: The event of the last line of a journal whose run was rolled back.
 UNDONE = "undone"
 
 
 class JournalBusy(Exception):
-    """Another run is under way."""
+    """Another run holds the lock on the journals."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """What reading an image's layer through told.
+    """What reading the layer of a V1 image found out.
 
     Attributes:
-        size, mtime: Of the file that was read: if they still are so, it need not be read again.
+        size: In bytes.
+        mtime: Of the file that was read, in nanoseconds. If it and the size are unchanged, so is the layer.
+        json: The digest of the image's JSON.
+        layer: The digest of the layer.
+        checksum: The payload checksum of the image.
+        verified: Whether a checksum that the source states proves the layer.
     """
 
     size: int
@@ -94,10 +56,14 @@ class LayerFacts:
 
 
 class Journal:
-    """Appends to a run's file, which stays open as long as this is kept."""
+    """The journal of a run that is in progress; its file stays open."""
 
     def __init__(self, folder: Path, at: datetime, source: str, *, in_place: bool = False) -> None:
-        """Begin the journal of a run over *source*: a file called by the time, made with the first line."""
+        """Prepare the journal of a run that starts *at*; the file is created with the first line.
+
+        Args:
+            in_place: Whether the source is this registry's own storage.
+        """
         self.source = source
         self.path = folder / f"{at:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
         self._first = {
@@ -105,53 +71,130 @@ class Journal:
         }  # fmt: skip
         self._lock = Lock()
         self._descriptor: int | None = None
-        self._begun = False
+        self._started = False
 
     def write(self, event: str, *, durable: bool = True, **facts: object) -> None:
-        """Append a line, and wait until it is on the disk.
+        """Append a line, and wait until it is on disk.
 
         Args:
-            durable: False for what announces nothing, and may be lost with the power.
+            durable: False for a line that announces no step, and may be lost in a power failure.
 
         Raises:
-            OSError: it cannot be written, as on a full disk; then nothing of it is in the file.
+            OSError: the line cannot be written, because the disk is full or so; none of it is in the file.
         """
         with self._lock:
             if self._descriptor is None:
-                self._descriptor = _open_new(self.path)
+                self._descriptor = _create(self.path)
                 finalize(self, os.close, self._descriptor)
-            lines = line_of(event, facts)
-            if not self._begun:
-                lines = line_of("run", self._first) + lines
+            lines = format_line(event, facts)
+            if not self._started:
+                lines = format_line("run", self._first) + lines
             append(self._descriptor, lines, durable=durable)
-            self._begun = True
+            self._started = True
 
 
-def note(folder: Path, run: str, event: str) -> None:
-    """Append a line to the journal of a run that has ended."""
-    descriptor = os.open(folder / f"{run}.jsonl", os.O_RDWR | os.O_APPEND)
+class EarlierRuns:
+    """What runs over a source found out, according to their journals.
+
+    Attributes:
+        layers: The layers of V1 images that were read, by image id.
+        blobs: What layers of saved images became, by diff ID.
+    """
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self.layers = dict[str, LayerFacts]()
+        self.blobs = dict[Digest, BlobRow]()
+        self._folder, self._place = folder, place_of(source)
+        self._offsets = dict[str, int]()
+        self._other_sources = set[str]()
+
+    @classmethod
+    def before(cls, journal: Journal) -> Self:
+        """Return what the runs before that of *journal* found out, not read yet."""
+        return cls(journal.path.parent, journal.source)
+
+    def refresh(self) -> Self:
+        """Read the lines that were written since the last time."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            if path.name not in self._other_sources:
+                self._read(path)
+        return self
+
+    def _read(self, path: Path) -> None:
+        offset = self._offsets.get(path.name, 0)
+        if path.stat().st_size == offset:
+            return
+        with path.open("rb") as file:
+            file.seek(offset)
+            for text in file:
+                if not text.endswith(b"\n"):  # being written, or cut short by a crash
+                    break
+                line = parse_line(text)
+                if not offset and place_in(line) != self._place:
+                    self._other_sources.add(path.name)
+                    return
+                offset += len(text)
+                self._learn(line or {})
+        self._offsets[path.name] = offset
+
+    def _learn(self, line: Mapping[str, Any]) -> None:
+        if line.get("event") == "image":
+            facts = {name: line[name] for name in LayerFacts.__dataclass_fields__}
+            self.layers[line["id"]] = LayerFacts(**facts)
+        elif line.get("event") == "blob" and "diff_id" in line:
+            blob = BlobRow(Digest.parse(line["digest"]), line["size"])
+            self.blobs[Digest.parse(line["diff_id"])] = blob
+
+
+def format_line(event: str, facts: Mapping[str, object]) -> bytes:
+    """Return a line of a journal."""
+    return json.dumps({"event": event, **facts}, ensure_ascii=False, default=str).encode() + b"\n"
+
+
+def parse_line(line: bytes) -> Mapping[str, Any] | None:
+    """Return the event and facts of a line; None if it is damaged."""
     try:
-        append(descriptor, line_of(event, {}), durable=True)
-    finally:
-        os.close(descriptor)
+        parsed = json.loads(line)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) and "event" in parsed else None
 
 
-def _open_new(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    for folder in (path.parent, path.parent.parent):
-        above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(above)
-        os.close(above)
-    return descriptor
+def append(descriptor: int, lines: bytes, *, durable: bool) -> None:
+    """Append *lines*, or nothing; a line before them that a crash cut short is ended first."""
+    end = os.fstat(descriptor).st_size
+    try:
+        torn = end and os.pread(descriptor, 1, end - 1) != b"\n"
+        view = memoryview(b"\n" * bool(torn) + lines)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if durable:
+            os.fsync(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            os.ftruncate(descriptor, end)
+        raise
+
+
+def place_of(source: str) -> str:
+    """Return the canonical name of a source: paths are absolute, and symbolic links are resolved."""
+    scheme, _, rest = source.partition(":")
+    return source.rstrip("/") if is_remote(source) else f"{scheme}:{Path(rest).resolve()}"
+
+
+def place_in(first: Mapping[str, Any] | None) -> str:
+    """Return the ``place_of`` of a journal's source, from its first line; empty if that has none."""
+    if first is None or first.get("event") != "run":
+        return ""
+    return str(first.get("place") or place_of(str(first.get("source", ""))))
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep every other run out for the block.
+    """Keep other runs from starting until the block ends.
 
     Raises:
-        JournalBusy: one is under way.
+        JournalBusy: one is in progress.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -168,7 +211,7 @@ def runs(folder: Path) -> list[str]:
 
 
 def runs_over(folder: Path, source: str) -> list[str]:
-    """Return the names of all runs over *source*, however it was named, the oldest first.
+    """Return the names of all runs over *source*, under any of its names, the oldest first.
 
     Raises:
         ValueError: there is none.
@@ -176,91 +219,61 @@ def runs_over(folder: Path, source: str) -> list[str]:
     place = place_of(source)
     found = [run for run in runs(folder) if source_of(folder, run) == place]
     if not found:
-        raise ValueError(f"there is no run over {source}")
+        raise ValueError(f"no run over {source}")
     return found
 
 
 def read(folder: Path, run: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the lines of a run's journal; those that cannot be read are passed over: see ``unreadable``.
+    """Yield the lines of a run's journal, without damaged ones; see ``damaged_lines``.
 
     Raises:
         ValueError: there is no such run.
     """
-    return (told for told in _told(folder, run) if told is not None)
+    return (line for line in _lines(folder, run) if line is not None)
 
 
-def unreadable(folder: Path, run: str) -> list[int]:
-    """Return the numbers of lines that cannot be read, but for the last one, which a crash may cut short.
+def damaged_lines(folder: Path, run: str) -> list[int]:
+    """Return the numbers of damaged lines, except the last line, which a crash may have cut short.
 
     Raises:
         ValueError: there is no such run.
     """
-    told = [*_told(folder, run)]
-    return [number for number, line in enumerate(told[:-1], 1) if line is None]
+    lines = [*_lines(folder, run)]
+    return [number for number, line in enumerate(lines[:-1], 1) if line is None]
 
 
 def source_of(folder: Path, run: str) -> str:
-    """Return the source of a run, by its ``place_of``; empty if its journal was not begun.
+    """Return the ``place_of`` of a run's source; empty if its journal has no lines.
 
     Raises:
         ValueError: there is no such run.
     """
-    return place_in(next(_told(folder, run), None))
+    return place_in(next(_lines(folder, run), None))
 
 
-def _told(folder: Path, run: str) -> Iterator[Mapping[str, Any] | None]:
+def note(folder: Path, run: str, event: str) -> None:
+    """Append a line to the journal of a run that has ended."""
+    descriptor = os.open(folder / f"{run}.jsonl", os.O_RDWR | os.O_APPEND)
+    try:
+        append(descriptor, format_line(event, {}), durable=True)
+    finally:
+        os.close(descriptor)
+
+
+def _lines(folder: Path, run: str) -> Iterator[Mapping[str, Any] | None]:
     path = folder / f"{run}.jsonl"
     if not run or path.parent != folder or not path.is_file():
-        raise ValueError(f"there is no run {run}")
+        raise ValueError(f"no run {run}")
     with path.open("rb") as file:
         for line in file:
-            yield parsed(line)
+            yield parse_line(line)
 
 
-class Earlier:
-    """What runs over a source found out; their journals are read as far as they were not yet.
-
-    Attributes:
-        layers: What was found of the layers of V1 images, by id.
-        blobs: What was made of the layers of saved images, by diff id.
-    """
-
-    def __init__(self, folder: Path, source: str) -> None:
-        """Know nothing yet."""
-        self.layers = dict[str, LayerFacts]()
-        self.blobs = dict[Digest, BlobRow]()
-        self._folder, self._place = folder, place_of(source)
-        self._read = dict[str, int]()
-        self._others = set[str]()
-
-    def refresh(self) -> Self:
-        """Read what was written since the last time."""
-        for path in sorted(self._folder.glob("*.jsonl")):
-            if path.name not in self._others:
-                self._look_at(path)
-        return self
-
-    def _look_at(self, path: Path) -> None:
-        offset = self._read.get(path.name, 0)
-        if path.stat().st_size == offset:
-            return
-        with path.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):  # it is being written, or was cut short
-                    break
-                told = parsed(line)
-                if not offset and place_in(told) != self._place:
-                    self._others.add(path.name)
-                    return
-                offset += len(line)
-                self._learn(told or {})
-        self._read[path.name] = offset
-
-    def _learn(self, line: Mapping[str, Any]) -> None:
-        if line.get("event") == "image":
-            facts = {name: line[name] for name in LayerFacts.__dataclass_fields__}
-            self.layers[line["id"]] = LayerFacts(**facts)
-        elif line.get("event") == "blob" and "diff_id" in line:
-            made = BlobRow(Digest.parse(line["digest"]), line["size"])
-            self.blobs[Digest.parse(line["diff_id"])] = made
+def _create(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    for folder in (path.parent, path.parent.parent):
+        above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(above)
+        os.close(above)
+    return descriptor

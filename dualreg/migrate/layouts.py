@@ -1,4 +1,4 @@
-"""What entries of an OCI layout's index say, which is read and written by the same words.
+"""Annotations in the index of an OCI layout, as they are read and written.
 
 Source: OCI image-spec v1.1, annotations.md.
 """
@@ -6,13 +6,13 @@ Source: OCI image-spec v1.1, annotations.md.
 from collections.abc import Mapping
 from typing import Any
 
-#: How an image is called: by its tag alone, or with its repository.
+#: The name of an image: its tag alone, or repository and tag.
 NAME = "org.opencontainers.image.ref.name"
-#: The repository that an entry left from, which a tag alone does not say.
+#: The repository that an image was exported from.
 REPOSITORY = "dualreg.repository"
 
 
 def annotations_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an entry's annotations, however it lacks them."""
+    """Return the annotations of an entry; none if they are missing or invalid."""
     stated = entry.get("annotations")
     return stated if isinstance(stated, dict) else {}

@@ -1,27 +1,35 @@
-"""Names: which are wanted, files of them, and what to call what cannot be here under its own."""
+"""Names of tags and repositories: selection by name, files of names, and proposals for invalid ones."""
 
 import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from dualreg.image.names import LIBRARY
-from dualreg.migrate.tag_schema import subject_head
+from dualreg.migrate.tag_schema import subject_prefix
 from dualreg.patterns import matches
 
 _TAG_LENGTH = 128
 
 
+class Library(StrEnum):
+    """What to call repositories ``library/x``, which V1 clients also call ``x``, and V2 clients do not."""
+
+    STRIP = "strip"
+    KEEP = "keep"
+    BOTH = "both"
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Which tags are wanted, by their names.
+    """Which tags are selected, by name.
 
     Attributes:
         include, exclude: Patterns (``dualreg.patterns``) of ``repository:tag``, or of ``repository`` if there
-            is no colon in them.
-            Without an include, all are wanted that are not excluded.
-        listed: Just these, ``repository:tag`` or ``repository``; None: all.
-        shortened: Whether clients of the source call ``library/x`` just ``x``, so that both names choose it.
+            is no colon in them. Without an include, all tags are selected that are not excluded.
+        listed: Only these, ``repository:tag`` or ``repository``; None: all.
+        shortened: Whether clients of the source call ``library/x`` just ``x``, and either name selects it.
     """
 
     include: tuple[str, ...] = ()
@@ -30,31 +38,31 @@ class Names:
     shortened: bool = False
 
     def choose(self, repository: str, name: str) -> bool:
-        """Tell whether the tag with that full name, in *repository*, is wanted."""
-        called = {*self.called(repository, repository), *self.called(repository, name)}
-        if self.listed is not None and self.listed.isdisjoint(called):
+        """Return whether the tag of *repository* whose full name is *name* is selected."""
+        aliases = {*self.aliases(repository, repository), *self.aliases(repository, name)}
+        if self.listed is not None and self.listed.isdisjoint(aliases):
             return False
-        wanted = not self.include or self._matches(self.include, repository, name)
-        return wanted and self.allow(repository, name)
+        included = not self.include or self._matches(self.include, repository, name)
+        return included and self.allow(repository, name)
 
     def allow(self, repository: str, name: str) -> bool:
-        """Tell whether the tag may come along with others, as nobody excluded it."""
+        """Return whether the tag may come along with others: it is not excluded."""
         return not self._matches(self.exclude, repository, name)
 
     def may_come(self, repository: str, tag: str) -> bool:
-        """Tell whether the tag is wanted, or may come along with what it is about."""
+        """Return whether the tag is selected, or may come along with the image that it is about."""
         name = f"{repository}:{tag}"
-        about = subject_head(tag) is not None and self.allow(repository, name)
+        about = subject_prefix(tag) is not None and self.allow(repository, name)
         return about or self.choose(repository, name)
 
-    def called(self, repository: str, name: str) -> tuple[str, ...]:
-        """Return a name in *repository*, or its own; and without ``library/``, if clients know it so."""
+    def aliases(self, repository: str, name: str) -> tuple[str, ...]:
+        """Return *name*, of a tag of *repository* or of the repository, and its form without ``library/``."""
         if not self.shortened or not repository.startswith(LIBRARY):
             return (name,)
         return name, name.removeprefix(LIBRARY)
 
     def _matches(self, patterns: Iterable[str], repository: str, name: str) -> bool:
-        repositories, names = self.called(repository, repository), self.called(repository, name)
+        repositories, names = self.aliases(repository, repository), self.aliases(repository, name)
         return any(
             matches(pattern, each)
             for pattern in patterns
@@ -63,44 +71,44 @@ class Names:
 
 
 def read_mapping(lines: Iterable[str]) -> dict[str, str]:
-    """Read ``OLD NEW`` lines; comments and quotes are as a shell has them.
+    """Return the mapping in ``OLD NEW`` lines, with comments and quotes as in a shell.
 
     Raises:
-        ValueError: a line is not like that.
+        ValueError: a line is invalid.
     """
     mapping = {}
     for number, parts in _words("mapping", lines):
         if len(parts) != len(("OLD", "NEW")):
-            raise ValueError(f"line {number} of the mapping: not OLD NEW")
+            raise ValueError(f"line {number} of the mapping: expected OLD NEW")
         old, new = parts
         if (":" in old) != (":" in new):
-            raise ValueError(f"line {number} of the mapping: a tag on one side only")
+            raise ValueError(f"line {number} of the mapping: only one of the names has a tag")
         mapping[old] = new
     return mapping
 
 
 def read_names(lines: Iterable[str]) -> frozenset[str]:
-    """Read a list of tags or repositories, one in a line; comments and quotes are as a shell has them.
+    """Return the tags and repositories in a list, one a line, with comments and quotes as in a shell.
 
     Raises:
-        ValueError: a line holds more.
+        ValueError: a line has several.
     """
     names = set()
     for number, parts in _words("list", lines):
         if len(parts) != 1:
-            raise ValueError(f"line {number} of the list: not REPOSITORY or REPOSITORY:TAG")
+            raise ValueError(f"line {number} of the list: expected REPOSITORY or REPOSITORY:TAG")
         names.update(parts)
     return frozenset(names)
 
 
 def propose(name: str) -> str:
-    """Return a name within the grammar that is like *name*."""
+    """Return a valid repository name similar to *name*."""
     parts = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in name.split("/"))
     return "/".join(part for part in parts if part) or "renamed"
 
 
 def propose_tag(tag: str) -> str:
-    """Return a tag within the grammar that is like *tag*."""
+    """Return a valid tag similar to *tag*."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", tag).lstrip("-.")[:_TAG_LENGTH] or "renamed"
 
 
@@ -115,7 +123,7 @@ def _words(what: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def quoted(name: str) -> str:
-    """Return a name as it has to be written in a file of names."""
+    """Return a name as it is written in a file of names, quoted if necessary."""
     try:
         plain = shlex.split(name, comments=True) == [name]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Plan: what would happen to every tag, and why; a file of JSON Lines that may be edited before it is run."""
+"""The plan: what to do with each tag of a source, and why; JSON Lines that may be edited before the run."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,10 +8,10 @@ from enum import StrEnum
 
 
 class PlanAction(StrEnum):
-    """What is done with a tag.
+    """What to do with a tag.
 
-    IMPORT takes it in. LEAVE is for what nobody wants: nothing more is heard of it. SKIP is for what cannot
-    be taken in: a run tells of it, and does not count as complete.
+    IMPORT imports it. LEAVE is for tags that were not selected; runs do not mention them. SKIP is for tags
+    that were selected but cannot be imported; a run reports them, and counts as incomplete.
     """
 
     IMPORT = "import"
@@ -24,10 +24,10 @@ class Entry:
     """A line of the plan.
 
     Attributes:
-        repository, tag, image: In the source; what no tag leads to has an empty tag.
-        to_repository, to_tag: Here; a manifest that shall have no tag has an empty one.
-        reason: Why it is not taken in; empty if it is.
-        updated: When it was pushed there; ISO 8601, or empty.
+        repository, tag, image: In the source; the tag of an untagged image is empty.
+        to_repository, to_tag: In this registry; the tag is empty for a manifest that gets none.
+        reason: Why it is not imported; empty if it is.
+        updated: When the tag was pushed to the source; ISO 8601, empty if unknown.
     """
 
     repository: str
@@ -41,24 +41,24 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The tag's full name in the source."""
+        """The full name in the source: ``repository:tag``, or ``repository@image`` without a tag."""
         return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.image}"
 
 
 def write_plan(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield the plan's lines."""
+    """Yield the lines of a plan."""
     for entry in entries:
         yield json.dumps(asdict(entry), ensure_ascii=False)
 
 
 def read_plan(lines: Iterable[str]) -> list[Entry]:
-    """Read what ``write_plan`` wrote, perhaps edited.
+    """Return the entries of a plan that ``write_plan`` wrote and that may have been edited.
 
     Raises:
-        ValueError: a line makes no sense, or two would become one tag; it says which.
+        ValueError: a line is invalid, or two lines have the same destination; names the lines.
     """
     entries = []
-    takers = dict[tuple[str, str], int]()
+    destinations = dict[tuple[str, str], int]()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -68,20 +68,21 @@ def read_plan(lines: Iterable[str]) -> list[Entry]:
             raise ValueError(f"line {number} of the plan: {error}") from error
         entries.append(entry)
         if entry.action is PlanAction.IMPORT and entry.to_tag:
-            place = entry.to_repository, entry.to_tag
-            other = takers.setdefault(place, number)
+            destination = entry.to_repository, entry.to_tag
+            other = destinations.setdefault(destination, number)
             if other != number:
-                raise ValueError(f"lines {other} and {number} of the plan: both would be {':'.join(place)}")
+                text = f"lines {other} and {number} of the plan: both are imported as"
+                raise ValueError(f"{text} {':'.join(destination)}")
     return entries
 
 
 def _read_entry(line: str) -> Entry:
     document = json.loads(line)
     if not isinstance(document, dict):
-        raise TypeError("no JSON object")
+        raise TypeError("not a JSON object")
     entry = Entry(**document)
     if not all(isinstance(value, str) for value in asdict(entry).values()):
-        raise ValueError("not all of it is text")
+        raise ValueError("a value is not a string")
     if entry.updated and datetime.fromisoformat(entry.updated).tzinfo is None:
-        raise ValueError(f"{entry.updated} names no time zone")
+        raise ValueError(f"{entry.updated} has no time zone")
     return replace(entry, action=PlanAction(entry.action))

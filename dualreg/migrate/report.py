@@ -1,4 +1,4 @@
-"""Report: what became of every tag and image in a run, out of its journal."""
+"""Reports: what became of each tag and V1 image in a run, according to its journal."""
 
 import csv
 import io
@@ -10,21 +10,21 @@ from typing import Any
 
 from dualreg.migrate import journal
 
-#: Columns of tags; *bytes* are those of layers that were read for it.
+#: Columns of tags; *bytes* is how many were read from the source for it.
 COLUMNS = ("source", "repository", "tag", "image", "digest", "status", "reason", "run", "bytes")
-#: Columns of V1 images, whether a tag leads to them or not; what pipelines that know ids can be changed by.
+#: Columns of V1 images, tagged or not; to translate ids in scripts and pipelines into digests.
 IMAGE_COLUMNS = ("run", "repository", "image", "layer", "diff_id", "bytes", "verified")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A run, told.
+    """What a run did.
 
     Attributes:
-        at: When it began; ISO 8601.
-        undone: Whether it was taken out again.
+        at: When it started; ISO 8601.
+        undone: Whether it was rolled back.
         tags: Each with COLUMNS.
-        images: Each with IMAGE_COLUMNS; *verified* if something proved it whole.
+        images: Each with IMAGE_COLUMNS; *verified* if a checksum proves it complete.
     """
 
     run: str
@@ -37,22 +37,22 @@ class Report:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many tags there are of each status."""
+        """The number of tags of each status."""
         return Counter(tag["status"] for tag in self.tags)
 
 
 def tags_csv(reports: Iterable[Report]) -> str:
-    """Return the tags of runs as CSV, with a heading."""
-    return _csv(COLUMNS, (tag for told in reports for tag in told.tags))
+    """Return the tags of runs as CSV with a header."""
+    return _csv(COLUMNS, (tag for report in reports for tag in report.tags))
 
 
 def images_csv(reports: Iterable[Report]) -> str:
-    """Return the V1 images of runs as CSV, with a heading; one that several brought only once."""
-    images = {(image["repository"], image["image"]): image for told in reports for image in told.images}
+    """Return the V1 images of runs as CSV with a header; each once, as in the last run that imported it."""
+    images = {(image["repository"], image["image"]): image for report in reports for image in report.images}
     return _csv(IMAGE_COLUMNS, images.values())
 
 
-def report(folder: Path, run: str) -> Report:
+def read_report(folder: Path, run: str) -> Report:
     """Return what a run did.
 
     Raises:

@@ -86,7 +86,7 @@ def _lines(folder: Path, run: str) -> list[Mapping[str, Any]]:
 
 
 def _unreadable(folder: Path, run: str) -> Iterator[str]:
-    if numbers := journal.unreadable(folder, run):
+    if numbers := journal.damaged_lines(folder, run):
         yield f"what lines {', '.join(map(str, numbers))} of the journal of {run} tell: they cannot be read"
 
 

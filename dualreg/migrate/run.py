@@ -1,4 +1,4 @@
-"""Run: the tags of a plan, taken in; every step in the journal before it is done, tags last."""
+"""A run: imports the tags of a plan; every step is journaled before it is made, and tags are set last."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from dualreg.remote.endpoint import RemoteError
 
 
 class Existing(StrEnum):
-    """What becomes of a tag that is here already, and is another image."""
+    """What to do with a tag that exists in this registry and is another image."""
 
     SKIP = "skip"
     OVERWRITE = "overwrite"
@@ -29,7 +29,7 @@ class Existing(StrEnum):
 
 
 class Status(StrEnum):
-    """How it went with a tag."""
+    """What became of a tag."""
 
     DONE = "done"
     SAME = "same"
@@ -40,11 +40,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it went with an entry of the plan.
+    """What became of an entry of the plan.
 
     Attributes:
-        digest: Of the manifest that the tag points at, if it was taken in.
-        read: Bytes of layers that were read for it.
+        digest: The manifest that the tag points at, if it was imported.
+        read: How many bytes were read from the source.
     """
 
     entry: Entry
@@ -56,12 +56,13 @@ class Outcome:
 
 @dataclass
 class Run:
-    """Takes in a plan.
+    """Imports the entries of a plan.
 
     Attributes:
-        stop: Set from outside to end early; whatever is begun is finished first.
+        existing: What to do with tags that exist and are another image.
+        stop: Set by the caller to end early; layers that are being copied are finished first.
         on_outcome: Called with each outcome.
-        predicted: Outcomes of ``predict``, which are not looked up again.
+        predicted: Outcomes that ``predict`` returned; these entries are not looked at again.
     """
 
     registry: Registry
@@ -73,7 +74,10 @@ class Run:
     predicted: Mapping[Entry, Outcome] = field(default_factory=dict)
 
     def import_all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
-        """Take in *entries*, *jobs* at a time; the outcomes are in the order of the plan."""
+        """Import *entries*, *jobs* at a time; return the outcomes in the order of the plan.
+
+        Entries that were not selected have none.
+        """
         wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = [*pool.map(self._import_one, wanted)]
@@ -81,29 +85,30 @@ class Run:
         return outcomes
 
     def predict(self, entry: Entry) -> Outcome | None:
-        """Return how it goes with an entry if its image needs not be read for that; None: it would be."""
+        """Return the outcome of an entry, without importing it; None if it would be imported."""
         if refused := skipped_by_plan(entry):
             return refused
         try:
-            repository, tag, reference = _place(entry)
-            return self._judge(entry, repository, tag, current_manifest(self.registry, repository, reference))
+            repository, tag, reference = _destination(entry)
+            before = current_manifest(self.registry, repository, reference)
+            return self._settled(entry, repository, tag, before)
         except Broken as error:
             return Outcome(entry, Status.FAILED, str(error))
         except RegistryError as error:
             return _refused(entry, error)
 
     def _import_one(self, entry: Entry) -> Outcome:
-        """Take in one entry, and journal how it went, unless the run stops."""
+        """Import one entry and record the outcome."""
         try:
             outcome = self.predicted.get(entry) or self.import_one(entry)
         except BaseException:
-            self.stop.set()  # such as a full disk, which would stop all others too
+            self.stop.set()  # for instance a full disk, on which all others would fail too
             raise
         self.record(outcome)
         return outcome
 
     def record(self, outcome: Outcome) -> None:
-        """Journal how it went with an entry, unless the run stops; and tell."""
+        """Journal the outcome of an entry, unless the run stopped before it; call ``on_outcome``."""
         if outcome.status is not Status.STOPPED:
             self._journal(outcome)
         self.on_outcome(outcome)
@@ -126,66 +131,66 @@ class Run:
     def _may_overwrite(self, entry: Entry, repository: RepositoryName, tag: Tag) -> bool:
         if self.existing is not Existing.NEWER or not entry.updated:
             return self.existing is Existing.OVERWRITE
-        _, here = self.registry.tags.pusher(repository, tag) or (None, datetime.max.replace(tzinfo=UTC))
-        # Old registries tell seconds only.
-        return datetime.fromisoformat(entry.updated) >= here.replace(microsecond=0)
+        _, current = self.registry.tags.pusher(repository, tag) or (None, datetime.max.replace(tzinfo=UTC))
+        # Old registries kept seconds only.
+        return datetime.fromisoformat(entry.updated) >= current.replace(microsecond=0)
 
     def _was_deleted(self, entry: Entry, repository: RepositoryName, tag: Tag | None) -> bool:
         at = self.registry.repositories.deleted_at(repository, *filter(None, (tag, entry.image)))
         return at is not None and datetime.fromisoformat(entry.updated) <= at
 
     def import_one(self, entry: Entry) -> Outcome:
-        """Take in one entry, or say why not."""
+        """Import one entry; return the outcome, also if it failed."""
         if refused := skipped_by_plan(entry):
             return refused
         try:
-            return self._take(entry)
+            return self._import(entry)
         except PreconditionFailed:
-            return Outcome(entry, Status.SKIPPED, "it was moved or deleted here meanwhile")
+            return Outcome(entry, Status.SKIPPED, "the tag was moved or deleted in this registry meanwhile")
         except Stopped:
-            return Outcome(entry, Status.STOPPED, "run again to go on")
+            return Outcome(entry, Status.STOPPED, "stopped; run again to continue")
         except (Broken, RemoteError) as error:
             return Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobDamaged, BlobMissing) as error:
             return _refused(entry, error)
 
-    def _take(self, entry: Entry) -> Outcome:
+    def _import(self, entry: Entry) -> Outcome:
         if self.stop.is_set():
             raise Stopped
-        repository, tag, reference = _place(entry)
+        repository, tag, reference = _destination(entry)
         before = current_manifest(self.registry, repository, reference)
-        if outcome := self._judge(entry, repository, tag, before):
+        if outcome := self._settled(entry, repository, tag, before):
             return outcome
         read = self.importer.import_entry(entry, repository, tag, before)
         after = current_manifest(self.registry, repository, reference)
         return Outcome(entry, Status.DONE, digest=str(after.digest) if after else "", read=read)
 
-    def _judge(
+    def _settled(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> Outcome | None:
-        """Return how it went with an entry for which nothing needs to be done, or may be.
+        """Return the outcome of an entry that need not or must not be imported; None if it is imported.
 
         Args:
-            before: What is here. Only that is judged: what comes after, nobody may overwrite.
+            before: What the tag points at now. A push after this makes the import fail, not the push.
         """
         if before and self.importer.is_same(repository, entry.image, before):
             if not self.importer.is_complete(repository, entry.image, before):
-                return None  # what is lost here comes again, whatever may be overwritten
+                return None  # lost blobs are imported again, whatever may be overwritten
             return Outcome(entry, Status.SAME, digest=str(before.digest))
         if before and tag and not self._may_overwrite(entry, repository, tag):
             status = Status.FAILED if self.existing is Existing.FAIL else Status.SKIPPED
-            return Outcome(entry, status, f"the tag is here already, as {before.digest}")
+            return Outcome(entry, status, f"tag already exists and points to {before.digest}")
         if before is None and entry.updated and self._was_deleted(entry, repository, tag):
-            return Outcome(entry, Status.SKIPPED, "it was deleted here since it was pushed there")
+            return Outcome(entry, Status.SKIPPED, "deleted here after it was pushed to the source")
         return None
 
 
 def skipped_by_plan(entry: Entry) -> Outcome | None:
-    """Return how it goes with an entry that is not to be taken in."""
+    """Return the outcome of an entry that the plan does not import; None if it does."""
     return (
         None
         if entry.action is PlanAction.IMPORT
-        else Outcome(entry, Status.SKIPPED, entry.reason or "by the plan")
+        else Outcome(entry, Status.SKIPPED, entry.reason or "skipped by the plan")
     )
 
 
@@ -193,8 +198,8 @@ def _refused(entry: Entry, error: Exception) -> Outcome:
     return Outcome(entry, Status.FAILED, f"refused: {error}")
 
 
-def _place(entry: Entry) -> tuple[RepositoryName, Tag | None, Tag | Digest]:
-    """Return where an entry goes, and by what it is found there; an untagged manifest by its digest."""
+def _destination(entry: Entry) -> tuple[RepositoryName, Tag | None, Tag | Digest]:
+    """Return the repository and tag of an entry, and its reference: the tag, or the digest without one."""
     repository = RepositoryName.parse(entry.to_repository)
     if not entry.to_tag:
         return repository, None, Digest.parse(entry.image)

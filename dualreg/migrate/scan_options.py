@@ -1,4 +1,4 @@
-"""Asking: how much is asked of a source where every question takes time, and how many at once."""
+"""How much to query of a source where each request takes time, and how many requests at a time."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,19 +8,19 @@ from typing import TypeVar
 from dualreg.migrate.names import Names
 from dualreg.patterns import matches
 
-_Question = TypeVar("_Question")
-_Told = TypeVar("_Told")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """What is asked of a live registry; files answer everything at once.
+    """What to query of a remote registry; files are always read completely.
 
     Attributes:
-        names: Only what these choose is asked about.
-        dated: Whether it is asked when images were made, as nothing tells when they were pushed.
-        trusting: Whether the sizes that manifests state are believed, and blobs not asked for.
-        jobs: How many questions at a time.
+        names: Which tags; others are not queried.
+        dated: Whether to find out when images were created, as a remote registry has no push dates.
+        trusting: Whether to trust the sizes that manifests state, and not to query the blobs.
+        jobs: How many requests at a time.
     """
 
     names: Names = field(default_factory=Names)
@@ -29,24 +29,24 @@ class ScanOptions:
     jobs: int = 1
 
     def may_choose(self, repository: str) -> bool:
-        """Tell whether a tag of *repository* can be wanted, before it is known which it has."""
-        names, called = self.names, self.names.called(repository, repository)
-        listed = names.listed is None or not {*map(_repository, names.listed)}.isdisjoint(called)
+        """Return whether *names* may choose a tag of *repository*, whose tags are not known yet."""
+        names, aliases = self.names, self.names.aliases(repository, repository)
+        listed = names.listed is None or not {*map(_repository, names.listed)}.isdisjoint(aliases)
         included = not names.include or any(
-            matches(_repository(pattern), each) for pattern in names.include for each in called
+            matches(_repository(pattern), alias) for pattern in names.include for alias in aliases
         )
         excluded = any(
-            ":" not in pattern and matches(pattern, each) for pattern in names.exclude for each in called
+            ":" not in pattern and matches(pattern, alias) for pattern in names.exclude for alias in aliases
         )
         return listed and included and not excluded
 
-    def each(self, ask: Callable[[_Question], _Told], questions: Iterable[_Question]) -> Iterator[_Told]:
-        """Yield what *ask* returns of each question, in their order, however many are asked at a time."""
+    def each(self, query: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+        """Yield the result of *query* for each item, in order, running *jobs* queries at a time."""
         if self.jobs == 1:
-            yield from map(ask, questions)
+            yield from map(query, items)
             return
         with ThreadPoolExecutor(self.jobs) as pool:
-            yield from pool.map(ask, questions)
+            yield from pool.map(query, items)
 
 
 def _repository(name: str) -> str:

@@ -1,43 +1,35 @@
-"""Choice: which tags of a source are wanted, under which names, and what keeps some of them out."""
+"""Selection: which tags of a source to import, under which names, and why some cannot be."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import LIBRARY, RepositoryName, Tag
 from dualreg.migrate.base import Survey
 from dualreg.migrate.dates import newest
 from dualreg.migrate.findings import Broken, Finding, FindingKind
-from dualreg.migrate.names import Names, propose, propose_tag, quoted
+from dualreg.migrate.names import Library, Names, propose, propose_tag, quoted
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.sources.base import SourceTag
 
-#: What a tag for an image without one begins with, before the first characters of its id.
+#: The tag of an untagged V1 image: this, and so many characters of its id.
 _ORPHAN, _ORPHAN_DIGITS = "orphan-", 12
-
-
-class Library(StrEnum):
-    """What becomes of ``library/x``, which V1 clients also call ``x``, and V2 clients do not."""
-
-    STRIP = "strip"
-    KEEP = "keep"
-    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which tags an operator wants, and under which names.
+    """Which tags to import, and under which names.
 
     Attributes:
         since: Only tags that were pushed then or later.
         latest: Only so many tags of each repository, the latest ones.
-        shard: Which part of how many, counted from 1; a repository is always in the same one.
+        shard: Which of how many parts, counted from 1; a repository is always in the same part.
+        library: What to call ``library/x``.
         mapping: New names of repositories, or of ``repository:tag``.
-        untagged: Also what no tag leads to; what is about chosen ones, as signatures, comes anyway.
+        untagged: Also untagged images. Those about selected images, such as signatures, always come along.
     """
 
     names: Names = field(default_factory=Names)
@@ -48,89 +40,103 @@ class Selection:
     mapping: Mapping[str, str] = field(default_factory=dict)
     untagged: bool = False
 
+    @property
+    def by_date(self) -> bool:
+        """Whether tags are selected by their dates."""
+        return self.since is not None or self.latest is not None
+
     def mapped(self, tag: SourceTag) -> tuple[str, str] | None:
-        """Return the repository and tag that somebody wants it to become; an empty tag stays what it is."""
-        for name in self.names.called(tag.repository, tag.name):
+        """Return the repository and tag that a tag is mapped to; an empty tag means the same tag.
+
+        Returns None if the mapping does not contain it.
+        """
+        for name in self.names.aliases(tag.repository, tag.name):
             if name in self.mapping:
                 repository, _, to_tag = self.mapping[name].rpartition(":")
                 return repository, to_tag
-        for repository in self.names.called(tag.repository, tag.repository):
+        for repository in self.names.aliases(tag.repository, tag.repository):
             if repository in self.mapping:
                 return self.mapping[repository], ""
         return None
 
 
-def make_plan(found: Survey, choice: Selection) -> list[Entry]:
-    """Return a line for every tag of the source, in order."""
+def make_plan(survey: Survey, selection: Selection) -> list[Entry]:
+    """Return an entry for each name that each tag of the source gets, in the order of the source."""
     return [
-        replace(entry, action=PlanAction.SKIP, reason=f"{trouble.kind}: {trouble.text}") if trouble else entry
-        for entry, trouble in _judged(found, choice)
+        replace(entry, action=PlanAction.SKIP, reason=f"{obstacle.kind}: {obstacle.text}")
+        if obstacle
+        else entry
+        for entry, obstacle in _judge(survey, selection)
     ]
 
 
-def lost_tags(found: Survey, choice: Selection) -> Iterator[Finding]:
-    """Yield why chosen tags cannot be taken in; a repository whose name cannot be here only once."""
-    yield from dict.fromkeys(trouble for _, trouble in _judged(found, choice) if trouble)
+def lost_tags(survey: Survey, selection: Selection) -> Iterator[Finding]:
+    """Yield why selected tags cannot be imported; once for a repository whose name is invalid."""
+    yield from dict.fromkeys(obstacle for _, obstacle in _judge(survey, selection) if obstacle)
 
 
-def unmatched(found: Survey, choice: Selection) -> list[str]:
-    """Return the names of the mapping and the list that name no tag or repository of the source."""
-    names = choice.names
-    wanted = {name for name in choice.mapping if names.choose(name.partition(":")[0], name)}
+def unmatched(survey: Survey, selection: Selection) -> list[str]:
+    """Return the names in the mapping and the list that neither a tag nor a repository of the source has."""
+    names = selection.names
+    wanted = {name for name in selection.mapping if names.choose(name.partition(":")[0], name)}
     wanted |= names.listed or frozenset()
-    for tag in found.tags if wanted else ():
-        wanted -= {*names.called(tag.repository, tag.repository), *names.called(tag.repository, tag.name)}
+    for tag in survey.tags if wanted else ():
+        wanted -= {*names.aliases(tag.repository, tag.repository), *names.aliases(tag.repository, tag.name)}
     return sorted(wanted)
 
 
-def _judged(found: Survey, choice: Selection) -> list[tuple[Entry, Finding | None]]:
-    """Return every tag as it is planned, and what keeps it out."""
-    wanted = _wanted(found.tags, choice)
+def _judge(survey: Survey, selection: Selection) -> list[tuple[Entry, Finding | None]]:
+    """Return the entries of the plan, each with what keeps it from being imported."""
+    selected = _selected(survey.tags, selection)
     entries = [
-        entry if tag in wanted else replace(entry, action=PlanAction.LEAVE, reason=_unwanted(tag))
-        for tag in found.tags
-        for entry in _named(tag, choice)
+        entry if tag in selected else replace(entry, action=PlanAction.LEAVE, reason=_unselected(tag))
+        for tag in survey.tags
+        for entry in _entries(tag, selection)
     ]
-    troubles = [
-        _trouble(found, entry, by_date=choice.since is not None or choice.latest is not None)
-        for entry in entries
-    ]
-    collisions = _collisions(entry for entry, trouble in zip(entries, troubles, strict=True) if not trouble)
+    obstacles = [_obstacle(survey, entry, by_date=selection.by_date) for entry in entries]
+    importable = (entry for entry, obstacle in zip(entries, obstacles, strict=True) if not obstacle)
+    collisions = _collisions(importable)
     return [
-        (entry, trouble or collisions.get(entry)) for entry, trouble in zip(entries, troubles, strict=True)
+        (entry, obstacle or collisions.get(entry)) for entry, obstacle in zip(entries, obstacles, strict=True)
     ]
 
 
-def _unwanted(tag: SourceTag) -> str:
-    return "not chosen" if tag.tag else "no tag leads to it"
+def _unselected(tag: SourceTag) -> str:
+    return "not selected" if tag.tag else "untagged"
 
 
-def _wanted(tags: Iterable[SourceTag], choice: Selection) -> set[SourceTag]:
+def _selected(tags: Iterable[SourceTag], selection: Selection) -> set[SourceTag]:
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in tags:
         by_repository[tag.repository].append(tag)
-    wanted: set[SourceTag] = set()
-    for repository, here in by_repository.items():
-        if not _is_in_shard(repository, *choice.shard):
+    selected: set[SourceTag] = set()
+    for repository, siblings in by_repository.items():
+        if not _is_in_shard(repository, *selection.shard):
             continue
-        chosen = [tag for tag in here if choice.names.choose(repository, tag.name)]
-        tagged = newest([tag for tag in chosen if tag.tag and not tag.along], choice.since, choice.latest)
-        wanted |= {*tagged, *_along(tagged, here, choice)}
-        wanted.update(tag for tag in chosen if not tag.tag and choice.untagged)
-    return wanted
+        chosen = [tag for tag in siblings if selection.names.choose(repository, tag.name)]
+        tagged = newest(
+            [tag for tag in chosen if tag.tag and not tag.along], selection.since, selection.latest
+        )
+        selected |= {*tagged, *_along(tagged, siblings, selection)}
+        selected.update(tag for tag in chosen if not tag.tag and selection.untagged)
+    return selected
 
 
-def _along(tagged: Iterable[SourceTag], here: Iterable[SourceTag], choice: Selection) -> Iterator[SourceTag]:
-    """Yield what is about chosen tags, as signatures are, and about that; or is chosen by its own name."""
-    left = [tag for tag in here if tag.along and choice.names.allow(tag.repository, tag.name)]
-    by_date = choice.since is not None or choice.latest is not None
+def _along(
+    tagged: Iterable[SourceTag], siblings: Iterable[SourceTag], selection: Selection
+) -> Iterator[SourceTag]:
+    """Yield the images that are about selected ones, such as signatures, and the images about those.
+
+    One that is selected by its own name is yielded as well.
+    """
+    left = [tag for tag in siblings if tag.along and selection.names.allow(tag.repository, tag.name)]
     images = {tag.image for tag in tagged}
     while True:
         found = [
             tag
             for tag in left
             if tag.along & images
-            or (tag.tag and not by_date and choice.names.choose(tag.repository, tag.name))
+            or (tag.tag and not selection.by_date and selection.names.choose(tag.repository, tag.name))
         ]
         if not found:
             return
@@ -144,11 +150,11 @@ def _is_in_shard(repository: str, part: int, parts: int) -> bool:
     return drawn % parts == part - 1
 
 
-def _named(tag: SourceTag, choice: Selection) -> Iterator[Entry]:
-    """Yield the tag under the names that it gets."""
-    mapped = choice.mapped(tag)
+def _entries(tag: SourceTag, selection: Selection) -> Iterator[Entry]:
+    """Yield an entry for each name that a tag gets in this registry."""
+    mapped = selection.mapped(tag)
     repository, to_tag = (mapped[0], mapped[1] or tag.tag) if mapped else (tag.repository, tag.tag)
-    if not to_tag and ":" not in tag.image:  # a V1 image is only seen under a tag
+    if not to_tag and ":" not in tag.image:  # V1 clients see an image only under a tag
         to_tag = _ORPHAN + tag.image[:_ORPHAN_DIGITS]
     names = [repository]
     if repository.startswith(LIBRARY) and not mapped:
@@ -157,43 +163,45 @@ def _named(tag: SourceTag, choice: Selection) -> Iterator[Entry]:
             Library.STRIP: [short],
             Library.KEEP: [repository],
             Library.BOTH: [short, repository],
-        }[choice.library]
+        }[selection.library]
     for name in names:
         yield Entry(tag.repository, tag.tag, tag.image, name, to_tag, PlanAction.IMPORT, updated=tag.stamp)
 
 
-def _trouble(found: Survey, entry: Entry, *, by_date: bool) -> Finding | None:
-    """Return what keeps a wanted tag out: names that cannot be here, no date, or an image that is broken."""
+def _obstacle(survey: Survey, entry: Entry, *, by_date: bool) -> Finding | None:
+    """Return what keeps a selected tag from being imported: an invalid name, no date, or a broken image."""
     if entry.action is not PlanAction.IMPORT:
         return None
     if by_date and entry.tag and not entry.updated:
-        return Finding(FindingKind.UNDATED, entry.name, "nothing tells its date: choose it by its name")
+        return Finding(FindingKind.UNDATED, entry.name, "its date is unknown; select it by name")
     try:
         RepositoryName.parse(entry.to_repository)
         if entry.to_tag:
             Tag.parse(entry.to_tag)
-        found.check(entry.repository, entry.image)
+        survey.check(entry.repository, entry.image)
     except NameInvalid:
-        text = f"map {quoted(entry.repository)} to a name such as {propose(entry.to_repository)}"
+        text = f"map {quoted(entry.repository)} to a valid name, such as {propose(entry.to_repository)}"
         return Finding(FindingKind.BAD_NAME, entry.repository, text)
     except TagInvalid:
-        new = f"{entry.to_repository}:{propose_tag(entry.to_tag)}"
-        return Finding(FindingKind.BAD_TAG, entry.name, f"map {quoted(entry.name)} to a name such as {new}")
+        valid = f"{entry.to_repository}:{propose_tag(entry.to_tag)}"
+        text = f"map {quoted(entry.name)} to a valid name, such as {valid}"
+        return Finding(FindingKind.BAD_TAG, entry.name, text)
     except Broken as error:
         return Finding(error.finding.kind, entry.name, f"{error.finding.where}: {error.finding.text}")
     return None
 
 
 def _collisions(entries: Iterable[Entry]) -> Mapping[Entry, Finding]:
-    """Return what to say of those that would be one tag here, and are several in the source.
+    """Return a finding for each entry whose destination another entry has as well.
 
-    Of a name that lies twice in the source, as trees of several releases have it, the later one counts.
+    A tag may be in the source twice, because releases of docker-registry differ in how they encode its name;
+    then the later one is imported.
     """
-    takers: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    by_destination: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.action is PlanAction.IMPORT and entry.to_tag:
-            takers[entry.to_repository, entry.to_tag].append(entry)
-    return {entry: finding for rivals in takers.values() for entry, finding in _refused(rivals)}
+            by_destination[entry.to_repository, entry.to_tag].append(entry)
+    return {entry: finding for rivals in by_destination.values() for entry, finding in _refused(rivals)}
 
 
 def _refused(rivals: list[Entry]) -> Iterator[tuple[Entry, Finding]]:
@@ -202,7 +210,8 @@ def _refused(rivals: list[Entry]) -> Iterator[tuple[Entry, Finding]]:
     for entry in rivals:
         if len(names) > 1:
             others = ", ".join(sorted(names - {entry.name}))
-            yield entry, Finding(FindingKind.COLLISION, entry.name, f"so would be {others}; map one")
+            text = f"same destination as {others}; map one of them"
+            yield entry, Finding(FindingKind.COLLISION, entry.name, text)
         elif entry != latest:
-            text = f"it lies twice in the source; the later one is {latest.image}"
+            text = f"duplicate tag in source; the later one is {latest.image}"
             yield entry, Finding(FindingKind.COLLISION, entry.name, text)

@@ -1,6 +1,6 @@
-"""Tag schema: tags that are called like a digest, as what is under them is about that.
+"""Tags that are named after a digest, because their image is about the image with that digest.
 
-So are the signatures of cosign, and the lists of referrers of registries that know no others.
+cosign stores signatures under such tags, and clients store lists of referrers in registries without that API.
 
 Source: cosign, ``pkg/oci/remote`` (SignatureTag); OCI distribution-spec v1.1, "Referrers Tag Schema".
 """
@@ -9,17 +9,17 @@ import re
 
 from dualreg.image.digest import Digest
 
-#: How many digits of a digest are in such a tag.
+#: How many digits of a digest such a tag contains.
 _HEX = 64
-_HEAD = re.compile(rf"sha(256|512)-[0-9a-f]{{{_HEX}}}", re.ASCII)
+_PREFIX = re.compile(rf"sha(256|512)-[0-9a-f]{{{_HEX}}}", re.ASCII)
 
 
-def subject_head(tag: str) -> str | None:
-    """Return how tags begin that are about the same as *tag* is; None if it is about nothing."""
-    head = tag.partition(".")[0]
-    return head if _HEAD.fullmatch(head) else None
+def subject_prefix(tag: str) -> str | None:
+    """Return the ``tag_prefix`` of the digest that a tag is named after; None if it is not named so."""
+    prefix = tag.partition(".")[0]
+    return prefix if _PREFIX.fullmatch(prefix) else None
 
 
-def head(digest: Digest) -> str:
-    """Return how tags begin that are about what has that digest."""
+def tag_prefix(digest: Digest) -> str:
+    """Return what the tags of images that are about *digest* start with."""
     return f"{digest.algorithm}-{digest.hex[:_HEX]}"

@@ -1,6 +1,6 @@
-"""Transfer: bytes on their way from a source into the store, shown to whoever hashes them, once.
+"""Transfer of blobs from a source into the store; each byte is read once, for the store and the hashes.
 
-What fails is either the source's fault, and one image's bad luck; or ours, and then the run ends.
+An error of the source fails one image. An error of the store, such as a full disk, ends the run.
 """
 
 import errno
@@ -15,12 +15,15 @@ from dualreg.migrate.sources.base import SourceBytes
 from dualreg.storage.base import CHUNK_SIZE, read_chunks, tee
 from dualreg.storage.staging import Staging
 
-#: What no source is to blame for, nor the path of one file: where we write is full, or gone.
-_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
+#: Errors of what is written to, rather than of one file that is read: it is full, or gone.
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
 
 
 class LinkMode(StrEnum):
-    """How bytes come over."""
+    """How blobs get from a source's files into the store.
+
+    HARD makes hard links; AUTO shares blocks where the file system can, and copies elsewhere.
+    """
 
     AUTO = "auto"
     HARD = "hard"
@@ -28,113 +31,111 @@ class LinkMode(StrEnum):
 
 
 class DigestVerifier:
-    """A digest, held against the bytes that pass by.
+    """Compares bytes with their digest while they are transferred.
 
     Attributes:
-        size: How many have passed.
+        size: How many bytes there were so far.
     """
 
     def __init__(self, digest: Digest) -> None:
-        """Begin."""
         self._digest, self._hasher = digest, Hasher(digest.algorithm)
         self.size = 0
 
     def update(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         self._hasher.update(data)
         self.size += len(data)
 
     @property
-    def holds(self) -> bool:
-        """Whether they are what the digest says, if there are no more."""
+    def matches(self) -> bool:
+        """Whether the bytes so far have the digest."""
         return self._hasher.digest() == self._digest
 
     def check(self) -> None:
-        """Raise Broken unless they are what the digest says."""
-        if not self.holds:
-            raise Broken(FindingKind.CORRUPT, str(self._digest), f"its bytes are {self._hasher.digest()}")
+        """Raise Broken unless the bytes so far have the digest."""
+        if not self.matches:
+            raise Broken(FindingKind.CORRUPT, str(self._digest), f"its digest is {self._hasher.digest()}")
 
 
-def is_of(reader: BinaryIO, digest: Digest) -> bool:
-    """Read to the end, and tell whether *digest* is of what there was."""
-    checked = DigestVerifier(digest)
+def has_digest(reader: BinaryIO, digest: Digest) -> bool:
+    """Read to the end, and return whether the content has *digest*."""
+    verifier = DigestVerifier(digest)
     for chunk in read_chunks(reader):
-        checked.update(chunk)
-    return checked.holds
+        verifier.update(chunk)
+    return verifier.matches
 
 
 def stage(
     staged: Staging,
     source: SourceBytes,
-    way: LinkMode,
+    link: LinkMode,
     update: Callable[[bytes], None],
     *,
     where: str = "",
 ) -> None:
-    """Make the source's bytes the upload's, and show them to *update*.
+    """Copy or link a blob of the source into an upload, and pass its bytes to *update*.
 
-    What is shown is what was staged, whatever happens to the source's file meanwhile.
+    These are the bytes that were staged, even if the source's file changes meanwhile.
 
     Args:
-        way: HARD shares the file with the source, which must not write any more; AUTO shares its blocks
-            where the file system can, and copies otherwise.
-        where: What the source calls these bytes.
+        link: With HARD, nobody may write to the source's file any more.
+        where: The name of the blob in the source.
 
     Raises:
         Broken: the source cannot be read.
-        OSError: our store cannot be written to, or HARD is not possible.
+        OSError: the store cannot be written to, or hard links are not possible.
     """
-    if not _is_shared(staged, source, way, where):
+    if not _is_linked(staged, source, link, where):
         staged.write(tee(chunks_of(source.open, where), update))
         return
-    with staged.open() as ours:  # the file is ours, but its blocks are the source's
-        for chunk in _read(ours, where):
+    with staged.open() as linked:  # a file of the store, but its blocks are the source's
+        for chunk in _read(linked, where):
             update(chunk)
 
 
 def show(source: SourceBytes, update: Callable[[bytes], None], where: str = "") -> None:
-    """Read the source's bytes, and leave them where they are.
+    """Read a blob of the source, and pass its bytes to *update*.
 
     Raises:
-        Broken: they cannot be read.
+        Broken: it cannot be read.
     """
     for chunk in chunks_of(source.open, where):
         update(chunk)
 
 
-def chunks_of(opened: Callable[[], BinaryIO], where: str) -> Iterator[bytes]:
-    """Yield what a source's reader reads; whoever takes the pieces may fail in ways of their own.
+def chunks_of(open_: Callable[[], BinaryIO], where: str) -> Iterator[bytes]:
+    """Yield what a reader of the source reads; an OSError of the caller between chunks is not touched.
 
     Raises:
-        Broken: it cannot be opened, or read.
+        Broken: it cannot be opened or read.
     """
     with reading(where):
-        reader = opened()
+        reader = open_()
     with reader:
         yield from _read(reader, where)
 
 
 @contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Say of *where* that it cannot be read, if the block, which touches nothing of ours, fails to.
+    """Turn an OSError of the block, which only reads from the source, into Broken.
 
     Args:
-        where: Empty: nobody says anything, and errors stay what they are.
+        where: The name of what is read; empty: the error stays what it is.
 
     Raises:
-        Broken: so it is.
+        Broken: the block failed.
     """
     try:
         yield
     except OSError as error:
         if not where:
             raise
-        raise Broken(FindingKind.UNREADABLE, where, f"it cannot be read ({error})") from error
+        raise Broken(FindingKind.UNREADABLE, where, f"cannot be read ({error})") from error
 
 
-def is_ours(error: OSError) -> bool:
-    """Tell whether everything else would fail by the same error, too, such as a full disk."""
-    return error.errno in _OURS
+def is_output_error(error: OSError) -> bool:
+    """Return whether everything else would fail with the same error, because the disk is full or gone."""
+    return error.errno in _OUTPUT_ERRORS
 
 
 def _read(reader: BinaryIO, where: str) -> Iterator[bytes]:
@@ -146,12 +147,12 @@ def _read(reader: BinaryIO, where: str) -> Iterator[bytes]:
         yield chunk
 
 
-def _is_shared(staged: Staging, source: SourceBytes, way: LinkMode, where: str) -> bool:
-    if way is LinkMode.COPY or source.path is None:
+def _is_linked(staged: Staging, source: SourceBytes, link: LinkMode, where: str) -> bool:
+    if link is LinkMode.COPY or source.path is None:
         return False
     with reading(where):
-        source.open().close()  # what fails from now on is not the source's fault
-    if way is LinkMode.AUTO:
+        source.open().close()  # an error after this is not one of the source
+    if link is LinkMode.AUTO:
         return staged.adopt(source.path, hard=False)
     try:
         return staged.adopt(source.path, hard=True)

@@ -1,209 +1,262 @@
-"""Sorts of sources: which reader, survey, intake and comparison belong together."""
+"""Openers of the transports: how each location is surveyed, served on demand, or exported to."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from dualreg.migrate.base import Comparison, Importer
-from dualreg.migrate.journal import Earlier, Journal
-from dualreg.migrate.saved.importer import SavedImporter
-from dualreg.migrate.saved.survey import SavedSurvey, survey_saved
-from dualreg.migrate.saved.verify import SavedComparison
+from dualreg.errors import NameInvalid
+from dualreg.image.names import RepositoryName
+from dualreg.migrate.base import Survey
+from dualreg.migrate.on_demand.trees import OnDemandRegistryTree, OnDemandTree, OnDemandV1Tree
+from dualreg.migrate.saved.survey import survey_saved
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.sources.base import ManifestSource, SourceInvalid, V1Source
-from dualreg.migrate.sources.docker_archive import SavedImages, open_archive
+from dualreg.migrate.sources.archive import Archive
+from dualreg.migrate.sources.base import SourceInvalid
+from dualreg.migrate.sources.docker_archive import SavedChains, SavedImages
 from dualreg.migrate.sources.oci_layout import OciLayout
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_config import storage_path
 from dualreg.migrate.sources.v1_remote import V1Remote
 from dualreg.migrate.sources.v1_tree import V1Tree
 from dualreg.migrate.sources.v2_remote import V2Remote
+from dualreg.migrate.targets.base import Target, TargetInvalid
+from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
+from dualreg.migrate.targets.oci_layout import OciLayoutTarget
+from dualreg.migrate.targets.registry_tree import RegistryTreeTarget
+from dualreg.migrate.targets.remote import RemoteTarget
+from dualreg.migrate.targets.static_tree import StaticTreeTarget
+from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.migrate.transfer import LinkMode
-from dualreg.migrate.v1.importer import V1Importer
-from dualreg.migrate.v1.survey import V1Survey, survey_images
-from dualreg.migrate.v1.verify import V1Comparison
-from dualreg.migrate.v2.importer import V2Importer
-from dualreg.migrate.v2.survey import V2Survey, survey_manifests
-from dualreg.migrate.v2.verify import V2Comparison
-from dualreg.migrate.verify import Bytes
+from dualreg.migrate.v1.survey import survey_images
+from dualreg.migrate.v2.survey import survey_manifests
 from dualreg.registry import Registry
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
-
-#: What a source's name begins with.
-SCHEMES = (
-    "v1-tree:", "registry-tree:", "oci-layout:", "docker-archive:", "v1+http://", "v1+https://", "v2+http://",
-    "v2+https://",
-)  # fmt: skip
-#: Any of the surveys.
-AnySurvey = V1Survey | V2Survey | SavedSurvey
+from dualreg.transports import Location, LocationInvalid, Use, parse_location
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteCredentials:
-    """How to log in at live registries.
+    """How to log in to a remote registry.
 
     Attributes:
-        ca: File of the authorities that sign their certificates; None: the system's.
+        ca: File of the certificate authorities to trust; None: those of the system.
     """
 
     user: str = ""
     password: str = field(default="", repr=False)
     ca: str | None = None
 
-    def wire(self, url: str) -> tuple[Client, str]:
-        """Return what speaks to the registry of *url*, and the path in it.
+    def connect(self, location: Location, use: Use) -> tuple[Client, str]:
+        """Return a client of the registry at *location*, and the path in the URL, without slashes around it.
 
         Raises:
-            NoSource: it is no such URL.
+            LocationInvalid: the URL is invalid.
         """
-        scheme, _, rest = url.partition("+")[2].partition("://")
+        scheme, _, rest = location.url.partition("://")
         host, _, path = rest.partition("/")
+        expected = f"expected {location.transport.uses[use]}"
         try:
-            wire = Client(f"{scheme}://{host}", self.user, self.password, self.ca)
+            client = Client(f"{scheme}://{host}", self.user, self.password, self.ca)
         except RemoteError as error:
-            raise SourceInvalid(f"{error}: not HOST[:PORT][/PATH]") from error
+            raise LocationInvalid(f"{error}; {expected}") from error
         if "@" in host or "?" in rest or "#" in rest:
-            raise SourceInvalid(
-                f"{scheme}://{host.rpartition('@')[2]}: not HOST[:PORT][/PATH], see also --user"
-            )
-        return wire, path.strip("/")
+            bare = f"{scheme}://{host.rpartition('@')[2]}"
+            raise LocationInvalid(f'invalid URL "{bare}": not only host and path; {expected}, and see --user')
+        return client, path.strip("/")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What is needed to read some sources, beside their names.
+    """How to read a source.
 
     Attributes:
-        flavor: Of an old registry's configuration.
-        environ: What that configuration may name.
-        repository: What images are in that name none.
-        login: Of live registries.
-        asking: How these are asked; files are looked through whole.
+        flavor: Which section of a docker-registry configuration to use.
+        repository: The repository of images that name none.
+        environ: The environment variables that such a configuration may refer to.
+        credentials: For a remote registry.
+        scan: How to query a remote registry; files are always read completely.
+        sparse_indexes: Whether an index may be imported without all of its manifests.
     """
 
     flavor: str = "dev"
     repository: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
-    login: RemoteCredentials = field(default_factory=RemoteCredentials)
-    asking: ScanOptions = field(default_factory=ScanOptions)
+    credentials: RemoteCredentials = field(default_factory=RemoteCredentials)
+    scan: ScanOptions = field(default_factory=ScanOptions)
+    sparse_indexes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """How a run takes in what it finds."""
+class TargetOptions:
+    """How to write to a target.
 
-    way: LinkMode = LinkMode.AUTO
-    strict: bool = False
+    Attributes:
+        repositories: Those of the tags to be exported.
+        stop: Set to end early.
+        link: How a registry-tree gets its blobs.
+        deep: Whether to read the blobs that are at the target already, instead of comparing their sizes.
+        credentials: For a remote registry.
+    """
+
+    registry: Registry
+    repositories: Sequence[str]
+    stop: Event
+    link: LinkMode = LinkMode.AUTO
+    deep: bool = False
+    credentials: RemoteCredentials = field(default_factory=RemoteCredentials)
 
 
-def survey_source(source: str, access: SourceOptions) -> AnySurvey:
-    """Return what *source* holds.
+def survey_source(source: str, options: SourceOptions) -> Survey:
+    """Return what *source* contains.
 
     Raises:
-        NoSource: there is none of that name.
+        SourceInvalid: there is no such source, or it is not what its transport says.
         OSError: it cannot be read.
     """
-    opened = _open(source, access)
-    asking = access.asking if isinstance(opened, V1Remote | V2Remote) else ScanOptions()
-    if isinstance(opened, SavedImages):
-        return survey_saved(opened)
-    if isinstance(opened, V1Source):
-        return survey_images(opened, asking)
-    return survey_manifests(opened, asking)
+    try:
+        location = parse_location(source, Use.SOURCE)
+        return SURVEYS[location.transport.name](location, options)
+    except LocationInvalid as error:
+        hint = f"; did you mean {_guess(source)}?" if Path(source).exists() else ""
+        raise SourceInvalid(f"{error}{hint}") from error
 
 
-def open_on_demand(source: str) -> V1Tree | RegistryTree:
+def open_on_demand(source: str) -> OnDemandTree:
     """Return a source that can stay behind a running registry.
 
     Raises:
-        NoSource: there is none, or it cannot.
+        SourceInvalid: there is no such source, or it cannot be used so.
         OSError: it cannot be read.
     """
-    opened = _open(source, SourceOptions())
-    if not isinstance(opened, V1Tree | RegistryTree):
-        raise SourceInvalid(f"{source} cannot be asked for single tags: only trees can")
-    return opened
+    try:
+        location = parse_location(source, Use.ON_DEMAND)
+    except LocationInvalid as error:
+        raise SourceInvalid(str(error)) from error
+    return ON_DEMAND[location.transport.name](Path(location.rest))
 
 
-def importer_of(
-    found: AnySurvey, registry: Registry, own: Journal, manner: ImportOptions, stop: Event,
-    *, earlier: Earlier | None = None,
-) -> Importer:  # fmt: skip
-    """Return what takes in the images of *found*, having looked at what earlier runs found out.
+def open_target(target: str, options: TargetOptions) -> Target:
+    """Return a target, to be closed by the caller.
 
-    Args:
-        earlier: What remembers that from one pass to the next.
+    Raises:
+        TargetInvalid: there is no such target, or it cannot be used.
     """
-    if isinstance(found, V2Survey):
-        return V2Importer(registry, found.source, own, manner.way, stop)
-    known = (earlier or Earlier(own.path.parent, own.source)).refresh()
-    if isinstance(found, SavedSurvey):
-        return SavedImporter(registry, found.source, own, known.blobs, stop)
-    return V1Importer(
-        registry, found.chain, own, manner.way, manner.strict, known.layers, stop, agent=found.agent
-    )
+    try:
+        location = parse_location(target, Use.TARGET)
+        return TARGETS[location.transport.name](location, options)
+    except LocationInvalid as error:
+        raise TargetInvalid(str(error)) from error
 
 
-def comparison_of(found: AnySurvey, registry: Registry, *, quick: bool) -> Comparison:
-    """Return what compares *found* with what is here; *quick*: by sizes only."""
-    if isinstance(found, SavedSurvey):
-        return SavedComparison(registry, found.source, quick)
-    content = None if quick else Bytes(registry.blobs)
-    if isinstance(found, V2Survey):
-        return V2Comparison(registry, found.source, content)
-    return V1Comparison(registry, found, content)
-
-
-def is_in_place(found: AnySurvey, registry: Registry) -> bool:
-    """Tell whether the source is the registry's own store, so that only the catalog is to be filled."""
-    source = found.source
-    return isinstance(source, RegistryTree) and source.is_of(registry.blobs)
+def shortens_library(source: str) -> bool:
+    """Return whether clients of *source* call ``library/x`` just ``x``, as far as its transport says."""
+    with suppress(LocationInvalid):
+        return parse_location(source, Use.SOURCE).transport.generation == "v1"
+    return False
 
 
 def is_own_store(source: str, registry: Registry) -> bool:
-    """Tell whether the source of that name is the registry's own store, as far as it can be read."""
+    """Return whether *source* is the storage of *registry*; False if it cannot be read."""
+    with suppress(SourceInvalid, OSError):
+        return open_on_demand(source).is_store(registry.blobs)
+    return False
+
+
+def _survey_v1_tree(location: Location, options: SourceOptions) -> Survey:
+    path = Path(location.rest)
+    if path.is_file():
+        path = storage_path(path, options.flavor, options.environ)
+    return survey_images(V1Tree.open(path))
+
+
+def _survey_registry_tree(location: Location, options: SourceOptions) -> Survey:
+    return survey_manifests(RegistryTree.open(Path(location.rest)), sparse=options.sparse_indexes)
+
+
+def _survey_oci_layout(location: Location, options: SourceOptions) -> Survey:
+    layout = OciLayout.open(Path(location.rest), options.repository)
+    return survey_manifests(layout, sparse=options.sparse_indexes)
+
+
+def _survey_docker_archive(location: Location, options: SourceOptions) -> Survey:
+    path = Path(location.rest)
+    archive = Archive.open(path)
+    repository = options.repository or path.name.partition(".")[0]
+    if SavedImages.MANIFEST in archive.members:
+        return survey_saved(SavedImages.open(archive, repository))
+    return survey_images(SavedChains.open(archive, repository, path))
+
+
+def _survey_v1_remote(location: Location, options: SourceOptions) -> Survey:
+    client, repository = options.credentials.connect(location, Use.SOURCE)
+    return survey_images(V1Remote(client, repository, options.scan), options.scan)
+
+
+def _survey_v2_remote(location: Location, options: SourceOptions) -> Survey:
+    client, repository = options.credentials.connect(location, Use.SOURCE)
+    remote = V2Remote(client, repository, options.scan)
+    return survey_manifests(remote, options.scan, sparse=options.sparse_indexes)
+
+
+def _open_registry_tree(location: Location, options: TargetOptions) -> Target:
+    return RegistryTreeTarget(Path(location.rest), options.link, options.registry.blobs, deep=options.deep)
+
+
+def _open_oci_layout(location: Location, options: TargetOptions) -> Target:
+    return OciLayoutTarget(Path(location.rest), options.repositories, deep=options.deep)
+
+
+def _open_docker_archive(location: Location, options: TargetOptions) -> Target:
+    path = None if location.rest == "-" else Path(location.rest)
+    return DockerArchiveTarget(TarFile(path, sys.stdout.buffer), options.registry, options.stop)
+
+
+def _open_static_tree(location: Location, options: TargetOptions) -> Target:
+    return StaticTreeTarget(Path(location.rest), options.registry, deep=options.deep)
+
+
+def _open_v2_remote(location: Location, options: TargetOptions) -> Target:
+    client, prefix = options.credentials.connect(location, Use.TARGET)
     try:
-        found = _open(source, SourceOptions()) if source.startswith("registry-tree:") else None
-    except (SourceInvalid, OSError):
-        return False
-    return isinstance(found, RegistryTree) and found.is_of(registry.blobs)
+        return RemoteTarget(client, RepositoryName.parse(prefix) if prefix else "")
+    except NameInvalid as error:
+        raise TargetInvalid(f'invalid repository prefix "{prefix}"') from error
 
 
-def _open(source: str, access: SourceOptions) -> V1Source | ManifestSource | SavedImages:
-    scheme, _, rest = source.partition(":")
-    path = Path(rest)
-    if f"{scheme}:" in SCHEMES and not rest:
-        raise SourceInvalid(f"{scheme}: names no path, as {scheme}:PATH does")
-    match scheme:
-        case "v1-tree":
-            return V1Tree.open(storage_path(path, access.flavor, access.environ) if path.is_file() else path)
-        case "registry-tree":
-            return RegistryTree.open(path)
-        case "oci-layout":
-            return OciLayout.open(path, access.repository)
-        case "docker-archive":
-            return open_archive(path, access.repository)
-        case "v1+http" | "v1+https":
-            return V1Remote(*access.login.wire(source), access.asking)
-        case "v2+http" | "v2+https":
-            return V2Remote(*access.login.wire(source), access.asking)
-        case _:
-            if Path(source).exists():
-                raise SourceInvalid(
-                    f"{source} does not say of which sort it is: did you mean {_guess(source)}?"
-                )
-            raise SourceInvalid(f"{scheme} is no source: {', '.join(SCHEMES)}")
+#: The openers, by name of the transport.
+SURVEYS: Mapping[str, Callable[[Location, SourceOptions], Survey]] = {
+    "v1-tree": _survey_v1_tree,
+    "registry-tree": _survey_registry_tree,
+    "oci-layout": _survey_oci_layout,
+    "docker-archive": _survey_docker_archive,
+    "v1": _survey_v1_remote,
+    "v2": _survey_v2_remote,
+}
+ON_DEMAND: Mapping[str, Callable[[Path], OnDemandTree]] = {
+    "v1-tree": OnDemandV1Tree.open,
+    "registry-tree": OnDemandRegistryTree.open,
+}
+TARGETS: Mapping[str, Callable[[Location, TargetOptions], Target]] = {
+    "registry-tree": _open_registry_tree,
+    "oci-layout": _open_oci_layout,
+    "docker-archive": _open_docker_archive,
+    "static-tree": _open_static_tree,
+    "v2": _open_v2_remote,
+}
 
 
 def _guess(path: str) -> str:
-    """Return the source that is probably meant by a mere path."""
+    """Return the source that is probably meant by a path alone."""
     if Path(path).is_file() and not path.endswith((".yml", ".yaml")):
         return f"docker-archive:{path}"
-    for name in (f"oci-layout:{path}", f"registry-tree:{path}"):
-        with suppress(SourceInvalid, OSError):
-            _open(name, SourceOptions())
-            return name
+    with suppress(SourceInvalid, OSError):
+        OciLayout.open(Path(path), "")
+        return f"oci-layout:{path}"
+    with suppress(SourceInvalid, OSError):
+        RegistryTree.open(Path(path))
+        return f"registry-tree:{path}"
     return f"v1-tree:{path}"

@@ -14,7 +14,7 @@ from dualreg.migrate.findings import Broken
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.transfer import is_of
+from dualreg.migrate.transfer import has_digest
 from dualreg.registry.blobs import Blobs
 from dualreg.remote.endpoint import RemoteError
 from dualreg.storage.base import read_chunks
@@ -81,7 +81,7 @@ class Bytes:
                 if self._quick and size is not None:
                     length = reader.seek(0, os.SEEK_END)
                     return "" if size == length else f"it has {length} bytes here, not {size}"
-                return "" if is_of(reader, digest) else "it is damaged here"
+                return "" if has_digest(reader, digest) else "it is damaged here"
         except BlobMissing:
             return "its bytes are not here"
         except OSError as error:
@@ -95,7 +95,7 @@ class Bytes:
                     length = reader.seek(0, os.SEEK_END)
                 return "" if found.size in (0, length) else f"it has {length} bytes here, not {found.size}"
             with found.open() as reader:
-                same = is_of(reader, digest)
+                same = has_digest(reader, digest)
         except BlobMissing:
             return "its bytes are not here"
         except (Broken, OSError) as error:

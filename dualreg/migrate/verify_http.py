@@ -15,7 +15,7 @@ from dualreg.migrate.base import Comparison
 from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
-from dualreg.migrate.transfer import is_of
+from dualreg.migrate.transfer import has_digest
 from dualreg.registry import Registry
 from dualreg.remote.challenge import Scope, pulling
 from dualreg.remote.client import Client, accept
@@ -109,7 +109,7 @@ class HttpComparison:
                 yield f"over V2: {digest}: {status}"
             return
         with self.wire.stream(path, scope=scope) as reader:
-            same = is_of(reader, digest)
+            same = has_digest(reader, digest)
         if not same:
             yield f"over V2: {digest}: other bytes"
 
@@ -150,6 +150,6 @@ class HttpComparison:
 
     def _layer(self, repository: RepositoryName, row: V1ImageRow, digest: Digest) -> Iterator[str]:
         with self.v1.stream(f"/v1/images/{row.id}/layer", repository) as reader:
-            same = is_of(reader, digest)
+            same = has_digest(reader, digest)
         if not same:
             yield f"over V1: {row.id}: its layer is another"

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 
 from dualreg.patterns import check_pattern
+from dualreg.transports import LocationInvalid, Use, grammars, parse_location
 
 _BRIDGE = re.compile(r"(?:[^=,\s]+=)?(?:both|v1-to-v2|v2-to-v1|off)", re.ASCII)
 _ALGORITHMS = frozenset(
@@ -61,8 +62,12 @@ def _store(value: str) -> str:
 
 
 def _legacy(value: str) -> str:
-    if value and not value.startswith(("v1-tree:", "registry-tree:")):
-        raise ValueError("must be v1-tree:PATH or registry-tree:PATH")
+    """Check the form of the setting ``legacy_source``."""
+    try:
+        if value:
+            parse_location(value, Use.ON_DEMAND)
+    except LocationInvalid as error:
+        raise ValueError(f"must be {' or '.join(grammars(Use.ON_DEMAND))}") from error
     return value
 
 

@@ -27,7 +27,7 @@ class Staging:
         return self.store.append(self.upload, chunks, offset=0)
 
     def adopt(self, path: Path, *, hard: bool) -> bool:
-        """Share the file at *path* (``FileBacked.stage_file``); return False if the store cannot share files."""
+        """Share the file at *path* (``FileBacked.stage_file``); return False if the store cannot."""
         return isinstance(self.store, FileBacked) and self.store.stage_file(self.upload, path, hard=hard)
 
     def open(self) -> BinaryIO:

@@ -14,7 +14,8 @@ LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "patterns": set(),
     "reloading": set(),
-    "settings": {"patterns"},
+    "transports": set(),
+    "settings": {"patterns", "transports"},
     "image": {"errors", "patterns"},
     "storage": {"errors", "image"},
     "catalog": {"errors", "image", "patterns"},
@@ -22,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "auth": {"errors", "image", "catalog", "remote", "patterns", "reloading"},
     "registry": {"errors", "image", "storage", "catalog", "patterns"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry"},
-    "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns"},
+    "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"},
     "assembly": {
         "errors",
         "image",
@@ -35,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
-    | {"settings", "web", "assembly", "patterns", "reloading", ""},
+    | {"settings", "transports", "web", "assembly", "patterns", "reloading", ""},
     "__main__": {"cli"},
     "": set(),
 }

@@ -39,10 +39,10 @@ def test_trials(expected: Expected, data: Path) -> None:
     expected.tree.tag("team/app", "1", image_id("other"))
     told = {tag["tag"]: tag for tag in json.loads(command(data, f"{line} --json").stdout)["tags"]}
     assert told["team/app:1"]["status"] == "skipped"
-    assert told["team/app:1"]["reason"].startswith("the tag is here already")
+    assert told["team/app:1"]["reason"].startswith("tag already exists and points to sha256:")
     line = f"{line} --include team/app:1 --existing"
     assert "1 tags would be taken in" in command(data, f"{line} overwrite").output
-    assert "failed: the tag is here already" in command(data, f"{line} fail").output
+    assert "failed: tag already exists" in command(data, f"{line} fail").output
     assert snapshot(data / "migrations") == before
 
 
@@ -96,11 +96,11 @@ def test_what_cannot_begin(
     bad.write_bytes(b"\xff\xfe one two three")
     old.write_text("1:\n  storage: local\ndev: x\nthere:\n  storage_path: not/here\n")
     cases = [
-        ("v1-tree:", "names no path"),
-        ("docker-archive", "names no path"),
+        ("v1-tree:", 'missing path in "v1-tree:"; expected v1-tree:PATH'),
+        ("docker-archive", 'missing path in "docker-archive"'),
         (str(expected.tree.root), f"did you mean v1-tree:{expected.tree.root}"),
-        (f"v1-tree:{old}", "no flavor dev: 1, there"),
-        (f"v1-tree:{old} --flavor there", "relative to where the old registry ran"),
+        (f"v1-tree:{old}", "no flavor dev; it has 1, there"),
+        (f"v1-tree:{old} --flavor there", "relative to the old registry's directory"),
         (f"{source(expected)} --password-file {bad}", "codec can't decode"),
     ]
     if line != "inspect":

@@ -14,10 +14,11 @@ import pytest
 
 from dualreg.cli.follower import Follower, follower_environment
 from dualreg.cli.migrate.passes import Passes
+from dualreg.migrate.base import ImportOptions, Survey
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Existing, Outcome
 from dualreg.migrate.selection import Selection, make_plan
-from dualreg.migrate.transports import AnySurvey, ImportOptions, SourceOptions, survey_source
+from dualreg.migrate.transports import SourceOptions, survey_source
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests.migrate.trees import LAYERS, Tree
@@ -34,7 +35,7 @@ def followed(
     stop, number = Event(), 0
     source = f"v1-tree:{tree.root}"
 
-    def look() -> tuple[AnySurvey, list[Entry]]:
+    def look() -> tuple[Survey, list[Entry]]:
         nonlocal number
         number += 1
         if number == passes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dualreg.migrate.journal import Earlier, Journal, note, read, runs, unreadable
+from dualreg.migrate.journal import EarlierRuns, Journal, damaged_lines, note, read, runs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FACTS = {"size": 1, "mtime": 2, "json": "j", "layer": "l", "diff_id": "d", "checksum": "c", "verified": True}
@@ -50,12 +50,12 @@ def test_a_line_that_was_cut_short_stays_alone(tmp_path: Path) -> None:
     run, size = own.path.stem, own.path.stat().st_size
     with own.path.open("ab") as file:
         file.write(b'{"event": "bl')
-    assert unreadable(tmp_path, run) == []
+    assert damaged_lines(tmp_path, run) == []
     note(tmp_path, run, "undone")
     assert [line["event"] for line in read(tmp_path, run)] == ["run", "blob", "undone"]
-    assert unreadable(tmp_path, run) == [3]
+    assert damaged_lines(tmp_path, run) == [3]
     os.truncate(own.path, size)
-    assert unreadable(tmp_path, run) == []
+    assert damaged_lines(tmp_path, run) == []
 
 
 @pytest.mark.parametrize("run", ["", "never", "../run", "."])
@@ -75,13 +75,13 @@ def test_sources_are_known_by_where_they_are(tmp_path: Path, monkeypatch: pytest
     Journal(tmp_path / "m", NOW, "v1-tree:old").write("image", id="a", **FACTS)
     monkeypatch.chdir("/")
     for name in (f"v1-tree:{tmp_path}/old/", f"v1-tree:{tmp_path}/link"):
-        assert Earlier(tmp_path / "m", name).refresh().layers.keys() == {"a"}
-    assert Earlier(tmp_path / "m", "v1-tree:old").refresh().layers == {}
+        assert EarlierRuns(tmp_path / "m", name).refresh().layers.keys() == {"a"}
+    assert EarlierRuns(tmp_path / "m", "v1-tree:old").refresh().layers == {}
 
 
 def test_what_was_found_out_is_read_once(tmp_path: Path) -> None:
     """Of each journal only what is new since, and whole lines only."""
-    earlier = Earlier(tmp_path, "v1-tree:/old")
+    earlier = EarlierRuns(tmp_path, "v1-tree:/old")
     own, other = (Journal(tmp_path, NOW.replace(day=day), "v1-tree:/old") for day in (1, 2))
     own.write("image", id="a", **FACTS)
     assert earlier.refresh().layers.keys() == {"a"}

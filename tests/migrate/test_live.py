@@ -23,7 +23,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.on_demand.lookup import TreeLookup
-from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.on_demand.trees import OnDemandV1Tree
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
@@ -635,7 +635,7 @@ def test_parents_that_are_forgotten_at_once(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "old")
     base = tree.image("base", LAYERS["a"])
     top = tree.image("top", LAYERS["b"], parent=tree.image("middle", LAYERS["c"], parent=base))
-    assert TreeLookup(V1Tree(tree.root), _parents=Forgetful(9)).leads_to([top], base)
+    assert TreeLookup(OnDemandV1Tree(tree.root), _parents=Forgetful(9)).leads_to([top], base)
 
 
 @pytest.mark.parametrize("mode", ["readonly", "off"])

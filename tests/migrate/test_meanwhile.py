@@ -13,13 +13,13 @@ from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import DOCKER_MANIFEST
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.base import CurrentManifest, Importer
+from dualreg.migrate.base import CurrentManifest, Importer, ImportOptions
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.rollback import rollback
 from dualreg.migrate.run import Existing, Run, Status
 from dualreg.migrate.selection import Selection, make_plan
-from dualreg.migrate.transports import ImportOptions, SourceOptions, importer_of, survey_source
+from dualreg.migrate.transports import SourceOptions, survey_source
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.tags import Tags
@@ -88,7 +88,7 @@ def run(
     """Take in the tag, with something that happens meanwhile; return what became of it."""
     found = survey_source(source, SourceOptions())
     own = Journal(data / "migrations", registry.state.catalog.now(), source)
-    intake = Interrupted(importer_of(found, registry, own, ImportOptions(), Event()), meanwhile, judging)
+    intake = Interrupted(found.importer(registry, own, ImportOptions(), Event()), meanwhile, judging)
     (outcome,) = Run(registry, intake, own, Existing.OVERWRITE).import_all(make_plan(found, Selection()), 1)
     return outcome.status
 

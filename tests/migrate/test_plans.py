@@ -150,7 +150,7 @@ def test_lines_that_want_the_same_tag(expected: Expected, data: Path, tmp_path: 
     file = tmp_path / "plan"
     file.write_text("\n\n".join(map(json.dumps, chosen)))
     output = command(data, f"run {source(expected)} --plan {file}", code=2).output
-    assert "lines 1 and 3 of the plan: both would be team/app:1" in output
+    assert "lines 1 and 3 of the plan: both are imported as team/app:1" in output
     assert not data.exists()
 
 
@@ -195,7 +195,8 @@ def test_names_with_blanks(tmp_path: Path, data: Path) -> None:
         tree.tag(name, tag, image)
     lines = [json.loads(each) for each in command(data, f"plan v1-tree:{tree.root}").stdout.splitlines()]
     proposed = [
-        re.fullmatch(r"bad-(name|tag): map (.+) to a name such as (\S+)", each["reason"]) for each in lines
+        re.fullmatch(r"bad-(name|tag): map (.+) to a valid name, such as (\S+)", each["reason"])
+        for each in lines
     ]
     mapping = tmp_path / "names"
     mapping.write_text("# names\n" + "\n".join(f"{each[2]} {each[3]}" for each in proposed if each))

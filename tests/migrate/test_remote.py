@@ -113,7 +113,7 @@ def test_two_spellings_of_one_name(tmp_path: Path) -> None:
     command(tmp_path / "there", f"run v1-tree:{tree.root} --library keep --map {tmp_path / 'names'}")
     with dualreg_server(tmp_path / "there") as host:
         output = command(tmp_path / "here", f"run v1+http://{host}", code=3).output
-        assert "library/short:latest: skipped: collision: so would be short:latest" in output
+        assert "library/short:latest: skipped: collision: same destination as short:latest" in output
         command(tmp_path / "here", f"run v1+http://{host} --exclude library/short")
     assert tags_of(tmp_path / "here").keys() == {"short:latest"}
 
@@ -318,8 +318,8 @@ def test_dates(dated: str, tmp_path: Path, generation: str) -> None:
     assert taken("team/app --latest 1") == {"a"}
     assert taken("team/app --since 2018-05-01") == {"a", "b"}
     assert taken("team/none") == {"x"}
-    assert "nothing tells its date" in command(data, f"run {url}team/none --latest 1", code=3).output
-    assert "nothing tells its date" in command(data, f"run {url}team/none --since 2000-01-01", code=3).output
+    assert "its date is unknown" in command(data, f"run {url}team/none --latest 1", code=3).output
+    assert "its date is unknown" in command(data, f"run {url}team/none --since 2000-01-01", code=3).output
 
 
 @pytest.mark.parametrize("generation", ["v1", "v2"])

@@ -20,7 +20,6 @@ from dualreg.cli.migrate.options import (
     choice_options,
     first_line,
     jobs_option,
-    library_of,
     looked_and_planned,
     looked_through,
     planned,
@@ -41,12 +40,11 @@ from dualreg.cli.migrate.passes import Passes, duration, foresee, stoppable
 from dualreg.cli.options import existing_registry, load_settings, prepared_registry, settings_options
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
-from dualreg.migrate.amount import needed
+from dualreg.migrate.base import ImportOptions
 from dualreg.migrate.plan import PlanAction, write_plan
 from dualreg.migrate.run import Existing
 from dualreg.migrate.selection import Selection, lost_tags, make_plan
 from dualreg.migrate.transfer import LinkMode
-from dualreg.migrate.transports import ImportOptions, comparison_of
 from dualreg.migrate.verify import verify as compare
 from dualreg.migrate.verify_http import HttpComparison
 from dualreg.settings import Settings
@@ -77,12 +75,12 @@ def inspect(
     """Look through SOURCE: what is in it, and what is wrong with it; ends with 0 if nothing is, else 1."""
     del data, config  # taken by every command; nothing here needs them
     found = looked_through(source, {**access, "jobs": jobs})
-    findings = [*found.findings, *lost_tags(found, Selection(library=library_of(found)))]
+    findings = [*found.findings, *lost_tags(found, Selection(library=found.default_library))]
     if deep:
         with progress("layers", found.blob_count, found.blob_bytes) as advance:
             findings += found.check_blobs(jobs, advance)
-    wanted = make_plan(found, Selection(library=library_of(found)))
-    told = {**found.counts(), "copy_bytes": needed(found, wanted)}
+    wanted = make_plan(found, Selection(library=found.default_library))
+    told = {**found.counts(), "copy_bytes": found.bytes_to_copy(wanted)}
     if as_json:
         click.echo(json.dumps({**told, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
@@ -206,7 +204,7 @@ def verify(
     wire = serving(chosen)
     with prepared_registry(data, config, alone=True) as (registry, settings):
         found, entries = looked_and_planned(source, chosen, settings, plan_file)
-        comparison, verdicts = comparison_of(found, registry, quick=quick), []
+        comparison, verdicts = found.comparison(registry, quick=quick), []
         over_http = HttpComparison(registry, comparison, wire, quick) if wire else None
         with progress("tags", sum(entry.action is PlanAction.IMPORT for entry in entries)) as advance:
             for verdict in compare(over_http or comparison, entries, chosen["jobs"]):

@@ -13,8 +13,7 @@ from dualreg.cli.options import load_settings, settings_options
 from dualreg.cli.output import records
 from dualreg.migrate import journal
 from dualreg.migrate.journal import place_of
-from dualreg.migrate.report import Report, images_csv, tags_csv
-from dualreg.migrate.report import report as make_report
+from dualreg.migrate.report import Report, images_csv, read_report, tags_csv
 from dualreg.migrate.rollback import Undone
 from dualreg.migrate.rollback import rollback as take_out
 from dualreg.settings import Settings
@@ -33,7 +32,7 @@ def report(run_: str | None, data: Path | None, config: Path | None, **asked: bo
     _check_together("--list, --all and RUN", asked["as_list"], asked["of_all"], bool(run_))
     _check_together("--json, --csv and --csv-images", asked["as_json"], asked["as_csv"], asked["csv_images"])
     folder = load_settings(config, data=data).journals
-    told = [make_report(folder, name) for name in _chosen_runs(folder, run_, every=_is_every(asked))]
+    told = [read_report(folder, name) for name in _chosen_runs(folder, run_, every=_is_every(asked))]
     if asked["of_all"]:
         told = [each for each in told if not each.undone]
     if asked["as_csv"]:

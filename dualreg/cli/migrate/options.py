@@ -12,16 +12,15 @@ from click.core import ParameterSource
 from dualreg.cli.failures import Fatal
 from dualreg.cli.migrate.hints import CHOOSING
 from dualreg.cli.options import Command, environment
+from dualreg.migrate.base import Survey
 from dualreg.migrate.findings import Finding, FindingKind
-from dualreg.migrate.names import Names, read_mapping, read_names
+from dualreg.migrate.names import Library, Names, read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
 from dualreg.migrate.run import Existing
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.selection import Library, Selection, make_plan, unmatched
+from dualreg.migrate.selection import Selection, make_plan, unmatched
 from dualreg.migrate.sources.base import SourceInvalid
-from dualreg.migrate.transports import AnySurvey, RemoteCredentials, SourceOptions, survey_source
-from dualreg.migrate.v1.survey import V1Survey
-from dualreg.migrate.v2.survey import V2Survey
+from dualreg.migrate.transports import RemoteCredentials, SourceOptions, shortens_library, survey_source
 from dualreg.patterns import check_pattern
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
@@ -33,12 +32,12 @@ _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 #: Whatever is wrong with it, which may hold secrets.
 _NO_ADDRESS = "--http: not http(s)://HOST[:PORT], without a path or a query; see also --http-user"
 #: What a source holds, and the plan for it.
-Looked = tuple[AnySurvey, list[Entry]]
+Looked = tuple[Survey, list[Entry]]
 
 
 def looked_through(
     source: str, given: Mapping[str, Any], *, dated: bool = False, sparse: bool = False
-) -> AnySurvey:
+) -> Survey:
     """Return what *source* holds.
 
     Args:
@@ -50,34 +49,32 @@ def looked_through(
         Fatal: there is no such source, or it cannot be read.
     """
     try:
-        found = survey_source(
+        return survey_source(
             source,
             SourceOptions(
                 given["flavor"],
                 given["repository"],
                 environment(),
                 login(given),
-                _asking(given, dated=dated, shortened=source.startswith("v1")),
+                _scan_options(given, dated=dated, shortened=shortens_library(source)),
+                sparse,
             ),
         )
     except (SourceInvalid, OSError) as error:
         raise Fatal(str(error)) from error
-    if isinstance(found, V2Survey):
-        found.sparse = sparse
-    return found
 
 
-def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
+def planned(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
     """Return the plan that the values of ``choice_options`` make; say what is not there, or refused."""
     for finding in refused(found):
         click.echo(finding, err=True)
     since: datetime | None = given["since"]
     choice = Selection(
-        chosen_names(given, shortened=isinstance(found, V1Survey)),
+        chosen_names(given, shortened=found.shortens_library),
         since and since.replace(tzinfo=UTC),
         given["latest"],
         given["shard"],
-        Library(given["library"] or library_of(found)),
+        Library(given["library"] or found.default_library),
         given["mapping"],
         given["untagged"],
     )
@@ -86,7 +83,7 @@ def planned(found: AnySurvey, given: Mapping[str, Any]) -> list[Entry]:
     return make_plan(found, choice)
 
 
-def refused(found: AnySurvey) -> list[Finding]:
+def refused(found: Survey) -> list[Finding]:
     """Return what keeps tags out of every plan: a live registry does not tell what they are."""
     return [finding for finding in found.findings if finding.kind is FindingKind.REFUSED]
 
@@ -94,11 +91,6 @@ def refused(found: AnySurvey) -> list[Finding]:
 def chosen_names(given: Mapping[str, Any], *, shortened: bool = False) -> Names:
     """Return what the values of ``glob_options`` choose."""
     return Names(tuple(given["include"]), tuple(given["exclude"]), given["listed"], shortened)
-
-
-def library_of(found: AnySurvey) -> Library:
-    """Return what becomes of ``library/x`` if nobody says so: for V1 clients it was ``x``."""
-    return Library.STRIP if isinstance(found, V1Survey) else Library.KEEP
 
 
 def looked_and_planned(
@@ -214,7 +206,7 @@ def first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> st
     return _read(file, lambda opened: opened.readline().rstrip("\r\n")) if file else ""
 
 
-def _asking(given: Mapping[str, Any], *, dated: bool, shortened: bool) -> ScanOptions:
+def _scan_options(given: Mapping[str, Any], *, dated: bool, shortened: bool) -> ScanOptions:
     newer = given.get("follow") or given.get("existing") == Existing.NEWER
     return ScanOptions(
         chosen_names(given, shortened=shortened) if "include" in given else Names(),

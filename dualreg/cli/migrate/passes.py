@@ -15,11 +15,10 @@ from dualreg.cli.admin_log import Record
 from dualreg.cli.failures import FAILURES, reason_of
 from dualreg.cli.progress import progress
 from dualreg.migrate import journal
-from dualreg.migrate.amount import to_read
-from dualreg.migrate.journal import Earlier, Journal, JournalBusy
+from dualreg.migrate.base import ImportOptions, Survey
+from dualreg.migrate.journal import EarlierRuns, Journal, JournalBusy
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Existing, Outcome, Run, Status, skipped_by_plan
-from dualreg.migrate.transports import AnySurvey, ImportOptions, importer_of, is_in_place
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_duration
@@ -51,10 +50,10 @@ class Passes:
 
     def __post_init__(self) -> None:
         """Remember what was read from one pass to the next."""
-        self._earlier = Earlier(self.settings.journals, self.source)
+        self._earlier = EarlierRuns(self.settings.journals, self.source)
 
     def run(
-        self, found: AnySurvey, entries: Sequence[Entry], stop: Event, *, unsettled: bool = False
+        self, found: Survey, entries: Sequence[Entry], stop: Event, *, unsettled: bool = False
     ) -> tuple[str, Sequence[Outcome]]:
         """Take in *entries*; return the run's name, and what became of each.
 
@@ -71,7 +70,7 @@ class Passes:
                 return name, ()
         run.predicted = {entry: outcome for entry, outcome in foreseen.items() if outcome}
         self.record("migrate run", run=name, source=self.source)  # now: it may be killed later
-        size, quiet = to_read(found, left, self.registry, self._earlier), self.parent is not None
+        size, quiet = found.bytes_to_read(left, self.registry, self._earlier), self.parent is not None
         with progress("tags", len(left), size, quiet=quiet) as advance:
             run.on_outcome = lambda outcome: (
                 None if outcome.entry in run.predicted else advance(1, outcome.read)
@@ -82,7 +81,7 @@ class Passes:
         self,
         pause: timedelta,
         stop: Event,
-        look: Callable[[], tuple[AnySurvey, Sequence[Entry]]],
+        look: Callable[[], tuple[Survey, Sequence[Entry]]],
         tell: Callable[[str, Sequence[Outcome]], None],
     ) -> None:
         """Make a pass, wait for *pause*, make the next one, until *stop* is set or the parent is gone.
@@ -112,11 +111,11 @@ class Passes:
                     tell(name, outcomes)
             _wait(pause, stop, self.parent)
 
-    def _begin(self, found: AnySurvey, stop: Event) -> Run:
+    def _begin(self, found: Survey, stop: Event) -> Run:
         now = self.registry.now()
-        in_place = is_in_place(found, self.registry)
+        in_place = found.is_store(self.registry)
         own = Journal(self.settings.journals, now, self.source, in_place=in_place)
-        intake = importer_of(found, self.registry, own, self.manner, stop, earlier=self._earlier)
+        intake = found.importer(self.registry, own, self.manner, stop, self._earlier)
         return Run(self.registry, intake, own, self.existing, stop)
 
     def _has_failed(self, entry: Entry) -> bool:
@@ -125,7 +124,7 @@ class Passes:
 
 
 def foresee(
-    found: AnySurvey, entries: Iterable[Entry], registry: Registry | None, existing: Existing, folder: Path
+    found: Survey, entries: Iterable[Entry], registry: Registry | None, existing: Existing, folder: Path
 ) -> dict[Entry, Outcome | None]:
     """Return how it would go with each entry that somebody wants; None: it would be taken in.
 
@@ -137,9 +136,7 @@ def foresee(
     if registry is None:
         return {entry: skipped_by_plan(entry) for entry in wanted}
     unwritten = Journal(folder, registry.now(), "")
-    run = Run(
-        registry, importer_of(found, registry, unwritten, ImportOptions(), Event()), unwritten, existing
-    )
+    run = Run(registry, found.importer(registry, unwritten, ImportOptions(), Event()), unwritten, existing)
     return {entry: run.predict(entry) for entry in wanted}
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 
@@ -13,20 +12,14 @@ from cachetools import TTLCache
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError, SourceBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.migrate.base import Importer
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.journal import Journal, LayerFacts
+from dualreg.migrate.on_demand.trees import OnDemandTree
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Run, Status
 from dualreg.migrate.single_flight import KeyedLocks
-from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.sources.registry_tree import RegistryTree
-from dualreg.migrate.sources.v1_tree import V1Tree
-from dualreg.migrate.transfer import is_ours
-from dualreg.migrate.v1.importer import V1Importer
-from dualreg.migrate.v1.survey import V1Survey
-from dualreg.migrate.v2.importer import V2Importer
+from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -68,7 +61,7 @@ class Loader:
         """Count the requests."""
         self._places = BoundedSemaphore(self.at_once)
 
-    def load(self, tree: V1Tree | RegistryTree, entry: Entry) -> bool:
+    def load(self, tree: OnDemandTree, entry: Entry) -> bool:
         """Take in the tag or manifest of *entry*; tell whether it is here then.
 
         Raises:
@@ -90,7 +83,7 @@ class Loader:
 
         return self._load_once((repository, str(reference)), is_here, take)
 
-    def load_image(self, tree: V1Tree, entry: Entry) -> bool:
+    def load_image(self, tree: OnDemandTree, entry: Entry) -> bool:
         """Take in the V1 image of *entry*, with its ancestors; as ``bring``."""
         repository, image = RepositoryName(entry.to_repository), ImageId(entry.image)
 
@@ -125,7 +118,7 @@ class Loader:
             try:
                 reason = take()
             except OSError as error:  # such as of our own folder of journals, which cannot be written
-                if is_ours(error):
+                if is_output_error(error):
                     raise
                 reason = str(error)
             if reason:
@@ -157,39 +150,13 @@ class Loader:
             source=self.source, repository=entry.to_repository, tag=entry.to_tag or None, image=entry.image
         )
 
-    def _run(self, tree: V1Tree | RegistryTree) -> Run:
+    def _run(self, tree: OnDemandTree) -> Run:
         """Return what takes in one image; the journal is begun with the first."""
         with self._lock:
             if len(self._known) > _LAYERS:
                 self._known.clear()
             if self._journal is None:
-                in_place = isinstance(tree, RegistryTree) and tree.is_of(self.registry.blobs)
+                in_place = tree.is_store(self.registry.blobs)
                 self._journal = Journal(self.folder, self.registry.now(), self.source, in_place=in_place)
             own = self._journal
-        return Run(self.registry, self._importer(tree, own), own)
-
-    def _importer(self, tree: V1Tree | RegistryTree, own: Journal) -> Importer:
-        if isinstance(tree, V1Tree):
-            chain = partial(self._chain, tree)
-            return V1Importer(
-                self.registry, chain, own, known=self._known, locks=self._parts, agent=tree.agent
-            )
-        return V2Importer(self.registry, tree, own, locks=self._parts)
-
-    def _chain(self, tree: V1Tree, id_: str) -> list[SourceImage]:
-        found = V1Survey(tree)
-        found.learn(id_)
-        chain = found.chain(id_)
-        for image in chain:
-            if image.id not in self._known and (facts := self._proven(image)):
-                self._known[image.id] = facts
-        return chain
-
-    def _proven(self, image: SourceImage) -> LayerFacts | None:
-        """Return what is known of a layer that is here, if its checksum says that it is the source's."""
-        row = self.registry.v1_images.peek_anywhere(image.id)
-        if row is None or not row.complete or str(row.checksum) not in image.checksums:
-            return None
-        size, changed = image.layer.size, image.layer.changed
-        facts = (str(row.json), str(row.layer), str(row.diff_id), str(row.checksum))
-        return LayerFacts(size, changed, *facts, verified=True) if row.layer_size == size else None
+        return Run(self.registry, tree.importer(self.registry, own, self._known, self._parts), own)

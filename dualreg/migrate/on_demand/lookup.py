@@ -15,13 +15,11 @@ from cachetools import LRUCache, TTLCache
 from dualreg.errors import DigestInvalid, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
-from dualreg.image.manifest import Manifest
 from dualreg.image.names import Tag
 from dualreg.migrate.findings import Broken
+from dualreg.migrate.on_demand.trees import OnDemandTree
 from dualreg.migrate.sources.base import SourceTag
-from dualreg.migrate.sources.registry_tree import RegistryTree
-from dualreg.migrate.sources.v1_tree import V1Tree, is_image_id
-from dualreg.migrate.v2.documents import read_manifest
+from dualreg.migrate.sources.v1_tree import is_image_id
 
 T = TypeVar("T")
 #: Repositories, and V1 images, of which something is remembered at most.
@@ -58,7 +56,7 @@ class _Kept(Generic[T]):
 class TreeLookup:
     """Answers about a tree; every method may raise OSError."""
 
-    tree: V1Tree | RegistryTree
+    tree: OnDemandTree
     _names: _Kept[frozenset[Tag]] = field(default_factory=_Kept)
     _subjects: _Kept[Mapping[Digest, Digest | None]] = field(default_factory=_Kept)
     _named: TTLCache[str, Mapping[Digest, SourceTag]] = field(
@@ -105,25 +103,21 @@ class TreeLookup:
 
         The bytes alone, which all repositories share, say nothing.
         """
-        if not isinstance(self.tree, RegistryTree):
-            return None
         found = self.tree.revision(repository, digest)
-        if found or not self.tree.has(digest):
+        if found or not self.tree.has_blob(digest):
             return found
         with self._lock:
             named = self._named.get(repository)
         if named is None:
-            named = self._read_named(self.tree, repository)
+            named = self._read_named(repository)
             with self._lock:
                 self._named[repository] = named
         return named.get(digest)
 
     def referrers(self, repository: str, subject: Digest) -> list[SourceTag]:
         """Return the manifests of the repository that are about *subject*."""
-        if not isinstance(self.tree, RegistryTree):
-            return []
         tree = self.tree
-        read = lambda before: self._read_subjects(tree, repository, before or {})  # noqa: E731 -- of this one repository
+        read = lambda before: self._read_subjects(repository, before or {})  # noqa: E731 -- of this one repository
         subjects = self._subjects.get(repository, tree.revision_folders_of(repository), read)
         found = (tree.revision(repository, each) for each, about in subjects.items() if about == subject)
         return [*filter(None, found)]
@@ -132,48 +126,39 @@ class TreeLookup:
         with self._lock:
             if image in self._parents:
                 return self._parents[image]
-        if not isinstance(self.tree, V1Tree):
-            return None
         try:
-            parent = self.tree.image(image).parent
+            parent = self.tree.parent(image)
         except Broken:
             return None
         with self._lock:
             self._parents[image] = parent
         return parent
 
-    def _read_named(self, tree: RegistryTree, repository: str) -> Mapping[Digest, SourceTag]:
+    def _read_named(self, repository: str) -> Mapping[Digest, SourceTag]:
         """Return what the repository's tags and their indexes name, though no link says that it is there."""
         found: dict[Digest, SourceTag] = {}
         for name in self.names(repository):
-            tag = tree.tag(repository, name)
+            tag = self.tree.tag(repository, name)
             waiting = [digest] if tag and (digest := _digest(tag.image)) else []
             while tag and waiting:
                 digest = waiting.pop()
-                manifest = _manifest(tree, repository, digest)
+                manifest = self.tree.read_manifest(repository, digest)
                 if manifest and digest not in found:
                     found[digest] = replace(tag, tag="", image=str(digest))
                     waiting += [each.digest for each in manifest.described(Role.MANIFEST)]
         return found
 
     def _read_subjects(
-        self, tree: RegistryTree, repository: str, before: Mapping[Digest, Digest | None]
+        self, repository: str, before: Mapping[Digest, Digest | None]
     ) -> Mapping[Digest, Digest | None]:
         """Return what each manifest of the repository is about; none is read that was *before*."""
         found: dict[Digest, Digest | None] = {}
-        for digest in tree.revisions_of(repository):
+        for digest in self.tree.revisions_of(repository):
             if digest in before:
                 found[digest] = before[digest]
-            elif manifest := _manifest(tree, repository, digest):
+            elif manifest := self.tree.read_manifest(repository, digest):
                 found[digest] = manifest.subject.digest if manifest.subject else None
         return found
-
-
-def _manifest(tree: RegistryTree, repository: str, digest: Digest) -> Manifest | None:
-    try:
-        return read_manifest(tree, repository, digest)
-    except Broken:
-        return None
 
 
 def _tag(name: str) -> Tag | None:

@@ -22,11 +22,11 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, ImageId, RepositoryName, Tag, in_library
 from dualreg.migrate.on_demand.loader import Loader
 from dualreg.migrate.on_demand.lookup import TreeLookup
+from dualreg.migrate.on_demand.trees import OnDemandTree
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.sources.base import SourceInvalid, SourceTag
-from dualreg.migrate.sources.registry_tree import RegistryTree
-from dualreg.migrate.sources.v1_tree import V1Tree
-from dualreg.migrate.transfer import is_ours
+from dualreg.migrate.transfer import is_output_error
+from dualreg.transports import Use, parse_location
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class TreeUpstream:
     """
 
     loader: Loader
-    open: Callable[[], V1Tree | RegistryTree]
+    open: Callable[[], OnDemandTree]
     _lookup: TreeLookup | None = None
     _lock: Lock = field(default_factory=Lock)
     _complained: float | None = None
@@ -52,7 +52,7 @@ class TreeUpstream:
     @property
     def origin(self) -> Origin:
         """See Legacy."""
-        return Origin.V1 if self.loader.source.startswith("v1-tree:") else Origin.V2
+        return Origin(parse_location(self.loader.source, Use.ON_DEMAND).transport.generation)
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         """See Legacy."""
@@ -113,7 +113,7 @@ class TreeUpstream:
         except SourceInvalid as error:
             self._complain(error)
         except OSError as error:
-            if is_ours(error):  # for which the source is not to blame
+            if is_output_error(error):  # for which the source is not to blame
                 raise
             if error.errno != errno.ENAMETOOLONG:  # a name that cannot be there
                 self._complain(error)
@@ -188,7 +188,7 @@ class TreeUpstream:
 
     def _load_image(self, lookup: TreeLookup, repository: RepositoryName, image: ImageId) -> bool:
         tree = lookup.tree
-        if not isinstance(tree, V1Tree) or not tree.has(image):
+        if not tree.has_image(image):
             return False
         if not lookup.leads_to((top for _, top in self._images(lookup, repository)), image):
             return False

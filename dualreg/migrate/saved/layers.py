@@ -1,4 +1,4 @@
-"""Layers of saved images: tars, on their way to become gzip."""
+"""Layers of saved images."""
 
 from typing import BinaryIO
 
@@ -11,10 +11,10 @@ from dualreg.storage.base import read_chunks
 
 
 def diff_id_of(reader: BinaryIO, where: str) -> Digest:
-    """Read a layer through; return the digest of what is inside.
+    """Read a layer, compressed or not, and return its diff ID.
 
     Raises:
-        Broken: it cannot be read, or does not decompress.
+        Broken: it cannot be read or decompressed.
     """
     hasher = DiffIdHasher(zstd=True)
     try:

@@ -1,20 +1,37 @@
 """Survey of saved images."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Event
+from typing import ClassVar
 
 from dualreg.image.digest import Digest
+from dualreg.migrate.base import ImportOptions
 from dualreg.migrate.findings import Broken, Finding, FindingKind
+from dualreg.migrate.journal import EarlierRuns, Journal
+from dualreg.migrate.names import Library
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.saved.importer import SavedImporter
 from dualreg.migrate.saved.layers import diff_id_of
+from dualreg.migrate.saved.verify import SavedComparison
 from dualreg.migrate.sources.base import SourceBytes, SourceTag
 from dualreg.migrate.sources.docker_archive import SavedImages
 from dualreg.migrate.survey import count_repositories, split_findings
+from dualreg.registry import Registry
 
 
 @dataclass
 class SavedSurvey:
-    """What an archive holds; a Survey."""
+    """The survey of an archive.
+
+    Attributes:
+        broken: Why images cannot be imported, by id.
+        layers: Those of the other images, uncompressed, by diff ID.
+    """
+
+    default_library: ClassVar[Library] = Library.KEEP
+    shortens_library: ClassVar[bool] = False
 
     source: SavedImages
     tags: list[SourceTag] = field(default_factory=list)
@@ -23,13 +40,11 @@ class SavedSurvey:
     layers: dict[Digest, SourceBytes] = field(default_factory=dict)
 
     def check(self, repository: str, image: str) -> None:
-        """See Survey."""
         del repository
         if broken := self.broken.get(image):
             raise Broken(broken.kind, broken.where, broken.text)
 
     def counts(self) -> Mapping[str, int]:
-        """See Survey."""
         return {
             "repositories": count_repositories(self.tags, self.findings),
             "tags": sum(bool(tag.tag) for tag in self.tags),
@@ -40,45 +55,66 @@ class SavedSurvey:
 
     @property
     def blob_bytes(self) -> int:
-        """See Survey: before they are compressed."""
         return sum(layer.size for layer in self.layers.values())
 
     @property
     def blob_count(self) -> int:
-        """See Survey: layers."""
         return len(self.layers)
 
     def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
-        """See Survey."""
-
-        def read(diff_id: Digest) -> Finding | None:
-            try:
-                found = diff_id_of(self.layers[diff_id].open(), str(diff_id))
-            except Broken as error:
-                return error.finding
-            return (
-                None
-                if found == diff_id
-                else Finding(FindingKind.CORRUPT, str(diff_id), f"its files are {found}")
-            )
-
         with ThreadPoolExecutor(jobs) as pool:
-            for diff_id, finding in zip(self.layers, pool.map(read, self.layers), strict=True):
+            for diff_id, finding in zip(self.layers, pool.map(self._check_layer, self.layers), strict=True):
                 advance(1, self.layers[diff_id].size)
                 if finding:
                     yield finding
 
+    def bytes_to_copy(self, entries: Iterable[Entry]) -> int:
+        del entries  # an archive is imported whole, as a rule
+        return self.blob_bytes
+
+    def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
+        del entries, registry
+        return sum(layer.size for diff_id, layer in self.layers.items() if diff_id not in earlier.blobs)
+
+    def is_store(self, registry: Registry) -> bool:
+        del registry
+        return False
+
+    def importer(
+        self,
+        registry: Registry,
+        journal: Journal,
+        options: ImportOptions,
+        stop: Event,
+        earlier: EarlierRuns | None = None,
+    ) -> SavedImporter:
+        del options  # its layers have to be compressed: none can be linked
+        known = (earlier or EarlierRuns.before(journal)).refresh().blobs
+        return SavedImporter(registry, self.source, journal, known, stop)
+
+    def comparison(self, registry: Registry, *, quick: bool) -> SavedComparison:
+        return SavedComparison(registry, self.source, quick)
+
+    def _check_layer(self, diff_id: Digest) -> Finding | None:
+        try:
+            found = diff_id_of(self.layers[diff_id].open(), str(diff_id))
+        except Broken as error:
+            return error.finding
+        if found != diff_id:
+            return Finding(FindingKind.CORRUPT, str(diff_id), f"its diff ID is {found}")
+        return None
+
 
 def survey_saved(source: SavedImages) -> SavedSurvey:
-    """Look through an archive, without reading a layer."""
-    found = SavedSurvey(source)
-    found.tags, found.findings = split_findings(source.tags())
+    """Return what an archive contains; no layer is read."""
+    survey = SavedSurvey(source)
+    survey.tags, survey.findings = split_findings(source.tags())
     for id_ in dict.fromkeys(each.id for each in source.listed):
         try:
             image = source.image(id_)
         except Broken as error:
-            found.broken[id_] = error.finding
+            survey.broken[id_] = error.finding
             continue
-        found.layers |= dict(zip(image.diff_ids, image.layers, strict=True))
-    found.findings += found.broken.values()
-    return found
+        survey.layers |= dict(zip(image.diff_ids, image.layers, strict=True))
+    survey.findings += survey.broken.values()
+    return survey

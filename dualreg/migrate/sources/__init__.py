@@ -1,1 +1,1 @@
-"""Sources: other registries' ways of keeping what they have, one file each."""
+"""The sources: one file for each way in which images are stored elsewhere."""

@@ -1,4 +1,4 @@
-"""Archives: tars whose files are read in any order."""
+"""Tar archives whose members are read in any order."""
 
 import tarfile
 from collections.abc import Mapping
@@ -16,18 +16,19 @@ from dualreg.storage.base import read_chunks
 
 #: Bytes of the largest document that is read.
 _DOCUMENT_LIMIT = 16 << 20
-#: How many links may lead to a file.
-_LINKS = 10
+#: How many links are followed.
+_LINK_LIMIT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A tar, looked through once.
+    """A tar archive whose members have been listed.
 
     Attributes:
-        file: Open, so that the archive stays the one that was looked through.
-        members: Where each file's bytes are: offset and size.
-        links: Where each link leads.
+        file: Kept open, so that it stays the file whose members were listed.
+        updated: When it was last modified.
+        members: Offset and size of each regular file.
+        links: The target of each symbolic and hard link.
     """
 
     file: OpenFile
@@ -37,10 +38,10 @@ class Archive:
 
     @classmethod
     def open(cls, path: Path) -> "Archive":
-        """Look through the archive at *path*; one that is compressed is uncompressed into a temporary file.
+        """List the archive at *path*; a compressed one is decompressed into a temporary file.
 
         Raises:
-            NoSource: it is no archive.
+            SourceInvalid: it is not a tar archive.
         """
         members, links = dict[str, tuple[int, int]](), dict[str, str]()
         try:
@@ -56,17 +57,17 @@ class Archive:
                     elif member.islnk():
                         links[name] = _normal(member.linkname)
         except (OSError, tarfile.TarError, ImageInvalid) as error:
-            raise SourceInvalid(f"{path}: no archive ({error})") from error
+            raise SourceInvalid(f"{path}: not a tar archive ({error})") from error
         return cls(file, updated, members, links)
 
     def bytes_of(self, name: str) -> SourceBytes:
-        """Return a file of the archive, not read yet.
+        """Return a file in the archive, not read yet.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such file.
         """
         name = _normal(name)
-        for _ in range(_LINKS):
+        for _ in range(_LINK_LIMIT):
             name = self.links.get(name, name)
         if name not in self.members:
             raise FileNotFoundError(name)
@@ -75,10 +76,10 @@ class Archive:
         return SourceBytes(size, partial(self.file.reader, offset, size), changed=changed)
 
     def document(self, name: str) -> bytes:
-        """Return a small file of the archive.
+        """Return the content of a small file in the archive.
 
         Raises:
-            OSError: there is none, or it is too large.
+            OSError: it is missing or too large.
         """
         found = self.bytes_of(name)
         if found.size > _DOCUMENT_LIMIT:
@@ -100,7 +101,7 @@ def _plain(path: Path) -> OpenFile:
 
 
 def _normal(name: str) -> str:
-    """Return a member's name without dots."""
+    """Return the name of a member without ``.`` and ``..``."""
     parts: list[str] = []
     for part in PurePosixPath(name).parts:
         if part == "..":

@@ -1,7 +1,7 @@
-"""What every source is: tags, and what they name; read liberally, never written to.
+"""The protocols of sources, and the tags, images and manifests that they return.
 
-One sort holds V1 images, which stand on each other; another holds manifests and blobs. (What was saved is a
-third: see ``docker_archive``.)
+A source has V1 images or manifests (saved images are different again: see ``docker_archive``). It is read
+liberally, and never written to.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,26 +10,27 @@ from datetime import datetime
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, Protocol
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId
 from dualreg.migrate.findings import Finding
+from dualreg.registry.blobs import Blobs
 
 
 class SourceInvalid(Exception):
-    """There is no such source, or it cannot be read; the text says what was looked for."""
+    """There is no such source, or it cannot be read; the text says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTag:
-    """A tag, under the names that clients of the source know.
+    """A tag, named as clients of the source name it; or an untagged image.
 
     Attributes:
-        tag: Empty for what no tag leads to.
-        image: What the tag names: a V1 image id, or a manifest's digest. It need not be there.
-        updated: When it was pushed, or else when its image was made; None: nothing says so.
-        along: The images that it is about, as a signature is: it comes along with them.
+        tag: Empty for an untagged image.
+        image: A V1 image id, or the digest of a manifest. There may be no such image.
+        updated: When it was pushed, or else when its image was created; None if neither is known.
+        along: The images that it is about, for instance as a signature: it comes along with them.
     """
 
     repository: str
@@ -40,12 +41,12 @@ class SourceTag:
 
     @property
     def name(self) -> str:
-        """Its full name."""
+        """The full name: ``repository:tag``, or ``repository@image`` without a tag."""
         return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.image}"
 
     @property
     def stamp(self) -> str:
-        """``updated`` in ISO 8601; empty if there is none."""
+        """``updated`` in ISO 8601; empty if it is unknown."""
         return self.updated.isoformat() if self.updated else ""
 
 
@@ -54,10 +55,10 @@ class SourceBytes:
     """A layer or blob of a source, not read yet.
 
     Attributes:
-        size: In bytes, as far as it can be told without reading; 0 if it cannot.
-        open: Returns a reader from the beginning.
-        path: The file that holds these bytes and nothing else, if there is one.
-        changed: If this and the size are what they were, so are the bytes; nanoseconds of a file's time.
+        size: In bytes; 0 if that is unknown until it is read.
+        open: Returns a reader, positioned at the beginning.
+        path: The file with exactly these bytes, if there is one.
+        changed: Modification time in nanoseconds. If it and the size are unchanged, so are the bytes.
     """
 
     size: int
@@ -67,18 +68,18 @@ class SourceBytes:
 
     @classmethod
     def of(cls, content: bytes) -> "SourceBytes":
-        """Return bytes that are in memory."""
+        """Return bytes in memory."""
         return cls(len(content), lambda: BytesIO(content))
 
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """A V1 image; its JSON and layer are read when they are asked for, as there may be millions.
+    """A V1 image. JSON and layer are read on request, as there may be millions of images.
 
     Attributes:
         json: Returns its JSON, byte for byte; raises Broken if it cannot be read any more.
-        marked: Whether a push of it seems to be under way.
-        checksums: What was stated of it, whichever sort; empty if nothing was.
+        marked: Whether it is marked as being pushed.
+        checksums: Those that the source states, of any algorithm; may be empty.
     """
 
     id: ImageId
@@ -90,71 +91,52 @@ class SourceImage:
 
     @property
     def size(self) -> int:
-        """Of its layer, in bytes."""
+        """The bytes of its layer."""
         return self.layer.size
 
     @property
     def is_stated(self) -> bool:
-        """Whether a checksum was."""
+        """Whether the source states a checksum."""
         return bool(self.checksums)
 
     @property
     def likeness(self) -> int:
-        """A number that images have in common whose JSONs differ in nothing but the ids."""
+        """A number that is equal for images whose JSONs differ only in the ids."""
         return likeness_of(self.json(), self.id, self.parent)
 
 
 def likeness_of(json: bytes, id_: ImageId, parent: ImageId | None) -> int:
-    """See SourceImage."""
+    """Return the ``SourceImage.likeness`` of an image."""
     bare = json
     for each in filter(None, (id_, parent)):
         bare = bare.replace(each.encode(), b"")
     return int.from_bytes(blake2b(bare, digest_size=8).digest())
 
 
-@runtime_checkable
-class RecordsAgents(Protocol):
-    """A source that knows who pushed its tags."""
-
-    def agent(self, repository: str, tag: str) -> str:
-        """Return what the client that pushed a tag called itself; empty if nobody knows."""
-
-
-class Live(Protocol):
-    """What trees do more, which may stay behind a running registry: answer without being looked through."""
-
-    def tag(self, repository: str, tag: str) -> SourceTag | None:
-        """Return a tag; None if there is none."""
-
-    def names_of(self, repository: str) -> Iterator[str]:
-        """Yield what may be tags of a repository, unread; nothing if there is no such repository."""
-
-    def folders_of(self, repository: str) -> Sequence[Path]:
-        """Return the folders whose time changes when such a name comes or goes."""
-
-
-@runtime_checkable
 class V1Source(Protocol):
-    """Somewhere that holds V1 images."""
+    """A source of V1 images."""
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """Yield all tags, repository by repository, and what is to be said of tags and repositories."""
+        """Yield all tags, repository by repository, and findings about tags and repositories."""
 
     def image_ids(self) -> Iterator[str]:
-        """Yield the id of every image, whether a tag leads to it or not."""
+        """Yield the id of each image, whether a tag uses it or not."""
 
     def image(self, id_: str) -> SourceImage:
-        """Return an image, as far as it can be told without reading its layer.
+        """Return an image, without reading its layer.
 
         Raises:
-            Broken: it lacks something, or is not what it is called.
+            Broken: a part of it is missing or damaged, or it has another id.
         """
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
-        """Return what is kept as the image's list of ancestors, itself first; None if there is no list."""
+        """Return the stored list of an image and its ancestors, itself first; None if there is no list."""
+
+    def agent(self, repository: str, tag: str) -> str:
+        """Return the User-Agent of the client that pushed a tag; empty if it is not known."""
 
     def homes(self) -> Mapping[str, str]:
-        """Return the repositories that images were pushed to, by id, as far as lists were kept of that."""
+        """Return a repository that each image was pushed to, by id, if the source recorded it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +144,8 @@ class SourceManifest:
     """A manifest as a client would push it.
 
     Attributes:
-        media_type: As far as the source tells; empty: what the document says.
-        body: With its signatures, if it is schema 1 and they were kept; without, if they were not.
+        media_type: Empty if the source does not know: then the document says it.
+        body: Of schema 1, with the signatures if they were kept.
     """
 
     media_type: str
@@ -171,21 +153,24 @@ class SourceManifest:
 
 
 class ManifestSource(Protocol):
-    """Somewhere that holds manifests and blobs."""
+    """A source of manifests and blobs."""
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """Yield all tags and untagged manifests, repository by repository, and what is to be said of them."""
+        """Yield all tags and untagged manifests, repository by repository, and findings about them."""
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
         """Return a manifest.
 
         Raises:
-            Broken: it is not there, or cannot be read, or is not what its digest says.
+            Broken: it is missing, cannot be read, or has another digest.
         """
+
+    def is_store(self, blobs: Blobs) -> bool:
+        """Return whether the source is the storage of *store*, which only lacks the catalog rows."""
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         """Return a blob, not read yet.
 
         Raises:
-            Broken: it is not there.
+            Broken: it is missing.
         """

@@ -1,4 +1,4 @@
-"""What ``docker save`` writes: a tar of images, by ``manifest.json`` since 1.10, by ``repositories`` before.
+"""Archives of ``docker save``: with ``manifest.json`` since Docker 1.10, with ``repositories`` before.
 
 Source: moby, ``image/tarexport``; moby 0.7 to 1.9, ``graph/export.go``.
 """
@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar, Self
 
 from dualreg.errors import ImageInvalid, RegistryError
 from dualreg.image.digest import Digest
@@ -25,10 +25,10 @@ from dualreg.storage.base import read_chunks
 
 @dataclass(frozen=True, slots=True)
 class SavedImage:
-    """An image as it was saved.
+    """A saved image.
 
     Attributes:
-        diff_ids: Of the layers, base first.
+        diff_ids, layers: Base first.
     """
 
     config: bytes
@@ -38,11 +38,12 @@ class SavedImage:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What ``manifest.json`` says of an image.
+    """An entry of ``manifest.json``.
 
     Attributes:
-        id: The digest of its config; if that is not there, what it should be called.
-        config, layers: Names of files.
+        id: The digest of the config; its file name if that file is missing.
+        names: Repository and tag, as in ``docker pull``.
+        config, layers: Names of files in the archive.
     """
 
     id: str
@@ -53,27 +54,33 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class SavedImages:
-    """An archive of Docker 1.10 or later, or of whoever writes the same."""
+    """An archive of Docker 1.10 or later, or of another tool that writes ``manifest.json``.
+
+    Attributes:
+        repository: The repository of images that name none.
+    """
+
+    MANIFEST: ClassVar[str] = "manifest.json"
 
     archive: Archive
     repository: str
     listed: Sequence[Listed]
 
     @classmethod
-    def open(cls, archive: Archive, repository: str) -> "SavedImages":
+    def open(cls, archive: Archive, repository: str) -> Self:
         """Read ``manifest.json``.
 
         Raises:
-            NoSource: it makes no sense.
+            SourceInvalid: it is invalid.
         """
         try:
-            entries = json.loads(archive.document("manifest.json"))
+            entries = json.loads(archive.document(cls.MANIFEST))
             return cls(archive, repository, [_listed(archive, entry) for entry in entries])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise SourceInvalid(f"manifest.json: it makes no sense ({error})") from error
+            raise SourceInvalid(f"invalid manifest.json: {error!r}") from error
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """Yield all tags, and images without one; the only image that has none is the latest."""
+        """Yield all tags and untagged images; a single image without a name is tagged ``latest``."""
         for each in self.listed:
             for name in each.names or (["latest"] if len(self.listed) == 1 else []):
                 repository, tag = split_reference(name, self.repository)
@@ -82,10 +89,10 @@ class SavedImages:
                 yield SourceTag(self.repository, "", each.id, self.archive.updated)
 
     def image(self, id_: str) -> SavedImage:
-        """Return an image by its id, the digest of its config.
+        """Return the image whose config has the digest *id_*.
 
         Raises:
-            Broken: it lacks something, or is not what it is called.
+            Broken: a part of it is missing or damaged.
         """
         entry = next((each for each in reversed(self.listed) if each.id == id_), None)
         if entry is None:
@@ -95,36 +102,51 @@ class SavedImages:
             diff_ids = [Digest.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
             layers = [self.archive.bytes_of(name) for name in entry.layers]
         except FileNotFoundError as error:
-            raise Broken(FindingKind.NO_LAYER, id_, f"there is no {error}") from error
+            raise Broken(FindingKind.NO_LAYER, id_, f"missing file {error}") from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
-            raise Broken(FindingKind.CORRUPT, id_, f"its config makes no sense ({error})") from error
+            raise Broken(FindingKind.CORRUPT, id_, f"invalid config: {error!r}") from error
         if len(diff_ids) != len(layers):
-            raise Broken(FindingKind.CORRUPT, id_, f"{len(layers)} layers, and {len(diff_ids)} in its config")
+            raise Broken(
+                FindingKind.CORRUPT, id_, f"it has {len(layers)} layers, but its config names {len(diff_ids)}"
+            )
         return SavedImage(config, diff_ids, layers)
 
 
 @dataclass(frozen=True, slots=True)
 class SavedChains:
-    """An archive of Docker before 1.10; a V1Source. Its layers are plain tars, and come in as gzip."""
+    """An archive of Docker before 1.10; a V1Source. Its uncompressed layers are compressed with gzip."""
 
     archive: Archive
     repository: str
 
+    @classmethod
+    def open(cls, archive: Archive, repository: str, path: Path) -> Self:
+        """Return the images of the archive at *path*.
+
+        Raises:
+            SourceInvalid: it has none.
+        """
+        chains = cls(archive, repository)
+        if not any(chains.image_ids()):
+            hint = "; it is an OCI layout: unpack it and use oci-layout:" * ("oci-layout" in archive.members)
+            raise SourceInvalid(f"{path}: no manifest.json, and no images of Docker before 1.10{hint}")
+        return chains
+
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """See V1Source. Without ``repositories``, the only image on which no other stands is the latest."""
+        """Yield all tags; without ``repositories``, a single image without children is tagged ``latest``."""
         try:
             listed = json.loads(self.archive.document("repositories"))
             named = [(name, tag, str(id_)) for name, tags in listed.items() for tag, id_ in tags.items()]
         except FileNotFoundError:
             named = [(self.repository, "latest", top) for top in self._only_top()]
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise SourceInvalid(f"repositories: it makes no sense ({error})") from error
+            raise SourceInvalid(f"invalid file repositories: {error!r}") from error
         for name, tag, id_ in named:
             repository, tag_ = split_reference(f"{name}:{tag}", self.repository)
             yield SourceTag(repository, tag_, id_, self.archive.updated)
 
     def _only_top(self) -> Iterator[str]:
-        """Yield the image on which no other stands, if there is just one."""
+        """Yield the image without children, if there is only one."""
         images = dict[str, str | None]()
         for id_ in self.image_ids():
             with suppress(Broken):
@@ -133,57 +155,36 @@ class SavedChains:
         yield from tops if len(tops) == 1 else ()
 
     def image_ids(self) -> Iterator[str]:
-        """See V1Source."""
         for name in self.archive.members:
             folder, _, last = name.partition("/")
             if last == "json":
                 yield folder
 
     def image(self, id_: str) -> SourceImage:
-        """See V1Source."""
         try:
             document = self.archive.document(f"{id_}/json")
             image = V1Image.parse(document)
             layer = self.archive.bytes_of(f"{id_}/layer.tar")
         except FileNotFoundError as error:
-            raise Broken(FindingKind.NO_LAYER, id_, f"there is no {error}") from error
+            raise Broken(FindingKind.NO_LAYER, id_, f"missing file {error}") from error
         except (OSError, ImageInvalid) as error:
-            raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+            raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read: {error}") from error
         if image.id != id_:
-            raise Broken(FindingKind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
+            raise Broken(FindingKind.WRONG_ID, id_, f"its JSON has the id {image.id}")
         packed = SourceBytes(0, partial(compressed, layer), changed=layer.changed)
         return SourceImage(image.id, image.parent, lambda: document, packed)
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
-        """See V1Source: no list is kept."""
         del id_
         return None
 
+    def agent(self, repository: str, tag: str) -> str:
+        del repository, tag
+        return ""
+
     def homes(self) -> Mapping[str, str]:
-        """See V1Source: no list is kept, but there is one name for all that have none."""
+        """Return the repository of images that name none, for all images."""
         return dict.fromkeys(self.image_ids(), self.repository)
-
-
-def open_archive(path: Path, repository: str) -> SavedImages | SavedChains:
-    """Return the images that were saved to *path*.
-
-    Args:
-        repository: What images are in that say none; empty: called like the file.
-
-    Raises:
-        NoSource: it is no such archive.
-    """
-    archive = Archive.open(path)
-    repository = repository or path.name.partition(".")[0]
-    if "manifest.json" in archive.members:
-        return SavedImages.open(archive, repository)
-    chains = SavedChains(archive, repository)
-    if not any(chains.image_ids()):
-        hint = (
-            "; it holds an OCI layout: unpack it, for oci-layout:" if "oci-layout" in archive.members else ""
-        )
-        raise SourceInvalid(f"{path}: no manifest.json, and no images of old daemons{hint}")
-    return chains
 
 
 def _listed(archive: Archive, entry: Mapping[str, Any]) -> Listed:
@@ -197,7 +198,7 @@ def _listed(archive: Archive, entry: Mapping[str, Any]) -> Listed:
 
 
 def compressed(layer: SourceBytes) -> BinaryIO:
-    """Return a reader of a layer as gzip; one that is gzip already is left as it is."""
+    """Return a reader of a layer, compressed with gzip if it is not already."""
     with layer.open() as reader:
         head = reader.read(6)
     return layer.open() if Compression.sniff(head) is Compression.GZIP else streamed(_regzip(layer))

@@ -18,8 +18,9 @@ from dualreg.migrate.layouts import NAME, REPOSITORY, annotations_of
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.migrate.sources.files import blob_file, read_document
 from dualreg.migrate.sources.references import split_reference
+from dualreg.registry.blobs import Blobs
 
-#: What says how an image is called: containerd's, with repository and all, and everybody's.
+#: Annotations with the name of an image: containerd's, which includes the repository; and the standard one.
 _NAMES = ("io.containerd.image.name", NAME)
 
 
@@ -28,8 +29,8 @@ class OciLayout:
     """A layout; a ManifestSource.
 
     Attributes:
-        repository: What images are in that say only a tag; empty: what they left from, if that was noted, or
-            what the folder is called.
+        repository: The repository of images that are named by a tag only; empty: the one that they were
+            exported from, if that was recorded, or the name of the folder.
     """
 
     root: Path
@@ -40,14 +41,14 @@ class OciLayout:
         """Return the layout at *path*.
 
         Raises:
-            NoSource: there is none.
+            SourceInvalid: it is not a layout.
         """
         if not (path / "oci-layout").is_file() or not (path / "index.json").is_file():
-            raise SourceInvalid(f"{path}: no oci-layout and index.json here")
+            raise SourceInvalid(f"{path}: not an OCI layout: no oci-layout and index.json")
         return cls(path, repository)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """See ManifestSource. An image without a name is the latest one, if it is the only one."""
+        """Yield all tags and untagged manifests; a single image without a name is tagged ``latest``."""
         updated = datetime.fromtimestamp((self.root / "index.json").stat().st_mtime, UTC)
         named: dict[tuple[str, str], Descriptor] = {}
         entries = sorted(self._entries(), key=lambda each: _name(each[0], 0) is None)
@@ -58,38 +59,48 @@ class OciLayout:
                 continue
             place = split_reference(name, self._home(entry))
             if named.get(place, descriptor) != descriptor:
-                yield Finding(FindingKind.COLLISION, ":".join(place), "named twice; the last one counts")
+                yield Finding(
+                    FindingKind.COLLISION,
+                    ":".join(place),
+                    "duplicate name in the index; the last one is used",
+                )
             named[place] = descriptor
         for (repository, tag), descriptor in named.items():
             yield SourceTag(repository, tag, str(descriptor.digest), updated)
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
-        """See ManifestSource."""
         return SourceManifest("", read_document(self._path(digest), f"{repository}@{digest}"))
 
+    def is_store(self, blobs: Blobs) -> bool:
+        del blobs
+        return False
+
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
-        """See ManifestSource."""
         return blob_file(self._path(digest), f"{repository}@{digest}")
 
     def _home(self, entry: Mapping[str, Any], named: Collection[tuple[str, str]] = ()) -> str:
-        """Return the repository of an entry that names none: of what is about an image, that of the image."""
+        """Return the repository of an entry that names none.
+
+        Args:
+            named: The named images. A manifest about one of them is in its repository.
+        """
         left = annotations_of(entry).get(REPOSITORY)
         if isinstance(left, str) and any(left == repository for repository, _ in named):
             return left
         return self.repository or (left if isinstance(left, str) else "") or self.root.resolve().name
 
     def _entries(self) -> Iterator[tuple[Mapping[str, Any], Descriptor]]:
-        """Yield what the index names.
+        """Yield the entries of the index.
 
         Raises:
-            NoSource: it makes no sense.
+            SourceInvalid: it is invalid.
         """
         path = self.root / "index.json"
         try:
             listed = json.loads(path.read_bytes())["manifests"]
             yield from [(entry, Descriptor.from_json(entry)) for entry in listed]
         except (ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
-            raise SourceInvalid(f"{path}: no index of manifests ({error})") from error
+            raise SourceInvalid(f"{path}: invalid index: {error!r}") from error
 
     def _path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex

@@ -1,14 +1,14 @@
-"""References: the names of images as people and daemons write them."""
+"""References to images, as in ``docker pull``."""
 
 _DEFAULT_TAG = "latest"
 
 
 def split_reference(text: str, default: str) -> tuple[str, str]:
-    """Return repository and tag of *text*, such as ``host:5000/team/app:1``; the host is left out.
+    """Return repository and tag of *text*, such as ``host:5000/team/app:1``, without the host.
 
-    Without a slash or colon it is a tag, of the repository *default*.
+    Text without a slash or colon is a tag of the repository *default*.
 
-    Source: distribution, ``reference/normalize.go``: what has a dot or colon, or is localhost, is a host.
+    Source: distribution, ``reference/normalize.go``: a host has a dot or a colon, or is localhost.
     """
     if "/" not in text and ":" not in text:
         return default, text

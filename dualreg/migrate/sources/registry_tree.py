@@ -1,11 +1,11 @@
-"""The tree of the reference registry (distribution 2.0 to 3.x), which is dualreg's own too.
+"""The storage of the reference registry (distribution 2.0 to 3.x), which is dualreg's own as well.
 
     <root>/docker/registry/v2/blobs/<alg>/<ab>/<hex>/data
     <root>/docker/registry/v2/repositories/<name>/_layers/<alg>/<hex>/link
                                                  /_manifests/revisions/<alg>/<hex>/link
                                                  /_manifests/tags/<tag>/current/link
 
-Read liberally: release 2.1.0 lost links, or put them elsewhere, and 2.0 to 2.4 kept signatures apart.
+It is read liberally: release 2.1.0 lost or misplaced links, and 2.0 to 2.4 stored signatures separately.
 
 Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
 """
@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from dualreg.errors import DigestInvalid, ManifestUnverified
 from dualreg.image.digest import Digest
@@ -31,16 +32,20 @@ _LINK_LIMIT = 1 << 10
 
 @dataclass(frozen=True, slots=True)
 class RegistryTree:
-    """A tree, by the folder that has ``blobs`` and ``repositories``; a ManifestSource."""
+    """A ManifestSource.
+
+    Attributes:
+        root: The folder with ``blobs`` and ``repositories``.
+    """
 
     root: Path
 
     @classmethod
-    def open(cls, path: Path) -> "RegistryTree":
+    def open(cls, path: Path) -> Self:
         """Return the tree at *path*: the registry's root directory, or a folder of the tree below it.
 
         Raises:
-            NoSource: there is none.
+            SourceInvalid: it is neither.
         """
         for root in (path / REGISTRY, path, path / "registry" / "v2", path / "v2"):
             if (root / "repositories").is_dir() and (root / "blobs").is_dir():
@@ -51,13 +56,11 @@ class RegistryTree:
         hint = "; it looks like v1-tree:" if old else ""
         raise SourceInvalid(f"{path}: no {REGISTRY} with blobs and repositories{hint}")
 
-    def is_of(self, blobs: Blobs) -> bool:
-        """Return whether this is the tree in which the registry of *blobs* keeps them."""
+    def is_store(self, blobs: Blobs) -> bool:
         digest = Digest.of(b"")
         return blobs.keeps(self._data(digest), digest)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        """See ManifestSource."""
         for name, folder in _repositories(self.root / "repositories", ""):
             tagged = [*self._tagged(name, folder)]
             yield from tagged
@@ -68,42 +71,39 @@ class RegistryTree:
                 yield Finding(FindingKind.EMPTY, name, "no manifests")
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
-        """See Live."""
         found = _tag(repository, self._manifests(repository) / "tags" / tag)
         return found if isinstance(found, SourceTag) else None
 
     def names_of(self, repository: str) -> Iterator[str]:
-        """See Live."""
         for folder in self.folders_of(repository):
             yield from (each.name for each in folder.iterdir())
 
     def folders_of(self, repository: str) -> Sequence[Path]:
-        """See Live."""
         folder = self._manifests(repository) / "tags"
         return [folder] if folder.is_dir() else []
 
     def revision(self, repository: str, digest: Digest) -> SourceTag | None:
-        """Return a manifest that a link of the repository says it has, as what no tag leads to."""
+        """Return a manifest that is linked in the repository, as an untagged image; None if it is not."""
         link = self._revision(repository, digest) / "link"
         return SourceTag(repository, "", str(digest), _time(link)) if link.is_file() else None
 
     def revisions_of(self, repository: str) -> Iterator[Digest]:
-        """Yield the manifests of a repository; of some, only the folder may be left."""
+        """Yield the manifests of a repository; of deleted ones, the folder may be left."""
         for folder in self.revision_folders_of(repository):
             for each in folder.iterdir():
                 with suppress(DigestInvalid):
                     yield Digest.parse(f"{folder.name}:{each.name}")
 
     def revision_folders_of(self, repository: str) -> Sequence[Path]:
-        """Return the folders whose time changes when such a manifest comes."""
+        """Return the folders whose modification time changes when ``revisions_of`` does."""
         return _folders(self._manifests(repository) / "revisions")
 
-    def has(self, digest: Digest) -> bool:
-        """Tell whether the tree has a blob, whosever it is."""
+    def has_blob(self, digest: Digest) -> bool:
+        """Return whether the tree has a blob or manifest, in any repository."""
         return self._data(digest).is_file()
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
-        """See ManifestSource. Signatures that were kept apart are put back."""
+        """Return a manifest; signatures that were stored separately are put back."""
         where = f"{repository}@{digest}"
         revision = self._revision(repository, digest)
         if (
@@ -111,14 +111,13 @@ class RegistryTree:
             and not (revision / "link").is_file()
             and not self._layer_link(repository, digest)
         ):
-            raise Broken(FindingKind.MISSING_MANIFEST, where, "it was deleted")
+            raise Broken(FindingKind.MISSING_MANIFEST, where, "deleted manifest")
         signed = _read_link(revision / "signed")
         body = read_document(self._data(signed or digest), where)
         signatures = [read_document(self._data(each), where) for each in _links(revision / "signatures")]
         return SourceManifest("", _signed(body, signatures) if signatures else body)
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
-        """See ManifestSource."""
         found = self._layer_link(repository, digest) or digest
         return blob_file(self._data(found), f"{repository}@{digest}")
 
@@ -138,7 +137,7 @@ class RegistryTree:
         return self.root / "repositories" / repository / "_manifests"
 
     def _layer_link(self, repository: str, digest: Digest) -> Digest | None:
-        """Return what the link of a blob holds; release 2.1.0 linked manifests there instead."""
+        """Return the digest in the link of a blob; release 2.1.0 linked manifests there as well."""
         return _read_link(self.root / "repositories" / repository / "_layers" / _folder(digest) / "link")
 
     def _data(self, digest: Digest) -> Path:
@@ -146,18 +145,18 @@ class RegistryTree:
 
 
 def _tag(repository: str, folder: Path) -> SourceTag | Finding | None:
-    """Return the tag of a folder; None if only its history is left."""
+    """Return the tag of a folder; None if it was deleted and only its history is left."""
     link = folder / "current" / "link"
     if not link.is_file():
         return None
     digest = _read_link(link)
     if digest is None:
-        return Finding(FindingKind.PHANTOM, f"{repository}:{folder.name}", "its link holds no digest")
+        return Finding(FindingKind.PHANTOM, f"{repository}:{folder.name}", "its link contains no digest")
     return SourceTag(repository, folder.name, str(digest), _time(link))
 
 
 def _signed(payload: bytes, signatures: list[bytes]) -> bytes:
-    """Return schema 1 with its signatures; without, if they do not prove it."""
+    """Return schema 1 with its signatures, or without them if they are not valid."""
     try:
         body = add_signatures(payload, [json.loads(signature) for signature in signatures])
         return body if verified_payload(body) == payload else payload
@@ -166,7 +165,7 @@ def _signed(payload: bytes, signatures: list[bytes]) -> bytes:
 
 
 def _repositories(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    """Yield every repository below *folder*, by its name; one may lie in another."""
+    """Yield the name and folder of each repository below *folder*; repositories may be nested."""
     for each in _folders(folder):
         if each.name.startswith("_"):
             continue
@@ -182,7 +181,7 @@ def _links(folder: Path) -> list[Digest]:
 
 
 def _read_link(path: Path) -> Digest | None:
-    """Return the digest that a link file holds; None if there is none."""
+    """Return the digest in a link file; None if there is none."""
     try:
         with path.open(encoding="ascii") as file:
             return Digest.parse(file.read(_LINK_LIMIT).strip())
@@ -199,7 +198,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _time(path: Path) -> datetime:
-    """Return when a link was written; one that was removed meanwhile, now."""
+    """Return when a link was written; the current time if it was removed meanwhile."""
     with suppress(FileNotFoundError):
         return datetime.fromtimestamp(path.stat().st_mtime, UTC)
     return datetime.now(UTC)

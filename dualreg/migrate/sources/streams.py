@@ -1,4 +1,4 @@
-"""Streams: readers over parts of a file, and over what is made on the way."""
+"""Readers over part of a file, and over chunks that are generated."""
 
 import io
 import os
@@ -7,28 +7,27 @@ from typing import IO, BinaryIO, cast
 
 
 class OpenFile:
-    """A file that stays open as long as anybody reads it; readers do not disturb each other."""
+    """A file that stays open while a reader of it exists; readers do not affect each other."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Keep *file* open, even when it is closed."""
+        """Keep the file open, even after *file* is closed."""
         self._descriptor = os.dup(file.fileno())
 
     def __del__(self) -> None:
-        """Let it go."""
         os.close(self._descriptor)
 
     def reader(self, offset: int = 0, size: int | None = None) -> BinaryIO:
-        """Return a reader of *size* bytes from *offset* on; None: of all."""
+        """Return a reader of *size* bytes from *offset* on, or up to the end."""
         whole = os.fstat(self._descriptor).st_size
         return cast("BinaryIO", _Part(self, offset, offset + size if size is not None else whole))
 
     def read(self, buffer: memoryview, offset: int) -> int:
-        """Fill *buffer* with what is at *offset*; return how many bytes there were."""
+        """Fill *buffer* from *offset* on; return how many bytes were read."""
         return os.preadv(self._descriptor, [buffer], offset)
 
 
 def streamed(chunks: Iterable[bytes]) -> BinaryIO:
-    """Return a reader of *chunks*, which are asked for as it is read."""
+    """Return a reader of *chunks*, which are generated as it is read."""
     return cast("BinaryIO", io.BufferedReader(_Streamed(chunks)))
 
 
@@ -51,7 +50,7 @@ class _Part(io.RawIOBase):
         wanted = max(min(len(buffer), self._end - self._at), 0)
         count = self._file.read(memoryview(buffer)[:wanted], self._at) if wanted else 0
         if wanted and not count:
-            raise OSError("the file ends early")
+            raise OSError("unexpected end of file")
         self._at += count
         return count
 

@@ -1,4 +1,4 @@
-"""The configuration of docker-registry 0.6 to 0.9: where it kept its tree.
+"""The configuration of docker-registry 0.6 to 0.9, which says where it stored its files.
 
 Source: docker-registry 0.6 to 0.9, ``lib/config.py`` and ``config/config_sample.yml``.
 """
@@ -12,20 +12,20 @@ import yaml
 
 from dualreg.migrate.sources.base import SourceInvalid
 
-#: Where the sample configuration keeps files.
+#: Where the sample configuration stores files.
 _DEFAULT_PATH = "/tmp/registry"  # noqa: S108 -- the old registry's own default
 _ENV = "_env:"
 _FILES = ("local", "file")
 
 
 def storage_path(config: Path, flavor: str, environ: Mapping[str, str]) -> Path:
-    """Return the folder in which *flavor* of the configuration keeps its files.
+    """Return the folder in which *flavor* of the configuration stores files.
 
     Args:
-        environ: For values that say ``_env:NAME`` or ``_env:NAME:DEFAULT``.
+        environ: The variables for values ``_env:NAME`` and ``_env:NAME:DEFAULT``.
 
     Raises:
-        NoSource: it cannot be read, has no such flavor, or keeps nothing in files.
+        SourceInvalid: it cannot be read, has no such flavor, or does not store files.
     """
     try:
         document = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -33,19 +33,21 @@ def storage_path(config: Path, flavor: str, environ: Mapping[str, str]) -> Path:
         raise SourceInvalid(f"{config}: {error}") from error
     flavors = {str(name): value for name, value in _mapping(document).items() if isinstance(value, dict)}
     if flavor not in flavors:
-        raise SourceInvalid(f"{config} has no flavor {flavor}: {', '.join(sorted(flavors)) or 'none at all'}")
+        raise SourceInvalid(f"{config}: no flavor {flavor}; it has {', '.join(sorted(flavors)) or 'none'}")
     chosen = {
         name: _resolve(value, environ)
         for name, value in (flavors.get("common", {}) | flavors[flavor]).items()
     }
     storage = chosen.get("storage") or "local"
     if storage not in _FILES:
-        raise SourceInvalid(f"{config}, flavor {flavor}: storage {storage} is not in files")
+        raise SourceInvalid(
+            f"{config}, flavor {flavor}: unsupported storage {storage}; expected {' or '.join(_FILES)}"
+        )
     path = Path(chosen.get("storage_path") or _DEFAULT_PATH)
     if not path.is_absolute() and not path.exists():
         raise SourceInvalid(
-            f"{config}, flavor {flavor}: storage_path {path} is relative to where the old registry ran;"
-            " give v1-tree:PATH, or run this there"
+            f"{config}, flavor {flavor}: storage_path {path} is relative to the old registry's directory;"
+            " run this there, or use v1-tree:PATH"
         )
     return path
 
@@ -55,7 +57,7 @@ def _mapping(document: object) -> Mapping[str, Any]:
 
 
 def _resolve(value: object, environ: Mapping[str, str]) -> str:
-    """Return a value as text; what the environment says, or is said in its place, is YAML once more."""
+    """Return a value as text; a value from the environment, or its default, is parsed as YAML again."""
     if isinstance(value, str) and value.startswith(_ENV):
         name, _, default = value.removeprefix(_ENV).partition(":")
         value = environ.get(name, default)

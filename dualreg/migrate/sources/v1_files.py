@@ -1,4 +1,4 @@
-"""The small files of the old registry's tree: what they are called, and what they say.
+"""The small files in the storage of docker-registry: their names and formats.
 
 Source: docker-registry 0.5.1 to 0.9.1, ``docker_registry/``: ``toolkit.py``, ``images.py``, ``tags.py``.
 """
@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_plus
 
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
-#: How often a name can have been encoded: each release of 0.8 and later did it once more.
+#: How often a name may have been encoded: some releases since 0.8 encoded it once more.
 _ENCODINGS = 4
-#: Bytes of a list of ancestors, a checksum or a tag that are looked at.
+#: How many bytes of a list of ancestors, a checksum or a tag are read.
 _SMALL = 1 << 20
-#: And of a list of a repository's images, which no release ever pruned.
+#: And of the list of a repository's images, which was never pruned.
 _LIST_LIMIT = 256 << 20
-#: What the old registry noted of who pushed a tag, and how clients call it in their User-Agent.
+#: Keys with which docker-registry recorded who pushed a tag, and the names of these in the User-Agent.
 _AGENT = {
     "docker_version": "docker",
     "docker_go_version": "go",
@@ -35,9 +35,9 @@ _T = TypeVar("_T")
 
 
 def decode(name: str) -> str:
-    """Return a name as clients wrote it: several releases each encoded it once more.
+    """Return a name as clients know it; releases differ in how often they encoded it.
 
-    Bytes that are no text are replaced, so that it can be told.
+    Bytes that are not UTF-8 are replaced, so that the name can be printed.
     """
     name = os.fsencode(name).decode("utf-8", "replace")
     for _ in range(_ENCODINGS):
@@ -48,7 +48,7 @@ def decode(name: str) -> str:
 
 
 def stated_checksums(path: str | Path) -> tuple[str, ...]:
-    """Return what a ``_checksum`` file states: a JSON list, a JSON text, or bare text, as releases had it."""
+    """Return the checksums in a ``_checksum`` file: a JSON list, a JSON string or plain text, by release."""
     try:
         content, _ = read_file(path)
     except OSError:
@@ -61,30 +61,30 @@ def stated_checksums(path: str | Path) -> tuple[str, ...]:
 
 
 def listed_images(path: Path) -> Iterator[str]:
-    """Yield the ids of a list of images: texts, or what clients said of each."""
-    told = small_json(path, _LIST_LIMIT)
-    for each in told if isinstance(told, list) else ():
+    """Yield the ids in a list of images, whose items are strings or objects as clients sent them."""
+    listed = small_json(path, _LIST_LIMIT)
+    for each in listed if isinstance(listed, list) else ():
         id_ = each.get("id") if isinstance(each, dict) else each
         if isinstance(id_, str):
             yield id_
 
 
 def updated(path: Path, changed: float) -> datetime:
-    """Return when a tag was pushed: as its side file says, else when its own file was *changed*."""
+    """Return when a tag was pushed, from the file next to it, or else when its own file was *changed*."""
     with suppress(ValueError, TypeError, OSError, OverflowError):
         return datetime.fromtimestamp(int(str(_side_file(path).get("last_update"))), UTC)
     return datetime.fromtimestamp(changed, UTC)
 
 
 def agent(path: Path) -> str:
-    """Return what the client that pushed a tag called itself, as far as the tag's side file tells."""
-    told = _side_file(path)
-    words = ((name, told.get(key)) for key, name in _AGENT.items())
+    """Return the User-Agent of the client that pushed a tag, as far as the file next to it records it."""
+    recorded = _side_file(path)
+    words = ((name, recorded.get(key)) for key, name in _AGENT.items())
     return " ".join(f"{name}/{value}" for name, value in words if _is_word(value))
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, by name.
+    """Return the entries of a folder, sorted by name.
 
     Raises:
         OSError: it cannot be read.
@@ -94,25 +94,25 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether there is a folder, also at the end of a link."""
+    """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # links that lead back to themselves
+    except OSError:  # circular links
         return False
 
 
 def is_file(entry: os.DirEntry[str]) -> bool:
-    """Tell whether there is a file, also at the end of a link."""
+    """Return whether an entry is a regular file, or a link to one."""
     try:
         return entry.is_file()
     except OSError:
         return False
 
 
-def patiently(attempt: Callable[[], _T]) -> _T:
-    """Return what *look* does; what is not there is looked for once more.
+def retry_missing(attempt: Callable[[], _T]) -> _T:
+    """Return the result of *attempt*, which is repeated once if a file is missing.
 
-    File systems on a network may not have what they have just listed.
+    A network file system may not find a file that it has just listed.
     """
     try:
         return attempt()
@@ -121,23 +121,23 @@ def patiently(attempt: Callable[[], _T]) -> _T:
 
 
 def read_file(path: str | Path, limit: int = _SMALL) -> tuple[bytes, os.stat_result]:
-    """Return a small file, or as much of it as is looked at, and what its file system says of it.
+    """Return at most *limit* bytes of a file, and its status.
 
     Raises:
-        OSError: it is no file, or cannot be read.
+        OSError: it is not a regular file, or cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for somebody to write
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would block
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return os.read(descriptor, min(found.st_size, limit)), found
     finally:
         os.close(descriptor)
 
 
 def small_json(path: str | Path, limit: int = _SMALL) -> object:
-    """Return what a small file says; None if it says nothing that is JSON."""
+    """Return the JSON in a small file; None if it cannot be read or is invalid."""
     try:
         return _parsed(read_file(path, limit)[0])
     except OSError:
@@ -145,9 +145,9 @@ def small_json(path: str | Path, limit: int = _SMALL) -> object:
 
 
 def _side_file(path: Path) -> dict[str, Any]:
-    """Return what stands beside a tag."""
-    told = small_json(path.with_name(f"tag{path.name.removeprefix('tag_')}_json"))
-    return told if isinstance(told, dict) else {}
+    """Return the content of the file next to a tag, with details of its push."""
+    details = small_json(path.with_name(f"tag{path.name.removeprefix('tag_')}_json"))
+    return details if isinstance(details, dict) else {}
 
 
 def _is_word(value: object) -> bool:

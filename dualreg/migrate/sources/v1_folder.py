@@ -1,4 +1,4 @@
-"""The folder of one image in the old registry's tree: looked at once, and as little kept as will do."""
+"""The folder of a V1 image in the storage of docker-registry."""
 
 import os
 import stat
@@ -10,14 +10,14 @@ from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes, SourceImage, likeness_of
 from dualreg.migrate.sources.files import open_file
-from dualreg.migrate.sources.v1_files import patiently, read_file, stated_checksums
+from dualreg.migrate.sources.v1_files import read_file, retry_missing, stated_checksums
 
-#: Bytes of an image's JSON that are looked at.
+#: How many bytes of an image's JSON are read.
 _DOCUMENT_LIMIT = 4 << 20
 
 
 class TreeImage(SourceImage):
-    """A SourceImage of a tree, which may have millions: what is asked for later is read again."""
+    """A SourceImage that keeps little in memory, as there may be millions; its JSON is read on request."""
 
     __slots__ = ("_changed", "_images", "_likeness", "_size", "_stated")
     _changed: int
@@ -29,7 +29,7 @@ class TreeImage(SourceImage):
     def __init__(
         self, images: str, image: V1Image, layer: os.stat_result, *, marked: bool, stated: bool
     ) -> None:
-        """Keep of an *image* in the folder *images* what a survey asks for."""
+        """Keep what a survey needs of an *image* in the folder *images*."""
         likeness = likeness_of(image.json, image.id, image.parent)
         kept = {"id": image.id, "parent": image.parent, "marked": marked, "_stated": stated,
                 "_images": images, "_size": layer.st_size, "_changed": layer.st_mtime_ns,
@@ -38,36 +38,30 @@ class TreeImage(SourceImage):
             object.__setattr__(self, name, value)
 
     def json(self) -> bytes:
-        """See SourceImage."""
         try:
             return read_file(f"{self._images}/{self.id}/json", _DOCUMENT_LIMIT)[0]
         except OSError as error:
-            raise Broken(FindingKind.UNREADABLE, self.id, f"its JSON cannot be read ({error})") from error
+            raise Broken(FindingKind.UNREADABLE, self.id, f"its JSON cannot be read: {error}") from error
 
     @property
     def layer(self) -> SourceBytes:
-        """See SourceImage."""
         path = Path(self._images, self.id, "layer")
         return SourceBytes(self._size, partial(open_file, path), path, self._changed)
 
     @property
     def size(self) -> int:
-        """See SourceImage."""
         return self._size
 
     @property
     def checksums(self) -> tuple[str, ...]:
-        """See SourceImage."""
         return stated_checksums(f"{self._images}/{self.id}/_checksum") if self._stated else ()
 
     @property
     def is_stated(self) -> bool:
-        """See SourceImage."""
         return self._stated
 
     @property
     def likeness(self) -> int:
-        """See SourceImage."""
         return self._likeness
 
 
@@ -75,48 +69,46 @@ def look_at(images: str, id_: str) -> TreeImage:
     """Return the image *id_* of the folder *images*.
 
     Raises:
-        Broken: it lacks something, or is not what it is called.
+        Broken: a part of it is missing or damaged, or it has another id.
     """
     folder = f"{images}/{id_}"
     image = _parsed(folder, id_)
     marked = _is_there(f"{folder}/_inprogress")
     try:
-        layer = patiently(partial(os.stat, f"{folder}/layer"))
+        layer = retry_missing(partial(os.stat, f"{folder}/layer"))
     except FileNotFoundError:
         kind, text = (
-            (FindingKind.PARTIAL, "a push that was given up")
-            if marked
-            else (FindingKind.NO_LAYER, "no layer")
+            (FindingKind.PARTIAL, "an unfinished push") if marked else (FindingKind.NO_LAYER, "no layer")
         )
         raise Broken(kind, id_, text) from None
     except OSError as error:
-        raise Broken(FindingKind.UNREADABLE, id_, f"its layer cannot be read ({error})") from error
+        raise Broken(FindingKind.UNREADABLE, id_, f"its layer cannot be read: {error}") from error
     if not stat.S_ISREG(layer.st_mode):
-        raise Broken(FindingKind.CORRUPT, id_, "its layer is no file")
+        raise Broken(FindingKind.CORRUPT, id_, "its layer is not a regular file")
     stated = bool(stated_checksums(f"{folder}/_checksum"))
     if marked and not stated:
-        raise Broken(FindingKind.PARTIAL, id_, "marked as being pushed, and no checksum can prove it whole")
+        raise Broken(FindingKind.PARTIAL, id_, "marked as being pushed, and no checksum proves it complete")
     return TreeImage(images, image, layer, marked=marked, stated=stated)
 
 
 def _parsed(folder: str, id_: str) -> V1Image:
-    """Return what an image's JSON says.
+    """Return the V1 image in a folder.
 
     Raises:
-        Broken: there is none, or it makes no sense.
+        Broken: its JSON is missing, invalid, or has another id.
     """
     try:
-        content, _ = patiently(partial(read_file, f"{folder}/json", _DOCUMENT_LIMIT))
+        content, _ = retry_missing(partial(read_file, f"{folder}/json", _DOCUMENT_LIMIT))
         image = V1Image.parse(content)
     except FileNotFoundError:
         text = "a layer without its JSON" if _is_there(f"{folder}/layer") else "no such image"
         raise Broken(FindingKind.NO_JSON, id_, text) from None
     except OSError as error:
-        raise Broken(FindingKind.UNREADABLE, id_, f"its JSON cannot be read ({error})") from error
+        raise Broken(FindingKind.UNREADABLE, id_, f"its JSON cannot be read: {error}") from error
     except ImageInvalid as error:
-        raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read ({error})") from error
+        raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read: {error}") from error
     if image.id != id_:
-        raise Broken(FindingKind.WRONG_ID, id_, f"its JSON says that it is {image.id}")
+        raise Broken(FindingKind.WRONG_ID, id_, f"its JSON has the id {image.id}")
     return image
 
 

@@ -92,6 +92,10 @@ class V1Remote:
         del id_
         return None
 
+    def agent(self, repository: str, tag: str) -> str:
+        del repository, tag
+        return ""
+
     def homes(self) -> Mapping[str, str]:
         return self._homes
 

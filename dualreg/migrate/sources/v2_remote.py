@@ -18,6 +18,7 @@ from dualreg.image.jws import verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
+from dualreg.registry.blobs import Blobs
 from dualreg.remote.challenge import Scope, pulling
 from dualreg.remote.client import Client, accept
 from dualreg.remote.endpoint import RemoteError
@@ -97,6 +98,10 @@ class V2Remote:
         if response.status != _OK:
             raise Broken(FindingKind.UNREACHABLE, where, f"the registry answered {response.status}")
         return _manifest(response)
+
+    def is_store(self, blobs: Blobs) -> bool:
+        del blobs
+        return False
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         path, where = f"/v2/{repository}/blobs/{digest}", f"{repository}@{digest}"

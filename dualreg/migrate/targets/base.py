@@ -1,4 +1,4 @@
-"""What every target takes: blobs first, then manifests that name them, then tags."""
+"""The protocol of targets: blobs are written first, then the manifests that name them, then tags."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class TargetInvalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A manifest on its way out.
+    """A manifest to be exported.
 
     Attributes:
-        payload: What the digest is of.
+        payload: The bytes that *digest* is computed from.
         subject: The manifest that it is about, if any.
-        signed: Schema 1 with its signatures.
+        signed: Of schema 1, the document with its signatures.
     """
 
     repository: RepositoryName
@@ -34,40 +34,47 @@ class Outgoing:
 
 
 class Target(Protocol):
-    """Somewhere that images can go. What is there already is not sent again; all of it may be repeated.
+    """A place that images are exported to. Everything may be repeated; existing content is not written again.
 
     Attributes:
-        takes_schema1: Whether schema 1 has a place there; otherwise it goes as schema 2.
-        renames: Whether manifests may get other digests there, so that what one is about must go with it.
-        one_by_one: Whether tags must come one after the other.
+        takes_schema1: Whether it accepts schema 1; otherwise such manifests are converted to schema 2.
+        renames: Whether manifests may get other digests, so that their subjects must be exported with them.
+        one_by_one: Whether tags must be exported one at a time.
     """
 
     takes_schema1: bool
     renames: bool
     one_by_one: bool
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether somebody may be reading what is written, so that stdout must be left to it."""
+
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
-        """Bring a blob; return how many bytes were sent.
+        """Write a blob; return how many bytes were written, 0 if it was there.
 
         Raises:
-            Broken: its bytes are not what its digest says.
+            Broken: its content has another digest.
         """
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        """Bring a manifest, and point *tags* at it; tell whether that changed anything.
+        """Write a manifest, and point *tags* at it; return whether that changed anything.
 
-        Its blobs are there, and the manifests that it names or is about, as far as they leave at all.
+        Its blobs, and the manifests that it names or is about, were written before, if they are exported.
 
         Raises:
-            Broken: it has no place there.
+            Broken: the target cannot hold it.
         """
 
     def finish(self) -> None:
-        """Complete what can only be written when everything else is there."""
+        """Write what can only be written when everything else is there, such as lists and indexes."""
+
+    def close(self) -> None:
+        """Release the target, and discard what was written to it unless it is usable; may be repeated."""
 
 
 def check_folder(path: Path) -> None:
-    """Raise NoTarget unless *path* is a folder, or can become one."""
+    """Raise TargetInvalid unless *path* is a folder or can be created as one."""
     first = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
     if not first.is_dir():
-        raise TargetInvalid(f"{first} is no folder")
+        raise TargetInvalid(f"{first} is not a folder")

@@ -1,7 +1,7 @@
-"""A Docker archive, as every generation of ``docker load`` reads it.
+"""A Docker archive that every release of ``docker load`` reads.
 
-Daemons since 1.10 read ``manifest.json`` and configs; those before, ``repositories`` and a folder for each V1
-image, in which the layer of it is a plain tar. Equal content gives an equal file.
+Docker since 1.10 reads ``manifest.json`` and configs; before, ``repositories`` and a folder for each V1
+image, with its layer as an uncompressed tar. Equal content gives an equal file.
 
 Source: moby, ``image/tarexport``; moby 0.7 to 1.9, ``graph/load.go``.
 """
@@ -38,10 +38,10 @@ class _Image:
 
 
 class DockerArchiveTarget:
-    """A Target; images are written as they come, and those that cannot be are left out.
+    """A Target; images are written in the order of their tags, without those that daemons cannot load.
 
     Attributes:
-        file: What is written to.
+        file: The archive.
     """
 
     takes_schema1 = False
@@ -51,17 +51,17 @@ class DockerArchiveTarget:
     def __init__(self, file: TarFile, registry: Registry, stop: Event) -> None:
         """Write to *file*, until *stop* is set."""
         self.file, self._registry, self._stop = file, registry, stop
-        self._bridge = replace(registry.bridge, visibility=Visibility())  # whoever is shown what here
+        self._bridge = replace(
+            registry.bridge, visibility=Visibility()
+        )  # whichever clients see a tag, all are exported
         self._images: dict[tuple[Digest, RepositoryName], _Image] = {}
         self._written: dict[str, tuple[Digest, Digest | None] | None] = {}
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
-        """See Target: it goes with its image, plain."""
-        del repository, digest
+        del repository, digest  # it is written with its image, uncompressed
         return source.size
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        """See Target."""
         for tag in tags:
             image = self._image(manifest, tag)
             self._write(image)
@@ -71,7 +71,6 @@ class DockerArchiveTarget:
         return bool(tags)
 
     def finish(self) -> None:
-        """See Target: the lists of all images; without any, nothing is written."""
         entries, repositories = [], dict[str, dict[str, str]]()
         for key in sorted(self._images, key=str):
             image = self._images[key]
@@ -87,32 +86,41 @@ class DockerArchiveTarget:
         else:
             self.file.abandon()
 
+    @property
+    def is_stream(self) -> bool:
+        return not self.file.is_file
+
+    def close(self) -> None:
+        self.file.discard()
+
     def _image(self, manifest: Outgoing, tag: Tag) -> _Image:
-        """Return what daemons see as the tag.
+        """Return the image that daemons load as the tag.
 
         Raises:
-            Broken: they see nothing, or it is not whole.
+            Broken: they cannot load it, or it is incomplete.
         """
         repository, manifests = manifest.repository, self._registry.manifests
-        nothing = Broken(FindingKind.NO_PLACE, f"{repository}:{tag}", "no image that docker load reads")
+        not_loadable = Broken(
+            FindingKind.NO_PLACE, f"{repository}:{tag}", "not an image that docker load can read"
+        )
         try:
             chosen = manifests.image_of(repository, manifests.find(repository, manifest.digest))
             image = self._bridge.resolve(repository, tag)
             chain = self._registry.v1_images.ancestry(repository, image)[::-1]
         except RegistryError as error:
-            raise nothing from error
+            raise not_loadable from error
         if chosen is None or chosen.media_type not in media_types.IMAGES:
-            raise nothing
+            raise not_loadable
         children = document(self._registry, chosen).contents.children
         config = next(child.descriptor for child in children if child.role is Role.CONFIG)
         return _Image(read_document(self._registry, config.digest), chain)
 
     def _write(self, image: _Image) -> None:
-        """Write the V1 images of an image, and its config, as far as they are not there yet.
+        """Write the V1 images of an image, and its config, unless they are in the archive already.
 
         Raises:
-            Broken: a part is not what it was when it came, or another one of the same name is there.
-            Stopped.
+            Broken: a part is missing or damaged, or the archive has another image with the same id.
+            Stopped: the export was asked to stop.
         """
         _with_files(image)
         for row in image.chain:
@@ -121,7 +129,7 @@ class DockerArchiveTarget:
             content = row.json, row.diff_id
             if self._written.get(row.id, content) != content:
                 raise Broken(
-                    FindingKind.NO_PLACE, row.id, "another image with this id is in the archive already"
+                    FindingKind.NO_PLACE, row.id, "the archive has another image with this id already"
                 )
             if row.id not in self._written:
                 self._write_v1_image(row)
@@ -132,18 +140,18 @@ class DockerArchiveTarget:
             self._written[name] = None
 
     def _write_v1_image(self, row: V1ImageRow) -> None:
-        """Write a V1 image; its layer passes through a temporary file, as a tar tells sizes first."""
+        """Write a V1 image; its layer is decompressed to a temporary file first, to know its size."""
         if row.layer is None:
             raise Broken(FindingKind.NO_LAYER, row.id, "no layer")
-        described, inside = read_document(self._registry, row.json), Hasher()
+        json_, hasher = read_document(self._registry, row.json), Hasher()
         with TemporaryFile() as plain, self._registry.blobs.open(row.layer) as reader:
-            plain.writelines(tee(inflated(read_chunks(reader)), inside.update))
-            if inside.digest() != row.diff_id:
-                raise Broken(FindingKind.CORRUPT, str(row.layer), f"its files are {inside.digest()}")
+            plain.writelines(tee(inflated(read_chunks(reader)), hasher.update))
+            if hasher.digest() != row.diff_id:
+                raise Broken(FindingKind.CORRUPT, str(row.layer), f"its diff ID is {hasher.digest()}")
             size = plain.tell()
             plain.seek(0)
             self.file.add(f"{row.id}/VERSION", b"1.0")
-            self.file.add(f"{row.id}/json", described)
+            self.file.add(f"{row.id}/json", json_)
             self.file.add(f"{row.id}/layer.tar", plain, size)
 
 
@@ -152,10 +160,10 @@ def _config_name(image: _Image) -> str:
 
 
 def _with_files(image: _Image) -> list[V1ImageRow]:
-    """Return the images of the chain whose layers the config names, in its order.
+    """Return the images of the chain whose layers the config names, in that order.
 
     Raises:
-        Broken: it names others.
+        Broken: it names a layer that none of them has.
     """
     rows, found = iter(image.chain), []
     for diff_id in json.loads(image.config)["rootfs"]["diff_ids"]:

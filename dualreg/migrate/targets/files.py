@@ -1,4 +1,4 @@
-"""Files of targets, each written whole or not at all."""
+"""Files of targets, written atomically and durably."""
 
 import os
 import uuid
@@ -9,24 +9,24 @@ from typing import IO
 
 from dualreg.image.digest import Digest
 from dualreg.migrate.sources.base import SourceBytes
-from dualreg.migrate.transfer import DigestVerifier
+from dualreg.migrate.transfer import DigestVerifier, has_digest
 from dualreg.storage import durable
 from dualreg.storage.base import read_chunks, tee
 
-#: Characters of a name that one beside it begins with: even if each is four bytes, all of it is a name yet.
+#: How many characters of a name its temporary name keeps, so that it is not too long even in UTF-8.
 _KEPT = 50
 
 
-def beside(path: Path) -> Path:
-    """Return where to write what shall come to *path*: a name in the same folder that nobody else has."""
+def temporary_name(path: Path) -> Path:
+    """Return a unique name in the folder of *path*, to write to before it is renamed to *path*."""
     return path.with_name(f".{path.name[:_KEPT]}.{uuid.uuid4()}")
 
 
-def settle(file: IO[bytes], path: Path) -> None:
-    """Close a new file that is whole, and put it in the place of *path*, durably: its bytes come first.
+def replace_durably(file: IO[bytes], path: Path) -> None:
+    """Close a complete file and rename it to *path*; its content is on disk before the name is.
 
     Raises:
-        OSError: that cannot be.
+        OSError: it failed.
     """
     with file:
         file.flush()
@@ -36,81 +36,78 @@ def settle(file: IO[bytes], path: Path) -> None:
 
 
 def write(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file durably, and its folders; if *chunks* raise, there is none, or the one that was."""
-    with _replacing(path) as fresh, fresh.open("xb") as file:
+    """Write a file, and its folders; if *chunks* raises, an existing file is left as it was."""
+    with _temporary(path) as temporary, temporary.open("xb") as file:
         file.writelines(chunks)
-        settle(file, path)
+        replace_durably(file, path)
 
 
 def write_if_changed(path: Path, content: bytes) -> bool:
-    """Write a small file, unless it is so already; tell whether it was not."""
+    """Write a small file unless it has that content already; return whether it was written."""
     if path.is_file() and path.read_bytes() == content:
         return False
     write(path, [content])
     return True
 
 
-def holds(path: Path, digest: Digest, size: int, *, deep: bool) -> bool:
-    """Tell whether a blob is at *path*: by its size, and by its bytes if *deep*."""
+def has_blob(path: Path, digest: Digest, size: int, *, deep: bool) -> bool:
+    """Return whether *path* has a blob, according to its size or, if *deep*, its content."""
     if not path.is_file() or path.stat().st_size != size:
         return False
     if not deep:
         return True
-    checked = DigestVerifier(digest)
     with path.open("rb") as file:
-        for chunk in read_chunks(file):
-            checked.update(chunk)
-    return checked.holds
+        return has_digest(file, digest)
 
 
 def write_blob(
-    path: Path, digest: Digest, source: SourceBytes, *, deep: bool = False, twin: Path | None = None
+    path: Path, digest: Digest, source: SourceBytes, *, deep: bool = False, duplicate: Path | None = None
 ) -> int:
-    """Write a blob, unless it is there; return how many bytes were written.
+    """Write a blob unless it is there; return how many bytes were written.
 
     Args:
-        deep: Read what is there already, instead of going by its size.
-        twin: A file of the same bytes, that may get another name.
+        deep: Read an existing file, instead of comparing its size.
+        duplicate: A file with the same content, which may be linked.
 
     Raises:
-        Broken: its bytes are not what its digest says.
+        Broken: its content has another digest.
     """
-    if holds(path, digest, source.size, deep=deep and not _is_one(path, twin)):
+    if has_blob(path, digest, source.size, deep=deep and not _is_same_file(path, duplicate)):
         return 0
-    if twin and _is_linked(path, twin):
+    if duplicate and _link(path, duplicate):
         return 0
-    checked = DigestVerifier(digest)
+    verifier = DigestVerifier(digest)
 
-    def checked_chunks() -> Iterable[bytes]:
+    def verified_chunks() -> Iterable[bytes]:
         with source.open() as reader:
-            yield from tee(read_chunks(reader), checked.update)
-        checked.check()
+            yield from tee(read_chunks(reader), verifier.update)
+        verifier.check()
 
-    write(path, checked_chunks())
-    return checked.size
-
-
-def _is_one(path: Path, twin: Path | None) -> bool:
-    return twin is not None and path.exists() and twin.exists() and path.samefile(twin)
+    write(path, verified_chunks())
+    return verifier.size
 
 
-def _is_linked(path: Path, twin: Path) -> bool:
-    """Make *path* another name of *twin*, if the file system can; tell whether it is."""
-    with _replacing(path) as fresh, suppress(OSError):  # no such thing there, or too many names
-        fresh.hardlink_to(twin)
-        fresh.replace(path)
-    if not _is_one(path, twin):
+def _is_same_file(path: Path, duplicate: Path | None) -> bool:
+    return duplicate is not None and path.exists() and duplicate.exists() and path.samefile(duplicate)
+
+
+def _link(path: Path, duplicate: Path) -> bool:
+    """Make *path* a hard link to *duplicate* if the file system can; return whether it is one."""
+    with _temporary(path) as temporary, suppress(OSError):  # not supported, or too many links
+        temporary.hardlink_to(duplicate)
+        temporary.replace(path)
+    if not _is_same_file(path, duplicate):
         return False
     durable.sync(path.parent)
     return True
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Make the folder of *path*, durably; give a name beside it, and remove what the block leaves there."""
+def _temporary(path: Path) -> Iterator[Path]:
+    """Create the folder of *path*, and yield a ``temporary_name``; remove that file after the block."""
     durable.make_folder(path.parent)
-    fresh = beside(path)
+    temporary = temporary_name(path)
     try:
-        yield fresh
+        yield temporary
     finally:
-        fresh.unlink(missing_ok=True)  # also where one file has both names: renaming is nothing then
+        temporary.unlink(missing_ok=True)  # renaming a link to the same file leaves it in place

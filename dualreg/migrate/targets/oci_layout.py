@@ -1,6 +1,6 @@
-"""An OCI image layout. OCI documents keep their digests; Docker's become OCI's of the same config and layers.
+"""An OCI image layout. Docker manifests are converted to OCI manifests with the same config and layers.
 
-Those who read layouts pass over other types.
+Readers of layouts ignore Docker's media types. OCI documents keep their digests.
 
 Source: OCI image-spec v1.1, image-layout.md.
 """
@@ -26,25 +26,26 @@ _Entry = Mapping[str, Any]
 
 
 class OciLayoutTarget:
-    """A Target; what it holds already stays, but for tags that move.
+    """A Target; existing images stay, except for tags that move.
 
-    A layout that was only ever used for one repository has its tags by their names alone, others have the
-    repository before them.
+    In a layout that was only used for one repository, images are named by their tags alone; in others, by
+    repository and tag.
     """
 
     takes_schema1 = False
     renames = True
     one_by_one = False
+    is_stream = False
 
-    def __init__(self, path: Path, leaving: Iterable[str], *, deep: bool = False) -> None:
+    def __init__(self, path: Path, repositories: Iterable[str], *, deep: bool = False) -> None:
         """Write below *path*.
 
         Args:
-            leaving: The repositories that tags of will come.
-            deep: Read the blobs that are there already.
+            repositories: Those of all tags that will be exported.
+            deep: Read existing blobs, instead of comparing sizes.
 
         Raises:
-            NoTarget: it is no folder, or has an index that cannot be read.
+            TargetInvalid: it is not a folder, or its index is invalid.
         """
         check_folder(path)
         self._root, self._deep, self._lock = path, deep, Lock()
@@ -57,16 +58,15 @@ class OciLayoutTarget:
                 self._entries.setdefault(_key(entry), []).append(entry)
             used = {annotations_of(entry).get(REPOSITORY) for entry in entries}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TargetInvalid(f"{index}: it makes no sense ({error})") from error
-        self._single = len({*used, *leaving}) == 1
+            raise TargetInvalid(f"{index}: invalid index: {error!r}") from error
+        self._single = len({*used, *repositories}) == 1
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
-        """See Target."""
         del repository
         return write_blob(self._path(digest), digest, source, deep=self._deep)
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        """See Target. What is about something else is found without a tag, too."""
+        # A manifest with a subject is listed in the index even without a tag.
         repository = manifest.repository
         renamed = self._renamed.setdefault(repository, {})
         media_type = media_types.DOCKER_TO_OCI.get(manifest.media_type, manifest.media_type)
@@ -83,13 +83,15 @@ class OciLayoutTarget:
         return sent or any(changed)
 
     def finish(self) -> None:
-        """See Target: the index names everything that has a tag, and what is about something."""
         write_if_changed(self._root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         entries = [entry for key in sorted(self._entries) for entry in self._entries[key]]
         index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX}
         write_if_changed(
             self._root / "index.json", json.dumps({**index, "manifests": entries}, indent=2).encode()
         )
+
+    def close(self) -> None:
+        pass
 
     def _name(self, described: Descriptor, repository: RepositoryName, tag: Tag) -> bool:
         name = tag if self._single else f"{repository}:{tag}"
@@ -99,14 +101,14 @@ class OciLayoutTarget:
         return self._list({**described.to_json(), "annotations": annotations})
 
     def _forget(self, repository: RepositoryName, tag: Tag) -> None:
-        """Take out the tag as it was named while the repository had the layout for itself."""
+        """Remove the entry of a tag that was named without its repository."""
         with self._lock:
             before = self._entries.pop(tag, [])
             if others := [each for each in before if annotations_of(each).get(REPOSITORY) != repository]:
                 self._entries[tag] = others
 
     def _list(self, entry: _Entry) -> bool:
-        """Put an entry in the place of those of its name; tell whether that changed anything."""
+        """Replace the entries of the same name by *entry*; return whether that changed anything."""
         with self._lock:
             changed = self._entries.get(_key(entry)) != [entry]
             self._entries[_key(entry)] = [entry]
@@ -117,7 +119,7 @@ class OciLayoutTarget:
 
 
 def _key(entry: _Entry) -> str:
-    """Return what an entry is found by: its name, or what it is and of which repository."""
+    """Return the key of an entry: its name, or its repository and digest."""
     annotations = annotations_of(entry)
     name = annotations.get(NAME)
     return name if isinstance(name, str) else f"{annotations.get(REPOSITORY, '')}@{entry.get('digest')}"

@@ -1,4 +1,4 @@
-"""The tree of the reference registry, which can serve it; it is written as dualreg keeps its own."""
+"""The storage of the reference registry (distribution), in the format of dualreg's own storage."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
-from dualreg.migrate.targets.files import holds
+from dualreg.migrate.targets.files import has_blob
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, stage
 from dualreg.registry.blobs import Blobs
 from dualreg.storage.filesystem import FilesystemStore
@@ -21,33 +21,32 @@ class RegistryTreeTarget:
     takes_schema1 = True
     renames = False
     one_by_one = False
+    is_stream = False
 
-    def __init__(self, path: Path, way: LinkMode, own: Blobs, *, deep: bool = False) -> None:
+    def __init__(self, path: Path, link: LinkMode, own: Blobs, *, deep: bool = False) -> None:
         """Write below *path*.
 
         Args:
-            own: The blobs that are exported.
-            deep: Read the blobs that are there already.
+            own: The blobs of the registry that is exported.
+            deep: Read existing blobs, instead of comparing sizes.
 
         Raises:
-            NoTarget: it is no folder, or that very store.
+            TargetInvalid: it is not a folder, or it is that store.
         """
         check_folder(path)
-        self._store, self._way, self._deep = FilesystemStore(path), way, deep
+        self._store, self._link, self._deep = FilesystemStore(path), link, deep
         self._links = Links(self._store)
         empty = Digest.of(b"")
         if own.keeps(self._store.path(empty), empty):
-            raise TargetInvalid(f"{path} is what this registry serves from, and is such a tree already")
+            raise TargetInvalid(f"{path} is the storage of this registry")
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
-        """See Target."""
         sent = self._content(digest, source, deep=self._deep)
         if self._store.read_link(blob_link(repository, digest)) is None:
             self._links.add_blob(repository, digest)
         return sent
 
     def manifest(self, manifest: Outgoing, tags: Sequence[Tag]) -> bool:
-        """See Target."""
         name, digest = manifest.repository, manifest.digest
         changed = bool(self._document(digest, manifest.payload))
         if manifest.signed:
@@ -65,17 +64,20 @@ class RegistryTreeTarget:
         return changed
 
     def finish(self) -> None:
-        """See Target: nothing is left."""
+        pass
+
+    def close(self) -> None:
+        pass
 
     def _document(self, digest: Digest, content: bytes) -> int:
         return self._content(digest, SourceBytes.of(content), deep=True)
 
     def _content(self, digest: Digest, source: SourceBytes, *, deep: bool) -> int:
-        if holds(self._store.path(digest), digest, source.size, deep=deep):
+        if has_blob(self._store.path(digest), digest, source.size, deep=deep):
             return 0
-        checked = DigestVerifier(digest)
+        verifier = DigestVerifier(digest)
         with staging(self._store) as staged:
-            stage(staged, source, self._way, checked.update)
-            checked.check()
+            stage(staged, source, self._link, verifier.update)
+            verifier.check()
             staged.publish(digest)
-        return checked.size
+        return verifier.size

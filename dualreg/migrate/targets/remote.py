@@ -25,6 +25,7 @@ class RemoteTarget:
     takes_schema1 = False
     renames = False
     one_by_one = False
+    is_stream = False
 
     def __init__(self, client: Client, prefix: str) -> None:
         """Push with *client* to the repositories below *prefix*; empty: to those of the same names."""
@@ -68,7 +69,10 @@ class RemoteTarget:
         return any(pushed)
 
     def finish(self) -> None:
-        """Do nothing: every request is final."""
+        pass
+
+    def close(self) -> None:
+        pass
 
     def _start_upload(self, name: str, digest: Digest) -> Response:
         """Mount the blob from the repository that it was sent to, or else start an upload."""

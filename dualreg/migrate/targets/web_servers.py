@@ -1,7 +1,7 @@
-"""What web servers have to be told of a static tree: of which type manifests are, and their digests.
+"""The configuration of web servers for a static tree: the media types and digests of manifests.
 
-``nginx.conf`` beside the tree says it for all of it, ``.htaccess`` in each folder of manifests for that. The
-latter are also how it is known of what came earlier.
+``nginx.conf`` in the tree has them for all repositories, ``.htaccess`` in each folder of manifests for that
+one. The latter is also read, to find out what earlier exports wrote.
 """
 
 import re
@@ -12,23 +12,23 @@ from pathlib import Path
 from dualreg.migrate.targets.base import TargetInvalid
 from dualreg.migrate.targets.files import write_if_changed
 
-#: Type and digest of manifests, by their file names.
-Told = Mapping[str, tuple[str, str]]
+#: Media type and digest of manifests, by file name.
+Headers = Mapping[str, tuple[str, str]]
 
-#: Types that mean nothing else within quotes of a configuration.
+#: Media types that can be quoted in a configuration without escapes.
 #: Source: RFC 6838, section 4.2, without the dollar sign, which begins nginx's variables.
 PLAIN_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#&^_.+-]*", re.ASCII)
 
-#: What nginx would take for a variable, and what is no text: control characters, bytes of no encoding.
-_UNTOLD = re.compile(r"[$\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: Variables of nginx, control characters, and bytes that are not UTF-8.
+_UNQUOTABLE = re.compile(r"[$\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _FILE = '<Files "{name}">\nForceType {kind}\nHeader set Docker-Content-Digest {digest}\n</Files>\n'
 _FILES = re.compile(
     r'<Files "([^"\n]+)">\nForceType (\S+)\nHeader set Docker-Content-Digest (\S+)\n</Files>\n', re.ASCII
 )
 _MAPS = """\
-# Serves the pulls of this tree; include it in http {{ }}. All above "server" is written by each export; what
-# is below is yours to change.
+# Serves the pulls of this tree; include it in http {{ }}. Each export rewrites everything above
+# "server"; the rest is yours to change.
 map_hash_bucket_size 512;
 map_hash_max_size 65536;
 map $uri $dualreg_type {{
@@ -44,7 +44,7 @@ map "$uri $http_user_agent" $dualreg_hidden {{
     default 0;
     "~^/v2/(index.json)? (docker/1\\.[345]\\.|Go )" 1;
 }}
-# What Docker of V1 wants to be told with the list of images; anybody may read.
+# Headers that V1 clients expect with the list of images; anybody may read.
 map $uri $dualreg_token {{
     "~^/v1/repositories/.*/images$" "signature=none,repository=\\"any\\",access=read";
 }}
@@ -78,30 +78,33 @@ server {
 
 
 def check_root(root: Path) -> None:
-    """Raise NoTarget unless servers can be told that a tree is at *root*."""
+    """Raise TargetInvalid unless *root* can be in a server's configuration."""
     path = str(root.absolute())
-    if _UNTOLD.search(path):
+    if _UNQUOTABLE.search(path):
         raise TargetInvalid(
-            f"{path!a}: nginx cannot be told of a path with a dollar sign or what is no text in it"
+            f"{path!a}: nginx does not support a path with a dollar sign or control characters"
         )
 
 
-def tell_servers(
-    root: Path, fresh: Mapping[str, Told], repositories: Iterable[str], sizes: Mapping[str, int]
+def write_configuration(
+    root: Path, exported: Mapping[str, Headers], repositories: Iterable[str], sizes: Mapping[str, int]
 ) -> None:
-    """Write what servers read, of all *repositories* in the tree.
+    """Write the configuration for all *repositories* in the tree.
 
     Args:
-        fresh: Of manifests that came now, by repository.
-        sizes: Of layers, by the paths of the JSONs that they are told with.
+        exported: Of the manifests of this export, by repository.
+        sizes: Of layers, by path of the V1 image's JSON.
     """
     types, digests = {}, {}
     for repository in repositories:
         file = root / "v2" / repository / "manifests/.htaccess"
-        told = {**_read(file), **fresh.get(repository, {})}
-        text = (_FILE.format(name=name, kind=told[name][0], digest=told[name][1]) for name in sorted(told))
+        headers = {**_read(file), **exported.get(repository, {})}
+        text = (
+            _FILE.format(name=name, kind=headers[name][0], digest=headers[name][1])
+            for name in sorted(headers)
+        )
         write_if_changed(file, "".join(text).encode())
-        for name, (kind, digest) in told.items():
+        for name, (kind, digest) in headers.items():
             path = f"/v2/{repository}/manifests/{name}"
             types[path], digests[path] = kind, digest
     maps = _MAPS.format(types=_map(types), digests=_map(digests), sizes=_map(sizes))
@@ -109,22 +112,23 @@ def tell_servers(
 
 
 def _server(root: Path) -> str:
-    """Return the server as it is described, perhaps by an operator; as it begins, if it is not yet."""
+    """Return the server block of nginx.conf, which an operator may have changed, or the default one."""
     file = root / "nginx.conf"
     _, begins, own = (file.read_text() if file.is_file() else "").partition("\nserver {")
     path = re.sub(r'(["\\])', r"\\\1", str(root.absolute()))
     return begins.lstrip() + own if begins else _SERVER % path
 
 
-def _read(file: Path) -> Told:
+def _read(file: Path) -> Headers:
     text = file.read_text() if file.is_file() else ""
     return {name: (kind, digest) for name, kind, digest in _FILES.findall(text)}
 
 
 def _map(values: Mapping[str, object]) -> str:
-    """Return lines of a map of nginx's, which takes strings that differ in nothing but case for the same one.
+    """Return the lines of an nginx map, whose strings are compared without regard to case.
 
-    Those are expressions; they hold only if no string does, so that of each such group none is a string.
+    Paths that differ only in case are written as expressions. An expression matches only if no string does,
+    so each path of such a group has to be one.
     """
     alike = Counter(path.lower() for path in values)
     return "".join(

@@ -10,7 +10,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.v1.layers import examine
+from dualreg.migrate.v1.layers import read_layer
 from dualreg.registry import Registry
 
 
@@ -59,7 +59,7 @@ class ImageIdentity:
         try:
             json = image.json()
             same = row.json == Digest.of(json) and (
-                _looks_the_same(row, image) or examine(image).diff_id == str(row.diff_id)
+                _looks_the_same(row, image) or read_layer(image).diff_id == str(row.diff_id)
             )
         except Broken as error:
             return error

@@ -1,4 +1,4 @@
-"""Layers: an image's layer on its way from the old registry's file into the store, read once."""
+"""Layers of V1 images: read once, while they are staged, for their digest, diff ID and checksums."""
 
 import hashlib
 from collections import deque
@@ -20,12 +20,12 @@ from dualreg.migrate.transfer import LinkMode, chunks_of, show, stage
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.staging import Staging
 
-#: Algorithms whose sums have no length of their own, so that none can have been stated.
-_ENDLESS = frozenset({"shake_128", "shake_256"})
+#: Algorithms without a fixed length of output, which hexdigest() cannot do without.
+_VARIABLE_LENGTH = frozenset({"shake_128", "shake_256"})
 
 
 class _Hash(Protocol):
-    """What hashlib makes."""
+    """A hash object of hashlib."""
 
     def update(self, data: bytes, /) -> None: ...
     def hexdigest(self) -> str: ...
@@ -33,46 +33,46 @@ class _Hash(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StagedLayer:
-    """A layer's bytes, staged in the store, with what reading them found."""
+    """A layer's bytes, staged in the store, with what was found out about them."""
 
     bytes: Staging
     facts: LayerFacts
 
 
 @contextmanager
-def staged(uploads: Uploads, source: SourceImage, way: LinkMode) -> Iterator[StagedLayer]:
-    """Stage the layer of *source* for the block; the payload checksum, digest and diff id come from one pass.
+def staged(uploads: Uploads, source: SourceImage, link: LinkMode) -> Iterator[StagedLayer]:
+    """Stage the layer of *source* for the block; its payload checksum, digest and diff ID come from one pass.
 
-    What is hashed is what was staged, whatever happens to the old registry's file meanwhile.
+    The bytes that are hashed are those that were staged, even if the source's file changes meanwhile.
 
     Args:
-        way: See ``transfer.stage``.
+        link: See ``transfer.stage``.
 
     Raises:
-        Broken: the layer is not what was stated of it, or does not decompress.
+        Broken: the layer contradicts a stated checksum, cannot be read, or does not decompress.
     """
-    passed = _Reading(source)
+    reading = _Reading(source)
     with uploads.staging() as layer:
-        with passed.trouble():
-            stage(layer, source.layer, way, passed.update, where=source.id)
-        facts = passed.facts(lambda: chunks_of(layer.open, ""))
+        with reading.damage_reported():
+            stage(layer, source.layer, link, reading.update, where=source.id)
+        facts = reading.facts(lambda: chunks_of(layer.open, ""))
         yield StagedLayer(layer, facts)
 
 
-def examine(source: SourceImage) -> LayerFacts:
-    """Read a layer through, and leave it where it is.
+def read_layer(source: SourceImage) -> LayerFacts:
+    """Read a layer, without staging it, and return what was found out about it.
 
     Raises:
         Broken: as ``staged``.
     """
-    passed = _Reading(source)
-    with passed.trouble():
-        show(source.layer, passed.update, source.id)
-    return passed.facts(lambda: chunks_of(source.layer.open, source.id))
+    reading = _Reading(source)
+    with reading.damage_reported():
+        show(source.layer, reading.update, source.id)
+    return reading.facts(lambda: chunks_of(source.layer.open, source.id))
 
 
 class _Reading:
-    """One pass over a layer: its digest, its payload checksums, and the digest of what is inside."""
+    """One pass over a layer, for its digest, its payload checksums and its diff ID."""
 
     def __init__(self, source: SourceImage) -> None:
         self._source = source
@@ -85,7 +85,7 @@ class _Reading:
         self._size = 0
 
     def update(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         self._size += len(data)
         for hasher in (self._digest, self._payload, self._diff_id):
             hasher.update(data)
@@ -93,36 +93,43 @@ class _Reading:
             other.update(data)
 
     @contextmanager
-    def trouble(self) -> Iterator[None]:
-        """Say of the image what goes wrong in the block."""
+    def damage_reported(self) -> Iterator[None]:
+        """Turn ImageInvalid of the block into Broken, with the id of the image."""
         try:
             yield
         except ImageInvalid as error:
             raise self._damaged(error.reason) from error
 
     def facts(self, reread: Callable[[], Iterable[bytes]]) -> LayerFacts:
-        """Return what was found, held against what was stated of it."""
-        with self.trouble():
-            inside = self._diff_id.digest()
+        """Return what was found out.
+
+        Args:
+            reread: Reads the layer again, which some checks need.
+
+        Raises:
+            Broken: it is not a layer, or contradicts a stated checksum.
+        """
+        with self.damage_reported():
+            diff_id = self._diff_id.digest()
         verified = self._is_proven(reread)
         if not verified:
-            with self.trouble():
-                deque(members(reread()), maxlen=0)  # at least it has to be a tar
+            with self.damage_reported():
+                deque(members(reread()), maxlen=0)  # it must at least be a tar
         return LayerFacts(
             size=self._size,
             mtime=self._source.layer.changed,
             json=str(Digest.of(self._json)),
             layer=str(self._digest.digest()),
-            diff_id=str(inside),
+            diff_id=str(diff_id),
             checksum=str(self._payload.digest()),
             verified=verified,
         )
 
     def _is_proven(self, reread: Callable[[], Iterable[bytes]]) -> bool:
-        """Tell whether something that was stated proves the layer.
+        """Return whether a stated checksum proves the layer.
 
         Raises:
-            Broken: something that was stated says that it is another one.
+            Broken: a stated checksum contradicts it, or its push was never finished.
         """
         found = {name: f"{name}:{hasher.hexdigest()}" for name, hasher in self._others.items()}
         found["sha256"] = str(self._payload.digest())
@@ -131,30 +138,30 @@ class _Reading:
             return True
         if payloads:
             real = found[_algorithm(payloads[0])]
-            raise self._damaged(f"its checksum is {real}, stated was {payloads[0]}")
+            raise self._damaged(f"its checksum is {real}, expected {payloads[0]}")
         for stated in filter(is_tarsum, self._stated):
             if verify_tarsum(stated, self._json, reread()):
                 return True
         if self._source.marked:
-            text = "marked as being pushed, and nothing proves it whole"
+            text = "marked as being pushed, and no checksum proves it complete"
             raise Broken(FindingKind.PARTIAL, self._source.id, text)
         return False
 
     def _damaged(self, text: str) -> Broken:
-        """A push that was given up explains it, if there is a mark of one."""
+        """Return the error for a damaged layer; a mark of an unfinished push explains it."""
         return Broken(
             FindingKind.PARTIAL if self._source.marked else FindingKind.CORRUPT, self._source.id, text
         )
 
 
 def _other_payloads(stated: Iterable[str], prefix: bytes) -> dict[str, _Hash]:
-    """Return hashers for payload checksums that are stated in other algorithms than the usual one, by name.
+    """Return hashers for the algorithms of stated payload checksums other than SHA-256, by name.
 
     Source: docker-registry 0.5, ``checksums.py`` (compute_simple): ``hashlib.new``, of whatever name.
     """
     hashers: dict[str, _Hash] = {}
-    for name in {*map(_algorithm, stated)} & hashlib.algorithms_available - {"sha256", *_ENDLESS}:
-        with suppress(ValueError):  # known by name, but switched off in this system's OpenSSL
+    for name in {*map(_algorithm, stated)} & hashlib.algorithms_available - {"sha256", *_VARIABLE_LENGTH}:
+        with suppress(ValueError):  # disabled in this system's OpenSSL
             hashers[name] = hashlib.new(name, prefix)
     return hashers
 

@@ -1,34 +1,47 @@
-"""Survey of V1 images: which there are, what stands on what, and what is broken."""
+"""Survey of V1 images: which there are, their ancestors, and what is wrong with them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from threading import Event
+from typing import ClassVar
 
 from dualreg.catalog.v1_images import CHAIN_LIMIT
 from dualreg.image.documents import parse_object
-from dualreg.migrate.dates import made
+from dualreg.migrate.base import ImportOptions
+from dualreg.migrate.dates import parse_created
 from dualreg.migrate.findings import Broken, Finding, FindingKind
+from dualreg.migrate.journal import EarlierRuns, Journal
+from dualreg.migrate.names import Library
+from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.sources.base import RecordsAgents, SourceImage, SourceTag, V1Source
+from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
 from dualreg.migrate.survey import count_repositories, split_findings
 from dualreg.migrate.v1.duplicates import duplicate_image, find_duplicates
-from dualreg.migrate.v1.layers import examine
+from dualreg.migrate.v1.importer import V1Importer
+from dualreg.migrate.v1.layers import read_layer
+from dualreg.migrate.v1.verify import V1Comparison
+from dualreg.migrate.verify import Bytes
+from dualreg.registry import Registry
 
-#: Repository of orphans that none is known to have had.
-_NOBODYS = "orphans"
+#: Repository of orphans whose repository is not known.
+_ORPHANS = "orphans"
 
 
 @dataclass
 class V1Survey:
-    """What a source of V1 images holds; a Survey.
+    """The survey of a source of V1 images.
 
     Attributes:
-        images: Those that can be read.
+        images: Those that can be read, by id.
         broken: Why the others cannot, by id.
     """
+
+    default_library: ClassVar[Library] = Library.STRIP
+    shortens_library: ClassVar[bool] = True
 
     source: V1Source
     tags: list[SourceTag] = field(default_factory=list)
@@ -39,20 +52,20 @@ class V1Survey:
     def chain(self, id_: str) -> list[SourceImage]:
         """Return the image and its ancestors, base first.
 
-        The parents in the JSONs are the truth; the list of ancestors is only derived from them.
+        The parents in the JSONs count; the list of ancestors is only derived from them.
 
         Raises:
-            Broken: one of them cannot be taken in.
+            Broken: one of them is missing or damaged.
         """
         found: list[SourceImage] = []
         seen: set[str] = set()
         wanted: str | None = id_
         while wanted is not None:
             if wanted in seen or len(seen) >= CHAIN_LIMIT:
-                raise Broken(FindingKind.CYCLE, wanted, "its ancestors lead back to it")
+                raise Broken(FindingKind.CYCLE, wanted, "it is its own ancestor, or has too many")
             seen.add(wanted)
             if wanted in self.broken:
-                raise self._standing_on(self.broken[wanted], found)
+                raise self._broken_ancestor(self.broken[wanted], found)
             image = self.images.get(wanted)
             if image is None:
                 kind = FindingKind.MISSING_PARENT if found else FindingKind.DANGLING
@@ -62,17 +75,11 @@ class V1Survey:
         return found[::-1]
 
     def check(self, repository: str, image: str) -> None:
-        """See Survey."""
         self.chain(image)
-        if first := self._twins.get((repository, image)):
+        if first := self._duplicates.get((repository, image)):
             raise duplicate_image(image, first)
 
-    def agent(self, repository: str, tag: str) -> str:
-        """Return what the client that pushed a tag called itself; empty if the source does not know."""
-        return self.source.agent(repository, tag) if isinstance(self.source, RecordsAgents) else ""
-
     def counts(self) -> Mapping[str, int]:
-        """See Survey."""
         return {
             "repositories": count_repositories(self.tags, self.findings),
             "tags": sum(bool(tag.tag) for tag in self.tags),
@@ -85,68 +92,77 @@ class V1Survey:
 
     @property
     def blob_bytes(self) -> int:
-        """See Survey."""
         return sum(image.size for image in self.images.values())
 
     @property
     def blob_count(self) -> int:
-        """See Survey: images."""
         return len(self.images)
 
     @cached_property
     def orphans(self) -> tuple[SourceImage, ...]:
-        """The images that no tag leads to."""
-        reached = self._below(tag for tag in self.tags if tag.tag)
+        """The images that no tag needs."""
+        reached = self._reachable(tag.image for tag in self.tags if tag.tag)
         return tuple(image for id_, image in self.images.items() if id_ not in reached)
 
     @cached_property
-    def _twins(self) -> Mapping[tuple[str, str], str]:
+    def _duplicates(self) -> Mapping[tuple[str, str], str]:
         return find_duplicates((tag for tag in self.tags if tag.tag), self.chain)
 
     def untagged(self) -> Iterator[SourceTag]:
-        """Yield the orphans on which no other stands, each in a repository that it was pushed to."""
-        below = {image.parent for image in self.orphans}
-        tops = [image for image in self.orphans if image.id not in below]
+        """Yield the orphans that are nobody's parent, each in a repository that it was pushed to."""
+        parents = {image.parent for image in self.orphans}
+        tops = [image for image in self.orphans if image.id not in parents]
         homes = self.source.homes() if tops else {}
         for image in tops:
             changed = image.layer.changed
             updated = datetime.fromtimestamp(changed / 1e9, UTC) if changed else None
-            yield SourceTag(homes.get(image.id, _NOBODYS), "", image.id, updated)
+            yield SourceTag(homes.get(image.id, _ORPHANS), "", image.id, updated)
 
     def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
-        """See Survey."""
         with ThreadPoolExecutor(jobs) as pool:
             images = [*self.images.values()]
-            for image, finding in zip(images, pool.map(_read_through, images), strict=True):
+            for image, finding in zip(images, pool.map(_check_layer, images), strict=True):
                 advance(1, image.size)
                 if finding:
                     yield finding
 
-    def _shared_bytes(self) -> int:
-        """Return the bytes of images that more than one repository uses."""
-        by_repository: dict[str, list[SourceTag]] = {}
-        for tag in (tag for tag in self.tags if tag.tag):
-            by_repository.setdefault(tag.repository, []).append(tag)
-        users = Counter(id_ for tags in by_repository.values() for id_ in self._below(tags))
-        return sum(self.images[id_].size for id_, count in users.items() if count > 1)
+    def bytes_to_copy(self, entries: Iterable[Entry]) -> int:
+        wanted = (entry.image for entry in entries if entry.action is PlanAction.IMPORT)
+        return self._layer_bytes(wanted, ())
 
-    def _below(self, tags: Iterable[SourceTag]) -> set[str]:
-        """Return the images that *tags* lead to, as far as they are here."""
-        reached: set[str] = set()
-        for tag in tags:
-            wanted: str | None = tag.image
-            while wanted is not None and wanted not in reached and wanted in self.images:
-                reached.add(wanted)
-                wanted = self.images[wanted].parent
-        return reached
+    def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
+        del registry  # a layer that no run has read is read even if it is stored
+        return self._layer_bytes((entry.image for entry in entries), earlier.layers)
 
-    @staticmethod
-    def _standing_on(finding: Finding, above: list[SourceImage]) -> Broken:
-        kind = FindingKind.MISSING_PARENT if above and finding.kind is FindingKind.NO_JSON else finding.kind
-        return Broken(kind, finding.where, finding.text)
+    def is_store(self, registry: Registry) -> bool:
+        del registry
+        return False
 
-    def learn(self, id_: str) -> None:
-        """Look at an image and its ancestors, as far as they are not known."""
+    def importer(
+        self,
+        registry: Registry,
+        journal: Journal,
+        options: ImportOptions,
+        stop: Event,
+        earlier: EarlierRuns | None = None,
+    ) -> V1Importer:
+        known = (earlier or EarlierRuns.before(journal)).refresh().layers
+        return V1Importer(
+            registry,
+            self.chain,
+            journal,
+            options.link,
+            options.strict,
+            known,
+            stop,
+            agent=self.source.agent,
+        )
+
+    def comparison(self, registry: Registry, *, quick: bool) -> V1Comparison:
+        return V1Comparison(registry, self.chain, None if quick else Bytes(registry.blobs))
+
+    def load(self, id_: str) -> None:
+        """Read an image and its ancestors, unless they were read already."""
         wanted: str | None = id_
         while wanted is not None and wanted not in self.images and wanted not in self.broken:
             try:
@@ -156,10 +172,38 @@ class V1Survey:
                 return
             wanted = self.images[wanted].parent
 
+    def _layer_bytes(self, ids: Iterable[str], known: Container[str]) -> int:
+        """Return the bytes of the layers of images and their ancestors, but for *known* ones."""
+        return sum(self.images[id_].layer.size for id_ in self._reachable(ids) if id_ not in known)
 
-def survey_images(source: V1Source, asking: ScanOptions | None = None) -> V1Survey:
-    """Look through the whole source, without reading a layer."""
-    found = V1Survey(source)
+    def _shared_bytes(self) -> int:
+        """Return the bytes of images that several repositories use."""
+        by_repository: dict[str, list[str]] = {}
+        for tag in (tag for tag in self.tags if tag.tag):
+            by_repository.setdefault(tag.repository, []).append(tag.image)
+        users = Counter(id_ for ids in by_repository.values() for id_ in self._reachable(ids))
+        return sum(self.images[id_].size for id_, count in users.items() if count > 1)
+
+    def _reachable(self, ids: Iterable[str]) -> set[str]:
+        """Return the images and their ancestors, up to the first that cannot be read."""
+        reached: set[str] = set()
+        for id_ in ids:
+            wanted: str | None = id_
+            while wanted is not None and wanted not in reached and wanted in self.images:
+                reached.add(wanted)
+                wanted = self.images[wanted].parent
+        return reached
+
+    @staticmethod
+    def _broken_ancestor(finding: Finding, descendants: list[SourceImage]) -> Broken:
+        missing = finding.kind is FindingKind.NO_JSON and descendants
+        kind = FindingKind.MISSING_PARENT if missing else finding.kind
+        return Broken(kind, finding.where, finding.text)
+
+
+def survey_images(source: V1Source, scan: ScanOptions | None = None) -> V1Survey:
+    """Return what *source* contains; no layer is read."""
+    survey = V1Survey(source)
 
     def read(id_: str) -> SourceImage | Broken:
         try:
@@ -168,54 +212,53 @@ def survey_images(source: V1Source, asking: ScanOptions | None = None) -> V1Surv
             return error
 
     ids = [*source.image_ids()]
-    for id_, image in zip(ids, (asking or ScanOptions()).each(read, ids), strict=True):
+    for id_, image in zip(ids, (scan or ScanOptions()).each(read, ids), strict=True):
         if isinstance(image, Broken):
-            found.broken[id_] = image.finding
-            found.findings.append(image.finding)
+            survey.broken[id_] = image.finding
+            survey.findings.append(image.finding)
         else:
-            found.images[image.id] = image
-    told, findings = split_findings(source.tags())
-    found.tags = [tag if tag.updated else replace(tag, updated=_made(found, tag.image)) for tag in told]
-    found.findings += findings
-    found.findings += _of_images(found)
-    found.tags += found.untagged()
-    return found
+            survey.images[image.id] = image
+    tags, findings = split_findings(source.tags())
+    survey.tags = [tag if tag.updated else replace(tag, updated=_created(survey, tag.image)) for tag in tags]
+    survey.findings += findings
+    survey.findings += _image_findings(survey)
+    survey.tags += survey.untagged()
+    return survey
 
 
-def _made(found: V1Survey, id_: str) -> datetime | None:
-    """Return when an image was made; None if its JSON does not tell."""
+def _created(survey: V1Survey, id_: str) -> datetime | None:
+    """Return when an image was created; None if its JSON does not say."""
     try:
-        return made(parse_object(found.images[id_].json()).get("created"))
+        return parse_created(parse_object(survey.images[id_].json()).get("created"))
     except (Broken, LookupError, ValueError):
         return None
 
 
-def _of_images(found: V1Survey) -> Iterator[Finding]:
-    """Yield what is to be said of images that can be read, and of those that no tag leads to."""
-    for id_, image in found.images.items():
+def _image_findings(survey: V1Survey) -> Iterator[Finding]:
+    """Yield the findings about images that can be read, orphans last."""
+    for id_, image in survey.images.items():
         if image.marked:
             yield Finding(FindingKind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
         elif not image.is_stated:
             yield Finding(FindingKind.UNVERIFIED, id_, "no checksum was kept", image.size)
-        listed = found.source.ancestry(id_)
+        listed = survey.source.ancestry(id_)
         if listed is not None:
             try:
-                parents = [member.id for member in found.chain(id_)[::-1]]
+                parents = [member.id for member in survey.chain(id_)[::-1]]
             except Broken:
                 continue
             if [*listed] != parents:
-                yield Finding(
-                    FindingKind.WRONG_ANCESTRY, id_, "its list of ancestors is not what the JSONs say"
-                )
-    for image in found.orphans:
-        yield Finding(FindingKind.ORPHAN, image.id, "no tag leads to it", image.size)
+                text = "its list of ancestors differs from the parents in the JSONs"
+                yield Finding(FindingKind.WRONG_ANCESTRY, id_, text)
+    for image in survey.orphans:
+        yield Finding(FindingKind.ORPHAN, image.id, "no tag uses it", image.size)
 
 
-def _read_through(image: SourceImage) -> Finding | None:
+def _check_layer(image: SourceImage) -> Finding | None:
     try:
-        facts = examine(image)
+        facts = read_layer(image)
     except Broken as error:
         return error.finding
     if image.is_stated and not facts.verified:
-        return Finding(FindingKind.UNSURE, image.id, "it decompresses; what was stated of it proves nothing")
+        return Finding(FindingKind.UNSURE, image.id, "it decompresses, but no stated checksum proves it")
     return None

@@ -1,6 +1,6 @@
 """Verify V1 images: ids, JSONs and layers, and whether V2 clients find all that manifests name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +15,6 @@ from dualreg.migrate.findings import Broken
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.verify import Bytes
 from dualreg.registry import Registry
 
@@ -25,11 +24,12 @@ class V1Comparison:
     """A Comparison of V1 images. What many tags share is looked at once.
 
     Attributes:
+        chain: Returns an image and its ancestors, base first; raises Broken.
         content: Reads layers, in the source and here; None: compare sizes only.
     """
 
     registry: Registry
-    found: V1Survey
+    chain: Callable[[str], list[SourceImage]]
     content: Bytes | None
     _bytes: Bytes = field(init=False)
     _members: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
@@ -47,7 +47,7 @@ class V1Comparison:
             if seen != entry.image:
                 yield f"the tag is another image here: {seen}"
                 return
-            chain = self.found.chain(entry.image)
+            chain = self.chain(entry.image)
             rows = self.registry.v1_images.ancestry(repository, ImageId(seen))[::-1]
         except Broken as error:
             yield f"the source is broken: {error}"

@@ -1,4 +1,4 @@
-"""Learning: which manifests a source has, what they name, and which of that is there."""
+"""Crawl of a source: reads its manifests, and finds out which of the blobs that they name are there."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.v2.documents import read_manifest
 
-#: A manifest, or a blob, as a member of a repository.
+#: A manifest or a blob in a repository.
 Place = tuple[str, Digest]
 
 
@@ -20,9 +20,10 @@ class Known(NamedTuple):
     """What a manifest of the source names.
 
     Attributes:
-        blobs: Those that have to be there.
-        manifests: Of an index.
-        broken: Why it cannot be taken in, if so.
+        blobs: Those that it cannot do without.
+        manifests: Those of an index.
+        subject: The manifest that it is about.
+        broken: Why it cannot be imported; None if it can.
     """
 
     blobs: tuple[Digest, ...] = ()
@@ -33,93 +34,94 @@ class Known(NamedTuple):
 
 @dataclass
 class Crawl:
-    """Reads manifests, each once, and asks for the blobs that they name.
+    """Reads manifests, each once, and queries the blobs that they name.
 
-    The source may be asked many things at a time; what comes of it does not depend on how many.
+    Several queries may run at a time; the result does not depend on how many.
 
     Attributes:
-        known: Every manifest that was read.
-        blobs: Bytes of every blob that is there, with a repository that names it.
+        known: What each manifest names.
+        blobs: The bytes of each blob that is there, and a repository that has it.
     """
 
     source: ManifestSource
-    asking: ScanOptions
+    scan: ScanOptions
     known: dict[Place, Known] = field(default_factory=dict)
     blobs: dict[Digest, tuple[int, str]] = field(default_factory=dict)
     _sizes: dict[Place, tuple[int | None, ...]] = field(default_factory=dict)
 
-    def learn(self, tops: Mapping[Place, FindingKind]) -> None:
-        """Read manifests and those that they name.
+    def read(self, tops: Mapping[Place, FindingKind]) -> None:
+        """Read manifests, and the manifests that they name.
 
         Args:
-            tops: What it is called if one is not there.
+            tops: Of which kind the finding is if a manifest is missing.
         """
         wave = dict(tops)
         while wave:
-            further: dict[Place, FindingKind] = {}
-            for place, known in zip(wave, self.asking.each(self._read, wave), strict=True):
-                self.known[place] = known._replace(broken=_called(known.broken, wave[place]))
-                further |= {(place[0], child): FindingKind.MISSING_MANIFEST for child in known.manifests}
-            wave = {place: kind for place, kind in further.items() if place not in self.known}
-        self._ask_for_blobs()
+            children: dict[Place, FindingKind] = {}
+            for place, known in zip(wave, self.scan.each(self._read, wave), strict=True):
+                self.known[place] = known._replace(broken=_missing_as(known.broken, wave[place]))
+                children |= {(place[0], child): FindingKind.MISSING_MANIFEST for child in known.manifests}
+            wave = {place: kind for place, kind in children.items() if place not in self.known}
+        self._query_blobs()
 
     def _read(self, place: Place) -> Known:
         try:
             manifest = read_manifest(self.source, *place)
         except Broken as error:
             return Known(broken=error.finding)
-        parts = [child.descriptor for child in manifest.required if child.role is not Role.MANIFEST]
-        self._sizes[place] = tuple(part.size for part in parts)
+        blobs = [child.descriptor for child in manifest.required if child.role is not Role.MANIFEST]
+        self._sizes[place] = tuple(blob.size for blob in blobs)
         return Known(
-            tuple(part.digest for part in parts),
+            tuple(blob.digest for blob in blobs),
             tuple(each.digest for each in manifest.described(Role.MANIFEST)),
             manifest.subject.digest if manifest.subject else None,
         )
 
-    def _ask_for_blobs(self) -> None:
-        """Find out which of the blobs that are named are there, and what is broken for want of one."""
+    def _query_blobs(self) -> None:
+        """Find out which of the named blobs are there, and which manifests lack one."""
         first: dict[Digest, str] = {}
-        for (repository, _), part, stated in self._named():
-            if self.asking.trusting and stated is not None:
-                self.blobs.setdefault(part, (stated, repository))
+        for (repository, _), digest, stated in self._named():
+            if self.scan.trusting and stated is not None:
+                self.blobs.setdefault(digest, (stated, repository))
             else:
-                first.setdefault(part, repository)
-        wanted = [(repository, part) for part, repository in first.items() if part not in self.blobs]
-        asked = dict(zip(wanted, self.asking.each(self._ask, wanted), strict=True))
-        for place, part, stated in self._named():
-            broken = self._judge((place[0], part), stated, asked)
+                first.setdefault(digest, repository)
+        wanted = [(repository, digest) for digest, repository in first.items() if digest not in self.blobs]
+        answers = dict(zip(wanted, self.scan.each(self._query, wanted), strict=True))
+        for place, digest, stated in self._named():
+            broken = self._check((place[0], digest), stated, answers)
             if broken and not self.known[place].broken:
                 self.known[place] = self.known[place]._replace(broken=broken)
         self._sizes.clear()
 
     def _named(self) -> Iterator[tuple[Place, Digest, int | None]]:
-        """Yield every blob that a manifest names, with the size that is stated there."""
+        """Yield each blob that a manifest names, with the size that the manifest states."""
         for place, known in self.known.items():
-            for part, stated in zip(known.blobs, self._sizes.get(place, ()), strict=False):
-                if part != empty_layer().digest:
-                    yield place, part, stated
+            for digest, stated in zip(known.blobs, self._sizes.get(place, ()), strict=False):
+                if digest != empty_layer().digest:
+                    yield place, digest, stated
 
-    def _ask(self, blob: Place) -> int | Finding:
+    def _query(self, blob: Place) -> int | Finding:
         try:
             return self.source.blob(*blob).size
         except Broken as error:
             return error.finding
 
-    def _judge(self, blob: Place, stated: int | None, asked: Mapping[Place, int | Finding]) -> Finding | None:
+    def _check(
+        self, blob: Place, stated: int | None, answers: Mapping[Place, int | Finding]
+    ) -> Finding | None:
         repository, digest = blob
         if digest not in self.blobs:
-            told = asked[blob] if blob in asked else self._ask(blob)  # another repository may have it
-            if isinstance(told, Finding):
-                return told
-            self.blobs[digest] = (told, repository)
+            answer = answers[blob] if blob in answers else self._query(blob)  # perhaps of another repository
+            if isinstance(answer, Finding):
+                return answer
+            self.blobs[digest] = (answer, repository)
         size, _ = self.blobs[digest]
         if stated and size and stated != size:
-            return Finding(
-                FindingKind.CORRUPT, f"{repository}@{digest}", f"it has {size} bytes, not {stated}"
-            )
+            text = f"it has {size} bytes, but the manifest states {stated}"
+            return Finding(FindingKind.CORRUPT, f"{repository}@{digest}", text)
         return None
 
 
-def _called(broken: Finding | None, absent: FindingKind) -> Finding | None:
-    """Return what is broken; a manifest that is not there is called *absent*."""
-    return replace(broken, kind=absent) if broken and broken.kind is FindingKind.MISSING_MANIFEST else broken
+def _missing_as(broken: Finding | None, kind: FindingKind) -> Finding | None:
+    """Return *broken*; with *kind* if it is a missing manifest."""
+    return replace(broken, kind=kind) if broken and broken.kind is FindingKind.MISSING_MANIFEST else broken

@@ -1,4 +1,4 @@
-"""Dates of manifests: when the images that they name were made."""
+"""When the image of a manifest was created, for sources that do not know when tags were pushed."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -8,18 +8,18 @@ from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role
 from dualreg.image.manifest import Manifest
-from dualreg.migrate.dates import made
+from dualreg.migrate.dates import parse_created
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.v2.documents import read_manifest
 
-#: Bytes of the largest config that is read for its date.
+#: How many bytes of a config are read for its date.
 _CONFIG_LIMIT = 4 << 20
 _ANNOTATION = "org.opencontainers.image.created"
 
 
-def made_at(source: ManifestSource, repository: str, digest: Digest) -> datetime | None:
-    """Return when what a manifest names was made, of an index the latest of it; None: nothing tells."""
+def image_created(source: ManifestSource, repository: str, digest: Digest) -> datetime | None:
+    """Return when the image of a manifest was created, the latest of an index; None if that is unknown."""
     return _latest(_moments(source, repository, [digest], set()))
 
 
@@ -34,7 +34,7 @@ def _moments(
             manifest = read_manifest(source, repository, digest)
         except Broken:
             continue
-        yield made(manifest.annotations.get(_ANNOTATION))
+        yield parse_created(manifest.annotations.get(_ANNOTATION))
         yield _of_schema1(manifest)
         for config in manifest.described(Role.CONFIG):
             yield _of_config(source, repository, config)
@@ -45,7 +45,7 @@ def _moments(
 def _of_config(source: ManifestSource, repository: str, config: Descriptor) -> datetime | None:
     try:
         with source.blob(repository, config.digest).open() as reader:
-            return made(parse_object(reader.read(_CONFIG_LIMIT)).get("created"))
+            return parse_created(parse_object(reader.read(_CONFIG_LIMIT)).get("created"))
     except (Broken, OSError, ValueError):
         return None
 
@@ -54,7 +54,7 @@ def _of_schema1(manifest: Manifest) -> datetime | None:
     if not manifest.contents.named:
         return None
     top = parse_object(manifest.payload)["history"][0]["v1Compatibility"]
-    return made(parse_object(top.encode()).get("created"))
+    return parse_created(parse_object(top.encode()).get("created"))
 
 
 def _latest(moments: Iterable[datetime | None]) -> datetime | None:

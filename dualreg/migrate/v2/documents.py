@@ -1,4 +1,4 @@
-"""Documents: a source's manifests, as a registry may take them in."""
+"""Manifests of a source, parsed and verified."""
 
 from dualreg.errors import RegistryError
 from dualreg.image import media_types
@@ -9,17 +9,17 @@ from dualreg.image.manifest import Manifest, parse
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import ManifestSource, SourceManifest
 
-#: What layers were called before they had digests.
+#: How layers were identified before digests.
 _TARSUM = b'"tarsum'
 
 
 def read_manifest(source: ManifestSource, repository: str, digest: Digest) -> Manifest:
-    """Return a manifest of *source*, whose bytes are what *digest* is of.
+    """Return the manifest of *source* with that digest.
 
-    Schema 1 whose signatures were not kept has none: ``Manifest.signed`` is None.
+    ``Manifest.signed`` is None for schema 1 whose signatures were not kept.
 
     Raises:
-        Broken: it is not there, is another one, or makes no sense.
+        Broken: it is missing, invalid, or has another digest.
     """
     found = source.manifest(repository, digest)
     where = f"{repository}@{digest}"
@@ -27,16 +27,16 @@ def read_manifest(source: ManifestSource, repository: str, digest: Digest) -> Ma
         manifest = _unsigned(found) or parse(found.media_type, found.body, algorithm=digest.algorithm)
     except RegistryError as error:
         if _TARSUM in found.body:
-            text = "it names layers by TarSum, as betas of release 2.0 did; pull and push it there once more"
+            text = "it names layers by TarSum, as betas of 2.0 did; pull and push it again at the source"
             raise Broken(FindingKind.TARSUM, where, text) from error
         raise Broken(FindingKind.CORRUPT, where, str(error)) from error
     if manifest.digest != digest:
-        raise Broken(FindingKind.CORRUPT, where, f"its bytes are {manifest.digest}")
+        raise Broken(FindingKind.CORRUPT, where, f"its digest is {manifest.digest}")
     return manifest
 
 
 def _unsigned(found: SourceManifest) -> Manifest | None:
-    """Return schema 1 without signatures, as the reference registry keeps it; None: it is something else."""
+    """Return schema 1 without signatures, as the reference registry stores it; None for anything else."""
     if found.media_type not in ("", *media_types.SCHEMA1_TYPES):
         return None
     try:

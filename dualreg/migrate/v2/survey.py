@@ -1,57 +1,69 @@
-"""Survey of manifests: which there are, what they name, and what is broken."""
+"""Survey of manifests: which there are, what they name, and what is wrong with them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import ClassVar
 
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
+from dualreg.migrate.base import ImportOptions
 from dualreg.migrate.findings import Broken, Finding, FindingKind
+from dualreg.migrate.journal import EarlierRuns, Journal
+from dualreg.migrate.names import Library
+from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag
 from dualreg.migrate.survey import count_repositories, split_findings
-from dualreg.migrate.tag_schema import head, subject_head
+from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.transfer import DigestVerifier, show
 from dualreg.migrate.v2.crawl import Crawl, Known, Place
-from dualreg.migrate.v2.dates import made_at
+from dualreg.migrate.v2.dates import image_created
+from dualreg.migrate.v2.importer import V2Importer
+from dualreg.migrate.v2.verify import V2Comparison
+from dualreg.migrate.verify import Bytes
+from dualreg.registry import Registry
 
-#: A manifest that is not there; the second, if a tag names it.
-_ABSENT = (FindingKind.MISSING_MANIFEST, FindingKind.DANGLING)
+#: How a missing manifest is called: named by another one, or by a tag.
+_MISSING = (FindingKind.MISSING_MANIFEST, FindingKind.DANGLING)
 
 
 @dataclass
 class V2Survey:
-    """What a source of manifests holds; a Survey.
+    """The survey of a source of manifests.
 
     Attributes:
-        known: Every manifest that was read, by repository and digest.
-        blobs: Bytes of every blob that is there, with a repository that names it.
-        sparse: Whether indexes may be taken in whose manifests are not all there.
+        known: What each manifest names, by repository and digest.
+        blobs: The bytes of each blob that is there, and a repository that has it.
+        sparse: Whether an index may be imported without all of its manifests.
     """
+
+    default_library: ClassVar[Library] = Library.KEEP
+    shortens_library: ClassVar[bool] = False
 
     source: ManifestSource
     tags: list[SourceTag] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    known: dict[tuple[str, Digest], Known] = field(default_factory=dict)
+    known: dict[Place, Known] = field(default_factory=dict)
     blobs: dict[Digest, tuple[int, str]] = field(default_factory=dict)
     sparse: bool = False
 
     def check(self, repository: str, image: str) -> None:
-        """See Survey."""
         top = _digest(image)
         if (repository, top) not in self.known:
             raise Broken(FindingKind.DANGLING, f"{repository}@{image}", "no such manifest")
-        for digest in self.below(repository, top):
+        for digest in self.closure(repository, top):
             broken = self.known[repository, digest].broken
-            excused = self.sparse and digest != top and broken and broken.kind in _ABSENT
+            excused = self.sparse and digest != top and broken and broken.kind in _MISSING
             if broken and not excused:
                 raise Broken(broken.kind, broken.where, broken.text)
 
-    def below(self, repository: str, *tops: Digest) -> list[Digest]:
-        """Return the manifests and all that they name, themselves first."""
-        reached = dict.fromkeys(tops)
-        waiting = [*tops]
+    def closure(self, repository: str, top: Digest) -> list[Digest]:
+        """Return a manifest and the manifests that it names, directly or not, itself first."""
+        reached = {top: None}
+        waiting = [top]
         while waiting:
             known = self.known.get((repository, waiting.pop())) or Known()
             fresh = [digest for digest in known.manifests if digest not in reached]
@@ -60,7 +72,6 @@ class V2Survey:
         return [digest for digest in reached if (repository, digest) in self.known]
 
     def counts(self) -> Mapping[str, int]:
-        """See Survey."""
         users: dict[Digest, set[str]] = defaultdict(set)
         for (repository, _), known in self.known.items():
             for digest in known.blobs:
@@ -77,109 +88,150 @@ class V2Survey:
 
     @property
     def blob_bytes(self) -> int:
-        """See Survey."""
         return sum(size for size, _ in self.blobs.values())
 
     @property
     def blob_count(self) -> int:
-        """See Survey: blobs."""
         return len(self.blobs)
 
     def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
-        """See Survey."""
-
-        def read(digest: Digest) -> Finding | None:
-            passed = DigestVerifier(digest)
-            try:
-                show(self.source.blob(self.blobs[digest][1], digest), passed.update, str(digest))
-                passed.check()
-            except Broken as error:
-                return error.finding
-            return None
-
         with ThreadPoolExecutor(jobs) as pool:
             digests = [*self.blobs]
-            for digest, finding in zip(digests, pool.map(read, digests), strict=True):
+            for digest, finding in zip(digests, pool.map(self._check_blob, digests), strict=True):
                 advance(1, self.blobs[digest][0])
                 if finding:
                     yield finding
 
+    def bytes_to_copy(self, entries: Iterable[Entry]) -> int:
+        wanted = (entry for entry in entries if entry.action is PlanAction.IMPORT)
+        return sum(self.blobs[digest][0] for digest in self._blobs_of(wanted))
 
-def survey_manifests(source: ManifestSource, asking: ScanOptions | None = None) -> V2Survey:
-    """Look through the whole source, without reading a blob."""
-    found, asking = V2Survey(source), asking or ScanOptions()
-    told, found.findings = split_findings(source.tags())
+    def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
+        del earlier  # what they read is stored
+        return sum(self.blobs[digest][0] for digest in registry.blobs.absent(self._blobs_of(entries)))
+
+    def is_store(self, registry: Registry) -> bool:
+        return self.source.is_store(registry.blobs)
+
+    def importer(
+        self,
+        registry: Registry,
+        journal: Journal,
+        options: ImportOptions,
+        stop: Event,
+        earlier: EarlierRuns | None = None,
+    ) -> V2Importer:
+        del earlier  # blobs are found by their digests
+        return V2Importer(registry, self.source, journal, options.link, stop)
+
+    def comparison(self, registry: Registry, *, quick: bool) -> V2Comparison:
+        return V2Comparison(registry, self.source, None if quick else Bytes(registry.blobs))
+
+    def _check_blob(self, digest: Digest) -> Finding | None:
+        verifier = DigestVerifier(digest)
+        try:
+            show(self.source.blob(self.blobs[digest][1], digest), verifier.update, str(digest))
+            verifier.check()
+        except Broken as error:
+            return error.finding
+        return None
+
+    def _blobs_of(self, entries: Iterable[Entry]) -> Iterator[Digest]:
+        """Yield the blobs that the manifests of *entries* name and that are there, each once."""
+        seen = set[Digest]()
+        for entry in entries:
+            try:
+                top = _digest(entry.image)
+            except Broken:  # an edited plan may hold nonsense; the run reports it
+                continue
+            for manifest in self.closure(entry.repository, top):
+                for digest in self.known[entry.repository, manifest].blobs:
+                    if digest in self.blobs and digest not in seen:
+                        seen.add(digest)
+                        yield digest
+
+
+def survey_manifests(
+    source: ManifestSource, scan: ScanOptions | None = None, *, sparse: bool = False
+) -> V2Survey:
+    """Return what *source* contains; no blob is read.
+
+    Args:
+        sparse: Whether an index may be imported without all of its manifests.
+    """
+    survey, scan = V2Survey(source, sparse=sparse), scan or ScanOptions()
+    listed, survey.findings = split_findings(source.tags())
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
-    for tag in told:
+    for tag in listed:
         try:
             _digest(tag.image)
         except Broken:
-            found.findings.append(Finding(FindingKind.DANGLING, tag.name, "it points at nothing"))
+            survey.findings.append(Finding(FindingKind.DANGLING, tag.name, "no such manifest"))
         else:
             by_repository[tag.repository].append(tag)
-    Crawl(source, asking, found.known, found.blobs).learn(_tops(by_repository))
+    Crawl(source, scan, survey.known, survey.blobs).read(_tops(by_repository))
     for repository, tags in by_repository.items():
-        found.tags += _without_parts(found, repository, tags)
-    if asking.dated:
-        found.tags = _dated(source, asking, found.tags)
-    found.findings += [
+        survey.tags += _without_children(survey, repository, tags)
+    if scan.dated:
+        survey.tags = _dated(source, scan, survey.tags)
+    survey.findings += [
         known.broken
-        for known in found.known.values()
-        if known.broken and known.broken.kind is not FindingKind.DANGLING  # which is said of the tag
+        for known in survey.known.values()
+        if known.broken and known.broken.kind is not FindingKind.DANGLING  # reported with the tag
     ]
-    found.findings += [
-        Finding(FindingKind.UNTAGGED, tag.name, "no tag leads to it")
-        for tag in found.tags
+    survey.findings += [
+        Finding(FindingKind.UNTAGGED, tag.name, "no tag uses it")
+        for tag in survey.tags
         if not (tag.tag or tag.along)
     ]
-    return found
+    return survey
 
 
 def _tops(by_repository: Mapping[str, Iterable[SourceTag]]) -> Mapping[Place, FindingKind]:
-    """Return what tags point at, and what it is called where it is not there."""
+    """Return the manifests that tags name, and of which kind the finding is if one is missing."""
     tops: dict[Place, FindingKind] = {}
     for repository, tags in by_repository.items():
         for tag in tags:
-            absent = FindingKind.DANGLING if tag.tag else FindingKind.MISSING_MANIFEST
-            tops.setdefault((repository, _digest(tag.image)), absent)
+            missing = FindingKind.DANGLING if tag.tag else FindingKind.MISSING_MANIFEST
+            tops.setdefault((repository, _digest(tag.image)), missing)
     return tops
 
 
-def _dated(source: ManifestSource, asking: ScanOptions, tags: Iterable[SourceTag]) -> list[SourceTag]:
-    """Return *tags*; those of which nothing tells when they were pushed say when their image was made."""
+def _dated(source: ManifestSource, scan: ScanOptions, tags: Iterable[SourceTag]) -> list[SourceTag]:
+    """Return *tags*; those whose push date is not known get the date when their image was created."""
 
     def date(tag: SourceTag) -> SourceTag:
         if tag.updated or not tag.tag:
             return tag
-        return replace(tag, updated=made_at(source, tag.repository, _digest(tag.image)))
+        return replace(tag, updated=image_created(source, tag.repository, _digest(tag.image)))
 
-    return [*asking.each(date, tags)]
+    return [*scan.each(date, tags)]
 
 
-def _without_parts(found: V2Survey, repository: str, tags: list[SourceTag]) -> Iterator[SourceTag]:
-    """Yield tags, and untagged manifests that are no part of anything, both with what they are about."""
+def _without_children(survey: V2Survey, repository: str, tags: list[SourceTag]) -> Iterator[SourceTag]:
+    """Yield tags, and untagged manifests that no other manifest names, each with its subjects."""
     tops: dict[Digest, set[str]] = defaultdict(set)
-    parts: set[Digest] = set()
+    children: set[Digest] = set()
     for tag in tags:
-        below = found.below(repository, _digest(tag.image))
-        parts |= {*below} - {_digest(tag.image)}
-        for digest in below if tag.tag else ():
+        closure = survey.closure(repository, _digest(tag.image))
+        children |= {*closure} - {_digest(tag.image)}
+        for digest in closure if tag.tag else ():
             tops[digest].add(tag.image)
-    heads = {head(digest): images for digest, images in tops.items()}
+    subjects = {tag_prefix(digest): images for digest, images in tops.items()}
     for tag in tags:
         if tag.tag:
-            yield replace(tag, along=frozenset(heads.get(subject_head(tag.tag) or "", ())))
-        elif _digest(tag.image) not in parts:
-            yield replace(tag, along=_along(found, tag, tops))
+            yield replace(tag, along=frozenset(subjects.get(subject_prefix(tag.tag) or "", ())))
+        elif _digest(tag.image) not in children:
+            yield replace(tag, along=_tagged_subjects(survey, tag, tops))
 
 
-def _along(found: V2Survey, tag: SourceTag, tops: Mapping[Digest, set[str]]) -> frozenset[str]:
-    """Return the tagged images that a manifest is about, perhaps by way of others."""
+def _tagged_subjects(survey: V2Survey, tag: SourceTag, tops: Mapping[Digest, set[str]]) -> frozenset[str]:
+    """Return the tagged images that a manifest is about, directly or by way of its subject's subject."""
     seen: set[Digest] = set()
     wanted: Digest | None = _digest(tag.image)
     while wanted is not None and wanted not in seen:
         seen.add(wanted)
-        known = found.known.get((tag.repository, wanted))
+        known = survey.known.get((tag.repository, wanted))
         wanted = known.subject if known else None
         if wanted is not None and wanted in tops:
             return frozenset(tops[wanted])
@@ -190,9 +242,9 @@ def _digest(text: str) -> Digest:
     """Return the digest that a tag names.
 
     Raises:
-        Broken: it names none.
+        Broken: it is not a digest.
     """
     try:
         return Digest.parse(text)
     except RegistryError as error:
-        raise Broken(FindingKind.DANGLING, text[:100], "no digest") from error
+        raise Broken(FindingKind.DANGLING, text[:100], "not a digest") from error

@@ -1,0 +1,154 @@
+"""The transports: where images can be imported from, exported to, or served from on demand.
+
+One table says what each is called and how its locations are written. The settings, the commands, journals and
+``migrate.transports``, which opens them, all ask this table.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class LocationInvalid(ValueError):
+    """No transport has such a location; the text says what was expected."""
+
+
+class Use(StrEnum):
+    """What a transport can be used for."""
+
+    SOURCE = "source"
+    TARGET = "target"
+    ON_DEMAND = "on-demand source"
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A kind of place that images are in.
+
+    Attributes:
+        name: What a location starts with, before the first colon.
+        uses: How a location is written, for each use that is supported.
+        about: What is there, in a few words.
+        generation: ``v1`` for V1 images, ``v2`` for manifests; empty if it depends on the content, or for a
+            target that both generations can pull from.
+        next_step: What to do with a target after the export; ``{}`` stands for its path or URL.
+        schemes: URL schemes; empty if a location is a path.
+    """
+
+    name: str
+    uses: Mapping[Use, str]
+    about: str
+    generation: str = ""
+    next_step: str = ""
+    schemes: tuple[str, ...] = field(default=())
+
+
+TRANSPORTS = (
+    Transport(
+        "v1-tree",
+        {Use.SOURCE: "v1-tree:PATH", Use.ON_DEMAND: "v1-tree:PATH"},
+        "the storage of docker-registry 0.5 to 0.9, or its configuration file",
+        generation="v1",
+    ),
+    Transport(
+        "registry-tree",
+        {
+            Use.SOURCE: "registry-tree:PATH",
+            Use.TARGET: "registry-tree:PATH",
+            Use.ON_DEMAND: "registry-tree:PATH",
+        },
+        "the storage of the reference registry (distribution)",
+        generation="v2",
+        next_step="docker-registry serve, with rootdirectory: {}",
+    ),
+    Transport(
+        "oci-layout",
+        {Use.SOURCE: "oci-layout:PATH", Use.TARGET: "oci-layout:PATH"},
+        "an OCI image layout",
+        generation="v2",
+        next_step="skopeo copy oci:{}:NAME docker://HOST/NAME",
+    ),
+    Transport(
+        "docker-archive",
+        {Use.SOURCE: "docker-archive:FILE", Use.TARGET: "docker-archive:FILE"},
+        "a file for docker save and docker load",
+        next_step="docker load --input {}",
+    ),
+    Transport(
+        "static-tree",
+        {Use.TARGET: "static-tree:PATH"},
+        "files from which a plain web server serves pulls",
+        next_step="nginx, with include {}/nginx.conf",
+    ),
+    Transport(
+        "v1",
+        {Use.SOURCE: "v1+http(s)://HOST[/REPOSITORY]"},
+        "a remote registry, over the V1 API",
+        generation="v1",
+        schemes=("v1+http", "v1+https"),
+    ),
+    Transport(
+        "v2",
+        {Use.SOURCE: "v2+http(s)://HOST[/REPOSITORY]", Use.TARGET: "v2+http(s)://HOST[/PREFIX]"},
+        "a remote registry, over the V2 API",
+        generation="v2",
+        next_step="pull from {}",
+        schemes=("v2+http", "v2+https"),
+    ),
+)
+
+
+class Location(NamedTuple):
+    """A place that images are in.
+
+    Attributes:
+        rest: What follows the first colon.
+    """
+
+    transport: Transport
+    scheme: str
+    rest: str
+
+    @property
+    def url(self) -> str:
+        """The URL of a remote registry."""
+        return f"{self.scheme.partition('+')[2]}:{self.rest}"
+
+    @property
+    def next_step(self) -> str:
+        """What to do with this target after the export."""
+        return self.transport.next_step.format(self.url if self.transport.schemes else self.rest)
+
+
+def grammars(use: Use) -> Sequence[str]:
+    """Return how the locations of all transports with that use are written."""
+    return [transport.uses[use] for transport in TRANSPORTS if use in transport.uses]
+
+
+def parse_location(text: str, use: Use) -> Location:
+    """Return the location that *text* names.
+
+    Raises:
+        LocationInvalid: no transport with that use has such locations.
+    """
+    scheme, _, rest = text.partition(":")
+    transport = _find(scheme)
+    if transport is None or use not in transport.uses:
+        raise LocationInvalid(f'unknown {use} "{text}"; expected {", ".join(grammars(use))}')
+    if not rest.removeprefix("//" if transport.schemes else ""):
+        missing = "host" if transport.schemes else "path"
+        raise LocationInvalid(f'missing {missing} in "{text}"; expected {transport.uses[use]}')
+    if transport.schemes and not rest.startswith("//"):
+        raise LocationInvalid(f'invalid URL "{text}"; expected {transport.uses[use]}')
+    return Location(transport, scheme, rest)
+
+
+def is_remote(text: str) -> bool:
+    """Return whether *text* names a remote registry, as opposed to a path."""
+    transport = _find(text.partition(":")[0])
+    return transport is not None and bool(transport.schemes)
+
+
+def _find(scheme: str) -> Transport | None:
+    return next((each for each in TRANSPORTS if scheme in (each.schemes or (each.name,))), None)
