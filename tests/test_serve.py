@@ -128,12 +128,20 @@ def test_workers_and_threads_can_be_flags(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        ((), {"colour": "red"}, "Error: DUALREG_COLOUR: no such setting\n"),
-        (("--config", "wrong.toml"), {}, "Error: colour in wrong.toml: no such setting\n"),
+        ((), {"colour": "red"}, 'Error: unknown setting "colour" (from DUALREG_COLOUR)\n'),
+        (("--config", "wrong.toml"), {}, 'Error: unknown setting "colour" (from wrong.toml)\n'),
         (("--config", "absent.toml"), {}, "Error: absent.toml: no such file\n"),
-        (("--bind", "nowhere"), {}, "Error: --bind: must be HOST:PORT or unix:PATH\n"),
-        (("--workers", "0"), {}, "Error: --workers: Input should be greater than or equal to 1\n"),
-        ((), {"store": "s4://bucket"}, "Error: DUALREG_STORE: must be file:///PATH\n"),
+        (
+            ("--bind", "nowhere"),
+            {},
+            'Error: bind = "nowhere": expected HOST:PORT or unix:PATH (from --bind)\n',
+        ),
+        (("--workers", "0"), {}, "Error: workers = 0: expected 1 or more (from --workers)\n"),
+        (
+            (),
+            {"store": "s4://bucket"},
+            'Error: store = "s4://bucket": expected file:///PATH (from DUALREG_STORE)\n',
+        ),
     ],
     ids=["variable", "key", "file", "bind", "workers", "store"],
 )

@@ -84,7 +84,7 @@ def test_clients_push_and_pull_and_a_new_certificate_needs_no_restart(tmp_path: 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--tls-cert", "chain.pem"], "tls_cert and tls_key must be given together"),
+        (["--tls-cert", "chain.pem"], "tls_cert and tls_key are only valid together"),
         (["--tls-cert", "absent.pem", "--tls-key", "key.pem"], "cannot load absent.pem and key.pem"),
         (["--tls-cert", "key.pem", "--tls-key", "key.pem"], "cannot load key.pem and key.pem"),
     ],

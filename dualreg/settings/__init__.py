@@ -1,4 +1,4 @@
-"""Settings: all that an operator can choose; the only reader of the configuration file and environment."""
+"""Settings: what an operator can configure; the only reader of the configuration file and environment."""
 
 from dualreg.settings.layers import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, SettingsInvalid
 from dualreg.settings.model import Settings

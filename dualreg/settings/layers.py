@@ -1,46 +1,79 @@
-"""Layers: the file, the environment and the flags that settings come from, and what is said of mistakes."""
+"""Layers: the file, the environment and the flags that settings come from, and the report of invalid ones."""
 
+import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-#: What every environment variable of ours starts with.
+#: The prefix of our environment variables.
 PREFIX = "DUALREG_"
-#: Names the configuration file; without it, DEFAULT_FILE is read if there is one.
+#: Names the configuration file; without it, DEFAULT_FILE is read if it exists.
 CONFIG_VARIABLE = "DUALREG_CONFIG"
 DEFAULT_FILE = Path("dualreg.toml")
 
-#: A value, and what it is called where it was written.
-Choice = tuple[Any, str]
+#: What pydantic's own checks expect, by their name.
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "greater_than_equal": "{ge} or more",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than_equal": "{le} or less",
+    "literal_error": "{expected}",
+    "path_type": "a path",
+    "string_type": "text",
+    "time_delta_type": "a duration such as 90s, 15m, 24h or 7d",
+}
+#: Longest part of a value that is shown.
+_SHOWN = 200
+_PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
 
 
 class SettingsInvalid(Exception):
-    """A setting that does not exist or cannot have its value; the message names the key, variable or flag."""
+    """An unreadable file, an unknown setting or an invalid value; one line for each, which names it."""
 
 
-def chosen(environ: Mapping[str, str], config: Path | None, flags: Mapping[str, Any]) -> Mapping[str, Choice]:
-    """Return what was chosen, by name: the file, then the environment, then *flags*; what is read later wins.
+class Choice(NamedTuple):
+    """A value that the operator chose.
+
+    Attributes:
+        source: The file, variable or flag that it comes from.
+        origin: Likewise, with the key within a file.
+    """
+
+    value: Any
+    source: str
+    origin: str
+
+
+def read_layers(
+    environ: Mapping[str, str], config: Path | None, flags: Mapping[str, Any]
+) -> Mapping[str, Choice]:
+    """Return the chosen values by name; the environment overrides the file, and *flags* override both.
 
     Raises:
         SettingsInvalid: the file cannot be read.
     """
     path = config or (Path(named) if (named := environ.get(CONFIG_VARIABLE)) else None)
-    layers = [
-        {key: (value, f"{key} in {path or DEFAULT_FILE}") for key, value in _read(path).items()},
-        {
-            variable.removeprefix(PREFIX).lower(): (value, variable)
-            for variable, value in environ.items()
-            if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE
-        },
-        {key: (value, f"--{key.replace('_', '-')}") for key, value in flags.items() if value is not None},
-    ]
-    return {key: choice for layer in layers for key, choice in layer.items()}
+    choices = {}
+    for key, value in _read_file(path).items():
+        choices[key] = Choice(value, f"{path or DEFAULT_FILE}", f"{key} in {path or DEFAULT_FILE}")
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
+            choices[variable.removeprefix(PREFIX).lower()] = Choice(value, variable, variable)
+    for key, value in flags.items():
+        if value is not None:
+            flag = f"--{key.replace('_', '-')}"
+            choices[key] = Choice(value, flag, flag)
+    return choices
 
 
-def _read(path: Path | None) -> dict[str, Any]:
+def _read_file(path: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads((path or DEFAULT_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -51,12 +84,31 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise SettingsInvalid(f"{path or DEFAULT_FILE}: {error}") from error
 
 
-def explain(error: ValidationError, choices: Mapping[str, Choice]) -> str:
-    """Return one line a mistake, each beginning with the name that the operator wrote."""
+def describe(error: ValidationError, choices: Mapping[str, Choice]) -> str:
+    """Return one line for each mistake: the setting, its value, what is expected, and its source."""
     lines = []
     for mistake in error.errors():
-        unknown = mistake["type"] == "extra_forbidden"
-        reason = "no such setting" if unknown else mistake["msg"].removeprefix("Value error, ")
-        names = [f"{choices[str(key)][1]}: " for key in mistake["loc"][:1]]  # none if two do not go together
-        lines.append("".join([*names, reason]))
+        expected = _EXPECTED.get(mistake["type"])
+        reason = mistake["msg"].removeprefix("Value error, ")
+        if expected:
+            reason = f"expected {expected.format_map(mistake.get('ctx', {}))}".replace("'", "")
+        if not mistake["loc"]:  # settings that are invalid together
+            lines.append(reason)
+            continue
+        name = str(mistake["loc"][0])
+        choice = choices[name]
+        if mistake["type"] == "extra_forbidden":
+            lines.append(f'unknown setting "{name}" (from {choice.source})')
+        else:
+            lines.append(f"{name} = {_shown(choice.value)}: {reason} (from {choice.source})")
     return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    """Return a value as in TOML, without passwords in URLs."""
+    text = _PASSWORD.sub(r"\1:***@", str(value))
+    if isinstance(value, bool | int | float):
+        return text.lower()
+    return json.dumps(
+        text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…", ensure_ascii=not text.isprintable()
+    )

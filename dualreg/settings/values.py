@@ -1,4 +1,7 @@
-"""Values: what settings are written as, beyond text and numbers."""
+"""Values: the types of settings beyond text and numbers.
+
+The text of a ValueError follows the setting's name and value: it says what is expected.
+"""
 
 import re
 from datetime import timedelta
@@ -13,36 +16,46 @@ _BRIDGE = re.compile(r"(?:[^=,\s]+=)?(?:both|v1-to-v2|v2-to-v1|off)", re.ASCII)
 _ALGORITHMS = frozenset(
     {f"{family}{bits}" for family in ("RS", "PS", "ES", "HS") for bits in (256, 384, 512)} | {"EdDSA"}
 )
+_SHORTEST_TOKEN = timedelta(seconds=60)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read ``90s``, ``15m``, ``24h`` or ``7d``.
+    """Return the duration that a text such as ``90s``, ``15m``, ``24h`` or ``7d`` means.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is malformed.
     """
     match = re.fullmatch(r"([0-9]{1,6})([smhd])", text, re.ASCII)
     if match is None:
-        raise ValueError("must be a number with s, m, h or d")
+        raise ValueError("expected a duration such as 90s, 15m, 24h or 7d")
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
 def _duration(value: object) -> object:
-    """Read a duration that is text; leave the rest to pydantic."""
+    """Parse a duration that is text; leave other types to pydantic."""
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _token_lifetime(value: timedelta) -> timedelta:
+    if value < _SHORTEST_TOKEN:
+        raise ValueError("expected 60s or more, which clients assume")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+TokenLifetime = Annotated[Duration, AfterValidator(_token_lifetime)]
 
 
 def _bridge(value: str) -> str:
     """Check the form of the setting ``bridge``."""
     entries = [entry.strip() for entry in value.split(",")]
     if not all(_BRIDGE.fullmatch(entry) for entry in entries):
-        raise ValueError("must be both, v1-to-v2, v2-to-v1 or off, or PATTERN=MODE, by comma")
+        raise ValueError(
+            "expected both, v1-to-v2, v2-to-v1 or off, or a comma-separated list of PATTERN=MODE"
+        )
     if sum("=" not in entry for entry in entries) > 1:
-        raise ValueError("has more than one mode without a pattern")
+        raise ValueError("more than one mode without a pattern")
     for entry in entries:
         check_pattern(entry.rpartition("=")[0])
     return value
@@ -51,13 +64,13 @@ def _bridge(value: str) -> str:
 def _address(value: str) -> str:
     _, _, port = value.rpartition(":")
     if not value.startswith("unix:") and not (port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004 -- ports are 16 bits
-        raise ValueError("must be HOST:PORT or unix:PATH")
+        raise ValueError("expected HOST:PORT or unix:PATH")
     return value
 
 
 def _store(value: str) -> str:
     if value and not value.startswith(("file:///", "memory:")):
-        raise ValueError("must be file:///PATH")
+        raise ValueError("expected file:///PATH")
     return value
 
 
@@ -67,45 +80,45 @@ def _legacy(value: str) -> str:
         if value:
             parse_location(value, Use.ON_DEMAND)
     except LocationInvalid as error:
-        raise ValueError(f"must be {' or '.join(grammars(Use.ON_DEMAND))}") from error
+        raise ValueError(f"expected {' or '.join(grammars(Use.ON_DEMAND))}") from error
     return value
 
 
 def _url(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
+        raise ValueError("expected a URL that starts with http:// or https://")
     return value.rstrip("/")
 
 
 def _issuer(value: str) -> str:
-    """Check an issuer's name, which is compared to the letter, a slash at its end too."""
-    local = ("http://127.0.0.1", "http://localhost", "http://[::1]")
-    if value and not value.startswith(("https://", *local)):
-        raise ValueError("must start with https://")
+    """Check an issuer, which is compared exactly, including a trailing slash."""
+    loopback = ("http://127.0.0.1", "http://localhost", "http://[::1]")
+    if value and not value.startswith(("https://", *loopback)):
+        raise ValueError("expected a URL that starts with https://, or with http:// on loopback")
     return value
 
 
 def _header_text(value: str) -> str:
-    if not value.isascii() or not value.isprintable() or len(value) > 1000:  # noqa: PLR2004 -- of 4096 in all
-        raise ValueError("must be up to 1000 printable ASCII characters")
+    if not value.isascii() or not value.isprintable() or len(value) > 1000:  # noqa: PLR2004 -- clients read headers of 4096
+        raise ValueError("expected at most 1000 printable ASCII characters")
     return value
 
 
-def _sentence(value: str) -> str:
-    if not value or not value.isprintable() or len(value) > 1000:  # noqa: PLR2004 -- as notices
-        raise ValueError("must be 1 to 1000 printable characters")
+def _printable(value: str) -> str:
+    if not value or not value.isprintable() or len(value) > 1000:  # noqa: PLR2004 -- as of header text
+        raise ValueError("expected 1 to 1000 printable characters")
     return value
 
 
-def _word(value: str) -> str:
-    if not value or not value.isascii() or not value.isprintable() or '"' in value or len(value) > 200:  # noqa: PLR2004 -- it stands in every challenge
-        raise ValueError("must be 1 to 200 printable ASCII characters without quotes")
+def _service_name(value: str) -> str:
+    if not value or not value.isascii() or not value.isprintable() or '"' in value or len(value) > 200:  # noqa: PLR2004 -- part of every challenge
+        raise ValueError("expected 1 to 200 printable ASCII characters without quotes")
     return value
 
 
 def _algorithms(value: str) -> str:
     if unknown := {name.strip() for name in value.split(",")} - _ALGORITHMS:
-        raise ValueError(f"{min(unknown)!r} is none of {', '.join(sorted(_ALGORITHMS))}")
+        raise ValueError(f'unknown algorithm "{min(unknown)}"; expected {", ".join(sorted(_ALGORITHMS))}')
     return value
 
 
@@ -114,8 +127,8 @@ StoreUrl = Annotated[str, AfterValidator(_store)]
 HttpUrl = Annotated[str, AfterValidator(_url)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
-Sentence = Annotated[str, AfterValidator(_sentence)]
-Word = Annotated[str, AfterValidator(_word)]
+Printable = Annotated[str, AfterValidator(_printable)]
+ServiceName = Annotated[str, AfterValidator(_service_name)]
 LegacySource = Annotated[str, AfterValidator(_legacy)]
 Bridge = Annotated[str, AfterValidator(_bridge)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]

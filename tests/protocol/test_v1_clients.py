@@ -123,4 +123,4 @@ def test_the_command_lists_them_and_says_what_to_do(tmp_path: Path, monkeypatch:
     assert (row["address"], row["repository"], row["refused"]) == ("10.0.0.7", "a/b", 1)
     refused = CliRunner().invoke(main, ["clients", "--data", str(settings.data), "--since", "soon"])
     assert refused.exit_code == 2
-    assert "must be a number with s, m, h or d" in refused.output
+    assert "expected a duration such as 90s, 15m, 24h or 7d" in refused.output

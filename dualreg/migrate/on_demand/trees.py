@@ -34,7 +34,7 @@ class OnDemandTree(Protocol):
         """The folder of the tree."""
 
     def is_store(self, blobs: Blobs) -> bool:
-        """Return whether the tree is the storage of *store*."""
+        """Return whether the tree is the storage of the registry of *blobs*."""
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """Return a tag; None if there is none."""
