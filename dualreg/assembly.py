@@ -14,9 +14,9 @@ from dualreg.auth.key_sources import FileKeys, KeySource, UrlKeys
 from dualreg.auth.keyring import Keyring
 from dualreg.auth.logins import Logins
 from dualreg.auth.passwords import Passwords
-from dualreg.auth.policy import Lines, catalog_lines, file_lines
+from dualreg.auth.permissions import RuleLookup, catalog_rules, file_rules
 from dualreg.auth.tokens import Verifier
-from dualreg.auth.workloads import Workloads, parse_rules
+from dualreg.auth.workloads import Workloads, parse_workload_rules
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
@@ -138,20 +138,20 @@ def build_authority(settings: Settings, catalog: Catalog) -> Authority:
         lifetime=settings.token_ttl,
         leeway=settings.token_leeway,
         keyring=Keyring(catalog),
-        lines=_permission_lines(settings, catalog),
+        rules=_permission_rules(settings, catalog),
         logins=_logins(settings, catalog),
         issuer=_issuer(settings) if settings.auth == "token" else None,
         workloads=_workloads(settings) if settings.oidc_issuer else None,
     )
 
 
-def _permission_lines(settings: Settings, catalog: Catalog) -> Lines:
-    """Return where permission lines are read: the file that *settings* name, else *catalog*.
+def _permission_rules(settings: Settings, catalog: Catalog) -> RuleLookup:
+    """Return where permission rules are read: the file that *settings* name, else *catalog*.
 
     Raises:
         ValueError: the file cannot be used.
     """
-    return file_lines(settings.permissions) if settings.permissions else catalog_lines(catalog)
+    return file_rules(settings.permissions) if settings.permissions else catalog_rules(catalog)
 
 
 def _logins(settings: Settings, catalog: Catalog) -> Logins | None:
@@ -173,7 +173,7 @@ def _workloads(settings: Settings) -> Workloads:
     issuer = settings.oidc_issuer
     keys = UrlKeys(f"{issuer.rstrip('/')}/.well-known/openid-configuration", issuer=issuer)
     audience = settings.oidc_audience or settings.token_service
-    return Workloads(_verifier(settings, issuer, audience, keys), parse_rules(settings.oidc_rules))
+    return Workloads(_verifier(settings, issuer, audience, keys), parse_workload_rules(settings.oidc_rules))
 
 
 def _verifier(settings: Settings, issuer: str, audience: str, keys: KeySource) -> Verifier:

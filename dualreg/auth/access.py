@@ -1,4 +1,4 @@
-"""Access: what may be done with which resource, and the scope grammar that says so.
+"""Actions on resources: the scope grammar that requests them, identities, and what they are granted.
 
 Source: Docker Registry, "Token Scope Documentation" and "Token Authentication Implementation".
 """
@@ -15,7 +15,7 @@ from dualreg.image.reach import Reach
 
 
 class Action(StrEnum):
-    """What can be done with a repository. ``admin`` is all of it, and deleting it whole."""
+    """An action on a repository. ``admin`` includes the others, and the deletion of the whole repository."""
 
     PULL = "pull"
     PUSH = "push"
@@ -23,11 +23,11 @@ class Action(StrEnum):
     ADMIN = "admin"
 
 
-#: In a scope, every action that there is.
+#: In a scope, all actions; as a name, all repositories.
 ALL = "*"
 
 REPOSITORY = "repository"
-#: Characters of the longest scope taken, and resources in one request.
+#: Characters of the scopes of one request, and the number of resources in them.
 _SCOPE_LIMIT = 4096
 _RESOURCES_LIMIT = 64
 _RESOURCE = re.compile(r"([a-z0-9]+)(?:\([a-z0-9]+\))?:(.+):((?:[a-z]*|\*)(?:,(?:[a-z]*|\*))*)", re.ASCII)
@@ -36,7 +36,7 @@ _ORDER = [*Action]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Actions upon one resource; in what somebody holds, a repository's name may be a pattern (``Reach``)."""
+    """Actions on one resource. In a grant, a repository's name may be a pattern (``Reach``)."""
 
     type: str
     name: str
@@ -44,33 +44,33 @@ class Access:
 
     @classmethod
     def of(cls, name: str, *actions: str) -> Self:
-        """Return those *actions* upon a repository."""
+        """Return *actions* on a repository."""
         return cls(REPOSITORY, name, frozenset(actions))
 
     def permits(self, action: str) -> bool:
-        """Tell whether *action* is among the actions, or implied by them."""
+        """Return whether *action* is one of the actions, or implied by them."""
         return not self.actions.isdisjoint((action, Action.ADMIN, ALL))
 
     def __str__(self) -> str:
-        """Return the resource scope, its actions in the order in which clients write them."""
+        """Return the resource scope, with the actions in the order that clients use."""
         known = [action for action in _ORDER if action in self.actions]
         return f"{self.type}:{self.name}:{','.join([*known, *sorted(self.actions - {*known})])}"
 
 
-#: What somebody needs to list all that they may pull.
+#: Needed to list repositories.
 CATALOG = Access("registry", "catalog", frozenset({ALL}))
-#: All of it.
+#: Everything, for an open registry.
 EVERYTHING = (Access(REPOSITORY, ALL, frozenset({ALL})), CATALOG)
 
 
 def parse_scopes(texts: Iterable[str]) -> tuple[Access, ...]:
-    """Read scopes: each a resource scope, or several with blanks between them.
+    """Return the accesses that scopes request; a text may contain several, separated by spaces.
 
-    A name may contain a colon (that of a port), so the type ends at the first one and the actions begin after
-    the last. A type's class is out of use, and left out.
+    A name may contain a colon (that of a port), so the type ends at the first one and the actions start after
+    the last. The class of a type is obsolete, and ignored.
 
     Raises:
-        RequestInvalid: one does not follow the grammar.
+        RequestInvalid: a scope is invalid, or there are too many.
     """
     found: list[Access] = []
     joined = " ".join(texts)
@@ -84,15 +84,15 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Access, ...]:
     return tuple(found)
 
 
-def claimed(entries: object) -> tuple[Access, ...]:
-    """Read the ``access`` claim of a verified token; entries that mean nothing here are left out.
+def parse_access_claim(entries: object) -> tuple[Access, ...]:
+    """Return the ``access`` claim of a verified token, without invalid entries.
 
-    A name is taken literally: one that is no repository's, such as a pattern, grants nothing.
+    Names are literal: an entry whose name is not a repository's, such as a pattern, is invalid.
     """
-    return tuple(filter(None, map(_claimed, entries))) if isinstance(entries, list) else ()
+    return tuple(filter(None, map(_parse_entry, entries))) if isinstance(entries, list) else ()
 
 
-def _claimed(entry: object) -> Access | None:
+def _parse_entry(entry: object) -> Access | None:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("actions"), list):
         return None
     type_, name = str(entry.get("type")), str(entry.get("name"))
@@ -102,7 +102,7 @@ def _claimed(entry: object) -> Access | None:
 
 
 def is_repository(name: str) -> bool:
-    """Tell whether *name* can be a repository's."""
+    """Return whether *name* is a valid repository name."""
     try:
         RepositoryName.parse(name)
     except NameInvalid:
@@ -110,20 +110,20 @@ def is_repository(name: str) -> bool:
     return True
 
 
-#: Whom lines can mean beside accounts and groups.
+#: Names in permission rules that are neither accounts nor groups.
 EVERYBODY = ("authenticated", "anonymous")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who somebody is.
+    """Who sent a request.
 
     Attributes:
-        account: Empty: nobody in particular.
-        limits: What the credential, an API key, is limited to, whatever its account may; None: nothing less.
-        password: Whether a password proved it.
-        until: When the credential ends, in seconds since the epoch; None: nobody knows. What is got
-            by it lasts no longer.
+        account: Empty for anonymous clients.
+        limits: The accesses that an API key is limited to, whatever its account may do; None: no limit.
+        password: Whether it was proved by a password.
+        until: When the credential expires, in seconds since the epoch; None: unknown. Tokens issued for it
+            expire no later.
     """
 
     account: str = ""
@@ -134,13 +134,13 @@ class Identity:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What permission lines may call them: lines for everybody count for those who say who they are."""
+        """The names in permission rules that apply to it; rules for anonymous clients apply to everybody."""
         if not self.account:
             return ("anonymous",)
         return (self.account, *sorted(f"@{group}" for group in self.groups), "authenticated", "anonymous")
 
 
-#: Who said nothing.
+#: A client without credentials.
 ANONYMOUS = Identity()
 
 
@@ -149,7 +149,7 @@ class Grant:
     """What the sender of a request may do.
 
     Attributes:
-        bearer: Whether a token says so, which may be less than its owner could have.
+        bearer: Whether it is that of a bearer token; another token of the same identity may allow more.
     """
 
     identity: Identity
@@ -157,28 +157,28 @@ class Grant:
     bearer: bool = False
 
     def reach(self, action: Action) -> Reach:
-        """Return the repositories upon which it allows *action*."""
+        """Return the repositories on which it allows *action*."""
         groups = [self.accesses] if self.identity.limits is None else [self.accesses, self.identity.limits]
         return Reach(tuple(_patterns(group, action) for group in groups))
 
     def allows(self, repository: str, action: Action) -> bool:
-        """Tell whether *action* may be done with the repository."""
+        """Return whether it allows *action* on the repository."""
         return self.reach(action).covers(repository)
 
     @property
     def anonymous(self) -> bool:
-        """Whether nobody has said who they are, where that is asked for."""
+        """Whether the client sent no credentials, and the registry is not open."""
         return not self.bearer and not self.lists()
 
     def lists(self) -> bool:
-        """Tell whether it lets its owner ask for the catalog: a token must say so."""
+        """Return whether it allows to list repositories; a token needs that scope."""
         return CATALOG in self.accesses
 
-    def cut_to(self, wanted: Iterable[Access]) -> tuple[Access, ...]:
-        """Return what of *wanted* it allows; what it does not is left out, and no error."""
-        return tuple(filter(None, map(self._cut, wanted)))
+    def restricted_to(self, wanted: Iterable[Access]) -> tuple[Access, ...]:
+        """Return the part of *wanted* that it allows; the rest is omitted without an error."""
+        return tuple(filter(None, map(self._allowed_part, wanted)))
 
-    def _cut(self, wanted: Access) -> Access | None:
+    def _allowed_part(self, wanted: Access) -> Access | None:
         if wanted.type != REPOSITORY:
             return wanted if wanted == CATALOG else None
         if not is_repository(wanted.name):

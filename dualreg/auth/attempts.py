@@ -1,8 +1,8 @@
-"""Attempts: failed logins are counted, for all processes together, and too many have to wait.
+"""The limit of failed logins, counted in the catalog for all processes together.
 
-Counted is by account and address together, so that nobody locks others out; by address, for those who try
-many accounts; and by account, for those who come from many addresses. As many as there are threads may try at
-the same moment before the first of them is counted.
+Failures are counted by account and address together, so that nobody can lock others out; by address, against
+guesses at many accounts; and by account, against guesses from many addresses. As many logins as there are
+threads may be tried at the same moment before the first of them is counted.
 """
 
 import hashlib
@@ -14,26 +14,26 @@ from ipaddress import ip_address, ip_network
 from dualreg.catalog.database import Catalog
 from dualreg.errors import TooManyAttempts
 
-#: After how long failures are forgotten.
+#: How long a failure counts.
 WINDOW = timedelta(minutes=15)
-#: How many may fail within it.
+#: Failures within that time after which logins are refused.
 PAIR_LIMIT = 10
 ADDRESS_LIMIT = 100
 ACCOUNT_LIMIT = 200
 
 
 class Attempts:
-    """Failed logins, in the catalog."""
+    """Counts failed logins, and refuses further ones."""
 
     def __init__(self, catalog: Catalog) -> None:
         """Count in *catalog*."""
         self._catalog = catalog
 
     def check(self, account: str, address: str) -> bool:
-        """Let a login be tried; tell whether one of this account has failed at this address lately.
+        """Return whether a login to this account from this address has failed within the window.
 
         Raises:
-            TooManyAttempts: too many have failed; its detail says for how many seconds.
+            TooManyAttempts: too many have; the detail says after how many seconds to retry.
         """
         limits = _subjects(account, address)
         now = self._catalog.now()
@@ -48,21 +48,21 @@ class Attempts:
         return pair in counted
 
     def failed(self, account: str, address: str) -> None:
-        """Count a login that failed."""
+        """Count a failed login."""
         with self._catalog.begin() as tx:
             tx.attempts.count(_subjects(account, address), self._catalog.now() - WINDOW)
 
     def succeeded(self, account: str, address: str) -> None:
-        """Forget what failed of this account at this address."""
+        """Forget the failed logins to this account from this address."""
         pair, *_ = _subjects(account, address)
         with self._catalog.begin() as tx:
             tx.attempts.forget(pair)
 
 
 def _subjects(account: str, address: str) -> Mapping[str, int]:
-    """Return what is counted, the pair first, with its limits.
+    """Return the keys to count under, that of the pair first, and their limits.
 
-    Hashed: a name that somebody made up is not kept as they wrote it, and has a bounded length.
+    They are hashes: a name that a client made up is not stored as it is, and has a bounded length.
     """
     network = _network(address)
     subjects = {
@@ -74,7 +74,7 @@ def _subjects(account: str, address: str) -> Mapping[str, int]:
 
 
 def _network(address: str) -> str:
-    """Return what one client can choose its address from: of IPv6, that is 64 bits."""
+    """Return the addresses that one client can choose from: itself, or the /64 network of IPv6."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Audit: every write and every denial as a line of JSON.
+"""The audit log: a line of JSON for every write and every denial.
 
-JSON escapes control characters, so no name can forge a line. Lines hold no credential: of a request, only
-its path is written, without what follows a question mark.
+JSON escapes control characters, so no name can forge a line. Lines contain no credentials: of a request, only
+the path is logged, without the query.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import TextIO
 
 
 class _Handler(WatchedFileHandler):
-    """Makes files that not everybody on the machine may read."""
+    """Creates files that are not world-readable."""
 
     def _open(self) -> TextIOWrapper:
         return open(
@@ -25,13 +25,13 @@ class _Handler(WatchedFileHandler):
 
 
 class Audit:
-    """Appends lines to a file, which may be moved away at any time, or to standard output, or nowhere.
+    """Appends lines to a file, which may be rotated at any time, or to standard output, or nowhere.
 
-    Several processes append to one file: a line is one write.
+    Several processes may append to the same file: a line is a single write.
     """
 
     def __init__(self, target: str, *, console: TextIO | None = None) -> None:
-        """Write to *target*: a path, ``-`` for *console*, or empty for nowhere.
+        """Append to *target*: a path, ``-`` for *console*, or empty to discard.
 
         Args:
             console: Default: standard output.
@@ -47,9 +47,9 @@ class Audit:
             self._handler = _Handler(target, encoding="utf-8")
 
     def write(self, at: datetime, event: str, **facts: object) -> None:
-        """Append one line; facts that are None or empty are left out."""
-        told = {name: fact for name, fact in facts.items() if fact not in (None, "")}
-        line = json.dumps({"time": at.isoformat(), "event": event} | told, default=str)
+        """Append a line; facts that are None or empty are omitted."""
+        present = {name: fact for name, fact in facts.items() if fact not in (None, "")}
+        line = json.dumps({"time": at.isoformat(), "event": event} | present, default=str)
         self._handler.handle(logging.makeLogRecord({"msg": "%s", "args": (line,)}))
 
     def close(self) -> None:

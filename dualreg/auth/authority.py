@@ -1,6 +1,6 @@
-"""Authority: the one place that says who sends a request, and what they may do.
+"""``Authority``: the only place that decides who sent a request, and what it may do.
 
-The modes differ in the parts that it is made of, and in nothing else.
+The authentication modes differ in the parts that it is made of, and in nothing else.
 """
 
 import time
@@ -10,7 +10,6 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from dualreg.auth import policy
 from dualreg.auth.access import (
     ANONYMOUS,
     EVERYTHING,
@@ -18,23 +17,23 @@ from dualreg.auth.access import (
     Action,
     Grant,
     Identity,
-    claimed,
+    parse_access_claim,
     parse_scopes,
 )
 from dualreg.auth.keyring import ALGORITHM, Keyring
 from dualreg.auth.logins import Logins
-from dualreg.auth.policy import Lines
+from dualreg.auth.permissions import RuleLookup, grant_by_rules
 from dualreg.auth.tokens import TokenInvalid, Verifier, looks_like_token, sign, unverified_issuer
 from dualreg.auth.workloads import WORKLOAD, Workloads
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
 
-#: How long a V1 session lasts: its client gets no other token within a push, and old ones push for hours.
+#: Lifetime of a V1 session: a client gets one token for a whole push, which may take hours.
 SESSION = timedelta(hours=6)
 
 
 class Issued(NamedTuple):
-    """A token, what it carries, and how long it is good."""
+    """A token that was issued, the accesses it grants, and its lifetime."""
 
     text: str
     accesses: tuple[Access, ...]
@@ -43,14 +42,15 @@ class Issued(NamedTuple):
 
 @dataclass(frozen=True)
 class Authority:
-    """What decides who may, in every mode.
+    """Authenticates requests, authorizes them, and issues tokens.
 
     Attributes:
         mode: ``none``, ``accounts``, ``htpasswd`` or ``token``.
-        service: What our own tokens are for.
-        lifetime: How long they are good.
-        logins: Who checks passwords; None: nobody here.
-        issuer: Whose tokens are taken instead of our own.
+        service: The audience of tokens issued here.
+        lifetime: Their lifetime.
+        leeway: How much clocks may differ.
+        logins: Verifies passwords; None: this registry has no accounts.
+        issuer: Verifies the tokens of another token server, which replace those issued here.
     """
 
     mode: str
@@ -58,7 +58,7 @@ class Authority:
     lifetime: timedelta
     leeway: timedelta
     keyring: Keyring
-    lines: Lines
+    rules: RuleLookup
     logins: Logins | None = None
     issuer: Verifier | None = None
     workloads: Workloads | None = None
@@ -70,86 +70,88 @@ class Authority:
 
     @property
     def issues(self) -> bool:
-        """Whether clients get their tokens here."""
+        """Whether this registry is a token server."""
         return self.logins is not None
 
     def anonymous(self) -> Grant:
-        """Return what those may who say nothing of themselves."""
+        """Return what clients without credentials may do."""
         if self.is_open:
             return Grant(ANONYMOUS, EVERYTHING)
-        return self._live(ANONYMOUS)
+        return self._grant(ANONYMOUS)
 
     def by_password(self, account: str, password: str, address: str) -> Grant:
-        """Return what the owner of Basic credentials may: a password, an API key, or a token in its place.
+        """Return what Basic credentials allow; the password may also be an API key or a token.
 
-        Both empty is how old Docker says that nobody is logged in.
+        Both empty is anonymous: old versions of Docker send that when nobody is logged in.
 
         Raises:
-            Unauthenticated, TooManyAttempts.
+            Unauthenticated: the credentials are wrong.
+            TooManyAttempts: too many logins have failed.
         """
         if self.is_open or not (account or password):
             return self.anonymous()
         if looks_like_token(password):
             return self.by_token(password)
         if self.logins is None:
-            raise Unauthenticated(reason="this registry takes tokens only")
-        return self._live(self.logins.by_password(account, password, address))
+            raise Unauthenticated(reason="this registry accepts tokens only")
+        return self._grant(self.logins.by_password(account, password, address))
 
     def by_token(self, token: str) -> Grant:
         """Return what a bearer token grants.
 
         Raises:
-            Unauthenticated: it is not, or no longer, good.
+            Unauthenticated: it is invalid or expired.
         """
         if self.is_open:
             return self.anonymous()
         try:
             if self.workloads and unverified_issuer(token) == self.workloads.verifier.issuer:
-                return self._live(self.workloads.identify(token))
+                return self._grant(self.workloads.identify(token))
             if self.issuer:
                 claims = self.issuer.verify(token)
-                return _granted(Identity(str(claims.get("sub", ""))), claims)
-            return _own(token, self._access)
+                return _grant_of_claims(Identity(str(claims.get("sub", ""))), claims)
+            return _verify_own(token, self._access_tokens)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
 
     def by_refresh(self, token: str, service: str, address: str) -> Grant:
-        """Return what the owner of a refresh token may.
+        """Return what the account of a refresh token may do.
 
         Raises:
-            Unauthenticated, TooManyAttempts.
+            Unauthenticated: the token is invalid or revoked.
+            TooManyAttempts: too many logins have failed.
         """
         if self.logins is None:
-            raise Unauthenticated(reason="no refresh tokens here")
-        return self._live(self.logins.by_refresh(token, service, address))
+            raise Unauthenticated(reason="this registry issues no refresh tokens")
+        return self._grant(self.logins.by_refresh(token, service, address))
 
     def by_session(self, token: str) -> tuple[RepositoryName, Grant]:
-        """Return the repository of a V1 session, and what its token grants there.
+        """Return the repository of a V1 session, and what its token grants on it.
 
         Raises:
-            Unauthenticated: the token is not, or no longer, good.
+            Unauthenticated: the token is invalid or expired.
         """
         try:
-            grant = _own(token, self._sessions)
+            grant = _verify_own(token, self._session_tokens)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
         (access,) = grant.accesses  # as it was signed
         return RepositoryName(access.name), grant
 
     def session_token(self, grant: Grant, repository: RepositoryName, *actions: Action) -> str:
-        """Return a token for a V1 session: those of *actions* upon *repository* that *grant* allows."""
-        accesses = grant.cut_to([Access.of(repository, *actions)])
-        return self._sign(grant, accesses, self._sessions, SESSION).text
+        """Return a token for a V1 session: those of *actions* on *repository* that *grant* allows."""
+        accesses = grant.restricted_to([Access.of(repository, *actions)])
+        return self._sign(grant, accesses, self._session_tokens, SESSION).text
 
     def access_token(self, grant: Grant, wanted: Iterable[Access]) -> Issued:
-        """Return a token for V2 requests: what of *wanted* is granted."""
-        return self._sign(grant, grant.cut_to(wanted), self._access, self.lifetime)
+        """Return a token for V2 requests: the part of *wanted* that *grant* allows."""
+        return self._sign(grant, grant.restricted_to(wanted), self._access_tokens, self.lifetime)
 
     def listing(self, grant: Grant) -> Grant:
-        """Return what decides which repositories the owner of *grant* is shown in lists.
+        """Return the grant that decides which repositories lists contain.
 
-        A token names the repositories that it was got for; one that was got for the catalog shows all that
-        its owner may pull.
+        A token is limited to the repositories in its scope; one with the scope of the catalog lists all that
+        its owner can pull.
         """
         if self.is_open:
             return self.anonymous()
@@ -157,64 +159,65 @@ class Authority:
             return grant
         if self.issuer:
             return Grant(grant.identity, EVERYTHING)
-        return self._live(self.logins.refreshed(grant.identity) if self.logins else grant.identity)
+        identity = grant.identity
+        return self._grant(self.logins.with_current_groups(identity) if self.logins else identity)
 
     @cached_property
-    def _access(self) -> Verifier:
-        """What takes our tokens for V2 requests."""
+    def _access_tokens(self) -> Verifier:
+        """Verifies tokens for V2 requests that were issued here."""
         return self._verifier(self.service)
 
     @cached_property
-    def _sessions(self) -> Verifier:
-        """What takes those of V1 sessions, which live long, and are no good for V2."""
+    def _session_tokens(self) -> Verifier:
+        """Verifies those of V1 sessions, which last longer and are not valid for V2."""
         return self._verifier(f"{self.service}/v1")
 
     def _verifier(self, service: str) -> Verifier:
-        """Return what takes our own tokens; those that one mode gave away, another does not take."""
+        """Return a verifier of tokens issued here; in another mode than a token's, the token is invalid."""
         issuer, algorithms = f"dualreg:{self.mode}", frozenset({ALGORITHM})
         return Verifier(issuer, service, self.keyring, algorithms, self.leeway)
 
-    def _live(self, identity: Identity) -> Grant:
-        return policy.grant(identity, self.lines)
+    def _grant(self, identity: Identity) -> Grant:
+        return grant_by_rules(identity, self.rules)
 
     def _sign(
-        self, grant: Grant, accesses: tuple[Access, ...], taker: Verifier, longest: timedelta
+        self, grant: Grant, accesses: tuple[Access, ...], verifier: Verifier, lifetime: timedelta
     ) -> Issued:
-        """Return a token for *taker*, which lasts no longer than what it was got by."""
+        """Return a token for *verifier*, which expires no later than the credential it is issued for."""
         identity = grant.identity
         access = [
             {"type": each.type, "name": each.name, "actions": sorted(each.actions)} for each in accesses
         ]
         claims: dict[str, object] = {
-            "iss": taker.issuer,
+            "iss": verifier.issuer,
             "sub": identity.account,
-            "aud": taker.audience,
+            "aud": verifier.audience,
             "access": access,
         }
         if identity.groups and identity.account.startswith(WORKLOAD):
-            # Those of accounts the catalog knows, as they are then.
+            # The groups of accounts are not in tokens: the catalog has the current ones.
             claims["groups"] = sorted(identity.groups)
         if identity.limits is not None:
             claims["limits"] = " ".join(map(str, identity.limits))
-        left = longest if identity.until is None else timedelta(seconds=max(identity.until - time.time(), 1))
-        lifetime = min(longest, left)
+        if identity.until is not None:
+            lifetime = min(lifetime, timedelta(seconds=max(identity.until - time.time(), 1)))
         return Issued(sign(self.keyring.active(), lifetime=lifetime, **claims), accesses, lifetime)
 
 
-def _own(token: str, taker: Verifier) -> Grant:
-    """Return what a token of ours grants.
+def _verify_own(token: str, verifier: Verifier) -> Grant:
+    """Return what a token that was issued here grants.
 
     Raises:
-        TokenInvalid.
+        TokenInvalid: it cannot be verified.
     """
-    claims = taker.verify(token)
-    return _granted(_identity(claims), claims)
+    claims = verifier.verify(token)
+    return _grant_of_claims(_identity(claims), claims)
 
 
-def _granted(identity: Identity, claims: Mapping[str, Any]) -> Grant:
+def _grant_of_claims(identity: Identity, claims: Mapping[str, Any]) -> Grant:
     """Return what a verified token with *claims* grants."""
     until = float(claims["exp"])
-    return Grant(replace(identity, until=until), claimed(claims.get("access")), bearer=True)
+    return Grant(replace(identity, until=until), parse_access_claim(claims.get("access")), bearer=True)
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:

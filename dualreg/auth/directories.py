@@ -1,4 +1,4 @@
-"""Directories: where accounts and the hashes of their passwords are."""
+"""Authentication backends: where accounts and the hashes of their passwords are stored."""
 
 import logging
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ from dualreg.auth.access import EVERYBODY
 from dualreg.catalog.database import Catalog
 from dualreg.reloading import ReloadingFile
 
-#: What bcrypt hashes begin with. Others are no protection any more, and never match.
+#: Prefixes of bcrypt hashes. Weaker kinds are never accepted.
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _log = logging.getLogger(__name__)
 
 
 class Directory(Protocol):
-    """Knows accounts."""
+    """A store of accounts."""
 
     def password_hash(self, account: str) -> str | None:
-        """Return the bcrypt hash of the account's password; None if there is none, or no such account."""
+        """Return the bcrypt hash of the account's password; None without a password or an account."""
 
     def decoy(self) -> str | None:
-        """Return a hash as costly as those that are there; None if that is not known."""
+        """Return a hash that costs as much to verify as those in the store; None for the default cost."""
 
     def knows(self, account: str) -> bool:
-        """Tell whether there is such an account."""
+        """Return whether the account exists."""
 
 
 class CatalogDirectory:
@@ -35,17 +35,14 @@ class CatalogDirectory:
         self._catalog = catalog
 
     def password_hash(self, account: str) -> str | None:
-        """Return the hash; robots have none."""
         with self._catalog.read() as tx:
             row = tx.accounts.find(account)
         return row.password_hash if row else None
 
     def decoy(self) -> str | None:
-        """Return None: the hashes are as costly as new ones."""
         return None
 
     def knows(self, account: str) -> bool:
-        """Tell whether there is such an account."""
         with self._catalog.read() as tx:
             return tx.accounts.find(account) is not None
 
@@ -57,7 +54,7 @@ class HtpasswdDirectory:
     """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
-        """Read *path*, and again whenever it changes.
+        """Read *path*, and reload it when it changes.
 
         Raises:
             ValueError: it cannot be read.
@@ -66,15 +63,12 @@ class HtpasswdDirectory:
         self._catalog = catalog
 
     def password_hash(self, account: str) -> str | None:
-        """Return the hash."""
         return self._file.get().get(account)
 
     def decoy(self) -> str | None:
-        """Return the first hash of the file."""
         return next(iter(self._file.get().values()), None)
 
     def knows(self, account: str) -> bool:
-        """Tell whether the file has the account, or it is a robot."""
         if account in self._file.get():
             return True
         with self._catalog.read() as tx:
@@ -89,7 +83,7 @@ def _parse(text: str) -> Mapping[str, str]:
         if not user or user.startswith("#"):
             continue
         if not colon or not hash_.startswith(_BCRYPT) or user.startswith("@") or user in EVERYBODY:
-            _log.warning("htpasswd, line %s: not a bcrypt hash, or a group's name; left out", number)
+            _log.warning("ignored line %s of htpasswd: not a bcrypt hash, or a reserved name", number)
             continue
         found[user] = hash_
     return found

@@ -1,4 +1,4 @@
-"""Logins: credentials become an identity, or nobody learns why they did not."""
+"""Logins: a password, API key or refresh token becomes an identity; failures do not say what was wrong."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import SecretRow
 from dualreg.errors import Unauthenticated
 
-#: Logins of one account that last; the oldest ends when there is another.
+#: Refresh tokens of one account; a further one replaces the oldest.
 _REFRESH_LIMIT = 50
 
 
 @dataclass(frozen=True)
 class Logins:
-    """The rules of passwords, API keys and refresh tokens."""
+    """Verifies passwords, API keys and refresh tokens."""
 
     catalog: Catalog
     directory: Directory
@@ -26,42 +26,42 @@ class Logins:
     attempts: Attempts
 
     def by_password(self, account: str, password: str, address: str) -> Identity:
-        """Return who this is, by a password or an API key of the account.
+        """Return the identity that a password or API key of the account proves.
 
         Raises:
-            Unauthenticated: one of them is wrong, whichever.
-            TooManyAttempts: and that too often.
+            Unauthenticated: the account or the password is wrong.
+            TooManyAttempts: too many logins have failed.
         """
         hash_ = self.directory.password_hash(account)
-        if hash_ and self.passwords.remembers(password, hash_):
+        if hash_ and self.passwords.verified_recently(password, hash_):
             return replace(self._identity(account), password=True)
         secret = Secret.parse(password)
-        key = self._held(secret, SecretKind.KEY) if secret else None
+        key = self._find_valid(secret, SecretKind.KEY) if secret else None
         if key is not None and key.account == account:
-            # Nobody guesses 256 bits, so others who fail need not keep a key out.
+            # 256 bits cannot be guessed, so failed logins of others need not lock a key out.
             limits = parse_scopes([key.limits]) if key.limits else None
             until = key.expires_at.timestamp() if key.expires_at else None
             return replace(self._identity(account), limits=limits, until=until)
-        failed = self.attempts.check(account, address)
-        if not self.passwords.agree(password, hash_, self.directory.decoy()):
+        failed_before = self.attempts.check(account, address)
+        if not self.passwords.verify(password, hash_, self.directory.decoy()):
             self.attempts.failed(account, address)
             raise Unauthenticated(reason="invalid account or password")
-        if failed:
+        if failed_before:
             self.attempts.succeeded(account, address)
         return replace(self._identity(account), password=True)
 
-    def refreshed(self, identity: Identity) -> Identity:
-        """Return *identity* in the groups that it is in now; those of workloads are in their tokens."""
+    def with_current_groups(self, identity: Identity) -> Identity:
+        """Return *identity* with the groups that it has now; those of workloads are fixed by their tokens."""
         if identity.groups or not identity.account:
             return identity
         return replace(identity, groups=self._identity(identity.account).groups)
 
     def make_refresh(self, account: str, service: str) -> str:
-        """Return a token that logs in again as *account*, with *service* only, until it is revoked.
+        """Return a new refresh token, which logs in as *account* to *service* until it is revoked.
 
-        It ends with the password that it was got by.
+        It ends when the password of the account changes.
         """
-        secret = Secret.make(SecretKind.REFRESH)
+        secret = Secret.generate(SecretKind.REFRESH)
         row = SecretRow(
             id=secret.id,
             kind=SecretKind.REFRESH,
@@ -80,26 +80,26 @@ class Logins:
         return secret.text
 
     def by_refresh(self, text: str, service: str, address: str) -> Identity:
-        """Return who a refresh token logs in.
+        """Return the identity that a refresh token logs in.
 
         Raises:
-            Unauthenticated: it is none, was revoked, is for another service, or the password was changed.
-            TooManyAttempts.
+            Unauthenticated: it is not one, was revoked, is for another service, or the password has changed.
+            TooManyAttempts: too many logins have failed.
         """
         secret = Secret.parse(text)
         account = secret.id if secret else ""
         self.attempts.check(account, address)
-        row = self._held(secret, SecretKind.REFRESH) if secret else None
+        row = self._find_valid(secret, SecretKind.REFRESH) if secret else None
         if row and row.service == service and row.binding == self._fingerprint(row.account):
             return self._identity(row.account)
         self.attempts.failed(account, address)
         raise Unauthenticated(reason="invalid refresh token")
 
-    def _held(self, secret: Secret, kind: SecretKind) -> SecretRow | None:
-        """Return what is kept of the secret, if it is good, and its account still there."""
+    def _find_valid(self, secret: Secret, kind: SecretKind) -> SecretRow | None:
+        """Return the stored row of *secret*; None if it is wrong or expired, or the account is gone."""
         with self.catalog.read() as tx:
             row = tx.secrets.find(secret.id)
-        if row is None or row.kind != kind or not secret.agrees(row.hash):
+        if row is None or row.kind != kind or not secret.matches(row.hash):
             return None
         if row.expires_at is not None and row.expires_at <= self.catalog.now():
             return None
@@ -110,5 +110,5 @@ class Logins:
             return Identity(account, tx.accounts.groups(account))
 
     def _fingerprint(self, account: str) -> str:
-        """Return what changes with the account's password, and says nothing of it."""
+        """Return what changes with the account's password, and does not reveal it."""
         return hashlib.sha256((self.directory.password_hash(account) or "").encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Passwords: bcrypt, as htpasswd files have it too."""
+"""Passwords, hashed by bcrypt, as in htpasswd files."""
 
 import hashlib
 import hmac
@@ -9,68 +9,69 @@ from threading import Lock
 import bcrypt
 from cachetools import TTLCache
 
-#: bcrypt looks at no more bytes; longer ones are refused, never cut.
+#: Bytes that bcrypt reads; a longer password is refused, never truncated.
 BYTES_LIMIT = 72
-#: How often bcrypt mixes, as a power of two.
+#: The cost of new hashes: the binary logarithm of bcrypt's rounds.
 ROUNDS = 12
-#: A hash of that many rounds, to spend time on where there is none to compare with.
+#: A hash of that cost, to spend time on when there is none to compare with.
 _DECOY = "$2b$12$fJJnG2ADa3/.15C3kb7HOeoFtl.T583lvBQdyBtJoDnafyiC6VE/."
-#: How long, and how many, agreeing passwords are remembered, as bcrypt takes a fifth of a second.
+#: How long, and how many, verified passwords are remembered, as bcrypt takes a fifth of a second.
 _MEMORY = timedelta(minutes=5)
-_REMEMBERED = 1000
+_MEMORY_SIZE = 1000
 
 
 class Passwords:
-    """Hashes passwords and compares them, in the same time whether there is an account or not."""
+    """Hashes and verifies passwords, in the same time whether the account exists or not."""
 
     def __init__(self, rounds: int = ROUNDS) -> None:
-        """Make hashes of that many *rounds*; fewer are for tests."""
+        """Make hashes of that cost; a lower one is for tests."""
         self._rounds = rounds
         self._key = secrets.token_bytes(32)
-        self._agreed: TTLCache[bytes, None] = TTLCache(_REMEMBERED, _MEMORY.total_seconds())
+        self._verified: TTLCache[bytes, None] = TTLCache(_MEMORY_SIZE, _MEMORY.total_seconds())
         self._lock = Lock()
 
     def hash(self, password: str) -> str:
-        """Return what is kept of the password.
+        """Return the bcrypt hash of a new password.
 
         Raises:
-            ValueError: it is empty, has a NUL, or is longer than BYTES_LIMIT bytes.
+            ValueError: it is empty, contains NUL, or has more than BYTES_LIMIT bytes.
         """
         data = password.encode()
         if not data or b"\0" in data:
-            raise ValueError("a password cannot be empty, nor contain NUL")
+            raise ValueError("invalid password: empty, or contains NUL")
         if len(data) > BYTES_LIMIT:
-            raise ValueError(f"a password has at most {BYTES_LIMIT} bytes; this one has {len(data)}")
+            raise ValueError(f"invalid password: {len(data)} bytes, of at most {BYTES_LIMIT}")
         return bcrypt.hashpw(data, bcrypt.gensalt(self._rounds)).decode()
 
-    def agree(self, password: str, hash_: str | None, decoy: str | None = None) -> bool:
-        """Tell whether *hash_* is that of the password.
+    def verify(self, password: str, hash_: str | None, decoy: str | None = None) -> bool:
+        """Return whether *hash_* is that of the password.
 
         Args:
-            hash_: None if there is no such account; that is found out just as late.
+            hash_: None if there is no such account; the answer then takes as long.
             decoy: The hash of another account, to spend that time on.
         """
         data = password.encode()
         if hash_ is None or not 0 < len(data) <= BYTES_LIMIT or b"\0" in data:
             _check(b"decoy", decoy or _DECOY)
             return False
-        agreed = _check(data, hash_)
-        if agreed:
+        correct = _check(data, hash_)
+        if correct:
             with self._lock:
-                self._agreed[self._memory_of(password, hash_)] = None
-        return agreed
+                self._verified[self._fingerprint(password, hash_)] = None
+        return correct
 
-    def remembers(self, password: str, hash_: str) -> bool:
-        """Tell whether they agreed a moment ago; it costs nothing."""
+    def verified_recently(self, password: str, hash_: str) -> bool:
+        """Return whether ``verify`` accepted these within the last minutes; this takes no time."""
         with self._lock:
-            return self._memory_of(password, hash_) in self._agreed
+            return self._fingerprint(password, hash_) in self._verified
 
-    def _memory_of(self, password: str, hash_: str) -> bytes:
+    def _fingerprint(self, password: str, hash_: str) -> bytes:
+        """Return what stands for the two in memory: useless to whoever reads it there."""
         return hmac.new(self._key, f"{hash_}\0{password}".encode(), hashlib.sha256).digest()
 
 
 def _check(password: bytes, hash_: str) -> bool:
     try:
         return bcrypt.checkpw(password, hash_.encode())
-    except ValueError:  # no bcrypt hash
+    except ValueError:  # not a bcrypt hash
         return False

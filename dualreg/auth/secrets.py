@@ -1,6 +1,6 @@
-"""Secrets that the registry hands out: API keys and refresh tokens. Only their hashes are kept.
+"""The secrets that the registry issues: API keys and refresh tokens. Only their hashes are stored.
 
-They are random and long, so a fast hash is as good as a slow one.
+They are long and random, so a fast hash is as good as a slow one.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 
 class SecretKind(StrEnum):
-    """What a secret is for."""
+    """The purpose of a secret."""
 
     KEY = "key"
     REFRESH = "refresh"
@@ -23,21 +23,21 @@ _SECRET = re.compile(r"(drk|drr)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
 class Secret(NamedTuple):
-    """A secret: the part that is its name, and the whole text, which nobody but its owner keeps."""
+    """A secret: its public id, and the whole text, which only its owner keeps."""
 
     kind: SecretKind
     id: str
     text: str
 
     @classmethod
-    def make(cls, kind: SecretKind) -> Self:
-        """Return a new one, of 256 random bits."""
+    def generate(cls, kind: SecretKind) -> Self:
+        """Return a new secret of 256 random bits."""
         id_ = secrets.token_hex(8)
         return cls(kind, id_, f"{_PREFIXES[kind]}_{id_}_{secrets.token_urlsafe(32)}")
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the secret that *text* is; None if it looks like none."""
+        """Return the secret in *text*; None if it does not have the form of one."""
         match = _SECRET.fullmatch(text)
         if match is None:
             return None
@@ -46,9 +46,9 @@ class Secret(NamedTuple):
 
     @property
     def hash(self) -> str:
-        """What is kept of it."""
+        """The hash to store."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def agrees(self, hash_: str) -> bool:
-        """Tell whether *hash_* is that of this secret, in a time that says nothing about either."""
+    def matches(self, hash_: str) -> bool:
+        """Return whether *hash_* is that of this secret, in constant time."""
         return hmac.compare_digest(self.hash, hash_)

@@ -1,4 +1,4 @@
-"""Tokens: JSON Web Tokens, issued and verified. The only user of PyJWT's signatures.
+"""JSON Web Tokens, signed and verified.
 
 Source: Docker Registry, "Token Authentication Implementation"; RFC 7519, RFC 8725 (best practices).
 """
@@ -16,34 +16,34 @@ from dualreg.auth.key_sources import KeySource
 from dualreg.auth.keyring import ALGORITHM
 from dualreg.image.jws import SigningKey
 
-#: Characters of the longest token looked at.
-_LIMIT = 16 << 10
-_REQUIRED = ["exp", "iss", "aud"]
+#: Characters of the longest token that is parsed.
+_LENGTH_LIMIT = 16 << 10
+_REQUIRED_CLAIMS = ["exp", "iss", "aud"]
 
 
 class TokenInvalid(Exception):
-    """A token that proves nothing; the text says why, for the operator."""
+    """A token is rejected; the text says why, for the operator."""
 
 
 def sign(key: SigningKey, *, lifetime: timedelta, **claims: object) -> str:
-    """Return a token with *claims*, good from now on for *lifetime*."""
+    """Return a token with *claims*, valid from now on for *lifetime*."""
     now = int(time.time())
     times = {"iat": now, "nbf": now, "exp": now + int(lifetime.total_seconds()), "jti": uuid4().hex}
     return jwt.encode({**claims, **times}, key.private, ALGORITHM, headers={"kid": key.id})
 
 
 def looks_like_token(text: str) -> bool:
-    """Tell whether *text* could be a token: three parts, of which the first is a JSON object's."""
+    """Return whether *text* has the form of a token: three parts, the first of them a JSON object."""
     return text.startswith("eyJ") and text.count(".") == 2  # noqa: PLR2004 -- RFC 7519
 
 
 def unverified_issuer(token: str) -> str:
-    """Return who a token says it is from, which decides by whose keys it has to be verified.
+    """Return the issuer that a token names, only to choose the keys to verify it with.
 
     Raises:
-        TokenInvalid: it cannot be read.
+        TokenInvalid: it cannot be parsed.
     """
-    if len(token) > _LIMIT:
+    if len(token) > _LENGTH_LIMIT:
         raise TokenInvalid("too long")
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
@@ -57,10 +57,10 @@ class Verifier:
     """Verifies the tokens of one issuer.
 
     Attributes:
-        audience: What they must be for.
-        algorithms: Which signatures are taken at all. What the key can have counts on top of that, so that no
-            public key is ever taken for a secret.
-        leeway: By how much clocks may differ.
+        audience: The audience that tokens must be for.
+        algorithms: The signature algorithms to accept. Those that fit the key are a further limit, so that a
+            public key is never used as a shared secret.
+        leeway: How much clocks may differ.
     """
 
     issuer: str
@@ -73,7 +73,7 @@ class Verifier:
         """Return the claims of *token*.
 
         Raises:
-            TokenInvalid: it is not this issuer's, for another audience, too old or too young, or forged.
+            TokenInvalid: of another issuer, for another audience, expired, not valid yet, or forged.
         """
         try:
             return self._verify(token)
@@ -81,14 +81,14 @@ class Verifier:
             raise TokenInvalid(str(error)) from error
 
     def _verify(self, token: str) -> Mapping[str, Any]:
-        if len(token) > _LIMIT:
+        if len(token) > _LENGTH_LIMIT:
             raise TokenInvalid("too long")
         header = jwt.get_unverified_header(token)
         if "crit" in header or "b64" in header:
-            raise TokenInvalid("it demands an extension, of which none is known")
+            raise TokenInvalid("the header requires an unsupported extension")
         key = self.keys.choose(header)
         if key is None:
-            raise TokenInvalid("it leads to no trusted key")
+            raise TokenInvalid("not signed by a trusted key")
         claims: Mapping[str, Any] = jwt.decode(
             token,
             key.key,
@@ -96,6 +96,6 @@ class Verifier:
             audience=self.audience,
             issuer=self.issuer,
             leeway=self.leeway,
-            options={"require": _REQUIRED, "enforce_minimum_key_length": True},
+            options={"require": _REQUIRED_CLAIMS, "enforce_minimum_key_length": True},
         )
         return claims

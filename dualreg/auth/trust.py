@@ -1,8 +1,7 @@
-"""Trust: the public keys of others, by which their tokens are believed.
+"""Trusted public keys of other issuers, to verify their tokens with.
 
-A token says in its header which key it was signed with. It can only choose among those that are trusted here:
-a key that it brings along counts for nothing but its id, and a chain of certificates only if it leads to a
-trusted one.
+The header of a token names the key that it was signed with, and can only choose among the trusted ones: of a
+key embedded in the header only the id is used, and a chain of certificates must end at a trusted one.
 
 Source: distribution 3, ``registry/auth/token`` (which keys, which ids); RFC 7517, 7638; docker/libtrust for
 the ids of older issuers.
@@ -41,18 +40,18 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
 _HMAC = frozenset({"HS256", "HS384", "HS512"})
-#: Members of a JWK that its thumbprint is made of.  Source: RFC 7638, section 3.2; RFC 8037, section 2.
+#: Members of a JWK that its thumbprint is computed from.  Source: RFC 7638, section 3.2; RFC 8037, section 2.
 _THUMBED = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
-#: What certificates that are none, or lead nowhere, make of themselves.
+#: Errors of invalid certificates, and of chains without a trusted end.
 _NO_CHAIN = (
     ValueError, TypeError, binascii.Error, x509.InvalidVersion, VerificationError, UnsupportedAlgorithm,
 )  # fmt: skip
-#: Certificates of the longest chain looked at.
+#: Certificates of the longest chain that is verified.
 _CHAIN_LIMIT = 8
 
 
 class Key(NamedTuple):
-    """A key, and the algorithms that signatures by it can have: one of another sort is no signature by it."""
+    """A key, and the signature algorithms that fit it; no other is accepted with it."""
 
     key: PublicKey | bytes
     algorithms: frozenset[str]
@@ -60,17 +59,17 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class TrustedKeys:
-    """Keys by each of their ids, and certificates that chains may lead to."""
+    """Keys by each of their ids, and the certificates that chains may end at."""
 
     keys: Mapping[str, Key] = field(default_factory=dict)
     roots: tuple[x509.Certificate, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a JSON Web Key Set, or certificates and public keys in PEM.
+        """Return the keys of a JSON Web Key Set, or of certificates and public keys in PEM.
 
         Raises:
-            ValueError: it is neither, or holds no key that can be used.
+            ValueError: it is neither, or contains no usable key.
         """
         certificates = []
         keys: dict[str, Key] = {}
@@ -85,21 +84,21 @@ class TrustedKeys:
             elif match[1] == b"PUBLIC KEY":
                 keys |= _by_ids(load_pem_public_key(match[0]))
         if not keys:
-            raise ValueError("no key in it that can be used")
+            raise ValueError("no usable key")
         return cls(keys, tuple(certificates))
 
     def choose(self, header: dict[str, Any]) -> Key | None:
-        """Return the trusted key that a token's *header* leads to; None if it leads to none."""
-        brought = header.get("jwk")
-        brought = brought if isinstance(brought, dict) else {}
-        chain = header.get("x5c", brought.get("x5c"))
+        """Return the trusted key that a token's *header* names; None if there is none."""
+        embedded = header.get("jwk")
+        embedded = embedded if isinstance(embedded, dict) else {}
+        chain = header.get("x5c", embedded.get("x5c"))
         if chain is not None:
-            return self._end_of(chain)
-        kid = header.get("kid", brought.get("kid"))
+            return self._key_of_chain(chain)
+        kid = header.get("kid", embedded.get("kid"))
         return self.keys.get(kid) if isinstance(kid, str) else None
 
-    def _end_of(self, chain: object) -> Key | None:
-        """Return the key of the certificate that *chain* begins with, if that leads to a trusted one."""
+    def _key_of_chain(self, chain: object) -> Key | None:
+        """Return the key of the first certificate in *chain*, if the chain ends at a trusted one."""
         if not isinstance(chain, list) or not 0 < len(chain) <= _CHAIN_LIMIT or not self.roots:
             return None
         try:
@@ -115,34 +114,34 @@ class TrustedKeys:
             return None
 
 
-def _verifier(roots: tuple[x509.Certificate, ...]) -> Any:  # noqa: ANN401 -- cryptography's, of two sorts
-    """Return what checks a chain; what the leaf may be used for is not looked at, as in distribution."""
+def _verifier(roots: tuple[x509.Certificate, ...]) -> Any:  # noqa: ANN401 -- cryptography's, of two types
+    """Return a verifier of chains that ignores what the leaf may be used for, as distribution does."""
     policy = PolicyBuilder().store(Store([*roots])).max_chain_depth(_CHAIN_LIMIT)
     anything = ExtensionPolicy.permit_all()
     return policy.extension_policies(ca_policy=_authorities(), ee_policy=anything).build_client_verifier()
 
 
 def _authorities() -> ExtensionPolicy:
-    """Return what a certificate needs to vouch for another: that it says it may."""
+    """Return the requirement on issuing certificates: basic constraints that allow it."""
     policy = ExtensionPolicy.permit_all()
     return policy.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_authority)
 
 
 def _check_authority(_: object, __: x509.Certificate, constraints: x509.BasicConstraints) -> None:
     if not constraints.ca:
-        raise ValueError("not an authority's certificate")
+        raise ValueError("not a CA certificate")
 
 
 def _from_set(data: bytes) -> Iterator[tuple[list[str], Key]]:
-    """Yield the ids and the key of each member that is understood.
+    """Yield the ids and the key of each member that is supported.
 
     Raises:
-        ValueError: it is no key set.
+        ValueError: it is not a key set.
     """
     document = json.loads(data)
     members = document.get("keys")
     if not isinstance(members, list):
-        raise ValueError("no JSON Web Key Set")  # noqa: TRY004 -- a ValueError by contract
+        raise ValueError("not a JSON Web Key Set")  # noqa: TRY004 -- a ValueError by contract
     for member in members:
         try:
             parsed = PyJWK.from_dict(member)
@@ -165,7 +164,7 @@ def _by_ids(public: object) -> dict[str, Key]:
 
 
 def _fit(public: object) -> Key | None:
-    """Return the key with the algorithms that its sort can have; None of an unknown sort."""
+    """Return the key with the algorithms that fit its type; None if the type is not supported."""
     if isinstance(public, rsa.RSAPublicKey):
         return Key(public, _RSA)
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _CURVES:
@@ -176,7 +175,7 @@ def _fit(public: object) -> Key | None:
 
 
 def _ids(key: PublicKey | bytes) -> Iterator[str]:
-    """Yield the key's libtrust id and its thumbprint; what they say of a secret, nobody needs to know."""
+    """Yield the key's libtrust id and its thumbprint; none for a shared secret, which they would reveal."""
     if isinstance(key, bytes):
         return
     if not isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):

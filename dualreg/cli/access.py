@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from dualreg.auth.access import ANONYMOUS, EVERYBODY, Action, Identity
-from dualreg.auth.policy import deciding_line
+from dualreg.auth.permissions import matching_rule
 from dualreg.catalog.rows import PermissionRow
 from dualreg.cli.authorities import AdminSession, admin_session
 from dualreg.cli.options import settings_options
@@ -62,7 +62,7 @@ def revoke(who: str, pattern: str, actions: str | None, data: Path | None, confi
 def list_lines(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the permission lines."""
     with admin_session(data, config) as own:
-        lines = own.accounts.lines()
+        lines = own.accounts.rules()
         file = own.settings.permissions
     if file:
         click.echo(f"The lines that count are those of {file}; those of the catalog do not.", err=True)
@@ -87,7 +87,7 @@ def explain(
     """Say whether WHO may do ACTION with REPOSITORY, and which line says so."""
     with admin_session(data, config) as own:
         name = RepositoryName.parse(repository)
-        line = deciding_line(_identity(own, who), own.authority.lines, name, Action(action))
+        line = matching_rule(_identity(own, who), own.authority.rules, name, Action(action))
         mode = own.settings.auth
         person = who not in EVERYBODY and not who.startswith("@")
         unknown = person and mode != "token" and not own.knows(who)

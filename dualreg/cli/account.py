@@ -59,7 +59,7 @@ def list_accounts(data: Path | None, config: Path | None, *, as_json: bool) -> N
 def remove(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
     """Forget the account NAME, its keys, memberships and permission lines."""
     with admin_session(data, config) as own:
-        lines = [line for line in own.accounts.lines() if line.who == name]
+        lines = [line for line in own.accounts.rules() if line.who == name]
         if dry_run:
             own.accounts.require(name)
         else:

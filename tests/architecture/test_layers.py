@@ -57,6 +57,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.migrate.sources.v2_remote",
         "dualreg.registry.document_cache",
         "dualreg.registry.negotiation",
+        "dualreg.auth.keyring",
         "dualreg.auth.passwords",
     },
     "cryptography": {"dualreg.image.jws", "dualreg.auth.trust"},

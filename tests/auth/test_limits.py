@@ -22,7 +22,7 @@ from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
 from dualreg.auth.key_sources import UrlKeys
 from dualreg.auth.passwords import Passwords
-from dualreg.auth.policy import parse_line
+from dualreg.auth.permissions import parse_rule
 from dualreg.auth.secrets import SecretKind
 from dualreg.auth.trust import TrustedKeys
 from dualreg.catalog.database import Catalog
@@ -139,12 +139,12 @@ def test_groups_count_as_they_are(guarded: Guarded) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["x{}", "x{}/*"])
-def test_thousands_of_lines(guarded: Guarded, pattern: str) -> None:
+def test_thousands_of_rules(guarded: Guarded, pattern: str) -> None:
     """One for each repository, as scripts write them."""
     alice = guarded.account("alice")
     with guarded.registry.state.catalog.begin() as tx:
         for number in range(3000):
-            tx.permissions.put(parse_line("alice", pattern.format(number), "pull"))
+            tx.permissions.put(parse_rule("alice", pattern.format(number), "pull"))
     name = pattern.format(2999).replace("*", "app")
     push_v2(guarded.registry, RepositoryName(name), Tag("one"), IMAGE)
     assert guarded.client.get("/v2/_catalog", headers=alice).json == {"repositories": [name]}

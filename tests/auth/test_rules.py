@@ -1,4 +1,4 @@
-"""What access, lines, files, passwords and rules mean, each alone."""
+"""Scopes, permission rules, htpasswd, passwords, secrets, workload rules and the audit log, each alone."""
 
 import json
 import logging
@@ -15,9 +15,9 @@ from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
 from dualreg.auth.directories import HtpasswdDirectory
 from dualreg.auth.passwords import BYTES_LIMIT, Passwords
-from dualreg.auth.policy import catalog_lines, file_lines, grant, parse_line
+from dualreg.auth.permissions import catalog_rules, file_rules, grant_by_rules, parse_rule
 from dualreg.auth.secrets import Secret, SecretKind
-from dualreg.auth.workloads import parse_rules
+from dualreg.auth.workloads import parse_workload_rules
 from dualreg.catalog.database import Catalog
 from dualreg.image.reach import EVERYWHERE, Reach
 from tests.conftest import Clock
@@ -43,7 +43,7 @@ def test_scopes_survive_being_written(access: Access) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "word"),
+    ("rule", "word"),
     [
         (("a b", "x", "pull"), "account"),
         (("", "x", "pull"), "account"),
@@ -58,44 +58,44 @@ def test_scopes_survive_being_written(access: Access) -> None:
         (("anonymous", "{account}/*", "pull"), "anonymous"),
     ],
 )
-def test_lines_that_mean_nothing(line: tuple[str, str, str], word: str) -> None:
-    """Are refused with a sentence that names the part."""
+def test_invalid_rules(rule: tuple[str, str, str], word: str) -> None:
+    """The error names the part."""
     with pytest.raises(ValueError, match=word):
-        parse_line(*line)
+        parse_rule(*rule)
 
 
 @pytest.mark.parametrize("account", ["*", "a/*", "a/b", "Alice", "a@b.c", "", "..", "a" * 300, "{account}"])
 def test_no_account_is_a_pattern(catalog: Catalog, account: str) -> None:
     """A name that cannot be part of a repository's gets nothing by ``{account}``."""
     with catalog.begin() as tx:
-        tx.permissions.put(parse_line("authenticated", "home/{account}/*", "pull"))
-    given_ = grant(Identity(account), catalog_lines(catalog))
+        tx.permissions.put(parse_rule("authenticated", "home/{account}/*", "pull"))
+    given_ = grant_by_rules(Identity(account), catalog_rules(catalog))
     assert not given_.allows("home/bob/x", Action.PULL)
     assert not given_.allows("home/a/b/x", Action.PULL)
-    assert grant(Identity("bob"), catalog_lines(catalog)).allows("home/bob/x", Action.PULL)
+    assert grant_by_rules(Identity("bob"), catalog_rules(catalog)).allows("home/bob/x", Action.PULL)
 
 
-def test_a_file_of_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With comments and blanks; read again when it changes; what makes no sense is said, and ignored."""
-    file = tmp_path / "lines"
+def test_a_file_of_rules(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Comments and blanks; reloaded when it changes; an invalid version is logged, and ignored."""
+    file = tmp_path / "rules"
     file.write_text(
         "# who may\n\n  alice team/* pull,push # all of it\n@dev x pull\nanonymous public/* pull\n"
     )
-    lines = file_lines(file)
+    rules = file_rules(file)
     alice = Identity("alice", frozenset({"dev"}))
-    assert grant(alice, lines).allows("team/x", Action.PUSH)
-    assert grant(alice, lines).allows("x", Action.PULL)
-    assert not grant(ANONYMOUS, lines).allows("x", Action.PULL)
+    assert grant_by_rules(alice, rules).allows("team/x", Action.PUSH)
+    assert grant_by_rules(alice, rules).allows("x", Action.PULL)
+    assert not grant_by_rules(ANONYMOUS, rules).allows("x", Action.PULL)
     for broken in ("alice team/*\n", "alice x fly\n", "a b c d\n"):
         file.write_text(broken)
-        assert grant(alice, lines).allows("team/x", Action.PUSH)
+        assert grant_by_rules(alice, rules).allows("team/x", Action.PUSH)
         assert "line 1" in caplog.messages[-1]
     file.write_text("alice x pull\n")
-    assert not grant(alice, lines).allows("team/x", Action.PUSH)
+    assert not grant_by_rules(alice, rules).allows("team/x", Action.PUSH)
     file.unlink()
-    assert grant(alice, lines).allows("x", Action.PULL)
+    assert grant_by_rules(alice, rules).allows("x", Action.PULL)
     with pytest.raises(ValueError, match="cannot load"):
-        file_lines(file)
+        file_rules(file)
 
 
 def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
@@ -112,8 +112,8 @@ def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFix
     assert not [message for message in caplog.messages if "pw" in message.replace("htpasswd", "")]
     passwords = Passwords(rounds=4)
     for account in ("alice", "bob"):
-        assert passwords.agree("pw", directory.password_hash(account))
-        assert not passwords.agree("pw ", directory.password_hash(account))
+        assert passwords.verify("pw", directory.password_hash(account))
+        assert not passwords.verify("pw ", directory.password_hash(account))
     for account in ("old", "plain", "broken", "nobody", "@dev"):
         assert directory.password_hash(account) is None
         assert not directory.knows(account)
@@ -127,22 +127,22 @@ def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFix
 
 
 def test_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole or not at all; only an agreement is remembered; nobody costs as much as somebody."""
+    """Compared whole; only success is remembered; an unknown account takes as long as a known one."""
     passwords, checked = Passwords(rounds=4), []
     check = bcrypt.checkpw
     monkeypatch.setattr(bcrypt, "checkpw", lambda *given_: checked.append(given_) or check(*given_))
     longest = "é" * (BYTES_LIMIT // 2)
     hash_ = passwords.hash(longest)
-    assert not passwords.remembers(longest, hash_)
-    assert passwords.agree(longest, hash_)
-    assert passwords.remembers(longest, hash_)
+    assert not passwords.verified_recently(longest, hash_)
+    assert passwords.verify(longest, hash_)
+    assert passwords.verified_recently(longest, hash_)
     for other in ("", "x", longest[:-1], longest + "x", longest + "\0"):
-        assert not passwords.agree(other, hash_)
-        assert not passwords.remembers(other, hash_)
-    assert not passwords.agree(longest, passwords.hash("other"))
-    assert not passwords.agree("x", None)
-    assert not passwords.agree("x", None, decoy=hash_)
-    assert not passwords.agree("x", "no hash")
+        assert not passwords.verify(other, hash_)
+        assert not passwords.verified_recently(other, hash_)
+    assert not passwords.verify(longest, passwords.hash("other"))
+    assert not passwords.verify("x", None)
+    assert not passwords.verify("x", None, decoy=hash_)
+    assert not passwords.verify("x", "no hash")
     assert len(checked) == 10
     for bad in ("", "a\0b", longest + "x"):
         with pytest.raises(ValueError, match="password"):
@@ -151,12 +151,12 @@ def test_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_secrets_say_what_they_are_and_nothing_of_each_other() -> None:
     """So that a scanner finds them where they should not be."""
-    key, other = Secret.make(SecretKind.KEY), Secret.make(SecretKind.KEY)
+    key, other = Secret.generate(SecretKind.KEY), Secret.generate(SecretKind.KEY)
     assert Secret.parse(key.text) == key
-    assert key.agrees(key.hash)
-    assert not key.agrees(other.hash)
+    assert key.matches(key.hash)
+    assert not key.matches(other.hash)
     assert key.text not in key.hash
-    assert {key.text[:4], Secret.make(SecretKind.REFRESH).text[:4]} == {"drk_", "drr_"}
+    assert {key.text[:4], Secret.generate(SecretKind.REFRESH).text[:4]} == {"drk_", "drr_"}
     for text in ("", "drk_", key.text + "x", key.text[:-1], "drx" + key.text[3:], key.text + "\n"):
         assert Secret.parse(text) is None
 
@@ -181,19 +181,19 @@ def test_counting_is_shared_and_ends(catalog: Catalog, clock: Clock) -> None:
 )
 def test_rules_that_are_none(text: str) -> None:
     """Said at the start."""
-    with pytest.raises(ValueError, match="not like"):
-        parse_rules(text)
+    with pytest.raises(ValueError, match="invalid rule"):
+        parse_workload_rules(text)
 
 
 def test_rules_need_all_their_claims() -> None:
     """Text to the letter, or one of a list."""
-    (rule,) = parse_rules(" @a if repo=acme/* and ref=main ; ")
-    assert rule.takes({"repo": "acme/x", "ref": "main"})
-    assert rule.takes({"repo": ["other", "acme/x"], "ref": "main"})
+    (rule,) = parse_workload_rules(" @a if repo=acme/* and ref=main ; ")
+    assert rule.matches({"repo": "acme/x", "ref": "main"})
+    assert rule.matches({"repo": ["other", "acme/x"], "ref": "main"})
     for wrong in ({}, {"repo": "acme/x"}, {"repo": "acme", "ref": "main"}, {"repo": 1, "ref": "main"},
                   {"repo": "acme/x", "ref": True}):  # fmt: skip
-        assert not rule.takes(wrong)
-    assert parse_rules("") == ()
+        assert not rule.matches(wrong)
+    assert parse_workload_rules("") == ()
 
 
 def test_the_audit_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dualreg.auth.policy import parse_line
+from dualreg.auth.permissions import parse_rule
 from dualreg.cli import main
 from dualreg.patterns import check_pattern, has_wildcard, matches
 from dualreg.settings import Settings, SettingsInvalid
@@ -60,7 +60,7 @@ def test_other_wildcards_are_refused(pattern: str, character: str) -> None:
             Settings.from_env({"DUALREG_BRIDGE": bridge})
         assert reason in str(invalid.value)
     with pytest.raises(ValueError, match="pattern"):
-        parse_line("alice", pattern, "pull")
+        parse_rule("alice", pattern, "pull")
 
 
 @pytest.mark.parametrize("command", ["migrate plan v1-tree:/absent", "export oci-layout:out"])
