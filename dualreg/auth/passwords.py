@@ -66,7 +66,7 @@ class Passwords:
             return self._fingerprint(password, hash_) in self._verified
 
     def _fingerprint(self, password: str, hash_: str) -> bytes:
-        """Return what stands for the two in memory: useless to whoever reads it there."""
+        """Return what stands for the two in memory: useless to an attacker who reads it there."""
         return hmac.new(self._key, f"{hash_}\0{password}".encode(), hashlib.sha256).digest()
 
 

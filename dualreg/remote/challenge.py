@@ -1,4 +1,4 @@
-"""Authentication at a registry that says, by a challenge, what it wants: Basic, or a token.
+"""Authentication at a registry, whose challenge names what it accepts: Basic, or a token.
 
 Source: RFC 9110, section 11; distribution, "Token Authentication Specification".
 """

@@ -35,6 +35,7 @@ from tests import builders
 from tests.auth import test_forged_tokens as forged
 from tests.auth.conftest import Guarded, basic, bearer
 from tests.conftest import Clock
+from tests.migrate.fronts import Step, hostile, status
 from tests.programs import dualreg_process
 from tests.properties.registries import push_v2
 from tests.protocol.clients.wire import Wire
@@ -282,6 +283,32 @@ def test_a_slow_issuer_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - began < 5
     go_on.set()
     waiting.join(10)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        status(302, Location="/other"),
+        status(200, b"{" + b" " * (1 << 20) + b"}"),
+        status(500),
+        status(200, b"{}"),
+    ],
+    ids=["redirect", "oversize", "status", "no key"],
+)
+def test_keys_that_cannot_be_fetched_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: Step
+) -> None:
+    """The last ones count, and the failure is logged once."""
+    kid = next(iter(TrustedKeys.parse(forged.SIGNER_PEM).keys))
+    with hostile() as server:
+        server.answers |= {"/keys": [status(200, forged.SIGNER_PEM), step], "/other": [status(200, b"x")]}
+        own = UrlKeys(f"{server.url}/keys")
+        assert own.choose({"kid": kid}) is not None
+        monkeypatch.setattr(key_sources, "_MAX_AGE", 0.0)
+        assert own.choose({"kid": kid}) is not None
+        assert [path for path, _ in server.seen] == ["/keys", "/keys"]
+    (message,) = caplog.messages
+    assert message.startswith(f"cannot fetch keys from {server.url}/keys: ")
 
 
 def test_an_issuers_slash_is_part_of_its_name(

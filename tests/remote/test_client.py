@@ -27,9 +27,9 @@ def elsewhere(server: Hostile) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Hostile]:
-    """A registry that does what it is told."""
-    with hostile() as told:
-        yield told
+    """A registry that answers as the test says."""
+    with hostile() as own:
+        yield own
 
 
 def test_bodies_that_are_cut_short(server: Hostile) -> None:
@@ -93,7 +93,7 @@ def test_redirects_end(server: Hostile) -> None:
 
 @pytest.mark.parametrize("challenge", ["", "Basic realm=x", "Bearer realm={other}/token"])
 def test_who_is_redirected_to_learns_nothing(server: Hostile, challenge: str) -> None:
-    """Neither what the registry was told, nor the password, whatever is asked there."""
+    """It gets neither the registry's credentials nor the password, whatever it asks for."""
     with hostile() as other:
         asked = challenge.format(other=elsewhere(other))
         other.answers["/blob"] = [asking(asked) if asked else status(200, b"bytes")]
@@ -123,7 +123,7 @@ def test_urls_that_parsers_disagree_about_are_not_followed(server: Hostile, loca
 
 
 def test_another_scheme_is_another_registry(server: Hostile) -> None:
-    """What leads from https to http is told nothing."""
+    """A URL of http gets no credentials of the https registry."""
     server.answers["/blob"] = [asking("Basic realm=x")]
     client = Client(server.url.replace("http:", "https:"), "me", SECRET)
     assert client.request("GET", f"{server.url}/blob").status == 401
@@ -135,7 +135,7 @@ def test_another_scheme_is_another_registry(server: Hostile) -> None:
 
 
 def test_a_token_server_elsewhere(server: Hostile) -> None:
-    """The registry may name it; it alone is told the password."""
+    """The registry may name it; only it gets the password."""
     with hostile() as other:
         other.answers["/token?service=s&scope=repository%3Aa%3Apull%2Cpush"] = [issuing(300)]
         challenge = f'Bearer realm="{elsewhere(other)}/token",service="s"'
@@ -150,7 +150,7 @@ def test_a_token_server_elsewhere(server: Hostile) -> None:
     [b"", b"[]", b"{}", b'{"token": 1}', b'{"token": "a\\nb"}', b'{"token": "a", "expires_in": "b"}'],
 )
 def test_token_servers_that_give_none(server: Hostile, answer: bytes) -> None:
-    """One line says so, and names nobody's password."""
+    """The error is one line, without the password."""
     server.answers["/token?service="] = [status(200, answer)]
     server.answers["/x"] = [asking(f"Bearer realm={server.url}/token")]
     with pytest.raises(RemoteError, match="returned no token") as raised:
