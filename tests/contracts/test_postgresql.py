@@ -13,8 +13,11 @@ from tests.contracts.postgresql import postgresql_server
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The URL of a server for this module."""
+    """The URL of a server for this module, with the tables that the migrations make."""
     with postgresql_server() as url:
+        catalog = Catalog(url)
+        upgrade(catalog)
+        catalog.close()
         yield url
 
 
@@ -24,9 +27,8 @@ class TestPostgresql(CatalogContract):
 
     @pytest.fixture
     def catalog(self, server: str, clock: Clock) -> Iterator[Catalog]:
-        """An empty catalog, made by the migrations."""
+        """An empty catalog."""
         catalog = Catalog(server, now=clock)
-        upgrade(catalog)
         with catalog.engine.begin() as connection:
             connection.exec_driver_sql(
                 "TRUNCATE repositories, blobs, signing_keys, v1_clients, accounts, group_members, "

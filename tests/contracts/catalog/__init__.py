@@ -1,0 +1,33 @@
+"""What the catalog must do over every database, by noun; each database's test file inherits it."""
+
+from tests.contracts.catalog.accounts import AccountsContract
+from tests.contracts.catalog.blobs import BlobsContract
+from tests.contracts.catalog.clients import ClientsContract
+from tests.contracts.catalog.database import DatabaseContract
+from tests.contracts.catalog.forgotten import ForgottenContract
+from tests.contracts.catalog.manifests import ManifestsContract
+from tests.contracts.catalog.referrers import ReferrersContract
+from tests.contracts.catalog.repositories import RepositoriesContract
+from tests.contracts.catalog.signing_keys import SigningKeysContract
+from tests.contracts.catalog.tags import TagsContract
+from tests.contracts.catalog.uploads import UploadsContract
+from tests.contracts.catalog.v1_images import V1ImagesContract
+from tests.contracts.catalog.views import ViewsContract
+
+
+class CatalogContract(
+    DatabaseContract,
+    RepositoriesContract,
+    TagsContract,
+    BlobsContract,
+    ManifestsContract,
+    ReferrersContract,
+    UploadsContract,
+    V1ImagesContract,
+    ViewsContract,
+    SigningKeysContract,
+    ClientsContract,
+    AccountsContract,
+    ForgottenContract,
+):
+    """Everything that Transaction promises; a database's test class may override the fixture ``catalog``."""

@@ -1,0 +1,128 @@
+"""Accounts, groups, permission lines, secrets and failed logins."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import AccountRow, PermissionRow, SecretRow
+from tests.conftest import Clock
+
+
+class AccountsContract:
+    """Accounts, groups, permission lines, secrets and failed logins."""
+
+    def test_accounts_and_their_groups(self, catalog: Catalog, clock: Clock) -> None:
+        """A name is taken once; what goes with it goes; a name with a NUL is nobody's."""
+        with catalog.begin() as tx:
+            assert tx.accounts.add("alice", "hash") is True
+            assert tx.accounts.add("alice", "other") is False
+            assert tx.accounts.add("ci", None) is True
+            for group in ("dev", "ops", "dev"):
+                tx.accounts.join(group, "alice")
+            alice = AccountRow("alice", "hash", robot=False, created_at=clock())
+            assert tx.accounts.list() == [alice, AccountRow("ci", None, robot=True, created_at=clock())]
+            assert tx.accounts.find("alice") == alice
+            assert tx.accounts.find("alice\0x") is None
+            assert tx.accounts.groups("alice") == {"dev", "ops"}
+            assert tx.accounts.groups("ci") == frozenset()
+            assert tx.accounts.memberships() == [("dev", "alice"), ("ops", "alice")]
+            assert [tx.accounts.leave("ops", "alice") for _ in range(2)] == [True, False]
+            tx.accounts.set_password("alice", "new")
+            assert tx.accounts.find("alice") == replace(alice, password_hash="new")
+            assert [tx.accounts.remove("alice") for _ in range(2)] == [True, False]
+            assert tx.accounts.memberships() == []
+            assert "hash" not in repr(alice)
+
+    def test_permission_lines(self, catalog: Catalog) -> None:
+        """One for each who and pattern, to which actions are added; found by any name of somebody."""
+        with catalog.begin() as tx:
+            for who, pattern, action in (("b", "x", "pull"), ("a", "y", "pull"), ("a", "x", "pull")):
+                tx.permissions.put(PermissionRow(who, pattern, frozenset({action})))
+            both = PermissionRow("a", "x", frozenset({"pull", "push"}))
+            assert tx.permissions.put(replace(both, actions=frozenset({"push"}))) == both
+            y = PermissionRow("a", "y", frozenset({"pull"}))
+            assert tx.permissions.of(["a", "nobody"]) == [both, y]
+            assert tx.permissions.of([]) == []
+            assert [(line.who, line.pattern) for line in tx.permissions.list()] == [
+                ("a", "x"),
+                ("a", "y"),
+                ("b", "x"),
+            ]
+            pulled = replace(both, actions=frozenset({"pull"}))
+            assert tx.permissions.take("a", "nowhere", None) is None
+            assert tx.permissions.take("a", "x", {"push", "delete"}) == pulled
+            assert tx.permissions.take("a", "y", None) == replace(y, actions=frozenset())
+            assert tx.permissions.take("a", "y", {"pull"}) is None
+            assert tx.permissions.list()[0] == pulled
+            assert tx.permissions.remove_all("a") == 1
+            assert [line.who for line in tx.permissions.list()] == ["b"]
+
+    def test_no_change_of_a_line_is_lost(self, catalog: Catalog) -> None:
+        """Four at once add an action each to a line that is new; then two add to it, and two take from it."""
+        gate = threading.Barrier(4)
+
+        def put(action: str, pattern: str) -> None:
+            gate.wait()
+            with catalog.begin() as tx:
+                tx.permissions.put(PermissionRow("a", pattern, frozenset({action})))
+
+        def take(action: str, pattern: str) -> None:
+            gate.wait()
+            with catalog.begin() as tx:
+                assert tx.permissions.take("a", pattern, {action}) is not None
+
+        for pattern in map(str, range(10)):
+            for changes, left in (((put, put, put, put), "1234"), ((take, take, put, put), "34")):
+                with ThreadPoolExecutor(4) as pool:
+                    [*pool.map(lambda change, *given: change(*given), changes, "1234", [pattern] * 4)]
+                with catalog.begin() as tx:
+                    assert tx.permissions.list() == [PermissionRow("a", pattern, frozenset(left))]
+                    tx.permissions.take("a", pattern, {"3", "4"})
+
+    def test_secrets(self, catalog: Catalog, clock: Clock) -> None:
+        """Found by their names, listed by their sorts, gone one by one or with their account."""
+        rows = [
+            SecretRow(f"{number}", kind, "alice", "h", "", "note", "", "", clock(), expires)
+            for number, kind, expires in ((1, "key", None), (2, "refresh", None), (3, "key", clock()))
+        ]
+        with catalog.begin() as tx:
+            for row in reversed(rows):
+                tx.secrets.add(row)
+            assert tx.secrets.list("key") == [rows[0], rows[2]]
+            assert [tx.secrets.find(str(number)) for number in (1, 2, 3, 4)] == [*rows, None]
+            tx.secrets.remove("1")
+            assert tx.secrets.list("key") == [rows[2]]
+            tx.secrets.remove_all("bob")
+            tx.secrets.remove_all("alice")
+            assert tx.secrets.list("key") + tx.secrets.list("refresh") == []
+
+    def test_failed_logins(self, catalog: Catalog, clock: Clock) -> None:
+        """Counted since the first, for each subject; old counts are gone, and start anew."""
+        window, began = timedelta(minutes=15), clock()
+        for subjects in (["a", "b"], ["b"]):
+            with catalog.begin() as tx:
+                tx.attempts.count(subjects, clock() - window)
+        with catalog.begin() as tx:
+            counted = tx.attempts.counted(["a", "b", "c"], clock() - window)
+            assert counted == {"a": (1, began), "b": (2, began)}
+            tx.attempts.forget("a")
+        clock.advance(window)
+        with catalog.begin() as tx:
+            assert tx.attempts.counted(["a", "b"], clock() - window) == {}
+            tx.attempts.count(["b"], clock() - window)
+            assert tx.attempts.counted(["b"], clock() - window) == {"b": (1, clock())}
+
+    def test_failures_at_once_are_all_counted(self, catalog: Catalog) -> None:
+        """Eight threads, two subjects each, in either order."""
+
+        def fail(number: int) -> None:
+            with catalog.begin() as tx:
+                tx.attempts.count(["x", "y"][:: 1 if number % 2 else -1], catalog.now() - timedelta(hours=1))
+
+        with ThreadPoolExecutor(8) as pool:
+            [*pool.map(fail, range(40))]
+        with catalog.read() as tx:
+            counted = tx.attempts.counted(["x", "y"], catalog.now() - timedelta(hours=1))
+        assert {count for count, _ in counted.values()} == {40}

@@ -1,0 +1,28 @@
+"""V1 clients that were seen."""
+
+from datetime import timedelta
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import ClientRow
+
+
+class ClientsContract:
+    """V1 clients that were seen."""
+
+    def test_v1_clients_add_up(self, catalog: Catalog) -> None:
+        """Visits of one client are one row: the first and last time, how often; the latest comes first."""
+        day = timedelta(days=1)
+        now = catalog.now()
+        visits = [
+            ClientRow("1.2.3.4", "docker/1.5.0", "a/b", now - 2 * day, now - 2 * day, 1, 0),
+            ClientRow("1.2.3.4", "docker/1.5.0", "a/b", now - day, now - day, 3, 2),
+            ClientRow("1.2.3.4", "docker/1.5.0", "", now - 3 * day, now - 3 * day, 1, 1),
+        ]
+        for visit in visits:
+            with catalog.begin() as tx:
+                tx.clients.record([visit])
+        together = ClientRow("1.2.3.4", "docker/1.5.0", "a/b", now - 2 * day, now - day, 4, 2)
+        with catalog.read() as tx:
+            assert tx.clients.list(now - 4 * day) == (together, visits[2])
+            assert tx.clients.list(now - 2 * day) == (together,)
+            assert tx.clients.list(now) == ()

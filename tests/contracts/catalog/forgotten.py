@@ -1,0 +1,47 @@
+"""Tags and repositories that were deleted on purpose."""
+
+from datetime import timedelta
+
+from dualreg.catalog.database import Catalog
+from dualreg.image.names import Tag
+from tests.conftest import Clock
+from tests.contracts.catalog.rows import MANIFEST, NAME, OTHER
+
+
+class ForgottenContract:
+    """Tags and repositories that were deleted on purpose."""
+
+    def test_what_was_forgotten(self, catalog: Catalog, clock: Clock) -> None:
+        """Each with the time of its last deletion, whether the repository is there or not."""
+        digest = MANIFEST.digest
+        with catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [Tag("1"), Tag("2"), Tag("1"), digest])
+            tx.forgotten.mark(OTHER, [])
+        first = clock()
+        clock.advance(timedelta(hours=1))
+        with catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [Tag("2")])
+        with catalog.read() as tx:
+            assert tx.forgotten.of(NAME).times == {"1": first, "2": clock(), str(digest): first}
+            assert tx.forgotten.of(OTHER).times == {}
+            for wanted, at in (("1", first), ("2", clock()), ("3", None), (str(digest), first)):
+                assert tx.forgotten.at(NAME, wanted) == tx.forgotten.of(NAME).at(wanted) == at
+            assert tx.forgotten.at(NAME, "1", digest, "2") == tx.forgotten.of(NAME).at("1", "2") == clock()
+
+    def test_whole_repositories_are_forgotten(self, catalog: Catalog, clock: Clock) -> None:
+        """With everything that is in them, and nothing that is deleted later."""
+        with catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [Tag("1")])
+            tx.forgotten.mark(OTHER, [Tag("1")])
+        before = clock()
+        clock.advance(timedelta(hours=1))
+        with catalog.begin() as tx:
+            tx.forgotten.mark_all(NAME)
+        whole = clock()
+        clock.advance(timedelta(hours=1))
+        with catalog.begin() as tx:
+            tx.forgotten.mark(NAME, [Tag("2")])
+        with catalog.read() as tx:
+            for wanted, at in (("1", whole), ("2", clock()), ("3", whole)):
+                assert tx.forgotten.at(NAME, wanted) == tx.forgotten.of(NAME).at(wanted) == at
+            assert [tx.forgotten.at(OTHER, tag) for tag in ("1", "2")] == [before, None]

@@ -1,0 +1,109 @@
+"""Views: V1 images derived from manifests, and manifests from V1 images."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import ManifestRow
+from dualreg.image.names import ImageId, Tag
+from tests.conftest import Clock
+from tests.contracts.catalog.rows import (
+    IMAGE,
+    MANIFEST,
+    NAME,
+    OTHER,
+    artifact,
+    image_id,
+    push,
+    record,
+    v1_row,
+)
+
+
+class ViewsContract:
+    """Views: V1 images derived from manifests, and manifests from V1 images."""
+
+    def test_derived_images_go_with_what_they_were_derived_from(self, catalog: Catalog) -> None:
+        """From the top down, as far as nothing is seen as them or stands on them, and nobody sent them."""
+        with catalog.begin() as tx:
+            row = tx.repositories.ensure(NAME)
+            push(tx)
+            push(tx, OTHER)
+            images = [v1_row(row.id, 1), *(v1_row(row.id, number, number - 1) for number in (2, 3, 4, 5))]
+            for image_ in images:
+                tx.v1_images.record(replace(image_, checksum=None) if image_.id != image_id(1) else image_)
+            tx.v1_images.record(replace(v1_row(row.id, 6, 3), checksum=None))
+
+            def prune(number: int) -> list[ImageId]:
+                return [gone.id for gone in tx.v1_images.prune(row, image_id(number))]
+
+            assert prune(9) == []
+            assert prune(4) == []  # 5 stands on it
+            tx.views.record(row.id, MANIFEST.digest, image_id(4))
+            assert prune(5) == [image_id(5)]  # 4 is seen
+            tx.views.record(row.id, MANIFEST.digest, None)
+            assert prune(4) == [image_id(4)]  # 6 stands on 3
+            assert prune(6) == [image_id(6), image_id(3), image_id(2)]  # 1 was sent
+            assert tx.v1_images.list(NAME) == (image_id(1),)
+
+    def test_views_of_tags(self, catalog: Catalog) -> None:
+        """Tags are seen as images; those that V1 clients cannot use, or nobody worked out, are left out."""
+        unusable, unknown = artifact(1), artifact(2)
+        with catalog.begin() as tx:
+            repository_id = push(tx, NAME, "a", "B")
+            for manifest, tag in ((unusable, "c"), (unknown, "d")):
+                record(tx, repository_id, manifest)
+                tx.tags.point(repository_id, [Tag(tag)], manifest.digest)
+            assert tx.views.tags(NAME).images == {}
+            tx.views.record(repository_id, MANIFEST.digest, image_id(1))
+            tx.views.record(repository_id, unusable.digest, None)
+            assert [*tx.views.tags(NAME).images.items()] == [(Tag("B"), image_id(1)), (Tag("a"), image_id(1))]
+            assert tx.views.tags(NAME, Tag("a")).images == {Tag("a"): image_id(1)}
+            assert tx.views.tags(NAME, Tag("c")).images == {}
+            assert tx.views.tags(OTHER).images == {}
+
+    def test_views_that_are_missing(self, catalog: Catalog) -> None:
+        """Tagged manifests without a view, each once; untagged and worked-out ones are not among them."""
+        untagged, unusable = artifact(1), artifact(2)
+        with catalog.begin() as tx:
+            repository_id = push(tx, NAME, "a", "b")
+            push(tx, OTHER, "a")
+            for manifest in (untagged, unusable):
+                record(tx, repository_id, manifest)
+            tx.tags.point(repository_id, [Tag("c")], unusable.digest)
+            row = ManifestRow(repository_id, MANIFEST.digest, IMAGE.media_type, len(IMAGE.manifest))
+            assert {each.digest for each in tx.views.missing(NAME)} == {MANIFEST.digest, unusable.digest}
+            tx.views.record(repository_id, unusable.digest, None)
+            assert tx.views.missing(NAME) == (row,)
+            tx.views.record(repository_id, MANIFEST.digest, image_id(1))
+            assert tx.views.missing(NAME) == ()
+
+    def test_the_newest_manifest_of_an_image(self, catalog: Catalog, clock: Clock) -> None:
+        """Of several manifests seen as one image, the last pushed counts, in its repository."""
+        older, newer = artifact(1), artifact(2)
+        ids = {}
+        for manifest in (older, newer):
+            with catalog.begin() as tx:
+                ids[manifest.digest] = repository_id = tx.repositories.ensure(NAME).id
+                record(tx, repository_id, manifest)
+                tx.views.record(repository_id, manifest.digest, image_id(2))
+                tx.views.record(repository_id, manifest.digest, image_id(1))
+            clock.advance(timedelta(seconds=1))
+        with catalog.read() as tx:
+            assert tx.views.manifest_of(repository_id, image_id(1)) == newer.digest
+            assert tx.views.manifest_of(repository_id, image_id(2)) is None
+            assert tx.views.manifest_of(repository_id + 1, image_id(1)) is None
+
+    def test_manifests_are_no_longer_seen_as_what_is_another(self, catalog: Catalog) -> None:
+        """Those that were seen as one of the images; not those of other images or repositories."""
+        with catalog.begin() as tx:
+            repository_id, other = push(tx, NAME, "a"), push(tx, OTHER, "a")
+            record(tx, repository_id, artifact(1))
+            tx.tags.point(repository_id, [Tag("b")], artifact(1).digest)
+            tx.views.record(repository_id, MANIFEST.digest, image_id(1))
+            tx.views.record(repository_id, artifact(1).digest, image_id(2))
+            tx.views.record(other, MANIFEST.digest, image_id(1))
+            tx.views.blind(repository_id, [image_id(1), image_id(3)])
+            assert tx.views.tags(NAME).images == {Tag("b"): image_id(2)}
+            assert tx.views.missing(NAME) == ()
+            assert tx.views.tags(OTHER).images == {Tag("a"): image_id(1)}
