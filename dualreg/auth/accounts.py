@@ -127,13 +127,13 @@ class Accounts:
         """Add actions to a rule, or create it; return the whole rule."""
         rule = parse_rule(who, pattern, actions)
         with self.catalog.begin() as tx:
-            return tx.permissions.put(rule)
+            return tx.permissions.grant(rule)
 
     def ungrant(self, who: str, pattern: str, actions: str | None) -> PermissionRow | None:
         """Remove actions, or all, from a rule; return the rest of it, None if it is gone."""
         revoked = parse_rule(who, pattern, actions).actions if actions else None
         with self.catalog.begin() as tx:
-            remaining = tx.permissions.take(who, pattern, revoked)
+            remaining = tx.permissions.revoke(who, pattern, revoked)
         if remaining is None:
             raise ValueError(f"no rule {who} {pattern}")
         return remaining if remaining.actions else None

@@ -1,1 +1,1 @@
-"""Relations: which repository holds what, which tag points where. SQLAlchemy lives here and nowhere else."""
+"""Relations: the SQL database of repositories, tags, blobs and accounts. The home of SQLAlchemy."""

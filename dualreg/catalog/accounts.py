@@ -1,4 +1,4 @@
-"""SQL of accounts and the groups that they are in."""
+"""SQL of accounts and groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from dualreg.catalog.tables import Accounts, GroupMembers
 
 @dataclass(frozen=True, slots=True)
 class AccountQueries:
-    """Who can log in."""
+    """Accounts, and the groups that they are members of."""
 
     connection: Connection
     now: datetime
 
     def add(self, name: str, password_hash: str | None) -> bool:
-        """Record an account, without a password a robot; tell whether it was not there yet."""
+        """Add an account, a robot if *password_hash* is None; return False if the name is taken."""
         row = insert(self.connection, Accounts).values(
             name=name, password_hash=password_hash, robot=password_hash is None, created_at=self.now
         )
@@ -27,45 +27,45 @@ class AccountQueries:
         return self.connection.execute(added).first() is not None
 
     def find(self, name: str) -> AccountRow | None:
-        """Return the account."""
-        if "\0" in name:  # which no name has, and databases cannot take
+        """Return the account, or None if there is none."""
+        if "\0" in name:  # PostgreSQL refuses NUL; no name contains it
             return None
         row = self.connection.execute(select(*_COLUMNS).where(Accounts.name == name)).one_or_none()
         return None if row is None else AccountRow(*row)
 
     def set_password(self, name: str, password_hash: str) -> None:
-        """Change what is kept of the password."""
+        """Replace the hash of the password."""
         self.connection.execute(
             update(Accounts).where(Accounts.name == name).values(password_hash=password_hash)
         )
 
     def remove(self, name: str) -> bool:
-        """Forget the account and its memberships; tell whether it was there."""
+        """Delete the account and its memberships; return whether it existed."""
         self.connection.execute(delete(GroupMembers).where(GroupMembers.account == name))
         return self.connection.execute(delete(Accounts).where(Accounts.name == name)).rowcount > 0
 
     def list(self) -> Sequence[AccountRow]:
-        """Return every account, by name."""
+        """Return all accounts, ordered by name."""
         query = select(*_COLUMNS).order_by(Accounts.name)
         return [AccountRow(*row) for row in self.connection.execute(query)]
 
     def join(self, group: str, account: str) -> None:
-        """Put the account into the group."""
+        """Add the account to the group; nothing happens if it is a member."""
         row = insert(self.connection, GroupMembers).values(account=account, group_name=group)
         self.connection.execute(row.on_conflict_do_nothing())
 
     def leave(self, group: str, account: str) -> bool:
-        """Take the account out of the group; tell whether it was in it."""
-        here = (GroupMembers.account == account) & (GroupMembers.group_name == group)
-        return self.connection.execute(delete(GroupMembers).where(here)).rowcount > 0
+        """Remove the account from the group; return whether it was a member."""
+        member = (GroupMembers.account == account) & (GroupMembers.group_name == group)
+        return self.connection.execute(delete(GroupMembers).where(member)).rowcount > 0
 
     def groups(self, account: str) -> frozenset[str]:
-        """Return the groups that the account is in."""
+        """Return the groups of the account."""
         query = select(GroupMembers.group_name).where(GroupMembers.account == account)
         return frozenset(self.connection.scalars(query))
 
     def memberships(self) -> Sequence[tuple[str, str]]:
-        """Return every group and account in it, in order."""
+        """Return all pairs of group and account, ordered."""
         query = select(GroupMembers.group_name, GroupMembers.account)
         query = query.order_by(GroupMembers.group_name, GroupMembers.account)
         return [(group, account) for group, account in self.connection.execute(query)]

@@ -1,4 +1,4 @@
-"""SQL of logins that failed."""
+"""SQL of failed logins."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from dualreg.catalog.tables import LoginFailures
 
 @dataclass(frozen=True, slots=True)
 class AttemptQueries:
-    """How many logins failed of late."""
+    """Counters of failed logins, by subject: an account, an address, or both together."""
 
     connection: Connection
     now: datetime
 
     def counted(self, subjects: Iterable[str], after: datetime) -> Mapping[str, tuple[int, datetime]]:
-        """Return how many were counted for each of *subjects*, and since when, if that is *after*."""
+        """Return count and first failure of each of *subjects* whose first failure is after *after*."""
         query = select(LoginFailures.subject, LoginFailures.failures, LoginFailures.since)
         query = query.where(LoginFailures.subject.in_([*subjects]), LoginFailures.since > after)
         return {subject: (failures, since) for subject, failures, since in self.connection.execute(query)}
 
     def count(self, subjects: Iterable[str], after: datetime) -> None:
-        """Count one more for each of *subjects*, and forget what was counted since earlier than *after*."""
+        """Count a failure of each of *subjects*; delete the counters that ``counted`` would not return."""
         self.connection.execute(delete(LoginFailures).where(LoginFailures.since <= after))
-        for subject in sorted(subjects):  # in one order, so that two transactions never wait for each other
+        for subject in sorted(subjects):  # in a fixed order, so that transactions cannot deadlock
             row = insert(self.connection, LoginFailures).values(subject=subject, failures=1, since=self.now)
-            more = {"failures": LoginFailures.failures + 1}
+            counted = {"failures": LoginFailures.failures + 1}
             self.connection.execute(
-                row.on_conflict_do_update(index_elements=[LoginFailures.subject], set_=more)
+                row.on_conflict_do_update(index_elements=[LoginFailures.subject], set_=counted)
             )
 
     def forget(self, subject: str) -> None:
-        """Count anew."""
+        """Reset the counter of *subject*."""
         self.connection.execute(delete(LoginFailures).where(LoginFailures.subject == subject))

@@ -1,4 +1,4 @@
-"""SQL of blobs, and of the links that let a repository read them."""
+"""SQL of blobs, and of the links by which repositories may read them."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.image.reach import Reach
 
-#: Rows that are named to a client as the reason why something stays: a base layer may have a million.
-NAMED = 100
+#: Limit of the referrers that an error names: a base layer may have a million.
+REFERRERS_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class BlobQueries:
-    """Which bytes are in the store, and which repository may read them."""
+    """The blobs in the store, and the repositories that may read them."""
 
     connection: Connection
     now: datetime
 
-    def claim(self, digest: Digest, size: int) -> int:
-        """Record the blob, or revive it if it was condemned, and return its size in bytes as first recorded.
+    def record(self, digest: Digest, size: int) -> int:
+        """Record the blob, or revive it if it is condemned; return its size in bytes as first recorded.
 
-        Holds the blob's row lock until the transaction ends, so that nobody deletes the bytes meanwhile.
+        The row stays locked until the transaction ends, so that the bytes cannot be deleted meanwhile.
         """
         row = insert(self.connection, Blobs).values(
             digest=digest, size=size, created_at=self.now, verified_at=self.now
@@ -37,7 +37,7 @@ class BlobQueries:
         return self.connection.execute(statement.returning(Blobs.size)).scalar_one()  # type: ignore[no-any-return]  # see insert
 
     def link(self, repository_id: int, digest: Digest) -> None:
-        """Let the repository read the blob, as of now."""
+        """Let the repository read the blob; update the time of an existing link."""
         row = insert(self.connection, RepositoryBlobs).values(
             repository_id=repository_id, digest=digest, linked_at=self.now
         )
@@ -47,27 +47,27 @@ class BlobQueries:
         )
 
     def unlink(self, repository_id: int, *digests: Digest) -> tuple[Digest, ...]:
-        """Take the blobs from the repository, but for what something of it names; return those that went."""
+        """Delete the repository's links to the *digests* that nothing in it uses; return these."""
         link = (RepositoryBlobs.repository_id == repository_id) & RepositoryBlobs.digest.in_(digests)
         unused = delete(RepositoryBlobs).where(link, *(~use for use in _uses()))
         return tuple(self.connection.scalars(unused.returning(RepositoryBlobs.digest)))
 
     def release(self, digest: Digest) -> bool:
-        """Forget the blob if no repository may read it; tell whether it was forgotten.
+        """Delete the row of the blob unless a repository links to it; return whether it was deleted.
 
-        The caller takes the bytes away in the same transaction, under the lock that this holds.
+        If so, the caller must delete the bytes before the transaction ends, under the lock that this takes.
         """
         unused = ~exists().where(RepositoryBlobs.digest == Blobs.digest)
         return self.connection.execute(delete(Blobs).where(Blobs.digest == digest, unused)).rowcount > 0
 
     def lock(self, repository_id: int, digest: Digest) -> bool:
-        """Keep everybody from naming the blob until the transaction ends; tell whether it is there."""
+        """Lock the link against new uses of the blob until the transaction ends; return whether it exists."""
         link = (RepositoryBlobs.repository_id == repository_id) & (RepositoryBlobs.digest == digest)
         query = select(RepositoryBlobs.digest).where(link).with_for_update()
         return self.connection.scalar(query) is not None
 
     def owner(self, digest: Digest, reach: Reach) -> RepositoryName | None:
-        """Return a repository of *reach* that may read the blob."""
+        """Return a repository in *reach* that may read the blob, or None if there is none."""
         query = select(Repositories.name).join(
             RepositoryBlobs, RepositoryBlobs.repository_id == Repositories.id
         )
@@ -76,12 +76,15 @@ class BlobQueries:
         return None if name is None else RepositoryName(name)
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
-        """Return the blob if the repository may read it."""
+        """Return the blob, or None if the repository may not read it."""
         size = self.connection.scalar(_readable(), {"repository": repository, "digest": digest})
         return None if size is None else BlobRow(digest, size)
 
     def linked(self, repository_id: int, digests: Collection[Digest]) -> dict[Digest, int]:
-        """Return those of *digests* that the repository may read, with their sizes in bytes."""
+        """Return the size in bytes of each of *digests* that the repository may read.
+
+        Their links are locked against deletion until the transaction ends.
+        """
         query = (
             select(Blobs.digest, Blobs.size)
             .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
@@ -95,20 +98,27 @@ class BlobQueries:
         }
 
     def referrers(self, repository_id: int, digest: Digest) -> tuple[str, ...]:
-        """Return some of what names the blob in the repository: digests of manifests, then V1 image ids."""
+        """Return what uses the blob in the repository: digests of manifests, then V1 image ids.
+
+        At most REFERRERS_LIMIT of either.
+        """
         manifests = select(ManifestChildren.manifest).where(
             ManifestChildren.repository_id == repository_id, ManifestChildren.child == digest
         )
         images = select(V1Images.image_id).where(
             V1Images.repository_id == repository_id, (V1Images.layer == digest) | (V1Images.json == digest)
         )
-        found = [row for query in (manifests, images) for row in self.connection.scalars(query.limit(NAMED))]
+        found = [
+            row
+            for query in (manifests, images)
+            for row in self.connection.scalars(query.limit(REFERRERS_LIMIT))
+        ]
         return tuple(dict.fromkeys(map(str, found)))
 
 
 @cache
 def _readable() -> Select[int]:
-    """Build the statement once: that costs more than running it, and every blob request begins with it."""
+    """Return the statement of ``find``, cached: building it takes longer than executing it."""
     return (
         select(Blobs.size)
         .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
@@ -118,13 +128,13 @@ def _readable() -> Select[int]:
 
 
 def _uses() -> tuple[ColumnElement[bool], ...]:
-    """Return one condition per table that can name a RepositoryBlobs row."""
-    here = RepositoryBlobs
+    """Return a condition for each way in which a row of RepositoryBlobs can be in use."""
+    link = RepositoryBlobs
     return (
-        exists().where(Manifests.repository_id == here.repository_id, Manifests.digest == here.digest),
+        exists().where(Manifests.repository_id == link.repository_id, Manifests.digest == link.digest),
         exists().where(
-            ManifestChildren.repository_id == here.repository_id, ManifestChildren.child == here.digest
+            ManifestChildren.repository_id == link.repository_id, ManifestChildren.child == link.digest
         ),
-        exists().where(V1Images.repository_id == here.repository_id, V1Images.json == here.digest),
-        exists().where(V1Images.repository_id == here.repository_id, V1Images.layer == here.digest),
+        exists().where(V1Images.repository_id == link.repository_id, V1Images.json == link.digest),
+        exists().where(V1Images.repository_id == link.repository_id, V1Images.layer == link.digest),
     )

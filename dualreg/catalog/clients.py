@@ -1,4 +1,4 @@
-"""SQL of V1 clients that came."""
+"""SQL of the V1 clients that were seen."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ from dualreg.catalog.tables import V1Clients
 
 @dataclass(frozen=True, slots=True)
 class ClientQueries:
-    """Which V1 clients came, for which repository, and when."""
+    """The V1 clients that were seen, by repository, and when."""
 
     connection: Connection
 
     def record(self, clients: Iterable[ClientRow]) -> None:
-        """Add the visits to what is known of these clients."""
+        """Add the requests of *clients* to their counters."""
         row = insert(self.connection, V1Clients)
         added = {
             "last_seen": row.excluded.last_seen,
@@ -27,13 +27,13 @@ class ClientQueries:
         }
         key = [V1Clients.address, V1Clients.version, V1Clients.repository]
         statement = row.on_conflict_do_update(index_elements=key, set_=added)
-        # Always in one order, so that two processes that write at once wait instead of locking each other.
+        # In a fixed order, so that concurrent transactions cannot deadlock.
         rows = sorted((asdict(client) for client in clients), key=lambda row: [row[name.key] for name in key])
         if rows:
             self.connection.execute(statement, rows)
 
     def list(self, since: datetime) -> tuple[ClientRow, ...]:
-        """Return the clients seen after *since*, the latest first."""
+        """Return the clients seen after *since*, most recent first."""
         query = select(
             V1Clients.address,
             V1Clients.version,

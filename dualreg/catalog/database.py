@@ -1,4 +1,8 @@
-"""Catalog: the door to the relations. A transaction lasts milliseconds and never spans a stream of bytes."""
+"""Catalog: transactions over the SQL database.
+
+Transactions are short: they last milliseconds, and never span the transfer of bytes from or to a client.
+``tests/contracts/catalog.py`` tests all queries against SQLite and PostgreSQL.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +18,8 @@ from dualreg.catalog.accounts import AccountQueries
 from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.clients import ClientQueries
+from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.dialects import READ_ONLY, open_engine
-from dualreg.catalog.forgotten import ForgottenQueries
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.manifests import ManifestQueries
 from dualreg.catalog.permissions import PermissionQueries
@@ -27,20 +31,20 @@ from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.views import ViewQueries
 
-#: What a database raises that cannot do what it should, such as on a full disk.
+#: The base class of what a failing database raises, for example on a full disk.
 DatabaseFailure = SQLAlchemyError
 
 
 def failure_text(error: SQLAlchemyError) -> str:
-    """Return what a database complains of, in its driver's words."""
+    """Return the first line of the driver's message."""
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def is_absent(url: str) -> bool:
-    """Tell whether *url* names an SQLite database that is not made yet.
+    """Return whether *url* is an SQLite database whose file does not exist yet.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be found out, for example because a folder may not be read.
     """
     database = make_url(url)
     try:
@@ -52,13 +56,18 @@ def is_absent(url: str) -> bool:
 
 
 def utc_now() -> datetime:
-    """Return this instant, aware, in UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Everything the catalog can do, by noun; all of it commits together or not at all."""
+    """All queries, by noun, in one database transaction: they commit together or not at all.
+
+    Use it in one thread, and only within the block that opened it. Queries return plain values, which may be
+    kept: rows (``catalog.rows``), names and digests. Concurrent transactions that change the same rows wait
+    for each other and then see each other's result; other locks are named by the methods that take them.
+    """
 
     repositories: RepositoryQueries
     tags: TagQueries
@@ -74,11 +83,11 @@ class Transaction:
     permissions: PermissionQueries
     secrets: SecretQueries
     attempts: AttemptQueries
-    forgotten: ForgottenQueries
+    deletions: DeletionQueries
 
     @classmethod
     def over(cls, connection: Connection, now: datetime) -> Self:
-        """Bind every noun to *connection*; what is written is dated *now*."""
+        """Return a transaction over *connection*; *now* is the time that its writes record."""
         return cls(
             RepositoryQueries(connection, now),
             TagQueries(connection, now),
@@ -94,55 +103,70 @@ class Transaction:
             PermissionQueries(connection),
             SecretQueries(connection),
             AttemptQueries(connection, now),
-            ForgottenQueries(connection, now),
+            DeletionQueries(connection, now),
         )
 
 
 class Catalog:
-    """A database of relations: SQLite or PostgreSQL, by URL.
+    """The SQL database, SQLite or PostgreSQL. Threads may share it; after a fork, create another one.
 
     Attributes:
-        now: The clock that dates every row.
+        now: The clock from which transactions take the time that they record.
+        engine: For migrations and tests.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8, now: Callable[[], datetime] = utc_now) -> None:
-        """Prepare to connect to *url*; nothing is opened before the first transaction.
+        """Use the database at *url*, without connecting before the first transaction.
 
-        The folder of an SQLite database is made.
+        An SQLite database is created, with its folder; its tables are not (``catalog.upgrade``).
 
         Args:
-            pool_size: Connections kept open: one a thread avoids waiting.
-            now: Another clock, for tests.
+            url: As SQLAlchemy takes it.
+            pool_size: Number of connections to keep open; with one for each thread, none has to wait.
+            now: The clock; returns aware times in UTC.
+
+        Raises:
+            OSError: the SQLite database cannot be created.
         """
         database = make_url(url)
         if database.get_backend_name() == "sqlite" and database.database:
             path = Path(database.database)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(0o600)  # keys are in it; a file that is there keeps its mode
+            path.touch(0o600)  # it will contain private keys; an existing file keeps its mode
         self.now = now
         self.engine = open_engine(url, pool_size=pool_size)
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
-        """Open a transaction that commits at the end of the block, and rolls back if the block raises.
+        """Open a transaction that commits at the end of the block, or rolls back if the block raises.
 
-        On SQLite it holds the one write lock from the start.
+        After the block, its changes are durable. On SQLite, the transaction holds the write lock of the
+        database from its start, so there is one at a time; on PostgreSQL, it is READ COMMITTED.
+
+        Raises:
+            DatabaseFailure: the database fails, or another transaction holds the write lock for too long.
         """
         with self.engine.begin() as connection:
             yield Transaction.over(connection, self.now())
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """Open a connection for reading only."""
+        """Open a connection that only reads, and never waits for writers.
+
+        Each statement sees what was committed when it began; two statements may see different states.
+
+        Raises:
+            DatabaseFailure: the database fails.
+        """
         with self._reader.connect() as connection:
             yield Transaction.over(connection, self.now())
 
     @contextmanager
     def trial(self) -> Iterator["Catalog"]:
-        """Open, for the block, a catalog in which everything happens as in this one, and nothing stays.
+        """Yield a catalog over the same database whose changes are rolled back at the end of the block.
 
-        All of it is one transaction, so on SQLite whoever else writes waits until the block ends.
+        Its transactions are savepoints of a single one, so on SQLite other writers wait until the block ends.
         """
         with self.engine.connect() as connection:
             try:
@@ -151,12 +175,12 @@ class Catalog:
                 connection.rollback()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all idle connections. The catalog can be used again."""
         self.engine.dispose()
 
 
 class _Trial(Catalog):
-    """A catalog whose transactions are parts of one."""
+    """A catalog whose transactions are savepoints of one connection."""
 
     def __init__(self, tried: Catalog, connection: Connection) -> None:
         self.now, self.engine = tried.now, tried.engine

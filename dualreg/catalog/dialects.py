@@ -1,4 +1,4 @@
-"""What differs between SQLite and PostgreSQL: how a connection begins, how a row is upserted or matched."""
+"""The differences between SQLite and PostgreSQL: connections, upserts, and limits of statements."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
@@ -27,26 +27,23 @@ from dualreg.catalog.tables import Table
 from dualreg.image.reach import Reach
 from dualreg.patterns import LIKE_ESCAPE, has_wildcard, to_like
 
-#: Seconds a SQLite writer waits for another one.
+#: Time that a writer waits for another one in SQLite, in seconds.
 _BUSY_SECONDS = 30
-#: Execution option of connections that only read. SQLite's need no transaction, since no answer depends on
+#: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
 
 Insert = postgresql.Insert | sqlite.Insert
 Value = TypeVar("Value")
 
-#: Values in one statement; SQLite takes 32,766 unless it was built otherwise.
+#: Limit of the values in a statement; that of SQLite is 32,766 by default.
 _VALUES_LIMIT = 10_000
-#: Conditions of one kind in a statement; more are a table of their own.
+#: Limit of the LIKE conditions in a statement; more patterns become a table.
 _DEPTH = 100
 
 
 def open_engine(url: str, *, pool_size: int) -> Engine:
-    """Return an engine for *url*.
-
-    It keeps up to *pool_size* connections open, and opens as many again under load.
-    """
+    """Return an engine for *url* with *pool_size* connections, and twice as many under load."""
     if make_url(url).get_backend_name() == "sqlite":
         return _open_sqlite(url, pool_size)
     return create_engine(
@@ -55,7 +52,7 @@ def open_engine(url: str, *, pool_size: int) -> Engine:
 
 
 def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -- the two Inserts share no typed base with ON CONFLICT
-    """Return the dialect's own INSERT, which knows ON CONFLICT; both dialects spell it alike."""
+    """Return the INSERT of the connection's dialect; both have the same methods for ON CONFLICT."""
     return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
@@ -78,7 +75,7 @@ def _matches_any(column: QueryableAttribute[str], patterns: Collection[str]) -> 
 
 
 def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
-    """Yield *values* in lists that are short enough for one statement, in either database."""
+    """Yield *values* in lists that fit into one statement in either database."""
     rest = iter(values)
     while batch := [*islice(rest, _VALUES_LIMIT)]:
         yield batch
@@ -95,9 +92,9 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: object) -> None:
-        """Take transactions into our own hands.
+        """Disable the implicit transactions of ``sqlite3``, and configure the connection.
 
-        Readers never block the writer; a commit survives a power cut.
+        Readers and the writer do not block each other (WAL); a commit survives a power cut (FULL).
         """
         connection.isolation_level = None
         for pragma in (
@@ -110,7 +107,7 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        """Take the write lock at once: upgrading a read transaction later fails instead of waiting."""
+        """Take the write lock at once: a read transaction that is upgraded later fails instead of waiting."""
         if not connection.get_execution_options().get(READ_ONLY):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 

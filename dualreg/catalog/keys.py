@@ -1,4 +1,4 @@
-"""SQL of signing keys."""
+"""SQL of signing keys. ``signing.signing_key`` returns a key, and creates it if necessary."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,15 +11,15 @@ from dualreg.catalog.tables import SigningKeys
 
 @dataclass(frozen=True, slots=True)
 class KeyQueries:
-    """Which keys the registry signs with: one for each purpose, and those that are retired."""
+    """The keys that the registry signs with: the current one of each purpose, and retired ones."""
 
     connection: Connection
     now: datetime
 
     def add(self, kid: str, purpose: str, private_key: str) -> None:
-        """Record the purpose's key, in PEM, unless it has one.
+        """Record the current key of the purpose, in PEM; nothing happens if it has one.
 
-        Of two processes that do so at once, the later waits for the earlier, and then leaves its key.
+        Of concurrent transactions, the first to commit wins; the others wait for it and change nothing.
         """
         row = insert(self.connection, SigningKeys).values(
             kid=kid, purpose=purpose, private_key=private_key, created_at=self.now
@@ -27,31 +27,31 @@ class KeyQueries:
         self.connection.execute(row.on_conflict_do_nothing())
 
     def retire(self, purpose: str, grace: timedelta) -> None:
-        """Take the purpose's key out of use; it is accepted for *grace* more, and older ones no longer."""
+        """Retire the current key: it is accepted for *grace* from now, and keys retired before no longer."""
         until = self.now + grace
-        mine = SigningKeys.purpose == purpose
-        over = mine & SigningKeys.retired_at.is_not(None) & (SigningKeys.retired_at > until)
-        self.connection.execute(update(SigningKeys).where(over).values(retired_at=until))
-        current = mine & SigningKeys.retired_at.is_(None)
+        same = SigningKeys.purpose == purpose
+        later = same & SigningKeys.retired_at.is_not(None) & (SigningKeys.retired_at > until)
+        self.connection.execute(update(SigningKeys).where(later).values(retired_at=until))
+        current = same & SigningKeys.retired_at.is_(None)
         self.connection.execute(update(SigningKeys).where(current).values(retired_at=until))
 
     def accepted(self, kid: str, purpose: str) -> str | None:
-        """Return a key of the purpose, in PEM, whose signatures still count."""
+        """Return the key *kid* of the purpose, in PEM, if signatures by it are accepted; else None."""
         query = select(SigningKeys.private_key).where(
-            SigningKeys.kid == kid, SigningKeys.purpose == purpose, self._counts()
+            SigningKeys.kid == kid, SigningKeys.purpose == purpose, self._is_accepted()
         )
         return self.connection.scalar(query)
 
     def count_accepted(self, purpose: str) -> int:
-        """Return how many keys there are whose signatures count."""
-        query = select(func.count()).where(SigningKeys.purpose == purpose, self._counts())
+        """Return the number of keys of the purpose whose signatures are accepted."""
+        query = select(func.count()).where(SigningKeys.purpose == purpose, self._is_accepted())
         return self.connection.scalar(query) or 0
 
-    def _counts(self) -> ColumnElement[bool]:
+    def _is_accepted(self) -> ColumnElement[bool]:
         return or_(SigningKeys.retired_at.is_(None), SigningKeys.retired_at > self.now)
 
     def find(self, purpose: str) -> str | None:
-        """Return the purpose's key, in PEM."""
+        """Return the current key of the purpose, in PEM; None if it has none."""
         query = select(SigningKeys.private_key).where(
             SigningKeys.purpose == purpose, SigningKeys.retired_at.is_(None)
         )

@@ -1,4 +1,4 @@
-"""SQL of manifests and what they name."""
+"""SQL of manifests and their children."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import cache
 
 from sqlalchemy import Connection, Select, bindparam, delete, null, select
 
-from dualreg.catalog.blobs import NAMED
+from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
 from dualreg.catalog.tables import (
@@ -27,16 +27,13 @@ from dualreg.image.names import RepositoryName, Tag
 
 @dataclass(frozen=True, slots=True)
 class ManifestQueries:
-    """Which manifests a repository holds."""
+    """The manifests of repositories, and what they name."""
 
     connection: Connection
     now: datetime
 
     def record(self, repository_id: int, manifest: Manifest) -> bool:
-        """Record that the repository holds *manifest*; its payload must be linked.
-
-        A repetition changes nothing; tell whether it was none.
-        """
+        """Add *manifest*, whose payload must be linked, to the repository; return False if it was there."""
         row = insert(self.connection, Manifests).values(
             repository_id=repository_id,
             digest=manifest.digest,
@@ -50,7 +47,7 @@ class ManifestQueries:
         return self.connection.execute(statement).first() is not None
 
     def record_missing(self, repository_id: int, manifest: Digest, missing: Iterable[Child]) -> None:
-        """Record what an index names that the repository does not hold."""
+        """Record the children of an index that are not in the repository."""
         rows = [
             {
                 "repository_id": repository_id,
@@ -63,10 +60,10 @@ class ManifestQueries:
         if rows:
             self.connection.execute(insert(self.connection, MissingChildren).on_conflict_do_nothing(), rows)
 
-    def adopt(self, repository_id: int, child: Digest) -> None:
-        """Make a manifest that has just come the child of every index that was waiting for it.
+    def resolve_missing(self, repository_id: int, child: Digest) -> None:
+        """Record the manifest *child*, now that it exists, as a child of every index that names it.
 
-        What other clients see such an index as is worked out anew, if there was nothing to be seen.
+        Views of these indexes that are None are deleted, because there may be one now.
         """
         waiting = delete(MissingChildren).where(
             MissingChildren.repository_id == repository_id, MissingChildren.child == child
@@ -77,17 +74,14 @@ class ManifestQueries:
         if not children:
             return
         self.connection.execute(insert(self.connection, ManifestChildren).on_conflict_do_nothing(), children)
-        blind = delete(ManifestViews).where(
+        unusable = delete(ManifestViews).where(
             ManifestViews.repository_id == repository_id, ManifestViews.view.is_(None)
         )
         for batch in batches(row["manifest"] for row in children):
-            self.connection.execute(blind.where(ManifestViews.manifest.in_(batch)))
+            self.connection.execute(unusable.where(ManifestViews.manifest.in_(batch)))
 
     def record_children(self, repository_id: int, manifest: Digest, children: Iterable[Child]) -> None:
-        """Record what the manifest names, of what the repository holds.
-
-        Content named twice is recorded once.
-        """
+        """Record the children of the manifest that are in the repository, each once."""
         rows = [
             {
                 "repository_id": repository_id,
@@ -102,7 +96,7 @@ class ManifestQueries:
             self.connection.execute(insert(self.connection, ManifestChildren).on_conflict_do_nothing(), rows)
 
     def record_signed(self, repository_id: int, manifest: Digest, signed: Digest) -> None:
-        """Record the document that holds the manifest with its signatures, in place of an earlier one."""
+        """Record the blob that is the manifest with its signatures, in place of an earlier one."""
         earlier = (
             (ManifestChildren.repository_id == repository_id)
             & (ManifestChildren.manifest == manifest)
@@ -115,7 +109,7 @@ class ManifestQueries:
         self.connection.execute(row)
 
     def signed(self, repository_id: int, manifest: Digest) -> BlobRow | None:
-        """Return the document that holds the manifest with its signatures, if it has any."""
+        """Return the blob that is the manifest with its signatures, or None if there is none."""
         query = (
             select(Blobs.digest, Blobs.size)
             .join(ManifestChildren, ManifestChildren.child == Blobs.digest)
@@ -129,7 +123,7 @@ class ManifestQueries:
         return None if row is None else BlobRow(*row)
 
     def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
-        """Return the manifest that the repository knows by *reference*."""
+        """Return the manifest that *reference* names, or None if there is none."""
         query = _by_digest() if isinstance(reference, Digest) else _by_tag()
         values = {"repository": repository, "reference": reference}
         row = self.connection.execute(query, values).one_or_none()
@@ -138,7 +132,7 @@ class ManifestQueries:
         return ManifestRow(row[0], row[1], row[2], row[3], None if row[4] is None else Origin(row[4]))
 
     def held(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
-        """Return those of *digests* that are manifests of the repository."""
+        """Return those of *digests* that are manifests of the repository, locked against deletion."""
         query = select(Manifests.digest).where(Manifests.repository_id == repository_id)
         query = query.with_for_update(read=True, key_share=True)
         return frozenset(
@@ -148,31 +142,31 @@ class ManifestQueries:
         )
 
     def lock(self, repository_id: int, digest: Digest) -> bool:
-        """Keep everybody from naming the manifest until the transaction ends; tell whether it is there."""
-        here = (Manifests.repository_id == repository_id) & (Manifests.digest == digest)
-        return self.connection.scalar(select(Manifests.digest).where(here).with_for_update()) is not None
+        """Lock the manifest against new uses until the transaction ends; return whether it exists."""
+        found = (Manifests.repository_id == repository_id) & (Manifests.digest == digest)
+        return self.connection.scalar(select(Manifests.digest).where(found).with_for_update()) is not None
 
-    def closure(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
-        """Return the manifest and all that it names, directly or not, of what the repository holds."""
+    def graph(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
+        """Return the manifest and its descendants that are in the repository, in any order."""
         values = {"repository": repository, "digest": digest}
-        return tuple(BlobRow(*row) for row in self.connection.execute(_closure(), values))
+        return tuple(BlobRow(*row) for row in self.connection.execute(_graph(), values))
 
     def parents(self, repository_id: int, digest: Digest) -> tuple[Digest, ...]:
-        """Return some of the manifests of the repository that name the manifest *digest*."""
+        """Return the manifests of the repository that name the manifest *digest*; not all if many."""
         query = select(ManifestChildren.manifest).where(
             ManifestChildren.repository_id == repository_id, ManifestChildren.child == digest
         )
-        return tuple(dict.fromkeys(self.connection.scalars(query.limit(NAMED))))
+        return tuple(dict.fromkeys(self.connection.scalars(query.limit(REFERRERS_LIMIT))))
 
     def remove(self, repository_id: int, digest: Digest) -> None:
-        """Forget the manifest, with its tags, children and views."""
+        """Delete the manifest with its tags, children and views."""
         query = delete(Manifests).where(Manifests.repository_id == repository_id, Manifests.digest == digest)
         self.connection.execute(query)
 
 
 @cache
 def _by_digest() -> Select[int, Digest, str, int, str | None]:
-    """Build the statement once: that costs more than running it, and every pull begins with it."""
+    """Return the statement of ``find``, cached: building it takes longer than executing it."""
     return _manifests().add_columns(null()).where(Manifests.digest == bindparam("reference"))
 
 
@@ -184,7 +178,7 @@ def _by_tag() -> Select[int, Digest, str, int, str | None]:
 
 
 @cache
-def _closure() -> Select[Digest, int]:
+def _graph() -> Select[Digest, int]:
     here = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
     begin = select(Manifests.digest).where(
         Manifests.repository_id == here, Manifests.digest == bindparam("digest")

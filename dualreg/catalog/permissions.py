@@ -1,4 +1,4 @@
-"""SQL of permission lines."""
+"""SQL of permission rules."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -12,38 +12,38 @@ from dualreg.catalog.tables import Permissions
 
 @dataclass(frozen=True, slots=True)
 class PermissionQueries:
-    """Who may do what with which repositories."""
+    """The permission rules of the accounts mode; ``auth.policy`` reads them."""
 
     connection: Connection
 
-    def put(self, line: PermissionRow) -> PermissionRow:
-        """Record a line, or add its actions to the one that is there; return it as it is now.
+    def grant(self, rule: PermissionRow) -> PermissionRow:
+        """Add a rule, or its actions to the existing rule; return the rule as it is now.
 
-        Of transactions that do so at once, the later waits for the earlier, and adds to what that left.
+        Concurrent transactions wait for each other, and no action is lost.
         """
         row = insert(self.connection, Permissions).values(
-            who=line.who, pattern=line.pattern, actions=_text(line.actions)
+            who=rule.who, pattern=rule.pattern, actions=_text(rule.actions)
         )
-        # A conflict changes nothing, but locks the row and returns it: no SELECT can lock one that is new.
+        # On conflict, the update changes nothing, but locks and returns the row; SELECT cannot lock it.
         known = row.on_conflict_do_update(
             index_elements=[Permissions.who, Permissions.pattern], set_={"actions": Permissions.actions}
         )
         actions = self.connection.execute(known.returning(Permissions.actions)).scalar_one()
-        joined = replace(line, actions=line.actions | _actions(actions))
+        joined = replace(rule, actions=rule.actions | _actions(actions))
         self._write(joined)
         return joined
 
-    def take(self, who: str, pattern: str, actions: Collection[str] | None) -> PermissionRow | None:
-        """Take actions, or all, from a line, which goes with its last one; return it as it is now.
+    def revoke(self, who: str, pattern: str, actions: Collection[str] | None) -> PermissionRow | None:
+        """Remove *actions*, or all if None, from a rule; a rule without actions is deleted.
 
-        None if there was none.
+        Return the rule as it is now, or None if there was none.
         """
         query = select(Permissions.actions).where(_is(who, pattern))
         known = self.connection.scalar(query.with_for_update())
         if known is None:
             return None
-        gone = _actions(known) if actions is None else frozenset(actions)
-        left = PermissionRow(who, pattern, _actions(known) - gone)
+        revoked = _actions(known) if actions is None else frozenset(actions)
+        left = PermissionRow(who, pattern, _actions(known) - revoked)
         if left.actions:
             self._write(left)
         else:
@@ -51,27 +51,27 @@ class PermissionQueries:
         return left
 
     def of(self, names: Collection[str]) -> Sequence[PermissionRow]:
-        """Return the lines whose *who* is one of *names*."""
-        return self._read(_lines().where(Permissions.who.in_(names)))
+        """Return the rules whose *who* is one of *names*, ordered by *who* and pattern."""
+        return self._read(_rules().where(Permissions.who.in_(names)))
 
     def list(self) -> Sequence[PermissionRow]:
-        """Return every line."""
-        return self._read(_lines())
+        """Return all rules, ordered by *who* and pattern."""
+        return self._read(_rules())
 
     def remove_all(self, who: str) -> int:
-        """Forget every line of *who*; return how many there were."""
+        """Delete all rules of *who*; return their number."""
         return self.connection.execute(delete(Permissions).where(Permissions.who == who)).rowcount
 
-    def _write(self, line: PermissionRow) -> None:
-        here = _is(line.who, line.pattern)
-        self.connection.execute(update(Permissions).where(here).values(actions=_text(line.actions)))
+    def _write(self, rule: PermissionRow) -> None:
+        found = _is(rule.who, rule.pattern)
+        self.connection.execute(update(Permissions).where(found).values(actions=_text(rule.actions)))
 
     def _read(self, query: Select[str, str, str]) -> Sequence[PermissionRow]:
         rows = self.connection.execute(query.order_by(Permissions.who, Permissions.pattern))
         return [PermissionRow(who, pattern, _actions(actions)) for who, pattern, actions in rows]
 
 
-def _lines() -> Select[str, str, str]:
+def _rules() -> Select[str, str, str]:
     return select(Permissions.who, Permissions.pattern, Permissions.actions)
 
 

@@ -1,4 +1,4 @@
-"""SQL of referrers: the manifests that say they are about another one."""
+"""SQL of referrers: manifests whose subject is another manifest."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from dualreg.catalog.tables import Blobs, Manifests, Repositories
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 
-#: Rows fetched at a time: a reader that has enough stops, and annotations can be long.
+#: Number of rows to fetch at a time: readers stop early, and annotations may be long.
 _BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ReferrerQueries:
-    """Which manifests refer to a subject, whether or not the repository holds that."""
+    """The manifests that refer to a subject, whether or not the subject exists."""
 
     connection: Connection
 
@@ -30,15 +30,15 @@ class ReferrerQueries:
         after: tuple[datetime, Digest] | None,
         limit: int,
     ) -> Generator[ReferrerRow, None, None]:
-        """Yield up to *limit* referrers of *subject*, in the order they were pushed, then of digests.
+        """Yield up to *limit* referrers of *subject*, ordered by the time of their push, then by digest.
 
         Args:
-            artifact_type: Only those of this type.
-            after: The instant and digest of the last one seen.
+            artifact_type: Only yield referrers of this type; None: of any type.
+            after: Only yield referrers after this time and digest: those of the last one seen.
         """
         if artifact_type and "\0" in artifact_type:
-            return  # no manifest has such a type, and databases cannot take it
-        # As a join, PostgreSQL does not see that the index has all rows of the one repository in order.
+            return  # PostgreSQL refuses NUL; no type contains it
+        # With a join, PostgreSQL does not see that the index has the rows of the repository in order.
         owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
         query = _manifests().where(Manifests.repository_id == owner, Manifests.subject == subject)
         query = query.order_by(Manifests.pushed_at, Manifests.digest).limit(limit)

@@ -12,50 +12,50 @@ from dualreg.catalog.tables import Manifests, Repositories, RepositoryBlobs, Upl
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.image.reach import EVERYWHERE, Reach
 
-#: Rows fetched at a time by a reader that stops when it has enough.
+#: Number of rows to fetch at a time: readers stop early.
 _BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryQueries:
-    """Which repositories there are."""
+    """The repositories, by name."""
 
     connection: Connection
     now: datetime
 
     def ensure(self, name: RepositoryName, *, exclusive: bool = False) -> RepositoryRow:
-        """Return the repository, made if need be, and locked as by ``lock``."""
+        """Return the repository, created if there is none, and locked as by ``lock``."""
         known = self.lock(name, exclusive=exclusive)
         if known is None:
             row = insert(self.connection, Repositories).values(name=name, created_at=self.now)
             self.connection.execute(row.on_conflict_do_nothing())
             known = self.lock(name, exclusive=exclusive)
-        assert known is not None  # noqa: S101 -- inserted above, or by whom we waited for
+        assert known is not None  # noqa: S101 -- inserted above, or by a concurrent transaction
         return known
 
     def lock(self, name: RepositoryName, *, exclusive: bool = False) -> RepositoryRow | None:
-        """Return the repository, and keep it from being deleted until the transaction ends.
+        """Return the repository, locked against deletion until the transaction ends; None if there is none.
 
-        With *exclusive*, keep everybody else from writing to it: for those who look before they write.
+        With *exclusive*, it is locked against all writes, so that what was read stays true until the write.
         """
         query = select(Repositories.id).where(Repositories.name == name)
         id_ = self.connection.scalar(query.with_for_update(read=not exclusive))
         return None if id_ is None else RepositoryRow(id_, name)
 
     def find(self, *names: RepositoryName) -> RepositoryRow | None:
-        """Return the first of *names* that exists."""
+        """Return the first of *names* that exists, or None."""
         query = select(Repositories.id, Repositories.name).where(Repositories.name.in_(names))
         found = {name: id_ for id_, name in self.connection.execute(query)}
         return next((RepositoryRow(found[name], name) for name in names if name in found), None)
 
     def is_empty(self, repository_id: int) -> bool:
-        """Tell whether the repository holds nothing at all, and nobody is pushing to it."""
+        """Return whether the repository has no content and no uploads."""
         tables = (RepositoryBlobs, Manifests, V1Images, Uploads)
         found = (exists().where(table.repository_id == repository_id) for table in tables)
         return not self.connection.scalar(select(or_(*found)))
 
     def remove(self, repository_id: int) -> tuple[UploadId, ...]:
-        """Forget the repository and all it holds; return its uploads, whose bytes nobody knows of now."""
+        """Delete the repository with all its content; return its uploads, whose bytes the caller discards."""
         uploads = self.connection.scalars(
             delete(Uploads).where(Uploads.repository_id == repository_id).returning(Uploads.id)
         ).all()
@@ -67,7 +67,7 @@ class RepositoryQueries:
     def walk(
         self, *, last: str, limit: int, reach: Reach = EVERYWHERE
     ) -> Generator[tuple[RepositoryName, bool], None, None]:
-        """Yield up to *limit* names of *reach* after *last*, in order, and whether they hold an image."""
+        """Yield up to *limit* names in *reach* after *last*, in byte order, and whether each has an image."""
         query = select(Repositories.name, _shows_an_image()).where(Repositories.name > last)
         query = query.where(within(Repositories.name, reach))
         query = query.order_by(Repositories.name).limit(limit)
@@ -78,8 +78,11 @@ class RepositoryQueries:
     def search(
         self, term: str, *, offset: int, limit: int, reach: Reach = EVERYWHERE
     ) -> tuple[int, tuple[RepositoryName, ...]]:
-        """Return how many names of *reach* contain *term*, and *limit* of them from *offset* on."""
-        if "\0" in term:  # which no name has, and databases cannot take
+        """Return the number of repositories in *reach* with an image that match *term*, and a page of them.
+
+        Their names contain *term*. The page has up to *limit* names, in byte order, starting at *offset*.
+        """
+        if "\0" in term:  # PostgreSQL refuses NUL; no name contains it
             return 0, ()
         matches = Repositories.name.contains(term, autoescape=True) & _holds_an_image()
         matches &= within(Repositories.name, reach)
@@ -91,15 +94,15 @@ class RepositoryQueries:
 
 
 def _holds_an_image() -> ColumnElement[bool]:
-    """Hide names under which nothing was ever completed."""
+    """Return the condition that the repository has a manifest or a complete V1 image."""
     v1 = V1Images.complete & (V1Images.repository_id == Repositories.id)
     return exists().where(Manifests.repository_id == Repositories.id) | exists().where(v1)
 
 
 def _shows_an_image() -> ColumnElement[bool]:
-    """Tell the same of each row that is read.
+    """Return the same condition for use as a column.
 
-    As an EXISTS, PostgreSQL might look at all manifests there are to answer for a hundred repositories.
+    With EXISTS, PostgreSQL may scan all manifests to answer for a hundred repositories.
     """
     manifest = select(literal(1)).where(Manifests.repository_id == Repositories.id).limit(1)
     image = select(literal(1)).where(V1Images.repository_id == Repositories.id, V1Images.complete).limit(1)

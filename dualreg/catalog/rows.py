@@ -1,4 +1,4 @@
-"""What queries return: frozen records. Nothing of SQLAlchemy leaves this package."""
+"""Rows: the immutable values that queries return, so that nothing of SQLAlchemy leaves this package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 
 
 class Origin(StrEnum):
-    """The generation of client that pointed a tag where it points."""
+    """The generation of the client that last pushed a tag."""
 
     V1 = "v1"
     V2 = "v2"
 
 
-#: Every one there is.
+#: All of them.
 ORIGINS = (Origin.V1, Origin.V2)
 
 
@@ -30,7 +30,7 @@ class RepositoryRow:
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
-    """A blob that a repository may read; *size* in bytes."""
+    """A blob; *size* in bytes."""
 
     digest: Digest
     size: int
@@ -38,10 +38,10 @@ class BlobRow:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """A manifest of a repository; *size* in bytes.
+    """A manifest; *size* in bytes.
 
     Attributes:
-        origin: Of the tag that it was found by; None if it was found otherwise.
+        origin: The origin of the tag by which it was found; None if it was found by digest.
     """
 
     repository_id: int
@@ -53,10 +53,11 @@ class ManifestRow:
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """A tag with what it points at; *size* is that of the manifest, in bytes.
+    """A tag and the manifest that it points at; *size* is that of the manifest, in bytes.
 
     Attributes:
-        pulled_at: When the tag was last pulled, give or take the delay of writing it; None if never.
+        pushed_at: When the tag was last pushed.
+        pulled_at: When the tag was last pulled, which is recorded with some delay; None if never.
     """
 
     name: Tag
@@ -70,7 +71,7 @@ class TagRow:
 
 @dataclass(frozen=True, slots=True)
 class ReferrerRow:
-    """A manifest that is about another one; *size* in bytes."""
+    """A manifest with a subject; *size* in bytes."""
 
     digest: Digest
     media_type: str
@@ -82,11 +83,11 @@ class ReferrerRow:
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """An upload, as it is while its lease is held.
+    """An upload.
 
     Attributes:
-        offset: Bytes that are durable.
-        digest_so_far: Of those bytes, if one hasher saw them all.
+        offset: Number of bytes that are durable.
+        digest_so_far: The digest of these bytes; None if no single hasher saw all of them.
     """
 
     id: UploadId
@@ -100,12 +101,13 @@ class UploadRow:
 class V1ImageRow:
     """A V1 image; *layer_size* in bytes.
 
-    Until it is complete, ``layer`` and what follows from it may be missing.
+    ``layer``, ``layer_size`` and ``diff_id`` are None until the layer has arrived.
 
     Attributes:
-        checksum: The payload checksum; None if nobody sent this image.
-        tarsum: As its client stated it.
-        tarsum_verified: Whether it agrees with the layer; None if the payload checksum proved that already.
+        json: The digest of the image JSON.
+        checksum: The payload checksum; None for an image that was derived from a manifest.
+        tarsum: The TarSum that the client sent, if it did.
+        tarsum_verified: Whether it matches the layer; None if the payload checksum made that unnecessary.
     """
 
     repository_id: int
@@ -123,11 +125,11 @@ class V1ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class ClientRow:
-    """A V1 client that came, with how often it came and was refused.
+    """A V1 client, and the number of its requests, all and refused ones.
 
     Attributes:
-        version: As ``docker/1.5.0``, else the start of what it calls itself.
-        repository: Empty if its requests were about none.
+        version: Such as ``docker/1.5.0``; for other programs, the start of ``User-Agent``.
+        repository: Empty for requests that concern no repository.
     """
 
     address: str
@@ -141,7 +143,7 @@ class ClientRow:
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """An account; *password_hash* is bcrypt's, None of a robot."""
+    """An account; *password_hash* is a bcrypt hash, None for a robot."""
 
     name: str
     password_hash: str | None = field(repr=False)
@@ -151,11 +153,11 @@ class AccountRow:
 
 @dataclass(frozen=True, slots=True)
 class PermissionRow:
-    """A permission line.
+    """A permission rule.
 
     Attributes:
-        who: An account, ``@`` and a group, ``authenticated`` or ``anonymous``.
-        pattern: Of repository names; ``{account}`` stands for the account's.
+        who: An account, ``@GROUP``, ``authenticated`` or ``anonymous``.
+        pattern: A pattern of repository names; ``{account}`` stands for the name of the account.
     """
 
     who: str
@@ -165,13 +167,13 @@ class PermissionRow:
 
 @dataclass(frozen=True, slots=True)
 class SecretRow:
-    """What is kept of an API key or refresh token.
+    """What is stored of an API key or refresh token.
 
     Attributes:
-        hash: SHA-256 of the secret.
-        limits: Scopes beyond which a key is no good; empty: none.
-        service: What a refresh token is for.
-        binding: A fingerprint of what a refresh token was got by.
+        hash: The SHA-256 of the secret.
+        limits: The scopes to which a key is limited; empty: no limit.
+        service: The service for which a refresh token was issued.
+        binding: A fingerprint of the credentials for which a refresh token was issued.
     """
 
     id: str

@@ -1,12 +1,12 @@
-"""Signing keys, read and made: one for each purpose, the same for all processes."""
+"""Signing keys: one for each purpose, shared by all processes through the catalog."""
 
 from dualreg.catalog.database import Catalog
 from dualreg.image.jws import SigningKey
 
 
 def signing_key(catalog: Catalog, purpose: str) -> SigningKey:
-    """Return the purpose's key, made if need be; processes that make one at once settle on the first."""
-    return _find(catalog, purpose) or _make(catalog, purpose)
+    """Return the current key of the purpose, created if there is none; concurrent processes get the same."""
+    return _find(catalog, purpose) or _create(catalog, purpose)
 
 
 def _find(catalog: Catalog, purpose: str) -> SigningKey | None:
@@ -15,8 +15,8 @@ def _find(catalog: Catalog, purpose: str) -> SigningKey | None:
     return SigningKey.from_pem(pem) if pem else None
 
 
-def _make(catalog: Catalog, purpose: str) -> SigningKey:
-    made = SigningKey.generate()
+def _create(catalog: Catalog, purpose: str) -> SigningKey:
+    key = SigningKey.generate()
     with catalog.begin() as tx:
-        tx.keys.add(made.id, purpose, made.pem)
-    return _find(catalog, purpose) or made
+        tx.keys.add(key.id, purpose, key.pem)
+    return _find(catalog, purpose) or key

@@ -25,7 +25,7 @@ from dualreg.image.names import RepositoryName, Tag
 
 @dataclass(frozen=True, slots=True)
 class TagQueries:
-    """Which tag points at which manifest."""
+    """The tags of repositories, and the manifests that they point at."""
 
     connection: Connection
     now: datetime
@@ -38,10 +38,11 @@ class TagQueries:
         origin: Origin = Origin.V2,
         at: datetime | None = None,
     ) -> None:
-        """Make every one of *tags* point at the manifest, which the repository must hold.
+        """Create *tags*, or move them, to point at the manifest, which must be in the repository.
 
         Args:
-            at: When that was pushed; None: now.
+            origin: The generation of the client that pushes them.
+            at: The time of the push; None: now.
         """
         values = {
             "repository_id": repository_id,
@@ -64,7 +65,12 @@ class TagQueries:
         limit: int | None,
         origins: Collection[Origin] = ORIGINS,
     ) -> tuple[Tag, ...] | None:
-        """Return up to *limit* tags after *last*, in byte order; None if there is no such repository."""
+        """Return up to *limit* tags after *last*, in byte order; None if the repository does not exist.
+
+        Args:
+            limit: None: all.
+            origins: Only tags of these origins.
+        """
         query = select(Tags.name).where(_in(repository), Tags.name > last, _of(origins))
         names = self.connection.scalars(query.order_by(Tags.name).limit(limit)).all()
         known = select(Repositories.id).where(Repositories.name == repository)
@@ -80,12 +86,13 @@ class TagQueries:
         limit: int,
         origins: Collection[Origin] = ORIGINS,
     ) -> tuple[TagRow, ...]:
-        """Return up to *limit* tags with what they point at.
+        """Return up to *limit* tags with the manifests that they point at.
 
         Args:
-            prefix: By name, only tags that begin with it; no index has them by the time of their pushes.
-            newest_first: By the time of the last push, newest first; else by name.
-            after: Push time and name of the last tag seen; by name, only the name counts.
+            prefix: Only tags with this prefix. Ignored if *newest_first*, for which there is no index.
+            newest_first: Order by the time of the last push, newest first; else by name.
+            after: The time of the push and the name of the last tag seen; by name, only the name is used.
+            origins: Only tags of these origins.
         """
         query = _described().where(_in(repository), _of(origins)).limit(limit)
         if newest_first:
@@ -93,58 +100,58 @@ class TagQueries:
             place, types = tuple_(Tags.updated_at, Tags.name), [Tags.updated_at.type, Tags.name.type]
             query = query.where(place < tuple_(*after, types=types)) if after else query
         else:
-            # One lower bound: of two, SQLite searches by one and reads all there is up to the other.
+            # A single lower bound: with two, SQLite searches by one and scans up to the other.
             passed = after is not None and after[1] >= prefix
             query = query.where(Tags.name > after[1] if after and passed else Tags.name >= prefix)
-            # Tags are ASCII, so the range ends before the next character after the prefix's last.
+            # Tags are ASCII, so the successor of the last character ends the range.
             query = query.where(Tags.name < prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else query
             query = query.order_by(Tags.name)
         return tuple(
             TagRow(Tag(row[0]), *row[1:-1], Origin(row[-1])) for row in self.connection.execute(query)
         )
 
-    def pushed_by(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
-        """Record what the client that pointed the tag calls itself, until the tag is pointed again."""
-        here = _in(repository) & (Tags.name == tag)
-        self.connection.execute(update(Tags).where(here).values(agent=agent))
+    def record_agent(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
+        """Record the ``User-Agent`` that pushed the tag; the next push of the tag clears it."""
+        found = _in(repository) & (Tags.name == tag)
+        self.connection.execute(update(Tags).where(found).values(agent=agent))
 
     def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
-        """Return what the client that pointed the tag calls itself, if that is known, and when it did."""
+        """Return the ``User-Agent`` that pushed the tag, if known, and the time; None if there is no tag."""
         row = self.connection.execute(
             select(Tags.agent, Tags.updated_at).where(_in(repository), Tags.name == tag)
         ).one_or_none()
         return None if row is None else (row[0], row[1])
 
-    def touch(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
-        """Record when tags were last pulled."""
+    def record_pulls(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
+        """Record when tags were last pulled. Tags that do not exist any more are skipped."""
         owner = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
-        here = (Tags.repository_id == owner) & (Tags.name == bindparam("tag"))
+        pulled = (Tags.repository_id == owner) & (Tags.name == bindparam("tag"))
         rows = [
             {"repository": repository, "tag": tag, "instant": instant}
             for (repository, tag), instant in pulls.items()
         ]
-        self.connection.execute(update(Tags).where(here).values(pulled_at=bindparam("instant")), rows)
+        self.connection.execute(update(Tags).where(pulled).values(pulled_at=bindparam("instant")), rows)
 
     def pointing_at(self, repository_id: int, manifest: Digest) -> tuple[Tag, ...]:
-        """Return the tags that point at the manifest."""
+        """Return the tags that point at the manifest, in any order."""
         query = select(Tags.name).where(Tags.repository_id == repository_id, Tags.manifest == manifest)
         return tuple(Tag(name) for name in self.connection.scalars(query))
 
     def remove(self, repository_id: int, tag: Tag) -> bool:
-        """Forget the tag; tell whether it was there."""
+        """Delete the tag; return whether it existed."""
         query = delete(Tags).where(Tags.repository_id == repository_id, Tags.name == tag)
         return self.connection.execute(query).rowcount > 0
 
     def clear(self, repository_id: int) -> tuple[Tag, ...]:
-        """Forget every tag of the repository, and return them."""
+        """Delete all tags of the repository, and return them."""
         query = delete(Tags).where(Tags.repository_id == repository_id).returning(Tags.name)
         return tuple(Tag(name) for name in self.connection.scalars(query))
 
 
 def _in(repository: RepositoryName) -> ColumnElement[bool]:
-    """Return the condition of the repository's tags.
+    """Return the condition that a tag is in the repository.
 
-    As a join, PostgreSQL does not see that an index has all of them in order.
+    With a join, PostgreSQL does not see that an index has the tags of the repository in order.
     """
     return (
         Tags.repository_id == select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
@@ -152,7 +159,7 @@ def _in(repository: RepositoryName) -> ColumnElement[bool]:
 
 
 def _of(origins: Collection[Origin]) -> ColumnElement[bool]:
-    """Return the condition of tags that one of *origins* pointed; nothing to look at if all are wanted."""
+    """Return the condition that a tag has one of *origins*; a constant if these are all."""
     return true() if len(origins) == len(ORIGINS) else Tags.origin.in_(sorted(origins))
 
 

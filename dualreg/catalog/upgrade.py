@@ -1,4 +1,4 @@
-"""Bringing a database's schema up to date, with the migrations that lie beside or inside the package."""
+"""Upgrades of the database schema, by the migrations beside or inside the package."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,19 +22,22 @@ def _connect(catalog: Catalog) -> Iterator[Connection]:
     """Open a connection.
 
     Raises:
-        CatalogUnreachable: in the driver's words.
+        CatalogUnreachable: the database cannot be reached, or fails; with the message of the driver.
     """
     try:
         with catalog.engine.connect() as connection:
             yield connection
     except DBAPIError as error:
-        raise CatalogUnreachable(f"the catalog cannot be opened: {error.orig}") from error
+        raise CatalogUnreachable(f"cannot open the catalog: {error.orig}") from error
 
 
 def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
-    """Run the migrations that the database lacks, and return the revision before and after.
+    """Run the migrations that the database lacks, and return its revisions before and after.
 
-    Safe to call from several processes at once: the second finds nothing left to do.
+    They run in one transaction. Concurrent processes wait for each other, and the first does the work.
+
+    Raises:
+        CatalogUnreachable: the database cannot be reached, or a migration fails.
     """
     config = Config()
     config.set_main_option("script_location", str(_migrations()))
@@ -50,7 +53,11 @@ def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
 
 
 def revision(catalog: Catalog) -> tuple[str | None, str | None]:
-    """Return the database's revision, and the one that this version of dualreg wants."""
+    """Return the revision of the database, None if it is empty, and the one that this version needs.
+
+    Raises:
+        CatalogUnreachable: the database cannot be reached.
+    """
     config = Config()
     config.set_main_option("script_location", str(_migrations()))
     with _connect(catalog) as connection:
@@ -59,9 +66,6 @@ def revision(catalog: Catalog) -> tuple[str | None, str | None]:
 
 
 def _migrations() -> Path:
-    """Return the folder of migrations.
-
-    It is inside the package if it was installed from a wheel, else beside it.
-    """
+    """Return the folder of migrations: in an installed package inside it, in a checkout beside it."""
     packaged = _PACKAGE / "migrations"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "migrations"

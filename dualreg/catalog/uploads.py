@@ -1,4 +1,4 @@
-"""SQL of uploads: the offset here is the truth, whatever the staged file holds."""
+"""SQL of uploads. The offset in the catalog is authoritative; the staged file may have more bytes."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,28 +11,32 @@ from dualreg.catalog.tables import Repositories, Uploads
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
 
-#: Before any upload was ever touched.
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+#: A time before any upload.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadQueries:
-    """Which uploads are under way, and who may write to them."""
+    """The uploads in progress, and their leases.
+
+    A lease is the exclusive right to write to an upload. It expires unless it is renewed; then any caller may
+    take it.
+    """
 
     connection: Connection
     now: datetime
 
     def start(self, repository_id: int, upload: UploadId) -> None:
-        """Record a new, empty upload."""
+        """Add a new upload without bytes."""
         row = {"id": upload, "repository_id": repository_id, "offset": 0}
         self.connection.execute(
             insert(Uploads).values(row | {"started_at": self.now, "touched_at": self.now})
         )
 
     def find(
-        self, repository: RepositoryName, upload: UploadId, *, since: datetime = _EVER
+        self, repository: RepositoryName, upload: UploadId, *, since: datetime = _EPOCH
     ) -> UploadRow | None:
-        """Return the upload if it belongs to the repository and was touched after *since*."""
+        """Return the upload of the repository if it was touched at or after *since*; else None."""
         query = (
             select(
                 Uploads.id, Uploads.repository_id, Uploads.offset, Uploads.digest_so_far, Uploads.touched_at
@@ -50,13 +54,13 @@ class UploadQueries:
         lease: str,
         *,
         duration: timedelta,
-        since: datetime = _EVER,
+        since: datetime = _EPOCH,
         offset: int | None = None,
     ) -> UploadRow | None:
-        """Take the right to write (or keep it), for *duration*, and return the upload.
+        """Take the lease called *lease*, or keep it, for *duration* from now, and return the upload.
 
-        None if there is no such upload, it was not touched after *since*, another has the lease, or *offset*
-        is given and is not the upload's.
+        Return None if there is no such upload, it was last touched before *since*, another lease is in force,
+        or *offset* is given and differs from that of the upload.
         """
         owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
         free = or_(Uploads.lease.is_(None), Uploads.lease_until < self.now, Uploads.lease == lease)
@@ -74,9 +78,9 @@ class UploadQueries:
         return None if row is None else _row(row)
 
     def renew(self, upload: UploadId, lease: str, *, duration: timedelta) -> bool:
-        """Keep the right to write for *duration* from now; tell whether it was still held.
+        """Extend the lease to *duration* from now; return whether it was still held.
 
-        Never taken back once somebody else had it: they may have cut what we wrote.
+        A lease that another caller has taken cannot be regained: that caller may have truncated the upload.
         """
         held = (Uploads.id == upload) & (Uploads.lease == lease)
         statement = update(Uploads).where(held)
@@ -84,7 +88,7 @@ class UploadQueries:
         return self.connection.execute(statement).rowcount > 0
 
     def advance(self, upload: UploadId, lease: str, *, offset: int, digest_so_far: Digest | None) -> bool:
-        """Record *offset* durable bytes and give the lease back; tell whether it was still held."""
+        """Record that *offset* bytes are durable, and release the lease; return whether it was still held."""
         statement = (
             update(Uploads)
             .where(Uploads.id == upload, Uploads.lease == lease)
@@ -99,27 +103,27 @@ class UploadQueries:
         return self.connection.execute(statement).rowcount > 0
 
     def release(self, upload: UploadId, lease: str) -> None:
-        """Give the lease back and change nothing else."""
+        """Release the lease, if it is held, and change nothing else."""
         held = (Uploads.id == upload) & (Uploads.lease == lease)
         self.connection.execute(update(Uploads).where(held).values(lease=None, lease_until=None))
 
     def remove(self, upload: UploadId, lease: str) -> bool:
-        """Forget the upload, if *lease* is still held; tell whether."""
+        """Delete the upload if the lease is still held; return whether it was."""
         statement = delete(Uploads).where(Uploads.id == upload, Uploads.lease == lease)
         return self.connection.execute(statement).rowcount > 0
 
     def idle(self, *, before: datetime) -> tuple[UploadId, ...]:
-        """Return the uploads that nobody touched since *before*."""
+        """Return the uploads that were last touched before *before*, oldest first."""
         query = select(Uploads.id).where(Uploads.touched_at < before).order_by(Uploads.touched_at)
         return tuple(UploadId(upload) for upload in self.connection.scalars(query))
 
     def remove_idle(self, upload: UploadId, *, before: datetime) -> bool:
-        """Forget the upload, unless somebody touched it meanwhile; tell whether."""
+        """Delete the upload if it was last touched before *before*; return whether it was."""
         statement = delete(Uploads).where(Uploads.id == upload, Uploads.touched_at < before)
         return self.connection.execute(statement).rowcount > 0
 
     def known(self, uploads: Collection[UploadId]) -> frozenset[UploadId]:
-        """Return those of *uploads* that have a row."""
+        """Return those of *uploads* that exist."""
         query = select(Uploads.id).where(Uploads.id.in_(uploads))
         return frozenset(UploadId(upload) for upload in self.connection.scalars(query))
 

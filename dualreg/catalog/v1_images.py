@@ -1,4 +1,4 @@
-"""SQL of V1 images. Ids are scoped to a repository: nobody can take an id for everybody."""
+"""SQL of V1 images. Ids are scoped to a repository, so that a push cannot occupy an id in another one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,30 +28,30 @@ from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.reach import Reach
 from dualreg.image.v1_image import V1Image
 
-#: Longer chains than any daemon can mount (127 layers, with room): where following parents ends.
+#: Limit of the ancestry that is followed; no daemon can mount more than 127 layers.
 CHAIN_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class V1ImageQueries:
-    """Which V1 images a repository holds, and how they chain."""
+    """The V1 images of repositories, and their parents."""
 
     connection: Connection
 
     def begin(self, repository_id: int, image: V1Image, json: Digest) -> bool:
-        """Record an image of which only the JSON is here; one that was begun before starts over.
+        """Add an image of which only the JSON has arrived, in place of an incomplete one with its id.
 
-        A complete one stays as it is; tell whether it was not that.
+        Return False, and change nothing, if the id belongs to a complete image.
         """
         row = V1ImageRow(repository_id, image.id, image.parent, json, None, None, None, None, complete=False)
         return self._put(row, ~V1Images.complete)
 
     def record(self, image: V1ImageRow) -> bool:
-        """Record a complete image that was derived from a manifest; tell whether that was needed.
+        """Add a complete image that was derived from a manifest; return whether anything changed.
 
-        A client's own image under the same id stays if it has the same parent and the same files: then it is
-        the same image, and its client shall get back what it pushed. Any other gives way, so that nobody can
-        take the id of content which is not theirs.
+        A complete image with the same id stays if it has the same parent and files: it is the same image, and
+        the client that pushed it gets back its own JSON. Any other image is replaced, so that a client cannot
+        occupy the id of content that it does not have.
         """
         other = or_(
             V1Images.diff_id.is_distinct_from(image.diff_id),
@@ -60,7 +60,7 @@ class V1ImageQueries:
         return self._put(image, or_(~V1Images.complete, other))
 
     def contradicts(self, repository_id: int, images: Iterable[V1ImageRow]) -> bool:
-        """Tell whether something else is complete under the id of one of *images*."""
+        """Return whether one of *images* has the id of a complete, but different image of the repository."""
         wanted = {image.id: _identity(image) for image in images}
         query = _images().where(V1Images.repository_id == repository_id, V1Images.complete)
         return any(
@@ -70,35 +70,32 @@ class V1ImageQueries:
         )
 
     def attach(self, image: V1ImageRow, layer: Digest, diff_id: Digest, checksum: Digest) -> bool:
-        """Record the layer of an image that is not complete yet; tell whether it is still as it was read."""
+        """Record the layer of incomplete *image*; return False if it was changed since it was read."""
         statement = _unchanged(image).values(layer=layer, diff_id=diff_id, checksum=checksum)
         return self.connection.execute(statement).rowcount > 0
 
     def complete(self, image: V1ImageRow) -> bool:
-        """Record that everything of the image has arrived; tell whether it is still as it was read."""
-        stated = {"tarsum": image.tarsum, "tarsum_verified": image.tarsum_verified}
-        statement = _unchanged(image).where(V1Images.layer == image.layer).values(complete=True, **stated)
+        """Mark *image* complete, and record its TarSum; return False if it was changed since it was read."""
+        tarsum = {"tarsum": image.tarsum, "tarsum_verified": image.tarsum_verified}
+        statement = _unchanged(image).where(V1Images.layer == image.layer).values(complete=True, **tarsum)
         return self.connection.execute(statement).rowcount > 0
 
     def holder(self, image: ImageId, reach: Reach) -> RepositoryName | None:
-        """Return the oldest repository of *reach* that holds the image, complete."""
+        """Return the oldest repository in *reach* that has the image, complete; None if there is none."""
         query = select(Repositories.name).join(V1Images, V1Images.repository_id == Repositories.id)
         query = query.where(V1Images.image_id == image, V1Images.complete, within(Repositories.name, reach))
         name = self.connection.scalar(query.order_by(Repositories.id).limit(1))
         return None if name is None else RepositoryName(name)
 
     def find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:
-        """Return the image."""
+        """Return the image, complete or not; None if there is none."""
         query = _images().join(Repositories, Repositories.id == V1Images.repository_id)
         query = query.where(V1Images.image_id == image, Repositories.name == repository)
         row = self.connection.execute(query).one_or_none()
         return None if row is None else _row(row)
 
     def ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
-        """Return the image and its ancestors, the image first, the base last.
-
-        Empty if there is no such image.
-        """
+        """Return the image and its ancestors, base last; empty if there is no such image."""
         first = select(
             V1Images.repository_id, V1Images.image_id, V1Images.parent_id, literal(0).label("depth")
         )
@@ -113,48 +110,48 @@ class V1ImageQueries:
         return tuple(_row(row) for row in self.connection.execute(query))
 
     def list(self, repository: RepositoryName) -> tuple[ImageId, ...]:
-        """Return the ids of the repository's complete images."""
+        """Return the ids of all complete images of the repository, ordered."""
         query = select(V1Images.image_id).join(Repositories, Repositories.id == V1Images.repository_id)
         query = query.where(Repositories.name == repository, V1Images.complete).order_by(V1Images.image_id)
         return tuple(ImageId(image) for image in self.connection.scalars(query))
 
-    def forget(self, repository_id: int, image: ImageId) -> bool:
-        """Forget an image unless a manifest is seen as it or another stands on it; tell whether it went."""
+    def remove(self, repository_id: int, image: ImageId) -> bool:
+        """Delete the image unless it is a view of a manifest or a parent; return whether it was deleted."""
         above = aliased(V1Images)
-        seen = exists().where(
+        is_view = exists().where(
             ManifestViews.repository_id == repository_id,
             ManifestViews.kind == "v1",
             ManifestViews.view == image,
         )
-        stood_on = exists().where(above.repository_id == repository_id, above.parent_id == image)
-        here = (V1Images.repository_id == repository_id) & (V1Images.image_id == image)
-        return self.connection.execute(delete(V1Images).where(here, ~seen, ~stood_on)).rowcount > 0
+        is_parent = exists().where(above.repository_id == repository_id, above.parent_id == image)
+        found = (V1Images.repository_id == repository_id) & (V1Images.image_id == image)
+        return self.connection.execute(delete(V1Images).where(found, ~is_view, ~is_parent)).rowcount > 0
 
     def prune(self, repository: RepositoryRow, top: ImageId) -> tuple[V1ImageRow, ...]:
-        """Forget *top* and its ancestors as far as they were derived and nothing leads to them any more.
+        """Delete *top* and its ancestors, up to the first that is in use or was pushed by a client.
 
-        A derived image stays while a manifest is seen as it, or another image stands on it; what a client
-        pushed stays. Return those that went.
+        An image is in use while it is the view of a manifest or the parent of another image. Return the
+        deleted images.
         """
         chain = self.ancestry(repository.name, top)
         ids = [image.id for image in chain]
-        here, above = V1Images.repository_id == repository.id, aliased(V1Images)
-        seen = exists().where(
+        own, above = V1Images.repository_id == repository.id, aliased(V1Images)
+        is_view = exists().where(
             ManifestViews.repository_id == V1Images.repository_id,
             ManifestViews.kind == "v1",
             ManifestViews.view == V1Images.image_id,
         )
-        stood_on = exists().where(
+        is_parent = exists().where(
             above.repository_id == V1Images.repository_id,
             above.parent_id == V1Images.image_id,
             above.image_id.not_in(ids),
         )
-        query = select(V1Images.image_id).where(here, V1Images.image_id.in_(ids), or_(seen, stood_on))
+        query = select(V1Images.image_id).where(own, V1Images.image_id.in_(ids), or_(is_view, is_parent))
         kept = {*self.connection.scalars(query)} if ids else set()
         gone = [*takewhile(lambda row: row.complete and row.checksum is None and row.id not in kept, chain)]
         if gone:
             names = [image.id for image in gone]
-            self.connection.execute(delete(V1Images).where(here, V1Images.image_id.in_(names)))
+            self.connection.execute(delete(V1Images).where(own, V1Images.image_id.in_(names)))
         return tuple(gone)
 
     def _put(self, image: V1ImageRow, replaceable: ColumnElement[bool]) -> bool:
@@ -193,14 +190,14 @@ def _images() -> Select[*tuple[Any, ...]]:
 
 
 def _identity(image: V1ImageRow) -> tuple[Digest, ImageId | None, Digest | None]:
-    """Return what makes two images of one id the same: JSON, parent, and the files."""
+    """Return what makes two images with the same id equal: JSON, parent and files."""
     return image.json, image.parent, image.diff_id
 
 
 def _unchanged(image: V1ImageRow) -> Update:
-    """Return the update of an incomplete image, unless another client has begun it anew with another JSON."""
-    here = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
-    return update(V1Images).where(here, V1Images.json == image.json, ~V1Images.complete)
+    """Return an UPDATE of *image* without effect if it is complete, or was restarted with another JSON."""
+    found = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
+    return update(V1Images).where(found, V1Images.json == image.json, ~V1Images.complete)
 
 
 def _row(row: Row[*tuple[Any, ...]]) -> V1ImageRow:

@@ -1,4 +1,4 @@
-"""SQL of manifest views: what a manifest is to clients of another era."""
+"""SQL of manifest views: what a manifest is to the clients of another generation."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -13,32 +13,30 @@ from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 
-#: The kind of view that is a V1 image id; the others are digests of manifests.
+#: The kind of view whose value is a V1 image id; for other kinds, it is the digest of a manifest.
 _V1 = "v1"
 
 
-class SeenTags(NamedTuple):
-    """Tags, as V1 clients see them; those that they cannot use are left out.
+class V1Tags(NamedTuple):
+    """Tags as V1 clients see them.
 
     Attributes:
-        whole: Whether the view of every tag has been worked out.
+        images: The image of each tag, except of tags that V1 clients cannot use.
+        complete: Whether the views of all tags are recorded; if not, some tags may be missing.
     """
 
     images: dict[Tag, ImageId]
-    whole: bool
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ViewQueries:
-    """Which V1 image, or which other manifest, a manifest is seen as."""
+    """The views of manifests: V1 images, or other manifests. None means that there cannot be a view."""
 
     connection: Connection
 
     def record(self, repository_id: int, manifest: Digest, view: str | None, *, kind: str = _V1) -> None:
-        """Record what clients of an era, V1 unless *kind* says another, see the manifest as.
-
-        None: they cannot use it.
-        """
+        """Record the view of the manifest, in place of an earlier one; None: there cannot be one."""
         row = insert(self.connection, ManifestViews).values(
             repository_id=repository_id, manifest=manifest, kind=kind, view=view
         )
@@ -46,7 +44,7 @@ class ViewQueries:
         self.connection.execute(row.on_conflict_do_update(index_elements=key, set_={"view": view}))
 
     def find(self, repository_id: int, manifest: Digest, *, kind: str = _V1) -> str | None:
-        """Return what clients of an era see the manifest as; None: nothing, or it was never worked out."""
+        """Return the view of the manifest; None if it is not recorded, or there cannot be one."""
         query = select(ManifestViews.view).where(
             ManifestViews.repository_id == repository_id,
             ManifestViews.manifest == manifest,
@@ -54,16 +52,16 @@ class ViewQueries:
         )
         return self.connection.scalar(query)
 
-    def blind(self, repository_id: int, images: Iterable[ImageId]) -> None:
-        """Let V1 clients no longer see any manifest as one of *images*."""
-        seen = update(ManifestViews).where(
+    def hide(self, repository_id: int, images: Iterable[ImageId]) -> None:
+        """Replace V1 views that are one of *images* by None, so that no manifest is seen as these."""
+        views = update(ManifestViews).where(
             ManifestViews.repository_id == repository_id, ManifestViews.kind == _V1
         )
         for batch in batches(images):
-            self.connection.execute(seen.where(ManifestViews.view.in_(batch)).values(view=None))
+            self.connection.execute(views.where(ManifestViews.view.in_(batch)).values(view=None))
 
     def manifest_of(self, repository_id: int, image: ImageId) -> Digest | None:
-        """Return the newest manifest that V1 clients see as *image*."""
+        """Return the most recently pushed manifest whose V1 view is *image*; None if there is none."""
         same = (Manifests.repository_id == ManifestViews.repository_id) & (
             Manifests.digest == ManifestViews.manifest
         )
@@ -86,7 +84,7 @@ class ViewQueries:
         *,
         origins: Collection[Origin] = ORIGINS,
     ) -> tuple[ManifestRow, ...]:
-        """Return the repository's tagged manifests (or the one) whose view was never worked out."""
+        """Return the tagged manifests of the repository, or that of *tag*, whose V1 view is not recorded."""
         query = (
             select(Manifests.repository_id, Manifests.digest, Manifests.media_type, Blobs.size)
             .distinct()
@@ -110,8 +108,8 @@ class ViewQueries:
         tag: Tag | None = None,
         *,
         origins: Collection[Origin] = ORIGINS,
-    ) -> SeenTags:
-        """Return the repository's tags (or the one) as V1 clients see them, all at one moment."""
+    ) -> V1Tags:
+        """Return the tags of the repository, or *tag*, as V1 clients see them, by one statement."""
         query = (
             select(Tags.name, ManifestViews.view, ManifestViews.manifest)
             .join(Repositories, Repositories.id == Tags.repository_id)
@@ -123,13 +121,13 @@ class ViewQueries:
             query = query.where(Tags.name == tag)
         rows = self.connection.execute(query).all()
         images = {Tag(name): ImageId(view) for name, view, _ in rows if view is not None}
-        return SeenTags(images, whole=all(known is not None for *_, known in rows))
+        return V1Tags(images, complete=all(known is not None for *_, known in rows))
 
 
 def _of(
     repository_id: InstrumentedAttribute[int], manifest: InstrumentedAttribute[Digest]
 ) -> ColumnElement[bool]:
-    """Return the condition that joins a manifest to its V1 view."""
+    """Return the condition that joins a manifest with its V1 view."""
     return (
         (ManifestViews.repository_id == repository_id)
         & (ManifestViews.manifest == manifest)

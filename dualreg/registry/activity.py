@@ -76,7 +76,7 @@ class Pulls:
 
     def _write(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
         with self._catalog.begin() as tx:
-            tx.tags.touch(pulls)
+            tx.tags.record_pulls(pulls)
 
 
 #: How clients name themselves.

@@ -245,7 +245,7 @@ class Bridge:
         for _ in range(_MOVES):
             with self.state.catalog.read() as tx:
                 seen = tx.views.tags(repository, tag, origins=shown)
-            if seen.whole:
+            if seen.complete:
                 break
             self._derive_all(repository, tag, shown)
         return seen.images

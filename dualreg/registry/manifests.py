@@ -165,7 +165,7 @@ class Manifests:
     def closure(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
         """Return a manifest and everything that it names in the repository, directly or not, as blobs."""
         with self.state.catalog.read() as tx:
-            return tx.manifests.closure(repository, digest)
+            return tx.manifests.graph(repository, digest)
 
     def image_of(self, repository: RepositoryName, row: ManifestRow) -> ManifestRow | None:
         """Return the image that clients without indexes see.
@@ -334,7 +334,7 @@ class Manifests:
         v1_view: ImageId | None,
     ) -> None:
         if tx.manifests.record(repository.id, manifest):
-            tx.manifests.adopt(repository.id, manifest.digest)
+            tx.manifests.resolve_missing(repository.id, manifest.digest)
         tx.manifests.record_children(repository.id, manifest.digest, children.held)
         tx.manifests.record_missing(repository.id, manifest.digest, children.missing)
         self.state.links.add_manifest(repository.name, manifest.digest)

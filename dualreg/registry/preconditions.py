@@ -87,4 +87,4 @@ def check(
         condition.check(None if row is None else row.digest)
         if row is None and condition.pushed_at:
             wanted = [each for each in (reference, digest) if each is not None]
-            condition.check_deletion(tx.forgotten.at(repository, *wanted))
+            condition.check_deletion(tx.deletions.last(repository, *wanted))

@@ -4,7 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from dualreg.catalog.forgotten import Deletions
+from dualreg.catalog.deletions import RepositoryDeletions
 from dualreg.errors import RepositoryUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, RepositoryName, in_library
@@ -58,12 +58,12 @@ class Repositories:
             references: Tags, digests of manifests and IDs of V1 images.
         """
         with self.state.catalog.read() as tx:
-            return tx.forgotten.at(name, *references)
+            return tx.deletions.last(name, *references)
 
-    def deletions(self, name: RepositoryName) -> Deletions:
+    def deletions(self, name: RepositoryName) -> RepositoryDeletions:
         """Return when everything that was deleted from the repository was deleted."""
         with self.state.catalog.read() as tx:
-            return tx.forgotten.of(name)
+            return tx.deletions.of(name)
 
     def list(self, *, last: str, limit: int, reach: Reach = EVERYWHERE) -> Page[RepositoryName]:
         """Return up to *limit* names of *reach* after *last* that hold an image.

@@ -76,7 +76,7 @@ class State:
 
     @staticmethod
     def _claim(tx: Transaction, blob: BlobRow) -> None:
-        recorded = tx.blobs.claim(blob.digest, blob.size)
+        recorded = tx.blobs.record(blob.digest, blob.size)
         if recorded != blob.size:
             raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} verified")
 

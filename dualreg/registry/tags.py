@@ -99,7 +99,7 @@ class Tags:
     def pushed_by(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
         """Remember what the client that has just pointed the tag calls itself."""
         with self.state.catalog.begin() as tx:
-            tx.tags.pushed_by(repository, tag, agent)
+            tx.tags.record_agent(repository, tag, agent)
 
     def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
         """Return what the client that pointed the tag calls itself, and when it did; None: no such tag."""

@@ -279,7 +279,7 @@ class V1Images:
         """
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)
-            if row is None or not tx.v1_images.forget(row.id, image):
+            if row is None or not tx.v1_images.remove(row.id, image):
                 return False
             self.state.links.remove_v1_image(repository, image)
         return True
@@ -290,7 +290,7 @@ class V1Images:
         A manifest that was seen as another image under one of the ids is seen as nothing from now on.
         """
         changed = [image for image in images if tx.v1_images.record(image)]
-        tx.views.blind(repository.id, [image.id for image in changed])
+        tx.views.hide(repository.id, [image.id for image in changed])
         for image in changed:
             self._mirror(repository, image)
 

@@ -145,7 +145,7 @@ def test_thousands_of_rules(guarded: Guarded, pattern: str) -> None:
     alice = guarded.account("alice")
     with guarded.registry.state.catalog.begin() as tx:
         for number in range(3000):
-            tx.permissions.put(parse_rule("alice", pattern.format(number), "pull"))
+            tx.permissions.grant(parse_rule("alice", pattern.format(number), "pull"))
     name = pattern.format(2999).replace("*", "app")
     push_v2(guarded.registry, RepositoryName(name), Tag("one"), IMAGE)
     assert guarded.client.get("/v2/_catalog", headers=alice).json == {"repositories": [name]}

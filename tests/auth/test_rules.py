@@ -68,7 +68,7 @@ def test_invalid_rules(rule: tuple[str, str, str], word: str) -> None:
 def test_no_account_is_a_pattern(catalog: Catalog, account: str) -> None:
     """A name that cannot be part of a repository's gets nothing by ``{account}``."""
     with catalog.begin() as tx:
-        tx.permissions.put(parse_rule("authenticated", "home/{account}/*", "pull"))
+        tx.permissions.grant(parse_rule("authenticated", "home/{account}/*", "pull"))
     given_ = grant_by_rules(Identity(account), catalog_rules(catalog))
     assert not given_.allows("home/bob/x", Action.PULL)
     assert not given_.allows("home/a/b/x", Action.PULL)

@@ -249,7 +249,7 @@ def test_old_clients_delete(client: Client, behind: Behind, registry: Registry) 
     away = behind.root.rename(behind.root.with_name("away"))
     assert client.delete("/v1/repositories/team/app/").status_code == 404
     with registry.state.catalog.read() as tx:
-        assert not tx.forgotten.of(RepositoryName("team/app")).times
+        assert not tx.deletions.of(RepositoryName("team/app")).times
     away.rename(behind.root)
     assert client.delete("/v1/repositories/team/app/tags/1").status_code == 200
     assert client.get("/v1/repositories/team/app/tags").json.keys() == {"2", "3"}

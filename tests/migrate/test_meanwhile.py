@@ -133,7 +133,7 @@ def test_a_delete_wins(source: str, opened: Registry, data: Path) -> None:
 
     def delete() -> None:
         with opened.state.catalog.begin() as tx:
-            tx.forgotten.mark(NAME, [TAG])
+            tx.deletions.record(NAME, [TAG])
 
     time.sleep(0.01)
     assert run(opened, data, source, delete) is Status.SKIPPED
@@ -164,7 +164,7 @@ def test_what_is_deleted_by_digest_stays_deleted(tmp_path: Path, data: Path, ope
 
     def delete() -> None:
         with opened.state.catalog.begin() as tx:
-            tx.forgotten.mark(NAME, [digest])
+            tx.deletions.record(NAME, [digest])
 
     assert run(opened, data, source, delete) is Status.SKIPPED
     for reference in (TAG, digest):

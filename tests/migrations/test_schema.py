@@ -187,9 +187,9 @@ def test_tags_that_were_deleted_stay_so(empty: Catalog) -> None:
     """Down to where only tags were remembered, and up again."""
     upgrade(empty)
     with empty.begin() as tx:
-        tx.forgotten.mark_all(NAME)
-        tx.forgotten.mark(NAME, ["1", "sha256:" + "0" * 64])
+        tx.deletions.record_repository(NAME)
+        tx.deletions.record(NAME, ["1", "sha256:" + "0" * 64])
     _downgrade(empty, "0009")
     upgrade(empty)
     with empty.read() as tx:
-        assert tx.forgotten.of(NAME).times.keys() == {"1"}
+        assert tx.deletions.of(NAME).times.keys() == {"1"}

@@ -1,24 +1,24 @@
-"""The schema, one class a table; ``migrations/`` is compared with it by a test.
+"""The schema, one class for each table. A test compares it with the result of ``migrations/``.
 
 repositories
-├── repository_blobs ──► blobs          this repository may read these bytes
-│   ├── manifests                       … which are a manifest
+├── repository_blobs ──► blobs          the blobs that the repository may read
+│   ├── manifests                       … that are manifests
 │   │   ├── manifest_children ──► repository_blobs
-│   │   ├── missing_children            … and will, if they come
-│   │   ├── tags                        always point at a manifest
-│   │   └── manifest_views              this manifest, seen by clients of that era, is …
-│   └── v1_images                       … which are a V1 image's JSON, and its layer
-└── uploads                             bytes still arriving
+│   │   ├── missing_children            children that are not in the repository yet
+│   │   ├── tags                        each points at a manifest
+│   │   └── manifest_views              what the manifest is to clients of another generation
+│   └── v1_images                       … that are the JSON and layer of V1 images
+└── uploads                             uploads in progress
 
-signing_keys                            what generated schema 1 manifests and tokens are signed with
-v1_clients                              who still came over V1, and when
-accounts · group_members · secrets      who can log in, and with which keys
-permissions                             who may do what with which repositories
-login_failures                          who may not try again for a while
-forgotten                               what was deleted here, and is not taken in again from elsewhere
+signing_keys                            keys that sign tokens and generated schema 1 manifests
+v1_clients                              V1 clients that were seen, and when
+accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
+permissions                             permission rules
+login_failures                          counters of failed logins
+forgotten                               what was deleted, and must not be imported on demand again
 
-The arrows towards ``repository_blobs`` and ``blobs`` restrict: the database itself refuses to forget bytes
-that anything names. Digests are in wire form, sizes in bytes, instants in UTC.
+Foreign keys to ``repository_blobs`` and ``blobs`` restrict deletion: the database itself refuses to delete
+blobs in use. Digests are in wire form, sizes in bytes, times in UTC.
 """
 
 from dualreg.catalog.tables.accounts import Accounts, GroupMembers, LoginFailures, Permissions, Secrets
@@ -35,12 +35,12 @@ from dualreg.catalog.tables.content import (
     Uploads,
     V1Images,
 )
-from dualreg.catalog.tables.service import Forgotten, SigningKeys, V1Clients
+from dualreg.catalog.tables.service import Deletions, SigningKeys, V1Clients
 
 __all__ = [
     "Accounts",
     "Blobs",
-    "Forgotten",
+    "Deletions",
     "GroupMembers",
     "LoginFailures",
     "ManifestChildren",

@@ -1,4 +1,4 @@
-"""Tables of who may."""
+"""Tables of accounts and permissions."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from dualreg.catalog.tables.base import Table
 
 
 class Accounts(Table):
-    """Who can log in; without a password, with keys only: a robot."""
+    """Accounts. A robot has no password, and logs in with API keys only."""
 
     __tablename__ = "accounts"
 
@@ -21,7 +21,7 @@ class Accounts(Table):
 
 
 class GroupMembers(Table):
-    """An account in a group. It may be one that another directory knows, so it is no foreign key."""
+    """Members of groups. Not a foreign key: the account may come from another source, such as htpasswd."""
 
     __tablename__ = "group_members"
 
@@ -30,7 +30,7 @@ class GroupMembers(Table):
 
 
 class Permissions(Table):
-    """A line: who may do what with the repositories of a pattern."""
+    """Permission rules: who may do what with the repositories that match a pattern."""
 
     __tablename__ = "permissions"
 
@@ -40,7 +40,7 @@ class Permissions(Table):
 
 
 class Secrets(Table):
-    """An API key or refresh token, of which only a hash is kept."""
+    """API keys and refresh tokens, as hashes."""
 
     __tablename__ = "secrets"
 
@@ -57,7 +57,7 @@ class Secrets(Table):
 
 
 class LoginFailures(Table):
-    """Logins that failed of late, by what they are counted for."""
+    """Counters of recently failed logins, by subject."""
 
     __tablename__ = "login_failures"
 

@@ -1,4 +1,4 @@
-"""What all tables share."""
+"""The base class of tables."""
 
 from typing import ClassVar
 
@@ -9,12 +9,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase
 
-#: SQLite numbers rows by itself only for columns that it calls INTEGER.
+#: SQLite generates row numbers only for columns of type INTEGER.
 ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Table(DeclarativeBase):
-    """Gives every constraint a stable name, so that migrations can speak of it."""
+    """The base class of tables. Every constraint has a stable name, which migrations use."""
 
     type_annotation_map: ClassVar = {int: ROW_ID}
     metadata = MetaData(

@@ -1,4 +1,4 @@
-"""Tables of what the registry holds."""
+"""Tables of repositories and their content."""
 
 from datetime import datetime
 
@@ -20,7 +20,7 @@ from dualreg.image.digest import Digest
 
 
 class Repositories(Table):
-    """A name that content is kept under."""
+    """Repositories."""
 
     __tablename__ = "repositories"
 
@@ -30,7 +30,7 @@ class Repositories(Table):
 
 
 class Blobs(Table):
-    """Bytes in the store, whoever may read them."""
+    """Blobs in the store, whichever repositories may read them."""
 
     __tablename__ = "blobs"
 
@@ -42,7 +42,7 @@ class Blobs(Table):
 
 
 class RepositoryBlobs(Table):
-    """A repository's permission to read a blob."""
+    """Links: the blobs that a repository may read."""
 
     __tablename__ = "repository_blobs"
 
@@ -57,12 +57,12 @@ _LINK = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
 
 
 class Manifests(Table):
-    """A linked blob that is a manifest."""
+    """Manifests: linked blobs that are manifests of the repository."""
 
     __tablename__ = "manifests"
     __table_args__ = (
         ForeignKeyConstraint(["repository_id", "digest"], _LINK),
-        # Referrers are paged in this order, all of them or those of one type.
+        # The orders in which referrers are paged: all of them, or those of one type.
         Index("ix_manifests_subject", "repository_id", "subject", "pushed_at", "digest"),
         Index("ix_manifests_typed", "repository_id", "subject", "artifact_type", "pushed_at", "digest"),
     )
@@ -80,7 +80,7 @@ _MANIFEST = [Manifests.repository_id, Manifests.digest]
 
 
 class ManifestChildren(Table):
-    """What a manifest names, of what its repository holds."""
+    """Children of manifests that are in the repository."""
 
     __tablename__ = "manifest_children"
     __table_args__ = (
@@ -97,7 +97,7 @@ class ManifestChildren(Table):
 
 
 class MissingChildren(Table):
-    """What an index names that its repository does not hold yet."""
+    """Children of indexes that are not in the repository yet."""
 
     __tablename__ = "missing_children"
     __table_args__ = (
@@ -112,7 +112,7 @@ class MissingChildren(Table):
 
 
 class Tags(Table):
-    """A name within a repository for one of its manifests."""
+    """Tags: each points at a manifest of its repository."""
 
     __tablename__ = "tags"
     __table_args__ = (
@@ -131,10 +131,7 @@ class Tags(Table):
 
 
 class Uploads(Table):
-    """Bytes on their way in; ``offset`` of them are durable.
-
-    The ``lease`` is held by the request that writes now.
-    """
+    """Uploads in progress. ``offset`` bytes are durable; the request that writes holds the ``lease``."""
 
     __tablename__ = "uploads"
 
@@ -149,7 +146,7 @@ class Uploads(Table):
 
 
 class V1Images(Table):
-    """A V1 image of one repository; ``layer`` and what follows from it arrive after the JSON."""
+    """V1 images. ``layer`` and the columns derived from it are NULL until the layer has arrived."""
 
     __tablename__ = "v1_images"
     __table_args__ = (
@@ -174,7 +171,7 @@ class V1Images(Table):
 
 
 class ManifestViews(Table):
-    """What a manifest is to clients of another era; a NULL ``view`` says that they cannot use it."""
+    """What manifests are to clients of another generation; a NULL ``view`` means that they cannot use it."""
 
     __tablename__ = "manifest_views"
     __table_args__ = (

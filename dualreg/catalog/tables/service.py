@@ -1,4 +1,4 @@
-"""Tables of what the registry needs to serve it."""
+"""Tables of the service itself."""
 
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from dualreg.catalog.tables.base import Table
 
 
 class SigningKeys(Table):
-    """A private key of the registry, shared by all its processes."""
+    """Private keys of the registry, shared by all its processes."""
 
     __tablename__ = "signing_keys"
     __table_args__ = (
@@ -36,10 +36,10 @@ class SigningKeys(Table):
     retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class Forgotten(Table):
-    """What was deleted here, and may still be in the source that images are taken in from on request.
+class Deletions(Table):
+    """What was deleted, but may still be in the source of on-demand imports.
 
-    The ``reference`` is a tag, a manifest's digest, a V1 image's id, or empty for the whole repository.
+    The ``reference`` is a tag, a digest of a manifest, an id of a V1 image, or empty: the whole repository.
     """
 
     __tablename__ = "forgotten"
@@ -50,7 +50,7 @@ class Forgotten(Table):
 
 
 class V1Clients(Table):
-    """A client that used the V1 API, for one repository or (an empty name) for none."""
+    """Clients of the V1 API, by repository; the name is empty for requests that concern none."""
 
     __tablename__ = "v1_clients"
 

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TypeVar
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.forgotten import Deletions
+from dualreg.catalog.deletions import RepositoryDeletions
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, ImageId, RepositoryName, Tag, in_library
@@ -102,9 +102,9 @@ class TreeUpstream:
     ) -> None:
         """See Legacy."""
         if references is None:
-            tx.forgotten.mark_all(repository)
+            tx.deletions.record_repository(repository)
         else:
-            tx.forgotten.mark(repository, references)
+            tx.deletions.record(repository, references)
 
     def _ask(self, question: Callable[[TreeLookup], T], otherwise: T) -> T:
         """Return the answer to a question; *otherwise*, if the source cannot be read now, which is logged."""
@@ -145,24 +145,28 @@ class TreeUpstream:
 
     def _not_here(
         self, lookup: TreeLookup, repository: RepositoryName, last: str = ""
-    ) -> tuple[list[Tag], Deletions]:
+    ) -> tuple[list[Tag], RepositoryDeletions]:
         """Return the tags after *last* that are there and not here, in order, and what was deleted here."""
         name = self._named(repository)
         names = lookup.names(name) if name else frozenset()
         if not names:
-            return [], Deletions({})
+            return [], RepositoryDeletions({})
         held = self.loader.registry.tags.list_all(repository, last=last)
         deleted = self.loader.registry.repositories.deletions(repository)  # after the tags: it is newer
         return sorted(tag for tag in names.difference(held) if tag > last), deleted
 
     def _left(
-        self, lookup: TreeLookup, repository: RepositoryName, tags: Iterable[Tag], deleted: Deletions
+        self,
+        lookup: TreeLookup,
+        repository: RepositoryName,
+        tags: Iterable[Tag],
+        deleted: RepositoryDeletions,
     ) -> Iterator[tuple[Tag, str]]:
         """Yield those of *tags* that were not deleted here, with what they name; each is read when wanted."""
         name = self._named(repository) or ""
         for tag in tags:
             found = lookup.tag(name, tag)
-            if found and not _is_past(found, deleted.at(tag, found.image)):
+            if found and not _is_past(found, deleted.last(tag, found.image)):
                 yield tag, found.image
 
     def _images(self, lookup: TreeLookup, repository: RepositoryName) -> Iterator[tuple[Tag, str]]:
