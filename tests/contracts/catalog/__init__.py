@@ -4,7 +4,7 @@ from tests.contracts.catalog.accounts import AccountsContract
 from tests.contracts.catalog.blobs import BlobsContract
 from tests.contracts.catalog.clients import ClientsContract
 from tests.contracts.catalog.database import DatabaseContract
-from tests.contracts.catalog.forgotten import ForgottenContract
+from tests.contracts.catalog.deletions import DeletionsContract
 from tests.contracts.catalog.manifests import ManifestsContract
 from tests.contracts.catalog.referrers import ReferrersContract
 from tests.contracts.catalog.repositories import RepositoriesContract
@@ -28,6 +28,6 @@ class CatalogContract(
     SigningKeysContract,
     ClientsContract,
     AccountsContract,
-    ForgottenContract,
+    DeletionsContract,
 ):
     """Everything that Transaction promises; a database's test class may override the fixture ``catalog``."""

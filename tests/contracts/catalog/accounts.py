@@ -39,9 +39,9 @@ class AccountsContract:
         """One for each who and pattern, to which actions are added; found by any name of somebody."""
         with catalog.begin() as tx:
             for who, pattern, action in (("b", "x", "pull"), ("a", "y", "pull"), ("a", "x", "pull")):
-                tx.permissions.put(PermissionRow(who, pattern, frozenset({action})))
+                tx.permissions.grant(PermissionRow(who, pattern, frozenset({action})))
             both = PermissionRow("a", "x", frozenset({"pull", "push"}))
-            assert tx.permissions.put(replace(both, actions=frozenset({"push"}))) == both
+            assert tx.permissions.grant(replace(both, actions=frozenset({"push"}))) == both
             y = PermissionRow("a", "y", frozenset({"pull"}))
             assert tx.permissions.of(["a", "nobody"]) == [both, y]
             assert tx.permissions.of([]) == []
@@ -51,10 +51,10 @@ class AccountsContract:
                 ("b", "x"),
             ]
             pulled = replace(both, actions=frozenset({"pull"}))
-            assert tx.permissions.take("a", "nowhere", None) is None
-            assert tx.permissions.take("a", "x", {"push", "delete"}) == pulled
-            assert tx.permissions.take("a", "y", None) == replace(y, actions=frozenset())
-            assert tx.permissions.take("a", "y", {"pull"}) is None
+            assert tx.permissions.revoke("a", "nowhere", None) is None
+            assert tx.permissions.revoke("a", "x", {"push", "delete"}) == pulled
+            assert tx.permissions.revoke("a", "y", None) == replace(y, actions=frozenset())
+            assert tx.permissions.revoke("a", "y", {"pull"}) is None
             assert tx.permissions.list()[0] == pulled
             assert tx.permissions.remove_all("a") == 1
             assert [line.who for line in tx.permissions.list()] == ["b"]
@@ -66,12 +66,12 @@ class AccountsContract:
         def put(action: str, pattern: str) -> None:
             gate.wait()
             with catalog.begin() as tx:
-                tx.permissions.put(PermissionRow("a", pattern, frozenset({action})))
+                tx.permissions.grant(PermissionRow("a", pattern, frozenset({action})))
 
         def take(action: str, pattern: str) -> None:
             gate.wait()
             with catalog.begin() as tx:
-                assert tx.permissions.take("a", pattern, {action}) is not None
+                assert tx.permissions.revoke("a", pattern, {action}) is not None
 
         for pattern in map(str, range(10)):
             for changes, left in (((put, put, put, put), "1234"), ((take, take, put, put), "34")):
@@ -79,7 +79,7 @@ class AccountsContract:
                     [*pool.map(lambda change, *given: change(*given), changes, "1234", [pattern] * 4)]
                 with catalog.begin() as tx:
                     assert tx.permissions.list() == [PermissionRow("a", pattern, frozenset(left))]
-                    tx.permissions.take("a", pattern, {"3", "4"})
+                    tx.permissions.revoke("a", pattern, {"3", "4"})
 
     def test_secrets(self, catalog: Catalog, clock: Clock) -> None:
         """Found by their names, listed by their sorts, gone one by one or with their account."""

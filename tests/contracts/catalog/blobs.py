@@ -37,7 +37,7 @@ class BlobsContract:
     def test_a_blob_is_found_wherever_it_is_linked(self, catalog: Catalog) -> None:
         """A blob that nobody may read is not found anywhere."""
         with catalog.begin() as tx:
-            tx.blobs.claim(LOWER, 3)
+            tx.blobs.record(LOWER, 3)
             assert tx.blobs.owner(LOWER, EVERYWHERE) is None
             for name in (NAME, OTHER):
                 tx.blobs.link(tx.repositories.ensure(name).id, LOWER)
@@ -50,18 +50,18 @@ class BlobsContract:
     def test_claim_records_once_and_tells_the_first_size(self, catalog: Catalog) -> None:
         """A digest that is known keeps its size, so that a caller can see a contradiction."""
         with catalog.begin() as tx:
-            assert tx.blobs.claim(CONFIG, 5) == 5
-            assert tx.blobs.claim(CONFIG, 7) == 5
-            assert tx.blobs.claim(LOWER, 2**40) == 2**40
+            assert tx.blobs.record(CONFIG, 5) == 5
+            assert tx.blobs.record(CONFIG, 7) == 5
+            assert tx.blobs.record(LOWER, 2**40) == 2**40
             assert count(tx, Blobs) == 2
 
     def test_claim_revives_a_condemned_blob(self, catalog: Catalog, clock: Clock) -> None:
         """A blob on its way out is kept when somebody pushes it again."""
         with catalog.begin() as tx:
-            tx.blobs.claim(CONFIG, 5)
+            tx.blobs.record(CONFIG, 5)
             connection = tx.blobs.connection
             connection.execute(Blobs.__table__.update().values(condemned_at=clock.instant))  # type: ignore[attr-defined]
-            tx.blobs.claim(CONFIG, 5)
+            tx.blobs.record(CONFIG, 5)
             assert connection.scalars(select(Blobs.condemned_at)).all() == [None]
 
     def test_a_blob_is_read_through_its_link(self, catalog: Catalog) -> None:
@@ -69,7 +69,7 @@ class BlobsContract:
         with catalog.begin() as tx:
             mine, other = (tx.repositories.ensure(name).id for name in (NAME, OTHER))
             link(tx, mine, IMAGE.config)
-            tx.blobs.claim(LOWER, 3)
+            tx.blobs.record(LOWER, 3)
             size = len(IMAGE.config)
             assert tx.blobs.find(NAME, CONFIG) == BlobRow(CONFIG, size)
             assert tx.blobs.find(OTHER, CONFIG) is None
@@ -167,7 +167,7 @@ class BlobsContract:
     def test_blobs_are_released_when_nobody_has_them(self, catalog: Catalog) -> None:
         """Never while a repository may read them."""
         with catalog.begin() as tx:
-            tx.blobs.claim(LOWER, 3)
+            tx.blobs.record(LOWER, 3)
             row = tx.repositories.ensure(NAME)
             tx.blobs.link(row.id, LOWER)
             assert tx.repositories.is_empty(row.id) is False

@@ -9,7 +9,7 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import (
     Accounts,
     Blobs,
-    Forgotten,
+    Deletions,
     GroupMembers,
     LoginFailures,
     ManifestChildren,
@@ -82,7 +82,7 @@ class DatabaseContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, Blobs, Forgotten, GroupMembers, LoginFailures, ManifestChildren, Manifests,
+            Accounts, Blobs, Deletions, GroupMembers, LoginFailures, ManifestChildren, Manifests,
             ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets, SigningKeys,
             Tags, Uploads, V1Clients, V1Images,
         }  # fmt: skip

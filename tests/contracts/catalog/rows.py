@@ -30,7 +30,7 @@ def image_id(number: int) -> ImageId:
 def link(tx: Transaction, repository_id: int, *blobs: bytes) -> None:
     """Record blobs, and give them to a repository."""
     for blob in blobs:
-        tx.blobs.claim(Digest.of(blob), len(blob))
+        tx.blobs.record(Digest.of(blob), len(blob))
         tx.blobs.link(repository_id, Digest.of(blob))
 
 

@@ -47,7 +47,7 @@ class SigningKeysContract:
             repository_id = push(tx, NAME, "a")
             assert tx.manifests.signed(repository_id, MANIFEST.digest) is None
             for digest in signed:
-                tx.blobs.claim(digest, 3)
+                tx.blobs.record(digest, 3)
                 tx.blobs.link(repository_id, digest)
                 tx.manifests.record_signed(repository_id, MANIFEST.digest, digest)
             assert tx.manifests.signed(repository_id, MANIFEST.digest) == BlobRow(signed[1], 3)

@@ -111,7 +111,7 @@ class TagsContract:
             push(tx, NAME, "a", "b")
         pulled_at = clock.instant = clock.instant + timedelta(hours=1)
         with catalog.begin() as tx:
-            tx.tags.touch({(NAME, Tag("a")): pulled_at, (NAME, Tag("absent")): pulled_at})
+            tx.tags.record_pulls({(NAME, Tag("a")): pulled_at, (NAME, Tag("absent")): pulled_at})
         with catalog.begin() as tx:
             push(tx, NAME, "a")
             rows = tx.tags.describe(NAME, prefix="", newest_first=False, after=None, limit=9)
@@ -138,7 +138,7 @@ class TagsContract:
         with catalog.begin() as tx:
             repository_id = push(tx, NAME, "a", "b")
             assert tx.tags.pusher(NAME, Tag("a")) == (None, clock())
-            tx.tags.pushed_by(NAME, Tag("a"), "docker/1.5.0 é")
+            tx.tags.record_agent(NAME, Tag("a"), "docker/1.5.0 é")
             assert tx.tags.pusher(NAME, Tag("a")) == ("docker/1.5.0 é", clock())
             assert tx.tags.pusher(NAME, Tag("b")) == (None, clock())
             assert tx.tags.pusher(NAME, Tag("c")) is None

@@ -169,9 +169,9 @@ class V1ImagesContract:
                 for row in (v1_row(owner, 0), v1_row(owner, 1, 0), v1_row(owner, 2)):
                     tx.v1_images.record(row)
             tx.views.record(repository_id, MANIFEST.digest, image_id(2))
-            assert [tx.v1_images.forget(repository_id, image_id(number)) for number in (0, 2, 9)] == [
+            assert [tx.v1_images.remove(repository_id, image_id(number)) for number in (0, 2, 9)] == [
                 False
             ] * 3
-            assert [tx.v1_images.forget(repository_id, image_id(number)) for number in (1, 0)] == [True] * 2
+            assert [tx.v1_images.remove(repository_id, image_id(number)) for number in (1, 0)] == [True] * 2
             assert {*tx.v1_images.list(NAME)} == {image_id(2)}
             assert {*tx.v1_images.list(OTHER)} == {image_id(0), image_id(1), image_id(2)}

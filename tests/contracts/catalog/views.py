@@ -103,7 +103,7 @@ class ViewsContract:
             tx.views.record(repository_id, MANIFEST.digest, image_id(1))
             tx.views.record(repository_id, artifact(1).digest, image_id(2))
             tx.views.record(other, MANIFEST.digest, image_id(1))
-            tx.views.blind(repository_id, [image_id(1), image_id(3)])
+            tx.views.hide(repository_id, [image_id(1), image_id(3)])
             assert tx.views.tags(NAME).images == {Tag("b"): image_id(2)}
             assert tx.views.missing(NAME) == ()
             assert tx.views.tags(OTHER).images == {Tag("a"): image_id(1)}
