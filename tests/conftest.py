@@ -16,12 +16,14 @@ from flask.testing import FlaskClient
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog, Transaction
-from dualreg.catalog.upgrade import upgrade
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.registry import Registry
 from dualreg.storage.memory import MemoryStore
+from tests import quick
 from tests.apps import application
+
+quick.install()
 
 
 class Clock:
@@ -75,6 +77,11 @@ class GuardedStore(MemoryStore):
         _refuse_inside_transaction("reopen")
         return super().reopen(upload)
 
+    def fill(self, other: MemoryStore) -> None:
+        """Hold what *other* holds."""
+        for name in ("_blobs", "_staged", "_links"):
+            setattr(self, name, {**vars(other)[name]})
+
 
 def _refuse_inside_transaction(operation: str) -> None:
     assert not getattr(_transactions, "depth", 0), f"{operation} inside a transaction"
@@ -89,8 +96,9 @@ def clock() -> Clock:
 @pytest.fixture
 def catalog(tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
     """An empty SQLite catalog, made by the migrations."""
-    catalog = GuardedCatalog(f"sqlite:///{tmp_path / 'catalog.sqlite3'}", now=clock)
-    upgrade(catalog)
+    path = tmp_path / "catalog.sqlite3"
+    path.write_bytes(quick.migrated())
+    catalog = GuardedCatalog(f"sqlite:///{path}", now=clock)
     yield catalog
     catalog.close()
 

@@ -1,5 +1,6 @@
 """Real programs as subprocesses: found or skipped, started on free ports, stopped by their pid."""
 
+import atexit
 import gc
 import os
 import shutil
@@ -11,13 +12,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.zygote import Forked, Zygote
+
 #: The command, as it was installed beside the interpreter that runs the tests.
 DUALREG = Path(sys.executable).with_name("dualreg")
+#: A process in the background: of any program, or forked.
+Process = subprocess.Popen[bytes] | Forked
 #: Set where every program must be there: a skip for lack of one becomes a failure.
 STRICT = "STRICT_TESTS"
 
@@ -44,24 +50,45 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@cache
+def _zygote() -> Zygote:
+    """Return the process that commands of ours are forked from; it ends with this one."""
+    started = Zygote()
+    atexit.register(started.close)
+    return started
+
+
+def start(
+    command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, *, fresh: bool = False
+) -> Process:
+    """Start *command* in the background, its output in *log*.
+
+    Args:
+        fresh: Even a command of ours gets an interpreter of its own.
+    """
+    words, env = [*map(str, command)], {**environment(), **(env or {})}
+    if words[0] == str(DUALREG) and not fresh:
+        return _zygote().start(words[1:], log, env)
+    with log.open("ab") as output:
+        return subprocess.Popen(words, stdout=output, stderr=output, env=env)
+
+
 @contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run *command* in the background for the block, its output in *log*; then end it and all it started."""
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*map(str, command)], stdout=output, stderr=output, env={**environment(), **(env or {})}
-        )
+    command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, *, fresh: bool = False
+) -> Iterator[Process]:
+    """Run *command* like ``start`` for the block; then end it and all it started."""
+    log.touch()
+    process = start(command, log, env, fresh=fresh)
+    try:
+        yield process
+    finally:
+        process.terminate()
         try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> bool:
@@ -70,19 +97,17 @@ def until(condition: Callable[[], object], seconds: float = 20) -> bool:
     while time.monotonic() < deadline:
         if condition():
             return True
-        time.sleep(0.02)
+        time.sleep(0.01)
     return False
 
 
-def wait_for(
-    condition: Callable[[], object], process: subprocess.Popen[bytes], log: Path, seconds: float = 20
-) -> None:
+def wait_for(condition: Callable[[], object], process: Process, log: Path, seconds: float = 20) -> None:
     """Wait until *condition* holds; fail with the log if the process ends or time runs out."""
     if not until(lambda: process.poll() is not None or condition(), seconds) or process.poll() is not None:
         pytest.fail(f"{process.args} did not come up:\n{log.read_text()[-4000:]}")
 
 
-def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 20) -> None:
+def wait_until_up(url: str, process: Process, log: Path, seconds: float = 20) -> None:
     """Wait until *url* answers anything; fail with the log if the process ends or time runs out."""
     wait_for(lambda: _answers(url), process, log, seconds)
 
@@ -101,24 +126,25 @@ class Serving(NamedTuple):
     """A running ``dualreg serve``: HOST:PORT, its main process, and the log of what it wrote."""
 
     host: str
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
 
 
 @contextmanager
 def dualreg_process(
-    data: Path, *, wrapper: Sequence[str | Path] = (), **settings: str | int
+    data: Path, *, wrapper: Sequence[str | Path] = (), fresh: bool = False, **settings: str | int
 ) -> Iterator[Serving]:
     """Run ``dualreg serve`` over *data* on a free port, with *settings* in its environment.
 
     Args:
         wrapper: A command that is given ours to run.
+        fresh: See ``start``.
     """
     host = f"127.0.0.1:{free_port()}"
     log = data.parent / f"dualreg-{host.rpartition(':')[2]}.log"
     env = {f"DUALREG_{name.upper()}": str(value) for name, value in settings.items()}
     env = {"DUALREG_BIND": host, "DUALREG_DATA": str(data), **env}
-    with running([*wrapper, DUALREG, "serve"], log, env) as process:
+    with running([*wrapper, DUALREG, "serve"], log, env, fresh=fresh) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
         yield Serving(host, process, log)
 

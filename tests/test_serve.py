@@ -55,7 +55,7 @@ def children(process: subprocess.Popen[bytes]) -> list[int]:
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A server with nothing configured but where to listen and to keep things."""
-    with dualreg_process(tmp_path_factory.mktemp("serve") / "data") as serving:
+    with dualreg_process(tmp_path_factory.mktemp("serve") / "data", fresh=True) as serving:
         yield serving
 
 
@@ -180,7 +180,7 @@ def test_any_gunicorn_can_serve_it(tmp_path: Path) -> None:
 def test_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
     """The server ends with 0, its workers with it; a request under way is still answered."""
     content = bytes(range(256)) * 1000
-    with dualreg_process(tmp_path / "data") as (host, process, log):
+    with dualreg_process(tmp_path / "data", fresh=True) as (host, process, log):
         workers = children(process)
         with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
             connection.putrequest("POST", f"/v2/late/blobs/uploads/?digest={Digest.of(content)}")

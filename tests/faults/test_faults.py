@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import delete, event
+from sqlalchemy import delete
 
 from dualreg.assembly import build_authority, build_registry
 from dualreg.auth.audit import Audit
@@ -134,15 +134,13 @@ Make = Callable[[Plan], tuple[FlaskClient, Registry, Plan]]
 
 
 @pytest.fixture
-def failing(tmp_path: Path, app: Flask, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> Iterator[Make]:
+def failing(tmp_path: Path, app: Flask, caplog: Any) -> Iterator[Make]:
     """Makes empty registries, one after the other, whose store and catalog share a plan.
 
-    There are hundreds, and no power cut: nothing waits for the disk; catalog and application are used again.
+    There are hundreds: catalog and application are used again.
     """
     caplog.set_level("CRITICAL")
-    monkeypatch.setattr("os.fsync", lambda _: None)
     catalog = FaultyCatalog(f"sqlite:///{tmp_path / 'faulty.sqlite3'}")
-    event.listen(catalog.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF"))
     upgrade(catalog)
     folders = (tmp_path / str(number) for number in itertools.count())
 

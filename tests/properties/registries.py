@@ -2,46 +2,31 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dualreg.assembly import build_registry
-from dualreg.catalog.database import Catalog
-from dualreg.catalog.upgrade import upgrade
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.v1_image import payload_hasher
 from dualreg.registry import Registry
+from tests import quick
 from tests.builders import Image, V1Pushed
 from tests.conftest import GuardedCatalog, GuardedStore
-
-_FILE = "catalog.sqlite3"
 
 
 @contextmanager
 def fresh_registry() -> Iterator[Registry]:
     """Yield an empty registry, guarded like that of the fixtures."""
     with TemporaryDirectory(prefix="dualreg-example-") as folder:
-        path = Path(folder) / _FILE
-        path.write_bytes(_migrated())
+        path = Path(folder) / "catalog.sqlite3"
+        path.write_bytes(quick.migrated())
         catalog = GuardedCatalog(f"sqlite:///{path}")
         try:
             yield build_registry(catalog, GuardedStore())
         finally:
             catalog.close()
-
-
-@cache
-def _migrated() -> bytes:
-    """Return an empty catalog's file: migrating once is enough."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / _FILE
-        catalog = Catalog(f"sqlite:///{path}")
-        upgrade(catalog)
-        catalog.close()
-        return path.read_bytes()
 
 
 def push_v2(registry: Registry, repository: RepositoryName, tag: Tag, pushed: Image) -> Manifest:

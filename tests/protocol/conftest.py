@@ -1,6 +1,7 @@
 """Fixtures: a registry in its own processes, spoken to over TCP."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from dualreg.assembly import build_registry, open_registry
-from dualreg.catalog.upgrade import upgrade
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from tests import quick
 from tests.apps import client_of
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
 from tests.programs import dualreg_server
@@ -43,10 +44,9 @@ def behind(served: Served) -> Iterator[Registry]:
 @pytest.fixture(scope="module")
 def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry in this process for all tests of a module: they change nothing, or do not mind."""
-    catalog = GuardedCatalog(
-        f"sqlite:///{tmp_path_factory.mktemp('shared') / 'catalog.sqlite3'}", now=Clock()
-    )
-    upgrade(catalog)
+    path = tmp_path_factory.mktemp("shared") / "catalog.sqlite3"
+    path.write_bytes(quick.migrated())
+    catalog = GuardedCatalog(f"sqlite:///{path}", now=Clock())
     yield build_registry(catalog, GuardedStore())
     catalog.close()
 
@@ -57,7 +57,24 @@ def world(shared_registry: Registry) -> World:
     return make_world(client_of(shared_registry))
 
 
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, bytes, GuardedStore]:
+    """A little of everything, to be copied: the catalog's file, and the store."""
+    path, store = tmp_path_factory.mktemp("filled") / "catalog.sqlite3", GuardedStore()
+    path.write_bytes(quick.migrated())
+    catalog = GuardedCatalog(f"sqlite:///{path}", now=Clock())
+    world = make_world(client_of(build_registry(catalog, store)))
+    catalog.close()
+    return world, path.read_bytes(), store
+
+
 @pytest.fixture
-def fresh_world(client: FlaskClient) -> World:
+def fresh_world(
+    filled: tuple[World, bytes, GuardedStore], client: FlaskClient, store: GuardedStore, tmp_path: Path
+) -> World:
     """The same in a registry that a test may change."""
-    return make_world(client)
+    world, catalog, content = filled
+    # Nobody has opened the file yet that the fixture ``catalog`` made.
+    (tmp_path / "catalog.sqlite3").write_bytes(catalog)
+    store.fill(content)
+    return replace(world, client=client)

@@ -1,0 +1,134 @@
+"""What spares tests the same work again and again, and waits for the disk: no test here cuts the power.
+
+``install`` is called once for a test process, by ``tests/conftest.py``. Processes that tests start have none
+of this, and the tests of the migrations do without it.
+"""
+
+import functools
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.util import LRUCache
+from werkzeug.routing import Rule
+
+from dualreg.catalog import dialects, upgrade
+from dualreg.catalog.database import Catalog
+
+_FILE = "catalog.sqlite3"
+
+
+@functools.cache
+def migrated() -> bytes:
+    """Return the file of an empty SQLite catalog, made by the migrations."""
+    with tempfile.TemporaryDirectory(prefix="dualreg-template-") as folder, real_migrations():
+        path = Path(folder) / _FILE
+        catalog = Catalog(f"sqlite:///{path}")
+        upgrade.upgrade(catalog)
+        catalog.close()
+        return path.read_bytes()
+
+
+@functools.cache
+def _schema() -> list[str]:
+    """Return the statements that make such a catalog."""
+    with tempfile.TemporaryDirectory(prefix="dualreg-template-") as folder:
+        path = Path(folder) / _FILE
+        path.write_bytes(migrated())
+        with closing(sqlite3.connect(path)) as connection:
+            return [line for line in connection.iterdump() if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
+
+
+class _Command:
+    """Alembic's commands; an SQLite catalog without tables gets them from the template."""
+
+    @staticmethod
+    def upgrade(config: Config, target: str) -> None:
+        """Make the tables, or run the migrations that are missing."""
+        connection = config.attributes["connection"]
+        if connection.dialect.name != "sqlite" or _has_tables(connection):
+            command.upgrade(config, target)
+            return
+        for statement in _schema():
+            connection.exec_driver_sql(statement)
+
+
+def _has_tables(connection: Any) -> bool:
+    found = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+    return bool(found)
+
+
+class _Scripts:
+    """Alembic's folder of migrations, read once."""
+
+    @staticmethod
+    def from_config(config: Config) -> ScriptDirectory:
+        """Return the folder that *config* names."""
+        return _scripts(cast("str", config.get_main_option("script_location")))
+
+
+@functools.cache
+def _scripts(folder: str) -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", folder)
+    return ScriptDirectory.from_config(config)
+
+
+@contextmanager
+def real_migrations() -> Iterator[None]:
+    """Run Alembic itself for the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upgrade, "command", command)
+        patch.setattr(upgrade, "ScriptDirectory", ScriptDirectory)
+        yield
+
+
+def install() -> None:
+    """Save what this process would otherwise do for each test.
+
+    SQLite catalogs are made from a template; a statement is compiled once for all engines, and the function
+    that builds the URL of a route when it is first asked for; nothing waits for the disk.
+    """
+    upgrade.command = _Command  # type: ignore[misc, assignment]
+    upgrade.ScriptDirectory = _Scripts  # type: ignore[misc, assignment]
+    os.fsync = lambda _: None
+    Rule._compile_builder = _compile_later  # type: ignore[assignment]
+    SQLiteDialect_pysqlite.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+    SQLiteDialect_pysqlite.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
+    dialects.create_engine = _create_engine
+
+
+_compile_builder = Rule._compile_builder
+
+
+def _compile_later(rule: Rule, append_unknown: bool = True) -> Callable[..., Any]:  # noqa: FBT001, FBT002 -- as it is
+    def build(*values: Any) -> Any:
+        return _compile_builder(rule, append_unknown)(*values)
+
+    return build
+
+
+_statements: LRUCache[Any, Any] = LRUCache(2000)
+
+
+def _create_engine(url: str, **options: Any) -> Engine:
+    """Return an engine; one for SQLite shares what is compiled with others, whose dialects are equal."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, **options)
+    engine = create_engine(url, **options, execution_options={"compiled_cache": _statements})
+    event.listen(engine, "first_connect", lambda *_: event.listen(engine, "connect", _hurry))
+    return engine
+
+
+def _hurry(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute("PRAGMA synchronous = OFF")
