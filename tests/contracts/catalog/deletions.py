@@ -26,7 +26,9 @@ class DeletionsContract:
             assert tx.deletions.of(OTHER).times == {}
             for wanted, at in (("1", first), ("2", clock()), ("3", None), (str(digest), first)):
                 assert tx.deletions.last(NAME, wanted) == tx.deletions.of(NAME).last(wanted) == at
-            assert tx.deletions.last(NAME, "1", digest, "2") == tx.deletions.of(NAME).last("1", "2") == clock()
+            assert (
+                tx.deletions.last(NAME, "1", digest, "2") == tx.deletions.of(NAME).last("1", "2") == clock()
+            )
 
     def test_whole_repositories_are_forgotten(self, catalog: Catalog, clock: Clock) -> None:
         """With everything that is in them, and nothing that is deleted later."""
