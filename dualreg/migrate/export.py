@@ -23,7 +23,7 @@ from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, Target
 from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
-from dualreg.registry.negotiation import Reader
+from dualreg.registry.negotiation import Accept
 from dualreg.remote.endpoint import RemoteError
 
 _PAGE = 1000
@@ -42,7 +42,7 @@ def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
                 yield Entry(name, tag, "", name, tag, PlanAction.IMPORT)
         if not page.more:
             return
-        last = page.passed or page.rows[-1]
+        last = page.end
 
 
 @dataclass
@@ -108,8 +108,8 @@ class Export:
         if row is None:
             return self.registry.manifests.find(repository, tag)  # which says what is missing
         if row.media_type in media_types.SCHEMA1_TYPES and not self.target.takes_schema1:
-            reader = Reader(frozenset({media_types.DOCKER_MANIFEST}))
-            newer = self.registry.negotiation.find(repository, tag, reader).digest
+            accept = Accept(frozenset({media_types.DOCKER_MANIFEST}))
+            newer = self.registry.negotiation.find(repository, tag, accept).digest
             row = self.registry.manifests.find(repository, newer)
         return row
 

@@ -1,4 +1,4 @@
-"""Blobs: bytes that a repository may read."""
+"""Blobs: bytes by digest, and which repositories may read them."""
 
 import os
 from collections.abc import Iterable
@@ -19,17 +19,20 @@ from dualreg.storage.base import FileBacked, SupportsAccelRedirect
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
-    """The rules of blobs. A blob in the store is nobody's; a repository reads it only through its link."""
+    """Reads, mounts and deletes blobs.
+
+    The store is shared: a repository may read a blob only if the catalog links it to the repository.
+    """
 
     state: State
 
     def stat(self, repository: RepositoryName, digest: Digest) -> BlobRow:
-        """Return the blob's size.
+        """Return the blob with its size.
 
-        The empty layer is in every repository, pushed or not: schema 1 made for old clients names it.
+        The empty layer is in every repository, pushed or not: generated schema 1 manifests name it.
 
         Raises:
-            BlobUnknown: this repository may not read it, whoever else may.
+            BlobUnknown: it is not linked to this repository.
         """
         with self.state.catalog.read() as tx:
             blob = tx.blobs.find(repository, digest)
@@ -40,7 +43,7 @@ class Blobs:
         return blob
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
-        """Return the blob if it is linked to the repository; the empty layer is like any other."""
+        """Return the blob if it is linked to the repository, with no exception for the empty layer."""
         with self.state.catalog.read() as tx:
             return tx.blobs.find(repository, digest)
 
@@ -83,20 +86,20 @@ class Blobs:
         return isinstance(store, FileBacked) and store.owns_file(path, digest)
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
-        """Return a reader of the bytes from *start* on; the caller has checked the link (``stat``).
+        """Return a reader of the bytes from *start* on; the caller has checked the link with ``stat``.
 
         Raises:
-            BlobMissing: the catalog promised bytes that are not there.
+            BlobMissing: the store does not have the bytes.
         """
         if digest == empty_layer().digest:
             return BytesIO(EMPTY_LAYER[start:])
         return self.state.store.open(digest, start=start)
 
     def internal_path(self, digest: Digest) -> str | None:
-        """Return where a front server finds the bytes itself; None if the store keeps no such files."""
+        """Return the path by which a front server can send the blob; None if it cannot."""
         store = self.state.store
         if digest == empty_layer().digest:
-            return None  # it need not be a file
+            return None  # it need not be in the store
         return store.internal_path(digest) if isinstance(store, SupportsAccelRedirect) else None
 
     def mount(
@@ -107,11 +110,11 @@ class Blobs:
         *,
         reach: Reach = EVERYWHERE,
     ) -> bool:
-        """Let *repository* read a blob of *source* (None: of any repository) too; tell whether it is there.
+        """Link a blob of *source* (None: of any repository) to *repository*; return whether it was found.
 
         Args:
-            reach: Which repositories the client may read. In any other, nothing is there: the answer must not
-                betray what they hold.
+            reach: Which repositories the client may read. Blobs of others count as not found: the answer must
+                not reveal what they hold.
 
         Source: OCI distribution-spec v1.1, "Mounting a blob from another repository".
         """
@@ -136,7 +139,7 @@ class Blobs:
             self.state.share(tx, tx.repositories.ensure(repository), blob)
 
     def delete(self, repository: RepositoryName, digest: Digest) -> None:
-        """Take the blob from the repository; the bytes go when nobody has them any more.
+        """Unlink the blob from the repository; its bytes stay in the store.
 
         Raises:
             BlobUnknown, BlobInUse.

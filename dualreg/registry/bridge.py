@@ -1,6 +1,9 @@
-"""Bridge: one generation's images as the other's.
+"""Bridge: the images of one generation of clients, as the other generation sees them.
 
-A V1 tag publishes a manifest; a V1 read derives a chain, once.
+A V1 image becomes a manifest when a V1 client tags it (``Bridge.tag``). A manifest becomes a chain of V1
+images, its V1 view, when a V1 client first reads tags (``Bridge.tags``, ``resolve``, ``images``): V2 traffic
+pays nothing for it. Both are stored, so each is made once. An image that a client pushed has a payload
+checksum; a derived one has none, and gives way to a pushed one.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -33,82 +36,26 @@ from dualreg.registry.manifests import Manifests
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
-from dualreg.registry.upstream import v1_tags
+from dualreg.registry.upstream import available_v1_tags
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.visibility import Visibility
 from dualreg.storage.base import BlobStore, read_chunks
 
-#: Bytes of the largest config that is read whole; no daemon writes one near this.
+#: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
 CONFIG_LIMIT = 4 << 20
 
 
-def is_readable_config(config: Descriptor) -> bool:
-    """Tell whether the config is that of an image, and small enough to be read whole."""
-    return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
-
-
-def read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:
-    """Read layers through, for what is inside; return them by their digests.
-
-    Raises:
-        ImageInvalid: one does not decompress.
-    """
-    layers = {}
-    for digest, size in sizes.items():
-        hasher = DiffIdHasher()
-        with store.open(digest) as layer:
-            for chunk in read_chunks(layer):
-                hasher.update(chunk)
-        diff_id = hasher.digest()
-        layers[digest] = V1Layer(digest, size, diff_id, hasher.compression or Compression.NONE)
-    return layers
-
-
-def derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
-    """Return the catalog's form of a derived chain. There is no checksum: nobody sent these images."""
-    return [
-        V1ImageRow(
-            repository.id,
-            link.image.id,
-            link.image.parent,
-            Digest.of(link.image.json),
-            link.layer.digest,
-            link.layer.size,
-            link.layer.diff_id,
-            checksum=None,
-            complete=True,
-        )
-        for link in chain
-    ]
-
-
-def filled(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
-    """Return those of an image and its ancestors whose layers a manifest names.
-
-    It leaves out layers without files, unless there are no others: then the base's is named.
-    """
-    return [row for row in ancestry if row.diff_id not in empty_diff_ids()] or ancestry[-1:]
-
-
-def check_sole(tx: Transaction, repository: RepositoryName, manifest: Digest) -> None:
-    """Raise ImageExists if a manifest, which is made for another image, is that of one that a client pushed.
-
-    The other's tags would be seen as this one from then on. An image that was derived gives way.
-    """
-    row = tx.manifests.find(repository, manifest)
-    seen = tx.views.find(row.repository_id, manifest) if row else None
-    image = tx.v1_images.find(repository, ImageId(seen)) if seen else None
-    if image and image.checksum:
-        raise ImageExists(id=image.id)
-
-
-#: How often a tag may move while it is looked at.
-_MOVES = 10
+#: How often a change is retried, or a tag read again, while other clients keep changing it.
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """What V1 clients see of a repository's tags, and what their tags become."""
+    """Makes manifests of V1 images, and V1 views of manifests.
+
+    Attributes:
+        visibility: Which tags V1 clients see.
+    """
 
     state: State
     uploads: Uploads
@@ -124,50 +71,52 @@ class Bridge:
         *,
         condition: Precondition = UNCONDITIONAL,
         at: datetime | None = None,
-        sole: bool = False,
+        refuse_duplicate: bool = False,
     ) -> Digest:
-        """Point the tag at the manifest of a V1 image, which is made if there is none yet; return that.
+        """Point the tag at the manifest of a V1 image, making that if there is none; return its digest.
 
-        Args: as of ``Manifests.retag``; *sole* as of ``check_sole``.
+        Args:
+            condition: What must hold of the tag.
+            at: When the tag was pushed; None: now.
+            refuse_duplicate: Fail if the manifest is already that of another image which a client pushed:
+                both have the same files and configuration, and one manifest can be seen as one image only.
 
         Raises:
-            ImageUnknown, ImageIncomplete, PreconditionFailed, ImageExists.
+            ImageUnknown, ImageIncomplete, PreconditionFailed.
+            ImageExists: with the ID of that other image.
         """
-        for _ in range(_MOVES):
-            manifest = self._publish(repository, image, sole=sole)
+        for _ in range(_ATTEMPTS):
+            manifest = self._publish(repository, image, refuse_duplicate=refuse_duplicate)
             try:
                 self.manifests.retag(repository, tag, manifest, Origin.V1, condition=condition, at=at)
             except ManifestUnknown:
-                continue  # it was deleted meanwhile
+                continue  # it was deleted in the meantime
             return manifest
         raise ImageUnknown(id=image)
 
-    def _publish(self, repository: RepositoryName, image: ImageId, *, sole: bool) -> Digest:
-        """Make and store the manifest of a V1 image; one that came as a manifest keeps it, digest and all."""
+    def _publish(self, repository: RepositoryName, image: ImageId, *, refuse_duplicate: bool) -> Digest:
+        """Return the manifest of a V1 image; make and store it unless the image has one already."""
         ancestry = self.v1_images.ancestry(repository, image)
         if manifest := self.manifest_of(repository, image):
             return manifest
         made = manifest_from_chain(self._named_links(repository, ancestry))
         digest = Digest.of(made.payload)
-        if sole:
+        if refuse_duplicate:
             with self.state.catalog.read() as tx:
-                check_sole(tx, repository, digest)
+                _check_duplicate(tx, repository, digest)
         self.uploads.ingest(repository, [made.config])
         self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image)
         return digest
 
     def refresh(self, repository: RepositoryName) -> None:
-        """Work out the V1 view of every tagged manifest that has none yet.
-
-        V2 traffic pays nothing for V1, nor do tags that V1 clients are not shown.
-        """
+        """Derive the V1 view of every tagged manifest that has none yet, if V1 clients see the tag."""
         self._derive_all(repository, None, self.visibility.shown(repository, Origin.V1))
 
     def tags(self, repository: RepositoryName) -> dict[Tag, ImageId]:
-        """Return the repository's tags as V1 clients see them; those they cannot use are left out.
+        """Return the repository's tags with their V1 images; tags without a V1 view are left out.
 
         Raises:
-            RepositoryUnknown: there is no such repository, or nothing in it for them.
+            RepositoryUnknown: there is no such repository, or none of its tags has a V1 view.
         """
         tags = self._available(repository) | self._seen(repository)
         if not tags:
@@ -178,7 +127,7 @@ class Bridge:
         """Return the V1 image that the tag is seen as.
 
         Raises:
-            TagUnknown: no such tag, or V1 clients cannot use its image.
+            TagUnknown: there is no such tag, or it has no V1 view.
         """
         tags, upstream = self._seen(repository, tag), self.state.upstream
         shown = upstream.origin in self.visibility.shown(repository, Origin.V1)
@@ -189,7 +138,7 @@ class Bridge:
         return tags[tag]
 
     def images(self, repository: RepositoryName) -> tuple[ImageId, ...]:
-        """Return the ids of all V1 images that the repository's content is seen as.
+        """Return the IDs of the repository's V1 images: pushed ones, views of its tags, and their ancestors.
 
         Raises:
             RepositoryUnknown.
@@ -214,35 +163,38 @@ class Bridge:
             return tx.views.manifest_of(row.id, image) if row else None
 
     def pushed_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
-        """Return the V1 chain, base first, that a client pushed and the manifest was made of, if any."""
+        """Return the V1 chain, base first, that the manifest was made from; None unless clients pushed it."""
         with self.state.catalog.read() as tx:
             image = tx.views.find(row.repository_id, row.digest)
         if image is None:
             return None
         ancestry = self.v1_images.ancestry(repository, ImageId(image))
-        pushed = all(member.checksum for member in ancestry)  # derived images have none
+        pushed = all(member.checksum for member in ancestry)
         return self._links(repository, ancestry) if pushed else None
 
-    def seen_chain(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> tuple[Link, ...] | None:
-        """Return the V1 chain, base first, that the tagged schema 1 manifest is, if its ids make one.
+    def schema1_chain(
+        self, repository: RepositoryName, tag: Tag, row: ManifestRow
+    ) -> tuple[Link, ...] | None:
+        """Return the V1 chain, base first, in a tagged schema 1 manifest; None if its IDs do not form one.
 
-        It need not be what V1 clients see, who may know one of the ids as something else.
+        It may differ from what V1 clients see, to whom one of the IDs may be another image.
         """
-        self._derive_all(repository, tag, frozenset(Origin))  # for a V2 client, whatever V1 clients are shown
+        self._derive_all(repository, tag, frozenset(Origin))  # for a V2 client, so visibility does not matter
         with self.state.catalog.read() as tx:
             image = tx.views.find(row.repository_id, row.digest)
         if image is None:
-            return self._schema1_chain(row)
+            return self._read_schema1(row)
         return self._links(repository, self.v1_images.ancestry(repository, ImageId(image)))
 
     def _available(self, repository: RepositoryName) -> dict[Tag, ImageId]:
-        """Return the tags that are not here yet, as V1 clients see them."""
-        return v1_tags(self.state.upstream, repository, self.visibility.shown(repository, Origin.V1))
+        """Return the tags that only upstream has, as V1 clients see them."""
+        shown = self.visibility.shown(repository, Origin.V1)
+        return available_v1_tags(self.state.upstream, repository, shown)
 
     def _seen(self, repository: RepositoryName, tag: Tag | None = None) -> dict[Tag, ImageId]:
-        """Return the tags as V1 clients see them; one that is moved meanwhile is looked at again."""
+        """Return the tags as V1 clients see them; start over if one is moved in the meantime."""
         shown = self.visibility.shown(repository, Origin.V1)
-        for _ in range(_MOVES):
+        for _ in range(_ATTEMPTS):
             with self.state.catalog.read() as tx:
                 seen = tx.views.tags(repository, tag, origins=shown)
             if seen.complete:
@@ -251,19 +203,19 @@ class Bridge:
         return seen.images
 
     def _named_links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
-        """Return the chain, base first, for a manifest; layers that it leaves out stay as they are."""
-        named = filled(ancestry)
-        return tuple(self._link(repository, row, as_it_is=row not in named) for row in reversed(ancestry))
+        """Return the chain, base first, that a manifest is made from; empty layers are not recompressed."""
+        named = non_empty(ancestry)
+        return tuple(self._link(repository, row, recompress=row in named) for row in reversed(ancestry))
 
     def _links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
         return tuple(self._link(repository, member) for member in reversed(ancestry))
 
-    def _link(self, repository: RepositoryName, row: V1ImageRow, *, as_it_is: bool = False) -> Link:
-        """Return the image with its layer, unless *as_it_is* in a compression that manifests can name."""
+    def _link(self, repository: RepositoryName, row: V1ImageRow, *, recompress: bool = True) -> Link:
+        """Return the image with its layer; *recompress* it to gzip if its compression has no media type."""
         if row.layer is None or row.diff_id is None:
             raise ImageIncomplete(id=row.id)
         compression, blob = Compression.GZIP, BlobRow(row.layer, row.layer_size or 0)
-        if not as_it_is:
+        if recompress:
             with self.state.store.open(row.layer) as layer:
                 compression = Compression.sniff(layer.read(6))
         if compression not in (Compression.GZIP, Compression.NONE):
@@ -282,17 +234,17 @@ class Bridge:
     def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
         image = self.manifests.image_of(repository.name, row)
         chain = (image and self._chain(image)) or ()
-        chosen = image is not None and image.media_type in media_types.SCHEMA1_TYPES
-        rows = derived_rows(repository, chain)
+        is_schema1 = image is not None and image.media_type in media_types.SCHEMA1_TYPES
+        rows = _derived_rows(repository, chain)
         documents = [link.image.json for link in chain]
         if any(link.layer.digest == empty_layer().digest for link in chain):
             documents.append(EMPTY_LAYER)
         with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
-            locked = tx.repositories.lock(repository.name, exclusive=chosen)
+            locked = tx.repositories.lock(repository.name, exclusive=is_schema1)
             if locked is None or not tx.manifests.held(repository.id, [row.digest]):
-                return  # deleted meanwhile
-            if chosen and tx.v1_images.contradicts(repository.id, rows):
-                # Who signs schema 1 chooses the ids, and takes none that stands for something else.
+                return  # deleted in the meantime
+            if is_schema1 and tx.v1_images.contradicts(repository.id, rows):
+                # Whoever signs schema 1 chooses its IDs, and must not take over those of other images.
                 tx.views.record(repository.id, row.digest, None)
                 return
             for upload, document in zip(uploads, documents, strict=True):
@@ -301,25 +253,85 @@ class Bridge:
             tx.views.record(repository.id, row.digest, chain[-1].image.id if chain else None)
 
     def _chain(self, image: ManifestRow) -> tuple[Link, ...] | None:
-        """Return the chain, base first, that the image is seen as."""
+        """Return the V1 view of an image manifest as a chain, base first; None if it has none."""
         if image.media_type in media_types.SCHEMA1_TYPES:
-            return self._schema1_chain(image)
+            return self._read_schema1(image)
         if image.media_type not in media_types.IMAGES:
             return None
         manifest = parse(image.media_type, self.manifests.payload(image))
         (config,) = manifest.described(Role.CONFIG)
-        if not is_readable_config(config):
+        if not is_image_config(config):
             return None
         return chain_from_manifest(manifest, self.manifests.documents.read(config.digest), empty_layer())
 
-    def _schema1_chain(self, row: ManifestRow) -> tuple[Link, ...] | None:
-        """Return the V1 chain that a schema 1 manifest holds; its layers are read for what is inside."""
+    def _read_schema1(self, row: ManifestRow) -> tuple[Link, ...] | None:
+        """Return the V1 chain in a schema 1 manifest, whose layers are read; None if one cannot be read."""
         payload = self.manifests.payload(row)
         named = {child.descriptor.digest for child in schema1.contents(parse_object(payload)).children}
         with self.state.catalog.read() as tx:
             sizes = tx.blobs.linked(row.repository_id, named)
         try:
-            layers = read_layers(self.state.store, sizes)
+            layers = _read_layers(self.state.store, sizes)
         except ImageInvalid:
-            return None  # zstd, or damaged before it came here
+            return None  # zstd, or pushed damaged
         return chain_from_schema1(payload, layers)
+
+
+def non_empty(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
+    """Return those images of an ancestry whose layers have files: a manifest names only these layers.
+
+    If none has files, return the base, since a manifest needs a layer.
+    """
+    return [row for row in ancestry if row.diff_id not in empty_diff_ids()] or ancestry[-1:]
+
+
+def is_image_config(config: Descriptor) -> bool:
+    """Return whether the config is that of an image, and small enough to be read into memory."""
+    return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
+
+
+def _check_duplicate(tx: Transaction, repository: RepositoryName, manifest: Digest) -> None:
+    """Raise ImageExists if V1 clients see the manifest as an image that another client pushed.
+
+    Tagging it for a second image would show the tags of the first one under the ID of the second.
+    """
+    row = tx.manifests.find(repository, manifest)
+    view = tx.views.find(row.repository_id, manifest) if row else None
+    image = tx.v1_images.find(repository, ImageId(view)) if view else None
+    if image and image.checksum:
+        raise ImageExists(id=image.id)
+
+
+def _read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:
+    """Read layers through to find their diff IDs and compressions.
+
+    Raises:
+        ImageInvalid: a layer cannot be decompressed.
+    """
+    layers = {}
+    for digest, size in sizes.items():
+        hasher = DiffIdHasher()
+        with store.open(digest) as layer:
+            for chunk in read_chunks(layer):
+                hasher.update(chunk)
+        diff_id = hasher.digest()
+        layers[digest] = V1Layer(digest, size, diff_id, hasher.compression or Compression.NONE)
+    return layers
+
+
+def _derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
+    """Return a derived chain as the catalog records it: complete, without checksums."""
+    return [
+        V1ImageRow(
+            repository.id,
+            link.image.id,
+            link.image.parent,
+            Digest.of(link.image.json),
+            link.layer.digest,
+            link.layer.size,
+            link.layer.diff_id,
+            checksum=None,
+            complete=True,
+        )
+        for link in chain
+    ]

@@ -1,8 +1,8 @@
-"""Payloads: small immutable documents, read once and kept."""
+"""Document cache: manifests, configs and image JSONs, read once and kept in memory."""
 
 from threading import Lock
 
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 
 from dualreg.image.digest import Digest
 from dualreg.storage.base import BlobStore
@@ -12,29 +12,21 @@ _CAPACITY = 16 << 20
 
 
 class DocumentCache:
-    """Reads manifests, configs and image JSONs whole, and remembers them.
-
-    A digest never changes its bytes.
-    """
+    """Reads small blobs whole and keeps them; what a digest names never changes."""
 
     def __init__(self, store: BlobStore) -> None:
         """Read from *store*."""
         self._store = store
-        self._kept: LRUCache[Digest, bytes] = LRUCache(_CAPACITY, getsizeof=len)
+        self._cache: LRUCache[Digest, bytes] = LRUCache(_CAPACITY, getsizeof=len)
         self._lock = Lock()
 
+    # The lock is not held while the method runs, and a document over the capacity is returned but not kept.
+    @cachedmethod(lambda self: self._cache, key=lambda _, digest: digest, lock=lambda self: self._lock)
     def read(self, digest: Digest) -> bytes:
         """Return the document's bytes.
 
         Raises:
             BlobMissing.
         """
-        with self._lock:
-            payload = self._kept.get(digest)
-        if payload is None:
-            with self._store.open(digest) as reader:
-                payload = reader.read()
-            if len(payload) <= _CAPACITY:
-                with self._lock:
-                    self._kept[digest] = payload
-        return payload
+        with self._store.open(digest) as reader:
+            return reader.read()

@@ -1,4 +1,4 @@
-"""Health: whether what the registry stands on works, for load balancers."""
+"""Health: whether catalog and store work, for load balancers."""
 
 import logging
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Tries what every push needs."""
+    """Tries what every push needs: reading the catalog and writing to the store."""
 
     state: State
 
     def failures(self) -> dict[str, str]:
-        """Return what does not work, ``catalog`` or ``storage``, and why in a word; the log has details."""
+        """Return what fails, ``catalog`` or ``storage``, with the name of the error; the log has details."""
         failures = {}
         for name, attempt in (("catalog", self._read), ("storage", self._write)):
             try:
                 attempt()
-            except Exception as error:  # noqa: BLE001 -- whatever it is, it is the answer
-                _log.warning("%s fails", name, exc_info=error)
+            except Exception as error:  # noqa: BLE001 -- any failure is the answer
+                _log.warning("health check failed: %s", name, exc_info=error)
                 failures[name] = type(error).__name__
         return failures
 

@@ -1,4 +1,4 @@
-"""Keys: what the registry itself signs with; one for all its processes, made on first need."""
+"""Keys: what the registry signs generated manifests with; created on first use, shared by all processes."""
 
 from functools import cached_property
 
@@ -6,12 +6,12 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.signing import signing_key
 from dualreg.image.jws import SigningKey
 
-#: What the key is for that generated schema 1 manifests are signed with.
+#: The name of the key in the catalog.
 _SCHEMA1 = "schema1"
 
 
 class Keys:
-    """The registry's keys, read once. They live in the catalog, so that every process has the same."""
+    """The registry's signing keys, each read from the catalog once."""
 
     def __init__(self, catalog: Catalog) -> None:
         """Read from *catalog*."""
@@ -19,5 +19,5 @@ class Keys:
 
     @cached_property
     def schema1(self) -> SigningKey:
-        """The key of schema 1 manifests."""
+        """The key that signs schema 1 manifests."""
         return signing_key(self._catalog, _SCHEMA1)

@@ -1,4 +1,8 @@
-"""Manifests: what a repository's tags point at."""
+"""Manifests: the documents that tags point at, and what they name (their children).
+
+A manifest is parsed, its children are looked up in the repository, and its rows, links and tags are written
+together. ``Manifests`` has the operations; the functions after it are their steps.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,105 +30,34 @@ from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.document_cache import DocumentCache
-from dualreg.registry.preconditions import UNCONDITIONAL, Precondition, check, load_for_precondition
+from dualreg.registry.preconditions import (
+    UNCONDITIONAL,
+    Precondition,
+    check_precondition,
+    load_for_precondition,
+)
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
 
-class Children(NamedTuple):
-    """The children of a manifest.
+class _Children(NamedTuple):
+    """The children of a manifest, as its repository has them.
 
     Attributes:
-        missing: Manifests that an index may name before they are here.
+        missing: Manifests that a sparse index names and the repository does not hold.
     """
 
     held: tuple[Child, ...]
     missing: tuple[Child, ...]
 
 
-def stored_documents(manifest: Manifest) -> dict[Digest, bytes]:
-    """Return the manifest and what comes in with it.
-
-    That is its signed form, and the empty layer, which every repository has without anybody pushing it.
-    """
-    stored_documents = {manifest.digest: manifest.payload}
-    if manifest.signed:
-        stored_documents[Digest.of(manifest.signed)] = manifest.signed
-    empty = empty_layer().digest
-    if any(child.descriptor.digest == empty for child in manifest.children):
-        stored_documents[empty] = EMPTY_LAYER
-    return stored_documents
-
-
-def resolve_children(tx: Transaction, repository_id: int, manifest: Manifest, *, sparse: bool) -> Children:
-    """Return which children the repository holds; all that it must hold are among them.
-
-    With *sparse*, an index need not have all its manifests here.
-
-    Raises:
-        ReferencesMissing: a blob is not linked here, or the child of an index is not a manifest here.
-        SizeMismatch: a descriptor promises another size than the blob has.
-    """
-    named = {child.descriptor.digest for child in manifest.children}
-    sizes = tx.blobs.linked(repository_id, named) if named else {}
-    sizes |= {digest: len(EMPTY_LAYER) for digest in named & {empty_layer().digest}}
-    entries = {child.digest for child in manifest.described(Role.MANIFEST)}
-    held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
-    required = (child.descriptor.digest for child in manifest.required)
-    excused = held | entries if sparse else held
-    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in excused]
-    if missing:
-        raise ReferencesMissing(digests=missing)
-    for child in manifest.children:
-        stated, stored = child.descriptor.size, sizes.get(child.descriptor.digest)
-        if None not in (stated, stored) and stated != stored:
-            raise SizeMismatch(digest=str(child.descriptor.digest), stored=stored, stated=stated)
-    here = tuple(child for child in manifest.children if child.descriptor.digest in held)
-    absent = entries - held
-    return Children(here, tuple(child for child in manifest.children if child.descriptor.digest in absent))
-
-
-def parse_pushed(
-    repository: RepositoryName, reference: Tag | Digest, media_type: str, payload: bytes
-) -> Manifest:
-    """Read the manifest, by the algorithm of the digest that it is pushed under.
-
-    Raises:
-        ManifestInvalid, DigestMismatch, and for schema 1 that was signed for another place NameInvalid,
-            TagInvalid.
-    """
-    algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
-    manifest = parse(media_type, payload, algorithm=algorithm)
-    if isinstance(reference, Digest) and manifest.digest != reference:
-        raise DigestMismatch(digest=str(reference))
-    _check_place(manifest, repository, reference)
-    return manifest
-
-
-def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:
-    """Refuse schema 1 that says it belongs elsewhere; under its digest, any tag will do.
-
-    Raises:
-        NameInvalid, TagInvalid.
-
-    Source: distribution 2.0 to 2.2, ``handlers/images.go``.
-    """
-    if manifest.contents.named is None:
-        return
-    name, tag = manifest.contents.named
-    if name != repository:
-        raise NameInvalid(name=name[:255])
-    if isinstance(reference, Tag) and tag != reference:
-        raise TagInvalid(tag=tag[:255])
-
-
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """The rules of manifests.
+    """Stores, finds and deletes manifests, and points tags at them.
 
     Attributes:
         sparse_indexes: Whether an index may name manifests that the repository does not hold.
-        visibility: Which tags of V1 clients are found.
+        visibility: Which tags V2 clients see.
     """
 
     state: State
@@ -133,7 +66,7 @@ class Manifests:
     visibility: Visibility = field(default_factory=Visibility)
 
     def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow:
-        """Return the manifest that V2 clients know by *reference*; tags that V1 clients set may be hidden.
+        """Return the manifest that V2 clients see as *reference*, importing it from upstream if need be.
 
         Raises:
             RepositoryUnknown, ManifestUnknown.
@@ -157,20 +90,20 @@ class Manifests:
             return tx.manifests.find(repository, reference)
 
     def peek_all(self, repository: RepositoryName, digests: Iterable[Digest]) -> list[ManifestRow]:
-        """Return those of *digests* that are manifests of the repository, in their order, as ``peek``."""
+        """Return the manifests among *digests* that the repository holds, in the order given, as ``peek``."""
         with self.state.catalog.read() as tx:
             found = [tx.manifests.find(repository, digest) for digest in digests]
         return [row for row in found if row]
 
     def closure(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
-        """Return a manifest and everything that it names in the repository, directly or not, as blobs."""
+        """Return a manifest and all that it names in the repository, directly or not, as blobs."""
         with self.state.catalog.read() as tx:
             return tx.manifests.graph(repository, digest)
 
     def image_of(self, repository: RepositoryName, row: ManifestRow) -> ManifestRow | None:
-        """Return the image that clients without indexes see.
+        """Return the manifest itself or, of an index, its linux/amd64 child; None if that is not available.
 
-        It is the manifest itself, or its linux/amd64 child.
+        This is for clients that cannot read indexes.
         """
         if row.media_type not in media_types.INDEXES:
             return row
@@ -182,11 +115,11 @@ class Manifests:
             return tx.manifests.find(repository, chosen.digest)
 
     def payload(self, row: ManifestRow) -> bytes:
-        """Return the bytes that the digest is of: those pushed, without the signatures of schema 1."""
+        """Return the bytes that the digest is of: as pushed, without the signatures of schema 1."""
         return self.documents.read(row.digest)
 
     def signed(self, row: ManifestRow) -> BlobRow | None:
-        """Return the schema 1 manifest with its signatures, as it was pushed."""
+        """Return the blob of a schema 1 manifest with its signatures, as pushed; None of other manifests."""
         with self.state.catalog.read() as tx:
             return tx.manifests.signed(row.repository_id, row.digest)
 
@@ -201,29 +134,32 @@ class Manifests:
         condition: Precondition = UNCONDITIONAL,
         v1_view: ImageId | None = None,
     ) -> Manifest:
-        """Store a manifest, and point *tags* at it, and *reference* if that is a tag: all of it or nothing.
+        """Store a manifest and point *tags*, and *reference* if it is a tag, at it, in one transaction.
 
         Args:
-            media_type: As the client declared it; empty: as the document says.
+            media_type: As declared by the client; empty: as the document says.
             condition: What must hold of *reference*.
-            v1_view: The V1 image that this manifest was made from, which V1 clients shall go on seeing.
+            v1_view: The V1 image that the manifest was made from; V1 clients continue to see that.
 
         Raises:
-            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed,
-                ImageUnknown (*v1_view* is gone), and for schema 1 that was signed for another place
-                NameInvalid, TagInvalid: nothing was changed.
+            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed: nothing was
+                changed, as with all of these.
+            NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
+            ImageUnknown: *v1_view* no longer exists.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
-        manifest = parse_pushed(repository, reference, media_type, payload)
+        manifest = _parse_pushed(repository, reference, media_type, payload)
         load_for_precondition(self.state.upstream, condition, repository, reference)
-        staged = stored_documents(manifest)
+        staged = _documents_to_store(manifest)
         with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
-            row = tx.repositories.ensure(repository, exclusive=condition.given or self._is_sparse(manifest))
-            check(tx, condition, repository, reference, manifest.digest)
+            row = tx.repositories.ensure(
+                repository, exclusive=condition.is_conditional or self._is_sparse(manifest)
+            )
+            check_precondition(tx, condition, repository, reference, manifest.digest)
             if v1_view and tx.v1_images.find(repository, v1_view) is None:
-                raise ImageUnknown(id=v1_view)  # it was derived from another manifest, and went with it
-            children = resolve_children(tx, row.id, manifest, sparse=self.sparse_indexes)
+                raise ImageUnknown(id=v1_view)  # it was derived from a manifest, and deleted with that
+            children = _resolve_children(tx, row.id, manifest, sparse=self.sparse_indexes)
             for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
             self._record(tx, row, manifest, children, v1_view)
@@ -241,20 +177,20 @@ class Manifests:
         condition: Precondition = UNCONDITIONAL,
         at: datetime | None = None,
     ) -> None:
-        """Point a tag at a manifest that is here already.
+        """Point a tag at a manifest that the repository holds.
 
         Args:
             condition: What must hold of the tag.
-            at: When it was pushed; None: now.
+            at: When the tag was pushed; None: now.
 
         Raises:
             ManifestUnknown, PreconditionFailed: nothing was changed.
         """
         with self.state.catalog.begin() as tx:
-            row = tx.repositories.lock(repository, exclusive=condition.given)
+            row = tx.repositories.lock(repository, exclusive=condition.is_conditional)
             if row is None or not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))
-            check(tx, condition, repository, tag, digest)
+            check_precondition(tx, condition, repository, tag, digest)
             self.point(tx, row, [tag], digest, origin, at=at)
 
     def point(
@@ -267,7 +203,7 @@ class Manifests:
         *,
         at: datetime | None = None,
     ) -> None:
-        """Point *tags* at a manifest that the repository holds; rows first, then the link files."""
+        """Point *tags* at a manifest within a transaction: rows first, then link files."""
         tx.tags.point(repository.id, tags, digest, origin, at)
         for tag in tags:
             self.state.links.point_tag(repository.name, tag, digest)
@@ -280,25 +216,24 @@ class Manifests:
         *,
         tagged: bool = True,
     ) -> None:
-        """Forget the manifest, every tag that points at it, and what was only made for V1 clients to see it.
+        """Delete the manifest, the tags that point at it, and V1 images that were derived from it alone.
 
         Args:
-            tagged: Whether it may have tags.
+            tagged: Whether it may have tags, which are then deleted.
 
         Raises:
-            RepositoryUnknown, ManifestUnknown.
-            ManifestInUse: an index of the repository names it, or a tag points at it that may not.
-            PreconditionFailed.
+            RepositoryUnknown, ManifestUnknown, PreconditionFailed.
+            ManifestInUse: an index of the repository names it, or it has tags and must not.
         """
         upstream = self.state.upstream
         load_for_precondition(upstream, condition, repository, digest)
         available = upstream.has(repository, digest)
         with self.state.catalog.begin() as tx:
-            # Nobody may begin to build on the V1 images that go along.
+            # Exclusive, so that no client starts to build on the V1 images that are deleted along with it.
             row = tx.repositories.lock(repository, exclusive=True)
             if row is None and not available:
                 raise RepositoryUnknown(name=repository)
-            check(tx, condition, repository, digest)
+            check_precondition(tx, condition, repository, digest)
             if row and tx.manifests.lock(row.id, digest):
                 self._remove(tx, row, digest, tagged=tagged)
             elif not available:
@@ -322,7 +257,7 @@ class Manifests:
             self.state.links.remove_tag(repository.name, tag)
 
     def _is_sparse(self, manifest: Manifest) -> bool:
-        """Tell whether it may name manifests that come later, even at this moment."""
+        """Return whether it may name manifests that the repository does not hold, or gets at this moment."""
         return self.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
 
     def _record(
@@ -330,7 +265,7 @@ class Manifests:
         tx: Transaction,
         repository: RepositoryRow,
         manifest: Manifest,
-        children: Children,
+        children: _Children,
         v1_view: ImageId | None,
     ) -> None:
         if tx.manifests.record(repository.id, manifest):
@@ -344,6 +279,86 @@ class Manifests:
             self.state.links.add_signed(repository.name, manifest.digest, signed)
         if v1_view:
             tx.views.record(repository.id, manifest.digest, v1_view)
+
+
+def _parse_pushed(
+    repository: RepositoryName, reference: Tag | Digest, media_type: str, payload: bytes
+) -> Manifest:
+    """Parse a manifest, hashing it by the algorithm of the digest that it is pushed under.
+
+    Raises:
+        ManifestInvalid, DigestMismatch.
+        NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
+    """
+    algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
+    manifest = parse(media_type, payload, algorithm=algorithm)
+    if isinstance(reference, Digest) and manifest.digest != reference:
+        raise DigestMismatch(digest=str(reference))
+    _check_place(manifest, repository, reference)
+    return manifest
+
+
+def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:
+    """Refuse schema 1 whose signed name or tag is another one; by digest, its tag may be any.
+
+    Raises:
+        NameInvalid, TagInvalid.
+
+    Source: distribution 2.0 to 2.2, ``handlers/images.go``.
+    """
+    if manifest.contents.named is None:
+        return
+    name, tag = manifest.contents.named
+    if name != repository:
+        raise NameInvalid(name=name[:255])
+    if isinstance(reference, Tag) and tag != reference:
+        raise TagInvalid(tag=tag[:255])
+
+
+def _documents_to_store(manifest: Manifest) -> dict[Digest, bytes]:
+    """Return the manifest by its digest, with the blobs that are stored along with it.
+
+    These are its signed form, and the empty layer, which manifests may name although no client pushed it.
+    """
+    documents = {manifest.digest: manifest.payload}
+    if manifest.signed:
+        documents[Digest.of(manifest.signed)] = manifest.signed
+    empty = empty_layer().digest
+    if any(child.descriptor.digest == empty for child in manifest.children):
+        documents[empty] = EMPTY_LAYER
+    return documents
+
+
+def _resolve_children(tx: Transaction, repository_id: int, manifest: Manifest, *, sparse: bool) -> _Children:
+    """Return which children the repository holds, and which it does not.
+
+    Args:
+        sparse: Whether an index may name manifests that the repository does not hold.
+
+    Raises:
+        ReferencesMissing: a required blob is not linked to the repository, or a child of an index is not a
+            manifest in it.
+        SizeMismatch: a descriptor gives another size than the blob has.
+    """
+    named = {child.descriptor.digest for child in manifest.children}
+    sizes = tx.blobs.linked(repository_id, named) if named else {}
+    sizes |= {digest: len(EMPTY_LAYER) for digest in named & {empty_layer().digest}}
+    entries = {child.digest for child in manifest.described(Role.MANIFEST)}
+    held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
+    required = (child.descriptor.digest for child in manifest.required)
+    allowed = held | entries if sparse else held
+    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in allowed]
+    if missing:
+        raise ReferencesMissing(digests=missing)
+    for child in manifest.children:
+        stated, stored = child.descriptor.size, sizes.get(child.descriptor.digest)
+        if None not in (stated, stored) and stated != stored:
+            raise SizeMismatch(digest=str(child.descriptor.digest), stored=stored, stated=stated)
+    absent = entries - held
+    return _Children(
+        tuple(child for child in manifest.children if child.descriptor.digest in held),
+        tuple(child for child in manifest.children if child.descriptor.digest in absent),
+    )
 
 
 def _is_linux_amd64(descriptor: Descriptor) -> bool:

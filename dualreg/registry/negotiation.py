@@ -1,15 +1,16 @@
-"""Editions: a tagged image as the generation of client that asks can read it.
+"""Negotiation: which representation of a tagged image a client gets.
 
-By digest everybody gets the bytes that were pushed. By tag, clients that read nothing newer get signed schema
-1, and those that read nothing older get a schema 1 image as schema 2 or OCI.
+By digest, every client gets the bytes that were pushed. By tag, clients that read only schema 1 get signed
+schema 1, and clients that do not read it get a schema 1 image as schema 2 or OCI.
 """
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 
 from dualreg.catalog.rows import ManifestRow
 from dualreg.errors import ManifestUnknown
@@ -21,49 +22,53 @@ from dualreg.image.jws import sign
 from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.schema1 import schema1_from_chain, schema1_from_image
-from dualreg.registry.bridge import Bridge, is_readable_config
+from dualreg.registry.bridge import Bridge, is_image_config
 from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
 
-#: Bytes of generated manifests that each process keeps, so that HEAD and GET tell the same.
+#: Bytes of generated manifests that each process keeps, so that HEAD and GET return the same one.
 _CAPACITY = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """What a client can read.
+class Accept:
+    """What manifests a client accepts.
 
     Attributes:
-        accept: The media types that it names; empty: it names none.
-        anything: It also says that it takes anything, which no client means of schema 1.
-        legacy: It is Docker 1.6 to 1.9, which names nothing and reads nothing but schema 1.
+        types: The media types in its ``Accept`` headers; empty: it sends none.
+        wildcard: Whether it also accepts any type; no client means schema 1 by that.
+        schema1_by_default: Whether it reads only schema 1 without saying so, as Docker 1.6 to 1.9 do.
     """
 
-    accept: frozenset[str] = frozenset()
-    anything: bool = False
-    legacy: bool = False
+    types: frozenset[str] = frozenset()
+    wildcard: bool = False
+    schema1_by_default: bool = False
 
     @property
     def only_schema1(self) -> bool:
-        """Tell whether nothing newer than schema 1 is of use."""
-        if self.anything or not self.accept:
-            return self.legacy
-        named = self.accept - {"application/json"}  # which says nothing
+        """Whether the client reads nothing newer than schema 1."""
+        if self.wildcard or not self.types:
+            return self.schema1_by_default
+        named = self.types - {"application/json"}  # which says nothing about manifests
         return bool(named) and named <= media_types.SCHEMA1_TYPES
 
-    def takes(self, media_type: str) -> bool:
-        """Tell whether the client reads manifests of that type as they are."""
-        if media_type in self.accept or not self.accept:
+    def allows(self, media_type: str) -> bool:
+        """Return whether the client reads manifests of that type."""
+        if media_type in self.types or not self.types:
             return True
-        return self.anything and media_type not in media_types.SCHEMA1_TYPES
+        return self.wildcard and media_type not in media_types.SCHEMA1_TYPES
+
+    def allows_any(self, choices: AbstractSet[str]) -> bool:
+        """Return whether one of the media types *choices* is named."""
+        return not self.types.isdisjoint(choices)
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """A manifest as one client gets it.
+    """A manifest in the form that one client gets.
 
     Attributes:
-        digest: What ``Docker-Content-Digest`` says; of schema 1, that of the payload without signatures.
+        digest: The value of ``Docker-Content-Digest``; for schema 1, of the payload without signatures.
         size: Bytes of what ``read`` returns.
     """
 
@@ -73,23 +78,23 @@ class Representation:
     read: Callable[[], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which cachedmethod cannot work with
 class Negotiation:
-    """The rules by which a manifest is chosen or made for a client."""
+    """Chooses or generates the manifest that a client gets."""
 
     manifests: Manifests
     bridge: Bridge
     keys: Keys
-    _made: LRUCache[tuple[RepositoryName, Tag, Digest], Representation] = field(
+    _generated: LRUCache[tuple[RepositoryName, Tag, Digest], Representation] = field(
         default_factory=lambda: LRUCache(_CAPACITY, getsizeof=lambda representation: representation.size)
     )
     _lock: Lock = field(default_factory=Lock)
 
-    def find(self, repository: RepositoryName, reference: Tag | Digest, reader: Reader) -> Representation:
-        """Return what *reader* gets for *reference*.
+    def find(self, repository: RepositoryName, reference: Tag | Digest, accept: Accept) -> Representation:
+        """Return the representation of *reference* that suits *accept* best.
 
-        Never an empty hand because of what a client names, unless it is schema 1 that cannot be made: a
-        client that can use nothing is told by what it gets.
+        A client that accepts no available one gets the manifest as it was pushed: it will report the media
+        type. Only a client that reads nothing but schema 1 may get none.
 
         Raises:
             RepositoryUnknown, ManifestUnknown.
@@ -98,17 +103,17 @@ class Negotiation:
         """
         row = self.manifests.find(repository, reference)
         schema1 = row.media_type in media_types.SCHEMA1_TYPES
-        if isinstance(reference, Digest) or (schema1 and reader.only_schema1):
+        if isinstance(reference, Digest) or (schema1 and accept.only_schema1):
             return self._stored(row)
-        if reader.only_schema1:
+        if accept.only_schema1:
             return self._as_schema1(repository, reference, row)
-        if not reader.takes(row.media_type) and not media_types.IMAGES.isdisjoint(reader.accept):
+        if not accept.allows(row.media_type) and accept.allows_any(media_types.IMAGES):
             if schema1:
-                row = self._derived(repository, reference, row, reader) or row
+                row = self._convert_schema1(repository, reference, row, accept) or row
             elif row.media_type in media_types.INDEXES:
                 row = self.manifests.image_of(repository, row) or row
-        if not reader.takes(row.media_type) and not media_types.SCHEMA1_TYPES.isdisjoint(reader.accept):
-            with suppress(ManifestUnknown):  # Docker 1.10 reads schema 1 and 2, and no OCI
+        if not accept.allows(row.media_type) and accept.allows_any(media_types.SCHEMA1_TYPES):
+            with suppress(ManifestUnknown):  # Docker 1.10 reads schema 1 and 2, but not OCI
                 return self._as_schema1(repository, reference, row)
         return self._stored(row)
 
@@ -117,7 +122,7 @@ class Negotiation:
         return sign(payload, self.keys.schema1, self.manifests.state.catalog.now())
 
     def _stored(self, row: ManifestRow) -> Representation:
-        """Return the bytes as they were pushed."""
+        """Return the manifest as it was pushed."""
         if row.media_type in media_types.SCHEMA1_TYPES and (signed := self.manifests.signed(row)):
             read = lambda: self.manifests.documents.read(signed.digest)  # noqa: E731 -- bound to this one digest
             return Representation(row.media_type, row.digest, signed.size, read)
@@ -127,22 +132,22 @@ class Negotiation:
         image = self.manifests.image_of(repository, row)
         if image is None:
             raise _inexpressible(tag)
-        key = (repository, tag, image.digest)
-        with self._lock:
-            representation = self._made.get(key)
-        if representation is None:
-            payload = self._payload(repository, tag, image)
-            body = self.sign(payload)
-            representation = Representation(
-                media_types.SCHEMA1_SIGNED, Digest.of(payload), len(body), lambda: body
-            )
-            if representation.size <= _CAPACITY:
-                with self._lock:
-                    self._made[key] = representation
-        return representation
+        return self._generate(repository, tag, image)
+
+    # The lock is not held while the method runs, and a manifest over the capacity is returned but not kept.
+    @cachedmethod(
+        lambda self: self._generated,
+        key=lambda _, repository, tag, image: (repository, tag, image.digest),
+        lock=lambda self: self._lock,
+    )
+    def _generate(self, repository: RepositoryName, tag: Tag, image: ManifestRow) -> Representation:
+        """Return the image as signed schema 1; signatures differ each time, so it is kept."""
+        payload = self._payload(repository, tag, image)
+        body = self.sign(payload)
+        return Representation(media_types.SCHEMA1_SIGNED, Digest.of(payload), len(body), lambda: body)
 
     def _payload(self, repository: RepositoryName, tag: Tag, image: ManifestRow) -> bytes:
-        """Return the image as schema 1: with the V1 JSONs that its client pushed, or made from its config."""
+        """Return the image as unsigned schema 1, from pushed V1 JSONs if it has them, else its config."""
         chain = self.bridge.pushed_chain(repository, image)
         if chain:
             return schema1_from_chain(chain, repository, tag)
@@ -150,18 +155,18 @@ class Negotiation:
         if image.media_type in media_types.IMAGES:
             manifest = parse(image.media_type, self.manifests.payload(image))
             (config,) = manifest.described(Role.CONFIG)
-            if is_readable_config(config):
+            if is_image_config(config):
                 read = self.manifests.documents.read(config.digest)
                 payload = schema1_from_image(manifest, read, repository, tag)
         if payload is None:
             raise _inexpressible(tag)
         return payload
 
-    def _derived(
-        self, repository: RepositoryName, tag: Tag, row: ManifestRow, reader: Reader
+    def _convert_schema1(
+        self, repository: RepositoryName, tag: Tag, row: ManifestRow, accept: Accept
     ) -> ManifestRow | None:
-        """Return the schema 2 or OCI manifest of a schema 1 image, made and stored on first need."""
-        docker = media_types.DOCKER_MANIFEST in reader.accept
+        """Return a schema 1 image as schema 2 or OCI, converted and stored on first use; None: impossible."""
+        docker = media_types.DOCKER_MANIFEST in accept.types
         kind, media_type = (
             ("schema2", media_types.DOCKER_MANIFEST) if docker else ("oci", media_types.OCI_MANIFEST)
         )
@@ -171,7 +176,7 @@ class Negotiation:
             found = tx.manifests.find(repository, Digest.parse(known)) if known else None
         if found:
             return found
-        chain = self.bridge.seen_chain(repository, tag, row)
+        chain = self.bridge.schema1_chain(repository, tag, row)
         if chain is None:
             return None
         converted = manifest_from_chain(chain, media_type=media_type)

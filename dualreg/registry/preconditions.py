@@ -1,4 +1,4 @@
-"""Conditions: what a client expects to replace, so that two of them cannot overwrite each other unseen."""
+"""Preconditions: what a client requires of a reference before it changes it, so that no update is lost."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,20 +9,20 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.upstream import Upstream
 
-#: Stands for any manifest at all.
+#: Matches any manifest.
 ANY = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What must hold of a reference before it is written or deleted; each part is absent if None.
+    """What must be true of a reference before it is written or deleted; None means no requirement.
 
     Attributes:
-        match: It must be one of these digests, in wire form (ANY: it must exist).
-        none_match: It must be none of these (ANY: it must not exist).
-        pushed_at: If it does not exist, it must not have been deleted here at that time or later.
+        match: It must point at one of these digests, in wire form (ANY: it must exist).
+        none_match: It must point at none of these (ANY: it must not exist).
+        pushed_at: If it does not exist, it must not have been deleted at or after this time.
 
-    Source: RFC 9110, "If-Match" and "If-None-Match", with manifests' digests as their entity tags.
+    Source: RFC 9110, "If-Match" and "If-None-Match", with digests of manifests as entity tags.
     """
 
     match: frozenset[str] | None = None
@@ -30,12 +30,12 @@ class Precondition:
     pushed_at: datetime | None = None
 
     @property
-    def given(self) -> bool:
-        """Tell whether anything must hold at all."""
+    def is_conditional(self) -> bool:
+        """Whether anything is required."""
         return self != UNCONDITIONAL
 
     def check(self, current: Digest | None) -> None:
-        """Compare with what the reference is now; None: nothing.
+        """Check against the digest that the reference points at; None: it does not exist.
 
         Raises:
             PreconditionFailed.
@@ -46,7 +46,7 @@ class Precondition:
             raise PreconditionFailed(current=str(current) if current else None)
 
     def check_deletion(self, deleted_at: datetime | None) -> None:
-        """Compare with when what is not there any more was deleted; None: it never was.
+        """Check against the time when a reference that does not exist was deleted; None: never.
 
         Raises:
             PreconditionFailed.
@@ -55,36 +55,36 @@ class Precondition:
             raise PreconditionFailed(current=None)
 
 
-#: Nothing needs to hold.
+#: Requires nothing.
 UNCONDITIONAL = Precondition()
 
 
 def load_for_precondition(
     upstream: Upstream, condition: Precondition, repository: RepositoryName, reference: Tag | Digest
 ) -> None:
-    """Take in what a condition is to be compared with, if that is not here."""
-    if condition.given:
+    """Load what a condition is checked against from upstream, if this registry does not have it."""
+    if condition.is_conditional:
         upstream.load(repository, reference)
 
 
-def check(
+def check_precondition(
     tx: Transaction,
     condition: Precondition,
     repository: RepositoryName,
     reference: Tag | Digest,
     digest: Digest | None = None,
 ) -> None:
-    """Hold *condition* against what *reference* is now; the repository must be locked.
+    """Check *condition* against what *reference* points at; the repository must be locked.
 
     Args:
-        digest: What it is to be.
+        digest: What it will point at.
 
     Raises:
         PreconditionFailed.
     """
-    if condition.given:
+    if condition.is_conditional:
         row = tx.manifests.find(repository, reference)
         condition.check(None if row is None else row.digest)
         if row is None and condition.pushed_at:
-            wanted = [each for each in (reference, digest) if each is not None]
-            condition.check_deletion(tx.deletions.last(repository, *wanted))
+            references = [each for each in (reference, digest) if each is not None]
+            condition.check_deletion(tx.deletions.last(repository, *references))

@@ -1,4 +1,4 @@
-"""Referrers: what is attached to a manifest, such as signatures and bills of materials."""
+"""Referrers: manifests whose subject is another manifest, such as signatures and bills of materials."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from dualreg.image.names import RepositoryName
 from dualreg.registry.pages import Page
 from dualreg.registry.state import State
 
-#: Referrers in one page at most, and bytes of annotations after which it ends: it must fit into a manifest.
+#: The most referrers in a page, and the most bytes of annotations: a page must not exceed a manifest's size.
 _PAGE_LIMIT = 1000
 _PAGE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Referrers:
-    """The rules of referrers. Every manifest with a subject is one from the moment it is stored."""
+    """Lists referrers; every manifest with a subject is one as soon as it is stored."""
 
     state: State
 
@@ -29,11 +29,11 @@ class Referrers:
         artifact_type: str | None = None,
         after: tuple[datetime, Digest] | None = None,
     ) -> Page[ReferrerRow]:
-        """Return a page of what refers to *subject*; empty if nothing does, or there is no such repository.
+        """Return a page of the referrers of *subject*; empty if there are none, or no such repository.
 
         Args:
             artifact_type: Only those of this type.
-            after: The instant and digest of the last one of the page before.
+            after: Push time and digest of the last referrer of the previous page.
 
         Source: OCI distribution-spec v1.1, "Listing Referrers".
         """

@@ -1,4 +1,4 @@
-"""Repositories: which names there are."""
+"""Repositories: the names under which tags, manifests and blobs are kept."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from dualreg.registry.state import State
 
 @dataclass(frozen=True, slots=True)
 class Repositories:
-    """The rules of repositories."""
+    """Creates, deletes, lists and searches repositories."""
 
     state: State
 
     def ensure(self, name: RepositoryName) -> None:
-        """Make the repository known, if it is not."""
+        """Create the repository if it does not exist."""
         with self.state.catalog.begin() as tx:
             tx.repositories.ensure(name)
 
     def delete(self, name: RepositoryName) -> None:
-        """Forget the repository: tags, manifests, images, links and uploads.
+        """Delete the repository with its tags, manifests, images, links and uploads.
 
-        The bytes go when nobody has them any more.
+        Bytes of blobs stay in the store.
 
         Raises:
             RepositoryUnknown.
@@ -44,7 +44,7 @@ class Repositories:
             self.state.store.discard(upload)
 
     def delete_if_empty(self, name: RepositoryName) -> None:
-        """Forget the repository if it holds nothing."""
+        """Delete the repository if it has no content."""
         with self.state.catalog.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
             if row and tx.repositories.is_empty(row.id):
@@ -66,54 +66,54 @@ class Repositories:
             return tx.deletions.of(name)
 
     def list(self, *, last: str, limit: int, reach: Reach = EVERYWHERE) -> Page[RepositoryName]:
-        """Return up to *limit* names of *reach* after *last* that hold an image.
+        """Return up to *limit* repositories of *reach* after *last* that contain an image, in byte order.
 
-        Where many in a row hold none, the page may have fewer and yet not be the last.
+        A page that is not the last may have fewer, if many repositories in a row are empty.
         """
         names: list[RepositoryName] = []
         if limit == 0:
             return Page(names, more=False)
-        passed: RepositoryName | None = None
+        scanned_to: RepositoryName | None = None
         with (
             self.state.catalog.read() as tx,
             closing(tx.repositories.walk(last=last, limit=SCAN_LIMIT + 1, reach=reach)) as walk,
         ):
             for count, (name, holds_an_image) in enumerate(walk):
                 if count == SCAN_LIMIT:
-                    return Page(names, more=True, passed=passed)
+                    return Page(names, more=True, scanned_to=scanned_to)
                 if holds_an_image and len(names) == limit:
                     return Page(names, more=True)
                 if holds_an_image:
                     names.append(name)
-                passed = name
+                scanned_to = name
         return Page(names, more=False)
 
     def search(
         self, term: str, *, offset: int, limit: int, reach: Reach = EVERYWHERE
     ) -> tuple[int, tuple[RepositoryName, ...]]:
-        """Return how many names of *reach* contain *term*, and *limit* of them from *offset* on."""
+        """Return how many names of *reach* contain *term*, and up to *limit* of them from *offset* on."""
         with self.state.catalog.read() as tx:
             return tx.repositories.search(term, offset=offset, limit=limit, reach=reach)
 
-    def named(self, name: RepositoryName, reach: Reach = EVERYWHERE) -> RepositoryName:
+    def resolve(self, name: RepositoryName, reach: Reach = EVERYWHERE) -> RepositoryName:
         """Return the repository of *reach* that a V1 client means by *name*.
 
-        It is that one, else its alias with or without ``library/``. If neither exists, it is the first that
-        *reach* covers.
+        This is *name* if it exists, else its alias with or without ``library/``. If neither exists, it is
+        the first of them that *reach* covers.
 
         Source: every Docker from 0.6 to 1.9 pushes to ``x`` and reads the tags of ``library/x``.
         """
-        meant = [each for each in (name, alias_of(name)) if reach.covers(each)]
+        names = [each for each in (name, alias_of(name)) if reach.covers(each)]
         with self.state.catalog.read() as tx:
-            found = tx.repositories.find(*meant)
+            found = tx.repositories.find(*names)
         if found:
             return found.name
-        available = (each for each in meant if self.state.upstream.available_tags(each, limit=1))
-        return next(available, next(iter(meant), name))
+        available = (each for each in names if self.state.upstream.available_tags(each, limit=1))
+        return next(available, next(iter(names), name))
 
 
 def alias_of(name: RepositoryName) -> RepositoryName:
-    """Return the other name that V1 clients may use for the repository; *name* itself if there is none."""
+    """Return the other name that V1 clients use for the repository; *name* itself if there is none."""
     if name.startswith(LIBRARY):
         return RepositoryName(name.removeprefix(LIBRARY))
     return RepositoryName(in_library(name))

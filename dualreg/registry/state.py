@@ -1,4 +1,4 @@
-"""State: catalog, store and link files, and the one way in which verified bytes enter them."""
+"""State: catalog, store, link files and upstream, and the one way in which verified bytes enter them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +16,10 @@ from dualreg.storage.links import Links
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a registry keeps what it knows: every service works on the same one.
+    """What a registry keeps its content in; all services of a registry share one.
 
     Attributes:
-        legacy: What may have more.
+        upstream: Where content is loaded from that this registry does not have.
     """
 
     catalog: Catalog
@@ -42,7 +42,7 @@ class State:
 
     @contextmanager
     def staged(self, *documents: bytes) -> Iterator[tuple[UploadId, ...]]:
-        """Stage small documents for the block, which may ``admit`` them; what it does not is forgotten."""
+        """Stage small documents for the block; those that it does not ``admit`` are discarded at its end."""
         uploads = tuple(UploadId.new() for _ in documents)
         try:
             for upload, document in zip(uploads, documents, strict=True):
@@ -53,29 +53,29 @@ class State:
                 self.store.discard(upload)
 
     def admit(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
-        """Publish the staged *upload* as *blob* and let the repository read it.
+        """Publish the staged *upload* as *blob*, and link that to the repository.
 
-        The caller has verified the bytes. The row lock of ``claim`` orders this against everything else that
-        happens to the same digest; publishing is a rename, so the transaction stays short.
+        The caller has verified the bytes. ``BlobQueries.claim`` locks the blob's row, so that nothing else
+        changes the same blob meanwhile. Publishing is a rename, so the transaction stays short.
 
         Raises:
-            BlobDamaged: the catalog knows these bytes with another size.
+            BlobDamaged: the catalog knows the blob with another size.
         """
-        self._claim(tx, blob)
+        self._record(tx, blob)
         self.store.publish(upload, blob.digest)
         self._link(tx, repository, blob)
 
     def share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
-        """Let the repository read a *blob* that another one has.
+        """Link a *blob* that the store has to the repository.
 
         Raises:
             BlobDamaged: as ``admit``.
         """
-        self._claim(tx, blob)
+        self._record(tx, blob)
         self._link(tx, repository, blob)
 
     @staticmethod
-    def _claim(tx: Transaction, blob: BlobRow) -> None:
+    def _record(tx: Transaction, blob: BlobRow) -> None:
         recorded = tx.blobs.record(blob.digest, blob.size)
         if recorded != blob.size:
             raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} verified")

@@ -1,4 +1,4 @@
-"""Tags: names for manifests."""
+"""Tags: mutable names for manifests."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -10,19 +10,24 @@ from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.activity import Pulls
 from dualreg.registry.pages import SCAN_LIMIT, Page
-from dualreg.registry.preconditions import UNCONDITIONAL, Precondition, check, load_for_precondition
+from dualreg.registry.preconditions import (
+    UNCONDITIONAL,
+    Precondition,
+    check_precondition,
+    load_for_precondition,
+)
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
-#: Tags fetched at a time where not all of them are wanted.
+#: How many tags are read at a time where only some of them match.
 _BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """The rules of tags.
+    """Lists and deletes tags.
 
-    They are moved by ``Manifests.put`` and ``Bridge.tag``, which know what they point at.
+    ``Manifests.put``, ``Manifests.retag`` and ``Bridge.tag`` point them at manifests.
     """
 
     state: State
@@ -30,7 +35,7 @@ class Tags:
     visibility: Visibility = field(default_factory=Visibility)
 
     def list(self, repository: RepositoryName, *, last: str = "", limit: int | None = None) -> Page[Tag]:
-        """Return up to *limit* of the tags that V2 clients see, after *last*; without a limit, all of them.
+        """Return up to *limit* tags that V2 clients see after *last*, in byte order; None: all of them.
 
         Raises:
             RepositoryUnknown.
@@ -67,13 +72,13 @@ class Tags:
     ) -> Page[TagRow]:
         """Return up to *limit* tags with what they point at, and when they were pushed and pulled.
 
-        Of tags that the legacy source offers, none of this is known.
+        Tags that only upstream has are not included, since none of this is known of them.
 
         Args:
-            prefix: Only tags that begin with it.
-            newest_first: Ordered by the last push instead of by name. Where many in a row do not begin with
-                *prefix*, the page may have fewer than *limit* and yet not be the last.
-            after: Push time and name of the last tag of the page before.
+            prefix: Only tags that start with it.
+            newest_first: Order by last push instead of by name. A page that is not the last may then have
+                fewer than *limit*, if many tags in a row do not start with *prefix*.
+            after: Push time and name of the last tag of the previous page.
             reader: Only tags that clients of this generation see; None: all.
 
         Raises:
@@ -96,22 +101,22 @@ class Tags:
             raise RepositoryUnknown(name=repository)
         return Page(rows[:limit], more=len(rows) > limit > 0)
 
-    def pushed_by(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
-        """Remember what the client that has just pointed the tag calls itself."""
+    def record_pusher(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
+        """Record the User-Agent of the client that has just pushed the tag."""
         with self.state.catalog.begin() as tx:
             tx.tags.record_agent(repository, tag, agent)
 
     def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
-        """Return what the client that pointed the tag calls itself, and when it did; None: no such tag."""
+        """Return the User-Agent that pushed the tag, if known, and when; None: there is no such tag."""
         with self.state.catalog.read() as tx:
             return tx.tags.pusher(repository, tag)
 
-    def pulled(self, repository: RepositoryName, tag: Tag) -> None:
-        """Remember that the tag was pulled now; the catalog learns of it a little later."""
-        self.pulls.note(repository, tag)
+    def record_pull(self, repository: RepositoryName, tag: Tag) -> None:
+        """Record that the tag was pulled now; the catalog is updated a little later."""
+        self.pulls.record(repository, tag)
 
     def delete(self, repository: RepositoryName, tag: Tag, condition: Precondition = UNCONDITIONAL) -> None:
-        """Forget the tag; its manifest and other tags stay.
+        """Delete the tag; its manifest and other tags stay.
 
         Raises:
             RepositoryUnknown, TagUnknown, PreconditionFailed.
@@ -120,20 +125,20 @@ class Tags:
         load_for_precondition(upstream, condition, repository, tag)
         available = upstream.has(repository, tag)
         with self.state.catalog.begin() as tx:
-            row = tx.repositories.lock(repository, exclusive=condition.given)
+            row = tx.repositories.lock(repository, exclusive=condition.is_conditional)
             if row is None and not available:
                 raise RepositoryUnknown(name=repository)
-            check(tx, condition, repository, tag)
+            check_precondition(tx, condition, repository, tag)
             if not (row and tx.tags.remove(row.id, tag)) and not available:
                 raise TagUnknown(tag=tag)
             upstream.mark_deleted(tx, repository, [tag])
             self.state.links.remove_tag(repository, tag)
 
     def clear(self, repository: RepositoryName) -> None:
-        """Forget every tag of the repository; manifests and images stay.
+        """Delete every tag of the repository; manifests and images stay.
 
         Raises:
-            RepositoryUnknown: there is no such repository, or it has no tag.
+            RepositoryUnknown: there is no such repository, or it has no tags.
         """
         available = self.state.upstream.available_tags(repository, limit=1)
         with self.state.catalog.begin() as tx:
@@ -155,9 +160,9 @@ def _newest(
     after: tuple[datetime, str] | None,
     origins: AbstractSet[Origin],
 ) -> Page[TagRow]:
-    """Return up to *limit* tags that begin with *prefix*, the newest first.
+    """Return up to *limit* tags that start with *prefix*, newest first.
 
-    No index has both, so tags are looked at in the order of their pushes, a bounded number in one request.
+    No index covers both, so tags are scanned in the order of their pushes, a bounded number per request.
     """
     rows: list[TagRow] = []
     for _ in range(SCAN_LIMIT // _BATCH):
@@ -170,4 +175,4 @@ def _newest(
         if len(batch) < _BATCH:
             return Page(rows, more=False)
         after = (batch[-1].pushed_at, batch[-1].name)
-    return Page(rows, more=True, passed=batch[-1])
+    return Page(rows, more=True, scanned_to=batch[-1])

@@ -1,4 +1,9 @@
-"""Uploads: bytes on their way in, until they are proven to be what they were said to be."""
+"""Uploads: blobs in transit, until their bytes are verified.
+
+Clients upload in sessions (``start``, ``append``, ``finish``). The catalog records how many bytes of each are
+durable, and one request at a time holds its lease. Bytes that arrive in one call need
+no session (``ingest``, ``staging``).
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,40 +20,44 @@ from dualreg.registry.state import State
 from dualreg.storage.base import rehash, tee
 from dualreg.storage.staging import Staging, staging
 
+#: How long a writer may be silent before another may take over; it renews its lease three times as often.
+LEASE = timedelta(seconds=30)
+#: Stray uploads looked up in the catalog at a time.
+_BATCH = 500
 
-class Renew(Protocol):
-    """Keeps a lease: now and then, or at once if *force* is set."""
+
+class RenewLease(Protocol):
+    """Renews a lease when it is due, or at once with *force*."""
 
     def __call__(self, *, force: bool = False) -> None:
-        """Raise UploadBusy if the lease is lost."""
+        """Raise UploadBusy if another request has taken the lease."""
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
-    """An upload that this request alone may write now.
+class LeasedUpload:
+    """An upload that only this request may write.
 
     Attributes:
-        lease: Proves it to the catalog.
-        renew: To be called while bytes move; keeps the lease from running out.
+        lease: The token under which the catalog records the lease.
+        renew: Called while bytes move, so that the lease does not expire.
     """
 
     row: UploadRow
     lease: str
-    renew: Renew
+    renew: RenewLease
 
 
-class IncomingBody:
-    """A request body on its way into the store, keeping the lease alive and, where that helps, hashing.
+class UploadBody:
+    """A request body on its way into the store; iterating it renews the lease and hashes the bytes.
 
-    A body that ends early ends the iteration like any other, so that what did arrive becomes durable and
-    counts; *failure* keeps the error for later.
+    A body that is cut short ends the iteration normally, so that what arrived becomes durable and counts.
+
+    Attributes:
+        failure: The error of a body that was cut short.
     """
 
-    def __init__(self, leased: Leased, chunks: Iterable[bytes], algorithm: str) -> None:
-        """Hash only from the very first byte on.
-
-        A hash cannot be taken up again where another request left it.
-        """
+    def __init__(self, leased: LeasedUpload, chunks: Iterable[bytes], algorithm: str) -> None:
+        """Hash only if this request starts the upload: a hash cannot be continued by another request."""
         self._row = leased.row
         self._hasher = Hasher(algorithm) if leased.row.offset == 0 else None
         updates = [self._hasher.update] if self._hasher else []
@@ -62,21 +71,15 @@ class IncomingBody:
             self.failure = error
 
     def digest_so_far(self, length: int) -> Digest | None:
-        """Return the digest of the whole upload, now *length* bytes, if no reading is needed for it."""
+        """Return the digest of the upload, now *length* bytes, if it is known without reading them again."""
         if self._hasher:
             return self._hasher.digest()
         return self._row.digest_so_far if length == self._row.offset else None
 
 
-#: How long a writer may be silent before another may take over; it renews its lease three times as often.
-LEASE = timedelta(seconds=30)
-#: Stray uploads looked up in the catalog at a time.
-_BATCH = 500
-
-
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload as its client sees it; *offset* is the number of bytes that are durable."""
+    """An upload as its client sees it; *offset* is the number of durable bytes."""
 
     repository: RepositoryName
     id: UploadId
@@ -85,26 +88,24 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """The rules of uploads.
-
-    The catalog's offset is the truth, and one request at a time holds the lease to move it.
+    """Receives blobs. The catalog's offset of an upload counts, whatever the store has beyond it.
 
     Attributes:
-        ttl: How long an upload may be idle; after that it is as good as cancelled.
+        ttl: How long an upload may be idle before it counts as cancelled.
     """
 
     state: State
     ttl: timedelta = timedelta(hours=24)
 
     def start(self, repository: RepositoryName) -> Upload:
-        """Begin an empty upload."""
+        """Start an empty upload."""
         upload = UploadId.new()
         with self.state.catalog.begin() as tx:
             tx.uploads.start(tx.repositories.ensure(repository).id, upload)
         return Upload(repository, upload, 0)
 
     def status(self, repository: RepositoryName, upload: UploadId) -> Upload:
-        """Return how far the upload has come.
+        """Return the upload with its offset.
 
         Raises:
             UploadUnknown.
@@ -123,9 +124,9 @@ class Uploads:
         *,
         offset: int | None = None,
     ) -> Upload:
-        """Write *chunks* at *offset* (None: wherever the upload ends) and return the upload's new state.
+        """Write *chunks* at *offset* (None: where the upload ends) and return the upload with its new offset.
 
-        Bytes are durable before the offset moves. It also moves when the body ends early: what arrived
+        Bytes are durable before the offset moves. It also moves when the body is cut short: what arrived
         counts.
 
         Args:
@@ -139,11 +140,11 @@ class Uploads:
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
         """
         with self._leased(repository, upload, offset) as leased:
-            intake = IncomingBody(leased, chunks, CANONICAL)
-            length = self.state.store.append(upload, intake, offset=leased.row.offset)
-            self._advance(leased, length, intake)
-        if intake.failure:
-            raise intake.failure
+            body = UploadBody(leased, chunks, CANONICAL)
+            length = self.state.store.append(upload, body, offset=leased.row.offset)
+            self._advance(leased, length, body)
+        if body.failure:
+            raise body.failure
         return Upload(repository, upload, length)
 
     def finish(
@@ -155,24 +156,24 @@ class Uploads:
         *,
         offset: int | None = None,
     ) -> BlobRow:
-        """Write the last *chunks*, verify the whole, and make it the repository's blob *digest*.
+        """Write the last *chunks*, verify the upload, and make it the blob *digest* of the repository.
 
         Raises:
             UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
             BodyTruncated: the upload holds what arrived.
-            DigestMismatch: the upload is what it was before this call.
+            DigestMismatch: the upload is as it was before this call.
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks", "POST then PUT".
         """
         with self._leased(repository, upload, offset) as leased:
             held = leased.row.offset
-            intake = IncomingBody(leased, chunks, digest.algorithm)
-            length = self.state.store.append(upload, intake, offset=held)
-            if intake.failure:
-                self._advance(leased, length, intake)
-                raise intake.failure
-            if self._digest(leased, length, intake, digest.algorithm) != digest:
-                leased.renew(force=True)  # hashing may have taken long, and only the lease's holder may cut
+            body = UploadBody(leased, chunks, digest.algorithm)
+            length = self.state.store.append(upload, body, offset=held)
+            if body.failure:
+                self._advance(leased, length, body)
+                raise body.failure
+            if self._digest(leased, length, body, digest.algorithm) != digest:
+                leased.renew(force=True)  # hashing may have taken long, and only the holder may truncate
                 self.state.store.append(upload, (), offset=held)
                 raise DigestMismatch(digest=str(digest))
             blob = BlobRow(digest, length)
@@ -183,7 +184,7 @@ class Uploads:
         return blob
 
     def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
-        """Forget the upload: its bytes, then its row.
+        """Cancel the upload: delete its bytes, then its row.
 
         Raises:
             UploadUnknown, UploadBusy.
@@ -200,10 +201,10 @@ class Uploads:
         *,
         expected: Digest | None = None,
     ) -> BlobRow:
-        """Take in a whole blob in one call, and return it; if anything goes wrong, nothing was taken in.
+        """Store a whole blob in the repository and return it; if anything fails, nothing is stored.
 
         Args:
-            expected: The digest it must have; without, it gets the one it has.
+            expected: The digest that it must have; None: any.
 
         Raises:
             BodyTruncated, DigestMismatch, and whatever *chunks* raise.
@@ -264,8 +265,10 @@ class Uploads:
         self.state.store.discard(upload)
 
     @contextmanager
-    def _leased(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Iterator[Leased]:
-        """Hold the upload's lease for the block; give it back if the block raises."""
+    def _leased(
+        self, repository: RepositoryName, upload: UploadId, offset: int | None
+    ) -> Iterator[LeasedUpload]:
+        """Hold the upload's lease for the block, which ends it; release it if the block raises."""
         lease, catalog = str(UploadId.new()), self.state.catalog
 
         def take() -> UploadRow:
@@ -288,9 +291,9 @@ class Uploads:
                 renewed_at = catalog.now()
 
         try:
-            yield Leased(row, lease, renew)
+            yield LeasedUpload(row, lease, renew)
         except BlobMissing as error:
-            # An earlier finish published the bytes but could not commit: there is nothing left to go on with.
+            # An earlier finish published the bytes but failed to commit: nothing is left to continue.
             with catalog.begin() as tx:
                 tx.uploads.remove(upload, lease)
             raise UploadUnknown(upload=upload) from error
@@ -300,22 +303,22 @@ class Uploads:
             raise
 
     def _refuse(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Never:
-        """Say why the lease could not be had."""
+        """Raise the reason why the lease could not be taken."""
         held = self.status(repository, upload).offset
         if offset not in (None, held):
             raise RangeInvalid(repository=repository, upload=upload, offset=held)
         raise UploadBusy(upload=upload)
 
-    def _advance(self, leased: Leased, length: int, intake: IncomingBody) -> None:
-        """Make *length* bytes the truth, and give the lease back."""
-        so_far = intake.digest_so_far(length)
+    def _advance(self, leased: LeasedUpload, length: int, body: UploadBody) -> None:
+        """Move the offset to *length* bytes and release the lease."""
+        so_far = body.digest_so_far(length)
         with self.state.catalog.begin() as tx:
             if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
                 raise UploadBusy(upload=leased.row.id)
 
-    def _digest(self, leased: Leased, length: int, intake: IncomingBody, algorithm: str) -> Digest:
-        """Return the digest of the whole upload, read again only if no hasher saw it all."""
-        known = intake.digest_so_far(length)
+    def _digest(self, leased: LeasedUpload, length: int, body: UploadBody, algorithm: str) -> Digest:
+        """Return the digest of the whole upload, reading it again only if it was not hashed in one go."""
+        known = body.digest_so_far(length)
         if known and known.algorithm == algorithm:
             return known
         return rehash(self.state.store, leased.row.id, algorithm, lambda _: leased.renew())

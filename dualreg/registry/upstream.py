@@ -1,4 +1,4 @@
-"""Legacy: another registry's content that is taken in when somebody asks for it first."""
+"""Upstream: another registry's content, which is imported when a client first asks for it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -12,9 +12,10 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 
 
 class Upstream(Protocol):
-    """What services ask when they do not find something. Whatever it takes in is then found.
+    """What services consult for content that this registry does not have.
 
-    It takes in and offers nothing that was deleted here, unless it was pushed there again.
+    What it loads is imported, and found from then on. It neither loads nor lists what was deleted from this
+    registry, unless it was pushed to the other one again later.
 
     Attributes:
         origin: The generation of clients that its tags count as pushed by.
@@ -25,88 +26,85 @@ class Upstream(Protocol):
         """See the class."""
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
-        """Take in an image; tell whether to look again.
+        """Import an image; return whether this registry has it now.
 
         Raises:
-            SourceBusy: too many images are on their way.
+            SourceBusy: too many images are being imported.
         """
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
-        """Take in a V1 image of one of the offered tags, with its ancestors; as ``bring``."""
+        """Import a V1 image that an available tag leads to, with its ancestors; as ``load``."""
 
     def load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
-        """Take in the manifests that are about *subject*, which need not be here; as ``bring``."""
+        """Import the manifests whose subject is *subject*, which need not exist; as ``load``."""
 
     def available_tags(
         self, repository: RepositoryName, *, last: str = "", limit: int | None = None
     ) -> Sequence[Tag]:
-        """Return up to *limit* of the tags after *last* that it has and that are not here, in byte order.
+        """Return up to *limit* tags after *last* that this registry does not have, in byte order.
 
-        Where nothing was deleted here, it goes by their names: what one leads to need not make sense.
+        Images are not looked at unless something was deleted from the repository, so loading a tag may fail.
         """
 
     def available_images(self, repository: RepositoryName) -> Mapping[Tag, str]:
-        """Return all tags that it has and that are not here, and what they name: V1 image ids, or digests."""
+        """Return all tags that this registry does not have, with their V1 image IDs or manifest digests."""
 
     def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
-        """Tell whether it has something that ``bring`` would try to take in."""
+        """Return whether ``load`` would try to import *reference*."""
 
     def mark_deleted(
         self, tx: Transaction, repository: RepositoryName, references: Iterable[str | Digest] | None = None
     ) -> None:
-        """See to it that what is deleted here is not taken in again.
+        """Record that content was deleted from this registry, so that it is not imported again.
 
         Args:
-            references: Tags, digests and V1 image ids; None: whatever the repository has.
+            references: Tags, digests and V1 image IDs; None: everything in the repository.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class NoUpstream:
-    """There is no other registry."""
+    """An upstream that has nothing."""
 
     origin: Origin = Origin.V1
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
-        """See Legacy."""
         del repository, reference
         return False
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
-        """See Legacy."""
         del repository, image
         return False
 
     def load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
-        """See Legacy."""
+        del repository, subject
 
     def available_tags(
         self, repository: RepositoryName, *, last: str = "", limit: int | None = None
     ) -> Sequence[Tag]:
-        """See Legacy."""
         del repository, last, limit
         return ()
 
     def available_images(self, repository: RepositoryName) -> Mapping[Tag, str]:
-        """See Legacy."""
         del repository
         return {}
 
     def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
-        """See Legacy."""
         del repository, reference
         return False
 
     def mark_deleted(
         self, tx: Transaction, repository: RepositoryName, references: Iterable[str | Digest] | None = None
     ) -> None:
-        """See Legacy."""
+        del tx, repository, references
 
 
-def v1_tags(upstream: Upstream, repository: RepositoryName, shown: AbstractSet[Origin]) -> dict[Tag, ImageId]:
-    """Return the tags that *legacy* offers, as V1 clients see them, who are *shown* tags of these origins.
+def available_v1_tags(
+    upstream: Upstream, repository: RepositoryName, shown: AbstractSet[Origin]
+) -> dict[Tag, ImageId]:
+    """Return the tags that only *upstream* has, as V1 clients see them, who see tags of the origins *shown*.
 
-    How they see manifests is only known here, so those are taken in.
+    Manifests have no V1 view before they are imported, so their tags are loaded, and left out.
     """
     if upstream.origin not in shown:
         return {}

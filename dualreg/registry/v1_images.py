@@ -1,4 +1,8 @@
-"""V1 images: pushed in three steps (JSON, layer, checksum), complete after the last, then left alone."""
+"""V1 images: one layer each, with a JSON and a parent, and the files in their layers.
+
+A client pushes an image in three steps (JSON, layer, checksum); after the last one it is complete and never
+changes. Images that are derived from manifests are recorded complete, without a checksum.
+"""
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -29,32 +33,6 @@ from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.base import read_chunks, tee
 from dualreg.storage.staging import Staging
-
-
-@dataclass(frozen=True, slots=True)
-class Listings:
-    """What is in the layers of V1 images."""
-
-    state: State
-
-    def files(self, row: V1ImageRow) -> Iterator[File]:
-        """Yield the files of the image's own layer.
-
-        Raises:
-            ImageInvalid: it holds no tar, or too many files.
-        """
-        if row.layer is not None:
-            with self.state.store.open(row.layer) as layer:
-                yield from files(read_chunks(layer))
-
-    def changes(self, rows: Sequence[V1ImageRow]) -> dict[str, dict[str, list[object]]]:
-        """Return what the first image of an ancestry changes of the others; see ``listing.changes``.
-
-        Raises:
-            ImageInvalid: as ``files``.
-        """
-        return changes(self.files(rows[0]), map(self.files, rows[1:]))
-
 
 _log = logging.getLogger(__name__)
 
@@ -95,19 +73,19 @@ class ImportedImage:
 
 @dataclass(frozen=True, slots=True)
 class V1Images:
-    """The rules of V1 images. Each belongs to one repository."""
+    """Receives, finds and lists V1 images, each of which belongs to one repository."""
 
     state: State
     documents: DocumentCache
     uploads: Uploads
 
     def begin(self, repository: RepositoryName, image: ImageId, json: bytes) -> None:
-        """Take in an image's JSON; the layer is expected next.
+        """Store an image's JSON; the layer is expected next.
 
-        Repeating it with the same JSON keeps a layer that has arrived; with another, the image starts over.
+        With the same JSON again, a layer that has arrived is kept; with another JSON, the image starts over.
 
         Raises:
-            ImageInvalid: not the JSON of *image*, or its parent is not here.
+            ImageInvalid: it is not the JSON of *image*, or the repository does not have its parent.
             ImageExists: the image is complete.
 
         Source: docker-registry 0.9, ``images.py`` (put_image_json), in the order of its checks.
@@ -129,39 +107,39 @@ class V1Images:
                 raise ImageExists(id=image)
 
     def put_layer(self, repository: RepositoryName, image: ImageId, chunks: Iterable[bytes]) -> None:
-        """Take in an image's layer as sent; diff id and payload checksum are computed in the same pass.
+        """Store an image's layer as sent; diff ID and payload checksum are computed in the same pass.
 
         Raises:
-            ImageUnknown: no JSON yet.
+            ImageUnknown: its JSON has not been pushed.
             ImageExists: the image is complete.
-            ImageInvalid: the layer does not decompress.
+            ImageInvalid: the layer cannot be decompressed.
             BodyTruncated.
         """
-        row = self._begun(repository, image)
+        row = self._find(repository, image)
         if row.complete:
             raise ImageExists(id=image)
         diff_id = DiffIdHasher()
         checksum = payload_hasher(self.documents.read(row.json))
-        blob = self.uploads.ingest(repository, _whole(tee(chunks, checksum.update), diff_id))
+        blob = self.uploads.ingest(repository, _verified(tee(chunks, checksum.update), diff_id))
         with self.state.catalog.begin() as tx:
-            here = tx.blobs.lock(row.repository_id, blob.digest)
-            attached = here and tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
+            linked = tx.blobs.lock(row.repository_id, blob.digest)
+            attached = linked and tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
         if not attached:
-            self._lost_race(repository, row)
+            self._check_race(repository, row)
 
     def put_checksum(
         self, repository: RepositoryName, image: ImageId, payload: Digest | None, tarsum: str | None = None
     ) -> None:
-        """Complete the image if *payload* is its payload checksum; None: the client is too old to know it.
+        """Complete the image if *payload* is its payload checksum; None: the client is too old to send one.
 
-        Repeating it for a complete image is fine while it agrees. A *tarsum* is recorded, and held against
-        the layer where nothing else proves that; one that differs is logged, and no reason to refuse.
+        It may be repeated for a complete image with the same checksum. A *tarsum* is recorded, and compared
+        with the layer if there is no *payload*; a wrong one is logged, but not refused.
 
         Raises:
-            ImageUnknown, ImageIncomplete: no JSON, or no layer yet.
-            ChecksumMismatch: the image stays incomplete; JSON and layer may be sent again.
+            ImageUnknown, ImageIncomplete: its JSON or layer has not been pushed.
+            ChecksumMismatch: the image stays incomplete; JSON and layer may be pushed again.
         """
-        row = self._begun(repository, image)
+        row = self._find(repository, image)
         if row.layer is None:
             raise ImageIncomplete(id=image)
         if payload not in (None, row.checksum):
@@ -174,12 +152,12 @@ class V1Images:
         with self.state.catalog.begin() as tx:
             completed = tx.v1_images.complete(row)
             if completed:
-                self._mirror(RepositoryRow(row.repository_id, repository), row)
+                self._write_link(RepositoryRow(row.repository_id, repository), row)
         if not completed:
-            self._lost_race(repository, row)
+            self._check_race(repository, row)
 
     def holder(self, image: ImageId, reach: Reach) -> RepositoryName:
-        """Return a repository of *reach* that holds the image, for clients that do not say which they mean.
+        """Return a repository of *reach* that has the complete image, for requests that name no repository.
 
         Raises:
             ImageUnknown.
@@ -199,7 +177,7 @@ class V1Images:
         row = self.peek(repository, image)
         if row is None and self.state.upstream.load_image(repository, image):
             return self.get(repository, image)
-        return _complete(row, image)
+        return _require_complete(row, image)
 
     def peek(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:
         """Return an image in this registry, complete or not, without asking upstream."""
@@ -218,7 +196,7 @@ class V1Images:
             return tx.v1_images.ancestry(repository, image)
 
     def json(self, row: V1ImageRow) -> bytes:
-        """Return the image's JSON, byte for byte as it was pushed."""
+        """Return the image's JSON, byte for byte as pushed."""
         return self.documents.read(row.json)
 
     def ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
@@ -229,7 +207,7 @@ class V1Images:
         """
         rows = self.peek_ancestry(repository, image)
         for row in rows:
-            _complete(row, row.id)
+            _require_complete(row, row.id)
         if not rows and self.state.upstream.load_image(repository, image):
             return self.ancestry(repository, image)
         if not rows:
@@ -237,7 +215,7 @@ class V1Images:
         return rows
 
     def list(self, repository: RepositoryName, available: Collection[ImageId] = ()) -> tuple[ImageId, ...]:
-        """Return the ids of the repository's complete images, and those that are *offered* from elsewhere.
+        """Return the IDs of the repository's complete images, and those *available* upstream.
 
         Raises:
             RepositoryUnknown.
@@ -285,16 +263,16 @@ class V1Images:
         return True
 
     def record(self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow]) -> None:
-        """Record complete images that were derived from a manifest; rows first, then the link files.
+        """Record complete images within a transaction: rows first, then link files.
 
-        A manifest that was seen as another image under one of the ids is seen as nothing from now on.
+        A manifest whose V1 view was another image under one of their IDs has no V1 view from then on.
         """
         changed = [image for image in images if tx.v1_images.record(image)]
         tx.views.hide(repository.id, [image.id for image in changed])
         for image in changed:
-            self._mirror(repository, image)
+            self._write_link(repository, image)
 
-    def _begun(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
+    def _find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         row = self.peek(repository, image)
         if row is None:
             raise ImageUnknown(id=image)
@@ -304,20 +282,20 @@ class V1Images:
         with self.state.store.open(cast("Digest", row.layer)) as layer:
             agrees = verify_tarsum(tarsum, self.json(row), read_chunks(layer))
         if not agrees:
-            _log.warning("image %s: its layer does not have the stated %s", row.id, tarsum)
+            _log.warning("image %s: layer does not match its TarSum %s", row.id, tarsum)
         return agrees
 
-    def _lost_race(self, repository: RepositoryName, image: V1ImageRow) -> None:
-        """Look what another client made of the image meanwhile: fine if it completed the same one.
+    def _check_race(self, repository: RepositoryName, image: V1ImageRow) -> None:
+        """Accept that another client has changed the image, if it completed the same one.
 
         Raises:
-            UploadBusy: it began another one under this id.
+            UploadBusy: it started another image under this ID.
         """
-        found = self._begun(repository, image.id)
+        found = self._find(repository, image.id)
         if not found.complete or found.json != image.json:
             raise UploadBusy(id=image.id)
 
-    def _mirror(self, repository: RepositoryRow, image: V1ImageRow) -> None:
+    def _write_link(self, repository: RepositoryRow, image: V1ImageRow) -> None:
         facts: dict[str, str | None] = {
             "parent": image.parent,
             "json": str(image.json),
@@ -329,8 +307,33 @@ class V1Images:
         self.state.links.add_v1_image(repository.name, image.id, facts)
 
 
+@dataclass(frozen=True, slots=True)
+class Listings:
+    """Lists the files in the layers of V1 images."""
+
+    state: State
+
+    def files(self, row: V1ImageRow) -> Iterator[File]:
+        """Yield the files of the image's own layer.
+
+        Raises:
+            ImageInvalid: the layer is not a tar, or has too many files.
+        """
+        if row.layer is not None:
+            with self.state.store.open(row.layer) as layer:
+                yield from files(read_chunks(layer))
+
+    def changes(self, rows: Sequence[V1ImageRow]) -> dict[str, dict[str, list[object]]]:
+        """Return what the first image of an ancestry changes in the others, as ``listing.changes``.
+
+        Raises:
+            ImageInvalid: as ``files``.
+        """
+        return changes(self.files(rows[0]), map(self.files, rows[1:]))
+
+
 def _check_parent(tx: Transaction, repository: RepositoryName, image: V1Image) -> None:
-    """Refuse an image on a parent that is not here, or that stands on the image itself."""
+    """Refuse an image whose parent does not exist, or has the image itself as an ancestor."""
     if image.parent is None:
         return
     ancestry = tx.v1_images.ancestry(repository, image.parent)
@@ -338,16 +341,13 @@ def _check_parent(tx: Transaction, repository: RepositoryName, image: V1Image) -
         raise ImageInvalid(reason="Image depends on a non existing parent")
 
 
-def _whole(chunks: Iterable[bytes], diff_id: DiffIdHasher) -> Iterator[bytes]:
-    """Yield a layer's *chunks*.
-
-    A compressed stream that is cut short raises at the end, before anything is published.
-    """
+def _verified(chunks: Iterable[bytes], diff_id: DiffIdHasher) -> Iterator[bytes]:
+    """Yield a layer's *chunks*; raise at the end if its compressed stream is cut short."""
     yield from tee(chunks, diff_id.update)
     diff_id.digest()
 
 
-def _complete(row: V1ImageRow | None, image: ImageId) -> V1ImageRow:
+def _require_complete(row: V1ImageRow | None, image: ImageId) -> V1ImageRow:
     if row is None:
         raise ImageUnknown(id=image)
     if not row.complete:

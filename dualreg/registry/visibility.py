@@ -1,7 +1,6 @@
-"""Visibility: whether a tag that one generation of client pushed is shown to the other.
+"""Visibility: whether tags that one generation of clients pushed are shown to the other.
 
-The conversions stay where they are; this only says which tags each dialect lists and finds. What is asked for
-by digest, and what is written, does not depend on it.
+It decides which tags each dialect lists and finds. Requests by digest and writes do not depend on it.
 """
 
 from collections.abc import Set as AbstractSet
@@ -13,7 +12,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.patterns import matches
 
 _BOTH = frozenset(Origin)
-#: What each mode shows to the clients of a generation beside their own tags.
+#: For each mode, the origins of tags that clients of a generation see.
 _SHOWN: dict[str, dict[Origin, frozenset[Origin]]] = {
     "both": {Origin.V1: _BOTH, Origin.V2: _BOTH},
     "v1-to-v2": {Origin.V1: frozenset({Origin.V1}), Origin.V2: _BOTH},
@@ -24,11 +23,11 @@ _SHOWN: dict[str, dict[Origin, frozenset[Origin]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """The setting ``bridge``, read.
+    """The setting ``bridge``, parsed.
 
     Attributes:
-        default: The mode of repositories that no pattern takes.
-        patterns: Pattern and mode; the first that takes a repository counts.
+        default: The mode of repositories that no pattern matches.
+        patterns: Pattern and mode; the first one that matches a repository applies.
     """
 
     default: str = "both"
@@ -36,12 +35,12 @@ class Visibility:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``MODE`` and ``PATTERN=MODE``, by comma; the settings have checked them."""
+        """Parse comma-separated ``MODE`` and ``PATTERN=MODE``, which the settings have validated."""
         entries = [entry.strip().rpartition("=") for entry in text.split(",")]
         default = next((mode for pattern, _, mode in entries if not pattern), "both")
         return cls(default, tuple((pattern, mode) for pattern, _, mode in entries if pattern))
 
-    def shown(self, repository: RepositoryName, reader: Origin) -> AbstractSet[Origin]:
-        """Return the origins of the tags that clients of the *reader*'s generation see."""
+    def shown(self, repository: RepositoryName, generation: Origin) -> AbstractSet[Origin]:
+        """Return the origins of the tags that clients of *generation* see in the repository."""
         matching = (mode for pattern, mode in self.patterns if matches(pattern, repository))
-        return _SHOWN[next(matching, self.default)][reader]
+        return _SHOWN[next(matching, self.default)][generation]

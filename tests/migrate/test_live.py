@@ -592,7 +592,7 @@ def test_pages_of_tags_read_what_is_on_them(
     monkeypatch.setattr(TreeLookup, "tag", _noted(TreeLookup.tag, read))
     assert client.get("/v2/team/app/tags/list?n=1").json["tags"] == ["1"]
     assert client.get("/v2/team/app/tags/list?n=1&last=3").json["tags"] == []
-    assert registry.repositories.named(RepositoryName("library/team/app")) == "team/app"
+    assert registry.repositories.resolve(RepositoryName("library/team/app")) == "team/app"
     assert registry.tags.describe(RepositoryName("team/app"), limit=9).rows == ()
     assert read == []
     assert client.delete("/v2/team/app/manifests/1").status_code == 202

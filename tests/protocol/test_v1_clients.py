@@ -92,7 +92,7 @@ def test_a_flood_of_clients_needs_no_memory(registry: Registry, monkeypatch: pyt
     """Beyond a limit between two writings, only clients that are known already count."""
     monkeypatch.setattr("dualreg.registry.activity._LIMIT", 2)
     for agent in ("a", "b", "c", "a"):
-        registry.clients.note("1.2.3.4", agent, "", refused=False)
+        registry.clients.record("1.2.3.4", agent, "", refused=False)
     assert seen(registry) == [("1.2.3.4", "a", "", 2, 0), ("1.2.3.4", "b", "", 1, 0)]
 
 
@@ -113,7 +113,7 @@ def test_the_command_lists_them_and_says_what_to_do(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("DUALREG_V1", "off")
     assert "nothing is left to do." in _run(settings.data)
     registry = open_registry(settings)
-    registry.clients.note("10.0.0.7", DOCKER, "a/b", refused=True)
+    registry.clients.record("10.0.0.7", DOCKER, "a/b", refused=True)
     registry.clients.flush()
     registry.blobs.state.catalog.close()
     lines = _run(settings.data).splitlines()

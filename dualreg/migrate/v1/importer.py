@@ -23,7 +23,7 @@ from dualreg.migrate.v1.duplicates import duplicate_image
 from dualreg.migrate.v1.identity import ImageIdentity, id_collision
 from dualreg.migrate.v1.layers import staged
 from dualreg.registry import Registry
-from dualreg.registry.bridge import filled
+from dualreg.registry.bridge import non_empty
 from dualreg.registry.v1_images import ImportedImage
 from dualreg.storage.staging import Staging
 
@@ -95,14 +95,16 @@ class V1Importer:
         """
         image, condition, at = ImageId.parse(entry.image), require_unchanged(entry, before), pushed_at(entry)
         rows = self.registry.v1_images.ancestry(repository, image)
-        files = hash(tuple(row.diff_id for row in filled(rows)))
+        files = hash(tuple(row.diff_id for row in non_empty(rows)))
         try:
             with self.locks.lock((repository, files)):  # two tags may become the same manifest
-                self.registry.bridge.tag(repository, tag, image, condition=condition, at=at, sole=True)
+                self.registry.bridge.tag(
+                    repository, tag, image, condition=condition, at=at, refuse_duplicate=True
+                )
         except ImageExists as error:
             raise duplicate_image(image, error.id) from error
         if agent := self.agent(entry.repository, entry.tag):
-            self.registry.tags.pushed_by(repository, tag, agent[:_AGENT_LIMIT])
+            self.registry.tags.record_pusher(repository, tag, agent[:_AGENT_LIMIT])
 
     def _image(self, repository: RepositoryName, source: SourceImage) -> int:
         """Take in one image, once at a time; return how many bytes were read for it.

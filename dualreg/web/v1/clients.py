@@ -22,7 +22,7 @@ def record_client(response: Response) -> Response:
         # Unauthorized clients must not fill the table with invented names.
         repository = "" if response.status_code in DENIALS else _repository()
         refused = "v1_refused" in g
-        registry().clients.note(client_address(), request.user_agent.string, repository, refused=refused)
+        registry().clients.record(client_address(), request.user_agent.string, repository, refused=refused)
     return response
 
 

@@ -69,7 +69,7 @@ def _resolve(name: RepositoryName, action: Action) -> RepositoryName:
     reach = grant().reach(action)
     if not reach.covers(name) and not reach.covers(alias_of(name)):
         authorize(name, action)
-    resolved = registry().repositories.named(name, reach)
+    resolved = registry().repositories.resolve(name, reach)
     authorize(resolved, action)
     return resolved
 

@@ -54,7 +54,7 @@ def put_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Point the tag at an image, and store the manifest through which V2 clients can pull it."""
     registry().bridge.tag(repository, tag, _read_image_id())
     if agent := "".join(filter(str.isprintable, request.user_agent.string)):
-        registry().tags.pushed_by(repository, tag, agent[:_AGENT_LIMIT])
+        registry().tags.record_pusher(repository, tag, agent[:_AGENT_LIMIT])
     return uncached_json()
 
 

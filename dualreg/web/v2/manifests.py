@@ -12,7 +12,7 @@ from dualreg.errors import RequestInvalid, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry.negotiation import Reader
+from dualreg.registry.negotiation import Accept
 from dualreg.registry.preconditions import Precondition
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
@@ -41,7 +41,7 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PULL)
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Return the manifest as pushed, or in a form that the client can read; to HEAD, its headers."""
-    manifest = registry().negotiation.find(name, reference, _reader())
+    manifest = registry().negotiation.find(name, reference, _accept())
     headers = {
         "Docker-Content-Digest": str(manifest.digest),
         "ETag": f'"{manifest.digest}"',
@@ -55,7 +55,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     if request.method == "HEAD":
         return Response(headers=headers)
     if isinstance(reference, Tag):
-        registry().tags.pulled(name, reference)
+        registry().tags.record_pull(name, reference)
     return Response(manifest.read(), headers=headers)
 
 
@@ -116,12 +116,13 @@ def _entity_tags(name: str) -> frozenset[str] | None:
     return frozenset(tag.strip(' "') for value in values for tag in value.split(",")) if values else None
 
 
-def _reader() -> Reader:
-    """Return what the client can read.
+def _accept() -> Accept:
+    """Return what manifests the client accepts.
 
     Accept may be one header or several. Quality factors are ignored: a tag points to one manifest.
     """
     values = ",".join(request.headers.getlist("Accept")).split(",")
     named = frozenset(filter(None, map(strip_parameters, values)))
-    legacy = not named and _SCHEMA1_DOCKER.match(request.user_agent.string) is not None
-    return Reader(named - _ANYTHING, anything=not named.isdisjoint(_ANYTHING), legacy=legacy)
+    old_docker = not named and _SCHEMA1_DOCKER.match(request.user_agent.string) is not None
+    wildcard = not named.isdisjoint(_ANYTHING)
+    return Accept(named - _ANYTHING, wildcard=wildcard, schema1_by_default=old_docker)
