@@ -134,7 +134,7 @@ class Manifests:
         condition: Precondition = UNCONDITIONAL,
         v1_view: ImageId | None = None,
     ) -> Manifest:
-        """Store a manifest and point *tags*, and *reference* if it is a tag, at it, in one transaction.
+        """Store a manifest and point *tags*, and *reference* if it is a tag, at it: all of it or nothing.
 
         Args:
             media_type: As declared by the client; empty: as the document says.
@@ -142,8 +142,7 @@ class Manifests:
             v1_view: The V1 image that the manifest was made from; V1 clients continue to see that.
 
         Raises:
-            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed: nothing was
-                changed, as with all of these.
+            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed.
             NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
             ImageUnknown: *v1_view* no longer exists.
 
@@ -153,9 +152,8 @@ class Manifests:
         load_for_precondition(self.state.upstream, condition, repository, reference)
         staged = _documents_to_store(manifest)
         with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
-            row = tx.repositories.ensure(
-                repository, exclusive=condition.is_conditional or self._is_sparse(manifest)
-            )
+            exclusive = condition.is_conditional or self._is_sparse(manifest)
+            row = tx.repositories.ensure(repository, exclusive=exclusive)
             check_precondition(tx, condition, repository, reference, manifest.digest)
             if v1_view and tx.v1_images.find(repository, v1_view) is None:
                 raise ImageUnknown(id=v1_view)  # it was derived from a manifest, and deleted with that
