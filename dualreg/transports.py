@@ -29,7 +29,6 @@ class Transport:
     Attributes:
         name: What a location starts with, before the first colon.
         uses: How a location is written, for each use that is supported.
-        about: What is there, in a few words.
         generation: ``v1`` for V1 images, ``v2`` for manifests; empty if it depends on the content, or for a
             target that both generations can pull from.
         next_step: What to do with a target after the export; ``{}`` stands for its path or URL.
@@ -38,19 +37,19 @@ class Transport:
 
     name: str
     uses: Mapping[Use, str]
-    about: str
     generation: str = ""
     next_step: str = ""
     schemes: tuple[str, ...] = field(default=())
 
 
 TRANSPORTS = (
+    # The storage of docker-registry 0.5 to 0.9, or its configuration file.
     Transport(
         "v1-tree",
         {Use.SOURCE: "v1-tree:PATH", Use.ON_DEMAND: "v1-tree:PATH"},
-        "the storage of docker-registry 0.5 to 0.9, or its configuration file",
         generation="v1",
     ),
+    # The storage of the reference registry (distribution).
     Transport(
         "registry-tree",
         {
@@ -58,40 +57,39 @@ TRANSPORTS = (
             Use.TARGET: "registry-tree:PATH",
             Use.ON_DEMAND: "registry-tree:PATH",
         },
-        "the storage of the reference registry (distribution)",
         generation="v2",
         next_step="docker-registry serve, with rootdirectory: {}",
     ),
+    # An OCI image layout.
     Transport(
         "oci-layout",
         {Use.SOURCE: "oci-layout:PATH", Use.TARGET: "oci-layout:PATH"},
-        "an OCI image layout",
         generation="v2",
         next_step="skopeo copy oci:{}:NAME docker://HOST/NAME",
     ),
+    # A file for docker save and docker load.
     Transport(
         "docker-archive",
         {Use.SOURCE: "docker-archive:FILE", Use.TARGET: "docker-archive:FILE"},
-        "a file for docker save and docker load",
         next_step="docker load --input {}",
     ),
+    # Files from which a plain web server serves pulls.
     Transport(
         "static-tree",
         {Use.TARGET: "static-tree:PATH"},
-        "files from which a plain web server serves pulls",
         next_step="nginx, with include {}/nginx.conf",
     ),
+    # A remote registry, over the V1 API.
     Transport(
         "v1",
         {Use.SOURCE: "v1+http(s)://HOST[/REPOSITORY]"},
-        "a remote registry, over the V1 API",
         generation="v1",
         schemes=("v1+http", "v1+https"),
     ),
+    # A remote registry, over the V2 API.
     Transport(
         "v2",
         {Use.SOURCE: "v2+http(s)://HOST[/REPOSITORY]", Use.TARGET: "v2+http(s)://HOST[/PREFIX]"},
-        "a remote registry, over the V2 API",
         generation="v2",
         next_step="pull from {}",
         schemes=("v2+http", "v2+https"),

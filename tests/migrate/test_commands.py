@@ -83,7 +83,10 @@ def test_the_old_registrys_configuration(
     monkeypatch.setenv("OLD_PATH", "/nowhere")
     command(data, line, code=1)
     assert "s3" in command(data, f"{line} --flavor prod", code=2).output
-    assert "no flavor none: common, dev, fixed, prod" in command(data, f"{line} --flavor none", code=2).output
+    assert (
+        "no flavor none; it has common, dev, fixed, prod"
+        in command(data, f"{line} --flavor none", code=2).output
+    )
 
 
 @pytest.mark.parametrize("line", ["inspect", "plan", "run", "run --dry-run", "verify"])

@@ -1,10 +1,16 @@
 """The table of transports, and its openers."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from dualreg.cli import main
 from dualreg.migrate.transports import ON_DEMAND, SURVEYS, TARGETS
+from dualreg.settings import Settings
 from dualreg.transports import TRANSPORTS, LocationInvalid, Use, grammars, is_remote, parse_location
 
+_ROOT = Path(__file__).parents[2]
 _OPENERS = {Use.SOURCE: SURVEYS, Use.TARGET: TARGETS, Use.ON_DEMAND: ON_DEMAND}
 
 
@@ -92,3 +98,23 @@ def test_grammars() -> None:
     """Are listed in the order of the table."""
     assert [*grammars(Use.ON_DEMAND)] == ["v1-tree:PATH", "registry-tree:PATH"]
     assert grammars(Use.TARGET)[-1] == "v2+http(s)://HOST[/PREFIX]"
+
+
+@pytest.mark.parametrize(("command", "use"), [("migrate", Use.SOURCE), ("export", Use.TARGET)])
+def test_commands_name_all_transports(command: str, use: Use) -> None:
+    """With their grammar, wherever the help breaks its lines."""
+    text = "".join(CliRunner().invoke(main, [command, "--help"]).output.split())
+    assert [grammar for grammar in grammars(use) if grammar not in text] == []
+
+
+def test_the_setting_names_all_transports() -> None:
+    """That can be imported from on demand."""
+    text = Settings.model_fields["legacy_source"].description or ""
+    assert [grammar for grammar in grammars(Use.ON_DEMAND) if grammar not in text] == []
+
+
+def test_the_guide_names_all_transports() -> None:
+    """Sources and targets alike."""
+    text = (_ROOT / "docs/migrate.md").read_text()
+    schemes = [scheme for each in TRANSPORTS for scheme in each.schemes or (each.name,)]
+    assert [scheme for scheme in schemes if f"{scheme}:" not in text] == []

@@ -166,7 +166,7 @@ class ManifestSource(Protocol):
         """
 
     def is_store(self, blobs: Blobs) -> bool:
-        """Return whether the source is the storage of *store*, which only lacks the catalog rows."""
+        """Return whether the source is the storage of *blobs*, which only lacks the catalog rows."""
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         """Return a blob, not read yet.

@@ -77,7 +77,7 @@ class SavedImages:
             entries = json.loads(archive.document(cls.MANIFEST))
             return cls(archive, repository, [_listed(archive, entry) for entry in entries])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise SourceInvalid(f"invalid manifest.json: {error!r}") from error
+            raise SourceInvalid(f"invalid manifest.json: {error}") from error
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         """Yield all tags and untagged images; a single image without a name is tagged ``latest``."""
@@ -104,7 +104,7 @@ class SavedImages:
         except FileNotFoundError as error:
             raise Broken(FindingKind.NO_LAYER, id_, f"missing file {error}") from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
-            raise Broken(FindingKind.CORRUPT, id_, f"invalid config: {error!r}") from error
+            raise Broken(FindingKind.CORRUPT, id_, f"invalid config: {error}") from error
         if len(diff_ids) != len(layers):
             raise Broken(
                 FindingKind.CORRUPT, id_, f"it has {len(layers)} layers, but its config names {len(diff_ids)}"
@@ -140,7 +140,7 @@ class SavedChains:
         except FileNotFoundError:
             named = [(self.repository, "latest", top) for top in self._only_top()]
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise SourceInvalid(f"invalid file repositories: {error!r}") from error
+            raise SourceInvalid(f"invalid file repositories: {error}") from error
         for name, tag, id_ in named:
             repository, tag_ = split_reference(f"{name}:{tag}", self.repository)
             yield SourceTag(repository, tag_, id_, self.archive.updated)

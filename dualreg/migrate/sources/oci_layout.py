@@ -100,7 +100,7 @@ class OciLayout:
             listed = json.loads(path.read_bytes())["manifests"]
             yield from [(entry, Descriptor.from_json(entry)) for entry in listed]
         except (ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
-            raise SourceInvalid(f"{path}: invalid index: {error!r}") from error
+            raise SourceInvalid(f"{path}: invalid index: {error}") from error
 
     def _path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex

@@ -58,7 +58,7 @@ class OciLayoutTarget:
                 self._entries.setdefault(_key(entry), []).append(entry)
             used = {annotations_of(entry).get(REPOSITORY) for entry in entries}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TargetInvalid(f"{index}: invalid index: {error!r}") from error
+            raise TargetInvalid(f"{index}: invalid index: {error}") from error
         self._single = len({*used, *repositories}) == 1
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
