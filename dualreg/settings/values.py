@@ -74,7 +74,7 @@ def _store(value: str) -> str:
     return value
 
 
-def _legacy(value: str) -> str:
+def _legacy_source(value: str) -> str:
     """Check the form of the setting ``legacy_source``."""
     try:
         if value:
@@ -129,6 +129,6 @@ Issuer = Annotated[str, AfterValidator(_issuer)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
 Printable = Annotated[str, AfterValidator(_printable)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]
-LegacySource = Annotated[str, AfterValidator(_legacy)]
+LegacySource = Annotated[str, AfterValidator(_legacy_source)]
 Bridge = Annotated[str, AfterValidator(_bridge)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]

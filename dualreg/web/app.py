@@ -33,7 +33,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
         registry: The registry to serve; default: prepare and open the one that *settings* describe.
 
     Raises:
-        CatalogUnreachable, ValueError: see ``assembly.prepare`` and ``assembly.build_authority``.
+        CatalogUnreachable, ValueError: see ``assembly.prepare`` and ``assembly.authority_of``.
     """
     if registry is None:
         prepare(settings)
