@@ -1,4 +1,4 @@
-"""Held: whether the bytes that the catalog knows are in the store, at their lengths; nothing is read."""
+"""Presence: whether the bytes that the catalog lists are in the store, with their sizes; none are read."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from dualreg.registry import Registry
 
 @dataclass
 class Presence:
-    """Looks at each blob until it was found once: what is missing may be brought by the next tag."""
+    """Checks each blob until it was found once: a missing one may be imported with the next tag."""
 
     registry: Registry
     _blobs: set[BlobRow] = field(default_factory=set)
     _manifests: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
 
     def blobs(self, blobs: Iterable[BlobRow]) -> bool:
-        """Tell whether all of *blobs* can be opened, and have their sizes."""
-        return all(blob in self._blobs or self._look(blob) for blob in blobs)
+        """Return whether all of *blobs* can be opened, and have their sizes."""
+        return all(blob in self._blobs or self._is_stored(blob) for blob in blobs)
 
     def manifest(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Tell that of a manifest of *repository*, and of all that it names here, directly or not."""
+        """Return that of a manifest of *repository* and all that it names there, directly or not."""
         if (repository, digest) in self._manifests:
             return True
         if not self.blobs(self.registry.manifests.closure(repository, digest)):
@@ -30,7 +30,7 @@ class Presence:
         self._manifests.add((repository, digest))
         return True
 
-    def _look(self, blob: BlobRow) -> bool:
+    def _is_stored(self, blob: BlobRow) -> bool:
         try:
             found = self.registry.blobs.stored_size(blob.digest) == blob.size
         except OSError:

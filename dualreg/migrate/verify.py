@@ -1,4 +1,4 @@
-"""Verify: what is here, held against the source, tag by tag and layer by layer; no journal is asked."""
+"""Verification: this registry's content compared with the source, tag by tag, without using any journal."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -19,17 +19,20 @@ from dualreg.registry.blobs import Blobs
 from dualreg.remote.endpoint import RemoteError
 from dualreg.storage.base import read_chunks
 
+#: What is said of a blob that the catalog lists and the store lacks.
+_MISSING = "missing from the store"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is wrong with a tag, if anything."""
+    """The problems found with the tag of an entry; empty if it is as in the source."""
 
     entry: Entry
     problems: tuple[str, ...]
 
 
 def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Iterator[Verdict]:
-    """Yield a verdict on every entry of the plan that is not skipped, in its order."""
+    """Yield a verdict on every entry that is to be imported, in the order of the plan."""
 
     def judge(entry: Entry) -> Verdict:
         try:
@@ -42,67 +45,71 @@ def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Itera
         yield from pool.map(judge, wanted)
 
 
-class Bytes:
-    """Reads bytes through and compares them, each once."""
+class BlobComparison:
+    """Reads and compares blobs of this registry and of a source, each once.
 
-    def __init__(self, blobs: Blobs, *, quick: bool = False) -> None:
-        """Compare with *blobs*; *quick*: by sizes only."""
-        self._blobs, self._quick = blobs, quick
-        self._here, self._there, self._inside = (
-            SingleFlight[Digest, str](),
-            SingleFlight[str, str](),
-            SingleFlight[Digest, str](),
-        )
+    Attributes:
+        quick: Whether sizes are compared instead of contents.
+    """
+
+    def __init__(self, blobs: Blobs, *, quick: bool) -> None:
+        self.quick = quick
+        self._blobs = blobs
+        self._stored = SingleFlight[Digest, str]()
+        self._in_source = SingleFlight[str, str]()
+        self._diff_ids = SingleFlight[Digest, str]()
 
     def problems(self, name: str, digest: Digest, source: Callable[[], SourceBytes]) -> Iterator[str]:
-        """Yield what is wrong with a blob, here and in the source, where it is called *name*."""
-        if not self._quick and (wrong := self.here(digest)):
-            yield f"{name}: {wrong}"
-        if wrong := self._there.get(name, partial(self._look_there, digest, source)):
-            yield f"{name}: {wrong}"
+        """Yield what is wrong with a blob in this registry and in the source, where it is called *name*."""
+        if not self.quick and (problem := self.stored_problem(digest)):
+            yield f"{name}: {problem}"
+        if problem := self._in_source.get(name, partial(self._compare_source, digest, source)):
+            yield f"{name}: {problem}"
 
-    def here(self, digest: Digest, size: int | None = None) -> str:
-        """Return what is wrong with a blob here; empty if nothing is.
+    def stored_problem(self, digest: Digest, size: int | None = None) -> str:
+        """Return what is wrong with a blob in this registry; empty if nothing is.
 
         Args:
-            size: What it should have; None: it is a document, and small enough to be read in any case.
+            size: The expected size; None: the blob is a document, which is read even if *quick*.
         """
         if digest == empty_layer().digest:
-            return ""  # it need not be kept
-        return self._here.get(digest, partial(self._look_here, digest, size))
+            return ""  # it need not be in the store
+        return self._stored.get(digest, partial(self._check_stored, digest, size))
 
-    def inside(self, digest: Digest) -> str:
-        """Return the diff id of a layer that is here, or why it has none."""
-        return self._inside.get(digest, partial(self._look_inside, digest))
+    def diff_id(self, digest: Digest) -> str:
+        """Return the diff ID of a layer in this registry, or why it has none."""
+        return self._diff_ids.get(digest, partial(self._read_diff_id, digest))
 
-    def _look_here(self, digest: Digest, size: int | None) -> str:
+    def _check_stored(self, digest: Digest, size: int | None) -> str:
         try:
             with self._blobs.open(digest) as reader:
-                if self._quick and size is not None:
+                if self.quick and size is not None:
                     length = reader.seek(0, os.SEEK_END)
-                    return "" if size == length else f"it has {length} bytes here, not {size}"
-                return "" if has_digest(reader, digest) else "it is damaged here"
+                    return "" if size == length else f"has {length} bytes, expected {size}"
+                return "" if has_digest(reader, digest) else "damaged in this registry"
         except BlobMissing:
-            return "its bytes are not here"
+            return _MISSING
         except OSError as error:
-            return f"it cannot be read here ({error})"
+            return f"cannot be read from this registry ({error})"
 
-    def _look_there(self, digest: Digest, source: Callable[[], SourceBytes]) -> str:
+    def _compare_source(self, digest: Digest, source: Callable[[], SourceBytes]) -> str:
         try:
             found = source()
-            if self._quick:
+            if self.quick:
                 with self._blobs.open(digest) as reader:
                     length = reader.seek(0, os.SEEK_END)
-                return "" if found.size in (0, length) else f"it has {length} bytes here, not {found.size}"
+                return (
+                    "" if found.size in (0, length) else f"has {length} bytes, but {found.size} in the source"
+                )
             with found.open() as reader:
                 same = has_digest(reader, digest)
         except BlobMissing:
-            return "its bytes are not here"
+            return _MISSING
         except (Broken, OSError) as error:
-            return f"it cannot be read in the source any more ({error})"
-        return "" if same else "it is another one in the source now"
+            return f"cannot be read from the source ({error})"
+        return "" if same else "differs from the source"
 
-    def _look_inside(self, digest: Digest) -> str:
+    def _read_diff_id(self, digest: Digest) -> str:
         hasher = DiffIdHasher(zstd=True)
         try:
             with self._blobs.open(digest) as reader:
@@ -110,6 +117,6 @@ class Bytes:
                     hasher.update(chunk)
             return str(hasher.digest())
         except BlobMissing:
-            return "not here"
+            return _MISSING
         except ImageInvalid as error:
             return error.reason

@@ -1,4 +1,4 @@
-"""Over HTTP: what clients of both generations get from the running registry, held against what is here."""
+"""Verification over HTTP: what clients get from the running registry, compared with its catalog and store."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,18 +27,18 @@ _OK, _NOT_FOUND = 200, 404
 
 @dataclass
 class HttpComparison:
-    """A Comparison that goes on over HTTP where another one ends.
+    """A Comparison that adds requests over HTTP, by V2 and V1, to another one.
 
-    What tags of a repository share is asked for once, and told of with each of them.
+    What tags of a repository share is requested once; its problems are reported for each of them.
 
     Attributes:
-        quick: Read no layer; V2 clients' are only asked for.
-        v1_off: Whether the registry said that it serves nothing of V1, so that none of it was compared.
+        quick: Whether layers are not read: by V2 they are requested with HEAD, by V1 not at all.
+        v1_off: Whether V1 turned out to be disabled, so that nothing was compared by it.
     """
 
     registry: Registry
     inner: Comparison
-    wire: Client
+    client: Client
     quick: bool
     v1: V1Client = field(init=False)
     v1_off: bool = field(default=False, init=False)
@@ -47,29 +47,27 @@ class HttpComparison:
     )
 
     def __post_init__(self) -> None:
-        """Speak V1 by the same wire."""
-        self.v1 = V1Client(self.wire)
+        self.v1 = V1Client(self.client)
 
     def problems(self, entry: Entry) -> Iterator[str]:
-        """See Comparison."""
         yield from self.inner.problems(entry)
         try:
             repository = RepositoryName.parse(entry.to_repository)
             reference = Tag.parse(entry.to_tag) if entry.to_tag else Digest.parse(entry.image)
         except RegistryError:
-            return  # the other one said so
-        here = current_manifest(self.registry, repository, reference)
-        if here is None:
+            return  # which the other comparison reports
+        current = current_manifest(self.registry, repository, reference)
+        if current is None:
             return
         try:
-            yield from self._v2(repository, str(reference), here.digest)
+            yield from self._v2(repository, str(reference), current.digest)
             if isinstance(reference, Tag):
                 yield from self._v1(repository, reference)
         except RemoteError as error:
             yield f"over HTTP: {error}"
 
     def _once(self, repository: RepositoryName, path: str, problems: Iterator[str]) -> tuple[str, ...]:
-        """Return the problems with what is at *path*, which are only looked for if nobody has yet."""
+        """Return the problems with what is at *path*, which are found on the first call."""
 
         def find() -> tuple[str, ...]:
             try:
@@ -85,15 +83,15 @@ class HttpComparison:
 
     def _manifest(self, repository: RepositoryName, path: str, digest: Digest) -> Iterator[str]:
         scope = pulling(repository)
-        reply = self.wire.request("GET", path, {"Accept": accept()}, scope=scope)
+        reply = self.client.request("GET", path, {"Accept": accept()}, scope=scope)
         stated = reply.headers.get("docker-content-digest")
         if reply.status != _OK or stated != str(digest):
-            yield f"over V2: {reply.status}, {stated}, not {digest}"
+            yield f"V2 manifest: status {reply.status}, digest {stated}, expected {digest}"
             return
         row = self.registry.manifests.find(repository, digest)
         payload = self.registry.manifests.payload(row)
         if row.media_type not in media_types.SCHEMA1_TYPES and reply.body != payload:
-            yield "over V2: the manifest is another one"
+            yield f"V2 manifest {digest}: differs"
         for child in stored_contents(row.media_type, payload).children:
             part = child.descriptor.digest
             if child.role is Role.MANIFEST:
@@ -104,17 +102,17 @@ class HttpComparison:
 
     def _blob(self, path: str, digest: Digest, scope: Scope) -> Iterator[str]:
         if self.quick:
-            status = self.wire.request("HEAD", path, scope=scope).status
+            status = self.client.request("HEAD", path, scope=scope).status
             if status != _OK:
-                yield f"over V2: {digest}: {status}"
+                yield f"V2 blob {digest}: status {status}"
             return
-        with self.wire.stream(path, scope=scope) as reader:
+        with self.client.stream(path, scope=scope) as reader:
             same = has_digest(reader, digest)
         if not same:
-            yield f"over V2: {digest}: other bytes"
+            yield f"V2 blob {digest}: damaged"
 
     def _v1(self, repository: RepositoryName, tag: Tag) -> Iterator[str]:
-        """Compare ids, lists of ancestors, JSONs and layers, if V1 clients see the tag at all."""
+        """Compare image ID, ancestry, JSONs and layers, if V1 clients see the tag."""
         if self.v1_off:
             return
         try:
@@ -122,15 +120,15 @@ class HttpComparison:
             rows = self.registry.v1_images.ancestry(repository, image)
         except RegistryError:
             return
-        told = self.v1.get(f"/v1/repositories/{repository}/tags/{tag}", repository)
-        if told.status == _NOT_FOUND and self._is_off():
+        reply = self.v1.get(f"/v1/repositories/{repository}/tags/{tag}", repository)
+        if reply.status == _NOT_FOUND and self._is_off():
             return
-        if told.status != _OK or told.json() != image:
-            yield f"over V1: {told.status}, {told.body[:80]!r}, not {image}"
+        if reply.status != _OK or reply.json() != image:
+            yield f"V1 tag: status {reply.status}, {reply.body[:80]!r}, expected {image}"
             return
         listed = self.v1.get(f"/v1/images/{image}/ancestry", repository)
         if listed.status != _OK or listed.json() != [row.id for row in rows]:
-            yield f"over V1: its ancestors are others ({listed.status})"
+            yield f"V1 image {image}: ancestry differs (status {listed.status})"
         for row in rows:
             path = f"/v1/images/{row.id}"
             yield from self._once(repository, f"{path}/json", self._json(repository, row))
@@ -138,7 +136,7 @@ class HttpComparison:
                 yield from self._once(repository, f"{path}/layer", self._layer(repository, row, row.layer))
 
     def _is_off(self) -> bool:
-        """Tell whether what is always there where V1 is served is not there either; what was told is kept."""
+        """Return whether V1 is disabled, that is, even its status page does not exist."""
         if self.v1.get("/v1/_status").status == _NOT_FOUND:
             self.v1_off = True
         return self.v1_off
@@ -146,10 +144,10 @@ class HttpComparison:
     def _json(self, repository: RepositoryName, row: V1ImageRow) -> Iterator[str]:
         document = self.v1.get(f"/v1/images/{row.id}/json", repository)
         if document.body != self.registry.v1_images.json(row):
-            yield f"over V1: {row.id}: its JSON is another ({document.status})"
+            yield f"V1 image {row.id}: JSON differs (status {document.status})"
 
     def _layer(self, repository: RepositoryName, row: V1ImageRow, digest: Digest) -> Iterator[str]:
         with self.v1.stream(f"/v1/images/{row.id}/layer", repository) as reader:
             same = has_digest(reader, digest)
         if not same:
-            yield f"over V1: {row.id}: its layer is another"
+            yield f"V1 image {row.id}: layer is damaged"

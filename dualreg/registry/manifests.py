@@ -143,8 +143,7 @@ class Manifests:
 
         Raises:
             ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed.
-            NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
-            ImageUnknown: *v1_view* no longer exists.
+            NameInvalid, TagInvalid: schema 1 that was signed elsewhere. ImageUnknown: *v1_view* is gone.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
@@ -161,8 +160,8 @@ class Manifests:
             for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
             self._record(tx, row, manifest, children, v1_view)
-            named = [reference] if isinstance(reference, Tag) else []
-            self.point(tx, row, [*named, *tags], manifest.digest, Origin.V1 if v1_view else Origin.V2)
+            named = [*tags, reference] if isinstance(reference, Tag) else tags
+            self.point(tx, row, named, manifest.digest, Origin.V1 if v1_view else Origin.V2)
         return manifest
 
     def retag(

@@ -194,7 +194,7 @@ def test_damaged_archives(tmp_path: Path, data: Path, opened: Registry) -> None:
     source = f"docker-archive:{archive(tmp_path / 'mixed.tar', members)}"
     output = command(data, f"run {source}", code=1).output
     assert "team/app:bad" in output
-    assert "its files are" in output or "its diff ID is" in output or "layers, but" in output
+    assert "its diff ID is" in output or "layers, but" in output
     assert "team/app:absent: skipped: no-layer: absent.json" in output
     assert opened.manifests.find(APP, Tag("good"))
     for text in (b"no archive", b""):

@@ -165,11 +165,11 @@ def test_verify_finds_damage(expected: Expected, data: Path) -> None:
     expected.tree.image("team/app", builders.image(stock_trees.LAYERS["o"]), "also")
     wrong = json.loads(command(data, f"verify {source} --json", code=1).stdout)["wrong"]
     assert {tag: problems[0].rpartition(": ")[2] for tag, problems in wrong.items()} == {
-        "team/app:oci": "it is damaged here",
-        "team/app/below:1": "it is damaged here",
-        "old/one:signed": "its bytes are not here",
-        "old/one:bare": "its bytes are not here",
-        "team/index:1": "it is another one in the source now",
+        "team/app:oci": "damaged in this registry",
+        "team/app/below:1": "damaged in this registry",
+        "old/one:signed": "missing from the store",
+        "old/one:bare": "missing from the store",
+        "team/index:1": "differs from the source",
         "team/app:also": str(expected.good["team/app:docker"]),
     }
 

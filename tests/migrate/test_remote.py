@@ -145,10 +145,10 @@ def test_verify_over_http(there: tuple[Path, str, str], tmp_path: Path) -> None:
     ours.chmod(0o644)
     ours.write_bytes(bytes(ours.stat().st_size))
     wrong = json.loads(command(folder, f"{line} --json", code=1).stdout)["wrong"]
-    assert any("over V2" in problem for problem in wrong["team/old:1"])
+    assert any(problem.startswith("V2 ") for problem in wrong["team/old:1"])
     without = line.partition(" --http-user")[0]
     output = command(folder, without, code=1).output
-    assert "over V2: 401" in output
+    assert "V2 manifest: status 401" in output
 
 
 @pytest.fixture

@@ -221,8 +221,8 @@ def test_verify_needs_no_journal_and_finds_damage(expected: Expected, data: Path
     expected.tree.tag("team/app", "2", image_id("top"))
     wrong = json.loads(command(data, line, code=1).stdout)["wrong"]
     assert {tag: problems[0].split(": ", 1)[-1] for tag, problems in wrong.items()} == {
-        "sort/xz:1": "it is damaged here",
-        "sort/bz2:1": "its bytes are not here",
+        "sort/xz:1": "damaged in this registry",
+        "sort/bz2:1": "missing from the store",
         "sort/tar:1": f"its layer has {len(expected.tree.layers[image_id('tar')])} bytes, not 7",
         "team/app:2": image_id("other"),
     }

@@ -90,7 +90,7 @@ def test_only_trusted_proxies_tell_addresses(
 
 def test_a_flood_of_clients_needs_no_memory(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a limit between two writings, only clients that are known already count."""
-    monkeypatch.setattr("dualreg.registry.activity._LIMIT", 2)
+    monkeypatch.setattr("dualreg.registry.activity._PENDING_LIMIT", 2)
     for agent in ("a", "b", "c", "a"):
         registry.clients.record("1.2.3.4", agent, "", refused=False)
     assert seen(registry) == [("1.2.3.4", "a", "", 2, 0), ("1.2.3.4", "b", "", 1, 0)]

@@ -1,4 +1,4 @@
-"""On request: one image is taken in while a client waits for it; each once, and only so many at a time."""
+"""Loader: imports one image while a client waits for it, each image once, and only so many at a time."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -23,25 +23,25 @@ from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
 
 _log = logging.getLogger(__name__)
-#: Seconds for which what could not be taken in is not tried again, and of how many such things at most.
-_PATIENCE = 60
-_FAILURES = 1000
-#: Layers of which it is remembered what reading them told.
-_LAYERS = 20_000
-#: After how many seconds a client may ask again that was sent away.
+#: How many seconds a failed import is not tried again, and how many failures are remembered.
+_FAILURE_TTL = 60
+_FAILURE_LIMIT = 1000
+#: How many V1 layers are remembered as read.
+_KNOWN_LAYERS = 20_000
+#: After how many seconds a refused client may retry.
 _RETRY_AFTER = 10
 
 
 @dataclass
 class Loader:
-    """Takes in what requests ask for, and journals what was done; what was not, the log tells of.
+    """Imports the images that requests ask for; successes are journaled, failures logged.
 
     Attributes:
-        registry: What it is taken into; without a legacy of its own.
-        source: Its name.
-        folder: For the journal, which is begun when the first image comes.
-        at_once: How many requests may take in an image, or wait until another one has.
-        told: Called with the facts of each image that was taken in.
+        registry: The registry to import into, without an upstream.
+        source: The name of the source.
+        folder: The folder of the journal, which is created for the first image.
+        at_once: How many requests may import an image, or wait for one that another request imports.
+        on_import: Called with the facts of each imported image, for the audit log.
     """
 
     registry: Registry
@@ -50,113 +50,117 @@ class Loader:
     at_once: int = 1
     on_import: Callable[..., None] = lambda **_: None
     _journal: Journal | None = None
-    _failed: TTLCache[tuple[str, str], bool] = field(default_factory=lambda: TTLCache(_FAILURES, _PATIENCE))
-    _known: dict[str, LayerFacts] = field(default_factory=dict)
-    _parts: KeyedLocks = field(default_factory=KeyedLocks)
-    _asked: KeyedLocks = field(default_factory=KeyedLocks)
+    # A set that forgets, not the results of a function, so cachedmethod does not fit.
+    _failed: TTLCache[tuple[str, str], bool] = field(
+        default_factory=lambda: TTLCache(_FAILURE_LIMIT, _FAILURE_TTL)
+    )
+    _known_layers: dict[str, LayerFacts] = field(default_factory=dict)
+    _blob_locks: KeyedLocks = field(default_factory=KeyedLocks)
+    _image_locks: KeyedLocks = field(default_factory=KeyedLocks)
     _lock: Lock = field(default_factory=Lock)
-    _places: BoundedSemaphore = field(init=False)
+    _slots: BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count the requests."""
-        self._places = BoundedSemaphore(self.at_once)
+        self._slots = BoundedSemaphore(self.at_once)
 
     def load(self, tree: OnDemandTree, entry: Entry) -> bool:
-        """Take in the tag or manifest of *entry*; tell whether it is here then.
+        """Import the tag or manifest of *entry*; return whether the registry has it now.
 
         Raises:
-            SourceBusy.
+            SourceBusy: too many images are being imported.
         """
         repository = RepositoryName(entry.to_repository)
         reference = Tag(entry.to_tag) if entry.to_tag else Digest.parse(entry.image)
 
-        def is_here() -> bool:
+        def is_present() -> bool:
             return current_manifest(self.registry, repository, reference) is not None
 
-        def take() -> str:
+        def import_it() -> str:
             run = self._run(tree)
             outcome = run.import_one(entry)
             if outcome.status is Status.DONE:
                 run.record(outcome)
-                self._tell(entry)
+                self._report(entry)
             return outcome.reason if outcome.status is Status.FAILED else ""
 
-        return self._load_once((repository, str(reference)), is_here, take)
+        return self._load_once((repository, str(reference)), is_present, import_it)
 
     def load_image(self, tree: OnDemandTree, entry: Entry) -> bool:
-        """Take in the V1 image of *entry*, with its ancestors; as ``bring``."""
+        """Import the V1 image of *entry* with its ancestors; as ``load``."""
         repository, image = RepositoryName(entry.to_repository), ImageId(entry.image)
 
-        def is_here() -> bool:
+        def is_present() -> bool:
             return self.registry.v1_images.peek(repository, image) is not None
 
-        def take() -> str:
+        def import_it() -> str:
             try:
                 self._run(tree).importer.import_entry(entry, repository, None, None)
             except (Broken, RegistryError, BlobDamaged, BlobMissing) as error:
                 return str(error)
-            self._tell(entry)
+            self._report(entry)
             return ""
 
-        return self._load_once((repository, image), is_here, take)
+        return self._load_once((repository, image), is_present, import_it)
 
     def _load_once(
-        self, thing: tuple[str, str], is_here: Callable[[], bool], take: Callable[[], str]
+        self, name: tuple[str, str], is_present: Callable[[], bool], import_it: Callable[[], str]
     ) -> bool:
-        """Take in a thing, unless somebody else does meanwhile; tell whether it is here.
+        """Import what *name* means, unless another request does; return whether the registry has it now.
 
         Args:
-            take: Returns why it failed; nothing, if it did not.
+            name: The repository, and a tag, digest or V1 image ID.
+            import_it: Returns why it failed; empty: it did not.
         """
-        if is_here():
+        if is_present():
             return True
-        if self._is_hopeless(thing):
+        if self._failed_recently(name):
             return False
-        with self._place(), self._asked.lock(thing):
-            if is_here() or self._is_hopeless(thing):
-                return is_here()
+        with self._slot(), self._image_locks.lock(name):
+            if is_present() or self._failed_recently(name):
+                return is_present()
             try:
-                reason = take()
-            except OSError as error:  # such as of our own folder of journals, which cannot be written
-                if is_output_error(error):
+                reason = import_it()
+            except OSError as error:
+                if is_output_error(error):  # such as of the journal's folder
                     raise
                 reason = str(error)
             if reason:
-                _log.warning("%s of %s cannot be taken in from %s: %s", *thing[::-1], self.source, reason)
+                _log.warning("failed to import %s of %s from %s: %s", *name[::-1], self.source, reason)
                 with self._lock:
-                    self._failed[thing] = True
-        return is_here()
+                    self._failed[name] = True
+        return is_present()
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Take a place for the block.
+    def _slot(self) -> Iterator[None]:
+        """Occupy one of the slots for the block.
 
         Raises:
-            SourceBusy: there is none; nobody waits for one, since others want this thread.
+            SourceBusy: none is free. Waiting would take threads from clients that need no import.
         """
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             raise SourceBusy(retry_after=_RETRY_AFTER)
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
-    def _is_hopeless(self, thing: tuple[str, str]) -> bool:
+    def _failed_recently(self, name: tuple[str, str]) -> bool:
         with self._lock:
-            return thing in self._failed
+            return name in self._failed
 
-    def _tell(self, entry: Entry) -> None:
+    def _report(self, entry: Entry) -> None:
         self.on_import(
             source=self.source, repository=entry.to_repository, tag=entry.to_tag or None, image=entry.image
         )
 
     def _run(self, tree: OnDemandTree) -> Run:
-        """Return what takes in one image; the journal is begun with the first."""
+        """Return a run for one image; the first one starts the journal."""
         with self._lock:
-            if len(self._known) > _LAYERS:
-                self._known.clear()
+            if len(self._known_layers) > _KNOWN_LAYERS:
+                self._known_layers.clear()
             if self._journal is None:
                 in_place = tree.is_store(self.registry.blobs)
                 self._journal = Journal(self.folder, self.registry.now(), self.source, in_place=in_place)
-            own = self._journal
-        return Run(self.registry, tree.importer(self.registry, own, self._known, self._parts), own)
+            journal = self._journal
+        importer = tree.importer(self.registry, journal, self._known_layers, self._blob_locks)
+        return Run(self.registry, importer, journal)

@@ -1,8 +1,8 @@
-"""Live: a source that stays behind a running registry, and gives up an image when it is first asked for.
+"""TreeUpstream: a tree as the upstream of a registry, so that names can be switched before all is copied.
 
-So names can be switched before everything is copied. Nothing is looked through: a miss costs a look for one
-file. What was deleted here does not come back, unless it was pushed there again. While the source is away,
-it has nothing.
+There is no survey: content that the registry lacks costs a look for one file. What was deleted from the
+registry is not imported again, unless it was pushed to the tree later. While the tree cannot be read, it is
+treated as empty.
 """
 
 import errno
@@ -30,41 +30,35 @@ from dualreg.transports import Use, parse_location
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-#: Seconds for which trouble with the source is told once.
-_PATIENCE = 60
+#: How many seconds pass between two warnings that the source cannot be read.
+_WARNING_INTERVAL = 60
 
 
 @dataclass
 class TreeUpstream:
-    """A Legacy over a tree.
+    """An Upstream over a tree.
 
     Attributes:
-        intake: Takes in what is wanted.
-        open: Opens the tree, when it is first asked; raises NoSource or OSError.
+        open: Opens the tree on first use; raises SourceInvalid or OSError.
     """
 
     loader: Loader
     open: Callable[[], OnDemandTree]
     _lookup: TreeLookup | None = None
     _lock: Lock = field(default_factory=Lock)
-    _complained: float | None = None
+    _warned_at: float | None = None
 
     @property
     def origin(self) -> Origin:
-        """See Legacy."""
         return Origin(parse_location(self.loader.source, Use.ON_DEMAND).transport.generation)
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
-        """See Legacy."""
         return self._ask(lambda lookup: self._load(lookup, repository, reference), otherwise=False)
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
-        """See Legacy."""
         return self._ask(lambda lookup: self._load_image(lookup, repository, image), otherwise=False)
 
     def load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
-        """See Legacy."""
-
         def load(lookup: TreeLookup) -> None:
             deleted = self.loader.registry.repositories.deleted_at(repository, subject)
             for found in lookup.referrers(self._named(repository) or "", subject):
@@ -77,49 +71,44 @@ class TreeUpstream:
     def available_tags(
         self, repository: RepositoryName, *, last: str = "", limit: int | None = None
     ) -> Sequence[Tag]:
-        """See Legacy."""
-
         def list_tags(lookup: TreeLookup) -> Sequence[Tag]:
-            tags, deleted = self._not_here(lookup, repository, last)
-            if deleted.times:  # which is rare, and else nothing need be read
-                left = (tag for tag, _ in self._left(lookup, repository, tags, deleted))
-                return [*islice(left, limit)]
+            tags, deletions = self._missing_tags(lookup, repository, last)
+            if deletions.times:  # which is rare; otherwise no tag has to be read
+                available = (tag for tag, _ in self._undeleted(lookup, repository, tags, deletions))
+                return [*islice(available, limit)]
             return tags[:limit]
 
         return self._ask(list_tags, otherwise=())
 
     def available_images(self, repository: RepositoryName) -> Mapping[Tag, str]:
-        """See Legacy."""
         return self._ask(lambda lookup: dict(self._images(lookup, repository)), otherwise={})
 
     def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
-        """See Legacy."""
-        wanted = self._ask(lambda lookup: self._wanted(lookup, repository, reference), otherwise=None)
-        return wanted is not None
+        entry = self._ask(lambda lookup: self._entry(lookup, repository, reference), otherwise=None)
+        return entry is not None
 
     def mark_deleted(
         self, tx: Transaction, repository: RepositoryName, references: Iterable[str | Digest] | None = None
     ) -> None:
-        """See Legacy."""
         if references is None:
             tx.deletions.record_repository(repository)
         else:
             tx.deletions.record(repository, references)
 
     def _ask(self, question: Callable[[TreeLookup], T], otherwise: T) -> T:
-        """Return the answer to a question; *otherwise*, if the source cannot be read now, which is logged."""
+        """Return the answer of the lookup; log and return *otherwise* if the tree cannot be read."""
         try:
-            return question(self._opened())
+            return question(self._open_lookup())
         except SourceInvalid as error:
-            self._complain(error)
+            self._warn(error)
         except OSError as error:
-            if is_output_error(error):  # for which the source is not to blame
+            if is_output_error(error):  # of this registry, not of the tree
                 raise
-            if error.errno != errno.ENAMETOOLONG:  # a name that cannot be there
-                self._complain(error)
+            if error.errno != errno.ENAMETOOLONG:  # a name that the tree cannot have
+                self._warn(error)
         return otherwise
 
-    def _opened(self) -> TreeLookup:
+    def _open_lookup(self) -> TreeLookup:
         with self._lock:
             if self._lookup is None:
                 self._lookup = TreeLookup(self.open())
@@ -127,56 +116,53 @@ class TreeUpstream:
         lookup.check()
         return lookup
 
-    def _complain(self, error: Exception) -> None:
+    def _warn(self, error: Exception) -> None:
         now = time.monotonic()
-        if self._complained is None or now - self._complained >= _PATIENCE:
-            self._complained = now
-            _log.warning(
-                "legacy_source %s cannot be read, and counts as empty: %s", self.loader.source, error
-            )
+        if self._warned_at is None or now - self._warned_at >= _WARNING_INTERVAL:
+            self._warned_at = now
+            _log.warning("cannot read legacy_source %s, treating it as empty: %s", self.loader.source, error)
 
     def _named(self, repository: RepositoryName) -> str | None:
-        """Return what a repository is called there; None: it cannot be."""
+        """Return the name of a repository in the tree; None: it cannot be in the tree."""
         if self.origin is Origin.V2:
             return repository
         if repository.startswith(LIBRARY):
-            return None  # it is here without that
+            return None  # imported repositories drop the prefix
         return in_library(repository)
 
-    def _not_here(
+    def _missing_tags(
         self, lookup: TreeLookup, repository: RepositoryName, last: str = ""
     ) -> tuple[list[Tag], RepositoryDeletions]:
-        """Return the tags after *last* that are there and not here, in order, and what was deleted here."""
+        """Return the tags after *last* that only the tree has, in order, and what was deleted here."""
         name = self._named(repository)
         names = lookup.names(name) if name else frozenset()
         if not names:
             return [], RepositoryDeletions({})
-        held = self.loader.registry.tags.list_all(repository, last=last)
-        deleted = self.loader.registry.repositories.deletions(repository)  # after the tags: it is newer
-        return sorted(tag for tag in names.difference(held) if tag > last), deleted
+        present = self.loader.registry.tags.list_all(repository, last=last)
+        # Read after the tags: a tag that is deleted in between is then in the deletions.
+        deletions = self.loader.registry.repositories.deletions(repository)
+        return sorted(tag for tag in names.difference(present) if tag > last), deletions
 
-    def _left(
+    def _undeleted(
         self,
         lookup: TreeLookup,
         repository: RepositoryName,
         tags: Iterable[Tag],
-        deleted: RepositoryDeletions,
+        deletions: RepositoryDeletions,
     ) -> Iterator[tuple[Tag, str]]:
-        """Yield those of *tags* that were not deleted here, with what they name; each is read when wanted."""
+        """Yield those of *tags* that were not deleted, with their images, reading one at a time."""
         name = self._named(repository) or ""
         for tag in tags:
             found = lookup.tag(name, tag)
-            if found and not _is_past(found, deleted.last(tag, found.image)):
+            if found and not _is_past(found, deletions.last(tag, found.image)):
                 yield tag, found.image
 
     def _images(self, lookup: TreeLookup, repository: RepositoryName) -> Iterator[tuple[Tag, str]]:
-        """Yield the offered tags, with what they name."""
-        return self._left(lookup, repository, *self._not_here(lookup, repository))
+        """Yield the tags that only the tree has, with their images."""
+        return self._undeleted(lookup, repository, *self._missing_tags(lookup, repository))
 
-    def _wanted(
-        self, lookup: TreeLookup, repository: RepositoryName, reference: Tag | Digest
-    ) -> Entry | None:
-        """Return what is to be taken in for *reference*; None: it is not there, or was deleted here."""
+    def _entry(self, lookup: TreeLookup, repository: RepositoryName, reference: Tag | Digest) -> Entry | None:
+        """Return the entry to import for *reference*; None: the tree lacks it, or it was deleted since."""
         name = self._named(repository)
         if name is None:
             return None
@@ -184,23 +170,23 @@ class TreeUpstream:
         if found is None:
             return None
         deleted = self.loader.registry.repositories.deleted_at(repository, reference, found.image)
-        return None if _is_past(found, deleted) else _entry(found, repository)
+        return None if _is_past(found, deleted) else _import_entry(found, repository)
 
     def _load(self, lookup: TreeLookup, repository: RepositoryName, reference: Tag | Digest) -> bool:
-        entry = self._wanted(lookup, repository, reference)
+        entry = self._entry(lookup, repository, reference)
         return entry is not None and self.loader.load(lookup.tree, entry)
 
     def _load_image(self, lookup: TreeLookup, repository: RepositoryName, image: ImageId) -> bool:
         tree = lookup.tree
         if not tree.has_image(image):
             return False
-        if not lookup.leads_to((top for _, top in self._images(lookup, repository)), image):
+        if not lookup.is_ancestor(image, (top for _, top in self._images(lookup, repository))):
             return False
         name = self._named(repository) or ""
         return self.loader.load_image(tree, Entry(name, "", image, repository, "", PlanAction.IMPORT))
 
 
-def _entry(found: SourceTag, repository: RepositoryName) -> Entry:
+def _import_entry(found: SourceTag, repository: RepositoryName) -> Entry:
     return Entry(
         found.repository,
         found.tag,
@@ -213,4 +199,5 @@ def _entry(found: SourceTag, repository: RepositoryName) -> Entry:
 
 
 def _is_past(found: SourceTag, deleted: datetime | None) -> bool:
+    """Return whether a tag was deleted from the registry, and not pushed to the tree since."""
     return deleted is not None and found.updated is not None and found.updated <= deleted

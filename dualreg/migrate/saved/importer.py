@@ -1,4 +1,4 @@
-"""Intake of saved images: layers are made gzip, always the same, and the manifest names config and layers."""
+"""Import of saved images: layers are compressed reproducibly, and a manifest is made of config and layers."""
 
 from dataclasses import dataclass, field
 from threading import Event
@@ -27,7 +27,7 @@ from dualreg.storage.base import tee
 
 
 def config_of(registry: Registry, repository: RepositoryName, digest: Digest) -> str:
-    """Return the digest of the config that a manifest here names; empty if it names none."""
+    """Return the digest of the config that a manifest of this registry names; empty if it names none."""
     row = registry.manifests.peek(repository, digest)
     if row is None or row.media_type not in media_types.IMAGES:
         return ""
@@ -37,11 +37,11 @@ def config_of(registry: Registry, repository: RepositoryName, digest: Digest) ->
 
 @dataclass
 class SavedImporter:
-    """An Intake of saved images.
+    """An Importer of saved images.
 
     Attributes:
-        known: What layers became in earlier runs, by diff id.
-        stop: Ends it between two layers.
+        known: The blobs that earlier runs made of layers, by diff ID.
+        stop: Set from outside to stop between two layers.
     """
 
     registry: Registry
@@ -50,25 +50,21 @@ class SavedImporter:
     known: dict[Digest, BlobRow] = field(default_factory=dict)
     stop: Event = field(default_factory=Event)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
-    _store: Presence = field(init=False)
+    _presence: Presence = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing was looked at yet."""
-        self._store = Presence(self.registry)
+        self._presence = Presence(self.registry)
 
-    def is_same(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """See Intake."""
-        return config_of(self.registry, repository, here.digest) == image
+    def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
+        return config_of(self.registry, repository, current.digest) == image
 
-    def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """See Intake."""
+    def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
         del image
-        return self._store.manifest(repository, here.digest)
+        return self._presence.manifest(repository, current.digest)
 
     def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
-        """See Intake."""
         image, layers, read = self.source.image(entry.image), list[V1Layer](), 0
         for diff_id, source in zip(image.diff_ids, image.layers, strict=True):
             if self.stop.is_set():
@@ -93,14 +89,14 @@ class SavedImporter:
         return read
 
     def _layer(self, repository: RepositoryName, diff_id: Digest, source: SourceBytes) -> tuple[BlobRow, int]:
-        """Take in a layer; return what it became, and how many bytes were read for it.
+        """Import a layer; return its compressed blob, and how many bytes were read for it.
 
         Raises:
-            Broken: it is not what the config says.
+            Broken: it does not have the diff ID that the config gives.
         """
         known = self.known.get(diff_id)
         if known and self._is_stored(known):
-            self._announce(repository, diff_id, known)
+            self._journal_blob(repository, diff_id, known)
             self.registry.blobs.share(repository, known)
             return known, 0
         inside, packed, uploads = DiffIdHasher(zstd=True), Hasher(), self.registry.uploads
@@ -109,9 +105,9 @@ class SavedImporter:
                 read = chunks_of(lambda: compressed(source), str(diff_id))
                 size = staged.write(tee(read, packed.update, inside.update))
                 if inside.digest() != diff_id:
-                    raise Broken(FindingKind.CORRUPT, str(diff_id), f"its files are {inside.digest()}")
+                    raise Broken(FindingKind.CORRUPT, str(diff_id), f"its diff ID is {inside.digest()}")
                 blob = BlobRow(packed.digest(), size)
-                self._announce(repository, diff_id, blob)
+                self._journal_blob(repository, diff_id, blob)
                 uploads.publish(repository, staged, blob)
         except ImageInvalid as error:
             raise Broken(FindingKind.CORRUPT, str(diff_id), error.reason) from error
@@ -119,9 +115,9 @@ class SavedImporter:
         return blob, source.size
 
     def _is_stored(self, blob: BlobRow) -> bool:
-        return self.registry.blobs.find_anywhere(blob.digest) is not None and self._store.blobs([blob])
+        return self.registry.blobs.find_anywhere(blob.digest) is not None and self._presence.blobs([blob])
 
-    def _announce(self, repository: RepositoryName, diff_id: Digest, blob: BlobRow) -> None:
+    def _journal_blob(self, repository: RepositoryName, diff_id: Digest, blob: BlobRow) -> None:
         self.journal.write(
             "blob", repository=repository, digest=str(blob.digest), size=blob.size, diff_id=str(diff_id)
         )

@@ -18,6 +18,7 @@ from dualreg.migrate.saved.verify import SavedComparison
 from dualreg.migrate.sources.base import SourceBytes, SourceTag
 from dualreg.migrate.sources.docker_archive import SavedImages
 from dualreg.migrate.survey import count_repositories, split_findings
+from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 
 
@@ -93,7 +94,7 @@ class SavedSurvey:
         return SavedImporter(registry, self.source, journal, known, stop)
 
     def comparison(self, registry: Registry, *, quick: bool) -> SavedComparison:
-        return SavedComparison(registry, self.source, quick)
+        return SavedComparison(registry, self.source, BlobComparison(registry.blobs, quick=quick))
 
     def _check_layer(self, diff_id: Digest) -> Finding | None:
         try:

@@ -1,4 +1,4 @@
-"""Verify saved images: configs byte for byte, and the files within layers."""
+"""Verification of saved images: configs by their digests, layers by their diff IDs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from dualreg.migrate.plan import Entry
 from dualreg.migrate.saved.importer import config_of
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.docker_archive import SavedImages
-from dualreg.migrate.verify import Bytes
+from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 
 
@@ -24,40 +24,34 @@ class SavedComparison:
     """A Comparison of saved images.
 
     Attributes:
-        quick: Compare sizes only.
+        blobs: Checks what manifests name.
     """
 
     registry: Registry
     source: SavedImages
-    quick: bool
-    _bytes: Bytes = field(init=False)
+    blobs: BlobComparison
     _images: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
 
-    def __post_init__(self) -> None:
-        """Nothing was looked at yet."""
-        self._bytes = Bytes(self.registry.blobs, quick=self.quick)
-
     def problems(self, entry: Entry) -> Iterator[str]:
-        """See Comparison."""
         try:
             repository, tag = RepositoryName.parse(entry.to_repository), Tag.parse(entry.to_tag)
             image = self.source.image(entry.image)
         except Broken as error:
-            yield f"the source is broken: {error}"
+            yield f"damaged in the source: {error}"
             return
         except RegistryError as error:
-            yield f"not here: {error}"
+            yield f"not found in this registry: {error}"
             return
-        here = current_manifest(self.registry, repository, tag)
-        if here is None:
-            yield "not here"
-        elif wrong := self._bytes.here(here.digest):
-            yield f"its manifest {here.digest}: {wrong}"
-        elif config_of(self.registry, repository, here.digest) != entry.image:
-            yield f"the tag is another image here: {here.digest}"
+        current = current_manifest(self.registry, repository, tag)
+        if current is None:
+            yield "not found in this registry"
+        elif problem := self.blobs.stored_problem(current.digest):
+            yield f"manifest {current.digest}: {problem}"
+        elif config_of(self.registry, repository, current.digest) != entry.image:
+            yield f"the tag points to another image: {current.digest}"
         else:
-            look_once = partial(self._image, repository, here.digest, image.diff_ids)
-            yield from self._images.get((repository, here.digest), look_once)
+            compare = partial(self._image, repository, current.digest, image.diff_ids)
+            yield from self._images.get((repository, current.digest), compare)
 
     def _image(
         self, repository: RepositoryName, manifest: Digest, diff_ids: Sequence[Digest]
@@ -67,21 +61,21 @@ class SavedComparison:
         children = stored_contents(row.media_type, self.registry.manifests.payload(row)).children
         layers = [child.descriptor.digest for child in children if child.role is Role.LAYER]
         if len(layers) != len(diff_ids):
-            return (f"it has {len(layers)} layers, not {len(diff_ids)}",)
+            return (f"has {len(layers)} layers, expected {len(diff_ids)}",)
         expected = dict(zip(layers, diff_ids, strict=True))
         parts = (child.descriptor.digest for child in children)
         found = ((part, self._part(repository, part, expected.get(part))) for part in parts)
-        return tuple(f"{part}: {wrong}" for part, wrong in found if wrong)
+        return tuple(f"{part}: {problem}" for part, problem in found if problem)
 
     def _part(self, repository: RepositoryName, digest: Digest, diff_id: Digest | None) -> str:
-        """Return what is wrong with a config or, if it has a *diff_id*, a layer."""
+        """Return what is wrong with a layer or, without a *diff_id*, a config; empty if nothing is."""
         try:
             size = self.registry.blobs.stat(repository, digest).size
         except RegistryError:
-            return "it is not here"
-        if wrong := self._bytes.here(digest, size if diff_id else None):
-            return wrong
-        if diff_id is None or self.quick:
+            return "not found in this registry"
+        if problem := self.blobs.stored_problem(digest, size if diff_id else None):
+            return problem
+        if diff_id is None or self.blobs.quick:
             return ""
-        inside = self._bytes.inside(digest)
-        return "" if inside == str(diff_id) else f"its files are {inside}"
+        found = self.blobs.diff_id(digest)
+        return "" if found == str(diff_id) else f"diff ID {found}, expected {diff_id}"

@@ -1,4 +1,8 @@
-"""Same: whether the images of the source are those that are here under their ids, told by small files."""
+"""Identity: whether V1 images of a source and of this registry that share an ID are the same.
+
+IDs are random, and copies of a registry can diverge. JSONs, checksums and sizes are compared; a layer is read
+only if they differ.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,51 +19,51 @@ from dualreg.registry import Registry
 
 
 def id_collision(repository: RepositoryName, id_: str) -> Broken:
-    """Return what is said of an image whose id stands for something else here."""
-    return Broken(FindingKind.COLLISION, id_, f"{repository} has another image of this id")
+    """Return the finding for an image whose ID is that of another image in *repository*."""
+    return Broken(FindingKind.COLLISION, id_, f"{repository} has another image with this ID")
 
 
 @dataclass
 class ImageIdentity:
-    """Compares by content, each image once: ids are random, and copies of registries go their own ways."""
+    """Compares images, each once."""
 
     registry: Registry
-    _looked: SingleFlight[tuple[RepositoryName, str], Broken | tuple[BlobRow, ...]] = field(
+    _results: SingleFlight[tuple[RepositoryName, str], Broken | tuple[BlobRow, ...]] = field(
         default_factory=SingleFlight
     )
 
-    def are_here(self, repository: RepositoryName, images: Iterable[SourceImage]) -> bool:
-        """Tell whether all of *images* are here.
+    def all_present(self, repository: RepositoryName, images: Iterable[SourceImage]) -> bool:
+        """Return whether the repository has all of *images*.
 
         Raises:
-            Broken: something else has the id of one of them, or one that looks different cannot be read.
+            Broken: it has another image with the ID of one of them, or one has to be read and cannot be.
         """
-        return all(self._found(repository, image) for image in images)
+        return all(self._blobs_of(repository, image) for image in images)
 
     def blobs(self, repository: RepositoryName, images: Iterable[SourceImage]) -> Iterator[BlobRow]:
-        """Yield the JSONs and layers of those of *images* that are here.
+        """Yield the JSONs and layers of those of *images* that the repository has.
 
         Raises:
-            Broken: as ``are_here``.
+            Broken: as ``all_present``.
         """
         for image in images:
-            yield from self._found(repository, image)
+            yield from self._blobs_of(repository, image)
 
-    def _found(self, repository: RepositoryName, image: SourceImage) -> tuple[BlobRow, ...]:
-        found = self._looked.get((repository, image.id), partial(self._look, repository, image))
+    def _blobs_of(self, repository: RepositoryName, image: SourceImage) -> tuple[BlobRow, ...]:
+        found = self._results.get((repository, image.id), partial(self._compare, repository, image))
         if isinstance(found, Broken):
             raise found
         return found
 
-    def _look(self, repository: RepositoryName, image: SourceImage) -> Broken | tuple[BlobRow, ...]:
-        """Return the JSON and the layer of an image that is here; nothing if it is not."""
+    def _compare(self, repository: RepositoryName, image: SourceImage) -> Broken | tuple[BlobRow, ...]:
+        """Return the JSON and layer of an image if the repository has it, else nothing."""
         row = self.registry.v1_images.peek(repository, image.id)
         if row is None or not row.complete or row.layer is None:
             return ()
         try:
             json = image.json()
             same = row.json == Digest.of(json) and (
-                _looks_the_same(row, image) or read_layer(image).diff_id == str(row.diff_id)
+                _seems_same(row, image) or read_layer(image).diff_id == str(row.diff_id)
             )
         except Broken as error:
             return error
@@ -68,8 +72,8 @@ class ImageIdentity:
         return BlobRow(row.json, len(json)), BlobRow(row.layer, row.layer_size or 0)
 
 
-def _looks_the_same(row: V1ImageRow, image: SourceImage) -> bool:
-    """Tell whether nothing says that the layer is another one; only then it needs to be read."""
+def _seems_same(row: V1ImageRow, image: SourceImage) -> bool:
+    """Return whether checksum and size of the layer agree, as far as they are known."""
     payloads = [stated.lower() for stated in image.checksums if stated.lower().startswith("sha256:")]
     agrees = not payloads or row.checksum is None or str(row.checksum) in payloads
     return agrees and image.size in (0, row.layer_size)

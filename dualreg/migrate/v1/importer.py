@@ -1,4 +1,4 @@
-"""Intake of V1 images: each with its layer once, base first; the tag is set as a V1 push sets it."""
+"""Import of V1 images, base first; tags are pointed at manifests made of them, as after a V1 push."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -27,52 +27,49 @@ from dualreg.registry.bridge import non_empty
 from dualreg.registry.v1_images import ImportedImage
 from dualreg.storage.staging import Staging
 
-#: Letters that are kept of what a client calls itself.
+#: The most characters of a User-Agent that are kept.
 _AGENT_LIMIT = 255
 
 
 @dataclass
 class V1Importer:
-    """An Intake of V1 images.
+    """An Importer of V1 images.
 
     Attributes:
         chain: Returns an image and its ancestors, base first; raises Broken.
-        strict: Refuse images that are marked as being pushed, whole or not.
-        known: What earlier runs found out of layers.
-        stop: Ends it between two images.
-        agent: Returns what the client called itself that pushed a tag there; empty if nobody knows.
+        link: How layers get into the store.
+        strict: Whether to refuse images that are marked as being pushed, even if they are complete.
+        known: The facts of layers that earlier runs read, by image ID.
+        stop: Set from outside to stop between two images.
+        agent: Returns the User-Agent that pushed a tag of the source; empty if it is unknown.
     """
 
     registry: Registry
     chain: Callable[[str], list[SourceImage]]
     journal: Journal
-    way: LinkMode = LinkMode.AUTO
+    link: LinkMode = LinkMode.AUTO
     strict: bool = False
     known: dict[str, LayerFacts] = field(default_factory=dict)
     stop: Event = field(default_factory=Event)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     agent: Callable[[str, str], str] = lambda *_: ""
-    _held: set[tuple[RepositoryName, str]] = field(default_factory=set)
-    _same: ImageIdentity = field(init=False)
-    _store: Presence = field(init=False)
+    _imported: set[tuple[RepositoryName, str]] = field(default_factory=set)
+    _identity: ImageIdentity = field(init=False)
+    _presence: Presence = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing was compared yet."""
-        self._same, self._store = ImageIdentity(self.registry), Presence(self.registry)
+        self._identity, self._presence = ImageIdentity(self.registry), Presence(self.registry)
 
-    def is_same(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """See Intake."""
-        return here.seen == image and self._same.are_here(repository, self.chain(image))
+    def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
+        return current.seen == image and self._identity.all_present(repository, self.chain(image))
 
-    def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """See Intake."""
-        del here
-        return self._store.blobs(self._same.blobs(repository, self.chain(image)))
+    def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
+        del current
+        return self._presence.blobs(self._identity.blobs(repository, self.chain(image)))
 
     def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
-        """See Intake."""
         image = ImageId.parse(entry.image)
         read = 0
         for member in self.chain(image):
@@ -88,10 +85,10 @@ class V1Importer:
     def _point(
         self, entry: Entry, repository: RepositoryName, tag: Tag, before: CurrentManifest | None
     ) -> None:
-        """Set an entry's tag, and note who had pushed it.
+        """Point an entry's tag at the manifest of its image, and record the User-Agent that had pushed it.
 
         Raises:
-            Broken: an image like this one, but for its id, is here.
+            Broken: the repository has the same image under another ID.
         """
         image, condition, at = ImageId.parse(entry.image), require_unchanged(entry, before), pushed_at(entry)
         rows = self.registry.v1_images.ancestry(repository, image)
@@ -107,62 +104,66 @@ class V1Importer:
             self.registry.tags.record_pusher(repository, tag, agent[:_AGENT_LIMIT])
 
     def _image(self, repository: RepositoryName, source: SourceImage) -> int:
-        """Take in one image, once at a time; return how many bytes were read for it.
+        """Import one image, unless another thread has; return how many bytes were read for it.
 
         Raises:
-            Broken: it is not what was stated of it, or another image has its id here.
+            Broken: its layer contradicts its checksums, or the repository has another image of this ID.
         """
         if self.strict and source.marked:
             raise Broken(FindingKind.STALE_MARK, source.id, "marked as being pushed")
         with self.locks.lock(source.id):
-            if (repository, source.id) in self._held:
+            if (repository, source.id) in self._imported:
                 return 0
-            read = self._bring(repository, source)
-            self._held.add((repository, source.id))
+            read = self._import_once(repository, source)
+            self._imported.add((repository, source.id))
             return read
 
-    def _bring(self, repository: RepositoryName, source: SourceImage) -> int:
-        facts = self._facts(source)
-        if facts and self._is_held(repository, source, facts):
+    def _import_once(self, repository: RepositoryName, source: SourceImage) -> int:
+        facts = self._known_facts(source)
+        if facts and self._is_present(repository, source, facts):
             return 0
         if facts and self._is_stored(facts):
-            self._admit(repository, source, facts, None)
+            self._record(repository, source, facts, None)
             return 0
-        with staged(self.registry.uploads, source, self.way) as layer:
-            self._admit(repository, source, layer.facts, layer.bytes)
+        with staged(self.registry.uploads, source, self.link) as layer:
+            self._record(repository, source, layer.facts, layer.bytes)
             self.known[source.id] = layer.facts
         return layer.facts.size
 
-    def _facts(self, source: SourceImage) -> LayerFacts | None:
-        """Return what is known of the layer, if its file is still the one that was read."""
+    def _known_facts(self, source: SourceImage) -> LayerFacts | None:
+        """Return the facts of a layer that was read before, if its file has not changed since."""
         facts = self.known.get(source.id)
         if facts is None or facts.json != str(Digest.of(source.json())):
             return None
-        same = source.layer.size in (0, facts.size) and source.layer.changed == facts.mtime
-        return facts if same else None
+        unchanged = source.layer.size in (0, facts.size) and source.layer.changed == facts.mtime
+        return facts if unchanged else None
 
-    def _is_held(self, repository: RepositoryName, source: SourceImage, facts: LayerFacts) -> bool:
-        held = self.registry.v1_images.peek(repository, source.id)
-        if held is None or not held.complete:
+    def _is_present(self, repository: RepositoryName, source: SourceImage, facts: LayerFacts) -> bool:
+        """Return whether the repository has the image, and the store its JSON and layer."""
+        row = self.registry.v1_images.peek(repository, source.id)
+        if row is None or not row.complete:
             return False
-        same = (str(held.json), str(held.layer)) == (facts.json, facts.layer)
-        return same and self._store.blobs([BlobRow(held.json, len(source.json())), facts.blob])
+        same = (str(row.json), str(row.layer)) == (facts.json, facts.layer)
+        return same and self._presence.blobs([BlobRow(row.json, len(source.json())), facts.blob])
 
     def _is_stored(self, facts: LayerFacts) -> bool:
         blob = facts.blob
-        return self.registry.blobs.find_anywhere(blob.digest) is not None and self._store.blobs([blob])
+        return self.registry.blobs.find_anywhere(blob.digest) is not None and self._presence.blobs([blob])
 
-    def _admit(
+    def _record(
         self, repository: RepositoryName, source: SourceImage, facts: LayerFacts, layer: Staging | None
     ) -> None:
-        """Record the image, complete, with its layer: a staged one, or one that is in the store.
+        """Journal and record the image.
+
+        Args:
+            layer: The bytes of its layer; None: the store has them.
 
         Raises:
-            Broken: another image has its id here.
+            Broken: the repository has another image of this ID.
         """
         json = source.json()
         if str(Digest.of(json)) != facts.json:
-            raise Broken(FindingKind.CORRUPT, source.id, "its JSON changed while it was read")
+            raise Broken(FindingKind.CORRUPT, source.id, "JSON changed while it was being read")
         self.journal.write("image", repository=repository, id=source.id, **asdict(facts))
         try:
             self.registry.v1_images.import_image(repository, _image(source, json, facts), layer)
@@ -171,10 +172,10 @@ class V1Importer:
 
 
 def _image(source: SourceImage, json: bytes, facts: LayerFacts) -> ImportedImage:
-    """Return the catalog's form of an image; a stated TarSum is kept as of one that was pushed."""
+    """Return the image as the registry records it; a stated TarSum is kept, as after a push."""
     checksums = source.checksums
     tarsum = next(filter(is_tarsum, checksums), None)
-    proven = facts.checksum in checksums  # then the TarSum was not looked at
+    proven = facts.checksum in checksums  # so the TarSum was not verified
     return ImportedImage(
         V1Image(source.id, source.parent, json),
         facts.blob,

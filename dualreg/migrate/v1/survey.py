@@ -24,7 +24,7 @@ from dualreg.migrate.v1.duplicates import duplicate_image, find_duplicates
 from dualreg.migrate.v1.importer import V1Importer
 from dualreg.migrate.v1.layers import read_layer
 from dualreg.migrate.v1.verify import V1Comparison
-from dualreg.migrate.verify import Bytes
+from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 
 #: Repository of orphans whose repository is not known.
@@ -159,7 +159,7 @@ class V1Survey:
         )
 
     def comparison(self, registry: Registry, *, quick: bool) -> V1Comparison:
-        return V1Comparison(registry, self.chain, None if quick else Bytes(registry.blobs))
+        return V1Comparison(registry, self.chain, BlobComparison(registry.blobs, quick=quick))
 
     def load(self, id_: str) -> None:
         """Read an image and its ancestors, unless they were read already."""

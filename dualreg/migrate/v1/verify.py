@@ -1,4 +1,4 @@
-"""Verify V1 images: ids, JSONs and layers, and whether V2 clients find all that manifests name."""
+"""Verification of V1 images: IDs, JSONs, layers, and what the manifests made of them name."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,77 +15,71 @@ from dualreg.migrate.findings import Broken
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.verify import Bytes
+from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 
 
 @dataclass
 class V1Comparison:
-    """A Comparison of V1 images. What many tags share is looked at once.
+    """A Comparison of V1 images; what several tags share is compared once.
 
     Attributes:
-        chain: Returns an image and its ancestors, base first; raises Broken.
-        content: Reads layers, in the source and here; None: compare sizes only.
+        chain: Returns an image of the source and its ancestors, base first; raises Broken.
+        blobs: Compares JSONs and layers.
     """
 
     registry: Registry
     chain: Callable[[str], list[SourceImage]]
-    content: Bytes | None
-    _bytes: Bytes = field(init=False)
+    blobs: BlobComparison
     _members: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
     _manifests: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
 
-    def __post_init__(self) -> None:
-        """Nothing was looked at yet."""
-        self._bytes = self.content or Bytes(self.registry.blobs, quick=True)
-
     def problems(self, entry: Entry) -> Iterator[str]:
-        """See Comparison."""
         try:
             repository, tag = RepositoryName.parse(entry.to_repository), Tag.parse(entry.to_tag)
             seen = self.registry.bridge.resolve(repository, tag)
             if seen != entry.image:
-                yield f"the tag is another image here: {seen}"
+                yield f"the tag points to another image: {seen}"
                 return
             chain = self.chain(entry.image)
             rows = self.registry.v1_images.ancestry(repository, ImageId(seen))[::-1]
         except Broken as error:
-            yield f"the source is broken: {error}"
+            yield f"damaged in the source: {error}"
             return
         except RegistryError as error:
-            yield f"not here: {error}"
+            yield f"not found in this registry: {error}"
             return
         if [row.id for row in rows] != [member.id for member in chain]:
-            yield "its ancestors are others"
+            yield "the ancestors of the image differ"
             return
         for member, row in zip(chain, rows, strict=True):
             yield from self._members.get((repository, row.id), partial(self._member, member, row))
         manifest = self.registry.manifests.peek(repository, tag)  # `bridge` may hide it from V2 clients
         if manifest is None:
-            yield "the tag is gone"
+            yield "the tag no longer exists"
             return
         compare = partial(self._manifest, repository, manifest, rows)
         yield from self._manifests.get((repository, manifest.digest, seen), compare)
 
     def _member(self, member: SourceImage, row: V1ImageRow) -> tuple[str, ...]:
-        """Return what is wrong with one image, wherever it stands."""
+        """Return what is wrong with one image of a chain."""
         try:
             if row.layer is None or self.registry.v1_images.json(row) != member.json():
-                return (f"{row.id}: its JSON is another",)
+                return (f"{row.id}: JSON differs from the source",)
         except BlobMissing:
-            return (f"{row.id}: its JSON is not here",)
+            return (f"{row.id}: JSON missing from the store",)
         except Broken as error:
-            return (f"the source is broken: {error}",)
+            return (f"damaged in the source: {error}",)
         if member.layer.size not in (0, row.layer_size or 0):
-            return (f"{row.id}: its layer has {row.layer_size} bytes, not {member.layer.size}",)
-        return tuple(self._bytes.problems(row.id, row.layer, lambda: member.layer))
+            return (f"{row.id}: layer has {row.layer_size} bytes, but {member.layer.size} in the source",)
+        return tuple(self.blobs.problems(row.id, row.layer, lambda: member.layer))
 
     def _manifest(
         self, repository: RepositoryName, row: ManifestRow, chain: Sequence[V1ImageRow]
     ) -> tuple[str, ...]:
-        """Return what V2 clients would miss: every byte of what they are sent is held against its digest."""
-        if wrong := self._bytes.here(row.digest):
-            return (f"its manifest {row.digest}: {wrong}",)
+        """Return what is wrong for V2 clients: with the manifest and all that it names."""
+        if problem := self.blobs.stored_problem(row.digest):
+            return (f"manifest {row.digest}: {problem}",)
         contents = stored_contents(row.media_type, self.registry.manifests.payload(row))
         problems = [*self._children(repository, contents)]
         is_image = any(child.role is Role.CONFIG for child in contents.children)
@@ -97,33 +91,34 @@ class V1Comparison:
         for child in contents.children:
             digest, size = child.descriptor.digest, child.descriptor.size
             try:
-                here = self.registry.blobs.stat(repository, digest)
+                stored = self.registry.blobs.stat(repository, digest)
             except RegistryError as error:
-                yield f"{digest} of its manifest is not here: {error}"
+                yield f"{digest} in its manifest: {error}"
                 continue
-            if size not in (None, here.size):
-                yield f"{digest} of its manifest has {here.size} bytes here, not {size}"
-            elif wrong := self._bytes.here(digest, here.size if child.role is Role.LAYER else None):
-                yield f"{digest} of its manifest: {wrong}"
+            expected = stored.size if child.role is Role.LAYER else None
+            if size not in (None, stored.size):
+                yield f"{digest} in its manifest: has {stored.size} bytes, expected {size}"
+            elif problem := self.blobs.stored_problem(digest, expected):
+                yield f"{digest} in its manifest: {problem}"
 
     def _image(self, row: ManifestRow, contents: Contents, chain: Sequence[V1ImageRow]) -> Iterator[str]:
-        """Hold a manifest and its config against the V1 images that they shall be of."""
+        """Compare a manifest and its config with the V1 images that they were made from."""
         (config,) = (child.descriptor.digest for child in contents.children if child.role is Role.CONFIG)
         layers = [child.descriptor.digest for child in contents.children if child.role is Role.LAYER]
         document = parse_object(self.registry.documents.read(config))
         named = document.get("rootfs", {}).get("diff_ids")
-        # Layers without files are left out, unless there are no others, or a V2 client made the manifest.
-        filled = [each for each in chain if each.diff_id not in empty_diff_ids()] or chain[:1]
-        kept = chain if named == [str(each.diff_id) for each in chain] else filled
+        # A manifest leaves out empty layers, unless there are no others, or a V2 client made it.
+        non_empty = [each for each in chain if each.diff_id not in empty_diff_ids()] or chain[:1]
+        kept = chain if named == [str(each.diff_id) for each in chain] else non_empty
         if named != [str(each.diff_id) for each in kept] or len(layers) != len(kept):
-            yield "its config and manifest do not name the files of its V1 images, in their order"
+            yield "config and manifest do not list the layers of the V1 images in their order"
             return
         for digest, image in zip(layers, kept, strict=True):
-            if self.content and digest != image.layer:
-                inside = self.content.inside(digest)
-                if inside != str(image.diff_id):
-                    yield f"{digest} of its manifest: its files are {inside}, not {image.diff_id}"
+            if not self.blobs.quick and digest != image.layer:
+                diff_id = self.blobs.diff_id(digest)
+                if diff_id != str(image.diff_id):
+                    yield f"{digest} in its manifest: diff ID {diff_id}, expected {image.diff_id}"
         made = row.origin is Origin.V1 and all(each.checksum for each in chain)  # not by a V2 client
         steps = len(document.get("history") or ())
         if made and steps != len(chain):
-            yield f"its history has {steps} steps, not {len(chain)}"
+            yield f"history has {steps} steps, expected {len(chain)}"

@@ -1,4 +1,4 @@
-"""Intake of manifests: blobs first, then manifests, children before indexes, then the tag."""
+"""Import of manifests: blobs first, then manifests, children before their indexes, and the tag last."""
 
 from dataclasses import dataclass, field
 from threading import Event
@@ -25,39 +25,36 @@ from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 
 @dataclass
 class V2Importer:
-    """An Intake of manifests.
+    """An Importer of manifests.
 
     Attributes:
-        stop: Ends it between two blobs.
+        link: How blobs get into the store.
+        stop: Set from outside to stop between two blobs.
     """
 
     registry: Registry
     source: ManifestSource
     journal: Journal
-    way: LinkMode = LinkMode.AUTO
+    link: LinkMode = LinkMode.AUTO
     stop: Event = field(default_factory=Event)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
-    _held: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
-    _store: Presence = field(init=False)
+    _imported: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _presence: Presence = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing was looked at yet."""
-        self._store = Presence(self.registry)
+        self._presence = Presence(self.registry)
 
-    def is_same(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """See Intake."""
+    def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
         del repository
-        return str(here.digest) == image
+        return str(current.digest) == image
 
-    def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """See Intake."""
+    def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
         del image
-        return self._store.manifest(repository, here.digest)
+        return self._presence.manifest(repository, current.digest)
 
     def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
-        """See Intake."""
         digest = Digest.parse(entry.image)
         manifest, read = self._parts(entry.repository, repository, digest)
         undeleted = Precondition(pushed_at=pushed_at(entry))
@@ -72,7 +69,7 @@ class V2Importer:
         return read
 
     def _parts(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[Manifest, int]:
-        """Take in all that a manifest names; return the manifest, and how many bytes were read."""
+        """Import all that a manifest names; return the manifest, and how many bytes were read."""
         manifest, read = read_manifest(self.source, source, digest), 0
         for child in manifest.children:
             part = child.descriptor.digest
@@ -83,9 +80,9 @@ class V2Importer:
         return manifest, read
 
     def _child(self, source: str, repository: RepositoryName, digest: Digest) -> int:
-        """Take in a manifest that an index names, unless a sparse index may do without."""
+        """Import a child of an index; one that is missing is skipped if sparse indexes are allowed."""
         with self.locks.lock((repository, digest)):
-            if (repository, digest) in self._held:
+            if (repository, digest) in self._imported:
                 return 0
             try:
                 manifest, read = self._parts(source, repository, digest)
@@ -102,11 +99,11 @@ class V2Importer:
     def _put(
         self, repository: RepositoryName, manifest: Manifest, condition: Precondition = UNCONDITIONAL
     ) -> None:
-        """Record a manifest without a tag."""
+        """Journal and record a manifest without a tag."""
         made = current_manifest(self.registry, repository, manifest.digest) is None
         self.journal.write("manifest", repository=repository, digest=str(manifest.digest), made=made)
         self._record(repository, manifest, condition)
-        self._held.add((repository, manifest.digest))
+        self._imported.add((repository, manifest.digest))
 
     def _record(self, repository: RepositoryName, manifest: Manifest, condition: Precondition) -> None:
         body = manifest.signed or manifest.payload
@@ -117,25 +114,25 @@ class V2Importer:
         )
 
     def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> int:
-        """Take in a blob, once at a time; return how many bytes were read for it.
+        """Import a blob, unless another thread has; return how many bytes were read for it.
 
         Raises:
-            Broken: it is not there, or not what its digest says.
+            Broken: the source lacks it, or its bytes do not have its digest.
         """
         if self.stop.is_set():
             raise Stopped
         with self.locks.lock(digest):
-            if (repository, digest) in self._held:
+            if (repository, digest) in self._imported:
                 return 0
-            read = self._bring(source, repository, digest)
-            self._held.add((repository, digest))
+            read = self._import_once(source, repository, digest)
+            self._imported.add((repository, digest))
             return read
 
-    def _bring(self, source: str, repository: RepositoryName, digest: Digest) -> int:
+    def _import_once(self, source: str, repository: RepositoryName, digest: Digest) -> int:
         blobs = self.registry.blobs
         linked = blobs.find(repository, digest)
         known = linked or blobs.find_anywhere(digest)
-        if known and self._store.blobs([known]):
+        if known and self._presence.blobs([known]):
             if not linked:
                 self._share(repository, known)
             return 0
@@ -148,24 +145,24 @@ class V2Importer:
         return size
 
     def _hash_in_place(self, found: SourceBytes, digest: Digest) -> int:
-        passed = DigestVerifier(digest)
-        show(found, passed.update, str(digest))
-        passed.check()
-        return passed.size
+        verifier = DigestVerifier(digest)
+        show(found, verifier.update, str(digest))
+        verifier.check()
+        return verifier.size
 
     def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
-        passed = DigestVerifier(digest)
+        verifier = DigestVerifier(digest)
         with self.registry.uploads.staging() as staged:
-            stage(staged, found, self.way, passed.update, where=str(digest))
-            passed.check()
-            blob = BlobRow(digest, passed.size)
-            self._announce_blob(repository, blob)
+            stage(staged, found, self.link, verifier.update, where=str(digest))
+            verifier.check()
+            blob = BlobRow(digest, verifier.size)
+            self._journal_blob(repository, blob)
             self.registry.uploads.publish(repository, staged, blob)
         return blob.size
 
     def _share(self, repository: RepositoryName, blob: BlobRow) -> None:
-        self._announce_blob(repository, blob)
+        self._journal_blob(repository, blob)
         self.registry.blobs.share(repository, blob)
 
-    def _announce_blob(self, repository: RepositoryName, blob: BlobRow) -> None:
+    def _journal_blob(self, repository: RepositoryName, blob: BlobRow) -> None:
         self.journal.write("blob", repository=repository, digest=str(blob.digest), size=blob.size)

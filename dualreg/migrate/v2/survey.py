@@ -23,7 +23,7 @@ from dualreg.migrate.v2.crawl import Crawl, Known, Place
 from dualreg.migrate.v2.dates import image_created
 from dualreg.migrate.v2.importer import V2Importer
 from dualreg.migrate.v2.verify import V2Comparison
-from dualreg.migrate.verify import Bytes
+from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 
 #: How a missing manifest is called: named by another one, or by a tag.
@@ -125,7 +125,7 @@ class V2Survey:
         return V2Importer(registry, self.source, journal, options.link, stop)
 
     def comparison(self, registry: Registry, *, quick: bool) -> V2Comparison:
-        return V2Comparison(registry, self.source, None if quick else Bytes(registry.blobs))
+        return V2Comparison(registry, self.source, BlobComparison(registry.blobs, quick=quick))
 
     def _check_blob(self, digest: Digest) -> Finding | None:
         verifier = DigestVerifier(digest)

@@ -1,4 +1,4 @@
-"""Verify manifests: that all of them, and all that they name, are here as they were there."""
+"""Verification of manifests, and of all that they name."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.v2.documents import read_manifest
-from dualreg.migrate.verify import Bytes
+from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 
 
@@ -25,37 +25,31 @@ class V2Comparison:
     """A Comparison of manifests.
 
     Attributes:
-        content: Reads blobs, in the source and here; None: compare sizes only.
+        blobs: Compares what manifests name.
     """
 
     registry: Registry
     source: ManifestSource
-    content: Bytes | None
-    _bytes: Bytes = field(init=False)
+    blobs: BlobComparison
     _manifests: SingleFlight[object, tuple[str, ...]] = field(default_factory=SingleFlight)
 
-    def __post_init__(self) -> None:
-        """Nothing was looked at yet."""
-        self._bytes = self.content or Bytes(self.registry.blobs, quick=True)
-
     def problems(self, entry: Entry) -> Iterator[str]:
-        """See Comparison."""
         try:
             repository, digest = RepositoryName.parse(entry.to_repository), Digest.parse(entry.image)
             reference = Tag.parse(entry.to_tag) if entry.to_tag else digest
         except RegistryError as error:
-            yield f"not here: {error}"
+            yield f"not found in this registry: {error}"
             return
-        here = current_manifest(self.registry, repository, reference)
-        if here is None:
-            yield "not here"
-        elif here.digest != digest:
-            yield f"the tag is another image here: {here.digest}"
+        current = current_manifest(self.registry, repository, reference)
+        if current is None:
+            yield "not found in this registry"
+        elif current.digest != digest:
+            yield f"the tag points to another image: {current.digest}"
         else:
             yield from self._once(entry.repository, repository, digest)
 
     def _once(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[str, ...]:
-        """Return what is wrong with a manifest, and all below it, however many tags and indexes name it."""
+        """Return what is wrong with a manifest and all that it names; each is compared once."""
         compare = partial(self._manifest, source, repository, digest)
         return self._manifests.get((source, repository, digest), lambda: tuple(compare()))
 
@@ -65,7 +59,7 @@ class V2Comparison:
         except Broken as error:
             absent = error.finding.kind is FindingKind.MISSING_MANIFEST
             if not (absent and self.registry.manifests.sparse_indexes):
-                yield f"the source is broken: {error}"
+                yield f"damaged in the source: {error}"
             return
         yield from self._document(repository, manifest)
         for child in manifest.children:
@@ -78,21 +72,21 @@ class V2Comparison:
         row = self.registry.manifests.peek(repository, manifest.digest)
         try:
             if row is None:
-                yield f"{manifest.digest}: the manifest is not here"
+                yield f"manifest {manifest.digest}: not found in this registry"
             elif self.registry.manifests.payload(row) != manifest.payload:
-                yield f"{manifest.digest}: the manifest is another one here"
+                yield f"manifest {manifest.digest}: differs from the source"
         except BlobMissing:
-            yield f"{manifest.digest}: the bytes of the manifest are not here"
+            yield f"manifest {manifest.digest}: missing from the store"
 
     def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         try:
             row = self.registry.blobs.stat(repository, digest)
         except RegistryError as error:
-            yield f"not here: {error}"
+            yield f"not found in this registry: {error}"
             return
         if digest == empty_layer().digest:
             return
-        if wrong := self._bytes.here(digest, row.size):
-            yield f"{digest}: {wrong}"
+        if problem := self.blobs.stored_problem(digest, row.size):
+            yield f"{digest}: {problem}"
         else:
-            yield from self._bytes.problems(str(digest), digest, partial(self.source.blob, source, digest))
+            yield from self.blobs.problems(str(digest), digest, partial(self.source.blob, source, digest))
