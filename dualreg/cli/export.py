@@ -16,7 +16,7 @@ from dualreg.cli.migrate.output import FINDINGS, NOTHING, counted_outcomes
 from dualreg.cli.migrate.passes import stoppable
 from dualreg.cli.options import prepared_registry, settings_options
 from dualreg.cli.progress import progress
-from dualreg.migrate.export import Export, leaving
+from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.sources.base import SourceInvalid
@@ -53,7 +53,7 @@ def export(
     is not sent again. Ends as `migrate run` does.
     """
     with prepared_registry(data, config, alone=True) as (registry, _), stoppable() as stop:
-        entries = [*leaving(registry, chosen_names(chosen))]
+        entries = [*entries_to_export(registry, chosen_names(chosen))]
         if not entries:
             raise Fatal("no tag here is chosen; nothing was written")
         try:

@@ -1,4 +1,4 @@
-"""Export: what this registry keeps, on its way out; blobs first, then manifests, tags last."""
+"""Export of tags to a target: blobs first, then manifests, and tags last."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from dualreg.image.formats import Role
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.graph import ManifestGraph, about, document, read_document
+from dualreg.migrate.graph import ManifestGraph, load_document, read_document, tags_about
 from dualreg.migrate.names import Names
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Outcome, Status
@@ -29,8 +29,8 @@ from dualreg.remote.endpoint import RemoteError
 _PAGE = 1000
 
 
-def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
-    """Yield every tag that is chosen, whoever is shown it, and those by which something is about one."""
+def entries_to_export(registry: Registry, names: Names) -> Iterator[Entry]:
+    """Yield every selected tag, even if `bridge` hides it, and tags named after its manifests."""
     last = ""
     while True:
         page = registry.repositories.list(last=last, limit=_PAGE)
@@ -38,7 +38,7 @@ def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
             tags = registry.tags.list_all(name)
             chosen = {tag for tag in tags if names.choose(name, f"{name}:{tag}")}
             others = {tag for tag in tags if names.allow(name, f"{name}:{tag}")} - chosen
-            for tag in sorted(chosen | about(registry, name, chosen, others)):
+            for tag in sorted(chosen | tags_about(registry, name, chosen, others)):
                 yield Entry(name, tag, "", name, tag, PlanAction.IMPORT)
         if not page.more:
             return
@@ -47,10 +47,10 @@ def leaving(registry: Registry, names: Names) -> Iterator[Entry]:
 
 @dataclass
 class Export:
-    """Brings tags to a target.
+    """Copies tags to a target; blobs and manifests that several tags share are sent once.
 
     Attributes:
-        stop: Set from outside to end early; whatever is begun is finished first.
+        stop: Set from outside to stop early: what was started is finished first.
         on_outcome: Called with each outcome.
     """
 
@@ -62,51 +62,51 @@ class Export:
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
 
     def export_all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
-        """Bring *entries*, *jobs* at a time if the target takes so many; the outcomes are in order."""
+        """Export *entries*, *jobs* at a time if the target allows it; return their outcomes in order."""
         with ThreadPoolExecutor(1 if self.target.one_by_one else jobs) as pool:
-            outcomes = [*pool.map(self._one, entries)]
+            outcomes = [*pool.map(self._export_one, entries)]
         self.target.finish()
         return outcomes
 
-    def _one(self, entry: Entry) -> Outcome:
+    def _export_one(self, entry: Entry) -> Outcome:
         try:
-            outcome = self._leave(entry)
+            outcome = self._export(entry)
         except Stopped:
-            outcome = Outcome(entry, Status.STOPPED, "run again to go on")
+            outcome = Outcome(entry, Status.STOPPED, "run again to continue")
         except (Broken, RemoteError) as error:
             outcome = Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobDamaged, BlobMissing) as error:
-            outcome = Outcome(entry, Status.FAILED, f"not whole here: {error}")
+            outcome = Outcome(entry, Status.FAILED, f"incomplete in this registry: {error}")
         except OSError as error:
             if is_output_error(error):
-                self.stop.set()  # it would stop all others too
+                self.stop.set()  # every other tag would fail, too
                 raise
-            outcome = Outcome(entry, Status.FAILED, f"it cannot be read here, or written there: {error}")
+            outcome = Outcome(entry, Status.FAILED, f"read or write failed: {error}")
         except BaseException:
             self.stop.set()
             raise
         self.on_outcome(outcome)
         return outcome
 
-    def _leave(self, entry: Entry) -> Outcome:
+    def _export(self, entry: Entry) -> Outcome:
         if self.stop.is_set():
             raise Stopped
         repository, tag = RepositoryName(entry.repository), Tag(entry.tag)
-        top = self._row(repository, tag)
-        order = ManifestGraph(self.registry, self.target.renames).of(repository, top)
-        # A tag comes last: after what is about its manifest, which in turn comes after that.
+        top = self._manifest_row(repository, tag)
+        order = ManifestGraph(self.registry, self.target.renames).in_order(repository, top)
+        # The tag comes last: after the referrers of its manifest, which come after the manifest itself.
         before = order[:-1] if order[-1].digest == top.digest else order
         parts = [self._untagged(repository, row) for row in before]
-        sent = sum(part for part, _ in parts) + self._blobs(repository, top)
+        sent = sum(size for size, _ in parts) + self._blobs(repository, top)
         changed = self._send(repository, top, tag) or any(new for _, new in parts)
         status = Status.DONE if sent or changed else Status.SAME
         return Outcome(entry, status, digest=str(top.digest), read=sent)
 
-    def _row(self, repository: RepositoryName, tag: Tag) -> ManifestRow:
-        """Return what leaves as the tag: what it points at, or schema 1 made newer where that must be."""
+    def _manifest_row(self, repository: RepositoryName, tag: Tag) -> ManifestRow:
+        """Return the manifest to export: schema 1 is converted if the target does not take it."""
         row = self.registry.manifests.peek(repository, tag)
         if row is None:
-            return self.registry.manifests.find(repository, tag)  # which says what is missing
+            return self.registry.manifests.find(repository, tag)  # which raises the reason
         if row.media_type in media_types.SCHEMA1_TYPES and not self.target.takes_schema1:
             accept = Accept(frozenset({media_types.DOCKER_MANIFEST}))
             newer = self.registry.negotiation.find(repository, tag, accept).digest
@@ -114,7 +114,7 @@ class Export:
         return row
 
     def _untagged(self, repository: RepositoryName, row: ManifestRow) -> tuple[int, bool]:
-        """Bring a manifest, once; return how many bytes of blobs were sent, and whether it was new there."""
+        """Export a manifest without a tag, once; return how many bytes were sent, and whether it was new."""
         if (repository, row.digest) in self._done:
             return 0, False
         sent = self._blobs(repository, row)
@@ -124,16 +124,16 @@ class Export:
         return sent, new
 
     def _blobs(self, repository: RepositoryName, row: ManifestRow) -> int:
-        """Bring the blobs that a manifest names; return how many bytes were sent."""
+        """Export the blobs that a manifest names; return how many bytes were sent."""
         named = [
             child.descriptor
-            for child in document(self.registry, row).contents.children
+            for child in load_document(self.registry, row).contents.children
             if child.role in (Role.CONFIG, Role.LAYER)
         ]
         return sum(self._blob(repository, each.digest, each.media_type) for each in named)
 
     def _send(self, repository: RepositoryName, row: ManifestRow, *tags: Tag) -> bool:
-        found, signed = document(self.registry, row), self.registry.manifests.signed(row)
+        found, signed = load_document(self.registry, row), self.registry.manifests.signed(row)
         outgoing = Outgoing(
             repository,
             row.media_type,
@@ -155,7 +155,7 @@ class Export:
             except RegistryError:
                 if media_types.is_distributable(media_type):
                     raise
-                return 0  # it stays with its vendor
+                return 0  # clients fetch it from its vendor
             sent = self.target.blob(repository, digest, self._bytes(digest, size))
             self._done.add((repository, digest))
             return sent

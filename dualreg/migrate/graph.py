@@ -1,4 +1,4 @@
-"""Closure: what leaves with a tag, in the order in which it must."""
+"""The manifest graph: what is exported together with a tag, in the order that a target needs."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -19,40 +19,40 @@ from dualreg.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A manifest as it is kept here, held against its digest."""
+    """A manifest of this registry, verified against its digest."""
 
     payload: bytes
     contents: Contents
 
 
 def read_document(registry: Registry, digest: Digest) -> bytes:
-    """Return a manifest, config or JSON of a V1 image.
+    """Return a manifest, config or V1 image JSON, verified against its digest.
 
     Raises:
-        Broken: it is not what its digest says.
+        Broken: it is damaged.
         BlobMissing.
     """
-    checked, content = DigestVerifier(digest), registry.documents.read(digest)
-    checked.update(content)
-    checked.check()
+    verifier, content = DigestVerifier(digest), registry.documents.read(digest)
+    verifier.update(content)
+    verifier.check()
     return content
 
 
-def document(registry: Registry, row: ManifestRow) -> Document:
-    """Return what the row is of.
+def load_document(registry: Registry, row: ManifestRow) -> Document:
+    """Return the manifest of a row.
 
     Raises:
-        Broken: it is not what its digest says.
+        Broken: it is damaged.
         BlobMissing.
     """
     payload = read_document(registry, row.digest)
     return Document(payload, stored_contents(row.media_type, payload))
 
 
-def about(
+def tags_about(
     registry: Registry, repository: RepositoryName, chosen: Iterable[Tag], others: Iterable[Tag]
 ) -> set[Tag]:
-    """Return those of *others* that are called like something that leaves with *chosen* ones."""
+    """Return those of *others* that are named after a manifest which is exported with *chosen* ones."""
     named: dict[str, set[Tag]] = defaultdict(set)
     for tag in others:
         if subject := subject_prefix(tag):
@@ -62,9 +62,9 @@ def about(
     while waiting:
         top = registry.manifests.peek(repository, waiting.pop())
         try:
-            rows = ManifestGraph(registry).of(repository, top) if top else []
+            rows = ManifestGraph(registry).in_order(repository, top) if top else []
         except (Broken, BlobMissing):
-            continue  # it does not leave, nor does what is about it
+            continue  # it cannot be exported, so nothing about it is
         for row in rows:
             fresh = named.pop(tag_prefix(row.digest), set())
             found |= fresh
@@ -74,23 +74,23 @@ def about(
 
 @dataclass(frozen=True, slots=True)
 class ManifestGraph:
-    """What is named by a manifest, and what is about it, and so on.
+    """The manifests that a manifest names, its referrers, and so on, transitively.
 
     Attributes:
-        subjects: Whether what something is about comes along with it.
+        subjects: Whether subjects are included, too.
     """
 
     registry: Registry
     subjects: bool = False
 
-    def of(self, repository: RepositoryName, top: ManifestRow) -> list[ManifestRow]:
-        """Return the manifests that leave with *top*, each after those that it names and the one it is about.
+    def in_order(self, repository: RepositoryName, top: ManifestRow) -> list[ManifestRow]:
+        """Return *top* and the manifests that are exported with it, each after its children and its subject.
 
-        There is such an order, as every one has the digests of those in it. What a sparse index names and the
-        repository does not hold is left out.
+        There is such an order, since each contains the digests of those. Manifests that a sparse index names
+        and the repository does not hold are left out.
 
         Raises:
-            Broken: one of them is not what its digest says.
+            Broken: one of them is damaged.
             BlobMissing.
         """
         rows: dict[Digest, ManifestRow] = {}
@@ -100,11 +100,11 @@ class ManifestGraph:
             row = waiting.pop()
             if row.digest in rows:
                 continue
-            contents = document(self.registry, row).contents
+            contents = load_document(self.registry, row).contents
             named = [child.descriptor.digest for child in contents.children if child.role is Role.MANIFEST]
-            about = [contents.subject.digest] if contents.subject else []
-            rows[row.digest], needed[row.digest] = row, [*named, *about]
-            reached = [*named, *self._referrers(repository, row.digest), *(about if self.subjects else ())]
+            subject = [contents.subject.digest] if contents.subject else []
+            rows[row.digest], needed[row.digest] = row, [*named, *subject]
+            reached = [*named, *self._referrers(repository, row.digest), *(subject if self.subjects else ())]
             unseen = (digest for digest in reached if digest not in rows)
             waiting += self.registry.manifests.peek_all(repository, unseen)
         order = TopologicalSorter(

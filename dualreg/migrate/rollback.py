@@ -1,6 +1,6 @@
-"""Rollback: what a run added is taken out again, and nothing else.
+"""Rollback: removing what runs added, and nothing else.
 
-Tags that somebody has moved since stay where they are; so does whatever else uses what the run brought.
+Tags that were moved after the run stay, and so does content of the run that others use.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,13 +27,13 @@ from dualreg.migrate.transports import is_own_store
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import Precondition
 
-#: A blob or manifest of a repository.
-_Place = tuple[RepositoryName, Digest]
+#: A blob of a repository; manifests are blobs, too.
+_RepositoryBlob = tuple[RepositoryName, Digest]
 
 
 @dataclass
-class Undone:
-    """How much was taken out; *kept* says what stays, and why."""
+class RollbackResult:
+    """How much was removed; *kept* lists what was not, and why. The fields are keys of ``--json``."""
 
     tags: int = 0
     manifests: int = 0
@@ -42,110 +42,119 @@ class Undone:
     kept: tuple[str, ...] = ()
 
 
-def rollback(registry: Registry, folder: Path, *runs: str, dry_run: bool = False) -> Undone:
-    """Take out what *runs* added; it can be repeated.
+def rollback(registry: Registry, folder: Path, *runs: str, dry_run: bool = False) -> RollbackResult:
+    """Remove what *runs* added; it can be repeated.
 
-    What an earlier rollback had to leave, since these runs used it too, goes with them. Of what was taken
-    in in place only rows go: files were there before it.
+    Content that an earlier rollback kept because these runs used it is removed with them. Of imports in place
+    only rows are removed: the files were there before.
+
+    Args:
+        folder: The folder of the journals.
+        dry_run: Change nothing, but return what would be removed.
 
     Raises:
-        ValueError: there is no such run, or nobody can tell what it did.
+        ValueError: there is no such run, or its journal lacks the first line.
     """
     chosen, others = sorted(runs), [run for run in journal.runs(folder) if run not in runs]
-    undone = Undone(kept=tuple(line for run in chosen for line in _unreadable(folder, run)))
+    result = RollbackResult(kept=tuple(text for run in chosen for text in _damage(folder, run)))
     lines = [line for run in chosen for line in _lines(folder, run)]
     touched = {line["repository"] for line in lines if line["event"] == "pointing"}
-    left = [line for run in others for line in _left(folder, run) if line.get("repository", "") in touched]
+    earlier = [
+        line for run in others for line in _undone_lines(folder, run) if line.get("repository", "") in touched
+    ]
     places = {journal.source_of(folder, run) for run in chosen}
-    in_place = any(line.get("in_place") for line in (*left, *lines))
+    in_place = any(line.get("in_place") for line in (*earlier, *lines))
     in_place = in_place or any(is_own_store(place, registry) for place in places)
     with registry.trial() if dry_run else nullcontext(registry) as tried:
-        kept = tried.without_links() if in_place else tried
+        registry = tried.without_links() if in_place else tried
         for line in reversed(lines):
             if line["event"] == "pointing":
-                _untag(kept, line, undone)
-        maybe = _remove_all(kept, [*left, *lines], undone)
-        undone.blobs = _release(kept, maybe, bytes_too=not (in_place or dry_run))
+                _restore_tag(registry, line, result)
+        named = _remove_all(registry, [*earlier, *lines], result)
+        result.blobs = _release(registry, named, delete_bytes=not (in_place or dry_run))
     if not dry_run:
         for run in chosen:
             if any(True for _ in journal.read(folder, run)):
                 journal.note(folder, run, journal.UNDONE)
-    return undone
+    return result
 
 
 def _lines(folder: Path, run: str) -> list[Mapping[str, Any]]:
-    """Return what a run did.
+    """Return the lines of a run's journal.
 
     Raises:
-        ValueError: there is no such run, or its journal does not say what it is of.
+        ValueError: there is no such run, or its journal lacks the first line.
     """
     lines = [*journal.read(folder, run)]
     if lines and lines[0]["event"] != "run":
-        raise ValueError(f"the journal of {run} lacks its beginning: nothing is taken out by it")
+        raise ValueError(f"cannot roll back {run}: its journal lacks the first line")
     return lines
 
 
-def _unreadable(folder: Path, run: str) -> Iterator[str]:
+def _damage(folder: Path, run: str) -> Iterator[str]:
     if numbers := journal.damaged_lines(folder, run):
-        yield f"what lines {', '.join(map(str, numbers))} of the journal of {run} tell: they cannot be read"
+        yield f"steps in damaged lines of the journal of {run}: {', '.join(map(str, numbers))}"
 
 
-def _left(folder: Path, run: str) -> list[Mapping[str, Any]]:
-    """Return what a run had done when it was last taken out; nothing if it was not."""
+def _undone_lines(folder: Path, run: str) -> list[Mapping[str, Any]]:
+    """Return the lines of a run up to its last rollback; none if it was not rolled back."""
     lines = [*journal.read(folder, run)]
     last = max((number for number, line in enumerate(lines) if line["event"] == journal.UNDONE), default=0)
     return lines[:last]
 
 
-def _remove_all(registry: Registry, lines: Sequence[Mapping[str, Any]], undone: Undone) -> set[_Place]:
-    """Remove manifests and images that nothing leads to any more; return what they named."""
-    maybe = set[_Place]()
+def _remove_all(
+    registry: Registry, lines: Sequence[Mapping[str, Any]], result: RollbackResult
+) -> set[_RepositoryBlob]:
+    """Remove manifests and images that nothing uses any longer; return the blobs that they named."""
+    named = set[_RepositoryBlob]()
     for line in reversed(lines):
         if line["event"] == "pointing" and line["made"]:
             name = RepositoryName(line["repository"])
-            made = _made(registry, name, line)
-            maybe |= _remove(registry, name, made, undone) if made else set()
+            made = _made_manifest(registry, name, line)
+            named |= _remove(registry, name, made, result) if made else set()
     for line in reversed(lines):
         match line["event"]:
             case "image":
-                maybe |= _forget(registry, line, undone)
+                named |= _forget(registry, line, result)
             case "manifest" if line["made"]:
                 name, digest = RepositoryName(line["repository"]), Digest.parse(line["digest"])
-                maybe |= _remove(registry, name, digest, undone)
+                named |= _remove(registry, name, digest, result)
             case "blob":
-                maybe.add((RepositoryName(line["repository"]), Digest.parse(line["digest"])))
-    return maybe
+                named.add((RepositoryName(line["repository"]), Digest.parse(line["digest"])))
+    return named
 
 
-def _untag(registry: Registry, line: Mapping[str, Any], undone: Undone) -> None:
-    """Take away a tag that is still what the run made it."""
+def _restore_tag(registry: Registry, line: Mapping[str, Any], result: RollbackResult) -> None:
+    """Point a tag to where it pointed before the run, or delete it, unless it was moved since."""
     name, tag = RepositoryName(line["repository"]), Tag(line["tag"])
-    here = current_manifest(registry, name, tag)
-    ours = here and (line["image"] == here.seen or line.get("manifest") == str(here.digest))
-    if here is None:
+    current = current_manifest(registry, name, tag)
+    if current is None:
         return
-    if ours and str(here.digest) != line["before"] and _put_back(registry, name, tag, line, here.digest):
-        undone.tags += 1
+    unmoved = line["image"] == current.seen or line.get("manifest") == str(current.digest)
+    changed = str(current.digest) != line["before"]
+    if unmoved and changed and _point_back(registry, name, tag, line, current.digest):
+        result.tags += 1
     else:
-        undone.kept += (f"{name}:{tag} was moved since",)
+        result.kept += (f"{name}:{tag} was moved since",)
 
 
-def _made(registry: Registry, name: RepositoryName, line: Mapping[str, Any]) -> Digest | None:
-    """Return the manifest that was made for a tag, if it is still here."""
+def _made_manifest(registry: Registry, name: RepositoryName, line: Mapping[str, Any]) -> Digest | None:
+    """Return the manifest that was made for a tag, if it still exists."""
     if line["manifest"]:
         return Digest.parse(line["manifest"])
     return registry.bridge.manifest_of(name, ImageId(line["image"]))
 
 
-def _put_back(
-    registry: Registry, name: RepositoryName, tag: Tag, line: Mapping[str, Any], now: Digest
+def _point_back(
+    registry: Registry, name: RepositoryName, tag: Tag, line: Mapping[str, Any], current: Digest
 ) -> bool:
-    """Point a tag at what it was before, or delete it, if that is gone or was nothing.
+    """Point a tag to where it pointed before, or delete it if that was nowhere or no longer exists.
 
-    Return whether that was done: not if it is no longer *now*.
+    Return whether that was done: not if the tag no longer points at *current*.
     """
     before = line["before"] and Digest.parse(line["before"])
-    expected = Precondition(match=frozenset({str(now)}))
+    expected = Precondition(match=frozenset({str(current)}))
     try:
         if before:
             with suppress(ManifestUnknown):
@@ -158,8 +167,10 @@ def _put_back(
     return True
 
 
-def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Undone) -> set[_Place]:
-    """Remove a manifest that nothing leads to any more; return what it named."""
+def _remove(
+    registry: Registry, name: RepositoryName, digest: Digest, result: RollbackResult
+) -> set[_RepositoryBlob]:
+    """Remove a manifest without tags and parents; return the blobs that it named."""
     row = registry.manifests.peek(name, digest)
     if row is None:
         return set()
@@ -171,23 +182,24 @@ def _remove(registry: Registry, name: RepositoryName, digest: Digest, undone: Un
         registry.manifests.delete(name, digest, tagged=False)
     except (ManifestInUse, ManifestUnknown, RepositoryUnknown):
         return set()
-    undone.manifests += 1
+    result.manifests += 1
     named = {child.descriptor.digest for child in manifest.children if child.role is not Role.MANIFEST}
     return {(name, each) for each in named | derived | {digest} | ({signed.digest} if signed else set())}
 
 
-def _forget(registry: Registry, line: Mapping[str, Any], undone: Undone) -> set[_Place]:
+def _forget(registry: Registry, line: Mapping[str, Any], result: RollbackResult) -> set[_RepositoryBlob]:
+    """Remove a V1 image that nothing uses; return its JSON and layer."""
     name, image = RepositoryName(line["repository"]), ImageId(line["id"])
     if not registry.v1_images.forget(name, image):
         return set()
-    undone.images += 1
+    result.images += 1
     return {(name, Digest.parse(line["json"])), (name, Digest.parse(line["layer"]))}
 
 
-def _release(registry: Registry, maybe: Iterable[_Place], *, bytes_too: bool) -> int:
-    """Unlink what its repository names nowhere, and delete and count what nobody has any more."""
-    places = sorted(maybe, key=str)
-    gone = sum(registry.blobs.release(name, digest, delete_bytes=bytes_too) for name, digest in places)
+def _release(registry: Registry, blobs: Iterable[_RepositoryBlob], *, delete_bytes: bool) -> int:
+    """Unlink blobs that nothing in their repositories names; return how many were deleted altogether."""
+    places = sorted(blobs, key=str)
+    gone = sum(registry.blobs.release(name, digest, delete_bytes=delete_bytes) for name, digest in places)
     for name in {name for name, _ in places}:
         registry.repositories.delete_if_empty(name)
     return gone

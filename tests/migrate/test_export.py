@@ -19,7 +19,7 @@ from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.export import Export, leaving
+from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.names import Names
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.targets.docker_archive import DockerArchiveTarget
@@ -200,7 +200,7 @@ def test_an_archive_ends_early_when_asked(registry: Registry, tmp_path: Path) ->
 
     place = tmp_path / "images.tar"
     target = DockerArchiveTarget(TarFile(place, sys.stdout.buffer), registry, stop)
-    Export(registry, target, stop, tell).export_all([*leaving(registry, Names())], jobs=4)
+    Export(registry, target, stop, tell).export_all([*entries_to_export(registry, Names())], jobs=4)
     assert told == [Status.DONE, *[Status.STOPPED] * 5]
     with tarfile.open(place) as archive:
         (entry,) = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]  # it is a file
@@ -371,7 +371,7 @@ def test_a_static_tree_changes_last(filled: Path, opened: Registry, tmp_path: Pa
     opened.manifests.put(name, tag, moved.media_type, moved.manifest)
     target = StaticTreeTarget(place, opened)
     target.finish, finish = lambda: None, target.finish  # type: ignore[method-assign]  # as if it was killed
-    Export(opened, target).export_all([*leaving(opened, Names())], jobs=2)
+    Export(opened, target).export_all([*entries_to_export(opened, Names())], jobs=2)
     assert served(place) == before
     finish()
     after = served(place)
@@ -421,6 +421,8 @@ def test_types_that_would_be_configuration(tmp_path: Path, opened: Registry) -> 
         document = json.dumps({"any": tag}).encode()
         opened.manifests.put(RepositoryName("team/any"), Tag(tag), kind, document)
     place = tmp_path / "static"
-    outcomes = Export(opened, StaticTreeTarget(place, opened)).export_all([*leaving(opened, Names())], jobs=1)
+    outcomes = Export(opened, StaticTreeTarget(place, opened)).export_all(
+        [*entries_to_export(opened, Names())], jobs=1
+    )
     assert [outcome.status for outcome in outcomes] == [Status.FAILED, Status.DONE]
     assert "}server{" not in (place / "nginx.conf").read_text()

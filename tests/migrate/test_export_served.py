@@ -7,7 +7,7 @@ import pytest
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.export import Export, leaving
+from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.names import Names
 from dualreg.migrate.targets.base import TargetInvalid
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
@@ -29,7 +29,7 @@ def test_names_and_paths_of_every_sort(opened: Registry, tmp_path: Path) -> None
             opened.manifests.put(name, Tag(tag), image.media_type, image.manifest)
             pushed[f"/v2/{name}/manifests/{tag}"] = image.media_type, str(image.digest)
     place = tmp_path / 'a "b"; {\\c\\\\ \'d'
-    Export(opened, StaticTreeTarget(place, opened)).export_all([*leaving(opened, Names())], jobs=2)
+    Export(opened, StaticTreeTarget(place, opened)).export_all([*entries_to_export(opened, Names())], jobs=2)
     with static_server(place, tmp_path) as host:
         for path, told in pushed.items():
             with urllib.request.urlopen(f"http://{host}{path}", timeout=10) as answer:

@@ -282,7 +282,7 @@ def test_broken_images_are_told_of_once(
         path.write_bytes(path.read_bytes()[:-9])
     for _ in range(3):
         assert client.get("/v2/team/app/manifests/1").status_code == 404
-    assert sum("cannot be taken in" in record.message for record in caplog.records) == 1
+    assert sum("failed to import" in record.message for record in caplog.records) == 1
 
 
 def test_a_server_takes_in_everything_in_time(behind: Behind) -> None:

@@ -181,7 +181,7 @@ def test_a_store_that_was_there_before_keeps_its_files(tmp_path: Path) -> None:
     command(tree.root, f"run registry-tree:{tree.root}")
     (path,) = {*(tree.root / "migrations").glob("*.jsonl")} - {path}
     path.write_text(path.read_text().partition("\n")[2])
-    assert "lacks its beginning" in command(tree.root, f"rollback {path.stem}", code=2).output
+    assert "lacks the first line" in command(tree.root, f"rollback {path.stem}", code=2).output
     assert before.items() <= content(tree.root).items()
 
 

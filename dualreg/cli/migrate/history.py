@@ -14,7 +14,7 @@ from dualreg.cli.output import records
 from dualreg.migrate import journal
 from dualreg.migrate.journal import place_of
 from dualreg.migrate.report import Report, images_csv, read_report, tags_csv
-from dualreg.migrate.rollback import Undone
+from dualreg.migrate.rollback import RollbackResult
 from dualreg.migrate.rollback import rollback as take_out
 from dualreg.settings import Settings
 
@@ -88,7 +88,7 @@ def rollback(
     _tell(undone, runs, dry_run=dry_run, as_json=as_json)
 
 
-def _tell(undone: Undone, runs: list[str], *, dry_run: bool, as_json: bool) -> None:
+def _tell(undone: RollbackResult, runs: list[str], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"runs": runs, "dry_run": dry_run, **asdict(undone)}, indent=2))
         return

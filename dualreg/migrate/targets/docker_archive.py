@@ -21,7 +21,7 @@ from dualreg.image.layer import inflated
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.graph import document, read_document
+from dualreg.migrate.graph import load_document, read_document
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.targets.tar_file import TarFile
@@ -111,7 +111,7 @@ class DockerArchiveTarget:
             raise not_loadable from error
         if chosen is None or chosen.media_type not in media_types.IMAGES:
             raise not_loadable
-        children = document(self._registry, chosen).contents.children
+        children = load_document(self._registry, chosen).contents.children
         config = next(child.descriptor for child in children if child.role is Role.CONFIG)
         return _Image(read_document(self._registry, config.digest), chain)
 
