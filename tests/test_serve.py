@@ -63,7 +63,7 @@ def test_the_first_lines_say_where_it_is_and_how_to_push(serving: Serving) -> No
     """Before anything else: the URL, the folder, and a command to paste."""
     first, second = serving.log.read_text().splitlines()[:2]
     folder = serving.log.parent / "data"
-    assert first == f"dualreg serves Docker V1, V2 and OCI clients on http://{serving.host}, from {folder}"
+    assert first == f"Serving Docker V1, V2 and OCI clients on http://{serving.host} from {folder}"
     assert second.endswith(f"docker tag IMAGE {serving.host}/IMAGE && docker push {serving.host}/IMAGE")
 
 

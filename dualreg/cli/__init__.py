@@ -1,39 +1,38 @@
-"""The ``dualreg`` command: thin verbs over the same services that serve HTTP."""
+"""The ``dualreg`` command: thin verbs over the same services that serve HTTP.
+
+A command's module is imported when the command is used, so that ``dualreg --version`` and ``dualreg --help``
+load neither the registry nor the web server.
+"""
 
 import click
 
 from dualreg import __version__
-from dualreg.cli.access import access
-from dualreg.cli.account import account
-from dualreg.cli.clients import clients
-from dualreg.cli.config import config
-from dualreg.cli.db import db
-from dualreg.cli.export import export
-from dualreg.cli.gc import gc
-from dualreg.cli.group import group
-from dualreg.cli.key import key
-from dualreg.cli.migrate.commands import migrate
-from dualreg.cli.repository import repository
-from dualreg.cli.serve import serve
-from dualreg.cli.token import token
+from dualreg.cli.command import LazyGroup
+
+#: Each command: where it is defined, as MODULE:NAME below ``dualreg.cli``, and its line in the help.
+COMMANDS = {
+    "serve": ("serve:serve", "Serve the registry until interrupted."),
+    "config": ("config:config", "Show the configuration."),
+    "db": ("maintenance:db", "Manage the catalog database."),
+    "account": ("accounts:account", "Manage accounts."),
+    "group": ("accounts:group", "Manage groups."),
+    "key": ("secrets:key", "Manage API keys."),
+    "token": ("secrets:token", "Manage tokens."),
+    "access": ("access:access", "Manage permission rules."),
+    "repository": ("repository:repository", "Manage repositories."),
+    "clients": ("clients:clients", "List recent V1 clients."),
+    "gc": ("maintenance:gc", "Delete idle uploads."),
+    "migrate": ("migrate.commands:migrate", "Import the content of another registry."),
+    "export": ("export:export", "Export tags to another registry or to files."),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    package=__name__,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="dualreg")
 def main() -> None:
-    """One container registry for Docker V1, Docker V2 and OCI clients."""
-
-
-main.add_command(serve)
-main.add_command(db)
-main.add_command(config)
-main.add_command(gc)
-main.add_command(repository)
-main.add_command(clients)
-main.add_command(account)
-main.add_command(group)
-main.add_command(key)
-main.add_command(access)
-main.add_command(token)
-main.add_command(migrate)
-main.add_command(export)
+    """Serve one container registry to Docker V1, Docker V2 and OCI clients."""

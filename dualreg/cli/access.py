@@ -1,4 +1,4 @@
-"""``dualreg access``: who may do what with which repositories."""
+"""``dualreg access``: the permission rules, and what they decide."""
 
 import json
 from pathlib import Path
@@ -8,15 +8,18 @@ import click
 from dualreg.auth.access import ANONYMOUS, EVERYBODY, Action, Identity
 from dualreg.auth.permissions import matching_rule
 from dualreg.catalog.rows import PermissionRow
-from dualreg.cli.authorities import AdminSession, admin_session
-from dualreg.cli.options import settings_options
-from dualreg.cli.output import records, table
+from dualreg.cli.admin import AdminSession, admin_session
+from dualreg.cli.options import json_option, settings_options
+from dualreg.cli.output import counted, records, table
 from dualreg.image.names import RepositoryName
 
 
 @click.group()
 def access() -> None:
-    """Look after permission lines. Each allows something; there is none that forbids."""
+    """Manage permission rules.
+
+    A rule allows actions; what no rule allows is denied.
+    """
 
 
 @access.command()
@@ -25,19 +28,19 @@ def access() -> None:
 @click.argument("actions")
 @settings_options
 def grant(who: str, pattern: str, actions: str, data: Path | None, config: Path | None) -> None:
-    """Let WHO do ACTIONS with the repositories of PATTERN.
+    """Allow WHO to perform ACTIONS on repositories that match PATTERN.
 
-    WHO is an account, @GROUP, authenticated or anonymous; in PATTERN, * stands for anything, and {account}
-    for the account's name; ACTIONS are pull, push, delete and admin, by comma.
+    WHO is an account, @GROUP, authenticated, or anonymous. In PATTERN, * matches anything and {account} is
+    the name of the account. ACTIONS is a comma-separated list of pull, push, delete, and admin.
     """
-    with admin_session(data, config) as own:
-        _require_catalog(own)
-        line = own.accounts.grant(who, pattern, actions)
-        own.record("access grant", who=who, pattern=pattern, actions=actions)
-        known = own.knows(who)
-    click.echo(f"{_text(line)}")
-    if own.settings.auth == "none":
-        click.echo("This counts once the registry serves with auth = accounts or htpasswd.")
+    with admin_session(data, config) as session:
+        _require_catalog_rules(session)
+        rule = session.accounts.grant(who, pattern, actions)
+        session.record("access grant", who=who, pattern=pattern, actions=actions)
+        known = session.knows(who)
+    click.echo(_text(rule))
+    if session.settings.auth == "none":
+        click.echo("Rules take effect once the registry serves with auth = accounts or htpasswd.")
     elif not who.startswith("@") and who not in EVERYBODY and not known:
         click.echo(f"There is no account {who} yet.")
 
@@ -48,30 +51,32 @@ def grant(who: str, pattern: str, actions: str, data: Path | None, config: Path 
 @click.argument("actions", required=False)
 @settings_options
 def revoke(who: str, pattern: str, actions: str | None, data: Path | None, config: Path | None) -> None:
-    """Take ACTIONS, or all of them, from the line of WHO and PATTERN."""
-    with admin_session(data, config) as own:
-        _require_catalog(own)
-        left = own.accounts.ungrant(who, pattern, actions)
-        own.record("access revoke", who=who, pattern=pattern, actions=actions or "all")
-    click.echo(f"Left: {_text(left)}" if left else f"Removed the line {who} {pattern}.")
+    """Remove ACTIONS, or all actions, from the rule for WHO and PATTERN."""
+    with admin_session(data, config) as session:
+        _require_catalog_rules(session)
+        left = session.accounts.ungrant(who, pattern, actions)
+        session.record("access revoke", who=who, pattern=pattern, actions=actions or "all")
+    click.echo(f"Remaining rule: {_text(left)}" if left else f"Removed the rule {who} {pattern}.")
 
 
 @access.command("list")
+@json_option
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_lines(data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """List the permission lines."""
-    with admin_session(data, config) as own:
-        lines = own.accounts.rules()
-        file = own.settings.permissions
+def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """List the permission rules."""
+    with admin_session(data, config) as session:
+        rules = session.accounts.rules()
+        file = session.settings.permissions
     if file:
-        click.echo(f"The lines that count are those of {file}; those of the catalog do not.", err=True)
+        click.echo(f"The rules in effect are those in {file}; the rules below are ignored.", err=True)
     if as_json:
-        records(lines)
+        records(rules)
         return
-    table(("WHO", "PATTERN", "ACTIONS"), [(line.who, line.pattern, _actions(line)) for line in lines])
+    table(("WHO", "PATTERN", "ACTIONS"), [(rule.who, rule.pattern, _actions(rule)) for rule in rules])
     click.echo(
-        f"{len(lines)} lines." if lines else "No lines. Add one:  dualreg access grant WHO PATTERN ACTIONS"
+        f"{counted(len(rules), 'rule')}."
+        if rules
+        else "No rules. Add one:  dualreg access grant WHO PATTERN ACTIONS"
     )
 
 
@@ -79,53 +84,53 @@ def list_lines(data: Path | None, config: Path | None, *, as_json: bool) -> None
 @click.argument("who")
 @click.argument("repository")
 @click.argument("action", type=click.Choice([str(action) for action in Action]))
+@json_option
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(
     who: str, repository: str, action: str, data: Path | None, config: Path | None, *, as_json: bool
 ) -> None:
-    """Say whether WHO may do ACTION with REPOSITORY, and which line says so."""
-    with admin_session(data, config) as own:
+    """Explain whether ACTION on REPOSITORY is allowed for WHO, and by which rule."""
+    with admin_session(data, config) as session:
         name = RepositoryName.parse(repository)
-        line = matching_rule(_identity(own, who), own.authority.rules, name, Action(action))
-        mode = own.settings.auth
+        rule = matching_rule(_identity(session, who), session.authority.rules, name, Action(action))
+        mode = session.settings.auth
         person = who not in EVERYBODY and not who.startswith("@")
-        unknown = person and mode != "token" and not own.knows(who)
+        unknown = person and mode != "token" and not session.knows(who)
     if mode == "token" and person:
-        line = None  # lines count for anonymous and for workloads only
-    allowed = line is not None or mode == "none"
+        rule = None  # rules apply to anonymous and to workloads only
+    allowed = rule is not None or mode == "none"
     if mode == "none":
-        reason = "auth = none, so everybody may do everything"
+        reason = "auth = none allows everything"
     elif mode == "token" and person:
-        reason = "no line counts for accounts with auth = token: the issuer's tokens decide"
+        reason = "with auth = token, the tokens of the issuer decide for accounts, not the rules"
     else:
-        reason = f"by the line {_text(line)}" if line else "no line allows it"
+        reason = f"by the rule {_text(rule)}" if rule else "no rule allows it"
     if unknown:
         reason += f" (there is no account {who})"
     if as_json:
-        click.echo(json.dumps({"allowed": allowed, "line": _text(line) if line else None, "reason": reason}))
+        click.echo(json.dumps({"allowed": allowed, "line": _text(rule) if rule else None, "reason": reason}))
     else:
         click.echo(f"{'yes' if allowed else 'no'}: {reason}")
 
 
-def _require_catalog(own: AdminSession) -> None:
-    """Refuse to change lines that count for nothing."""
-    if own.settings.permissions:
-        raise ValueError(f"the permission lines are in {own.settings.permissions}: change them there")
+def _require_catalog_rules(session: AdminSession) -> None:
+    """Raise ValueError if the rules in effect are in a file, so that those in the catalog are ignored."""
+    if file := session.settings.permissions:
+        raise ValueError(f"the permission rules in effect are those in {file}; edit that file instead")
 
 
-def _identity(own: AdminSession, who: str) -> Identity:
+def _identity(session: AdminSession, who: str) -> Identity:
     if who == "anonymous":
         return ANONYMOUS
     if who.startswith("@"):
         return Identity(who, frozenset({who[1:]}))
-    with own.accounts.catalog.read() as tx:
+    with session.accounts.catalog.read() as tx:
         return Identity(who, tx.accounts.groups(who))
 
 
-def _text(line: PermissionRow) -> str:
-    return f"{line.who} {line.pattern} {_actions(line)}"
+def _text(rule: PermissionRow) -> str:
+    return f"{rule.who} {rule.pattern} {_actions(rule)}"
 
 
-def _actions(line: PermissionRow) -> str:
-    return ",".join(action for action in Action if action in line.actions)
+def _actions(rule: PermissionRow) -> str:
+    return ",".join(action for action in Action if action in rule.actions)

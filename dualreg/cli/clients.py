@@ -1,11 +1,12 @@
-"""``dualreg clients``: who still needs V1."""
+"""``dualreg clients``: which clients still use V1."""
 
 from pathlib import Path
 
 import click
 
 from dualreg.catalog.rows import ClientRow
-from dualreg.cli.options import prepared_registry, settings_options
+from dualreg.cli.admin import prepared_registry
+from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import records, table
 from dualreg.settings import parse_duration
 
@@ -13,11 +14,14 @@ _HEADINGS = ("LAST SEEN", "ADDRESS", "VERSION", "REPOSITORY", "REQUESTS", "REFUS
 
 
 @click.command()
+@click.option("--since", default="30d", show_default=True, help="Look back this far: 90s, 15m, 24h, 7d.")
+@json_option
 @settings_options
-@click.option("--since", default="30d", show_default=True, help="How far to look back: 90s, 15m, 24h, 7d.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def clients(data: Path | None, config: Path | None, since: str, *, as_json: bool) -> None:
-    """List the V1 clients that came, the latest first: whom to upgrade before V1 is switched off."""
+    """List recent V1 clients.
+
+    The most recent is first. Upgrade these clients before you turn V1 off.
+    """
     try:
         duration = parse_duration(since)
     except ValueError as error:
@@ -28,7 +32,7 @@ def clients(data: Path | None, config: Path | None, since: str, *, as_json: bool
         records(found)
         return
     table(_HEADINGS, [*map(_cells, found)])
-    click.echo(_advice(found, since, settings.v1))
+    click.echo(_next_step(found, since, settings.v1))
 
 
 def _cells(row: ClientRow) -> tuple[str, ...]:
@@ -36,10 +40,9 @@ def _cells(row: ClientRow) -> tuple[str, ...]:
     return (seen, row.address or "-", row.version, row.repository or "-", str(row.requests), str(row.refused))
 
 
-def _advice(found: object, since: str, mode: str) -> str:
-    """Say what to do next."""
+def _next_step(found: object, since: str, mode: str) -> str:
     if found:
-        return f"V1 clients came within {since}: upgrade them to Docker 1.6 or newer, then look again."
-    following = {"on": "`v1 = readonly`", "readonly": "`v1 = off`"}.get(mode)
-    after = f"set {following} next." if following else "nothing is left to do."
-    return f"No V1 client came within {since}: {after}"
+        return f"V1 clients connected in the last {since}. Upgrade them to Docker 1.6 or later."
+    setting = {"on": "v1 = readonly", "readonly": "v1 = off"}.get(mode)
+    step = f"Next: set {setting}." if setting else "V1 is off already."
+    return f"No V1 client connected in the last {since}. {step}"

@@ -1,4 +1,4 @@
-"""``dualreg config``: what is set, and by what."""
+"""``dualreg config``: the settings in effect, and where each was set."""
 
 import json
 import re
@@ -6,20 +6,20 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.options import load_settings, settings_options
+from dualreg.cli.options import json_option, load_settings, settings_options
 from dualreg.settings import Settings
 
 
 @click.group()
 def config() -> None:
-    """Look at the configuration."""
+    """Show the configuration."""
 
 
 @config.command()
+@json_option
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """Print every setting, its value, and where the value came from."""
+    """Print every setting with its value and where it was set."""
     settings = load_settings(config, data=data)
     rows = [(name, _masked(getattr(settings, name)), settings.origin(name)) for name in Settings.model_fields]
     if as_json:
@@ -32,5 +32,5 @@ def show(data: Path | None, config: Path | None, *, as_json: bool) -> None:
 
 
 def _masked(value: object) -> str:
-    """Return the value as text, a password within a URL hidden."""
+    """Return the value as text, without the password of a URL."""
     return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", str(value))

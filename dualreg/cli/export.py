@@ -1,21 +1,30 @@
-"""``dualreg export``: what this registry keeps becomes another's."""
+"""``dualreg export``: this registry's content becomes another registry's."""
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import click
 
+from dualreg.cli.admin import prepared_registry
+from dualreg.cli.command import Option
 from dualreg.cli.failures import Fatal, MigrateCommand
-from dualreg.cli.migrate.options import chosen_names, glob_options, jobs_option, login, login_options
-from dualreg.cli.migrate.output import FINDINGS, NOTHING, counted_outcomes
-from dualreg.cli.migrate.passes import stoppable
-from dualreg.cli.options import prepared_registry, settings_options
-from dualreg.cli.progress import progress
+from dualreg.cli.migrate.options import (
+    credentials,
+    jobs_option,
+    login_options,
+    name_options,
+    selected_names,
+)
+from dualreg.cli.migrate.output import EXIT_FINDINGS, EXIT_NOTHING, counted_outcomes
+from dualreg.cli.options import json_option, settings_options
+from dualreg.cli.output import counted
+from dualreg.cli.progress import progress, stoppable
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
@@ -29,39 +38,61 @@ from dualreg.transports import Use, parse_location
 
 @click.command(cls=MigrateCommand)
 @click.argument("target")
-@settings_options
-@glob_options
-@login_options
-@click.option("--link", type=click.Choice([str(way) for way in LinkMode]), default="auto", show_default=True,
-              help="For registry-tree: hard shares files with this registry; auto shares blocks where the"
-              " file system can; copy copies.")  # fmt: skip
+@name_options
+@partial(login_options, section="Target")
 @click.option(
-    "--deep", is_flag=True, help="Read blobs that are at the target, instead of going by their sizes."
+    "--link",
+    cls=Option,
+    section="Target",
+    type=click.Choice([str(mode) for mode in LinkMode]),
+    default="auto",
+    show_default=True,
+    help="Choose how to store files in registry-tree. hard: share them with this registry; auto: share"
+    " blocks if the file system can; copy: copy the bytes.",
 )
-@jobs_option
-@click.option("--dry-run", is_flag=True, help="Only say what would leave.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--deep",
+    cls=Option,
+    section="Target",
+    is_flag=True,
+    help="Read the blobs that the target already has, instead of trusting their sizes.",
+)
+@jobs_option("Target")
+@click.option("--dry-run", is_flag=True, help="Only print what would be exported.")
+@json_option
+@settings_options
 def export(
     target: str, data: Path | None, config: Path | None, *, jobs: int, dry_run: bool, as_json: bool,
-    **chosen: Any,  # noqa: ANN401 -- whatever options there are
+    **given: Any,  # noqa: ANN401 -- values of all kinds
 ) -> None:  # fmt: skip
-    """Bring tags, with all that they name and all that is about them, to TARGET.
+    """Export tags to another registry or to files.
 
-    TARGET is registry-tree:PATH, what the reference registry serves from; oci-layout:PATH;
-    docker-archive:FILE (- is the standard output), what docker load reads; static-tree:PATH, what a plain
-    web server can serve pulls from; or v2+http(s)://HOST[/PREFIX], another registry. What is there already
-    is not sent again. Ends as `migrate run` does.
-    """
+    A tag is exported with everything that it references, and with its referrers.
+
+    \b
+    TARGET is one of:
+      registry-tree:PATH     storage of the reference registry
+      oci-layout:PATH        OCI image layout
+      docker-archive:FILE    input of docker load; - is standard output
+      static-tree:PATH       files from which a plain web server serves pulls
+      v2+http(s)://HOST[/PREFIX]
+                             remote registry
+
+    What the target already has is not sent again.
+
+    Exit status: 0 if every selected tag is exported, 1 if some are, 3 if none is, 2 if the export could not
+    start or continue.
+    """  # noqa: D301 -- \b makes click keep the lines of a paragraph
     with prepared_registry(data, config, alone=True) as (registry, _), stoppable() as stop:
-        entries = [*entries_to_export(registry, chosen_names(chosen))]
+        entries = [*entries_to_export(registry, selected_names(given))]
         if not entries:
-            raise Fatal("no tag here is chosen; nothing was written")
+            raise Fatal("no tag is selected; nothing was written")
         try:
-            options = _options(registry, entries, chosen, stop)
+            options = _target_options(registry, entries, given, stop)
             with closing(open_target(target, options)) as opened:
                 if dry_run:
                     click.echo("\n".join(entry.name for entry in entries))
-                    click.echo(f"{len(entries)} tags would leave.")
+                    click.echo(f"{counted(len(entries), 'tag')} would be exported.")
                     return
                 with progress("tags", len(entries)) as advance:
                     outcomes = Export(
@@ -69,38 +100,42 @@ def export(
                     ).export_all(entries, jobs)
         except (TargetInvalid, SourceInvalid, OSError) as error:
             raise Fatal(str(error)) from error
-    _tell(target, outcomes, as_json=as_json, aside=opened.is_stream)
+    _print_result(target, outcomes, as_json=as_json, err=opened.is_stream)
 
 
-def _options(
-    registry: Registry, entries: Sequence[Entry], chosen: Mapping[str, Any], stop: Event
+def _target_options(
+    registry: Registry, entries: Sequence[Entry], given: Mapping[str, Any], stop: Event
 ) -> TargetOptions:
     return TargetOptions(
         registry,
         [entry.repository for entry in entries],
         stop,
-        LinkMode(chosen["link"]),
-        bool(chosen["deep"]),
-        login(chosen),
+        LinkMode(given["link"]),
+        bool(given["deep"]),
+        credentials(given),
     )
 
 
-def _tell(target: str, outcomes: Sequence[Outcome], *, as_json: bool, aside: bool) -> None:
-    """Print how it went, *aside*: as errors are; end with what it comes to."""
+def _print_result(target: str, outcomes: Sequence[Outcome], *, as_json: bool, err: bool) -> None:
+    """Print the result, on standard error if *err*, and exit with the status that it deserves.
+
+    Raises:
+        SystemExit: a tag is missing: with 1, or with 3 if all are.
+    """
     counts = Counter(outcome.status for outcome in outcomes)
-    there = counts[Status.DONE] + counts[Status.SAME]
+    present = counts[Status.DONE] + counts[Status.SAME]
     if as_json:
         tags = [
             {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
             for each in outcomes
         ]
-        click.echo(json.dumps({"counts": counts, "tags": tags}, indent=2), err=aside)
+        click.echo(json.dumps({"counts": counts, "tags": tags}, indent=2), err=err)
     else:
         for outcome in outcomes:
             if outcome.reason:
-                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=aside)
-        click.echo(counted_outcomes(outcomes), err=aside)
-        if there:
-            click.echo(f"Next:  {parse_location(target, Use.TARGET).next_step}", err=aside)
+                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=err)
+        click.echo(counted_outcomes(outcomes), err=err)
+        if present:
+            click.echo(f"Next:  {parse_location(target, Use.TARGET).next_step}", err=err)
     if counts[Status.FAILED] + counts[Status.STOPPED]:
-        raise SystemExit(FINDINGS if there else NOTHING)
+        raise SystemExit(EXIT_FINDINGS if present else EXIT_NOTHING)

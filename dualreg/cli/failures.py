@@ -1,49 +1,50 @@
-"""Failures of long work: what cannot be done, or not gone on with, in one readable line."""
+"""Failures of long work: what an operator can do something about is reported in one line."""
 
 from typing import Any
 
 import click
 
 from dualreg.catalog.database import DatabaseFailure, failure_text
-from dualreg.cli.migrate.hints import ARGUMENTS
+from dualreg.cli.command import SectionedCommand
 from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.sources.base import SourceInvalid
 
+#: Under this key a context keeps the arguments of its command as they were typed.
+ARGUMENTS = "dualreg.arguments"
+#: Failures that an operator can do something about.
+FAILURES = (click.ClickException, DatabaseFailure, ValueError, OSError, SourceInvalid, JournalBusy)
+
 
 class Fatal(click.ClickException):
-    """Something without which nothing can be done; the command ends with 2."""
+    """A failure after which the command cannot start or continue; it exits with 2."""
 
     exit_code = 2
 
 
-#: What commands fail by for reasons that an operator can do something about.
-FAILURES = (click.ClickException, DatabaseFailure, ValueError, OSError, SourceInvalid, JournalBusy)
-
-
 def reason_of(error: Exception) -> str:
-    """Return what to say of one of FAILURES."""
+    """Return the message to print for one of FAILURES."""
     if isinstance(error, DatabaseFailure):
-        return f"the catalog fails: {failure_text(error)}"
+        return f"catalog error: {failure_text(error)}"
     return error.message if isinstance(error, click.ClickException) else str(error)
 
 
-class MigrateCommand(click.Command):
-    """A command that says in one line what it cannot do or go on with, and ends with 2."""
+class MigrateCommand(SectionedCommand):
+    """A command that reports failures in one line, and then exits with 2."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep them, for hints."""
+        """Parse the arguments, and keep them as they were typed."""
         ctx.meta[ARGUMENTS] = [*args]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's
-        """Run it.
+        """Run the command.
 
         Raises:
-            Fatal: it cannot begin, or go on.
+            Fatal: it fails by one of FAILURES.
         """
         try:
             return super().invoke(ctx)
-        except (BrokenPipeError, click.UsageError):  # click knows what to do
+        except (BrokenPipeError, click.UsageError):  # click reports these itself
             raise
         except FAILURES as error:
             raise Fatal(reason_of(error)) from error

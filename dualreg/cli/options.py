@@ -1,17 +1,12 @@
-"""What every command has: the settings it runs with, and failure in one readable line."""
+"""Options that every command takes, and the settings that they and the environment make."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from dualreg.assembly import open_registry, prepare
-from dualreg.catalog.database import is_absent
-from dualreg.errors import CatalogUnreachable
-from dualreg.registry import Registry
 from dualreg.settings import Settings, SettingsInvalid
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -19,13 +14,26 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def settings_options(command: Command) -> Command:
     """Add ``--data`` and ``--config``, which every command takes."""
-    data = click.option("--data", type=click.Path(path_type=Path), help="Folder of the store and database.")
-    config = click.option(
-        "--config",
-        type=click.Path(path_type=Path),
-        help="Configuration file; default: ./dualreg.toml if there.",
+    path = click.Path(path_type=Path)
+    return with_options(
+        command,
+        click.option("--data", type=path, help="Use the store and database in PATH."),
+        click.option(
+            "--config", type=path, help="Read settings from PATH.  [default: ./dualreg.toml if it exists]"
+        ),
     )
-    return data(config(command))
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``."""
+    return with_options(command, click.option("--json", "as_json", is_flag=True, help="Print JSON."))
+
+
+def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Return *command* with *options*, which the help lists in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def environment() -> Mapping[str, str]:
@@ -33,62 +41,11 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
-def prepare_or_fail(settings: Settings) -> None:
-    """Make the catalog ready.
-
-    Raises:
-        click.ClickException: it cannot be opened, its folder cannot be made, or its URL is none.
-    """
-    try:
-        prepare(settings)
-    except (CatalogUnreachable, OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def prepared_registry(
-    data: Path | None, config: Path | None, *, alone: bool = False
-) -> Iterator[tuple[Registry, Settings]]:
-    """Open the configured registry, with its settings, for the block.
-
-    Args:
-        alone: Without the legacy source.
-
-    Raises:
-        click.ClickException: a setting is wrong, or the catalog cannot be opened.
-    """
-    settings = load_settings(config, data=data)
-    prepare_or_fail(settings)
-    registry = open_registry(settings, alone=alone)
-    try:
-        yield registry, settings
-    finally:
-        registry.close()
-
-
-@contextmanager
-def existing_registry(settings: Settings) -> Iterator[Registry | None]:
-    """Open the registry of *settings* for the block, without the legacy source; None: it is not made yet.
-
-    Raises:
-        click.ClickException: the catalog cannot be opened.
-    """
-    if is_absent(settings.database_url):
-        yield None
-        return
-    prepare_or_fail(settings)
-    registry = open_registry(settings, alone=True)
-    try:
-        yield registry
-    finally:
-        registry.close()
-
-
 def load_settings(config: Path | None, **flags: object) -> Settings:
-    """Return the settings of this run; flags win over the environment, which wins over the file.
+    """Return the settings of this process; flags override the environment, which overrides the file.
 
     Raises:
-        click.ClickException: a setting is wrong; its message says which.
+        click.ClickException: a setting is invalid; the message names it.
     """
     try:
         return Settings.from_env(os.environ, config=config, flags=flags)

@@ -8,6 +8,11 @@ from typing import Any
 import click
 
 
+def counted(count: int, noun: str) -> str:
+    """Return ``1 tag`` or ``2 tags``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print *rows* below *headings*, or nothing if there are none."""
     if not rows:
@@ -19,8 +24,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def records(rows: Sequence[Any], *leave_out: str) -> None:
     """Print dataclasses as a JSON list, without the fields *leave_out*."""
-    told = [{key: value for key, value in asdict(row).items() if key not in leave_out} for row in rows]
-    click.echo(json.dumps(told, default=_plain, indent=2))
+    fields = [{key: value for key, value in asdict(row).items() if key not in leave_out} for row in rows]
+    click.echo(json.dumps(fields, default=_plain, indent=2))
 
 
 def _plain(value: object) -> object:

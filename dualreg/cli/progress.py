@@ -1,29 +1,34 @@
-"""Progress of long work: a bar with rate and time left on a terminal, a line now and then elsewhere."""
+"""Long work: how far it is, as a bar on a terminal and as lines elsewhere; and an early end by a signal."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Event, Lock
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-#: Called with what is done since the last call: things, and bytes; by any thread.
+#: Called with the items and the bytes that are done since the last call; by any thread.
 Advance = Callable[[int, int], None]
-#: Seconds between lines.
-_PAUSE = 5.0
+#: Seconds between two lines.
+_LINE_INTERVAL = 5.0
 _MIB = 1 << 20
 
 
 @dataclass
 class Pace:
-    """How far something has come, and how fast.
+    """How much is done, and how fast.
 
     Attributes:
-        total: How many things there are, and *size* how many bytes at most; 0 if that is not known.
+        total: How many items there are.
+        size: How many bytes there are at most; 0 if that is not known.
+        done: Items that are done.
+        moved: Bytes that were read.
+        began: When it began, by the monotonic clock.
     """
 
     total: int
@@ -33,33 +38,34 @@ class Pace:
     began: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:
-        """Return how much was read, how fast, and how long the rest will take at that rate."""
+        """Return the bytes read, the rate, and the time left."""
         seconds = time.monotonic() - self.began
-        told = []
+        parts = []
         if self.size:
-            told.append(f"{self.moved / _MIB:,.1f} of at most {self.size / _MIB:,.1f} MiB")
+            parts.append(f"{self.moved / _MIB:,.1f} of at most {self.size / _MIB:,.1f} MiB")
         elif self.moved:
-            told.append(f"{self.moved / _MIB:,.1f} MiB")
+            parts.append(f"{self.moved / _MIB:,.1f} MiB")
         if seconds >= 1:
             if self.moved:
-                told.append(f"{self.moved / _MIB / seconds:,.1f} MiB/s")
+                parts.append(f"{self.moved / _MIB / seconds:,.1f} MiB/s")
             if left := self._left(seconds):
-                told.append(f"{left:,.0f} s left")
-        return ", ".join(told)
+                parts.append(f"{left:,.0f} s left")
+        return ", ".join(parts)
 
     def _left(self, seconds: float) -> float:
-        """Return the seconds that the rest will take: by bytes, or by things if none need to be read."""
+        """Return the seconds left: by bytes, or by items if there are no bytes to read."""
         done, total = (self.moved, self.size) if self.size else (self.done, self.total)
         return seconds * max(total - done, 0) / done if done else 0
 
 
 @contextmanager
 def progress(what: str, total: int, size: int = 0, *, quiet: bool = False) -> Iterator[Advance]:
-    """Show, on the standard error, how far the block has come.
+    """Show on standard error how much of the block's work is done.
 
     Args:
-        what: The things that are counted.
-        total: How many there are, and *size* how many bytes at most; 0: nobody can tell.
+        what: What the items are called, such as ``tags``.
+        total: How many items there are.
+        size: How many bytes there are at most; 0 if that is not known.
         quiet: Show nothing.
     """
     pace = Pace(total, size)
@@ -88,14 +94,36 @@ def _counting(pace: Pace, show: Callable[[], None]) -> Advance:
 
 
 def _lines(what: str, pace: Pace) -> Callable[[], None]:
-    told = pace.began
+    printed = pace.began
 
     def show() -> None:
-        nonlocal told
+        nonlocal printed
         now = time.monotonic()
-        if now - told >= _PAUSE or pace.done == pace.total:
-            told = now
+        if now - printed >= _LINE_INTERVAL or pace.done == pace.total:
+            printed = now
             rate = str(pace)
             click.echo(f"{pace.done} of {pace.total} {what}{', ' * bool(rate)}{rate}", err=True)
 
     return show
+
+
+@contextmanager
+def stoppable(*, quiet: bool = False) -> Iterator[Event]:
+    """Yield an event that SIGTERM and SIGINT set during the block, which finishes what it has begun.
+
+    Args:
+        quiet: Print nothing when that happens.
+    """
+    stop = Event()
+
+    def ask(*_: object) -> None:
+        if not quiet:
+            click.echo("Stopping after the current work. Run again to resume.", err=True)
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

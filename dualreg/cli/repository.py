@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from dualreg.catalog.rows import Origin, TagRow
-from dualreg.cli.admin_log import audited_registry
-from dualreg.cli.options import prepared_registry, settings_options
-from dualreg.cli.output import records
+from dualreg.cli.admin import audited_registry, prepared_registry
+from dualreg.cli.options import json_option, settings_options
+from dualreg.cli.output import counted, records
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry
@@ -20,15 +20,18 @@ _PAGE = 1000
 
 @click.group()
 def repository() -> None:
-    """Look after repositories."""
+    """Manage repositories."""
 
 
 @repository.command()
 @click.argument("name")
+@json_option
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """List the tags of the repository NAME: digest, origin (the generation that pushed it), and times."""
+    """List the tags of the repository NAME with digest, origin, and times.
+
+    The origin is the API over which the tag was pushed.
+    """
     try:
         parsed = RepositoryName.parse(name)
         with prepared_registry(data, config) as (registry, _):
@@ -42,13 +45,14 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
         pulled = f"{row.pulled_at:%Y-%m-%d %H:%M}" if row.pulled_at else "never"
         pushed = f"{row.pushed_at:%Y-%m-%d %H:%M}"
         click.echo(f"{row.name}  {row.digest}  from {row.origin}  pushed {pushed}  pulled {pulled}")
-    click.echo(f"{len(rows)} tags, {sum(row.origin is Origin.V1 for row in rows)} of them pushed over V1.")
+    from_v1 = sum(row.origin is Origin.V1 for row in rows)
+    click.echo(f"{counted(len(rows), 'tag')}, {from_v1} of them pushed over V1.")
 
 
 def _all_tags(
     registry: Registry, name: RepositoryName, after: tuple[datetime, str] | None = None
 ) -> Iterator[TagRow]:
-    """Yield every tag, page by page, whatever clients are shown."""
+    """Yield every tag, page by page, including those hidden from clients."""
     more = True
     while more:
         page = registry.tags.describe(name, limit=_PAGE, after=after, reader=None)
@@ -59,10 +63,13 @@ def _all_tags(
 
 @repository.command()
 @click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @settings_options
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
-    """Forget the repository NAME with its tags, manifests and images; works while the registry serves."""
+    """Delete the repository NAME with its tags, manifests, and V1 images.
+
+    Safe while the registry is serving.
+    """
     try:
         parsed = RepositoryName.parse(name)
         with audited_registry(data, config) as (registry, _, record):
@@ -72,4 +79,4 @@ def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) 
                 record("repository delete", repository=parsed, tags=len(tags))
     except RegistryError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {len(tags)} tags.")
+    click.echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {counted(len(tags), 'tag')}.")

@@ -8,12 +8,13 @@ from typing import Any
 import click
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from dualreg.assembly import build_authority, open_catalog, open_registry
-from dualreg.cli.admin_log import open_audit
-from dualreg.cli.follower import Follower
-from dualreg.cli.options import load_settings, prepare_or_fail, settings_options
+from dualreg.cli.admin import open_audit, prepare_or_fail
+from dualreg.cli.background import BackgroundImport
+from dualreg.cli.options import load_settings, settings_options
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
 from dualreg.reloading import ReloadingFile
@@ -23,12 +24,12 @@ from dualreg.web.app import create_app
 
 
 def certificate(chain: Path, key: Path) -> ReloadingFile[ssl.SSLContext]:
-    """Return what connections are accepted with, read again when a file has changed.
+    """Return the TLS context of the server, which is reloaded when a file has changed.
 
-    Files that cannot be used, such as one that is renewed before the other, leave it as it was.
+    Files that cannot be used, as when one is renewed before the other, leave the context unchanged.
 
     Raises:
-        ValueError: one of them cannot be read, or they do not belong together.
+        ValueError: one of the files cannot be read, or they do not belong together.
     """
 
     def read() -> ssl.SSLContext:
@@ -40,64 +41,78 @@ def certificate(chain: Path, key: Path) -> ReloadingFile[ssl.SSLContext]:
 
 
 class AccessLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn's, without user names and queries.
+    """gunicorn's access log, without user names and queries.
 
-    gunicorn writes the name out of Basic credentials as it stands there: it could be a key, or bring a line
-    of its own. Who may what is in the audit log.
+    gunicorn logs the user name of Basic credentials unescaped: it could be a secret, or forge a log line. The
+    audit log says who did what.
     """
 
     def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> dict[str, Any]:  # noqa: ANN401 -- gunicorn's, untyped
-        """Return what a line may be made of."""
         path = str(environ["RAW_URI"]).partition("?")[0]
-        told: dict[str, Any] = super().atoms(resp, req, environ, request_time)
+        atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
         line = f"{environ['REQUEST_METHOD']} {path} {environ['SERVER_PROTOCOL']}"
-        return told | {"u": "-", "q": "", "r": line}
+        return atoms | {"u": "-", "q": "", "r": line}
 
     def _get_user(self, environ: dict[str, Any]) -> None:
         """Read no credentials."""
 
 
 @click.command()
-@click.option("--bind", metavar="HOST:PORT", help="Where to serve.  [default: 127.0.0.1:5000]")
+@click.option(
+    "--bind", metavar="HOST:PORT", help="Listen on HOST:PORT or unix:PATH.  [default: 127.0.0.1:5000]"
+)
+@click.option("--workers", type=int, help="Run this many processes.  [default: 2]")
+@click.option("--threads", type=int, help="Serve this many requests at once per process.  [default: 16]")
+@click.option(
+    "--auth",
+    type=click.Choice(["none", "accounts", "htpasswd", "token"]),
+    help="Choose the authentication backend.",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    help="Serve HTTPS with the certificate chain in PATH, in PEM.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    help="Read the private key of the certificate from PATH, in PEM.",
+)
 @settings_options
-@click.option("--workers", type=int, help="Processes.  [default: 2]")
-@click.option("--threads", type=int, help="Requests that each process serves at once.  [default: 16]")
-@click.option("--auth", type=click.Choice(["none", "accounts", "htpasswd", "token"]), help="Who may log in.")
-@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain in PEM, to serve HTTPS.")
-@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, in PEM.")
 def serve(data: Path | None, config: Path | None, **flags: object) -> None:
-    """Serve the registry until it is interrupted.
+    """Serve the registry until interrupted.
 
-    Each flag is also a setting in the configuration file and a variable in the environment (DUALREG_BIND, …).
+    Every option is also a setting in the configuration file and a variable in the environment
+    (DUALREG_BIND, …).
     """
     settings = load_settings(config, data=data, **flags)
     _check_exposure(settings)
     tls = _certificate(settings)
     prepare_or_fail(settings)
     _check_authority(settings)
-    open_audit(settings).close()  # no serving without the audit log that is wanted
-    _check_legacy(settings)
+    open_audit(settings).close()  # no serving without the audit log
+    _check_legacy_source(settings)
     _Server(settings, tls).run()
 
 
 def _check_exposure(settings: Settings) -> None:
-    """Refuse to let the whole network push and delete, unless somebody wrote that this is wanted.
+    """Refuse to let the whole network push and delete unless ``auth = none`` was set explicitly.
 
     Raises:
-        click.ClickException: nobody did.
+        click.ClickException: it was not.
     """
     if settings.auth == "none" and settings.origin("auth") == "default" and not _is_local(settings):
         raise click.ClickException(
-            f"{settings.bind} is not this machine alone, and without auth everybody may push.\n"
-            "Set auth = accounts (see `dualreg account add`), or write auth = none to have it so."
+            f"{settings.bind} is reachable from other machines, and without authentication anyone may push\n"
+            "Set auth = accounts (see `dualreg account add`), or set auth = none to allow it."
         )
 
 
-def _check_legacy(settings: Settings) -> None:
-    """Refuse to serve without the legacy source that is wanted.
+def _check_legacy_source(settings: Settings) -> None:
+    """Refuse to serve without the configured legacy source.
 
     Raises:
-        click.ClickException: it is not there.
+        click.ClickException: it cannot be opened.
     """
     try:
         if settings.legacy_source:
@@ -107,10 +122,10 @@ def _check_legacy(settings: Settings) -> None:
 
 
 def _check_authority(settings: Settings) -> None:
-    """Refuse to serve by files that cannot be used, before each worker fails by them.
+    """Refuse to serve with unusable files of accounts, rules or keys, on which each worker would fail.
 
     Raises:
-        click.ClickException: one cannot.
+        click.ClickException: one is unusable.
     """
     catalog = open_catalog(settings)
     try:
@@ -126,7 +141,7 @@ def _is_local(settings: Settings) -> bool:
 
 
 def _certificate(settings: Settings) -> ReloadingFile[ssl.SSLContext] | None:
-    """Return what HTTPS is served with, if it is.
+    """Return the certificate of HTTPS; None over plain HTTP.
 
     Raises:
         click.ClickException: it cannot be used.
@@ -140,20 +155,28 @@ def _certificate(settings: Settings) -> ReloadingFile[ssl.SSLContext] | None:
 
 
 def _announce(settings: Settings) -> None:
-    place, folder = settings.bind, settings.data.absolute()
+    address, folder = settings.bind, settings.data.absolute()
     scheme = "https" if settings.tls_cert else "http"
-    url = place if place.startswith("unix:") else f"{scheme}://{place}"
-    click.echo(f"dualreg serves Docker V1, V2 and OCI clients on {url}, from {folder}")
+    url = address if address.startswith("unix:") else f"{scheme}://{address}"
+    click.echo(f"Serving Docker V1, V2 and OCI clients on {url} from {folder}")
     if settings.auth == "none" and not _is_local(settings):
-        click.echo("Everybody who reaches it may push and delete (auth = none).")
-    if url != place:
-        host = place if _is_local(settings) else f"HOST:{place.rpartition(':')[2]}"
-        click.echo(f"Push to it:  docker tag IMAGE {host}/IMAGE && docker push {host}/IMAGE")
+        click.echo("Warning: anyone who can reach it may push and delete (auth = none).")
+    if url != address:
+        host = address if _is_local(settings) else f"HOST:{address.rpartition(':')[2]}"
+        click.echo(f"To push:  docker tag IMAGE {host}/IMAGE && docker push {host}/IMAGE")
 
 
-def _begin(settings: Settings, follower: Follower) -> None:
-    _announce(settings)
-    follower.start()
+class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
+    """gunicorn's main process, which keeps the background import running as it does its workers."""
+
+    def __init__(self, app: BaseApplication, background: BackgroundImport) -> None:
+        self._background = background
+        super().__init__(app)
+
+    def manage_workers(self) -> None:
+        """Start what is missing; gunicorn calls this about every second, and whenever a child exits."""
+        super().manage_workers()
+        self._background.keep_running()
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
@@ -162,34 +185,40 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def __init__(self, settings: Settings, tls: ReloadingFile[ssl.SSLContext] | None = None) -> None:
         self._settings = settings
         self._certificate = tls
+        self._background = BackgroundImport(settings)
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn what our settings mean."""
         for name, value in gunicorn_settings(self._settings).items():
             self.cfg.set(name, value)
+        self.cfg.set("when_ready", lambda _: self._start())
+        self.cfg.set("on_exit", lambda _: self._background.stop())
         if tls := self._certificate:
             self.cfg.set("certfile", str(self._settings.tls_cert))
             self.cfg.set("keyfile", str(self._settings.tls_key))
             self.cfg.set("ssl_context", lambda _, __: tls.get())
 
     def load(self) -> Flask:
-        """Make the application.
-
-        Gunicorn calls this in each worker, so connections are never shared by a fork.
-        """
+        """Return the application; gunicorn calls this in each worker, so no connection outlives a fork."""
         return create_app(self._settings, open_registry(self._settings))
+
+    def run(self) -> None:
+        try:
+            _Arbiter(self, self._background).run()
+        except RuntimeError as error:
+            raise click.ClickException(str(error)) from error
+
+    def _start(self) -> None:
+        _announce(self._settings)
+        self._background.start()
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's own settings.
 
-    The legacy source is followed from when the server is ready until it ends.
-
-    No timeout: it would count the whole of a long upload, and gthread workers answer their heartbeat beside
+    No timeout: it would include the whole of a long upload, and gthread workers send their heartbeat beside
     it.
     """
-    follower = Follower(settings)
     return {
         "bind": settings.bind,
         "workers": settings.workers,
@@ -205,6 +234,4 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "loglevel": "warning",
         "proc_name": "dualreg",
         "control_socket_disable": True,
-        "when_ready": lambda _: _begin(settings, follower),
-        "on_exit": lambda _: follower.stop(),
     }

@@ -25,8 +25,10 @@ def commands(command: click.Command, path: str) -> Iterator[str]:
     if not isinstance(command, click.Group):
         yield path
         return
-    for name, below in command.commands.items():
-        yield from commands(below, f"{path} {name}")
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        if below := command.get_command(context, name):
+            yield from commands(below, f"{path} {name}")
 
 
 def prose(document: Path) -> str:

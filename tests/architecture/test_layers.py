@@ -46,7 +46,7 @@ JOINERS = ("dualreg.web.app", "dualreg.cli")
 HOMES: dict[str, set[str]] = {
     "flask": {"dualreg.web", "dualreg.cli"},
     "werkzeug": {"dualreg.web"},
-    "sqlalchemy": {"dualreg.catalog", "dualreg.cli.db"},
+    "sqlalchemy": {"dualreg.catalog"},
     "alembic": {"dualreg.catalog.upgrade"},
     "gunicorn": {"dualreg.cli"},
     "pydantic": {"dualreg.settings"},
@@ -96,7 +96,6 @@ HARMLESS = {
     "field",
     "frozenset",
     "logging.getLogger",
-    "main.add_command",
     "mapped_column",
     "re.compile",
     "str.maketrans",

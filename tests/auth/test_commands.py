@@ -94,21 +94,21 @@ def test_lines_are_granted_explained_and_revoked(run: Run) -> None:
     assert run(f"{why} delete").output.startswith("yes: auth = none")
     shown = {"DUALREG_AUTH": "accounts"}
     for action, answer in (
-        ("pull", "yes: by the line alice team/* pull,push"),
-        ("push", "yes: by the line alice team/* pull,push"),
-        ("delete", "no: no line allows it"),
+        ("pull", "yes: by the rule alice team/* pull,push"),
+        ("push", "yes: by the rule alice team/* pull,push"),
+        ("delete", "no: no rule allows it"),
     ):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("DUALREG_AUTH", shown["DUALREG_AUTH"])
             assert run(f"{why} {action}").output.strip() == answer
             told = json.loads(run(f"{why} {action} --json").output)
             assert told["allowed"] is answer.startswith("yes")
-    assert "Left: alice team/* pull" in run("access revoke alice team/* push").output
+    assert "Remaining rule: alice team/* pull" in run("access revoke alice team/* push").output
     assert "Removed" in run("access revoke alice team/*").output
     assert "no rule" in run("access revoke alice team/*", code=1).output
     assert "fly" in run("access grant alice x fly", code=1).output
     assert "invalid repository name" in run("access explain alice A pull", code=1).output
-    assert "No lines" in run("access list").output
+    assert "No rules" in run("access list").output
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_without_their_log_they_change_nothing(
     """And say so, in a line."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DUALREG_AUDIT", str(tmp_path / "file" / "audit"))
-    assert "audit log cannot be written" in run(line, code=1).output
+    assert "cannot write the audit log" in run(line, code=1).output
     monkeypatch.setenv("DUALREG_AUDIT", "off")
     assert "No accounts" in run("account list").output
 
@@ -282,7 +282,7 @@ def test_an_open_registry_that_was_asked_for(tmp_path: Path) -> None:
     bind, log = f"0.0.0.0:{free_port()}", tmp_path / "log"
     command = [DUALREG, "serve", "--bind", bind, "--data", tmp_path / "data", "--auth", "none"]
     with running(command, log, environment()):
-        assert until(lambda: "Everybody who reaches it may push and delete" in log.read_text())
+        assert until(lambda: "anyone who can reach it may push and delete" in log.read_text())
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_everything_leaves_once(filled: Path, tmp_path: Path, scheme: str) -> No
     """Nothing here changes but what is made for readers; again, nothing is sent."""
     place = tmp_path / TARGETS[scheme]
     told = export(filled, f"{scheme}:{place} --dry-run").output
-    assert "6 tags would leave" in told
+    assert "6 tags would be exported" in told
     assert not place.exists()
     output = export(filled, f"{scheme}:{place} --jobs 3").output
     assert "6 done" in output
@@ -273,9 +273,12 @@ def test_tags_about_an_image_leave_with_it(filled: Path, opened: Registry) -> No
     for tag in (*tags[1:], f"sha256-{Digest.of(b'other').hex}.sig", "sha256-short.sig"):
         put(tag)
     told = export(filled, "registry-tree:out --include team/app:latest --dry-run").output
-    assert {*told.splitlines()} == {"4 tags would leave.", *(f"{name}:{tag}" for tag in (*tags, "latest"))}
+    assert {*told.splitlines()} == {
+        "4 tags would be exported.",
+        *(f"{name}:{tag}" for tag in (*tags, "latest")),
+    }
     told = export(filled, "registry-tree:out --include team/app:latest --exclude *:*.att --dry-run").output
-    assert "3 tags would leave" in told
+    assert "3 tags would be exported" in told
 
 
 @pytest.mark.parametrize("include", ["", "--include team/*", "--include team/app"])

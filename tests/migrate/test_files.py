@@ -172,7 +172,7 @@ def test_saved_images_without_tags(tmp_path: Path, data: Path, opened: Registry)
     command(data, f"run docker-archive:{saved(tmp_path / 'tool.tar', (image, []))}")
     assert opened.manifests.find(RepositoryName("tool"), Tag("latest"))
     path = saved(tmp_path / "two.tar", (image, []), (builders.image(builders.layer({"b": b"2"})), []))
-    assert "needs --untagged" in command(data, f"run docker-archive:{path}", code=2).output
+    assert "untagged images with --untagged" in command(data, f"run docker-archive:{path}", code=2).output
     assert "2 done" in command(data, f"run docker-archive:{path} --untagged").output
 
 

@@ -1,37 +1,58 @@
-"""Passes one after the other: what goes wrong in one of them is no end of it."""
+"""Passes one after the other, and the process beside the server that makes them."""
 
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from dualreg.cli.follower import Follower, follower_environment
-from dualreg.cli.migrate.passes import Passes
+from dualreg.cli.background import BackgroundImport, child_environment
 from dualreg.migrate.base import ImportOptions, Survey
+from dualreg.migrate.follow import Passes
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Existing, Outcome
 from dualreg.migrate.selection import Selection, make_plan
+from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import SourceOptions, survey_source
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from tests.migrate.commands import command
 from tests.migrate.trees import LAYERS, Tree
 from tests.programs import DUALREG, dualreg_process, environment, until
+from tests.protocol.clients.wire import Wire
 
 PAUSE = timedelta(seconds=0.01)
 
 
+@contextmanager
+def no_progress(_: int, __: int) -> Iterator[Callable[[int, int], None]]:
+    """Show nothing."""
+    yield lambda *_: None
+
+
 def followed(
-    registry: Registry, data: Path, tree: Tree, before: Callable[[int], object], passes: int
+    registry: Registry,
+    data: Path,
+    tree: Tree,
+    before: Callable[[int], object],
+    passes: int,
+    *,
+    on_failure: Callable[[Exception, int], None] = lambda *_: None,
 ) -> list[Sequence[Outcome]]:
-    """Make so many passes; *before* each, something happens. Return what was told."""
-    told: list[Sequence[Outcome]] = []
+    """Make so many passes; return the outcomes of those that did something.
+
+    Args:
+        before: Called before each pass with its number, from 1.
+    """
+    results: list[Sequence[Outcome]] = []
     stop, number = Event(), 0
     source = f"v1-tree:{tree.root}"
 
@@ -44,19 +65,20 @@ def followed(
         found = survey_source(source, SourceOptions())
         return found, make_plan(found, Selection())
 
-    settings = Settings(data=data)
-    own = Passes(registry, settings, source, ImportOptions(), Existing.NEWER, 1, lambda *_, **__: None)
-    own.follow(PAUSE, stop, look, lambda _, outcomes: told.append(outcomes))
+    journals = Settings(data=data).journals
+    own = Passes(
+        registry, journals, source, ImportOptions(), Existing.NEWER, 1, lambda *_, **__: None, no_progress
+    )
+    own.follow(PAUSE, stop, look, lambda _, outcomes: results.append(outcomes), on_failure)
     assert number == passes
-    return told
+    return results
 
 
-def test_a_source_that_is_gone_for_a_while(
-    tmp_path: Path, data: Path, opened: Registry, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Costs a pass; what was pushed meanwhile comes with the next."""
+def test_a_source_that_is_gone_for_a_while(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """A pass fails and is reported; the next one imports what was pushed meanwhile."""
     tree, away = Tree(tmp_path / "old"), tmp_path / "away"
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
+    failures = []
 
     def happens(number: int) -> None:
         if number == 2:
@@ -65,18 +87,39 @@ def test_a_source_that_is_gone_for_a_while(
             away.rename(tree.root)
             tree.tag("team/app", "2", tree.image("b", LAYERS["b"]))
 
-    told = followed(opened, data, tree, happens, 4)
-    assert [[each.entry.tag for each in outcomes] for outcomes in told[:1]] == [["1"]]
-    assert capsys.readouterr().err.count("this pass failed") == 1
-    assert [[(each.entry.tag, each.status) for each in outcomes] for outcomes in told] == [
+    results = followed(opened, data, tree, happens, 4, on_failure=lambda *failure: failures.append(failure))
+    assert [[(each.entry.tag, each.status) for each in outcomes] for outcomes in results] == [
         [("1", "done")], [("2", "done")],
     ]  # fmt: skip
+    ((error, number),) = failures
+    assert isinstance(error, SourceInvalid)
+    assert number == 2
 
 
-def test_a_source_that_was_never_there(tmp_path: Path, data: Path, opened: Registry) -> None:
-    """Is no hiccup."""
-    with pytest.raises(Exception, match="nowhere"):
-        followed(opened, data, Tree(tmp_path / "nowhere"), lambda _: None, 1)
+def test_the_caller_decides_which_failure_ends_it(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """What ``on_failure`` raises ends it all."""
+
+    def on_failure(error: Exception, number: int) -> None:
+        assert number == 1
+        raise error
+
+    with pytest.raises(SourceInvalid, match="nowhere"):
+        followed(opened, data, Tree(tmp_path / "nowhere"), lambda _: None, 1, on_failure=on_failure)
+
+
+def test_a_source_that_was_never_there(tmp_path: Path, data: Path) -> None:
+    """In the foreground the command fails, in the background it is tried again."""
+    source = f"v1-tree:{tmp_path / 'nowhere'}"
+    result = command(data, f"run {source} --follow 1s", code=2)
+    assert result.stderr.startswith("Error: ")
+    assert "nowhere" in result.stderr
+    line = [DUALREG, "migrate", "run", source, "--follow", "1s", "--data", data, "--parent", os.getpid()]
+    with subprocess.Popen([*map(str, line)], env=environment(), stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr
+        assert [child.stderr.readline().startswith("import pass failed: ") for _ in range(2)] == [True, True]
+        child.terminate()
+        assert child.wait(20) == 0
+        assert child.stderr.read() == ""
 
 
 def test_what_failed_is_tried_again_in_time(tmp_path: Path, data: Path, opened: Registry) -> None:
@@ -85,8 +128,8 @@ def test_what_failed_is_tried_again_in_time(tmp_path: Path, data: Path, opened: 
     layer = tree.root / "images" / tree.image("a", LAYERS["a"]) / "layer"
     layer.write_bytes(LAYERS["b"])
     tree.tag("team/app", "1", layer.parent.name)
-    told = followed(opened, data, tree, lambda n: n == 2 and layer.write_bytes(LAYERS["a"]), 8)
-    assert [[each.status for each in outcomes] for outcomes in told] == [["failed"], ["done"]]
+    results = followed(opened, data, tree, lambda n: n == 2 and layer.write_bytes(LAYERS["a"]), 8)
+    assert [[each.status for each in outcomes] for outcomes in results] == [["failed"], ["done"]]
 
 
 def test_the_child_has_the_servers_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,58 +139,98 @@ def test_the_child_has_the_servers_settings(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("DUALREG_STORE", "file:///elsewhere")
     monkeypatch.setenv("DUALREG_CONFIG", "/nowhere")
     settings = Settings(data=Path("here"), bridge="off", sparse_indexes=True)
-    seen = Settings.from_env(follower_environment(settings))
+    seen = Settings.from_env(child_environment(settings))
     assert (seen.store_url, seen.database_url) == (settings.store_url, settings.database_url)
     assert (seen.bridge, seen.sparse_indexes, seen.audit_target) == ("off", True, settings.audit_target)
 
 
-def _below(pid: int) -> list[int]:
+def child_of(pid: int) -> int | None:
+    """Return the background import of a server."""
     found = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [each for each in found if b"--follow" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    imports = [each for each in found if b"--follow" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return imports[0] if imports else None
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Return whether the process runs."""
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and ") Z" not in stat.read_text()
 
 
 @pytest.mark.slow
-def test_a_child_that_is_killed_is_begun_again(tmp_path: Path, data: Path) -> None:
-    """As for lack of memory; with the server both end, without a word about going on."""
+def test_a_child_that_is_killed_is_restarted(tmp_path: Path, data: Path) -> None:
+    """As the kernel kills for lack of memory; the server serves on, and both end together."""
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
-    with dualreg_process(data, legacy_source=f"v1-tree:{tree.root}") as (_, process, log):
-        assert until(lambda: _below(process.pid) and _below(_below(process.pid)[0]))
-        (watcher,) = _below(process.pid)
-        (first,) = _below(watcher)
+    with dualreg_process(data, legacy_source=f"v1-tree:{tree.root}") as (host, process, log):
+        assert until(lambda: child_of(process.pid))
+        first = child_of(process.pid)
+        assert first
+        assert os.getsid(first) != os.getsid(process.pid)  # Ctrl-C in a terminal is not sent to it
+        assert os.getpriority(os.PRIO_PROCESS, first) > os.getpriority(os.PRIO_PROCESS, process.pid)
         os.kill(first, signal.SIGKILL)
-        assert until(lambda: _below(watcher) not in ([], [first]))
-        (second,) = _below(watcher)
+        assert until(lambda: child_of(process.pid) not in (None, first))
+        second = child_of(process.pid)
+        assert second
         assert until(lambda: "1 done" in log.read_text())
-    assert until(lambda: not _alive(watcher) and not _alive(second))
+        assert Wire(host).send("GET", "/v2/").status == 200
+    assert process.returncode == 0
+    assert not alive(second)
     text = log.read_text()
-    assert "begun again" in text
+    assert text.count("background import exited; restarting") == 1
     assert "Run again" not in text
     assert "MiB" not in text
+    assert "Worker" not in text
     assert "Traceback" not in text
 
 
 @pytest.mark.slow
-def test_stopping_does_not_wait_for_long(tmp_path: Path, data: Path) -> None:
-    """As for a big layer; what is killed is done again later."""
+def test_the_child_ends_with_a_server_that_is_killed(tmp_path: Path, data: Path) -> None:
+    """Within seconds, although the server cannot tell it."""
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
-    follower = Follower(Settings(data=data, legacy_source=f"v1-tree:{tree.root}"))
-    follower.start()
-    process = follower._process
-    assert process
-    assert until(lambda: _below(process.pid))
-    (busy,) = _below(process.pid)
-    os.kill(busy, signal.SIGSTOP)
+    with dualreg_process(data, legacy_source=f"v1-tree:{tree.root}") as (_, process, log):
+        assert until(lambda: "1 done" in log.read_text())
+        child = child_of(process.pid)
+        assert child
+        process.kill()
+        process.wait()
+        assert until(lambda: not alive(child))
+    assert "restarting" not in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_child_that_hangs_does_not_hold_the_server_up(tmp_path: Path, data: Path) -> None:
+    """As in the middle of a big layer; what is killed is imported later."""
+    tree = Tree(tmp_path / "old")
+    tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
+    background = BackgroundImport(Settings(data=data, legacy_source=f"v1-tree:{tree.root}"))
+    background.start()
+    child = child_of(os.getpid())
+    assert child
+    os.kill(child, signal.SIGSTOP)
     began = time.monotonic()
-    follower.stop()
+    background.stop()
     assert time.monotonic() - began < 15
-    assert until(lambda: not _alive(busy) and not _alive(process.pid))
+    assert not alive(child)
+
+
+def test_an_orphan_that_hangs_ends_too(tmp_path: Path) -> None:
+    """A child that does not end when it is asked to exits a few seconds after its parent."""
+    program = (
+        "import os, signal, time\n"
+        "from dualreg.cli import background\n"
+        "background._GRACE = background._PARENT_POLL = 0.1\n"
+        "if not os.fork():\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\n"
+        "    background.end_with(os.getppid())\n"
+        "    while True: time.sleep(1)\n"
+        "time.sleep(0.3)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout == "asked\n"
 
 
 def test_following_in_json(tmp_path: Path, data: Path) -> None:
@@ -157,8 +240,8 @@ def test_following_in_json(tmp_path: Path, data: Path) -> None:
     line = [DUALREG, "migrate", "run", f"v1-tree:{tree.root}", "--follow", "1s", "--json", "--data", data]
     with subprocess.Popen([*map(str, line)], env=environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        told = json.loads(process.stdout.readline())
+        result = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    assert told["counts"] == {"done": 1}
-    assert told["tags"][0]["tag"] == "team/app:1"
+    assert result["counts"] == {"done": 1}
+    assert result["tags"][0]["tag"] == "team/app:1"

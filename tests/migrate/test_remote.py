@@ -212,7 +212,7 @@ def test_verify_where_v1_is_off(shared: str, tmp_path: Path) -> None:
     """It is told of once, and no tag's fault."""
     with dualreg_server(tmp_path / "data", v1="off") as host, front(host) as before:
         told = command(tmp_path / "data", f"verify {shared} --jobs 1 --http {before.url}").output
-    assert told.count("V1 is off there") == 1
+    assert told.count("V1 is off at") == 1
     assert len([path for _, path in before.seen if path.startswith("/v1/")]) <= 3
 
 

@@ -60,7 +60,7 @@ def test_a_tree_with_nothing_wrong(tmp_path: Path, data: Path) -> None:
     tree.tag("team/app", "1", tree.image("x", gzip.compress(bytes(1024))))
     (tmp_path / "clean" / "images").mkdir(exist_ok=True)
     result = command(data, f"inspect v1-tree:{tmp_path / 'clean'}")
-    assert "nothing is wrong" in result.output
+    assert "no problems found" in result.output
     assert "dualreg migrate run" in result.output
 
 
@@ -282,7 +282,7 @@ def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
         assert until(lambda: any(b"pointing" in path.read_bytes() for path in journals.glob("*.jsonl")))
         process.terminate()
         assert process.wait(20) == 1
-    assert "Run again to go on" in log.read_text()
+    assert "Run again to resume" in log.read_text()
     assert re.search(r"\d+ stopped", log.read_text())
     told = json.loads(command(data, f"run {source(expected)} --include many/* --json").stdout)
     assert told["counts"]["done"] + told["counts"]["same"] == 120

@@ -1,1 +1,1 @@
-"""``dualreg migrate``: another registry's content becomes this one's."""
+"""``dualreg migrate``: another registry's content becomes this registry's."""

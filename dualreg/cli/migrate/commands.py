@@ -1,7 +1,8 @@
-"""``dualreg migrate``: another registry's content becomes this one's."""
+"""``dualreg migrate``: inspect, plan, run, and verify; ``report`` and ``rollback`` are in ``history``."""
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,38 +10,40 @@ from typing import Any, TextIO
 
 import click
 
-from dualreg.cli.admin_log import audited_registry
-from dualreg.cli.failures import Fatal, MigrateGroup
-from dualreg.cli.follower import supervise
-from dualreg.cli.migrate.hints import THERE, command_line
+from dualreg.cli.admin import audited_registry, existing_registry, prepared_registry
+from dualreg.cli.background import end_with
+from dualreg.cli.command import Option
+from dualreg.cli.failures import FAILURES, Fatal, MigrateGroup, reason_of
 from dualreg.cli.migrate.history import report, rollback
 from dualreg.cli.migrate.options import (
-    Looked,
-    check_plan_alone,
-    choice_options,
-    first_line,
+    check_plan_exclusive,
+    duration,
+    http_client,
     jobs_option,
-    looked_and_planned,
-    looked_through,
-    planned,
+    password_file_option,
+    plan_of,
     refused,
-    serving,
+    selection_options,
     source_options,
+    survey,
+    survey_and_plan,
 )
 from dualreg.cli.migrate.output import (
-    FINDINGS,
-    counted,
-    outlook,
-    tell,
-    tell_foreseen,
-    tell_pass,
-    tell_verdicts,
+    EXIT_FINDINGS,
+    SOURCE_OPTIONS,
+    command_line,
+    counted_findings,
+    print_foreseen,
+    print_pass,
+    print_plan_summary,
+    print_result,
+    print_verdicts,
 )
-from dualreg.cli.migrate.passes import Passes, duration, foresee, stoppable
-from dualreg.cli.options import existing_registry, load_settings, prepared_registry, settings_options
-from dualreg.cli.progress import progress
+from dualreg.cli.options import json_option, load_settings, settings_options
+from dualreg.cli.progress import Advance, progress, stoppable
 from dualreg.migrate import journal
 from dualreg.migrate.base import ImportOptions
+from dualreg.migrate.follow import Passes, Planned, foresee
 from dualreg.migrate.plan import PlanAction, write_plan
 from dualreg.migrate.run import Existing
 from dualreg.migrate.selection import Selection, lost_tags, make_plan
@@ -52,168 +55,264 @@ from dualreg.settings import Settings
 
 @click.group(cls=MigrateGroup, commands=[report, rollback])
 def migrate() -> None:
-    """Take in what another registry keeps, without pulling or pushing anything.
+    """Import the content of another registry.
 
-    SOURCE is v1-tree:PATH, the storage of docker-registry 0.5 to 0.9, or its configuration with --flavor;
-    registry-tree:PATH, the storage of the reference registry; oci-layout:PATH; docker-archive:FILE, what
-    docker save writes; or v1+http(s)://HOST[/REPOSITORY] and v2+http(s)://HOST[/REPOSITORY], a live registry.
-    The source is never changed.
-    """
+    Files and streams are imported directly, without docker pull or docker push.
+
+    \b
+    SOURCE is one of:
+      v1-tree:PATH           storage of docker-registry 0.5 to 0.9, or its
+                             configuration file (see --flavor)
+      registry-tree:PATH     storage of the reference registry
+      oci-layout:PATH        OCI image layout
+      docker-archive:FILE    output of docker save
+      v1+http(s)://HOST[/REPOSITORY], v2+http(s)://HOST[/REPOSITORY]
+                             remote registry
+
+    The source is never modified.
+    """  # noqa: D301 -- \b makes click keep the lines of a paragraph
 
 
 @migrate.command()
 @click.argument("source")
-@settings_options
 @source_options
-@click.option("--deep", is_flag=True, help="Also read every layer through.")
-@jobs_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--deep", cls=Option, section="Inspection", is_flag=True, help="Also read every layer.")
+@jobs_option("Inspection")
+@json_option
+@settings_options
 def inspect(
     source: str, data: Path | None, config: Path | None, *, deep: bool, jobs: int, as_json: bool,
     **access: object,
 ) -> None:  # fmt: skip
-    """Look through SOURCE: what is in it, and what is wrong with it; ends with 0 if nothing is, else 1."""
-    del data, config  # taken by every command; nothing here needs them
-    found = looked_through(source, {**access, "jobs": jobs})
-    findings = [*found.findings, *lost_tags(found, Selection(library=found.default_library))]
+    """Inspect SOURCE: what it contains, and what is wrong with it.
+
+    Exit status: 0 if nothing is wrong, 1 otherwise, 2 if the source cannot be read.
+    """
+    del data, config  # taken by every command, not needed by this one
+    found = survey(source, {**access, "jobs": jobs})
+    selection = Selection(library=found.default_library)
+    findings = [*found.findings, *lost_tags(found, selection)]
     if deep:
         with progress("layers", found.blob_count, found.blob_bytes) as advance:
             findings += found.check_blobs(jobs, advance)
-    wanted = make_plan(found, Selection(library=found.default_library))
-    told = {**found.counts(), "copy_bytes": found.bytes_to_copy(wanted)}
+    numbers = {**found.counts(), "copy_bytes": found.bytes_to_copy(make_plan(found, selection))}
     if as_json:
-        click.echo(json.dumps({**told, "findings": [asdict(each) for each in findings]}, indent=2))
+        click.echo(json.dumps({**numbers, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
         for finding in findings:
             click.echo(finding)
-        click.echo("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
-        click.echo(f"findings: {counted(findings)}" if findings else "nothing is wrong with it")
-        click.echo(f"Next:  {command_line(THERE, 'run', source, '--dry-run')}")
+        click.echo("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in numbers.items()))
+        click.echo(f"findings: {counted_findings(findings)}" if findings else "no problems found")
+        click.echo(f"Next:  {command_line(SOURCE_OPTIONS, 'run', source, '--dry-run')}")
     if findings:
-        raise SystemExit(FINDINGS)
+        raise SystemExit(EXIT_FINDINGS)
 
 
 @migrate.command()
 @click.argument("source")
+@source_options
+@selection_options
+@jobs_option("Output")
+@click.option("-o", "--output", cls=Option, section="Output", type=click.Path(), default="-", metavar="FILE",
+              help="Write to FILE instead of standard output.")  # fmt: skip
 @settings_options
-@choice_options
-@jobs_option
-@click.option("-o", "--output", type=click.Path(), default="-", help="Write to this file.")
-def plan(source: str, data: Path | None, config: Path | None, output: str, **chosen: object) -> None:
-    """Write what `run` would do: a line of JSON for each tag, to be edited and given to `run --plan`."""
-    del data, config  # taken by every command; nothing here needs them
-    entries = planned(looked_through(source, chosen, dated=True), chosen)
+def plan(source: str, data: Path | None, config: Path | None, output: str, **given: object) -> None:
+    """Write a plan: what run would do, as one line of JSON per tag.
+
+    Edit the plan if you like, and pass it to run with --plan.
+    """
+    del data, config  # taken by every command, not needed by this one
+    entries = plan_of(survey(source, given, dated=True), given)
     with click.open_file(output, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in write_plan(entries))
-    click.echo(outlook(entries), err=True)
+    print_plan_summary(entries)
 
 
 @migrate.command()
 @click.argument("source")
+@source_options
+@selection_options
+@click.option(
+    "--plan",
+    "plan_file",
+    cls=Option,
+    section="Selection",
+    type=click.File(),
+    metavar="FILE",
+    help="Import the plan in FILE, as written by migrate plan.",
+)
+@click.option(
+    "--link",
+    cls=Option,
+    section="Import",
+    type=click.Choice([str(mode) for mode in LinkMode]),
+    default="auto",
+    show_default=True,
+    help="Choose how to store files of the old registry. hard: share them with the old registry, which"
+    " must never run again; auto: share blocks if the file system can; copy: copy the bytes.",
+)
+@click.option(
+    "--existing",
+    cls=Option,
+    section="Import",
+    type=click.Choice([str(each) for each in Existing]),
+    help="Choose what to do with tags that already exist and point to another image."
+    "  [default: skip; with --follow: newer]",
+)
+@click.option(
+    "--strict",
+    cls=Option,
+    section="Import",
+    is_flag=True,
+    help="Refuse images that are marked as being pushed, even if they are complete.",
+)
+@jobs_option("Import")
+@click.option(
+    "--follow",
+    cls=Option,
+    section="Import",
+    callback=duration,
+    metavar="DURATION",
+    help="Keep running, and import new and newer tags every DURATION, such as 10m.",
+)
+@click.option("--parent", type=int, hidden=True, help="End with the process of this ID.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
+@json_option
 @settings_options
-@choice_options
-@click.option("--plan", "plan_file", type=click.File(), help="What `plan` wrote.")
-@click.option("--link", type=click.Choice([str(way) for way in LinkMode]), default="auto", show_default=True,
-              help="hard shares files with the old registry, which must be stopped for good; auto shares"
-              " blocks where the file system can; copy copies.")  # fmt: skip
-@click.option("--existing", type=click.Choice([str(each) for each in Existing]),
-              help="What to do with tags that are another image here; default: skip, with --follow"
-              " newer.")  # fmt: skip
-@click.option("--strict", is_flag=True, help="Refuse images that are marked as being pushed, whole or not.")
-@jobs_option
-@click.option("--follow", callback=duration, metavar="DURATION",
-              help="Go on, look again after 10m or so, and take in what is new or newer there.")  # fmt: skip
-@click.option("--parent", type=int, hidden=True, help="End with this process.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def run(
     source: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool,
-    plan_file: TextIO | None, **chosen: Any,  # noqa: ANN401 -- whatever options there are
+    plan_file: TextIO | None, **given: Any,  # noqa: ANN401 -- values of all kinds
 ) -> None:  # fmt: skip
-    """Take in the tags of SOURCE. It may be interrupted at any time, and run again: then it goes on.
+    """Import the tags of SOURCE.
 
-    Ends with 0 if every planned tag is here, 1 if some are, 3 if none is, 2 if it could not begin.
+    Safe to interrupt at any time: run it again, and it resumes.
+
+    Exit status: 0 if every selected tag is imported, 1 if some are, 3 if none is, 2 if the run could not
+    start or continue.
     """
-    check_plan_alone(click.get_current_context())
-    pause, parent = chosen["follow"], chosen["parent"]
+    check_plan_exclusive(click.get_current_context())
+    pause, parent = given["follow"], given["parent"]
     if pause and (plan_file or dry_run):
-        raise click.UsageError("--follow makes a plan of its own for each pass")
-    parent = supervise(parent) if parent else None
+        raise click.UsageError("--follow cannot be combined with --plan or --dry-run")
+    if parent:
+        end_with(parent)
     settings = load_settings(config, data=data)
-    look = partial(looked_and_planned, source, chosen, settings, plan_file)
+    look = partial(survey_and_plan, source, given, settings, plan_file)
     if dry_run:
-        _foresee(settings, look, chosen, as_json=as_json)
+        _print_dry_run(settings, look, given, as_json=as_json)
         return
-    begun = None if pause else look()
-    if begun and not refused(begun[0]) and all(entry.action is PlanAction.LEAVE for entry in begun[1]):
-        raise Fatal("no tag there is chosen: nothing is taken in (what no tag leads to needs --untagged)")
+    planned = None if pause else _require_selected(look())
     with audited_registry(data, config, alone=True) as (registry, _, record):
         passes = Passes(
-            registry, settings, source, _manner(chosen), _existing(chosen), chosen["jobs"], record, parent
-        )
-        with stoppable(quiet=parent is not None) as stop:
-            if begun is None:
-                passes.follow(pause, stop, look, partial(tell_pass, as_json=as_json))
+            registry, settings.journals, source, ImportOptions(LinkMode(given["link"]), given["strict"]),
+            _existing(given), given["jobs"], record, partial(_tag_progress, quiet=bool(parent)),
+        )  # fmt: skip
+        with stoppable(quiet=bool(parent)) as stop:
+            if planned is None:
+                on_failure = partial(_report_failure, background=bool(parent))
+                passes.follow(pause, stop, look, partial(print_pass, as_json=as_json), on_failure)
                 return
             with journal.alone(settings.journals):
-                name, outcomes = passes.run(*begun, stop)
-    lost = 0 if plan_file else len(refused(begun[0]))
+                name, outcomes = passes.run(*planned, stop)
+    lost = 0 if plan_file else len(refused(planned[0]))
     again = len(journal.runs_over(settings.journals, source)) > 1
-    tell(name, source, outcomes, lost=lost, again=again, as_json=as_json)
+    print_result(name, source, outcomes, lost=lost, again=again, as_json=as_json)
 
 
-def _manner(chosen: Mapping[str, Any]) -> ImportOptions:
-    return ImportOptions(LinkMode(chosen["link"]), bool(chosen["strict"]))
+def _require_selected(planned: Planned) -> Planned:
+    """Return *planned* unless it selects no tag, although the source refused nothing.
+
+    Raises:
+        Fatal: it does not.
+    """
+    found, entries = planned
+    if all(entry.action is PlanAction.LEAVE for entry in entries) and not refused(found):
+        raise Fatal("no tag is selected in the source; select untagged images with --untagged")
+    return planned
 
 
-def _existing(chosen: Mapping[str, Any]) -> Existing:
-    return Existing(chosen["existing"] or (Existing.NEWER if chosen["follow"] else Existing.SKIP))
+def _existing(given: Mapping[str, Any]) -> Existing:
+    return Existing(given["existing"] or (Existing.NEWER if given["follow"] else Existing.SKIP))
 
 
-def _foresee(
-    settings: Settings, look: Callable[[], Looked], chosen: Mapping[str, Any], *, as_json: bool
+def _tag_progress(tags: int, size: int, *, quiet: bool) -> AbstractContextManager[Advance]:
+    return progress("tags", tags, size, quiet=quiet)
+
+
+def _report_failure(error: Exception, number: int, *, background: bool) -> None:
+    """Print why a pass failed; but raise what is a bug, and what fails in the foreground from the start."""
+    if not isinstance(error, FAILURES) or (number == 1 and not background):
+        raise error
+    click.echo(f"import pass failed: {reason_of(error)}", err=True)
+
+
+def _print_dry_run(
+    settings: Settings, look: Callable[[], Planned], given: Mapping[str, Any], *, as_json: bool
 ) -> None:
-    """Say what a run would do, and make nothing, not even a catalog if there is none yet."""
+    """Print what a run would do; create nothing, not even the catalog."""
     found, entries = look()
     with existing_registry(settings) as registry:
-        foreseen = foresee(found, entries, registry, _existing(chosen), settings.journals)
-    tell_foreseen(foreseen, entries, as_json=as_json)
+        foreseen = foresee(found, entries, registry, _existing(given), settings.journals)
+    print_foreseen(foreseen, entries, as_json=as_json)
 
 
 @migrate.command()
 @click.argument("source")
+@source_options
+@selection_options
+@click.option(
+    "--plan",
+    "plan_file",
+    cls=Option,
+    section="Selection",
+    type=click.File(),
+    metavar="FILE",
+    help="Compare the tags of the plan in FILE, as written by migrate plan.",
+)
+@click.option(
+    "--quick",
+    cls=Option,
+    section="Comparison",
+    is_flag=True,
+    help="Compare sizes instead of reading every layer.",
+)
+@click.option(
+    "--http",
+    cls=Option,
+    section="Comparison",
+    metavar="URL",
+    help="Also compare what clients receive from the registry at URL.",
+)
+@click.option("--http-user", cls=Option, section="Comparison", help="Log in at URL as this user.")
+@password_file_option("--http-password-file", "Comparison", "Read the password for URL from FILE.")
+@jobs_option("Comparison")
+@json_option
 @settings_options
-@choice_options
-@click.option("--plan", "plan_file", type=click.File(), help="What `plan` wrote, and `run` took in.")
-@click.option("--quick", is_flag=True, help="Compare sizes instead of reading every layer.")
-@click.option("--http", metavar="URL", help="Also what clients get from the registry that serves there.")
-@click.option("--http-user", help="To log in with there.")
-@click.option("--http-password-file", type=click.File(), callback=first_line, help="Has its password.")
-@jobs_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
     source: str, data: Path | None, config: Path | None, *, quick: bool, as_json: bool,
-    plan_file: TextIO | None, **chosen: Any,  # noqa: ANN401 -- whatever options there are
+    plan_file: TextIO | None, **given: Any,  # noqa: ANN401 -- values of all kinds
 ) -> None:  # fmt: skip
-    """Compare SOURCE with what is here, tag by tag and layer by layer, whatever any run says it did.
+    """Compare SOURCE with this registry.
 
-    Ends with 0 if all chosen tags are here as they were there, 1 if one is not, cannot be, or none is chosen.
-    What a --plan skips is accepted.
+    Every tag and every layer is compared, regardless of what runs have recorded.
+
+    Exit status: 0 if all selected tags match, 1 if one differs or could not be imported, or if none is
+    selected. What a plan skips is accepted.
     """
-    check_plan_alone(click.get_current_context())
-    wire = serving(chosen)
+    check_plan_exclusive(click.get_current_context())
+    client = http_client(given)
     with prepared_registry(data, config, alone=True) as (registry, settings):
-        found, entries = looked_and_planned(source, chosen, settings, plan_file)
+        found, entries = survey_and_plan(source, given, settings, plan_file)
         comparison, verdicts = found.comparison(registry, quick=quick), []
-        over_http = HttpComparison(registry, comparison, wire, quick) if wire else None
+        over_http = HttpComparison(registry, comparison, client, quick) if client else None
         with progress("tags", sum(entry.action is PlanAction.IMPORT for entry in entries)) as advance:
-            for verdict in compare(over_http or comparison, entries, chosen["jobs"]):
+            for verdict in compare(over_http or comparison, entries, given["jobs"]):
                 verdicts.append(verdict)
                 advance(1, 0)
     if over_http and over_http.v1_off:
-        click.echo("V1 is off there, and was not compared.", err=True)
+        click.echo(f"V1 is off at {given['http']}; V1 responses were not compared.", err=True)
     wrong = any(verdict.problems for verdict in verdicts)
     lost = [entry for entry in entries if entry.action is PlanAction.SKIP]
-    tell_verdicts(source, verdicts, lost, by_plan=bool(plan_file), as_json=as_json)
+    print_verdicts(source, verdicts, lost, by_plan=bool(plan_file), as_json=as_json)
     if not verdicts or wrong or ((lost or refused(found)) and not plan_file):
-        raise SystemExit(FINDINGS)
+        raise SystemExit(EXIT_FINDINGS)

@@ -1,76 +1,74 @@
-"""What the migration commands have in common: the source, and the choice of its tags."""
+"""Options of the migration commands: the source, and the selection of its tags."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TextIO, TypeVar
 from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
 
+from dualreg.cli.command import Option
 from dualreg.cli.failures import Fatal
-from dualreg.cli.migrate.hints import CHOOSING
-from dualreg.cli.options import Command, environment
+from dualreg.cli.migrate.output import SELECTION_OPTIONS
+from dualreg.cli.options import Command, environment, with_options
 from dualreg.migrate.base import Survey
 from dualreg.migrate.findings import Finding, FindingKind
+from dualreg.migrate.follow import Planned
 from dualreg.migrate.names import Library, Names, read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
 from dualreg.migrate.run import Existing
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.selection import Selection, make_plan, unmatched
-from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import RemoteCredentials, SourceOptions, shortens_library, survey_source
 from dualreg.patterns import check_pattern
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
 from dualreg.settings import Settings
+from dualreg.settings.values import parse_duration
 
 _T = TypeVar("_T")
-#: How it shows that an option was given.
+#: Where the value of an option comes from if it was given.
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-#: Whatever is wrong with it, which may hold secrets.
-_NO_ADDRESS = "--http: not http(s)://HOST[:PORT], without a path or a query; see also --http-user"
-#: What a source holds, and the plan for it.
-Looked = tuple[Survey, list[Entry]]
+#: The URL is not repeated: it may contain a password.
+_INVALID_URL = "--http: invalid URL; expected http(s)://HOST[:PORT], without path or query (see --http-user)"
 
 
-def looked_through(
-    source: str, given: Mapping[str, Any], *, dated: bool = False, sparse: bool = False
-) -> Survey:
-    """Return what *source* holds.
+def survey(source: str, given: Mapping[str, Any], *, dated: bool = False, sparse: bool = False) -> Survey:
+    """Return what *source* contains.
 
     Args:
-        given: Values of ``source_options`` and ``jobs_option``, among others.
-        dated: Whether dates are wanted, whether or not *given* needs them.
-        sparse: Whether indexes may come without all their manifests.
+        given: The values of ``source_options`` and ``jobs_option``, and perhaps of other options.
+        dated: Find out when tags were pushed, whether or not *given* needs it.
+        sparse: Accept indexes that lack some of their manifests.
 
     Raises:
-        Fatal: there is no such source, or it cannot be read.
+        Fatal: the options contradict each other.
+        SourceInvalid: there is no such source.
+        OSError: it cannot be read.
     """
-    try:
-        return survey_source(
-            source,
-            SourceOptions(
-                given["flavor"],
-                given["repository"],
-                environment(),
-                login(given),
-                _scan_options(given, dated=dated, shortened=shortens_library(source)),
-                sparse,
-            ),
-        )
-    except (SourceInvalid, OSError) as error:
-        raise Fatal(str(error)) from error
+    return survey_source(
+        source,
+        SourceOptions(
+            given["flavor"],
+            given["repository"],
+            environment(),
+            credentials(given),
+            _scan_options(given, dated=dated, shortened=shortens_library(source)),
+            sparse,
+        ),
+    )
 
 
-def planned(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
-    """Return the plan that the values of ``choice_options`` make; say what is not there, or refused."""
+def plan_of(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
+    """Return the plan that the values of ``selection_options`` make; warn of names that match nothing."""
     for finding in refused(found):
         click.echo(finding, err=True)
     since: datetime | None = given["since"]
-    choice = Selection(
-        chosen_names(given, shortened=found.shortens_library),
+    selection = Selection(
+        selected_names(given, shortened=found.shortens_library),
         since and since.replace(tzinfo=UTC),
         given["latest"],
         given["shard"],
@@ -78,142 +76,181 @@ def planned(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
         given["mapping"],
         given["untagged"],
     )
-    for name in () if given.get("follow") else unmatched(found, choice):
-        click.echo(f"no tag or repository there is called {name}", err=True)
-    return make_plan(found, choice)
+    for name in () if given.get("follow") else unmatched(found, selection):
+        click.echo(f'no tag or repository "{name}" in the source', err=True)
+    return make_plan(found, selection)
 
 
-def refused(found: Survey) -> list[Finding]:
-    """Return what keeps tags out of every plan: a live registry does not tell what they are."""
+def refused(found: Survey) -> Sequence[Finding]:
+    """Return the requests that a remote registry refused, which may hide tags from every plan."""
     return [finding for finding in found.findings if finding.kind is FindingKind.REFUSED]
 
 
-def chosen_names(given: Mapping[str, Any], *, shortened: bool = False) -> Names:
-    """Return what the values of ``glob_options`` choose."""
+def selected_names(given: Mapping[str, Any], *, shortened: bool = False) -> Names:
+    """Return the names that the values of ``name_options`` select."""
     return Names(tuple(given["include"]), tuple(given["exclude"]), given["listed"], shortened)
 
 
-def looked_and_planned(
+def survey_and_plan(
     source: str, given: Mapping[str, Any], settings: Settings, plan: Iterable[str] | None = None
-) -> Looked:
-    """Look through *source*, and make the plan for what is in it now, or read it from *plan*.
+) -> Planned:
+    """Return what *source* contains now, and the plan for it: the lines of *plan*, or a new one.
 
     Raises:
-        Fatal: there is no such source, or it cannot be read.
-        ValueError: the plan makes no sense.
+        Fatal: the options contradict each other.
+        SourceInvalid: there is no such source.
+        OSError: it cannot be read.
+        ValueError: the plan is invalid.
     """
-    found = looked_through(source, given, sparse=settings.sparse_indexes)
-    return found, read_plan(plan) if plan else planned(found, given)
+    found = survey(source, given, sparse=settings.sparse_indexes)
+    return found, read_plan(plan) if plan else plan_of(found, given)
 
 
-def check_plan_alone(context: click.Context) -> None:
-    """Refuse what chooses tags beside a plan that has chosen them.
+def check_plan_exclusive(context: click.Context) -> None:
+    """Refuse options that select tags beside ``--plan``, which has selected them.
 
     Raises:
         click.UsageError: both are given.
     """
-    choosing = {option.name: option.opts[0] for option in context.command.params if option.name in CHOOSING}
-    given = [opt for name, opt in choosing.items() if context.get_parameter_source(name or "") in _GIVEN]
+    selecting = {each.name: each.opts[0] for each in context.command.params if each.name in SELECTION_OPTIONS}
+    given = [opt for name, opt in selecting.items() if context.get_parameter_source(name or "") in _GIVEN]
     if context.params.get("plan_file") and given:
-        raise click.UsageError(f"--plan has chosen already: {', '.join(given)} would do nothing")
+        raise click.UsageError(f"{', '.join(given)} cannot be combined with --plan")
 
 
-def login(given: Mapping[str, Any]) -> RemoteCredentials:
-    """Return what the values of ``login_options`` say.
+def credentials(given: Mapping[str, Any]) -> RemoteCredentials:
+    """Return the values of ``login_options``.
 
     Raises:
         Fatal: there is a user without a password.
     """
     if given["user"] and not given["password_file"]:
-        raise Fatal("--user needs --password-file FILE, or - for the standard input")
+        raise Fatal("--user requires --password-file FILE (- for standard input)")
     return RemoteCredentials(given["user"] or "", given["password_file"], given["ca"])
 
 
-def serving(given: Mapping[str, Any]) -> Client | None:
-    """Return what speaks to the registry of ``--http``; None: it is not asked.
+def http_client(given: Mapping[str, Any]) -> Client | None:
+    """Return a client of the registry that ``--http`` names; None without that option.
 
     Raises:
-        Fatal: that is no address of a registry alone, or there is a user without a password.
+        Fatal: the URL is invalid, or there is a user without a password.
     """
     url, user, password = given["http"], given["http_user"] or "", given["http_password_file"]
     if user and not password:
-        raise Fatal("--http-user needs --http-password-file FILE, or - for the standard input")
+        raise Fatal("--http-user requires --http-password-file FILE (- for standard input)")
     if url is None:
         return None
     try:
-        wire, parts = Client(url.rstrip("/"), user, password, given["ca"]), urlsplit(url)
+        client, parts = Client(url.rstrip("/"), user, password, given["ca"]), urlsplit(url)
     except RemoteError as error:
-        raise Fatal(_NO_ADDRESS) from error
+        raise Fatal(_INVALID_URL) from error
     if parts.path.strip("/") or "?" in url or "#" in url or "@" in url:
-        raise Fatal(_NO_ADDRESS)
-    return wire
+        raise Fatal(_INVALID_URL)
+    return client
 
 
-def login_options(command: Command) -> Command:
-    """Add how to log in at live registries."""
-    return _with(command, (
-        click.option("--user", help="To log in with, at a live registry."),
-        click.option("--password-file", type=click.File(), callback=first_line, help="Has its password."),
-        click.option("--ca", type=click.Path(exists=True), help="Authorities of its certificate, in PEM."),
-    ))  # fmt: skip
-
-
-def jobs_option(command: Command) -> Command:
-    """Add ``--jobs``."""
-    jobs = click.option(
-        "--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 2, help="How many at a time."
+def login_options(command: Command, section: str = "Source") -> Command:
+    """Add how to log in to remote registries."""
+    option = partial(click.option, cls=Option, section=section)
+    return with_options(
+        command,
+        option("--user", help="Log in to the remote registry as this user."),
+        password_file_option("--password-file", section, "Read the password from FILE."),
+        option(
+            "--ca", type=click.Path(exists=True), help="Trust the certificate authorities in PATH, in PEM."
+        ),
     )
-    return jobs(command)
+
+
+def password_file_option(name: str, section: str, text: str) -> Callable[[Command], Command]:
+    """Return an option for a file whose first line is a password."""
+    return click.option(
+        name, cls=Option, section=section, type=click.File(), metavar="FILE", callback=_first_line, help=text
+    )
+
+
+def jobs_option(section: str) -> Callable[[Command], Command]:
+    """Return ``--jobs``."""
+    return click.option(
+        "--jobs", cls=Option, section=section, type=click.IntRange(1, 256), default=os.cpu_count() or 2,
+        help="Run this many jobs in parallel.",
+    )  # fmt: skip
 
 
 def source_options(command: Command) -> Command:
-    """Add what it takes to read some sources."""
-    return _with(login_options(command), (
-        click.option("--flavor", default="dev", envvar="SETTINGS_FLAVOR", show_default=True,
-                     help="Of the old registry's configuration."),
-        click.option("--repository", default="", help="For images that name none; default: the file's name."),
-    ))  # fmt: skip
+    """Add how to read the source."""
+    option = partial(click.option, cls=Option, section="Source")
+    return with_options(
+        command,
+        option("--flavor", default="dev", envvar="SETTINGS_FLAVOR", show_default=True,
+               help="Use this flavor of the old registry's configuration."),
+        option("--repository", default="",
+               help="Use this repository for images without a name.  [default: the name of the file]"),
+        login_options,
+    )  # fmt: skip
 
 
-def glob_options(command: Command) -> Command:
-    """Add what chooses tags by their names."""
-    return _with(command, (
-        click.option("--include", multiple=True, metavar="PATTERN", callback=_patterns,
-                     help="Only these REPOSITORY[:TAG]."),
-        click.option("--exclude", multiple=True, metavar="PATTERN", callback=_patterns,
-                     help="Not these REPOSITORY[:TAG]."),
-        click.option("--list", "listed", type=click.File(), callback=_list,
-                     help="File of REPOSITORY[:TAG], one in a line: only these."),
-    ))  # fmt: skip
+def name_options(command: Command, section: str = "Selection") -> Command:
+    """Add the selection of tags by their names."""
+    option = partial(click.option, cls=Option, section=section)
+    name, listed = "REPOSITORY[:TAG]", click.File()
+    return with_options(
+        command,
+        option("--include", multiple=True, metavar="PATTERN", callback=_patterns,
+               help=f"Select only tags whose {name} matches PATTERN."),
+        option("--exclude", multiple=True, metavar="PATTERN", callback=_patterns,
+               help=f"Exclude tags whose {name} matches PATTERN."),
+        option("--list", "listed", type=listed, metavar="FILE", callback=_names,
+               help=f"Select only the names in FILE, one {name} per line."),
+    )  # fmt: skip
 
 
-def choice_options(command: Command) -> Command:
-    """Add what chooses and names tags, and the options of ``source_options``."""
-    return _with(source_options(glob_options(command)), (
-        click.option("--since", type=click.DateTime(), help="Only tags pushed then or later, in UTC."),
-        click.option("--latest", type=click.IntRange(1), help="Only so many tags of each repository."),
-        click.option("--shard", metavar="I/N", default="1/1", callback=_shard,
-                     help="Only the repositories that are the I-th of N parts."),
-        click.option("--library", type=click.Choice([str(each) for each in Library]),
-                     help="What library/x is called here; default: strip for V1 sources, else keep."),
-        click.option("--map", "mapping", type=click.File(), callback=_mapping, help="File of OLD NEW names."),
-        click.option("--untagged", is_flag=True, help="Also what no tag leads to."),
-    ))  # fmt: skip
+def selection_options(command: Command) -> Command:
+    """Add the selection of tags, and what they are called in this registry."""
+    option = partial(click.option, cls=Option, section="Selection")
+    naming = partial(click.option, cls=Option, section="Names")
+    return with_options(
+        command,
+        name_options,
+        option("--since", type=click.DateTime(), metavar="DATE",
+               help="Select only tags pushed on DATE or later: 2016-01-31, or 2016-01-31T12:00:00 (UTC)."),
+        option("--latest", type=click.IntRange(1), metavar="N",
+               help="Select only the N latest tags of each repository."),
+        option("--shard", metavar="I/N", default="1/1", callback=_shard,
+               help="Select only part I of N of the repositories."),
+        option("--untagged", is_flag=True, help="Also import untagged images."),
+        naming("--library", type=click.Choice([str(each) for each in Library]),
+               help="Choose the name of library/x: x (strip), library/x (keep), or both."
+               "  [default: strip for V1 sources, otherwise keep]"),
+        naming("--map", "mapping", type=click.File(), metavar="FILE", callback=_mapping,
+               help="Rename as FILE says, one OLD NEW pair per line."),
+    )  # fmt: skip
 
 
-def first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> str:
-    """Return the first line of an option's file, once; empty if there is no such option."""
-    return _read(file, lambda opened: opened.readline().rstrip("\r\n")) if file else ""
+def duration(_: click.Context, __: click.Parameter, text: str | None) -> timedelta | None:
+    """Return the value of an option that takes a duration.
+
+    Raises:
+        click.BadParameter: it is invalid.
+    """
+    try:
+        return parse_duration(text) if text else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _scan_options(given: Mapping[str, Any], *, dated: bool, shortened: bool) -> ScanOptions:
     newer = given.get("follow") or given.get("existing") == Existing.NEWER
     return ScanOptions(
-        chosen_names(given, shortened=shortened) if "include" in given else Names(),
+        selected_names(given, shortened=shortened) if "include" in given else Names(),
         bool(dated or newer or given.get("since") or given.get("latest")),
         trusting=True,
         jobs=given["jobs"],
     )
+
+
+def _first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> str:
+    return _read(file, lambda opened: opened.readline().rstrip("\r\n")) if file else ""
 
 
 def _mapping(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:
@@ -227,7 +264,7 @@ def _patterns(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> 
         raise click.BadParameter(str(error)) from error
 
 
-def _list(_: click.Context, __: click.Parameter, file: TextIO | None) -> frozenset[str] | None:
+def _names(_: click.Context, __: click.Parameter, file: TextIO | None) -> frozenset[str] | None:
     return _read(file, read_names) if file else None
 
 
@@ -235,18 +272,12 @@ def _read(file: TextIO, reader: Callable[[TextIO], _T]) -> _T:
     try:
         return reader(file)
     except (ValueError, OSError) as error:
-        file.close()  # as nobody else does after a failure
+        file.close()  # click closes it only after a command that began
         raise Fatal(str(error)) from error
 
 
 def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
     part, _slash, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise click.BadParameter(f"{text} is not I/N, such as 1/4")
+        raise click.BadParameter(f'invalid shard "{text}"; expected I/N, such as 1/4')
     return int(part), int(parts)
-
-
-def _with(command: Command, options: Iterable[Any]) -> Command:
-    for option in options:
-        command = option(command)
-    return command

@@ -1,25 +1,51 @@
-"""What the migration commands say."""
+"""Output of the migration commands, and the command lines that they propose."""
 
 import json
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
-from dualreg.cli.migrate.hints import CHOSEN, HERE, THERE, command_line
-from dualreg.cli.output import table
+from dualreg.cli.failures import ARGUMENTS
+from dualreg.cli.output import counted, table
 from dualreg.migrate.findings import HARMLESS, Finding, FindingKind
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.report import Report
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.verify import Verdict
 
-#: How commands end, beside 0, and 2 of ``Fatal``.
-FINDINGS, NOTHING = 1, 3
+#: Exit statuses besides 0 and the 2 of ``Fatal``: part of the work failed, all of it did.
+EXIT_FINDINGS, EXIT_NOTHING = 1, 3
+#: Options that choose this registry, the source, and tags of the source; by the names of their parameters.
+REGISTRY_OPTIONS = ("data", "config")
+SOURCE_OPTIONS = (*REGISTRY_OPTIONS, "flavor", "repository", "user", "password_file", "ca")
+SELECTION_OPTIONS = (
+    "include", "exclude", "listed", "since", "latest", "shard", "library", "mapping", "untagged",
+)  # fmt: skip
+ALL_OPTIONS = (*SOURCE_OPTIONS, *SELECTION_OPTIONS, "plan_file")
 
 
-def counted(findings: Sequence[Finding]) -> str:
+def command_line(names: tuple[str, ...], *words: str) -> str:
+    """Return the command line ``dualreg migrate *words*`` with those options in *names* that were given."""
+    return shlex.join(["dualreg", "migrate", *words, *_given(click.get_current_context(), names)])
+
+
+def _given(context: click.Context, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield options as they were typed; not those from the environment, which the next command has too."""
+    values, _, parameters = context.command.make_parser(context).parse_args([*context.meta[ARGUMENTS]])
+    for option in dict.fromkeys(parameters):
+        if not isinstance(option, click.Option) or option.name not in names or option.name not in values:
+            continue
+        value = values[option.name]
+        for each in value if isinstance(value, list) else [value]:
+            yield option.opts[0]
+            if not option.is_flag:
+                yield str(each)
+
+
+def counted_findings(findings: Sequence[Finding]) -> str:
     """Return how many findings there are of each kind."""
     counts: Counter[FindingKind] = Counter(finding.kind for finding in findings)
     return ", ".join(
@@ -27,19 +53,29 @@ def counted(findings: Sequence[Finding]) -> str:
     )
 
 
-def outlook(entries: Sequence[Entry]) -> str:
-    """Say what a plan comes to."""
+def counted_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """Return how many tags there are of each status."""
+    return _counted(Counter(outcome.status for outcome in outcomes))
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags"
+
+
+def print_plan_summary(entries: Sequence[Entry]) -> None:
+    """Print on standard error how many tags a plan imports."""
     counts = Counter(entry.action for entry in entries)
-    return (
-        f"{counts[PlanAction.IMPORT]} tags would be taken in, {counts[PlanAction.SKIP]} cannot be,"
-        f" {counts[PlanAction.LEAVE]} are not chosen."
+    click.echo(
+        f"{counted(counts[PlanAction.IMPORT], 'tag')} would be imported,"
+        f" {counts[PlanAction.SKIP]} cannot be imported, {counts[PlanAction.LEAVE]} not selected.",
+        err=True,
     )
 
 
-def tell_foreseen(
+def print_foreseen(
     foreseen: Mapping[Entry, Outcome | None], entries: Sequence[Entry], *, as_json: bool
 ) -> None:
-    """Print what a run would do with each tag that somebody wants, and what all comes to."""
+    """Print what a run would do with each selected tag, and totals."""
     tags = [
         {"tag": entry.name, "repository": entry.to_repository, "to_tag": entry.to_tag,
          "status": outcome.status if outcome else PlanAction.IMPORT,
@@ -55,48 +91,41 @@ def tell_foreseen(
         click.echo(f"{tag['tag']}: {tag['status']}{place}{': ' * bool(tag['reason'])}{tag['reason']}")
     left = sum(entry.action is PlanAction.LEAVE for entry in entries)
     click.echo(
-        f"{counts[PlanAction.IMPORT]} tags would be taken in, {counts[Status.SAME]} are here already,"
-        f" {counts[Status.SKIPPED] + counts[Status.FAILED]} would not be, {left} are not chosen."
+        f"{counted(counts[PlanAction.IMPORT], 'tag')} would be imported, {counts[Status.SAME]} already exist,"
+        f" {counts[Status.SKIPPED] + counts[Status.FAILED]} would be skipped or fail, {left} not selected."
     )
 
 
-def counted_outcomes(outcomes: Sequence[Outcome]) -> str:
-    """Return how many tags there are of each status."""
-    return _counted(Counter(outcome.status for outcome in outcomes))
-
-
-def tell_report(told: Report) -> None:
+def print_report(report: Report) -> None:
     """Print what a run did."""
-    for tag in told.tags:
+    for tag in report.tags:
         reason = f": {tag['reason']}" if tag["reason"] else ""
         click.echo(f"{tag['source']} -> {tag['repository']}:{tag['tag']} {tag['status']}{reason}")
-    verified = sum(bool(image["verified"]) for image in told.images)
-    click.echo(f"run {told.run} of {told.source}{_fate(told)}")
-    click.echo(_counted(told.counts))
-    if told.images:
-        click.echo(f"{len(told.images)} V1 images taken in, {verified} proven whole by their checksums")
+    verified = sum(bool(image["verified"]) for image in report.images)
+    click.echo(f"run {report.run} of {report.source}{_fate(report)}")
+    click.echo(_counted(report.counts))
+    if report.images:
+        click.echo(f"{counted(len(report.images), 'V1 image')} imported, {verified} verified by checksum")
 
 
-def tell_runs(runs: Sequence[Report]) -> None:
+def print_runs(runs: Sequence[Report]) -> None:
     """Print a line for each run."""
-    rows = [(told.run, told.at[:19], told.source, _counted(told.counts) + _fate(told)) for told in runs]
-    table(("RUN", "BEGAN", "SOURCE", "TAGS"), rows)
+    rows = [(run.run, run.at[:19], run.source, _counted(run.counts) + _fate(run)) for run in runs]
+    table(("RUN", "STARTED", "SOURCE", "TAGS"), rows)
 
 
-def _fate(told: Report) -> str:
-    return (", which did not end" * (not told.ended)) + (", taken out since" * told.undone)
+def _fate(report: Report) -> str:
+    return (", interrupted" * (not report.ended)) + (", rolled back" * report.undone)
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags"
+def print_pass(run_: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Print the result of a pass in one line."""
+    click.echo(
+        json.dumps(_result(run_, outcomes)) if as_json else f"run {run_}: {counted_outcomes(outcomes)}"
+    )
 
 
-def tell_pass(run_: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    """Print how a pass went, in a line."""
-    click.echo(json.dumps(_told(run_, outcomes)) if as_json else f"run {run_}: {counted_outcomes(outcomes)}")
-
-
-def _told(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
+def _result(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     tags = [
         {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
         for each in outcomes
@@ -104,53 +133,63 @@ def _told(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     return {"run": run_, "counts": Counter(each.status for each in outcomes), "tags": tags}
 
 
-def tell(
+def print_result(
     run_: str, source: str, outcomes: Sequence[Outcome], *, lost: int, again: bool, as_json: bool
 ) -> None:
-    """Print how a run went; end with what it comes to.
+    """Print the result of a run, and exit with the status that it deserves.
 
     Args:
-        lost: How much was refused by the source, so that nobody knows what it would have been.
-        again: Whether there were runs over that source before.
+        lost: How many requests the source refused, which may have hidden tags.
+        again: Whether there are earlier runs over that source.
+
+    Raises:
+        SystemExit: a tag is missing: with 1, or with 3 if all are.
     """
     counts = Counter(outcome.status for outcome in outcomes)
     bad = counts[Status.FAILED] + counts[Status.STOPPED] + lost
-    here = counts[Status.DONE] + counts[Status.SAME]
+    present = counts[Status.DONE] + counts[Status.SAME]
     if as_json:
-        click.echo(json.dumps(_told(run_, outcomes), indent=2))
+        click.echo(json.dumps(_result(run_, outcomes), indent=2))
     else:
         for outcome in outcomes:
             if outcome.status in (Status.FAILED, Status.SKIPPED):
                 click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}")
         click.echo(counted_outcomes(outcomes))
-        click.echo(f"Next:  {command_line(CHOSEN, 'verify', source)}")
-        click.echo(f"To undo:  {command_line(HERE, 'rollback', run_)}")
+        click.echo(f"Next:  {command_line(ALL_OPTIONS, 'verify', source)}")
+        click.echo(f"To undo:  {command_line(REGISTRY_OPTIONS, 'rollback', run_)}")
         if again:
-            click.echo(f"And earlier runs too:  {command_line(HERE, 'rollback', '--all', source)}")
+            click.echo(
+                f"To undo earlier runs too:  {command_line(REGISTRY_OPTIONS, 'rollback', '--all', source)}"
+            )
     if bad or counts[Status.SKIPPED]:
-        raise SystemExit(FINDINGS if here else NOTHING)
+        raise SystemExit(EXIT_FINDINGS if present else EXIT_NOTHING)
 
 
-def tell_verdicts(
+def print_verdicts(
     source: str, verdicts: Sequence[Verdict], lost: Sequence[Entry], *, by_plan: bool, as_json: bool
 ) -> None:
-    """Print what was found of tags here, and which could not come here, or were not to, *by_plan*."""
+    """Print the differences that were found.
+
+    Args:
+        lost: Tags that were not compared, as they could not be imported, or, *by_plan*, were not to be.
+    """
     wrong = [verdict for verdict in verdicts if verdict.problems]
     if as_json:
-        told = {
+        result = {
             "verified": len(verdicts) - len(wrong),
             "wrong": {verdict.entry.name: verdict.problems for verdict in wrong},
             "skipped": {entry.name: entry.reason for entry in lost},
         }
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(result, indent=2))
         return
     for verdict in wrong:
         for problem in verdict.problems:
             click.echo(f"{verdict.entry.name}: {problem}")
-    click.echo(f"{len(verdicts) - len(wrong)} of {len(verdicts)} tags are here as they were there.")
+    click.echo(f"{len(verdicts) - len(wrong)} of {counted(len(verdicts), 'tag')} match the source.")
     if not verdicts:
-        click.echo("Nothing was compared: no tag there is chosen that can be here.")
+        click.echo("Nothing was compared: no tag that can be imported is selected.")
     if lost and by_plan:
-        click.echo(f"{len(lost)} more are skipped by the plan.")
+        click.echo(f"The plan skips {counted(len(lost), 'more tag')}.")
     elif lost:
-        click.echo(f"{len(lost)} more cannot be taken in: {command_line(THERE, 'inspect', source)}")
+        click.echo(f"{counted(len(lost), 'more tag')} cannot be imported. To see why:")
+        click.echo(f"  {command_line(SOURCE_OPTIONS, 'inspect', source)}")

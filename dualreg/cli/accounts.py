@@ -1,0 +1,158 @@
+"""``dualreg account`` and ``dualreg group``: who can log in, and which accounts rules name together."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from dualreg.cli.admin import admin_session
+from dualreg.cli.options import json_option, settings_options
+from dualreg.cli.output import counted, records, table
+
+
+@click.group()
+def account() -> None:
+    """Manage accounts.
+
+    All commands work while the registry is serving.
+    """
+
+
+@account.command("add")
+@click.argument("name")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option(
+    "--robot", is_flag=True, help="Create a robot, which has no password and logs in with API keys."
+)
+@settings_options
+def add_account(
+    name: str, data: Path | None, config: Path | None, *, password_stdin: bool, robot: bool
+) -> None:
+    """Add the account NAME."""
+    if robot and password_stdin:
+        raise click.UsageError("--robot and --password-stdin cannot be combined")
+    password = None if robot else _read_password(from_stdin=password_stdin)
+    with admin_session(data, config) as session:
+        session.accounts.add(name, password)
+        session.record("account add", who=name)
+    click.echo(f"Added {'robot' if robot else 'account'} {name}. It has no permissions yet. Next:")
+    click.echo(f"  dualreg access grant {name} '{name}/*' pull,push")
+    if robot:
+        click.echo(f"  dualreg key add {name}")
+
+
+@account.command("list")
+@json_option
+@settings_options
+def list_accounts(data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """List the accounts."""
+    with admin_session(data, config) as session:
+        accounts, memberships = session.accounts.list(), session.accounts.memberships()
+    if as_json:
+        records(accounts, "password_hash")
+        return
+    groups = {
+        row.name: ",".join(group for group, name in memberships if name == row.name) for row in accounts
+    }
+    rows = [
+        (row.name, "robot" if row.robot else "person", f"{row.created_at:%Y-%m-%d}", groups[row.name] or "-")
+        for row in accounts
+    ]
+    table(("ACCOUNT", "TYPE", "CREATED", "GROUPS"), rows)
+    click.echo(
+        f"{counted(len(accounts), 'account')}."
+        if accounts
+        else "No accounts. Add one:  dualreg account add NAME"
+    )
+
+
+@account.command("remove")
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+@settings_options
+def remove_account(name: str, data: Path | None, config: Path | None, *, dry_run: bool) -> None:
+    """Remove the account NAME with its keys, memberships and permission rules."""
+    with admin_session(data, config) as session:
+        rules = [line for line in session.accounts.rules() if line.who == name]
+        if dry_run:
+            session.accounts.require(name)
+        else:
+            session.accounts.remove(name)
+            session.record("account remove", who=name)
+    verb = "Would remove" if dry_run else "Removed"
+    click.echo(f"{verb} {name} and {counted(len(rules), 'permission rule')}.")
+    if not dry_run:
+        click.echo("Its tokens stay valid for a few minutes, its V1 sessions for up to 6 hours.")
+        click.echo("To invalidate all tokens now:  dualreg token rotate --grace 0s")
+
+
+@account.command()
+@click.argument("name")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@settings_options
+def password(name: str, data: Path | None, config: Path | None, *, password_stdin: bool) -> None:
+    """Change the password of the account NAME.
+
+    Clients that logged in with the old password have to log in again.
+    """
+    new = _read_password(from_stdin=password_stdin)
+    with admin_session(data, config) as session:
+        session.accounts.set_password(name, new)
+        session.record("account password", who=name)
+    click.echo(f"Changed the password of {name}.")
+
+
+def _read_password(*, from_stdin: bool) -> str:
+    """Return a new password: the first line of standard input, or what is typed twice."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+@click.group()
+def group() -> None:
+    """Manage groups.
+
+    Permission rules refer to the group NAME as @NAME.
+    """
+
+
+@group.command("add")
+@click.argument("name")
+@click.argument("account")
+@settings_options
+def add_member(name: str, account: str, data: Path | None, config: Path | None) -> None:
+    """Add ACCOUNT to the group NAME, which is created if necessary."""
+    with admin_session(data, config) as session:
+        session.accounts.join(name, account)
+        session.record("group add", group=name, who=account)
+    click.echo(f"Added {account} to @{name}.")
+
+
+@group.command("remove")
+@click.argument("name")
+@click.argument("account")
+@settings_options
+def remove_member(name: str, account: str, data: Path | None, config: Path | None) -> None:
+    """Remove ACCOUNT from the group NAME."""
+    with admin_session(data, config) as session:
+        session.accounts.leave(name, account)
+        session.record("group remove", group=name, who=account)
+    click.echo(f"Removed {account} from @{name}.")
+
+
+@group.command("list")
+@json_option
+@settings_options
+def list_groups(data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """List the groups and their members."""
+    with admin_session(data, config) as session:
+        memberships = session.accounts.memberships()
+    if as_json:
+        rows = [{"group": name, "account": account} for name, account in memberships]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table(("GROUP", "ACCOUNT"), [(f"@{name}", account) for name, account in memberships])
+    if not memberships:
+        click.echo("No groups. Add one:  dualreg group add NAME ACCOUNT")

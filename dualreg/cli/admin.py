@@ -1,0 +1,147 @@
+"""The registry that a command works on: opened by its settings, changed with a record in the audit log."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dualreg.assembly import accounts_of, authority_of, open_registry, prepare
+from dualreg.auth.accounts import Accounts
+from dualreg.auth.audit import Audit
+from dualreg.auth.authority import Authority
+from dualreg.auth.directories import CatalogDirectory
+from dualreg.catalog.database import is_absent
+from dualreg.cli.options import load_settings
+from dualreg.errors import CatalogUnreachable, RegistryError
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+
+#: Writes to the audit log which command changed what, and which Unix user ran it; facts are given by name.
+Record = Callable[..., None]
+
+
+def prepare_or_fail(settings: Settings) -> None:
+    """Make the catalog ready.
+
+    Raises:
+        click.ClickException: it cannot be opened, its folder cannot be made, or its URL is invalid.
+    """
+    try:
+        prepare(settings)
+    except (CatalogUnreachable, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def prepared_registry(
+    data: Path | None, config: Path | None, *, alone: bool = False
+) -> Iterator[tuple[Registry, Settings]]:
+    """Open the configured registry, with its settings, for the block.
+
+    Args:
+        alone: Without the legacy source.
+
+    Raises:
+        click.ClickException: a setting is invalid, or the catalog cannot be opened.
+    """
+    settings = load_settings(config, data=data)
+    prepare_or_fail(settings)
+    registry = open_registry(settings, alone=alone)
+    try:
+        yield registry, settings
+    finally:
+        registry.close()
+
+
+@contextmanager
+def existing_registry(settings: Settings) -> Iterator[Registry | None]:
+    """Open the registry of *settings*, without the legacy source, for the block; None if it does not exist.
+
+    Raises:
+        click.ClickException: the catalog cannot be opened.
+    """
+    if is_absent(settings.database_url):
+        yield None
+        return
+    prepare_or_fail(settings)
+    registry = open_registry(settings, alone=True)
+    try:
+        yield registry
+    finally:
+        registry.close()
+
+
+def open_audit(settings: Settings) -> Audit:
+    """Return the audit log; if it goes to the console, it goes to standard error.
+
+    Raises:
+        click.ClickException: it cannot be written.
+    """
+    try:
+        return Audit(settings.audit_target, console=sys.stderr)
+    except OSError as error:
+        raise click.ClickException(f"cannot write the audit log: {error}") from error
+
+
+@contextmanager
+def audited_registry(
+    data: Path | None, config: Path | None, *, alone: bool = False
+) -> Iterator[tuple[Registry, Settings, Record]]:
+    """Open the configured registry for a block that changes it, and records its changes.
+
+    Args:
+        alone: Without the legacy source.
+
+    Raises:
+        click.ClickException: a setting is invalid, or the catalog or the audit log cannot be opened.
+    """
+    with prepared_registry(data, config, alone=alone) as (registry, settings):
+        audit = open_audit(settings)
+
+        def record(command: str, **facts: object) -> None:
+            audit.write(registry.now(), "admin", command=command, uid=os.getuid(), **facts)
+
+        try:
+            yield registry, settings, record
+        finally:
+            audit.close()
+
+
+@dataclass(frozen=True)
+class AdminSession:
+    """What commands that manage accounts and permissions work with."""
+
+    accounts: Accounts
+    authority: Authority
+    settings: Settings
+    record: Record
+
+    def knows(self, account: str) -> bool:
+        """Return whether the account exists; with ``auth = none`` too, by the accounts of the catalog."""
+        logins = self.authority.logins
+        directory = logins.directory if logins else CatalogDirectory(self.accounts.catalog)
+        return directory.knows(account)
+
+    def require(self, account: str) -> None:
+        """Raise ValueError unless the account exists."""
+        if not self.knows(account):
+            raise ValueError(f"there is no account {account}")
+
+
+@contextmanager
+def admin_session(data: Path | None, config: Path | None) -> Iterator[AdminSession]:
+    """Open the configured registry for the block.
+
+    Raises:
+        click.ClickException: a setting is invalid, the catalog cannot be opened, or the block fails.
+    """
+    with audited_registry(data, config) as (registry, settings, record):
+        try:
+            authority = authority_of(registry, settings)
+            yield AdminSession(accounts_of(registry), authority, settings, record)
+        except (ValueError, RegistryError) as error:
+            raise click.ClickException(str(error)) from error

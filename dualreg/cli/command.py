@@ -1,0 +1,72 @@
+"""Building blocks of commands: groups that import a command on use, and options under headings."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+#: The last heading of the help, over options that name no other.
+_OTHER = "Options"
+#: The widest column of option names; click puts the text of longer ones on the next line.
+_NAMES_WIDTH = 30
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when the command is used."""
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 -- click's
+        lazy: Mapping[str, tuple[str, str]],
+        package: str,
+        **attributes: Any,  # noqa: ANN401 -- click's
+    ) -> None:
+        """Make the group.
+
+        Args:
+            lazy: For each command, in the order of the help: MODULE:NAME below *package*, and its short help.
+        """
+        super().__init__(*args, **attributes)
+        self._lazy, self._package = lazy, package
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return [*self._lazy]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in self._lazy:
+            return None
+        module, _, name = self._lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f"{self._package}.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, short) in self._lazy.items()])
+
+
+class Option(click.Option):
+    """An option that the help lists under the heading *section*."""
+
+    def __init__(self, *args: Any, section: str = _OTHER, **attributes: Any) -> None:  # noqa: ANN401 -- click's
+        super().__init__(*args, **attributes)
+        self.section = section
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists options under headings, in the order in which they are declared."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections = dict[str, list[tuple[str, str]]]()
+        for parameter in self.get_params(ctx):
+            heading = parameter.section if isinstance(parameter, Option) else _OTHER
+            if isinstance(parameter, click.Option) and (line := parameter.get_help_record(ctx)):
+                sections.setdefault(heading, []).append(line)
+        last = sections.pop(_OTHER)
+        width = min(max(len(name) for lines in (*sections.values(), last) for name, _ in lines), _NAMES_WIDTH)
+        for heading, lines in {**sections, _OTHER: last}.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), text) for name, text in lines])

@@ -1,0 +1,143 @@
+"""Passes over a source: one, or one after the other for as long as the source is in use."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+
+from dualreg.migrate import journal
+from dualreg.migrate.base import ImportOptions, Survey
+from dualreg.migrate.journal import EarlierRuns, Journal, JournalBusy
+from dualreg.migrate.plan import Entry, PlanAction
+from dualreg.migrate.run import Existing, Outcome, Run, Status, skipped_by_plan
+from dualreg.registry import Registry
+
+#: Seconds between two attempts while another run holds the lock of the journals.
+_BUSY_DELAY = 5.0
+#: After this many passes, a tag that failed is tried again: the source may have been repaired.
+_RETRY_PASSES = 6
+
+#: What a source contains, and the plan for it.
+Planned = tuple[Survey, Sequence[Entry]]
+#: Shows progress for a block, given the number of tags and of bytes; yields a callable that takes the tags
+#: and the bytes that are done since its last call.
+Progress = Callable[[int, int], AbstractContextManager[Callable[[int, int], None]]]
+
+
+@dataclass
+class Passes:
+    """Imports a source, in one pass or repeatedly.
+
+    Attributes:
+        journals: The folder of the journals.
+        source: The source's name, as the operator wrote it.
+        record: Called with the facts of each run when it begins.
+        progress: Shows the progress of a pass.
+    """
+
+    registry: Registry
+    journals: Path
+    source: str
+    options: ImportOptions
+    existing: Existing
+    jobs: int
+    record: Callable[..., None]
+    progress: Progress
+    _failed: dict[tuple[str, str], int] = field(default_factory=dict)
+    _pass: int = 0
+
+    def __post_init__(self) -> None:
+        self._earlier = EarlierRuns(self.journals, self.source)  # kept from one pass to the next
+
+    def run(
+        self, found: Survey, entries: Sequence[Entry], stop: Event, *, unsettled: bool = False
+    ) -> tuple[str, Sequence[Outcome]]:
+        """Import *entries*; return the name of the run, and the outcomes in the order of the plan.
+
+        Args:
+            unsettled: Skip entries that are imported already, or that failed in one of the last passes.
+        """
+        run = self._begin(found, stop)
+        name = run.journal.path.stem
+        foreseen = {each: run.predict(each) for each in entries if each.action is not PlanAction.LEAVE}
+        left = [entry for entry, outcome in foreseen.items() if outcome is None]
+        if unsettled:
+            entries = left = [entry for entry in left if not self._has_failed(entry)]
+            if not left:
+                return name, ()
+        run.predicted = {entry: outcome for entry, outcome in foreseen.items() if outcome}
+        self.record("migrate run", run=name, source=self.source)  # before it begins: it may be killed
+        with self.progress(len(left), found.bytes_to_read(left, self.registry, self._earlier)) as advance:
+            run.on_outcome = lambda outcome: (
+                None if outcome.entry in run.predicted else advance(1, outcome.read)
+            )
+            return name, run.import_all(entries, self.jobs)
+
+    def follow(
+        self,
+        pause: timedelta,
+        stop: Event,
+        look: Callable[[], Planned],
+        on_pass: Callable[[str, Sequence[Outcome]], None],
+        on_failure: Callable[[Exception, int], None],
+    ) -> None:
+        """Make a pass, wait for *pause*, and make the next one, until *stop* is set.
+
+        Args:
+            look: Surveys the source, and plans.
+            on_pass: Called after each pass that did something, with the name of the run and the outcomes.
+            on_failure: Called with the error by which a pass failed, and the number of the pass, from 1; the
+                next pass is made unless this raises.
+        """
+        while not stop.is_set():
+            try:
+                with journal.alone(self.journals):
+                    self._pass += 1
+                    name, outcomes = self.run(*look(), stop, unsettled=True)
+            except JournalBusy:
+                stop.wait(_BUSY_DELAY)
+                continue
+            except Exception as error:  # noqa: BLE001 -- the caller knows which of them end everything
+                on_failure(error, self._pass)
+            else:
+                self._failed |= {
+                    _key(each.entry): self._pass for each in outcomes if each.status is Status.FAILED
+                }
+                if outcomes:
+                    on_pass(name, outcomes)
+            stop.wait(pause.total_seconds())
+
+    def _begin(self, found: Survey, stop: Event) -> Run:
+        now = self.registry.now()
+        in_place = found.is_store(self.registry)
+        own = Journal(self.journals, now, self.source, in_place=in_place)
+        importer = found.importer(self.registry, own, self.options, stop, self._earlier)
+        return Run(self.registry, importer, own, self.existing, stop)
+
+    def _has_failed(self, entry: Entry) -> bool:
+        at = self._failed.get(_key(entry))
+        return at is not None and self._pass < at + _RETRY_PASSES
+
+
+def foresee(
+    found: Survey, entries: Iterable[Entry], registry: Registry | None, existing: Existing, journals: Path
+) -> dict[Entry, Outcome | None]:
+    """Return what would become of each entry that is selected; None: it would be imported.
+
+    Args:
+        registry: The registry that would import; None if it does not exist yet.
+        journals: The folder of the journals; none is begun.
+    """
+    wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
+    if registry is None:
+        return {entry: skipped_by_plan(entry) for entry in wanted}
+    unwritten = Journal(journals, registry.now(), "")
+    importer = found.importer(registry, unwritten, ImportOptions(), Event())
+    run = Run(registry, importer, unwritten, existing)
+    return {entry: run.predict(entry) for entry in wanted}
+
+
+def _key(entry: Entry) -> tuple[str, str]:
+    return entry.name, entry.image + entry.updated
