@@ -1,6 +1,6 @@
 """One container registry, two dialects: Docker V1 and Docker V2/OCI over one content-addressed store.
 
-    patterns        how operators choose repositories and tags: ``*``, and nothing else
+    patterns        how operators choose repositories and tags: ``*`` matches anything
     image/          values: Digest, names, Descriptor, Manifest, V1Image, and the conversions
     storage/        bytes: the BlobStore, its drivers, and the link files that mirror names on disk
     catalog/        relations: the SQL tables that say who holds what (SQLAlchemy; SQLite and PostgreSQL)

@@ -1,15 +1,17 @@
 """Patterns: the one language by which operators choose repositories, tags and claims.
 
-``*`` stands for any characters, none and ``/`` included; every other character stands for itself. The setting
-``bridge``, ``--include`` and ``--exclude``, permission rules and workload rules are all read here, so that a
-pattern that was tried in one of them means the same in the others.
+``*`` matches any characters, including none and ``/``; every other character matches itself. The setting
+``bridge``, ``--include`` and ``--exclude``, permission rules and workload rules all use this module, so that
+a pattern means the same in each of them.
 """
+
+from dataclasses import dataclass
 
 #: Escape character of the LIKE patterns that ``to_like`` returns; no name contains it.
 LIKE_ESCAPE = "!"
 
 _WILDCARD = "*"
-#: Special to shells, and easily taken for special here.
+#: Special in shell patterns, but not in these.
 _UNSUPPORTED = "?["
 _TO_LIKE = str.maketrans({_WILDCARD: "%"} | {each: LIKE_ESCAPE + each for each in ("%", "_", LIKE_ESCAPE)})
 
@@ -18,8 +20,8 @@ def check_pattern(pattern: str) -> str:
     """Return *pattern* unchanged.
 
     Raises:
-        ValueError: it contains ``?`` or ``[``. Hardly any name does, so whoever writes them means what they
-            mean to a shell; taken literally, such a pattern would choose nothing without a word.
+        ValueError: it contains ``?`` or ``[``, which are special in shell patterns. Hardly any name contains
+            them, so a pattern that took them literally would silently match nothing.
     """
     if found := next((each for each in pattern if each in _UNSUPPORTED), None):
         raise ValueError(
@@ -49,6 +51,24 @@ def matches(pattern: str, text: str) -> bool:
             return False
         at += len(part)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The repositories whose names match at least one pattern of every group.
+
+    Without groups, these are all repositories; an empty group matches none.
+    """
+
+    groups: tuple[tuple[str, ...], ...] = ()
+
+    def covers(self, name: str) -> bool:
+        """Return whether the repository called *name* is among them."""
+        return all(any(matches(pattern, name) for pattern in group) for group in self.groups)
+
+
+#: All repositories.
+EVERYWHERE = Reach()
 
 
 def to_like(pattern: str) -> str:

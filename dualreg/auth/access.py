@@ -11,7 +11,7 @@ from typing import Self
 
 from dualreg.errors import NameInvalid, RequestInvalid
 from dualreg.image.names import RepositoryName
-from dualreg.image.reach import Reach
+from dualreg.patterns import Reach
 
 
 class Action(StrEnum):

@@ -12,7 +12,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, RepositoryBlobs, V1Images
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
-from dualreg.image.reach import Reach
+from dualreg.patterns import Reach
 
 #: Limit of the referrers that an error names: a base layer may have a million.
 REFERRERS_LIMIT = 100

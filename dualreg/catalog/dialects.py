@@ -24,8 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import QueryableAttribute
 
 from dualreg.catalog.tables import Table
-from dualreg.image.reach import Reach
-from dualreg.patterns import LIKE_ESCAPE, has_wildcard, to_like
+from dualreg.patterns import LIKE_ESCAPE, Reach, has_wildcard, to_like
 
 #: Time that a writer waits for another one in SQLite, in seconds.
 _BUSY_SECONDS = 30

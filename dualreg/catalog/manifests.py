@@ -179,13 +179,13 @@ def _by_tag() -> Select[int, Digest, str, int, str | None]:
 
 @cache
 def _graph() -> Select[Digest, int]:
-    here = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
+    owner = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
     begin = select(Manifests.digest).where(
-        Manifests.repository_id == here, Manifests.digest == bindparam("digest")
+        Manifests.repository_id == owner, Manifests.digest == bindparam("digest")
     )
     found = begin.cte("found", recursive=True)
     further = select(ManifestChildren.child).where(
-        ManifestChildren.repository_id == here, ManifestChildren.manifest == found.c.digest
+        ManifestChildren.repository_id == owner, ManifestChildren.manifest == found.c.digest
     )
     found = found.union(further)
     return select(Blobs.digest, Blobs.size).join(found, found.c.digest == Blobs.digest)

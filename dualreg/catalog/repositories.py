@@ -10,7 +10,7 @@ from dualreg.catalog.dialects import insert, within
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.tables import Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.image.reach import EVERYWHERE, Reach
+from dualreg.patterns import EVERYWHERE, Reach
 
 #: Number of rows to fetch at a time: readers stop early.
 _BATCH = 128

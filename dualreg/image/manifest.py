@@ -88,12 +88,12 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
         document = parse_object(payload)
     except ValueError as error:
         raise ManifestInvalid(reason=str(error)[:200]) from error
-    stated = document.get("mediaType")
+    declared = document.get("mediaType")
     if media_type in _UNTYPED:
-        media_type = stated if isinstance(stated, str) else _guess(document)
+        media_type = declared if isinstance(declared, str) else _guess(document)
     if _MEDIA_TYPE.fullmatch(media_type) is None:
         raise ManifestInvalid(reason="invalid media type", media_type=media_type[:200])
-    if stated is not None and stated != media_type:
+    if declared is not None and declared != media_type:
         raise ManifestInvalid(reason="mediaType differs from Content-Type", media_type=media_type)
     if signed is None and (document.get("schemaVersion") == 1 or "signatures" in document):
         raise ManifestInvalid(reason="schema 1 manifest with another media type", media_type=media_type)

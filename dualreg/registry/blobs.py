@@ -12,7 +12,7 @@ from dualreg.errors import BlobInUse, BlobMissing, BlobUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName
-from dualreg.image.reach import EVERYWHERE, Reach
+from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.state import State
 from dualreg.storage.base import FileBacked, SupportsAccelRedirect
 

@@ -8,7 +8,7 @@ from dualreg.catalog.deletions import RepositoryDeletions
 from dualreg.errors import RepositoryUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, RepositoryName, in_library
-from dualreg.image.reach import EVERYWHERE, Reach
+from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.state import State
 

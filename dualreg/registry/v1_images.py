@@ -25,9 +25,9 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
 from dualreg.image.listing import File, changes, files
 from dualreg.image.names import ImageId, RepositoryName
-from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import V1Image, payload_hasher
+from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads

@@ -14,7 +14,7 @@ from flask import g, request
 from dualreg.auth.access import Action, Grant
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
-from dualreg.image.reach import Reach
+from dualreg.patterns import Reach
 from dualreg.web.context import authority
 from dualreg.web.forwarded import client_address
 

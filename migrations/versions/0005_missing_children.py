@@ -1,4 +1,4 @@
-"""Children that an index names before they are pushed.
+"""Children of indexes that are not pushed yet.
 
 Revision ID: 0005
 Revises: 0004

@@ -12,7 +12,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    # Two processes that made one at once both kept theirs; the oldest is what every process read later.
+    # Concurrent processes may each have created a key; all of them read the oldest later.
     op.execute(
         """
         UPDATE signing_keys SET retired_at = CURRENT_TIMESTAMP

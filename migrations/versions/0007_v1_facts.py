@@ -1,4 +1,4 @@
-"""What V1 clients state and ask: TarSums, and who pushed a tag.
+"""TarSums of V1 images, and the clients that pushed tags.
 
 Revision ID: 0007
 Revises: 0006

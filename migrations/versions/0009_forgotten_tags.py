@@ -1,4 +1,4 @@
-"""Tags that were deleted here, and are not taken in again.
+"""Deleted tags, which must not be imported on demand again.
 
 Revision ID: 0009
 Revises: 0008

@@ -1,4 +1,4 @@
-"""Not only tags: manifests, V1 images and whole repositories that were deleted here are not taken in again.
+"""Deleted manifests, V1 images and repositories, which must not be imported on demand again, like tags.
 
 Revision ID: 0010
 Revises: 0009

@@ -16,7 +16,7 @@ LAYERS: dict[str, set[str]] = {
     "reloading": set(),
     "transports": set(),
     "settings": {"patterns", "transports"},
-    "image": {"errors", "patterns"},
+    "image": {"errors"},
     "storage": {"errors", "image"},
     "catalog": {"errors", "image", "patterns"},
     "remote": {"image"},
@@ -34,7 +34,7 @@ LAYERS: dict[str, set[str]] = {
         "auth",
         "settings",
     },
-    "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", ""},
+    "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "transports", "web", "assembly", "patterns", "reloading", ""},
     "__main__": {"cli"},

@@ -19,7 +19,7 @@ from dualreg.auth.permissions import catalog_rules, file_rules, grant_by_rules, 
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.auth.workloads import parse_workload_rules
 from dualreg.catalog.database import Catalog
-from dualreg.image.reach import EVERYWHERE, Reach
+from dualreg.patterns import EVERYWHERE, Reach
 from tests.conftest import Clock
 
 

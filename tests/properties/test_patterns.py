@@ -2,13 +2,12 @@
 
 from fnmatch import fnmatchcase
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, literal, select
 
 from dualreg.image.names import RepositoryName
-from dualreg.image.reach import Reach
-from dualreg.patterns import LIKE_ESCAPE, matches, to_like
+from dualreg.patterns import LIKE_ESCAPE, Reach, matches, to_like
 from tests.properties.registries import fresh_registry
 
 _NAMES = st.text("ab/-_.", max_size=12)
@@ -31,6 +30,7 @@ def test_like_agrees(pattern: str, text: str) -> None:
     assert bool(found) is matches(pattern, text)
 
 
+@settings(deadline=None)  # a registry for every example
 @given(
     st.lists(st.lists(_PATTERNS, max_size=2).map(tuple), max_size=2).map(tuple), st.sets(_NAMES, max_size=4)
 )

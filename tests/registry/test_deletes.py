@@ -9,7 +9,7 @@ from dualreg.errors import BlobUnknown, ImageUnknown, ManifestInUse, TagUnknown
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.image.reach import Reach
+from dualreg.patterns import Reach
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Manifests
 from dualreg.storage.memory import MemoryStore

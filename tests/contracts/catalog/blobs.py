@@ -11,8 +11,8 @@ from dualreg.catalog.rows import BlobRow, V1ImageRow
 from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs, Table
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
-from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.image.v1_image import V1Image
+from dualreg.patterns import EVERYWHERE, Reach
 from tests.conftest import Clock
 from tests.contracts.catalog.rows import (
     CONFIG,

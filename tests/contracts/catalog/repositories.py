@@ -6,8 +6,8 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Blobs, Manifests, Repositories, Tags, Uploads, V1Images
 from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag, UploadId
-from dualreg.image.reach import Reach
 from dualreg.image.v1_image import V1Image
+from dualreg.patterns import Reach
 from tests.builders import index
 from tests.contracts.catalog.rows import (
     CONFIG,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import V1ImageRow
 from dualreg.image.names import RepositoryName
-from dualreg.image.reach import EVERYWHERE, Reach
 from dualreg.image.v1_image import V1Image
+from dualreg.patterns import EVERYWHERE, Reach
 from tests.contracts.catalog.rows import (
     CONFIG,
     IMAGE,
