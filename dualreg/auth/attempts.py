@@ -38,7 +38,7 @@ class Attempts:
         limits = _subjects(account, address)
         now = self._catalog.now()
         with self._catalog.read() as tx:
-            counted = tx.attempts.counted(limits, now - WINDOW)
+            counted = tx.attempts.failures(limits, now - WINDOW)
         waits = [
             since + WINDOW - now for subject, (count, since) in counted.items() if count >= limits[subject]
         ]
@@ -50,13 +50,13 @@ class Attempts:
     def failed(self, account: str, address: str) -> None:
         """Count a failed login."""
         with self._catalog.begin() as tx:
-            tx.attempts.count(_subjects(account, address), self._catalog.now() - WINDOW)
+            tx.attempts.record_failure(_subjects(account, address), self._catalog.now() - WINDOW)
 
     def succeeded(self, account: str, address: str) -> None:
         """Forget the failed logins to this account from this address."""
         pair, *_ = _subjects(account, address)
         with self._catalog.begin() as tx:
-            tx.attempts.forget(pair)
+            tx.attempts.reset(pair)
 
 
 def _subjects(account: str, address: str) -> Mapping[str, int]:

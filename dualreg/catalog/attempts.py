@@ -17,14 +17,14 @@ class AttemptQueries:
     connection: Connection
     now: datetime
 
-    def counted(self, subjects: Iterable[str], after: datetime) -> Mapping[str, tuple[int, datetime]]:
+    def failures(self, subjects: Iterable[str], after: datetime) -> Mapping[str, tuple[int, datetime]]:
         """Return count and first failure of each of *subjects* whose first failure is after *after*."""
         query = select(LoginFailures.subject, LoginFailures.failures, LoginFailures.since)
         query = query.where(LoginFailures.subject.in_([*subjects]), LoginFailures.since > after)
         return {subject: (failures, since) for subject, failures, since in self.connection.execute(query)}
 
-    def count(self, subjects: Iterable[str], after: datetime) -> None:
-        """Count a failure of each of *subjects*; delete the counters that ``counted`` would not return."""
+    def record_failure(self, subjects: Iterable[str], after: datetime) -> None:
+        """Count a failure of each of *subjects*; delete the counters that ``failures`` would not return."""
         self.connection.execute(delete(LoginFailures).where(LoginFailures.since <= after))
         for subject in sorted(subjects):  # in a fixed order, so that transactions cannot deadlock
             row = insert(self.connection, LoginFailures).values(subject=subject, failures=1, since=self.now)
@@ -33,6 +33,6 @@ class AttemptQueries:
                 row.on_conflict_do_update(index_elements=[LoginFailures.subject], set_=counted)
             )
 
-    def forget(self, subject: str) -> None:
+    def reset(self, subject: str) -> None:
         """Reset the counter of *subject*."""
         self.connection.execute(delete(LoginFailures).where(LoginFailures.subject == subject))

@@ -171,7 +171,7 @@ def test_counting_is_shared_and_ends(catalog: Catalog, clock: Clock) -> None:
     assert second.check("alice", "192.0.2.1") is False
     second.failed("bob", "192.0.2.2")
     with catalog.begin() as tx:
-        assert len(tx.attempts.counted(["x"], clock())) == 0
+        assert len(tx.attempts.failures(["x"], clock())) == 0
     first.succeeded("bob", "192.0.2.2")
     assert first.check("bob", "192.0.2.2") is False
 

@@ -103,26 +103,28 @@ class AccountsContract:
         window, began = timedelta(minutes=15), clock()
         for subjects in (["a", "b"], ["b"]):
             with catalog.begin() as tx:
-                tx.attempts.count(subjects, clock() - window)
+                tx.attempts.record_failure(subjects, clock() - window)
         with catalog.begin() as tx:
-            counted = tx.attempts.counted(["a", "b", "c"], clock() - window)
+            counted = tx.attempts.failures(["a", "b", "c"], clock() - window)
             assert counted == {"a": (1, began), "b": (2, began)}
-            tx.attempts.forget("a")
+            tx.attempts.reset("a")
         clock.advance(window)
         with catalog.begin() as tx:
-            assert tx.attempts.counted(["a", "b"], clock() - window) == {}
-            tx.attempts.count(["b"], clock() - window)
-            assert tx.attempts.counted(["b"], clock() - window) == {"b": (1, clock())}
+            assert tx.attempts.failures(["a", "b"], clock() - window) == {}
+            tx.attempts.record_failure(["b"], clock() - window)
+            assert tx.attempts.failures(["b"], clock() - window) == {"b": (1, clock())}
 
     def test_failures_at_once_are_all_counted(self, catalog: Catalog) -> None:
         """Eight threads, two subjects each, in either order."""
 
         def fail(number: int) -> None:
             with catalog.begin() as tx:
-                tx.attempts.count(["x", "y"][:: 1 if number % 2 else -1], catalog.now() - timedelta(hours=1))
+                tx.attempts.record_failure(
+                    ["x", "y"][:: 1 if number % 2 else -1], catalog.now() - timedelta(hours=1)
+                )
 
         with ThreadPoolExecutor(8) as pool:
             [*pool.map(fail, range(40))]
         with catalog.read() as tx:
-            counted = tx.attempts.counted(["x", "y"], catalog.now() - timedelta(hours=1))
+            counted = tx.attempts.failures(["x", "y"], catalog.now() - timedelta(hours=1))
         assert {count for count, _ in counted.values()} == {40}
