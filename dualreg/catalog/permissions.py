@@ -12,7 +12,7 @@ from dualreg.catalog.tables import Permissions
 
 @dataclass(frozen=True, slots=True)
 class PermissionQueries:
-    """The permission rules of the accounts mode; ``auth.policy`` reads them."""
+    """The permission rules of the accounts mode; ``auth.permissions`` reads them."""
 
     connection: Connection
 
