@@ -1,0 +1,130 @@
+"""What surveys say of their kind, and of how much is to be copied and read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dualreg.catalog.rows import BlobRow
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName
+from dualreg.migrate.base import Survey
+from dualreg.migrate.journal import EarlierRuns, LayerFacts
+from dualreg.migrate.names import Library
+from dualreg.migrate.plan import Entry, PlanAction
+from dualreg.migrate.saved.survey import SavedSurvey
+from dualreg.migrate.sources.archive import Archive
+from dualreg.migrate.sources.base import SourceBytes, SourceImage
+from dualreg.migrate.sources.docker_archive import SavedImages
+from dualreg.migrate.sources.oci_layout import OciLayout
+from dualreg.migrate.sources.registry_tree import RegistryTree
+from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.v1.survey import V1Survey
+from dualreg.migrate.v2.crawl import Known
+from dualreg.migrate.v2.survey import V2Survey
+from dualreg.registry import Registry
+from tests.migrate.stock_trees import StockTree
+from tests.migrate.test_files import archive
+
+BASE, CHILD, OTHER = (letter * 64 for letter in "abc")
+INDEX, ONE, TWO, LOOSE = (Digest.of(text) for text in (b"index", b"one", b"two", b"loose"))
+SHARED, OWN, LOST, FAR = (Digest.of(text) for text in (b"shared", b"own", b"lost", b"far"))
+
+
+def _v1(_: Path) -> V1Survey:
+    def image(id_: str, parent: str | None, size: int) -> SourceImage:
+        layer = SourceBytes(size, lambda: pytest.fail("no layer is read"))
+        return SourceImage(ImageId(id_), parent and ImageId(parent), lambda: b"{}", layer)
+
+    images = [image(BASE, None, 1), image(CHILD, BASE, 10), image(OTHER, "d" * 64, 100)]
+    return V1Survey(V1Tree(Path()), images={each.id: each for each in images})
+
+
+def _v2(_: Path) -> V2Survey:
+    return V2Survey(
+        OciLayout(Path(), ""),
+        known={
+            ("a", INDEX): Known(manifests=(ONE, TWO)),
+            ("a", ONE): Known((SHARED, OWN)),
+            ("a", TWO): Known((SHARED, LOST)),
+            ("b", LOOSE): Known((FAR, SHARED)),
+        },
+        blobs={SHARED: (1, "a"), OWN: (10, "a"), FAR: (100, "b")},
+    )
+
+
+def _saved(folder: Path) -> SavedSurvey:
+    source = SavedImages(Archive.open(archive(folder / "a.tar", {"manifest.json": b"[]"})), "", [])
+    layers = {each: SourceBytes(size, lambda: pytest.fail("no layer is read")) for each, size in
+              ((SHARED, 1), (OWN, 10))}  # fmt: skip
+    return SavedSurvey(source, layers=layers)
+
+
+def _entries(*tops: tuple[str, object], action: PlanAction = PlanAction.IMPORT) -> list[Entry]:
+    return [Entry(name, "1", str(image), name, "1", action) for name, image in tops]
+
+
+@pytest.mark.parametrize(
+    ("make", "tops", "size"),
+    [
+        (_v1, [("a", CHILD)], 11),
+        (_v1, [("a", CHILD), ("b", BASE), ("b", CHILD)], 11),
+        (_v1, [("a", BASE)], 1),
+        (_v1, [("a", OTHER)], 100),
+        (_v1, [("a", "e" * 64)], 0),
+        (_v2, [("a", INDEX)], 11),
+        (_v2, [("a", ONE), ("a", TWO), ("a", INDEX)], 11),
+        (_v2, [("a", TWO)], 1),
+        (_v2, [("b", LOOSE), ("a", ONE)], 111),
+        (_v2, [("b", INDEX), ("a", "nonsense")], 0),
+        (_saved, [("a", INDEX)], 11),
+    ],
+)
+def test_bytes(
+    make: Callable[[Path], Survey],
+    tops: list[tuple[str, object]],
+    size: int,
+    tmp_path: Path,
+    opened: Registry,
+) -> None:
+    """Are those of each blob once that is there; before the first run, all of them have to be read."""
+    survey, entries = make(tmp_path), _entries(*tops)
+    assert survey.bytes_to_copy(entries) == size
+    assert survey.bytes_to_read(entries, opened, EarlierRuns(tmp_path, "")) == size
+
+
+@pytest.mark.parametrize("action", [PlanAction.SKIP, PlanAction.LEAVE])
+def test_only_what_is_imported_is_copied(action: PlanAction, tmp_path: Path) -> None:
+    """Whatever else is in the plan."""
+    assert _v1(tmp_path).bytes_to_copy(_entries(("a", CHILD), action=action)) == 0
+    assert _v2(tmp_path).bytes_to_copy(_entries(("a", INDEX), action=action)) == 0
+
+
+def test_what_earlier_runs_read_is_not_read_again(tmp_path: Path, opened: Registry) -> None:
+    """Layers by their facts, blobs by the catalog."""
+    earlier = EarlierRuns(tmp_path, "")
+    earlier.layers[BASE] = LayerFacts(1, 0, "", "", "", "", verified=True)
+    earlier.blobs[OWN] = BlobRow(OWN, 5)
+    assert _v1(tmp_path).bytes_to_read(_entries(("a", CHILD)), opened, earlier) == 10
+    assert _saved(tmp_path).bytes_to_read([], opened, earlier) == 1
+    opened.uploads.ingest(RepositoryName("x/y"), [b"own"])
+    assert _v2(tmp_path).bytes_to_read(_entries(("a", INDEX)), opened, earlier) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "library", "shortens"),
+    [(_v1, Library.STRIP, True), (_v2, Library.KEEP, False), (_saved, Library.KEEP, False)],
+)
+def test_library(make: Callable[[Path], Survey], library: Library, *, shortens: bool, tmp_path: Path) -> None:
+    """Is what V1 clients left out."""
+    survey = make(tmp_path)
+    assert (survey.default_library, survey.shortens_library) == (library, shortens)
+
+
+def test_only_a_registry_tree_is_a_store(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """If it is the one that this registry serves from."""
+    assert not any(make(tmp_path).is_store(opened) for make in (_v1, _v2, _saved))
+    StockTree(data).layer("team/app", b"a")
+    StockTree(tmp_path / "other").layer("team/app", b"a")
+    assert V2Survey(RegistryTree.open(data)).is_store(opened)
+    assert not V2Survey(RegistryTree.open(tmp_path / "other")).is_store(opened)
