@@ -1,4 +1,4 @@
-"""Assembly: settings become a running registry. The one place where parts are chosen and joined."""
+"""Assembly: builds registry and authority from settings; the one place that chooses implementations."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -36,13 +36,13 @@ _WRITE_DELAY = timedelta(seconds=10)
 
 
 def prepare(settings: Settings) -> None:
-    """Make the catalog ready to serve: an SQLite one is upgraded; another must have been, by its operator.
+    """Make the catalog ready to serve, and create the key that signs tokens if there is none.
 
-    The key that tokens are signed with is made.
+    An SQLite catalog is created and upgraded; any other one must have been upgraded by its operator.
 
     Raises:
-        CatalogUnreachable: the database cannot be opened, or is at another revision than this version wants.
-        ValueError: the database's URL is none.
+        CatalogUnreachable: the database cannot be opened, or does not have the schema of this version.
+        ValueError: the URL of the database is invalid.
     """
     catalog = open_catalog(settings)
     try:
@@ -51,7 +51,7 @@ def prepare(settings: Settings) -> None:
         found, wanted = revision(catalog)
         if found != wanted:
             raise CatalogUnreachable(
-                f"the catalog is at revision {found}, not {wanted}: run `dualreg db upgrade`"
+                f"the catalog is at revision {found}, expected {wanted}; run `dualreg db upgrade`"
             )
         Keyring(catalog).active()
     finally:
@@ -59,7 +59,7 @@ def prepare(settings: Settings) -> None:
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """Return the catalog, with a connection for every thread of a worker."""
+    """Return the catalog, with one pooled connection for each thread of a worker."""
     return Catalog(settings.database_url, pool_size=settings.threads)
 
 
@@ -67,7 +67,7 @@ def open_registry(settings: Settings, *, alone: bool = False) -> Registry:
     """Return the registry that *settings* describe; its catalog must have been prepared.
 
     Args:
-        alone: Without the legacy source, which otherwise is opened when it is first asked.
+        alone: Without upstream, even if *settings* name one.
     """
     catalog, store = open_catalog(settings), open_store(settings.store_url)
     upstream: Upstream = NoUpstream()
@@ -76,16 +76,19 @@ def open_registry(settings: Settings, *, alone: bool = False) -> Registry:
     return build_registry(catalog, store, settings, write_delay=_WRITE_DELAY, upstream=upstream)
 
 
-def _upstream(settings: Settings, taken_into: Registry) -> TreeUpstream:
-    """Return the legacy source; most threads of a worker are left to those who want what is here."""
-    name, now = settings.legacy_source, taken_into.now
+def _upstream(settings: Settings, registry: Registry) -> TreeUpstream:
+    """Return the upstream that imports into *registry*, by a quarter of the threads of each worker.
+
+    The other threads stay free for requests that need no import. The source is opened on first use.
+    """
+    name, now = settings.legacy_source, registry.now
 
     def on_import(**facts: object) -> None:
         with closing(Audit(settings.audit_target)) as audit:
             audit.write(now(), "import", **facts)
 
     loader = Loader(
-        taken_into,
+        registry,
         name,
         settings.journals,
         at_once=max(1, settings.threads // 4),
@@ -117,7 +120,7 @@ def build_registry(
 
 
 def authority_of(registry: Registry, settings: Settings) -> Authority:
-    """Return what decides about requests to *registry*, as ``build_authority``."""
+    """Return the authority over *registry*, as ``build_authority``."""
     return build_authority(settings, registry.state.catalog)
 
 
@@ -127,10 +130,10 @@ def accounts_of(registry: Registry) -> Accounts:
 
 
 def build_authority(settings: Settings, catalog: Catalog) -> Authority:
-    """Return what decides who may, as *settings* say.
+    """Return what authenticates and authorizes requests, as *settings* say.
 
     Raises:
-        ValueError: a file or rule that they name cannot be used.
+        ValueError: a file that they name cannot be read, or a rule is invalid.
     """
     return Authority(
         mode=settings.auth,
@@ -146,10 +149,10 @@ def build_authority(settings: Settings, catalog: Catalog) -> Authority:
 
 
 def _permission_rules(settings: Settings, catalog: Catalog) -> RuleLookup:
-    """Return where permission rules are read: the file that *settings* name, else *catalog*.
+    """Return the lookup of permission rules, in the file that *settings* name, else in *catalog*.
 
     Raises:
-        ValueError: the file cannot be used.
+        ValueError: the file cannot be read, or a rule in it is invalid.
     """
     return file_rules(settings.permissions) if settings.permissions else catalog_rules(catalog)
 

@@ -22,7 +22,7 @@ class Presence:
         return all(blob in self._blobs or self._is_stored(blob) for blob in blobs)
 
     def manifest(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Return that of a manifest of *repository* and all that it names there, directly or not."""
+        """Return whether that is so for a manifest and all that it names in *repository*, directly or not."""
         if (repository, digest) in self._manifests:
             return True
         if not self.blobs(self.registry.manifests.closure(repository, digest)):

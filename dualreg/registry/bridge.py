@@ -244,7 +244,7 @@ class Bridge:
             if locked is None or not tx.manifests.held(repository.id, [row.digest]):
                 return  # deleted in the meantime
             if is_schema1 and tx.v1_images.contradicts(repository.id, rows):
-                # Whoever signs schema 1 chooses its IDs, and must not take over those of other images.
+                # A client that signs schema 1 chooses its IDs, and must not take over those of other images.
                 tx.views.record(repository.id, row.digest, None)
                 return
             for upload, document in zip(uploads, documents, strict=True):

@@ -16,14 +16,11 @@ class Upstream(Protocol):
 
     What it loads is imported, and found from then on. It neither loads nor lists what was deleted from this
     registry, unless it was pushed to the other one again later.
-
-    Attributes:
-        origin: The generation of clients that its tags count as pushed by.
     """
 
     @property
     def origin(self) -> Origin:
-        """See the class."""
+        """The generation of clients that its tags count as pushed by."""
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         """Import an image; return whether this registry has it now.
@@ -33,7 +30,7 @@ class Upstream(Protocol):
         """
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
-        """Import a V1 image that an available tag leads to, with its ancestors; as ``load``."""
+        """Import a V1 image in the ancestry of an available tag, with its ancestors; as ``load``."""
 
     def load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         """Import the manifests whose subject is *subject*, which need not exist; as ``load``."""

@@ -61,8 +61,8 @@ class TreeUpstream:
     def load_referrers(self, repository: RepositoryName, subject: Digest) -> None:
         def load(lookup: TreeLookup) -> None:
             deleted = self.loader.registry.repositories.deleted_at(repository, subject)
-            for found in lookup.referrers(self._named(repository) or "", subject):
-                if not _is_past(found, deleted):
+            for found in lookup.referrers(self._name_in_tree(repository) or "", subject):
+                if not _was_deleted(found, deleted):
                     self._load(lookup, repository, Digest.parse(found.image))
 
         if self.origin is Origin.V2:
@@ -122,7 +122,7 @@ class TreeUpstream:
             self._warned_at = now
             _log.warning("cannot read legacy_source %s, treating it as empty: %s", self.loader.source, error)
 
-    def _named(self, repository: RepositoryName) -> str | None:
+    def _name_in_tree(self, repository: RepositoryName) -> str | None:
         """Return the name of a repository in the tree; None: it cannot be in the tree."""
         if self.origin is Origin.V2:
             return repository
@@ -133,13 +133,13 @@ class TreeUpstream:
     def _missing_tags(
         self, lookup: TreeLookup, repository: RepositoryName, last: str = ""
     ) -> tuple[list[Tag], RepositoryDeletions]:
-        """Return the tags after *last* that only the tree has, in order, and what was deleted here."""
-        name = self._named(repository)
+        """Return the tags after *last* that only the tree has, in order, and all deletions."""
+        name = self._name_in_tree(repository)
         names = lookup.names(name) if name else frozenset()
         if not names:
             return [], RepositoryDeletions({})
         present = self.loader.registry.tags.list_all(repository, last=last)
-        # Read after the tags: a tag that is deleted in between is then in the deletions.
+        # In this order: a tag that is deleted in between is in one of them.
         deletions = self.loader.registry.repositories.deletions(repository)
         return sorted(tag for tag in names.difference(present) if tag > last), deletions
 
@@ -151,10 +151,10 @@ class TreeUpstream:
         deletions: RepositoryDeletions,
     ) -> Iterator[tuple[Tag, str]]:
         """Yield those of *tags* that were not deleted, with their images, reading one at a time."""
-        name = self._named(repository) or ""
+        name = self._name_in_tree(repository) or ""
         for tag in tags:
             found = lookup.tag(name, tag)
-            if found and not _is_past(found, deletions.last(tag, found.image)):
+            if found and not _was_deleted(found, deletions.last(tag, found.image)):
                 yield tag, found.image
 
     def _images(self, lookup: TreeLookup, repository: RepositoryName) -> Iterator[tuple[Tag, str]]:
@@ -163,14 +163,14 @@ class TreeUpstream:
 
     def _entry(self, lookup: TreeLookup, repository: RepositoryName, reference: Tag | Digest) -> Entry | None:
         """Return the entry to import for *reference*; None: the tree lacks it, or it was deleted since."""
-        name = self._named(repository)
+        name = self._name_in_tree(repository)
         if name is None:
             return None
         found = lookup.find(name, reference)
         if found is None:
             return None
         deleted = self.loader.registry.repositories.deleted_at(repository, reference, found.image)
-        return None if _is_past(found, deleted) else _import_entry(found, repository)
+        return None if _was_deleted(found, deleted) else _import_entry(found, repository)
 
     def _load(self, lookup: TreeLookup, repository: RepositoryName, reference: Tag | Digest) -> bool:
         entry = self._entry(lookup, repository, reference)
@@ -182,7 +182,7 @@ class TreeUpstream:
             return False
         if not lookup.is_ancestor(image, (top for _, top in self._images(lookup, repository))):
             return False
-        name = self._named(repository) or ""
+        name = self._name_in_tree(repository) or ""
         return self.loader.load_image(tree, Entry(name, "", image, repository, "", PlanAction.IMPORT))
 
 
@@ -198,6 +198,6 @@ def _import_entry(found: SourceTag, repository: RepositoryName) -> Entry:
     )
 
 
-def _is_past(found: SourceTag, deleted: datetime | None) -> bool:
+def _was_deleted(found: SourceTag, deleted: datetime | None) -> bool:
     """Return whether a tag was deleted from the registry, and not pushed to the tree since."""
     return deleted is not None and found.updated is not None and found.updated <= deleted

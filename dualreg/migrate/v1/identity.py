@@ -73,7 +73,7 @@ class ImageIdentity:
 
 
 def _seems_same(row: V1ImageRow, image: SourceImage) -> bool:
-    """Return whether checksum and size of the layer agree, as far as they are known."""
+    """Return whether neither checksum nor size of the layer differs; unknown ones count as equal."""
     payloads = [stated.lower() for stated in image.checksums if stated.lower().startswith("sha256:")]
     agrees = not payloads or row.checksum is None or str(row.checksum) in payloads
     return agrees and image.size in (0, row.layer_size)
