@@ -6,7 +6,7 @@ no session (``ingest``, ``staging``).
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -218,14 +218,12 @@ class Uploads:
             self.publish(repository, staged, blob)
         return blob
 
-    @contextmanager
-    def staging(self) -> Iterator[Staging]:
+    def staging(self) -> AbstractContextManager[Staging]:
         """Stage one blob's bytes for the block, outside any upload session.
 
         They are discarded at its end, unless ``publish`` or ``V1Images.import_image`` took them.
         """
-        with staging(self.state.store) as staged:
-            yield staged
+        return staging(self.state.store)
 
     def publish(self, repository: RepositoryName, staged: Staging, blob: BlobRow) -> None:
         """Make *staged* bytes, which the caller has verified to be *blob*, a blob of the repository.
