@@ -181,7 +181,9 @@ class Run:
             status = Status.FAILED if self.existing is Existing.FAIL else Status.SKIPPED
             return Outcome(entry, status, f"tag already exists and points to {before.digest}")
         if before is None and entry.updated and self._was_deleted(entry, repository, tag):
-            return Outcome(entry, Status.SKIPPED, "deleted here after it was pushed to the source")
+            return Outcome(
+                entry, Status.SKIPPED, "deleted from this registry after it was pushed to the source"
+            )
         return None
 
 

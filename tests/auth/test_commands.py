@@ -1,4 +1,4 @@
-"""The commands about who may, as an operator types them, while a registry serves."""
+"""The commands for accounts and permissions, as an operator types them, while a registry serves."""
 
 import json
 import re
@@ -24,7 +24,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs a command over one data folder; it must end as *code* says."""
+    """Runs a command over one data folder; it must exit with *code*."""
 
     def command(line: str, *, input: str | None = None, code: int = 0) -> Result:
         result = CliRunner().invoke(
@@ -38,8 +38,8 @@ def run(tmp_path: Path) -> Run:
     return command
 
 
-def test_accounts_come_and_go(run: Run) -> None:
-    """Each says what happened and what to do next."""
+def test_accounts_are_added_and_removed(run: Run) -> None:
+    """Each command prints what it did and what to do next."""
     assert "account add" in run("account list").output
     added = run("account add alice --password-stdin", input="pw\n")
     assert "dualreg access grant alice" in added.output
@@ -71,22 +71,22 @@ def test_accounts_come_and_go(run: Run) -> None:
 @pytest.mark.parametrize(
     "name", ["", "a:b", "A", "a b", "anonymous", "authenticated", "@a", "../a", "a" * 65, "é"]
 )
-def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    """Refused, in a line."""
+def test_invalid_names(tmp_path: Path, name: str) -> None:
+    """They are refused with one line."""
     command = ["account", "add", name, "--robot", "--data", str(tmp_path / "data")]
     result = CliRunner().invoke(main, command, env={"DUALREG_CONFIG": None})
     assert (result.exit_code, "invalid account name" in result.output) == (1, True)
 
 
 @pytest.mark.parametrize("password", ["", "x" * 73, "é" * 37])
-def test_passwords_that_are_none(run: Run, password: str) -> None:
-    """Bcrypt would cut the long ones."""
+def test_invalid_passwords(run: Run, password: str) -> None:
+    """Bcrypt would truncate the long ones."""
     assert "password" in run("account add alice --password-stdin", input=f"{password}\n", code=1).output
     assert "No accounts" in run("account list").output
 
 
-def test_lines_are_granted_explained_and_revoked(run: Run) -> None:
-    """A line grows and shrinks; explain names it."""
+def test_rules_are_granted_explained_and_revoked(run: Run) -> None:
+    """A rule grows and shrinks; explain names it."""
     why = "access explain alice team/app"
     assert "no account" not in run("account add alice --robot").output
     assert run("access grant alice team/* pull").output.startswith("alice team/* pull\n")
@@ -101,8 +101,8 @@ def test_lines_are_granted_explained_and_revoked(run: Run) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("DUALREG_AUTH", shown["DUALREG_AUTH"])
             assert run(f"{why} {action}").output.strip() == answer
-            told = json.loads(run(f"{why} {action} --json").output)
-            assert told["allowed"] is answer.startswith("yes")
+            result = json.loads(run(f"{why} {action} --json").output)
+            assert result["allowed"] is answer.startswith("yes")
     assert "Remaining rule: alice team/* pull" in run("access revoke alice team/* push").output
     assert "Removed" in run("access revoke alice team/*").output
     assert "no rule" in run("access revoke alice team/*", code=1).output
@@ -124,21 +124,21 @@ def test_lines_are_granted_explained_and_revoked(run: Run) -> None:
         ("anonymous", "home/alice", None),
     ],
 )
-def test_explain_knows_everybody(
+def test_explain_considers_groups_and_everybody(
     run: Run, monkeypatch: pytest.MonkeyPatch, who: str, repository: str, line: str | None
 ) -> None:
-    """Groups, everybody, and the account's own name."""
+    """And the name of the account in a pattern."""
     monkeypatch.setenv("DUALREG_AUTH", "accounts")
     for each in ("anonymous public/* pull", "authenticated home/{account} pull", "@ops ops pull"):
         run(f"access grant {each}")
     run("group add ops alice")
     assert "(there is no account alice)" in run("access explain alice nowhere pull").output
-    told = json.loads(run(f"access explain {who} {repository} pull --json").output)
-    assert told["line"] == line
+    result = json.loads(run(f"access explain {who} {repository} pull --json").output)
+    assert result["line"] == line
 
 
-def test_a_file_of_lines_is_not_changed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands that would change what does not count say where the lines are."""
+def test_a_file_of_rules_is_not_changed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that would change ignored rules name the file with those in effect."""
     file = tmp_path / "lines"
     file.write_text("alice x pull\n")
     monkeypatch.setenv("DUALREG_PERMISSIONS", str(file))
@@ -152,7 +152,7 @@ def test_a_file_of_lines_is_not_changed(run: Run, tmp_path: Path, monkeypatch: p
 
 
 def test_keys_and_tokens(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key is printed once, alone; lists show what it is for and not what it is."""
+    """A key is printed once, alone; lists show its note but not the key."""
     monkeypatch.setenv("DUALREG_AUTH", "accounts")
     run("account add ci --robot")
     made = run("key add ci --expires 90d --scope repository:a/*:pull --note nightly")
@@ -177,7 +177,7 @@ def test_keys_and_tokens(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_change_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
-    """With the command, and who of this machine ran it; never a secret."""
+    """With the command and the Unix user who ran it; never a secret."""
     run("account add alice --password-stdin", input="hush hush\n")
     run("access grant alice x pull")
     key = run("key add alice").stdout.strip()
@@ -194,14 +194,14 @@ def test_every_change_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_log_on_the_console_leaves_the_output_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs read that."""
+    """Programs read the output."""
     monkeypatch.setenv("DUALREG_AUDIT", "-")
     assert '"command": "account add"' in run("account add ci --robot").stderr
     assert re.fullmatch(r"drk_\S+\n", run("key add ci").stdout)
 
 
-def test_so_is_what_they_change_of_content(run: Run, tmp_path: Path) -> None:
-    """Deleted repositories, collected uploads, migrations; what only says what it would do is not."""
+def test_changes_of_content_are_in_the_audit_log(run: Run, tmp_path: Path) -> None:
+    """Deleted repositories and uploads, and migrations; dry runs are not."""
     settings = Settings(data=tmp_path / "data", upload_ttl=timedelta(0))
     prepare(settings)
     registry = open_registry(settings)
@@ -222,10 +222,10 @@ def test_so_is_what_they_change_of_content(run: Run, tmp_path: Path) -> None:
     text = (tmp_path / "data" / "audit.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"time", "uid"} < line.keys() for line in lines)
-    told = [
+    result = [
         {key: value for key, value in line.items() if key not in {"time", "uid", "event"}} for line in lines
     ]
-    assert told == [
+    assert result == [
         {"command": "gc", "discarded": 1},
         {"command": "repository delete", "repository": "x", "tags": 0},
         {"command": "migrate run", "run": journal.stem, "source": source},
@@ -234,10 +234,10 @@ def test_so_is_what_they_change_of_content(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["account add ci --robot", "gc", "repository delete x"])
-def test_without_their_log_they_change_nothing(
+def test_without_the_audit_log_nothing_is_changed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    """And say so, in a line."""
+    """The command fails with one line."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DUALREG_AUDIT", str(tmp_path / "file" / "audit"))
     assert "cannot write the audit log" in run(line, code=1).output
@@ -245,8 +245,8 @@ def test_without_their_log_they_change_nothing(
     assert "No accounts" in run("account list").output
 
 
-def test_they_work_while_the_registry_serves(run: Run, tmp_path: Path) -> None:
-    """What they change counts from the next request on, in every process."""
+def test_commands_work_while_the_registry_serves(run: Run, tmp_path: Path) -> None:
+    """Their changes take effect with the next request, in every process."""
     with dualreg_process(tmp_path / "data", auth="accounts", workers=2) as serving:
         wire = Wire(serving.host)
         alice = basic("alice", "pw")
@@ -268,8 +268,8 @@ def test_they_work_while_the_registry_serves(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "", "192.0.2.1"])
-def test_an_open_registry_has_to_be_asked_for(tmp_path: Path, host: str) -> None:
-    """On any address but this machine's own: refused in a line that says what to write."""
+def test_an_open_registry_has_to_be_configured(tmp_path: Path, host: str) -> None:
+    """On any address but loopback it is refused, with the setting to write."""
     bind = f"{host}:{free_port()}"
     result = CliRunner().invoke(main, ["serve", "--bind", bind, "--data", str(tmp_path / "data")], env={})
     assert result.exit_code == 1
@@ -277,8 +277,8 @@ def test_an_open_registry_has_to_be_asked_for(tmp_path: Path, host: str) -> None
     assert not (tmp_path / "data").exists()
 
 
-def test_an_open_registry_that_was_asked_for(tmp_path: Path) -> None:
-    """It serves, and says that everybody may do everything."""
+def test_an_open_registry_that_is_configured(tmp_path: Path) -> None:
+    """It serves, with a warning."""
     bind, log = f"0.0.0.0:{free_port()}", tmp_path / "log"
     command = [DUALREG, "serve", "--bind", bind, "--data", tmp_path / "data", "--auth", "none"]
     with running(command, log, environment()):
@@ -300,10 +300,10 @@ def test_an_open_registry_that_was_asked_for(tmp_path: Path) -> None:
     ],
     ids=repr,
 )
-def test_what_cannot_be_used_is_said_at_the_start(
+def test_unusable_files_are_reported_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], word: str
 ) -> None:
-    """In a line."""
+    """With one line."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken").write_text("nonsense\n")
     env = {f"DUALREG_{name.upper()}": value for name, value in settings.items()}
@@ -314,10 +314,10 @@ def test_what_cannot_be_used_is_said_at_the_start(
 
 
 @pytest.mark.parametrize("line", ["gc", "clients"])
-def test_commands_that_ask_nobody_read_no_such_file(
+def test_commands_without_accounts_read_no_such_file(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    """One that is broken or gone keeps nobody from looking after the rest."""
+    """A broken or missing file of accounts does not prevent maintenance."""
     (tmp_path / "broken").write_text("nonsense\n")
     monkeypatch.setenv("DUALREG_AUTH", "htpasswd")
     monkeypatch.setenv("DUALREG_HTPASSWD", str(tmp_path / "absent"))

@@ -1,4 +1,4 @@
-"""The commands, run over data folders, and what is in those afterwards."""
+"""Helpers that run commands over data folders, and read what is in those afterwards."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from tests.migrate.trees import Expected
 
 
 def command(data: Path, line: str, *more: str, code: int | None = 0) -> Result:
-    """Run a migration command over the data folder; it must end as *code* says."""
+    """Run a migration command over the data folder; it must exit with *code*, unless that is None."""
     arguments = ["migrate", *line.split(), *more, "--data", str(data)]
     result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
     assert code is None or result.exit_code == code, result.output
@@ -25,24 +25,24 @@ def command(data: Path, line: str, *more: str, code: int | None = 0) -> Result:
 
 
 def source(expected: Expected) -> str:
-    """Return what the tree is called."""
+    """Return the location of the tree."""
     return f"v1-tree:{expected.tree.root}"
 
 
 def here(tag: str) -> tuple[RepositoryName, Tag]:
-    """Return what a tag of the source is called here, without ``library/``."""
+    """Return the name of a source's tag in this registry, without ``library/``."""
     repository, _, name = tag.rpartition(":")
     return RepositoryName(decode(repository).removeprefix("library/")), Tag(decode(name))
 
 
 def named(tag: str) -> str:
-    """Return a tag of the source as clients knew it."""
+    """Return the name of a source's tag as clients know it."""
     repository, _, name = tag.rpartition(":")
     return f"{decode(repository)}:{decode(name)}"
 
 
 def export(data: Path, line: str, code: int = 0) -> Result:
-    """Run ``dualreg export`` over the data folder; it must end as *code* says."""
+    """Run ``dualreg export`` over the data folder; it must exit with *code*."""
     arguments = ["export", *line.split(), "--data", str(data)]
     result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
     assert result.exit_code == code, result.output
@@ -50,7 +50,7 @@ def export(data: Path, line: str, code: int = 0) -> Result:
 
 
 def snapshot(folder: Path) -> Mapping[str, object]:
-    """Return every file of a folder, with its content and dates."""
+    """Return every file of a folder, with its content, time and mode."""
     return {
         str(path): (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_mode)
         for path in sorted(folder.rglob("*"))
@@ -59,7 +59,7 @@ def snapshot(folder: Path) -> Mapping[str, object]:
 
 
 def content(data: Path) -> Mapping[str, bytes]:
-    """Return every blob and link of ours."""
+    """Return every blob and link of this registry."""
     return {
         str(path.relative_to(data)): path.read_bytes()
         for path in sorted((data / "docker").rglob("*"))

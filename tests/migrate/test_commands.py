@@ -1,4 +1,4 @@
-"""How commands begin, end, and fail."""
+"""Migration commands: how they start, end, and fail."""
 
 import errno
 import json
@@ -16,38 +16,38 @@ from tests.migrate.trees import LAYERS, Expected, Tree, image_id
 
 
 def test_two_runs_at_once(expected: Expected, data: Path) -> None:
-    """The second is told to wait."""
+    """The second one fails: another migration is running."""
     from dualreg.migrate.journal import alone  # noqa: PLC0415 -- the lock itself
 
     with alone(data / "migrations"):
         assert "another migration" in command(data, f"run {source(expected)}", code=2).output
 
 
-def test_trials(expected: Expected, data: Path) -> None:
-    """Say what would be done, by what is here already, and make nothing."""
+def test_dry_runs(expected: Expected, data: Path) -> None:
+    """They print what would be done, considering what exists already, and create nothing."""
     line = f"run {source(expected)} --dry-run"
     output = command(data, line).output
     assert "team/app:1: import as team/app:1" in output
     assert "library/short:latest: import as short:latest" in output
     assert f"{len(expected.good) + 3} tags would be imported, 0 already exist" in output
-    told = json.loads(command(data, f"{line} --json").stdout)
-    assert told["counts"]["import"] == len(expected.good) + 3
+    result = json.loads(command(data, f"{line} --json").stdout)
+    assert result["counts"]["import"] == len(expected.good) + 3
     assert not data.exists()
     command(data, f"run {source(expected)}", code=1)
     before = snapshot(data / "migrations")
     assert f"3 tags would be imported, {len(expected.good)} already exist" in command(data, line).output
     expected.tree.tag("team/app", "1", image_id("other"))
-    told = {tag["tag"]: tag for tag in json.loads(command(data, f"{line} --json").stdout)["tags"]}
-    assert told["team/app:1"]["status"] == "skipped"
-    assert told["team/app:1"]["reason"].startswith("tag already exists and points to sha256:")
+    result = {tag["tag"]: tag for tag in json.loads(command(data, f"{line} --json").stdout)["tags"]}
+    assert result["team/app:1"]["status"] == "skipped"
+    assert result["team/app:1"]["reason"].startswith("tag already exists and points to sha256:")
     line = f"{line} --include team/app:1 --existing"
     assert "1 tag would be imported" in command(data, f"{line} overwrite").output
     assert "failed: tag already exists" in command(data, f"{line} fail").output
     assert snapshot(data / "migrations") == before
 
 
-def test_a_full_disk_ends_it(expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a line; with room again, the next run goes on."""
+def test_a_full_disk_ends_a_run(expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one line; once there is space again, the next run resumes."""
 
     def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -55,14 +55,14 @@ def test_a_full_disk_ends_it(expected: Expected, data: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(FilesystemStore, "append", full)
         assert "No space left" in command(data, f"run {source(expected)} --link copy", code=2).output
-    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
-    assert told["counts"]["done"] == len(expected.good)
+    result = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    assert result["counts"]["done"] == len(expected.good)
 
 
-def test_the_old_registrys_configuration(
+def test_the_configuration_of_the_old_registry(
     expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names the tree, by flavor, with values out of the environment."""
+    """It names the tree, by flavor, with values from the environment."""
     root = expected.tree.root
     old = root.parent / "config.yml"
     old.write_text(
@@ -90,10 +90,10 @@ def test_the_old_registrys_configuration(
 
 
 @pytest.mark.parametrize("line", ["inspect", "plan", "run", "run --dry-run", "verify"])
-def test_what_cannot_begin(
+def test_commands_that_cannot_start(
     expected: Expected, data: Path, tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Says why in a line, and ends with 2."""
+    """They print the reason in one line, and exit with 2."""
     monkeypatch.chdir(tmp_path)
     bad, old = tmp_path / "bad", tmp_path / "config.yml"
     bad.write_bytes(b"\xff\xfe one two three")
@@ -125,7 +125,7 @@ def test_what_cannot_begin(
 
 @pytest.mark.parametrize("line", ["run", "run --dry-run", "verify", "report", "rollback x"])
 def test_data_that_cannot_be_used(expected: Expected, tmp_path: Path, line: str) -> None:
-    """A file for a folder, a catalog that is none."""
+    """A file instead of a folder, a catalog that is not a database."""
     (tmp_path / "file").write_text("")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "catalog.sqlite3").write_text("nonsense " * 200)
@@ -137,8 +137,8 @@ def test_data_that_cannot_be_used(expected: Expected, tmp_path: Path, line: str)
         assert result.stderr.count("\n") == 1
 
 
-def test_a_catalog_that_finds_no_room(expected: Expected, data: Path, opened: Registry) -> None:
-    """Says so, as the journal does; with room again, the next run goes on."""
+def test_a_catalog_without_space(expected: Expected, data: Path, opened: Registry) -> None:
+    """The run fails with one line; once there is space again, the next run resumes."""
     with opened.state.catalog.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
 
@@ -154,27 +154,27 @@ def test_a_catalog_that_finds_no_room(expected: Expected, data: Path, opened: Re
     assert command(data, f"run {source(expected)} --include team/*:1 --include team/*:2").exit_code == 0
 
 
-def test_a_plan_that_finds_no_room(expected: Expected, data: Path) -> None:
-    """In a line."""
+def test_a_plan_without_space(expected: Expected, data: Path) -> None:
+    """The command fails with one line."""
     assert "No space left" in command(data, f"plan {source(expected)} -o /dev/full", code=2).output
 
 
 def test_verifying_nothing(expected: Expected, data: Path, tmp_path: Path) -> None:
-    """Is no success, and neither is what cannot come; unless a plan accepts that."""
+    """It fails, as it does if a tag cannot be imported, unless a plan accepts that."""
     line = f"{source(expected)} --include"
     assert "Nothing was compared" in command(data, f"verify {line} typo", code=1).output
     command(data, f"run {line} team/app", code=1)
     assert "1 more tag cannot be imported" in command(data, f"verify {line} team/app", code=1).output
-    (told,) = json.loads(command(data, f"verify {line} team/app --json", code=1).stdout)["skipped"].items()
-    assert told == ("team/app:a+b", told[1])
-    assert told[1].startswith("bad-tag")
+    (result,) = json.loads(command(data, f"verify {line} team/app --json", code=1).stdout)["skipped"].items()
+    assert result == ("team/app:a+b", result[1])
+    assert result[1].startswith("bad-tag")
     plan = tmp_path / "plan"
     command(data, f"plan {line} team/app -o {plan}")
     assert "3 of 3" in command(data, f"verify {source(expected)} --plan {plan}").output
 
 
-def test_what_comes_next(expected: Expected, data: Path, tmp_path: Path) -> None:
-    """Is a command that can be typed as it is said, whatever options there were; so is the way back."""
+def test_proposed_commands(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """Those for the next step and for undoing the run can be typed as printed, with the given options."""
     old = tmp_path / "old config.yml"
     old.write_text(f"fixed:\n  storage_path: {expected.tree.root}\n")
     at, name = f"v1-tree:{old}", shlex.quote(f"v1-tree:{old}")
@@ -192,8 +192,8 @@ def test_what_comes_next(expected: Expected, data: Path, tmp_path: Path) -> None
     assert content(data) == {}
 
 
-def test_what_a_copy_needs(data: Path, tmp_path: Path) -> None:
-    """The layers of what can come, each once, however many tags and repositories share it."""
+def test_the_size_of_a_copy(data: Path, tmp_path: Path) -> None:
+    """It counts the layers of importable images, each once, however many tags and repositories share it."""
     tree = Tree(tmp_path / "old")
     base = tree.image("a", LAYERS["a"])
     for name in ("team/x", "team/y"):
@@ -201,6 +201,6 @@ def test_what_a_copy_needs(data: Path, tmp_path: Path) -> None:
         tree.tag(name, "2", tree.image("b", LAYERS["b"], parent=base))
     tree.tag("team/Bad", "1", tree.image("c", LAYERS["c"]))
     tree.image("nobody's", LAYERS["d"])
-    told = json.loads(command(data, f"inspect v1-tree:{tree.root} --json", code=1).stdout)
+    result = json.loads(command(data, f"inspect v1-tree:{tree.root} --json", code=1).stdout)
     both = len(LAYERS["a"]) + len(LAYERS["b"])
-    assert (told["copy_bytes"], told["shared_bytes"]) == (both, both)
+    assert (result["copy_bytes"], result["shared_bytes"]) == (both, both)

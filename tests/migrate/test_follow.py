@@ -1,4 +1,4 @@
-"""Passes one after the other, and the process beside the server that makes them."""
+"""Repeated passes over a source, and the process beside the server that makes them."""
 
 import json
 import os
@@ -122,8 +122,8 @@ def test_a_source_that_was_never_there(tmp_path: Path, data: Path) -> None:
         assert child.stderr.read() == ""
 
 
-def test_what_failed_is_tried_again_in_time(tmp_path: Path, data: Path, opened: Registry) -> None:
-    """Not in every pass, but somebody may mend it."""
+def test_failed_tags_are_retried(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """Not in every pass, but after some: the source may have been repaired."""
     tree = Tree(tmp_path / "old")
     layer = tree.root / "images" / tree.image("a", LAYERS["a"]) / "layer"
     layer.write_bytes(LAYERS["b"])
@@ -133,7 +133,7 @@ def test_what_failed_is_tried_again_in_time(tmp_path: Path, data: Path, opened: 
 
 
 def test_the_child_has_the_servers_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever else lies in the folder or the environment; empty ones are handed over too."""
+    """Neither the folder nor the environment changes them; empty values are passed on too."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dualreg.toml").write_text('database = "sqlite:////elsewhere"\nworkers = "nonsense"\n')
     monkeypatch.setenv("DUALREG_STORE", "file:///elsewhere")
@@ -186,7 +186,7 @@ def test_a_child_that_is_killed_is_restarted(tmp_path: Path, data: Path) -> None
 
 @pytest.mark.slow
 def test_the_child_ends_with_a_server_that_is_killed(tmp_path: Path, data: Path) -> None:
-    """Within seconds, although the server cannot tell it."""
+    """Within seconds, although the server cannot stop it."""
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
     with dualreg_process(data, legacy_source=f"v1-tree:{tree.root}") as (_, process, log):
@@ -201,7 +201,7 @@ def test_the_child_ends_with_a_server_that_is_killed(tmp_path: Path, data: Path)
 
 @pytest.mark.slow
 def test_a_child_that_hangs_does_not_hold_the_server_up(tmp_path: Path, data: Path) -> None:
-    """As in the middle of a big layer; what is killed is imported later."""
+    """As in the middle of a big layer; what is cut short is imported later."""
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
     background = BackgroundImport(Settings(data=data, legacy_source=f"v1-tree:{tree.root}"))

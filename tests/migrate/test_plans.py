@@ -1,4 +1,4 @@
-"""Plans: what is chosen, under which names, and what keeps some of it out."""
+"""Plans: which tags are selected, under which names, and why others are not."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from tests.migrate.trees import LAYERS, Expected, Tree, image_id
 def test_plans_are_made_edited_and_run(
     expected: Expected, data: Path, tmp_path: Path, opened: Registry
 ) -> None:
-    """A line for each tag, with what and why; names are mapped, and what is edited out is not taken in."""
+    """One line per tag with action and reason; names are mapped, and what is edited out is not imported."""
     mapping = tmp_path / "names"
     mapping.write_text("Upper/Case upper/case  # lower\nteam/app:a+b team/app:a-b\n")
     file = tmp_path / "plan.jsonl"
@@ -40,7 +40,7 @@ def test_plans_are_made_edited_and_run(
 
 
 def test_two_names_that_become_one_are_refused(tmp_path: Path, data: Path) -> None:
-    """Unless they are the same image, nobody can say which is meant."""
+    """Unless they are the same image, it is undecidable which one is meant."""
     tree = Tree(tmp_path / "old")
     for name, seed in (("library/x", "1"), ("team/x", "2")):
         tree.tag(name, "t", tree.image(seed, gzip.compress(seed.encode() * 512)))
@@ -55,7 +55,7 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path, data: Path) -> No
 
 
 def test_filters(tmp_path: Path, data: Path) -> None:
-    """By globs, by date, and the latest of each."""
+    """By patterns, by date, and the latest of each repository."""
     tree = Tree(tmp_path / "old")
     for number in range(1, 5):
         image = tree.image(str(number), gzip.compress(bytes(512 * number)))
@@ -83,12 +83,12 @@ def test_filters(tmp_path: Path, data: Path) -> None:
 
 
 def test_shards(expected: Expected, data: Path) -> None:
-    """Each repository is in one of the parts, so that several machines can share the work."""
+    """Each repository is in exactly one shard, so that several machines can share the work."""
     parts = []
     for part in "123":
         lines = command(data, f"plan {source(expected)} --shard {part}/3").stdout.splitlines()
-        told = [json.loads(line) for line in lines]
-        parts.append({line["repository"] for line in told if line["action"] != "leave"})
+        result = [json.loads(line) for line in lines]
+        parts.append({line["repository"] for line in result if line["action"] != "leave"})
     assert all(parts)
     assert sum(map(len, parts)) == len(set.union(*parts))
     assert set.union(*parts) == {named(tag).rpartition(":")[0] for tag in (*expected.good, *expected.bad)}
@@ -96,10 +96,10 @@ def test_shards(expected: Expected, data: Path) -> None:
         assert "invalid shard" in command(data, f"plan {source(expected)} --shard {wrong}", code=2).output
 
 
-def test_what_is_not_chosen_is_no_failure(expected: Expected, data: Path) -> None:
-    """A run that did all that was wanted ends with 0, and speaks of nothing else."""
-    told = json.loads(command(data, f"run {source(expected)} --include team/twin --json").stdout)
-    assert [tag["tag"] for tag in told["tags"]] == ["team/twin:1"]
+def test_unselected_tags_are_not_failures(expected: Expected, data: Path) -> None:
+    """A run that imported all selected tags ends with 0, and does not mention others."""
+    result = json.loads(command(data, f"run {source(expected)} --include team/twin --json").stdout)
+    assert [tag["tag"] for tag in result["tags"]] == ["team/twin:1"]
     assert "lost/" not in command(data, f"run {source(expected)} --include team/twin --dry-run").stdout
     assert "1 same" in command(data, f"run {source(expected)} --include team/twin").output
 
@@ -108,8 +108,8 @@ def test_what_is_not_chosen_is_no_failure(expected: Expected, data: Path) -> Non
     "change",
     ["{", "[]", "5", '"text"', {"repository": 5}, {"unknown": "x"}, {"action": "move"}, {"updated": "soon"}],
 )
-def test_nonsense_in_a_plan(expected: Expected, data: Path, tmp_path: Path, change: object) -> None:
-    """One readable line that says where, and nothing is taken in."""
+def test_invalid_lines_in_a_plan(expected: Expected, data: Path, tmp_path: Path, change: object) -> None:
+    """One line names the line of the plan, and nothing is imported."""
     good = command(data, f"plan {source(expected)}").stdout.splitlines()[0]
     bad = json.dumps(json.loads(good) | change) if isinstance(change, dict) else change
     (tmp_path / "plan").write_text(f"{good}\n{bad}\n")
@@ -118,8 +118,8 @@ def test_nonsense_in_a_plan(expected: Expected, data: Path, tmp_path: Path, chan
     assert content(data) == {}
 
 
-def decided(data: Path, line: str) -> dict[str, tuple[str, str]]:
-    """Return what a plan does with each tag, under the new name, and why."""
+def decisions(data: Path, line: str) -> dict[str, tuple[str, str]]:
+    """Return the action of a plan for each tag, and the new name."""
     lines = [json.loads(each) for each in command(data, f"plan {line}").stdout.splitlines()]
     return {
         f"{each['repository']}:{each['tag']}": (each["action"], f"{each['to_repository']}:{each['to_tag']}")
@@ -127,8 +127,8 @@ def decided(data: Path, line: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def test_what_is_broken_is_nobodys_rival(tmp_path: Path, data: Path) -> None:
-    """A good tag is not kept out by one that cannot come anyway."""
+def test_broken_tags_do_not_collide(tmp_path: Path, data: Path) -> None:
+    """A tag is not refused because of another one that cannot be imported anyway."""
     tree = Tree(tmp_path / "old")
     good = tree.image("good", LAYERS["a"])
     tree.tag("library/x", "t", image_id("never pushed"))
@@ -138,12 +138,12 @@ def test_what_is_broken_is_nobodys_rival(tmp_path: Path, data: Path) -> None:
     mapping = tmp_path / "names"
     mapping.write_text("team/x x\n")
     lines = command(data, f"plan v1-tree:{tree.root} --map {mapping}").stdout.splitlines()
-    told = Counter((each["to_repository"], each["action"]) for each in map(json.loads, lines))
-    assert told == {(name, action): 1 for name in ("x", "team/a/b") for action in ("import", "skip")}
+    result = Counter((each["to_repository"], each["action"]) for each in map(json.loads, lines))
+    assert result == {(name, action): 1 for name in ("x", "team/a/b") for action in ("import", "skip")}
 
 
-def test_lines_that_want_the_same_tag(expected: Expected, data: Path, tmp_path: Path) -> None:
-    """In an edited plan they are named, and nothing is taken in."""
+def test_lines_with_the_same_target(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """In an edited plan they are named, and nothing is imported."""
     line = f"plan {source(expected)} --include team/app:1 --include team/app:2"
     lines = [json.loads(each) for each in command(data, line).stdout.splitlines()]
     chosen = [{**each, "to_tag": "1"} for each in lines if each["action"] == "import"]
@@ -154,8 +154,8 @@ def test_lines_that_want_the_same_tag(expected: Expected, data: Path, tmp_path: 
     assert not data.exists()
 
 
-def test_options_that_would_do_nothing(expected: Expected, data: Path, tmp_path: Path) -> None:
-    """Are refused beside a plan; names in a file that are nowhere in the source are told of."""
+def test_options_without_effect(expected: Expected, data: Path, tmp_path: Path) -> None:
+    """They are refused beside a plan; names in a file that the source does not contain are reported."""
     (tmp_path / "plan").write_text("")
     for option in ("--include x", "--latest 1", "--library keep", "--untagged", "--shard 1/1"):
         for line in ("run", "verify"):
@@ -175,20 +175,20 @@ def test_options_that_would_do_nothing(expected: Expected, data: Path, tmp_path:
 
 @pytest.mark.parametrize("name", ["short", "short:latest", "library/short", "library/short:latest"])
 def test_old_names_without_library(expected: Expected, data: Path, tmp_path: Path, name: str) -> None:
-    """Are the only ones that clients of old registries know: they choose, and are mapped."""
+    """Clients of old registries know only these: they select, and are mapped."""
     file = tmp_path / "names"
     file.write_text(name)
     for line in (f"--include {name}", f"--list {file}"):
-        told = decided(data, f"{source(expected)} {line}")
-        assert [tag for tag, (action, _) in told.items() if action == "import"] == ["library/short:latest"]
-    assert decided(data, f"{source(expected)} --exclude {name}")["library/short:latest"][0] == "leave"
+        result = decisions(data, f"{source(expected)} {line}")
+        assert [tag for tag, (action, _) in result.items() if action == "import"] == ["library/short:latest"]
+    assert decisions(data, f"{source(expected)} --exclude {name}")["library/short:latest"][0] == "leave"
     file.write_text(f"{name} team/new{':2' * (':' in name)}")
-    told = decided(data, f"{source(expected)} --map {file}")
-    assert told["library/short:latest"][1] == ("team/new:2" if ":" in name else "team/new:latest")
+    result = decisions(data, f"{source(expected)} --map {file}")
+    assert result["library/short:latest"][1] == ("team/new:2" if ":" in name else "team/new:latest")
 
 
 def test_names_with_blanks(tmp_path: Path, data: Path) -> None:
-    """Are quoted as in a shell; what is proposed can be written into the file as it is."""
+    """They are quoted as in a shell; proposed names can be written into the file as printed."""
     tree = Tree(tmp_path / "old")
     image = tree.image("a", LAYERS["a"])
     for name, tag in (("team/my app", "1"), ("team/a#b", "1"), ("team/o'x", "1"), ("team/ok", "v 1")):
@@ -200,8 +200,8 @@ def test_names_with_blanks(tmp_path: Path, data: Path) -> None:
     ]
     mapping = tmp_path / "names"
     mapping.write_text("# names\n" + "\n".join(f"{each[2]} {each[3]}" for each in proposed if each))
-    told = decided(data, f"v1-tree:{tree.root} --map {mapping}")
-    assert {*told.values()} == {
+    result = decisions(data, f"v1-tree:{tree.root} --map {mapping}")
+    assert {*result.values()} == {
         ("import", "team/my-app:1"), ("import", "team/a-b:1"), ("import", "team/o-x:1"),
         ("import", "team/ok:v-1"),
     }  # fmt: skip

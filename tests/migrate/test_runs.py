@@ -1,4 +1,4 @@
-"""Runs are listed, told of, and taken out again: that, and nothing else."""
+"""Runs are listed, reported, and rolled back."""
 
 import csv
 import gzip
@@ -17,8 +17,8 @@ from tests.migrate.stock_trees import StockTree
 from tests.migrate.trees import LAYERS, Expected, Tree, image_id
 
 
-def test_rollback_takes_out_what_a_run_added(expected: Expected, data: Path, opened: Registry) -> None:
-    """And nothing of what was there before, or was moved since; twice is as good as once."""
+def test_rollback_removes_what_a_run_added(expected: Expected, data: Path, opened: Registry) -> None:
+    """It removes nothing that existed before or was moved since; a second rollback does nothing."""
     client = client_of(opened)
     assert client.put("/v1/repositories/team/own/", json=[]).status_code == 200
     tree = expected.tree
@@ -40,9 +40,9 @@ def test_rollback_takes_out_what_a_run_added(expected: Expected, data: Path, ope
     assert tree.root.exists()
 
 
-def test_what_is_used_since_stays(expected: Expected, data: Path, opened: Registry) -> None:
-    """A tag that somebody moved, a layer that somebody built upon."""
-    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+def test_rollback_keeps_what_is_used_since(expected: Expected, data: Path, opened: Registry) -> None:
+    """A tag that was moved, and a layer that a pushed image builds upon."""
+    result = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
     client = client_of(opened)
     name = RepositoryName("team/app")
     opened.bridge.tag(name, Tag("1"), image_id("other"))  # type: ignore[arg-type]  # an id's text
@@ -50,17 +50,17 @@ def test_what_is_used_since_stays(expected: Expected, data: Path, opened: Regist
     document = json.dumps({"id": "f" * 64, "parent": image_id("top")}).encode()
     headers = {"Authorization": f"Token {session}"}
     assert client.put(f"/v1/images/{'f' * 64}/json", data=document, headers=headers).status_code == 200
-    output = command(data, f"rollback {told['run']}").output
+    output = command(data, f"rollback {result['run']}").output
     assert "kept: team/app:1 was moved since" in output
     assert opened.v1_images.get(name, image_id("base")).complete  # type: ignore[arg-type]  # an id's text
     assert opened.bridge.resolve(name, Tag("1")) == image_id("other")
 
 
 def test_reports(expected: Expected, data: Path) -> None:
-    """Text for people, JSON for programs, CSV for pipelines that know V1 ids; in one form at a time."""
-    told = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
+    """Text for people, JSON for programs, CSV for pipelines that know V1 IDs; one format at a time."""
+    result = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
     text = command(data, "report").output
-    assert f"run {told['run']} of {source(expected)}" in text
+    assert f"run {result['run']} of {source(expected)}" in text
     assert f"{len(expected.good)} done" in text
     rows = [*csv.DictReader(command(data, "report --csv").stdout.splitlines())]
     assert [*rows[0]] == [
@@ -77,15 +77,15 @@ def test_reports(expected: Expected, data: Path) -> None:
     (row,) = [row for row in rows if row["source"] == "library/short:latest"]
     assert (row["repository"], row["tag"], row["image"]) == ("short", "latest", image_id("short"))
     assert row["digest"].startswith("sha256:")
-    assert (row["run"], row["bytes"]) == (told["run"], str(len(expected.tree.layers[image_id("short")])))
-    (parsed,) = json.loads(command(data, f"report {told['run']} --json").stdout)
-    assert len(parsed["tags"]) == len(told["tags"])
-    for both in ("--json --csv", "--csv --csv-images", f"--list {told['run']}", f"--all {told['run']}"):
+    assert (row["run"], row["bytes"]) == (result["run"], str(len(expected.tree.layers[image_id("short")])))
+    (parsed,) = json.loads(command(data, f"report {result['run']} --json").stdout)
+    assert len(parsed["tags"]) == len(result["tags"])
+    for both in ("--json --csv", "--csv --csv-images", f"--list {result['run']}", f"--all {result['run']}"):
         assert "cannot be combined" in command(data, f"report {both}", code=2).output
 
 
-def test_every_id_is_told_of(expected: Expected, data: Path) -> None:
-    """Those below the tags too, whichever run brought them; not what was taken out."""
+def test_every_image_is_reported(expected: Expected, data: Path) -> None:
+    """Ancestors too, whichever run imported them; not what was rolled back."""
     for part in ("1", "2"):
         command(data, f"run {source(expected)} --include team/app:{part}")
     command(data, f"run {source(expected)} --include team/twin:1")
@@ -107,7 +107,7 @@ def test_every_id_is_told_of(expected: Expected, data: Path) -> None:
 
 
 def test_runs_are_listed(expected: Expected, data: Path) -> None:
-    """The last one last; nothing is made where there are none."""
+    """Oldest first; without runs nothing is created."""
     assert "no run yet" in command(data, "report", code=2).output
     for line in ("report --list --json", "report --all --json"):
         assert json.loads(command(data, line).stdout) == []
@@ -118,8 +118,8 @@ def test_runs_are_listed(expected: Expected, data: Path) -> None:
         command(data, f"run {source(expected)} --include {name}")
     runs = [path.stem for path in sorted((data / "migrations").glob("*.jsonl"))]
     command(data, f"rollback {runs[0]}")
-    told = json.loads(command(data, "report --list --json").stdout)
-    assert [(each["run"], each["undone"], each["counts"]) for each in told] == [
+    result = json.loads(command(data, "report --list --json").stdout)
+    assert [(each["run"], each["undone"], each["counts"]) for each in result] == [
         (runs[0], True, {"done": 1}), (runs[1], False, {"done": 1}),
     ]  # fmt: skip
     heading, first, second = command(data, "report --list").stdout.splitlines()
@@ -134,7 +134,7 @@ def test_runs_are_listed(expected: Expected, data: Path) -> None:
 def test_the_order_of_rollbacks(
     tmp_path: Path, data: Path, opened: Registry, order: tuple[int, ...] | str, sort: str
 ) -> None:
-    """What the first run brought and the second one used goes with whichever goes last; nothing is left."""
+    """What both runs use is removed by the last rollback, in any order; nothing is left."""
     del opened  # makes what is there before
     if sort == "v1":
         tree = Tree(tmp_path / "old")
@@ -154,10 +154,10 @@ def test_the_order_of_rollbacks(
     runs = [path.stem for path in sorted((data / "migrations").glob("*.jsonl"))]
     if order == "all":
         before = content(data)
-        told = json.loads(command(data, f"rollback --all {name} --dry-run --json").stdout)
+        result = json.loads(command(data, f"rollback --all {name} --dry-run --json").stdout)
         assert content(data) == before
         done = json.loads(command(data, f"rollback --all {name} --json").stdout)
-        assert {**told, "dry_run": False} == done
+        assert {**result, "dry_run": False} == done
         assert (done["tags"], done["manifests"], done["runs"]) == (4, 2, runs)
     else:
         for number in order:
@@ -169,7 +169,7 @@ def test_the_order_of_rollbacks(
 
 
 def test_a_store_that_was_there_before_keeps_its_files(tmp_path: Path) -> None:
-    """Whatever a journal says of itself: what is taken out of the very folder that is read is rows."""
+    """Rollback of an import in place removes rows only, even if the journal claims otherwise."""
     tree = StockTree(tmp_path / "stock")
     tree.image("team/app", builders.image(LAYERS["a"]), "1")
     before = content(tree.root)
@@ -185,8 +185,8 @@ def test_a_store_that_was_there_before_keeps_its_files(tmp_path: Path) -> None:
     assert before.items() <= content(tree.root).items()
 
 
-def test_lines_that_cannot_be_read(expected: Expected, data: Path) -> None:
-    """Are told of when a run is taken out, but for the last one, which a crash may cut short."""
+def test_unreadable_lines_of_a_journal(expected: Expected, data: Path) -> None:
+    """Rollback reports them, except the last one, which a crash may have cut short."""
     command(data, f"run {source(expected)} --include team/app:1")
     (path,) = (data / "migrations").glob("*.jsonl")
     whole = path.read_bytes().splitlines(keepends=True)
@@ -196,10 +196,10 @@ def test_lines_that_cannot_be_read(expected: Expected, data: Path) -> None:
     assert output.count("cannot be read") == 1
 
 
-def test_what_stays_behind_comes_back(
+def test_rollback_warns_of_the_legacy_source(
     expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes out what a legacy source brought is told so."""
+    """What was removed is imported again on demand."""
     command(data, f"run {source(expected)} --include team/app:1")
     (path,) = (data / "migrations").glob("*.jsonl")
     monkeypatch.setenv("DUALREG_LEGACY_SOURCE", f"{source(expected)}/")

@@ -75,7 +75,7 @@ class V1Tree:
         if not found:
             looks = next((each for each in (path, *below) if (each / _REGISTRY_TREE).is_dir()), None)
             hint = f"; it looks like registry-tree:{looks}" if looks else ""
-            raise SourceInvalid(f"{path}: no images/ and repositories/ here or one folder below{hint}")
+            raise SourceInvalid(f"{path}: no images/ and repositories/ in it or one folder below{hint}")
         return cls(found[0])
 
     def tags(self) -> Iterator[SourceTag | Finding]:
