@@ -6,7 +6,7 @@ A source is never changed. ``migrate run SOURCE``, up to the first byte of a lay
     2.  its opener opens the source, a module of ``sources/``, and surveys it:
     3.  the ``Survey`` lists tags, reads V1 JSONs or manifests but no layers, and notes ``findings``.
     4.  ``selection.make_plan`` makes ``plan`` entries: each tag is imported, skipped or left.
-    5.  A pass (``follow.Passes``) takes the lock, opens a ``journal``, and gets an ``Importer``.
+    5.  ``follow.Passes`` opens a ``journal``, under the lock that all runs share, and gets an ``Importer``.
     6.  ``Run.predict`` gives the outcome of each entry that needs no import: equal, existing or deleted tags.
     7.  ``Run.import_all`` passes the others to ``Importer.import_entry``, several at a time.
     8.  The importer goes through the blobs of an image, base first, without those that are stored already.

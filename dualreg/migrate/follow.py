@@ -93,7 +93,7 @@ class Passes:
         """
         while not stop.is_set():
             try:
-                with journal.alone(self.journals):
+                with journal.exclusive(self.journals):
                     self._pass += 1
                     name, outcomes = self.run(*look(), stop, unsettled=True)
             except JournalBusy:

@@ -190,7 +190,7 @@ def place_in(first: Mapping[str, Any] | None) -> str:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Keep other runs from starting until the block ends.
 
     Raises:
@@ -251,7 +251,7 @@ def source_of(folder: Path, run: str) -> str:
     return place_in(next(_lines(folder, run), None))
 
 
-def note(folder: Path, run: str, event: str) -> None:
+def append_event(folder: Path, run: str, event: str) -> None:
     """Append a line to the journal of a run that has ended."""
     descriptor = os.open(folder / f"{run}.jsonl", os.O_RDWR | os.O_APPEND)
     try:

@@ -75,7 +75,7 @@ def rollback(registry: Registry, folder: Path, *runs: str, dry_run: bool = False
     if not dry_run:
         for run in chosen:
             if any(True for _ in journal.read(folder, run)):
-                journal.note(folder, run, journal.UNDONE)
+                journal.append_event(folder, run, journal.UNDONE)
     return result
 
 

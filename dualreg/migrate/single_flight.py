@@ -12,7 +12,7 @@ _V = TypeVar("_V")
 
 @dataclass
 class KeyedLocks:
-    """A lock for each key; a lock that nobody holds or waits for is forgotten."""
+    """A lock for each key; a lock that no thread holds or waits for is freed."""
 
     _locks: WeakValueDictionary[Hashable, Lock] = field(default_factory=WeakValueDictionary)
     _lock: Lock = field(default_factory=Lock)

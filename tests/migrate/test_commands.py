@@ -17,9 +17,9 @@ from tests.migrate.trees import LAYERS, Expected, Tree, image_id
 
 def test_two_runs_at_once(expected: Expected, data: Path) -> None:
     """The second one fails: another migration is running."""
-    from dualreg.migrate.journal import alone  # noqa: PLC0415 -- the lock itself
+    from dualreg.migrate.journal import exclusive  # noqa: PLC0415 -- the lock itself
 
-    with alone(data / "migrations"):
+    with exclusive(data / "migrations"):
         assert "another migration" in command(data, f"run {source(expected)}", code=2).output
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dualreg.migrate.journal import EarlierRuns, Journal, damaged_lines, note, read, runs
+from dualreg.migrate.journal import EarlierRuns, Journal, append_event, damaged_lines, read, runs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FACTS = {"size": 1, "mtime": 2, "json": "j", "layer": "l", "diff_id": "d", "checksum": "c", "verified": True}
@@ -51,7 +51,7 @@ def test_a_line_that_was_cut_short_stays_alone(tmp_path: Path) -> None:
     with own.path.open("ab") as file:
         file.write(b'{"event": "bl')
     assert damaged_lines(tmp_path, run) == []
-    note(tmp_path, run, "undone")
+    append_event(tmp_path, run, "undone")
     assert [line["event"] for line in read(tmp_path, run)] == ["run", "blob", "undone"]
     assert damaged_lines(tmp_path, run) == [3]
     os.truncate(own.path, size)

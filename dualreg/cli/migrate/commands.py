@@ -212,7 +212,7 @@ def run(
                 on_failure = partial(_report_failure, background=bool(parent))
                 passes.follow(pause, stop, look, partial(print_pass, as_json=as_json), on_failure)
                 return
-            with journal.alone(settings.journals):
+            with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)
     lost = 0 if plan_file else len(refused(planned[0]))
     again = len(journal.runs_over(settings.journals, source)) > 1

@@ -78,7 +78,7 @@ def rollback(
     known = load_settings(config, data=data).journals
     runs = journal.runs_over(known, source) if source else _chosen_runs(known, run_)
     with audited_registry(data, config, alone=True) as (registry, settings, record):
-        with journal.alone(settings.journals):
+        with journal.exclusive(settings.journals):
             undone = undo(registry, settings.journals, *runs, dry_run=dry_run)
             if not dry_run:
                 counts = {"tags": undone.tags, "images": undone.images, "blobs": undone.blobs}

@@ -109,7 +109,7 @@ class V1Survey:
         return find_duplicates((tag for tag in self.tags if tag.tag), self.chain)
 
     def untagged(self) -> Iterator[SourceTag]:
-        """Yield the orphans that are nobody's parent, each in a repository that it was pushed to."""
+        """Yield the orphans without children, each in a repository that it was pushed to."""
         parents = {image.parent for image in self.orphans}
         tops = [image for image in self.orphans if image.id not in parents]
         homes = self.source.homes() if tops else {}
