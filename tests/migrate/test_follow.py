@@ -206,8 +206,8 @@ def test_a_child_that_hangs_does_not_hold_the_server_up(tmp_path: Path, data: Pa
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
     background = BackgroundImport(Settings(data=data, legacy_source=f"v1-tree:{tree.root}"))
     background.start()
-    child = child_of(os.getpid())
-    assert child
+    assert background._process
+    child = background._process.pid
     os.kill(child, signal.SIGSTOP)
     began = time.monotonic()
     background.stop()
