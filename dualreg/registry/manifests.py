@@ -143,7 +143,8 @@ class Manifests:
 
         Raises:
             ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed.
-            NameInvalid, TagInvalid: schema 1 that was signed elsewhere. ImageUnknown: *v1_view* is gone.
+            NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
+            ImageUnknown: *v1_view* no longer exists.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
@@ -151,8 +152,7 @@ class Manifests:
         load_for_precondition(self.state.upstream, condition, repository, reference)
         staged = _documents_to_store(manifest)
         with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
-            exclusive = condition.is_conditional or self._is_sparse(manifest)
-            row = tx.repositories.ensure(repository, exclusive=exclusive)
+            row = tx.repositories.ensure(repository, exclusive=self._needs_exclusive(manifest, condition))
             check_precondition(tx, condition, repository, reference, manifest.digest)
             if v1_view and tx.v1_images.find(repository, v1_view) is None:
                 raise ImageUnknown(id=v1_view)  # it was derived from a manifest, and deleted with that
@@ -253,9 +253,14 @@ class Manifests:
         for tag in tags:
             self.state.links.remove_tag(repository.name, tag)
 
-    def _is_sparse(self, manifest: Manifest) -> bool:
-        """Return whether it may name manifests that the repository does not hold, or gets at this moment."""
-        return self.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
+    def _needs_exclusive(self, manifest: Manifest, condition: Precondition) -> bool:
+        """Return whether no other change of the repository may run meanwhile.
+
+        That is so for a condition, and for an index whose missing manifests may be pushed at this moment.
+        """
+        return condition.is_conditional or (
+            self.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
+        )
 
     def _record(
         self,
