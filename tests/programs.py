@@ -59,7 +59,12 @@ def _zygote() -> Zygote:
 
 
 def start(
-    command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, *, fresh: bool = False
+    command: Sequence[str | Path],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    fresh: bool = False,
+    cwd: Path | None = None,
 ) -> Process:
     """Start *command* in the background, its output in *log*.
 
@@ -68,9 +73,9 @@ def start(
     """
     words, env = [*map(str, command)], {**environment(), **(env or {})}
     if words[0] == str(DUALREG) and not fresh:
-        return _zygote().start(words[1:], log, env)
+        return _zygote().start(words[1:], log, env, cwd or Path.cwd())
     with log.open("ab") as output:
-        return subprocess.Popen(words, stdout=output, stderr=output, env=env)
+        return subprocess.Popen(words, stdout=output, stderr=output, env=env, cwd=cwd)
 
 
 @contextmanager

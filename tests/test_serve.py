@@ -18,13 +18,14 @@ from dualreg.image.digest import Digest
 from tests import builders
 from tests.programs import (
     DUALREG,
+    Process,
     Serving,
     dualreg_process,
     dualreg_server,
-    environment,
     free_port,
     require,
     running,
+    start,
     until,
     wait_until_up,
 )
@@ -38,15 +39,16 @@ ROOT = Path(__file__).parents[1]
 MIB = 1 << 20
 
 
-def dualreg(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run ``dualreg`` in *folder*, with *settings* in its environment, until it ends."""
-    env = environment() | {f"DUALREG_{name.upper()}": value for name, value in settings.items()}
-    return subprocess.run(
-        [DUALREG, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+def dualreg(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    """Run ``dualreg`` in *folder*, with *settings* in its environment; return its exit code and output."""
+    env = {f"DUALREG_{name.upper()}": value for name, value in settings.items()}
+    log = folder / "output"
+    log.write_text("")
+    process = start([DUALREG, *arguments], log, env, cwd=folder)
+    return process.wait(60), log.read_text()
 
 
-def children(process: subprocess.Popen[bytes]) -> list[int]:
+def children(process: Process) -> list[int]:
     """Return the ids of a server's workers."""
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
     return [int(pid) for pid in listed.split()]
@@ -151,7 +153,7 @@ def test_a_mistake_is_one_readable_line(
     """A setting that does not exist, or a value it cannot have, is named; the exit code is 1."""
     (tmp_path / "wrong.toml").write_text('colour = "red"\n')
     failed = dualreg(tmp_path, "serve", *arguments, **{"bind": f"127.0.0.1:{free_port()}", **settings})
-    assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", message)
+    assert failed == (1, message)
 
 
 @pytest.mark.parametrize("command", [[sys.executable, "-m", "dualreg"], [str(DUALREG)]], ids=["-m", "script"])
@@ -215,13 +217,13 @@ def test_blobs_are_sent_by_the_kernel(tmp_path: Path) -> None:
 def test_the_configuration_can_be_looked_at(tmp_path: Path) -> None:
     """``config show`` says of every setting what it is and which file, variable or flag set it."""
     (tmp_path / "dualreg.toml").write_text("threads = 7\n")
-    shown = dualreg(tmp_path, "config", "show", "--json", "--data", "here", bind="127.0.0.1:7")
-    settings = json.loads(shown.stdout)
+    _, shown = dualreg(tmp_path, "config", "show", "--json", "--data", "here", bind="127.0.0.1:7")
+    settings = json.loads(shown)
     assert settings["threads"] == {"value": "7", "origin": "threads in dualreg.toml"}
     assert settings["bind"] == {"value": "127.0.0.1:7", "origin": "DUALREG_BIND"}
     assert settings["data"] == {"value": "here", "origin": "--data"}
     assert settings["workers"] == {"value": "2", "origin": "default"}
-    lines = dualreg(tmp_path, "config", "show").stdout.splitlines()
+    lines = dualreg(tmp_path, "config", "show")[1].splitlines()
     assert {line.split()[0] for line in lines} == set(settings)
 
 
@@ -229,12 +231,12 @@ def test_the_database_can_be_upgraded_by_hand(tmp_path: Path) -> None:
     """``db upgrade`` makes the schema; once more, it finds nothing to do."""
     (tmp_path / "data").mkdir()
     first, second = (dualreg(tmp_path, "db", "upgrade", "--data", "data") for _ in range(2))
-    assert (first.returncode, first.stdout.startswith("Upgraded ")) == (0, True)
-    assert (second.returncode, second.stdout.startswith("The catalog is up to date (")) == (0, True)
+    assert (first[0], first[1].startswith("Upgraded ")) == (0, True)
+    assert (second[0], second[1].startswith("The catalog is up to date (")) == (0, True)
 
 
 def test_a_port_that_is_taken_is_an_error(serving: Serving, tmp_path: Path) -> None:
     """A second server on the same address ends with an error that names it."""
     failed = dualreg(tmp_path, "serve", bind=serving.host, data=str(tmp_path / "data"))
-    assert failed.returncode != 0
-    assert serving.host.rpartition(":")[2] in failed.stderr
+    assert failed[0] != 0
+    assert serving.host.rpartition(":")[2] in failed[1]

@@ -38,9 +38,9 @@ class Zygote:
             cwd=Path(__file__).parents[1],
         )
 
-    def start(self, arguments: Sequence[str], log: Path, env: Mapping[str, str]) -> "Forked":
-        """Run ``dualreg`` with *arguments*, its output at the end of *log*."""
-        pid = self.ask([[*arguments], str(log.absolute()), dict(env), str(Path.cwd())])
+    def start(self, arguments: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> "Forked":
+        """Run ``dualreg`` with *arguments* in *cwd*, its output at the end of *log*."""
+        pid = self.ask([[*arguments], str(log.absolute()), dict(env), str(cwd)])
         assert pid
         return Forked(self, pid, arguments)
 

@@ -1,8 +1,6 @@
 """Migrations lead from nothing to exactly the schema that the code speaks of, and back."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from dualreg.catalog.tables import SigningKeys, Table
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.image.names import RepositoryName
 from tests.contracts.postgresql import postgresql_server
+from tests.programs import DUALREG, start
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 NAME = RepositoryName("x")
@@ -145,20 +144,12 @@ def test_a_failed_migration_leaves_nothing(empty: Catalog) -> None:
 
 def test_processes_that_upgrade_at_once(url: str, tmp_path: Path) -> None:
     """Whoever comes first upgrades, the others find it done; nobody fails."""
-    command_line = [sys.executable, "-m", "dualreg", "db", "upgrade", "--data", str(tmp_path)]
-    processes = [
-        subprocess.Popen(
-            command_line,
-            env={"DUALREG_DATABASE": url},
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(4)
-    ]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, outputs
+    command_line, env = [DUALREG, "db", "upgrade", "--data", tmp_path], {"DUALREG_DATABASE": url}
+    logs = [tmp_path / f"log{number}" for number in range(4)]
+    processes = [start(command_line, log, env) for log in logs]
+    codes = [process.wait(60) for process in processes]
+    outputs = [log.read_text() for log in logs]
+    assert codes == [0] * 4, outputs
     catalog = Catalog(url)
     head = revision(catalog)[1]
     catalog.close()
