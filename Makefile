@@ -3,19 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench clean
+.PHONY: serve test soak check bench clean
 
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
 
 test: $(VENV)/.installed-dev  ## run the tests; those that need a missing program are skipped, with the reason
-	$(BIN)/pytest -q -n auto --dist loadfile
+	$(BIN)/pytest -q -n auto --dist worksteal
+
+soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, kills at every step, large blobs; hours
+	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/faults tests/migrate/test_kill.py \
+		tests/properties tests/protocol/test_openapi.py tests/registry/test_plans.py
 
 check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n auto --dist loadfile
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 bench: $(VENV)/.installed-dev  ## compare performance with the reference registry, if it is installed
 	$(BIN)/python -m tests.benchmarks

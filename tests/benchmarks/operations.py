@@ -39,7 +39,7 @@ class Effort:
     rounds: int = 3
 
 
-QUICK = Effort(blob_size=32 << 20, seconds=0.3, pushes=10, rounds=1)
+QUICK = Effort(blob_size=8 << 20, seconds=0.1, pushes=3, rounds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,15 @@ def content(data: Path) -> Mapping[str, bytes]:
 
 #: Runs commands, each in a process of its own that kills itself at a step; says how it ended.
 _KILLER = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
+from tests import quick
+quick.install()
+from click.testing import CliRunner
 from dualreg.cli import main
 from dualreg.migrate.journal import Journal
+CliRunner().invoke(main, json.loads(sys.argv[2]), catch_exceptions=False)  # what it compiles, children have
+gc.collect()
+gc.freeze()
 of, name = {"journal": (Journal, "write"), "disk": (os, "fsync")}[sys.argv[1]]
 step = getattr(of, name)
 for line in sys.stdin:
@@ -106,14 +112,18 @@ def killed_at_every_step(source: str, folder: Path, step: str, stride: int = 1) 
     command(folder / "undisturbed", f"run {source}")
     whole, steps = content(folder / "undisturbed"), 0
     with subprocess.Popen(
-        [sys.executable, "-c", _KILLER, step], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _KILLER, step, json.dumps(_run(source, folder / "before"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
     ) as killer:
         assert killer.stdin
         assert killer.stdout
         for number in itertools.count(1, stride):
             for when in ("before", "after"):
                 own = folder / f"{number}-{when}"
-                arguments = ["migrate", "run", source, "--jobs", "1", "--data", str(own)]
+                arguments = _run(source, own)
                 killer.stdin.write(json.dumps([number, when, arguments]) + "\n")
                 killer.stdin.flush()
                 code = int(killer.stdout.readline())
@@ -123,6 +133,10 @@ def killed_at_every_step(source: str, folder: Path, step: str, stride: int = 1) 
                 steps += 1
                 _goes_on(source, own, whole)
     raise AssertionError
+
+
+def _run(source: str, data: Path) -> list[str]:
+    return ["migrate", "run", source, "--jobs", "1", "--data", str(data)]
 
 
 def _goes_on(source: str, data: Path, whole: Mapping[str, bytes]) -> None:

@@ -1,8 +1,8 @@
 """docs/openapi.yaml: it describes what is there, and what is sent along its lines or across them is answered.
 
 Requests are made up from the description by schemathesis, and from hostile texts by Hypothesis.
-FUZZ_EXAMPLES sets how many of each kind; only with it, schemathesis also breaks what the description says:
-preparing that takes seconds for each operation.
+FUZZ_EXAMPLES sets how many of each kind; only with it, or in a soak test, schemathesis also breaks what the
+description says: preparing that takes seconds for each operation.
 """
 
 import copy
@@ -40,14 +40,15 @@ from tests.apps import application
 from tests.builders import descriptor, image, layer
 from tests.conftest import Clock
 from tests.protocol.exchange import REPOSITORY, make_world
+from tests.soak import SOAK, amount
 from tests.state import snapshot
 
 DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs/openapi.yaml").read_text(encoding="utf-8"))
 CODES = {rendering.code for rendering in V2_ERRORS.values()} | {"UNKNOWN"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3"))
-MODES = [*GenerationMode] if "FUZZ_EXAMPLES" in os.environ else [GenerationMode.POSITIVE]
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", amount("3", "200")))
+MODES = [*GenerationMode] if SOAK or "FUZZ_EXAMPLES" in os.environ else [GenerationMode.POSITIVE]
 #: Machines differ, the registry is put back before each example, and none is too large. To make a failing
 #: one smaller takes longer than to read it.
 PLAYING = settings(
