@@ -173,13 +173,15 @@ def test_names_in_this_registry(options: dict[str, Any], places: set[str]) -> No
     ids=["V1 image", "manifest"],
 )
 def test_untagged_images(source: str, to_tag: str) -> None:
-    """Are left unless asked for; a V1 image gets a tag, as it could not be pulled without one."""
+    """Are left unless asked for, and then need no date; a V1 image gets a tag: none pulls it without one."""
     assert names(planned([tag(source)])) == set()
     (entry,) = planned([tag(source)])
     assert (entry.action, entry.reason) == (PlanAction.LEAVE, "untagged")
     (entry,) = planned([tag(source)], untagged=True)
     assert (entry.action, entry.to_repository, entry.to_tag) == (PlanAction.IMPORT, "team/app", to_tag)
     assert names(planned([tag(source)], untagged=True, names=Names(exclude=("team/app",)))) == set()
+    undated = tag(source, None)
+    assert names(planned([undated], untagged=True, latest=1)) == {undated.name}
 
 
 @pytest.mark.parametrize(
