@@ -7,10 +7,10 @@
     registry/       rules: one service per noun, called by both dialects
     auth/           accounts, permission rules and tokens, the same for both dialects
     transports      the table of places that images can be in: names and grammar, for settings and commands
-    migrate/        moving in: other registries' storage, planned, taken in, verified, taken back
+    migrate/        import from other registries, export to them: plan, run, verify, report, rollback
     remote/         the HTTP client of other registries and key servers: authentication, retries, limits
-    maintenance/    care: what looks after a registry while it serves
-    web/            wire: Flask blueprints for V1 and V2, thin
+    maintenance/    housekeeping while the registry serves
+    web/            HTTP: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
     reloading       values that are read again when their files change
     assembly        where settings become a running registry

@@ -46,11 +46,11 @@ class Authority:
 
     Attributes:
         mode: ``none``, ``accounts``, ``htpasswd`` or ``token``.
-        service: The audience of tokens issued here.
+        service: The audience of tokens that this registry issues.
         lifetime: Their lifetime.
         leeway: How much clocks may differ.
         logins: Verifies passwords; None: this registry has no accounts.
-        issuer: Verifies the tokens of another token server, which replace those issued here.
+        issuer: Verifies the tokens of another token server, which replace those of this registry.
     """
 
     mode: str
@@ -164,7 +164,7 @@ class Authority:
 
     @cached_property
     def _access_tokens(self) -> Verifier:
-        """Verifies tokens for V2 requests that were issued here."""
+        """Verifies tokens of this registry for V2 requests."""
         return self._verifier(self.service)
 
     @cached_property
@@ -173,7 +173,7 @@ class Authority:
         return self._verifier(f"{self.service}/v1")
 
     def _verifier(self, service: str) -> Verifier:
-        """Return a verifier of tokens issued here; in another mode than a token's, the token is invalid."""
+        """Return a verifier of this registry's tokens; a token of another mode is invalid."""
         issuer, algorithms = f"dualreg:{self.mode}", frozenset({ALGORITHM})
         return Verifier(issuer, service, self.keyring, algorithms, self.leeway)
 
@@ -205,7 +205,7 @@ class Authority:
 
 
 def _verify_own(token: str, verifier: Verifier) -> Grant:
-    """Return what a token that was issued here grants.
+    """Return what a token of this registry grants.
 
     Raises:
         TokenInvalid: it cannot be verified.

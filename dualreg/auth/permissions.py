@@ -1,4 +1,4 @@
-"""Permission rules: each allows somebody some actions on some repositories; none forbids anything."""
+"""Permission rules: each allows an account or group some actions on some repositories."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence

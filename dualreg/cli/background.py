@@ -17,7 +17,7 @@ import click
 from dualreg.cli.options import environment
 from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
 
-#: Settings that the child takes from the server, wherever the server has them from; it has no others.
+#: Settings that the child gets from the server, from whatever origin; it has no others.
 _SHARED = ("store", "database", "sparse_indexes", "audit", "bridge")
 _IMPORT_OPTIONS = ("--follow", "10m", "--jobs", "2")
 _NICENESS = 10
@@ -65,7 +65,7 @@ class BackgroundImport:
             self.start()
 
     def stop(self) -> None:
-        """End the child; what it has begun is finished if that takes a few seconds."""
+        """Stop the child; what it has started is finished if that takes a few seconds."""
         if self._process is None:
             return
         self._process.terminate()

@@ -1,4 +1,4 @@
-"""``dualreg export``: this registry's content becomes another registry's."""
+"""``dualreg export``: copy tags of this registry to another registry or to files."""
 
 import json
 from collections import Counter

@@ -109,7 +109,7 @@ def _lines(what: str, pace: Pace) -> Callable[[], None]:
 
 @contextmanager
 def stoppable(*, quiet: bool = False) -> Iterator[Event]:
-    """Yield an event that SIGTERM and SIGINT set during the block, which finishes what it has begun.
+    """Yield an event that SIGTERM and SIGINT set during the block, which finishes what it has started.
 
     Args:
         quiet: Print nothing when that happens.

@@ -54,7 +54,7 @@ class Survey(Protocol):
     """What a source contains, found out without reading layers.
 
     Attributes:
-        default_library: What ``library/x`` is called here unless the operator says otherwise.
+        default_library: The name of ``library/x`` in this registry, unless the operator chooses another.
         shortens_library: Whether clients of the source call ``library/x`` just ``x``.
         tags: All tags, including those whose image is missing, and untagged images.
         findings: In the order of the source.

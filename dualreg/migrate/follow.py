@@ -128,7 +128,7 @@ def foresee(
 
     Args:
         registry: The registry that would import; None if it does not exist yet.
-        journals: The folder of the journals; none is begun.
+        journals: The folder of the journals; none is started.
     """
     wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
     if registry is None:

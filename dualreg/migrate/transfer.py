@@ -78,7 +78,7 @@ def stage(
     These are the bytes that were staged, even if the source's file changes meanwhile.
 
     Args:
-        link: With HARD, nobody may write to the source's file any more.
+        link: HARD requires that nothing writes to the source's file any more.
         where: The name of the blob in the source.
 
     Raises:

@@ -153,7 +153,7 @@ def open_target(target: str, options: TargetOptions) -> Target:
 
 
 def shortens_library(source: str) -> bool:
-    """Return whether clients of *source* call ``library/x`` just ``x``, as far as its transport says."""
+    """Return whether clients of *source* call ``library/x`` just ``x``, judging by its transport."""
     with suppress(LocationInvalid):
         return parse_location(source, Use.SOURCE).transport.generation == "v1"
     return False

@@ -60,7 +60,7 @@ def post_token() -> Response:
 
 
 def render(error: RegistryError) -> Response:
-    """Return the V2 response to the error; here, the challenge is Basic."""
+    """Return the V2 response to the error; the challenge is Basic."""
     response = errors.render(error)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = f'Basic realm="{settings().token_service}"'

@@ -1,6 +1,6 @@
 """The examples of docs/migrate.md, run: ``python -m tests.migrate.guide`` writes what they print into it.
 
-Paths of the examples are below a folder; runs are called as if they were begun at fixed times.
+Paths of the examples are below a folder; runs get names as if they were started at fixed times.
 """
 
 import gzip
@@ -27,6 +27,8 @@ NAMES = "Team/Legacy team/legacy\n"
 _PART = re.compile(r"^(#+ .+|```console\n(?:.*\n)*?```)$", re.MULTILINE)
 _ROOTS = ("/srv", "/var/lib")
 _RUN = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.\d{6}-4711")
+#: A run at a fixed time, and the time at which it was really started, which several runs may share.
+_STARTED = re.compile(rf"({_RUN.pattern} +)\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _PROGRESS = re.compile(r"\d+ of \d+ (tags|layers)(, .*)?")
 
 
@@ -78,11 +80,10 @@ def play(text: str, root: Path) -> str:
         shown = "\n".join(line for command in commands for line in (command, *_output(command[2:], root)))
         for run in _RUN.finditer(shown):
             if run[0] not in runs:
-                number = next(numbers)
-                runs[run[0]] = f"20261128T22{number:02}00.000000-4711"
-                runs["{}-{}-{}T{}:{}:{}".format(*run.groups())] = f"2026-11-28T22:{number:02}:00"
+                runs[run[0]] = f"20261128T22{next(numbers):02}00.000000-4711"
         for real, fixed in runs.items():
             shown = shown.replace(real, fixed)
+        shown = _STARTED.sub(r"\1\2-\3-\4T\5:\6:\7", shown)
         return f"```console\n{shown}\n```"
 
     (root / "var" / "lib").mkdir(parents=True)

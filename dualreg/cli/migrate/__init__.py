@@ -1,1 +1,1 @@
-"""``dualreg migrate``: another registry's content becomes this registry's."""
+"""``dualreg migrate``: import the content of another registry."""

@@ -104,7 +104,7 @@ def _print_undone(undone: RollbackResult, runs: list[str], *, dry_run: bool, as_
 
 
 def _warn_of_legacy_source(settings: Settings, runs: list[str]) -> None:
-    """Print a warning if the legacy source will bring back what was removed."""
+    """Print a warning if on-demand import would import again what was removed."""
     legacy = settings.legacy_source
     places = {journal.source_of(settings.journals, run) for run in runs}
     if legacy and place_of(legacy) in places:

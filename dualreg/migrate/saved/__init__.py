@@ -1,1 +1,1 @@
-"""Images that ``docker save`` wrote moving in: by their configs, with layers made gzip."""
+"""Images that ``docker save`` wrote: identified by their configs, imported with gzip layers."""

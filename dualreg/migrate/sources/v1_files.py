@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_plus
 
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
-#: How often a name may have been encoded: some releases since 0.8 encoded it once more.
+#: How often a name may have been encoded: some releases since 0.8 encoded it again.
 _ENCODINGS = 4
 #: How many bytes of a list of ancestors, a checksum or a tag are read.
 _SMALL = 1 << 20
@@ -77,7 +77,7 @@ def updated(path: Path, changed: float) -> datetime:
 
 
 def agent(path: Path) -> str:
-    """Return the User-Agent of the client that pushed a tag, as far as the file next to it records it."""
+    """Return the User-Agent of the client that pushed a tag, if the file next to it records it."""
     recorded = _side_file(path)
     words = ((name, recorded.get(key)) for key, name in _AGENT.items())
     return " ".join(f"{name}/{value}" for name, value in words if _is_word(value))

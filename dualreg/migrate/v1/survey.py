@@ -260,5 +260,7 @@ def _check_layer(image: SourceImage) -> Finding | None:
     except Broken as error:
         return error.finding
     if image.is_stated and not facts.verified:
-        return Finding(FindingKind.UNSURE, image.id, "it decompresses, but no stated checksum proves it")
+        return Finding(
+            FindingKind.UNSURE, image.id, "it decompresses, but none of its recorded checksums proves it"
+        )
     return None

@@ -1,1 +1,1 @@
-"""Manifests and blobs moving in: as they are, digest for digest."""
+"""Manifests and blobs of a source, imported unchanged."""
