@@ -120,5 +120,10 @@ class Registry:
         return self.state.catalog.now()
 
     def close(self) -> None:
-        """Close every connection to the catalog; the registry must not be used any longer."""
+        """Write deferred notes, and close every connection to the catalog.
+
+        The registry must not be used any longer; nothing of it runs in the background from then on.
+        """
+        self.tags.pulls.close()
+        self.clients.close()
         self.state.catalog.close()

@@ -35,12 +35,14 @@ class WriteBehind(Generic[Key, Note]):
         self._delay = delay
         self._pending: dict[Key, Note] = {}
         self._timer: Timer | None = None
+        self._closed = False
         self._lock = Lock()
+        self._writing = Lock()
 
     def update(self, key: Key, merge: Callable[[Note | None], Note]) -> None:
         """Replace the pending note of *key* by what *merge* makes of it; None: there is none."""
         with self._lock:
-            if key not in self._pending and len(self._pending) >= _PENDING_LIMIT:
+            if self._closed or (key not in self._pending and len(self._pending) >= _PENDING_LIMIT):
                 return
             self._pending[key] = merge(self._pending.get(key))
             if self._delay and self._timer is None:
@@ -49,15 +51,24 @@ class WriteBehind(Generic[Key, Note]):
                 self._timer.start()
 
     def flush(self) -> None:
-        """Write the pending notes now."""
+        """Write the pending notes now, after a write that another thread has begun."""
+        with self._writing:
+            with self._lock:
+                pending, self._pending = self._pending, {}
+            if pending:
+                self._write(pending)
+
+    def close(self) -> None:
+        """Write the pending notes, for the last time; later ones are dropped. A failure is only logged."""
         with self._lock:
-            pending, self._pending = self._pending, {}
-        if pending:
-            self._write(pending)
+            self._closed = True
+        self._run()
 
     def _run(self) -> None:
         with self._lock:
-            self._timer = None
+            timer, self._timer = self._timer, None
+        if timer:
+            timer.cancel()
         try:
             self.flush()
         except Exception:  # noqa: BLE001 -- a busy or broken database must not end the thread unlogged
@@ -80,6 +91,10 @@ class Pulls:
     def flush(self) -> None:
         """Write the pending pulls, in one transaction."""
         self._pending.flush()
+
+    def close(self) -> None:
+        """Write the pending pulls, and none from now on."""
+        self._pending.close()
 
     def _write(self, pulls: Mapping[tuple[RepositoryName, Tag], datetime]) -> None:
         with self._catalog.begin() as tx:
@@ -116,6 +131,10 @@ class Clients:
     def flush(self) -> None:
         """Write the pending requests, in one transaction."""
         self._pending.flush()
+
+    def close(self) -> None:
+        """Write the pending requests, and none from now on."""
+        self._pending.close()
 
     def list(self, since: datetime) -> Sequence[ClientRow]:
         """Return the clients seen after *since*, most recent first."""

@@ -121,9 +121,7 @@ def _client(settings: Settings) -> Iterator[FlaskClient]:
     app = create_app(settings)
     yield app.test_client(use_cookies=False)
     with app.app_context():
-        context.registry().clients.flush()
-        context.registry().tags.pulls.flush()
-        context.registry().state.catalog.close()
+        context.registry().close()
         context.audit().close()
 
 

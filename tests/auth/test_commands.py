@@ -218,7 +218,7 @@ def test_changes_of_content_are_in_the_audit_log(run: Run, tmp_path: Path) -> No
     (journal,) = (tmp_path / "data" / "migrations").glob("*.jsonl")
     for line in (f"migrate rollback {journal.stem} --dry-run", f"migrate rollback {journal.stem}"):
         run(line)
-    registry.state.catalog.close()
+    registry.close()
     text = (tmp_path / "data" / "audit.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"time", "uid"} < line.keys() for line in lines)

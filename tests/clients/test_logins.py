@@ -56,7 +56,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         accounts.grant("bob", "team/*", "pull")
         accounts.grant("ci", "team/*", "pull,push")
         accounts.grant("anonymous", "public/*", "pull")
-        registry.state.catalog.close()
+        registry.close()
         own = Guarded(host, [log, data / "audit.jsonl"], key, {*PASSWORDS.values(), WRONG, key})
         yield own
         check_logs(own)

@@ -24,7 +24,7 @@ def opened(data: Path) -> Iterator[Registry]:
     prepare(settings)
     registry = open_registry(settings)
     yield registry
-    registry.state.catalog.close()
+    registry.close()
 
 
 @pytest.fixture

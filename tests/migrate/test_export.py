@@ -68,7 +68,7 @@ def registry(filled: Path) -> Iterator[Registry]:
     prepare(Settings(data=filled))
     opened = open_registry(Settings(data=filled))
     yield opened
-    opened.state.catalog.close()
+    opened.close()
 
 
 @pytest.mark.parametrize("scheme", TARGETS)
@@ -119,7 +119,7 @@ def test_round_trip_by_files(filled: Path, registry: Registry, tmp_path: Path, s
         if scheme == "oci-layout" and name == "team/oci":
             assert ours.digest == theirs.digest
         assert config_of(registry, *place_) == config_of(again, *place_)
-    again.state.catalog.close()
+    again.close()
 
 
 def config_of(registry: Registry, name: RepositoryName, tag: Tag) -> str:
@@ -305,7 +305,7 @@ def test_what_is_about_an_image_leaves_by_a_layout(
     assert len(again.referrers.list(name, top.digest).rows) == len(
         opened.referrers.list(name, ours.digest).rows
     )
-    again.state.catalog.close()
+    again.close()
 
 
 @pytest.mark.parametrize(

@@ -135,9 +135,7 @@ def serve(empty: Path) -> Iterator[Registries]:
     made = Registries(empty)
     yield made
     for each in made.opened:
-        each.tags.pulls.flush()
-        each.clients.flush()
-        each.state.catalog.close()
+        each.close()
 
 
 @pytest.fixture
@@ -293,7 +291,7 @@ def test_a_server_takes_in_everything_in_time(behind: Behind) -> None:
         settings = Settings(data=behind.data)
         opened = open_registry(settings)
         assert until(lambda: held(opened) == {"1", "2", "3"}), log.read_text()
-        opened.state.catalog.close()
+        opened.close()
         behind.root.rename(behind.root.with_name("away"))
         children = _children(process.pid)
         for child in children:
@@ -321,7 +319,7 @@ def test_following(behind: Behind) -> None:
             process.send_signal(signal.SIGTERM)
             output, _ = process.communicate(timeout=20)
             if registry:
-                registry.state.catalog.close()
+                registry.close()
     assert process.returncode == 0
     assert len(output.splitlines()) == len([*behind.data.glob("migrations/*.jsonl")]) == 2
 

@@ -67,7 +67,7 @@ def tags_of(folder: Path) -> dict[str, str]:
     for name in registry.repositories.list(last="", limit=99).rows:
         for tag in registry.tags.list(name).rows:
             found[f"{name}:{tag}"] = str(registry.manifests.find(name, tag).digest)
-    registry.state.catalog.close()
+    registry.close()
     return found
 
 
@@ -85,7 +85,7 @@ def test_in_over_v2(there: tuple[Path, str, str], tmp_path: Path) -> None:
     registry = opened(tmp_path / "here")
     index = registry.manifests.find(RepositoryName("team/app"), Tag("latest"))
     assert len(registry.referrers.list(RepositoryName("team/app"), index.digest).rows) == 1
-    registry.state.catalog.close()
+    registry.close()
 
 
 def test_in_over_v1(there: tuple[Path, str, str], tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_in_over_v1(there: tuple[Path, str, str], tmp_path: Path) -> None:
         rows = [each.v1_images.ancestry(place[0], each.bridge.resolve(*place)) for each in (ours, theirs)]
         assert [row.json for row in rows[0]] == [row.json for row in rows[1]]
     for each in (theirs, ours):
-        each.state.catalog.close()
+        each.close()
 
 
 def test_two_spellings_of_one_name(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def behind(served: Served) -> Iterator[Registry]:
     """A second registry over what the served one works on: for looking behind it."""
     registry = open_registry(Settings(data=served.data))
     yield registry
-    registry.blobs.state.catalog.close()
+    registry.close()
 
 
 @pytest.fixture(scope="module")

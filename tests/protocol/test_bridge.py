@@ -112,7 +112,7 @@ def test_the_command_shows_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     layer = builders.layer({"file": b"1"})
     push_v1(registry, NAME, Tag("old"), builders.v1_chain(layer))
     push_v2(registry, NAME, Tag("new"), builders.image(layer))
-    registry.blobs.state.catalog.close()
+    registry.close()
     show = ["repository", "show", "a/b", "--data", str(settings.data)]
     lines = CliRunner().invoke(main, show).output.splitlines()
     assert [(line.split()[0], line.split()[3]) for line in lines[:2]] == [("new", "v2"), ("old", "v1")]

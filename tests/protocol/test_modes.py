@@ -47,8 +47,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             )
             prepare(settings)
             registry = open_registry(settings)
-            stack.callback(registry.blobs.state.catalog.close)
-            stack.callback(registry.clients.flush)  # or its thread would look for the database after the test
+            stack.callback(registry.close)
             return client_of(registry, settings)
 
         yield served

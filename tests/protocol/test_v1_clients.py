@@ -115,7 +115,7 @@ def test_the_command_lists_them_and_says_what_to_do(tmp_path: Path, monkeypatch:
     registry = open_registry(settings)
     registry.clients.record("10.0.0.7", DOCKER, "a/b", refused=True)
     registry.clients.flush()
-    registry.blobs.state.catalog.close()
+    registry.close()
     lines = _run(settings.data).splitlines()
     assert lines[1].split()[2:] == ["10.0.0.7", "docker/1.5.0", "a/b", "1", "1"]
     assert lines[-1].startswith("V1 clients connected in the last 30d")
