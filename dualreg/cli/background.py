@@ -20,6 +20,7 @@ from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
 #: Settings that the child gets from the server, from whatever origin; it has no others.
 _SHARED = ("store", "database", "sparse_indexes", "audit", "bridge")
 _IMPORT_OPTIONS = ("--follow", "10m", "--jobs", "2")
+#: Added to the niceness of the server.
 _NICENESS = 10
 #: Seconds between an exit and the restart.
 _RESTART_DELAY = 3.0
@@ -50,8 +51,9 @@ class BackgroundImport:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the server alone
             )
+            niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS  # over 19 means 19
             with suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
 
     def keep_running(self) -> None:
         """Restart the child if it has exited, after a delay; to be called about every second."""
@@ -62,7 +64,11 @@ class BackgroundImport:
             self._restart_at = time.monotonic() + _RESTART_DELAY
         elif time.monotonic() >= self._restart_at:
             self._restart_at = 0.0
-            self.start()
+            try:
+                self.start()
+            except OSError as error:  # such as for lack of memory, which must not end the server
+                click.echo(f"cannot restart the background import: {error}", err=True)
+                self._restart_at = time.monotonic() + _RESTART_DELAY
 
     def stop(self) -> None:
         """Stop the child; what it has started is finished if that takes a few seconds."""

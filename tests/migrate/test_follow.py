@@ -215,6 +215,39 @@ def test_a_child_that_hangs_does_not_hold_the_server_up(tmp_path: Path, data: Pa
     assert not alive(child)
 
 
+def test_a_child_that_cannot_be_restarted(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for lack of memory: that is printed, and tried again, and does not end the server."""
+    started = []
+
+    def popen(*line: object, **_: object) -> subprocess.Popen[bytes]:
+        started.append(line)
+        if len(started) == 2:
+            raise BlockingIOError("no more processes")
+        return real(["true"])
+
+    real = subprocess.Popen
+    monkeypatch.setattr("dualreg.cli.background.subprocess.Popen", popen)
+    monkeypatch.setattr("dualreg.cli.background._RESTART_DELAY", 0.0)
+    background = BackgroundImport(Settings(data=data, legacy_source="v1-tree:/old"))
+    background.start()
+    assert until(lambda: background.keep_running() or len(started) > 2)
+    background.stop()
+    assert "cannot restart the background import: no more processes\n" in capsys.readouterr().err
+
+
+def test_a_child_of_a_server_that_is_nice_already(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a lower priority than that: a higher one is refused to most users, which would end the server."""
+    chosen: list[tuple[int, int, int]] = []
+    monkeypatch.setattr("dualreg.cli.background.os.getpriority", lambda *_: 15)
+    monkeypatch.setattr("dualreg.cli.background.os.setpriority", lambda *priority: chosen.append(priority))
+    background = BackgroundImport(Settings(data=data, legacy_source="v1-tree:/old"))
+    background.start()
+    background.stop()
+    assert [niceness > 15 for _, _, niceness in chosen] == [True]
+
+
 def test_an_orphan_that_hangs_ends_too(tmp_path: Path) -> None:
     """A child that does not end when it is asked to exits a few seconds after its parent."""
     program = (
