@@ -136,7 +136,7 @@ def open_on_demand(source: str) -> OnDemandTree:
         location = parse_location(source, Use.ON_DEMAND)
     except LocationInvalid as error:
         raise SourceInvalid(str(error)) from error
-    return ON_DEMAND[location.transport.name](Path(location.rest))
+    return ON_DEMAND[location.transport.name](location)
 
 
 def open_target(target: str, options: TargetOptions) -> Target:
@@ -167,10 +167,21 @@ def is_own_store(source: str, registry: Registry) -> bool:
 
 
 def _survey_v1_tree(location: Location, options: SourceOptions) -> Survey:
+    return survey_images(V1Tree.open(_v1_storage(location, options)))
+
+
+def _v1_storage(location: Location, options: SourceOptions) -> Path:
+    """Return the storage at *location*, or the one that the configuration file there names."""
     path = Path(location.rest)
-    if path.is_file():
-        path = storage_path(path, options.flavor, options.environ)
-    return survey_images(V1Tree.open(path))
+    return storage_path(path, options.flavor, options.environ) if path.is_file() else path
+
+
+def _open_on_demand_v1_tree(location: Location) -> OnDemandTree:
+    return OnDemandV1Tree.open(_v1_storage(location, SourceOptions()))
+
+
+def _open_on_demand_registry_tree(location: Location) -> OnDemandTree:
+    return OnDemandRegistryTree.open(Path(location.rest))
 
 
 def _survey_registry_tree(location: Location, options: SourceOptions) -> Survey:
@@ -236,9 +247,9 @@ SURVEYS: Mapping[str, Callable[[Location, SourceOptions], Survey]] = {
     "v1": _survey_v1_remote,
     "v2": _survey_v2_remote,
 }
-ON_DEMAND: Mapping[str, Callable[[Path], OnDemandTree]] = {
-    "v1-tree": OnDemandV1Tree.open,
-    "registry-tree": OnDemandRegistryTree.open,
+ON_DEMAND: Mapping[str, Callable[[Location], OnDemandTree]] = {
+    "v1-tree": _open_on_demand_v1_tree,
+    "registry-tree": _open_on_demand_registry_tree,
 }
 TARGETS: Mapping[str, Callable[[Location, TargetOptions], Target]] = {
     "registry-tree": _open_registry_tree,

@@ -655,6 +655,15 @@ def old(tmp_path: Path) -> Behind:
     return made
 
 
+def test_the_configuration_of_the_old_registry(old: Behind, serve: Registries, tmp_path: Path) -> None:
+    """Names the source as well as its storage does."""
+    old.push("1", "b", PAST)
+    config = tmp_path / "config.yml"
+    config.write_text(f"dev:\n  storage: local\n  storage_path: {old.root}\n")
+    settings = Settings(data=old.data, legacy_source=f"v1-tree:{config}")
+    assert client_of(serve(settings)).get("/v2/team/app/manifests/1").status_code == 200
+
+
 def test_old_clients_push_on_what_is_not_here_yet(old: Behind, serve: Registries) -> None:
     """They ask which images are here, and are told of those of the source, which come; not of others."""
     client = client_of(serve(old.settings))
