@@ -4,14 +4,18 @@ One table says what each is called and how its locations are written. The settin
 ``migrate.transports``, which opens them, all ask this table.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+#: User and password in what was probably meant as a URL.
+_LOGIN = re.compile(r"^([^/:@]*:(?://)?)?[^/]*@")
+
 
 class LocationInvalid(ValueError):
-    """No transport has such a location; the text says what was expected."""
+    """No transport has such a location; the text says what was expected, and contains no password."""
 
 
 class Use(StrEnum):
@@ -131,14 +135,14 @@ def parse_location(text: str, use: Use) -> Location:
         LocationInvalid: no transport with that use has such locations.
     """
     scheme, _, rest = text.partition(":")
-    transport = _find(scheme)
+    transport, shown = _find(scheme), _LOGIN.sub(r"\1***@", text)
     if transport is None or use not in transport.uses:
-        raise LocationInvalid(f'unknown {use} "{text}"; expected {", ".join(grammars(use))}')
+        raise LocationInvalid(f'unknown {use} "{shown}"; expected {", ".join(grammars(use))}')
     if not rest.removeprefix("//" if transport.schemes else ""):
         missing = "host" if transport.schemes else "path"
-        raise LocationInvalid(f'missing {missing} in "{text}"; expected {transport.uses[use]}')
+        raise LocationInvalid(f'missing {missing} in "{shown}"; expected {transport.uses[use]}')
     if transport.schemes and not rest.startswith("//"):
-        raise LocationInvalid(f'invalid URL "{text}"; expected {transport.uses[use]}')
+        raise LocationInvalid(f'invalid URL "{shown}"; expected {transport.uses[use]}')
     return Location(transport, scheme, rest)
 
 

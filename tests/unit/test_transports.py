@@ -76,6 +76,24 @@ def test_invalid_locations(text: str, use: Use, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:secret@host/x", 'unknown source "https://***@host/x"'),
+        ("v2+ftp://me:se@cret@host", 'unknown source "v2+ftp://***@host"'),
+        ("v2+https:me:secret@host", 'invalid URL "v2+https:***@host"'),
+        ("me:secret@host", 'unknown source "me:***@host"'),
+        ("secret@host", 'unknown source "***@host"'),
+        ("v1_tree:/srv/a@b:c", 'unknown source "v1_tree:/srv/a@b:c"'),
+    ],
+)
+def test_invalid_locations_do_not_show_passwords(text: str, shown: str) -> None:
+    """Messages go to terminals and logs."""
+    with pytest.raises(LocationInvalid) as caught:
+        parse_location(text, Use.SOURCE)
+    assert str(caught.value).startswith(f"{shown}; expected ")
+
+
+@pytest.mark.parametrize(
     ("text", "step"),
     [
         ("v2+https://host/team", "pull from https://host/team"),
