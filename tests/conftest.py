@@ -3,6 +3,7 @@
 Both are guarded against bytes moving inside a transaction.
 """
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,12 @@ from tests import quick
 from tests.apps import application
 
 quick.install()
+
+
+def pytest_configure() -> None:
+    """Have the folders of tests in memory."""
+    if folder := quick.memory_folder():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 
 class Clock:

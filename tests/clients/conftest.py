@@ -11,6 +11,7 @@ import pytest
 
 from tests.clients.tools import Tools
 from tests.programs import dualreg_process, require, running, wait_for
+from tests.quick import memory_folder
 
 _APPLETS = ("sh", "ls", "cat", "rm", "mkdir", "echo")
 
@@ -36,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def tools(served: Served) -> Iterator[Tools]:
     """The clients, speaking to that registry; what they stored is deleted afterwards."""
     # Short: podman takes no more than 50 characters for a run folder, and a socket's path has a limit too.
-    with TemporaryDirectory(prefix="dualreg-") as home:
+    with TemporaryDirectory(prefix="dualreg-", dir=memory_folder()) as home:
         yield Tools(Path(home), served.host)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import free_port, require, running
+from tests.quick import memory_folder
 
 #: Where Debian puts programs that are not meant for everybody's PATH.
 _DEBIAN = Path("/usr/lib/postgresql")
@@ -24,7 +25,7 @@ def postgresql_server() -> Iterator[str]:
     Its default collation is English, so that a query which forgets to ask for byte order is found out.
     """
     programs = _programs()
-    folder = Path(tempfile.mkdtemp(prefix="dualreg-postgresql-"))
+    folder = Path(tempfile.mkdtemp(prefix="dualreg-postgresql-", dir=memory_folder()))
     try:
         as_postgres = _drop_root(folder)
         data, log, port = folder / "data", folder / "log", free_port()

@@ -19,7 +19,7 @@ from tests.conftest import GuardedCatalog, GuardedStore
 @contextmanager
 def fresh_registry() -> Iterator[Registry]:
     """Yield an empty registry, guarded like that of the fixtures."""
-    with TemporaryDirectory(prefix="dualreg-example-") as folder:
+    with TemporaryDirectory(prefix="dualreg-example-", dir=quick.memory_folder()) as folder:
         path = Path(folder) / "catalog.sqlite3"
         path.write_bytes(quick.migrated())
         catalog = GuardedCatalog(f"sqlite:///{path}")

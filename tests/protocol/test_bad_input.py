@@ -648,6 +648,13 @@ def cut(served: Served) -> Iterator[V2Client]:
     assert client.wire.send("GET", "/v2/").status == 200
 
 
+def content(registry: Registry) -> dict[str, Any]:
+    """Return the snapshot of a registry without the V1 clients, which are noted some seconds later."""
+    whole = snapshot(registry)
+    del whole["rows"]["v1_clients"]
+    return whole
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(
     "head",
@@ -665,14 +672,14 @@ def test_a_body_cut_short_is_not_taken(cut: V2Client, behind: Registry, head: st
     """Whatever was whole by accident of where it was cut, the client did not finish saying it."""
     part = {"manifests": IMAGE.manifest, "json": lone("cut2", b"").json, "cut/ ": b"[]"}
     body = next((value for key, value in part.items() if key in head), DATA)
-    before = snapshot(behind)
+    before = content(behind)
     status, answer = cut_short(cut.host, head, body, chunked=chunked)
     assert status == 400
     if head.split()[1].startswith("/v2/"):
         assert json.loads(answer)["errors"][0]["code"] == "SIZE_INVALID"
     else:
         assert json.loads(answer) == {"error": "the request body ended early"}
-    assert snapshot(behind) == before
+    assert content(behind) == before
 
 
 @pytest.mark.parametrize("chunked", [False, True])
