@@ -26,7 +26,7 @@ PIECE = bytes(range(256)) * (MIB // 256)
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """``dualreg serve`` with two workers that have both served already; deletes its blobs afterwards."""
     folder = tmp_path_factory.mktemp("memory")
-    with dualreg_process(folder / "data", workers=2) as serving:
+    with dualreg_process(folder / "data", fresh=True, workers=2) as serving:
         for _ in range(24):
             upload(serving, 1, chunked=True)
         yield serving
