@@ -8,10 +8,10 @@ from typing import TypeVar
 
 Amount = TypeVar("Amount")
 
-#: Whether there is time.
+#: Whether to run the long forms of tests.
 SOAK = bool(os.environ.get("SOAK"))
 
 
-def amount(short: Amount, long: Amount) -> Amount:
-    """Return what to try now."""
+def short_or_long(short: Amount, long: Amount) -> Amount:
+    """Return *long* with ``SOAK``, else *short*."""
     return long if SOAK else short

@@ -131,7 +131,7 @@ class ManifestQueries:
             return None
         return ManifestRow(row[0], row[1], row[2], row[3], None if row[4] is None else Origin(row[4]))
 
-    def held(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
+    def lock_existing(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
         """Return those of *digests* that are manifests of the repository, locked against deletion."""
         query = select(Manifests.digest).where(Manifests.repository_id == repository_id)
         query = query.with_for_update(read=True, key_share=True)

@@ -116,12 +116,12 @@ def stoppable(*, quiet: bool = False) -> Iterator[Event]:
     """
     stop = Event()
 
-    def ask(*_: object) -> None:
+    def request_stop(*_: object) -> None:
         if not quiet:
             click.echo("Stopping after the current work. Run again to resume.", err=True)
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:

@@ -201,7 +201,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise JournalBusy("another migration is running over this data folder") from error
+            raise JournalBusy("another migration is running over this data directory") from error
         yield
 
 

@@ -46,11 +46,11 @@ class Names:
         return included and self.allow(repository, name)
 
     def allow(self, repository: str, name: str) -> bool:
-        """Return whether the tag may come along with others: it is not excluded."""
+        """Return whether the tag may be imported with others: it is not excluded."""
         return not self._matches(self.exclude, repository, name)
 
-    def may_come(self, repository: str, tag: str) -> bool:
-        """Return whether the tag is selected, or may come along with the image that it is about."""
+    def may_be_imported(self, repository: str, tag: str) -> bool:
+        """Return whether the tag is selected, or may be imported with the image that it is about."""
         name = f"{repository}:{tag}"
         about = subject_prefix(tag) is not None and self.allow(repository, name)
         return about or self.choose(repository, name)

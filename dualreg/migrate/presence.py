@@ -25,7 +25,7 @@ class Presence:
         """Return whether that is so for a manifest and all that it names in *repository*, directly or not."""
         if (repository, digest) in self._manifests:
             return True
-        if not self.blobs(self.registry.manifests.closure(repository, digest)):
+        if not self.blobs(self.registry.manifests.reachable_blobs(repository, digest)):
             return False
         self._manifests.add((repository, digest))
         return True

@@ -29,7 +29,7 @@ class Selection:
         shard: Which of how many parts, counted from 1; a repository is always in the same part.
         library: What to call ``library/x``.
         mapping: New names of repositories, or of ``repository:tag``.
-        untagged: Also untagged images. Those about selected images, such as signatures, always come along.
+        untagged: Also untagged images. Those about selected images, such as signatures, are always imported.
     """
 
     names: Names = field(default_factory=Names)
@@ -115,27 +115,27 @@ def _selected(tags: Iterable[SourceTag], selection: Selection) -> set[SourceTag]
             continue
         chosen = [tag for tag in siblings if selection.names.choose(repository, tag.name)]
         tagged = newest(
-            [tag for tag in chosen if tag.tag and not tag.along], selection.since, selection.latest
+            [tag for tag in chosen if tag.tag and not tag.subjects], selection.since, selection.latest
         )
-        selected |= {*tagged, *_along(tagged, siblings, selection)}
+        selected |= {*tagged, *_attachments(tagged, siblings, selection)}
         selected.update(tag for tag in chosen if not tag.tag and selection.untagged)
     return selected
 
 
-def _along(
+def _attachments(
     tagged: Iterable[SourceTag], siblings: Iterable[SourceTag], selection: Selection
 ) -> Iterator[SourceTag]:
     """Yield the images that are about selected ones, such as signatures, and the images about those.
 
     One that is selected by its own name is yielded as well.
     """
-    left = [tag for tag in siblings if tag.along and selection.names.allow(tag.repository, tag.name)]
+    left = [tag for tag in siblings if tag.subjects and selection.names.allow(tag.repository, tag.name)]
     images = {tag.image for tag in tagged}
     while True:
         found = [
             tag
             for tag in left
-            if tag.along & images
+            if tag.subjects & images
             or (tag.tag and not selection.by_date and selection.names.choose(tag.repository, tag.name))
         ]
         if not found:

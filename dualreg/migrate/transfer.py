@@ -93,7 +93,7 @@ def stage(
             update(chunk)
 
 
-def show(source: SourceBytes, update: Callable[[bytes], None], where: str = "") -> None:
+def feed(source: SourceBytes, update: Callable[[bytes], None], where: str = "") -> None:
     """Read a blob of the source, and pass its bytes to *update*.
 
     Raises:

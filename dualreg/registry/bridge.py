@@ -241,7 +241,7 @@ class Bridge:
             documents.append(EMPTY_LAYER)
         with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
             locked = tx.repositories.lock(repository.name, exclusive=is_schema1)
-            if locked is None or not tx.manifests.held(repository.id, [row.digest]):
+            if locked is None or not tx.manifests.lock_existing(repository.id, [row.digest]):
                 return  # deleted in the meantime
             if is_schema1 and tx.v1_images.contradicts(repository.id, rows):
                 # A client that signs schema 1 chooses its IDs, and must not take over those of other images.

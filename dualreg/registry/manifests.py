@@ -95,7 +95,7 @@ class Manifests:
             found = [tx.manifests.find(repository, digest) for digest in digests]
         return [row for row in found if row]
 
-    def closure(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
+    def reachable_blobs(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
         """Return a manifest and all that it names in the repository, directly or not, as blobs."""
         with self.state.catalog.read() as tx:
             return tx.manifests.graph(repository, digest)
@@ -346,7 +346,8 @@ def _resolve_children(tx: Transaction, repository_id: int, manifest: Manifest, *
     sizes = tx.blobs.linked(repository_id, named) if named else {}
     sizes |= {digest: len(EMPTY_LAYER) for digest in named & {empty_layer().digest}}
     entries = {child.digest for child in manifest.described(Role.MANIFEST)}
-    held = (sizes.keys() - entries) | (tx.manifests.held(repository_id, entries) if entries else frozenset())
+    present = tx.manifests.lock_existing(repository_id, entries) if entries else frozenset()
+    held = (sizes.keys() - entries) | present
     required = (child.descriptor.digest for child in manifest.required)
     allowed = held | entries if sparse else held
     missing = [str(digest) for digest in dict.fromkeys(required) if digest not in allowed]

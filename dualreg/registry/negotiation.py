@@ -184,7 +184,7 @@ class Negotiation:
         digest = Digest.of(converted.payload)
         self.manifests.put(repository, digest, media_type, converted.payload)
         with catalog.begin() as tx:
-            if tx.manifests.held(row.repository_id, [row.digest]):
+            if tx.manifests.lock_existing(row.repository_id, [row.digest]):
                 tx.views.record(row.repository_id, row.digest, str(digest), kind=kind)
         return self.manifests.find(repository, digest)
 

@@ -18,7 +18,7 @@ from urllib.request import parse_http_list, parse_keqv_list
 from urllib3.exceptions import HTTPError
 
 from dualreg.remote.endpoint import RemoteError, endpoint_of, redact
-from dualreg.remote.transport import Authorization, Request, Transport
+from dualreg.remote.transport import Authorization, HttpTransport, Request
 
 #: What a request needs access to, as scopes of a token server; for V1, the repository's name.
 Scope = tuple[str, ...]
@@ -78,7 +78,7 @@ class ChallengeAuthenticator:
         basic: The ``Authorization`` of the user; empty for anonymous access.
     """
 
-    transport: Transport
+    transport: HttpTransport
     url: str
     basic: str
     _credentials: dict[Scope, _Credential] = field(default_factory=dict)

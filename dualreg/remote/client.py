@@ -15,7 +15,7 @@ from dualreg.remote.challenge import Authenticator, ChallengeAuthenticator, Scop
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
 from dualreg.remote.response import Response
 from dualreg.remote.resume import ResumingBody
-from dualreg.remote.transport import Answer, Authorization, Content, Request, Transport, failure
+from dualreg.remote.transport import Answer, Authorization, Content, HttpTransport, Request, failure
 
 #: Bytes of the largest response that is read whole.
 _RESPONSE_LIMIT = 16 << 20
@@ -43,12 +43,12 @@ class Client:
     password: str = field(default="", repr=False)
     ca: str | None = None
     _endpoint: Endpoint = field(init=False, repr=False)
-    _transport: Transport = field(init=False, repr=False)
+    _transport: HttpTransport = field(init=False, repr=False)
     _authenticator: Authenticator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._endpoint = endpoint_of(self.url)
-        self._transport = Transport(self.ca)
+        self._transport = HttpTransport(self.ca)
         self._authenticator = ChallengeAuthenticator(self._transport, self.url, self.basic)
 
     @property

@@ -80,7 +80,7 @@ class Authorization(NamedTuple):
     endpoint: Endpoint
 
 
-class Transport:
+class HttpTransport:
     """Sends requests from any number of threads, and keeps connections open."""
 
     def __init__(self, ca: str | None = None) -> None:

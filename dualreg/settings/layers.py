@@ -38,7 +38,7 @@ class SettingsInvalid(Exception):
     """An unreadable file, an unknown setting or an invalid value; one line for each, which names it."""
 
 
-class Choice(NamedTuple):
+class ChosenValue(NamedTuple):
     """A value that the operator chose.
 
     Attributes:
@@ -53,7 +53,7 @@ class Choice(NamedTuple):
 
 def read_layers(
     environ: Mapping[str, str], config: Path | None, flags: Mapping[str, Any]
-) -> Mapping[str, Choice]:
+) -> Mapping[str, ChosenValue]:
     """Return the chosen values by name; the environment overrides the file, and *flags* override both.
 
     Raises:
@@ -62,14 +62,14 @@ def read_layers(
     path = config or (Path(named) if (named := environ.get(CONFIG_VARIABLE)) else None)
     choices = {}
     for key, value in _read_file(path).items():
-        choices[key] = Choice(value, f"{path or DEFAULT_FILE}", f"{key} in {path or DEFAULT_FILE}")
+        choices[key] = ChosenValue(value, f"{path or DEFAULT_FILE}", f"{key} in {path or DEFAULT_FILE}")
     for variable, value in environ.items():
         if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
-            choices[variable.removeprefix(PREFIX).lower()] = Choice(value, variable, variable)
+            choices[variable.removeprefix(PREFIX).lower()] = ChosenValue(value, variable, variable)
     for key, value in flags.items():
         if value is not None:
             flag = f"--{key.replace('_', '-')}"
-            choices[key] = Choice(value, flag, flag)
+            choices[key] = ChosenValue(value, flag, flag)
     return choices
 
 
@@ -84,7 +84,7 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         raise SettingsInvalid(f"{path or DEFAULT_FILE}: {error}") from error
 
 
-def describe(error: ValidationError, choices: Mapping[str, Choice]) -> str:
+def describe(error: ValidationError, choices: Mapping[str, ChosenValue]) -> str:
     """Return one line for each mistake: the setting, its value, what is expected, and its source."""
     lines = []
     for mistake in error.errors():

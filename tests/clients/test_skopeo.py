@@ -12,7 +12,7 @@ from dualreg.image import media_types
 from tests import builders
 from tests.clients.tools import Tools, digests, layout_manifest, verified
 from tests.programs import require
-from tests.soak import amount
+from tests.soak import short_or_long
 
 pytestmark = pytest.mark.client
 
@@ -41,7 +41,7 @@ def test_a_large_layer(tools: Tools, tmp_path: Path) -> None:
     """A layer that cannot be compressed is pushed and pulled whole."""
     require("skopeo", package="skopeo")
     layer = gzip.compress(
-        builders.tar({"noise": os.urandom(amount(32, 200) << 20)}), compresslevel=0, mtime=0
+        builders.tar({"noise": os.urandom(short_or_long(32, 200) << 20)}), compresslevel=0, mtime=0
     )
     image = builders.image(layer)
     source = builders.skopeo_folder(tmp_path / "in", image)

@@ -59,7 +59,6 @@ class FaultyStore(FilesystemStore):
     plan = Plan()
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
-        """See FilesystemStore."""
         with self.plan.step():
             reader = super().open(digest, start=start)
             if self.plan.after and self.plan.calls - 1 == self.plan.fail_at:
@@ -67,27 +66,22 @@ class FaultyStore(FilesystemStore):
         return reader
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
-        """See FilesystemStore."""
         with self.plan.step():
             return super().append(upload, chunks, offset=offset)
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
-        """See FilesystemStore."""
         with self.plan.step():
             super().publish(upload, digest)
 
     def discard(self, upload: UploadId) -> None:
-        """See FilesystemStore."""
         with self.plan.step():
             super().discard(upload)
 
     def write_link(self, path: str, content: bytes) -> None:
-        """See FilesystemStore."""
         with self.plan.step():
             super().write_link(path, content)
 
     def remove_link(self, path: str) -> None:
-        """See FilesystemStore."""
         with self.plan.step():
             super().remove_link(path)
 
@@ -99,7 +93,7 @@ class FaultyCatalog(Catalog):
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
-        """See Catalog. Lost before the commit, everything in it is."""
+        """Lose everything if the power fails before the commit."""
         mine, self.plan.calls = self.plan.calls, self.plan.calls + 1
         fails = mine == self.plan.fail_at
         with super().begin() as tx:
@@ -111,7 +105,6 @@ class FaultyCatalog(Catalog):
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """See Catalog."""
         with self.plan.step(), super().read() as tx:
             yield tx
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.programs import Process, Serving, dualreg_process
-from tests.soak import amount
+from tests.soak import short_or_long
 
 pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
 #: Far more than a process may grow by.
-SIZE = amount(256, 2048) * MIB
+SIZE = short_or_long(256, 2048) * MIB
 #: What a process may grow by: room for buffers, threads and what Python keeps, but for no layer.
 ALLOWED = 64 * MIB
 PIECE = bytes(range(256)) * (MIB // 256)

@@ -12,7 +12,7 @@ from tests.migrate import stock_trees
 from tests.migrate.commands import killed_at_every_step
 from tests.migrate.test_files import saved
 from tests.migrate.trees import LAYERS, Tree
-from tests.soak import amount
+from tests.soak import short_or_long
 
 
 def _v1(root: Path) -> str:
@@ -46,4 +46,4 @@ def test_killed_at_every_line_of_the_journal(
 @pytest.mark.parametrize("build", [_v1, _stock, _saved])
 def test_killed_between(build: Callable[[Path], str], tmp_path: Path) -> None:
     """Between a blob's rename and its row, a row and its link: at some of all the waits for the disk."""
-    assert killed_at_every_step(build(tmp_path / "old"), tmp_path, "disk", stride=amount(23, 1)) >= 4
+    assert killed_at_every_step(build(tmp_path / "old"), tmp_path, "disk", stride=short_or_long(23, 1)) >= 4

@@ -124,4 +124,4 @@ def test_quoted_names_are_read_back(name: str) -> None:
 )
 def test_what_may_come(names: Names, repository: str, tag: str, *, come: bool) -> None:
     """What is selected, and what may turn out to be about that, by its name."""
-    assert names.may_come(repository, tag) is come
+    assert names.may_be_imported(repository, tag) is come

@@ -21,7 +21,7 @@ from dualreg.registry import Registry
 from dualreg.registry.negotiation import Accept
 from tests.builders import Image, V1Pushed, image, layer, tar, v1_chain
 from tests.properties.registries import fresh_registry, push_v1, push_v2, read_blob
-from tests.soak import amount
+from tests.soak import short_or_long
 
 REPOSITORY = RepositoryName("library/x")
 V1, V2, AGAIN = Tag("pushed-by-v1"), Tag("pushed-by-v2"), Tag("again")
@@ -46,7 +46,7 @@ _LAYER = st.one_of(
 )
 _CHAIN = st.lists(_LAYER, min_size=1, max_size=4).map(lambda layers: v1_chain(*layers))
 
-law = settings(max_examples=amount(15, 500), deadline=None, print_blob=True)
+law = settings(max_examples=short_or_long(15, 500), deadline=None, print_blob=True)
 
 
 def _pulled_by_v1(registry: Registry, tag: Tag) -> list[V1ImageRow]:

@@ -25,7 +25,7 @@ from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag
 from tests.builders import Image, V1Pushed, image, index, layer, v1_chain
 from tests.properties.registries import fresh_registry, push_v1, push_v2, read_blob
-from tests.soak import amount
+from tests.soak import short_or_long
 
 NAMES = [RepositoryName("x"), RepositoryName("library/y")]
 REPOSITORIES = st.sampled_from(NAMES)
@@ -260,7 +260,7 @@ class Registries(RuleBasedStateMachine):
 
 
 Registries.TestCase.settings = settings(
-    max_examples=amount(25, 1000),
+    max_examples=short_or_long(25, 1000),
     stateful_step_count=20,
     deadline=None,
     print_blob=True,

@@ -12,7 +12,7 @@ from dualreg.errors import BlobUnknown, BodyTruncated, DigestMismatch, RangeInva
 from dualreg.image.digest import HEX_DIGITS, Digest
 from dualreg.image.names import RepositoryName, UploadId
 from tests.properties.registries import fresh_registry, read_blob
-from tests.soak import amount
+from tests.soak import short_or_long
 
 REPOSITORIES = [RepositoryName("x"), RepositoryName("library/y")]
 CHUNKS = st.lists(st.sampled_from([b"", b"a", b"bc", b"d" * 1000]), max_size=3)
@@ -168,7 +168,7 @@ class Uploads(RuleBasedStateMachine):
 
 
 Uploads.TestCase.settings = settings(
-    max_examples=amount(25, 1000),
+    max_examples=short_or_long(25, 1000),
     stateful_step_count=20,
     deadline=None,
     print_blob=True,

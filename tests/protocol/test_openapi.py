@@ -40,14 +40,14 @@ from tests.apps import application
 from tests.builders import descriptor, image, layer
 from tests.conftest import Clock
 from tests.protocol.exchange import REPOSITORY, make_world
-from tests.soak import SOAK, amount
+from tests.soak import SOAK, short_or_long
 from tests.state import snapshot
 
 DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs/openapi.yaml").read_text(encoding="utf-8"))
 CODES = {rendering.code for rendering in V2_ERRORS.values()} | {"UNKNOWN"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", amount("3", "200")))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", short_or_long("3", "200")))
 MODES = [*GenerationMode] if SOAK or "FUZZ_EXAMPLES" in os.environ else [GenerationMode.POSITIVE]
 #: Machines differ, the registry is put back before each example, and none is too large. To make a failing
 #: one smaller takes longer than to read it.

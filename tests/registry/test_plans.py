@@ -22,7 +22,7 @@ from dualreg.storage.memory import MemoryStore
 from tests.apps import client_of
 from tests.contracts.postgresql import postgresql_server
 from tests.protocol.exchange import TOKEN, World, make_world
-from tests.soak import amount
+from tests.soak import short_or_long
 
 ABSENT = f"sha256:{'0' * 64}"
 TYPE = "application/vnd.example.signature+json"
@@ -200,7 +200,7 @@ def cost(client: FlaskClient, method: str, path: str) -> float:
 
 
 #: Tags, and repositories, of the large catalog; a million of each takes minutes and gigabytes.
-LARGE = int(os.environ.get("LARGE_CATALOG", amount("30000", "300000")))
+LARGE = int(os.environ.get("LARGE_CATALOG", short_or_long("30000", "300000")))
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_a_page_costs_the_same_in_a_large_catalog(tmp_path: Path) -> None:
 
 
 #: Tags, and repositories, of the PostgreSQL catalog.
-ROWS = amount(8_000, 20_000)
+ROWS = short_or_long(8_000, 20_000)
 
 
 @pytest.fixture(scope="module")

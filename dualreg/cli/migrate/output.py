@@ -102,7 +102,7 @@ def print_report(report: Report) -> None:
         reason = f": {tag['reason']}" if tag["reason"] else ""
         click.echo(f"{tag['source']} -> {tag['repository']}:{tag['tag']} {tag['status']}{reason}")
     verified = sum(bool(image["verified"]) for image in report.images)
-    click.echo(f"run {report.run} of {report.source}{_fate(report)}")
+    click.echo(f"run {report.run} of {report.source}{_ending(report)}")
     click.echo(_counted(report.counts))
     if report.images:
         click.echo(f"{counted(len(report.images), 'V1 image')} imported, {verified} verified by checksum")
@@ -110,11 +110,11 @@ def print_report(report: Report) -> None:
 
 def print_runs(runs: Sequence[Report]) -> None:
     """Print a line for each run."""
-    rows = [(run.run, run.at[:19], run.source, _counted(run.counts) + _fate(run)) for run in runs]
+    rows = [(run.run, run.at[:19], run.source, _counted(run.counts) + _ending(run)) for run in runs]
     table(("RUN", "STARTED", "SOURCE", "TAGS"), rows)
 
 
-def _fate(report: Report) -> str:
+def _ending(report: Report) -> str:
     return (", interrupted" * (not report.ended)) + (", rolled back" * report.undone)
 
 

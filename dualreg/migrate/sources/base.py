@@ -30,14 +30,14 @@ class SourceTag:
         tag: Empty for an untagged image.
         image: A V1 image id, or the digest of a manifest. There may be no such image.
         updated: When it was pushed, or else when its image was created; None if neither is known.
-        along: The images that it is about, for instance as a signature: it comes along with them.
+        subjects: The images that it is about, for instance as a signature: it is imported with them.
     """
 
     repository: str
     tag: str
     image: str
     updated: datetime | None
-    along: frozenset[str] = frozenset()
+    subjects: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:

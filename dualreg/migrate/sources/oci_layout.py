@@ -14,7 +14,7 @@ from dualreg.errors import RegistryError
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.migrate.findings import Finding, FindingKind
-from dualreg.migrate.layouts import NAME, REPOSITORY, annotations_of
+from dualreg.migrate.oci_annotations import NAME, REPOSITORY, annotations_of
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.migrate.sources.files import blob_file, read_document
 from dualreg.migrate.sources.references import split_reference

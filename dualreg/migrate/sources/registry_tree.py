@@ -51,7 +51,7 @@ class RegistryTree:
             if (root / "repositories").is_dir() and (root / "blobs").is_dir():
                 return cls(root)
         if not path.is_dir():
-            raise SourceInvalid(f"{path}: no such folder")
+            raise SourceInvalid(f"{path}: no such directory")
         old = (path / "images").is_dir()
         hint = "; it looks like v1-tree:" if old else ""
         raise SourceInvalid(f"{path}: no {REGISTRY} with blobs and repositories{hint}")

@@ -65,7 +65,7 @@ class V1Tree:
             OSError: the folder cannot be read.
         """
         if not path.is_dir():
-            raise SourceInvalid(f"{path}: no such folder")
+            raise SourceInvalid(f"{path}: no such directory")
         if _is_tree(path):
             return cls(path)
         below = [Path(entry) for entry in entries(path) if is_folder(entry)]
@@ -75,7 +75,7 @@ class V1Tree:
         if not found:
             looks = next((each for each in (path, *below) if (each / _REGISTRY_TREE).is_dir()), None)
             hint = f"; it looks like registry-tree:{looks}" if looks else ""
-            raise SourceInvalid(f"{path}: no images/ and repositories/ in it or one folder below{hint}")
+            raise SourceInvalid(f"{path}: no images/ and repositories/ in it or one directory below{hint}")
         return cls(found[0])
 
     def tags(self) -> Iterator[SourceTag | Finding]:

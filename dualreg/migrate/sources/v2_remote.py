@@ -67,7 +67,7 @@ class V2Remote:
             (name, tag)
             for name, tags in listed.items()
             for tag in (() if isinstance(tags, Finding) else tags)
-            if self.options.names.may_come(name, tag)
+            if self.options.names.may_be_imported(name, tag)
         ]
         found: dict[str, list[SourceTag | Finding]] = defaultdict(list)
         for (name, _), tag_or_finding in zip(places, self.options.each(self._tag, places), strict=True):

@@ -77,4 +77,4 @@ def check_folder(path: Path) -> None:
     """Raise TargetInvalid unless *path* is a folder or can be created as one."""
     first = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
     if not first.is_dir():
-        raise TargetInvalid(f"{first} is not a folder")
+        raise TargetInvalid(f"{first} is not a directory")

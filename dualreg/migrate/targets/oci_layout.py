@@ -17,7 +17,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.formats import FORMATS
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.layouts import NAME, REPOSITORY, annotations_of
+from dualreg.migrate.oci_annotations import NAME, REPOSITORY, annotations_of
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
 from dualreg.migrate.targets.files import write_blob, write_if_changed

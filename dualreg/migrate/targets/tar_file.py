@@ -28,9 +28,9 @@ class TarFile:
         self._tar: tarfile.TarFile | None = None
         self._opened: IO[bytes] | None = None
         if path and path.is_dir():
-            raise TargetInvalid(f"{path} is a folder, not a file")
+            raise TargetInvalid(f"{path} is a directory, not a file")
         if self._path and not self._path.parent.is_dir():
-            raise TargetInvalid(f"{self._path.parent}: no such folder")
+            raise TargetInvalid(f"{self._path.parent}: no such directory")
         self._temporary = temporary_name(self._path) if self._path else Path()
         self._finished = False
 

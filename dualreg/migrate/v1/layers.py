@@ -16,7 +16,7 @@ from dualreg.image.v1_image import payload_hasher
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.journal import LayerFacts
 from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.transfer import LinkMode, chunks_of, show, stage
+from dualreg.migrate.transfer import LinkMode, chunks_of, feed, stage
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.staging import Staging
 
@@ -67,7 +67,7 @@ def read_layer(source: SourceImage) -> LayerFacts:
     """
     reading = _Reading(source)
     with reading.damage_reported():
-        show(source.layer, reading.update, source.id)
+        feed(source.layer, reading.update, source.id)
     return reading.facts(lambda: chunks_of(source.layer.open, source.id))
 
 

@@ -17,7 +17,7 @@ from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes
-from dualreg.migrate.transfer import DigestVerifier, LinkMode, show, stage
+from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
 from dualreg.migrate.v2.documents import read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
@@ -146,7 +146,7 @@ class V2Importer:
 
     def _hash_in_place(self, found: SourceBytes, digest: Digest) -> int:
         verifier = DigestVerifier(digest)
-        show(found, verifier.update, str(digest))
+        feed(found, verifier.update, str(digest))
         verifier.check()
         return verifier.size
 

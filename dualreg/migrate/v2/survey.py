@@ -18,7 +18,7 @@ from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag
 from dualreg.migrate.survey import count_repositories, split_findings
 from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
-from dualreg.migrate.transfer import DigestVerifier, show
+from dualreg.migrate.transfer import DigestVerifier, feed
 from dualreg.migrate.v2.crawl import Crawl, Known, Place
 from dualreg.migrate.v2.dates import image_created
 from dualreg.migrate.v2.importer import V2Importer
@@ -54,13 +54,13 @@ class V2Survey:
         top = _digest(image)
         if (repository, top) not in self.known:
             raise Broken(FindingKind.DANGLING, f"{repository}@{image}", "no such manifest")
-        for digest in self.closure(repository, top):
+        for digest in self.reachable(repository, top):
             broken = self.known[repository, digest].broken
             excused = self.sparse and digest != top and broken and broken.kind in _MISSING
             if broken and not excused:
                 raise Broken(broken.kind, broken.where, broken.text)
 
-    def closure(self, repository: str, top: Digest) -> list[Digest]:
+    def reachable(self, repository: str, top: Digest) -> list[Digest]:
         """Return a manifest and the manifests that it names, directly or not, itself first."""
         reached = {top: None}
         waiting = [top]
@@ -130,7 +130,7 @@ class V2Survey:
     def _check_blob(self, digest: Digest) -> Finding | None:
         verifier = DigestVerifier(digest)
         try:
-            show(self.source.blob(self.blobs[digest][1], digest), verifier.update, str(digest))
+            feed(self.source.blob(self.blobs[digest][1], digest), verifier.update, str(digest))
             verifier.check()
         except Broken as error:
             return error.finding
@@ -144,7 +144,7 @@ class V2Survey:
                 top = _digest(entry.image)
             except Broken:  # an edited plan may hold nonsense; the run reports it
                 continue
-            for manifest in self.closure(entry.repository, top):
+            for manifest in self.reachable(entry.repository, top):
                 for digest in self.known[entry.repository, manifest].blobs:
                     if digest in self.blobs and digest not in seen:
                         seen.add(digest)
@@ -182,7 +182,7 @@ def survey_manifests(
     survey.findings += [
         Finding(FindingKind.UNTAGGED, tag.name, "no tag uses it")
         for tag in survey.tags
-        if not (tag.tag or tag.along)
+        if not (tag.tag or tag.subjects)
     ]
     return survey
 
@@ -213,16 +213,16 @@ def _without_children(survey: V2Survey, repository: str, tags: list[SourceTag]) 
     tops: dict[Digest, set[str]] = defaultdict(set)
     children: set[Digest] = set()
     for tag in tags:
-        closure = survey.closure(repository, _digest(tag.image))
-        children |= {*closure} - {_digest(tag.image)}
-        for digest in closure if tag.tag else ():
+        reachable = survey.reachable(repository, _digest(tag.image))
+        children |= {*reachable} - {_digest(tag.image)}
+        for digest in reachable if tag.tag else ():
             tops[digest].add(tag.image)
     subjects = {tag_prefix(digest): images for digest, images in tops.items()}
     for tag in tags:
         if tag.tag:
-            yield replace(tag, along=frozenset(subjects.get(subject_prefix(tag.tag) or "", ())))
+            yield replace(tag, subjects=frozenset(subjects.get(subject_prefix(tag.tag) or "", ())))
         elif _digest(tag.image) not in children:
-            yield replace(tag, along=_tagged_subjects(survey, tag, tops))
+            yield replace(tag, subjects=_tagged_subjects(survey, tag, tops))
 
 
 def _tagged_subjects(survey: V2Survey, tag: SourceTag, tops: Mapping[Digest, set[str]]) -> frozenset[str]:

@@ -43,8 +43,8 @@ class ManifestsContract:
             assert tx.manifests.find(NAME, CONFIG) is None
             assert tx.manifests.find(OTHER, MANIFEST.digest) is None
             assert tx.manifests.find(OTHER, Tag("v1")) is None
-            assert tx.manifests.held(repository_id, [MANIFEST.digest, CONFIG]) == {MANIFEST.digest}
-            assert tx.manifests.held(repository_id, []) == frozenset()
+            assert tx.manifests.lock_existing(repository_id, [MANIFEST.digest, CONFIG]) == {MANIFEST.digest}
+            assert tx.manifests.lock_existing(repository_id, []) == frozenset()
             assert tx.manifests.lock(repository_id, MANIFEST.digest) is True
             assert tx.manifests.lock(repository_id, CONFIG) is False
 

@@ -35,26 +35,23 @@ NAME, TAG = RepositoryName("team/app"), Tag("1")
 
 @dataclass
 class Interrupted:
-    """An Intake during which something happens: when an entry is judged, or when its copy has just begun."""
+    """An Importer during which something happens: before an entry is compared, or before it is copied."""
 
     inner: Importer
     meanwhile: Callable[[], object]
     judging: bool = False
 
     def is_same(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """See Intake."""
         if self.judging:
             self.meanwhile()
         return self.inner.is_same(repository, image, here)
 
     def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        """See Intake."""
         return self.inner.is_complete(repository, image, here)
 
     def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
-        """See Intake."""
         if not self.judging:
             self.meanwhile()
         return self.inner.import_entry(entry, repository, tag, before)
@@ -78,7 +75,7 @@ def _saved(root: Path) -> str:
 
 @pytest.fixture(params=[_v1, _stock, _saved])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A source with one tag, of each sort."""
+    """A source with one tag, of each kind."""
     return str(request.param(tmp_path / "old"))
 
 
@@ -88,8 +85,8 @@ def run(
     """Take in the tag, with something that happens meanwhile; return what became of it."""
     found = survey_source(source, SourceOptions())
     own = Journal(data / "migrations", registry.state.catalog.now(), source)
-    intake = Interrupted(found.importer(registry, own, ImportOptions(), Event()), meanwhile, judging)
-    (outcome,) = Run(registry, intake, own, Existing.OVERWRITE).import_all(make_plan(found, Selection()), 1)
+    importer = Interrupted(found.importer(registry, own, ImportOptions(), Event()), meanwhile, judging)
+    (outcome,) = Run(registry, importer, own, Existing.OVERWRITE).import_all(make_plan(found, Selection()), 1)
     return outcome.status
 
 
