@@ -8,7 +8,7 @@ Modules, each using only those above it:
     access        actions, scopes, ``Identity`` and ``Grant``
     passwords     bcrypt; secrets: API keys and refresh tokens; attempts: the limit of failed logins
     directories   where accounts and password hashes are: the catalog or an htpasswd file
-    permissions   the rules that say who may do what with which repositories
+    permissions   the rules that allow actions on repositories
     logins        a password, API key or refresh token becomes an ``Identity``
     trust         public keys of other issuers; key_sources: where they are read; keyring: our own keys
     tokens        JSON Web Tokens, signed and verified; workloads: those of an OpenID Connect issuer

@@ -134,7 +134,7 @@ class Identity:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in permission rules that apply to it; rules for anonymous clients apply to everybody."""
+        """The names in permission rules that apply to it; rules for anonymous clients apply to all."""
         if not self.account:
             return ("anonymous",)
         return (self.account, *sorted(f"@{group}" for group in self.groups), "authenticated", "anonymous")

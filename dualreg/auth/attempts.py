@@ -1,6 +1,6 @@
 """The limit of failed logins, counted in the catalog for all processes together.
 
-Failures are counted by account and address together, so that nobody can lock others out; by address, against
+Failures are counted by account and address together, so that no client locks others out; by address, against
 guesses at many accounts; and by account, against guesses from many addresses. As many logins as there are
 threads may be tried at the same moment before the first of them is counted.
 """

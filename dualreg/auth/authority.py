@@ -65,7 +65,7 @@ class Authority:
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody may do everything."""
+        """Whether every client may do everything."""
         return self.mode == "none"
 
     @property
@@ -82,7 +82,7 @@ class Authority:
     def by_password(self, account: str, password: str, address: str) -> Grant:
         """Return what Basic credentials allow; the password may also be an API key or a token.
 
-        Both empty is anonymous: old versions of Docker send that when nobody is logged in.
+        Both empty is anonymous: old versions of Docker send that without a login.
 
         Raises:
             Unauthenticated: the credentials are wrong.

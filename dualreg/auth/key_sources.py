@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class KeySource(Protocol):
     """The keys that an issuer signs with."""
 
-    def choose(self, header: dict[str, Any]) -> Key | None:
+    def key_for(self, header: dict[str, Any]) -> Key | None:
         """Return the trusted key that a token's *header* names; None if there is none."""
 
 
@@ -41,8 +41,8 @@ class FileKeys:
         """
         self._file = ReloadingFile(lambda: TrustedKeys.parse(path.read_bytes()), path)
 
-    def choose(self, header: dict[str, Any]) -> Key | None:
-        return self._file.get().choose(header)
+    def key_for(self, header: dict[str, Any]) -> Key | None:
+        return self._file.get().key_for(header)
 
 
 class UrlKeys:
@@ -60,12 +60,12 @@ class UrlKeys:
         self._keys = TrustedKeys()
         self._attempted = -_MAX_AGE
 
-    def choose(self, header: dict[str, Any]) -> Key | None:
+    def key_for(self, header: dict[str, Any]) -> Key | None:
         self._refresh(_MAX_AGE)
-        key = self._keys.choose(header)
+        key = self._keys.key_for(header)
         if key is None:  # it may be new
             self._refresh(_MAX_AGE_UNKNOWN_KEY)
-            key = self._keys.choose(header)
+            key = self._keys.key_for(header)
         return key
 
     def _refresh(self, max_age: float) -> None:

@@ -43,7 +43,7 @@ class Keyring:
         """Return the key to sign with."""
         return signing_key(self._catalog, _PURPOSE)
 
-    def choose(self, header: dict[str, Any]) -> Key | None:
+    def key_for(self, header: dict[str, Any]) -> Key | None:
         """Return the key that a token's *header* names, if it is accepted."""
         kid = header.get("kid")
         if isinstance(kid, str) and kid.isascii() and 0 < len(kid) <= _KID_LIMIT:

@@ -86,7 +86,7 @@ class Verifier:
         header = jwt.get_unverified_header(token)
         if "crit" in header or "b64" in header:
             raise TokenInvalid("the header requires an unsupported extension")
-        key = self.keys.choose(header)
+        key = self.keys.key_for(header)
         if key is None:
             raise TokenInvalid("not signed by a trusted key")
         claims: Mapping[str, Any] = jwt.decode(

@@ -87,7 +87,7 @@ class TrustedKeys:
             raise ValueError("no usable key")
         return cls(keys, tuple(certificates))
 
-    def choose(self, header: dict[str, Any]) -> Key | None:
+    def key_for(self, header: dict[str, Any]) -> Key | None:
         """Return the trusted key that a token's *header* names; None if there is none."""
         embedded = header.get("jwk")
         embedded = embedded if isinstance(embedded, dict) else {}

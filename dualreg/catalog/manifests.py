@@ -33,7 +33,7 @@ class ManifestQueries:
     now: datetime
 
     def record(self, repository_id: int, manifest: Manifest) -> bool:
-        """Add *manifest*, whose payload must be linked, to the repository; return False if it was there."""
+        """Add *manifest*, whose payload must be linked, to the repository; return False if it has it."""
         row = insert(self.connection, Manifests).values(
             repository_id=repository_id,
             digest=manifest.digest,

@@ -28,12 +28,12 @@ class CurrentManifest(NamedTuple):
     """A manifest of this registry.
 
     Attributes:
-        seen: The V1 image that V1 clients see as this manifest; None if they see none.
+        v1_image: The V1 image that V1 clients see as this manifest; None if they see none.
         origin: Which generation of client pushed the tag; None if it was looked up by digest.
     """
 
     digest: Digest
-    seen: str | None
+    v1_image: str | None
     origin: Origin | None
 
 

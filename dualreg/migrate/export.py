@@ -36,7 +36,7 @@ def entries_to_export(registry: Registry, names: Names) -> Iterator[Entry]:
         page = registry.repositories.list(last=last, limit=_PAGE)
         for name in page.rows:
             tags = registry.tags.list_all(name)
-            chosen = {tag for tag in tags if names.choose(name, f"{name}:{tag}")}
+            chosen = {tag for tag in tags if names.selects(name, f"{name}:{tag}")}
             others = {tag for tag in tags if names.allow(name, f"{name}:{tag}")} - chosen
             for tag in sorted(chosen | tags_about(registry, name, chosen, others)):
                 yield Entry(name, tag, "", name, tag, PlanAction.IMPORT)

@@ -79,14 +79,14 @@ class Passes:
         self,
         pause: timedelta,
         stop: Event,
-        look: Callable[[], Planned],
+        next_plan: Callable[[], Planned],
         on_pass: Callable[[str, Sequence[Outcome]], None],
         on_failure: Callable[[Exception, int], None],
     ) -> None:
         """Make a pass, wait for *pause*, and make the next one, until *stop* is set.
 
         Args:
-            look: Surveys the source, and plans.
+            next_plan: Surveys the source, and plans.
             on_pass: Called after each pass that did something, with the name of the run and the outcomes.
             on_failure: Called with the error by which a pass failed, and the number of the pass, from 1; the
                 next pass is made unless this raises.
@@ -95,7 +95,7 @@ class Passes:
             try:
                 with journal.exclusive(self.journals):
                     self._pass += 1
-                    name, outcomes = self.run(*look(), stop, unsettled=True)
+                    name, outcomes = self.run(*next_plan(), stop, unsettled=True)
             except JournalBusy:
                 stop.wait(_BUSY_DELAY)
                 continue

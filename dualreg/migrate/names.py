@@ -37,7 +37,7 @@ class Names:
     listed: frozenset[str] | None = None
     shortened: bool = False
 
-    def choose(self, repository: str, name: str) -> bool:
+    def selects(self, repository: str, name: str) -> bool:
         """Return whether the tag of *repository* whose full name is *name* is selected."""
         aliases = {*self.aliases(repository, repository), *self.aliases(repository, name)}
         if self.listed is not None and self.listed.isdisjoint(aliases):
@@ -53,7 +53,7 @@ class Names:
         """Return whether the tag is selected, or may be imported with the image that it is about."""
         name = f"{repository}:{tag}"
         about = subject_prefix(tag) is not None and self.allow(repository, name)
-        return about or self.choose(repository, name)
+        return about or self.selects(repository, name)
 
     def aliases(self, repository: str, name: str) -> tuple[str, ...]:
         """Return *name*, of a tag of *repository* or of the repository, and its form without ``library/``."""

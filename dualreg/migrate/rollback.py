@@ -131,7 +131,7 @@ def _restore_tag(registry: Registry, line: Mapping[str, Any], result: RollbackRe
     current = current_manifest(registry, name, tag)
     if current is None:
         return
-    unmoved = line["image"] == current.seen or line.get("manifest") == str(current.digest)
+    unmoved = line["image"] == current.v1_image or line.get("manifest") == str(current.digest)
     changed = str(current.digest) != line["before"]
     if unmoved and changed and _point_back(registry, name, tag, line, current.digest):
         result.tags += 1

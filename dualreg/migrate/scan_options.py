@@ -28,8 +28,8 @@ class ScanOptions:
     trusting: bool = False
     jobs: int = 1
 
-    def may_choose(self, repository: str) -> bool:
-        """Return whether *names* may choose a tag of *repository*, whose tags are not known yet."""
+    def may_select(self, repository: str) -> bool:
+        """Return whether *names* may select a tag of *repository*, whose tags are not known yet."""
         names, aliases = self.names, self.names.aliases(repository, repository)
         listed = names.listed is None or not {*map(_repository, names.listed)}.isdisjoint(aliases)
         included = not names.include or any(

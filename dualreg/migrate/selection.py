@@ -78,7 +78,7 @@ def lost_tags(survey: Survey, selection: Selection) -> Iterator[Finding]:
 def unmatched(survey: Survey, selection: Selection) -> list[str]:
     """Return the names in the mapping and the list that neither a tag nor a repository of the source has."""
     names = selection.names
-    wanted = {name for name in selection.mapping if names.choose(name.partition(":")[0], name)}
+    wanted = {name for name in selection.mapping if names.selects(name.partition(":")[0], name)}
     wanted |= names.listed or frozenset()
     for tag in survey.tags if wanted else ():
         wanted -= {*names.aliases(tag.repository, tag.repository), *names.aliases(tag.repository, tag.name)}
@@ -113,7 +113,7 @@ def _selected(tags: Iterable[SourceTag], selection: Selection) -> set[SourceTag]
     for repository, siblings in by_repository.items():
         if not _is_in_shard(repository, *selection.shard):
             continue
-        chosen = [tag for tag in siblings if selection.names.choose(repository, tag.name)]
+        chosen = [tag for tag in siblings if selection.names.selects(repository, tag.name)]
         tagged = newest(
             [tag for tag in chosen if tag.tag and not tag.subjects], selection.since, selection.latest
         )
@@ -136,7 +136,7 @@ def _attachments(
             tag
             for tag in left
             if tag.subjects & images
-            or (tag.tag and not selection.by_date and selection.names.choose(tag.repository, tag.name))
+            or (tag.tag and not selection.by_date and selection.names.selects(tag.repository, tag.name))
         ]
         if not found:
             return

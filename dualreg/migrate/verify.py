@@ -19,7 +19,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.remote.endpoint import RemoteError
 from dualreg.storage.base import read_chunks
 
-#: What is said of a blob that the catalog lists and the store lacks.
+#: The problem with a blob that the catalog lists and the store lacks.
 _MISSING = "missing from the store"
 
 
@@ -32,7 +32,7 @@ class Verdict:
 
 
 def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Iterator[Verdict]:
-    """Yield a verdict on every entry that is to be imported, in the order of the plan."""
+    """Yield a verdict on every entry with the action import, in the order of the plan."""
 
     def judge(entry: Entry) -> Verdict:
         try:

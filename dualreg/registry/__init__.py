@@ -1,4 +1,4 @@
-"""Rules: what a registry does, in one service per noun, whichever protocol a client speaks.
+"""Rules: what a registry does, in one service per noun, called by both dialects.
 
 Services work on one ``State`` (catalog, blob store, link files, upstream), which only this package touches.
 Every method of a service opens its own short transaction, and no bytes move inside one. Permissions are

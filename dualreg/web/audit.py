@@ -9,7 +9,7 @@ from dualreg.web.credentials import claimed_account
 from dualreg.web.forwarded import client_address
 from dualreg.web.responses import DENIALS, READS
 
-#: Where clients send a request without credentials to be challenged; that is no denial.
+#: Where clients send a request without credentials to be challenged; that is not a denial.
 _CHALLENGE_PATHS = ("/v2", "/v2/")
 _AGENT_LIMIT = 200
 

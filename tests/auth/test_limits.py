@@ -272,14 +272,14 @@ def test_a_slow_issuer_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_sources, "fetch_document", fetch)
     own = UrlKeys("https://x")
     kid = next(iter(keys.keys))
-    assert own.choose({"kid": kid}) is not None
+    assert own.key_for({"kid": kid}) is not None
     monkeypatch.setattr(key_sources, "_MAX_AGE_UNKNOWN_KEY", 0.0)
-    waiting = Thread(target=own.choose, args=({"kid": "unknown"},))
+    waiting = Thread(target=own.key_for, args=({"kid": "unknown"},))
     waiting.start()
     assert fetching.wait(10)
     began = time.monotonic()
-    assert own.choose({"kid": kid}) is not None
-    assert own.choose({"kid": "another"}) is None
+    assert own.key_for({"kid": kid}) is not None
+    assert own.key_for({"kid": "another"}) is None
     assert time.monotonic() - began < 5
     go_on.set()
     waiting.join(10)
@@ -303,9 +303,9 @@ def test_keys_that_cannot_be_fetched_again(
     with hostile() as server:
         server.answers |= {"/keys": [status(200, forged.SIGNER_PEM), step], "/other": [status(200, b"x")]}
         own = UrlKeys(f"{server.url}/keys")
-        assert own.choose({"kid": kid}) is not None
+        assert own.key_for({"kid": kid}) is not None
         monkeypatch.setattr(key_sources, "_MAX_AGE", 0.0)
-        assert own.choose({"kid": kid}) is not None
+        assert own.key_for({"kid": kid}) is not None
         assert [path for path, _ in server.seen] == ["/keys", "/keys"]
     (message,) = caplog.messages
     assert message.startswith(f"cannot fetch keys from {server.url}/keys: ")

@@ -56,7 +56,7 @@ def followed(
     stop, number = Event(), 0
     source = f"v1-tree:{tree.root}"
 
-    def look() -> tuple[Survey, list[Entry]]:
+    def next_plan() -> tuple[Survey, list[Entry]]:
         nonlocal number
         number += 1
         if number == passes:
@@ -69,7 +69,7 @@ def followed(
     own = Passes(
         registry, journals, source, ImportOptions(), Existing.NEWER, 1, lambda *_, **__: None, no_progress
     )
-    own.follow(PAUSE, stop, look, lambda _, outcomes: results.append(outcomes), on_failure)
+    own.follow(PAUSE, stop, next_plan, lambda _, outcomes: results.append(outcomes), on_failure)
     assert number == passes
     return results
 

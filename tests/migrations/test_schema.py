@@ -81,7 +81,7 @@ def test_upgrade_makes_everything_once(empty: Catalog) -> None:
 
 
 def test_migrations_make_what_the_code_speaks_of(empty: Catalog) -> None:
-    """Tables, columns, types, keys and indexes are those of ``tables.py``."""
+    """Tables, columns, types, keys and indexes are those of ``catalog/tables``."""
     upgrade(empty)
     with empty.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -98,7 +98,7 @@ def test_revisions_depend_on_nothing_that_may_change(path: Path) -> None:
 
 
 def test_foreign_keys_have_the_names_and_rules_of_the_code(empty: Catalog) -> None:
-    """What deletes along and what restricts is what ``tables.py`` says, constraint by constraint."""
+    """What deletes along and what restricts is what ``catalog/tables`` says, constraint by constraint."""
     upgrade(empty)
     inspector = inspect(empty.engine)
     found = {

@@ -30,7 +30,7 @@ class GroupMembers(Table):
 
 
 class Permissions(Table):
-    """Permission rules: who may do what with the repositories that match a pattern."""
+    """Permission rules: the actions that are allowed on the repositories that match a pattern."""
 
     __tablename__ = "permissions"
 

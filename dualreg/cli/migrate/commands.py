@@ -197,11 +197,11 @@ def run(
     if parent:
         end_with(parent)
     settings = load_settings(config, data=data)
-    look = partial(survey_and_plan, source, given, settings, plan_file)
+    next_plan = partial(survey_and_plan, source, given, settings, plan_file)
     if dry_run:
-        _print_dry_run(settings, look, given, as_json=as_json)
+        _print_dry_run(settings, next_plan, given, as_json=as_json)
         return
-    planned = None if pause else _require_selected(look())
+    planned = None if pause else _require_selected(next_plan())
     with audited_registry(data, config, alone=True) as (registry, _, record):
         passes = Passes(
             registry, settings.journals, source, ImportOptions(LinkMode(given["link"]), given["strict"]),
@@ -210,7 +210,7 @@ def run(
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
                 on_failure = partial(_report_failure, background=bool(parent))
-                passes.follow(pause, stop, look, partial(print_pass, as_json=as_json), on_failure)
+                passes.follow(pause, stop, next_plan, partial(print_pass, as_json=as_json), on_failure)
                 return
             with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)
@@ -247,10 +247,10 @@ def _report_failure(error: Exception, number: int, *, background: bool) -> None:
 
 
 def _print_dry_run(
-    settings: Settings, look: Callable[[], Planned], given: Mapping[str, Any], *, as_json: bool
+    settings: Settings, next_plan: Callable[[], Planned], given: Mapping[str, Any], *, as_json: bool
 ) -> None:
     """Print what a run would do; create nothing, not even the catalog."""
-    found, entries = look()
+    found, entries = next_plan()
     with existing_registry(settings) as registry:
         foreseen = foresee(found, entries, registry, _existing(given), settings.journals)
     print_foreseen(foreseen, entries, as_json=as_json)

@@ -95,7 +95,7 @@ class SourceImage:
         return self.layer.size
 
     @property
-    def is_stated(self) -> bool:
+    def has_checksum(self) -> bool:
         """Whether the source states a checksum."""
         return bool(self.checksums)
 

@@ -57,7 +57,7 @@ class TreeImage(SourceImage):
         return stated_checksums(f"{self._images}/{self.id}/_checksum") if self._stated else ()
 
     @property
-    def is_stated(self) -> bool:
+    def has_checksum(self) -> bool:
         return self._stated
 
     @property
@@ -65,7 +65,7 @@ class TreeImage(SourceImage):
         return self._likeness
 
 
-def look_at(images: str, id_: str) -> TreeImage:
+def read_image(images: str, id_: str) -> TreeImage:
     """Return the image *id_* of the folder *images*.
 
     Raises:

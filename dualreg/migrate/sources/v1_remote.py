@@ -47,7 +47,7 @@ class V1Remote:
         """
         if self._tags is None:
             listed = [self.repository] if self.repository else dict.fromkeys(self._repositories())
-            names = [(name, full) for name, full in _full_names(listed) if self.options.may_choose(full)]
+            names = [(name, full) for name, full in _full_names(listed) if self.options.may_select(full)]
             by_repository = self.options.each(self._list_tags, names)
             self._tags = [each for tags in by_repository for each in tags if self._is_selected(each)]
         yield from self._tags
@@ -140,7 +140,7 @@ class V1Remote:
                 yield Finding(FindingKind.PHANTOM, f"{full}:{tag}", "no image id")
 
     def _is_selected(self, each: SourceTag | Finding) -> bool:
-        return isinstance(each, Finding) or self.options.names.choose(each.repository, each.name)
+        return isinstance(each, Finding) or self.options.names.selects(each.repository, each.name)
 
     def _ancestors(self, place: tuple[str, str]) -> Iterable[str] | Finding:
         """Return the ids in the registry's ancestry list of an image, or why it has none."""

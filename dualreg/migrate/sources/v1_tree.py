@@ -35,7 +35,7 @@ from dualreg.migrate.sources.v1_files import (
     small_json,
     updated,
 )
-from dualreg.migrate.sources.v1_folder import look_at
+from dualreg.migrate.sources.v1_folder import read_image
 
 #: Bytes of the longest file name.
 _NAME_LIMIT = 255
@@ -176,7 +176,7 @@ class V1Tree:
         return os.path.isfile(self.root / "images" / id_ / "json")  # noqa: PTH113 -- also if it cannot be read
 
     def image(self, id_: str) -> SourceImage:
-        return look_at(self._images, id_)
+        return read_image(self._images, id_)
 
     @property
     def _images(self) -> str:

@@ -51,7 +51,7 @@ class Target(Protocol):
         """Whether somebody may be reading what is written, so that stdout must be left to it."""
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
-        """Write a blob; return how many bytes were written, 0 if it was there.
+        """Write a blob; return how many bytes were written, 0 if the target has it.
 
         Raises:
             Broken: its content has another digest.
@@ -67,7 +67,7 @@ class Target(Protocol):
         """
 
     def finish(self) -> None:
-        """Write what can only be written when everything else is there, such as lists and indexes."""
+        """Write what can only be written after everything else, such as lists and indexes."""
 
     def close(self) -> None:
         """Release the target, and discard what was written to it unless it is usable; may be repeated."""

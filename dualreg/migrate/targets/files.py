@@ -63,7 +63,7 @@ def has_blob(path: Path, digest: Digest, size: int, *, deep: bool) -> bool:
 def write_blob(
     path: Path, digest: Digest, source: SourceBytes, *, deep: bool = False, duplicate: Path | None = None
 ) -> int:
-    """Write a blob unless it is there; return how many bytes were written.
+    """Write a blob unless it exists; return how many bytes were written.
 
     Args:
         deep: Read an existing file, instead of comparing its size.

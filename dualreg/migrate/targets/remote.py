@@ -88,7 +88,7 @@ class RemoteTarget:
         return self._client.request("POST", path, scope=pushing(name))
 
     def _put(self, manifest: Outgoing, reference: str) -> bool:
-        """Push a manifest by tag or digest, unless it is there already; return whether it was pushed."""
+        """Push a manifest by tag or digest, unless the registry has it; return whether it was pushed."""
         name = self._name(manifest.repository)
         path, scope = f"/v2/{name}/manifests/{reference}", pushing(name)
         known = self._client.request("HEAD", path, {"Accept": manifest.media_type}, scope=scope)

@@ -61,7 +61,7 @@ class V1Importer:
         self._identity, self._presence = ImageIdentity(self.registry), Presence(self.registry)
 
     def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
-        return current.seen == image and self._identity.all_present(repository, self.chain(image))
+        return current.v1_image == image and self._identity.all_present(repository, self.chain(image))
 
     def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
         del current

@@ -239,7 +239,7 @@ def _image_findings(survey: V1Survey) -> Iterator[Finding]:
     for id_, image in survey.images.items():
         if image.marked:
             yield Finding(FindingKind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
-        elif not image.is_stated:
+        elif not image.has_checksum:
             yield Finding(FindingKind.UNVERIFIED, id_, "no checksum was kept", image.size)
         listed = survey.source.ancestry(id_)
         if listed is not None:
@@ -259,7 +259,7 @@ def _check_layer(image: SourceImage) -> Finding | None:
         facts = read_layer(image)
     except Broken as error:
         return error.finding
-    if image.is_stated and not facts.verified:
+    if image.has_checksum and not facts.verified:
         return Finding(
             FindingKind.UNSURE, image.id, "it decompresses, but none of its recorded checksums proves it"
         )

@@ -1,4 +1,4 @@
-"""Crawl of a source: reads its manifests, and finds out which of the blobs that they name are there."""
+"""Crawl of a source: reads its manifests, and finds out which of the blobs that they name exist."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,7 +40,7 @@ class Crawl:
 
     Attributes:
         known: What each manifest names.
-        blobs: The bytes of each blob that is there, and a repository that has it.
+        blobs: The bytes of each blob that exists, and a repository that has it.
     """
 
     source: ManifestSource
@@ -78,7 +78,7 @@ class Crawl:
         )
 
     def _query_blobs(self) -> None:
-        """Find out which of the named blobs are there, and which manifests lack one."""
+        """Find out which of the named blobs exist, and which manifests lack one."""
         first: dict[Digest, str] = {}
         for (repository, _), digest, stated in self._named():
             if self.scan.trusting and stated is not None:

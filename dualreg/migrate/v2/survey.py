@@ -36,7 +36,7 @@ class V2Survey:
 
     Attributes:
         known: What each manifest names, by repository and digest.
-        blobs: The bytes of each blob that is there, and a repository that has it.
+        blobs: The bytes of each blob that exists, and a repository that has it.
         sparse: Whether an index may be imported without all of its manifests.
     """
 
@@ -137,7 +137,7 @@ class V2Survey:
         return None
 
     def _blobs_of(self, entries: Iterable[Entry]) -> Iterator[Digest]:
-        """Yield the blobs that the manifests of *entries* name and that are there, each once."""
+        """Yield the blobs that the manifests of *entries* name and that exist, each once."""
         seen = set[Digest]()
         for entry in entries:
             try:
