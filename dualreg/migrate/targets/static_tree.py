@@ -1,7 +1,7 @@
 """A static tree: files at the paths of both APIs, from which a plain web server serves pulls.
 
-A tree that is being served stays consistent: existing files change last, when everything that they name is
-there, and lists only grow.
+A tree that is being served stays consistent: existing files change last, after everything that they name, and
+lists only grow.
 """
 
 import json
