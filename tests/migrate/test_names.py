@@ -122,6 +122,6 @@ def test_quoted_names_are_read_back(name: str) -> None:
         (Names(listed=frozenset({"team/app:1"})), "team/app", "2", False),
     ],
 )
-def test_what_may_come(names: Names, repository: str, tag: str, *, come: bool) -> None:
+def test_what_may_be_imported(names: Names, repository: str, tag: str, *, come: bool) -> None:
     """What is selected, and what may turn out to be about that, by its name."""
     assert names.may_be_imported(repository, tag) is come
