@@ -8,7 +8,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,15 @@ def image(*layers: bytes, oci: bool = False, **config: Any) -> Image:
         "layers": [descriptor(layer_type, data) for data in layers],
     }
     return Image(media_type, json.dumps(manifest).encode(), config_bytes, layers)
+
+
+def relabelled(image: Image, config_type: str | None) -> Image:
+    """Return *image* with another media type for its config; None: with none, as old Docker left it."""
+    document = json.loads(image.manifest)
+    document["config"]["mediaType"] = config_type
+    if config_type is None:
+        del document["config"]["mediaType"]
+    return replace(image, manifest=json.dumps(document).encode())
 
 
 def skopeo_folder(folder: Path, image: Image) -> Path:

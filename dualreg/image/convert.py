@@ -56,6 +56,15 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadImage:
+    """An image manifest that old clients can use: its config, and the layers with their diff IDs."""
+
+    document: dict[str, Any]
+    layers: tuple[Descriptor, ...]
+    diff_ids: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Converted:
     """A manifest made from a V1 chain, and its config."""
 
@@ -111,13 +120,20 @@ def image_manifest(media_type: str, config: bytes, layers: Iterable[V1Layer]) ->
 def docker_to_oci(payload: bytes, replaced: Mapping[str, Descriptor]) -> bytes:
     """Return a Docker manifest or manifest list as the equivalent OCI manifest or index.
 
-    An OCI document that names nothing in *replaced* is returned unchanged, byte for byte.
+    An OCI document that names nothing in *replaced* is returned unchanged, byte for byte. A config whose
+    type a Docker manifest leaves open gets that of an image, by which OCI clients tell images from artifacts.
 
     Args:
         replaced: New descriptors of manifests that were converted before, by their old digests: entries of an
             index, or the subject.
+
+    Source: containers/image, ``docker_schema2.go`` (convertToManifestOCI1).
     """
     document, before = parse_object(payload), parse_object(payload)
+    config = document.get("config")
+    if config and document.get("mediaType") == media_types.DOCKER_MANIFEST:
+        vague = config.get("mediaType", "") in media_types.VAGUE_CONFIGS
+        config |= {"mediaType": media_types.DOCKER_CONFIG} if vague else {}
     document |= _oci_type(document)
     for entry in (document.get("config"), *document.get("layers", ()), *document.get("manifests", ())):
         if entry:
@@ -198,16 +214,10 @@ def chain_from_manifest(
 
     Source: moby 1.10 ``distribution/push_v1.go``: chain IDs below, the config's digest on top.
     """
-    (config_descriptor,) = manifest.described(Role.CONFIG)
-    layers = manifest.described(Role.LAYER)
-    if config_descriptor.media_type not in media_types.IMAGE_CONFIGS:
+    read = read_image(manifest, config)
+    if read is None or read.document.get("os") not in ("linux", None, ""):
         return None
-    if any(layer.media_type not in media_types.V1_LAYERS for layer in layers):
-        return None
-    read = _read_config(config)
-    if read is None or len(read[1]) != len(layers):
-        return None
-    document, diff_ids = read
+    layers, diff_ids = read.layers, read.diff_ids
     if not layers:
         layers, diff_ids = (empty_layer,), (Digest.of(bytes(1024)),)
     chain: list[Link] = []
@@ -216,21 +226,29 @@ def chain_from_manifest(
         chained = chain_id(chained, diff_id)
         image = _bare_image(ImageId.parse(chained.partition(":")[2]), chain[-1].image.id if chain else None)
         chain.append(Link(image, V1Layer(layer.digest, layer.size or 0, diff_id)))
-    top = _top_image(ImageId.parse(config_descriptor.digest.hex[:64]), chain[-1].image.parent, document)
+    (described,) = manifest.described(Role.CONFIG)
+    top = _top_image(ImageId.parse(described.digest.hex[:64]), chain[-1].image.parent, read.document)
     chain[-1] = replace(chain[-1], image=top)
     return tuple(chain)
 
 
-def _read_config(config: bytes) -> tuple[dict[str, Any], tuple[Digest, ...]] | None:
-    """Return a Linux image config and its diff IDs; None if *config* is anything else."""
+def read_image(manifest: Manifest, config: bytes) -> ReadImage | None:
+    """Return what an image manifest and its config say of the image; None if old clients cannot use it.
+
+    They can if their layers are tars, plain or gzip, and *config* lists the diff IDs of these layers. What
+    media type the config is given as does not matter (see ``media_types.may_be_image``).
+    """
+    (described,) = manifest.described(Role.CONFIG)
+    layers = manifest.described(Role.LAYER)
+    readable = all(layer.media_type in media_types.V1_LAYERS for layer in layers)
+    if not readable or not media_types.may_be_image(manifest.media_type, described.media_type):
+        return None
     try:
         document = parse_object(config)
-        rootfs = document.get("rootfs")
-        listed = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        diff_ids = tuple(Digest.parse(diff_id) for diff_id in listed or ())
-    except (ValueError, TypeError, DigestInvalid):
+        diff_ids = tuple(Digest.parse(diff_id) for diff_id in document["rootfs"].get("diff_ids") or ())
+    except (ValueError, KeyError, TypeError, AttributeError, DigestInvalid):
         return None
-    return (document, diff_ids) if document.get("os") in ("linux", None, "") else None
+    return ReadImage(document, layers, diff_ids) if len(diff_ids) == len(layers) else None
 
 
 def _bare_image(image: ImageId, parent: ImageId | None) -> V1Image:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_PLUGIN_CONFIG = "application/vnd.docker.plugin.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
@@ -46,6 +47,20 @@ IMAGE_CONFIGS = frozenset({DOCKER_CONFIG, OCI_CONFIG})
 V1_LAYERS = frozenset({DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP})
 #: For bytes whose media type is not known.
 OCTET_STREAM = "application/octet-stream"
+#: Media types that say nothing about a config.
+#: Source: moby, ``distribution/pull_v2.go`` (defaultImageTypes), which takes such configs for images.
+VAGUE_CONFIGS = frozenset({"", OCTET_STREAM, "application/json", "text/html"})
+
+
+def may_be_image(manifest: str, config: str) -> bool:
+    """Return whether a manifest and config of these types may be those of a runnable image.
+
+    In OCI, the type of the config tells images from artifacts. In Docker schema 2, only its content does:
+    Docker 1.10 and 1.11 push images whose config is ``application/octet-stream``, or has no type.
+    """
+    if manifest == DOCKER_MANIFEST:
+        return config != DOCKER_PLUGIN_CONFIG
+    return manifest == OCI_MANIFEST and config in IMAGE_CONFIGS
 
 
 def is_distributable(media_type: str) -> bool:

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dualreg.errors import ImageIdInvalid
-from dualreg.image import media_types
-from dualreg.image.convert import Link, V1Layer
+from dualreg.image.convert import Link, V1Layer, read_image
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump, parse_object
-from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -40,7 +38,9 @@ def schema1_from_chain(chain: Sequence[Link], name: RepositoryName, tag: Tag) ->
 def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, tag: Tag) -> bytes | None:
     """Return the payload of an image manifest; None if schema 1 cannot express the image.
 
-    It cannot if the config has no history, or a layer is zstd or non-distributable.
+    It cannot if a layer is zstd or non-distributable, or the config does not list the diff IDs of the layers.
+    A history that is missing or does not fit the layers is replaced by one step for each layer, as V1 clients
+    see the image.
 
     Source: distribution 2.3 to 2.8, ``manifest/schema1/config_builder.go``; the ids are the same.
     """
@@ -91,24 +91,25 @@ def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tupl
 def _steps(
     manifest: Manifest, config: bytes
 ) -> tuple[dict[str, Any], list[tuple[Digest, Mapping[str, Any]]]] | None:
-    """Return the config, and the layer and entry of each step of its history, base first."""
-    (described,) = manifest.described(Role.CONFIG)
-    layers = manifest.described(Role.LAYER)
-    readable = all(layer.media_type in media_types.V1_LAYERS for layer in layers)
-    if described.media_type not in media_types.IMAGE_CONFIGS or not readable:
+    """Return the config with the blob and history entry of each step, base first; None: not an image."""
+    read = read_image(manifest, config)
+    if read is None:
         return None
-    try:
-        document = parse_object(config)
-    except ValueError:
-        return None
-    history = document.get("history")
-    if not isinstance(history, list) or not history or not all(isinstance(entry, dict) for entry in history):
-        return None
-    if sum(not _is_empty(entry) for entry in history) != len(layers):
-        return None
-    digests = iter(layer.digest for layer in layers)
-    empty = empty_layer().digest
-    return document, [(empty if _is_empty(entry) else next(digests), entry) for entry in history]
+    digests, empty = iter(layer.digest for layer in read.layers), empty_layer().digest
+    history = _history(read.document.get("history"), len(read.layers))
+    return read.document, [(empty if _is_empty(entry) else next(digests), entry) for entry in history]
+
+
+def _history(listed: object, layers: int) -> list[dict[str, Any]]:
+    """Return the history of a config if it fits that many *layers*, else one without texts.
+
+    Source: OCI image-spec v1.1, config.md: ``history`` is optional.
+    """
+    entries = listed if isinstance(listed, list) else []
+    fits = all(isinstance(entry, dict) for entry in entries) and layers == sum(
+        not _is_empty(entry) for entry in entries
+    )
+    return entries if entries and fits else [{}] * layers or [{"empty_layer": True}]
 
 
 def _step(image: str, parent: str, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,12 +23,11 @@ from dualreg.errors import (
 )
 from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_from_chain
-from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
 from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, empty_diff_ids, empty_layer, regzip
-from dualreg.image.manifest import parse
+from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import V1Image
@@ -186,6 +185,20 @@ class Bridge:
             return self._read_schema1(row)
         return self._links(repository, self.v1_images.ancestry(repository, ImageId(image)))
 
+    def read_image(self, row: ManifestRow) -> tuple[Manifest, bytes] | None:
+        """Return a manifest that may be an image's, with its config; None if it is of another kind.
+
+        None too if the config is too large to be read into memory.
+        """
+        if row.media_type not in media_types.IMAGES:
+            return None
+        manifest = parse(row.media_type, self.manifests.payload(row))
+        (config,) = manifest.described(Role.CONFIG)
+        possible = media_types.may_be_image(row.media_type, config.media_type)
+        if not possible or (config.size or 0) > CONFIG_LIMIT:
+            return None
+        return manifest, self.manifests.documents.read(config.digest)
+
     def _available(self, repository: RepositoryName) -> dict[Tag, ImageId]:
         """Return the tags that only upstream has, as V1 clients see them."""
         shown = self.visibility.shown(repository, Origin.V1)
@@ -256,13 +269,8 @@ class Bridge:
         """Return the V1 view of an image manifest as a chain, base first; None if it has none."""
         if image.media_type in media_types.SCHEMA1_TYPES:
             return self._read_schema1(image)
-        if image.media_type not in media_types.IMAGES:
-            return None
-        manifest = parse(image.media_type, self.manifests.payload(image))
-        (config,) = manifest.described(Role.CONFIG)
-        if not is_image_config(config):
-            return None
-        return chain_from_manifest(manifest, self.manifests.documents.read(config.digest), empty_layer())
+        read = self.read_image(image)
+        return read and chain_from_manifest(*read, empty_layer())
 
     def _read_schema1(self, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain in a schema 1 manifest, whose layers are read; None if one cannot be read."""
@@ -283,11 +291,6 @@ def non_empty(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
     If none has files, return the base, since a manifest needs a layer.
     """
     return [row for row in ancestry if row.diff_id not in empty_diff_ids()] or ancestry[-1:]
-
-
-def is_image_config(config: Descriptor) -> bool:
-    """Return whether the config is that of an image, and small enough to be read into memory."""
-    return config.media_type in media_types.IMAGE_CONFIGS and (config.size or 0) <= CONFIG_LIMIT
 
 
 def _check_duplicate(tx: Transaction, repository: RepositoryName, manifest: Digest) -> None:

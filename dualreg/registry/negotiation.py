@@ -17,12 +17,10 @@ from dualreg.errors import ManifestUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
-from dualreg.image.formats import Role
 from dualreg.image.jws import sign
-from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.schema1 import schema1_from_chain, schema1_from_image
-from dualreg.registry.bridge import Bridge, is_image_config
+from dualreg.registry.bridge import Bridge
 from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
 
@@ -151,13 +149,8 @@ class Negotiation:
         chain = self.bridge.pushed_chain(repository, image)
         if chain:
             return schema1_from_chain(chain, repository, tag)
-        payload = None
-        if image.media_type in media_types.IMAGES:
-            manifest = parse(image.media_type, self.manifests.payload(image))
-            (config,) = manifest.described(Role.CONFIG)
-            if is_image_config(config):
-                read = self.manifests.documents.read(config.digest)
-                payload = schema1_from_image(manifest, read, repository, tag)
+        read = self.bridge.read_image(image)
+        payload = read and schema1_from_image(*read, repository, tag)
         if payload is None:
             raise _inexpressible(tag)
         return payload

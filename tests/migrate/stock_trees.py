@@ -124,6 +124,8 @@ def _well(own: Expected) -> None:
     docker, oci = builders.image(LAYERS["a"], LAYERS["b"]), builders.image(LAYERS["a"], LAYERS["c"], oci=True)
     own.good["team/app:docker"] = tree.image("team/app", docker, "docker", "also")
     own.good["team/app:also"] = own.good["team/app:docker"]
+    vague = builders.relabelled(docker, "application/octet-stream")  # as Docker 1.10 pushes
+    own.good["team/app:vague"] = tree.image("team/app", vague, "vague")
     own.good["team/app:oci"] = tree.image("team/app", oci, "oci")
     own.good["team/app/below:1"] = tree.image("team/app/below", oci, "1")
     own.good["library/short:1"] = tree.image("library/short", docker, "1")

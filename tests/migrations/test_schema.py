@@ -10,11 +10,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import insert, inspect
+from sqlalchemy import insert, inspect, select
 
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.tables import SigningKeys, Table
+from dualreg.catalog.tables import ManifestViews, SigningKeys, Table
 from dualreg.catalog.upgrade import revision, upgrade
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Contents
+from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName
 from tests.contracts.postgresql import postgresql_server
 from tests.programs import DUALREG, start
@@ -172,6 +176,29 @@ def test_the_oldest_of_several_signing_keys_stays(empty: Catalog) -> None:
     upgrade(empty)
     with empty.read() as tx:
         assert tx.keys.find("schema1") == "key b"
+
+
+def test_what_v1_clients_could_not_use_is_looked_at_again(empty: Catalog) -> None:
+    """Views that exist stay, and so do those of schema 1, which no config decides."""
+    upgrade(empty)
+    _downgrade(empty, "0010")
+    kinds = {
+        "a": (media_types.DOCKER_MANIFEST, None),
+        "b": (media_types.DOCKER_MANIFEST, "0" * 64),
+        "c": (media_types.SCHEMA1_SIGNED, None),
+    }
+    with empty.begin() as tx:
+        row = tx.repositories.ensure(NAME)
+        for content, (media_type, view) in kinds.items():
+            digest = Digest.of(content.encode())
+            tx.blobs.record(digest, 1)
+            tx.blobs.link(row.id, digest)
+            tx.manifests.record(row.id, Manifest(media_type, content.encode(), digest, Contents()))
+            tx.views.record(row.id, digest, view)
+    upgrade(empty)
+    with empty.engine.connect() as connection:
+        left = {*connection.execute(select(ManifestViews.manifest, ManifestViews.view)).all()}
+    assert left == {(Digest.of(b"b"), "0" * 64), (Digest.of(b"c"), None)}
 
 
 def test_tags_that_were_deleted_stay_so(empty: Catalog) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from uuid import uuid4
 
+from dualreg.image import media_types
 from tests import builders
 from tests.protocol.clients.generation import FIRST_SCHEMA2, SCHEMA1_RELEASES, V1_RELEASES, Generation
 from tests.protocol.clients.schema1 import Schema1Client
@@ -77,9 +78,10 @@ def schema1_puller(generation: Generation) -> Pull:
 
 
 def first_schema2_push(host: str, name: str, tag: str, layers: Sequence[bytes]) -> None:
-    """Push as Docker 1.10."""
+    """Push as Docker 1.10, which does not know what its config is called."""
     client = V2Client(host, DOCKER_1_10, agent=FIRST_SCHEMA2.agent)
-    client.push(name, tag, builders.image(*layers, author=f"1.10 {name}"))
+    image = builders.image(*layers, author=f"1.10 {name}")
+    client.push(name, tag, builders.relabelled(image, media_types.OCTET_STREAM))
 
 
 def first_schema2_pull(host: str, name: str, tag: str) -> Sequence[bytes]:

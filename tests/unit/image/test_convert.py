@@ -7,19 +7,27 @@ import base64
 import json
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dualreg.image import media_types
-from dualreg.image.convert import Converted, Link, V1Layer, chain_from_manifest, manifest_from_chain
+from dualreg.image.convert import (
+    Converted,
+    Link,
+    V1Layer,
+    chain_from_manifest,
+    docker_to_oci,
+    manifest_from_chain,
+)
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, Compression
 from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId
 from dualreg.image.v1_image import V1Image, chain_id, payload_hasher
-from tests.builders import Image, descriptor, image, layer
+from tests.builders import Image, descriptor, image, layer, relabelled
 
 #: A ustar of one file, ``hello``, as a layer without compression.
 LAYER_A = zlib.decompress(
@@ -346,27 +354,63 @@ def test_a_config_under_sha512_makes_an_id_of_64_digits() -> None:
     assert chain[-1].image.id == digest.hex[:64]
 
 
-def _retyped(member: str, media_type: str) -> Callable[[Image], Image]:
-    """Return a change of the media type of an image's config or first layer."""
+def _retyped(media_type: str) -> Callable[[Image], Image]:
+    """Return a change of the media type of an image's first layer."""
 
     def change(made: Image) -> Image:
         document = json.loads(made.manifest)
-        entry = document["config"] if member == "config" else document["layers"][0]
-        entry["mediaType"] = media_type
-        return Image(made.media_type, json.dumps(document).encode(), made.config, made.layers)
+        document["layers"][0]["mediaType"] = media_type
+        return replace(made, manifest=json.dumps(document).encode())
 
     return change
+
+
+#: What configs of Docker schema 2 were called, and whether that can be an image.
+LABELS = {
+    media_types.DOCKER_CONFIG: True,
+    media_types.OCTET_STREAM: True,  # Docker 1.10
+    None: True,  # Docker 1.11, on a second tag
+    "": True,
+    "text/html": True,  # by way of a proxy
+    "application/vnd.cncf.helm.config.v1+json": True,
+    media_types.DOCKER_PLUGIN_CONFIG: False,
+}
+
+
+@pytest.mark.parametrize(("label", "is_image"), LABELS.items())
+def test_a_config_is_judged_by_its_content(label: str | None, *, is_image: bool) -> None:
+    """Docker schema 2 is an image if its config lists the layers' diff IDs, whatever that is called."""
+    made = image(layer({"a": b"1"}))
+    chain = _chain_of(relabelled(made, label))
+    assert chain == (_chain_of(made) if is_image else None)
+    other = b'{"architecture":"amd64"}'
+    assert _chain_of(relabelled(made, label), other) is None
+    bare = relabelled(image(), label)
+    assert _chain_of(bare, b"{}") is None
+
+
+@pytest.mark.parametrize("label", [*LABELS, "application/vnd.oci.empty.v1+json"])
+def test_the_config_of_an_oci_manifest_is_judged_by_its_type(label: str | None) -> None:
+    """It tells artifacts from images there, whatever the content."""
+    chain = _chain_of(relabelled(image(layer({"a": b"1"}), oci=True), label))
+    assert (chain is not None) is (label in media_types.IMAGE_CONFIGS)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_layouts_config_has_the_type_that_oci_clients_look_for(label: str | None) -> None:
+    """A vague one becomes that of an image; one that names something else stays."""
+    converted = json.loads(docker_to_oci(relabelled(image(layer({"a": b"1"})), label).manifest, {}))
+    vague = not label or label in media_types.VAGUE_CONFIGS or label in media_types.IMAGE_CONFIGS
+    assert converted["config"]["mediaType"] == (media_types.OCI_CONFIG if vague else label)
 
 
 @pytest.mark.parametrize(
     ("change", "config"),
     [
-        (_retyped("config", "application/vnd.cncf.helm.config.v1+json"), {}),
-        (_retyped("config", "application/vnd.oci.empty.v1+json"), {}),
-        (_retyped("layer", "application/vnd.oci.image.layer.v1.tar+zstd"), {}),
-        (_retyped("layer", media_types.DOCKER_LAYER_FOREIGN), {}),
-        (_retyped("layer", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"), {}),
-        (_retyped("layer", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), {}),
+        (_retyped("application/vnd.oci.image.layer.v1.tar+zstd"), {}),
+        (_retyped(media_types.DOCKER_LAYER_FOREIGN), {}),
+        (_retyped("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"), {}),
+        (_retyped("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), {}),
         (None, {"os": "windows"}),
         (None, {"os": 7}),
         (None, {"rootfs": {"type": "layers", "diff_ids": []}}),

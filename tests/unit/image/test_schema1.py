@@ -18,6 +18,7 @@ from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1, schema1_from_chain, schema1_from_image
 from dualreg.image.v1_image import V1Image
+from tests import builders
 from tests.builders import descriptor
 from tests.unit.image.test_convert import DIFF_A, LAYER_A
 
@@ -94,6 +95,41 @@ def test_ids_are_the_reference_registrys(*, keep: bool) -> None:
 def test_what_schema_1_cannot_express(layer_type: str) -> None:
     """No Docker of that time unpacks zstd or follows URLs."""
     assert _payload(keep=False, layer_type=layer_type) is None
+
+
+#: Histories that a config may have, and how many steps of schema 1 they make over one layer.
+HISTORIES = {
+    "none": (None, 1),
+    "empty": ([], 1),
+    "no list": ({"created_by": "x"}, 1),
+    "no entries": (["x"], 1),
+    "too short": ([{"empty_layer": True}], 1),
+    "too long": ([{}, {}], 1),
+    "one": ([{"created_by": "x"}], 1),
+    "with an empty layer": ([{"created_by": "x"}, {"empty_layer": True}], 2),
+}
+
+
+@pytest.mark.parametrize(("history", "steps"), HISTORIES.values(), ids=HISTORIES)
+@pytest.mark.parametrize("layers", [0, 1])
+def test_an_image_needs_no_history(layers: int, history: object, steps: int) -> None:
+    """One that is missing or does not fit the layers is left out: V1 shows such an image too."""
+    data = [builders.layer({"a": b"1"})] * layers
+    made = builders.image(*data, history=history)
+    payload = schema1_from_image(parse(made.media_type, made.manifest), made.config, NAME, TAG)
+    assert payload is not None
+    document = json.loads(payload)
+    chain = chain_from_schema1(
+        payload,
+        {
+            Digest.of(blob): V1Layer(Digest.of(blob), len(blob), Digest.of(blob))
+            for blob in (*data, EMPTY_LAYER)
+        },
+    )
+    assert chain is not None
+    assert len(chain) == len(document["history"]) == (steps if layers else 1)
+    assert [link.layer.digest for link in chain][:1] == [Digest.of(data[0] if data else EMPTY_LAYER)]
+    assert json.loads(chain[-1].image.json)["config"] == {"Cmd": ["/bin/sh"]}
 
 
 def _chain(*ids: str) -> list[Link]:
