@@ -69,16 +69,15 @@ class Manifests:
         """Return the manifest that V2 clients see as *reference*, importing it from upstream if need be.
 
         Raises:
-            RepositoryUnknown, ManifestUnknown.
+            ManifestUnknown: whether the repository exists or not. Docker 1.8 and 1.9 look for the image on V1
+                only after this error.
+
+        Source: the reference registry, ``handlers/manifests.go``.
         """
-        with self.state.catalog.read() as tx:
-            row = tx.manifests.find(repository, reference)
-            known = row is not None or tx.repositories.find(repository) is not None
+        row = self.peek(repository, reference)
         upstream, shown = self.state.upstream, self.visibility.shown(repository, Origin.V2)
         if row is None and upstream.origin in shown and upstream.load(repository, reference):
             return self.find(repository, reference)
-        if not known:
-            raise RepositoryUnknown(name=repository)
         hidden = row and row.origin and row.origin not in shown
         if row is None or hidden:
             raise ManifestUnknown(reference=str(reference))

@@ -95,7 +95,7 @@ class Negotiation:
         type. Only a client that reads nothing but schema 1 may get none.
 
         Raises:
-            RepositoryUnknown, ManifestUnknown.
+            ManifestUnknown.
 
         Source: OCI distribution-spec v1.1, "Pulling manifests"; distribution 2.3 to 2.8 for old clients.
         """

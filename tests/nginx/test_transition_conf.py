@@ -12,6 +12,7 @@ from tests.programs import dualreg_server
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Wire
+from tests.protocol.everyone import OLD_PULLERS
 
 pytestmark = pytest.mark.client
 
@@ -53,6 +54,15 @@ def test_v2_goes_to_dualreg(transition: Transition) -> None:
     assert V2Client(transition.site.plain).pull("team/next", "1").layers == [*image.layers]
     assert Wire(transition.new).send("GET", "/v2/team/next/tags/list").status == 200
     assert Wire(transition.old).send("GET", "/v2/team/next/tags/list").status == 404
+
+
+@pytest.mark.parametrize("release", OLD_PULLERS)
+def test_clients_of_v2_find_what_only_the_old_registry_has(transition: Transition, release: str) -> None:
+    """Docker 1.6 to 1.10 fall back to V1, though dualreg does not know the repository at all."""
+    layers = [builders.layer({"a": release.encode()})]
+    name = f"old/r{release.replace('.', '')}"
+    V1Client(transition.old).push(name, "1", builders.v1_chain(*layers, seed=name))
+    assert [*OLD_PULLERS[release](transition.site.plain, name, "1")] == layers
 
 
 def test_both_are_behind_the_same_tls_name(transition: Transition) -> None:

@@ -530,8 +530,8 @@ MANIFEST_ROWS = [
     Row("GET {repo}/manifests/{layer}", 404, codes=["MANIFEST_UNKNOWN"]),
     Row("GET {repo}/manifests/.x", 404, codes=["MANIFEST_UNKNOWN"]),
     Row("GET {repo}/manifests/sha256:x", 400, codes=["DIGEST_INVALID"]),
-    Row("GET /v2/none/manifests/one", 404, codes=["NAME_UNKNOWN"]),
-    Row("GET /v2/none/manifests/{image}", 404, codes=["NAME_UNKNOWN"]),
+    Row("GET /v2/none/manifests/one", 404, codes=["MANIFEST_UNKNOWN"]),
+    Row("GET /v2/none/manifests/{image}", 404, codes=["MANIFEST_UNKNOWN"]),
     Row("PATCH {repo}/manifests/one", 405, codes=["UNSUPPORTED"]),
 ]
 

@@ -117,10 +117,17 @@ class Schema1Client:
         """Pull the image that *tag* names; over V1, if V2 does not know it."""
         self.ping()
         answer = self._send("GET", f"/v2/{name}/manifests/{tag}")
-        if answer.status in (401, 404):
+        if self._falls_back(answer):
             chain = V1Client(self.host, self.user, self.generation).pull(name, tag)
             return Schema1Pulled("V1", [image.id for image in chain], [image.layer for image in chain])
         return self.read(name, tag, answer)
+
+    def _falls_back(self, answer: Answer) -> bool:
+        """Whether it goes on over V1: 1.6 and 1.7 after any error, 1.8 and 1.9 only after these."""
+        if answer.status == 200 or self._first:
+            return answer.status != 200
+        codes = {error["code"] for error in json.loads(answer.body)["errors"]}
+        return codes <= {"MANIFEST_UNKNOWN", "UNAUTHORIZED"}
 
     def read(self, name: str, tag: str, answer: Answer) -> Schema1Pulled:
         """Pull what a manifest of schema 1 names, once it proved to be one."""
