@@ -1,23 +1,26 @@
 """The protocols of a migration: a survey of a source, its importer, and its comparison with this registry.
 
-V1 images, manifests and saved images implement each of them, in ``v1/``, ``v2/`` and ``saved/``.
+V1 images, manifests and saved images implement each of them, in ``v1/``, ``v2/`` and ``saved/``. What these
+share is below: the state of a tag before it changes, the journal line of a change, and counts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Event
 from typing import ClassVar, NamedTuple, Protocol
 
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.findings import Finding
+from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceTag
 from dualreg.migrate.transfer import LinkMode
 from dualreg.registry import Registry
+from dualreg.registry.preconditions import ANY, Precondition
 
 
 class Stopped(Exception):
@@ -156,3 +159,72 @@ class Comparison(Protocol):
 
     def problems(self, entry: Entry) -> Iterator[str]:
         """Yield what is wrong with the imported tag of an entry, one problem at a time."""
+
+
+def current_manifest(
+    registry: Registry, repository: RepositoryName, reference: Tag | Digest
+) -> CurrentManifest | None:
+    """Return the manifest of a tag or digest in this registry, even if the setting ``bridge`` hides it."""
+    row = registry.manifests.peek(repository, reference)
+    if row is None:
+        return None
+    return CurrentManifest(row.digest, registry.bridge.view_of(row), row.origin)
+
+
+def journal_tag_update(
+    journal: Journal,
+    entry: Entry,
+    before: CurrentManifest | None,
+    *,
+    made: bool,
+    manifest: Digest | None = None,
+) -> None:
+    """Journal that the tag of an entry is about to be set.
+
+    Args:
+        manifest: What it will point at, if that is known already.
+        made: Whether that manifest is new to this registry.
+    """
+    journal.write(
+        "pointing",
+        repository=entry.to_repository,
+        tag=entry.to_tag,
+        image=entry.image,
+        manifest=str(manifest or ""),
+        before=str(before.digest) if before else "",
+        origin=before.origin if before else "",
+        made=made,
+    )
+
+
+def require_unchanged(entry: Entry, before: CurrentManifest | None) -> Precondition:
+    """Return the precondition for setting the tag of an entry: it was not moved or deleted since *before*.
+
+    Args:
+        before: What it pointed at when it was looked up; None: it did not exist.
+    """
+    if before:
+        return Precondition(match=frozenset({str(before.digest)}))
+    return Precondition(none_match=frozenset({ANY}), pushed_at=pushed_at(entry))
+
+
+def pushed_at(entry: Entry) -> datetime | None:
+    """Return when the tag of an entry was pushed to the source; None if that is unknown."""
+    return datetime.fromisoformat(entry.updated) if entry.updated else None
+
+
+def split_findings(listed: Iterable[SourceTag | Finding]) -> tuple[list[SourceTag], list[Finding]]:
+    """Return the tags and the findings of a source's listing, each in its order."""
+    tags, findings = list[SourceTag](), list[Finding]()
+    for each in listed:
+        if isinstance(each, Finding):
+            findings.append(each)
+        else:
+            tags.append(each)
+    return tags, findings
+
+
+def count_repositories(tags: Iterable[SourceTag], findings: Iterable[Finding]) -> int:
+    """Return the number of repositories, including those without tags."""
+    empty = {finding.where for finding in findings if finding.kind is FindingKind.EMPTY}
+    return len({tag.repository for tag in tags} | empty)

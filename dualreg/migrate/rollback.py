@@ -22,7 +22,7 @@ from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate import journal
-from dualreg.migrate.importer import current_manifest
+from dualreg.migrate.base import current_manifest
 from dualreg.migrate.transports import is_own_store
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import Precondition

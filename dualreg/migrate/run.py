@@ -10,9 +10,8 @@ from threading import Event
 from dualreg.errors import BlobDamaged, BlobMissing, PreconditionFailed, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.base import CurrentManifest, Importer, Stopped
+from dualreg.migrate.base import CurrentManifest, Importer, Stopped, current_manifest
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.registry import Registry

@@ -11,8 +11,7 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.migrate.base import Comparison
-from dualreg.migrate.importer import current_manifest
+from dualreg.migrate.base import Comparison, current_manifest
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.transfer import has_digest

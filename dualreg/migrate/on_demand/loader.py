@@ -12,8 +12,8 @@ from cachetools import TTLCache
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError, SourceBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.migrate.base import current_manifest
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.on_demand.trees import OnDemandTree
 from dualreg.migrate.plan import Entry

@@ -7,7 +7,7 @@ from threading import Event
 from typing import ClassVar
 
 from dualreg.image.digest import Digest
-from dualreg.migrate.base import ImportOptions
+from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
@@ -17,7 +17,6 @@ from dualreg.migrate.saved.layers import diff_id_of
 from dualreg.migrate.saved.verify import SavedComparison
 from dualreg.migrate.sources.base import SourceBytes, SourceTag
 from dualreg.migrate.sources.docker_archive import SavedImages
-from dualreg.migrate.survey import count_repositories, split_findings
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 

@@ -9,8 +9,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.base import current_manifest
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.saved.importer import config_of
 from dualreg.migrate.single_flight import SingleFlight

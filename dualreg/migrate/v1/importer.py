@@ -10,9 +10,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.tarsum import is_tarsum
 from dualreg.image.v1_image import V1Image
-from dualreg.migrate.base import CurrentManifest, Stopped
+from dualreg.migrate.base import CurrentManifest, Stopped, journal_tag_update, pushed_at, require_unchanged
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.importer import journal_tag_update, pushed_at, require_unchanged
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence

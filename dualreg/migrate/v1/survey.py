@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from dualreg.catalog.v1_images import CHAIN_LIMIT
 from dualreg.image.documents import parse_object
-from dualreg.migrate.base import ImportOptions
+from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.dates import parse_created
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
@@ -19,7 +19,6 @@ from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
-from dualreg.migrate.survey import count_repositories, split_findings
 from dualreg.migrate.v1.duplicates import duplicate_image, find_duplicates
 from dualreg.migrate.v1.importer import V1Importer
 from dualreg.migrate.v1.layers import read_layer

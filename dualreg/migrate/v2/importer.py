@@ -9,9 +9,15 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.base import CurrentManifest, Stopped
+from dualreg.migrate.base import (
+    CurrentManifest,
+    Stopped,
+    current_manifest,
+    journal_tag_update,
+    pushed_at,
+    require_unchanged,
+)
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.importer import current_manifest, journal_tag_update, pushed_at, require_unchanged
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence

@@ -9,14 +9,13 @@ from typing import ClassVar
 
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
-from dualreg.migrate.base import ImportOptions
+from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag
-from dualreg.migrate.survey import count_repositories, split_findings
 from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.transfer import DigestVerifier, feed
 from dualreg.migrate.v2.crawl import Crawl, Known, Place

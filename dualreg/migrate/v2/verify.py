@@ -10,8 +10,8 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.base import current_manifest
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.importer import current_manifest
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import ManifestSource
