@@ -1,6 +1,6 @@
 """The WSGI application for any gunicorn.
 
-``gunicorn --worker-class gthread --threads 16 --timeout 0 wsgi:app``.
+``gunicorn --worker-class dualreg.cli.worker.Worker --threads 16 --timeout 0 wsgi:app``.
 """
 
 import os

@@ -14,7 +14,7 @@ RegistryError, for the client: the request is refused
 ├── ManifestTooLarge · ReferencesMissing · ManifestInvalid ── ManifestUnverified
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
-├── UploadBusy · SourceBusy                              retry later
+├── UploadBusy · SourceBusy · ServerBusy                 retry later
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 └── Unsupported                                          disabled or not offered
@@ -325,6 +325,13 @@ class SourceBusy(RegistryError):
     """The maximum number of images is being imported on demand; retry in *retry_after* seconds."""
 
     message = "too many images are being imported on demand"
+    retry_after: int
+
+
+class ServerBusy(RegistryError):
+    """All threads that such requests may take are busy; retry in *retry_after* seconds."""
+
+    message = "the server is busy with other uploads and downloads"
     retry_after: int
 
 

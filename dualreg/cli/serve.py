@@ -15,6 +15,7 @@ from dualreg.assembly import build_authority, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import BackgroundImport
 from dualreg.cli.options import load_settings, settings_options
+from dualreg.cli.worker import Worker
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
 from dualreg.reloading import ReloadingFile
@@ -180,11 +181,16 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn, configured by our settings alone."""
+    """gunicorn, configured by our settings alone.
+
+    Attributes:
+        client_timeout: For the workers, in seconds.
+    """
 
     def __init__(self, settings: Settings, tls: ReloadingFile[ssl.SSLContext] | None = None) -> None:
         self._settings = settings
         self._certificate = tls
+        self.client_timeout = settings.client_timeout.total_seconds()
         self._background = BackgroundImport(settings)
         super().__init__()
 
@@ -216,14 +222,14 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's own settings.
 
-    No timeout: it would include the whole of a long upload, and gthread workers send their heartbeat beside
-    it.
+    No timeout: it would include the whole of a long upload, and workers with threads send their heartbeat
+    beside it.
     """
     return {
         "bind": settings.bind,
         "workers": settings.workers,
         "threads": settings.threads,
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "timeout": 0,
         "graceful_timeout": 30,
         "keepalive": 75,

@@ -46,6 +46,11 @@ class Settings(BaseModel):
     )
     workers: int = Field(2, ge=1, le=256, description="number of server processes")
     threads: int = Field(16, ge=1, le=1024, description="number of concurrent requests per process")
+    client_timeout: Duration = Field(
+        "30s",
+        description="how long a client may take to send or receive 16 KiB of a request or response",
+        validate_default=True,
+    )
     tls_cert: Path | None = Field(None, description="certificate chain (PEM), to serve HTTPS without a proxy")
     tls_key: Path | None = Field(None, description="private key of the certificate (PEM)")
     public_url: HttpUrl = Field("", description="URL that clients use, if Location headers must be absolute")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from http import HTTPStatus
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -11,10 +10,11 @@ from werkzeug.routing import PathConverter
 from dualreg import __version__
 from dualreg.assembly import authority_of, open_registry, prepare
 from dualreg.auth.audit import Audit
+from dualreg.errors import ServerBusy
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import audit, context, cors, token, v1, v2
-from dualreg.web.body import discard_rest
+from dualreg.web.slots import Slots
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     if registry is None:
         prepare(settings)
         registry = open_registry(settings)
-    parts = context.Parts(registry, authority_of(registry, settings), Audit(settings.audit_target), settings)
+    audit_log, slots = Audit(settings.audit_target), Slots(settings.threads)
+    parts = context.Parts(registry, authority_of(registry, settings), audit_log, settings, slots)
     app = Flask("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.
@@ -57,8 +58,8 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _internal_error)
     app.after_request(_add_v2_headers)
+    app.after_request(_hold_slot)
     app.after_request(v1.record_client)
-    app.after_request(_drain_body)
     app.after_request(audit.record)
     cors.install(app)
     return app
@@ -85,14 +86,20 @@ def _internal_error(error: Exception) -> Response:
 
 def _render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
     """Return an error response in the dialect of the request's path."""
-    render = v1.render_status if request.path.split("/")[1] == "v1" else v2.render_status
+    render = v1.render_status if _is_v1() else v2.render_status
     return render(status, message, headers)
 
 
-def _drain_body(response: Response) -> Response:
-    """Read the rest of a refused request's body, so that the client gets to read the response."""
-    if response.status_code >= HTTPStatus.BAD_REQUEST and request.method in ("POST", "PUT", "PATCH"):
-        discard_rest()
+def _is_v1() -> bool:
+    return request.path.split("/")[1] == "v1"
+
+
+def _hold_slot(response: Response) -> Response:
+    """Let a response that may take long to send take a slot; refuse the request if there is none."""
+    try:
+        context.slots().hold_for(response)
+    except ServerBusy as error:
+        return v1.render(error) if _is_v1() else v2.render(error)
     return response
 
 

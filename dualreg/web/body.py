@@ -4,17 +4,15 @@ A body that ends early is always BodyTruncated, whatever the server raises.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from flask import request
 
 from dualreg.errors import BodyTruncated, ManifestTooLarge, SizeMismatch
+from dualreg.web.context import slots
 
 #: Bytes per read. When a chunked body is cut off, gunicorn drops what it has buffered for the current read,
 #: so this is also how much a client may have to send again.
 _READ_SIZE = 256 << 10
-#: Bytes of a refused body that are read at most before the connection is closed.
-DISCARD_LIMIT = 8 << 20
 
 
 def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
@@ -27,14 +25,16 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
         BodyTruncated: the connection ended before the body did.
         SizeMismatch: the body is complete, but not *length* bytes; nothing is yielded if Content-Length
             already differs.
+        ServerBusy: too many clients are sending bodies; nothing is yielded.
     """
     declared = request.content_length
     if None not in (length, declared) and length != declared:
         raise SizeMismatch(promised=length, declared=declared)
     received = 0
-    while chunk := _read(received):
-        received += len(chunk)
-        yield chunk
+    with slots().for_body():
+        while chunk := _read(received):
+            received += len(chunk)
+            yield chunk
     # gunicorn ends a truncated Content-Length body like a complete one.
     if declared is not None and received != declared:
         raise BodyTruncated(received=received, declared=declared)
@@ -47,7 +47,7 @@ def read_limited(limit: int) -> bytes:
 
     Raises:
         ManifestTooLarge: it exceeds *limit* bytes; at most one read more than that is consumed.
-        BodyTruncated.
+        BodyTruncated, ServerBusy.
     """
     if (request.content_length or 0) > limit:
         raise ManifestTooLarge(limit=limit)
@@ -57,17 +57,6 @@ def read_limited(limit: int) -> bytes:
         if len(body) > limit:
             raise ManifestTooLarge(limit=limit)
     return bytes(body)
-
-
-def discard_rest() -> None:
-    """Read and drop the rest of the body, up to DISCARD_LIMIT bytes.
-
-    Closing a connection with unread bytes resets it, and the client, or nginx, may never see the response.
-    """
-    left = DISCARD_LIMIT
-    with suppress(BodyTruncated):
-        while left > 0 and (chunk := _read(0)):
-            left -= len(chunk)
 
 
 def _read(received: int) -> bytes:

@@ -10,6 +10,7 @@ from dualreg.auth.authority import Authority
 from dualreg.errors import Unsupported
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from dualreg.web.slots import Slots
 
 _EXTENSION = "dualreg"
 
@@ -22,6 +23,7 @@ class Parts:
     authority: Authority
     audit: Audit
     settings: Settings
+    slots: Slots
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:
@@ -47,6 +49,11 @@ def audit() -> Audit:
 def settings() -> Settings:
     """Return the settings of this application."""
     return _parts().settings
+
+
+def slots() -> Slots:
+    """Return the slots of uploads and downloads."""
+    return _parts().slots
 
 
 def require_deletes() -> None:

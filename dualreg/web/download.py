@@ -69,7 +69,7 @@ def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> 
     wrapper = request.environ.get("wsgi.file_wrapper")
     body = wrapper(reader, CHUNK_SIZE) if wrapper else _chunks(reader, span.length)
     headers = headers | {"Content-Length": str(span.length)}
-    return Response(body, status=status, headers=headers, direct_passthrough=True)
+    return Response(body, status=status, headers=headers, direct_passthrough=wrapper is not None)
 
 
 def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> Response:
@@ -92,7 +92,7 @@ def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> 
     registry_ = registry()
     content_type = f"multipart/byteranges; boundary={boundary}"
     headers = headers | {"Content-Type": content_type, "Content-Length": str(length)}
-    return Response(body(), status=206, headers=headers, direct_passthrough=True)
+    return Response(body(), status=206, headers=headers)
 
 
 def _chunks(reader: BinaryIO, length: int) -> Iterator[bytes]:

@@ -12,13 +12,13 @@ from flask import Blueprint, Response
 from dualreg.errors import RegistryError
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.guard import enforce
-from dualreg.web.v1 import account, errors, images, repositories, search, tags
+from dualreg.web.v1 import account, images, repositories, search, tags
 from dualreg.web.v1.clients import record_client
-from dualreg.web.v1.errors import render_status
+from dualreg.web.v1.errors import render, render_status
 from dualreg.web.v1.mode import enforce_mode
 from dualreg.web.v1.session import locate
 
-__all__ = ["ROOT_VIEWS", "create_blueprint", "enforce_mode", "record_client", "render_status"]
+__all__ = ["ROOT_VIEWS", "create_blueprint", "enforce_mode", "record_client", "render", "render_status"]
 
 #: Views that old clients and load balancers also request outside ``/v1``.
 ROOT_VIEWS: Mapping[str, Callable[[], Response]] = MappingProxyType(
@@ -31,7 +31,7 @@ def create_blueprint() -> Blueprint:
     blueprint = Blueprint("v1", __name__, url_prefix="/v1")
     for module in (account, images, repositories, tags, search):
         module.register(blueprint)
-    blueprint.register_error_handler(RegistryError, errors.render)
+    blueprint.register_error_handler(RegistryError, render)
     blueprint.url_value_preprocessor(_parse_values)
     blueprint.before_request(_guard)
     return blueprint

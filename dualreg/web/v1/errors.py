@@ -49,6 +49,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.Denied: 403,
     errors.TooManyAttempts: 429,
     errors.SourceBusy: 429,
+    errors.ServerBusy: 429,
     errors.Unsupported: 405,
 }
 
@@ -80,7 +81,7 @@ def _headers(error: RegistryError) -> dict[str, str]:
             "Token" if "image" in (request.view_args or {}) else f'Basic realm="{settings().token_service}"'
         )
         return {"WWW-Authenticate": scheme}
-    if isinstance(error, errors.TooManyAttempts | errors.SourceBusy):
+    if isinstance(error, errors.TooManyAttempts | errors.SourceBusy | errors.ServerBusy):
         return {"Retry-After": str(error.retry_after)}
     return allow_header() if V1_ERRORS[type(error)] == HTTPStatus.METHOD_NOT_ALLOWED else {}
 

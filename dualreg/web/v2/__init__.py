@@ -16,10 +16,10 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
 from dualreg.web.guard import Need, authorize, enforce, requires
 from dualreg.web.responses import json_response
-from dualreg.web.v2 import blobs, errors, extensions, manifests, referrers, repositories, tags, uploads
-from dualreg.web.v2.errors import render_status
+from dualreg.web.v2 import blobs, extensions, manifests, referrers, repositories, tags, uploads
+from dualreg.web.v2.errors import render, render_status
 
-__all__ = ["create_blueprint", "is_hidden_from", "render_status"]
+__all__ = ["create_blueprint", "is_hidden_from", "render", "render_status"]
 
 #: Docker 1.3 to 1.5 has an unfinished V2 client that fails without falling back; its pings have Go's agent.
 #: Source: the registry mirror configuration that Docker published for 1.6, confirmed with the real daemons.
@@ -33,7 +33,7 @@ def create_blueprint() -> Blueprint:
     blueprint.add_url_rule("/", "base", get_base)
     for module in (blobs, uploads, manifests, referrers, tags, repositories, extensions):
         module.register(blueprint)
-    blueprint.register_error_handler(RegistryError, errors.render)
+    blueprint.register_error_handler(RegistryError, render)
     blueprint.url_value_preprocessor(_parse_values)
     blueprint.before_request(_hide)
     blueprint.before_request(_guard)

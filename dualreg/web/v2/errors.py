@@ -59,6 +59,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.Denied: Rendering("DENIED", 403),
     errors.TooManyAttempts: Rendering("TOOMANYREQUESTS", 429),
     errors.SourceBusy: Rendering("TOOMANYREQUESTS", 429),
+    errors.ServerBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.Unsupported: Rendering("UNSUPPORTED", 405),
 }
 
@@ -84,7 +85,7 @@ def _headers(error: RegistryError) -> dict[str, str]:
             return upload_headers(upload)
         case errors.UploadBusy():
             return {"Retry-After": str(LEASE.seconds)}
-        case errors.TooManyAttempts() | errors.SourceBusy():
+        case errors.TooManyAttempts() | errors.SourceBusy() | errors.ServerBusy():
             return {"Retry-After": str(error.retry_after)}
         case errors.Unauthenticated():
             return {"WWW-Authenticate": bearer_challenge(error)}

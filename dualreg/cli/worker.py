@@ -1,0 +1,137 @@
+"""Worker: gunicorn's worker with threads, in which silence costs no thread.
+
+gunicorn's own reads the head of a request in a thread, and closes connections in its main loop, in each case
+for as long as the client likes to take. Here connections wait in the poller until a request has arrived, and
+again until the client has closed its side.
+"""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from socket import socket
+from typing import Any
+
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+
+from dualreg.cli.connection import Connection
+
+#: Seconds without progress after which a client is given up, unless the application says otherwise.
+CLIENT_TIMEOUT = 30.0
+#: Connections that may wait at once; the one that has waited longest makes room for another.
+CONNECTIONS = 500
+#: Threads that answer only load balancers, while all others are busy.
+_HEALTH_THREADS = 2
+#: Seconds between two looks for connections that have waited too long.
+_INTERVAL = 1.0
+#: Seconds to look for the rest of a body that the application left unread.
+_REST = 0.01
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
+    """Gives a connection a thread only while there is something to do for it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- gunicorn's
+        """Prepare what the process needs after the fork."""
+        super().__init__(*args, **kwargs)
+        self._window: float = getattr(self.app, "client_timeout", CLIENT_TIMEOUT)
+        self._waiting: dict[Connection, None] = {}
+        self._busy = 0
+        self._look_at = 0.0
+
+    def init_process(self) -> None:
+        """Serve until stopped."""
+        self._health = ThreadPoolExecutor(_HEALTH_THREADS)
+        super().init_process()
+
+    def accept(self, listener: socket) -> None:
+        """Accept a connection, which waits for its first request."""
+        if len(self._waiting) >= CONNECTIONS:
+            self._drop(next(iter(self._waiting)))
+        try:
+            client, address = listener.accept()
+        except OSError:
+            if self._waiting:  # there may be no descriptor left
+                self._drop(next(iter(self._waiting)))
+            return
+        self.nr_conns += 1
+        try:
+            connection = Connection(self.cfg, client, address, listener.getsockname(), self._window)
+        except OSError:
+            self.nr_conns -= 1
+            client.close()
+            return
+        self._await(connection)
+
+    def enqueue_req(self, conn: Connection) -> None:
+        """Let a thread handle the request that has arrived."""
+        spare = conn.asks_for_health and self._busy >= self.cfg.threads
+        pool: ThreadPoolExecutor = self._health if spare else self.tpool
+        self._busy += not spare
+        conn.hand_over()
+        done = partial(self._finish, conn, spare=spare)
+        pool.submit(self.handle, conn).add_done_callback(lambda future: self.method_queue.defer(done, future))
+
+    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 -- gunicorn's
+        """Close the connections whose clients took too long, or all that wait."""
+        now = time.monotonic()
+        if now < self._look_at and not force:
+            return
+        self._look_at = now + _INTERVAL
+        for connection in [each for each in self._waiting if force or each.deadline <= now]:
+            self._drop(connection)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Wait for no client beyond *deadline*; gunicorn calls this when the worker stops."""
+        for connection in self._waiting:
+            connection.deadline = min(connection.deadline, deadline)
+
+    def _keepalive_after(self, conn: Connection, keepalive: object) -> bool:
+        """Return whether the connection can take another request: its body has been read, or has arrived."""
+        return bool(keepalive and conn.parser.finish_body(deadline=time.monotonic() + _REST))
+
+    def _finish(self, connection: Connection, future: "Future[object]", *, spare: bool) -> None:
+        """Go on with a connection that a thread is done with: wait for another request, or for its end."""
+        self._busy -= not spare
+        keep = future.exception() is None and bool(future.result())
+        try:
+            if keep:
+                connection.begin_idle(self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+            else:
+                connection.begin_lingering(self._window if self.alive else STOP_KEEPALIVE_LINGER)
+        except OSError:
+            self._close(connection)
+            return
+        self._await(connection)
+
+    def _await(self, connection: Connection) -> None:
+        """Wait in the poller for what the client sends, after taking what has arrived."""
+        self._waiting[connection] = None
+        self.poller.register(connection.sock, 1, partial(self._on_readable, connection))
+        self._on_readable(connection)
+
+    def _on_readable(self, connection: Connection, _: object = None) -> None:
+        if connection not in self._waiting:
+            return  # dropped by an earlier event of the same round
+        try:
+            if connection.lingering:
+                if connection.discard():
+                    self._drop(connection)
+            elif connection.receive():
+                self._forget(connection)
+                self.enqueue_req(connection)
+        except OSError as error:
+            self.log.debug("Closing connection. %s", error)
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Close a connection that waits."""
+        self._forget(connection)
+        self._close(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        del self._waiting[connection]
+        self.poller.unregister(connection.sock)
+
+    def _close(self, connection: Connection) -> None:
+        self.nr_conns -= 1
+        connection.close()
