@@ -139,7 +139,7 @@ def test_workers_and_threads_can_be_flags(tmp_path: Path) -> None:
         (
             ("--bind", "nowhere"),
             {},
-            'Error: bind = "nowhere": expected HOST:PORT or unix:PATH (from --bind)\n',
+            'Error: bind = "nowhere": expected HOST:PORT, PORT or unix:PATH (from --bind)\n',
         ),
         (("--workers", "0"), {}, "Error: workers = 0: expected 1 or more (from --workers)\n"),
         (

@@ -19,7 +19,9 @@ def settings_options(command: Command) -> Command:
         command,
         click.option("--data", type=path, help="Use the store and database in PATH."),
         click.option(
-            "--config", type=path, help="Read settings from PATH.  [default: ./dualreg.toml if it exists]"
+            "--config",
+            type=path,
+            help="Read settings from PATH.  [default: ./dualreg.toml or /etc/dualreg/dualreg.toml]",
         ),
     )
 

@@ -60,7 +60,9 @@ class AccessLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
 
 @click.command()
 @click.option(
-    "--bind", metavar="HOST:PORT", help="Listen on HOST:PORT or unix:PATH.  [default: 127.0.0.1:5000]"
+    "--bind",
+    metavar="HOST:PORT",
+    help="Listen on HOST:PORT, PORT of 127.0.0.1, or unix:PATH.  [default: 127.0.0.1:5000]",
 )
 @click.option("--workers", type=int, help="Run this many processes.  [default: 2]")
 @click.option("--threads", type=int, help="Serve this many requests at once per process.  [default: 16]")

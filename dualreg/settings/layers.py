@@ -1,9 +1,10 @@
 """Layers: the file, the environment and the flags that settings come from, and the report of invalid ones."""
 
 import json
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,9 @@ from pydantic import ValidationError
 
 #: The prefix of our environment variables.
 PREFIX = "DUALREG_"
-#: Names the configuration file; without it, DEFAULT_FILE is read if it exists.
+#: Names the configuration file; without it, the first of DEFAULT_FILES that exists is read.
 CONFIG_VARIABLE = "DUALREG_CONFIG"
-DEFAULT_FILE = Path("dualreg.toml")
+DEFAULT_FILES = (Path("dualreg.toml"), Path("/etc/dualreg/dualreg.toml"))
 
 #: What pydantic's own checks expect, by their name.
 _EXPECTED = {
@@ -31,6 +32,8 @@ _EXPECTED = {
 }
 #: Longest part of a value that is shown.
 _SHOWN = 200
+#: Values that are no paths, of settings that can be paths.
+_NO_PATH = re.compile(r"-$|off$|https?://")
 _PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
 
 
@@ -52,17 +55,23 @@ class ChosenValue(NamedTuple):
 
 
 def read_layers(
-    environ: Mapping[str, str], config: Path | None, flags: Mapping[str, Any]
+    environ: Mapping[str, str], config: Path | None, flags: Mapping[str, Any], paths: Collection[str]
 ) -> Mapping[str, ChosenValue]:
     """Return the chosen values by name; the environment overrides the file, and *flags* override both.
+
+    Args:
+        paths: The settings that are paths; relative ones in the file are relative to its directory.
 
     Raises:
         SettingsInvalid: the file cannot be read.
     """
-    path = config or (Path(named) if (named := environ.get(CONFIG_VARIABLE)) else None)
+    named = config or (Path(text) if (text := environ.get(CONFIG_VARIABLE)) else None)
+    path = named or next(filter(_exists, DEFAULT_FILES), None)
     choices = {}
-    for key, value in _read_file(path).items():
-        choices[key] = ChosenValue(value, f"{path or DEFAULT_FILE}", f"{key} in {path or DEFAULT_FILE}")
+    if path:
+        for key, value in _read_file(path).items():
+            located = _located(value, path) if key in paths else value
+            choices[key] = ChosenValue(located, f"{path}", f"{key} in {path}")
     for variable, value in environ.items():
         if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
             choices[variable.removeprefix(PREFIX).lower()] = ChosenValue(value, variable, variable)
@@ -73,15 +82,25 @@ def read_layers(
     return choices
 
 
-def _read_file(path: Path | None) -> dict[str, Any]:
+def _exists(path: Path) -> bool:
+    """Return whether there is a file, readable or not: reading another one instead would be a surprise."""
+    return os.path.lexists(path)
+
+
+def _located(value: object, file: Path) -> object:
+    """Return a path in *file* as it is from the working directory; other values are returned unchanged."""
+    if not isinstance(value, str) or not value or value.startswith("~") or _NO_PATH.match(value):
+        return value
+    return str(file.parent / value)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads((path or DEFAULT_FILE).read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        if path is None:
-            return {}
         raise SettingsInvalid(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
-        raise SettingsInvalid(f"{path or DEFAULT_FILE}: {error}") from error
+        raise SettingsInvalid(f"{path}: {error}") from error
 
 
 def describe(error: ValidationError, choices: Mapping[str, ChosenValue]) -> str:

@@ -1,10 +1,19 @@
 """The settings and their defaults."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
 from dualreg.settings.values import (
@@ -22,6 +31,8 @@ from dualreg.settings.values import (
     TokenLifetime,
 )
 
+#: Settings that are paths, or can be.
+_PATHS = ("data", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
 #: Settings that are only valid together.
 _PAIRS = (("tls_cert", "tls_key"), ("oidc_issuer", "oidc_rules"))
 #: Settings that each mode of ``auth`` requires.
@@ -36,7 +47,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bind: Address = Field("127.0.0.1:5000", description="address to serve on: HOST:PORT or unix:PATH")
+    bind: Address = Field("127.0.0.1:5000", description="address to serve on: HOST:PORT, PORT or unix:PATH")
     data: Path = Field(Path("dualreg-data"), description="directory of the default store and database")
     store: StoreUrl = Field(
         "", description="where the bytes are stored: file:///PATH; default: in the data directory"
@@ -119,6 +130,12 @@ class Settings(BaseModel):
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
+    @field_validator(*_PATHS, mode="before")
+    @classmethod
+    def _expand_home(cls, value: object) -> object:
+        """Return a path with ``~`` replaced by the home directory; a shell does not always do that."""
+        return os.path.expanduser(value) if isinstance(value, str | Path) else value  # noqa: PTH111 -- "" stays ""
+
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         for one, other in _PAIRS:
@@ -136,13 +153,14 @@ class Settings(BaseModel):
         """Return the settings of the file, the environment and *flags*; each overrides those before it.
 
         Args:
-            config: The file; default: the one that DUALREG_CONFIG names, else ``dualreg.toml`` if it exists.
+            config: The file; default: the one that DUALREG_CONFIG names, else the first of ``dualreg.toml``
+                and ``/etc/dualreg/dualreg.toml`` that exists.
             flags: Values from the command line; None for those that are not given.
 
         Raises:
             SettingsInvalid: the file cannot be read, a setting is unknown, or a value is invalid.
         """
-        choices = read_layers(environ, config, flags or {})
+        choices = read_layers(environ, config, flags or {}, _PATHS)
         try:
             settings = cls(**{name: choice.value for name, choice in choices.items()})
         except ValidationError as error:

@@ -3,6 +3,7 @@
 The text of a ValueError follows the setting's name and value: it says what is expected.
 """
 
+import os
 import re
 from datetime import timedelta
 from typing import Annotated
@@ -62,10 +63,15 @@ def _bridge(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    _, _, port = value.rpartition(":")
-    if not value.startswith("unix:") and not (port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004 -- ports are 16 bits
-        raise ValueError("expected HOST:PORT or unix:PATH")
-    return value
+    """Check an address, and return it with its host; a port alone is one of this machine."""
+    if path := value.removeprefix("unix:") if value.startswith("unix:") else "":
+        return f"unix:{os.path.expanduser(path)}"  # noqa: PTH111 -- text
+    host, colon, port = value.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004 -- ports are 16 bits
+        raise ValueError("expected HOST:PORT, PORT or unix:PATH")
+    if ":" in host and not re.fullmatch(r"\[.*\]", host):
+        raise ValueError("expected an IPv6 address in brackets, such as [::1]:5000")
+    return value if colon else f"127.0.0.1:{port}"
 
 
 def _store(value: str) -> str:

@@ -5,14 +5,17 @@ from typing import Any
 
 import pytest
 
-from dualreg.settings import DEFAULT_FILE, Settings, SettingsInvalid
+from dualreg.settings import DEFAULT_FILES, Settings, SettingsInvalid, layers
 from dualreg.storage import open_store
+
+PATHS = ("data", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a ``dualreg.toml`` of the checkout out of these tests."""
+    """Keep configuration files of the checkout and of this machine out of these tests."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(layers, "DEFAULT_FILES", (DEFAULT_FILES[0], tmp_path / "etc/dualreg.toml"))
 
 
 def test_everything_has_a_default(tmp_path: Path) -> None:
@@ -49,19 +52,47 @@ def test_later_sources_win(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("how", ["default file", "variable", "argument", "argument over variable"])
+@pytest.mark.parametrize("how", ["system", "here", "variable", "argument", "argument over variable"])
 def test_where_the_file_is(tmp_path: Path, how: str) -> None:
-    """``dualreg.toml`` here, or what DUALREG_CONFIG names, or what the command line names."""
+    """Of the system, or ``dualreg.toml`` here, or what DUALREG_CONFIG or the command line names."""
     named = tmp_path / "named.toml"
     other = tmp_path / "other.toml"
     other.write_text("workers = 9\n")
-    path = DEFAULT_FILE if how == "default file" else named
+    (tmp_path / "etc").mkdir()
+    path = {"system": layers.DEFAULT_FILES[1], "here": DEFAULT_FILES[0]}.get(how, named)
+    if how != "system":
+        layers.DEFAULT_FILES[1].write_text("workers = 8\n")
     path.write_text("workers = 7\n")
     environ = {"variable": {"DUALREG_CONFIG": str(named)}}.get(how, {})
     if how == "argument over variable":
         environ = {"DUALREG_CONFIG": str(other)}
     settings = Settings.from_env(environ, config=named if how.startswith("argument") else None)
     assert (settings.workers, settings.origin("workers")) == (7, f"workers in {path}")
+
+
+def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
+    """Wherever the command runs; what the environment or a flag says is relative to the working directory."""
+    (tmp_path / "etc").mkdir()
+    config = tmp_path / "etc/own.toml"
+    config.write_text(
+        'data = "store"\ntls_cert = "c"\ntls_key = "/k"\nhtpasswd = "h"\npermissions = "p"\n'
+        'token_keys = "keys"\naudit = "log"\n'
+    )
+    settings = Settings.from_env({"DUALREG_HTPASSWD": "own"}, config=config)
+    found = {name: str(getattr(settings, name)).removeprefix(f"{tmp_path}/") for name in PATHS}
+    assert found == {
+        "data": "etc/store", "tls_cert": "etc/c", "tls_key": "/k", "htpasswd": "own", "permissions": "etc/p",
+        "token_keys": "etc/keys", "audit": "etc/log",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["off", "-", "", "https://keys.example/jwks"])
+def test_what_is_no_path_stays(tmp_path: Path, value: str) -> None:
+    """Some settings take a path or something else."""
+    config = tmp_path / "etc.toml"
+    config.write_text(f'audit = "{value}"\ntoken_keys = "{value}"\n')
+    settings = Settings.from_env({}, config=config)
+    assert (settings.audit, settings.token_keys) == (value, value)
 
 
 @pytest.mark.parametrize("by", ["variable", "argument"])
@@ -95,12 +126,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         ("threads", "0", "expected 1 or more"),
         ("threads", "1025", "expected 1024 or less"),
         ("access_log", "maybe", "expected true or false"),
-        ("bind", "127.0.0.1", "expected HOST:PORT or unix:PATH"),
-        ("bind", "127.0.0.1:http", "expected HOST:PORT or unix:PATH"),
-        ("bind", "127.0.0.1:65536", "expected HOST:PORT or unix:PATH"),
-        ("bind", "127.0.0.1:-1", "expected HOST:PORT or unix:PATH"),
-        ("bind", "127.0.0.1:\u0665000", "expected HOST:PORT or unix:PATH"),
-        ("bind", "", "expected HOST:PORT or unix:PATH"),
+        ("bind", "::1:25501", "expected an IPv6 address in brackets, such as [::1]:5000"),
+        ("bind", "unix:", "expected HOST:PORT, PORT or unix:PATH"),
+        ("bind", "127.0.0.1", "expected HOST:PORT, PORT or unix:PATH"),
+        ("bind", "127.0.0.1:http", "expected HOST:PORT, PORT or unix:PATH"),
+        ("bind", "127.0.0.1:65536", "expected HOST:PORT, PORT or unix:PATH"),
+        ("bind", "127.0.0.1:-1", "expected HOST:PORT, PORT or unix:PATH"),
+        ("bind", "127.0.0.1:\u0665000", "expected HOST:PORT, PORT or unix:PATH"),
+        ("bind", "", "expected HOST:PORT, PORT or unix:PATH"),
         ("public_url", "registry.example", "expected a URL that starts with http:// or https://"),
         ("public_url", "ftp://registry.example", "expected a URL that starts with http:// or https://"),
         ("upload_ttl", "5 parsecs", "expected a duration such as 90s, 15m, 24h or 7d"),
@@ -192,6 +225,10 @@ def test_all_mistakes_are_reported_at_once() -> None:
     [
         ({"bind": "[::1]:80"}, {"bind": "[::1]:80"}),
         ({"bind": ":0"}, {"bind": ":0"}),
+        ({"bind": "25501"}, {"bind": "127.0.0.1:25501"}),
+        ({"bind": "unix:~/s"}, {"bind": "unix:/home/me/s"}),
+        ({"data": "~/r"}, {"data": Path("/home/me/r")}),
+        ({"audit": "~/log"}, {"audit": "/home/me/log"}),
         ({"bind": "unix:/run/dualreg.sock"}, {"bind": "unix:/run/dualreg.sock"}),
         ({"public_url": "https://r.example/"}, {"public_url": "https://r.example"}),
         ({"access_log": "off"}, {"access_log": False}),
@@ -203,8 +240,11 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ),
     ],
 )
-def test_good_values(values: dict[str, str], expected: dict[str, Any]) -> None:
+def test_good_values(
+    values: dict[str, str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Values come out in the form that the rest of the program expects."""
+    monkeypatch.setenv("HOME", "/home/me")
     settings = Settings.from_env({f"DUALREG_{name.upper()}": value for name, value in values.items()})
     assert {name: getattr(settings, name) for name in expected} == expected
 
