@@ -108,16 +108,21 @@ def _serve() -> None:
             importlib.import_module(module.name)  # to be there in each child
     gc.collect()
     gc.freeze()
+    running = set[int]()
     for line in sys.stdin:
         question = json.loads(line)
         if isinstance(question, int):
             pid, status = os.waitpid(question, os.WNOHANG)
+            running.discard(pid)
             answer = os.waitstatus_to_exitcode(status) if pid else None
         else:
             answer = os.fork()
             if not answer:
                 _run(*question)
+            running.add(answer)
         print(json.dumps(answer), flush=True)  # noqa: T201 -- the answer
+    for pid in running:  # the tests were killed
+        os.kill(pid, signal.SIGTERM)
 
 
 def _run(arguments: list[str], log: str, env: dict[str, str], folder: str) -> None:
