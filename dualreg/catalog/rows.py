@@ -124,6 +124,20 @@ class V1ImageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SentLayer:
+    """What a client sent as the layer of a V1 image.
+
+    Attributes:
+        layer: The blob; None if it was only compared, since the image was complete.
+        checksum: The payload checksum; None for the layer of an image that was derived from a manifest.
+    """
+
+    layer: Digest | None
+    diff_id: Digest
+    checksum: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
 class ClientRow:
     """A V1 client, and the number of its requests, all and refused ones.
 

@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
     Select,
-    Update,
     delete,
     exists,
     literal,
@@ -21,8 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.dialects import batches, insert, within
-from dualreg.catalog.rows import RepositoryRow, V1ImageRow
-from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, V1Images
+from dualreg.catalog.rows import RepositoryRow, SentLayer, V1ImageRow
+from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, V1Images, V1SentLayers
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import V1Image
@@ -44,7 +43,10 @@ class V1ImageQueries:
         Return False, and change nothing, if the id belongs to a complete image.
         """
         row = V1ImageRow(repository_id, image.id, image.parent, json, None, None, None, None, complete=False)
-        return self._put(row, ~V1Images.complete)
+        begun = self._put(row, ~V1Images.complete)
+        if begun:
+            self.connection.execute(delete(V1SentLayers).where(_sent_for(row)))
+        return begun
 
     def record(self, image: V1ImageRow) -> bool:
         """Add a complete image that was derived from a manifest; return whether anything changed.
@@ -69,16 +71,35 @@ class V1ImageQueries:
             for known in map(_row, self.connection.execute(query.where(V1Images.image_id.in_(batch))))
         )
 
-    def attach(self, image: V1ImageRow, layer: Digest, diff_id: Digest, checksum: Digest) -> bool:
-        """Record the layer of incomplete *image*; return False if it was changed since it was read."""
-        statement = _unchanged(image).values(layer=layer, diff_id=diff_id, checksum=checksum)
-        return self.connection.execute(statement).rowcount > 0
+    def attach(self, image: V1ImageRow, sent: SentLayer) -> bool:
+        """Record a layer that a client sent for incomplete *image*; one that is there is kept beside it.
 
-    def complete(self, image: V1ImageRow) -> bool:
-        """Mark *image* complete, and record its TarSum; return False if it was changed since it was read."""
-        tarsum = {"tarsum": image.tarsum, "tarsum_verified": image.tarsum_verified}
-        statement = _unchanged(image).where(V1Images.layer == image.layer).values(complete=True, **tarsum)
-        return self.connection.execute(statement).rowcount > 0
+        Return False if the image was completed or begun anew since it was read.
+        """
+        return self._set_layer(image, sent)
+
+    def add_sent(self, image: V1ImageRow, sent: SentLayer) -> None:
+        """Record what a client sent as the layer of *image*."""
+        values = {"layer": sent.layer, "diff_id": sent.diff_id}
+        row = insert(self.connection, V1SentLayers).values(
+            repository_id=image.repository_id, image_id=image.id, checksum=sent.checksum, **values
+        )
+        key = [V1SentLayers.repository_id, V1SentLayers.image_id, V1SentLayers.checksum]
+        self.connection.execute(row.on_conflict_do_update(index_elements=key, set_=values))
+
+    def sent(self, image: V1ImageRow) -> tuple[SentLayer, ...]:
+        """Return what else clients sent as the layer of *image*, by checksum."""
+        query = select(V1SentLayers.layer, V1SentLayers.diff_id, V1SentLayers.checksum)
+        query = query.where(_sent_for(image)).order_by(V1SentLayers.checksum)
+        return tuple(SentLayer(*row) for row in self.connection.execute(query))
+
+    def complete(self, image: V1ImageRow, sent: SentLayer) -> bool:
+        """Mark *image* complete with the layer of one client, and record its TarSum.
+
+        Return False if the image was completed or begun anew since it was read.
+        """
+        stated = {"tarsum": image.tarsum, "tarsum_verified": image.tarsum_verified}
+        return self._set_layer(image, sent, complete=True, **stated)
 
     def holder(self, image: ImageId, reach: Reach) -> RepositoryName | None:
         """Return the oldest repository in *reach* that has the image, complete; None if there is none."""
@@ -154,6 +175,21 @@ class V1ImageQueries:
             self.connection.execute(delete(V1Images).where(own, V1Images.image_id.in_(names)))
         return tuple(gone)
 
+    def _set_layer(self, image: V1ImageRow, sent: SentLayer, **more: object) -> bool:
+        """Give *image* a layer, and keep another one that it has beside it; see ``attach``."""
+        values = {"layer": sent.layer, "diff_id": sent.diff_id, "checksum": sent.checksum, **more}
+        change = update(V1Images).where(_unchanged(image)).values(values)
+        alone = change.where(or_(V1Images.layer.is_(None), V1Images.checksum == sent.checksum))
+        if self.connection.execute(alone).rowcount > 0:
+            return True
+        query = select(V1Images.layer, V1Images.diff_id, V1Images.checksum).where(_unchanged(image))
+        replaced = self.connection.execute(query.with_for_update()).one_or_none()
+        if replaced is None:
+            return False
+        layer, diff_id, checksum = replaced
+        self.add_sent(image, SentLayer(layer, cast("Digest", diff_id), checksum))
+        return self.connection.execute(change).rowcount > 0
+
     def _put(self, image: V1ImageRow, replaceable: ColumnElement[bool]) -> bool:
         values = {
             "parent_id": image.parent,
@@ -194,10 +230,14 @@ def _identity(image: V1ImageRow) -> tuple[Digest, ImageId | None, Digest | None]
     return image.json, image.parent, image.diff_id
 
 
-def _unchanged(image: V1ImageRow) -> Update:
-    """Return an UPDATE of *image* without effect if it is complete, or was restarted with another JSON."""
+def _sent_for(image: V1ImageRow) -> ColumnElement[bool]:
+    return (V1SentLayers.repository_id == image.repository_id) & (V1SentLayers.image_id == image.id)
+
+
+def _unchanged(image: V1ImageRow) -> ColumnElement[bool]:
+    """Return the condition that *image* is neither complete nor restarted with another JSON."""
     found = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
-    return update(V1Images).where(found, V1Images.json == image.json, ~V1Images.complete)
+    return found & (V1Images.json == image.json) & ~V1Images.complete
 
 
 def _row(row: Row[*tuple[Any, ...]]) -> V1ImageRow:

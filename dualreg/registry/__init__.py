@@ -17,6 +17,7 @@ from dualreg.registry.bridge import Bridge
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
 from dualreg.registry.keys import Keys
+from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
@@ -24,7 +25,7 @@ from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
 from dualreg.registry.uploads import Uploads
-from dualreg.registry.v1_images import Listings, V1Images
+from dualreg.registry.v1_images import V1Images
 from dualreg.registry.visibility import Visibility
 
 

@@ -1,16 +1,17 @@
-"""V1 images: one layer each, with a JSON and a parent, and the files in their layers.
+"""V1 images: one layer each, with a JSON and a parent.
 
 A client pushes an image in three steps (JSON, layer, checksum); after the last one it is complete and never
 changes. Images that are derived from manifests are recorded complete, without a checksum.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
+from dualreg.catalog.rows import BlobRow, RepositoryRow, SentLayer, V1ImageRow
 from dualreg.catalog.v1_images import CHAIN_LIMIT
 from dualreg.errors import (
     ChecksumMismatch,
@@ -23,7 +24,6 @@ from dualreg.errors import (
 )
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
-from dualreg.image.listing import File, changes, files
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import V1Image, payload_hasher
@@ -109,52 +109,55 @@ class V1Images:
     def put_layer(self, repository: RepositoryName, image: ImageId, chunks: Iterable[bytes]) -> None:
         """Store an image's layer as sent; diff ID and payload checksum are computed in the same pass.
 
+        Releases compress the same files differently, so what several clients send at once is kept until
+        one of them has completed the image. The layer of a complete image is accepted if it is the same.
+
         Raises:
             ImageUnknown: its JSON has not been pushed.
-            ImageExists: the image is complete.
+            ImageExists: the image is complete, with other files.
             ImageInvalid: the layer cannot be decompressed.
+            UploadBusy: another client has started the image anew.
             BodyTruncated.
         """
         row = self._find(repository, image)
+        diff_id, checksum = DiffIdHasher(), payload_hasher(self.documents.read(row.json))
+        verified = _verified(tee(chunks, checksum.update), diff_id)
         if row.complete:
-            raise ImageExists(id=image)
-        diff_id = DiffIdHasher()
-        checksum = payload_hasher(self.documents.read(row.json))
-        blob = self.uploads.ingest(repository, _verified(tee(chunks, checksum.update), diff_id))
+            deque(verified, maxlen=0)
+            self._accept_same(repository, row, SentLayer(None, diff_id.digest(), checksum.digest()))
+            return
+        blob = self.uploads.ingest(repository, verified)
+        sent = SentLayer(blob.digest, diff_id.digest(), checksum.digest())
         with self.state.catalog.begin() as tx:
             linked = tx.blobs.lock(row.repository_id, blob.digest)
-            attached = linked and tx.v1_images.attach(row, blob.digest, diff_id.digest(), checksum.digest())
+            attached = linked and tx.v1_images.attach(row, sent)
         if not attached:
-            self._check_race(repository, row)
+            self._accept_same(repository, row, sent)
 
     def put_checksum(
         self, repository: RepositoryName, image: ImageId, payload: Digest | None, tarsum: str | None = None
     ) -> None:
-        """Complete the image if *payload* is its payload checksum; None: the client is too old to send one.
+        """Complete the image with the layer whose payload checksum is *payload*; None: the client is too old.
 
-        It may be repeated for a complete image with the same checksum. A *tarsum* is recorded, and compared
-        with the layer if there is no *payload*; a wrong one is logged, but not refused.
+        It may be repeated for a complete image, with the checksum of any layer of the same files that was
+        sent for it. A *tarsum* is recorded, and compared with the layer if there is no *payload*; a wrong one
+        is logged, but not refused.
 
         Raises:
             ImageUnknown, ImageIncomplete: its JSON or layer has not been pushed.
-            ChecksumMismatch: the image stays incomplete; JSON and layer may be pushed again.
+            ChecksumMismatch: no such layer was sent, or another client has completed the image with other
+                files; an incomplete image stays so, and its JSON and layer may be pushed again.
+            UploadBusy: another client has started the image anew.
         """
         row = self._find(repository, image)
-        if row.layer is None:
-            raise ImageIncomplete(id=image)
-        if payload not in (None, row.checksum):
+        sent = self._sent(row, payload, tarsum)
+        if not row.complete:
+            if tarsum:
+                verified = None if payload else self._is_tarsum_of(tarsum, row, sent)
+                row = replace(row, tarsum=tarsum, tarsum_verified=verified)
+            row = self._complete(repository, row, sent)
+        if row.diff_id != sent.diff_id:
             raise ChecksumMismatch(id=image, expected=str(row.checksum))
-        if row.complete:
-            return
-        if tarsum:
-            verified = None if payload else self._is_tarsum_of(tarsum, row)
-            row = replace(row, tarsum=tarsum, tarsum_verified=verified)
-        with self.state.catalog.begin() as tx:
-            completed = tx.v1_images.complete(row)
-            if completed:
-                self._write_link(RepositoryRow(row.repository_id, repository), row)
-        if not completed:
-            self._check_race(repository, row)
 
     def holder(self, image: ImageId, reach: Reach) -> RepositoryName:
         """Return a repository of *reach* that has the complete image, for requests that name no repository.
@@ -278,22 +281,71 @@ class V1Images:
             raise ImageUnknown(id=image)
         return row
 
-    def _is_tarsum_of(self, tarsum: str, row: V1ImageRow) -> bool:
-        with self.state.store.open(cast("Digest", row.layer)) as layer:
-            agrees = verify_tarsum(tarsum, self.json(row), read_chunks(layer))
+    def _accept_same(self, repository: RepositoryName, image: V1ImageRow, sent: SentLayer) -> None:
+        """Accept a layer for an image that is complete, if that is the same image.
+
+        Raises:
+            UploadBusy: another client has started it anew, or the layer was deleted meanwhile.
+            ImageExists: it has other files or another parent.
+        """
+        with self.state.catalog.begin() as tx:
+            found = tx.v1_images.find(repository, image.id)
+            if found is None or not found.complete:
+                raise UploadBusy(id=image.id)
+            if (found.parent, found.diff_id) != (image.parent, sent.diff_id):
+                raise ImageExists(id=image.id)
+            tx.v1_images.add_sent(found, sent)
+
+    def _sent(self, row: V1ImageRow, payload: Digest | None, tarsum: str | None) -> SentLayer:
+        """Return the layer that a client sent, found by its checksum.
+
+        Without *payload*, it is the one that *tarsum* is of, else that of the image.
+
+        Raises:
+            ImageIncomplete, ChecksumMismatch.
+        """
+        if row.layer is None or row.diff_id is None:
+            raise ImageIncomplete(id=row.id)
+        latest = SentLayer(row.layer, row.diff_id, row.checksum)
+        if payload == row.checksum:
+            return latest
+        with self.state.catalog.read() as tx:
+            others = tx.v1_images.sent(row)
+        if payload:
+            found = next((each for each in others if each.checksum == payload), None)
+            if found is None:
+                raise ChecksumMismatch(id=row.id, expected=str(row.checksum))
+            return found
+        different = [each for each in others if each.layer and each.diff_id != latest.diff_id]
+        candidates = [latest, *different] if tarsum and different else []
+        return next((each for each in candidates if self._agrees(str(tarsum), row, each)), latest)
+
+    def _complete(self, repository: RepositoryName, row: V1ImageRow, sent: SentLayer) -> V1ImageRow:
+        """Complete the image with *sent*, unless another client was faster; return the complete image.
+
+        Raises:
+            UploadBusy: another client has started it anew, or the layer was deleted meanwhile.
+        """
+        completed = replace(row, layer=sent.layer, diff_id=sent.diff_id, checksum=sent.checksum)
+        with self.state.catalog.begin() as tx:
+            linked = sent.layer and tx.blobs.lock(row.repository_id, sent.layer)
+            if linked and tx.v1_images.complete(row, sent):
+                self._write_link(RepositoryRow(row.repository_id, repository), completed)
+                return completed
+        found = self._find(repository, row.id)
+        if not found.complete:
+            raise UploadBusy(id=row.id)
+        return found
+
+    def _is_tarsum_of(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:
+        agrees = self._agrees(tarsum, row, sent)
         if not agrees:
             _log.warning("image %s: layer does not match its TarSum %s", row.id, tarsum)
         return agrees
 
-    def _check_race(self, repository: RepositoryName, image: V1ImageRow) -> None:
-        """Accept that another client has changed the image, if it completed the same one.
-
-        Raises:
-            UploadBusy: it started another image under this ID.
-        """
-        found = self._find(repository, image.id)
-        if not found.complete or found.json != image.json:
-            raise UploadBusy(id=image.id)
+    def _agrees(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:
+        with self.state.store.open(cast("Digest", sent.layer)) as layer:
+            return verify_tarsum(tarsum, self.json(row), read_chunks(layer))
 
     def _write_link(self, repository: RepositoryRow, image: V1ImageRow) -> None:
         facts: dict[str, str | None] = {
@@ -305,31 +357,6 @@ class V1Images:
             "tarsum": image.tarsum,
         }
         self.state.links.add_v1_image(repository.name, image.id, facts)
-
-
-@dataclass(frozen=True, slots=True)
-class Listings:
-    """Lists the files in the layers of V1 images."""
-
-    state: State
-
-    def files(self, row: V1ImageRow) -> Iterator[File]:
-        """Yield the files of the image's own layer.
-
-        Raises:
-            ImageInvalid: the layer is not a tar, or has too many files.
-        """
-        if row.layer is not None:
-            with self.state.store.open(row.layer) as layer:
-                yield from files(read_chunks(layer))
-
-    def changes(self, rows: Sequence[V1ImageRow]) -> dict[str, dict[str, list[object]]]:
-        """Return what the first image of an ancestry changes in the others, as ``listing.changes``.
-
-        Raises:
-            ImageInvalid: as ``files``.
-        """
-        return changes(self.files(rows[0]), map(self.files, rows[1:]))
 
 
 def _check_parent(tx: Transaction, repository: RepositoryName, image: V1Image) -> None:

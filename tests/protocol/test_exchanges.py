@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from dualreg.registry import Registry
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import client_of
+from tests.protocol.clients.tarsum import tarsum
 from tests.protocol.exchange import (
     HELD,
     REPOSITORY,
@@ -1015,6 +1016,39 @@ def test_v1_an_image_starts_over_until_it_is_complete(client: FlaskClient) -> No
     exists = client.put(f"{path}/json", data=another, headers=TOKEN)
     assert (exists.status_code, exists.json) == (409, {"error": "Image already exists"})
     assert client.get(f"{path}/json", headers=TOKEN).data == image.json
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("header", ["X-Docker-Checksum-Payload", "X-Docker-Checksum"])
+@pytest.mark.parametrize("order", ["AaBb", "ABab", "ABba", "BAab", "AABabb", "ABaAab"])
+def test_v1_two_clients_of_one_image(client: FlaskClient, order: str, header: str, *, same: bool) -> None:
+    """A checksum (a, b) is compared with what that client sent (A, B); the first that completes wins.
+
+    The other is told the same if it sent the same files, however compressed; else its push fails.
+    """
+    first = lone("x", gzip.compress(builders.tar({"a": b"1"}), 1, mtime=0))
+    second = replace(first, layer=builders.layer({"a": b"1" if same else b"2"}))
+    assert first.layer != second.layer
+    put_v1(client, first, TOKEN, steps=1)
+    path, completed, failed = f"/v1/images/{first.id}", "", set()
+    for step in order:
+        image = first if step in "Aa" else second
+        if step.isupper():
+            answer = client.put(f"{path}/layer", data=image.layer, headers=TOKEN)
+        else:
+            make = (
+                payload_checksum if header.endswith("Payload") else lambda each: tarsum(each.json, each.layer)
+            )
+            answer = client.put(f"{path}/checksum", headers=TOKEN | {header: make(image)})
+            completed = completed or step
+        if answer.status_code != 200:
+            failed.add(step.lower())
+    assert failed == (set() if same else {"a", "b"} - {completed})
+    held = client.get(f"{path}/layer", headers=TOKEN).data
+    if header.endswith("Payload"):
+        assert held == (first if completed == "a" else second).layer
+    winner = first if completed == "a" else second
+    assert gzip.decompress(held) == gzip.decompress(winner.layer)
 
 
 def test_v1_documents_are_kept_to_the_byte(client: FlaskClient) -> None:

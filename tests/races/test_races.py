@@ -1,5 +1,6 @@
 """Many clients at once, on a real server of two workers: nobody gets what nobody sent."""
 
+import gzip
 import itertools
 import json
 import os
@@ -15,8 +16,10 @@ import pytest
 from dualreg.image.digest import Digest
 from tests import builders
 from tests.programs import dualreg_server
+from tests.protocol.clients.generation import V1_RELEASES
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
+from tests.protocol.clients.wire import ProtocolError
 
 PIECE = 1 << 16
 
@@ -183,6 +186,53 @@ def test_two_v1_pushers_of_different_images(host: str) -> None:
         assert [(image.id, image.layer) for image in pulled] == [(image.id, image.layer) for image in chain]
         layers = V2Client(host).pull("race/v1", f"tag{number}").layers
         assert layers == [image.layer for image in chain]
+
+
+def gzip_of(release: int, tar: bytes) -> bytes:
+    """Compress as one release does: the others write other bytes of the same files."""
+    return gzip.compress(tar, compresslevel=release + 1, mtime=0)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_releases_that_compress_the_common_base_differently(host: str, number: int) -> None:
+    """All push it for the first time, at once: nobody fails, and everybody pulls the same base."""
+    name, common = f"race/releases{number}", builders.tar({"base": os.urandom(1000) * 300})
+    pushers = {}
+    for release, generation in enumerate(V1_RELEASES[1:]):
+        base = builders.v1_chain(gzip_of(release, common), seed=name)[0]
+        (top,) = builders.v1_chain(builders.layer({"top": bytes([release])}), seed=f"{name} {release}")
+        own = base.json.replace(f'"Size": {len(base.layer)}'.encode(), b'"Size": 1')
+        above = json.dumps(json.loads(top.json) | {"parent": base.id}).encode()
+        chain = [builders.V1Pushed(base.id, own, base.layer), builders.V1Pushed(top.id, above, top.layer)]
+        pushers[f"tag{release}"] = (V1Client(host, generation=generation), chain)
+    at_once([lambda each=each: each[1][0].push(name, each[0], each[1][1]) for each in pushers.items()])
+    bases = set()
+    for tag, (_, chain) in pushers.items():
+        base, top = V1Client(host).pull(name, tag)
+        assert (gzip.decompress(base.layer), top.layer) == (common, chain[1].layer)
+        assert V2Client(host).pull(name, tag).layers == [base.layer, top.layer]
+        bases.add(base.layer)
+    assert len(bases) == 1
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_other_files_under_the_same_id(host: str, number: int) -> None:
+    """Of clients that push them at once, one succeeds: what everybody pulls is what it sent."""
+    name = f"race/other{number}"
+    (image,) = builders.v1_chain(b"", seed=name)
+    layers = [builders.layer({"f": os.urandom(20_000)}) for _ in range(4)]
+
+    def push(layer: bytes) -> bool:
+        try:
+            sent = V1Client(host).push(name, "latest", [builders.V1Pushed(image.id, image.json, layer)])
+        except ProtocolError:
+            return False
+        return bool(sent)
+
+    succeeded = at_once([lambda layer=layer: push(layer) for layer in layers])
+    assert succeeded.count(True) == 1
+    (pulled,) = V1Client(host).pull(name, "latest")
+    assert pulled.layer == layers[succeeded.index(True)]
 
 
 def test_the_first_v1_look_at_an_image_by_many(host: str) -> None:

@@ -8,6 +8,7 @@ repositories
 │   │   ├── tags                        each points at a manifest
 │   │   └── manifest_views              what the manifest is to clients of another generation
 │   └── v1_images                       … that are the JSON and layer of V1 images
+│       └── v1_sent_layers              what other clients sent as the layer
 └── uploads                             uploads in progress
 
 signing_keys                            keys that sign tokens and generated schema 1 manifests
@@ -34,6 +35,7 @@ from dualreg.catalog.tables.content import (
     Tags,
     Uploads,
     V1Images,
+    V1SentLayers,
 )
 from dualreg.catalog.tables.service import Deletions, SigningKeys, V1Clients
 
@@ -57,4 +59,5 @@ __all__ = [
     "Uploads",
     "V1Clients",
     "V1Images",
+    "V1SentLayers",
 ]

@@ -170,6 +170,23 @@ class V1Images(Table):
     tarsum_verified: Mapped[bool | None]
 
 
+class V1SentLayers(Table):
+    """Layers that other clients sent for V1 images, by payload checksum; NULL: only compared, not kept."""
+
+    __tablename__ = "v1_sent_layers"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["repository_id", "image_id"], [V1Images.repository_id, V1Images.image_id], ondelete="CASCADE"
+        ),
+    )
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True)
+    image_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    checksum: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    layer: Mapped[Digest | None] = mapped_column(DigestColumn)
+    diff_id: Mapped[Digest] = mapped_column(DigestColumn)
+
+
 class ManifestViews(Table):
     """What manifests are to clients of another generation; a NULL ``view`` means that they cannot use it."""
 

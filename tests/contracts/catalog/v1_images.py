@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.rows import V1ImageRow
+from dualreg.catalog.rows import SentLayer, V1ImageRow
 from dualreg.image.names import RepositoryName
 from dualreg.image.v1_image import V1Image
 from dualreg.patterns import EVERYWHERE, Reach
@@ -89,14 +89,14 @@ class V1ImagesContract:
             assert begun == V1ImageRow(
                 repository_id, image_id(1), image_id(0), CONFIG, None, None, None, None, complete=False
             )
-            assert tx.v1_images.attach(begun, LOWER, MISSING, UPPER) is True
+            assert tx.v1_images.attach(begun, SentLayer(LOWER, MISSING, UPPER)) is True
             assert tx.v1_images.list(NAME) == ()
             attached = tx.v1_images.find(NAME, image_id(1))
             size = len(IMAGE.layers[0])
             assert attached == V1ImageRow(
                 repository_id, image_id(1), image_id(0), CONFIG, LOWER, size, MISSING, UPPER, complete=False
             )
-            assert tx.v1_images.complete(attached) is True
+            assert tx.v1_images.complete(attached, SentLayer(LOWER, MISSING, UPPER)) is True
             assert tx.v1_images.list(NAME) == (image_id(1),)
             assert tx.v1_images.find(OTHER, image_id(1)) is None
 
@@ -108,18 +108,23 @@ class V1ImagesContract:
             read = tx.v1_images.find(NAME, image_id(1))
             assert read is not None
             tx.v1_images.begin(repository_id, V1Image(image_id(1), None, b""), UPPER)
-            assert tx.v1_images.attach(read, LOWER, MISSING, UPPER) is False
+            first, second = SentLayer(LOWER, MISSING, UPPER), SentLayer(UPPER, MISSING, LOWER)
+            assert tx.v1_images.attach(read, first) is False
             anew = tx.v1_images.find(NAME, image_id(1))
             assert anew is not None
-            assert tx.v1_images.attach(anew, LOWER, MISSING, UPPER) is True
-            with_layer = tx.v1_images.find(NAME, image_id(1))
-            assert with_layer is not None
-            assert tx.v1_images.attach(anew, UPPER, MISSING, UPPER) is True
-            assert tx.v1_images.complete(with_layer) is False
+            assert tx.v1_images.complete(read, first) is False
+            assert tx.v1_images.attach(anew, first) is True
+            assert tx.v1_images.attach(anew, second) is True
+            assert tx.v1_images.sent(anew) == (first,)
+            assert tx.v1_images.attach(anew, second) is True
+            assert tx.v1_images.sent(anew) == (first,)
+            assert tx.v1_images.complete(anew, first) is True
             last = tx.v1_images.find(NAME, image_id(1))
             assert last is not None
-            assert tx.v1_images.complete(last) is True
-            assert tx.v1_images.attach(last, LOWER, MISSING, UPPER) is False
+            assert (last.layer, last.checksum, last.complete) == (LOWER, UPPER, True)
+            assert {*tx.v1_images.sent(last)} == {first, second}
+            assert tx.v1_images.attach(last, first) is False
+            assert tx.v1_images.complete(last, second) is False
 
     def test_beginning_again_starts_over(self, catalog: Catalog) -> None:
         """A new JSON forgets the layer that came with the old one, but never a complete image."""
@@ -140,9 +145,10 @@ class V1ImagesContract:
         with catalog.begin() as tx:
             repository_id = push(tx)
             tx.v1_images.begin(repository_id, V1Image(image_id(1), None, b""), CONFIG)
-            tx.v1_images.attach(found_image(tx, 1), LOWER, MISSING, UPPER)
+            sent = SentLayer(LOWER, MISSING, UPPER)
+            tx.v1_images.attach(found_image(tx, 1), sent)
             stated = replace(found_image(tx, 1), tarsum="tarsum+sha256:0", tarsum_verified=False)
-            assert tx.v1_images.complete(stated) is True
+            assert tx.v1_images.complete(stated, sent) is True
             assert found_image(tx, 1) == replace(stated, complete=True)
 
     def test_images_of_one_id_are_told_apart(self, catalog: Catalog) -> None:
