@@ -5,7 +5,9 @@
 a pattern means the same in each of them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 #: Escape character of the LIKE patterns that ``to_like`` returns; no name contains it.
 LIKE_ESCAPE = "!"
@@ -65,6 +67,10 @@ class Reach:
     def covers(self, name: str) -> bool:
         """Return whether the repository called *name* is among them."""
         return all(any(matches(pattern, name) for pattern in group) for group in self.groups)
+
+    def including(self, patterns: Iterable[str]) -> Self:
+        """Return these repositories and those that match one of *patterns*."""
+        return type(self)(tuple((*group, *patterns) for group in self.groups))
 
 
 #: All repositories.

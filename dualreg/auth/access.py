@@ -59,6 +59,8 @@ class Access:
 
 #: Needed to list repositories.
 CATALOG = Access("registry", "catalog", frozenset({ALL}))
+#: Needed to search in all of them; ``docker search`` asks for it.
+SEARCH = Access("registry", "catalog", frozenset({"search"}))
 #: Everything, for an open registry.
 EVERYTHING = (Access(REPOSITORY, ALL, frozenset({ALL})), CATALOG)
 
@@ -174,13 +176,17 @@ class Grant:
         """Return whether it allows to list repositories; a token needs that scope."""
         return CATALOG in self.accesses
 
+    def searches(self) -> bool:
+        """Return whether it allows to search in all repositories, which a token needs a scope for."""
+        return self.lists() or SEARCH in self.accesses
+
     def restricted_to(self, wanted: Iterable[Access]) -> tuple[Access, ...]:
         """Return the part of *wanted* that it allows; the rest is omitted without an error."""
         return tuple(filter(None, map(self._allowed_part, wanted)))
 
     def _allowed_part(self, wanted: Access) -> Access | None:
         if wanted.type != REPOSITORY:
-            return wanted if wanted == CATALOG else None
+            return wanted if wanted in (CATALOG, SEARCH) else None
         if not is_repository(wanted.name):
             return None
         allowed = frozenset(

@@ -27,6 +27,7 @@ from dualreg.auth.tokens import TokenInvalid, Verifier, looks_like_token, sign, 
 from dualreg.auth.workloads import WORKLOAD, Workloads
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
+from dualreg.patterns import Reach
 
 #: Lifetime of a V1 session: a client gets one token for a whole push, which may take hours.
 SESSION = timedelta(hours=6)
@@ -147,15 +148,20 @@ class Authority:
         """Return a token for V2 requests: the part of *wanted* that *grant* allows."""
         return self._sign(grant, grant.restricted_to(wanted), self._access_tokens, self.lifetime)
 
-    def listing(self, grant: Grant) -> Grant:
-        """Return the grant that decides which repositories lists contain.
+    def listable(self, grant: Grant) -> Reach:
+        """Return which repositories lists contain: never fewer than those that anybody may pull.
 
-        A token is limited to the repositories in its scope; one with the scope of the catalog lists all that
-        its owner can pull.
+        A token is limited to the repositories in its scope; one with the scope of the catalog, or of a search
+        in it, lists all that its owner can pull.
         """
+        (public,) = self.anonymous().reach(Action.PULL).groups
+        return self._listing(grant).reach(Action.PULL).including(public)
+
+    def _listing(self, grant: Grant) -> Grant:
+        """Return the grant that decides which repositories lists contain."""
         if self.is_open:
             return self.anonymous()
-        if not grant.bearer or not grant.lists():
+        if not grant.bearer or not grant.searches():
             return grant
         if self.issuer:
             return Grant(grant.identity, EVERYTHING)

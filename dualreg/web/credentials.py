@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from flask import g, request
 
-from dualreg.auth.access import Action, Grant
+from dualreg.auth.access import Grant
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
@@ -66,7 +66,22 @@ def listable() -> Reach:
     Raises:
         Unauthenticated, TooManyAttempts: see ``grant``.
     """
-    return authority().listing(grant()).reach(Action.PULL)
+    return authority().listable(grant())
+
+
+def searchable() -> Reach:
+    """Return the repositories that a search shows to the client.
+
+    Docker 1.11 sends its user's name without a password, if it has logged in with a token; that is anonymous
+    here, where it proves nothing.
+
+    Raises:
+        Unauthenticated, TooManyAttempts: see ``grant``.
+    """
+    scheme, value = _credentials()
+    if scheme == "basic" and _decode(value)[1] == "":
+        return authority().listable(authority().anonymous())
+    return listable()
 
 
 def claimed_account() -> str:
@@ -77,11 +92,9 @@ def claimed_account() -> str:
 
 
 def _authenticate() -> Grant:
-    header = request.headers.get("Authorization", "")
-    scheme, _, value = header.partition(" ")
-    scheme = scheme.lower()
+    scheme, value = _credentials()
     if scheme == "token" and request.blueprint == "v1":
-        g.session, granted = authority().by_session(_signature(header))
+        g.session, granted = authority().by_session(_signature(request.headers["Authorization"]))
         return granted
     if not scheme or authority().is_open:
         return authority().anonymous()
@@ -92,6 +105,12 @@ def _authenticate() -> Grant:
         claim_account(account)
         return authority().by_password(account, password, client_address())
     raise Unauthenticated(reason="unsupported authentication scheme")
+
+
+def _credentials() -> tuple[str, str]:
+    """Return the scheme of the request's credentials, in lower case, and the rest; empty without any."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower(), value
 
 
 def _signature(header: str) -> str:

@@ -125,6 +125,31 @@ def test_a_narrow_token_lists_what_it_is_for(guarded: Guarded) -> None:
     assert guarded.client.get("/v1/search?q=", headers=alice).json["num_results"] == 2
 
 
+def test_no_credential_finds_less_than_none(guarded: Guarded) -> None:
+    """Whatever docker search sends after a login, it finds what anybody may pull, and not too much."""
+    alice = guarded.account("alice", ("team/*", "pull"))
+    guarded.accounts.grant("anonymous", "public/*", "pull")
+    for name in ("team/app", "team/tool", "public/app", "secret"):
+        push_v2(guarded.registry, RepositoryName(name), Tag("one"), IMAGE)
+    everybody, own = {"public/app"}, {"public/app", "team/app", "team/tool"}
+    key = guarded.accounts.add_key("alice", limits="repository:team/app:pull", note="", lifetime=None).text
+    for headers, expected in (
+        ({}, everybody),
+        (basic("alice", ""), everybody),
+        (alice, own),
+        (bearer(guarded.token(headers=alice)), everybody),
+        (bearer(guarded.token("registry:catalog:search", headers=alice)), own),
+        (bearer(guarded.token("registry:catalog:*", headers=alice)), own),
+        (bearer(guarded.token("registry:catalog:search")), everybody),
+        (bearer(guarded.token("repository:team/app:pull", headers=alice)), everybody | {"team/app"}),
+        (basic("alice", key), everybody | {"team/app"}),
+    ):
+        found = guarded.client.get("/v1/search?q=", headers=headers).json["results"]
+        assert {each["name"] for each in found} == expected, headers
+    search = bearer(guarded.token("registry:catalog:search", headers=alice))
+    assert guarded.client.get("/v2/_catalog", headers=search).status_code == 401
+
+
 def test_groups_count_as_they_are(guarded: Guarded) -> None:
     """However many, they are not in the token; leaving one counts at once."""
     guarded.accounts.grant("@g299", "team/*", "pull")

@@ -179,7 +179,8 @@ def test_wrong_credentials_make_nobody_anonymous(guarded: Guarded, headers: dict
         "/v1/repositories/a/tags",
         "/v1/search?q=",
     ):
-        assert guarded.client.get(path, headers=headers).status_code == 401
+        unproved = "search" in path and headers == basic("alice", "")  # of Docker 1.11; see test_limits
+        assert guarded.client.get(path, headers=headers).status_code == (200 if unproved else 401)
 
 
 def test_a_token_is_no_login(guarded: Guarded) -> None:

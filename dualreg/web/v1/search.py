@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
-from dualreg.web.credentials import listable
+from dualreg.web.credentials import searchable
 from dualreg.web.guard import Need, requires
 from dualreg.web.paging import page_number, page_size
 from dualreg.web.v1.responses import uncached_json
@@ -28,7 +28,7 @@ def search() -> Response:
     size = min(max(page_size(_DEFAULT_SIZE) or 1, 1), _SIZE_LIMIT)
     page = page_number()
     total, names = registry().repositories.search(
-        term, offset=(page - 1) * size, limit=size, reach=listable()
+        term, offset=(page - 1) * size, limit=size, reach=searchable()
     )
     return uncached_json(
         {
