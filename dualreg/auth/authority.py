@@ -127,7 +127,7 @@ class Authority:
         return self._grant(self.logins.by_refresh(token, service, address))
 
     def by_session(self, token: str) -> tuple[RepositoryName, Grant]:
-        """Return the repository of a V1 session, and what its token grants on it.
+        """Return the repository of a V1 session, and what its token grants on it; everything if that is open.
 
         Raises:
             Unauthenticated: the token is invalid or expired.
@@ -137,7 +137,7 @@ class Authority:
         except TokenInvalid as error:
             raise _invalid_token(error) from error
         (access,) = grant.accesses  # as it was signed
-        return RepositoryName(access.name), grant
+        return RepositoryName(access.name), self.anonymous() if self.is_open else grant
 
     def session_token(self, grant: Grant, repository: RepositoryName, *actions: Action) -> str:
         """Return a token for a V1 session: those of *actions* on *repository* that *grant* allows."""

@@ -1018,6 +1018,17 @@ def test_v1_an_image_starts_over_until_it_is_complete(client: FlaskClient) -> No
     assert client.get(f"{path}/json", headers=TOKEN).data == image.json
 
 
+@pytest.mark.parametrize("start", ["PUT {v1}/", "GET {v1}/images"])
+@pytest.mark.parametrize("path", ["{v1}/tags/v1", "{v1}/tags", "{v1}/"])
+def test_v1_a_session_may_do_what_everybody_may(fresh_world: World, start: str, path: str) -> None:
+    """Without authentication, the token of a push or a pull does not forbid to delete either."""
+    method, _, url = fresh_world.fill(start).partition(" ")
+    begun = fresh_world.client.open(url, method=method, json=[] if method == "PUT" else None)
+    headers = {"Authorization": f"Token {begun.headers['X-Docker-Token']}"}
+    deleted = fresh_world.client.delete(fresh_world.fill(path), headers=headers)
+    assert (deleted.status_code, deleted.data) == (200, b"true")
+
+
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize("header", ["X-Docker-Checksum-Payload", "X-Docker-Checksum"])
 @pytest.mark.parametrize("order", ["AaBb", "ABab", "ABba", "BAab", "AABabb", "ABaAab"])
