@@ -12,6 +12,7 @@
     maintenance/    housekeeping while the registry serves
     web/            HTTP: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
+    ownership       the owner of files that root creates for a service
     reloading       values that are read again when their files change
     assembly        where settings become a running registry
 

@@ -1,9 +1,11 @@
 """Assembly: builds registry and authority from settings; the one place that chooses implementations."""
 
+import shlex
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.attempts import Attempts
@@ -22,7 +24,7 @@ from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
 from dualreg.migrate.on_demand.loader import Loader
 from dualreg.migrate.on_demand.upstream import TreeUpstream
-from dualreg.migrate.transports import open_on_demand
+from dualreg.migrate.transports import is_own_store, open_on_demand
 from dualreg.registry import Registry, Rules
 from dualreg.registry.state import State
 from dualreg.registry.upstream import NoUpstream, Upstream
@@ -35,13 +37,17 @@ from dualreg.storage.links import Links
 _WRITE_DELAY = timedelta(seconds=10)
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: Settings, *, rebuild: bool = False) -> None:
     """Make the catalog ready to serve, and create the key that signs tokens if there is none.
 
     An SQLite catalog is created and upgraded; any other one must have been upgraded by its operator.
 
+    Args:
+        rebuild: Accept a catalog without content beside a store with tags: it is about to be imported.
+
     Raises:
-        CatalogUnreachable: the database cannot be opened, or does not have the schema of this version.
+        CatalogUnreachable: the database cannot be opened, does not have the schema of this version, or is
+            empty although the store is not.
         ValueError: the URL of the database is invalid.
     """
     catalog = open_catalog(settings)
@@ -53,9 +59,33 @@ def prepare(settings: Settings) -> None:
             raise CatalogUnreachable(
                 f"the catalog is at revision {found}, expected {wanted}; run `dualreg db upgrade`"
             )
+        if not rebuild:
+            _check_not_lost(settings, catalog)
         Keyring(catalog).active()
     finally:
         catalog.close()
+
+
+def _check_not_lost(settings: Settings, catalog: Catalog) -> None:
+    """Raise CatalogUnreachable if the catalog is empty although the store has tags, unless they are imported.
+
+    Requests never read the store's names: the registry would serve nothing, and look as if all were lost.
+    """
+    with catalog.read() as tx:
+        if tx.repositories.any():
+            return
+    store = open_store(settings.store_url)
+    if not Links(store).has_tags():
+        return
+    registry = build_registry(catalog, store, settings)
+    if settings.legacy_source and is_own_store(settings.legacy_source, registry):
+        return
+    place = unquote(urlsplit(settings.store_url).path)
+    command = ["dualreg", "migrate", "run", f"registry-tree:{place}", "--data", f"{settings.data.absolute()}"]
+    raise CatalogUnreachable(
+        f"the catalog is empty, but the store in {place} has tags; restore the catalog from a backup, or\n"
+        f"import the store, which loses accounts, permissions and V1 image IDs:  {shlex.join(command)}"
+    )
 
 
 def open_catalog(settings: Settings) -> Catalog:

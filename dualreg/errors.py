@@ -4,7 +4,8 @@ HTTP statuses and wire codes are in ``web/v1/errors.py`` and ``web/v2/errors.py`
 
 Faults, for the operator: logged, and answered with 500 or 503; never a client's mistake
 ├── BlobMissing · BlobDamaged                            the store differs from the catalog
-└── CatalogUnreachable                                   no database, or one with another schema
+├── CatalogUnreachable                                   no database, or one with another schema
+└── AuditUnavailable                                     the audit log cannot be written
 
 RegistryError, for the client: the request is refused
 ├── NameInvalid · TagInvalid · ImageIdInvalid            a name outside its grammar
@@ -42,6 +43,10 @@ class BlobDamaged(Exception):
 
 class CatalogUnreachable(Exception):
     """The catalog's database cannot be opened, or its schema is not the one this version needs."""
+
+
+class AuditUnavailable(Exception):
+    """The audit log cannot be written, so nothing may be changed."""
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True)

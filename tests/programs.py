@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from click.testing import Result
 
 from tests.zygote import Forked, Zygote
 
@@ -41,6 +43,14 @@ def require(*programs: str, package: str) -> None:
 def environment() -> dict[str, str]:
     """Return the environment without settings of dualreg's: nothing from outside configures a test."""
     return {name: value for name, value in os.environ.items() if not name.startswith("DUALREG_")}
+
+
+def unannounced(result: Result) -> Result:
+    """Return what a command printed without the line that says which registry it means."""
+    line = re.compile(rb"^Registry: /.*\n", re.MULTILINE)
+    result.output_bytes = line.sub(b"", result.output_bytes)
+    result.stderr_bytes = line.sub(b"", result.stderr_bytes)
+    return result
 
 
 def free_port() -> int:

@@ -4,17 +4,24 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 import pytest
 
 from dualreg import __version__
+from dualreg.assembly import open_registry
+from dualreg.cli.serve import _check_address
 from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.settings import Settings
 from tests import builders
 from tests.programs import (
     DUALREG,
@@ -78,10 +85,50 @@ def test_nothing_needs_to_be_prepared(serving: Serving) -> None:
 
 
 def test_each_request_is_logged(serving: Serving) -> None:
-    """The access log has a line for a request, with its status."""
-    path = "/v2/logged/manifests/nothing"
-    Wire(serving.host).send("GET", path)
-    assert until(lambda: f'"GET {path} HTTP/1.1" 404 ' in serving.log.read_text())
+    """The access log has a line for a request, with its status, the bytes of the body, and its duration."""
+    content = bytes(range(256)) * (16 * MIB // 256)
+    path = f"/v2/logged/blobs/{Digest.of(content)}"
+    wire, agent = Wire(serving.host), {"User-Agent": "logged"}
+    wire.send("POST", f"/v2/logged/blobs/uploads/?digest={Digest.of(content)}", {}, content)
+    for method, url, headers, status, length in (
+        ("GET", "/v2/logged/manifests/nothing", {}, 404, r"[1-9]\d+"),
+        ("GET", path, {}, 200, len(content)),
+        ("HEAD", path, {}, 200, 0),
+        ("GET", path, {"Range": "bytes=5-1000004"}, 206, 1_000_000),
+        ("GET", path, {"Range": f"bytes={len(content)}-"}, 416, 0),
+    ):
+        wire.send(method, url, headers | agent)
+        line = re.compile(rf'"{method} {url} HTTP/1.1" {status} {length} "-" "logged" \d+\.\d{{6}}\n')
+        assert until(lambda: line.search(serving.log.read_text())), line.pattern  # noqa: B023 -- called at once
+
+
+def test_what_a_client_did_not_take_is_not_logged(serving: Serving) -> None:
+    """Of a download that breaks off, the bytes that were sent."""
+    content = bytes(64 * MIB)
+    path = f"/v2/broken/blobs/{Digest.of(content)}"
+    Wire(serving.host).send("POST", f"/v2/broken/blobs/uploads/?digest={Digest.of(content)}", {}, content)
+    with socket.create_connection(("127.0.0.1", int(serving.host.rpartition(":")[2]))) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        client.recv(MIB, socket.MSG_WAITALL)
+    line = re.compile(rf'"GET {path} HTTP/1.1" 200 (\d+) ')
+    assert until(lambda: line.search(serving.log.read_text()))
+    (sent,) = line.findall(serving.log.read_text())
+    assert MIB // 2 < int(sent) < len(content)
+
+
+def test_pulls_before_a_stop_are_recorded(tmp_path: Path) -> None:
+    """A worker that ends writes what it has noted."""
+    image = builders.image(builders.layer({"a": b"kept"}))
+    with dualreg_server(tmp_path / "data") as host:
+        V2Client(host).push("kept", "1", image)
+        V2Client(host).pull("kept", "1")
+        V1Client(host).pull("kept", "1")
+    settings = Settings(data=tmp_path / "data")
+    registry = open_registry(settings)
+    (tag,) = registry.tags.describe(RepositoryName("kept"), limit=9, after=None, reader=None).rows
+    assert tag.pulled_at is not None
+    assert registry.clients.list(datetime(2000, 1, 1, tzinfo=UTC))
+    registry.close()
 
 
 def test_a_restart_keeps_everything(tmp_path: Path) -> None:
@@ -239,8 +286,26 @@ def test_the_database_can_be_upgraded_by_hand(tmp_path: Path) -> None:
     assert (second[0], second[1].startswith("The catalog is up to date (")) == (0, True)
 
 
-def test_a_port_that_is_taken_is_an_error(serving: Serving, tmp_path: Path) -> None:
-    """A second server on the same address ends with an error that names it."""
+def test_a_port_that_is_taken_is_one_line(serving: Serving, tmp_path: Path) -> None:
+    """A second server on the same address ends at once, with an error that names it."""
     failed = dualreg(tmp_path, "serve", bind=serving.host, data=str(tmp_path / "data"))
-    assert failed[0] != 0
-    assert serving.host.rpartition(":")[2] in failed[1]
+    assert failed == (1, f"Error: cannot listen on {serving.host}: Address already in use\n")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_socket_that_is_taken_stays(tmp_path: Path) -> None:
+    """A second server neither takes nor removes it; one that nobody listens on is replaced."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        failed = dualreg(tmp_path, "serve", bind=f"unix:{path}", data=str(tmp_path / "data"))
+        assert failed == (1, f"Error: cannot listen on unix:{path}: Address already in use\n")
+        assert path.is_socket()
+    _check_address(Settings(bind=f"unix:{path}"))
+    path.unlink()
+    _check_address(Settings(bind=f"unix:{path}"))
+    path.write_text("precious")
+    with pytest.raises(click.ClickException, match="is not a socket"):
+        _check_address(Settings(bind=f"unix:{path}"))
+    assert path.read_text() == "precious"

@@ -11,15 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import Connection, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dualreg.catalog.accounts import AccountQueries
 from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.deletions import DeletionQueries
-from dualreg.catalog.dialects import READ_ONLY, open_engine
+from dualreg.catalog.dialects import READ_ONLY, open_engine, parse_url
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.manifests import ManifestQueries
 from dualreg.catalog.permissions import PermissionQueries
@@ -30,23 +31,30 @@ from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.views import ViewQueries
+from dualreg.ownership import inherit_owner, make_folders
 
 #: The base class of what a failing database raises, for example on a full disk.
 DatabaseFailure = SQLAlchemyError
 
 
-def failure_text(error: SQLAlchemyError) -> str:
+def failure_text(error: Exception) -> str:
     """Return the first line of the driver's message."""
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
+
+
+def is_outage(error: SQLAlchemyError) -> bool:
+    """Return whether the database is unreachable, busy or full, as opposed to a statement being wrong."""
+    return isinstance(error, OperationalError | InterfaceError | PoolTimeout)
 
 
 def is_absent(url: str) -> bool:
     """Return whether *url* is an SQLite database whose file does not exist yet.
 
     Raises:
+        CatalogUnreachable: as ``parse_url``.
         OSError: it cannot be found out, for example because a folder may not be read.
     """
-    database = make_url(url)
+    database = parse_url(url)
     try:
         if database.get_backend_name() == "sqlite" and database.database:
             Path(database.database).stat()
@@ -126,13 +134,16 @@ class Catalog:
             now: The clock; returns aware times in UTC.
 
         Raises:
+            CatalogUnreachable: the URL is malformed, or no driver for it is installed.
             OSError: the SQLite database cannot be created.
         """
-        database = make_url(url)
+        database = parse_url(url)
         if database.get_backend_name() == "sqlite" and database.database:
             path = Path(database.database)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(0o600)  # it will contain private keys; an existing file keeps its mode
+            make_folders(path.parent)
+            if not path.exists():
+                path.touch(0o600)  # it will contain private keys; an existing file keeps its mode
+                inherit_owner(path)
         self.now = now
         self.engine = open_engine(url, pool_size=pool_size)
         self._reader = self.engine.execution_options(**{READ_ONLY: True})

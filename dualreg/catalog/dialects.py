@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    URL,
     Column,
     ColumnElement,
     Connection,
@@ -21,9 +22,11 @@ from sqlalchemy import (
 )
 from sqlalchemy import values as row_values
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import QueryableAttribute
 
 from dualreg.catalog.tables import Table
+from dualreg.errors import CatalogUnreachable
 from dualreg.patterns import LIKE_ESCAPE, Reach, has_wildcard, to_like
 
 #: Time that a writer waits for another one in SQLite, in seconds.
@@ -35,19 +38,47 @@ READ_ONLY = "dualreg_read_only"
 Insert = postgresql.Insert | sqlite.Insert
 Value = TypeVar("Value")
 
+#: How URLs of databases are written.
+_GRAMMAR = "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 #: Limit of the values in a statement; that of SQLite is 32,766 by default.
 _VALUES_LIMIT = 10_000
 #: Limit of the LIKE conditions in a statement; more patterns become a table.
 _DEPTH = 100
 
 
+def parse_url(url: str) -> URL:
+    """Return the URL of a database.
+
+    Raises:
+        CatalogUnreachable: it is malformed, or the database is neither SQLite nor PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise CatalogUnreachable(f"invalid URL of a database; expected {_GRAMMAR}") from error
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise CatalogUnreachable(f'unknown database "{parsed.drivername}"; expected {_GRAMMAR}')
+    return parsed
+
+
 def open_engine(url: str, *, pool_size: int) -> Engine:
-    """Return an engine for *url* with *pool_size* connections, and twice as many under load."""
-    if make_url(url).get_backend_name() == "sqlite":
-        return _open_sqlite(url, pool_size)
-    return create_engine(
-        url, hide_parameters=True, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True
-    )
+    """Return an engine for *url* with *pool_size* connections, and twice as many under load.
+
+    Raises:
+        CatalogUnreachable: as ``parse_url``, or the driver of the database is unknown or not installed.
+    """
+    database = parse_url(url)
+    try:
+        if database.get_backend_name() == "sqlite":
+            return _open_sqlite(url, pool_size)
+        return create_engine(
+            url, hide_parameters=True, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True
+        )
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise CatalogUnreachable(
+            f"the driver of {database.drivername} is not installed: {error}; expected {_GRAMMAR}, with the "
+            "packages of dualreg[postgresql]"
+        ) from error
 
 
 def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -- the two Inserts share no typed base with ON CONFLICT

@@ -48,6 +48,10 @@ class RepositoryQueries:
         found = {name: id_ for id_, name in self.connection.execute(query)}
         return next((RepositoryRow(found[name], name) for name in names if name in found), None)
 
+    def any(self) -> bool:
+        """Return whether there is a repository."""
+        return bool(self.connection.scalar(select(exists(select(Repositories.id)))))
+
     def is_empty(self, repository_id: int) -> bool:
         """Return whether the repository has no content and no uploads."""
         tables = (RepositoryBlobs, Manifests, V1Images, Uploads)

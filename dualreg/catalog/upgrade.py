@@ -37,15 +37,14 @@ def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
     They run in one transaction. Concurrent processes wait for each other, and the first does the work.
 
     Raises:
-        CatalogUnreachable: the database cannot be reached, or a migration fails.
+        CatalogUnreachable: the database cannot be reached, is newer than this version, or a migration fails.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_migrations()))
+    config = _config()
     head = ScriptDirectory.from_config(config).get_current_head()
     with _connect(catalog) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1146440018)")
-        before = MigrationContext.configure(connection).get_current_revision()
+        before = _revision(connection, config)
         if before != head:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -56,13 +55,34 @@ def revision(catalog: Catalog) -> tuple[str | None, str | None]:
     """Return the revision of the database, None if it is empty, and the one that this version needs.
 
     Raises:
-        CatalogUnreachable: the database cannot be reached.
+        CatalogUnreachable: the database cannot be reached, or is newer than this version.
     """
+    config = _config()
+    with _connect(catalog) as connection:
+        found = _revision(connection, config)
+    return found, ScriptDirectory.from_config(config).get_current_head()
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_migrations()))
-    with _connect(catalog) as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    return found, ScriptDirectory.from_config(config).get_current_head()
+    return config
+
+
+def _revision(connection: Connection, config: Config) -> str | None:
+    """Return the revision of the database; None if it is empty.
+
+    Raises:
+        CatalogUnreachable: this version does not know the revision.
+    """
+    found = MigrationContext.configure(connection).get_current_revision()
+    scripts = ScriptDirectory.from_config(config)
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise CatalogUnreachable(
+            f"the catalog is at revision {found}, which a newer version of dualreg made; this one only knows "
+            f"revisions up to {scripts.get_current_head()}"
+        )
+    return found
 
 
 def _migrations() -> Path:

@@ -33,7 +33,7 @@ def add_account(
     if robot and password_stdin:
         raise click.UsageError("--robot and --password-stdin cannot be combined")
     password = None if robot else _read_password(from_stdin=password_stdin)
-    with admin_session(data, config) as session:
+    with admin_session(data, config, create=True) as session:
         session.accounts.add(name, password)
         session.record("account add", who=name)
     click.echo(f"Added {'robot' if robot else 'account'} {name}. It has no permissions yet. Next:")

@@ -14,9 +14,9 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory
-from dualreg.catalog.database import is_absent
-from dualreg.cli.options import load_settings
-from dualreg.errors import CatalogUnreachable, RegistryError
+from dualreg.catalog.database import DatabaseFailure, failure_text, is_absent
+from dualreg.cli.options import announce_registry, load_settings
+from dualreg.errors import AuditUnavailable, CatalogUnreachable, RegistryError
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 
@@ -24,35 +24,57 @@ from dualreg.settings import Settings
 Record = Callable[..., None]
 
 
-def prepare_or_fail(settings: Settings) -> None:
+def prepare_or_fail(settings: Settings, *, create: bool = True, rebuild: bool = False) -> None:
     """Make the catalog ready.
 
+    Args:
+        create: Create an SQLite catalog that does not exist; only a command that adds content does.
+        rebuild: As ``assembly.prepare``.
+
     Raises:
-        click.ClickException: it cannot be opened, its folder cannot be made, or its URL is invalid.
+        click.ClickException: it does not exist, cannot be opened or is lost, its folder cannot be made, or
+            its URL is invalid.
     """
     try:
-        prepare(settings)
+        if not create and is_absent(settings.database_url):
+            raise click.ClickException(
+                f"there is no registry in {settings.data.absolute()}; `dualreg serve` creates one\n"
+                "To use another directory, give --data, or set data in a configuration file (see --config)."
+            )
+        prepare(settings, rebuild=rebuild)
     except (CatalogUnreachable, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
 
 @contextmanager
 def prepared_registry(
-    data: Path | None, config: Path | None, *, alone: bool = False
+    data: Path | None,
+    config: Path | None,
+    *,
+    alone: bool = False,
+    create: bool = False,
+    rebuild: bool = False,
+    announce: bool = True,
 ) -> Iterator[tuple[Registry, Settings]]:
     """Open the configured registry, with its settings, for the block.
 
     Args:
         alone: Without the legacy source.
+        create, rebuild: As ``prepare_or_fail``.
+        announce: Print which registry it is.
 
     Raises:
-        click.ClickException: a setting is invalid, or the catalog cannot be opened.
+        click.ClickException: a setting is invalid, or the catalog does not exist or cannot be opened.
     """
     settings = load_settings(config, data=data)
-    prepare_or_fail(settings)
+    if announce:
+        announce_registry(settings)
+    prepare_or_fail(settings, create=create, rebuild=rebuild)
     registry = open_registry(settings, alone=alone)
     try:
         yield registry, settings
+    except DatabaseFailure as error:
+        raise click.ClickException(f"catalog error: {failure_text(error)}") from error
     finally:
         registry.close()
 
@@ -64,10 +86,11 @@ def existing_registry(settings: Settings) -> Iterator[Registry | None]:
     Raises:
         click.ClickException: the catalog cannot be opened.
     """
+    announce_registry(settings)
     if is_absent(settings.database_url):
         yield None
         return
-    prepare_or_fail(settings)
+    prepare_or_fail(settings, rebuild=True)
     registry = open_registry(settings, alone=True)
     try:
         yield registry
@@ -81,25 +104,27 @@ def open_audit(settings: Settings) -> Audit:
     Raises:
         click.ClickException: it cannot be written.
     """
+    audit = Audit(settings.audit_target, console=sys.stderr)
     try:
-        return Audit(settings.audit_target, console=sys.stderr)
-    except OSError as error:
-        raise click.ClickException(f"cannot write the audit log: {error}") from error
+        audit.ready()
+    except AuditUnavailable as error:
+        raise click.ClickException(str(error)) from error
+    return audit
 
 
 @contextmanager
 def audited_registry(
-    data: Path | None, config: Path | None, *, alone: bool = False
+    data: Path | None, config: Path | None, **opening: bool
 ) -> Iterator[tuple[Registry, Settings, Record]]:
     """Open the configured registry for a block that changes it, and records its changes.
 
     Args:
-        alone: Without the legacy source.
+        opening: As ``prepared_registry``.
 
     Raises:
         click.ClickException: a setting is invalid, or the catalog or the audit log cannot be opened.
     """
-    with prepared_registry(data, config, alone=alone) as (registry, settings):
+    with prepared_registry(data, config, **opening) as (registry, settings):
         audit = open_audit(settings)
 
         def record(command: str, **facts: object) -> None:
@@ -133,13 +158,16 @@ class AdminSession:
 
 
 @contextmanager
-def admin_session(data: Path | None, config: Path | None) -> Iterator[AdminSession]:
+def admin_session(data: Path | None, config: Path | None, *, create: bool = False) -> Iterator[AdminSession]:
     """Open the configured registry for the block.
+
+    Args:
+        create: As ``prepare_or_fail``.
 
     Raises:
         click.ClickException: a setting is invalid, the catalog cannot be opened, or the block fails.
     """
-    with audited_registry(data, config) as (registry, settings, record):
+    with audited_registry(data, config, create=create) as (registry, settings, record):
         try:
             authority = authority_of(registry, settings)
             yield AdminSession(accounts_of(registry), authority, settings, record)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dualreg.cli.options import json_option, load_settings, settings_options
+from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.settings import Settings
 
 
@@ -21,6 +21,7 @@ def config() -> None:
 def show(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Print every setting with its value and where it was set."""
     settings = load_settings(config, data=data)
+    announce_registry(settings)
     rows = [(name, _masked(getattr(settings, name)), settings.origin(name)) for name in Settings.model_fields]
     if as_json:
         click.echo(

@@ -6,13 +6,22 @@ import click
 
 from dualreg.catalog.database import DatabaseFailure, failure_text
 from dualreg.cli.command import SectionedCommand
+from dualreg.errors import CatalogUnreachable
 from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.sources.base import SourceInvalid
 
 #: Under this key a context keeps the arguments of its command as they were typed.
 ARGUMENTS = "dualreg.arguments"
 #: Failures that an operator can do something about.
-FAILURES = (click.ClickException, DatabaseFailure, ValueError, OSError, SourceInvalid, JournalBusy)
+FAILURES = (
+    click.ClickException,
+    DatabaseFailure,
+    CatalogUnreachable,
+    ValueError,
+    OSError,
+    SourceInvalid,
+    JournalBusy,
+)
 
 
 class Fatal(click.ClickException):

@@ -1,6 +1,7 @@
 """``dualreg db`` and ``dualreg gc``: the schema of the catalog, and garbage collected while serving."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ import click
 from dualreg.assembly import open_catalog
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
 from dualreg.cli.admin import audited_registry
-from dualreg.cli.options import json_option, load_settings, settings_options
+from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted
 from dualreg.errors import CatalogUnreachable
 from dualreg.maintenance import uploads
@@ -26,13 +27,13 @@ def upgrade(data: Path | None, config: Path | None) -> None:
 
     Safe to repeat, and while an older version is still serving.
     """
-    catalog = open_catalog(load_settings(config, data=data))
+    settings = load_settings(config, data=data)
+    announce_registry(settings)
     try:
-        before, after = upgrade_catalog(catalog)
-    except CatalogUnreachable as error:
+        with closing(open_catalog(settings)) as catalog:
+            before, after = upgrade_catalog(catalog)
+    except (CatalogUnreachable, OSError) as error:
         raise click.ClickException(str(error)) from error
-    finally:
-        catalog.close()
     click.echo(
         f"The catalog is up to date ({after})." if before == after else f"Upgraded {before} to {after}."
     )

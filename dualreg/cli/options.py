@@ -43,6 +43,11 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
+def announce_registry(settings: Settings) -> None:
+    """Print on standard error which registry is meant: its data directory, and what chose it."""
+    click.echo(f"Registry: {settings.data.absolute()} ({settings.origin('data')})", err=True)
+
+
 def load_settings(config: Path | None, **flags: object) -> Settings:
     """Return the settings of this process; flags override the environment, which overrides the file.
 

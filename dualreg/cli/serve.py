@@ -1,6 +1,12 @@
 """``dualreg serve``: the registry behind gunicorn."""
 
+import errno
+import os
+import socket
 import ssl
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +20,7 @@ from gunicorn.glogging import Logger
 from dualreg.assembly import build_authority, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import BackgroundImport
-from dualreg.cli.options import load_settings, settings_options
+from dualreg.cli.options import environment, load_settings, settings_options
 from dualreg.cli.worker import Worker
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
@@ -22,6 +28,11 @@ from dualreg.reloading import ReloadingFile
 from dualreg.remote.endpoint import is_loopback
 from dualreg.settings import Settings
 from dualreg.web.app import create_app
+from dualreg.web.context import close
+from dualreg.web.download import FILE
+
+#: gunicorn's format, and the seconds that the request took.
+_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(L)s'
 
 
 def certificate(chain: Path, key: Path) -> ReloadingFile[ssl.SSLContext]:
@@ -45,17 +56,27 @@ class AccessLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn's access log, without user names and queries.
 
     gunicorn logs the user name of Basic credentials unescaped: it could be a secret, or forge a log line. The
-    audit log says who did what.
+    audit log says who did what. The line ends with the seconds that the request took.
     """
 
     def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> dict[str, Any]:  # noqa: ANN401 -- gunicorn's, untyped
         path = str(environ["RAW_URI"]).partition("?")[0]
         atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
         line = f"{environ['REQUEST_METHOD']} {path} {environ['SERVER_PROTOCOL']}"
-        return atoms | {"u": "-", "q": "", "r": line}
+        return atoms | {"u": "-", "q": "", "r": line, "b": _bytes_sent(resp, environ)}
 
     def _get_user(self, environ: dict[str, Any]) -> None:
         """Read no credentials."""
+
+
+def _bytes_sent(resp: Any, environ: Mapping[str, Any]) -> int:  # noqa: ANN401 -- gunicorn's, untyped
+    """Return how much of the body was sent; gunicorn does not count what sendfile sends."""
+    if resp.sent or FILE not in environ:
+        return int(resp.sent)
+    if sys.exc_info()[0] is None:
+        return int(resp.response_length or 0)
+    reader, start = environ[FILE]
+    return int(reader.tell() - start)  # an interrupted sendfile leaves the reader behind the last byte sent
 
 
 @click.command()
@@ -90,6 +111,7 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     """
     settings = load_settings(config, data=data, **flags)
     _check_exposure(settings)
+    _check_address(settings)
     tls = _certificate(settings)
     prepare_or_fail(settings)
     _check_authority(settings)
@@ -109,6 +131,40 @@ def _check_exposure(settings: Settings) -> None:
             f"{settings.bind} is reachable from other machines, and without authentication anyone may push\n"
             "Set auth = accounts (see `dualreg account add`), or set auth = none to allow it."
         )
+
+
+def _check_address(settings: Settings) -> None:
+    """Refuse an address that is in use, which gunicorn retries for seconds or takes from another server.
+
+    Raises:
+        click.ClickException: it cannot be served on.
+    """
+    if {"LISTEN_FDS", "GUNICORN_FD"} & environment().keys():
+        return  # the socket is inherited
+    try:
+        if settings.bind.startswith("unix:"):
+            _try_socket(Path(settings.bind.removeprefix("unix:")))
+        else:
+            host, _, port = settings.bind.rpartition(":")
+            _try_port(host.strip("[]"), int(port))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {settings.bind}: {error.strerror or error}") from error
+
+
+def _try_socket(path: Path) -> None:
+    """Raise OSError if another server listens on the socket, or if something else is in its place."""
+    with suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as client:
+        if not path.is_socket() and path.exists():
+            raise OSError(errno.EEXIST, "the file exists, and is not a socket")
+        client.connect(f"{path}")
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _try_port(host: str, port: int) -> None:
+    """Raise OSError if this process cannot listen on the address."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
 
 
 def _check_legacy_source(settings: Settings) -> None:
@@ -194,6 +250,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         self._certificate = tls
         self.client_timeout = settings.client_timeout.total_seconds()
         self._background = BackgroundImport(settings)
+        self._app: Flask | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -201,6 +258,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             self.cfg.set(name, value)
         self.cfg.set("when_ready", lambda _: self._start())
         self.cfg.set("on_exit", lambda _: self._background.stop())
+        self.cfg.set("worker_exit", lambda _, __: self._close())
         if tls := self._certificate:
             self.cfg.set("certfile", str(self._settings.tls_cert))
             self.cfg.set("keyfile", str(self._settings.tls_key))
@@ -208,7 +266,13 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def load(self) -> Flask:
         """Return the application; gunicorn calls this in each worker, so no connection outlives a fork."""
-        return create_app(self._settings, open_registry(self._settings))
+        self._app = create_app(self._settings, open_registry(self._settings))
+        return self._app
+
+    def _close(self) -> None:
+        """Write what the worker has noted and not written yet."""
+        if self._app:
+            close(self._app)
 
     def run(self) -> None:
         try:
@@ -239,6 +303,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "forwarded_allow_ips": settings.trusted_proxies,
         "logger_class": AccessLog,
         "accesslog": "-" if settings.access_log else None,
+        "access_log_format": _LOG_FORMAT,
         "loglevel": "warning",
         "proc_name": "dualreg",
         "control_socket_disable": True,

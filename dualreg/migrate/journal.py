@@ -18,6 +18,7 @@ from weakref import finalize
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
+from dualreg.ownership import inherit_owner, make_folders
 from dualreg.transports import is_remote
 
 #: The event of the last line of a journal whose run was rolled back.
@@ -196,8 +197,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         JournalBusy: one is in progress.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     with (folder / "lock").open("w") as lock:
+        inherit_owner(folder / "lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -270,8 +272,9 @@ def _lines(folder: Path, run: str) -> Iterator[Mapping[str, Any] | None]:
 
 
 def _create(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    inherit_owner(path)
     for folder in (path.parent, path.parent.parent):
         above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(above)

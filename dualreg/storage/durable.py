@@ -6,13 +6,17 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from dualreg.ownership import inherit_owner
+
 
 def create(path: Path) -> int:
     """Create a file and return its descriptor; create its folder, even if others remove it as empty."""
     while True:
         make_folder(path.parent)
         with suppress(FileNotFoundError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            inherit_owner(path)
+            return descriptor
 
 
 def move(path: Path, target: Path) -> None:
@@ -55,6 +59,7 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     with suppress(FileNotFoundError):  # the parent was removed as empty; callers try again
         folder.mkdir(exist_ok=True)
+        inherit_owner(folder)
     sync(folder.parent)
 
 

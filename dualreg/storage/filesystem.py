@@ -20,6 +20,7 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
+from dualreg.ownership import inherit_owner
 from dualreg.storage import durable
 from dualreg.storage.base import StagedUpload, StoredBlob
 
@@ -122,6 +123,7 @@ class FilesystemStore:
             return
         durable.make_folder(path.parent.parent)
         path.parent.mkdir(exist_ok=True)  # made durable below, together with the blob
+        inherit_owner(path.parent)
         if staged.stat().st_nlink == 1:  # a hard link shares its mode with the source
             staged.chmod(0o444)
         staged.rename(path)
@@ -176,8 +178,8 @@ class FilesystemStore:
             self._prune(target)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
-        for path in sorted(self._names.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
+        for path in _files(self._names):
+            if not path.name.startswith("."):
                 yield path.relative_to(self._names).as_posix(), path.read_bytes()
 
     def _prune(self, path: Path) -> None:
@@ -185,3 +187,13 @@ class FilesystemStore:
         with suppress(OSError):
             for folder in path.relative_to(self._names).parents[:-1]:
                 (self._names / folder).rmdir()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below *folder* by path, reading one folder after the other; none if it is absent."""
+    with suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                yield from _files(path)
+            elif path.is_file():
+                yield path

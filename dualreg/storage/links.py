@@ -20,6 +20,9 @@ from typing import Protocol
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 
+#: The end of the path of a tag's link file.
+_TAG_LINK = "/current/link"
+
 
 class LinkTree(Protocol):
     """The part of a driver that keeps link files; paths are relative to the folder of repositories.
@@ -45,6 +48,10 @@ class Links:
     """Writes and removes link files; each method mirrors one change of the catalog."""
 
     tree: LinkTree
+
+    def has_tags(self) -> bool:
+        """Return whether there is a tag in any repository."""
+        return any(path.endswith(_TAG_LINK) for path, _ in self.tree.walk_links())
 
     def add_blob(self, repository: RepositoryName, digest: Digest) -> None:
         """Record that the blob may be read from the repository."""
@@ -110,7 +117,7 @@ def signed_link(repository: RepositoryName, digest: Digest) -> str:
 
 def tag_link(repository: RepositoryName, tag: Tag) -> str:
     """Return the path of the link file of a tag."""
-    return f"{repository}/_manifests/tags/{tag}/current/link"
+    return f"{repository}/_manifests/tags/{tag}{_TAG_LINK}"
 
 
 def _folder(digest: Digest) -> str:

@@ -10,12 +10,14 @@ from werkzeug.routing import PathConverter
 from dualreg import __version__
 from dualreg.assembly import authority_of, open_registry, prepare
 from dualreg.auth.audit import Audit
-from dualreg.errors import ServerBusy
+from dualreg.errors import AuditUnavailable, ServerBusy
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import audit, context, cors, token, v1, v2
 from dualreg.web.slots import Slots
 
+#: Seconds after which a client should return when the database or the audit log fails.
+_RETRY_AFTER = "5"
 _log = logging.getLogger(__name__)
 
 
@@ -34,12 +36,14 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
 
     Raises:
         CatalogUnreachable, ValueError: see ``assembly.prepare`` and ``assembly.authority_of``.
+        AuditUnavailable: the audit log cannot be written.
     """
     if registry is None:
         prepare(settings)
         registry = open_registry(settings)
-    audit_log, slots = Audit(settings.audit_target), Slots(settings.threads)
-    parts = context.Parts(registry, authority_of(registry, settings), audit_log, settings, slots)
+    log, slots = Audit(settings.audit_target), Slots(settings.threads)
+    log.ready()
+    parts = context.Parts(registry, authority_of(registry, settings), log, settings, slots)
     app = Flask("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.
@@ -57,6 +61,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
         app.add_url_rule(path, view_func=view)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _internal_error)
+    app.before_request(audit.require)
     app.after_request(_add_v2_headers)
     app.after_request(_hold_slot)
     app.after_request(v1.record_client)
@@ -79,7 +84,14 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _internal_error(error: Exception) -> Response:
-    """Log an unexpected exception with its traceback; return a 500 without details."""
+    """Log an unexpected exception, and return an error without details.
+
+    If the database or the audit log is down, that is a line in the log, and a 503.
+    """
+    down = str(error) if isinstance(error, AuditUnavailable) else context.registry().health.outage(error)
+    if down:
+        _log.error("%s %s failed: %s", request.method, request.path, down)
+        return _render_status(503, "service unavailable", {"Retry-After": _RETRY_AFTER})
     _log.error("%s %s failed", request.method, request.path, exc_info=error)
     return _render_status(500, "internal server error", {})
 

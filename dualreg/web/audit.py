@@ -14,6 +14,16 @@ _CHALLENGE_PATHS = ("/v2", "/v2/")
 _AGENT_LIMIT = 200
 
 
+def require() -> None:
+    """Check, before a request that may change something, that it can be recorded.
+
+    Raises:
+        AuditUnavailable: it cannot.
+    """
+    if request.method not in READS:
+        audit().ready()
+
+
 def record(response: Response) -> Response:
     """Write the audit line of the request, if it gets one; return *response* unchanged."""
     event = _event(response.status_code)

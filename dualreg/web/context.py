@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
-from flask import current_app
+from flask import Flask, current_app
 
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
@@ -29,6 +29,13 @@ class Parts:
 def install(parts: Parts, extensions: dict[str, object]) -> None:
     """Make *parts* available to the handlers of the application that owns *extensions*."""
     extensions[_EXTENSION] = parts
+
+
+def close(app: Flask) -> None:
+    """Write what *app* has noted and not written yet, and close its registry and its audit log."""
+    parts = cast("Parts", app.extensions[_EXTENSION])
+    parts.registry.close()
+    parts.audit.close()
 
 
 def registry() -> Registry:

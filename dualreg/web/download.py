@@ -16,6 +16,9 @@ from dualreg.web.context import registry, settings
 from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.responses import empty_response
 
+#: Where the WSGI environment has a file that the server may send itself: its reader and the first byte.
+FILE = "dualreg.file"
+
 
 def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: PLR0911 -- one return for each kind of response
     """Return the blob, or the ranges of it that the request asks for.
@@ -66,6 +69,7 @@ def _requested_spans(blob: BlobRow) -> list[Span] | None:
 def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> Response:
     """Return one range of the blob; the server's file wrapper, if it has one, respects Content-Length."""
     reader = registry().blobs.open(blob.digest, start=span.start)
+    request.environ[FILE] = (reader, span.start)
     wrapper = request.environ.get("wsgi.file_wrapper")
     body = wrapper(reader, CHUNK_SIZE) if wrapper else _chunks(reader, span.length)
     headers = headers | {"Content-Length": str(span.length)}

@@ -109,6 +109,7 @@ def _refresh_token(granted: Grant) -> dict[str, object]:
     if logins is None or not granted.identity.password:
         return {}
     account = granted.identity.account
+    audit().ready()
     audit().write(
         registry().now(),
         "refresh-token",

@@ -16,7 +16,7 @@ from dualreg.settings import Settings
 from tests import builders
 from tests.auth.conftest import basic
 from tests.migrate.trees import Tree
-from tests.programs import DUALREG, dualreg_process, environment, free_port, running, until
+from tests.programs import DUALREG, dualreg_process, environment, free_port, running, unannounced, until
 from tests.protocol.clients.wire import Wire
 
 Run = Callable[..., Result]
@@ -24,12 +24,12 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs a command over one data folder; it must exit with *code*."""
+    """Runs a command over the registry in one data folder; it must exit with *code*."""
+    prepare(Settings(data=tmp_path / "data"))
 
     def command(line: str, *, input: str | None = None, code: int = 0) -> Result:
-        result = CliRunner().invoke(
-            main, [*line.split(), "--data", str(tmp_path / "data")], input=input, env={"DUALREG_CONFIG": None}
-        )
+        words, env = [*line.split(), "--data", str(tmp_path / "data")], {"DUALREG_CONFIG": None}
+        result = unannounced(CliRunner().invoke(main, words, input=input, env=env))
         assert result.exit_code == code, result.output
         if code:
             assert "Traceback" not in result.output

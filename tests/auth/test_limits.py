@@ -377,6 +377,7 @@ def test_files_with_secrets_are_not_everybodys(tmp_path: Path) -> None:
         catalog = Catalog(f"sqlite:///{tmp_path / 'new' / 'catalog.sqlite3'}")
         upgrade(catalog)
         audit = Audit(str(tmp_path / "audit"))
+        audit.ready()
         with catalog.begin() as tx:
             tx.accounts.add("a", None)
             modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()]
@@ -430,7 +431,7 @@ def test_explain_in_every_mode(tmp_path: Path, catalog: Catalog, monkeypatch: py
                         ("TOKEN_KEYS", str(tmp_path / "keys")), ("DATA", str(tmp_path))):  # fmt: skip
         monkeypatch.setenv(f"DUALREG_{name}", value)
     answers = {
-        who: CliRunner().invoke(main, ["access", "explain", who, "x", "pull"]).output
+        who: CliRunner().invoke(main, ["access", "explain", who, "x", "pull"]).stdout
         for who in ("alice", "@builds", "anonymous")
     }
     assert answers["alice"].startswith("no: with auth = token, the tokens of the issuer decide")

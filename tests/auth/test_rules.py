@@ -19,6 +19,7 @@ from dualreg.auth.permissions import catalog_rules, file_rules, grant_by_rules, 
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.auth.workloads import parse_workload_rules
 from dualreg.catalog.database import Catalog
+from dualreg.errors import AuditUnavailable
 from dualreg.patterns import EVERYWHERE, Reach
 from tests.conftest import Clock
 
@@ -219,3 +220,32 @@ def test_the_audit_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], clock
     Audit("-").write(clock(), "write")
     assert json.loads(capsys.readouterr().out)["event"] == "write"
     Audit("").write(clock(), "write")
+
+
+def test_a_log_that_cannot_be_opened(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever asks before a change is refused; what happened nevertheless is in the server's log."""
+    folder = tmp_path / "folder"
+    audit = Audit(str(folder / "audit.jsonl"))
+    audit.ready()
+    folder.rename(tmp_path / "away")
+    folder.write_text("")
+    for _ in range(2):
+        with pytest.raises(AuditUnavailable, match="cannot write the audit log: "):
+            audit.ready()
+        audit.write(clock(), "write", path="/v2/x")
+    assert caplog.text.count('"event": "write", "path": "/v2/x"') == 2
+    folder.unlink()
+    audit.ready()
+    audit.write(clock(), "write")
+    audit.close()
+    assert len((folder / "audit.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_log_on_a_full_disk(clock: Clock) -> None:
+    """A line that does not fit is a failure too, for as long as it does not."""
+    audit = Audit("/dev/full")
+    audit.ready()
+    audit.write(clock(), "write")
+    with pytest.raises(AuditUnavailable, match="No space left"):
+        audit.ready()
+    audit.close()

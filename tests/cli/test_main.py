@@ -30,7 +30,8 @@ def test_a_command_loads_what_it_needs(tmp_path: Path, line: str, absent: tuple[
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    announced = f"Registry: {tmp_path}/dualreg-data (default)\n" if line == "config show" else ""
+    assert (done.returncode, done.stderr) == (0, announced)
 
 
 def test_options_are_in_reading_order() -> None:

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import delete
 
-from dualreg.assembly import build_authority, build_registry
+from dualreg.assembly import build_authority, build_registry, open_registry, prepare
 from dualreg.auth.audit import Audit
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Table
@@ -240,3 +240,63 @@ def test_a_full_disk(catalog: Catalog, tmp_path: Path) -> None:
     assert client.put(f"{location}?digest={digest}", data=b"more").status_code == 201
     assert push_v1(client)
     check_sound(registry)
+
+
+def test_an_unreachable_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """503 in the request's dialect, with the time to return; a line in the log, without a traceback."""
+    folder = tmp_path / "catalog"
+    settings = Settings(data=tmp_path / "data", database=f"sqlite:///{folder}/catalog.sqlite3")
+    prepare(settings)
+    registry = open_registry(settings)
+    client = client_of(registry)
+    folder.rename(tmp_path / "away")
+    registry.state.catalog.close()
+    for path, text in (
+        (f"/v2/{REPOSITORY}/tags/list", "service unavailable"),
+        (f"/v1/repositories/{REPOSITORY}/tags", "service unavailable"),
+        ("/_status", "OperationalError"),
+    ):
+        caplog.clear()
+        response = client.get(path)
+        assert (response.status_code, text in response.text) == (503, True)
+        assert path == "/_status" or int(response.headers["Retry-After"]) > 0
+        (line,) = caplog.text.splitlines()
+        assert "unable to open database file" in line
+    (tmp_path / "away").rename(folder)
+    assert client.get("/_status").status_code == 200
+    registry.close()
+
+
+def test_an_audit_log_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is changed without its line: 503 before anything happens; reads and denials are answered."""
+    folder = tmp_path / "log"
+    settings = Settings(data=tmp_path / "data", audit=str(folder / "audit.jsonl"))
+    prepare(settings)
+    registry = open_registry(settings)
+    client = client_of(registry, settings)
+    assert push_v2(client)
+    held = snapshot(registry)
+    folder.rename(tmp_path / "away")
+    folder.write_text("")
+    manifest = f"/v2/{REPOSITORY}/manifests"
+    for method, path in (
+        ("PUT", f"{manifest}/2"), ("DELETE", f"{manifest}/latest"),
+        ("POST", f"/v2/{REPOSITORY}/blobs/uploads/"),
+        ("PUT", f"/v1/repositories/{REPOSITORY}/"), ("DELETE", f"/v1/repositories/{REPOSITORY}/tags/latest"),
+    ):  # fmt: skip
+        caplog.clear()
+        response = client.open(path, method=method, data=IMAGE.manifest, content_type=IMAGE.media_type)
+        assert (response.status_code, "service unavailable" in response.text) == (503, True)
+        assert int(response.headers["Retry-After"]) > 0
+        (line,) = caplog.text.splitlines()
+        assert "cannot write the audit log: " in line
+    assert snapshot(registry) == held
+    assert client.get(f"{manifest}/latest").status_code == 200
+    status = client.get("/_status")
+    assert (status.status_code, status.json["failures"]) == (503, {"audit": "NotADirectoryError"})
+    folder.unlink()
+    assert push_v2(client)
+    assert client.get("/_status").status_code == 200
+    registry.close()
+    with client.application.app_context():
+        context.audit().close()

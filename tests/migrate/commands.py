@@ -14,12 +14,15 @@ from dualreg.cli import main
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.v1_files import decode
 from tests.migrate.trees import Expected
+from tests.programs import unannounced
+
+_ENVIRONMENT = {"DUALREG_CONFIG": None}
 
 
 def command(data: Path, line: str, *more: str, code: int | None = 0) -> Result:
     """Run a migration command over the data folder; it must exit with *code*, unless that is None."""
     arguments = ["migrate", *line.split(), *more, "--data", str(data)]
-    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
+    result = unannounced(CliRunner().invoke(main, arguments, env=_ENVIRONMENT, catch_exceptions=False))
     assert code is None or result.exit_code == code, result.output
     return result
 
@@ -44,7 +47,7 @@ def named(tag: str) -> str:
 def export(data: Path, line: str, code: int = 0) -> Result:
     """Run ``dualreg export`` over the data folder; it must exit with *code*."""
     arguments = ["export", *line.split(), "--data", str(data)]
-    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
+    result = unannounced(CliRunner().invoke(main, arguments, env=_ENVIRONMENT, catch_exceptions=False))
     assert result.exit_code == code, result.output
     return result
 

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from dualreg.cli import main
 from tests import builders
 from tests.migrate.trees import Tree
+from tests.programs import unannounced
 
 GUIDE = Path(__file__).parents[2] / "docs" / "migrate.md"
 NAMES = "Team/Legacy team/legacy\n"
@@ -113,7 +114,8 @@ def _run(line: str) -> str:
     """Return what a command prints; of tags one at a time, so that they are always in the same order."""
     jobs = ["--jobs", "1"] if line.startswith(("migrate run", "migrate verify", "export")) else []
     arguments = [*shlex.split(line), *jobs]
-    return CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False).output
+    result = CliRunner().invoke(main, arguments, env={"DUALREG_CONFIG": None}, catch_exceptions=False)
+    return unannounced(result).output
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from dualreg.assembly import prepare
 from dualreg.registry import Registry
+from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
 from tests.migrate.commands import command, content, snapshot, source
 from tests.migrate.trees import LAYERS, Expected, Tree, image_id
@@ -95,6 +97,8 @@ def test_commands_that_cannot_start(
 ) -> None:
     """They print the reason in one line, and exit with 2."""
     monkeypatch.chdir(tmp_path)
+    if line == "verify":
+        prepare(Settings(data=data))
     bad, old = tmp_path / "bad", tmp_path / "config.yml"
     bad.write_bytes(b"\xff\xfe one two three")
     old.write_text("1:\n  storage: local\ndev: x\nthere:\n  storage_path: not/here\n")
@@ -161,6 +165,7 @@ def test_a_plan_without_space(expected: Expected, data: Path) -> None:
 
 def test_verifying_nothing(expected: Expected, data: Path, tmp_path: Path) -> None:
     """It fails, as it does if a tag cannot be imported, unless a plan accepts that."""
+    prepare(Settings(data=data))
     line = f"{source(expected)} --include"
     assert "Nothing was compared" in command(data, f"verify {line} typo", code=1).output
     command(data, f"run {line} team/app", code=1)

@@ -171,7 +171,7 @@ def test_status_tells_what_fails(
 ) -> None:
     """200 and no failures, or 503 and which."""
     answer = client.get(path)
-    services = ["catalog", "storage"]
+    services = ["catalog", "storage", "audit"]
     assert (answer.status_code, answer.json) == (
         200,
         {"services": services, "failures": {}, "host": "localhost"},

@@ -202,7 +202,8 @@ def run(
         _print_dry_run(settings, next_plan, given, as_json=as_json)
         return
     planned = None if pause else _require_selected(next_plan())
-    with audited_registry(data, config, alone=True) as (registry, _, record):
+    opened = audited_registry(data, config, alone=True, create=True, rebuild=True, announce=not parent)
+    with opened as (registry, _, record):
         passes = Passes(
             registry, settings.journals, source, ImportOptions(LinkMode(given["link"]), given["strict"]),
             _existing(given), given["jobs"], record, partial(_tag_progress, quiet=bool(parent)),

@@ -9,7 +9,7 @@ import click
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.failures import MigrateCommand
 from dualreg.cli.migrate.output import print_report, print_runs
-from dualreg.cli.options import json_option, load_settings, settings_options
+from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted, records
 from dualreg.migrate import journal
 from dualreg.migrate.journal import place_of
@@ -31,7 +31,9 @@ def report(run_: str | None, data: Path | None, config: Path | None, **flags: bo
     """Report what RUN did; by default, the last run."""
     _check_exclusive("--list, --all and RUN", flags["as_list"], flags["of_all"], bool(run_))
     _check_exclusive("--json, --csv and --csv-images", flags["as_json"], flags["as_csv"], flags["csv_images"])
-    folder = load_settings(config, data=data).journals
+    settings = load_settings(config, data=data)
+    announce_registry(settings)
+    folder = settings.journals
     every = flags["as_list"] or flags["of_all"]
     reports = [read_report(folder, name) for name in _chosen_runs(folder, run_, every=every)]
     if flags["of_all"]:

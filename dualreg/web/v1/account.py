@@ -6,7 +6,7 @@ Source: the exchanges of Docker 0.6 to 1.9; docker-registry 0.9, ``app.py`` and 
 from flask import Blueprint, Response, request
 
 from dualreg.errors import Unsupported
-from dualreg.web.context import authority, registry
+from dualreg.web.context import audit, authority, registry
 from dualreg.web.guard import Need, requires
 from dualreg.web.v1.responses import uncached_json
 
@@ -37,9 +37,9 @@ def ping() -> Response:
 
 @requires(Need.NOTHING)
 def status() -> Response:
-    """Report the health of catalog and storage; 503 if one fails."""
-    failures = registry().health.failures()
-    document = {"services": ["catalog", "storage"], "failures": failures, "host": request.host}
+    """Report the health of catalog, storage and audit log; 503 if one fails."""
+    failures = registry().health.failures() | audit().failures()
+    document = {"services": ["catalog", "storage", "audit"], "failures": failures, "host": request.host}
     return uncached_json(document, status=503 if failures else 200)
 
 

@@ -1,0 +1,36 @@
+"""Ownership: what root creates in the directory of a service belongs to that service.
+
+Otherwise a command that is run as root would leave files that a server under another account cannot write.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def inherit_owner(path: Path) -> None:
+    """Give a new file or directory the owner and group of its directory, if this process is root."""
+    if os.geteuid() != 0:
+        return
+    with suppress(FileNotFoundError):  # it was removed meanwhile
+        above, own = path.parent.stat(), path.lstat()
+        if (above.st_uid, above.st_gid) != (own.st_uid, own.st_gid):
+            os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
+
+
+def make_folders(folder: Path) -> None:
+    """Create a directory and its parents where they are missing, each with ``inherit_owner``.
+
+    Raises:
+        OSError: one cannot be created.
+    """
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        inherit_owner(folder)
