@@ -269,12 +269,12 @@ def test_the_configuration_can_be_looked_at(tmp_path: Path) -> None:
     """``config show`` says of every setting what it is and which file, variable or flag set it."""
     (tmp_path / "dualreg.toml").write_text("threads = 7\n")
     _, shown = dualreg(tmp_path, "config", "show", "--json", "--data", "here", bind="127.0.0.1:7")
-    settings = json.loads(shown)
-    assert settings["threads"] == {"value": "7", "origin": "threads in dualreg.toml"}
+    settings = json.loads(shown.partition("\n")[2])
+    assert settings["threads"] == {"value": 7, "origin": "threads in dualreg.toml"}
     assert settings["bind"] == {"value": "127.0.0.1:7", "origin": "DUALREG_BIND"}
     assert settings["data"] == {"value": "here", "origin": "--data"}
-    assert settings["workers"] == {"value": "2", "origin": "default"}
-    lines = dualreg(tmp_path, "config", "show")[1].splitlines()
+    assert settings["workers"] == {"value": 2, "origin": "default"}
+    lines = dualreg(tmp_path, "config", "show")[1].splitlines()[1:]
     assert {line.split()[0] for line in lines} == set(settings)
 
 

@@ -2,12 +2,13 @@
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.settings import Settings
+from dualreg.settings import Settings, format_duration
 
 
 @click.group()
@@ -22,16 +23,20 @@ def show(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Print every setting with its value and where it was set."""
     settings = load_settings(config, data=data)
     announce_registry(settings)
-    rows = [(name, _masked(getattr(settings, name)), settings.origin(name)) for name in Settings.model_fields]
+    rows = [(name, _plain(getattr(settings, name)), settings.origin(name)) for name in Settings.model_fields]
     if as_json:
         click.echo(
             json.dumps({name: {"value": value, "origin": origin} for name, value, origin in rows}, indent=2)
         )
         return
     for name, value, origin in rows:
-        click.echo(f"{name:16} {value or '-':28} {origin}")
+        text = json.dumps(value) if isinstance(value, bool) else str(value or "-")
+        click.echo(f"{name:16} {text:28} {origin}")
 
 
-def _masked(value: object) -> str:
-    """Return the value as text, without the password of a URL."""
-    return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", str(value))
+def _plain(value: object) -> object:
+    """Return the value as the configuration file takes it, without the password of a URL."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    text = format_duration(value) if isinstance(value, timedelta) else str(value)
+    return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", text)

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
+from datetime import datetime
 from typing import Any
 
 import click
+
+from dualreg.image.digest import Digest
 
 
 def counted(count: int, noun: str) -> str:
@@ -23,10 +26,22 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def records(rows: Sequence[Any], *leave_out: str) -> None:
-    """Print dataclasses as a JSON list, without the fields *leave_out*."""
-    fields = [{key: value for key, value in asdict(row).items() if key not in leave_out} for row in rows]
-    click.echo(json.dumps(fields, default=_plain, indent=2))
+    """Print dataclasses as a JSON list, without the fields *leave_out*.
+
+    Digests and times are written as in responses of the API.
+    """
+    members = [{key: value for key, value in _members(row).items() if key not in leave_out} for row in rows]
+    click.echo(json.dumps(members, default=_plain, indent=2))
+
+
+def _members(row: Any) -> dict[str, object]:  # noqa: ANN401 -- any dataclass
+    return {field.name: getattr(row, field.name) for field in fields(row)}
 
 
 def _plain(value: object) -> object:
-    return sorted(value) if isinstance(value, frozenset) else str(value)
+    """Return a value that JSON lacks as one that it has."""
+    if is_dataclass(value) and not isinstance(value, Digest):
+        return _members(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -2,6 +2,14 @@
 
 from dualreg.settings.layers import CONFIG_VARIABLE, DEFAULT_FILES, PREFIX, SettingsInvalid
 from dualreg.settings.model import Settings
-from dualreg.settings.values import parse_duration
+from dualreg.settings.values import format_duration, parse_duration
 
-__all__ = ["CONFIG_VARIABLE", "DEFAULT_FILES", "PREFIX", "Settings", "SettingsInvalid", "parse_duration"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "DEFAULT_FILES",
+    "PREFIX",
+    "Settings",
+    "SettingsInvalid",
+    "format_duration",
+    "parse_duration",
+]

@@ -33,6 +33,13 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
+def format_duration(value: timedelta) -> str:
+    """Return the shortest text of which ``parse_duration`` makes *value*, a number of whole seconds."""
+    seconds = int(value.total_seconds())
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
 def _duration(value: object) -> object:
     """Parse a duration that is text; leave other types to pydantic."""
     return parse_duration(value) if isinstance(value, str) else value

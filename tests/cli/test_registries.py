@@ -173,3 +173,47 @@ def test_root_leaves_the_owner_of_the_directory(tmp_path: Path) -> None:
     found = {path: (path.stat().st_uid, path.stat().st_gid) for path in home.rglob("*")}
     assert {path.name for path in found} > {"data", "catalog.sqlite3", "audit.jsonl", "migrations", "uploads"}
     assert {path: owner for path, owner in found.items() if owner != (65534, 65533)} == {}
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"token_ttl": "90s", "token_leeway": "0s", "upload_ttl": "36h", "workers": "3", "delete": "false"},
+        {"upload_ttl": "7d", "access_log": "off", "notice": "1", "permissions": "rules", "bind": "25501"},
+    ],
+    ids=repr,
+)
+def test_what_config_show_prints_can_be_read_back(tmp_path: Path, chosen: dict[str, str]) -> None:
+    """As a configuration file, and as variables: every setting has the same value again."""
+    shown = json.loads(run(tmp_path, "config show --json", **variables(chosen)).stdout)
+    values = {name: each["value"] for name, each in shown.items() if each["value"] is not None}
+    text = {name: str(value) for name, value in values.items()}
+    again = run(tmp_path, "config show --json", **variables(text))
+    assert {name: each["value"] for name, each in json.loads(again.stdout).items()} == {
+        name: each["value"] for name, each in shown.items()
+    }
+    file = tmp_path / "again.toml"
+    file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
+    paths = {"data", "permissions"}  # relative to the file
+    read, wanted = Settings.from_env({}, config=file), Settings.from_env(variables(chosen))
+    assert read.model_dump(exclude=paths) == wanted.model_dump(exclude=paths)
+
+
+def variables(settings: dict[str, str]) -> dict[str, str]:
+    """Return the environment that makes these settings."""
+    return {f"DUALREG_{name.upper()}": value for name, value in settings.items()}
+
+
+def test_json_has_digests_and_times_as_on_the_wire(tmp_path: Path) -> None:
+    """So that a program can ask the registry for what a command lists."""
+    settings = Settings(data=tmp_path / "dualreg-data")
+    prepare(settings)
+    registry = open_registry(settings)
+    client = client_of(registry)
+    assert push_v2(client)
+    (wire,) = client.get(f"/v2/{REPOSITORY}/_dualreg/tags").json["tags"]
+    registry.close()
+    (shown,) = json.loads(run(tmp_path, f"repository show {REPOSITORY} --json").stdout)
+    assert (shown["digest"], shown["pushed_at"]) == (wire["digest"], wire["pushed"])
+    assert isinstance(shown["size"], int)
