@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dualreg.auth.accounts import Accounts
-from dualreg.auth.attempts import Attempts
+from dualreg.auth.attempts import Attempts, Limits
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory, Directory, HtpasswdDirectory
@@ -193,7 +193,8 @@ def _logins(settings: Settings, catalog: Catalog) -> Logins | None:
         directory = HtpasswdDirectory(settings.htpasswd, catalog)
     elif settings.auth != "accounts":
         return None
-    return Logins(catalog, directory, Passwords(), Attempts(catalog))
+    attempts = Attempts(catalog, Limits.parse(settings.login_limits))
+    return Logins(catalog, directory, Passwords(), attempts)
 
 
 def _issuer(settings: Settings) -> Verifier:

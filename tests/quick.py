@@ -127,9 +127,9 @@ def install() -> None:
 
 
 class _Bcrypt:
-    """Hashes that are checked in a millisecond, and a decoy that is no dearer."""
+    """Hashes that are made and checked in a millisecond."""
 
-    checkpw = staticmethod(lambda data, hash_: bcrypt.checkpw(data, hash_.replace(b"$12$", b"$04$")))
+    checkpw = staticmethod(lambda *given: bcrypt.checkpw(*given))  # noqa: PLW0108 -- tests replace it
     hashpw = staticmethod(bcrypt.hashpw)
 
     @staticmethod

@@ -8,8 +8,7 @@ from dualreg.auth.passwords import Passwords
 
 
 def test_hashes_cost_what_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The decoy as much as those of accounts; only tests have cheaper ones."""
+    """Only tests have cheaper ones."""
     assert Passwords().hash("x").startswith("$2b$04$")
     monkeypatch.setattr(passwords, "bcrypt", bcrypt)
     assert Passwords().hash("x").startswith("$2b$12$")
-    assert passwords._DECOY.startswith("$2b$12$")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from dualreg.auth.access import ALL, EVERYBODY, REPOSITORY, Action, parse_scopes
+from dualreg.auth.attempts import unlock
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.permissions import parse_rule
 from dualreg.auth.secrets import Secret, SecretKind
@@ -46,6 +47,10 @@ class Accounts:
                 raise ValueError(f"{name} is a robot, without a password; use `dualreg key add {name}`")
             tx.accounts.set_password(name, hash_)
             tx.secrets.remove_all(name, SecretKind.REFRESH)
+
+    def unlock(self, name: str) -> int:
+        """Let the account log in again at once; return how many failed logins are forgotten."""
+        return unlock(self.catalog, name)
 
     def remove(self, name: str) -> int:
         """Remove the account, its keys, memberships and rules; return the number of rules removed."""

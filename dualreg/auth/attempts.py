@@ -1,76 +1,151 @@
-"""The limit of failed logins, counted in the catalog for all processes together.
+"""The limits of failed logins, counted in the catalog for all processes together.
 
-Failures are counted by account and address together, so that no client locks others out; by address, against
-guesses at many accounts; and by account, against guesses from many addresses. As many logins as there are
-threads may be tried at the same moment before the first of them is counted.
+Failures are counted by account and network together, so that nobody can lock others out; by network, against
+guesses at many accounts; and by account, against guesses from many networks. A secret that is wrong again was
+no further guess: it counts once, so that a script with an outdated password locks nobody out. As many logins
+as there are threads may be tried at the same moment before the first of them is counted.
 """
 
 import hashlib
+import hmac
 import math
-from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
+from threading import Lock
+from typing import NamedTuple, Self
 
+from cachetools import TTLCache
+
+from dualreg.auth.keyring import Keyring
 from dualreg.catalog.database import Catalog
 from dualreg.errors import TooManyAttempts
 
 #: How long a failure counts.
 WINDOW = timedelta(minutes=15)
-#: Failures within that time after which logins are refused.
-PAIR_LIMIT = 10
-ADDRESS_LIMIT = 100
-ACCOUNT_LIMIT = 200
+#: How long an account that logged in from a network is known there, and how often that is written down.
+KNOWN = timedelta(days=30)
+_RENEWAL = timedelta(days=1)
+_RENEWAL_SIZE = 10_000
+#: Bytes that are kept of the hash of a wrong secret: enough to recognize it, and too few to find it by. One
+#: guess in 65,536 is mistaken for an earlier one, and not counted.
+_TRACE_SIZE = 2
+
+
+class Limits(NamedTuple):
+    """Failures within the window after which logins are refused.
+
+    Attributes:
+        pair: Of one account from one network.
+    """
+
+    pair: int = 10
+    address: int = 100
+    account: int = 200
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the limits in the setting ``login_limits``, which was checked; the defaults of others."""
+        entries = (entry.strip().partition("=") for entry in text.split(",") if entry)
+        return cls(**{name: int(limit) for name, _, limit in entries})
+
+
+class _Subjects(NamedTuple):
+    """What a login is counted under.
+
+    In the order of ``Limits``. They are hashes: a name that a client made up is not stored as it is, and has
+    a bounded length.
+    """
+
+    pair: str
+    address: str
+    account: str
+
+    @classmethod
+    def of(cls, account: str, address: str) -> Self:
+        network = _network(address)
+        return cls(_hash("pair", account, network), _hash("address", network), _hash("account", account))
 
 
 class Attempts:
     """Counts failed logins, and refuses further ones."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        """Count in *catalog*."""
+    def __init__(
+        self, catalog: Catalog, limits: Limits | None = None, keyring: Keyring | None = None
+    ) -> None:
+        """Count in *catalog*.
+
+        Args:
+            limits: None: the defaults.
+            keyring: Has the secret without which nobody can tell which secrets count as the same.
+        """
         self._catalog = catalog
+        self._limits = limits or Limits()
+        self._keyring = keyring or Keyring(catalog)
+        self._noted: TTLCache[str, None] = TTLCache(_RENEWAL_SIZE, _RENEWAL.total_seconds())
+        self._lock = Lock()
 
     def check(self, account: str, address: str) -> bool:
         """Return whether a login to this account from this address has failed within the window.
 
+        The limit of the account does not count where it has logged in lately: others cannot lock it out.
+
         Raises:
             TooManyAttempts: too many have; the detail says after how many seconds to retry.
         """
-        limits = _subjects(account, address)
-        now = self._catalog.now()
+        subjects, now = _Subjects.of(account, address), self._catalog.now()
+        limits = dict(zip(subjects, self._limits, strict=True))
         with self._catalog.read() as tx:
             counted = tx.attempts.failures(limits, now - WINDOW)
-        waits = [
-            since + WINDOW - now for subject, (count, since) in counted.items() if count >= limits[subject]
-        ]
+            waits = {
+                subject: since + WINDOW - now
+                for subject, (count, since) in counted.items()
+                if count >= limits[subject]
+            }
+            if subjects.account in waits and tx.attempts.has_succeeded(subjects.pair, now - KNOWN):
+                del waits[subjects.account]
         if waits:
-            raise TooManyAttempts(retry_after=math.ceil(max(waits).total_seconds()))
-        pair, *_ = limits
-        return pair in counted
+            raise TooManyAttempts(retry_after=math.ceil(max(waits.values()).total_seconds()))
+        return subjects.pair in counted
 
-    def failed(self, account: str, address: str) -> None:
-        """Count a failed login."""
+    def failed(self, account: str, address: str, secret: str) -> None:
+        """Count a failed login, unless the account was tried with the same secret within the window."""
+        subjects = _Subjects.of(account, address)
+        trace = _hash("secret", account, self._trace(account, secret))
         with self._catalog.begin() as tx:
-            tx.attempts.record_failure(_subjects(account, address), self._catalog.now() - WINDOW)
+            tx.attempts.forget_failures(self._catalog.now() - WINDOW)
+            if tx.attempts.count_failure(trace, subjects.account) == 1:
+                for subject in sorted(subjects):  # in a fixed order, so that transactions cannot deadlock
+                    tx.attempts.count_failure(
+                        subject, "" if subject == subjects.address else subjects.account
+                    )
 
-    def succeeded(self, account: str, address: str) -> None:
-        """Forget the failed logins to this account from this address."""
-        pair, *_ = _subjects(account, address)
+    def succeeded(self, account: str, address: str, *, failed_before: bool) -> None:
+        """Note that the account is known at this address, and forget its failed logins from there."""
+        pair, now = _Subjects.of(account, address).pair, self._catalog.now()
+        with self._lock:
+            noted = pair in self._noted
+        if noted and not failed_before:
+            return
         with self._catalog.begin() as tx:
             tx.attempts.reset(pair)
+            tx.attempts.record_success(pair, forget=now - KNOWN)
+        with self._lock:
+            self._noted[pair] = None
+
+    def _trace(self, account: str, secret: str) -> str:
+        """Return what is kept of a wrong secret."""
+        key = hashlib.sha256(self._keyring.active().pem.encode()).digest()
+        return hmac.new(key, f"{account}\0{secret}".encode(), hashlib.sha256).hexdigest()[: 2 * _TRACE_SIZE]
 
 
-def _subjects(account: str, address: str) -> Mapping[str, int]:
-    """Return the keys to count under, that of the pair first, and their limits.
+def unlock(catalog: Catalog, account: str) -> int:
+    """Forget all failed logins to the account; return their number."""
+    with catalog.begin() as tx:
+        return tx.attempts.unlock(_hash("account", account))
 
-    They are hashes: a name that a client made up is not stored as it is, and has a bounded length.
-    """
-    network = _network(address)
-    subjects = {
-        ("pair", account, network): PAIR_LIMIT,
-        ("address", network): ADDRESS_LIMIT,
-        ("account", account): ACCOUNT_LIMIT,
-    }
-    return {hashlib.sha256(repr(key).encode()).hexdigest(): limit for key, limit in subjects.items()}
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _network(address: str) -> str:

@@ -115,16 +115,15 @@ class Authority:
         except TokenInvalid as error:
             raise _invalid_token(error) from error
 
-    def by_refresh(self, token: str, service: str, address: str) -> Grant:
+    def by_refresh(self, token: str, service: str) -> Grant:
         """Return what the account of a refresh token may do.
 
         Raises:
             Unauthenticated: the token is invalid or revoked.
-            TooManyAttempts: too many logins have failed.
         """
         if self.logins is None:
             raise Unauthenticated(reason="this registry issues no refresh tokens")
-        return self._grant(self.logins.by_refresh(token, service, address))
+        return self._grant(self.logins.by_refresh(token, service))
 
     def by_session(self, token: str) -> tuple[RepositoryName, Grant]:
         """Return the repository of a V1 session, and what its token grants on it; everything if that is open.

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 from dualreg.auth.access import EVERYBODY
+from dualreg.auth.passwords import cost_of
 from dualreg.catalog.database import Catalog
 from dualreg.reloading import ReloadingFile
 
-#: Prefixes of bcrypt hashes. Weaker kinds are never accepted.
-_BCRYPT = ("$2a$", "$2b$", "$2y$")
 _log = logging.getLogger(__name__)
 
 
@@ -20,8 +19,8 @@ class Directory(Protocol):
     def password_hash(self, account: str) -> str | None:
         """Return the bcrypt hash of the account's password; None without a password or an account."""
 
-    def decoy(self) -> str | None:
-        """Return a hash that costs as much to verify as those in the store; None for the default cost."""
+    def cost(self) -> int | None:
+        """Return the highest cost of the hashes in the store; None: all have that of new hashes."""
 
     def knows(self, account: str) -> bool:
         """Return whether the account exists."""
@@ -39,7 +38,7 @@ class CatalogDirectory:
             row = tx.accounts.find(account)
         return row.password_hash if row else None
 
-    def decoy(self) -> str | None:
+    def cost(self) -> int | None:
         return None
 
     def knows(self, account: str) -> bool:
@@ -65,8 +64,8 @@ class HtpasswdDirectory:
     def password_hash(self, account: str) -> str | None:
         return self._file.get().get(account)
 
-    def decoy(self) -> str | None:
-        return next(iter(self._file.get().values()), None)
+    def cost(self) -> int | None:
+        return max(filter(None, map(cost_of, self._file.get().values())), default=None)
 
     def knows(self, account: str) -> bool:
         if account in self._file.get():
@@ -82,7 +81,7 @@ def _parse(text: str) -> Mapping[str, str]:
         user, colon, hash_ = line.strip().partition(":")
         if not user or user.startswith("#"):
             continue
-        if not colon or not hash_.startswith(_BCRYPT) or user.startswith("@") or user in EVERYBODY:
+        if not colon or cost_of(hash_) is None or user.startswith("@") or user in EVERYBODY:
             _log.warning("ignored line %s of htpasswd: not a bcrypt hash, or a reserved name", number)
             continue
         found[user] = hash_

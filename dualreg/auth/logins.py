@@ -32,23 +32,30 @@ class Logins:
             Unauthenticated: the account or the password is wrong.
             TooManyAttempts: too many logins have failed.
         """
-        hash_ = self.directory.password_hash(account)
-        if hash_ and self.passwords.verified_recently(password, hash_):
-            return replace(self._identity(account), password=True)
-        secret = Secret.parse(password)
-        key = self._find_valid(secret, SecretKind.KEY) if secret else None
-        if key is not None and key.account == account:
-            # 256 bits cannot be guessed, so failed logins of others need not lock a key out.
-            limits = parse_scopes([key.limits]) if key.limits else None
-            until = key.expires_at.timestamp() if key.expires_at else None
-            return replace(self._identity(account), limits=limits, until=until)
+        if secret := Secret.parse(password):
+            return self._by_key(account, secret)
         failed_before = self.attempts.check(account, address)
-        if not self.passwords.verify(password, hash_, self.directory.decoy()):
-            self.attempts.failed(account, address)
-            raise Unauthenticated(reason="invalid account or password")
-        if failed_before:
-            self.attempts.succeeded(account, address)
+        hash_ = self.directory.password_hash(account)
+        if not self.passwords.verify(password, hash_, account=account, cost=self.directory.cost()):
+            self.attempts.failed(account, address, password)
+            raise _invalid()
+        self.attempts.succeeded(account, address, failed_before=failed_before)
         return replace(self._identity(account), password=True)
+
+    def _by_key(self, account: str, secret: Secret) -> Identity:
+        """Return the identity that an API key of the account proves.
+
+        256 bits cannot be guessed: wrong keys are not counted, and failed logins of others lock no key out.
+
+        Raises:
+            Unauthenticated: it is not one.
+        """
+        key = self._find_valid(secret, SecretKind.KEY)
+        if key is None or key.account != account:
+            raise _invalid()
+        limits = parse_scopes([key.limits]) if key.limits else None
+        until = key.expires_at.timestamp() if key.expires_at else None
+        return replace(self._identity(account), limits=limits, until=until)
 
     def with_current_groups(self, identity: Identity) -> Identity:
         """Return *identity* with the groups that it has now; those of workloads are fixed by their tokens."""
@@ -79,20 +86,17 @@ class Logins:
             tx.secrets.keep(account, SecretKind.REFRESH, _REFRESH_LIMIT)
         return secret.text
 
-    def by_refresh(self, text: str, service: str, address: str) -> Identity:
+    def by_refresh(self, text: str, service: str) -> Identity:
         """Return the identity that a refresh token logs in.
 
         Raises:
             Unauthenticated: it is not one, was revoked, is for another service, or the password has changed.
-            TooManyAttempts: too many logins have failed.
+                As with keys, that is not counted.
         """
         secret = Secret.parse(text)
-        account = secret.id if secret else ""
-        self.attempts.check(account, address)
         row = self._find_valid(secret, SecretKind.REFRESH) if secret else None
         if row and row.service == service and row.binding == self._fingerprint(row.account):
             return self._identity(row.account)
-        self.attempts.failed(account, address)
         raise Unauthenticated(reason="invalid refresh token")
 
     def _find_valid(self, secret: Secret, kind: SecretKind) -> SecretRow | None:
@@ -112,3 +116,7 @@ class Logins:
     def _fingerprint(self, account: str) -> str:
         """Return what changes with the account's password, and does not reveal it."""
         return hashlib.sha256((self.directory.password_hash(account) or "").encode()).hexdigest()
+
+
+def _invalid() -> Unauthenticated:
+    return Unauthenticated(reason="invalid account or password")

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from datetime import timedelta
 from threading import Lock
@@ -13,9 +14,10 @@ from cachetools import TTLCache
 BYTES_LIMIT = 72
 #: The cost of new hashes: the binary logarithm of bcrypt's rounds.
 ROUNDS = 12
-#: A hash of that cost, to spend time on when there is none to compare with.
-_DECOY = "$2b$12$fJJnG2ADa3/.15C3kb7HOeoFtl.T583lvBQdyBtJoDnafyiC6VE/."
-#: How long, and how many, verified passwords are remembered, as bcrypt takes a fifth of a second.
+#: A bcrypt hash, as in htpasswd files. Weaker kinds are never accepted.
+_HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
+#: How long, and how many, passwords are remembered, right ones and wrong ones, as bcrypt takes a fifth of a
+#: second.
 _MEMORY = timedelta(minutes=5)
 _MEMORY_SIZE = 1000
 
@@ -27,7 +29,8 @@ class Passwords:
         """Make hashes of that cost; a lower one is for tests."""
         self._rounds = rounds
         self._key = secrets.token_bytes(32)
-        self._verified: TTLCache[bytes, None] = TTLCache(_MEMORY_SIZE, _MEMORY.total_seconds())
+        self._right: TTLCache[bytes, None] = TTLCache(_MEMORY_SIZE, _MEMORY.total_seconds())
+        self._wrong: TTLCache[bytes, None] = TTLCache(_MEMORY_SIZE, _MEMORY.total_seconds())
         self._lock = Lock()
 
     def hash(self, password: str) -> str:
@@ -43,35 +46,49 @@ class Passwords:
             raise ValueError(f"invalid password: {len(data)} bytes, of at most {BYTES_LIMIT}")
         return bcrypt.hashpw(data, bcrypt.gensalt(self._rounds)).decode()
 
-    def verify(self, password: str, hash_: str | None, decoy: str | None = None) -> bool:
-        """Return whether *hash_* is that of the password.
+    def verify(self, password: str, hash_: str | None, *, account: str = "", cost: int | None = None) -> bool:
+        """Return whether *hash_* is that of the password; what was asked within minutes takes no time.
+
+        A wrong password takes as long as the dearest hash, whether the account has that, a cheaper one, or
+        does not exist.
 
         Args:
-            hash_: None if there is no such account; the answer then takes as long.
-            decoy: The hash of another account, to spend that time on.
+            hash_: None if there is no such account.
+            cost: The highest cost of the hashes of all accounts; None: that of new hashes.
         """
-        data = password.encode()
-        if hash_ is None or not 0 < len(data) <= BYTES_LIMIT or b"\0" in data:
-            _check(b"decoy", decoy or _DECOY)
-            return False
-        correct = _check(data, hash_)
-        if correct:
-            with self._lock:
-                self._verified[self._fingerprint(password, hash_)] = None
+        fingerprint = self._fingerprint(account, password, hash_)
+        with self._lock:
+            if fingerprint in self._right or fingerprint in self._wrong:
+                return fingerprint in self._right
+        spent = cost_of(hash_) if hash_ and _is_possible(password.encode()) else None
+        correct = spent is not None and bcrypt.checkpw(password.encode(), str(hash_).encode())
+        if not correct:
+            _spend_up_to(self._rounds if cost is None else cost, spent)
+        with self._lock:
+            (self._right if correct else self._wrong)[fingerprint] = None
         return correct
 
-    def verified_recently(self, password: str, hash_: str) -> bool:
-        """Return whether ``verify`` accepted these within the last minutes; this takes no time."""
-        with self._lock:
-            return self._fingerprint(password, hash_) in self._verified
-
-    def _fingerprint(self, password: str, hash_: str) -> bytes:
-        """Return what stands for the two in memory: useless to an attacker who reads it there."""
-        return hmac.new(self._key, f"{hash_}\0{password}".encode(), hashlib.sha256).digest()
+    def _fingerprint(self, account: str, password: str, hash_: str | None) -> bytes:
+        """Return what stands for them in memory: useless to an attacker who reads it there."""
+        text = repr((account, password, hash_))
+        return hmac.new(self._key, text.encode(), hashlib.sha256).digest()
 
 
-def _check(password: bytes, hash_: str) -> bool:
-    try:
-        return bcrypt.checkpw(password, hash_.encode())
-    except ValueError:  # not a bcrypt hash
-        return False
+def cost_of(hash_: str) -> int | None:
+    """Return the cost of a bcrypt hash; None if it is no such hash."""
+    match = _HASH.fullmatch(hash_)
+    return int(match[1]) if match else None
+
+
+def _is_possible(password: bytes) -> bool:
+    """Return whether there can be an account with this password."""
+    return 0 < len(password) <= BYTES_LIMIT and b"\0" not in password
+
+
+def _spend_up_to(cost: int, spent: int | None) -> None:
+    """Take the time that a hash of *cost* takes; that of one of cost *spent* was taken already."""
+    if spent is None:
+        bcrypt.hashpw(b"decoy", bcrypt.gensalt(cost))
+        return
+    for step in range(spent, cost):  # each takes twice the time of the one before
+        bcrypt.hashpw(b"decoy", bcrypt.gensalt(step))

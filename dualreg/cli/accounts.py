@@ -103,6 +103,18 @@ def password(name: str, data: Path | None, config: Path | None, *, password_stdi
     click.echo(f"Changed the password of {name}.")
 
 
+@account.command("unlock")
+@click.argument("name")
+@settings_options
+def unlock_account(name: str, data: Path | None, config: Path | None) -> None:
+    """Forget the failed logins that keep the account NAME from logging in."""
+    with admin_session(data, config) as session:
+        session.require(name)
+        failures = session.accounts.unlock(name)
+        session.record("account unlock", who=name)
+    click.echo(f"Unlocked {name}: forgot {counted(failures, 'failed login')} of the last 15 minutes.")
+
+
 def _read_password(*, from_stdin: bool) -> str:
     """Return a new password: the first line of standard input, or what is typed twice."""
     if from_stdin:

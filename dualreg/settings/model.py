@@ -25,6 +25,7 @@ from dualreg.settings.values import (
     HttpUrl,
     Issuer,
     LegacySource,
+    LoginLimits,
     Printable,
     ServiceName,
     StoreUrl,
@@ -74,6 +75,10 @@ class Settings(BaseModel):
     )
     auth: Literal["none", "accounts", "htpasswd", "token"] = Field(
         "none", description="authentication backend: none, accounts, htpasswd or token; see docs/access.md"
+    )
+    login_limits: LoginLimits = Field(
+        "pair=10,address=100,account=200",
+        description="failed logins in 15 minutes after which further ones are refused",
     )
     htpasswd: Path | None = Field(None, description="account file, for auth = htpasswd")
     permissions: Path | None = Field(

@@ -17,6 +17,7 @@ _BRIDGE = re.compile(r"(?:[^=,\s]+=)?(?:both|v1-to-v2|v2-to-v1|off)", re.ASCII)
 _ALGORITHMS = frozenset(
     {f"{family}{bits}" for family in ("RS", "PS", "ES", "HS") for bits in (256, 384, 512)} | {"EdDSA"}
 )
+_LOGIN_LIMIT = re.compile(r"(pair|address|account)=[1-9][0-9]{0,5}", re.ASCII)
 _SHORTEST_TOKEN = timedelta(seconds=60)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -97,6 +98,15 @@ def _legacy_source(value: str) -> str:
     return value
 
 
+def _login_limits(value: str) -> str:
+    """Check the form of the setting ``login_limits``."""
+    matches = [_LOGIN_LIMIT.fullmatch(entry.strip()) for entry in value.split(",")]
+    names = [match[1] for match in matches if match]
+    if len({*names}) != len(matches):
+        raise ValueError("expected a comma-separated list of pair=N, address=N and account=N")
+    return value
+
+
 def _url(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
         raise ValueError("expected a URL that starts with http:// or https://")
@@ -143,5 +153,6 @@ HeaderText = Annotated[str, AfterValidator(_header_text)]
 Printable = Annotated[str, AfterValidator(_printable)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]
 LegacySource = Annotated[str, AfterValidator(_legacy_source)]
+LoginLimits = Annotated[str, AfterValidator(_login_limits)]
 Bridge = Annotated[str, AfterValidator(_bridge)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]

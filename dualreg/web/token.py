@@ -69,7 +69,7 @@ def render(error: RegistryError) -> Response:
 
 def _grant_of_form(form: Mapping[str, str]) -> Grant:
     if form["grant_type"] == "refresh_token":
-        return authority().by_refresh(form.get("refresh_token", ""), form["service"], client_address())
+        return authority().by_refresh(form.get("refresh_token", ""), form["service"])
     if form["grant_type"] != "password":
         raise RequestInvalid(reason="grant_type must be password or refresh_token")
     account, password = form.get("username", ""), form.get("password", "")

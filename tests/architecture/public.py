@@ -225,6 +225,7 @@ class Seen:
             self.prints(line)
         (key,) = json.loads(self.invoke("key list --json"))
         self.invoke(f"key revoke {key['id']}")
+        self.invoke("account unlock alice")
         self.invoke("account remove ci")
         self.prints(f"export oci-layout:{self.folder / 'layout'}")
 

@@ -54,6 +54,7 @@ HOMES: dict[str, set[str]] = {
     "pydantic": {"dualreg.settings"},
     "click": {"dualreg.cli"},
     "cachetools": {
+        "dualreg.auth.attempts",
         "dualreg.migrate.on_demand.lookup",
         "dualreg.migrate.on_demand.loader",
         "dualreg.migrate.sources.v2_remote",

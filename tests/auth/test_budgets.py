@@ -58,11 +58,11 @@ def test_tokens_carry_the_answer(guarded: Guarded, statements: list[str]) -> Non
 def test_a_password_is_hashed_once(
     guarded: Guarded, statements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a client that sends Basic everywhere; three small questions remain: the hash, groups and lines."""
+    """For a client that sends Basic everywhere; four small questions remain."""
     alice = guarded.account("alice", ("team/*", "pull,push"))
     checked, check = [], bcrypt.checkpw
     monkeypatch.setattr(bcrypt, "checkpw", lambda *given: checked.append(given) or check(*given))
     for _ in range(3):
         statements.clear()
         assert guarded.client.get("/v2/", headers=alice).status_code == 200
-    assert (len(checked), len(statements)) == (1, 3)
+    assert (len(checked), len(statements)) == (1, 4)

@@ -57,6 +57,8 @@ def test_accounts_are_added_and_removed(run: Run) -> None:
     assert json.loads(run("group list --json").output) == [{"group": "dev", "account": "alice"}]
     assert re.search(r"alice +person +\S+ +dev\n", run("account list").output)
     run("account password alice --password-stdin", input="new\n")
+    assert "forgot 0 failed logins" in run("account unlock alice").output
+    assert "no account eve" in run("account unlock eve", code=1).output
     assert "robot" in run("account password ci --password-stdin", input="x\n", code=1).output
     run("access grant alice team/* pull")
     assert run("account remove alice --dry-run").output.startswith("Would remove alice and 1")

@@ -15,10 +15,10 @@ import jwt
 import pytest
 from click.testing import CliRunner
 
-from dualreg.auth import attempts, key_sources
+from dualreg.auth import key_sources
 from dualreg.auth.access import CATALOG, Access
 from dualreg.auth.accounts import Accounts
-from dualreg.auth.attempts import Attempts
+from dualreg.auth.attempts import KNOWN, Attempts, Limits
 from dualreg.auth.audit import Audit
 from dualreg.auth.key_sources import UrlKeys
 from dualreg.auth.passwords import Passwords
@@ -51,6 +51,12 @@ def begin(guarded: Guarded, headers: dict[str, str]) -> tuple[dict[str, str], fl
     value = answer.headers["X-Docker-Token"]
     token = value.partition("signature=")[2].partition(",")[0]
     return {"Authorization": f"Token {value}"}, ends(token)
+
+
+def login(guarded: Guarded, headers: dict[str, str], address: str) -> int:
+    """Log in from an address; return the status."""
+    place = {"REMOTE_ADDR": address}
+    return guarded.client.get("/token", headers=headers, environ_overrides=place).status_code
 
 
 def ends(token: str) -> float:
@@ -183,8 +189,8 @@ def test_a_failed_v1_login_counts_once(guarded: Guarded, monkeypatch: pytest.Mon
     guarded.account("alice")
     checked = []
     monkeypatch.setattr(bcrypt, "checkpw", lambda *given: bool(checked.append(given)))
-    for number in range(attempts.PAIR_LIMIT):
-        assert guarded.client.get("/v1/users/", headers=basic("alice", "x")).status_code == 401
+    for number in range(Limits().pair):
+        assert guarded.client.get("/v1/users/", headers=basic("alice", f"{number}")).status_code == 401
         assert len(checked) == number + 1
     assert guarded.client.get("/v1/users/", headers=basic("alice", "x")).status_code == 429
 
@@ -194,8 +200,8 @@ def test_what_is_not_there_looks_at_no_password(guard: Callable[..., Guarded], m
     """So nobody can be locked out that way."""
     own = guard(v1=mode)
     alice = own.account("alice")
-    for _ in range(2 * attempts.PAIR_LIMIT):
-        assert own.client.get(path, headers=basic("alice", "x")).status_code == 404
+    for number in range(2 * Limits().pair):
+        assert own.client.get(path, headers=basic("alice", f"{number}")).status_code == 404
     assert own.client.get("/v2/", headers=alice).status_code == 200
 
 
@@ -203,19 +209,96 @@ def test_keys_are_not_locked_out(guarded: Guarded) -> None:
     """By those who guess the account's password: a key cannot be guessed."""
     guarded.accounts.add("ci", None)
     key = basic("ci", guarded.accounts.add_key("ci", limits="", note="", lifetime=None).text)
-    for _ in range(attempts.PAIR_LIMIT):
-        assert guarded.ask(headers=basic("ci", "x")).status_code == 401
+    for number in range(Limits().pair):
+        assert guarded.ask(headers=basic("ci", f"{number}")).status_code == 401
     assert guarded.ask(headers=basic("ci", "x")).status_code == 429
     assert guarded.ask(headers=key).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "text", ["", "pair", "pair=0", "pair=1,pair=2", "all=3", "pair=-1", "pair=1;account=2"]
+)
+def test_limits_that_mean_nothing(text: str) -> None:
+    """Are refused at the start."""
+    with pytest.raises(ValueError, match="expected a comma-separated list of pair=N"):
+        Settings.model_validate({"login_limits": text})
+
+
+def test_the_right_password_has_to_wait_too(guarded: Guarded) -> None:
+    """Though it is remembered: otherwise guessing would go on while its owner works."""
+    alice = guarded.account("alice")
+    for address in ("192.0.2.1", "192.0.2.2"):
+        assert login(guarded, alice, address) == 200
+    for number in range(Limits().pair):
+        assert login(guarded, basic("alice", f"{number}"), "192.0.2.1") == 401
+    assert login(guarded, alice, "192.0.2.1") == 429
+    assert login(guarded, alice, "192.0.2.2") == 200
+
+
+def test_the_same_wrong_password_counts_once(guarded: Guarded) -> None:
+    """From however many addresses: a job with an outdated one locks nobody out."""
+    alice = guarded.account("alice")
+    for number in range(2 * Limits().account):
+        assert login(guarded, basic("alice", "outdated"), f"192.0.2.{number % 250}") == 401
+    assert login(guarded, alice, "192.0.2.1") == 200
+    assert login(guarded, basic("bob", "outdated"), "192.0.2.1") == 401
+    with guarded.registry.state.catalog.read() as tx:
+        text = str([*tx.attempts.connection.exec_driver_sql("SELECT * FROM login_failures")])
+    assert "outdated" not in text
+    assert "alice" not in text
+
+
+def test_others_cannot_lock_an_account_out(guard: Callable[..., Guarded], clock: Clock) -> None:
+    """Where it has logged in lately; elsewhere it has to wait, until an operator unlocks it."""
+    own = guard(login_limits="account=20")
+    alice = own.account("alice")
+    assert login(own, alice, "192.0.2.1") == 200
+    clock.advance(KNOWN - timedelta(minutes=5))
+
+    def lock() -> None:
+        for number in range(20):
+            assert login(own, basic("alice", f"{number}"), f"198.51.100.{number % 4}") == 401
+
+    lock()
+    assert login(own, alice, "192.0.2.2") == 429
+    own.accounts.unlock("alice")
+    assert login(own, alice, "192.0.2.2") == 200
+    assert own.accounts.unlock("alice") == 0
+    lock()
+    assert login(own, alice, "192.0.2.1") == 200
+    assert login(own, alice, "192.0.2.3") == 429
+    clock.advance(timedelta(minutes=5))
+    assert login(own, alice, "192.0.2.1") == 429
+    assert login(own, alice, "192.0.2.2") == 200
+
+
+@pytest.mark.parametrize("way", ["key", "refresh"])
+def test_secrets_that_nobody_can_guess_do_not_count(guarded: Guarded, way: str) -> None:
+    """A revoked key in a job's configuration keeps nobody out, and takes no time."""
+    alice = guarded.account("alice")
+    secret = guarded.accounts.add_key("alice", limits="", note="", lifetime=None)
+    guarded.accounts.revoke(SecretKind.KEY, secret.id)
+    form = {
+        "grant_type": "refresh_token",
+        "service": "dualreg",
+        "client_id": "x",
+        "refresh_token": secret.text,
+    }
+    for _ in range(2 * Limits().address):
+        if way == "key":
+            assert guarded.ask(headers=basic("alice", secret.text)).status_code == 401
+        else:
+            assert guarded.client.post("/token", data=form).status_code == 401
+    assert guarded.ask(headers=alice).status_code == 200
 
 
 def test_addresses_that_one_client_can_choose_are_one(catalog: Catalog) -> None:
     """64 bits of IPv6; IPv4 is the same however it is written; a socket has none."""
     own = Attempts(catalog)
-    own.failed("alice", "2001:db8:1:2::1")
+    own.failed("alice", "2001:db8:1:2::1", "x")
     assert own.check("alice", "2001:db8:1:2:ffff::9") is True
     assert own.check("alice", "2001:db8:1:3::1") is False
-    own.failed("bob", "::ffff:192.0.2.1")
+    own.failed("bob", "::ffff:192.0.2.1", "x")
     assert own.check("bob", "192.0.2.1") is True
     assert own.check("bob", "") is False
 

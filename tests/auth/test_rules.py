@@ -4,12 +4,14 @@ import json
 import logging
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import bcrypt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualreg.auth import passwords
 from dualreg.auth.access import ANONYMOUS, Access, Action, Identity, parse_scopes
 from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
@@ -128,26 +130,52 @@ def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFix
 
 
 def test_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compared whole; only success is remembered; an unknown account takes as long as a known one."""
-    passwords, checked = Passwords(rounds=4), []
+    """Compared whole, and once."""
+    own, checked = Passwords(rounds=4), []
     check = bcrypt.checkpw
     monkeypatch.setattr(bcrypt, "checkpw", lambda *given_: checked.append(given_) or check(*given_))
     longest = "é" * (BYTES_LIMIT // 2)
-    hash_ = passwords.hash(longest)
-    assert not passwords.verified_recently(longest, hash_)
-    assert passwords.verify(longest, hash_)
-    assert passwords.verified_recently(longest, hash_)
-    for other in ("", "x", longest[:-1], longest + "x", longest + "\0"):
-        assert not passwords.verify(other, hash_)
-        assert not passwords.verified_recently(other, hash_)
-    assert not passwords.verify(longest, passwords.hash("other"))
-    assert not passwords.verify("x", None)
-    assert not passwords.verify("x", None, decoy=hash_)
-    assert not passwords.verify("x", "no hash")
-    assert len(checked) == 10
+    hash_ = own.hash(longest)
+    for _ in range(2):
+        assert own.verify(longest, hash_)
+        for other in ("", "x", longest[:-1], longest + "x", longest + "\0"):
+            assert not own.verify(other, hash_)
+        assert not own.verify("x", None)
+        assert not own.verify("x", "no hash")
+    assert not own.verify(longest, own.hash("other"))
+    assert len(checked) == 4
     for bad in ("", "a\0b", longest + "x"):
         with pytest.raises(ValueError, match="password"):
-            passwords.hash(bad)
+            own.hash(bad)
+
+
+@pytest.mark.parametrize("cost", [4, 6, 9, None])
+def test_wrong_passwords_take_the_same_time(monkeypatch: pytest.MonkeyPatch, cost: int | None) -> None:
+    """Whatever the account's hash costs, and if there is none: that of the dearest in use."""
+    rounds: list[int] = []
+    fake = SimpleNamespace(
+        gensalt=int,
+        hashpw=lambda _, cost: rounds.append(2**cost),
+        checkpw=lambda _, hash_: bool(rounds.append(2 ** int(hash_[4:6]))),
+    )
+    monkeypatch.setattr(passwords, "bcrypt", fake)
+    own = Passwords(rounds=8)
+    for hash_ in (None, "no hash", *(f"$2b$0{number}$" + "x" * 53 for number in range(4, (cost or 8) + 1))):
+        for password in ("x", "", "x" * 100):
+            rounds.clear()
+            assert not own.verify(password, hash_, cost=cost)
+            assert sum(rounds) == 2 ** (cost or 8), hash_
+
+
+def test_a_wrong_password_tells_of_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was tried with one that does not exist takes its time with another."""
+    checked: list[object] = []
+    hashpw = bcrypt.hashpw
+    monkeypatch.setattr(passwords.bcrypt, "hashpw", lambda *given: checked.append(given) or hashpw(*given))
+    own = Passwords(rounds=4)
+    for account in ("nobody", "nobody", "noone"):
+        assert not own.verify("x", None, account=account)
+    assert len(checked) == 2
 
 
 def test_secrets_say_what_they_are_and_nothing_of_each_other() -> None:
@@ -165,15 +193,15 @@ def test_secrets_say_what_they_are_and_nothing_of_each_other() -> None:
 def test_counting_is_shared_and_ends(catalog: Catalog, clock: Clock) -> None:
     """By every process with the same catalog; what is old is forgotten."""
     first, second = Attempts(catalog), Attempts(catalog)
-    first.failed("alice", "192.0.2.1")
+    first.failed("alice", "192.0.2.1", "x")
     assert second.check("alice", "192.0.2.1") is True
     assert second.check("bob", "192.0.2.2") is False
     clock.advance(timedelta(minutes=15))
     assert second.check("alice", "192.0.2.1") is False
-    second.failed("bob", "192.0.2.2")
+    second.failed("bob", "192.0.2.2", "x")
     with catalog.begin() as tx:
         assert len(tx.attempts.failures(["x"], clock())) == 0
-    first.succeeded("bob", "192.0.2.2")
+    first.succeeded("bob", "192.0.2.2", failed_before=True)
     assert first.check("bob", "192.0.2.2") is False
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from dualreg.auth import attempts
+from dualreg.auth.attempts import WINDOW, Limits
 from dualreg.auth.secrets import SecretKind
 from dualreg.image.names import RepositoryName, Tag
 from tests import builders
@@ -274,7 +274,7 @@ def test_what_does_not_last_is_not_made_to(guarded: Guarded, clock: Clock) -> No
     assert guarded.ask(headers=basic("alice", keys[0].text)).status_code == 401
     clock.advance(timedelta(days=1))
     assert guarded.ask(headers=free).status_code == 401
-    clock.advance(-timedelta(hours=1) + attempts.WINDOW)
+    clock.advance(-timedelta(hours=1) + WINDOW)
     assert guarded.ask(headers=free).status_code == 200
     guarded.accounts.remove("ci")
     assert guarded.ask(headers=free).status_code == 401
@@ -310,39 +310,37 @@ def test_it_is_served_only_where_passwords_are_checked(guard: Callable[..., Guar
 def test_failed_logins_have_to_wait(guarded: Guarded, clock: Clock) -> None:
     """By account and address: the right password too has to, elsewhere and for others it does not."""
     alice, bob = guarded.account("alice"), guarded.account("bob")
-    for _ in range(attempts.PAIR_LIMIT):
-        assert guarded.ask(headers=basic("alice", "wrong")).status_code == 401
+    for number in range(Limits().pair):
+        assert guarded.ask(headers=basic("alice", f"wrong {number}")).status_code == 401
     for headers in (basic("alice", "wrong"), alice):
         waiting = guarded.ask(headers=headers)
         assert (waiting.status_code, codes(waiting)) == (429, ["TOOMANYREQUESTS"])
-        assert 0 < int(waiting.headers["Retry-After"]) <= attempts.WINDOW.total_seconds()
+        assert 0 < int(waiting.headers["Retry-After"]) <= WINDOW.total_seconds()
     old = guarded.client.get("/v1/users/", headers=alice)
     assert (old.status_code, old.json) == (429, {"error": "too many failed logins"})
     assert guarded.ask(headers=bob).status_code == 200
     elsewhere = guarded.client.get("/token", headers=alice, environ_overrides={"REMOTE_ADDR": "192.0.2.1"})
     assert elsewhere.status_code == 200
-    clock.advance(attempts.WINDOW)
+    clock.advance(WINDOW)
     assert guarded.ask(headers=alice).status_code == 200
 
 
 def test_a_success_forgives(guarded: Guarded) -> None:
     """Whoever mistypes now and then never has to wait."""
     alice = guarded.account("alice")
-    for number in range(3 * attempts.PAIR_LIMIT):
+    for number in range(3 * Limits().pair):
         headers = basic("alice", f"wrong {number}") if number % 5 else alice
-        assert guarded.authority.logins is not None
-        guarded.authority.logins.passwords._verified.clear()
         assert guarded.ask(headers=headers).status_code == (401 if number % 5 else 200)
 
 
 @pytest.mark.parametrize("who", ["address", "account"])
-def test_many_accounts_or_many_addresses(guarded: Guarded, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+def test_many_accounts_or_many_addresses(guard: Callable[..., Guarded], who: str) -> None:
     """One address that tries many accounts has to wait, and so has one account tried from many addresses."""
-    monkeypatch.setattr(attempts, f"{who.upper()}_LIMIT", 4)
+    guarded = guard(login_limits=f"{who}=4")
     alice = guarded.account("alice")
     for number in range(4):
         account = f"nobody{number}" if who == "address" else "alice"
         place = {} if who == "address" else {"REMOTE_ADDR": f"192.0.2.{number}"}
-        wrong = basic(account, "wrong")
+        wrong = basic(account, f"wrong {number}")
         assert guarded.client.get("/token", headers=wrong, environ_overrides=place).status_code == 401
     assert guarded.ask(headers=alice).status_code == 429

@@ -14,9 +14,9 @@ from tests.architecture.sources import Module, modules
 #: Verbs that a help text may begin with.
 VERBS = {
     "Accept", "Add", "Allow", "Attach", "Change", "Choose", "Compare", "Create", "Delete", "End", "Exclude",
-    "Expire", "Explain", "Export", "Import", "Inspect", "Keep", "Limit", "List", "Listen", "Log", "Look",
-    "Manage", "Print", "Read", "Refuse", "Remove", "Rename", "Report", "Revoke", "Roll", "Run", "Select",
-    "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
+    "Expire", "Explain", "Export", "Forget", "Import", "Inspect", "Keep", "Limit", "List", "Listen", "Log",
+    "Look", "Manage", "Print", "Read", "Refuse", "Remove", "Rename", "Report", "Revoke", "Roll", "Run",
+    "Select", "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
 }  # fmt: skip
 #: Words before the verb.
 ADVERBS = {"Also", "Only"}

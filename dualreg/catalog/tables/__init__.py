@@ -15,14 +15,21 @@ signing_keys                            keys that sign tokens and generated sche
 v1_clients                              V1 clients that were seen, and when
 accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
 permissions                             permission rules
-login_failures                          counters of failed logins
+login_failures · login_successes        counters of failed logins, and where accounts have logged in
 forgotten                               what was deleted, and must not be imported on demand again
 
 Foreign keys to ``repository_blobs`` and ``blobs`` restrict deletion: the database itself refuses to delete
 blobs in use. Digests are in wire form, sizes in bytes, times in UTC.
 """
 
-from dualreg.catalog.tables.accounts import Accounts, GroupMembers, LoginFailures, Permissions, Secrets
+from dualreg.catalog.tables.accounts import (
+    Accounts,
+    GroupMembers,
+    LoginFailures,
+    LoginSuccesses,
+    Permissions,
+    Secrets,
+)
 from dualreg.catalog.tables.base import Table
 from dualreg.catalog.tables.content import (
     Blobs,
@@ -45,6 +52,7 @@ __all__ = [
     "Deletions",
     "GroupMembers",
     "LoginFailures",
+    "LoginSuccesses",
     "ManifestChildren",
     "ManifestViews",
     "Manifests",

@@ -57,10 +57,20 @@ class Secrets(Table):
 
 
 class LoginFailures(Table):
-    """Counters of recently failed logins, by subject."""
+    """Counters of recently failed logins, by subject, with the subject of the account; empty: of none."""
 
     __tablename__ = "login_failures"
 
     subject: Mapped[str] = mapped_column(String(64), primary_key=True)
+    account: Mapped[str] = mapped_column(String(64), index=True, server_default="")
     failures: Mapped[int] = mapped_column(Integer)
     since: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class LoginSuccesses(Table):
+    """When an account last logged in from a network: the subject is that of both together."""
+
+    __tablename__ = "login_successes"
+
+    subject: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -101,9 +101,9 @@ class AccountsContract:
     def test_failed_logins(self, catalog: Catalog, clock: Clock) -> None:
         """Counted since the first, for each subject; old counts are gone, and start anew."""
         window, began = timedelta(minutes=15), clock()
-        for subjects in (["a", "b"], ["b"]):
-            with catalog.begin() as tx:
-                tx.attempts.record_failure(subjects, clock() - window)
+        with catalog.begin() as tx:
+            counts = [tx.attempts.count_failure(subject, "") for subject in ("a", "b", "b")]
+        assert counts == [1, 1, 2]
         with catalog.begin() as tx:
             counted = tx.attempts.failures(["a", "b", "c"], clock() - window)
             assert counted == {"a": (1, began), "b": (2, began)}
@@ -111,20 +111,44 @@ class AccountsContract:
         clock.advance(window)
         with catalog.begin() as tx:
             assert tx.attempts.failures(["a", "b"], clock() - window) == {}
-            tx.attempts.record_failure(["b"], clock() - window)
+            tx.attempts.forget_failures(clock() - window)
+            assert tx.attempts.count_failure("b", "") == 1
             assert tx.attempts.failures(["b"], clock() - window) == {"b": (1, clock())}
 
     def test_failures_at_once_are_all_counted(self, catalog: Catalog) -> None:
-        """Eight threads, two subjects each, in either order."""
+        """Eight threads, two subjects each."""
 
         def fail(number: int) -> None:
             with catalog.begin() as tx:
-                tx.attempts.record_failure(
-                    ["x", "y"][:: 1 if number % 2 else -1], catalog.now() - timedelta(hours=1)
-                )
+                for subject in ("x", "y"):
+                    tx.attempts.count_failure(subject, str(number % 2))
 
         with ThreadPoolExecutor(8) as pool:
             [*pool.map(fail, range(40))]
         with catalog.read() as tx:
             counted = tx.attempts.failures(["x", "y"], catalog.now() - timedelta(hours=1))
         assert {count for count, _ in counted.values()} == {40}
+
+    def test_an_account_is_unlocked(self, catalog: Catalog, clock: Clock) -> None:
+        """With all counters that belong to it; those of others stay."""
+        with catalog.begin() as tx:
+            for subject, account in (("a", "a"), ("pair", "a"), ("a", "a"), ("b", "b"), ("address", "")):
+                tx.attempts.count_failure(subject, account)
+            assert tx.attempts.unlock("a") == 2
+            left = tx.attempts.failures(["a", "pair", "b", "address"], clock() - timedelta(hours=1))
+            assert left.keys() == {"b", "address"}
+            assert tx.attempts.unlock("a") == 0
+
+    def test_successes(self, catalog: Catalog, clock: Clock) -> None:
+        """The last of each subject counts; those that are old are deleted by the next."""
+        began = clock()
+        for subject in ("a", "b", "a"):
+            clock.advance(timedelta(days=1))
+            with catalog.begin() as tx:
+                tx.attempts.record_success(subject, forget=began)
+        with catalog.begin() as tx:
+            assert tx.attempts.has_succeeded("a", began + timedelta(days=2))
+            assert not tx.attempts.has_succeeded("b", began + timedelta(days=2))
+            assert not tx.attempts.has_succeeded("c", began)
+            tx.attempts.record_success("c", forget=began + timedelta(days=2))
+            assert not tx.attempts.has_succeeded("b", began)

@@ -12,6 +12,7 @@ from dualreg.catalog.tables import (
     Deletions,
     GroupMembers,
     LoginFailures,
+    LoginSuccesses,
     ManifestChildren,
     Manifests,
     ManifestViews,
@@ -82,9 +83,9 @@ class DatabaseContract:
     def test_every_table_is_in_use(self, catalog: Catalog) -> None:
         """A guard: the contract knows all tables there are."""
         known = {
-            Accounts, Blobs, Deletions, GroupMembers, LoginFailures, ManifestChildren, Manifests,
-            ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets, SigningKeys,
-            Tags, Uploads, V1Clients, V1Images,
+            Accounts, Blobs, Deletions, GroupMembers, LoginFailures, LoginSuccesses, ManifestChildren,
+            Manifests, ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets,
+            SigningKeys, Tags, Uploads, V1Clients, V1Images,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:
