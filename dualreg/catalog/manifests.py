@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Connection, Select, bindparam, delete, null, select
+from sqlalchemy import Connection, Select, bindparam, delete, null, select, update
 
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.dialects import batches, insert
@@ -20,7 +20,7 @@ from dualreg.catalog.tables import (
     Tags,
 )
 from dualreg.image.digest import Digest
-from dualreg.image.formats import Child, Role
+from dualreg.image.formats import FORMATS, Child, Role
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 
@@ -35,16 +35,30 @@ class ManifestQueries:
     def record(self, repository_id: int, manifest: Manifest) -> bool:
         """Add *manifest*, whose payload must be linked, to the repository; return False if it has it."""
         row = insert(self.connection, Manifests).values(
-            repository_id=repository_id,
-            digest=manifest.digest,
-            media_type=manifest.media_type,
-            subject=manifest.subject and manifest.subject.digest,
-            artifact_type=manifest.artifact_type,
-            annotations=dict(manifest.annotations),
-            pushed_at=self.now,
+            repository_id=repository_id, digest=manifest.digest, pushed_at=self.now, **_description(manifest)
         )
         statement = row.on_conflict_do_nothing().returning(Manifests.digest)
         return self.connection.execute(statement).first() is not None
+
+    def redescribe(self, repository_id: int, manifest: Manifest) -> None:
+        """Record that the same bytes are now of another media type, unless only the known one says more.
+
+        A view of it that is None is deleted, because there may be one now.
+        """
+        changed = (
+            (Manifests.repository_id == repository_id)
+            & (Manifests.digest == manifest.digest)
+            & (Manifests.media_type != manifest.media_type)
+        )
+        if manifest.media_type not in FORMATS:
+            changed &= Manifests.media_type.not_in(FORMATS)
+        if self.connection.execute(update(Manifests).where(changed).values(_description(manifest))).rowcount:
+            unusable = delete(ManifestViews).where(
+                ManifestViews.repository_id == repository_id,
+                ManifestViews.manifest == manifest.digest,
+                ManifestViews.view.is_(None),
+            )
+            self.connection.execute(unusable)
 
     def record_missing(self, repository_id: int, manifest: Digest, missing: Iterable[Child]) -> None:
         """Record the children of an index that are not in the repository."""
@@ -162,6 +176,16 @@ class ManifestQueries:
         """Delete the manifest with its tags, children and views."""
         query = delete(Manifests).where(Manifests.repository_id == repository_id, Manifests.digest == digest)
         self.connection.execute(query)
+
+
+def _description(manifest: Manifest) -> dict[str, object]:
+    """Return the columns that follow from the media type that a manifest is pushed with."""
+    return {
+        "media_type": manifest.media_type,
+        "subject": manifest.subject and manifest.subject.digest,
+        "artifact_type": manifest.artifact_type,
+        "annotations": dict(manifest.annotations),
+    }
 
 
 @cache

@@ -16,8 +16,10 @@ from dualreg.image.jws import verified_payload
 
 #: Content types that do not identify a format of manifest.
 _UNTYPED = frozenset({"", "application/json", media_types.OCTET_STREAM})
-#: Media types that can be sent back in a header.
-_MEDIA_TYPE = re.compile(r"[!-~]{1,255}", re.ASCII)
+#: Media types of manifests: those that no browser shows as a page.  Source: RFC 6838, section 4.2.
+_MEDIA_TYPE = re.compile(
+    r"application/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}(?:;[ -~]{1,100})?", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,8 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
     an unknown media type may be any JSON object, and has no children.
 
     Raises:
-        ManifestInvalid: *payload* is not a JSON object, does not have the form that *media_type* requires, or
-            gives another ``mediaType``.
+        ManifestInvalid: *media_type* is not of ``application/``, or *payload* is not a JSON object, does not
+            have the form that *media_type* requires, or gives another ``mediaType``.
         ManifestUnverified: *payload* is schema 1 whose signatures are missing or invalid.
 
     Source: OCI distribution-spec v1.1, "Pushing Manifests"; CVE-2021-41190 for the strictness.
@@ -92,7 +94,7 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
     if media_type in _UNTYPED:
         media_type = declared if isinstance(declared, str) else _guess(document)
     if _MEDIA_TYPE.fullmatch(media_type) is None:
-        raise ManifestInvalid(reason="invalid media type", media_type=media_type[:200])
+        raise ManifestInvalid(reason="not a media type of application/", media_type=media_type[:200])
     if declared is not None and declared != media_type:
         raise ManifestInvalid(reason="mediaType differs from Content-Type", media_type=media_type)
     if signed is None and (document.get("schemaVersion") == 1 or "signatures" in document):

@@ -271,6 +271,8 @@ class Manifests:
     ) -> None:
         if tx.manifests.record(repository.id, manifest):
             tx.manifests.resolve_missing(repository.id, manifest.digest)
+        else:
+            tx.manifests.redescribe(repository.id, manifest)
         tx.manifests.record_children(repository.id, manifest.digest, children.held)
         tx.manifests.record_missing(repository.id, manifest.digest, children.missing)
         self.state.links.add_manifest(repository.name, manifest.digest)

@@ -64,6 +64,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.before_request(audit.require)
     app.after_request(_add_v2_headers)
     app.after_request(_hold_slot)
+    app.after_request(_forbid_rendering)
     app.after_request(v1.record_client)
     app.after_request(audit.record)
     cors.install(app)
@@ -112,6 +113,13 @@ def _hold_slot(response: Response) -> Response:
         context.slots().hold_for(response)
     except ServerBusy as error:
         return v1.render(error) if _is_v1() else v2.render(error)
+    return response
+
+
+def _forbid_rendering(response: Response) -> Response:
+    """Let no browser show what somebody pushed as a page of this origin, or guess that it is one."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response
 
 

@@ -33,7 +33,6 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: P
         "Content-Type": media_types.OCTET_STREAM,
         "ETag": f'"{blob.digest}"',
         "Cache-Control": "private, max-age=31536000, immutable",
-        "X-Content-Type-Options": "nosniff",
     }
     if request.if_none_match.contains_weak(str(blob.digest)):
         return empty_response(304, {**headers, "ETag": fixed["ETag"]})

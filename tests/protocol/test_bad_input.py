@@ -221,6 +221,11 @@ MANIFESTS: dict[str, tuple[str, bytes, list[str]]] = {
     "another mediaType": (media_types.OCI_MANIFEST, IMAGE.manifest, [INVALID]),
     "mediaType no text": (SCHEMA2, json.dumps(GOOD | {"mediaType": 2}).encode(), [INVALID]),
     "no type at all": ("", b"{}", [INVALID]),
+    **{
+        f"a type for browsers, {each}": (each, b"{}", [INVALID])
+        for each in ("text/html", "image/svg+xml", "x")
+    },
+    "a type for browsers inside": ("", b'{"mediaType":"text/html"}', [INVALID]),
     "schema 1": (
         "application/vnd.docker.distribution.manifest.v1+json",
         b'{"schemaVersion":1}',

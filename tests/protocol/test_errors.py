@@ -200,7 +200,8 @@ def test_v1_requests_that_no_route_takes(client: FlaskClient, method: str, path:
 @pytest.mark.parametrize("path", ["/favicon.ico", "/v3/", "/v1", "/_pong"])
 def test_paths_of_no_dialect(client: FlaskClient, path: str) -> None:
     """A 404 all the same."""
-    assert client.get(path).status_code == 404
+    response = client.get(path)
+    assert (response.status_code, response.headers["X-Content-Type-Options"]) == (404, "nosniff")
 
 
 def test_the_root_greets(client: FlaskClient) -> None:

@@ -70,6 +70,9 @@ def exchange(world: World, row: Row) -> TestResponse:
     sent = {name: world.fill(value) for name, value in row.sent.items()}
     response = world.client.open(path, method=method, headers=sent)
     assert response.status_code == row.status
+    # No browser shows what somebody pushed as a page of the registry's origin.
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in response.headers["Content-Security-Policy"]
     for name, value in row.headers.items():
         assert (name, response.headers.get(name)) == (name, world.fill(value))
     for name in row.absent:

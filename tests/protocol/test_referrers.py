@@ -37,6 +37,21 @@ def attach(client: FlaskClient, artifact_type: str, **members: Any) -> Digest:
     return Digest.of(payload)
 
 
+def test_a_manifest_that_was_pushed_as_something_else(client: FlaskClient) -> None:
+    """Becomes what it is with the next push: a referrer, whose blobs cannot be deleted."""
+    digest = Digest.of(EMPTY)
+    assert client.post(f"/v2/team/app/blobs/uploads/?digest={digest}", data=EMPTY).status_code == 201
+    subject = descriptor(SUBJECT.media_type, SUBJECT.manifest)
+    config = descriptor("application/vnd.oci.empty.v1+json", EMPTY)
+    payload = json.dumps({"schemaVersion": 2, "config": config, "layers": [], "subject": subject}).encode()
+    path = f"/v2/team/app/manifests/{Digest.of(payload)}"
+    for media_type in ("application/x", media_types.OCI_MANIFEST, "application/x"):
+        assert client.put(path, data=payload, content_type=media_type).status_code == 201
+    assert client.get(path).content_type == media_types.OCI_MANIFEST
+    assert len(client.get(f"/v2/team/app/referrers/{SUBJECT.digest}").json["manifests"]) == 1
+    assert client.delete(f"/v2/team/app/blobs/{digest}").status_code == 405
+
+
 @pytest.mark.parametrize("repository", ["team/app", "never/seen"])
 def test_nothing_refers(client: FlaskClient, repository: str) -> None:
     """A subject without referrers, even in an unknown repository, gets an empty index, never an error."""

@@ -65,6 +65,8 @@ server {
     add_header Content-Type $dualreg_type always;
     add_header Docker-Distribution-Api-Version registry/2.0;
     add_header Docker-Content-Digest $dualreg_digest;
+    add_header X-Content-Type-Options nosniff always;
+    add_header Content-Security-Policy "default-src 'none'; sandbox" always;
     add_header X-Docker-Registry-Version 0.9.1;
     add_header X-Docker-Registry-Standalone False;
     add_header X-Docker-Token $dualreg_token;

@@ -47,7 +47,6 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         "ETag": f'"{manifest.digest}"',
         "Content-Type": manifest.media_type,
         "Content-Length": str(manifest.size),
-        "X-Content-Type-Options": "nosniff",
         "Vary": "Accept",
     }
     if request.if_none_match.contains_weak(str(manifest.digest)):

@@ -1,13 +1,16 @@
 """Manifests, and what they name."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import ManifestRow, Origin
 from dualreg.catalog.tables import ManifestChildren, Manifests, ManifestViews, MissingChildren, V1Images
+from dualreg.image import media_types
 from dualreg.image.manifest import parse
 from dualreg.image.names import Tag
 from tests.builders import image, index, layer
@@ -64,6 +67,38 @@ class ManifestsContract:
                 select(ManifestChildren.role, ManifestChildren.position).order_by(ManifestChildren.position)
             )
             assert [tuple(child) for child in children] == [("config", 0), ("layer", 1)]
+
+    @pytest.mark.parametrize(
+        ("first", "second", "kept"),
+        [
+            ("application/x", media_types.OCI_MANIFEST, False),
+            ("application/x", "application/y", False),
+            (media_types.OCI_MANIFEST, "application/x", True),
+        ],
+    )
+    def test_a_media_type_is_not_the_first_pushers(
+        self, catalog: Catalog, first: str, second: str, *, kept: bool
+    ) -> None:
+        """Of the same bytes the last one counts, unless it says less than the one before."""
+        document = json.loads(image(layer({"a": b"1"}), oci=True).manifest) | {"annotations": {"a": "b"}}
+        del document["mediaType"]
+        payload = json.dumps(document).encode()
+        one, two = parse(first, payload), parse(second, payload)
+        with catalog.begin() as tx:
+            row = tx.repositories.ensure(NAME)
+            link(tx, row.id, payload)
+            assert tx.manifests.record(row.id, one)
+            tx.views.record(row.id, one.digest, None)
+            assert not tx.manifests.record(row.id, two)
+            tx.manifests.redescribe(row.id, two)
+            found = tx.manifests.find(NAME, one.digest)
+            assert found is not None
+            assert found.media_type == (first if kept else second)
+            assert (
+                tx.views.connection.scalar(select(Manifests.annotations))
+                == (one if kept else two).annotations
+            )
+            assert (count(tx, ManifestViews) == 1) is kept
 
     def test_a_manifest_without_children(self, catalog: Catalog) -> None:
         """A document that names nothing is a manifest too."""
