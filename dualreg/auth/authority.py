@@ -205,7 +205,8 @@ class Authority:
         if identity.limits is not None:
             claims["limits"] = " ".join(map(str, identity.limits))
         if identity.until is not None:
-            lifetime = min(lifetime, timedelta(seconds=max(identity.until - time.time(), 1)))
+            left = max(identity.until - time.time(), 1)
+            lifetime = timedelta(seconds=min(lifetime.total_seconds(), left))
         return Issued(sign(self.keyring.active(), lifetime=lifetime, **claims), accesses, lifetime)
 
 

@@ -81,7 +81,7 @@ class UrlKeys:
             if time.monotonic() - self._attempted >= max_age:
                 self._attempted = time.monotonic()
                 self._keys = TrustedKeys.parse(fetch_document(self._keys_url()))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             _log.error("cannot fetch keys from %s: %s", self._url, error)
         finally:
             self._lock.release()

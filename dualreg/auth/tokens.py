@@ -19,6 +19,10 @@ from dualreg.image.jws import SigningKey
 #: Characters of the longest token that is parsed.
 _LENGTH_LIMIT = 16 << 10
 _REQUIRED_CLAIMS = ["exp", "iss", "aud"]
+#: The last second that an expiry may name: the highest integer that every JSON parser reads.
+_LAST_EXPIRY = (1 << 53) - 1
+#: What is raised for tokens that cannot be parsed, or whose claims are not what they should be.
+_MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 class TokenInvalid(Exception):
@@ -47,7 +51,7 @@ def unverified_issuer(token: str) -> str:
         raise TokenInvalid("too long")
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
-    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+    except _MALFORMED as error:
         raise TokenInvalid(str(error)) from error
     return str(claims.get("iss", ""))
 
@@ -77,7 +81,7 @@ class Verifier:
         """
         try:
             return self._verify(token)
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+        except _MALFORMED as error:
             raise TokenInvalid(str(error)) from error
 
     def _verify(self, token: str) -> Mapping[str, Any]:
@@ -98,4 +102,6 @@ class Verifier:
             leeway=self.leeway,
             options={"require": _REQUIRED_CLAIMS, "enforce_minimum_key_length": True},
         )
+        if not 0 < float(claims["exp"]) <= _LAST_EXPIRY:
+            raise TokenInvalid("the expiry is not a time")
         return claims

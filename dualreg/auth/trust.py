@@ -42,9 +42,9 @@ _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "se
 _HMAC = frozenset({"HS256", "HS384", "HS512"})
 #: Members of a JWK that its thumbprint is computed from.  Source: RFC 7638, section 3.2; RFC 8037, section 2.
 _THUMBED = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
-#: Errors of invalid certificates, and of chains without a trusted end.
-_NO_CHAIN = (
-    ValueError, TypeError, binascii.Error, x509.InvalidVersion, VerificationError, UnsupportedAlgorithm,
+#: Errors of certificates and keys that cannot be used.
+_UNUSABLE = (
+    ValueError, TypeError, binascii.Error, x509.InvalidVersion, UnsupportedAlgorithm, RecursionError,
 )  # fmt: skip
 #: Certificates of the longest chain that is verified.
 _CHAIN_LIMIT = 8
@@ -69,8 +69,15 @@ class TrustedKeys:
         """Return the keys of a JSON Web Key Set, or of certificates and public keys in PEM.
 
         Raises:
-            ValueError: it is neither, or contains no usable key.
+            ValueError: it is neither, contains no usable key, or contains a broken one.
         """
+        try:
+            return cls._parse(data)
+        except _UNUSABLE as error:
+            raise ValueError(f"not keys that can be used: {error}") from error
+
+    @classmethod
+    def _parse(cls, data: bytes) -> Self:
         certificates = []
         keys: dict[str, Key] = {}
         if data.lstrip().startswith(b"{"):
@@ -110,7 +117,7 @@ class TrustedKeys:
                 _verifier(self.roots).verify(leaf, others)
                 valid = True
             return _fit(leaf.public_key()) if valid else None
-        except _NO_CHAIN:
+        except (*_UNUSABLE, VerificationError):
             return None
 
 

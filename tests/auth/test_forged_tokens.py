@@ -158,6 +158,7 @@ GOOD: dict[str, Callable[[], str]] = {
     "a clock 30 s behind": lambda: rs256(exp=int(time.time()) - 30),
     "a clock 30 s ahead": lambda: rs256(nbf=int(time.time()) + 30, iat=int(time.time()) + 30),
     "every action": lambda: rs256(access=[{"type": "repository", "name": "team/app", "actions": ["*"]}]),
+    "an end in microseconds": lambda: rs256(exp=int(time.time()) * 10**6),
     "with a class": lambda: rs256(access=[READ[0] | {"class": "image"}]),
 }
 
@@ -238,6 +239,11 @@ BAD: dict[str, Callable[[], str]] = {
     "expired": lambda: rs256(exp=int(time.time()) - 61),
     "not yet": lambda: rs256(nbf=int(time.time()) + 90),
     "times that are none": lambda: rs256(exp="soon"),
+    **{
+        f"{name} {str(value)[:3]}…": lambda name=name, value=value: rs256(**{name: value})
+        for name in ("exp", "nbf", "iat")
+        for value in (int("9" * 4000), 10**400, float("inf"), float("nan"), [1], {})
+    },
     "crit": lambda: rs256({"kid": THUMBPRINT, "crit": ["exp"]}),
     "b64": lambda: (
         f"{part({'alg': 'RS256', 'kid': THUMBPRINT, 'b64': False, 'crit': ['b64']})}.{part(claims())}.A"
@@ -278,6 +284,8 @@ def test_good_tokens(trusting: Guarded, name: str) -> None:
     """What the attacks are variations of, so that each fails for its own reason."""
     assert trusting.client.get(PATH, headers=bearer(GOOD[name]())).status_code == 200
     assert trusting.client.get(PATH, headers=basic("any", GOOD[name]())).status_code == 200
+    begun = trusting.client.get("/v1/repositories/team/app/images", headers=bearer(GOOD[name]()))
+    assert begun.headers["X-Docker-Token"]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -407,11 +415,35 @@ def test_the_bundle_is_read_again(trusting: Guarded) -> None:
     assert trusting.client.get(PATH, headers=bearer(token)).status_code == 200
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b'{"keys": {}}', b'{"keys": []}', b"{", b"-----BEGIN X-----"])
-def test_keys_that_are_none(data: bytes) -> None:
-    """Said at the start, not at the first login."""
+def _certificate_of_version_11() -> bytes:
+    """Return a certificate that cryptography reads nothing of."""
+    raw = bytearray(STRANGER.certificate.public_bytes(serialization.Encoding.DER))
+    raw[raw.index(b"\xa0\x03\x02\x01\x02") + 4] = 10
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(raw) + b"-----END CERTIFICATE-----\n"
+
+
+NO_KEYS = [
+    b"",
+    b"{}",
+    b'{"keys": {}}',
+    b'{"keys": []}',
+    b'{"keys": [1]}',
+    b"{",
+    b'{"keys":' + b"[" * 100_000,
+    b"-----BEGIN X-----",
+    b"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----",
+    b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+    STRANGER.pem + _certificate_of_version_11(),
+]
+
+
+@pytest.mark.parametrize("data", NO_KEYS)
+def test_keys_that_are_none(trusting: Guarded, data: bytes) -> None:
+    """Said at the start, not at the first login; while the registry runs, they change nothing."""
     with pytest.raises(ValueError, match=r"\w"):
         TrustedKeys.parse(data)
+    Path(trusting.settings.token_keys).write_bytes(data)
+    assert trusting.client.get(PATH, headers=bearer(rs256())).status_code == 200
 
 
 @pytest.fixture
