@@ -1,12 +1,12 @@
 """SQL of the V1 clients that were seen."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
-from dualreg.catalog.dialects import insert
+from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import ClientRow
 from dualreg.catalog.tables import V1Clients
 
@@ -31,6 +31,24 @@ class ClientQueries:
         rows = sorted((asdict(client) for client in clients), key=lambda row: [row[name.key] for name in key])
         if rows:
             self.connection.execute(statement, rows)
+
+    def kinds(self, addresses: Collection[str]) -> Sequence[tuple[str, str, str]]:
+        """Return address, version and repository of all rows of *addresses*."""
+        query = select(V1Clients.address, V1Clients.version, V1Clients.repository)
+        return [
+            (address, version, repository)
+            for batch in batches(addresses)
+            for address, version, repository in self.connection.execute(
+                query.where(V1Clients.address.in_(batch))
+            )
+        ]
+
+    def forget(self, until: datetime, *, keep: int) -> None:
+        """Delete the clients last seen by *until*, and those beyond the *keep* most recent ones."""
+        latest = select(V1Clients.last_seen).order_by(V1Clients.last_seen.desc())
+        beyond = self.connection.scalar(latest.offset(keep).limit(1))
+        until = until if beyond is None else max(until, beyond)
+        self.connection.execute(delete(V1Clients).where(V1Clients.last_seen <= until))
 
     def list(self, since: datetime) -> tuple[ClientRow, ...]:
         """Return the clients seen after *since*, most recent first."""

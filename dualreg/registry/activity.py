@@ -6,7 +6,9 @@ they are kept in memory and written together a little later; a crash loses the n
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import Lock, Timer
 from typing import Generic, TypeVar
@@ -23,6 +25,14 @@ _PENDING_LIMIT = 10_000
 #: What Docker's User-Agent starts with.
 _DOCKER = re.compile(r"docker/[!-~]{1,60}", re.ASCII)
 _VERSION_LIMIT = 100
+#: Rows of one address that name a repository, and that name none. Anybody can make up versions and names, so
+#: further ones are counted together, as this version.
+_NAMED_LIMIT = 500
+_NAMELESS_LIMIT = 20
+_OTHERS = "others"
+#: Rows of all addresses, and how long one is kept after the last request.
+_CLIENTS_LIMIT = 100_000
+_CLIENTS_AGE = timedelta(days=400)
 _log = logging.getLogger(__name__)
 
 
@@ -143,7 +153,45 @@ class Clients:
 
     def _write(self, clients: Mapping[tuple[str, str, str], ClientRow]) -> None:
         with self._catalog.begin() as tx:
-            tx.clients.record(clients.values())
+            known = tx.clients.kinds({address for address, _, _ in clients})
+            tx.clients.record(_limit_kinds(clients.values(), known))
+            tx.clients.forget(self._catalog.now() - _CLIENTS_AGE, keep=_CLIENTS_LIMIT)
+
+
+def _limit_kinds(
+    clients: Iterable[ClientRow], known: Iterable[tuple[str, str, str]]
+) -> Collection[ClientRow]:
+    """Return *clients*, in which the kinds beyond the limits of an address are one.
+
+    Args:
+        known: Address, version and repository of the rows there are.
+    """
+    kinds = {*known}
+    counts = Counter((address, bool(repository)) for address, _, repository in kinds)
+    found: dict[tuple[str, str, str], ClientRow] = {}
+    for client in clients:
+        key = (client.address, client.version, client.repository)
+        if key not in kinds:
+            limit = _NAMED_LIMIT if client.repository else _NAMELESS_LIMIT
+            if counts[client.address, bool(client.repository)] >= limit:
+                key = (client.address, _OTHERS, "")
+            counts[client.address, bool(key[2])] += key not in kinds
+            kinds.add(key)
+        found[key] = _add(found.get(key), replace(client, version=key[1], repository=key[2]))
+    return found.values()
+
+
+def _add(known: ClientRow | None, client: ClientRow) -> ClientRow:
+    """Return both rows of one client as one."""
+    if known is None:
+        return client
+    return replace(
+        client,
+        first_seen=min(known.first_seen, client.first_seen),
+        last_seen=max(known.last_seen, client.last_seen),
+        requests=known.requests + client.requests,
+        refused=known.refused + client.refused,
+    )
 
 
 def _version(agent: str) -> str:

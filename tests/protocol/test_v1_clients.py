@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
-from dualreg.registry import Registry
+from dualreg.registry import Registry, activity
 from dualreg.settings import Settings
 from tests.apps import client_of
 
@@ -67,6 +67,30 @@ def test_versions_are_short_and_harmless(registry: Registry, agent: str, version
     """What a client calls itself ends up in a terminal."""
     client_of(registry).get("/v1/users/", headers={"User-Agent": agent})
     assert [row[1] for row in seen(registry)] == [version]
+
+
+def test_visitors_fill_no_table(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they make up is counted together; what was there goes on by itself, and so do others."""
+    monkeypatch.setattr(activity, "_NAMED_LIMIT", 10)
+    client = client_of(registry)
+
+    def visit(agent: str, path: str, address: str = "127.0.0.1") -> None:
+        client.get(path, headers={"User-Agent": agent}, environ_overrides={"REMOTE_ADDR": address})
+
+    for _ in range(2):
+        visit(DOCKER, "/v1/users/")
+        for number in range(30):
+            visit(f"docker/1.0.{number}", "/v1/users/")
+            visit(DOCKER, f"/v1/repositories/a/{number}/images")
+            if number % 7 == 0:
+                seen(registry)  # as it is written every few seconds
+    visit("docker/1.2.0", "/v1/users/", "10.0.0.1")
+    rows = seen(registry)
+    assert sum(row[3] for row in rows) == 2 * 61 + 1
+    assert ("127.0.0.1", "docker/1.5.0", "", 2, 0) in rows
+    assert ("10.0.0.1", "docker/1.2.0", "", 1, 0) in rows
+    assert len(rows) <= 10 + 20 + 1 + 1
+    assert {row[1] for row in rows} > {"others"}
 
 
 @pytest.mark.parametrize(

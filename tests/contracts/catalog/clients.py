@@ -26,3 +26,14 @@ class ClientsContract:
             assert tx.clients.list(now - 4 * day) == (together, visits[2])
             assert tx.clients.list(now - 2 * day) == (together,)
             assert tx.clients.list(now) == ()
+
+    def test_v1_clients_are_forgotten(self, catalog: Catalog) -> None:
+        """Those that came no more, and the oldest if there are too many."""
+        now, hour = catalog.now(), timedelta(hours=1)
+        rows = [ClientRow(str(age), "v", "", now - age * hour, now - age * hour, 1, 0) for age in range(6)]
+        with catalog.begin() as tx:
+            tx.clients.record(rows)
+            assert {*tx.clients.kinds(["0", "5", "x"])} == {("0", "v", ""), ("5", "v", "")}
+            for until, keep, left in ((9, 6, 6), (4, 6, 4), (9, 2, 2), (9, 2, 2)):
+                tx.clients.forget(now - until * hour, keep=keep)
+                assert [row.address for row in tx.clients.list(now - 9 * hour)] == [*map(str, range(left))]
