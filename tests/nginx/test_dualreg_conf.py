@@ -4,9 +4,11 @@ import hashlib
 import http.client
 import itertools
 import json
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -237,10 +239,27 @@ def test_without_x_accel_a_download_streams(certificate: Path, tmp_path: Path) -
 
 
 def test_a_manifest_too_large_is_refused_by_dualreg(front: Front) -> None:
-    """The proxy limits nothing: the 413 for a manifest over 4 MiB has the registry's explanation."""
+    """The proxy's limit is higher: the 413 for a manifest over 4 MiB has the registry's explanation."""
     headers = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
     answer = front.site.send("PUT", "/v2/large/manifests/1", headers, bytes(5 * MIB))
     assert (answer.status, json.loads(answer.body)["errors"][0]["code"]) == (413, "MANIFEST_INVALID")
+
+
+@pytest.mark.parametrize("transport", ["tls", "plain"])
+def test_slow_bodies_of_anybody_are_nginx_s_to_wait_for(front: Front, transport: str) -> None:
+    """More clients than threads that send a byte of a manifest each stop nobody, over TLS or without."""
+    context = ssl.create_default_context(cafile=str(front.site.authority))
+    head = b"PUT /v2/slow/manifests/1 HTTP/1.1\r\nHost: registry\r\nContent-Length: 300000\r\n\r\n{"
+    with ExitStack() as stack:
+        for _ in range(50):
+            name, port = getattr(front.site, transport).split(":")
+            client = stack.enter_context(closing(socket.create_connection((name, int(port)))))
+            if transport == "tls":
+                client = stack.enter_context(context.wrap_socket(client, server_hostname=name))
+            client.sendall(head)
+        for path in ("/v2/", "/v2/_catalog"):
+            assert Wire(front.direct).send("GET", path).status == 200
+            assert front.site.send("GET", path).status == 200
 
 
 @pytest.mark.parametrize(
