@@ -54,8 +54,7 @@ class AuditUnavailable(Exception):
 class RegistryError(Exception):
     """A request that is refused, and why.
 
-    Every subclass is a dataclass with keyword-only fields, compared by identity. Text that came from a
-    client is shortened where the error is raised.
+    Subclasses are dataclasses of keyword-only fields. Text of clients is shortened where it is raised.
 
     Attributes:
         message: One line for people; the same for every instance of a class.
@@ -69,21 +68,16 @@ class RegistryError(Exception):
 
     def facts(self) -> dict[str, Fact]:
         """Return the fields by name, without optional ones that are not set."""
-        values = {field: getattr(self, field.name) for field in fields(self)}
-        return {
-            field.name: value
-            for field, value in values.items()
-            if value is not None or field.default is MISSING
-        }
+        values = ((field, getattr(self, field.name)) for field in fields(self))
+        return {field.name: value for field, value in values if value is not None or field.default is MISSING}
 
     def __str__(self) -> str:
         """Return the message and the facts in one line, for logs and terminals."""
         facts = {name: value for name, value in self.facts().items() if value is not None}
-        reason = facts.pop("reason", None)
-        shown = [_shown(reason)] if reason else []
+        shown = [_shown(facts.pop("reason"))] if facts.get("reason") else []
         for name, value in facts.items():
-            bare = not shown and isinstance(value, str)
-            shown.append(_shown(value) if bare else f"{name.replace('_', ' ')} {_shown(value)}")
+            named = shown or not isinstance(value, str)
+            shown.append(f"{name.replace('_', ' ')} {_shown(value)}" if named else _shown(value))
         return f"{self.message}: {', '.join(shown)}" if shown else self.message
 
 

@@ -51,16 +51,8 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.converters["path"] = _AnyPath
     context.install(parts, app.extensions)
+    _register_views(app, issues_tokens=parts.authority.issues)
     app.url_value_preprocessor(v1.enforce_mode)
-    app.register_blueprint(v1.create_blueprint())
-    app.register_blueprint(v2.create_blueprint())
-    if parts.authority.issues:
-        app.register_blueprint(token.create_blueprint())
-    app.add_url_rule("/", view_func=_index)
-    for path, view in v1.ROOT_VIEWS.items():
-        app.add_url_rule(path, view_func=view)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _internal_error)
     app.before_request(audit.require)
     app.after_request(_add_v2_headers)
     app.after_request(_hold_slot)
@@ -69,6 +61,19 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.after_request(audit.record)
     cors.install(app)
     return app
+
+
+def _register_views(app: Flask, *, issues_tokens: bool) -> None:
+    """Register both dialects, what is above them, and what answers if no view does."""
+    app.register_blueprint(v1.create_blueprint())
+    app.register_blueprint(v2.create_blueprint())
+    if issues_tokens:
+        app.register_blueprint(token.create_blueprint())
+    app.add_url_rule("/", view_func=_index)
+    for path, view in v1.ROOT_VIEWS.items():
+        app.add_url_rule(path, view_func=view)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _internal_error)
 
 
 def _index() -> Response:

@@ -158,7 +158,7 @@ def test_processes_that_upgrade_at_once(url: str, tmp_path: Path) -> None:
     head = revision(catalog)[1]
     catalog.close()
     upgraded = f"Upgraded None to {head}."
-    assert sorted(output.strip() for output in outputs) == sorted(
+    assert sorted(output.splitlines()[-1] for output in outputs) == sorted(
         [upgraded, *[f"The catalog is up to date ({head})."] * 3]
     )
 

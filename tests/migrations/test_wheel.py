@@ -71,6 +71,6 @@ def test_an_installed_package_upgrades_a_catalog(wheel: Path, tmp_path: Path) ->
         [sys.executable, "-m", "dualreg", "db", "upgrade", "--data", str(tmp_path / "data")],
         check=False, capture_output=True, text=True, cwd=tmp_path, env=env,
     )  # fmt: skip
-    assert (upgraded.returncode, upgraded.stderr) == (0, "")
+    assert (upgraded.returncode, upgraded.stderr) == (0, f"Registry: {tmp_path / 'data'} (--data)\n")
     assert upgraded.stdout.startswith("Upgraded None to ")
     assert (tmp_path / "data" / "catalog.sqlite3").is_file()

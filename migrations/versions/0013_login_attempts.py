@@ -1,14 +1,14 @@
 """Failed logins by account, so that they can be forgotten, and where accounts have logged in.
 
-Revision ID: 0011
-Revises: 0010
+Revision ID: 0013
+Revises: 0012
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0013"
+down_revision = "0012"
 
 _INSTANT = sa.DateTime(timezone=True)
 
