@@ -19,6 +19,8 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId
 from dualreg.image.v1_image import V1Image, chain_id
 
+#: The annotation of a manifest that names the V1 image it was made from.
+V1_ID = "dualreg.v1.id"
 #: Members of a V1 JSON that locate the image in its chain; a manifest expresses that by its layers.
 _V1_MEMBERS = frozenset({"id", "parent", "Size", "parent_id", "layer_id", "throwaway"})
 #: Members of a config that describe the layers; a V1 chain expresses that by its images.
@@ -74,7 +76,7 @@ class Converted:
 
 
 def manifest_from_chain(
-    chain: Sequence[Link], *, keep_empty: bool = False, media_type: str | None = None
+    chain: Sequence[Link], *, keep_empty: bool = False, media_type: str | None = None, named: bool = False
 ) -> Converted:
     """Return the manifest and config of the topmost image of *chain*.
 
@@ -86,6 +88,8 @@ def manifest_from_chain(
         keep_empty: Keep layers without files.
         media_type: ``DOCKER_MANIFEST`` or ``OCI_MANIFEST``. Default: Docker schema 2, which every V2 client
             reads, if all layers are gzip; else OCI, whose media type for plain tars is more widely known.
+        named: Annotate the manifest with the ID of the image, to tell it from that of an image that differs
+            in nothing but its ID.
 
     Source: moby ``image/v1`` (MakeConfigFromV1Config); the rule for empty layers is containerd's, by content.
     """
@@ -98,11 +102,17 @@ def manifest_from_chain(
         plain = any(layer.compression is Compression.NONE for layer in layers)
         media_type = media_types.OCI_MANIFEST if plain else media_types.DOCKER_MANIFEST
     config = _config(links, empty, layers)
-    return Converted(media_type, image_manifest(media_type, config, layers), config)
+    annotations = {V1_ID: str(links[-1].image.id)} if named else {}
+    return Converted(media_type, image_manifest(media_type, config, layers, annotations), config)
 
 
-def image_manifest(media_type: str, config: bytes, layers: Iterable[V1Layer]) -> bytes:
-    """Return the Docker schema 2 or OCI manifest of an image, given its config and layers, base first."""
+def image_manifest(
+    media_type: str, config: bytes, layers: Iterable[V1Layer], annotations: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the Docker schema 2 or OCI manifest of an image, given its config and layers, base first.
+
+    Docker does not know *annotations*, and ignores them.
+    """
     oci = media_type == media_types.OCI_MANIFEST
     config_type = media_types.OCI_CONFIG if oci else media_types.DOCKER_CONFIG
     document = {
@@ -113,6 +123,7 @@ def image_manifest(media_type: str, config: bytes, layers: Iterable[V1Layer]) ->
             Descriptor(_LAYER_TYPES[layer.compression][oci], layer.digest, layer.size).to_json()
             for layer in layers
         ],
+        **({"annotations": annotations} if annotations else {}),
     }
     return dump(document, indent=3)
 

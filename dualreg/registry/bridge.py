@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow, V1ImageRow
 from dualreg.errors import (
     ImageExists,
@@ -22,7 +21,7 @@ from dualreg.errors import (
     TagUnknown,
 )
 from dualreg.image import media_types
-from dualreg.image.convert import Link, V1Layer, chain_from_manifest, manifest_from_chain
+from dualreg.image.convert import Converted, Link, V1Layer, chain_from_manifest, manifest_from_chain
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
@@ -98,14 +97,19 @@ class Bridge:
         ancestry = self.v1_images.ancestry(repository, image)
         if manifest := self.manifest_of(repository, image):
             return manifest
-        made = manifest_from_chain(self._named_links(repository, ancestry))
-        digest = Digest.of(made.payload)
-        if refuse_duplicate:
-            with self.state.catalog.read() as tx:
-                _check_duplicate(tx, repository, digest)
+        links = self._named_links(repository, ancestry)
+        made = manifest_from_chain(links)
         self.uploads.ingest(repository, [made.config])
-        self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image)
-        return digest
+        try:
+            return self._put(repository, made, image)
+        except ImageExists:
+            if refuse_duplicate:
+                raise
+        return self._put(repository, manifest_from_chain(links, named=True), image)
+
+    def _put(self, repository: RepositoryName, made: Converted, image: ImageId) -> Digest:
+        digest = Digest.of(made.payload)
+        return self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image).digest
 
     def refresh(self, repository: RepositoryName) -> None:
         """Derive the V1 view of every tagged manifest that has none yet, if V1 clients see the tag."""
@@ -291,18 +295,6 @@ def non_empty(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
     If none has files, return the base, since a manifest needs a layer.
     """
     return [row for row in ancestry if row.diff_id not in empty_diff_ids()] or ancestry[-1:]
-
-
-def _check_duplicate(tx: Transaction, repository: RepositoryName, manifest: Digest) -> None:
-    """Raise ImageExists if V1 clients see the manifest as an image that another client pushed.
-
-    Tagging it for a second image would show the tags of the first one under the ID of the second.
-    """
-    row = tx.manifests.find(repository, manifest)
-    view = tx.views.find(row.repository_id, manifest) if row else None
-    image = tx.v1_images.find(repository, ImageId(view)) if view else None
-    if image and image.checksum:
-        raise ImageExists(id=image.id)
 
 
 def _read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:

@@ -13,6 +13,7 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow
 from dualreg.errors import (
     DigestMismatch,
+    ImageExists,
     ImageUnknown,
     ManifestInUse,
     ManifestUnknown,
@@ -144,6 +145,7 @@ class Manifests:
             ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed.
             NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
             ImageUnknown: *v1_view* no longer exists.
+            ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
@@ -153,8 +155,7 @@ class Manifests:
         with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=self._needs_exclusive(manifest, condition))
             check_precondition(tx, condition, repository, reference, manifest.digest)
-            if v1_view and tx.v1_images.find(repository, v1_view) is None:
-                raise ImageUnknown(id=v1_view)  # it was derived from a manifest, and deleted with that
+            _check_view(tx, row, manifest.digest, v1_view)
             children = _resolve_children(tx, row.id, manifest, sparse=self.sparse_indexes)
             for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
@@ -299,6 +300,24 @@ def _parse_pushed(
         raise DigestMismatch(digest=str(reference))
     _check_place(manifest, repository, reference)
     return manifest
+
+
+def _check_view(tx: Transaction, repository: RepositoryRow, manifest: Digest, view: ImageId | None) -> None:
+    """Refuse a V1 view that is gone, or that would show the tags of another pushed image under its own ID.
+
+    Raises:
+        ImageUnknown, ImageExists.
+    """
+    if view is None:
+        return
+    if tx.v1_images.find(repository.name, view) is None:
+        raise ImageUnknown(id=view)  # it was derived from a manifest, and deleted with that
+    known = tx.views.find(repository.id, manifest)
+    if known is None or known == view:
+        return
+    twin = tx.v1_images.find(repository.name, ImageId(known))
+    if twin and twin.checksum:
+        raise ImageExists(id=twin.id)
 
 
 def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:

@@ -1021,6 +1021,27 @@ def test_v1_an_image_starts_over_until_it_is_complete(client: FlaskClient) -> No
     assert client.get(f"{path}/json", headers=TOKEN).data == image.json
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_v1_images_that_differ_in_their_ids_only(client: FlaskClient, layers: int) -> None:
+    """Every tag keeps the id that was pushed, over V1 and as schema 1; to V2 they are one image."""
+    chains = [
+        builders.v1_chain(*(builders.layer({"a": bytes([number])}) for number in range(layers)), seed=seed)
+        for seed in ("first", "second", "third")
+    ]
+    for tag, chain in zip("123", chains, strict=True):
+        push_v1(client, REPOSITORY, chain, tag)
+    tops = {tag: chain[-1].id for tag, chain in zip("123", chains, strict=True)}
+    again = client.put(f"/v1/repositories/{REPOSITORY}/tags/1", json=tops["1"], headers=TOKEN)
+    assert again.status_code == 200
+    assert client.get(f"/v1/repositories/{REPOSITORY}/tags").json == tops
+    found = [client.get(f"/v2/{REPOSITORY}/manifests/{tag}") for tag in tops]
+    assert len({answer.headers["Docker-Content-Digest"] for answer in found}) == len(tops)
+    assert len({answer.json["config"]["digest"] for answer in found}) == 1
+    for tag, top in tops.items():
+        old = client.get(f"/v2/{REPOSITORY}/manifests/{tag}", headers={"User-Agent": "docker/1.9.1"})
+        assert json.loads(json.loads(old.data)["history"][0]["v1Compatibility"])["id"] == top
+
+
 @pytest.mark.parametrize("start", ["PUT {v1}/", "GET {v1}/images"])
 @pytest.mark.parametrize("path", ["{v1}/tags/v1", "{v1}/tags", "{v1}/"])
 def test_v1_a_session_may_do_what_everybody_may(fresh_world: World, start: str, path: str) -> None:
