@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -129,6 +130,22 @@ def test_pulls_before_a_stop_are_recorded(tmp_path: Path) -> None:
     assert tag.pulled_at is not None
     assert registry.clients.list(datetime(2000, 1, 1, tzinfo=UTC))
     registry.close()
+
+
+def test_tls_on_the_plain_port_is_no_warning(serving: Serving) -> None:
+    """Docker tries it first with every insecure registry; other bad requests are still warned of."""
+    name, _, port = serving.host.partition(":")
+    before = len(serving.log.read_text())
+    context = ssl.create_default_context()
+    for _ in range(5):  # the random bytes of each are another violation of HTTP
+        with socket.create_connection((name, int(port)), timeout=20) as plain, pytest.raises(ssl.SSLError):
+            context.wrap_socket(plain, server_hostname="localhost")
+    with socket.create_connection((name, int(port)), timeout=20) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nbad header\r\n\r\n")
+        assert plain.recv(100).startswith(b"HTTP/1.1 400")
+    until(lambda: "Invalid request" in serving.log.read_text()[before:])
+    (warning,) = [line for line in serving.log.read_text()[before:].splitlines() if "WARNING" in line]
+    assert "bad header" in warning.lower()
 
 
 def test_a_restart_keeps_everything(tmp_path: Path) -> None:

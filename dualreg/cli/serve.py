@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import ssl
 import sys
@@ -52,12 +53,25 @@ def certificate(chain: Path, key: Path) -> ReloadingFile[ssl.SSLContext]:
     return ReloadingFile(read, chain, key)
 
 
-class AccessLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn's access log, without user names and queries.
+#: gunicorn's warning of a request whose first line is not HTTP.
+_NOT_HTTP = re.compile(
+    r"Invalid request from ip=\S*: Invalid HTTP (?:request line|method|version)", re.IGNORECASE
+)
+
+
+class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
+    """gunicorn's logs, without user names and queries, and without connections that do not speak HTTP.
 
     gunicorn logs the user name of Basic credentials unescaped: it could be a secret, or forge a log line. The
     audit log says who did what. The line ends with the seconds that the request took.
+
+    Of connections that do not speak HTTP there are many, and nothing is wrong: Docker tries TLS first with
+    every registry that it need not use TLS with.
     """
+
+    def warning(self, msg: object, *args: object, **options: Any) -> None:  # noqa: ANN401 -- gunicorn's, untyped
+        log = super().info if _NOT_HTTP.match(str(msg)) else super().warning
+        log(msg, *args, **options)
 
     def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> dict[str, Any]:  # noqa: ANN401 -- gunicorn's, untyped
         path = str(environ["RAW_URI"]).partition("?")[0]
@@ -301,7 +315,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "keepalive": 75,
         "limit_request_line": 8190,
         "forwarded_allow_ips": settings.trusted_proxies,
-        "logger_class": AccessLog,
+        "logger_class": ServerLog,
         "accesslog": "-" if settings.access_log else None,
         "access_log_format": _LOG_FORMAT,
         "loglevel": "warning",
