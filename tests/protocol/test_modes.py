@@ -85,6 +85,19 @@ def test_off_refuses_everything(serve: Serve, method: str, path: str) -> None:
     assert (answer.status_code, answer.json) == (404, {"error": REASON})
 
 
+@pytest.mark.parametrize(
+    ("release", "status"),
+    [("0.6.0", 410), ("1.2.0", 410), ("1.5.0", 410), ("1.6.2", 404), ("17.05.0-ce", 404)],
+)
+def test_off_is_no_missing_image(serve: Serve, release: str, status: int) -> None:
+    """Docker before 1.6 would call a 404 to its pull a missing image; to later ones, that is what it is."""
+    headers = {"User-Agent": f"docker/{release} go/go1.4"}
+    client = serve("off")
+    answer = client.get("/v1/repositories/demo/app/images", headers=headers)
+    assert (answer.status_code, answer.json) == (status, {"error": REASON})
+    assert client.get("/v1/repositories/demo/app/tags", headers=headers).status_code == 404
+
+
 @pytest.mark.parametrize("mode", ["readonly", "off"])
 def test_v2_is_untouched(serve: Serve, mode: str) -> None:
     """V2 clients push whatever the mode of V1 is."""

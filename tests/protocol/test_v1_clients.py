@@ -9,9 +9,12 @@ from click.testing import CliRunner
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry, activity
 from dualreg.settings import Settings
+from tests import builders
 from tests.apps import client_of
+from tests.properties.registries import push_v1
 
 DOCKER = "docker/1.5.0 go/go1.3.3 git-commit/a8a31ef kernel/3.13.0 os/linux arch/amd64"
 
@@ -51,6 +54,24 @@ def test_what_todays_clients_ask_is_not_noted(registry: Registry, path: str) -> 
     """``docker search`` pings and searches over V1 to this day."""
     client_of(registry).get(path, headers={"User-Agent": DOCKER})
     assert seen(registry) == []
+
+
+@pytest.mark.parametrize("release", ["1.6.2", "1.9.1", "1.10.3", "17.05.0-ce", "18.09.1"])
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_a_fallback_in_vain_is_not_noted(registry: Registry, release: str, mode: str) -> None:
+    """A client that speaks V2 looks for what is nowhere on V1 too; only if it finds an image, it needs V1."""
+    chain = builders.v1_chain(builders.layer({"a": b"1"}))
+    push_v1(registry, RepositoryName("a/b"), Tag("1"), chain)
+    client, headers = client_of(registry, v1=mode), {"User-Agent": f"docker/{release} go/go1.8"}
+    for path in ("no/where/images", "a/b/images", "a/b/tags", "a/b/tags/none"):
+        client.get(f"/v1/repositories/{path}", headers=headers)
+    client.get(f"/v1/images/{'0' * 64}/ancestry", headers=headers)
+    client.get("/v1/users/", headers=headers)
+    assert seen(registry) == []
+    client.get(f"/v1/images/{chain[0].id}/ancestry", headers=headers)
+    assert len(seen(registry)) == (mode == "on")
+    client.put("/v1/repositories/a/b/", json=[], headers=headers)
+    assert ("a/b" in {row[2] for row in seen(registry)}) is True
 
 
 @pytest.mark.parametrize(

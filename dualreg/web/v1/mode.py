@@ -3,6 +3,7 @@
 Old Docker shows its users the body of most refusals, so the operator's ``v1_reason`` reaches them.
 """
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,8 +17,20 @@ from dualreg.web.v1.errors import render_status
 #: Served even when V1 is off: ``docker search`` still uses it, and old Docker shows the reason only after a
 #: successful ping.
 _ALWAYS = ("/v1/_ping", "/v1/search")
+#: Docker that has no other API to pull by.
+_PULLS_OVER_V1 = re.compile(r"docker/(?:0\.|1\.[0-5]\.)", re.ASCII)
 #: Used by ``docker login``, also before a pull; writes nothing.
 _LOGIN = "/v1/users/"
+
+
+def _status_of_off() -> HTTPStatus:
+    """Return the status that tells a client most.
+
+    Docker before 1.6 translates a 404 to its pull into "image not found", and shows any other status.
+    """
+    pulls = request.method in READS and request.path.rstrip("/").endswith("/images")
+    old = _PULLS_OVER_V1.match(request.user_agent.string) is not None
+    return HTTPStatus.GONE if pulls and old else HTTPStatus.NOT_FOUND
 
 
 def enforce_mode(_: str | None, __: Mapping[str, Any] | None) -> None:
@@ -30,7 +43,7 @@ def enforce_mode(_: str | None, __: Mapping[str, Any] | None) -> None:
         return
     if mode == "off":
         g.v1_refused = True
-        abort(render_status(HTTPStatus.NOT_FOUND, settings().v1_reason, {}))
+        abort(render_status(_status_of_off(), settings().v1_reason, {}))
     if request.method not in READS and not path.startswith(_LOGIN):
         g.v1_refused = True
         abort(render_status(HTTPStatus.METHOD_NOT_ALLOWED, settings().v1_reason, {"Allow": "GET, HEAD"}))
