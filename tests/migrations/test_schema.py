@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import insert, inspect, select
 
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.tables import ManifestViews, SigningKeys, Table
+from dualreg.catalog.tables import Manifests, ManifestViews, Repositories, SigningKeys, Table, Tags, V1Images
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -199,6 +199,34 @@ def test_what_v1_clients_could_not_use_is_looked_at_again(empty: Catalog) -> Non
     with empty.engine.connect() as connection:
         left = {*connection.execute(select(ManifestViews.manifest, ManifestViews.view)).all()}
     assert left == {(Digest.of(b"b"), "0" * 64), (Digest.of(b"c"), None)}
+
+
+def test_older_tags_keep_their_origin(empty: Catalog) -> None:
+    """Before tags recorded who pushed them, the images that a V1 client pushed had a checksum."""
+    upgrade(empty)
+    now = datetime(2020, 1, 1, tzinfo=UTC)
+    for name, checksum in (("old", Digest.of(b"checksum")), ("new", None)):
+        digest = Digest.of(name.encode())
+        with empty.begin() as tx:
+            repository = tx.repositories.ensure(RepositoryName(name)).id
+            tx.blobs.record(digest, 1)
+            tx.blobs.link(repository, digest)
+        of, key = {"repository_id": repository}, {"repository_id": repository, "manifest": digest}
+        image = {"image_id": "a" * 64, "json": digest, "complete": True, "checksum": checksum}
+        with empty.engine.begin() as connection:
+            manifest = {"digest": digest, "media_type": "x", "pushed_at": now, "artifact_type": ""}
+            connection.execute(insert(Manifests).values(**of, **manifest, annotations={}))
+            connection.execute(insert(V1Images).values(**of, **image))
+            connection.execute(insert(ManifestViews).values(**key, kind="v1", view="a" * 64))
+            connection.execute(insert(Tags).values(**key, name="1", updated_at=now, origin="v2"))
+    _downgrade(empty, "0003")
+    upgrade(empty)
+    with empty.engine.connect() as connection:
+        query = select(Repositories.name, Tags.origin).join(Tags, Tags.repository_id == Repositories.id)
+        assert {(str(name), origin) for name, origin in connection.execute(query)} == {
+            ("old", "v1"),
+            ("new", "v2"),
+        }
 
 
 def test_tags_that_were_deleted_stay_so(empty: Catalog) -> None:
