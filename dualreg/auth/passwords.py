@@ -10,6 +10,9 @@ from threading import Lock
 import bcrypt
 from cachetools import TTLCache
 
+#: Characters of a new password at least; shorter ones that exist are accepted.
+#: Source: NIST SP 800-63B, "Passwords".
+SHORTEST = 8
 #: Bytes that bcrypt reads; a longer password is refused, never truncated.
 BYTES_LIMIT = 72
 #: The cost of new hashes: the binary logarithm of bcrypt's rounds.
@@ -37,11 +40,13 @@ class Passwords:
         """Return the bcrypt hash of a new password.
 
         Raises:
-            ValueError: it is empty, contains NUL, or has more than BYTES_LIMIT bytes.
+            ValueError: it has less than SHORTEST characters or more than BYTES_LIMIT bytes, or contains NUL.
         """
         data = password.encode()
-        if not data or b"\0" in data:
-            raise ValueError("invalid password: empty, or contains NUL")
+        if b"\0" in data:
+            raise ValueError("invalid password: it contains NUL")
+        if len(password) < SHORTEST:
+            raise ValueError(f"invalid password: {len(password)} characters, of at least {SHORTEST}")
         if len(data) > BYTES_LIMIT:
             raise ValueError(f"invalid password: {len(data)} bytes, of at most {BYTES_LIMIT}")
         return bcrypt.hashpw(data, bcrypt.gensalt(self._rounds)).decode()

@@ -7,6 +7,7 @@ import click
 
 from dualreg.auth.access import ANONYMOUS, EVERYBODY, Action, Identity
 from dualreg.auth.permissions import matching_rule
+from dualreg.auth.workloads import parse_workload_rules
 from dualreg.catalog.rows import PermissionRow
 from dualreg.cli.admin import AdminSession, admin_session
 from dualreg.cli.options import json_option, settings_options
@@ -37,12 +38,12 @@ def grant(who: str, pattern: str, actions: str, data: Path | None, config: Path 
         _require_catalog_rules(session)
         rule = session.accounts.grant(who, pattern, actions)
         session.record("access grant", who=who, pattern=pattern, actions=actions)
-        known = session.knows(who)
+        missing = _missing(session, who)
     click.echo(_text(rule))
     if session.settings.auth == "none":
         click.echo("Rules take effect once the registry serves with auth = accounts or htpasswd.")
-    elif not who.startswith("@") and who not in EVERYBODY and not known:
-        click.echo(f"There is no account {who} yet.")
+    if missing:
+        click.echo(f"Warning: there is no {missing}.", err=True)
 
 
 @access.command()
@@ -117,6 +118,18 @@ def _require_catalog_rules(session: AdminSession) -> None:
     """Raise ValueError if the rules in effect are in a file, so that those in the catalog are ignored."""
     if file := session.settings.permissions:
         raise ValueError(f"the permission rules in effect are those in {file}; edit that file instead")
+
+
+def _missing(session: AdminSession, who: str) -> str:
+    """Return the account or group that a rule is for, with what to do, if it does not exist; else nothing."""
+    settings = session.settings
+    if who in EVERYBODY:
+        return ""
+    if who.startswith("@"):
+        groups = {name for name, _ in session.accounts.memberships()}
+        groups |= {rule.group for rule in parse_workload_rules(settings.oidc_rules)}
+        return "" if who[1:] in groups else f"group {who} yet; add accounts to it with `dualreg group add`"
+    return "" if settings.auth == "token" or session.knows(who) else f"account {who} yet"
 
 
 def _identity(session: AdminSession, who: str) -> Identity:

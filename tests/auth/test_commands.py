@@ -41,10 +41,10 @@ def run(tmp_path: Path) -> Run:
 def test_accounts_are_added_and_removed(run: Run) -> None:
     """Each command prints what it did and what to do next."""
     assert "account add" in run("account list").output
-    added = run("account add alice --password-stdin", input="pw\n")
+    added = run("account add alice --password-stdin", input="a password\n")
     assert "dualreg access grant alice" in added.output
-    assert "already" in run("account add alice --password-stdin", input="pw\n", code=1).output
-    run("account add bob", input="pw\npw\n")
+    assert "already" in run("account add alice --password-stdin", input="a password\n", code=1).output
+    run("account add bob", input="a password\na password\n")
     assert "dualreg key add ci" in run("account add ci --robot").output
     run("group add dev alice")
     listed = json.loads(run("account list --json").output)
@@ -56,15 +56,15 @@ def test_accounts_are_added_and_removed(run: Run) -> None:
     assert "hash" not in str(listed)
     assert json.loads(run("group list --json").output) == [{"group": "dev", "account": "alice"}]
     assert re.search(r"alice +person +\S+ +dev\n", run("account list").output)
-    run("account password alice --password-stdin", input="new\n")
+    run("account password alice --password-stdin", input="a new password\n")
     assert "forgot 0 failed logins" in run("account unlock alice").output
     assert "no account eve" in run("account unlock eve", code=1).output
-    assert "robot" in run("account password ci --password-stdin", input="x\n", code=1).output
+    assert "robot" in run("account password ci --password-stdin", input="a password\n", code=1).output
     run("access grant alice team/* pull")
     assert run("account remove alice --dry-run").output.startswith("Would remove alice and 1")
     assert run("account remove alice").output.startswith("Removed alice and 1")
     for line in ("remove alice", "remove alice --dry-run", "password alice --password-stdin"):
-        assert "no account alice" in run(f"account {line}", input="x\n", code=1).output
+        assert "no account alice" in run(f"account {line}", input="a password\n", code=1).output
     assert run("access list --json").output.strip() == "[]"
     assert "@dev" not in run("group list").output
     assert run("group list --json").output == "[]\n"
@@ -80,9 +80,9 @@ def test_invalid_names(tmp_path: Path, name: str) -> None:
     assert (result.exit_code, "invalid account name" in result.output) == (1, True)
 
 
-@pytest.mark.parametrize("password", ["", "x" * 73, "é" * 37])
+@pytest.mark.parametrize("password", ["", "x", "seven77", "é" * 7, "x" * 73, "é" * 37])
 def test_invalid_passwords(run: Run, password: str) -> None:
-    """Bcrypt would truncate the long ones."""
+    """Short ones are guessed; bcrypt would truncate the long ones."""
     assert "password" in run("account add alice --password-stdin", input=f"{password}\n", code=1).output
     assert "No accounts" in run("account list").output
 
@@ -251,9 +251,9 @@ def test_commands_work_while_the_registry_serves(run: Run, tmp_path: Path) -> No
     """Their changes take effect with the next request, in every process."""
     with dualreg_process(tmp_path / "data", auth="accounts", workers=2) as serving:
         wire = Wire(serving.host)
-        alice = basic("alice", "pw")
+        alice = basic("alice", "a password")
         assert wire.send("GET", "/v2/", alice).status == 401
-        run("account add alice --password-stdin", input="pw\n")
+        run("account add alice --password-stdin", input="a password\n")
         for _ in range(4):
             assert wire.send("GET", "/v2/", alice).status == 200
             assert wire.send("GET", "/v2/a/b/tags/list", alice).status == 403
@@ -263,10 +263,10 @@ def test_commands_work_while_the_registry_serves(run: Run, tmp_path: Path) -> No
         run("access revoke alice a/*")
         for _ in range(4):
             assert wire.send("GET", "/v2/a/b/tags/list", alice).status == 403
-        run("account password alice --password-stdin", input="new\n")
+        run("account password alice --password-stdin", input="a new password\n")
         for _ in range(4):
             assert wire.send("GET", "/v2/", alice).status == 401
-            assert wire.send("GET", "/v2/", basic("alice", "new")).status == 200
+            assert wire.send("GET", "/v2/", basic("alice", "a new password")).status == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "", "192.0.2.1"])
@@ -325,3 +325,30 @@ def test_commands_without_accounts_read_no_such_file(
     monkeypatch.setenv("DUALREG_HTPASSWD", str(tmp_path / "absent"))
     monkeypatch.setenv("DUALREG_PERMISSIONS", str(tmp_path / "broken"))
     run(line)
+
+
+@pytest.mark.parametrize(
+    ("who", "warning"),
+    [
+        ("@devs", "group @devs yet; add accounts to it with `dualreg group add`"),
+        ("@dev", None),
+        ("@builds", None),
+        ("alice", "account alice yet"),
+        ("bob", None),
+        ("anonymous", None),
+        ("authenticated", None),
+    ],
+)
+@pytest.mark.parametrize("auth", ["none", "accounts"])
+def test_a_rule_for_what_does_not_exist_is_warned_of(
+    run: Run, monkeypatch: pytest.MonkeyPatch, who: str, warning: str | None, auth: str
+) -> None:
+    """It is added: the account or the group may be added later."""
+    monkeypatch.setenv("DUALREG_AUTH", auth)
+    monkeypatch.setenv("DUALREG_OIDC_ISSUER", "https://ci.example")
+    monkeypatch.setenv("DUALREG_OIDC_RULES", "@builds if ref=main")
+    run("account add bob --robot")
+    run("group add dev bob")
+    granted = run(f"access grant {who} x pull")
+    assert granted.stdout.startswith(f"{who} x pull\n")
+    assert granted.stderr == (f"Warning: there is no {warning}.\n" if warning else "")
