@@ -299,8 +299,10 @@ def test_the_database_can_be_upgraded_by_hand(tmp_path: Path) -> None:
     """``db upgrade`` makes the schema; once more, it finds nothing to do."""
     (tmp_path / "data").mkdir()
     first, second = (dualreg(tmp_path, "db", "upgrade", "--data", "data") for _ in range(2))
-    assert (first[0], first[1].startswith("Upgraded ")) == (0, True)
-    assert (second[0], second[1].startswith("The catalog is up to date (")) == (0, True)
+    announced, *lines = first[1].splitlines() + second[1].splitlines()
+    assert (first[0], second[0], announced) == (0, 0, f"Registry: {tmp_path}/data (--data)")
+    assert lines[0].startswith("Upgraded ")
+    assert lines[2].startswith("The catalog is up to date (")
 
 
 def test_a_port_that_is_taken_is_one_line(serving: Serving, tmp_path: Path) -> None:

@@ -133,12 +133,15 @@ class PacedSocket:
         """Send *count* bytes of *file* from *offset* within the kernel; return how many there were."""
         descriptor, at = file.fileno(), offset
         end = os.fstat(descriptor).st_size if count is None else offset + count
-        while at < end:
-            start, length = at, end - at
-            sent = self._wait(self._writing, lambda: self._send_from(descriptor, start, length))  # noqa: B023 -- called at once
-            if not sent:
-                break
-            at += sent
+        try:
+            while at < end:
+                start, length = at, end - at
+                sent = self._wait(self._writing, lambda: self._send_from(descriptor, start, length))  # noqa: B023 -- called at once
+                if not sent:
+                    break
+                at += sent
+        finally:
+            file.seek(at)  # as a socket's: the access log counts what was sent
         return at - offset
 
     def _send_from(self, descriptor: int, start: int, length: int) -> int:

@@ -22,6 +22,7 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.web import context
+from dualreg.web.slots import Slots
 from tests import builders
 from tests.apps import client_of
 from tests.faults.faulty import FaultyCatalog, FaultyStore, Plan, check_sound
@@ -152,7 +153,8 @@ def failing(tmp_path: Path, app: Flask, caplog: Any) -> Iterator[Make]:
         catalog.plan = store.plan = plan
         registry = build_registry(catalog, store)
         settings = Settings(audit="off")
-        parts = context.Parts(registry, build_authority(settings, catalog), Audit(""), settings)
+        authority, slots = build_authority(settings, catalog), Slots(settings.threads)
+        parts = context.Parts(registry, authority, Audit(""), settings, slots)
         context.install(parts, app.extensions)
         return app.test_client(), registry, plan
 

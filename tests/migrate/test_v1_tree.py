@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from dualreg.assembly import prepare
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.v1_files import stated_checksums
 from dualreg.registry import Registry
+from dualreg.settings import Settings
 from tests import builders
 from tests.builders import V1Pushed
 from tests.migrate.commands import command, content, here, named, snapshot, source
@@ -200,6 +202,7 @@ def test_verify_needs_no_journal_and_finds_damage(expected: Expected, data: Path
     """Lost tags, other images, changed and missing bytes, here and there."""
     some = "--include team/* --include sort/* --include json/*"
     line = f"verify {source(expected)} {some} --json"
+    prepare(Settings(data=data))
     assert json.loads(command(data, line, code=1).stdout)["verified"] == 0
     command(data, f"run {source(expected)} {some}", code=1)
     for path in (data / "migrations").iterdir():

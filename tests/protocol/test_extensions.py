@@ -1,11 +1,13 @@
 """Extensions, CORS, the operator's notice, and what becomes of idle uploads."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
 
+from dualreg.assembly import prepare
 from dualreg.cli import main
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.maintenance import uploads
@@ -153,13 +155,15 @@ def test_idle_uploads_expire(
     assert client.get(fresh).status_code == 204
 
 
-def test_the_commands(tmp_path: object) -> None:
-    """``gc`` and ``repository delete`` work on a fresh folder, and say what they found."""
+def test_the_commands(tmp_path: Path) -> None:
+    """``gc`` and ``repository delete`` work on a fresh registry, and say what they found."""
+    prepare(Settings(data=tmp_path))
     run = CliRunner().invoke
     collected = run(main, ["gc", "--data", str(tmp_path), "--dry-run", "--json"])
-    assert (collected.exit_code, collected.output) == (0, '{"idle_uploads": 0, "discarded": 0}\n')
+    assert (collected.exit_code, collected.stdout) == (0, '{"idle_uploads": 0, "discarded": 0}\n')
     unknown = run(main, ["repository", "delete", "t/x", "--data", str(tmp_path)])
-    assert (unknown.exit_code, unknown.output) == (1, "Error: repository name not known to registry: t/x\n")
+    error = unknown.stderr.splitlines()[-1]
+    assert (unknown.exit_code, error) == (1, "Error: repository name not known to registry: t/x")
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
