@@ -112,6 +112,8 @@ def is_repository(name: str) -> bool:
     return True
 
 
+#: Prefix of the account names of workloads, which no other account has.
+WORKLOAD = "oidc:"
 #: Names in permission rules that are neither accounts nor groups.
 EVERYBODY = ("authenticated", "anonymous")
 
@@ -136,10 +138,14 @@ class Identity:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in permission rules that apply to it; rules for anonymous clients apply to all."""
+        """The names in permission rules that apply to it; rules for anonymous clients apply to all.
+
+        ``authenticated`` are the accounts: an issuer vouches for workloads that no operator has ever seen.
+        """
         if not self.account:
             return ("anonymous",)
-        return (self.account, *sorted(f"@{group}" for group in self.groups), "authenticated", "anonymous")
+        authenticated = () if self.account.startswith(WORKLOAD) else ("authenticated",)
+        return (self.account, *sorted(f"@{group}" for group in self.groups), *authenticated, "anonymous")
 
 
 #: A client without credentials.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from dualreg.auth.access import (
     ANONYMOUS,
     EVERYTHING,
+    WORKLOAD,
     Access,
     Action,
     Grant,
@@ -24,7 +25,7 @@ from dualreg.auth.keyring import ALGORITHM, Keyring
 from dualreg.auth.logins import Logins
 from dualreg.auth.permissions import RuleLookup, grant_by_rules
 from dualreg.auth.tokens import TokenInvalid, Verifier, looks_like_token, sign, unverified_issuer
-from dualreg.auth.workloads import WORKLOAD, Workloads
+from dualreg.auth.workloads import Workloads
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach

@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from dualreg.auth.access import Identity
+from dualreg.auth.access import WORKLOAD, Identity
 from dualreg.auth.tokens import TokenInvalid, Verifier
 from dualreg.patterns import matches
 
 _RULE = re.compile(r"@([A-Za-z0-9][A-Za-z0-9._-]{0,63}) if (.+)", re.ASCII)
 _CONDITION = re.compile(r"([A-Za-z0-9_:./-]+)=(\S+)")
 _SUBJECT_LIMIT = 255
-#: Prefix of the account names of workloads, which no other account has.
-WORKLOAD = "oidc:"
 
 
 class WorkloadRule(NamedTuple):

@@ -10,6 +10,14 @@ import click
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.settings import Settings, format_duration
 
+#: What must not be shown of a URL: a password, which may contain any character; the user of an HTTP URL, who
+#: may be a token; and values of the query.
+_SECRETS = (
+    re.compile(r"(://[^:/@?#]*:).*(@)"),
+    re.compile(r"(\bhttps?://)[^:/@?#]+(@)", re.IGNORECASE),
+    re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=)[^&#]*()", re.IGNORECASE),
+)
+
 
 @click.group()
 def config() -> None:
@@ -35,8 +43,10 @@ def show(data: Path | None, config: Path | None, *, as_json: bool) -> None:
 
 
 def _plain(value: object) -> object:
-    """Return the value as the configuration file takes it, without the password of a URL."""
+    """Return the value as the configuration file takes it, without the secrets of a URL."""
     if value is None or isinstance(value, bool | int):
         return value
     text = format_duration(value) if isinstance(value, timedelta) else str(value)
-    return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", text)
+    for secret in _SECRETS:
+        text = secret.sub(r"\1***\2", text)
+    return text

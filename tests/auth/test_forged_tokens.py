@@ -499,6 +499,10 @@ def test_workloads(guard: Callable[..., Guarded]) -> None:
         token = own.token("repository:acme/app:pull,push", "registry:catalog:*", headers=headers)
         assert own.client.post(push, headers=bearer(token)).status_code == 202
         assert own.client.get("/v2/_catalog", headers=bearer(token)).status_code == 200
+    own.accounts.grant("authenticated", "acme/*", "delete")
+    token = own.token("repository:acme/app:delete", headers=bearer(job()))
+    for headers in (bearer(job()), bearer(token)):  # an issuer vouches for anybody; that is no account
+        assert own.client.delete("/v2/acme/app/manifests/x", headers=headers).status_code in (401, 403)
     branch = bearer(job(ref="refs/heads/x"))
     assert own.client.post(push, headers=branch).status_code == 403
     assert own.client.get("/v2/acme/app/tags/list", headers=branch).status_code == 200

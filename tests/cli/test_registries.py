@@ -175,6 +175,36 @@ def test_root_leaves_the_owner_of_the_directory(tmp_path: Path) -> None:
     assert {path: owner for path, owner in found.items() if owner != (65534, 65533)} == {}
 
 
+SECRET_URLS = {
+    "postgresql+psycopg://me:pa/ss@h:ush@host/db?sslmode=require": (
+        "postgresql+psycopg://me:***@host/db?sslmode=require"
+    ),
+    "postgresql://host/db?user=me&password=hush&x=1": "postgresql://host/db?user=me&password=***&x=1",
+    "postgresql://me:hu?sh#@host/db?sslpassword=hush": "postgresql://me:***@host/db?sslpassword=***",
+    "postgresql://me@host/db": "postgresql://me@host/db",
+    "sqlite:////srv/a@b/catalog.sqlite3": "sqlite:////srv/a@b/catalog.sqlite3",
+}
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_what_config_show_prints_is_no_secret(tmp_path: Path, url: str) -> None:
+    """Whatever is in a password, and wherever a URL has it."""
+    shown = json.loads(run(tmp_path, "config show --json", **variables({"database": url})).stdout)
+    assert shown["database"]["value"] == SECRET_URLS[url]
+
+
+@pytest.mark.parametrize("user", ["hush@", "me:hu/sh@", "me:h@ush@", ""])
+def test_nor_is_the_url_of_keys(tmp_path: Path, user: str) -> None:
+    """Whose user may be a token."""
+    chosen = {"token_keys": f"https://{user}host/keys?access_token=hush"}
+    assert (
+        "sh"
+        not in json.loads(run(tmp_path, "config show --json", **variables(chosen)).stdout)["token_keys"][
+            "value"
+        ]
+    )
+
+
 @pytest.mark.parametrize(
     "chosen",
     [
