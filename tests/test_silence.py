@@ -169,6 +169,19 @@ def test_slow_clients_are_served_as_long_as_they_move(hasty: str) -> None:
         assert connection.recv(12) == b"HTTP/1.1 201"
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(b"\x16\x03\x01\x02\x00\x01\x00", b"400"), (b"GET /" + b"x" * (300 << 10), b"431")],
+    ids=["TLS", "an endless head"],
+)
+def test_what_is_no_request_is_refused_at_once(patient: str, sent: bytes, status: bytes) -> None:
+    """A client that tries TLS on the plain port goes on to plain HTTP only when that has failed."""
+    with closing(connect(patient)) as connection:
+        connection.settimeout(2)
+        connection.sendall(sent)
+        assert connection.recv(12) == b"HTTP/1.1 " + status
+
+
 def test_silence_over_tls(tmp_path: Path) -> None:
     """Handshakes that do not begin, or do not end, and half a head within TLS, hold no thread."""
     chain, key = make_certificate(tmp_path, "silence")

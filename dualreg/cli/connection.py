@@ -36,11 +36,16 @@ _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,19})[ \t]*\r\n
 _EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 #: The requests of load balancers, which ask whether the registry works.
 _HEALTH = re.compile(rb"(?:GET|HEAD) /(?:_ping|_status|v1/_ping|v1/_status|v2/?)[ ?]")
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+#: The first character of a method. Clients that try TLS on a port without it begin with another.
+_METHOD = re.compile(rb"[A-Za-z\r\n]")
 
 
 class ClientStalled(ConnectionResetError):
     """The client neither sent nor took enough bytes within its time."""
+
+
+class Refused(Exception):
+    """What arrived is not handled at all; the message is the status of the response."""
 
 
 class Pace:
@@ -204,6 +209,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         """Take what has arrived, without waiting; return whether a thread can handle the request.
 
         Raises:
+            Refused: it is no request, or too large.
             OSError: the client is gone, or does not speak TLS.
         """
         self._raw.settimeout(0)
@@ -217,12 +223,20 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
                 if not self._received:
                     self.deadline = time.monotonic() + self.window
                 self._received += data
-                if len(self._received) > HEAD_LIMIT and _HEAD_END not in self._received:
-                    self._raw.send(_TOO_LARGE)
-                    raise ConnectionAbortedError("the head of the request is too large")
+                self._check_head()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         return True
+
+    def _check_head(self) -> None:
+        if not _METHOD.match(self._received):
+            raise Refused("400 Bad Request")
+        if len(self._received) > HEAD_LIMIT and _HEAD_END not in self._received:
+            raise Refused("431 Request Header Fields Too Large")
+
+    def refuse(self, status: str) -> None:
+        """Answer what is no request; clients that tried TLS tell it by that from a registry that is gone."""
+        self._raw.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
     def hand_over(self) -> None:
         """Give what was received to the parser, which a thread continues with."""

@@ -6,6 +6,7 @@ again until the client has closed its side.
 """
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from socket import socket
@@ -13,7 +14,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from dualreg.cli.connection import Connection
+from dualreg.cli.connection import Connection, Refused
 
 #: Seconds without progress after which a client is given up, unless the application says otherwise.
 CLIENT_TIMEOUT = 30.0
@@ -92,16 +93,21 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def _finish(self, connection: Connection, future: "Future[object]", *, spare: bool) -> None:
         """Go on with a connection that a thread is done with: wait for another request, or for its end."""
         self._busy -= not spare
-        keep = future.exception() is None and bool(future.result())
+        if future.exception() is None and future.result():
+            connection.begin_idle(self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+            self._await(connection)
+        else:
+            self._linger(connection)
+
+    def _linger(self, connection: Connection, answer: Callable[[], None] = lambda: None) -> None:
+        """Send the last answer, if any, and wait for the client to close the connection."""
         try:
-            if keep:
-                connection.begin_idle(self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
-            else:
-                connection.begin_lingering(self._window if self.alive else STOP_KEEPALIVE_LINGER)
+            answer()
+            connection.begin_lingering(self._window if self.alive else STOP_KEEPALIVE_LINGER)
         except OSError:
             self._close(connection)
-            return
-        self._await(connection)
+        else:
+            self._await(connection)
 
     def _await(self, connection: Connection) -> None:
         """Wait in the poller for what the client sends, after taking what has arrived."""
@@ -119,6 +125,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             elif connection.receive():
                 self._forget(connection)
                 self.enqueue_req(connection)
+        except Refused as error:
+            self._forget(connection)
+            self._linger(connection, partial(connection.refuse, str(error)))
         except OSError as error:
             self.log.debug("Closing connection. %s", error)
             self._drop(connection)
