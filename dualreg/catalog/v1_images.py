@@ -24,11 +24,8 @@ from dualreg.catalog.rows import RepositoryRow, SentLayer, V1ImageRow
 from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, V1Images, V1SentLayers
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
-from dualreg.image.v1_image import V1Image
+from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
 from dualreg.patterns import Reach
-
-#: Limit of the ancestry that is followed; no daemon can mount more than 127 layers.
-CHAIN_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,16 @@ class ViewQueries:
         )
         return self.connection.scalar(query)
 
+    def excluded(self, repository_id: int, manifest: Digest, *, kind: str) -> bool:
+        """Return whether it is recorded that there cannot be a view of the manifest of this kind."""
+        query = select(ManifestViews.manifest).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.manifest == manifest,
+            ManifestViews.kind == kind,
+            ManifestViews.view.is_(None),
+        )
+        return self.connection.scalar(query) is not None
+
     def hide(self, repository_id: int, images: Iterable[ImageId]) -> None:
         """Replace V1 views that are one of *images* by None, so that no manifest is seen as these."""
         views = update(ManifestViews).where(

@@ -17,7 +17,7 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import Compression, empty_diff_ids
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId
-from dualreg.image.v1_image import V1Image, chain_id
+from dualreg.image.v1_image import CHAIN_LIMIT, V1Image, chain_id
 
 #: The annotation of a manifest that names the V1 image it was made from.
 V1_ID = "dualreg.v1.id"
@@ -215,7 +215,7 @@ def chain_from_manifest(
     """Return the V1 chain, base first, by which V1 clients see an image manifest; None if they cannot use it.
 
     V1 clients cannot use artifacts, zstd or non-distributable layers, images for systems other than Linux,
-    and images whose config does not list the diff IDs of the layers.
+    images of more than CHAIN_LIMIT layers, and images whose config does not list the diff IDs of the layers.
 
     Args:
         manifest: An image manifest, Docker schema 2 or OCI.
@@ -229,6 +229,8 @@ def chain_from_manifest(
     if read is None or read.document.get("os") not in ("linux", None, ""):
         return None
     layers, diff_ids = read.layers, read.diff_ids
+    if len(layers) > CHAIN_LIMIT:
+        return None
     if not layers:
         layers, diff_ids = (empty_layer,), (Digest.of(bytes(1024)),)
     chain: list[Link] = []

@@ -28,6 +28,9 @@ EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2ea
 #: Bytes to uncompress at a time: a small layer may uncompress to gigabytes.
 _INFLATE_STEP = 1 << 20
 _LONGEST_MAGIC = 6
+#: What a compressed layer may uncompress to: so many bytes, and so many times its own size. gzip, which every
+#: daemon writes, cannot exceed 1032 times. The others can, and would cost hours for a few kilobytes.
+_INFLATED_ALLOWANCE, _INFLATED_RATIO = 64 << 20, 1100
 
 
 @cache
@@ -109,13 +112,16 @@ class Inflater:
         self._may_be_zstd = zstd
         self._head = b""
         self._inflater: _Inflater | None = None
+        self._fed = self._inflated = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what *data*, the next piece of the layer, uncompresses to, in all members of the stream.
 
         Raises:
-            ImageInvalid: the stream is corrupt, or zstd though that is refused.
+            ImageInvalid: the stream is corrupt, zstd though that is refused, or far larger than its size
+                lets expect.
         """
+        self._fed += len(data)
         if self.compression is None:
             self._head += data
             if len(self._head) < _LONGEST_MAGIC:
@@ -156,10 +162,18 @@ class Inflater:
                     if not data.strip(b"\0"):
                         return  # padding after the last member
                     self._renew()
-                yield self._inflater.decompress(data, _INFLATE_STEP)
+                piece = self._inflater.decompress(data, _INFLATE_STEP)
+                self._count(len(piece))
+                yield piece
                 data = self._inflater.unused_data if self._inflater.eof else b""
         except (zlib.error, OSError, lzma.LZMAError, ZstdError) as error:
             raise ImageInvalid(reason="compressed layer is corrupt") from error
+
+    def _count(self, size: int) -> None:
+        """Count uncompressed bytes; raise ImageInvalid if they are too many."""
+        self._inflated += size
+        if self._inflated > _INFLATED_ALLOWANCE + _INFLATED_RATIO * self._fed:
+            raise ImageInvalid(reason=f"layer uncompresses to more than {_INFLATED_RATIO} times its size")
 
 
 class DiffIdHasher:

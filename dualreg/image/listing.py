@@ -4,8 +4,9 @@ Source: docker-registry 0.9, ``lib/layers.py``, which recognised whiteouts only 
 archives; this module recognises them everywhere.
 """
 
+import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from dualreg.errors import ImageInvalid
@@ -28,6 +29,8 @@ _WHITEOUT = ".wh."
 _AUFS = ".wh..wh."
 #: Layers with more files are not listed.
 _FILES_LIMIT = 500_000
+#: Nor are those whose names are longer, all together, in characters.
+_NAMES_LIMIT = 32 << 20
 
 
 class File(NamedTuple):
@@ -56,19 +59,35 @@ class File(NamedTuple):
         return self.name.strip("/")
 
 
-def files(layer: Iterable[bytes]) -> Iterator[File]:
+def files(layer: Iterable[bytes], check: Callable[[], None] = lambda: None) -> Iterator[File]:
     """Yield the files of a layer of any compression.
 
+    Args:
+        check: As for ``tar.members``.
+
     Raises:
-        ImageInvalid: it is not a tar, or has more files than are listed.
+        ImageInvalid: it is not a tar, or has more files, or longer names, than are listed.
     """
-    count = 0
-    for part in members(layer):
+    count = names = 0
+    for part in members(layer, check):
         if isinstance(part, Member) and (file := _file(part.header)):
-            count += 1
-            if count > _FILES_LIMIT:
+            count, names = count + 1, names + len(file.name)
+            if count > _FILES_LIMIT or names > _NAMES_LIMIT:
                 raise ImageInvalid(reason="too many files to list")
             yield file
+
+
+def dump_files(listed: Iterable[File]) -> bytes:
+    """Return the files as a JSON list, without keeping more of them than their text."""
+    text = bytearray(b"[")
+    for file in listed:
+        text += (b", " if len(text) > 1 else b"") + json.dumps(file).encode()
+    return bytes(text + b"]")
+
+
+def dump_changes(sorted_: Mapping[str, Mapping[str, list[object]]]) -> bytes:
+    """Return what ``changes`` returns as JSON."""
+    return json.dumps(sorted_, sort_keys=True).encode()
 
 
 def changes(layer: Iterable[File], below: Iterable[Iterable[File]]) -> dict[str, dict[str, list[object]]]:

@@ -14,7 +14,7 @@ from dualreg.image.documents import dump, parse_object
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.image.v1_image import V1Image
+from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
 
 #: Hex digits of the ids that schema 1 clients accept; the oldest V1 images have fewer.
 _ID_DIGITS = 64
@@ -38,9 +38,9 @@ def schema1_from_chain(chain: Sequence[Link], name: RepositoryName, tag: Tag) ->
 def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, tag: Tag) -> bytes | None:
     """Return the payload of an image manifest; None if schema 1 cannot express the image.
 
-    It cannot if a layer is zstd or non-distributable, or the config does not list the diff IDs of the layers.
-    A history that is missing or does not fit the layers is replaced by one step for each layer, as V1 clients
-    see the image.
+    It cannot if a layer is zstd or non-distributable, the config does not list the diff IDs of the layers, or
+    the history has more than CHAIN_LIMIT steps. A history that is missing or does not fit the layers is
+    replaced by one step for each layer, as V1 clients see the image.
 
     Source: distribution 2.3 to 2.8, ``manifest/schema1/config_builder.go``; the ids are the same.
     """
@@ -62,14 +62,17 @@ def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, 
 
 
 def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tuple[Link, ...] | None:
-    """Return the V1 chain, base first, of a schema 1 payload; None if its ids do not form a chain.
+    """Return the V1 chain, base first, of a schema 1 payload; None if its ids form no chain.
 
-    The order of the list is authoritative: a JSON with another parent is corrected.
+    A list of more than CHAIN_LIMIT images is none. Its order is authoritative: a JSON with another parent is
+    corrected.
 
     Args:
         layers: By digest, every layer that the payload names.
     """
     document = parse_object(payload)
+    if len(document["history"]) > CHAIN_LIMIT:
+        return None
     chain: list[Link] = []
     for layer, entry in zip(reversed(document["fsLayers"]), reversed(document["history"]), strict=True):
         text = entry["v1Compatibility"]
@@ -97,6 +100,8 @@ def _steps(
         return None
     digests, empty = iter(layer.digest for layer in read.layers), empty_layer().digest
     history = _history(read.document.get("history"), len(read.layers))
+    if len(history) > CHAIN_LIMIT:
+        return None
     return read.document, [(empty if _is_empty(entry) else next(digests), entry) for entry in history]
 
 

@@ -5,7 +5,7 @@ headers of any size into memory, so a small compressed layer could fill gigabyte
 """
 
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dualreg.errors import ImageInvalid
@@ -13,9 +13,10 @@ from dualreg.image.layer import inflated
 
 _BLOCK = 512
 #: Limit of the extended headers of one member (names, link targets, attributes), in bytes.
-_EXTENDED_LIMIT = 1 << 20
+EXTENDED_LIMIT = 1 << 20
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
-_EXTENDED = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+#: Types of headers that extend the next one.
+EXTENDED = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 #: Offsets of the flag that another block of the sparse map follows: in the header, and in each such block.
 #: Source: GNU tar 1.35, ``tar.h`` (struct oldgnu_header, struct sparse_header).
 _HEADER_IS_EXTENDED, _MAP_IS_EXTENDED = 482, 504
@@ -37,14 +38,20 @@ class Member:
     xattrs: Mapping[str, bytes]
 
 
-def members(layer: Iterable[bytes]) -> Iterator[Member | memoryview]:
+def members(
+    layer: Iterable[bytes], check: Callable[[], None] = lambda: None
+) -> Iterator[Member | memoryview]:
     """Yield every member of a layer of any compression, each followed by the pieces of its content.
+
+    Args:
+        check: Called for each piece that is uncompressed; what it raises is passed on.
 
     Raises:
         ImageInvalid: the layer does not uncompress, or is not a tar.
     """
     parser = TarParser()
     for piece in inflated(layer):
+        check()
         yield from parser.feed(piece)
     parser.finish()
 
@@ -114,9 +121,9 @@ class TarParser:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             raise _unsupported() from error
-        if header.type in _EXTENDED:
+        if header.type in EXTENDED:
             self._extended_bytes += header.size
-            if header.size < 0 or self._extended_bytes > _EXTENDED_LIMIT:
+            if header.size < 0 or self._extended_bytes > EXTENDED_LIMIT:
                 raise _unsupported()
             if header.size:
                 self._extended, self._wanted = header, header.size + -header.size % _BLOCK

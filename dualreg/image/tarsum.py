@@ -18,6 +18,8 @@ from dualreg.image.tar import Member, members
 _TARSUM = re.compile(r"tarsum(\.v1|\.dev)?\+sha256:([0-9a-f]{64})", re.ASCII)
 #: Layers with more members are not summed: the sums are sorted in memory.
 _ENTRIES_LIMIT = 500_000
+#: Nor are those whose names are longer, all together, in characters.
+_NAMES_LIMIT = 64 << 20
 
 
 class _Sum(NamedTuple):
@@ -59,7 +61,7 @@ def verify_tarsum(tarsum: str, json: bytes, layer: Iterable[bytes]) -> bool:
 
 def _sums(layer: Iterable[bytes], *, with_xattrs: bool) -> Iterator[_Sum]:
     """Yield the sum of every member: of the names and values of its header, then of its content."""
-    name, running, position = "", hashlib.sha256(), -1
+    name, running, position, names = "", hashlib.sha256(), -1, 0
     for part in members(layer):
         if isinstance(part, memoryview):
             running.update(part)
@@ -67,7 +69,8 @@ def _sums(layer: Iterable[bytes], *, with_xattrs: bool) -> Iterator[_Sum]:
         if position >= 0:
             yield _Sum(name, running.hexdigest(), position)
         position += 1
-        if position == _ENTRIES_LIMIT:
+        names += len(part.header.name)
+        if position == _ENTRIES_LIMIT or names > _NAMES_LIMIT:
             raise ImageInvalid(reason="too many files to sum")
         name, running = part.header.name, hashlib.sha256(_header(part, with_xattrs=with_xattrs))
     if position >= 0:

@@ -8,6 +8,9 @@ from dualreg.image.digest import Digest, Hasher
 from dualreg.image.documents import parse_object
 from dualreg.image.names import ImageId
 
+#: Limit of the images in a chain, and of the steps in a history; no daemon can mount more than 127 layers.
+CHAIN_LIMIT = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class V1Image:

@@ -16,6 +16,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
+from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.keys import Keys
 from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
@@ -79,7 +80,8 @@ class Registry:
         uploads = Uploads(state, rules.upload_ttl)
         manifests = Manifests(state, documents, rules.sparse_indexes, rules.visibility)
         v1_images = V1Images(state, documents, uploads)
-        bridge = Bridge(state, uploads, manifests, v1_images, rules.visibility)
+        inflating = InflatingSlots()
+        bridge = Bridge(state, uploads, manifests, v1_images, rules.visibility, inflating)
         return cls(
             state=state,
             rules=rules,
@@ -90,7 +92,7 @@ class Registry:
             blobs=Blobs(state),
             uploads=uploads,
             v1_images=v1_images,
-            listings=Listings(state),
+            listings=Listings(state, inflating),
             referrers=Referrers(state),
             bridge=bridge,
             negotiation=Negotiation(manifests, bridge, Keys(state.catalog)),

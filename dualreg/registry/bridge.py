@@ -6,7 +6,7 @@ pays nothing for it. Both are stored, so each is made once. An image that a clie
 checksum; a derived one has none, and gives way to a pushed one.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,7 +29,8 @@ from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, empty_di
 from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
-from dualreg.image.v1_image import V1Image
+from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
+from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 from dualreg.registry.state import State
@@ -41,8 +42,10 @@ from dualreg.storage.base import BlobStore, read_chunks
 
 #: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
 CONFIG_LIMIT = 4 << 20
-
-
+#: The largest JSON, in bytes, of all images of a chain.
+_CHAIN_JSON_LIMIT = 16 << 20
+#: Seconds to wait while other layers are read through; each manifest needs this once.
+_PATIENCE = 60.0
 #: How often a change is retried, or a tag read again, while other clients keep changing it.
 _ATTEMPTS = 10
 
@@ -60,6 +63,7 @@ class Bridge:
     manifests: Manifests
     v1_images: V1Images
     visibility: Visibility = field(default_factory=Visibility)
+    inflating: InflatingSlots = field(default_factory=InflatingSlots)
 
     def tag(
         self,
@@ -81,6 +85,7 @@ class Bridge:
 
         Raises:
             ImageUnknown, ImageIncomplete, PreconditionFailed.
+            ImageInvalid: the JSONs of its chain are too large.
             ImageExists: with the ID of that other image.
         """
         for _ in range(_ATTEMPTS):
@@ -222,10 +227,11 @@ class Bridge:
     def _named_links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
         """Return the chain, base first, that a manifest is made from; empty layers are not recompressed."""
         named = non_empty(ancestry)
-        return tuple(self._link(repository, row, recompress=row in named) for row in reversed(ancestry))
+        links = (self._link(repository, row, recompress=row in named) for row in reversed(ancestry))
+        return tuple(_bounded(links))
 
     def _links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
-        return tuple(self._link(repository, member) for member in reversed(ancestry))
+        return tuple(_bounded(self._link(repository, member) for member in reversed(ancestry)))
 
     def _link(self, repository: RepositoryName, row: V1ImageRow, *, recompress: bool = True) -> Link:
         """Return the image with its layer; *recompress* it to gzip if its compression has no media type."""
@@ -279,11 +285,15 @@ class Bridge:
     def _read_schema1(self, row: ManifestRow) -> tuple[Link, ...] | None:
         """Return the V1 chain in a schema 1 manifest, whose layers are read; None if one cannot be read."""
         payload = self.manifests.payload(row)
-        named = {child.descriptor.digest for child in schema1.contents(parse_object(payload)).children}
+        document = parse_object(payload)
+        if len(document["history"]) > CHAIN_LIMIT:
+            return None
+        named = {child.descriptor.digest for child in schema1.contents(document).children}
         with self.state.catalog.read() as tx:
             sizes = tx.blobs.linked(row.repository_id, named)
         try:
-            layers = _read_layers(self.state.store, sizes)
+            with self.inflating.slot(patience=_PATIENCE):
+                layers = _read_layers(self.state.store, sizes)
         except ImageInvalid:
             return None  # zstd, or pushed damaged
         return chain_from_schema1(payload, layers)
@@ -295,6 +305,20 @@ def non_empty(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
     If none has files, return the base, since a manifest needs a layer.
     """
     return [row for row in ancestry if row.diff_id not in empty_diff_ids()] or ancestry[-1:]
+
+
+def _bounded(links: Iterable[Link]) -> Iterator[Link]:
+    """Yield *links* as long as their JSONs are not too large together.
+
+    Raises:
+        ImageInvalid: they are.
+    """
+    total = 0
+    for link in links:
+        total += len(link.image.json)
+        if total > _CHAIN_JSON_LIMIT:
+            raise ImageInvalid(reason="the JSONs of the image's chain are too large")
+        yield link
 
 
 def _read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:

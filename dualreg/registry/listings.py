@@ -1,34 +1,83 @@
 """Listings: the files in the layers of V1 images."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from threading import Lock
+
+from cachetools import LRUCache
 
 from dualreg.catalog.rows import V1ImageRow
-from dualreg.image.listing import File, changes, files
+from dualreg.errors import ImageInvalid
+from dualreg.image.digest import Digest
+from dualreg.image.listing import File, changes, dump_changes, dump_files, files
+from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.state import State
 from dualreg.storage.base import read_chunks
+
+#: Bytes of listings that each process keeps, and what remembering a failure counts as.
+_CAPACITY, _FAILURE_SIZE = 64 << 20, 1 << 10
+
+#: Seconds to wait while other layers are listed: threads are for pulls.
+_PATIENCE = 2.0
+
+_Listing = bytes | ImageInvalid
+
+
+def _size(listing: _Listing) -> int:
+    return len(listing) if isinstance(listing, bytes) else _FAILURE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
 class Listings:
-    """Lists the files in the layers of V1 images."""
+    """Lists the files in the layers of V1 images, as JSON; what was listed, or cannot be, is remembered."""
 
     state: State
+    inflating: InflatingSlots
+    _known: LRUCache[tuple[object, ...], _Listing] = field(
+        default_factory=lambda: LRUCache(_CAPACITY, getsizeof=_size)
+    )
+    _lock: Lock = field(default_factory=Lock)
 
-    def files(self, row: V1ImageRow) -> Iterator[File]:
-        """Yield the files of the image's own layer.
+    def files(self, row: V1ImageRow, check: Callable[[], None] = lambda: None) -> bytes:
+        """Return the files of the image's own layer: a list of File.
+
+        Args:
+            check: Called as the work goes on; what it raises ends it.
 
         Raises:
-            ImageInvalid: the layer is not a tar, or has too many files.
+            ImageInvalid: the layer is not a tar, or too large to be listed.
+            ServerBusy: too many layers are being listed.
         """
-        if row.layer is not None:
-            with self.state.store.open(row.layer) as layer:
-                yield from files(read_chunks(layer))
+        return self._remember(("files", row.layer), lambda: dump_files(self._files(row.layer, check)))
 
-    def changes(self, rows: Sequence[V1ImageRow]) -> dict[str, dict[str, list[object]]]:
+    def changes(self, rows: Sequence[V1ImageRow], check: Callable[[], None] = lambda: None) -> bytes:
         """Return what the first image of an ancestry changes in the others, as ``listing.changes``.
 
         Raises:
-            ImageInvalid: as ``files``.
+            ImageInvalid, ServerBusy: as ``files``.
         """
-        return changes(self.files(rows[0]), map(self.files, rows[1:]))
+        layers = [row.layer for row in rows]
+        read = (self._files(layer, check) for layer in layers)
+        return self._remember(("changes", *layers), lambda: dump_changes(changes(next(read), read)))
+
+    def _remember(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
+        """Return what was made before under *key*, or make it."""
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            with self.inflating.slot(patience=_PATIENCE):
+                try:
+                    known = make()
+                except ImageInvalid as error:
+                    known = error
+            with self._lock:
+                self._known[key] = known
+        if isinstance(known, ImageInvalid):
+            raise ImageInvalid(reason=known.reason)
+        return known
+
+    def _files(self, layer: Digest | None, check: Callable[[], None]) -> Iterator[File]:
+        if layer is not None:
+            with closing(self.state.store.open(layer)) as reader:
+                yield from files(read_chunks(reader), check)

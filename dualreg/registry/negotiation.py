@@ -24,8 +24,11 @@ from dualreg.registry.bridge import Bridge
 from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
 
-#: Bytes of generated manifests that each process keeps, so that HEAD and GET return the same one.
-_CAPACITY = 4 << 20
+#: Bytes of generated manifests that each process keeps, so that HEAD and GET return the same one; and what
+#: remembering that there is none counts as.
+_CAPACITY, _NONE_SIZE = 16 << 20, 1 << 10
+#: The largest schema 1 payload, in bytes, that is generated; clients of that age refuse larger ones.
+_SCHEMA1_LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,8 @@ class Negotiation:
     manifests: Manifests
     bridge: Bridge
     keys: Keys
-    _generated: LRUCache[tuple[RepositoryName, Tag, Digest], Representation] = field(
-        default_factory=lambda: LRUCache(_CAPACITY, getsizeof=lambda representation: representation.size)
+    _generated: LRUCache[tuple[RepositoryName, Tag, Digest], Representation | None] = field(
+        default_factory=lambda: LRUCache(_CAPACITY, getsizeof=lambda made: made.size if made else _NONE_SIZE)
     )
     _lock: Lock = field(default_factory=Lock)
 
@@ -128,9 +131,11 @@ class Negotiation:
 
     def _as_schema1(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> Representation:
         image = self.manifests.image_of(repository, row)
-        if image is None:
-            raise _inexpressible(tag)
-        return self._generate(repository, tag, image)
+        generated = self._generate(repository, tag, image) if image else None
+        if generated is None:
+            reason = "this image cannot be expressed as schema 1"
+            raise ManifestUnknown(reference=tag, reason=reason)
+        return generated
 
     # The lock is not held while the method runs, and a manifest over the capacity is returned but not kept.
     @cachedmethod(
@@ -138,22 +143,27 @@ class Negotiation:
         key=lambda _, repository, tag, image: (repository, tag, image.digest),
         lock=lambda self: self._lock,
     )
-    def _generate(self, repository: RepositoryName, tag: Tag, image: ManifestRow) -> Representation:
-        """Return the image as signed schema 1; signatures differ each time, so it is kept."""
+    def _generate(self, repository: RepositoryName, tag: Tag, image: ManifestRow) -> Representation | None:
+        """Return the image as signed schema 1, or None if that cannot express it.
+
+        It is kept, since signatures differ each time.
+        """
         payload = self._payload(repository, tag, image)
+        if payload is None or len(payload) > _SCHEMA1_LIMIT:
+            return None
         body = self.sign(payload)
         return Representation(media_types.SCHEMA1_SIGNED, Digest.of(payload), len(body), lambda: body)
 
-    def _payload(self, repository: RepositoryName, tag: Tag, image: ManifestRow) -> bytes:
-        """Return the image as unsigned schema 1, from pushed V1 JSONs if it has them, else its config."""
+    def _payload(self, repository: RepositoryName, tag: Tag, image: ManifestRow) -> bytes | None:
+        """Return the image as unsigned schema 1, from pushed V1 JSONs if it has them, else its config.
+
+        None: schema 1 cannot express it.
+        """
         chain = self.bridge.pushed_chain(repository, image)
         if chain:
             return schema1_from_chain(chain, repository, tag)
         read = self.bridge.read_image(image)
-        payload = read and schema1_from_image(*read, repository, tag)
-        if payload is None:
-            raise _inexpressible(tag)
-        return payload
+        return read and schema1_from_image(*read, repository, tag)
 
     def _convert_schema1(
         self, repository: RepositoryName, tag: Tag, row: ManifestRow, accept: Accept
@@ -167,20 +177,22 @@ class Negotiation:
         with catalog.read() as tx:
             known = tx.views.find(row.repository_id, row.digest, kind=kind)
             found = tx.manifests.find(repository, Digest.parse(known)) if known else None
-        if found:
+            excluded = tx.views.excluded(row.repository_id, row.digest, kind=kind)
+        if found or excluded:
             return found
         chain = self.bridge.schema1_chain(repository, tag, row)
         if chain is None:
+            self._record(row, None, kind)
             return None
         converted = manifest_from_chain(chain, media_type=media_type)
         self.bridge.uploads.ingest(repository, [converted.config])
         digest = Digest.of(converted.payload)
         self.manifests.put(repository, digest, media_type, converted.payload)
-        with catalog.begin() as tx:
-            if tx.manifests.lock_existing(row.repository_id, [row.digest]):
-                tx.views.record(row.repository_id, row.digest, str(digest), kind=kind)
+        self._record(row, digest, kind)
         return self.manifests.find(repository, digest)
 
-
-def _inexpressible(tag: Tag) -> ManifestUnknown:
-    return ManifestUnknown(reference=tag, reason="this image cannot be expressed as schema 1")
+    def _record(self, row: ManifestRow, view: Digest | None, kind: str) -> None:
+        """Record what the manifest was converted to, or that it cannot be, unless it is gone."""
+        with self.manifests.state.catalog.begin() as tx:
+            if tx.manifests.lock_existing(row.repository_id, [row.digest]):
+                tx.views.record(row.repository_id, row.digest, None if view is None else str(view), kind=kind)

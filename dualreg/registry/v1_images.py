@@ -12,7 +12,6 @@ from typing import cast
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow, SentLayer, V1ImageRow
-from dualreg.catalog.v1_images import CHAIN_LIMIT
 from dualreg.errors import (
     ChecksumMismatch,
     ImageExists,
@@ -26,7 +25,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import verify_tarsum
-from dualreg.image.v1_image import V1Image, payload_hasher
+from dualreg.image.v1_image import CHAIN_LIMIT, V1Image, payload_hasher
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.state import State

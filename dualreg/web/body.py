@@ -3,6 +3,7 @@
 A body that ends early is always BodyTruncated, whatever the server raises.
 """
 
+import select
 from collections.abc import Iterator
 
 from flask import request
@@ -57,6 +58,19 @@ def read_limited(limit: int) -> bytes:
         if len(body) > limit:
             raise ManifestTooLarge(limit=limit)
     return bytes(body)
+
+
+def require_client() -> None:
+    """Raise BodyTruncated if the client has closed the connection: nobody waits for a response any longer."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None and _has_left(connection.fileno()):
+        raise BodyTruncated(received=0)
+
+
+def _has_left(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _read(received: int) -> bytes:

@@ -59,6 +59,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.migrate.on_demand.loader",
         "dualreg.migrate.sources.v2_remote",
         "dualreg.registry.document_cache",
+        "dualreg.registry.listings",
         "dualreg.registry.negotiation",
         "dualreg.auth.keyring",
         "dualreg.auth.passwords",

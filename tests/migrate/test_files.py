@@ -247,3 +247,16 @@ def test_what_the_first_daemons_saved(tmp_path: Path, data: Path, opened: Regist
 def test_references(text: str, place: tuple[str, str]) -> None:
     """Hosts are left out, ports are no tags."""
     assert split_reference(text, "box") == place
+
+
+@pytest.mark.parametrize(
+    ("members", "size"), [(1, 2 << 20), (30, 3 << 18)], ids=["one huge name", "many long names"]
+)
+def test_archives_of_names_are_refused(tmp_path: Path, data: Path, members: int, size: int) -> None:
+    """What a header may add to memory is bounded, for one member and for all together."""
+    with tarfile.open(tmp_path / "names.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as out:
+        for number in range(members):
+            out.addfile(tarfile.TarInfo(f"{number}".ljust(size, "x")))
+    output = command(data, f"run docker-archive:{tmp_path / 'names.tar.gz'}", code=2).output
+    assert "not a tar archive" in output
+    assert output.count("\n") == 1

@@ -1,5 +1,6 @@
 """Schema 1 over the wire: what is pushed comes back bit by bit, and everybody gets what he can read."""
 
+import bz2
 import json
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,8 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.registry import Registry
+from dualreg.image.schema1 import schema1_from_image
+from dualreg.registry import Registry, bridge, negotiation
 from tests import builders
 from tests.properties.registries import push_v1, push_v2
 from tests.protocol.clients.libtrust import signed, verified
@@ -199,6 +201,45 @@ def test_what_cannot_be_schema_1_says_why(client: FlaskClient) -> None:
     answer = get(client, "art", OLD)
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")  # type: ignore[index]
     assert "schema 1" in answer.json["errors"][0]["detail"]["reason"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"history": [{"empty_layer": True}] * 1001},
+        {"quotes": '"' * 1_900_000},
+    ],
+    ids=["too many steps", "too large"],
+)
+def test_what_would_be_too_large_a_schema_1_is_none(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, config: dict[str, object]
+) -> None:
+    """The config is looked at once, and nothing is signed."""
+    image = builders.image(*[] if "history" in config else [LAYER], **config)
+    for blob in image.blobs.values():
+        push_blob(client, blob)
+    put(client, image.manifest, "huge", **{"Content-Type": image.media_type})
+    looked = []
+    monkeypatch.setattr(
+        negotiation, "schema1_from_image", lambda *args: looked.append(args) or schema1_from_image(*args)
+    )
+    assert [get(client, "huge", OLD).status_code for _ in range(3)] == [404] * 3
+    assert len(looked) == 1
+    assert get(client, "huge", TODAY).data == image.manifest
+
+
+def test_a_layer_that_cannot_be_read_is_read_once(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A schema 1 image over a bomb costs the first modern client's request a moment, and no other."""
+    bomb = bz2.compress(bytes(8 << 20)) * 12
+    push_blob(client, bomb)
+    body = signed(payload(layers=(bomb, EMPTY_LAYER)), KEY)
+    assert put(client, body).status_code == 201
+    first = get(client, "one", TODAY)
+    monkeypatch.setattr(bridge, "_read_layers", lambda *_: pytest.fail("read again"))
+    assert get(client, "one", TODAY).data == first.data == body
+    assert client.get(f"/v1/repositories/{REPOSITORY}/tags").status_code == 404
 
 
 def test_the_empty_layer_is_everywhere(client: FlaskClient) -> None:

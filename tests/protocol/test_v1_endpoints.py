@@ -1,5 +1,8 @@
 """V1 beyond pushing and pulling: what tools and scripts of the time asked an old registry."""
 
+import bz2
+import lzma
+from collections.abc import Callable
 from email.utils import formatdate
 
 import pytest
@@ -63,6 +66,35 @@ def test_a_layer_that_is_no_archive_has_no_files(client: FlaskClient, registry: 
         assert (answer.status_code, v1_text(answer)) == (400, "Layer format not supported")
         unknown = client.get(f"/v1/images/{'0' * 64}/{what}", headers=TOKEN)
         assert (unknown.status_code, v1_text(unknown)) == (404, "Image not found")
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress], ids=["bzip2", "xz"])
+def test_a_layer_that_grows_without_end_is_refused(
+    client: FlaskClient, compress: Callable[[bytes], bytes]
+) -> None:
+    """When it is pushed: nothing that reads it later has to be afraid of it."""
+    bomb = compress(bytes(8 << 20)) * 12
+    image = builders.v1_chain(bomb)[0]
+    assert client.put(f"/v1/images/{image.id}/json", data=image.json, headers=TOKEN).status_code == 200
+    answer = client.put(f"/v1/images/{image.id}/layer", data=bomb, headers=TOKEN)
+    assert answer.status_code == 400
+    assert "times its size" in v1_text(answer)
+
+
+@pytest.mark.parametrize("layer", [AUFS, b"no tar at all" * 100], ids=["listed", "refused"])
+@pytest.mark.parametrize("what", ["files", "diff"])
+def test_a_layer_is_read_through_once(
+    client: FlaskClient, registry: Registry, monkeypatch: pytest.MonkeyPatch, layer: bytes, what: str
+) -> None:
+    """The second client gets what was found for the first, be it a failure."""
+    chain, opened = builders.v1_chain(layer), []
+    push_v1(registry, NAME, Tag("once"), chain)
+    store = registry.state.store
+    open_ = store.open
+    monkeypatch.setattr(store, "open", lambda *args, **kwargs: opened.append(args) or open_(*args, **kwargs))
+    first, second = (client.get(f"/v1/images/{chain[0].id}/{what}", headers=TOKEN) for _ in range(2))
+    assert (first.status_code, first.data) == (second.status_code, second.data)
+    assert len(opened) == 1
 
 
 @pytest.mark.usefixtures("pushed")

@@ -1,21 +1,25 @@
 """Tar archives whose members are read in any order."""
 
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
+from typing import Self
 
 from dualreg.errors import ImageInvalid
 from dualreg.image.layer import Compression, inflated
+from dualreg.image.tar import EXTENDED, EXTENDED_LIMIT
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid
 from dualreg.migrate.sources.streams import OpenFile
 from dualreg.storage.base import read_chunks
 
 #: Bytes of the largest document that is read.
 _DOCUMENT_LIMIT = 16 << 20
+#: Archives with more members, or longer names all together, are refused; an image has a few per layer.
+_MEMBERS_LIMIT, _NAMES_LIMIT = 100_000, 16 << 20
 #: How many links are followed.
 _LINK_LIMIT = 10
 
@@ -47,8 +51,8 @@ class Archive:
         try:
             updated = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             file = _plain(path)
-            with tarfile.open(fileobj=file.reader(), mode="r:") as archive:
-                for member in archive:
+            with tarfile.open(fileobj=file.reader(), mode="r:", tarinfo=_Header) as archive:
+                for member in _listed(archive):
                     name = _normal(member.name)
                     if member.isreg():
                         members[name] = (member.offset_data, member.size)
@@ -86,6 +90,32 @@ class Archive:
             raise OSError(f"{name} is too large")
         with found.open() as reader:
             return b"".join(read_chunks(reader))
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose extension, which ``tarfile`` reads into memory, is of a bounded size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in EXTENDED and header.size > EXTENDED_LIMIT:
+            raise tarfile.ReadError("a header is too large")
+        return header
+
+
+def _listed(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members without keeping them.
+
+    Raises:
+        tarfile.TarError: the archive is damaged, or has too many members, or too long names.
+    """
+    count = names = 0
+    while member := archive.next():
+        archive.members.clear()  # type: ignore[attr-defined]  # public, but not in typeshed
+        count, names = count + 1, names + len(member.name) + len(member.linkname)
+        if count > _MEMBERS_LIMIT or names > _NAMES_LIMIT:
+            raise tarfile.ReadError("too many members, or too long names")
+        yield member
 
 
 def _plain(path: Path) -> OpenFile:

@@ -9,8 +9,8 @@ from functools import cached_property
 from threading import Event
 from typing import ClassVar
 
-from dualreg.catalog.v1_images import CHAIN_LIMIT
 from dualreg.image.documents import parse_object
+from dualreg.image.v1_image import CHAIN_LIMIT
 from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.dates import parse_created
 from dualreg.migrate.findings import Broken, Finding, FindingKind

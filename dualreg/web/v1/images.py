@@ -13,7 +13,7 @@ from dualreg.errors import ImageUnknown, RequestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import is_tarsum
-from dualreg.web.body import body_chunks, read_limited
+from dualreg.web.body import body_chunks, read_limited, require_client
 from dualreg.web.context import registry
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
@@ -103,14 +103,16 @@ def get_ancestry(repository: RepositoryName, image: ImageId) -> Response:
 def get_files(repository: RepositoryName, image: ImageId) -> Response:
     """Return the files of the image's layer: name, kind, deleted, size, mtime, mode, uid, gid."""
     row = registry().v1_images.get(repository, image)
-    return immutable(json_response([*registry().listings.files(row)]), f"{row.layer} files")
+    listed = registry().listings.files(row, require_client)
+    return immutable(Response(listed, content_type="application/json"), f"{row.layer} files")
 
 
 @requires(Action.PULL)
 def get_diff(repository: RepositoryName, image: ImageId) -> Response:
     """Return the files that the image's layer deletes, changes and creates, by name; see ``get_files``."""
     rows = registry().v1_images.ancestry(repository, image)
-    return immutable(json_response(registry().listings.changes(rows)), f"{image} diff")
+    listed = registry().listings.changes(rows, require_client)
+    return immutable(Response(listed, content_type="application/json"), f"{image} diff")
 
 
 def _payload_checksum() -> Digest | None:

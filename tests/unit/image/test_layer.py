@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import lzma
 import random
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +16,11 @@ from dualreg.errors import ImageInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, Inflater, empty_diff_ids, regzip
 from tests.builders import tar
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import compress as zstd_compress
+else:
+    from backports.zstd import compress as zstd_compress
 
 #: Docker up to 1.2 wrote this for a step that changes no file: the gzip of nothing at all.
 OLD_EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff010000ffff0000000000000000")
@@ -195,3 +201,29 @@ def test_blank_diff_ids_are_zeros_only() -> None:
         assert Digest.of(blank) in empty_diff_ids()
     for other in (bytes(1), bytes(511), bytes(10241), tar({"a": b""})):
         assert Digest.of(other) not in empty_diff_ids()
+
+
+@pytest.mark.parametrize(
+    "compress",
+    [
+        pytest.param(lambda zeros: bz2.compress(zeros) * 12, id="bzip2"),
+        pytest.param(lambda zeros: lzma.compress(zeros, preset=0) * 12, id="xz"),
+        pytest.param(lambda zeros: zstd_compress(zeros) * 12, id="zstd"),
+    ],
+)
+def test_a_bomb_ends_long_before_it_is_inflated(compress: Callable[[bytes], bytes]) -> None:
+    """What uncompresses to more than 64 MiB and 1,100 times its size is refused there."""
+    inflater, inflated = Inflater(zstd=True), 0
+    with pytest.raises(ImageInvalid, match="times its size"):  # noqa: PT012 -- counts up to there
+        for piece in inflater.feed(compress(bytes(8 << 20))):
+            inflated += len(piece)
+    assert inflated < 100 << 20
+
+
+def test_no_gzip_is_a_bomb() -> None:
+    """The densest gzip that there can be, of any size, is a layer."""
+    dense = zlib.compress(bytes(160 << 20), 9, 31)
+    hasher = DiffIdHasher()
+    for piece in _pieces(dense, 1 << 16):
+        hasher.update(piece)
+    hasher.digest()

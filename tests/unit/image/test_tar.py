@@ -6,6 +6,7 @@ import hashlib
 import io
 import lzma
 import tarfile
+import tracemalloc
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from dualreg.errors import ImageInvalid
 from dualreg.image.layer import EMPTY_LAYER
-from dualreg.image.listing import File, changes, files
+from dualreg.image.listing import File, changes, dump_files, files
 from dualreg.image.tar import Member, members
 from dualreg.image.tarsum import is_tarsum, verify_tarsum
 from tests import builders
@@ -165,6 +166,15 @@ def _extended(size: int) -> bytes:
     return header.tobuf(tarfile.USTAR_FORMAT)
 
 
+def _long_names(count: int, size: int) -> bytes:
+    """Return the gzip of members with names of a little less than *size* bytes."""
+    name = b" path=" + b"a" * (size - 600) + b"\n"
+    record = str(len(name) + len(str(size))).encode().rjust(len(str(size)), b"0") + name
+    padded = record.ljust(len(record) + -len(record) % 512, b"\0")
+    member = _extended(len(record)) + padded + tarfile.TarInfo("f").tobuf(tarfile.USTAR_FORMAT)
+    return go_gzip(member) * count
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -176,6 +186,7 @@ def _extended(size: int) -> bytes:
         go_gzip(PLAIN)[:-20],
         _extended(1 << 30),
         (_extended(512) + b"512 path=".ljust(511, b"x") + b"\n") * 3000 + PLAIN,
+        _long_names(70, 1 << 20),
         _extended(20) + b"99999 path=x".ljust(512, b"\0"),
         _extended(20) + b"x path=y\n".ljust(512, b"\0"),
         _extended(20) + b"18 size=-1234567\n".ljust(512, b"\0") + PLAIN,
@@ -190,6 +201,7 @@ def _extended(size: int) -> bytes:
         "half a gzip",
         "huge",
         "huge in pieces",
+        "long names",
         "long",
         "no number",
         "negative",
@@ -198,9 +210,14 @@ def _extended(size: int) -> bytes:
 )
 def test_what_is_no_archive_is_refused(layer: bytes) -> None:
     """With one error, and in bounded memory."""
-    with pytest.raises(ImageInvalid):
-        [*files([layer])]
-    assert not verify_tarsum("tarsum+sha256:" + "0" * 64, JSON, [layer])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageInvalid):
+            dump_files(files([layer]))
+        assert not verify_tarsum("tarsum+sha256:" + "0" * 64, JSON, [layer])
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def _listed(layer: bytes) -> list[tuple[str, str, bool]]:
