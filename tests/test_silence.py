@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
@@ -180,6 +181,16 @@ def test_what_is_no_request_is_refused_at_once(patient: str, sent: bytes, status
         connection.settimeout(2)
         connection.sendall(sent)
         assert connection.recv(12) == b"HTTP/1.1 " + status
+
+
+def test_many_short_connections(tmp_path: Path) -> None:
+    """Processes that compete for them lose none."""
+    with (
+        dualreg_process(tmp_path / "data", workers=3, threads=THREADS) as (host, _, _),
+        ThreadPoolExecutor(16) as pool,
+    ):
+        answers = [*pool.map(lambda _: Wire(host).send("GET", "/v2/_catalog").status, range(600))]
+    assert answers == [200] * 600
 
 
 def test_silence_over_tls(tmp_path: Path) -> None:

@@ -245,6 +245,23 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         self.sock.restart()
         self.sock.settimeout(None)
 
+    def has_read_body(self, patience: float) -> bool:
+        """Return whether the request ends here, after discarding what is left of it, if that is small.
+
+        Args:
+            patience: Seconds to wait for each part that has not arrived.
+        """
+        body, left = self.parser.mesg.body, SMALL_BODY
+        if body.failed:
+            return False
+        self.sock.settimeout(patience)
+        try:
+            while left > 0 and (data := body.read(1024)):
+                left -= len(data)
+        except Exception:  # noqa: BLE001 -- gunicorn's errors of malformed bodies share no other class
+            return False
+        return left > 0
+
     def begin_idle(self, seconds: float) -> None:
         """Wait for another request for *seconds*; parts of it may have arrived."""
         self._received += self.parser.unreader.take_buffered()

@@ -5,6 +5,7 @@ for as long as the client likes to take. Here connections wait in the poller unt
 again until the client has closed its side.
 """
 
+import errno
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +25,9 @@ CONNECTIONS = 500
 _HEALTH_THREADS = 2
 #: Seconds between two looks for connections that have waited too long.
 _INTERVAL = 1.0
-#: Seconds to look for the rest of a body that the application left unread.
+#: Errors for lack of what each connection takes.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: Seconds to wait for each part of a body that the application left unread.
 _REST = 0.01
 
 
@@ -50,10 +53,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             self._drop(next(iter(self._waiting)))
         try:
             client, address = listener.accept()
-        except OSError:
-            if self._waiting:  # there may be no descriptor left
+        except OSError as error:
+            if error.errno in _EXHAUSTED and self._waiting:
                 self._drop(next(iter(self._waiting)))
-            return
+            return  # or another process was faster
         self.nr_conns += 1
         try:
             connection = Connection(self.cfg, client, address, listener.getsockname(), self._window)
@@ -88,7 +91,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def _keepalive_after(self, conn: Connection, keepalive: object) -> bool:
         """Return whether the connection can take another request: its body has been read, or has arrived."""
-        return bool(keepalive and conn.parser.finish_body(deadline=time.monotonic() + _REST))
+        return bool(keepalive) and conn.has_read_body(_REST)
 
     def _finish(self, connection: Connection, future: "Future[object]", *, spare: bool) -> None:
         """Go on with a connection that a thread is done with: wait for another request, or for its end."""
