@@ -55,6 +55,12 @@ def matches(pattern: str, text: str) -> bool:
     return True
 
 
+def may_match_below(pattern: str, prefix: str) -> bool:
+    """Return whether *pattern* matches a text that begins with *prefix*."""
+    literal, wildcard, _ = pattern.partition(_WILDCARD)
+    return literal.startswith(prefix) or bool(wildcard and prefix.startswith(literal))
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """The repositories whose names match at least one pattern of every group.

@@ -46,6 +46,7 @@ HARMLESS = frozenset(
         FindingKind.UNVERIFIED,
         FindingKind.UNSURE,
         FindingKind.PRIVATE,
+        FindingKind.PHANTOM,
         FindingKind.EMPTY,
         FindingKind.ORPHAN,
         FindingKind.FOREIGN,

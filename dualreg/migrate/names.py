@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from dualreg.image.names import LIBRARY
 from dualreg.migrate.tag_schema import subject_prefix
-from dualreg.patterns import matches
+from dualreg.patterns import matches, may_match_below
 
 _TAG_LENGTH = 128
 
@@ -44,6 +44,28 @@ class Names:
             return False
         included = not self.include or self._matches(self.include, repository, name)
         return included and self.allow(repository, name)
+
+    def may_select(self, repository: str) -> bool:
+        """Return whether a tag of *repository*, whose tags are not known, may be selected."""
+        aliases = self.aliases(repository, repository)
+        listed = self.listed is None or not {*map(_repository, self.listed)}.isdisjoint(aliases)
+        included = not self.include or any(
+            matches(_repository(pattern), alias) for pattern in self.include for alias in aliases
+        )
+        excluded = any(
+            ":" not in pattern and matches(pattern, alias) for pattern in self.exclude for alias in aliases
+        )
+        return listed and included and not excluded
+
+    def may_select_within(self, folder: str) -> bool:
+        """Return whether a tag of the repository *folder*, or of one below that name, may be selected."""
+        below = f"{folder}/"
+        wanted = [_repository(each) for each in (*self.include, *(self.listed or ()))]
+        covered = any(":" not in pattern and matches(pattern, below) for pattern in self.exclude)
+        inside = any(
+            may_match_below(pattern, alias) for pattern in wanted for alias in self.aliases(below, below)
+        )
+        return self.may_select(folder) or (inside and not covered)
 
     def allow(self, repository: str, name: str) -> bool:
         """Return whether the tag may be imported with others: it is not excluded."""
@@ -110,6 +132,12 @@ def propose(name: str) -> str:
 def propose_tag(tag: str) -> str:
     """Return a valid tag similar to *tag*."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", tag).lstrip("-.")[:_TAG_LENGTH] or "renamed"
+
+
+def _repository(name: str) -> str:
+    """Return the repository part of a name or pattern: of a tag, of a digest, or of a whole repository."""
+    repository, _, digest = name.partition("@")
+    return repository if digest else name.rpartition(":")[0] or name
 
 
 def _words(what: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

@@ -19,12 +19,20 @@ class PlanAction(StrEnum):
     LEAVE = "leave"
 
 
+def full_name(repository: str, tag: str, image: str) -> str:
+    """Return ``repository:tag``; ``repository@image`` without a tag, and ``repository`` without either."""
+    if tag:
+        return f"{repository}:{tag}"
+    return f"{repository}@{image}" if image else repository
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A line of the plan.
 
     Attributes:
-        repository, tag, image: In the source; the tag of an untagged image is empty.
+        repository, tag, image: In the source; the tag of an untagged image is empty, and so is the image of
+            a tag or repository that cannot be read.
         to_repository, to_tag: In this registry; the tag is empty for a manifest that gets none.
         reason: Why it is not imported; empty if it is.
         updated: When the tag was pushed to the source; ISO 8601, empty if unknown.
@@ -41,8 +49,8 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The full name in the source: ``repository:tag``, or ``repository@image`` without a tag."""
-        return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.image}"
+        """The full name in the source, as ``full_name`` returns it."""
+        return full_name(self.repository, self.tag, self.image)
 
 
 def write_plan(entries: Iterable[Entry]) -> Iterator[str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dualreg.migrate.names import Names
-from dualreg.patterns import matches
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -30,15 +29,7 @@ class ScanOptions:
 
     def may_select(self, repository: str) -> bool:
         """Return whether *names* may select a tag of *repository*, whose tags are not known yet."""
-        names, aliases = self.names, self.names.aliases(repository, repository)
-        listed = names.listed is None or not {*map(_repository, names.listed)}.isdisjoint(aliases)
-        included = not names.include or any(
-            matches(_repository(pattern), alias) for pattern in names.include for alias in aliases
-        )
-        excluded = any(
-            ":" not in pattern and matches(pattern, alias) for pattern in names.exclude for alias in aliases
-        )
-        return listed and included and not excluded
+        return self.names.may_select(repository)
 
     def each(self, query: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
         """Yield the result of *query* for each item, in order, running *jobs* queries at a time."""
@@ -47,9 +38,3 @@ class ScanOptions:
             return
         with ThreadPoolExecutor(self.jobs) as pool:
             yield from pool.map(query, items)
-
-
-def _repository(name: str) -> str:
-    """Return the repository part of a name or pattern: of a tag, of a digest, or of a whole repository."""
-    repository, _, digest = name.partition("@")
-    return repository if digest else name.rpartition(":")[0] or name

@@ -88,21 +88,19 @@ def unmatched(survey: Survey, selection: Selection) -> list[str]:
 def _judge(survey: Survey, selection: Selection) -> list[tuple[Entry, Finding | None]]:
     """Return the entries of the plan, each with what keeps it from being imported."""
     selected = _selected(survey.tags, selection)
-    entries = [
-        entry if tag in selected else replace(entry, action=PlanAction.LEAVE, reason=_unselected(tag))
+    judged = [
+        (entry, _obstacle(survey, tag, entry, by_date=selection.by_date))
+        if tag in selected
+        else (replace(entry, action=PlanAction.LEAVE, reason=_unselected(tag)), None)
         for tag in survey.tags
         for entry in _entries(tag, selection)
     ]
-    obstacles = [_obstacle(survey, entry, by_date=selection.by_date) for entry in entries]
-    importable = (entry for entry, obstacle in zip(entries, obstacles, strict=True) if not obstacle)
-    collisions = _collisions(importable)
-    return [
-        (entry, obstacle or collisions.get(entry)) for entry, obstacle in zip(entries, obstacles, strict=True)
-    ]
+    collisions = _collisions(entry for entry, obstacle in judged if not obstacle)
+    return [(entry, obstacle or collisions.get(entry)) for entry, obstacle in judged]
 
 
 def _unselected(tag: SourceTag) -> str:
-    return "not selected" if tag.tag else "untagged"
+    return "not selected" if tag.tag or tag.lost else "untagged"
 
 
 def _selected(tags: Iterable[SourceTag], selection: Selection) -> set[SourceTag]:
@@ -113,13 +111,19 @@ def _selected(tags: Iterable[SourceTag], selection: Selection) -> set[SourceTag]
     for repository, siblings in by_repository.items():
         if not _is_in_shard(repository, *selection.shard):
             continue
-        chosen = [tag for tag in siblings if selection.names.selects(repository, tag.name)]
+        chosen = [tag for tag in siblings if _is_chosen(tag, selection)]
         tagged = newest(
             [tag for tag in chosen if tag.tag and not tag.subjects], selection.since, selection.latest
         )
         selected |= {*tagged, *_attachments(tagged, siblings, selection)}
-        selected.update(tag for tag in chosen if not tag.tag and selection.untagged)
+        selected.update(tag for tag in chosen if not tag.tag and (selection.untagged or tag.lost))
     return selected
+
+
+def _is_chosen(tag: SourceTag, selection: Selection) -> bool:
+    if tag.lost and not tag.tag:  # a wanted tag may be in what cannot be read
+        return selection.names.may_select_within(tag.repository)
+    return selection.names.selects(tag.repository, tag.name)
 
 
 def _attachments(
@@ -154,7 +158,7 @@ def _entries(tag: SourceTag, selection: Selection) -> Iterator[Entry]:
     """Yield an entry for each name that a tag gets in this registry."""
     mapped = selection.mapped(tag)
     repository, to_tag = (mapped[0], mapped[1] or tag.tag) if mapped else (tag.repository, tag.tag)
-    if not to_tag and ":" not in tag.image:  # V1 clients see an image only under a tag
+    if not (to_tag or tag.lost or ":" in tag.image):  # V1 clients see an image only under a tag
         to_tag = _ORPHAN + tag.image[:_ORPHAN_DIGITS]
     names = [repository]
     if repository.startswith(LIBRARY) and not mapped:
@@ -168,10 +172,10 @@ def _entries(tag: SourceTag, selection: Selection) -> Iterator[Entry]:
         yield Entry(tag.repository, tag.tag, tag.image, name, to_tag, PlanAction.IMPORT, updated=tag.stamp)
 
 
-def _obstacle(survey: Survey, entry: Entry, *, by_date: bool) -> Finding | None:
+def _obstacle(survey: Survey, tag: SourceTag, entry: Entry, *, by_date: bool) -> Finding | None:
     """Return what keeps a selected tag from being imported: an invalid name, no date, or a broken image."""
-    if entry.action is not PlanAction.IMPORT:
-        return None
+    if tag.lost:
+        return tag.lost
     if by_date and entry.tag and not entry.updated:
         return Finding(FindingKind.UNDATED, entry.name, "its date is unknown; select it by name")
     try:

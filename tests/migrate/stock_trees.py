@@ -89,7 +89,7 @@ class Expected:
     untagged: dict[str, Digest] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
     kinds: frozenset[str] = frozenset(
-        {"bad-name", "missing-blob", "missing-manifest", "dangling-tag", "phantom-tag", "corrupt",
+        {"bad-name", "missing-blob", "missing-manifest", "dangling-tag", "corrupt",
          "empty-repository", "untagged", "tarsum"}
     )  # fmt: skip
 
@@ -196,6 +196,7 @@ def _beside(own: Expected) -> None:
     tree.manifest("team/app", builders.image(LAYERS["a"], oci=True).manifest)  # a tag was moved away from it
     _write(tree.v2 / "repositories/team/app/_uploads/00000000-0000-0000-0000-000000000000/data", b"half")
     _write(tree.v2 / "repositories/team/app/_manifests/tags/garbage/current/link", b"no digest")
+    own.bad["team/app:garbage"] = "corrupt"
     (tree.v2 / "repositories/team/app/_manifests/tags/deleted/index").mkdir(parents=True)
     (tree.v2 / "repositories/empty/_layers").mkdir(parents=True)
     _write(tree.v2 / "repositories/.DS_Store", b"")

@@ -174,7 +174,7 @@ def test_verifying_nothing(expected: Expected, data: Path, tmp_path: Path) -> No
     assert result == ("team/app:a+b", result[1])
     assert result[1].startswith("bad-tag")
     plan = tmp_path / "plan"
-    command(data, f"plan {line} team/app -o {plan}")
+    command(data, f"plan {line} team/app -o {plan}", code=1)
     assert "3 of 3" in command(data, f"verify {source(expected)} --plan {plan}").output
 
 

@@ -20,7 +20,9 @@ def test_plans_are_made_edited_and_run(
     mapping = tmp_path / "names"
     mapping.write_text("Upper/Case upper/case  # lower\nteam/app:a+b team/app:a-b\n")
     file = tmp_path / "plan.jsonl"
-    output = command(data, f"plan {source(expected)} --map {mapping} -o {file} --library both").stderr
+    output = command(
+        data, f"plan {source(expected)} --map {mapping} -o {file} --library both", code=None
+    ).stderr
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     both = [line["to_repository"] for line in lines if line["repository"] == "library/short"]
     assert sorted(both) == ["library/short", "short"]
@@ -46,7 +48,7 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path, data: Path) -> No
         tree.tag(name, "t", tree.image(seed, gzip.compress(seed.encode() * 512)))
     mapping = tmp_path / "names"
     mapping.write_text("team/x x\n")
-    lines = command(data, f"plan v1-tree:{tree.root} --map {mapping}").stdout.splitlines()
+    lines = command(data, f"plan v1-tree:{tree.root} --map {mapping}", code=None).stdout.splitlines()
     assert all(json.loads(line)["reason"].startswith("collision") for line in lines)
     mapping.write_text("one two three\n")
     assert (
@@ -62,7 +64,7 @@ def test_filters(tmp_path: Path, data: Path) -> None:
         tree.tag("team/app", f"v{number}", image, updated=1_400_000_000 + number * 86_400)
 
     def chosen(line: str) -> list[str]:
-        lines = command(data, f"plan v1-tree:{tree.root} {line}").stdout.splitlines()
+        lines = command(data, f"plan v1-tree:{tree.root} {line}", code=None).stdout.splitlines()
         return [each["tag"] for each in map(json.loads, lines) if each["action"] == "import"]
 
     assert chosen("") == ["v1", "v2", "v3", "v4"]
@@ -86,7 +88,7 @@ def test_shards(expected: Expected, data: Path) -> None:
     """Each repository is in exactly one shard, so that several machines can share the work."""
     parts = []
     for part in "123":
-        lines = command(data, f"plan {source(expected)} --shard {part}/3").stdout.splitlines()
+        lines = command(data, f"plan {source(expected)} --shard {part}/3", code=None).stdout.splitlines()
         result = [json.loads(line) for line in lines]
         parts.append({line["repository"] for line in result if line["action"] != "leave"})
     assert all(parts)
@@ -110,7 +112,7 @@ def test_unselected_tags_are_not_failures(expected: Expected, data: Path) -> Non
 )
 def test_invalid_lines_in_a_plan(expected: Expected, data: Path, tmp_path: Path, change: object) -> None:
     """One line names the line of the plan, and nothing is imported."""
-    good = command(data, f"plan {source(expected)}").stdout.splitlines()[0]
+    good = command(data, f"plan {source(expected)}", code=None).stdout.splitlines()[0]
     bad = json.dumps(json.loads(good) | change) if isinstance(change, dict) else change
     (tmp_path / "plan").write_text(f"{good}\n{bad}\n")
     output = command(data, f"run {source(expected)} --plan {tmp_path / 'plan'}", code=2).output
@@ -120,7 +122,7 @@ def test_invalid_lines_in_a_plan(expected: Expected, data: Path, tmp_path: Path,
 
 def decisions(data: Path, line: str) -> dict[str, tuple[str, str]]:
     """Return the action of a plan for each tag, and the new name."""
-    lines = [json.loads(each) for each in command(data, f"plan {line}").stdout.splitlines()]
+    lines = [json.loads(each) for each in command(data, f"plan {line}", code=None).stdout.splitlines()]
     return {
         f"{each['repository']}:{each['tag']}": (each["action"], f"{each['to_repository']}:{each['to_tag']}")
         for each in lines
@@ -137,7 +139,7 @@ def test_broken_tags_do_not_collide(tmp_path: Path, data: Path) -> None:
     tree.tag("team/a%252Fb", "1", image_id("never pushed"), 1_400_000_009)
     mapping = tmp_path / "names"
     mapping.write_text("team/x x\n")
-    lines = command(data, f"plan v1-tree:{tree.root} --map {mapping}").stdout.splitlines()
+    lines = command(data, f"plan v1-tree:{tree.root} --map {mapping}", code=None).stdout.splitlines()
     result = Counter((each["to_repository"], each["action"]) for each in map(json.loads, lines))
     assert result == {(name, action): 1 for name in ("x", "team/a/b") for action in ("import", "skip")}
 
@@ -169,7 +171,9 @@ def test_options_without_effect(expected: Expected, data: Path, tmp_path: Path) 
     (tmp_path / "list").write_text("short\nsort/typo\n")
     for option, missing in (("map", ["team/app:typo", "team/typo"]), ("list", ["sort/typo"])):
         file = tmp_path / {"map": "names"}.get(option, option)
-        errors = command(data, f"plan {source(expected)} --{option} {file}").stderr.splitlines()[:-1]
+        errors = command(data, f"plan {source(expected)} --{option} {file}", code=None).stderr.splitlines()[
+            :-1
+        ]
         assert errors == [f'no tag or repository "{name}" in the source' for name in missing]
 
 
@@ -193,7 +197,9 @@ def test_names_with_blanks(tmp_path: Path, data: Path) -> None:
     image = tree.image("a", LAYERS["a"])
     for name, tag in (("team/my app", "1"), ("team/a#b", "1"), ("team/o'x", "1"), ("team/ok", "v 1")):
         tree.tag(name, tag, image)
-    lines = [json.loads(each) for each in command(data, f"plan v1-tree:{tree.root}").stdout.splitlines()]
+    lines = [
+        json.loads(each) for each in command(data, f"plan v1-tree:{tree.root}", code=None).stdout.splitlines()
+    ]
     proposed = [
         re.fullmatch(r"bad-(name|tag): map (.+) to a valid name, such as (\S+)", each["reason"])
         for each in lines

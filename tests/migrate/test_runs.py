@@ -59,10 +59,10 @@ def test_rollback_keeps_what_is_used_since(expected: Expected, data: Path, opene
 def test_reports(expected: Expected, data: Path) -> None:
     """Text for people, JSON for programs, CSV for pipelines that know V1 IDs; one format at a time."""
     result = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
-    text = command(data, "report").output
+    text = command(data, "report", code=1).output
     assert f"run {result['run']} of {source(expected)}" in text
     assert f"{len(expected.good)} done" in text
-    rows = [*csv.DictReader(command(data, "report --csv").stdout.splitlines())]
+    rows = [*csv.DictReader(command(data, "report --csv", code=1).stdout.splitlines())]
     assert [*rows[0]] == [
         "source",
         "repository",
@@ -78,7 +78,7 @@ def test_reports(expected: Expected, data: Path) -> None:
     assert (row["repository"], row["tag"], row["image"]) == ("short", "latest", image_id("short"))
     assert row["digest"].startswith("sha256:")
     assert (row["run"], row["bytes"]) == (result["run"], str(len(expected.tree.layers[image_id("short")])))
-    (parsed,) = json.loads(command(data, f"report {result['run']} --json").stdout)
+    (parsed,) = json.loads(command(data, f"report {result['run']} --json", code=1).stdout)
     assert len(parsed["tags"]) == len(result["tags"])
     for both in ("--json --csv", "--csv --csv-images", f"--list {result['run']}", f"--all {result['run']}"):
         assert "cannot be combined" in command(data, f"report {both}", code=2).output

@@ -336,7 +336,7 @@ def test_odd_trees_are_told_of(tmp_path: Path, data: Path) -> None:
     }
     text = command(data, f"run {line}", code=1).output
     assert "bad-name: map team/\ufffd\ufffd" in text
-    command(data, "report")
+    command(data, "report", code=1)
     command(data, f"verify {line}", code=1)
 
 

@@ -120,12 +120,17 @@ def plan(source: str, data: Path | None, config: Path | None, output: str, **giv
     """Write a plan: what run would do, as one line of JSON per tag.
 
     Edit the plan if you like, and pass it to run with --plan.
+
+    Exit status: 0 if every selected tag can be imported, 1 otherwise, 2 if the source cannot be read.
     """
     del data, config  # taken by every command, not needed by this one
-    entries = plan_of(survey(source, given, dated=True), given)
+    found = survey(source, given, dated=True)
+    entries = plan_of(found, given)
     with click.open_file(output, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in write_plan(entries))
     print_plan_summary(entries)
+    if refused(found) or any(entry.action is PlanAction.SKIP for entry in entries):
+        raise SystemExit(EXIT_FINDINGS)
 
 
 @migrate.command()

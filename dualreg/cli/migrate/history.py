@@ -1,6 +1,7 @@
 """``dualreg migrate report`` and ``rollback``: what runs did, and how to undo it."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import click
 
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.failures import MigrateCommand
-from dualreg.cli.migrate.output import print_report, print_runs
+from dualreg.cli.migrate.output import exit_with, print_report, print_runs
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted, records
 from dualreg.migrate import journal
@@ -28,7 +29,10 @@ from dualreg.settings import Settings
 @json_option
 @settings_options
 def report(run_: str | None, data: Path | None, config: Path | None, **flags: bool) -> None:
-    """Report what RUN did; by default, the last run."""
+    """Report what RUN did; by default, the last run.
+
+    Exit status: 0 if every selected tag was imported, 1 if some were, 3 if none was. With --list, always 0.
+    """
     _check_exclusive("--list, --all and RUN", flags["as_list"], flags["of_all"], bool(run_))
     _check_exclusive("--json, --csv and --csv-images", flags["as_json"], flags["as_csv"], flags["csv_images"])
     settings = load_settings(config, data=data)
@@ -49,6 +53,13 @@ def report(run_: str | None, data: Path | None, config: Path | None, **flags: bo
     else:
         for each in reports:
             print_report(each)
+    if not flags["as_list"]:
+        last = {
+            (tag["source"], tag["repository"], tag["tag"]): tag["status"]
+            for each in reports
+            for tag in each.tags
+        }
+        exit_with(Counter(last.values()))
 
 
 def _list(reports: list[Report], *, as_json: bool) -> None:

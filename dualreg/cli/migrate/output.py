@@ -145,9 +145,6 @@ def print_result(
     Raises:
         SystemExit: a tag is missing: with 1, or with 3 if all are.
     """
-    counts = Counter(outcome.status for outcome in outcomes)
-    bad = counts[Status.FAILED] + counts[Status.STOPPED] + lost
-    present = counts[Status.DONE] + counts[Status.SAME]
     if as_json:
         click.echo(json.dumps(_result(run_, outcomes), indent=2))
     else:
@@ -161,7 +158,21 @@ def print_result(
             click.echo(
                 f"To undo earlier runs too:  {command_line(REGISTRY_OPTIONS, 'rollback', '--all', source)}"
             )
-    if bad or counts[Status.SKIPPED]:
+    exit_with(Counter(outcome.status for outcome in outcomes), lost=lost)
+
+
+def exit_with(counts: Mapping[str, int], *, lost: int = 0) -> None:
+    """Exit with the status that a run deserves, unless that is 0.
+
+    Args:
+        counts: The number of tags of each status.
+        lost: How many requests the source refused, which may have hidden tags.
+
+    Raises:
+        SystemExit: a tag is missing: with 1, or with 3 if all are.
+    """
+    if lost or any(counts.get(each) for each in (Status.FAILED, Status.STOPPED, Status.SKIPPED)):
+        present = any(counts.get(each) for each in (Status.DONE, Status.SAME))
         raise SystemExit(EXIT_FINDINGS if present else EXIT_NOTHING)
 
 

@@ -14,7 +14,8 @@ from typing import BinaryIO, Protocol
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId
-from dualreg.migrate.findings import Finding
+from dualreg.migrate.findings import Finding, FindingKind
+from dualreg.migrate.plan import full_name
 from dualreg.registry.blobs import Blobs
 
 
@@ -31,6 +32,8 @@ class SourceTag:
         image: A V1 image id, or the digest of a manifest. There may be no such image.
         updated: When it was pushed, or else when its image was created; None if neither is known.
         subjects: The images that it is about, for instance as a signature: it is imported with them.
+        lost: Why it cannot be read; ``image`` is empty then. Without a tag, what cannot be read is the
+            repository, or all repositories below that name. None if it can be read.
     """
 
     repository: str
@@ -38,16 +41,23 @@ class SourceTag:
     image: str
     updated: datetime | None
     subjects: frozenset[str] = frozenset()
+    lost: Finding | None = None
 
     @property
     def name(self) -> str:
-        """The full name: ``repository:tag``, or ``repository@image`` without a tag."""
-        return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.image}"
+        """The full name, as ``full_name`` returns it."""
+        return full_name(self.repository, self.tag, self.image)
 
     @property
     def stamp(self) -> str:
         """``updated`` in ISO 8601; empty if it is unknown."""
         return self.updated.isoformat() if self.updated else ""
+
+
+def lost_tag(kind: FindingKind, repository: str, tag: str, text: str) -> SourceTag:
+    """Return a tag that cannot be read; or, without a tag, a repository."""
+    finding = Finding(kind, full_name(repository, tag, ""), text)
+    return SourceTag(repository, tag, "", None, lost=finding)
 
 
 @dataclass(frozen=True, slots=True)

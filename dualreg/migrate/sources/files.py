@@ -1,28 +1,48 @@
-"""Blobs and manifests that are files."""
+"""Files and folders of a source, which may be hostile; and blobs and manifests that are files."""
 
+import errno
+import os
+import stat
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
 
 #: Bytes of the largest manifest that is read; registries accept at most 4 MiB.
 _DOCUMENT_LIMIT = 8 << 20
+#: Bytes that are read of a file that is known to be small, such as a tag.
+SMALL = 1 << 20
+
+_T = TypeVar("_T")
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Return an unbuffered reader of a file, which the kernel can copy from."""
-    return path.open("rb", buffering=0)
+def open_file(path: str | Path) -> BinaryIO:
+    """Return an unbuffered reader of a file, which the kernel can copy from.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read. A pipe would make the reader wait for ever, and
+            a device may have no end.
+    """
+    file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 -- closed by the caller
+    try:
+        _require_regular(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def file_bytes(path: Path) -> SourceBytes:
     """Return the content of a file, not read yet.
 
     Raises:
-        OSError: it is missing.
+        OSError: it is missing, or not a regular file.
     """
     found = path.stat()
+    _require_regular(found, path)
     return SourceBytes(found.st_size, partial(open_file, path), path, found.st_mtime_ns)
 
 
@@ -30,12 +50,14 @@ def blob_file(path: Path, where: str) -> SourceBytes:
     """Return the blob *where*, stored as a file.
 
     Raises:
-        Broken: it is missing.
+        Broken: it is missing, or not a regular file.
     """
     try:
         return file_bytes(path)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_BLOB, where, "no such blob") from error
+    except OSError as error:
+        raise Broken(FindingKind.UNREADABLE, where, f"cannot be read: {error}") from error
 
 
 def read_document(path: Path, where: str) -> bytes:
@@ -45,10 +67,78 @@ def read_document(path: Path, where: str) -> bytes:
         Broken: it is missing, cannot be read, or is too large.
     """
     try:
-        if path.stat().st_size > _DOCUMENT_LIMIT:
-            raise Broken(FindingKind.CORRUPT, where, "too large for a manifest")
-        return path.read_bytes()
+        content, found = read_file(path, _DOCUMENT_LIMIT)
     except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest") from error
     except OSError as error:
         raise Broken(FindingKind.CORRUPT, where, f"cannot be read: {error}") from error
+    if found.st_size > _DOCUMENT_LIMIT:
+        raise Broken(FindingKind.CORRUPT, where, "too large for a manifest")
+    return content
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder, sorted by name.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # circular links
+        return False
+
+
+def may_be_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link that may lead to one: also a dead one."""
+    return is_folder(entry) or (entry.is_symlink() and not is_file(entry))
+
+
+def was_deleted(path: Path, error: OSError) -> bool:
+    """Return whether *error* means that *path*, which was listed, is gone; not if it is a dead link."""
+    return isinstance(error, FileNotFoundError) and not path.is_symlink()
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a regular file, or a link to one."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def retry_missing(attempt: Callable[[], _T]) -> _T:
+    """Return the result of *attempt*, which is repeated once if a file is missing.
+
+    A network file system may not find a file that it has just listed.
+    """
+    try:
+        return attempt()
+    except FileNotFoundError:
+        return attempt()
+
+
+def read_file(path: str | Path, limit: int = SMALL) -> tuple[bytes, os.stat_result]:
+    """Return at most *limit* bytes of a file, and its status.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
+    """
+    with open_file(path) as file:
+        found = os.fstat(file.fileno())
+        return file.read(min(found.st_size, limit)), found
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would block
+
+
+def _require_regular(found: os.stat_result, path: str | Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))

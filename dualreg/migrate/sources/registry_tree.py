@@ -22,12 +22,29 @@ from dualreg.errors import DigestInvalid, ManifestUnverified
 from dualreg.image.digest import Digest
 from dualreg.image.jws import add_signatures, verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
-from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
-from dualreg.migrate.sources.files import blob_file, read_document
+from dualreg.migrate.sources.base import (
+    SourceBytes,
+    SourceInvalid,
+    SourceManifest,
+    SourceTag,
+    lost_tag,
+)
+from dualreg.migrate.sources.files import (
+    blob_file,
+    entries,
+    may_be_folder,
+    read_document,
+    read_file,
+    was_deleted,
+)
 from dualreg.registry.blobs import Blobs
 from dualreg.storage.filesystem import REGISTRY
 
 _LINK_LIMIT = 1 << 10
+#: A repository has one of these.
+_REPOSITORY_FOLDERS = ("_manifests", "_layers")
+#: More components than a name of 255 characters can have.
+_DEPTH_LIMIT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +79,17 @@ class RegistryTree:
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         for name, folder in _repositories(self.root / "repositories", ""):
-            tagged = [*self._tagged(name, folder)]
-            yield from tagged
-            images = {each.image for each in tagged if isinstance(each, SourceTag)}
-            untagged = [*self._untagged(name, folder, images)]
-            yield from untagged
-            if not tagged and not untagged:
+            if isinstance(folder, SourceTag):
+                yield folder
+                continue
+            tags = [*self._repository(name, folder / "_manifests")]
+            yield from tags
+            if not tags:
                 yield Finding(FindingKind.EMPTY, name, "no manifests")
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         found = _tag(repository, self._manifests(repository) / "tags" / tag)
-        return found if isinstance(found, SourceTag) else None
+        return None if found is None or found.lost else found
 
     def names_of(self, repository: str) -> Iterator[str]:
         for folder in self.folders_of(repository):
@@ -121,14 +138,20 @@ class RegistryTree:
         found = self._layer_link(repository, digest) or digest
         return blob_file(self._data(found), f"{repository}@{digest}")
 
-    def _tagged(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
-        yield from filter(None, (_tag(name, each) for each in _folders(folder / "_manifests" / "tags")))
-
-    def _untagged(self, name: str, folder: Path, tagged: set[str]) -> Iterator[SourceTag]:
-        for path in sorted((folder / "_manifests" / "revisions").glob("*/*/link")):
-            digest = _read_link(path)
-            if digest is not None and str(digest) not in tagged:
-                yield SourceTag(name, "", str(digest), _time(path))
+    def _repository(self, name: str, manifests: Path) -> Iterator[SourceTag]:
+        """Yield the tags, and then the untagged manifests, of a repository."""
+        images = set[str]()
+        try:
+            for folder in _folders(manifests / "tags"):
+                if tag := _tag(name, folder):
+                    yield tag
+                    images.add(tag.image)
+            for link in sorted((manifests / "revisions").glob("*/*/link")):
+                digest = _read_link(link)
+                if digest is not None and str(digest) not in images:
+                    yield SourceTag(name, "", str(digest), _time(link))
+        except OSError as error:
+            yield lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
 
     def _revision(self, repository: str, digest: Digest) -> Path:
         return self._manifests(repository) / "revisions" / _folder(digest)
@@ -144,15 +167,19 @@ class RegistryTree:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
 
 
-def _tag(repository: str, folder: Path) -> SourceTag | Finding | None:
+def _tag(repository: str, folder: Path) -> SourceTag | None:
     """Return the tag of a folder; None if it was deleted and only its history is left."""
     link = folder / "current" / "link"
-    if not link.is_file():
-        return None
-    digest = _read_link(link)
-    if digest is None:
-        return Finding(FindingKind.PHANTOM, f"{repository}:{folder.name}", "its link contains no digest")
-    return SourceTag(repository, folder.name, str(digest), _time(link))
+    try:
+        content, found = read_file(link, _LINK_LIMIT)
+        digest = _parse_link(content)
+    except OSError as error:
+        if all(was_deleted(each, error) for each in (link, link.parent, folder)):
+            return None
+        return lost_tag(FindingKind.UNREADABLE, repository, folder.name, f"cannot be read: {error}")
+    except DigestInvalid:
+        return lost_tag(FindingKind.CORRUPT, repository, folder.name, "its link contains no digest")
+    return SourceTag(repository, folder.name, str(digest), datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def _signed(payload: bytes, signatures: list[bytes]) -> bytes:
@@ -164,15 +191,27 @@ def _signed(payload: bytes, signatures: list[bytes]) -> bytes:
         return payload
 
 
-def _repositories(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    """Yield the name and folder of each repository below *folder*; repositories may be nested."""
-    for each in _folders(folder):
-        if each.name.startswith("_"):
+def _repositories(folder: Path, name: str, depth: int = 0) -> Iterator[tuple[str, Path | SourceTag]]:
+    """Yield the name and folder of each repository below the folder *name*; repositories may be nested.
+
+    What is lost is yielded instead of a folder that cannot be read.
+    """
+    try:
+        below = entries(folder)
+    except OSError as error:
+        if not was_deleted(folder, error):
+            yield name, lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
+        return
+    if any(each.name in _REPOSITORY_FOLDERS for each in below):
+        yield name, folder
+    for each in below:
+        if each.name.startswith("_") or not may_be_folder(each):
             continue
-        name = prefix + each.name
-        if (each / "_manifests").is_dir() or (each / "_layers").is_dir():
-            yield name, each
-        yield from _repositories(each, f"{name}/")
+        inner = f"{name}/{each.name}" if name else each.name
+        if depth == _DEPTH_LIMIT:
+            yield inner, lost_tag(FindingKind.UNREADABLE, inner, "", "nested too deeply")
+        else:
+            yield from _repositories(Path(each), inner, depth + 1)
 
 
 def _links(folder: Path) -> list[Digest]:
@@ -183,10 +222,13 @@ def _links(folder: Path) -> list[Digest]:
 def _read_link(path: Path) -> Digest | None:
     """Return the digest in a link file; None if there is none."""
     try:
-        with path.open(encoding="ascii") as file:
-            return Digest.parse(file.read(_LINK_LIMIT).strip())
-    except (OSError, ValueError, DigestInvalid):
+        return _parse_link(read_file(path, _LINK_LIMIT)[0])
+    except (OSError, DigestInvalid):
         return None
+
+
+def _parse_link(content: bytes) -> Digest:
+    return Digest.parse(content.decode("ascii", "replace").strip())
 
 
 def _folder(digest: Digest) -> str:
@@ -194,7 +236,17 @@ def _folder(digest: Digest) -> str:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+    """Return the folders in *folder*, and dead links, which were folders; none if it does not exist.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return [Path(each) for each in entries(folder) if may_be_folder(each)]
+    except OSError as error:
+        if was_deleted(folder, error):
+            return []
+        raise
 
 
 def _time(path: Path) -> datetime:

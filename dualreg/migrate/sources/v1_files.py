@@ -3,24 +3,22 @@
 Source: docker-registry 0.5.1 to 0.9.1, ``docker_registry/``: ``toolkit.py``, ``images.py``, ``tags.py``.
 """
 
-import errno
 import json
 import os
 import re
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote_plus
+
+from dualreg.migrate.sources.files import SMALL, read_file
 
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 #: How often a name may have been encoded: some releases since 0.8 encoded it again.
 _ENCODINGS = 4
-#: How many bytes of a list of ancestors, a checksum or a tag are read.
-_SMALL = 1 << 20
-#: And of the list of a repository's images, which was never pruned.
+#: How many bytes of the list of a repository's images are read, which was never pruned.
 _LIST_LIMIT = 256 << 20
 #: Keys with which docker-registry recorded who pushed a tag, and the names of these in the User-Agent.
 _AGENT = {
@@ -30,8 +28,6 @@ _AGENT = {
     "os": "os",
     "arch": "arch",
 }
-
-_T = TypeVar("_T")
 
 
 def decode(name: str) -> str:
@@ -76,6 +72,12 @@ def updated(path: Path, changed: float) -> datetime:
     return datetime.fromtimestamp(changed, UTC)
 
 
+def is_side_file(path: Path, content: bytes) -> bool:
+    """Return whether *path*, named like a tag, is the file next to a tag whose name begins with ``_``."""
+    other = path.with_name(f"tag_{path.name.removeprefix('tag').removesuffix('_json')}")
+    return path.name.endswith("_json") and (isinstance(_parsed(content), dict) or other.is_file())
+
+
 def agent(path: Path) -> str:
     """Return the User-Agent of the client that pushed a tag, if the file next to it records it."""
     recorded = _side_file(path)
@@ -83,60 +85,7 @@ def agent(path: Path) -> str:
     return " ".join(f"{name}/{value}" for name, value in words if _is_word(value))
 
 
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder, sorted by name.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with os.scandir(folder) as found:
-        return sorted(found, key=lambda entry: entry.name)
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder, or a link to one."""
-    try:
-        return entry.is_dir()
-    except OSError:  # circular links
-        return False
-
-
-def is_file(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a regular file, or a link to one."""
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
-
-
-def retry_missing(attempt: Callable[[], _T]) -> _T:
-    """Return the result of *attempt*, which is repeated once if a file is missing.
-
-    A network file system may not find a file that it has just listed.
-    """
-    try:
-        return attempt()
-    except FileNotFoundError:
-        return attempt()
-
-
-def read_file(path: str | Path, limit: int = _SMALL) -> tuple[bytes, os.stat_result]:
-    """Return at most *limit* bytes of a file, and its status.
-
-    Raises:
-        OSError: it is not a regular file, or cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would block
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return os.read(descriptor, min(found.st_size, limit)), found
-    finally:
-        os.close(descriptor)
-
-
-def small_json(path: str | Path, limit: int = _SMALL) -> object:
+def small_json(path: str | Path, limit: int = SMALL) -> object:
     """Return the JSON in a small file; None if it cannot be read or is invalid."""
     try:
         return _parsed(read_file(path, limit)[0])

@@ -9,8 +9,8 @@ from dualreg.errors import ImageInvalid
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes, SourceImage, likeness_of
-from dualreg.migrate.sources.files import open_file
-from dualreg.migrate.sources.v1_files import read_file, retry_missing, stated_checksums
+from dualreg.migrate.sources.files import open_file, read_file, retry_missing
+from dualreg.migrate.sources.v1_files import stated_checksums
 
 #: How many bytes of an image's JSON are read.
 _DOCUMENT_LIMIT = 4 << 20

@@ -8,7 +8,7 @@ from dualreg.image.names import in_library
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.sources.base import SourceBytes, SourceImage, SourceInvalid, SourceTag
+from dualreg.migrate.sources.base import SourceBytes, SourceImage, SourceInvalid, SourceTag, lost_tag
 from dualreg.migrate.sources.v1_tree import is_image_id
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
@@ -54,7 +54,7 @@ class V1Remote:
 
     def image_ids(self) -> Iterator[str]:
         """Yield the ids of tagged images and their ancestors; ``tags`` then has what could not be listed."""
-        tags = [tag for tag in self.tags() if isinstance(tag, SourceTag)]
+        tags = [tag for tag in self.tags() if isinstance(tag, SourceTag) and not tag.lost]
         homes = {tag.image: tag.repository for tag in reversed(tags)}
         places = [(image, homes[image]) for image in dict.fromkeys(tag.image for tag in tags)]
         for (image, home), listed in zip(places, self.options.each(self._ancestors, places), strict=True):
@@ -136,8 +136,10 @@ class V1Remote:
         for tag, image in sorted(tags.items()):
             if is_image_id(str(image)):
                 yield SourceTag(full, tag, image, None)
-            else:
+            elif tag.endswith("_json") and isinstance(image, str) and image.lstrip().startswith("{"):
                 yield Finding(FindingKind.PHANTOM, f"{full}:{tag}", "no image id")
+            else:
+                yield lost_tag(FindingKind.CORRUPT, full, tag, "no image id")
 
     def _is_selected(self, each: SourceTag | Finding) -> bool:
         return isinstance(each, Finding) or self.options.names.selects(each.repository, each.name)

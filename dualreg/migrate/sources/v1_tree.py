@@ -12,7 +12,6 @@ Source: docker-registry 0.5.1 to 0.9.1, ``registry/`` and ``docker_registry/``: 
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,16 +21,21 @@ from urllib.parse import quote_plus
 from dualreg.errors import ImageIdInvalid
 from dualreg.image.names import ImageId
 from dualreg.migrate.findings import Finding, FindingKind
-from dualreg.migrate.sources.base import SourceImage, SourceInvalid, SourceTag
-from dualreg.migrate.sources.v1_files import (
-    agent,
-    decode,
+from dualreg.migrate.sources.base import SourceImage, SourceInvalid, SourceTag, lost_tag
+from dualreg.migrate.sources.files import (
     entries,
     is_file,
     is_folder,
-    listed_images,
+    may_be_folder,
     read_file,
     retry_missing,
+    was_deleted,
+)
+from dualreg.migrate.sources.v1_files import (
+    agent,
+    decode,
+    is_side_file,
+    listed_images,
     small_json,
     updated,
 )
@@ -80,30 +84,30 @@ class V1Tree:
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         for name, folder in self._repositories():
-            if isinstance(folder, Finding):
+            if isinstance(folder, SourceTag):
                 yield folder
             else:
                 yield from self._repository(name, folder)
 
-    def _repositories(self) -> Iterator[tuple[str, Path | Finding]]:
-        """Yield the name and folder of each repository; a finding for a namespace that cannot be read."""
-        for namespace in filter(is_folder, entries(self.root / "repositories")):
+    def _repositories(self) -> Iterator[tuple[str, Path | SourceTag]]:
+        """Yield the name and folder of each repository; what is lost for a namespace that cannot be read."""
+        for namespace in filter(may_be_folder, entries(self.root / "repositories")):
             name = decode(namespace.name)
             try:
                 repositories = retry_missing(partial(entries, Path(namespace)))
             except OSError as error:
-                yield name, Finding(FindingKind.UNREADABLE, name, f"cannot be read: {error}")
+                if not was_deleted(Path(namespace), error):
+                    yield name, lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
                 continue
-            for folder in filter(is_folder, repositories):
+            for folder in filter(may_be_folder, repositories):
                 yield f"{name}/{decode(folder.name)}", Path(folder)
 
     def _repository(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
         try:
             files = retry_missing(partial(entries, folder))
-        except FileNotFoundError:
-            return  # deleted meanwhile
         except OSError as error:
-            yield Finding(FindingKind.UNREADABLE, name, f"cannot be read: {error}")
+            if not was_deleted(folder, error):
+                yield lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
             return
         yield from _notes(name, files)
         empty = True
@@ -116,34 +120,31 @@ class V1Tree:
     def _tags(self, repository: str, files: Iterable[os.DirEntry[str]]) -> Iterator[SourceTag | Finding]:
         """Yield the tags of a repository, and findings about files that only look like tags."""
         for entry in files:
-            if entry.name.startswith("tag_") and is_file(entry):
-                with suppress(FileNotFoundError):  # deleted meanwhile
-                    yield self._tag(repository, Path(entry))
+            if _is_tag(entry) and (found := self._tag(repository, Path(entry))):
+                yield found
 
-    def _tag(self, repository: str, path: Path) -> SourceTag | Finding:
-        """Return a tag, or a finding about it.
-
-        Raises:
-            FileNotFoundError: there is no such tag.
-        """
+    def _tag(self, repository: str, path: Path) -> SourceTag | Finding | None:
+        """Return a tag, or the finding that it is none; None if there is no such file."""
         tag = decode(path.name.removeprefix("tag_"))
         try:
             content, found = retry_missing(partial(read_file, path))
-        except FileNotFoundError:
-            raise
         except OSError as error:
-            return Finding(FindingKind.UNREADABLE, f"{repository}:{tag}", f"cannot be read: {error}")
+            if was_deleted(path, error):
+                return None
+            return lost_tag(FindingKind.UNREADABLE, repository, tag, f"cannot be read: {error}")
         text = content.decode("utf-8", "replace").strip()
-        if not is_image_id(text) and not self._names_an_image(text):
+        if is_image_id(text) or self._names_an_image(text):
+            return SourceTag(repository, tag, text, updated(path, found.st_mtime))
+        if is_side_file(path, content):
             return Finding(FindingKind.PHANTOM, f"{repository}:{tag}", "the file contains no image id")
-        return SourceTag(repository, tag, text, updated(path, found.st_mtime))
+        text = "the file contains no image id" if content else "the file is empty"
+        return lost_tag(FindingKind.CORRUPT, repository, tag, text)
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         for path in self._files_of(repository, tag):
-            with suppress(FileNotFoundError):
-                found = self._tag(repository, path)
-                if isinstance(found, SourceTag):
-                    return found
+            found = self._tag(repository, path)
+            if isinstance(found, SourceTag) and not found.lost:
+                return found
         return None
 
     def names_of(self, repository: str) -> Iterator[str]:
@@ -209,6 +210,11 @@ def is_image_id(text: str) -> bool:
     return True
 
 
+def _is_tag(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry has the name of a tag; it may be anything but a folder, such as a dead link."""
+    return entry.name.startswith("tag_") and not is_folder(entry)
+
+
 def _is_tree(path: Path) -> bool:
     # For folders that cannot be read, os.path returns False, and pathlib raises.
     return all(os.path.isdir(path / name) for name in ("images", "repositories"))  # noqa: PTH112 -- see above
@@ -220,5 +226,7 @@ def _notes(repository: str, files: Iterable[os.DirEntry[str]]) -> Iterator[Findi
         if each.name == "_private":
             text = "private repository: grant access only to those who had it"
             yield Finding(FindingKind.PRIVATE, repository, text)
-        elif not ((each.name.startswith("tag") or each.name in _SIDE_FILES) and is_file(each)):
+        elif not (
+            _is_tag(each) or ((each.name.startswith("tag") or each.name in _SIDE_FILES) and is_file(each))
+        ):
             yield Finding(FindingKind.FOREIGN, f"{repository}/{each.name}", "unknown file")

@@ -15,7 +15,7 @@ from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.sources.base import ManifestSource, SourceTag
+from dualreg.migrate.sources.base import ManifestSource, SourceTag, lost_tag
 from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.transfer import DigestVerifier, feed
 from dualreg.migrate.v2.crawl import Crawl, Known, Place
@@ -82,7 +82,7 @@ class V2Survey:
             "blobs": self.blob_count,
             "bytes": self.blob_bytes,
             "shared_bytes": sum(size for digest, (size, _) in self.blobs.items() if len(users[digest]) > 1),
-            "untagged": sum(not tag.tag for tag in self.tags),
+            "untagged": sum(not (tag.tag or tag.lost) for tag in self.tags),
         }
 
     @property
@@ -162,12 +162,12 @@ def survey_manifests(
     listed, survey.findings = split_findings(source.tags())
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in listed:
-        try:
-            _digest(tag.image)
-        except Broken:
-            survey.findings.append(Finding(FindingKind.DANGLING, tag.name, "no such manifest"))
-        else:
+        if tag.lost:
+            survey.tags.append(tag)
+        elif _is_digest(tag.image):
             by_repository[tag.repository].append(tag)
+        else:
+            survey.tags.append(lost_tag(FindingKind.DANGLING, tag.repository, tag.tag, "no such manifest"))
     Crawl(source, scan, survey.known, survey.blobs).read(_tops(by_repository))
     for repository, tags in by_repository.items():
         survey.tags += _without_children(survey, repository, tags)
@@ -181,7 +181,7 @@ def survey_manifests(
     survey.findings += [
         Finding(FindingKind.UNTAGGED, tag.name, "no tag uses it")
         for tag in survey.tags
-        if not (tag.tag or tag.subjects)
+        if not (tag.tag or tag.subjects or tag.lost)
     ]
     return survey
 
@@ -200,7 +200,7 @@ def _dated(source: ManifestSource, scan: ScanOptions, tags: Iterable[SourceTag])
     """Return *tags*; those whose push date is not known get the date when their image was created."""
 
     def date(tag: SourceTag) -> SourceTag:
-        if tag.updated or not tag.tag:
+        if tag.updated or tag.lost or not tag.tag:
             return tag
         return replace(tag, updated=image_created(source, tag.repository, _digest(tag.image)))
 
@@ -235,6 +235,14 @@ def _tagged_subjects(survey: V2Survey, tag: SourceTag, tops: Mapping[Digest, set
         if wanted is not None and wanted in tops:
             return frozenset(tops[wanted])
     return frozenset()
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        _digest(text)
+    except Broken:
+        return False
+    return True
 
 
 def _digest(text: str) -> Digest:
