@@ -39,12 +39,13 @@ class Member:
 
 
 def members(
-    layer: Iterable[bytes], check: Callable[[], None] = lambda: None
+    layer: Iterable[bytes], check: Callable[[], None] = lambda: None, *, marked_end: bool = False
 ) -> Iterator[Member | memoryview]:
     """Yield every member of a layer of any compression, each followed by the pieces of its content.
 
     Args:
         check: Called for each piece that is uncompressed; what it raises is passed on.
+        marked_end: Whether the blocks of zeros at the end are required.
 
     Raises:
         ImageInvalid: the layer does not uncompress, or is not a tar.
@@ -53,7 +54,7 @@ def members(
     for piece in inflated(layer):
         check()
         yield from parser.feed(piece)
-    parser.finish()
+    parser.finish(marked_end=marked_end)
 
 
 @dataclass
@@ -96,8 +97,14 @@ class TarParser:
                 if len(self._block) == self._wanted:
                     yield from self._parse_block()
 
-    def finish(self) -> None:
-        """Raise ImageInvalid if the archive ends within a header, a file or its padding."""
+    def finish(self, *, marked_end: bool = False) -> None:
+        """Raise ImageInvalid if the archive ends within a header, a file or its padding.
+
+        Args:
+            marked_end: Also if it ends without blocks of zeros.
+        """
+        if marked_end and not self._ended:
+            raise ImageInvalid(reason="the end of the archive is missing")
         rest = (self._content, self._padding, self._block, self._extended, self._sparse)
         if not self._ended and any(rest):
             raise _unsupported()

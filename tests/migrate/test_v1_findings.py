@@ -1,5 +1,6 @@
 """What goes wrong with an old registry's tree, or with ours, and whose fault it is said to be."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from dualreg.migrate.sources.v1_tree import V1Tree
+from tests import builders
 from tests.migrate.commands import command, content
-from tests.migrate.trees import LAYERS, Tree, image_id
+from tests.migrate.trees import LAYERS, Tree, image_id, payload
 
 
 @pytest.fixture
@@ -195,3 +197,41 @@ def test_a_mark_that_nothing_can_disprove(tree: Tree, data: Path) -> None:
     tree.tag("team/app", "2", tree.image("marked", LAYERS["b"], marked=True, checksum=None))
     assert "partial: team/app:2" in command(data, f"inspect v1-tree:{tree.root}", code=1).output
     assert told(data, f"run v1-tree:{tree.root}", code=1)["team/app:2"].startswith("skipped partial")
+
+
+_TAR = builders.tar({"a": b"x" * 5000, "b": b"y" * 5000})
+_WHOLE, _CUT = gzip.compress(_TAR, mtime=0), _TAR[: 512 + 5120]  # between two members
+
+
+@pytest.mark.parametrize("form", ["list", "text"])
+@pytest.mark.parametrize(
+    ("layer", "whole"),
+    [
+        (_WHOLE, True),
+        (_TAR, True),
+        (gzip.compress(_TAR[:512]) + gzip.compress(_TAR[512:]), True),
+        (b"", False),
+        (_WHOLE[:-9], False),
+        (_CUT, False),
+        (gzip.compress(_CUT, mtime=0), False),  # as daemons ended it whose archive failed
+    ],
+    ids=["gzip", "tar", "two gzips", "nothing", "cut gzip", "cut tar", "gzip of cut tar"],
+)
+def test_a_mark_and_the_checksum_of_what_arrived(
+    tmp_path: Path, data: Path, layer: bytes, form: str, *, whole: bool
+) -> None:
+    """A list proves nothing, as 0.7 to 0.9 wrote it; what 0.6 wrote had been sent by the client."""
+    tree = Tree(tmp_path / "old")
+    document = json.dumps({"id": image_id("app")}).encode()
+    sum_ = payload(document, layer)
+    stated = [sum_] if form == "list" else sum_
+    tree.tag("team/app", "1", tree.image("app", layer, document=document, marked=True, checksum=stated))
+    line = f"v1-tree:{tree.root}"
+    proven = form == "text" and layer != b""
+    found = json.loads(command(data, f"inspect {line} --json", code=1).stdout)["findings"]
+    assert any(each["kind"] == "unverified" for each in found) == (form == "list" and layer != b"")
+    imported = whole or (proven and layer in (_CUT, gzip.compress(_CUT, mtime=0)))
+    (status,) = told(data, f"run {line}", code=0 if imported else 3).values()
+    assert ("done" if imported else "partial") in status
+    (report,) = json.loads(command(data, "report --json", code=None).stdout)
+    assert [image["verified"] for image in report["images"]] == ([proven] if imported else [])

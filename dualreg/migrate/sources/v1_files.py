@@ -43,13 +43,21 @@ def decode(name: str) -> str:
     return name
 
 
-def stated_checksums(path: str | Path) -> tuple[str, ...]:
-    """Return the checksums in a ``_checksum`` file: a JSON list, a JSON string or plain text, by release."""
+def stated_checksums(path: str | Path, *, marked: bool = False) -> tuple[str, ...]:
+    """Return the checksums in a ``_checksum`` file: a JSON list, a JSON string or plain text, by release.
+
+    Args:
+        marked: Whether the image is marked as being pushed. A list then states nothing: the releases that
+            wrote lists, 0.7 to 0.9, wrote the checksums of whatever had arrived, and what the client sent
+            only removed the mark.
+    """
     try:
         content, _ = read_file(path)
     except OSError:
         return ()
     value = _parsed(content)
+    if marked and isinstance(value, list):
+        return ()
     values = value if isinstance(value, list) else [value]
     if value is None:
         values = [content.decode("utf-8", "replace").strip()]

@@ -54,7 +54,8 @@ class TreeImage(SourceImage):
 
     @property
     def checksums(self) -> tuple[str, ...]:
-        return stated_checksums(f"{self._images}/{self.id}/_checksum") if self._stated else ()
+        path = f"{self._images}/{self.id}/_checksum"
+        return stated_checksums(path, marked=self.marked) if self._stated else ()
 
     @property
     def has_checksum(self) -> bool:
@@ -85,9 +86,12 @@ def read_image(images: str, id_: str) -> TreeImage:
         raise Broken(FindingKind.UNREADABLE, id_, f"its layer cannot be read: {error}") from error
     if not stat.S_ISREG(layer.st_mode):
         raise Broken(FindingKind.CORRUPT, id_, "its layer is not a regular file")
-    stated = bool(stated_checksums(f"{folder}/_checksum"))
-    if marked and not stated:
+    checksums = f"{folder}/_checksum"
+    if marked and not stated_checksums(checksums):
         raise Broken(FindingKind.PARTIAL, id_, "marked as being pushed, and no checksum proves it complete")
+    if marked and not layer.st_size:
+        raise Broken(FindingKind.PARTIAL, id_, "marked as being pushed, and its layer is empty")
+    stated = bool(stated_checksums(checksums, marked=marked))
     return TreeImage(images, image, layer, marked=marked, stated=stated)
 
 

@@ -113,8 +113,8 @@ class _Reading:
             diff_id = self._diff_id.digest()
         verified = self._is_proven(reread)
         if not verified:
-            with self.damage_reported():
-                deque(members(reread()), maxlen=0)  # it must at least be a tar
+            with self.damage_reported():  # it must at least be a tar, and a whole one if it may be cut
+                deque(members(reread(), marked_end=self._source.marked), maxlen=0)
         return LayerFacts(
             size=self._size,
             mtime=self._source.layer.changed,
@@ -142,7 +142,7 @@ class _Reading:
         for stated in filter(is_tarsum, self._stated):
             if verify_tarsum(stated, self._json, reread()):
                 return True
-        if self._source.marked:
+        if self._source.marked and self._stated:
             text = "marked as being pushed, and no checksum proves it complete"
             raise Broken(FindingKind.PARTIAL, self._source.id, text)
         return False

@@ -237,9 +237,13 @@ def _image_findings(survey: V1Survey) -> Iterator[Finding]:
     """Yield the findings about images that can be read, orphans last."""
     for id_, image in survey.images.items():
         if image.marked:
-            yield Finding(FindingKind.STALE_MARK, id_, "marked as being pushed; its checksum decides")
-        elif not image.has_checksum:
-            yield Finding(FindingKind.UNVERIFIED, id_, "no checksum was kept", image.size)
+            decides = (
+                "its checksum decides" if image.has_checksum else "it is imported if its archive is whole"
+            )
+            yield Finding(FindingKind.STALE_MARK, id_, f"marked as being pushed; {decides}")
+        if not image.has_checksum:
+            text = "its checksum is of what had arrived" if image.marked else "no checksum was kept"
+            yield Finding(FindingKind.UNVERIFIED, id_, text, image.size)
         listed = survey.source.ancestry(id_)
         if listed is not None:
             try:
