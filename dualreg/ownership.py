@@ -1,4 +1,4 @@
-"""Ownership: what root creates in the directory of a service belongs to that service.
+"""Ownership: what is created in the directory of a service belongs to that service, and to nobody else.
 
 Otherwise a command that is run as root would leave files that a server under another account cannot write.
 """
@@ -19,7 +19,7 @@ def inherit_owner(path: Path) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Create a directory and its parents where they are missing, each with ``inherit_owner``.
+    """Create a directory and its parents where they are missing, for owner and group, with ``inherit_owner``.
 
     Raises:
         OSError: one cannot be created.
@@ -28,7 +28,7 @@ def make_folders(folder: Path) -> None:
         return
     make_folders(folder.parent)
     try:
-        folder.mkdir()
+        folder.mkdir(0o750)
     except FileExistsError:
         if not folder.is_dir():
             raise

@@ -2,9 +2,11 @@
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -310,6 +312,20 @@ def test_a_port_that_is_taken_is_one_line(serving: Serving, tmp_path: Path) -> N
     failed = dualreg(tmp_path, "serve", bind=serving.host, data=str(tmp_path / "data"))
     assert failed == (1, f"Error: cannot listen on {serving.host}: Address already in use\n")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_socket_is_for_owner_and_group(tmp_path: Path) -> None:
+    """Who can connect is believed about the client's address; nor is the data directory everybody's."""
+    path, data, log = tmp_path / "s", tmp_path / "data", tmp_path / "log"
+    before = os.umask(0)
+    try:
+        with running([DUALREG, "serve", "--bind", f"unix:{path}", "--data", data], log, fresh=True):
+            assert until(path.is_socket)
+            assert until(lambda: "Serving" in log.read_text())
+            modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (path, data)}
+    finally:
+        os.umask(before)
+    assert modes == {"s": 0o770, "data": 0o750}
 
 
 def test_a_socket_that_is_taken_stays(tmp_path: Path) -> None:

@@ -321,4 +321,6 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "loglevel": "warning",
         "proc_name": "dualreg",
         "control_socket_disable": True,
+        # Who connects to a Unix socket is believed what X-Forwarded-For says: the owner and the group of it.
+        "umask": 0o007,
     }

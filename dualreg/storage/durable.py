@@ -9,12 +9,12 @@ from pathlib import Path
 from dualreg.ownership import inherit_owner
 
 
-def create(path: Path) -> int:
+def create(path: Path, mode: int = 0o644) -> int:
     """Create a file and return its descriptor; create its folder, even if others remove it as empty."""
     while True:
         make_folder(path.parent)
         with suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             inherit_owner(path)
             return descriptor
 

@@ -2,7 +2,7 @@
 
     <root>/docker/registry/v2/blobs/<algorithm>/<ab>/<abcd…>/data    published blobs, mode 0444
     <root>/docker/registry/v2/repositories/…                         link files (see ``links``)
-    <root>/uploads/<upload id>                                       staged bytes, one file for each upload
+    <root>/uploads/<upload id>                                       staged bytes, of each upload, mode 0600
 
 All of it must be on one file system, so that publishing is a rename. The order is: write, fsync the file,
 rename, fsync the folder. What a method did when it returns survives a power cut.
@@ -26,6 +26,8 @@ from dualreg.storage.base import StagedUpload, StoredBlob
 
 #: The folder below its root in which the reference registry keeps everything.
 REGISTRY = Path("docker/registry/v2")
+#: Mode of bytes that nobody has vouched for yet.
+_STAGED = 0o600
 #: Linux's ioctl that makes a file a clone of another.  Source: ``linux/fs.h``.
 _FICLONE = 0x40049409
 
@@ -66,7 +68,7 @@ class FilesystemStore:
         new = not path.exists()
         if new and offset:
             raise BlobMissing(upload)
-        descriptor = durable.create(path) if new else os.open(path, os.O_RDWR)
+        descriptor = durable.create(path, _STAGED) if new else os.open(path, os.O_RDWR)
         try:
             if new:
                 durable.sync(self._uploads)
@@ -91,7 +93,7 @@ class FilesystemStore:
         if hard:
             durable.link(path, staged)
             return True
-        descriptor = durable.create(staged)
+        descriptor = durable.create(staged, _STAGED)
         try:
             with path.open("rb") as source:
                 fcntl.ioctl(descriptor, _FICLONE, source.fileno())

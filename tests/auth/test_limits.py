@@ -465,6 +465,7 @@ def test_files_with_secrets_are_not_everybodys(tmp_path: Path) -> None:
             tx.accounts.add("a", None)
             modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()]
         assert set(modes) == {0o600}
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o750
         assert stat.S_IMODE((tmp_path / "audit").stat().st_mode) == 0o640
         audit.close()
         catalog.close()

@@ -374,3 +374,20 @@ def test_an_old_file_that_is_adopted_is_no_old_upload(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path / "store")
     assert store.stage_file(upload, path, hard=True)
     assert [staged.modified_at > before for staged in store.staged()] == [True]
+
+
+def test_unfinished_uploads_are_nobody_elses(root: Path) -> None:
+    """Until they are what their digest says; then, like link files, any server here may send them."""
+    before = os.umask(0)
+    try:
+        store, upload = FilesystemStore(root), UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        assert stat.S_IMODE((root / "uploads" / upload).stat().st_mode) == 0o600
+        store.append(upload, [DATA], offset=len(DATA))
+        assert stat.S_IMODE((root / "uploads" / upload).stat().st_mode) == 0o600
+        store.publish(upload, DIGEST)
+        store.write_link("x/link", b"y")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(store.path(DIGEST).stat().st_mode) == 0o444
+    assert stat.S_IMODE((root / NAMES / "x/link").stat().st_mode) == 0o644
