@@ -12,7 +12,7 @@ from dualreg.errors import DigestInvalid
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.image.documents import dump, is_time, parse_object
+from dualreg.image.documents import dump, is_time, parse_object, without
 from dualreg.image.formats import Role
 from dualreg.image.layer import Compression, empty_diff_ids
 from dualreg.image.manifest import Manifest
@@ -166,12 +166,12 @@ def _oci_type(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _config(links: Sequence[Link], empty: Sequence[bool], layers: Sequence[V1Layer]) -> bytes:
     documents = [parse_object(link.image.json) for link in links]
-    top = {key: value for key, value in documents[-1].items() if key not in _V1_MEMBERS}
-    architecture = top.get("architecture") or "amd64"
+    top = without(documents[-1], _V1_MEMBERS | _CONFIG_MEMBERS | {"architecture", "os"})
+    architecture = documents[-1].get("architecture") or "amd64"
     top["architecture"] = (
         _ARCHITECTURES.get(architecture, architecture) if isinstance(architecture, str) else "amd64"
     )
-    top["os"] = top.get("os") or "linux"
+    top["os"] = documents[-1].get("os") or "linux"
     _repair(top)
     top["rootfs"] = {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]}
     top["history"] = [
@@ -274,6 +274,6 @@ def _bare_image(image: ImageId, parent: ImageId | None) -> V1Image:
 
 def _top_image(image: ImageId, parent: ImageId | None, config: Mapping[str, Any]) -> V1Image:
     """Return the topmost V1 image, whose JSON has the members of *config*."""
-    members = {key: value for key, value in config.items() if key not in _CONFIG_MEMBERS}
+    members = without(config, _CONFIG_MEMBERS | {"id", "parent"})
     members |= {"id": image} | ({"parent": parent} if parent else {})
     return V1Image(image, parent, dump(dict(sorted(members.items()))))

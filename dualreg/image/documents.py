@@ -7,7 +7,7 @@ programs read differently can be used for attacks. So anything ambiguous is refu
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, time
 from typing import Any
 
@@ -40,6 +40,12 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if len({key.casefold() for key in document}) != len(document):
         raise ValueError("keys differ only in case")
     return document
+
+
+def without(document: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return *document* without the members *names*, in whatever case they are written: Go ignores it."""
+    folded = {name.casefold() for name in names}
+    return {key: value for key, value in document.items() if key.casefold() not in folded}
 
 
 def is_time(value: object) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from dualreg.errors import ImageIdInvalid
 from dualreg.image.convert import Link, V1Layer, read_image
 from dualreg.image.digest import Digest
-from dualreg.image.documents import dump, parse_object
+from dualreg.image.documents import dump, parse_object, without
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -54,7 +54,7 @@ def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, 
         entries.append((digest, dump(_step(image, parent, entry)).decode()))
         parent = image
     digest, entry = pairs[-1]
-    members = {key: value for key, value in document.items() if key not in ("rootfs", "history")}
+    members = without(document, ("rootfs", "history", "id", "parent", "throwaway"))
     members["id"] = _hash(digest.hex, parent, config)
     members |= ({"parent": parent} if parent else {}) | ({"throwaway": True} if _is_empty(entry) else {})
     entries.append((digest, dump(dict(sorted(members.items()))).decode()))
@@ -84,9 +84,9 @@ def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tupl
         if chain and chain[-1].image.id == image:
             continue  # Docker 1.6 lists the topmost image twice
         parent = chain[-1].image.id if chain else None
-        if (members.get("parent") or None) != parent:
-            members.pop("parent", None)
-            text = dump(members | ({"parent": parent} if parent else {})).decode()
+        others = without(members, ("parent",))
+        if (members.get("parent") or None) != parent or {*members} - {*others} - {"parent"}:
+            text = dump(others | ({"parent": parent} if parent else {})).decode()
         chain.append(Link(V1Image(image, parent, text.encode()), layers[Digest.parse(layer["blobSum"])]))
     return tuple(chain) if len({link.image.id for link in chain}) == len(chain) else None
 

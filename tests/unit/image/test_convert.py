@@ -23,9 +23,11 @@ from dualreg.image.convert import (
 )
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
+from dualreg.image.documents import parse_object
 from dualreg.image.layer import EMPTY_LAYER, Compression
 from dualreg.image.manifest import parse
-from dualreg.image.names import ImageId
+from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.schema1 import schema1_from_image
 from dualreg.image.v1_image import V1Image, chain_id, payload_hasher
 from tests.builders import Image, descriptor, image, layer, relabelled
 
@@ -234,6 +236,28 @@ def test_members_about_the_chain_do_not_reach_the_config() -> None:
     )
     assert {*config} == {"architecture", "os", "history", "rootfs", "zeta"}
     assert [*config["zeta"]] == ["b", "a"]
+
+
+@pytest.mark.parametrize("name", ["OS", "o\u017f", "Architecture", "ROOTFS", "History", "Parent", "size"])
+def test_members_in_another_case_do_not_reach_the_config(name: str) -> None:
+    """Beside those that the conversion writes, they would make it ambiguous."""
+    link = Link(V1Image.parse(json.dumps({"id": ID_A, "x": 1, name: "evil"}).encode()), PLAIN)
+    config = parse_object(manifest_from_chain([link]).config)
+    assert config.keys() == {"architecture", "history", "os", "rootfs", "x"}
+
+
+@pytest.mark.parametrize("name", ["ID", "Id", "Parent", "PARENT"])
+def test_nor_do_they_reach_what_v1_clients_get(name: str) -> None:
+    """The ids are those of the conversion, however Go reads them."""
+    made = image(layer({"a": b"1"}), layer({"b": b"2"}), **{name: "evil"})
+    chain = _chain_of(made)
+    assert chain is not None
+    payload = schema1_from_image(
+        parse(made.media_type, made.manifest), made.config, RepositoryName("a"), Tag("b")
+    )
+    texts = [entry["v1Compatibility"] for entry in json.loads(payload or b"{}")["history"]]
+    for text in (chain[-1].image.json, texts[0].encode()):
+        assert "evil" not in parse_object(text).values()
 
 
 #: Times as daemons wrote them, and what Go also reads.

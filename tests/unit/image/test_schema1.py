@@ -9,8 +9,9 @@ import pytest
 
 from dualreg.errors import ManifestInvalid
 from dualreg.image import media_types
-from dualreg.image.convert import Link, V1Layer
+from dualreg.image.convert import Link, V1Layer, manifest_from_chain
 from dualreg.image.digest import Digest
+from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role
 from dualreg.image.formats.schema1 import contents
 from dualreg.image.layer import EMPTY_LAYER
@@ -157,6 +158,25 @@ def test_a_chain_keeps_its_ids_and_jsons() -> None:
     assert chain_from_schema1(payload, layers) == tuple(chain)
     assert contents(document).named == (NAME, TAG)
     assert [child.role for child in contents(document).children] == [Role.LAYER] * 3
+
+
+def test_a_parent_in_another_case_is_none() -> None:
+    """The order of the list counts, whatever a JSON calls it."""
+    chain = _chain("a" * 64, "b" * 64)
+    texts = [link.image.json.decode().replace('"parent"', '"Parent"') for link in chain]
+    texts[0] = texts[0].replace("{", '{"PARENT": "x", ', 1)
+    document = json.loads(schema1_from_chain(chain, NAME, TAG))
+    document["history"] = [{"v1Compatibility": text} for text in reversed(texts)]
+    layers = {link.layer.digest: link.layer for link in chain}
+    read = chain_from_schema1(json.dumps(document).encode(), layers)
+    assert read is not None
+    parents = [
+        {key: value for key, value in parse_object(link.image.json).items() if key.lower() == "parent"}
+        for link in read
+    ]
+    assert parents == [{}, {"parent": "a" * 64}]
+    assert [link.image.parent for link in read] == [None, "a" * 64]
+    assert parse_object(manifest_from_chain(read).config)
 
 
 def test_ids_of_the_first_images_are_lengthened() -> None:
