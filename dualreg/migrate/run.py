@@ -145,13 +145,20 @@ class Run:
         try:
             return self._import(entry)
         except PreconditionFailed:
-            return Outcome(entry, Status.SKIPPED, "the tag was moved or deleted in this registry meanwhile")
+            return self._overtaken(entry)
         except Stopped:
             return Outcome(entry, Status.STOPPED, "stopped; run again to continue")
         except (Broken, RemoteError) as error:
             return Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobDamaged, BlobMissing) as error:
             return _refused(entry, error)
+
+    def _overtaken(self, entry: Entry) -> Outcome:
+        """Return the outcome of an entry whose tag was changed during its import, perhaps to the same."""
+        found = self.predict(entry)
+        if found and found.status is Status.SAME:
+            return found  # another process has imported it
+        return Outcome(entry, Status.SKIPPED, "the tag was moved or deleted in this registry meanwhile")
 
     def _import(self, entry: Entry) -> Outcome:
         if self.stop.is_set():

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
 
+from dualreg.assembly import open_registry
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import DOCKER_MANIFEST
@@ -23,6 +26,7 @@ from dualreg.migrate.transports import SourceOptions, survey_source
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.tags import Tags
+from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
 from tests.migrate import stock_trees
@@ -61,6 +65,29 @@ def _v1(root: Path) -> str:
     tree = Tree(root)
     tree.tag(NAME, TAG, tree.image("a", LAYERS["a"]), updated=1_400_000_000)
     return f"v1-tree:{root}"
+
+
+def test_two_processes_import_the_same_images(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """What the other has just made is no other image: neither of them fails."""
+    tree = Tree(tmp_path / "old")
+    for number in range(20):
+        tree.tag(NAME, str(number), tree.image(str(number), LAYERS["a"], author=str(number)))
+    survey = survey_source(f"v1-tree:{tree.root}", SourceOptions())
+    entries = make_plan(survey, Selection())
+    started = Barrier(2)
+    with closing(open_registry(Settings(data=data))) as other, ThreadPoolExecutor(2) as pool:
+
+        def run(registry: Registry) -> set[Status]:
+            journal = Journal(tmp_path, registry.now(), "x")
+            importer = survey.importer(registry, journal, ImportOptions(), Event())
+            each, statuses = Run(registry, importer, journal), set[Status]()
+            for entry in entries:
+                started.wait()
+                statuses.add(each.import_one(entry).status)
+            return statuses
+
+        statuses = set[Status]().union(*pool.map(run, (opened, other)))
+    assert statuses <= {Status.DONE, Status.SAME}
 
 
 def _stock(root: Path) -> str:
