@@ -75,7 +75,7 @@ class Export:
             outcome = Outcome(entry, Status.STOPPED, "run again to continue")
         except (Broken, RemoteError) as error:
             outcome = Outcome(entry, Status.FAILED, str(error))
-        except (RegistryError, BlobDamaged, BlobMissing) as error:
+        except (RegistryError, BlobDamaged, BlobMissing, ValueError) as error:  # or no JSON any more
             outcome = Outcome(entry, Status.FAILED, f"incomplete in this registry: {error}")
         except OSError as error:
             if is_output_error(error):

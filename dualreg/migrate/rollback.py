@@ -18,8 +18,6 @@ from dualreg.errors import (
     TagUnknown,
 )
 from dualreg.image.digest import Digest
-from dualreg.image.formats import Role
-from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate import journal
 from dualreg.migrate.base import current_manifest
@@ -176,14 +174,15 @@ def _remove(
         return set()
     seen = registry.bridge.view_of(row)
     derived = {image.json for image in (registry.v1_images.peek_ancestry(name, seen) if seen else ())}
-    manifest = stored_contents(row.media_type, registry.manifests.payload(row))
+    # What it names is read from the catalog: its document may be lost or damaged.
+    reached = {each.digest for each in registry.manifests.reachable_blobs(name, digest)}
     signed = registry.manifests.signed(row)
     try:
         registry.manifests.delete(name, digest, tagged=False)
     except (ManifestInUse, ManifestUnknown, RepositoryUnknown):
         return set()
     result.manifests += 1
-    named = {child.descriptor.digest for child in manifest.children if child.role is not Role.MANIFEST}
+    named = {each for each in reached if registry.manifests.peek(name, each) is None}
     return {(name, each) for each in named | derived | {digest} | ({signed.digest} if signed else set())}
 
 

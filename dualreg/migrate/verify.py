@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from dualreg.errors import BlobMissing, ImageInvalid
+from dualreg.errors import BlobDamaged, BlobMissing, ImageInvalid, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, empty_layer
 from dualreg.migrate.base import Comparison
@@ -21,6 +21,8 @@ from dualreg.storage.base import read_chunks
 
 #: The problem with a blob that the catalog lists and the store lacks.
 _MISSING = "missing from the store"
+#: What reading damaged documents of this registry raises: ValueError if one is no JSON any more.
+_DAMAGE = (RegistryError, BlobMissing, BlobDamaged, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Itera
             return Verdict(entry, tuple(comparison.problems(entry)))
         except (Broken, RemoteError) as error:
             return Verdict(entry, (str(error),))
+        except _DAMAGE as error:
+            return Verdict(entry, (f"cannot be read from this registry ({error})",))
 
     wanted = [entry for entry in entries if entry.action is PlanAction.IMPORT]
     with ThreadPoolExecutor(jobs) as pool:
