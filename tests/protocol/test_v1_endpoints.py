@@ -2,6 +2,7 @@
 
 import bz2
 import lzma
+import socket
 from collections.abc import Callable
 from email.utils import formatdate
 
@@ -79,6 +80,18 @@ def test_a_layer_that_grows_without_end_is_refused(
     answer = client.put(f"/v1/images/{image.id}/layer", data=bomb, headers=TOKEN)
     assert answer.status_code == 400
     assert "times its size" in v1_text(answer)
+
+
+@pytest.mark.usefixtures("pushed")
+@pytest.mark.parametrize("what", ["files", "diff"])
+def test_nothing_is_listed_for_a_client_that_is_gone(client: FlaskClient, what: str) -> None:
+    """The work ends with the connection, and counts as no failure of the layer."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours:
+        path, gone = f"/v1/images/{TOP}/{what}", {"gunicorn.socket": ours}
+        assert client.get(path, headers=TOKEN, environ_overrides=gone).status_code == 400
+    assert client.get(path, headers=TOKEN).status_code == 200
 
 
 @pytest.mark.parametrize("layer", [AUFS, b"no tar at all" * 100], ids=["listed", "refused"])

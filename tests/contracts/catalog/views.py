@@ -46,6 +46,18 @@ class ViewsContract:
             assert prune(6) == [image_id(6), image_id(3), image_id(2)]  # 1 was sent
             assert tx.v1_images.list(NAME) == (image_id(1),)
 
+    def test_views_that_cannot_be(self, catalog: Catalog) -> None:
+        """That there cannot be a view is another thing than that nobody knows; it holds for one kind."""
+        with catalog.begin() as tx:
+            row = tx.repositories.ensure(NAME)
+            push(tx)
+            assert not tx.views.excluded(row.id, MANIFEST.digest, kind="oci")
+            tx.views.record(row.id, MANIFEST.digest, None, kind="oci")
+            assert tx.views.excluded(row.id, MANIFEST.digest, kind="oci")
+            assert not tx.views.excluded(row.id, MANIFEST.digest, kind="schema2")
+            tx.views.record(row.id, MANIFEST.digest, str(MANIFEST.digest), kind="oci")
+            assert not tx.views.excluded(row.id, MANIFEST.digest, kind="oci")
+
     def test_views_of_tags(self, catalog: Catalog) -> None:
         """Tags are seen as images; those that V1 clients cannot use, or nobody worked out, are left out."""
         unusable, unknown = artifact(1), artifact(2)
