@@ -26,6 +26,7 @@ from dualreg.migrate.on_demand.loader import Loader
 from dualreg.migrate.on_demand.upstream import TreeUpstream
 from dualreg.migrate.transports import is_own_store, open_on_demand
 from dualreg.registry import Registry, Rules
+from dualreg.registry.children import ManifestRules
 from dualreg.registry.state import State
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.registry.visibility import Visibility
@@ -144,9 +145,14 @@ def build_registry(
     """
     settings = settings or Settings()
     rules = Rules(
-        settings.upload_ttl, settings.sparse_indexes, Visibility.parse(settings.bridge), write_delay
+        settings.upload_ttl, manifest_rules(settings), Visibility.parse(settings.bridge), write_delay
     )
     return Registry.build(State(catalog, store, Links(store), upstream or NoUpstream()), rules)
+
+
+def manifest_rules(settings: Settings) -> ManifestRules:
+    """Return which manifests are taken, as *settings* say."""
+    return ManifestRules(settings.sparse_indexes, settings.strict_manifests)
 
 
 def authority_of(registry: Registry, settings: Settings) -> Authority:

@@ -97,6 +97,15 @@ class BlobQueries:
             for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
         }
 
+    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
+        """Return the size in bytes of each of *digests* that any repository has."""
+        query = select(Blobs.digest, Blobs.size)
+        return {
+            row.digest: row.size
+            for batch in batches(digests)
+            for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
+        }
+
     def referrers(self, repository_id: int, digest: Digest) -> tuple[str, ...]:
         """Return what uses the blob in the repository: digests of manifests, then V1 image ids.
 

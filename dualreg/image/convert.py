@@ -146,10 +146,14 @@ def docker_to_oci(payload: bytes, replaced: Mapping[str, Descriptor]) -> bytes:
         vague = config.get("mediaType", "") in media_types.VAGUE_CONFIGS
         config |= {"mediaType": media_types.DOCKER_CONFIG} if vague else {}
     document |= _oci_type(document)
-    for entry in (document.get("config"), *document.get("layers", ()), *document.get("manifests", ())):
+    for entry in (
+        document.get("config"),
+        *(document.get("layers") or ()),
+        *(document.get("manifests") or ()),
+    ):
         if entry:
             entry.update(_oci_type(entry))
-    for entry in (document.get("subject"), *document.get("manifests", ())):
+    for entry in (document.get("subject"), *(document.get("manifests") or ())):
         if entry and (replacement := replaced.get(entry["digest"])):
             entry.update(replacement.to_json())
             entry.pop("data", None)  # embeds the old manifest

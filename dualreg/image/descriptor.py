@@ -16,7 +16,7 @@ class Descriptor:
     """A reference to content.
 
     Attributes:
-        size: In bytes; None if the document does not give it (schema 1).
+        size: In bytes, as the document states it; None if it does not (schema 1, and what early tools wrote).
         platform: The ``platform`` object of an index entry; empty if there is none.
     """
 
@@ -29,22 +29,27 @@ class Descriptor:
     def from_json(cls, value: object) -> Self:
         """Return the descriptor that the JSON value *value* spells.
 
+        Members that are null count as absent, and a negative size as none: programs in Go write both. Whether
+        the size is right shows only beside the content.
+
         Raises:
             ManifestInvalid: *value* is not an object, or its media type, digest, size, platform or data is
                 invalid.
 
-        Source: OCI image-spec v1.1, descriptor.md, "Properties".
+        Source: OCI image-spec v1.1, descriptor.md, "Properties"; docs/adr/0024.
         """
         if not isinstance(value, dict):
             raise ManifestInvalid(reason="descriptor is not an object")
-        media_type, digest, size = value.get("mediaType", ""), value.get("digest"), value.get("size")
+        media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
+        media_type = "" if media_type is None else media_type
         platform = value.get("platform") or {}
         if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(platform, dict):
             raise ManifestInvalid(reason="descriptor has no mediaType or digest")
         if "\0" in media_type:
             raise ManifestInvalid(reason="descriptor has a NUL in its mediaType")
-        if type(size) is not int or not 0 <= size < _SIZE_LIMIT:
+        if size is not None and (type(size) is not int or abs(size) >= _SIZE_LIMIT):
             raise ManifestInvalid(reason="descriptor has an invalid size", digest=digest[:200])
+        size = None if size is None or size < 0 else size
         try:
             descriptor = cls(media_type, Digest.parse(digest), size, platform)
         except DigestInvalid as error:
@@ -73,7 +78,7 @@ def _check_data(descriptor: Descriptor, data: object) -> None:
     algorithm = descriptor.digest.algorithm
     if (
         content is None
-        or len(content) != descriptor.size
+        or descriptor.size not in (None, len(content))
         or Digest.of(content, algorithm) != descriptor.digest
     ):
         raise ManifestInvalid(

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dualreg.errors import ManifestInvalid
@@ -65,6 +65,23 @@ class Manifest:
             child for child in self.children if media_types.is_distributable(child.descriptor.media_type)
         )
 
+    @property
+    def unsized(self) -> tuple[Digest, ...]:
+        """The children whose sizes the manifest does not state, though its format has them."""
+        if self.contents.named is not None:
+            return ()  # schema 1
+        return tuple(child.descriptor.digest for child in self.children if child.descriptor.size is None)
+
+    def resized(self, sizes: Mapping[Digest, int]) -> "Manifest":
+        """Return the manifest as if it stated *sizes* for the content that they have."""
+        children = tuple(
+            replace(child, descriptor=replace(child.descriptor, size=sizes[child.descriptor.digest]))
+            if child.descriptor.digest in sizes
+            else child
+            for child in self.children
+        )
+        return replace(self, contents=replace(self.contents, children=children))
+
     def described(self, role: Role) -> tuple[Descriptor, ...]:
         """Return the descriptors of the children with *role*, in the order of the document."""
         return tuple(child.descriptor for child in self.children if child.role is role)
@@ -90,7 +107,7 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
         document = parse_object(payload)
     except ValueError as error:
         raise ManifestInvalid(reason=str(error)[:200]) from error
-    declared = document.get("mediaType")
+    declared = None if document.get("mediaType") == "" else document.get("mediaType")
     if media_type in _UNTYPED:
         media_type = declared if isinstance(declared, str) else _guess(document)
     if _MEDIA_TYPE.fullmatch(media_type) is None:
@@ -121,7 +138,7 @@ def _is_schema1(media_type: str, payload: bytes) -> bool:
         document = json.loads(payload)
     except (ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and document.get("schemaVersion") == 1 and "mediaType" not in document
+    return isinstance(document, dict) and document.get("schemaVersion") == 1 and not document.get("mediaType")
 
 
 def _guess(document: dict[str, Any]) -> str:

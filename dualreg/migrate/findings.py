@@ -36,6 +36,7 @@ class FindingKind(StrEnum):
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
     UNDATED = "undated"
+    WRONG_SIZE = "wrong-size"
 
 
 #: Kinds that do not keep any tag from being imported.
@@ -51,6 +52,7 @@ HARMLESS = frozenset(
         FindingKind.ORPHAN,
         FindingKind.FOREIGN,
         FindingKind.UNTAGGED,
+        FindingKind.WRONG_SIZE,
     }
 )
 

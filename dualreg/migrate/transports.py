@@ -33,6 +33,7 @@ from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.v1.survey import survey_images
 from dualreg.migrate.v2.survey import survey_manifests
 from dualreg.registry import Registry
+from dualreg.registry.children import ManifestRules
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
 from dualreg.transports import Location, LocationInvalid, Use, parse_location
@@ -79,7 +80,7 @@ class SourceOptions:
         environ: The environment variables that such a configuration may refer to.
         credentials: For a remote registry.
         scan: How to query a remote registry; files are always read completely.
-        sparse_indexes: Whether an index may be imported without all of its manifests.
+        rules: Which manifests this registry takes.
     """
 
     flavor: str = "dev"
@@ -87,7 +88,7 @@ class SourceOptions:
     environ: Mapping[str, str] = field(default_factory=dict)
     credentials: RemoteCredentials = field(default_factory=RemoteCredentials)
     scan: ScanOptions = field(default_factory=ScanOptions)
-    sparse_indexes: bool = False
+    rules: ManifestRules = field(default_factory=ManifestRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +186,12 @@ def _open_on_demand_registry_tree(location: Location) -> OnDemandTree:
 
 
 def _survey_registry_tree(location: Location, options: SourceOptions) -> Survey:
-    return survey_manifests(RegistryTree.open(Path(location.rest)), sparse=options.sparse_indexes)
+    return survey_manifests(RegistryTree.open(Path(location.rest)), rules=options.rules)
 
 
 def _survey_oci_layout(location: Location, options: SourceOptions) -> Survey:
     layout = OciLayout.open(Path(location.rest), options.repository)
-    return survey_manifests(layout, sparse=options.sparse_indexes)
+    return survey_manifests(layout, rules=options.rules)
 
 
 def _survey_docker_archive(location: Location, options: SourceOptions) -> Survey:
@@ -210,7 +211,7 @@ def _survey_v1_remote(location: Location, options: SourceOptions) -> Survey:
 def _survey_v2_remote(location: Location, options: SourceOptions) -> Survey:
     client, repository = options.credentials.connect(location, Use.SOURCE)
     remote = V2Remote(client, repository, options.scan)
-    return survey_manifests(remote, options.scan, sparse=options.sparse_indexes)
+    return survey_manifests(remote, options.scan, rules=options.rules)
 
 
 def _open_registry_tree(location: Location, options: TargetOptions) -> Target:

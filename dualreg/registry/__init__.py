@@ -14,6 +14,7 @@ from typing import Self
 from dualreg.registry.activity import Clients, Pulls
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.children import ManifestRules
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
 from dualreg.registry.inflating import InflatingSlots
@@ -36,13 +37,13 @@ class Rules:
 
     Attributes:
         upload_ttl: How long an upload may be idle.
-        sparse_indexes: Whether an index may name manifests that its repository does not hold.
+        manifests: Which manifests are taken.
         visibility: Which tags clients of each generation see.
         write_delay: How long notes of pulls and of V1 clients wait to be written; None: until ``flush``.
     """
 
     upload_ttl: timedelta = timedelta(hours=24)
-    sparse_indexes: bool = False
+    manifests: ManifestRules = field(default_factory=ManifestRules)
     visibility: Visibility = field(default_factory=Visibility)
     write_delay: timedelta | None = None
 
@@ -78,7 +79,7 @@ class Registry:
         rules = rules or Rules()
         documents = DocumentCache(state.store)
         uploads = Uploads(state, rules.upload_ttl)
-        manifests = Manifests(state, documents, rules.sparse_indexes, rules.visibility)
+        manifests = Manifests(state, documents, rules.manifests, rules.visibility)
         v1_images = V1Images(state, documents, uploads)
         inflating = InflatingSlots()
         bridge = Bridge(state, uploads, manifests, v1_images, rules.visibility, inflating)

@@ -26,7 +26,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
 from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, empty_diff_ids, empty_layer, regzip
-from dualreg.image.manifest import Manifest, parse
+from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
@@ -114,7 +114,8 @@ class Bridge:
 
     def _put(self, repository: RepositoryName, made: Converted, image: ImageId) -> Digest:
         digest = Digest.of(made.payload)
-        return self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image).digest
+        self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image)
+        return digest
 
     def refresh(self, repository: RepositoryName) -> None:
         """Derive the V1 view of every tagged manifest that has none yet, if V1 clients see the tag."""
@@ -201,7 +202,7 @@ class Bridge:
         """
         if row.media_type not in media_types.IMAGES:
             return None
-        manifest = parse(row.media_type, self.manifests.payload(row))
+        manifest = self.manifests.load(row)
         (config,) = manifest.described(Role.CONFIG)
         possible = media_types.may_be_image(row.media_type, config.media_type)
         if not possible or (config.size or 0) > CONFIG_LIMIT:

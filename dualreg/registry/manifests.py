@@ -18,7 +18,6 @@ from dualreg.errors import (
     ManifestInUse,
     ManifestUnknown,
     NameInvalid,
-    ReferencesMissing,
     RepositoryUnknown,
     SizeMismatch,
     TagInvalid,
@@ -26,10 +25,11 @@ from dualreg.errors import (
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import CANONICAL, Digest
-from dualreg.image.formats import Child, Role
+from dualreg.image.formats import Role
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
-from dualreg.image.manifest import Manifest, parse
+from dualreg.image.manifest import Manifest, parse, stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.registry.children import Children, ManifestRules, resolve_children
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.preconditions import (
     UNCONDITIONAL,
@@ -41,15 +41,15 @@ from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
 
-class _Children(NamedTuple):
-    """The children of a manifest, as its repository has them.
+class Pushed(NamedTuple):
+    """A manifest that was stored.
 
     Attributes:
-        missing: Manifests that a sparse index names and the repository does not hold.
+        mismatches: Sizes that it states wrongly, or not at all; clients may fail on them.
     """
 
-    held: tuple[Child, ...]
-    missing: tuple[Child, ...]
+    manifest: Manifest
+    mismatches: tuple[SizeMismatch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class Manifests:
     """Stores, finds and deletes manifests, and points tags at them.
 
     Attributes:
-        sparse_indexes: Whether an index may name manifests that the repository does not hold.
+        rules: Which manifests are taken.
         visibility: Which tags V2 clients see.
     """
 
     state: State
     documents: DocumentCache
-    sparse_indexes: bool = False
+    rules: ManifestRules = field(default_factory=ManifestRules)
     visibility: Visibility = field(default_factory=Visibility)
 
     def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow:
@@ -107,12 +107,22 @@ class Manifests:
         """
         if row.media_type not in media_types.INDEXES:
             return row
-        entries = parse(row.media_type, self.payload(row)).described(Role.MANIFEST)
+        children = stored_contents(row.media_type, self.payload(row)).children
+        entries = (child.descriptor for child in children if child.role is Role.MANIFEST)
         chosen = next((entry for entry in entries if _is_linux_amd64(entry)), None)
         if chosen is None:
             return None
         with self.state.catalog.read() as tx:
             return tx.manifests.find(repository, chosen.digest)
+
+    def load(self, row: ManifestRow) -> Manifest:
+        """Return the manifest; its descriptors have the sizes that the content has, whatever it states."""
+        payload = self.payload(row)
+        contents = stored_contents(row.media_type, payload)
+        manifest = Manifest(row.media_type, payload, row.digest, contents)
+        named = {child.descriptor.digest for child in manifest.children}
+        with self.state.catalog.read() as tx:
+            return manifest.resized(tx.blobs.sizes(named))
 
     def payload(self, row: ManifestRow) -> bytes:
         """Return the bytes that the digest is of: as pushed, without the signatures of schema 1."""
@@ -133,7 +143,7 @@ class Manifests:
         tags: Sequence[Tag] = (),
         condition: Precondition = UNCONDITIONAL,
         v1_view: ImageId | None = None,
-    ) -> Manifest:
+    ) -> Pushed:
         """Store a manifest and point *tags*, and *reference* if it is a tag, at it: all of it or nothing.
 
         Args:
@@ -142,7 +152,7 @@ class Manifests:
             v1_view: The V1 image that the manifest was made from; V1 clients continue to see that.
 
         Raises:
-            ManifestInvalid, DigestMismatch, SizeMismatch, ReferencesMissing, PreconditionFailed.
+            ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed; SizeMismatch if strict.
             NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
             ImageUnknown: *v1_view* no longer exists.
             ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
@@ -156,13 +166,13 @@ class Manifests:
             row = tx.repositories.ensure(repository, exclusive=self._needs_exclusive(manifest, condition))
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, v1_view)
-            children = _resolve_children(tx, row.id, manifest, sparse=self.sparse_indexes)
+            children = resolve_children(tx, row.id, manifest, self.rules)
             for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
             self._record(tx, row, manifest, children, v1_view)
             named = [*tags, reference] if isinstance(reference, Tag) else tags
             self.point(tx, row, named, manifest.digest, Origin.V1 if v1_view else Origin.V2)
-        return manifest
+        return Pushed(manifest, children.mismatches)
 
     def retag(
         self,
@@ -259,7 +269,7 @@ class Manifests:
         That is so for a condition, and for an index whose missing manifests may be pushed at this moment.
         """
         return condition.is_conditional or (
-            self.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
+            self.rules.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
         )
 
     def _record(
@@ -267,7 +277,7 @@ class Manifests:
         tx: Transaction,
         repository: RepositoryRow,
         manifest: Manifest,
-        children: _Children,
+        children: Children,
         v1_view: ImageId | None,
     ) -> None:
         if tx.manifests.record(repository.id, manifest):
@@ -349,39 +359,6 @@ def _documents_to_store(manifest: Manifest) -> dict[Digest, bytes]:
     if any(child.descriptor.digest == empty for child in manifest.children):
         documents[empty] = EMPTY_LAYER
     return documents
-
-
-def _resolve_children(tx: Transaction, repository_id: int, manifest: Manifest, *, sparse: bool) -> _Children:
-    """Return which children the repository holds, and which it does not.
-
-    Args:
-        sparse: Whether an index may name manifests that the repository does not hold.
-
-    Raises:
-        ReferencesMissing: a required blob is not linked to the repository, or a child of an index is not a
-            manifest in it.
-        SizeMismatch: a descriptor gives another size than the blob has.
-    """
-    named = {child.descriptor.digest for child in manifest.children}
-    sizes = tx.blobs.linked(repository_id, named) if named else {}
-    sizes |= {digest: len(EMPTY_LAYER) for digest in named & {empty_layer().digest}}
-    entries = {child.digest for child in manifest.described(Role.MANIFEST)}
-    present = tx.manifests.lock_existing(repository_id, entries) if entries else frozenset()
-    held = (sizes.keys() - entries) | present
-    required = (child.descriptor.digest for child in manifest.required)
-    allowed = held | entries if sparse else held
-    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in allowed]
-    if missing:
-        raise ReferencesMissing(digests=missing)
-    for child in manifest.children:
-        stated, stored = child.descriptor.size, sizes.get(child.descriptor.digest)
-        if None not in (stated, stored) and stated != stored:
-            raise SizeMismatch(digest=str(child.descriptor.digest), stored=stored, stated=stated)
-    absent = entries - held
-    return _Children(
-        tuple(child for child in manifest.children if child.descriptor.digest in held),
-        tuple(child for child in manifest.children if child.descriptor.digest in absent),
-    )
 
 
 def _is_linux_amd64(descriptor: Descriptor) -> bool:

@@ -111,6 +111,9 @@ class Settings(BaseModel):
     sparse_indexes: bool = Field(
         default=False, description="accept indexes whose manifests are not all present"
     )
+    strict_manifests: bool = Field(
+        default=False, description="refuse manifests that state wrong sizes, instead of a warning"
+    )
     cors_origins: str = Field("", description="comma-separated origins whose web pages may use the V2 API")
     notice: HeaderText = Field("", description="text sent to every V2 client in a Warning header")
     v1: Literal["on", "readonly", "off"] = Field(

@@ -14,6 +14,7 @@ from dualreg.errors import AuditUnavailable, ServerBusy
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import audit, context, cors, token, v1, v2
+from dualreg.web.responses import add_warnings
 from dualreg.web.slots import Slots
 
 #: Seconds after which a client should return when the database or the audit log fails.
@@ -136,6 +137,5 @@ def _add_v2_headers(response: Response) -> Response:
     if request.path.split("/")[1] == "v2" and not v2.is_hidden_from(request.user_agent.string):
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         if notice := context.settings().notice:
-            text = notice.replace("\\", "\\\\").replace('"', '\\"')
-            response.headers["Warning"] = f'299 - "{text}"'
+            add_warnings(response, [notice])
     return response

@@ -1,7 +1,7 @@
 """Responses: the forms that both dialects share, and the classes of requests and statuses."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from flask import Response, request
@@ -23,6 +23,16 @@ def allow_header() -> dict[str, str]:
     """Return the Allow header of a 405: the methods of this URL except the refused one."""
     methods = request.url_rule.methods if request.url_rule else None
     return {"Allow": ", ".join(sorted((methods or set()) - {request.method}))}
+
+
+def add_warnings(response: Response, texts: Iterable[str]) -> None:
+    """Add texts for people, which V2 clients show to their users.
+
+    Source: OCI distribution-spec v1.1, "Warnings".
+    """
+    for text in texts:
+        quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.add("Warning", f'299 - "{quoted}"')
 
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

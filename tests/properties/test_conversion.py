@@ -181,8 +181,8 @@ def test_an_old_client_carries_a_v1_image_on_whole(pushed: list[V1Pushed]) -> No
         body = representation.read()
         for child in parse(representation.media_type, body).children:
             other.uploads.ingest(REPOSITORY, [read_blob(registry, REPOSITORY, child.descriptor.digest)])
-        manifest = other.manifests.put(REPOSITORY, V1, representation.media_type, body)
-        assert manifest.digest == representation.digest
+        pushed_again = other.manifests.put(REPOSITORY, V1, representation.media_type, body)
+        assert pushed_again.manifest.digest == representation.digest
         rows = _pulled_by_v1(other, V1)
         assert [row.id for row in rows] == [image.id for image in pushed]
         assert [other.v1_images.json(row) for row in rows] == [image.json for image in pushed]

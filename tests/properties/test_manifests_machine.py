@@ -23,6 +23,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.manifest import parse
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry.children import ManifestRules
 from tests.builders import Image, V1Pushed, image, index, layer, v1_chain
 from tests.properties.registries import fresh_registry, push_v1, push_v2, read_blob
 from tests.soak import short_or_long
@@ -121,7 +122,7 @@ class Registries(RuleBasedStateMachine):
     def push_sparse_index(self, repository: RepositoryName, tag: Tag, entries: list[Image]) -> None:
         """Where that is allowed, an index goes in before its manifests."""
         payload = index(*entries)
-        sparse = replace(self.registry.manifests, sparse_indexes=True)
+        sparse = replace(self.registry.manifests, rules=ManifestRules(sparse_indexes=True))
         sparse.put(repository, tag, media_types.OCI_INDEX, payload)
         self._pushed(repository, tag, payload)
 

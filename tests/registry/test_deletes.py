@@ -11,6 +11,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.patterns import Reach
 from dualreg.registry import Registry
+from dualreg.registry.children import ManifestRules
 from dualreg.registry.manifests import Manifests
 from dualreg.storage.memory import MemoryStore
 from tests import builders
@@ -25,7 +26,7 @@ LOW, HIGH = builders.image(*LAYERS[:2]), builders.image(*LAYERS)
 @pytest.fixture
 def sparse(registry: Registry) -> Manifests:
     """The same registry's manifests, with indexes allowed to come first."""
-    return replace(registry.manifests, sparse_indexes=True)
+    return replace(registry.manifests, rules=ManifestRules(sparse_indexes=True))
 
 
 def v1_files(store: MemoryStore) -> list[str]:

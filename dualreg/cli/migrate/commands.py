@@ -88,8 +88,8 @@ def inspect(
 
     Exit status: 0 if nothing is wrong, 1 otherwise, 2 if the source cannot be read.
     """
-    del data, config  # taken by every command, not needed by this one
-    found = survey(source, {**access, "jobs": jobs})
+    settings = load_settings(data=data, config=config)
+    found = survey(source, {**access, "jobs": jobs}, settings)
     selection = Selection(library=found.default_library)
     findings = [*found.findings, *lost_tags(found, selection)]
     if deep:
@@ -123,8 +123,8 @@ def plan(source: str, data: Path | None, config: Path | None, output: str, **giv
 
     Exit status: 0 if every selected tag can be imported, 1 otherwise, 2 if the source cannot be read.
     """
-    del data, config  # taken by every command, not needed by this one
-    found = survey(source, given, dated=True)
+    settings = load_settings(data=data, config=config)
+    found = survey(source, given, settings, dated=True)
     entries = plan_of(found, given)
     with click.open_file(output, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in write_plan(entries))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
+from dualreg.assembly import manifest_rules
 from dualreg.cli.command import Option
 from dualreg.cli.failures import Fatal
 from dualreg.cli.migrate.output import SELECTION_OPTIONS
@@ -36,13 +37,13 @@ _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 _INVALID_URL = "--http: invalid URL; expected http(s)://HOST[:PORT], without path or query (see --http-user)"
 
 
-def survey(source: str, given: Mapping[str, Any], *, dated: bool = False, sparse: bool = False) -> Survey:
+def survey(source: str, given: Mapping[str, Any], settings: Settings, *, dated: bool = False) -> Survey:
     """Return what *source* contains.
 
     Args:
         given: The values of ``source_options`` and ``jobs_option``, and perhaps of other options.
+        settings: They say which manifests this registry takes.
         dated: Find out when tags were pushed, whether or not *given* needs it.
-        sparse: Accept indexes that lack some of their manifests.
 
     Raises:
         Fatal: the options contradict each other.
@@ -57,7 +58,7 @@ def survey(source: str, given: Mapping[str, Any], *, dated: bool = False, sparse
             environment(),
             credentials(given),
             _scan_options(given, dated=dated, shortened=shortens_library(source)),
-            sparse,
+            manifest_rules(settings),
         ),
     )
 
@@ -102,7 +103,7 @@ def survey_and_plan(
         OSError: it cannot be read.
         ValueError: the plan is invalid.
     """
-    found = survey(source, given, sparse=settings.sparse_indexes)
+    found = survey(source, given, settings)
     return found, read_plan(plan) if plan else plan_of(found, given)
 
 

@@ -46,13 +46,28 @@ class Contents:
     named: tuple[str, str] | None = None
 
 
+def member(document: dict[str, Any], key: str) -> object:
+    """Return the member *key*; None if it is null or absent.
+
+    Raises:
+        ManifestInvalid: it is there in another case, which programs in Go read all the same.
+    """
+    if key not in document and any(other.casefold() == key.casefold() for other in document):
+        raise ManifestInvalid(reason=f"{key} is spelt in another case")
+    return document.get(key)
+
+
 def descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    """Return the descriptors listed under *key*.
+    """Return the descriptors listed under *key*; none if it is null or absent, as programs in Go write it.
 
     Raises:
         ManifestInvalid: the value is not a list of descriptors.
+
+    Source: OCI image-spec issue 1025.
     """
-    entries = document.get(key)
+    entries = member(document, key)
+    if entries is None:
+        return ()
     if not isinstance(entries, list):
         raise ManifestInvalid(reason=f"{key} is not a list")
     return tuple(Descriptor.from_json(entry) for entry in entries)
@@ -63,7 +78,7 @@ def subject_of(document: dict[str, Any]) -> Descriptor | None:
 
     Source: OCI image-spec v1.1, manifest.md and image-index.md, ``subject``.
     """
-    subject = document.get("subject")
+    subject = member(document, "subject")
     return None if subject is None else Descriptor.from_json(subject)
 
 
@@ -73,24 +88,27 @@ def artifact_type_of(document: dict[str, Any]) -> str:
     Raises:
         ManifestInvalid: it is not a string.
     """
-    artifact_type = document.get("artifactType") or ""
+    artifact_type = member(document, "artifactType") or ""
     if not isinstance(artifact_type, str) or "\0" in artifact_type:
         raise ManifestInvalid(reason="artifactType is not a string")
     return artifact_type
 
 
 def annotations_of(document: dict[str, Any]) -> dict[str, str]:
-    """Return the ``annotations`` of the document, empty if it has none.
+    """Return the ``annotations`` of the document, empty if it has none; a member that is null is empty.
 
     Raises:
         ManifestInvalid: they do not map strings to strings.
 
     Source: OCI image-spec v1.1, annotations.md, "Rules".
     """
-    annotations = document.get("annotations") or {}
-    if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
+    annotations = member(document, "annotations") or {}
+    if not isinstance(annotations, dict):
         raise ManifestInvalid(reason="annotations do not map strings to strings")
-    return annotations
+    read = {name: "" if text is None else text for name, text in annotations.items()}
+    if not all(isinstance(text, str) for text in read.values()):
+        raise ManifestInvalid(reason="annotations do not map strings to strings")
+    return read
 
 
 def refuse(document: dict[str, Any], *keys: str) -> None:

@@ -20,8 +20,8 @@ def contents(document: dict[str, Any]) -> Contents:
     """Return the contents of an image manifest.
 
     Raises:
-        ManifestInvalid: the schema version is not 2, config or layers are missing or invalid, or the document
-            could be read as another format.
+        ManifestInvalid: the schema version is not 2, config is missing or invalid, layers are invalid, or the
+            document could be read as another format.
 
     Source: OCI image-spec v1.1, manifest.md; Docker "Image Manifest Version 2, Schema 2".
     """

@@ -19,8 +19,8 @@ def contents(document: dict[str, Any]) -> Contents:
     """Return the contents of an index.
 
     Raises:
-        ManifestInvalid: the schema version is not 2, the list of manifests is missing or invalid, or the
-            document could be read as another format.
+        ManifestInvalid: the schema version is not 2, the list of manifests is invalid, or the document could
+            be read as another format.
 
     Source: OCI image-spec v1.1, image-index.md; Docker "Image Manifest Version 2, Schema 2", "Manifest List".
     """

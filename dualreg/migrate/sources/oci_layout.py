@@ -97,7 +97,7 @@ class OciLayout:
         """
         path = self.root / "index.json"
         try:
-            listed = json.loads(path.read_bytes())["manifests"]
+            listed = json.loads(path.read_bytes())["manifests"] or ()
             yield from [(entry, Descriptor.from_json(entry)) for entry in listed]
         except (ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
             raise SourceInvalid(f"{path}: invalid index: {error}") from error

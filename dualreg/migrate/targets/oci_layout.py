@@ -53,7 +53,7 @@ class OciLayoutTarget:
         self._entries: dict[str, list[_Entry]] = {}
         index = path / "index.json"
         try:
-            entries = json.loads(index.read_bytes())["manifests"] if index.exists() else []
+            entries = (json.loads(index.read_bytes())["manifests"] or []) if index.exists() else []
             for entry in entries:
                 self._entries.setdefault(_key(entry), []).append(entry)
             used = {annotations_of(entry).get(REPOSITORY) for entry in entries}

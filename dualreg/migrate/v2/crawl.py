@@ -1,6 +1,6 @@
 """Crawl of a source: reads its manifests, and finds out which of the blobs that they name exist."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -10,7 +10,9 @@ from dualreg.image.layer import empty_layer
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource
+from dualreg.migrate.transfer import DigestVerifier, feed
 from dualreg.migrate.v2.documents import read_manifest
+from dualreg.registry.children import ManifestRules
 
 #: A manifest or a blob in a repository.
 Place = tuple[str, Digest]
@@ -24,12 +26,14 @@ class Known(NamedTuple):
         manifests: Those of an index.
         subject: The manifest that it is about.
         broken: Why it cannot be imported; None if it can.
+        size: Its own, in bytes; 0 if it could not be read.
     """
 
     blobs: tuple[Digest, ...] = ()
     manifests: tuple[Digest, ...] = ()
     subject: Digest | None = None
     broken: Finding | None = None
+    size: int = 0
 
 
 @dataclass
@@ -39,15 +43,20 @@ class Crawl:
     Several queries may run at a time; the result does not depend on how many.
 
     Attributes:
+        rules: Which manifests this registry takes.
         known: What each manifest names.
         blobs: The bytes of each blob that exists, and a repository that has it.
+        mismatches: Sizes that manifests state wrongly, of content that is whole.
     """
 
     source: ManifestSource
     scan: ScanOptions
+    rules: ManifestRules
     known: dict[Place, Known] = field(default_factory=dict)
     blobs: dict[Digest, tuple[int, str]] = field(default_factory=dict)
-    _sizes: dict[Place, tuple[int | None, ...]] = field(default_factory=dict)
+    mismatches: list[Finding] = field(default_factory=list)
+    _stated: dict[Place, Mapping[Digest, int | None]] = field(default_factory=dict)
+    _unsized: dict[Place, Sequence[Digest]] = field(default_factory=dict)
 
     def read(self, tops: Mapping[Place, FindingKind]) -> None:
         """Read manifests, and the manifests that they name.
@@ -63,18 +72,22 @@ class Crawl:
                 children |= {(place[0], child): FindingKind.MISSING_MANIFEST for child in known.manifests}
             wave = {place: kind for place, kind in children.items() if place not in self.known}
         self._query_blobs()
+        self._compare_manifests()
+        self._stated.clear()
+        self._unsized.clear()
 
     def _read(self, place: Place) -> Known:
         try:
             manifest = read_manifest(self.source, *place)
         except Broken as error:
             return Known(broken=error.finding)
-        blobs = [child.descriptor for child in manifest.required if child.role is not Role.MANIFEST]
-        self._sizes[place] = tuple(blob.size for blob in blobs)
+        self._unsized[place] = manifest.unsized
+        self._stated[place] = {each.descriptor.digest: each.descriptor.size for each in manifest.children}
         return Known(
-            tuple(blob.digest for blob in blobs),
+            tuple(child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST),
             tuple(each.digest for each in manifest.described(Role.MANIFEST)),
             manifest.subject.digest if manifest.subject else None,
+            size=len(manifest.payload),
         )
 
     def _query_blobs(self) -> None:
@@ -88,17 +101,14 @@ class Crawl:
         wanted = [(repository, digest) for digest, repository in first.items() if digest not in self.blobs]
         answers = dict(zip(wanted, self.scan.each(self._query, wanted), strict=True))
         for place, digest, stated in self._named():
-            broken = self._check((place[0], digest), stated, answers)
-            if broken and not self.known[place].broken:
-                self.known[place] = self.known[place]._replace(broken=broken)
-        self._sizes.clear()
+            self._break(place, self._check(place, digest, stated, answers))
 
     def _named(self) -> Iterator[tuple[Place, Digest, int | None]]:
         """Yield each blob that a manifest names, with the size that the manifest states."""
         for place, known in self.known.items():
-            for digest, stated in zip(known.blobs, self._sizes.get(place, ()), strict=False):
+            for digest in known.blobs:
                 if digest != empty_layer().digest:
-                    yield place, digest, stated
+                    yield place, digest, self._stated[place][digest]
 
     def _query(self, blob: Place) -> int | Finding:
         try:
@@ -107,19 +117,56 @@ class Crawl:
             return error.finding
 
     def _check(
-        self, blob: Place, stated: int | None, answers: Mapping[Place, int | Finding]
+        self, place: Place, digest: Digest, stated: int | None, answers: Mapping[Place, int | Finding]
     ) -> Finding | None:
-        repository, digest = blob
+        blob = place[0], digest
         if digest not in self.blobs:
             answer = answers[blob] if blob in answers else self._query(blob)  # perhaps of another repository
             if isinstance(answer, Finding):
                 return answer
-            self.blobs[digest] = (answer, repository)
+            self.blobs[digest] = (answer, place[0])
         size, _ = self.blobs[digest]
-        if stated and size and stated != size:
-            text = f"it has {size} bytes, but the manifest states {stated}"
-            return Finding(FindingKind.CORRUPT, f"{repository}@{digest}", text)
+        if not size or stated in (None, size):
+            return None
+        return self._damage(blob) or self._refuse(place, digest, _mismatch(stated, size))
+
+    def _compare_manifests(self) -> None:
+        """Find out which manifests lack sizes, and which indexes state wrong ones of their manifests."""
+        for place, known in self.known.items():
+            for digest in self._unsized.get(place, ()):
+                self._break(place, self._refuse(place, digest, "the manifest states no size of it"))
+            for digest in known.manifests:
+                child, stated = self.known.get((place[0], digest)), self._stated[place][digest]
+                if child and child.size and stated not in (None, child.size):
+                    self._break(place, self._refuse(place, digest, _mismatch(stated, child.size)))
+
+    def _damage(self, blob: Place) -> Finding | None:
+        """Read a blob to find out whether it is cut, or its manifest wrong about its size."""
+        repository, digest = blob
+        verifier = DigestVerifier(digest)
+        try:
+            feed(self.source.blob(repository, digest), verifier.update, f"{repository}@{digest}")
+            verifier.check()
+        except Broken as error:
+            return error.finding
         return None
+
+    def _refuse(self, place: Place, child: Digest, text: str) -> Finding | None:
+        """Return that a manifest is refused for a size; None, but a note for the operator, if it is not."""
+        where, text = f"{place[0]}@{place[1]}", f"{child}: {text}"
+        if self.rules.strict:
+            return Finding(FindingKind.CORRUPT, where, f"{text}, which strict_manifests refuses")
+        self.mismatches.append(Finding(FindingKind.WRONG_SIZE, where, text))
+        return None
+
+    def _break(self, place: Place, broken: Finding | None) -> None:
+        """Record why a manifest cannot be imported; the first reason counts."""
+        if broken and not self.known[place].broken:
+            self.known[place] = self.known[place]._replace(broken=broken)
+
+
+def _mismatch(stated: int | None, size: int) -> str:
+    return f"it has {size} bytes, but the manifest states {stated}"
 
 
 def _missing_as(broken: Finding | None, kind: FindingKind) -> Finding | None:

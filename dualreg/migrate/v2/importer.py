@@ -95,7 +95,7 @@ class V2Importer:
             except Broken as error:
                 if (
                     error.finding.kind is FindingKind.MISSING_MANIFEST
-                    and self.registry.manifests.sparse_indexes
+                    and self.registry.manifests.rules.sparse_indexes
                 ):
                     return 0
                 raise

@@ -24,6 +24,7 @@ from dualreg.migrate.v2.importer import V2Importer
 from dualreg.migrate.v2.verify import V2Comparison
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
+from dualreg.registry.children import ManifestRules
 
 #: How a missing manifest is called: named by another one, or by a tag.
 _MISSING = (FindingKind.MISSING_MANIFEST, FindingKind.DANGLING)
@@ -36,7 +37,7 @@ class V2Survey:
     Attributes:
         known: What each manifest names, by repository and digest.
         blobs: The bytes of each blob that exists, and a repository that has it.
-        sparse: Whether an index may be imported without all of its manifests.
+        rules: Which manifests this registry takes.
     """
 
     default_library: ClassVar[Library] = Library.KEEP
@@ -47,7 +48,7 @@ class V2Survey:
     findings: list[Finding] = field(default_factory=list)
     known: dict[Place, Known] = field(default_factory=dict)
     blobs: dict[Digest, tuple[int, str]] = field(default_factory=dict)
-    sparse: bool = False
+    rules: ManifestRules = field(default_factory=ManifestRules)
 
     def check(self, repository: str, image: str) -> None:
         top = _digest(image)
@@ -55,7 +56,7 @@ class V2Survey:
             raise Broken(FindingKind.DANGLING, f"{repository}@{image}", "no such manifest")
         for digest in self.reachable(repository, top):
             broken = self.known[repository, digest].broken
-            excused = self.sparse and digest != top and broken and broken.kind in _MISSING
+            excused = self.rules.sparse_indexes and digest != top and broken and broken.kind in _MISSING
             if broken and not excused:
                 raise Broken(broken.kind, broken.where, broken.text)
 
@@ -151,14 +152,15 @@ class V2Survey:
 
 
 def survey_manifests(
-    source: ManifestSource, scan: ScanOptions | None = None, *, sparse: bool = False
+    source: ManifestSource, scan: ScanOptions | None = None, *, rules: ManifestRules | None = None
 ) -> V2Survey:
-    """Return what *source* contains; no blob is read.
+    """Return what *source* contains; no blob is read, unless its size is not what a manifest states.
 
     Args:
-        sparse: Whether an index may be imported without all of its manifests.
+        rules: Which manifests this registry takes; None: the defaults.
     """
-    survey, scan = V2Survey(source, sparse=sparse), scan or ScanOptions()
+    rules, scan = rules or ManifestRules(), scan or ScanOptions()
+    survey = V2Survey(source, rules=rules)
     listed, survey.findings = split_findings(source.tags())
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in listed:
@@ -168,11 +170,13 @@ def survey_manifests(
             by_repository[tag.repository].append(tag)
         else:
             survey.tags.append(lost_tag(FindingKind.DANGLING, tag.repository, tag.tag, "no such manifest"))
-    Crawl(source, scan, survey.known, survey.blobs).read(_tops(by_repository))
+    crawl = Crawl(source, scan, rules, survey.known, survey.blobs)
+    crawl.read(_tops(by_repository))
     for repository, tags in by_repository.items():
         survey.tags += _without_children(survey, repository, tags)
     if scan.dated:
         survey.tags = _dated(source, scan, survey.tags)
+    survey.findings += crawl.mismatches
     survey.findings += [
         known.broken
         for known in survey.known.values()

@@ -58,7 +58,7 @@ class V2Comparison:
             manifest = read_manifest(self.source, source, digest)
         except Broken as error:
             absent = error.finding.kind is FindingKind.MISSING_MANIFEST
-            if not (absent and self.registry.manifests.sparse_indexes):
+            if not (absent and self.registry.manifests.rules.sparse_indexes):
                 yield f"damaged in the source: {error}"
             return
         yield from self._document(repository, manifest)

@@ -4,11 +4,12 @@ Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing Manifests".
 """
 
 import re
+from collections.abc import Iterator, Sequence
 
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
-from dualreg.errors import RequestInvalid, TooManyTags
+from dualreg.errors import RequestInvalid, SizeMismatch, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
@@ -17,7 +18,7 @@ from dualreg.registry.preconditions import Precondition
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
-from dualreg.web.responses import empty_response
+from dualreg.web.responses import add_warnings, empty_response
 from dualreg.web.v2.locations import manifest_headers
 
 #: Maximum size of a manifest in bytes; the specification requires at least this much.
@@ -25,6 +26,10 @@ MANIFEST_LIMIT = 4 << 20
 
 #: Maximum number of tags in one request.
 TAGS_LIMIT = 32
+
+#: Warnings about one manifest.
+#: Source: OCI distribution-spec v1.1, "Warnings": 4,096 bytes at most.
+_WARNINGS_LIMIT = 8
 
 _ANYTHING = frozenset({"*/*", "application/*"})
 #: Docker versions that send no Accept header, and read only schema 1.  (Measured on 1.6 to 1.9.)
@@ -64,7 +69,7 @@ def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     media_type = strip_parameters(request.headers.get("Content-Type", ""))
     tags = _query_tags(reference)
     payload = read_limited(MANIFEST_LIMIT)
-    manifest = registry().manifests.put(
+    manifest, mismatches = registry().manifests.put(
         name, reference, media_type, payload, tags=tags, condition=_precondition()
     )
     headers = manifest_headers(name, manifest.digest)
@@ -73,7 +78,9 @@ def put_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     if manifest.subject:
         # Without this header, clients maintain a list of referrers under a fallback tag.
         headers["OCI-Subject"] = str(manifest.subject.digest)
-    return empty_response(201, headers)
+    response = empty_response(201, headers)
+    add_warnings(response, _warnings(mismatches))
+    return response
 
 
 @requires(Action.DELETE)
@@ -85,6 +92,15 @@ def delete_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     else:
         registry().manifests.delete(name, reference, _precondition())
     return empty_response(202, {})
+
+
+def _warnings(mismatches: Sequence[SizeMismatch]) -> Iterator[str]:
+    """Yield what is wrong with the sizes that a manifest states; if there is much, only the first of it."""
+    for each in mismatches[:_WARNINGS_LIMIT]:
+        stated = "states no size of it" if each.stated is None else f"states {each.stated}"
+        yield f"{each.digest} has {each.stored} bytes, but the manifest {stated}"
+    if more := mismatches[_WARNINGS_LIMIT:]:
+        yield f"{len(more)} more sizes in the manifest are wrong"
 
 
 def _query_tags(reference: Tag | Digest) -> list[Tag]:

@@ -1,0 +1,84 @@
+"""Children: what a manifest names, looked up in its repository while the manifest is stored."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dualreg.catalog.database import Transaction
+from dualreg.errors import ReferencesMissing, SizeMismatch
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Child, Role
+from dualreg.image.layer import EMPTY_LAYER, empty_layer
+from dualreg.image.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRules:
+    """What an operator chooses of the manifests that are taken.
+
+    Attributes:
+        sparse_indexes: Whether an index may name manifests that the repository does not hold.
+        strict: Whether every size that a manifest states must be right.
+    """
+
+    sparse_indexes: bool = False
+    strict: bool = False
+
+
+class Children(NamedTuple):
+    """The children of a manifest, as its repository has them.
+
+    Attributes:
+        missing: Manifests that a sparse index names and the repository does not hold.
+        mismatches: Sizes that the manifest states wrongly, or not at all.
+    """
+
+    held: tuple[Child, ...]
+    missing: tuple[Child, ...]
+    mismatches: tuple[SizeMismatch, ...]
+
+
+def resolve_children(
+    tx: Transaction, repository_id: int, manifest: Manifest, rules: ManifestRules
+) -> Children:
+    """Return which children the repository holds, and which it does not.
+
+    Raises:
+        ReferencesMissing: a required blob is not linked to the repository, or a child of an index is not a
+            manifest in it.
+        SizeMismatch: a descriptor gives another size than the blob has, or none, and the rules are strict.
+    """
+    named = {child.descriptor.digest for child in manifest.children}
+    sizes = tx.blobs.linked(repository_id, named) if named else {}
+    sizes |= {digest: len(EMPTY_LAYER) for digest in named & {empty_layer().digest}}
+    entries = {child.digest for child in manifest.described(Role.MANIFEST)}
+    held = (sizes.keys() - entries) | (
+        tx.manifests.lock_existing(repository_id, entries) if entries else frozenset()
+    )
+    required = (child.descriptor.digest for child in manifest.required)
+    allowed = held | entries if rules.sparse_indexes else held
+    missing = [str(digest) for digest in dict.fromkeys(required) if digest not in allowed]
+    if missing:
+        raise ReferencesMissing(digests=missing)
+    mismatches = tuple(size_mismatches(manifest, sizes))
+    if rules.strict and mismatches:
+        raise mismatches[0]
+    absent = entries - held
+    return Children(
+        tuple(child for child in manifest.children if child.descriptor.digest in held),
+        tuple(child for child in manifest.children if child.descriptor.digest in absent),
+        mismatches,
+    )
+
+
+def size_mismatches(manifest: Manifest, sizes: Mapping[Digest, int]) -> Iterator[SizeMismatch]:
+    """Yield where the manifest states another size than *sizes*, or none although its format has them.
+
+    Content that is not among *sizes* is not here, so nothing is known of it.
+    """
+    unsized = frozenset(manifest.unsized)
+    for child in manifest.children:
+        digest, stated = child.descriptor.digest, child.descriptor.size
+        stored = sizes.get(digest)
+        if digest in unsized or (None not in (stated, stored) and stated != stored):
+            yield SizeMismatch(digest=str(digest), stored=stored, stated=stated)

@@ -1,0 +1,63 @@
+"""What inspect says of documents in use and of broken ones, and what run then does with them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dualreg.image.digest import Digest
+from tests.documents import IMAGE, IN_USE, Document
+from tests.migrate.commands import command
+from tests.migrate.stock_trees import StockTree
+from tests.protocol.test_bad_input import IMAGE as OTHER
+from tests.protocol.test_bad_input import MANIFESTS
+
+BROKEN = {
+    name: Document(media_type, payload)
+    for name, (media_type, payload, _) in MANIFESTS.items()
+    if name != "a blob as child"
+}
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["lenient", "strict"])
+def test_inspect_foretells_what_run_refuses(tmp_path: Path, data: Path, *, strict: bool) -> None:
+    """Every tag that run does not bring is one that inspect and the plan name, and no other."""
+    tree, config = StockTree(tmp_path / "stock"), tmp_path / "dualreg.toml"
+    config.write_text(f"strict_manifests = {str(strict).lower()}\n")
+    tags: dict[str, Document] = {}
+    for image in (IMAGE, OTHER):
+        tree.image("team/app", image)
+    for number, document in enumerate([*IN_USE.values(), *BROKEN.values()]):
+        tags[f"t{number}"] = document
+        tree.manifest("team/app", document.payload, f"t{number}")
+    line = f"registry-tree:{tree.root} --config {config}"
+    told = json.loads(command(data, f"inspect {line} --json", code=1).stdout)["findings"]
+    foretold = {each["where"] for each in told if each["kind"] not in ("wrong-size", "untagged")}
+    done = json.loads(command(data, f"run {line} --json", code=1).stdout)["tags"]
+    status = {each["tag"].rpartition(":")[2]: each["status"] for each in done}
+    assert "failed" not in status.values()
+    for tag, document in tags.items():
+        where = f"team/app@{Digest.of(document.payload)}"
+        refused = status[tag] == "skipped"
+        named = not foretold.isdisjoint({where, *_absent(document)})
+        assert (tag, document.payload[:200], refused) == (tag, document.payload[:200], named)
+        if document in IN_USE.values():
+            assert refused == (strict and not document.sizes)
+    noted = {each["where"] for each in told if each["kind"] == "wrong-size"}
+    wrong = {f"team/app@{Digest.of(each.payload)}" for each in IN_USE.values() if not each.sizes}
+    assert noted == (set() if strict else wrong)
+
+
+def _absent(document: Document) -> set[str]:
+    """Return what content that a manifest needs is called, if it is not there."""
+    text = "" if document in IN_USE.values() else document.payload.decode(errors="replace")
+    return {f"team/app@sha256:{digit * 64}" for digit in "01" if f"sha256:{digit * 64}" in text}
+
+
+def test_a_cut_blob_is_not_taken_for_a_wrong_size(tmp_path: Path, data: Path) -> None:
+    """If size and manifest differ, the digest says which of both is wrong."""
+    tree = StockTree(tmp_path / "stock")
+    tree.image("team/app", IMAGE, "1")
+    tree.data(Digest.of(IMAGE.layers[0])).write_bytes(IMAGE.layers[0][:-1])
+    assert "corrupt: " in command(data, f"inspect registry-tree:{tree.root}", code=1).output
+    assert "skipped: corrupt: " in command(data, f"run registry-tree:{tree.root}", code=None).output
