@@ -67,5 +67,12 @@ IN_USE: Mapping[str, Document] = {
     "layer size too small": _image(layers=[_LAYER | {"size": _LAYER["size"] - 1}], sizes=False),
     "config size huge": _image(config=_CONFIG | {"size": 2**62}, sizes=False),
     "entry size off by ten": _index(manifests=[_ENTRY | {"size": _ENTRY["size"] - 10}], sizes=False),
+    "a layer as entry": _index(manifests=[_LAYER]),
+    "a blob as entry, as if it were a manifest": _index(
+        manifests=[_LAYER | {"mediaType": media_types.OCI_MANIFEST}]
+    ),
+    "a build cache": _index(
+        manifests=[_LAYER, _CONFIG | {"mediaType": "application/vnd.buildkit.cacheconfig.v0"}]
+    ),
     "entry without size": _index(manifests=[_without(_ENTRY, "size")], sizes=False),
 }

@@ -36,7 +36,7 @@ class Descriptor:
             ManifestInvalid: *value* is not an object, or its media type, digest, size, platform or data is
                 invalid.
 
-        Source: OCI image-spec v1.1, descriptor.md, "Properties"; docs/adr/0024.
+        Source: OCI image-spec v1.1, descriptor.md, "Properties"; docs/adr/0025.
         """
         if not isinstance(value, dict):
             raise ManifestInvalid(reason="descriptor is not an object")

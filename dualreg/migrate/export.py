@@ -10,7 +10,7 @@ from dualreg.catalog.rows import ManifestRow
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.image.formats import Role
+from dualreg.image.formats import Child, Role
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken
@@ -128,9 +128,18 @@ class Export:
         named = [
             child.descriptor
             for child in load_document(self.registry, row).contents.children
-            if child.role in (Role.CONFIG, Role.LAYER)
+            if self._is_blob(repository, child)
         ]
         return sum(self._blob(repository, each.digest, each.media_type) for each in named)
+
+    def _is_blob(self, repository: RepositoryName, child: Child) -> bool:
+        """Return whether a child is exported as a blob; entries of indexes are, if they are no manifests."""
+        if child.role is not Role.MANIFEST:
+            return child.role in (Role.CONFIG, Role.LAYER)
+        digest, blobs = child.descriptor.digest, self.registry.blobs
+        return self.registry.manifests.peek(repository, digest) is None and bool(
+            blobs.find(repository, digest)
+        )
 
     def _send(self, repository: RepositoryName, row: ManifestRow, *tags: Tag) -> bool:
         found, signed = load_document(self.registry, row), self.registry.manifests.signed(row)

@@ -93,11 +93,16 @@ class HttpComparison:
             yield f"V2 manifest {digest}: differs"
         for child in stored_contents(row.media_type, payload).children:
             part = child.descriptor.digest
-            if child.role is Role.MANIFEST:
+            if child.role is Role.MANIFEST and not self._is_blob(repository, part):
                 yield from self._v2(repository, str(part), part)
             elif media_types.is_distributable(child.descriptor.media_type) and part != empty_layer().digest:
                 blob = f"/v2/{repository}/blobs/{part}"
                 yield from self._once(repository, blob, self._blob(blob, part, scope))
+
+    def _is_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Return whether this registry has an entry of an index as a blob only."""
+        known = self.registry.manifests.peek(repository, digest)
+        return known is None and self.registry.blobs.find(repository, digest) is not None
 
     def _blob(self, path: str, digest: Digest, scope: Scope) -> Iterator[str]:
         if self.quick:

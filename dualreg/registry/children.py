@@ -41,20 +41,21 @@ class Children(NamedTuple):
 def resolve_children(
     tx: Transaction, repository_id: int, manifest: Manifest, rules: ManifestRules
 ) -> Children:
-    """Return which children the repository holds, and which it does not.
+    """Return which children the repository holds, and which it does not; none of them can be deleted now.
+
+    An entry of an index may be a blob: build caches are indexes of layers.
 
     Raises:
-        ReferencesMissing: a required blob is not linked to the repository, or a child of an index is not a
-            manifest in it.
+        ReferencesMissing: a required child is neither a blob nor a manifest of the repository.
         SizeMismatch: a descriptor gives another size than the blob has, or none, and the rules are strict.
     """
     named = {child.descriptor.digest for child in manifest.children}
     sizes = tx.blobs.linked(repository_id, named) if named else {}
     sizes |= {digest: len(EMPTY_LAYER) for digest in named & {empty_layer().digest}}
     entries = {child.digest for child in manifest.described(Role.MANIFEST)}
-    held = (sizes.keys() - entries) | (
-        tx.manifests.lock_existing(repository_id, entries) if entries else frozenset()
-    )
+    if entries:
+        tx.manifests.lock_existing(repository_id, entries)  # all of them are among the linked blobs
+    held = sizes.keys()
     required = (child.descriptor.digest for child in manifest.required)
     allowed = held | entries if rules.sparse_indexes else held
     missing = [str(digest) for digest in dict.fromkeys(required) if digest not in allowed]

@@ -13,9 +13,10 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from tests import builders
 from tests.apps import client_of
+from tests.documents import IMAGE, IN_USE
 from tests.migrate import stock_trees
-from tests.migrate.commands import command, content, snapshot
-from tests.migrate.stock_trees import Expected
+from tests.migrate.commands import command, content, export, snapshot
+from tests.migrate.stock_trees import Expected, StockTree
 
 
 @pytest.fixture
@@ -201,3 +202,24 @@ def test_the_wrong_sort(tmp_path: Path, data: Path) -> None:
     output = command(data, f"inspect registry-tree:{tmp_path}", code=2).output
     assert "v1-tree:" in output
     assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a build cache", "a blob as entry, as if it were a manifest"])
+def test_an_index_of_blobs(tmp_path: Path, data: Path, name: str) -> None:
+    """A build cache comes in whole, is verified, goes out again and comes back, and can be taken out."""
+    tree, document = StockTree(tmp_path / "stock"), IN_USE[name]
+    for content_ in IMAGE.blobs.values():
+        tree.layer("team/app", content_)
+    tree.manifest("team/app", document.payload, "cache")
+    source, layout = f"registry-tree:{tree.root}", f"oci-layout:{tmp_path / 'layout'}"
+    assert "no problems found" in command(data, f"inspect {source}").output
+    command(data, f"run {source}")
+    command(data, f"verify {source}")
+    layer = tree.data(Digest.of(IMAGE.layers[0])).read_bytes()
+    export(data, f"{layout} --include team/app:cache")
+    assert (tmp_path / "layout/blobs/sha256" / Digest.of(layer).hex).read_bytes() == layer
+    other = tmp_path / "other"
+    run = json.loads(command(other, f"run {layout} --json").stdout)["run"]
+    command(other, f"verify {layout}")
+    command(other, f"rollback {run}")
+    assert not [path for path in content(other) if Digest.of(layer).hex in path]

@@ -265,7 +265,6 @@ MANIFESTS: dict[str, tuple[str, bytes, list[str]]] = {
         [UNKNOWN, UNKNOWN],
     ),
     "a missing child": (DOCKER_LIST, json.dumps(LIST | {"manifests": [ABSENT]}).encode(), [UNKNOWN]),
-    "a blob as child": (DOCKER_LIST, json.dumps(LIST | {"manifests": [LAYER]}).encode(), [UNKNOWN]),
 }
 
 

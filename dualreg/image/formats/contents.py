@@ -14,6 +14,7 @@ class Role(StrEnum):
 
     CONFIG = "config"
     LAYER = "layer"
+    #: An entry of an index; in build caches, a blob.
     MANIFEST = "manifest"
     #: The manifest itself with its signatures, as received (schema 1 only).
     SIGNED = "signed"

@@ -1,6 +1,6 @@
 """Crawl of a source: reads its manifests, and finds out which of the blobs that they name exist."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.transfer import DigestVerifier, feed
-from dualreg.migrate.v2.documents import read_manifest
+from dualreg.migrate.v2.documents import NoManifest, has_blob, is_blob, read_manifest
 from dualreg.registry.children import ManifestRules
 
 #: A manifest or a blob in a repository.
@@ -71,6 +71,9 @@ class Crawl:
                 self.known[place] = known._replace(broken=_missing_as(known.broken, wave[place]))
                 children |= {(place[0], child): FindingKind.MISSING_MANIFEST for child in known.manifests}
             wave = {place: kind for place, kind in children.items() if place not in self.known}
+        taken = {blob for place in [*self.known] for blob in self._take_blobs(place)}
+        for place in taken - tops.keys():
+            del self.known[place]  # it is no manifest
         self._query_blobs()
         self._compare_manifests()
         self._stated.clear()
@@ -79,16 +82,37 @@ class Crawl:
     def _read(self, place: Place) -> Known:
         try:
             manifest = read_manifest(self.source, *place)
+        except NoManifest as error:
+            return Known(broken=error.finding, size=error.size)
         except Broken as error:
             return Known(broken=error.finding)
         self._unsized[place] = manifest.unsized
         self._stated[place] = {each.descriptor.digest: each.descriptor.size for each in manifest.children}
+        entries = manifest.described(Role.MANIFEST)
+        blobs = {each.digest: None for each in entries if is_blob(self.source, place[0], each)}
+        others = (child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST)
         return Known(
-            tuple(child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST),
-            tuple(each.digest for each in manifest.described(Role.MANIFEST)),
+            (*others, *blobs),
+            tuple(each.digest for each in entries if each.digest not in blobs),
             manifest.subject.digest if manifest.subject else None,
             size=len(manifest.payload),
         )
+
+    def _take_blobs(self, index: Place) -> Iterable[Place]:
+        """Count entries of an index that are not there as manifests among its blobs, if they are there so."""
+        repository, known = index[0], self.known[index]
+        missing = [(repository, each) for each in known.manifests if self._is_missing((repository, each))]
+        blobs = [digest for _, digest in missing if has_blob(self.source, repository, digest)]
+        if blobs:
+            manifests = tuple(each for each in known.manifests if each not in blobs)
+            self.known[index] = known._replace(blobs=(*known.blobs, *blobs), manifests=manifests)
+        return [(repository, digest) for digest in blobs]
+
+    def _is_missing(self, place: Place) -> bool:
+        """Return whether there is no manifest, or something whole that is none."""
+        known = self.known.get(place)
+        broken = known and known.broken
+        return bool(known and broken and (known.size or broken.kind is FindingKind.MISSING_MANIFEST))
 
     def _query_blobs(self) -> None:
         """Find out which of the named blobs exist, and which manifests lack one."""

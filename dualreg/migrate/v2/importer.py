@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from dualreg.catalog.rows import BlobRow, Origin
+from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
@@ -24,7 +25,7 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
-from dualreg.migrate.v2.documents import read_manifest
+from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 
@@ -62,7 +63,8 @@ class V2Importer:
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
         digest = Digest.parse(entry.image)
-        manifest, read = self._parts(entry.repository, repository, digest)
+        manifest = read_manifest(self.source, entry.repository, digest)
+        read = self._parts(entry.repository, repository, manifest)
         undeleted = Precondition(pushed_at=pushed_at(entry))
         if tag is None:
             self._put(repository, manifest, undeleted)
@@ -74,24 +76,27 @@ class V2Importer:
         self.registry.manifests.retag(repository, tag, digest, Origin.V2, condition=expected, at=at)
         return read
 
-    def _parts(self, source: str, repository: RepositoryName, digest: Digest) -> tuple[Manifest, int]:
-        """Import all that a manifest names; return the manifest, and how many bytes were read."""
-        manifest, read = read_manifest(self.source, source, digest), 0
+    def _parts(self, source: str, repository: RepositoryName, manifest: Manifest) -> int:
+        """Import all that a manifest names; return how many bytes were read."""
+        read = 0
         for child in manifest.children:
             part = child.descriptor.digest
             if child.role is Role.MANIFEST:
-                read += self._child(source, repository, part)
+                read += self._entry(source, repository, child.descriptor)
             elif child in manifest.required and part != empty_layer().digest:
                 read += self._blob(source, repository, part)
-        return manifest, read
+        return read
 
-    def _child(self, source: str, repository: RepositoryName, digest: Digest) -> int:
-        """Import a child of an index; one that is missing is skipped if sparse indexes are allowed."""
-        with self.locks.lock((repository, digest)):
-            if (repository, digest) in self._imported:
+    def _entry(self, source: str, repository: RepositoryName, entry: Descriptor) -> int:
+        """Import an entry of an index; one that is missing is skipped if sparse indexes are allowed."""
+        with self.locks.lock((repository, entry.digest)):
+            if (repository, entry.digest) in self._imported:
                 return 0
             try:
-                manifest, read = self._parts(source, repository, digest)
+                manifest = read_entry(self.source, source, entry)
+                if manifest is None:
+                    return self._blob(source, repository, entry.digest)
+                read = self._parts(source, repository, manifest)
             except Broken as error:
                 if (
                     error.finding.kind is FindingKind.MISSING_MANIFEST

@@ -63,10 +63,15 @@ class V2Comparison:
             return
         yield from self._document(repository, manifest)
         for child in manifest.children:
-            if child.role is Role.MANIFEST:
+            if child.role is Role.MANIFEST and not self._is_blob(repository, child.descriptor.digest):
                 yield from self._once(source, repository, child.descriptor.digest)
             elif child in manifest.required:
                 yield from self._blob(source, repository, child.descriptor.digest)
+
+    def _is_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Return whether this registry has an entry of an index as a blob only."""
+        known = self.registry.manifests.peek(repository, digest)
+        return known is None and self.registry.blobs.find(repository, digest) is not None
 
     def _document(self, repository: RepositoryName, manifest: Manifest) -> Iterator[str]:
         row = self.registry.manifests.peek(repository, manifest.digest)
