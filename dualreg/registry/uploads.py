@@ -16,6 +16,7 @@ from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
 from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.repeats import without_repeated
 from dualreg.registry.state import State
 from dualreg.storage.base import rehash, tee
 from dualreg.storage.staging import Staging, staging
@@ -123,6 +124,7 @@ class Uploads:
         chunks: Iterable[bytes],
         *,
         offset: int | None = None,
+        known: int | None = None,
     ) -> Upload:
         """Write *chunks* at *offset* (None: where the upload ends) and return the upload with its new offset.
 
@@ -132,6 +134,8 @@ class Uploads:
         Args:
             chunks: Consecutive pieces of the body, any sizes, consumed once.
             offset: Where the first chunk belongs, in bytes.
+            known: If *offset* is None, where the upload ended when the client was last told. If *chunks*
+                begin with all that came since, the request is a repeated one, and that counts once.
 
         Raises:
             UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
@@ -140,7 +144,7 @@ class Uploads:
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
         """
         with self._leased(repository, upload, offset) as leased:
-            body = UploadBody(leased, chunks, CANONICAL)
+            body = UploadBody(leased, self._new(leased, chunks, offset or known), CANONICAL)
             length = self.state.store.append(upload, body, offset=leased.row.offset)
             self._advance(leased, length, body)
         if body.failure:
@@ -155,8 +159,15 @@ class Uploads:
         chunks: Iterable[bytes] = (),
         *,
         offset: int | None = None,
+        known: int | None = None,
     ) -> BlobRow:
         """Write the last *chunks*, verify the upload, and make it the blob *digest* of the repository.
+
+        If there is no such upload but the repository has the blob, this is the repetition of a request whose
+        answer was lost: the blob is returned, and nothing is read from *chunks*.
+
+        Args:
+            offset, known: As for ``append``.
 
         Raises:
             UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
@@ -165,9 +176,28 @@ class Uploads:
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks", "POST then PUT".
         """
+        try:
+            return self._finish(repository, upload, digest, chunks, offset=offset, known=known)
+        except UploadUnknown:
+            with self.state.catalog.read() as tx:
+                blob = tx.blobs.find(repository, digest)
+            if blob is None:
+                raise
+            return blob
+
+    def _finish(
+        self,
+        repository: RepositoryName,
+        upload: UploadId,
+        digest: Digest,
+        chunks: Iterable[bytes],
+        *,
+        offset: int | None,
+        known: int | None,
+    ) -> BlobRow:
         with self._leased(repository, upload, offset) as leased:
             held = leased.row.offset
-            body = UploadBody(leased, chunks, digest.algorithm)
+            body = UploadBody(leased, self._new(leased, chunks, offset or known), digest.algorithm)
             length = self.state.store.append(upload, body, offset=held)
             if body.failure:
                 self._advance(leased, length, body)
@@ -299,6 +329,17 @@ class Uploads:
             with catalog.begin() as tx:
                 tx.uploads.release(upload, lease)
             raise
+
+    def _new(self, leased: LeasedUpload, chunks: Iterable[bytes], known: int | None) -> Iterator[bytes]:
+        """Yield *chunks* without what a first try of the request left, as ``append`` says of *known*."""
+        held = leased.row.offset
+        if known is None or known >= held:
+            yield from chunks
+            return
+        with self.state.store.reopen(leased.row.id) as stored:
+            stored.seek(known)
+            arriving = tee(chunks, lambda _: leased.renew())
+            yield from filter(None, without_repeated(arriving, stored, held - known))
 
     def _refuse(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Never:
         """Raise the reason why the lease could not be taken."""

@@ -43,7 +43,9 @@ SCHEMA2, LIST = media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST
 OCI, INDEX = media_types.OCI_MANIFEST, media_types.OCI_INDEX
 #: The loose blob of the world.
 LOOSE = b"nobody names this"
-UPLOAD_PATH = re.compile(r"/v2/[a-z0-9/._-]+/blobs/uploads/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+UPLOAD_PATH = re.compile(
+    r"/v2/[a-z0-9/._-]+/blobs/uploads/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\?offset=[1-9][0-9]*)?"
+)
 
 
 @dataclass(frozen=True)
@@ -376,6 +378,52 @@ def test_v2_upload_state(fresh_world: World) -> None:
     check_upload(client.patch(world.upload, data=b""), 202, len(HELD) + 3)
 
 
+BODY = bytes(range(256)) * 2000
+
+
+@pytest.mark.parametrize("held", [0, 5], ids=["first", "later"])
+@pytest.mark.parametrize("arrived", [1, 300_000, len(BODY)], ids=["a byte", "a part", "all"])
+@pytest.mark.parametrize("way", ["PATCH", "PUT"])
+def test_v2_stream_sent_twice(client: FlaskClient, way: str, arrived: int, held: int) -> None:
+    """A stream that is repeated where it was first sent to counts once, even if it was cut short."""
+    location, before = check_upload(start(client), 202, 0), BODY[:held][::-1]
+    if held:
+        location = check_upload(client.patch(location, data=before), 202, held)
+    check_upload(client.patch(location, data=BODY[:arrived]), 202, held + arrived)
+    digest = Digest.of(before + BODY)
+    if way == "PATCH":
+        location = check_upload(client.patch(location, data=BODY), 202, held + len(BODY))
+        assert location.endswith(f"?offset={held + len(BODY)}")
+    finish = f"{location}{'&' if '?' in location else '?'}digest={digest}"
+    assert client.put(finish, data=b"" if way == "PATCH" else BODY).status_code == 201
+
+
+def test_v2_stream_that_goes_on(client: FlaskClient) -> None:
+    """What differs from what came since the location was told, or is less, is new."""
+    first = check_upload(start(client), 202, 0)
+    sent = b""
+    for piece in (b"abcabc", b"abcabx", b"abc", b"x" * 20):
+        sent += piece
+        check_upload(client.patch(first, data=piece), 202, len(sent))
+    assert client.put(f"{first}?digest={Digest.of(sent)}").status_code == 201
+
+
+@pytest.mark.parametrize("body", [b"", BODY], ids=["empty", "whole"])
+@pytest.mark.parametrize("join", ["?", "&"])
+def test_v2_commit_sent_twice(client: FlaskClient, body: bytes, join: str) -> None:
+    """The answer to a commit that was done is the same again, but not for what the repository lacks."""
+    location = check_upload(start(client), 202, 0)
+    location = location if body else check_upload(client.patch(location, data=BODY), 202, len(BODY))
+    finish = f"{location}{join if '?' in location else '?'}digest={Digest.of(BODY)}"
+    answers = [client.put(finish, data=body) for _ in range(2)]
+    assert [(each.status_code, each.headers["Location"]) for each in answers] == [
+        (201, f"/v2/{REPOSITORY}/blobs/{Digest.of(BODY)}")
+    ] * 2
+    elsewhere = client.put(finish.replace(REPOSITORY, "else/where"), data=body)
+    assert (elsewhere.status_code, v2_codes(elsewhere)) == (404, ["BLOB_UPLOAD_UNKNOWN"])
+    assert client.patch(location, data=b"more").status_code == 404
+
+
 def test_v2_chunk_sent_twice(client: FlaskClient) -> None:
     """A client that missed our answer tries again: 416 says where it is; the first Location stays good."""
     location = check_upload(start(client), 202, 0)
@@ -383,7 +431,7 @@ def test_v2_chunk_sent_twice(client: FlaskClient) -> None:
     check_upload(client.patch(location, data=b"abc", headers=first), 202, 3)
     again = client.patch(location, data=b"abc", headers=first)
     assert (again.status_code, v2_codes(again)) == (416, ["BLOB_UPLOAD_INVALID"])
-    assert (again.headers["Location"], again.headers["Range"]) == (location, "0-2")
+    assert (again.headers["Location"], again.headers["Range"]) == (f"{location}?offset=3", "0-2")
     check_upload(client.patch(location, data=b"def", headers=second), 202, 6)
     digest = str(Digest.of(b"abcdef"))
     check_stored(client.put(f"{location}?digest={digest}"), digest)

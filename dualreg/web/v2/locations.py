@@ -22,9 +22,13 @@ def upload_headers(upload: Upload) -> dict[str, str]:
 
     ``Range`` is ``0-0`` for an empty upload as for one of one byte: Docker fails on an end before the start.
     The next chunk's offset is checked against the actual one.
+
+    The location says how much this answer knows of, so that a request that is repeated because its answer was
+    lost is recognized by the older location.
     """
+    known = f"?offset={upload.offset}" if upload.offset else ""
     return {
-        "Location": f"{_base_url()}/v2/{upload.repository}/blobs/uploads/{upload.id}",
+        "Location": f"{_base_url()}/v2/{upload.repository}/blobs/uploads/{upload.id}{known}",
         "Range": f"0-{max(upload.offset - 1, 0)}",
         "Docker-Upload-UUID": upload.id,
     }

@@ -2,6 +2,7 @@
 
 import re
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
 
@@ -9,7 +10,7 @@ from dualreg.auth.access import Action
 from dualreg.errors import RangeInvalid
 from dualreg.image.digest import CANONICAL, Digest, check_algorithm
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.web.body import body_chunks
+from dualreg.web.body import body_chunks, discard_rest
 from dualreg.web.context import registry
 from dualreg.web.credentials import grant
 from dualreg.web.guard import requires
@@ -20,11 +21,19 @@ from dualreg.web.v2.locations import blob_headers, upload_headers
 _CONTENT_RANGE = re.compile(r"(?:bytes )?([0-9]{1,19})-([0-9]{1,19})(?:/(?:\*|[0-9]{1,19}))?", re.ASCII)
 
 
+_OFFSET = re.compile(r"[0-9]{1,19}", re.ASCII)
+
+
 class _Chunk(NamedTuple):
-    """The offset and length of the body according to the client; None if not given."""
+    """The offset and length of the body according to the client; None if not given.
+
+    Attributes:
+        known: The offset in the location, which was that of the upload when the client was told.
+    """
 
     offset: int | None = None
     length: int | None = None
+    known: int | None = None
 
 
 def register(blueprint: Blueprint) -> None:
@@ -65,18 +74,18 @@ def append_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Append a chunk, whose Content-Range has to start where the upload ends, or a stream."""
     chunk = _declared_chunk(name, upload)
     body = body_chunks(length=chunk.length)
-    return empty_response(
-        202, upload_headers(registry().uploads.append(name, upload, body, offset=chunk.offset))
-    )
+    grown = registry().uploads.append(name, upload, body, offset=chunk.offset, known=chunk.known)
+    return empty_response(202, upload_headers(grown))
 
 
 @requires(Action.PUSH)
 def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Append the last chunk, if any, and turn the upload into a blob."""
-    digest = Digest.parse(request.args.get("digest", ""))
+    digest = Digest.parse(_argument("digest"))
     chunk = _declared_chunk(name, upload)
     body = body_chunks(length=chunk.length)
-    registry().uploads.finish(name, upload, digest, body, offset=chunk.offset)
+    registry().uploads.finish(name, upload, digest, body, offset=chunk.offset, known=chunk.known)
+    discard_rest()  # of a request whose first try was done
     return empty_response(201, blob_headers(name, digest))
 
 
@@ -87,6 +96,15 @@ def cancel_upload(name: RepositoryName, upload: UploadId) -> Response:
     return empty_response(204, {})
 
 
+def _argument(name: str) -> str:
+    """Return a parameter of an upload's location, empty if there is none.
+
+    Some clients append ``?digest=`` to the location even if it has a query.
+    """
+    arguments = dict(parse_qsl(request.query_string.decode("utf-8", "replace").replace("?", "&")))
+    return arguments.get(name, "")
+
+
 def _declared_chunk(name: RepositoryName, upload: UploadId) -> _Chunk:
     """Return the chunk that Content-Range declares.
 
@@ -95,7 +113,8 @@ def _declared_chunk(name: RepositoryName, upload: UploadId) -> _Chunk:
     """
     text = request.headers.get("Content-Range")
     if not text:
-        return _Chunk()
+        known = _argument("offset")
+        return _Chunk(known=int(known) if _OFFSET.fullmatch(known) else 0)
     match = _CONTENT_RANGE.fullmatch(text)
     if match is None or int(match[1]) > int(match[2]):
         offset = registry().uploads.status(name, upload).offset
