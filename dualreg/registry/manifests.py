@@ -17,10 +17,8 @@ from dualreg.errors import (
     ImageUnknown,
     ManifestInUse,
     ManifestUnknown,
-    NameInvalid,
     RepositoryUnknown,
     SizeMismatch,
-    TagInvalid,
 )
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
@@ -153,13 +151,12 @@ class Manifests:
 
         Raises:
             ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed; SizeMismatch if strict.
-            NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
             ImageUnknown: *v1_view* no longer exists.
             ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
-        manifest = _parse_pushed(repository, reference, media_type, payload)
+        manifest = _parse_pushed(reference, media_type, payload)
         load_for_precondition(self.state.upstream, condition, repository, reference)
         staged = _documents_to_store(manifest)
         with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
@@ -295,20 +292,18 @@ class Manifests:
             tx.views.record(repository.id, manifest.digest, v1_view)
 
 
-def _parse_pushed(
-    repository: RepositoryName, reference: Tag | Digest, media_type: str, payload: bytes
-) -> Manifest:
+def _parse_pushed(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest:
     """Parse a manifest, hashing it by the algorithm of the digest that it is pushed under.
+
+    Schema 1 may have been signed for another repository or tag: programs that copy images push it unchanged.
 
     Raises:
         ManifestInvalid, DigestMismatch.
-        NameInvalid, TagInvalid: it is schema 1 that was signed for another repository or tag.
     """
     algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
     manifest = parse(media_type, payload, algorithm=algorithm)
     if isinstance(reference, Digest) and manifest.digest != reference:
         raise DigestMismatch(digest=str(reference))
-    _check_place(manifest, repository, reference)
     return manifest
 
 
@@ -328,23 +323,6 @@ def _check_view(tx: Transaction, repository: RepositoryRow, manifest: Digest, vi
     twin = tx.v1_images.find(repository.name, ImageId(known))
     if twin and twin.checksum:
         raise ImageExists(id=twin.id)
-
-
-def _check_place(manifest: Manifest, repository: RepositoryName, reference: Tag | Digest) -> None:
-    """Refuse schema 1 whose signed name or tag is another one; by digest, its tag may be any.
-
-    Raises:
-        NameInvalid, TagInvalid.
-
-    Source: distribution 2.0 to 2.2, ``handlers/images.go``.
-    """
-    if manifest.contents.named is None:
-        return
-    name, tag = manifest.contents.named
-    if name != repository:
-        raise NameInvalid(name=name[:255])
-    if isinstance(reference, Tag) and tag != reference:
-        raise TagInvalid(tag=tag[:255])
 
 
 def _documents_to_store(manifest: Manifest) -> dict[Digest, bytes]:

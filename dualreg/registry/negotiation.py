@@ -1,7 +1,8 @@
 """Negotiation: which representation of a tagged image a client gets.
 
 By digest, every client gets the bytes that were pushed. By tag, clients that read only schema 1 get signed
-schema 1, and clients that do not read it get a schema 1 image as schema 2 or OCI.
+schema 1, and clients that read anything newer get a schema 1 image as schema 2 or OCI. An index goes to
+whoever reads indexes of either family; others get its linux/amd64 image.
 """
 
 from collections.abc import Callable
@@ -95,7 +96,8 @@ class Negotiation:
         """Return the representation of *reference* that suits *accept* best.
 
         A client that accepts no available one gets the manifest as it was pushed: it will report the media
-        type. Only a client that reads nothing but schema 1 may get none.
+        type. Only a client that reads nothing but schema 1 may get none. A client that reads indexes never
+        gets an image that was chosen for it.
 
         Raises:
             ManifestUnknown.
@@ -103,15 +105,17 @@ class Negotiation:
         Source: OCI distribution-spec v1.1, "Pulling manifests"; distribution 2.3 to 2.8 for old clients.
         """
         row = self.manifests.find(repository, reference)
-        schema1 = row.media_type in media_types.SCHEMA1_TYPES
+        schema1, index = row.media_type in media_types.SCHEMA1_TYPES, row.media_type in media_types.INDEXES
         if isinstance(reference, Digest) or (schema1 and accept.only_schema1):
             return self._stored(row)
+        if index and accept.allows_any(media_types.INDEXES):
+            return self._stored(row)  # of whatever family: only the client knows its platform
         if accept.only_schema1:
             return self._as_schema1(repository, reference, row)
-        if not accept.allows(row.media_type) and accept.allows_any(media_types.IMAGES):
-            if schema1:
+        if accept.allows_any(media_types.IMAGES):
+            if schema1:  # go-containerregistry names it too, and cannot read it
                 row = self._convert_schema1(repository, reference, row, accept) or row
-            elif row.media_type in media_types.INDEXES:
+            elif index and not accept.allows(row.media_type):
                 row = self.manifests.image_of(repository, row) or row
         if not accept.allows(row.media_type) and accept.allows_any(media_types.SCHEMA1_TYPES):
             with suppress(ManifestUnknown):  # Docker 1.10 reads schema 1 and 2, but not OCI

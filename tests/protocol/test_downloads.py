@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from email import message_from_bytes
 from typing import Any
 
@@ -327,6 +328,26 @@ def test_embedded_content(client: FlaskClient, place: str, data: Any, status: in
     if status == 400:
         assert answer.json["errors"][0]["code"] == "MANIFEST_INVALID"
         assert client.get("/v2/t/x/manifests/now").status_code == 404
+
+
+@pytest.mark.parametrize("oci", [False, True], ids=["list", "index"])
+@pytest.mark.parametrize("named", sorted(media_types.INDEXES))
+@pytest.mark.parametrize("more", [(), sorted(media_types.IMAGES), sorted(media_types.SCHEMA1_TYPES)])
+def test_who_reads_indexes_gets_them(
+    client: FlaskClient, more: Sequence[str], named: str, *, oci: bool
+) -> None:
+    """Of either family: an image that the registry chose would be of the wrong platform for some."""
+    push_blobs(client, APP)
+    path = f"/v2/t/x/manifests/{APP.digest}"
+    assert client.put(path, data=APP.manifest, content_type=APP.media_type).status_code == 201
+    pushed = index(APP, oci=oci)
+    kind = media_types.OCI_INDEX if oci else media_types.DOCKER_LIST
+    assert client.put("/v2/t/x/manifests/both", data=pushed, content_type=kind).status_code == 201
+    got = client.get("/v2/t/x/manifests/both", headers={"Accept": ", ".join([*more, named])})
+    assert (got.data, got.content_type) == (pushed, kind)
+    if set(more) == media_types.IMAGES:
+        images = client.get("/v2/t/x/manifests/both", headers={"Accept": ", ".join(more)})
+        assert images.data == APP.manifest
 
 
 @pytest.mark.parametrize("sparse", [False, True])

@@ -10,7 +10,7 @@ from dualreg.auth.access import Action
 from dualreg.errors import RangeInvalid
 from dualreg.image.digest import CANONICAL, Digest, check_algorithm
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.web.body import body_chunks, discard_rest
+from dualreg.web.body import body_chunks
 from dualreg.web.context import registry
 from dualreg.web.credentials import grant
 from dualreg.web.guard import requires
@@ -85,7 +85,8 @@ def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
     chunk = _declared_chunk(name, upload)
     body = body_chunks(length=chunk.length)
     registry().uploads.finish(name, upload, digest, body, offset=chunk.offset, known=chunk.known)
-    discard_rest()  # of a request whose first try was done
+    for _ in body:
+        pass  # what is left, if the first try of the request was done, so that the client reads the answer
     return empty_response(201, blob_headers(name, digest))
 
 

@@ -121,7 +121,7 @@ class V2Client:
         self.ping()
         media_type, payload = self.pull_manifest(name, reference)
         if media_type in media_types.INDEXES:
-            if media_type not in self.accept:
+            if media_types.INDEXES.isdisjoint(self.accept):
                 raise ProtocolError(f"cannot use {media_type}")
             children = json.loads(payload)["manifests"]
             wanted = {"os": "linux", "architecture": "amd64"}
