@@ -45,6 +45,18 @@ def _without(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key != name}
 
 
+def _artifact(media_type: str, **members: Any) -> Document:
+    document = {"mediaType": media_type, "artifactType": "application/x.test", "blobs": [_LAYER], **members}
+    return _document(media_type, document, sizes=True)
+
+
+#: What notation and oras wrote before OCI 1.1.
+ARTIFACTS: Mapping[str, Document] = {
+    name: _artifact(
+        media_type, subject=builders.descriptor(IMAGE.media_type, IMAGE.manifest), annotations={"a": "b"}
+    )
+    for name, media_type in (("OCI", media_types.OCI_ARTIFACT), ("ORAS", media_types.ORAS_ARTIFACT))
+}
 IN_USE: Mapping[str, Document] = {
     "layers null": _image(layers=None),
     "layers absent": _image(layers=...),
@@ -67,6 +79,8 @@ IN_USE: Mapping[str, Document] = {
     "layer size too small": _image(layers=[_LAYER | {"size": _LAYER["size"] - 1}], sizes=False),
     "config size huge": _image(config=_CONFIG | {"size": 2**62}, sizes=False),
     "entry size off by ten": _index(manifests=[_ENTRY | {"size": _ENTRY["size"] - 10}], sizes=False),
+    **{f"an artifact of {name}": document for name, document in ARTIFACTS.items()},
+    "an artifact without blobs": _artifact(media_types.OCI_ARTIFACT, blobs=None),
     "a layer as entry": _index(manifests=[_LAYER]),
     "a blob as entry, as if it were a manifest": _index(
         manifests=[_LAYER | {"mediaType": media_types.OCI_MANIFEST}]

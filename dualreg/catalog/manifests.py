@@ -45,11 +45,11 @@ class ManifestQueries:
 
         A view of it that is None is deleted, because there may be one now.
         """
-        changed = (
-            (Manifests.repository_id == repository_id)
-            & (Manifests.digest == manifest.digest)
-            & (Manifests.media_type != manifest.media_type)
-        )
+        differs = Manifests.media_type != manifest.media_type
+        if manifest.subject:
+            differs |= Manifests.subject.is_(None)  # a release that could not read it stored the manifest
+        here = (Manifests.repository_id == repository_id) & (Manifests.digest == manifest.digest)
+        changed = here & differs
         if manifest.media_type not in FORMATS:
             changed &= Manifests.media_type.not_in(FORMATS)
         if self.connection.execute(update(Manifests).where(changed).values(_description(manifest))).rowcount:

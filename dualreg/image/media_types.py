@@ -16,6 +16,9 @@ SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+#: Manifests of artifacts in the release candidates of OCI 1.1, and before that in ORAS.
+OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+ORAS_ARTIFACT = "application/vnd.cncf.oras.artifact.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -11,6 +11,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from dualreg.image import media_types
+from dualreg.image.formats import FORMATS
 from dualreg.remote.challenge import Authenticator, ChallengeAuthenticator, Scope, basic
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
 from dualreg.remote.response import Response
@@ -134,7 +135,7 @@ class Client:
 @cache
 def accept() -> str:
     """Return an ``Accept`` header of all manifest media types, so that the registry converts nothing."""
-    return ", ".join(sorted({*media_types.IMAGES, *media_types.INDEXES, *media_types.SCHEMA1_TYPES}))
+    return ", ".join(sorted({*FORMATS, *media_types.SCHEMA1_TYPES}))
 
 
 def _read(answer: Answer) -> Response:

@@ -1,7 +1,10 @@
 """The referrers API over HTTP.  Source: OCI distribution-spec v1.1, "Listing Referrers"."""
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,8 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from tests.builders import descriptor, image, layer
 from tests.conftest import Clock
+from tests.documents import ARTIFACTS, IMAGE
+from tests.protocol.exchange import push_blob
 
 SUBJECT = image(layer({"a": b"1"}), oci=True)
 EMPTY = b"{}"
@@ -50,6 +55,54 @@ def test_a_manifest_that_was_pushed_as_something_else(client: FlaskClient) -> No
     assert client.get(path).content_type == media_types.OCI_MANIFEST
     assert len(client.get(f"/v2/team/app/referrers/{SUBJECT.digest}").json["manifests"]) == 1
     assert client.delete(f"/v2/team/app/blobs/{digest}").status_code == 405
+
+
+@pytest.mark.parametrize("kind", ARTIFACTS)
+def test_artifact_manifests(client: FlaskClient, kind: str) -> None:
+    """Those of the time before OCI 1.1 are referrers of their subject, and hold their blobs."""
+    document, layer_digest = ARTIFACTS[kind], Digest.of(IMAGE.layers[0])
+    path = f"/v2/team/app/manifests/{Digest.of(document.payload)}"
+    missing = client.put(path, data=document.payload, content_type=document.media_type)
+    assert missing.json["errors"][0]["code"] == "MANIFEST_BLOB_UNKNOWN"
+    push_blob(client, "team/app", IMAGE.layers[0])
+    for _ in range(2):
+        pushed = client.put(path, data=document.payload, content_type=document.media_type)
+        assert (pushed.status_code, pushed.headers["OCI-Subject"]) == (201, str(IMAGE.digest))
+    (listed,) = client.get(f"/v2/team/app/referrers/{IMAGE.digest}").json["manifests"]
+    assert listed == {
+        "mediaType": document.media_type,
+        "digest": str(Digest.of(document.payload)),
+        "size": len(document.payload),
+        "artifactType": "application/x.test",
+        "annotations": {"a": "b"},
+    }
+    got = client.get(path, headers={"Accept": media_types.OCI_MANIFEST})
+    assert (got.data, got.content_type) == (document.payload, document.media_type)
+    assert client.delete(f"/v2/team/app/blobs/{layer_digest}").status_code == 405
+    assert client.delete(path).status_code == 202
+    assert client.delete(f"/v2/team/app/blobs/{layer_digest}").status_code == 202
+
+
+def test_an_artifact_manifest_of_an_earlier_release(client: FlaskClient, tmp_path: Path) -> None:
+    """What was stored before its format was known is a referrer as soon as it is pushed again."""
+    document = ARTIFACTS["ORAS"]
+    path = f"/v2/team/app/manifests/{Digest.of(document.payload)}"
+    push_blob(client, "team/app", IMAGE.layers[0])
+    assert client.put(path, data=document.payload, content_type=document.media_type).status_code == 201
+    with closing(sqlite3.connect(tmp_path / "catalog.sqlite3")) as database:
+        database.execute("UPDATE manifests SET subject = NULL, artifact_type = '', annotations = '{}'")
+        database.commit()
+    assert client.put(path, data=document.payload, content_type=document.media_type).status_code == 201
+    (found,) = client.get(f"/v2/team/app/referrers/{IMAGE.digest}").json["manifests"]
+    assert (found["artifactType"], found["annotations"]) == ("application/x.test", {"a": "b"})
+
+
+@pytest.mark.parametrize("member", ["config", "Layers", "manifests", "fsLayers"])
+def test_an_artifact_is_nothing_else(client: FlaskClient, member: str) -> None:
+    """A document that could be read as another format is refused."""
+    document = json.loads(ARTIFACTS["OCI"].payload) | {"blobs": [], member: []}
+    answer = client.put("/v2/team/app/manifests/1", json=document, content_type=media_types.OCI_ARTIFACT)
+    assert (answer.status_code, answer.json["errors"][0]["code"]) == (400, "MANIFEST_INVALID")
 
 
 @pytest.mark.parametrize("repository", ["team/app", "never/seen"])
