@@ -314,7 +314,9 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "graceful_timeout": 30,
         "keepalive": 75,
         "limit_request_line": 8190,
-        "forwarded_allow_ips": settings.trusted_proxies,
+        # web/forwarded.py reads what proxies say: gunicorn refuses two that differ, and lets them move paths.
+        "secure_scheme_headers": {},
+        "forwarder_headers": "",
         "logger_class": ServerLog,
         "accesslog": "-" if settings.access_log else None,
         "access_log_format": _LOG_FORMAT,

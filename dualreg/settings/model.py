@@ -65,7 +65,9 @@ class Settings(BaseModel):
     )
     tls_cert: Path | None = Field(None, description="certificate chain (PEM), to serve HTTPS without a proxy")
     tls_key: Path | None = Field(None, description="private key of the certificate (PEM)")
-    public_url: HttpUrl = Field("", description="URL that clients use, if Location headers must be absolute")
+    public_url: HttpUrl = Field(
+        "", description="URL that clients use, which may have a path; default: the host that they ask"
+    )
     trusted_proxies: str = Field(
         "127.0.0.1,::1",
         description="comma-separated addresses whose X-Forwarded-Proto and -For are trusted",

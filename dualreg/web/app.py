@@ -13,7 +13,7 @@ from dualreg.auth.audit import Audit
 from dualreg.errors import AuditUnavailable, ServerBusy
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.web import audit, context, cors, token, v1, v2
+from dualreg.web import address, audit, context, cors, token, v1, v2
 from dualreg.web.responses import add_warnings
 from dualreg.web.slots import Slots
 
@@ -54,6 +54,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     context.install(parts, app.extensions)
     _register_views(app, issues_tokens=parts.authority.issues)
     app.url_value_preprocessor(v1.enforce_mode)
+    app.before_request(address.check_host)
     app.before_request(audit.require)
     app.after_request(_add_v2_headers)
     app.after_request(_hold_slot)

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from flask import request
 
 from dualreg.errors import PageInvalid
+from dualreg.web.context import settings
 
 #: Maximum number of entries on a page; a client that asks for more gets this many and a Link.
 PAGE_LIMIT = 1000
@@ -67,4 +68,5 @@ def next_link(query: Mapping[str, object]) -> dict[str, str]:
 
     Source: RFC 8288; OCI distribution-spec v1.1, "Content Discovery".
     """
-    return {"Link": f'<{request.path}?{urlencode(query)}>; rel="next"'}
+    base = urlsplit(settings().public_url).path
+    return {"Link": f'<{base}{request.path}?{urlencode(query)}>; rel="next"'}

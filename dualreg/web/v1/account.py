@@ -3,9 +3,10 @@
 Source: the exchanges of Docker 0.6 to 1.9; docker-registry 0.9, ``app.py`` and ``index.py``.
 """
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from dualreg.errors import Unsupported
+from dualreg.web.address import own_host
 from dualreg.web.context import audit, authority, registry
 from dualreg.web.guard import Need, requires
 from dualreg.web.v1.responses import uncached_json
@@ -39,7 +40,7 @@ def ping() -> Response:
 def status() -> Response:
     """Report the health of catalog, storage and audit log; 503 if one fails."""
     failures = registry().health.failures() | audit().failures()
-    document = {"services": ["catalog", "storage", "audit"], "failures": failures, "host": request.host}
+    document = {"services": ["catalog", "storage", "audit"], "failures": failures, "host": own_host()}
     return uncached_json(document, status=503 if failures else 200)
 
 

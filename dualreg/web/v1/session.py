@@ -14,8 +14,10 @@ from dualreg.auth.authority import SESSION
 from dualreg.errors import ImageUnknown, Unauthenticated
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.registry.repositories import alias_of
+from dualreg.web.address import own_host
 from dualreg.web.context import authority, registry
 from dualreg.web.credentials import SESSION_COOKIE, grant, session_repository
+from dualreg.web.forwarded import is_https
 from dualreg.web.guard import authorize
 
 #: Actions on an existing repository, which V1 may call ``library/NAME`` for NAME, or the other way round.
@@ -35,13 +37,13 @@ def session_headers(repository: RepositoryName) -> dict[str, str]:
     return {
         "X-Docker-Token": token,
         "WWW-Authenticate": f"Token {token}",
-        "X-Docker-Endpoints": request.host,
+        "X-Docker-Endpoints": own_host(),
         "Set-Cookie": dump_cookie(
             SESSION_COOKIE,
             signature,
             max_age=SESSION,
             path="/v1",
-            secure=request.is_secure,
+            secure=is_https(),
             httponly=True,
             samesite="Strict",
         ),

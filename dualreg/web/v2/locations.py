@@ -9,6 +9,7 @@ from dualreg.errors import Unauthenticated
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.uploads import Upload
+from dualreg.web.address import own_url
 from dualreg.web.context import settings
 
 #: Docker versions that fail on a relative Location.  (Measured on 1.6 and 1.7.)
@@ -50,7 +51,7 @@ def bearer_challenge(error: Unauthenticated) -> str:
     Every value is quoted: clients parse nothing else.  Source: RFC 6750, section 3; Docker
     Registry, "Token Authentication Specification".
     """
-    own_realm = f"{settings().public_url or request.host_url.rstrip('/')}/token"
+    own_realm = f"{own_url()}/token"
     parameters: dict[str, str | None] = {
         "realm": quote(settings().token_realm or own_realm, safe=_URL_SAFE),
         "service": settings().token_service,
@@ -67,6 +68,6 @@ def _content_headers(path: str, digest: Digest) -> dict[str, str]:
 
 def _base_url() -> str:
     """Return the prefix of URLs: empty, unless the setting or an old client requires absolute ones."""
-    if settings().public_url or not _NEEDS_ABSOLUTE.match(request.user_agent.string):
-        return settings().public_url
-    return request.host_url.rstrip("/")
+    if settings().public_url or _NEEDS_ABSOLUTE.match(request.user_agent.string):
+        return own_url()
+    return ""

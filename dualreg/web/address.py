@@ -1,0 +1,47 @@
+"""Address: the URL of this registry as its clients know it, for everything that we tell them."""
+
+import re
+from urllib.parse import urlsplit
+
+from flask import request
+
+from dualreg.errors import RequestInvalid
+from dualreg.web.context import settings
+from dualreg.web.forwarded import is_https
+
+#: Names, with the underscores that containers have, and IP addresses.  Source: RFC 3986, section 3.2.2.
+_HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def own_url() -> str:
+    """Return the URL before ``/v1`` and ``/v2``: ``public_url``, else the scheme and host that were asked.
+
+    Raises:
+        RequestInvalid: the request names something else than a host.
+    """
+    return settings().public_url or f"{_scheme()}://{own_host()}"
+
+
+def own_host() -> str:
+    """Return the host and port of ``own_url``; a port that its scheme implies is left out.
+
+    Raises:
+        RequestInvalid: as ``own_url``.
+    """
+    if settings().public_url:
+        return urlsplit(settings().public_url).netloc
+    host: str = request.environ.get("HTTP_HOST") or request.host  # HTTP/1.0 has no Host
+    if _HOST.fullmatch(host) is None:
+        raise RequestInvalid(reason="the Host header is not a host")
+    return host.removesuffix(_DEFAULT_PORTS[_scheme()])
+
+
+def check_host() -> None:
+    """Raise RequestInvalid if answers would have to name an address that nobody can know."""
+    if request.blueprint:
+        own_host()
+
+
+def _scheme() -> str:
+    return "https" if is_https() else "http"
