@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain, islice
 from typing import Self
 
 from dualreg.errors import NameInvalid, RequestInvalid
@@ -27,8 +28,9 @@ class Action(StrEnum):
 ALL = "*"
 
 REPOSITORY = "repository"
-#: Characters of the scopes of one request, and the number of resources in them.
-_SCOPE_LIMIT = 4096
+#: Characters of the scopes of one request that are read, and the number of resources in them. A token for
+#: that many is a header that this server, and nginx as it is shipped, takes.
+_SCOPE_LIMIT = 16 << 10
 _RESOURCES_LIMIT = 64
 _RESOURCE = re.compile(r"([a-z0-9]+)(?:\([a-z0-9]+\))?:(.+):((?:[a-z]*|\*)(?:,(?:[a-z]*|\*))*)", re.ASCII)
 _ORDER = [*Action]
@@ -69,18 +71,20 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Access, ...]:
     """Return the accesses that scopes request; a text may contain several, separated by spaces.
 
     A name may contain a colon (that of a port), so the type ends at the first one and the actions start after
-    the last. The class of a type is obsolete, and ignored.
+    the last. The class of a type is obsolete, and ignored. Scopes beyond a limit are left out: clients ask
+    for one more with every repository that they mount from, and first for the one that they push to.
 
     Raises:
-        RequestInvalid: a scope is invalid, or there are too many.
+        RequestInvalid: a scope is invalid.
     """
     found: list[Access] = []
-    joined = " ".join(texts)
-    if len(joined) > _SCOPE_LIMIT:
-        raise RequestInvalid(reason="too many scopes")
-    for text in joined.split():
+    left = _SCOPE_LIMIT
+    for text in islice(chain.from_iterable(each.split() for each in texts), _RESOURCES_LIMIT):
+        left -= len(text)
+        if left < 0:
+            break
         match = _RESOURCE.fullmatch(text)
-        if match is None or len(found) == _RESOURCES_LIMIT:
+        if match is None:
             raise RequestInvalid(reason="invalid scope", scope=text[:200])
         found.append(Access(match[1], match[2], frozenset(filter(None, match[3].split(",")))))
     return tuple(found)

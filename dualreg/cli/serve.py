@@ -35,6 +35,9 @@ from dualreg.web.download import FILE
 #: gunicorn's format, and the seconds that the request took.
 _LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(L)s'
 
+#: The longest header line in bytes: tokens of many scopes or groups are long, and so are podman's ranges.
+_HEADER_LIMIT = 64 << 10
+
 
 def certificate(chain: Path, key: Path) -> ReloadingFile[ssl.SSLContext]:
     """Return the TLS context of the server, which is reloaded when a file has changed.
@@ -314,6 +317,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "graceful_timeout": 30,
         "keepalive": 75,
         "limit_request_line": 8190,
+        "limit_request_field_size": _HEADER_LIMIT,
         # web/forwarded.py reads what proxies say: gunicorn refuses two that differ, and lets them move paths.
         "secure_scheme_headers": {},
         "forwarder_headers": "",

@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-#: Maximum number of ranges in one response; a client that asks for more gets the whole blob.
-SPAN_LIMIT = 16
+from dualreg.errors import RequestInvalid
+
+#: Maximum number of ranges in one request: podman sends this many, and asks for fewer after a 400 only.
+SPAN_LIMIT = 1024
 
 _SPECIFICATION = re.compile(r"[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.ASCII)
 
@@ -31,14 +33,21 @@ def requested_spans(header: str, size: int) -> list[Span] | None:
 
     An end past the last byte is clamped: Docker 0.12 to 1.9 asks for one byte too many.
 
+    No byte is in two spans, so together they are no longer than the blob.
+
     Returns:
-        None to send the whole blob: no range, a malformed one, or more than SPAN_LIMIT.
+        None to send the whole blob: no range, or a malformed one.
         An empty list if no range overlaps the blob (416).
+
+    Raises:
+        RequestInvalid: more than SPAN_LIMIT ranges.
     """
     unit, _, text = header.partition("=")
     if unit.strip().lower() != "bytes":
         return None
-    matches = [_SPECIFICATION.fullmatch(part) for part in text.split(",", 10 * SPAN_LIMIT)]
+    matches = [_SPECIFICATION.fullmatch(part) for part in text.split(",")]
+    if len(matches) > SPAN_LIMIT:
+        raise RequestInvalid(reason=f"more than {SPAN_LIMIT} ranges")
     spans = []
     for match in matches:
         if match is None or not (match[1] or match[2]):
@@ -46,8 +55,7 @@ def requested_spans(header: str, size: int) -> list[Span] | None:
         span = _span(match[1], match[2], size)
         if span.start < span.end:
             spans.append(span)
-    merged = _merge(spans)
-    return merged if len(merged) <= SPAN_LIMIT else None
+    return _merge(spans)
 
 
 def _span(first: str, last: str, size: int) -> Span:
@@ -57,12 +65,12 @@ def _span(first: str, last: str, size: int) -> Span:
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:
-    """Merge spans that overlap or touch, so that no byte is sent twice."""
-    merged: list[Span] = []
-    for span in spans:
-        overlapping = [other for other in merged if span.start <= other.end and other.start <= span.end]
-        for other in overlapping:
-            merged.remove(other)
-            span = Span(min(span.start, other.start), max(span.end, other.end))  # noqa: PLW2901 -- it grows
-        merged.append(span)
-    return merged
+    """Merge spans that overlap or touch, so that no byte is sent twice; the last one gives the place."""
+    merged: list[tuple[int, Span]] = []
+    for place, span in sorted(enumerate(spans), key=lambda numbered: numbered[1]):
+        if merged and span.start <= merged[-1][1].end:
+            before, wider = merged.pop()
+            merged.append((max(before, place), Span(wider.start, max(wider.end, span.end))))
+        else:
+            merged.append((place, span))
+    return [span for _, span in sorted(merged)]

@@ -57,8 +57,6 @@ v2(
     "DIGEST_INVALID",
     body=b"x",
 )
-v2("mount: malformed digest", "POST {repo}/blobs/uploads/?mount=x&from=a/b", 400, "DIGEST_INVALID")
-v2("mount: malformed source", "POST {repo}/blobs/uploads/?mount={layer}&from=A", 400, "NAME_INVALID")
 for malformed in (
     "sha256:abc",
     "sha256:" + "A" * 64,

@@ -20,6 +20,9 @@ from dualreg.storage.memory import MemoryStore
 from dualreg.web.ranges import SPAN_LIMIT, Span, requested_spans
 from tests.apps import client_of
 from tests.builders import Image, descriptor, image, index, layer
+from tests.protocol.clients.wire import Wire
+from tests.protocol.conftest import Served
+from tests.protocol.exchange import v2_codes
 
 #: Every byte there is, line ends and dashes among them, four times.
 BLOB = bytes(range(256)) * 4
@@ -85,8 +88,8 @@ def test_one_span(stored: FlaskClient, asked: str, first: int, end: int) -> None
         ("bytes=0-9,100-199,5-19", [(100, 200), (0, 20)]),
         ("bytes=0-9, 20-29\t,40-49", [(0, 10), (20, 30), (40, 50)]),
         (
-            "bytes=" + ",".join(f"{40 * n}-{40 * n + 9}" for n in range(SPAN_LIMIT)),
-            [(40 * n, 40 * n + 10) for n in range(SPAN_LIMIT)],
+            "bytes=" + ",".join(f"{2 * n}-{2 * n}" for n in range(SIZE // 2)),
+            [(2 * n, 2 * n + 1) for n in range(SIZE // 2)],
         ),
     ],
 )
@@ -106,6 +109,16 @@ def test_several_spans(stored: FlaskClient, asked: str, spans: list[tuple[int, i
     assert {part.get_content_type() for part in parts} == {media_types.OCTET_STREAM}
 
 
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("text", ["0-0", "{0}-{0}", "-1", "9999-"])
+def test_as_many_spans_as_podman_asks_for(stored: FlaskClient, text: str, more: int) -> None:
+    """1,024 are answered; one more is a 400, by which the client learns to ask for fewer."""
+    asked = "bytes=" + ",".join(text.format(number) for number in range(SPAN_LIMIT + more))
+    answer = stored.get(PATH, headers={"Range": asked})
+    assert answer.status_code == (400 if more else 416 if text == "9999-" else 206)
+    assert not more or v2_codes(answer) == ["UNSUPPORTED"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -117,8 +130,6 @@ def test_several_spans(stored: FlaskClient, asked: str, spans: list[tuple[int, i
         {"Range": "bytes=0-9,x"},
         {"Range": "bytes=\u0661-\u0662"},
         {"Range": f"bytes={'9' * 30}-"},
-        {"Range": "bytes=" + ",".join(f"{40 * n}-{40 * n + 9}" for n in range(SPAN_LIMIT + 1))},
-        {"Range": "bytes=" + ",".join(["0-0"] * 1000)},
         {"Range": "bytes=0-9", "If-Range": '"sha256:another"'},
         {"Range": "bytes=0-9", "If-Range": f'W/"{Digest.of(BLOB)}"'},
         {"Range": "bytes=0-9", "If-Range": "Thu, 01 Jan 2026 00:00:00 GMT"},
@@ -127,7 +138,7 @@ def test_several_spans(stored: FlaskClient, asked: str, spans: list[tuple[int, i
     ids=lambda headers: str(headers)[:60],
 )
 def test_everything_after_all(stored: FlaskClient, headers: dict[str, str]) -> None:
-    """A range that is not understood, asks for too many pieces, or is of another version: the whole blob."""
+    """A range that is not understood, or is of another version: the whole blob."""
     answer = stored.get(PATH, headers=headers)
     assert (answer.status_code, answer.data) == (200, BLOB)
     assert answer.headers["Content-Length"] == str(SIZE)
@@ -190,9 +201,6 @@ def test_spans_are_what_was_asked_for(asked: tuple[str, int, set[int]]) -> None:
     header, size, wanted = asked
     spans = requested_spans(header, size)
     pieces = sum(byte - 1 not in wanted for byte in wanted)
-    if pieces > SPAN_LIMIT:
-        assert spans is None
-        return
     assert spans is not None
     assert len(spans) == pieces
     assert all(0 <= span.start < span.end <= size for span in spans)
@@ -375,3 +383,11 @@ def test_sparse_indexes(catalog: Catalog, store: MemoryStore, sparse: bool) -> N
         assert [entry["detail"]["digest"] for entry in answer.json["errors"]] == [str(OTHER.digest)]
     incomplete = client.put("/v2/t/x/manifests/o", data=OTHER.manifest, content_type=OTHER.media_type)
     assert (incomplete.status_code, incomplete.json["errors"][0]["code"]) == (400, "MANIFEST_BLOB_UNKNOWN")
+
+
+@pytest.mark.parametrize("size", [4_000, 8_300, 30_000, 64_000])
+def test_long_headers(served: Served, size: int) -> None:
+    """Tokens of many scopes, or of a user with many groups, are no reason to refuse a request."""
+    answer = Wire(served.host).send("GET", "/v2/", {"Authorization": f"Bearer {'x' * size}"})
+    assert answer.status == 200
+    assert answer.headers["docker-distribution-api-version"] == "registry/2.0"

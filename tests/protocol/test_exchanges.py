@@ -478,6 +478,11 @@ MOUNTS = {
     "from alone": ("?from=" + REPOSITORY, False),
     "empty": ("?mount=&from=", False),
     "an empty digest": ("?digest=", False),
+    "no digest": ("?mount=x&from=" + REPOSITORY, False),
+    "an algorithm that is not offered": (f"?mount=md5:{'0' * 32}&from=" + REPOSITORY, False),
+    "no name": ("?mount={loose}&from=Team/App", False),
+    "another registry": ("?mount={loose}&from=registry.example:5000/app", False),
+    "too long a name": ("?mount={loose}&from=" + "a" * 300, False),
 }
 
 

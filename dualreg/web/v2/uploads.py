@@ -1,13 +1,14 @@
 """``/v2/<name>/blobs/uploads/``.  Source: OCI distribution-spec v1.1, "Pushing blobs"."""
 
 import re
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
-from dualreg.errors import RangeInvalid
+from dualreg.errors import DigestInvalid, NameInvalid, RangeInvalid
 from dualreg.image.digest import CANONICAL, Digest, check_algorithm
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.web.body import body_chunks
@@ -50,11 +51,9 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PUSH)
 def start_upload(name: RepositoryName) -> Response:
     """Start an upload, mount a blob of another repository, or store a blob from one request."""
-    mount, source, digest = (request.args.get(key) for key in ("mount", "from", "digest"))
+    mount, digest = request.args.get("mount"), request.args.get("digest")
     if mount:
-        mounted = Digest.parse(mount)
-        origin = RepositoryName.parse(source) if source else None
-        if registry().blobs.mount(name, mounted, origin, reach=grant().reach(Action.PULL)):
+        if mounted := _mount(name, mount, request.args.get("from")):
             return empty_response(201, blob_headers(name, mounted))
     elif digest:
         blob = registry().uploads.ingest(name, body_chunks(), expected=Digest.parse(digest))
@@ -95,6 +94,16 @@ def cancel_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Cancel the upload."""
     registry().uploads.cancel(name, upload)
     return empty_response(204, {})
+
+
+def _mount(name: RepositoryName, mount: str, source: str | None) -> Digest | None:
+    """Mount a blob and return its digest; None if that is not possible, be it that the names are invalid."""
+    with suppress(DigestInvalid, NameInvalid):
+        digest = Digest.parse(mount)
+        origin = RepositoryName.parse(source) if source else None
+        if registry().blobs.mount(name, digest, origin, reach=grant().reach(Action.PULL)):
+            return digest
+    return None
 
 
 def _argument(name: str) -> str:
