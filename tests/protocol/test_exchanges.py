@@ -564,11 +564,20 @@ MANIFEST_ROWS = [
     ],
     *[
         Row("GET {repo}/manifests/index", 200, {"Accept": accept} if accept else {}, OF_INDEX)
-        for accept in ("", "*/*", INDEX, LIST, f"{BOTH}, {INDEX}", f"{SCHEMA2}, */*", "application/json")
+        for accept in (
+            "",
+            "*/*",
+            INDEX,
+            LIST,
+            f"{BOTH}, {INDEX}",
+            f"{SCHEMA2}, {LIST}",
+            f"{SCHEMA2}, */*",
+            "application/json",
+        )
     ],
     *[
         Row("GET {repo}/manifests/index", 200, {"Accept": accept}, IMAGE)
-        for accept in (SCHEMA2, OCI, BOTH, f"{SCHEMA2};q=0.5", SCHEMA2.upper(), f"{SCHEMA2}, {LIST}")
+        for accept in (SCHEMA2, OCI, BOTH, f"{SCHEMA2};q=0.5", SCHEMA2.upper())
     ],
     Row("GET {repo}/manifests/{index}", 200, {"Accept": SCHEMA2}, OF_INDEX),
     *[
