@@ -17,7 +17,7 @@ from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.transfer import has_digest
 from dualreg.registry import Registry
 from dualreg.remote.challenge import Scope, pulling
-from dualreg.remote.client import Client, accept
+from dualreg.remote.client import Client, as_stored
 from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.v1 import V1Client
 
@@ -82,7 +82,7 @@ class HttpComparison:
 
     def _manifest(self, repository: RepositoryName, path: str, digest: Digest) -> Iterator[str]:
         scope = pulling(repository)
-        reply = self.client.request("GET", path, {"Accept": accept()}, scope=scope)
+        reply = self.client.request("GET", path, as_stored(), scope=scope)
         stated = reply.headers.get("docker-content-digest")
         if reply.status != _OK or stated != str(digest):
             yield f"V2 manifest: status {reply.status}, digest {stated}, expected {digest}"

@@ -40,11 +40,13 @@ class Accept:
         types: The media types in its ``Accept`` headers; empty: it sends none.
         wildcard: Whether it also accepts any type; no client means schema 1 by that.
         schema1_by_default: Whether it reads only schema 1 without saying so, as Docker 1.6 to 1.9 do.
+        as_stored: Whether it wants no conversion, whatever the type.
     """
 
     types: frozenset[str] = frozenset()
     wildcard: bool = False
     schema1_by_default: bool = False
+    as_stored: bool = False
 
     @property
     def only_schema1(self) -> bool:
@@ -106,7 +108,7 @@ class Negotiation:
         """
         row = self.manifests.find(repository, reference)
         schema1, index = row.media_type in media_types.SCHEMA1_TYPES, row.media_type in media_types.INDEXES
-        if isinstance(reference, Digest) or (schema1 and accept.only_schema1):
+        if isinstance(reference, Digest) or accept.as_stored or (schema1 and accept.only_schema1):
             return self._stored(row)
         if index and accept.allows_any(media_types.INDEXES):
             return self._stored(row)  # of whatever family: only the client knows its platform

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import BinaryIO, cast
 from urllib.parse import urljoin
 
@@ -132,10 +131,13 @@ class Client:
         return answer.response.status == _UNAUTHORIZED and endpoint_of(answer.url) == self._endpoint
 
 
-@cache
-def accept() -> str:
-    """Return an ``Accept`` header of all manifest media types, so that the registry converts nothing."""
-    return ", ".join(sorted({*FORMATS, *media_types.SCHEMA1_TYPES}))
+def as_stored() -> dict[str, str]:
+    """Return the headers of a request for a manifest of any type that the registry must not convert.
+
+    Source: RFC 9111, section 5.2.1.6, ``no-transform``.
+    """
+    types = sorted({*FORMATS, *media_types.SCHEMA1_TYPES})
+    return {"Accept": ", ".join(types), "Cache-Control": "no-transform"}
 
 
 def _read(answer: Answer) -> Response:

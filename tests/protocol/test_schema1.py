@@ -152,6 +152,8 @@ def test_who_reads_newer_images_gets_them(
     assert got.headers["Content-Type"] == kind
     by_digest = get(client, str(Digest.of(payload())), {"Accept": ", ".join(types)})
     assert by_digest.data == pushed
+    as_it_is = get(client, "one", {"Accept": ", ".join(types), "Cache-Control": "no-transform"})
+    assert as_it_is.data == pushed
 
 
 def test_under_its_digest_any_tag_will_do(client: FlaskClient, pushed: bytes) -> None:

@@ -20,7 +20,7 @@ from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
 from dualreg.registry.blobs import Blobs
 from dualreg.remote.challenge import Scope, pulling
-from dualreg.remote.client import Client, accept
+from dualreg.remote.client import Client, as_stored
 from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
 
@@ -204,7 +204,7 @@ class V2Remote:
 
     def _get(self, name: str, reference: str) -> Response:
         path = f"/v2/{name}/manifests/{reference}"
-        return self.client.request("GET", path, {"Accept": accept()}, scope=pulling(name))
+        return self.client.request("GET", path, as_stored(), scope=pulling(name))
 
     def _pages(self, path: str, scope: Scope) -> Iterator[Response]:
         """Yield the pages of a list.

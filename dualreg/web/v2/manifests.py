@@ -140,4 +140,5 @@ def _accept() -> Accept:
     named = frozenset(filter(None, map(strip_parameters, values)))
     old_docker = not named and _SCHEMA1_DOCKER.match(request.user_agent.string) is not None
     wildcard = not named.isdisjoint(_ANYTHING)
-    return Accept(named - _ANYTHING, wildcard=wildcard, schema1_by_default=old_docker)
+    as_stored = bool(request.cache_control.no_transform)
+    return Accept(named - _ANYTHING, wildcard=wildcard, schema1_by_default=old_docker, as_stored=as_stored)
