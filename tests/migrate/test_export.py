@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from threading import Event
 
@@ -31,6 +32,7 @@ from tests import builders
 from tests.migrate import stock_trees
 from tests.migrate.commands import command, content, export, snapshot
 from tests.migrate.trees import Tree
+from tests.properties.registries import push_v2
 
 TARGETS = {
     "registry-tree": "tree", "oci-layout": "layout", "docker-archive": "images.tar", "static-tree": "static",
@@ -362,6 +364,33 @@ def test_static_trees_grow(filled: Path, tmp_path: Path) -> None:
     assert first.items() <= second.items()
     assert set(second) - set(first) == {"team/oci:2", "team/app:latest"}
     assert "listen 0.0.0.0:80;" in conf.read_text()
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "a/images"), ("a", "a/tags"), ("a/tags", "a"), ("a", "a/tags/images")]
+)
+def test_a_static_tree_of_names_that_collide(
+    opened: Registry, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """A repository called like a list of another fails by itself: the rest is there, and is what it was."""
+    image = builders.image(builders.layer({"a": b"1"}))
+    for name, tag in product((*names, "other"), ("index.json", "images", "latest")):
+        push_v2(opened, RepositoryName(name), Tag(tag), image)
+    place = tmp_path / "static"
+    for name in (*names, "other"):  # one by one, as later exports do; the last has them all
+        entries = [each for each in entries_to_export(opened, Names()) if each.repository == name]
+        Export(opened, StaticTreeTarget(place, opened)).export_all(entries, jobs=1)
+    outcomes = Export(opened, StaticTreeTarget(place, opened)).export_all(
+        [*entries_to_export(opened, Names())], jobs=2
+    )
+    failed = {each.entry.repository for each in outcomes if each.status is Status.FAILED}
+    assert "other" not in failed
+    assert (place / "nginx.conf").is_file()
+    for name in {*names, "other"} - failed:
+        tags = json.loads((place / f"v2/{name}/tags/list").read_bytes())["tags"]
+        assert tags == ["images", "index.json", "latest"]
+        for tag in ("images", "latest"):
+            assert isinstance(json.loads((place / f"v1/repositories/{name}/tags/{tag}").read_bytes()), str)
 
 
 def test_a_static_tree_changes_last(filled: Path, opened: Registry, tmp_path: Path) -> None:

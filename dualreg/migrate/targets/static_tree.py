@@ -4,6 +4,7 @@ A tree that is being served stays consistent: existing files change last, after 
 lists only grow.
 """
 
+import errno
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -169,7 +170,9 @@ class StaticTreeTarget:
 
     def _reserve(self, path: str, value: object) -> None:
         """Create a list that is completed in the end, so that no repository can take its place."""
-        if not (self._root / path).is_file():
+        if (self._root / path).is_file():
+            self._check_place(path, value)
+        else:
             self._json(path, value)
 
     def _place(self, path: str, content: bytes) -> bool:
@@ -178,18 +181,29 @@ class StaticTreeTarget:
         if not file.is_file():
             write(file, [content])
             return True
+        self._check_place(path, json.loads(content))
         if file.read_bytes() == content:
             return False
         with self._lock:
             self._changes[path] = content
         return True
 
+    def _check_place(self, path: str, value: object) -> None:
+        """Check that a file is no list of one repository where *value* is a tag of another, or the reverse.
+
+        Raises:
+            FileExistsError: it is of another one.
+        """
+        held = self._read(path)  # None: damaged, and written anew
+        if held is not None and not isinstance(held, type(value)):
+            raise FileExistsError(errno.EEXIST, "belongs to another repository", path)
+
     def _read(self, path: str, member: str | None = None) -> Any:  # noqa: ANN401 -- any JSON
         """Return the JSON in a file, or a member of it; None if it is missing or invalid."""
         try:
             value = json.loads((self._root / path).read_bytes())
             return value[member] if member else value
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError):
             return None
 
     def _json(self, path: str, value: object) -> None:
