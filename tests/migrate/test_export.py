@@ -449,7 +449,7 @@ def test_names_that_are_paths_of_others(tmp_path: Path, data: Path) -> None:
 
 def test_types_that_would_be_configuration(tmp_path: Path, opened: Registry) -> None:
     """Anybody may push a type of quotes and braces; no server is told of it."""
-    for kind, tag in (('x/"y";}server{', "bad"), ("application/x.test+json", "good")):
+    for kind, tag in (('application/x;"y";}server{', "bad"), ("application/x.test+json", "good")):
         document = json.dumps({"any": tag}).encode()
         opened.manifests.put(RepositoryName("team/any"), Tag(tag), kind, document)
     place = tmp_path / "static"
