@@ -1,7 +1,7 @@
 """Openers of the transports: how each location is surveyed, served on demand, or exported to."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,11 +45,13 @@ class RemoteCredentials:
 
     Attributes:
         ca: File of the certificate authorities to trust; None: those of the system.
+        token_servers: See ``Client``.
     """
 
     user: str = ""
     password: str = field(default="", repr=False)
     ca: str | None = None
+    token_servers: Collection[str] = ()
 
     def connect(self, location: Location, use: Use) -> tuple[Client, str]:
         """Return a client of the registry at *location*, and the path in the URL, without slashes around it.
@@ -61,7 +63,7 @@ class RemoteCredentials:
         host, _, path = rest.partition("/")
         expected = f"expected {location.transport.uses[use]}"
         try:
-            client = Client(f"{scheme}://{host}", self.user, self.password, self.ca)
+            client = Client(f"{scheme}://{host}", self.user, self.password, self.ca, self.token_servers)
         except RemoteError as error:
             raise LocationInvalid(f"{error}; {expected}") from error
         if "@" in host or "?" in rest or "#" in rest:

@@ -7,7 +7,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
@@ -76,11 +76,13 @@ class ChallengeAuthenticator:
     Attributes:
         url: Of the registry.
         basic: The ``Authorization`` of the user; empty for anonymous access.
+        token_servers: Hosts, besides the registry's own, whose token servers may receive it.
     """
 
     transport: HttpTransport
     url: str
     basic: str
+    token_servers: Collection[str] = ()
     _credentials: dict[Scope, _Credential] = field(default_factory=dict)
     _rejection: RemoteError | None = None
     _lock: Lock = field(default_factory=Lock)
@@ -119,6 +121,11 @@ class ChallengeAuthenticator:
         server, scopes = endpoint_of(realm), scope or tuple(parameters.get("scope", "").split())
         if endpoint_of(self.url).scheme == "https" != server.scheme:
             raise RemoteError(f"token server {redact(realm)} is not https; credentials not sent")
+        if self.basic and server.host not in (endpoint_of(self.url).host, *self.token_servers):
+            raise RemoteError(
+                f"token server {redact(realm)} is not on the registry's host; credentials not sent;"
+                f" if you trust it, add --token-server {server.host}"
+            )
         query = urlencode([("service", parameters.get("service", "")), *(("scope", each) for each in scopes)])
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
         response = self.transport.send(Request("GET", url), Authorization(self.basic, server)).response

@@ -1,7 +1,7 @@
 """A client of one remote registry."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 from urllib.parse import urljoin
@@ -32,6 +32,8 @@ class Client:
     Attributes:
         url: ``http(s)://HOST[:PORT]``, without a path.
         user, password: Sent to the registry, or to the token server that it names, when it asks for them.
+        token_servers: Hosts, besides the registry's own, whose token servers may receive them: whoever
+            answers for a registry may name any.
         ca: PEM file of the authorities that are trusted; None: the system's.
 
     Raises:
@@ -42,6 +44,7 @@ class Client:
     user: str = ""
     password: str = field(default="", repr=False)
     ca: str | None = None
+    token_servers: Collection[str] = ()
     _endpoint: Endpoint = field(init=False, repr=False)
     _transport: HttpTransport = field(init=False, repr=False)
     _authenticator: Authenticator = field(init=False, repr=False)
@@ -49,7 +52,9 @@ class Client:
     def __post_init__(self) -> None:
         self._endpoint = endpoint_of(self.url)
         self._transport = HttpTransport(self.ca)
-        self._authenticator = ChallengeAuthenticator(self._transport, self.url, self.basic)
+        self._authenticator = ChallengeAuthenticator(
+            self._transport, self.url, self.basic, self.token_servers
+        )
 
     @property
     def basic(self) -> str:

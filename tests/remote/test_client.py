@@ -135,13 +135,20 @@ def test_another_scheme_is_another_registry(server: Hostile) -> None:
 
 
 def test_a_token_server_elsewhere(server: Hostile) -> None:
-    """The registry may name it; only it gets the password."""
+    """The registry may name any; the password goes to another host only if the operator trusts that."""
     with hostile() as other:
         other.answers["/token?service=s&scope=repository%3Aa%3Apull%2Cpush"] = [issuing(300)]
         challenge = f'Bearer realm="{elsewhere(other)}/token",service="s"'
         server.answers["/x"] = [granting(challenge, 200)]
-        assert Client(server.url, "me", SECRET).request("GET", "/x", scope=pushing("a")).status == 200
-        assert server.said("/x") == [None, "Bearer t1"]
+        for trusted in ((), ("127.0.0.1",), ("host",)):
+            client = Client(server.url, "me", SECRET, token_servers=trusted)
+            with pytest.raises(RemoteError, match=r"credentials not sent; .* --token-server localhost"):
+                client.request("GET", "/x", scope=pushing("a"))
+        assert other.seen == []
+        server.answers["/x"] = [granting(challenge, 200)]
+        client = Client(server.url, "me", SECRET, token_servers=("host", "localhost"))
+        assert client.request("GET", "/x", scope=pushing("a")).status == 200
+        assert server.said("/x") == [None, None, None, None, "Bearer t1"]
         assert str(other.seen[0][1]).startswith("Basic ")
 
 

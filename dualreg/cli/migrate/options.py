@@ -127,7 +127,7 @@ def credentials(given: Mapping[str, Any]) -> RemoteCredentials:
     """
     if given["user"] and not given["password_file"]:
         raise Fatal("--user requires --password-file FILE (- for standard input)")
-    return RemoteCredentials(given["user"] or "", given["password_file"], given["ca"])
+    return RemoteCredentials(given["user"] or "", given["password_file"], given["ca"], given["token_servers"])
 
 
 def http_client(given: Mapping[str, Any]) -> Client | None:
@@ -142,7 +142,10 @@ def http_client(given: Mapping[str, Any]) -> Client | None:
     if url is None:
         return None
     try:
-        client, parts = Client(url.rstrip("/"), user, password, given["ca"]), urlsplit(url)
+        client, parts = (
+            Client(url.rstrip("/"), user, password, given["ca"], given["token_servers"]),
+            urlsplit(url),
+        )
     except RemoteError as error:
         raise Fatal(_INVALID_URL) from error
     if parts.path.strip("/") or "?" in url or "#" in url or "@" in url:
@@ -159,6 +162,13 @@ def login_options(command: Command, section: str = "Source") -> Command:
         password_file_option("--password-file", section, "Read the password from FILE."),
         option(
             "--ca", type=click.Path(exists=True), help="Trust the certificate authorities in PATH, in PEM."
+        ),
+        option(
+            "--token-server",
+            "token_servers",
+            multiple=True,
+            metavar="HOST",
+            help="Trust the token server on HOST with the password, if the registry names it.",
         ),
     )
 
