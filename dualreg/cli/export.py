@@ -23,7 +23,7 @@ from dualreg.cli.migrate.options import (
 )
 from dualreg.cli.migrate.output import EXIT_FINDINGS, EXIT_NOTHING, counted_outcomes
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted
+from dualreg.cli.output import counted, echo
 from dualreg.cli.progress import progress, stoppable
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.plan import Entry
@@ -133,7 +133,7 @@ def _print_result(target: str, outcomes: Sequence[Outcome], *, as_json: bool, er
     else:
         for outcome in outcomes:
             if outcome.reason:
-                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=err)
+                echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=err)
         click.echo(counted_outcomes(outcomes), err=err)
         if present:
             click.echo(f"Next:  {parse_location(target, Use.TARGET).next_step}", err=err)

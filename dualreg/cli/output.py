@@ -9,11 +9,17 @@ from typing import Any
 import click
 
 from dualreg.image.digest import Digest
+from dualreg.migrate.names import printable
 
 
 def counted(count: int, noun: str) -> str:
     """Return ``1 tag`` or ``2 tags``."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print one line, whatever is in it."""
+    click.echo(printable(str(text)), err=err)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -22,7 +28,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     for row in (headings, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def records(rows: Sequence[Any], *leave_out: str) -> None:

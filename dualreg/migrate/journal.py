@@ -149,7 +149,8 @@ class EarlierRuns:
 
 def format_line(event: str, facts: Mapping[str, object]) -> bytes:
     """Return a line of a journal."""
-    return json.dumps({"event": event, **facts}, ensure_ascii=False, default=str).encode() + b"\n"
+    line = json.dumps({"event": event, **facts}, ensure_ascii=False, default=str)
+    return line.encode("utf-8", "backslashreplace") + b"\n"  # which, of a lone surrogate, JSON reads back
 
 
 def parse_line(line: bytes) -> Mapping[str, Any] | None:

@@ -56,7 +56,8 @@ class Entry:
 def write_plan(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield the lines of a plan."""
     for entry in entries:
-        yield json.dumps(asdict(entry), ensure_ascii=False)
+        line = json.dumps(asdict(entry), ensure_ascii=False)
+        yield line if line.isprintable() else json.dumps(asdict(entry))  # a terminal may show it
 
 
 def read_plan(lines: Iterable[str]) -> list[Entry]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dualreg.migrate import journal
+from dualreg.migrate.names import printable
 
 #: Columns of tags; *bytes* is how many were read from the source for it.
 COLUMNS = ("source", "repository", "tag", "image", "digest", "status", "reason", "run", "bytes")
@@ -84,5 +85,8 @@ def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {name: printable(each) if isinstance(each, str) else each for name, each in row.items()}
+        for row in rows
+    )
     return out.getvalue()

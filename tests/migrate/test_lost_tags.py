@@ -124,3 +124,22 @@ def test_what_a_folder_may_hide(
 ) -> None:
     """Repositories of its name, and below it."""
     assert Names(include, exclude).may_select_within("team") is expected
+
+
+@pytest.mark.parametrize("make", [v1_tree, stock_tree])
+def test_names_that_a_terminal_would_obey(
+    make: Callable[[Path], tuple[str, Callable[[str], Path], Path]], tmp_path: Path, data: Path
+) -> None:
+    """They are printed with escapes; neither these nor one that is not UTF-8 keep others from coming."""
+    source, at, _ = make(tmp_path / "old")
+    tag = at("1") if at("1").name.startswith("tag_") else at("1").parents[1]
+    for name in (b"\x1b]0;title\x07", b"\x1b[2J", b"a\n1 done", "\u202ex".encode(), b"\xff\xfe"):
+        copy = os.fsencode(tag.parent) + b"/" + (b"tag_" if tag.name.startswith("tag_") else b"") + name
+        (shutil.copytree if tag.is_dir() else shutil.copy)(os.fsencode(tag), copy)
+    for line in ("inspect", "plan", "run --dry-run", "run", "verify", "report", "report --csv"):
+        words = f"{line} {source}" if not line.startswith("report") else line
+        output = command(data, words, code=None).output
+        assert "app:0" in output or line in ("inspect", "verify", "report --csv")
+        assert not {*output} & {*"\x1b\x07\u202e"}
+        assert not any(each.startswith("1 done") for each in output.splitlines())
+    assert f"{len(DAMAGES) + 2} done" in command(tmp_path / "again", f"run {source}", code=1).output

@@ -40,6 +40,7 @@ from dualreg.cli.migrate.output import (
     print_verdicts,
 )
 from dualreg.cli.options import json_option, load_settings, settings_options
+from dualreg.cli.output import echo
 from dualreg.cli.progress import Advance, progress, stoppable
 from dualreg.migrate import journal
 from dualreg.migrate.base import ImportOptions
@@ -100,7 +101,7 @@ def inspect(
         click.echo(json.dumps({**numbers, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
         for finding in findings:
-            click.echo(finding)
+            echo(finding)
         click.echo("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in numbers.items()))
         click.echo(f"findings: {counted_findings(findings)}" if findings else "no problems found")
         click.echo(f"Next:  {command_line(SOURCE_OPTIONS, 'run', source, '--dry-run')}")

@@ -15,6 +15,7 @@ from dualreg.cli.command import Option
 from dualreg.cli.failures import Fatal
 from dualreg.cli.migrate.output import SELECTION_OPTIONS
 from dualreg.cli.options import Command, environment, with_options
+from dualreg.cli.output import echo
 from dualreg.migrate.base import Survey
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.follow import Planned
@@ -66,7 +67,7 @@ def survey(source: str, given: Mapping[str, Any], settings: Settings, *, dated: 
 def plan_of(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
     """Return the plan that the values of ``selection_options`` make; warn of names that match nothing."""
     for finding in refused(found):
-        click.echo(finding, err=True)
+        echo(finding, err=True)
     since: datetime | None = given["since"]
     selection = Selection(
         selected_names(given, shortened=found.shortens_library),
@@ -78,7 +79,7 @@ def plan_of(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
         given["untagged"],
     )
     for name in () if given.get("follow") else unmatched(found, selection):
-        click.echo(f'no tag or repository "{name}" in the source', err=True)
+        echo(f'no tag or repository "{name}" in the source', err=True)
     return make_plan(found, selection)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dualreg.cli.failures import ARGUMENTS
-from dualreg.cli.output import counted, table
+from dualreg.cli.output import counted, echo, table
 from dualreg.migrate.findings import HARMLESS, Finding, FindingKind
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.report import Report
@@ -88,7 +88,7 @@ def print_foreseen(
         return
     for tag in tags:
         place = f" as {tag['repository']}:{tag['to_tag']}" if tag["status"] == PlanAction.IMPORT else ""
-        click.echo(f"{tag['tag']}: {tag['status']}{place}{': ' * bool(tag['reason'])}{tag['reason']}")
+        echo(f"{tag['tag']}: {tag['status']}{place}{': ' * bool(tag['reason'])}{tag['reason']}")
     left = sum(entry.action is PlanAction.LEAVE for entry in entries)
     click.echo(
         f"{counted(counts[PlanAction.IMPORT], 'tag')} would be imported, {counts[Status.SAME]} already exist,"
@@ -100,9 +100,9 @@ def print_report(report: Report) -> None:
     """Print what a run did."""
     for tag in report.tags:
         reason = f": {tag['reason']}" if tag["reason"] else ""
-        click.echo(f"{tag['source']} -> {tag['repository']}:{tag['tag']} {tag['status']}{reason}")
+        echo(f"{tag['source']} -> {tag['repository']}:{tag['tag']} {tag['status']}{reason}")
     verified = sum(bool(image["verified"]) for image in report.images)
-    click.echo(f"run {report.run} of {report.source}{_ending(report)}")
+    echo(f"run {report.run} of {report.source}{_ending(report)}")
     click.echo(_counted(report.counts))
     if report.images:
         click.echo(f"{counted(len(report.images), 'V1 image')} imported, {verified} verified by checksum")
@@ -150,7 +150,7 @@ def print_result(
     else:
         for outcome in outcomes:
             if outcome.status in (Status.FAILED, Status.SKIPPED):
-                click.echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}")
+                echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}")
         click.echo(counted_outcomes(outcomes))
         click.echo(f"Next:  {command_line(ALL_OPTIONS, 'verify', source)}")
         click.echo(f"To undo:  {command_line(REGISTRY_OPTIONS, 'rollback', run_)}")
@@ -195,7 +195,7 @@ def print_verdicts(
         return
     for verdict in wrong:
         for problem in verdict.problems:
-            click.echo(f"{verdict.entry.name}: {problem}")
+            echo(f"{verdict.entry.name}: {problem}")
     click.echo(f"{len(verdicts) - len(wrong)} of {counted(len(verdicts), 'tag')} match the source.")
     if not verdicts:
         click.echo("Nothing was compared: no tag that can be imported is selected.")
