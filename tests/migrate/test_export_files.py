@@ -14,7 +14,8 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.targets import files
 from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
-from tests.migrate.commands import export
+from tests.migrate.commands import command, export
+from tests.migrate.trees import EMPTY_23, LAYERS, Tree, image_id
 
 
 def test_archives_of_one_name_at_once(tmp_path: Path) -> None:
@@ -84,3 +85,17 @@ def test_a_pipe_that_nothing_goes_into(opened: Registry, data: Path, tmp_path: P
         finally:
             reader.kill()
     assert pipe.is_fifo()
+
+
+def test_archives_of_no_bytes_get_their_end(tmp_path: Path, data: Path) -> None:
+    """Docker 0.6 to 1.2 pushed such layers, which 0.7 to 1.9 do not load; the config's stay."""
+    tree = Tree(tmp_path / "old")
+    base = tree.image("base", LAYERS["a"])
+    tree.tag("team/app", "1", tree.image("top", EMPTY_23, parent=base))
+    tree.tag("team/empty", "1", tree.image("only", EMPTY_23))
+    command(data, f"run v1-tree:{tree.root}")
+    export(data, f"docker-archive:{tmp_path / 'a.tar'}")
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        sizes = {seed: archive.getmember(f"{image_id(seed)}/layer.tar").size for seed in ("top", "only")}
+    assert sizes == {"top": 1024, "only": 0}
+    command(tmp_path / "again", f"run docker-archive:{tmp_path / 'a.tar'}")

@@ -29,6 +29,9 @@ from dualreg.registry import Registry
 from dualreg.registry.visibility import Visibility
 from dualreg.storage.base import read_chunks, tee
 
+#: The two blocks of zeros at the end of an archive.
+_END_BYTES = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class _Image:
@@ -122,7 +125,7 @@ class DockerArchiveTarget:
             Broken: a part is missing or damaged, or the archive has another image with the same id.
             Stopped: the export was asked to stop.
         """
-        _with_files(image)
+        named = _with_files(image)
         for row in image.chain:
             if self._stop.is_set():
                 raise Stopped
@@ -132,15 +135,20 @@ class DockerArchiveTarget:
                     FindingKind.NO_PLACE, row.id, "the archive has another image with this id already"
                 )
             if row.id not in self._written:
-                self._write_v1_image(row)
+                self._write_v1_image(row, padded=row not in named)
                 self._written[row.id] = content
         name = _config_name(image)
         if name not in self._written:
             self.file.add(name, image.config)
             self._written[name] = None
 
-    def _write_v1_image(self, row: V1ImageRow) -> None:
-        """Write a V1 image; its layer is decompressed to a temporary file first, to know its size."""
+    def _write_v1_image(self, row: V1ImageRow, *, padded: bool) -> None:
+        """Write a V1 image; its layer is decompressed to a temporary file first, to know its size.
+
+        Args:
+            padded: Whether an archive of no bytes gets its end: Docker 0.7 to 1.9 do not load it otherwise.
+                Not for a layer that the config names, since that is compared with its diff ID.
+        """
         if row.layer is None:
             raise Broken(FindingKind.NO_LAYER, row.id, "no layer")
         json_, hasher = read_document(self._registry, row.json), Hasher()
@@ -148,6 +156,8 @@ class DockerArchiveTarget:
             plain.writelines(tee(inflated(read_chunks(reader)), hasher.update))
             if hasher.digest() != row.diff_id:
                 raise Broken(FindingKind.CORRUPT, str(row.layer), f"its diff ID is {hasher.digest()}")
+            if padded and not plain.tell():
+                plain.write(bytes(_END_BYTES))
             size = plain.tell()
             plain.seek(0)
             self.file.add(f"{row.id}/VERSION", b"1.0")
