@@ -15,7 +15,7 @@ from dualreg.remote.challenge import Authenticator, ChallengeAuthenticator, Scop
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
 from dualreg.remote.response import Response
 from dualreg.remote.resume import ResumingBody
-from dualreg.remote.transport import Answer, Authorization, Content, HttpTransport, Request, failure
+from dualreg.remote.transport import Answer, Authorization, Content, HttpTransport, Request, discard, failure
 
 #: Bytes of the largest response that is read whole.
 _RESPONSE_LIMIT = 16 << 20
@@ -105,7 +105,7 @@ class Client:
                 Request("GET", url, headers), scope, authenticator or self._authenticator
             )
             if response.status not in (_OK, _PARTIAL_CONTENT):
-                response.drain_conn()
+                discard(response)
                 raise RemoteError(f"GET {redact(url)}: {response.status}")
             return response
 
@@ -122,7 +122,7 @@ class Client:
         try:
             challenge = answer.response.headers.get("WWW-Authenticate", "")
             for value in authenticator.respond(scope, challenge, sent):
-                answer.response.drain_conn()
+                discard(answer.response)
                 answer = self._transport.send(request, Authorization(value, self._endpoint))
                 if not self._is_challenged(answer):
                     break

@@ -22,6 +22,8 @@ _BUSY = (429, 500, 502, 503, 504)
 #: Seconds of the longest ``Retry-After`` that is waited for; a longer one is returned as the answer.
 _RETRY_AFTER_LIMIT = 120
 _REDIRECTS_LIMIT = 5
+#: Bytes of an unwanted body that are read, so that its connection can be used again.
+_DISCARD_LIMIT = 64 << 10
 _SAME_METHOD = (307, 308)
 #: The first digit of the statuses of success.
 _SUCCESS = 2
@@ -107,7 +109,7 @@ class HttpTransport:
             redirected = request.redirected(response)
             if redirected is None:
                 return Answer(response, request.url)
-            response.drain_conn()
+            discard(response)
             request = redirected
         raise RemoteError(f"{request.method} {redact(request.url)}: too many redirects")
 
@@ -142,6 +144,17 @@ class _Retry(urllib3.Retry):
         if response is not None and (self.get_retry_after(response) or 0) > _RETRY_AFTER_LIMIT:
             raise MaxRetryError(kwargs["_pool"], url or "", ResponseError("busy for too long"))
         return super().increment(method, url, response, *args, **kwargs)
+
+
+def discard(response: urllib3.BaseHTTPResponse) -> None:
+    """Give the connection of an unwanted response back; close it if its body is long, perhaps without end."""
+    try:
+        left = len(response.read(_DISCARD_LIMIT + 1)) > _DISCARD_LIMIT
+    except HTTPError:
+        left = True
+    if left:
+        response.close()
+    response.release_conn()
 
 
 def fetch(url: str, *, limit: int, timeout: float) -> bytes:

@@ -1,6 +1,8 @@
 """The client of remote registries: broken connections, busy servers, credentials, redirects, bad answers."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -163,3 +165,31 @@ def test_token_servers_that_give_none(server: Hostile, answer: bytes) -> None:
     with pytest.raises(RemoteError, match="returned no token") as raised:
         Client(server.url, "me", SECRET).request("GET", "/x")
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("code", [302, 401, 404])
+def test_unwanted_bodies_without_end(server: Hostile, code: int) -> None:
+    """Of redirects, challenges and errors: little of them is read, and the request goes on."""
+    sent = [0]
+
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        handler.send_header("Content-Length", str(1 << 40))
+        handler.send_header("Location", "/next")
+        handler.send_header("WWW-Authenticate", "Basic realm=x")
+        handler.end_headers()
+        with suppress(OSError):
+            while sent[0] < 64 << 20:
+                sent[0] += handler.wfile.write(bytes(1 << 20))
+        handler.close_connection = True
+
+    content = bytes(100)
+    server.answers["/blob"] = [endless, status(200, content)]
+    server.answers["/next"] = [status(200, content)]
+    client = Client(server.url, "me", SECRET)
+    if code == 404:
+        with pytest.raises(RemoteError, match="404"):
+            client.stream("/blob")
+    else:
+        assert read(client, "/blob") == content
+    assert sent[0] < 32 << 20
