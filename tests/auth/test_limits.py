@@ -311,7 +311,7 @@ def test_refresh_tokens_end(guarded: Guarded) -> None:
     mine = [row for row in guarded.accounts.secrets(SecretKind.REFRESH) if row.account == "alice"]
     assert len(mine) == 50
     assert tokens[-1].split("_")[1] in {row.id for row in mine} or len(set(tokens)) == 52
-    guarded.accounts.set_password("alice", "new")
+    guarded.accounts.set_password("alice", "a new password")
     assert [row.account for row in guarded.accounts.secrets(SecretKind.REFRESH)] == ["bob"]
 
 

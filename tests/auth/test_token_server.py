@@ -249,7 +249,7 @@ def test_refresh_tokens(guarded: Guarded, method: str) -> None:
     guarded.accounts.revoke(SecretKind.REFRESH, row.id)
     assert form(guarded, grant_type="refresh_token", refresh_token=refresh).status_code == 401
     refresh = got()
-    guarded.accounts.set_password("alice", "another")
+    guarded.accounts.set_password("alice", "another password")
     assert form(guarded, grant_type="refresh_token", refresh_token=refresh).status_code == 401
     assert form(guarded, grant_type="refresh_token", refresh_token="drr_x").status_code == 401
     assert form(guarded, grant_type="refresh_token").status_code == 401
