@@ -14,6 +14,7 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings, SettingsInvalid
 from tests import builders
 from tests.apps import client_of
+from tests.programs import unannounced
 from tests.properties.registries import push_v1, push_v2
 
 NAME = RepositoryName("a/b")
@@ -114,10 +115,11 @@ def test_the_command_shows_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     push_v2(registry, NAME, Tag("new"), builders.image(layer))
     registry.close()
     show = ["repository", "show", "a/b", "--data", str(settings.data)]
-    lines = CliRunner().invoke(main, show).output.splitlines()
+    lines = unannounced(CliRunner().invoke(main, show)).output.splitlines()
     assert [(line.split()[0], line.split()[3]) for line in lines[:2]] == [("new", "v2"), ("old", "v1")]
     assert lines[2] == "2 tags, 1 of them pushed over V1."
-    rows = json.loads(CliRunner().invoke(main, [*show, "--json"]).output)
+    rows = json.loads(CliRunner().invoke(main, [*show, "--json"]).stdout)
     assert [(row["name"], row["origin"]) for row in rows] == [("new", "v2"), ("old", "v1")]
-    missing = CliRunner().invoke(main, ["repository", "show", "no/where", "--data", str(settings.data)])
+    absent = ["repository", "show", "no/where", "--data", str(settings.data)]
+    missing = unannounced(CliRunner().invoke(main, absent))
     assert (missing.exit_code, missing.output.count("\n")) == (1, 1)

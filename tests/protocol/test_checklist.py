@@ -60,7 +60,7 @@ def test_other_spellings_of_a_path(world: World, method: str, variant: str, stat
         ("GET {repo}/tags/list?n=1&last=%0d%0aX-Injected:%201", 200),
         ("GET /v2/_catalog?n=1&last=%0d%0aX-Injected:%201", 200),
         ("POST {repo}/blobs/uploads/?digest-algorithm=sha256%0d%0aX-Injected:%201", 400),
-        ("POST {repo}/blobs/uploads/?mount={layer}&from=a%0d%0aX-Injected:%201", 400),
+        ("POST {repo}/blobs/uploads/?mount={layer}&from=a%0d%0aX-Injected:%201", 202),
     ],
 )
 def test_no_query_becomes_a_header(
@@ -74,6 +74,8 @@ def test_no_query_becomes_a_header(
     assert answer.status_code == status
     assert "X-Injected" not in answer.headers
     assert not any("\n" in value or "\r" in value for _, value in answer.headers)
+    if status == 202:  # an upload in place of an impossible mount
+        assert world.client.delete(answer.headers["Location"]).status_code == 204
     assert snapshot(shared_registry) == before
 
 

@@ -14,6 +14,7 @@ from dualreg.registry import Registry, activity
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
+from tests.programs import unannounced
 from tests.properties.registries import push_v1
 
 DOCKER = "docker/1.5.0 go/go1.3.3 git-commit/a8a31ef kernel/3.13.0 os/linux arch/amd64"
@@ -142,7 +143,7 @@ def test_a_flood_of_clients_needs_no_memory(registry: Registry, monkeypatch: pyt
 
 
 def _run(data: Path, *arguments: str) -> str:
-    done = CliRunner().invoke(main, ["clients", "--data", str(data), *arguments])
+    done = unannounced(CliRunner().invoke(main, ["clients", "--data", str(data), *arguments]))
     assert done.exit_code == 0, done.output
     return done.output
 

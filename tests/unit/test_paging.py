@@ -1,16 +1,19 @@
 """The parameters of pages, as clients write them."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from flask import Flask
 
 from dualreg.errors import PageInvalid
 from dualreg.image.names import Tag
+from dualreg.settings import Settings
 from dualreg.web.paging import PAGE_LIMIT, format_cursor, next_link, page_number, page_size, parse_cursor
 
 INSTANT = datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
 _app = Flask("paging")
+_app.extensions["dualreg"] = SimpleNamespace(settings=Settings())
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from dualreg.catalog.tables import (
     Uploads,
     V1Clients,
     V1Images,
+    V1SentLayers,
 )
 from dualreg.image.names import Tag
 from tests.conftest import Clock
@@ -85,7 +86,7 @@ class DatabaseContract:
         known = {
             Accounts, Blobs, Deletions, GroupMembers, LoginFailures, LoginSuccesses, ManifestChildren,
             Manifests, ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets,
-            SigningKeys, Tags, Uploads, V1Clients, V1Images,
+            SigningKeys, Tags, Uploads, V1Clients, V1Images, V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:
