@@ -10,9 +10,10 @@ from threading import Lock
 import bcrypt
 from cachetools import TTLCache
 
-#: Characters of a new password at least; shorter ones that exist are accepted.
-#: Source: NIST SP 800-63B, "Passwords".
-SHORTEST = 8
+#: Characters of a new password at least: a single one is a typing mistake. Existing ones are accepted.
+SHORTEST = 2
+#: Characters of a good password; commands warn of fewer.  Source: NIST SP 800-63B, "Passwords".
+ADVISED = 8
 #: Bytes that bcrypt reads; a longer password is refused, never truncated.
 BYTES_LIMIT = 72
 #: The cost of new hashes: the binary logarithm of bcrypt's rounds.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dualreg.auth.passwords import ADVISED
 from dualreg.cli.admin import admin_session
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, records, table
@@ -40,6 +41,7 @@ def add_account(
     click.echo(f"  dualreg access grant {name} '{name}/*' pull,push")
     if robot:
         click.echo(f"  dualreg key add {name}")
+    _warn_of_short(password)
 
 
 @account.command("list")
@@ -101,6 +103,7 @@ def password(name: str, data: Path | None, config: Path | None, *, password_stdi
         session.accounts.set_password(name, new)
         session.record("account password", who=name)
     click.echo(f"Changed the password of {name}.")
+    _warn_of_short(new)
 
 
 @account.command("unlock")
@@ -120,6 +123,13 @@ def _read_password(*, from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _warn_of_short(password: str | None) -> None:
+    """Warn of a password that can be guessed; None: there is none."""
+    if password is not None and len(password) < ADVISED:
+        text = f"warning: a password of {len(password)} characters is easy to guess; use {ADVISED} or more"
+        click.echo(text, err=True)
 
 
 @click.group()

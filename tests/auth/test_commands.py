@@ -80,11 +80,18 @@ def test_invalid_names(tmp_path: Path, name: str) -> None:
     assert (result.exit_code, "invalid account name" in result.output) == (1, True)
 
 
-@pytest.mark.parametrize("password", ["", "x", "seven77", "é" * 7, "x" * 73, "é" * 37])
+@pytest.mark.parametrize("password", ["", "x", "é", "x" * 73, "é" * 37])
 def test_invalid_passwords(run: Run, password: str) -> None:
-    """Short ones are guessed; bcrypt would truncate the long ones."""
+    """One character is a typing mistake; bcrypt would truncate the long ones."""
     assert "password" in run("account add alice --password-stdin", input=f"{password}\n", code=1).output
     assert "No accounts" in run("account list").output
+
+
+@pytest.mark.parametrize(("password", "warnings"), [("seven77", 1), ("é" * 7, 1), ("eight888", 0)])
+def test_short_passwords(run: Run, password: str, warnings: int) -> None:
+    """They are accepted with a warning, as accounts are made and as passwords are changed."""
+    for command in ("account add alice --password-stdin", "account password alice --password-stdin"):
+        assert run(command, input=f"{password}\n").stderr.count("is easy to guess") == warnings
 
 
 def test_rules_are_granted_explained_and_revoked(run: Run) -> None:

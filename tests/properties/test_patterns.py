@@ -25,8 +25,10 @@ def test_patterns_are_a_part_of_shell_patterns(pattern: str, name: str) -> None:
 @example("!*", "*")
 def test_like_agrees(pattern: str, text: str) -> None:
     """Also about what SQL takes for special."""
-    with create_engine("sqlite://").connect() as connection:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
         found = connection.scalar(select(literal(text).like(to_like(pattern), escape=LIKE_ESCAPE)))
+    engine.dispose()
     assert bool(found) is matches(pattern, text)
 
 
