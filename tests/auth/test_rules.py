@@ -144,7 +144,7 @@ def test_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not own.verify("x", "no hash")
     assert not own.verify(longest, own.hash("another one"))
     assert len(checked) == 4
-    for bad in ("", "x" * 7, "a\0b" * 3, longest + "x"):
+    for bad in ("", "x", "a\0b" * 3, longest + "x"):
         with pytest.raises(ValueError, match="password"):
             own.hash(bad)
 
