@@ -6,16 +6,31 @@ Otherwise a command that is run as root would leave files that a server under an
 import os
 from contextlib import suppress
 from pathlib import Path
+from threading import RLock
+
+#: Held while a directory exists without its owner, so that no thread takes root's for what it creates there.
+_lock = RLock()
 
 
 def inherit_owner(path: Path) -> None:
     """Give a new file or directory the owner and group of its directory, if this process is root."""
     if os.geteuid() != 0:
         return
-    with suppress(FileNotFoundError):  # it was removed meanwhile
+    with _lock, suppress(FileNotFoundError):  # it was removed meanwhile
         above, own = path.parent.stat(), path.lstat()
         if (above.st_uid, above.st_gid) != (own.st_uid, own.st_gid):
             os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
+
+
+def create_folder(folder: Path, mode: int = 0o777) -> None:
+    """Create a directory in an existing one unless it exists, with ``inherit_owner``.
+
+    Raises:
+        OSError: it cannot be created, or is a file.
+    """
+    with _lock:
+        folder.mkdir(mode, exist_ok=True)
+        inherit_owner(folder)
 
 
 def make_folders(folder: Path) -> None:
@@ -27,10 +42,4 @@ def make_folders(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folders(folder.parent)
-    try:
-        folder.mkdir(0o750)
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-    else:
-        inherit_owner(folder)
+    create_folder(folder, 0o750)

@@ -6,7 +6,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from dualreg.ownership import inherit_owner
+from dualreg.ownership import create_folder, inherit_owner
 
 
 def create(path: Path, mode: int = 0o644) -> int:
@@ -58,8 +58,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     with suppress(FileNotFoundError):  # the parent was removed as empty; callers try again
-        folder.mkdir(exist_ok=True)
-        inherit_owner(folder)
+        create_folder(folder)
     sync(folder.parent)
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.ownership import inherit_owner
+from dualreg.ownership import create_folder
 from dualreg.storage import durable
 from dualreg.storage.base import StagedUpload, StoredBlob
 
@@ -124,8 +124,7 @@ class FilesystemStore:
                 raise BlobMissing(str(digest))
             return
         durable.make_folder(path.parent.parent)
-        path.parent.mkdir(exist_ok=True)  # made durable below, together with the blob
-        inherit_owner(path.parent)
+        create_folder(path.parent)  # made durable below, together with the blob
         if staged.stat().st_nlink == 1:  # a hard link shares its mode with the source
             staged.chmod(0o444)
         staged.rename(path)

@@ -89,6 +89,7 @@ HARMLESS = {
     "MetaData",
     "Path",
     "PrivateAttr",
+    "RLock",
     "Rendering",
     "String",
     "TypeVar",
