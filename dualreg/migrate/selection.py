@@ -116,14 +116,19 @@ def _selected(tags: Iterable[SourceTag], selection: Selection) -> set[SourceTag]
             [tag for tag in chosen if tag.tag and not tag.subjects], selection.since, selection.latest
         )
         selected |= {*tagged, *_attachments(tagged, siblings, selection)}
-        selected.update(tag for tag in chosen if not tag.tag and (selection.untagged or tag.lost))
+        selected.update(tag for tag in chosen if not tag.tag and (selection.untagged or _may_hide_tags(tag)))
     return selected
 
 
 def _is_chosen(tag: SourceTag, selection: Selection) -> bool:
-    if tag.lost and not tag.tag:  # a wanted tag may be in what cannot be read
+    if _may_hide_tags(tag):
         return selection.names.may_select_within(tag.repository)
     return selection.names.selects(tag.repository, tag.name)
+
+
+def _may_hide_tags(tag: SourceTag) -> bool:
+    """Return whether it is a repository, or a folder of some, that cannot be read."""
+    return bool(tag.lost) and not (tag.tag or tag.image)
 
 
 def _attachments(
@@ -136,12 +141,12 @@ def _attachments(
     left = [tag for tag in siblings if tag.subjects and selection.names.allow(tag.repository, tag.name)]
     images = {tag.image for tag in tagged}
     while True:
-        found = [
+        found = {
             tag
             for tag in left
             if tag.subjects & images
             or (tag.tag and not selection.by_date and selection.names.selects(tag.repository, tag.name))
-        ]
+        }
         if not found:
             return
         yield from found

@@ -363,15 +363,21 @@ def test_v1_behind_a_front(dated: str, tmp_path: Path, accepts: Callable[[str, s
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 @pytest.mark.parametrize("code", [403, 0])
 def test_a_repository_that_is_refused(dated: str, tmp_path: Path, generation: str, code: int) -> None:
-    """It is told of; the others come, and the run is not complete unless nobody wants it."""
+    """It is skipped with the reason, and counts in every exit status unless the selection excludes it."""
     with front(dated) as before:
         before.answer = lambda path, _: code if "team/none/tags" in path else None
         url = f"{generation}+{before.url}"
         assert "refused: team/none" in command(tmp_path / "here", f"inspect {url}", code=1).output
         output = command(tmp_path / "here", f"run {url}", code=1).output
-        assert "refused: team/none" in output
+        assert "team/none: skipped: refused: " in output
         assert "3 done" in output
+        assert "1 skipped" in output
         command(tmp_path / "here", f"verify {url}", code=1)
+        command(tmp_path / "here", "report", code=1)
+        plan = command(tmp_path / "here", f"plan {url} -o {tmp_path / 'plan'}", code=1)
+        assert "1 cannot be imported" in plan.output
+        command(tmp_path / "here", f"run {url} --plan {tmp_path / 'plan'}", code=1)
+        command(tmp_path / "here", f"run {url} --include team/none:1", code=3)
         for choice in ("--exclude team/none", "--include team/app:*"):
             command(tmp_path / "here", f"run {url} {choice}")
         command(tmp_path / "here", f"inspect {url}/team/none", code=2)

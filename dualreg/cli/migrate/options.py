@@ -1,7 +1,7 @@
 """Options of the migration commands: the source, and the selection of its tags."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TextIO, TypeVar
@@ -17,7 +17,6 @@ from dualreg.cli.migrate.output import SELECTION_OPTIONS
 from dualreg.cli.options import Command, environment, with_options
 from dualreg.cli.output import echo
 from dualreg.migrate.base import Survey
-from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.follow import Planned
 from dualreg.migrate.names import Library, Names, read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
@@ -66,8 +65,6 @@ def survey(source: str, given: Mapping[str, Any], settings: Settings, *, dated: 
 
 def plan_of(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
     """Return the plan that the values of ``selection_options`` make; warn of names that match nothing."""
-    for finding in refused(found):
-        echo(finding, err=True)
     since: datetime | None = given["since"]
     selection = Selection(
         selected_names(given, shortened=found.shortens_library),
@@ -81,11 +78,6 @@ def plan_of(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
     for name in () if given.get("follow") else unmatched(found, selection):
         echo(f'no tag or repository "{name}" in the source', err=True)
     return make_plan(found, selection)
-
-
-def refused(found: Survey) -> Sequence[Finding]:
-    """Return the requests that a remote registry refused, which may hide tags from every plan."""
-    return [finding for finding in found.findings if finding.kind is FindingKind.REFUSED]
 
 
 def selected_names(given: Mapping[str, Any], *, shortened: bool = False) -> Names:

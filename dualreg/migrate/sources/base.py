@@ -33,7 +33,8 @@ class SourceTag:
         updated: When it was pushed, or else when its image was created; None if neither is known.
         subjects: The images that it is about, for instance as a signature: it is imported with them.
         lost: Why it cannot be read; ``image`` is empty then. Without a tag, what cannot be read is the
-            repository, or all repositories below that name. None if it can be read.
+            repository, or all repositories below that name; or, with an image, what is attached to that.
+            None if it can be read.
     """
 
     repository: str
@@ -54,10 +55,10 @@ class SourceTag:
         return self.updated.isoformat() if self.updated else ""
 
 
-def lost_tag(kind: FindingKind, repository: str, tag: str, text: str) -> SourceTag:
-    """Return a tag that cannot be read; or, without a tag, a repository."""
-    finding = Finding(kind, full_name(repository, tag, ""), text)
-    return SourceTag(repository, tag, "", None, lost=finding)
+def lost_tag(kind: FindingKind, repository: str, tag: str, text: str, image: str = "") -> SourceTag:
+    """Return a tag that cannot be read; or, without a tag, a repository, or what is attached to *image*."""
+    finding = Finding(kind, full_name(repository, tag, image), text)
+    return SourceTag(repository, tag, image, None, lost=finding)
 
 
 @dataclass(frozen=True, slots=True)

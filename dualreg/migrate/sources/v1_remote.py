@@ -124,7 +124,7 @@ class V1Remote:
         except (SourceInvalid, RemoteError) as error:
             if self.repository:
                 raise
-            return [Finding(FindingKind.REFUSED, names[1], str(error))]
+            return [lost_tag(FindingKind.REFUSED, names[1], "", str(error))]
 
     def _tags_of(self, name: str, full: str) -> Iterator[SourceTag | Finding]:
         response = self._v1.get(f"/v1/repositories/{name}/tags", name)
@@ -142,7 +142,10 @@ class V1Remote:
                 yield lost_tag(FindingKind.CORRUPT, full, tag, "no image id")
 
     def _is_selected(self, each: SourceTag | Finding) -> bool:
-        return isinstance(each, Finding) or self.options.names.selects(each.repository, each.name)
+        """Return whether a tag is selected; a repository, which may hide selected ones, always is."""
+        if isinstance(each, Finding) or not each.tag:
+            return True
+        return self.options.names.selects(each.repository, each.name)
 
     def _ancestors(self, place: tuple[str, str]) -> Iterable[str] | Finding:
         """Return the ids in the registry's ancestry list of an image, or why it has none."""

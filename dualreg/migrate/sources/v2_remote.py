@@ -1,7 +1,7 @@
 """A remote registry as a source, over the V2 API."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from dualreg.image.documents import parse_object
 from dualreg.image.jws import verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
-from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
+from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag, lost_tag
 from dualreg.registry.blobs import Blobs
 from dualreg.remote.challenge import Scope, pulling
 from dualreg.remote.client import Client, as_stored
@@ -66,16 +66,16 @@ class V2Remote:
         places = [
             (name, tag)
             for name, tags in listed.items()
-            for tag in (() if isinstance(tags, Finding) else tags)
+            for tag in (() if isinstance(tags, SourceTag) else tags)
             if self.options.names.may_be_imported(name, tag)
         ]
-        found: dict[str, list[SourceTag | Finding]] = defaultdict(list)
-        for (name, _), tag_or_finding in zip(places, self.options.each(self._tag, places), strict=True):
-            found[name].append(tag_or_finding)
+        found: dict[str, list[SourceTag]] = defaultdict(list)
+        for (name, _), each in zip(places, self.options.each(self._tag, places), strict=True):
+            found[name].append(each)
         for name, referrer in self._all_referrers(found):
             found[name].append(referrer)
         for name, tags in listed.items():
-            if isinstance(tags, Finding):
+            if isinstance(tags, SourceTag):
                 yield tags
             elif not tags:
                 yield Finding(FindingKind.EMPTY, name, "no tags")
@@ -127,8 +127,8 @@ class V2Remote:
                 )
             yield from response.texts("repositories")
 
-    def _list_tags(self, name: str) -> Sequence[str] | Finding:
-        """Return the names of a repository's tags, or the finding that they cannot be listed.
+    def _list_tags(self, name: str) -> Sequence[str] | SourceTag:
+        """Return the names of a repository's tags; or that the repository is lost, if they cannot be listed.
 
         Raises:
             SourceInvalid, RemoteError: they cannot be listed, and no other repository is wanted.
@@ -138,7 +138,7 @@ class V2Remote:
         except (SourceInvalid, RemoteError) as error:
             if self.repository:
                 raise
-            return Finding(FindingKind.REFUSED, name, str(error))
+            return lost_tag(FindingKind.REFUSED, name, "", str(error))
 
     def _tag_names(self, name: str) -> Iterator[str]:
         for response in self._pages(f"/v2/{name}/tags/list", pulling(name)):
@@ -148,7 +148,7 @@ class V2Remote:
                 raise SourceInvalid(f"{self.client.url}: cannot list the tags of {name} ({response.status})")
             yield from response.texts("tags")
 
-    def _tag(self, place: tuple[str, str]) -> SourceTag | Finding:
+    def _tag(self, place: tuple[str, str]) -> SourceTag:
         """Return a tag with the digest that the registry reports, or else that of the manifest's bytes.
 
         The image of a tag that is listed but not found is empty.
@@ -157,25 +157,23 @@ class V2Remote:
         try:
             response = self._get(name, tag)
         except RemoteError as error:
-            return Finding(FindingKind.REFUSED, f"{name}:{tag}", str(error))
+            return lost_tag(FindingKind.REFUSED, name, tag, str(error))
         if response.status == _NOT_FOUND:
             return SourceTag(name, tag, "", None)
         if response.status != _OK:
-            return Finding(FindingKind.REFUSED, f"{name}:{tag}", f"the registry answered {response.status}")
+            return lost_tag(FindingKind.REFUSED, name, tag, f"the registry answered {response.status}")
         image = response.headers.get("docker-content-digest") or str(_digest_of(response.body))
         with self._lock, suppress(ValueError):  # which one that exceeds the cache raises
             self._manifests[_cache_key(self, name, image)] = _manifest(response)
         return SourceTag(name, tag, image, None)
 
-    def _all_referrers(
-        self, found: dict[str, list[SourceTag | Finding]]
-    ) -> Iterator[tuple[str, SourceTag | Finding]]:
+    def _all_referrers(self, found: Mapping[str, Sequence[SourceTag]]) -> Iterator[tuple[str, SourceTag]]:
         """Yield the direct and indirect referrers of tagged manifests, each once."""
-        tagged = {(name, each.image) for name in found for each in found[name] if isinstance(each, SourceTag)}
+        tagged = {(name, each.image) for name in found for each in found[name]}
         images, known = sorted(place for place in tagged if place[1]), tagged
         for (name, image), referrers in zip(images, self.options.each(self._referrers, images), strict=True):
             if isinstance(referrers, RemoteError):
-                yield name, Finding(FindingKind.REFUSED, f"{name}@{image}", f"its referrers: {referrers}")
+                yield name, lost_tag(FindingKind.REFUSED, name, "", f"its referrers: {referrers}", image)
                 continue
             fresh = [digest for digest in referrers if (name, digest) not in known]
             known |= {(name, digest) for digest in fresh}

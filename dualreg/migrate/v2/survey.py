@@ -164,12 +164,10 @@ def survey_manifests(
     listed, survey.findings = split_findings(source.tags())
     by_repository: dict[str, list[SourceTag]] = defaultdict(list)
     for tag in listed:
-        if tag.lost:
-            survey.tags.append(tag)
-        elif _is_digest(tag.image):
-            by_repository[tag.repository].append(tag)
-        else:
-            survey.tags.append(lost_tag(FindingKind.DANGLING, tag.repository, tag.tag, "no such manifest"))
+        known = tag.lost or _is_digest(tag.image)
+        by_repository[tag.repository].append(
+            tag if known else lost_tag(FindingKind.DANGLING, tag.repository, tag.tag, "no such manifest")
+        )
     crawl = Crawl(source, scan, rules, survey.known, survey.blobs)
     crawl.read(_tops(by_repository))
     for repository, tags in by_repository.items():
@@ -194,7 +192,7 @@ def _tops(by_repository: Mapping[str, Iterable[SourceTag]]) -> Mapping[Place, Fi
     """Return the manifests that tags name, and of which kind the finding is if one is missing."""
     tops: dict[Place, FindingKind] = {}
     for repository, tags in by_repository.items():
-        for tag in tags:
+        for tag in _found(tags):
             missing = FindingKind.DANGLING if tag.tag else FindingKind.MISSING_MANIFEST
             tops.setdefault((repository, _digest(tag.image)), missing)
     return tops
@@ -212,10 +210,13 @@ def _dated(source: ManifestSource, scan: ScanOptions, tags: Iterable[SourceTag])
 
 
 def _without_children(survey: V2Survey, repository: str, tags: list[SourceTag]) -> Iterator[SourceTag]:
-    """Yield tags, and untagged manifests that no other manifest names, each with its subjects."""
+    """Yield tags, and untagged manifests that no other manifest names, each with its subjects.
+
+    A lost tag has subjects, too, as they are in its name: it may have been a signature.
+    """
     tops: dict[Digest, set[str]] = defaultdict(set)
     children: set[Digest] = set()
-    for tag in tags:
+    for tag in _found(tags):
         reachable = survey.reachable(repository, _digest(tag.image))
         children |= {*reachable} - {_digest(tag.image)}
         for digest in reachable if tag.tag else ():
@@ -224,8 +225,15 @@ def _without_children(survey: V2Survey, repository: str, tags: list[SourceTag]) 
     for tag in tags:
         if tag.tag:
             yield replace(tag, subjects=frozenset(subjects.get(subject_prefix(tag.tag) or "", ())))
+        elif tag.lost:
+            yield replace(tag, subjects=frozenset(filter(None, {tag.image})))
         elif _digest(tag.image) not in children:
             yield replace(tag, subjects=_tagged_subjects(survey, tag, tops))
+
+
+def _found(tags: Iterable[SourceTag]) -> Iterator[SourceTag]:
+    """Yield the tags and manifests that are not lost."""
+    return (tag for tag in tags if not tag.lost)
 
 
 def _tagged_subjects(survey: V2Survey, tag: SourceTag, tops: Mapping[Digest, set[str]]) -> frozenset[str]:
