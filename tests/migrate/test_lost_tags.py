@@ -143,3 +143,39 @@ def test_names_that_a_terminal_would_obey(
         assert not {*output} & {*"\x1b\x07\u202e"}
         assert not any(each.startswith("1 done") for each in output.splitlines())
     assert f"{len(DAMAGES) + 2} done" in command(tmp_path / "again", f"run {source}", code=1).output
+
+
+def test_lost_attachments_count_with_their_image(tmp_path: Path, data: Path) -> None:
+    """A signature that cannot be read counts if its image is selected, and only then."""
+    tree, image = StockTree(tmp_path / "old"), builders.image(STOCK_LAYERS["a"])
+    digest = tree.image("team/app", image, "1")
+    tree.image("team/app", builders.image(STOCK_LAYERS["b"]), "2")
+    signature = f"sha256-{digest.hex}.sig"
+    tree.image("team/app", builders.image(STOCK_LAYERS["c"]), signature)
+    DAMAGES["empty"](tree.v2 / f"repositories/team/app/_manifests/tags/{signature}/current/link")
+    source = f"registry-tree:{tree.root}"
+    assert f"team/app:{signature}: skipped" in command(data, f"run {source} --include *:1", code=1).output
+    command(data, f"run {source} --include *:2")
+    command(data, f"run {source} --include *:1 --exclude *:*.sig")
+
+
+@pytest.mark.parametrize("folder", ["_manifests", "_manifests/tags", "_manifests/revisions"])
+def test_folders_of_a_registry_tree_that_are_gone(tmp_path: Path, data: Path, folder: str) -> None:
+    """A dead link was a folder with tags or manifests; its repository is skipped, and others are not."""
+    tree, image = StockTree(tmp_path / "old"), builders.image(STOCK_LAYERS["a"])
+    for name in ("team/app", "team/other"):
+        tree.image(name, image, "1")
+    path = tree.v2 / "repositories/team/app" / folder
+    shutil.rmtree(path)
+    path.symlink_to("gone")
+    output = command(data, f"run registry-tree:{tree.root}", code=1).output
+    assert "team/app: skipped: unreadable" in output
+    assert f"{1 + folder.endswith('revisions')} done" in output
+
+
+@pytest.mark.parametrize("damage", ["empty", "zeros", "dead link", "pipe"])
+def test_untagged_manifests_with_damaged_links(tmp_path: Path, data: Path, damage: str) -> None:
+    """Their folders say what they are."""
+    tree, image = StockTree(tmp_path / "old"), builders.image(STOCK_LAYERS["a"])
+    DAMAGES[damage](tree.revision("team/app", tree.image("team/app", image)) / "link")
+    assert "1 done" in command(data, f"run registry-tree:{tree.root} --untagged").output

@@ -71,7 +71,7 @@ def read_document(path: Path, where: str) -> bytes:
     except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest") from error
     except OSError as error:
-        raise Broken(FindingKind.CORRUPT, where, f"cannot be read: {error}") from error
+        raise Broken(FindingKind.UNREADABLE, where, f"cannot be read: {error}") from error
     if found.st_size > _DOCUMENT_LIMIT:
         raise Broken(FindingKind.CORRUPT, where, "too large for a manifest")
     return content
@@ -101,8 +101,9 @@ def may_be_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def was_deleted(path: Path, error: OSError) -> bool:
-    """Return whether *error* means that *path*, which was listed, is gone; not if it is a dead link."""
-    return isinstance(error, FileNotFoundError) and not path.is_symlink()
+    """Return whether *error* means that *path*, which was listed, is gone; not if a dead link led to it."""
+    missing = isinstance(error, FileNotFoundError)
+    return missing and not any(_is_dead_link(each) for each in (path, *path.parents))
 
 
 def is_file(entry: os.DirEntry[str]) -> bool:
@@ -137,6 +138,10 @@ def read_file(path: str | Path, limit: int = SMALL) -> tuple[bytes, os.stat_resu
 
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would block
+
+
+def _is_dead_link(path: Path) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 -- if unreadable, too
 
 
 def _require_regular(found: os.stat_result, path: str | Path) -> None:

@@ -11,6 +11,7 @@ Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -123,11 +124,7 @@ class RegistryTree:
         """Return a manifest; signatures that were stored separately are put back."""
         where = f"{repository}@{digest}"
         revision = self._revision(repository, digest)
-        if (
-            revision.is_dir()
-            and not (revision / "link").is_file()
-            and not self._layer_link(repository, digest)
-        ):
+        if _was_unlinked(revision) and not self._layer_link(repository, digest):
             raise Broken(FindingKind.MISSING_MANIFEST, where, "deleted manifest")
         signed = _read_link(revision / "signed")
         body = read_document(self._data(signed or digest), where)
@@ -146,9 +143,8 @@ class RegistryTree:
                 if tag := _tag(name, folder):
                     yield tag
                     images.add(tag.image)
-            for link in sorted((manifests / "revisions").glob("*/*/link")):
-                digest = _read_link(link)
-                if digest is not None and str(digest) not in images:
+            for digest, link in _revisions(manifests / "revisions"):
+                if str(digest) not in images:
                     yield SourceTag(name, "", str(digest), _time(link))
         except OSError as error:
             yield lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
@@ -174,7 +170,7 @@ def _tag(repository: str, folder: Path) -> SourceTag | None:
         content, found = read_file(link, _LINK_LIMIT)
         digest = _parse_link(content)
     except OSError as error:
-        if all(was_deleted(each, error) for each in (link, link.parent, folder)):
+        if was_deleted(link, error):
             return None
         return lost_tag(FindingKind.UNREADABLE, repository, folder.name, f"cannot be read: {error}")
     except DigestInvalid:
@@ -212,6 +208,25 @@ def _repositories(folder: Path, name: str, depth: int = 0) -> Iterator[tuple[str
             yield inner, lost_tag(FindingKind.UNREADABLE, inner, "", "nested too deeply")
         else:
             yield from _repositories(Path(each), inner, depth + 1)
+
+
+def _revisions(folder: Path) -> Iterator[tuple[Digest, Path]]:
+    """Yield the digest and the link of each manifest that was not deleted; its folder says the digest.
+
+    Raises:
+        OSError: a folder of them cannot be read.
+    """
+    for algorithm in _folders(folder):
+        for revision in _folders(algorithm):
+            with suppress(DigestInvalid):
+                digest = Digest.parse(f"{algorithm.name}:{revision.name}")
+                if not _was_unlinked(revision):
+                    yield digest, revision / "link"
+
+
+def _was_unlinked(revision: Path) -> bool:
+    """Return whether only the folder of a manifest is left; not if a link is there, readable or not."""
+    return os.path.isdir(revision) and not os.path.lexists(revision / "link")  # noqa: PTH112 -- if unreadable
 
 
 def _links(folder: Path) -> list[Digest]:
