@@ -59,16 +59,20 @@ class LayerFacts:
 class Journal:
     """The journal of a run that is in progress; its file stays open."""
 
-    def __init__(self, folder: Path, at: datetime, source: str, *, in_place: bool = False) -> None:
+    def __init__(
+        self, folder: Path, at: datetime, source: str, *, in_place: bool = False, on_demand: bool = False
+    ) -> None:
         """Prepare the journal of a run that starts *at*; the file is created with the first line.
 
         Args:
             in_place: Whether the source is this registry's own storage.
+            on_demand: Whether it is of the images that clients ask for, and so without an end.
         """
         self.source = source
         self.path = folder / f"{at:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
         self._first = {
             "at": at.isoformat(), "source": source, "place": place_of(source), "in_place": in_place,
+            "on_demand": on_demand,
         }  # fmt: skip
         self._lock = Lock()
         self._descriptor: int | None = None

@@ -23,6 +23,8 @@ class Report:
 
     Attributes:
         at: When it started; ISO 8601.
+        ended: Whether it came to its end, after its last tag or by being stopped.
+        unfinished: Whether it left tags out, as it was stopped or killed.
         undone: Whether it was rolled back.
         tags: Each with COLUMNS.
         images: Each with IMAGE_COLUMNS; *verified* if a checksum proves it complete.
@@ -32,6 +34,7 @@ class Report:
     at: str
     source: str
     ended: bool
+    unfinished: bool
     undone: bool
     tags: tuple[Mapping[str, Any], ...]
     images: tuple[Mapping[str, Any], ...]
@@ -61,11 +64,13 @@ def read_report(folder: Path, run: str) -> Report:
     """
     lines = [*journal.read(folder, run)]
     first = lines[0] if lines else {}
+    ends = [line for line in lines if line["event"] == "end"]
     return Report(
         run=run,
         at=str(first.get("at", "")),
         source=str(first.get("source", "")),
-        ended=any(line["event"] == "end" for line in lines),
+        ended=bool(ends),
+        unfinished=not first.get("on_demand") and all(end.get("stopped") for end in ends),
         undone=bool(lines) and lines[-1]["event"] == journal.UNDONE,
         tags=tuple(_tag(run, line) for line in lines if line["event"] == "tag"),
         images=tuple(_image(run, line) for line in lines if line["event"] == "image"),

@@ -84,6 +84,36 @@ def test_reports(expected: Expected, data: Path) -> None:
         assert "cannot be combined" in command(data, f"report {both}", code=2).output
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("", "", 0),
+        ('"stopped": false', '"stopped": true', 1),
+        ('{"event": "end", "stopped": false}\n', "", 1),
+        ('{"event": "end", "stopped": false}\n', '{"event": "end", "st', 1),
+    ],
+    ids=["whole", "stopped", "killed", "cut"],
+)
+def test_reports_of_interrupted_runs(tmp_path: Path, data: Path, old: str, new: str, code: int) -> None:
+    """What a run did not come to is in no journal, so its report has not the status of success.
+
+    A later run over the source makes up for it, and imports that clients ask for have no end.
+    """
+    tree = Tree(tmp_path / "old")
+    tree.tag("team/app", "1", tree.image("app", LAYERS["a"]))
+    command(data, f"run v1-tree:{tree.root}")
+    (path,) = (data / "migrations").glob("*.jsonl")
+    text = path.read_text()
+    path.write_text(text.replace(old, new))
+    assert (", interrupted" in command(data, "report", code=code).output) is bool(code)
+    command(data, "report --all --csv", code=code)
+    path.write_text(path.read_text().replace('"on_demand": false', '"on_demand": true'))
+    assert ", interrupted" not in command(data, "report --list").output
+    path.write_text(text.replace(old, new))
+    command(data, f"run v1-tree:{tree.root}")
+    command(data, "report --all")
+
+
 def test_every_image_is_reported(expected: Expected, data: Path) -> None:
     """Ancestors too, whichever run imported them; not what was rolled back."""
     for part in ("1", "2"):

@@ -22,7 +22,6 @@ from dualreg.cli.migrate.options import (
     jobs_option,
     password_file_option,
     plan_of,
-    refused,
     selection_options,
     source_options,
     survey,
@@ -130,7 +129,7 @@ def plan(source: str, data: Path | None, config: Path | None, output: str, **giv
     with click.open_file(output, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in write_plan(entries))
     print_plan_summary(entries)
-    if refused(found) or any(entry.action is PlanAction.SKIP for entry in entries):
+    if any(entry.action is PlanAction.SKIP for entry in entries):
         raise SystemExit(EXIT_FINDINGS)
 
 
@@ -221,19 +220,17 @@ def run(
                 return
             with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)
-    lost = 0 if plan_file else len(refused(planned[0]))
     again = len(journal.runs_over(settings.journals, source)) > 1
-    print_result(name, source, outcomes, lost=lost, again=again, as_json=as_json)
+    print_result(name, source, outcomes, again=again, as_json=as_json)
 
 
 def _require_selected(planned: Planned) -> Planned:
-    """Return *planned* unless it selects no tag, although the source refused nothing.
+    """Return *planned* unless it selects no tag.
 
     Raises:
         Fatal: it does not.
     """
-    found, entries = planned
-    if all(entry.action is PlanAction.LEAVE for entry in entries) and not refused(found):
+    if all(entry.action is PlanAction.LEAVE for entry in planned[1]):
         raise Fatal("no tag is selected in the source; select untagged images with --untagged")
     return planned
 
@@ -321,5 +318,5 @@ def verify(
     wrong = any(verdict.problems for verdict in verdicts)
     lost = [entry for entry in entries if entry.action is PlanAction.SKIP]
     print_verdicts(source, verdicts, lost, by_plan=bool(plan_file), as_json=as_json)
-    if not verdicts or wrong or ((lost or refused(found)) and not plan_file):
+    if not verdicts or wrong or (lost and not plan_file):
         raise SystemExit(EXIT_FINDINGS)

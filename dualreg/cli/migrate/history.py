@@ -31,7 +31,8 @@ from dualreg.settings import Settings
 def report(run_: str | None, data: Path | None, config: Path | None, **flags: bool) -> None:
     """Report what RUN did; by default, the last run.
 
-    Exit status: 0 if every selected tag was imported, 1 if some were, 3 if none was. With --list, always 0.
+    Exit status: 0 if every selected tag was imported, 1 if some were, or if the last run over a source was
+    interrupted, 3 if none was. With --list, always 0.
     """
     _check_exclusive("--list, --all and RUN", flags["as_list"], flags["of_all"], bool(run_))
     _check_exclusive("--json, --csv and --csv-images", flags["as_json"], flags["as_csv"], flags["csv_images"])
@@ -54,12 +55,16 @@ def report(run_: str | None, data: Path | None, config: Path | None, **flags: bo
         for each in reports:
             print_report(each)
     if not flags["as_list"]:
-        last = {
-            (tag["source"], tag["repository"], tag["tag"]): tag["status"]
-            for each in reports
-            for tag in each.tags
-        }
-        exit_with(Counter(last.values()))
+        _exit_as(reports)
+
+
+def _exit_as(reports: list[Report]) -> None:
+    """Exit with the status of *reports*, in which what the last one says of a tag or source counts."""
+    statuses = {
+        (tag["source"], tag["repository"], tag["tag"]): tag["status"] for each in reports for tag in each.tags
+    }
+    unfinished = {place_of(each.source): each.unfinished for each in reports}
+    exit_with(Counter(statuses.values()), unfinished=any(unfinished.values()))
 
 
 def _list(reports: list[Report], *, as_json: bool) -> None:
@@ -67,8 +72,9 @@ def _list(reports: list[Report], *, as_json: bool) -> None:
         print_runs(reports)
         return
     rows = [
-        {"run": each.run, "at": each.at, "source": each.source, "ended": each.ended, "undone": each.undone,
-         "counts": each.counts, "images": len(each.images)} for each in reports
+        {"run": each.run, "at": each.at, "source": each.source, "ended": each.ended,
+         "unfinished": each.unfinished, "undone": each.undone, "counts": each.counts,
+         "images": len(each.images)} for each in reports
     ]  # fmt: skip
     click.echo(json.dumps(rows, indent=2))
 

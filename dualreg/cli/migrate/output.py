@@ -115,7 +115,7 @@ def print_runs(runs: Sequence[Report]) -> None:
 
 
 def _ending(report: Report) -> str:
-    return (", interrupted" * (not report.ended)) + (", rolled back" * report.undone)
+    return (", interrupted" * report.unfinished) + (", rolled back" * report.undone)
 
 
 def print_pass(run_: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
@@ -133,13 +133,10 @@ def _result(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     return {"run": run_, "counts": Counter(each.status for each in outcomes), "tags": tags}
 
 
-def print_result(
-    run_: str, source: str, outcomes: Sequence[Outcome], *, lost: int, again: bool, as_json: bool
-) -> None:
+def print_result(run_: str, source: str, outcomes: Sequence[Outcome], *, again: bool, as_json: bool) -> None:
     """Print the result of a run, and exit with the status that it deserves.
 
     Args:
-        lost: How many requests the source refused, which may have hidden tags.
         again: Whether there are earlier runs over that source.
 
     Raises:
@@ -158,20 +155,20 @@ def print_result(
             click.echo(
                 f"To undo earlier runs too:  {command_line(REGISTRY_OPTIONS, 'rollback', '--all', source)}"
             )
-    exit_with(Counter(outcome.status for outcome in outcomes), lost=lost)
+    exit_with(Counter(outcome.status for outcome in outcomes))
 
 
-def exit_with(counts: Mapping[str, int], *, lost: int = 0) -> None:
+def exit_with(counts: Mapping[str, int], *, unfinished: bool = False) -> None:
     """Exit with the status that a run deserves, unless that is 0.
 
     Args:
         counts: The number of tags of each status.
-        lost: How many requests the source refused, which may have hidden tags.
+        unfinished: Whether the run was stopped, so that tags may be missing from *counts*.
 
     Raises:
         SystemExit: a tag is missing: with 1, or with 3 if all are.
     """
-    if lost or any(counts.get(each) for each in (Status.FAILED, Status.STOPPED, Status.SKIPPED)):
+    if unfinished or any(counts.get(each) for each in (Status.FAILED, Status.STOPPED, Status.SKIPPED)):
         present = any(counts.get(each) for each in (Status.DONE, Status.SAME))
         raise SystemExit(EXIT_FINDINGS if present else EXIT_NOTHING)
 

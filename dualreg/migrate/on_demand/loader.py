@@ -160,7 +160,9 @@ class Loader:
                 self._known_layers.clear()
             if self._journal is None:
                 in_place = tree.is_store(self.registry.blobs)
-                self._journal = Journal(self.folder, self.registry.now(), self.source, in_place=in_place)
+                self._journal = Journal(
+                    self.folder, self.registry.now(), self.source, in_place=in_place, on_demand=True
+                )
             journal = self._journal
         importer = tree.importer(self.registry, journal, self._known_layers, self._blob_locks)
         return Run(self.registry, importer, journal)
