@@ -1,11 +1,15 @@
 """What inspect says of documents in use and of broken ones, and what run then does with them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dualreg.image.digest import Digest
+from dualreg.migrate.sources.base import SourceBytes
+from dualreg.migrate.sources.registry_tree import RegistryTree
+from dualreg.migrate.v2.survey import survey_manifests
 from tests.documents import IMAGE, IN_USE, Document
 from tests.migrate.commands import command
 from tests.migrate.stock_trees import StockTree
@@ -48,6 +52,26 @@ def _absent(document: Document) -> set[str]:
     """Return what content that a manifest needs is called, if it is not there."""
     text = "" if document in IN_USE.values() else document.payload.decode(errors="replace")
     return {f"team/app@sha256:{digit * 64}" for digit in "01" if f"sha256:{digit * 64}" in text}
+
+
+def test_a_wrong_size_that_many_state_is_looked_into_once(tmp_path: Path) -> None:
+    """The blob, perhaps a layer of gigabytes, is read once, however many manifests are wrong about it."""
+    tree, document = StockTree(tmp_path / "stock"), json.loads(IMAGE.manifest)
+    tree.image("team/app", IMAGE)
+    document["layers"][0]["size"] += 1
+    for number in range(5):
+        document["annotations"] = {"number": str(number)}
+        tree.manifest("team/app", json.dumps(document).encode(), str(number))
+    opened = list[str]()
+
+    class Counting(RegistryTree):
+        def blob(self, repository: str, digest: Digest) -> SourceBytes:
+            found = super().blob(repository, digest)
+            return replace(found, open=lambda: (opened.append(str(digest)), found.open())[1])
+
+    survey = survey_manifests(Counting(tree.v2))
+    assert len([each for each in survey.findings if each.kind == "wrong-size"]) == 5
+    assert opened == [str(Digest.of(IMAGE.layers[0]))]
 
 
 def test_a_cut_blob_is_not_taken_for_a_wrong_size(tmp_path: Path, data: Path) -> None:

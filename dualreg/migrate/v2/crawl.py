@@ -57,6 +57,7 @@ class Crawl:
     mismatches: list[Finding] = field(default_factory=list)
     _stated: dict[Place, Mapping[Digest, int | None]] = field(default_factory=dict)
     _unsized: dict[Place, Sequence[Digest]] = field(default_factory=dict)
+    _damages: dict[Digest, Finding | None] = field(default_factory=dict)
 
     def read(self, tops: Mapping[Place, FindingKind]) -> None:
         """Read manifests, and the manifests that they name.
@@ -165,8 +166,12 @@ class Crawl:
                     self._break(place, self._refuse(place, digest, _mismatch(stated, child.size)))
 
     def _damage(self, blob: Place) -> Finding | None:
-        """Read a blob to find out whether it is cut, or its manifest wrong about its size."""
-        repository, digest = blob
+        """Read a blob, once, to find out whether it is cut, or its manifests wrong about its size."""
+        if blob[1] not in self._damages:
+            self._damages[blob[1]] = self._read_blob(*blob)
+        return self._damages[blob[1]]
+
+    def _read_blob(self, repository: str, digest: Digest) -> Finding | None:
         verifier = DigestVerifier(digest)
         try:
             feed(self.source.blob(repository, digest), verifier.update, f"{repository}@{digest}")
