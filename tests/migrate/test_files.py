@@ -96,7 +96,7 @@ def test_layouts(tmp_path: Path, data: Path, opened: Registry) -> None:
     ("file", "text"),
     [
         ("index.json", "[]"), ("index.json", "{"), ("index.json", "[" * 100_000),
-        ("index.json", '{"manifests": [{}]}'),
+        ("index.json", '{"manifests": 1}'),
         ("oci-layout", None), ("index.json", None),
     ],
 )  # fmt: skip
@@ -188,6 +188,7 @@ def test_damaged_archives(tmp_path: Path, data: Path, opened: Registry) -> None:
                 {"Config": "bad.json", "RepoTags": ["team/app:bad"], "Layers": ["bad.tar"]},
                 {"Config": "./bad.json", "RepoTags": ["team/app:few"], "Layers": []},
                 {"Config": "absent.json", "RepoTags": ["team/app:absent"], "Layers": []},
+                {"Config": None, "RepoTags": ["team/app:none"], "Layers": None},
             ]
         ).encode(),
     }  # fmt: skip
@@ -196,10 +197,33 @@ def test_damaged_archives(tmp_path: Path, data: Path, opened: Registry) -> None:
     assert "team/app:bad" in output
     assert "its diff ID is" in output or "layers, but" in output
     assert "team/app:absent: skipped: no-layer: absent.json" in output
+    assert "team/app:none: skipped: corrupt: manifest.json: its entry names no config" in output
     assert opened.manifests.find(APP, Tag("good"))
     for text in (b"no archive", b""):
         (tmp_path / "none.tar").write_bytes(text)
         assert command(data, f"run docker-archive:{tmp_path / 'none.tar'}", code=2).output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        ({"digest": "sha256:12"}, "team/app:2"),
+        ({"digest": None}, "team/app:2"),
+        ({"size": "large"}, "team/app:2"),
+        ({"annotations": None, "digest": 1}, "layout"),
+        (None, "layout"),
+    ],
+)
+def test_damaged_layouts(tmp_path: Path, data: Path, members: Mapping[str, object] | None, name: str) -> None:
+    """An entry of the index that is no descriptor is skipped, and the others are imported."""
+    image = builders.image(builders.layer({"a": b"1"}))
+    folder = layout(tmp_path / "layout", (image, "team/app:1"), (image, "team/app:2"))
+    index = json.loads((folder / "index.json").read_text())
+    index["manifests"][1] = None if members is None else index["manifests"][1] | members
+    (folder / "index.json").write_text(json.dumps(index))
+    output = command(data, f"run oci-layout:{folder}", code=1).output
+    assert f"{name}: skipped: corrupt: invalid entry of the index: " in output
+    assert "1 done" in output
 
 
 def test_what_the_first_daemons_saved(tmp_path: Path, data: Path, opened: Registry) -> None:

@@ -41,7 +41,7 @@ class Listed:
     """An entry of ``manifest.json``.
 
     Attributes:
-        id: The digest of the config; its file name if that file is missing.
+        id: The digest of the config; its file name if that file is missing, and empty if it is not named.
         names: Repository and tag, as in ``docker pull``.
         config, layers: Names of files in the archive.
     """
@@ -97,6 +97,8 @@ class SavedImages:
         entry = next((each for each in reversed(self.listed) if each.id == id_), None)
         if entry is None:
             raise Broken(FindingKind.DANGLING, id_, "no such image")
+        if not entry.config:
+            raise Broken(FindingKind.CORRUPT, self.MANIFEST, "its entry names no config")
         try:
             config = self.archive.document(entry.config)
             diff_ids = [Digest.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
@@ -188,7 +190,7 @@ class SavedChains:
 
 
 def _listed(archive: Archive, entry: Mapping[str, Any]) -> Listed:
-    config = str(entry["Config"])
+    config = str(entry.get("Config") or "")
     try:
         id_ = str(Digest.of(archive.document(config)))
     except OSError:

@@ -15,7 +15,7 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.oci_annotations import NAME, REPOSITORY, annotations_of
-from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag
+from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag, lost_tag
 from dualreg.migrate.sources.files import blob_file, read_document
 from dualreg.migrate.sources.references import split_reference
 from dualreg.registry.blobs import Blobs
@@ -51,13 +51,18 @@ class OciLayout:
         """Yield all tags and untagged manifests; a single image without a name is tagged ``latest``."""
         updated = datetime.fromtimestamp((self.root / "index.json").stat().st_mtime, UTC)
         named: dict[tuple[str, str], Descriptor] = {}
-        entries = sorted(self._entries(), key=lambda each: _name(each[0], 0) is None)
-        for entry, descriptor in entries:
+        entries = sorted(self._entries(), key=lambda entry: _name(entry, 0) is None)
+        for entry in entries:
             name = _name(entry, len(entries))
-            if name is None:
-                yield SourceTag(self._home(entry, named), "", str(descriptor.digest), updated)
+            place = split_reference(name, self._home(entry)) if name else (self._home(entry, named), "")
+            try:
+                descriptor = Descriptor.from_json(entry)
+            except RegistryError as error:
+                yield lost_tag(FindingKind.CORRUPT, *place, f"invalid entry of the index: {error}")
                 continue
-            place = split_reference(name, self._home(entry))
+            if name is None:
+                yield SourceTag(place[0], "", str(descriptor.digest), updated)
+                continue
             if named.get(place, descriptor) != descriptor:
                 yield Finding(
                     FindingKind.COLLISION,
@@ -89,8 +94,8 @@ class OciLayout:
             return left
         return self.repository or (left if isinstance(left, str) else "") or self.root.resolve().name
 
-    def _entries(self) -> Iterator[tuple[Mapping[str, Any], Descriptor]]:
-        """Yield the entries of the index.
+    def _entries(self) -> list[Mapping[str, Any]]:
+        """Return the entries of the index.
 
         Raises:
             SourceInvalid: it is invalid.
@@ -98,8 +103,8 @@ class OciLayout:
         path = self.root / "index.json"
         try:
             listed = json.loads(path.read_bytes())["manifests"] or ()
-            yield from [(entry, Descriptor.from_json(entry)) for entry in listed]
-        except (ValueError, KeyError, TypeError, RecursionError, RegistryError) as error:
+            return [entry if isinstance(entry, dict) else {} for entry in listed]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SourceInvalid(f"{path}: invalid index: {error}") from error
 
     def _path(self, digest: Digest) -> Path:
