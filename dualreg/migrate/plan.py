@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -89,9 +89,16 @@ def _read_entry(line: str) -> Entry:
     document = json.loads(line)
     if not isinstance(document, dict):
         raise TypeError("not a JSON object")
+    if unknown := sorted(document.keys() - {each.name for each in fields(Entry)}):
+        raise ValueError(f'unknown member "{unknown[0]}"')
+    required = (each.name for each in fields(Entry) if each.default is MISSING)
+    if missing := [name for name in required if name not in document]:
+        raise ValueError(f'no member "{missing[0]}"')
     entry = Entry(**document)
     if not all(isinstance(value, str) for value in asdict(entry).values()):
         raise ValueError("a value is not a string")
     if entry.updated and datetime.fromisoformat(entry.updated).tzinfo is None:
         raise ValueError(f"{entry.updated} has no time zone")
+    if entry.action not in [*PlanAction]:
+        raise ValueError(f'unknown action "{entry.action}"; expected {", ".join(PlanAction)}')
     return replace(entry, action=PlanAction(entry.action))

@@ -46,27 +46,27 @@ def test_edited_lines(changes: dict[str, Any], expected: Entry) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "text"),
     [
-        "nonsense",
-        "{",
-        "[]",
-        '"text"',
-        "[" * 100_000,
-        line(action="destroy"),
-        line(action=None),
-        line(image=None),
-        line(colour="red"),
-        line(tag=1),
-        line(to_tag=["1"]),
-        line(updated="yesterday"),
-        line(updated="2014-01-01T00:00:00"),
+        ("nonsense", "Expecting value"),
+        ("{", "Expecting property name"),
+        ("[]", "not a JSON object"),
+        ('"text"', "not a JSON object"),
+        ("[" * 100_000, "maximum recursion"),
+        (line(action="destroy"), 'unknown action "destroy"; expected import, skip, leave$'),
+        (line(action=None), 'no member "action"$'),
+        (line(image=None), 'no member "image"$'),
+        (line(colour="red"), 'unknown member "colour"$'),
+        (line(tag=1), "a value is not a string"),
+        (line(to_tag=["1"]), "a value is not a string"),
+        (line(updated="yesterday"), "Invalid isoformat"),
+        (line(updated="2014-01-01T00:00:00"), "has no time zone"),
     ],
     ids=range(13),
 )
-def test_mistakes(bad: str) -> None:
-    """Name their line."""
-    with pytest.raises(ValueError, match=r"^line 3 of the plan: ."):
+def test_mistakes(bad: str, text: str) -> None:
+    """The message names the line, and what is wrong in it."""
+    with pytest.raises(ValueError, match=f"^line 3 of the plan: .*{text}"):
         read_plan([line(), "", bad])
 
 
