@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -202,6 +203,8 @@ def test_damaged_archives(tmp_path: Path, data: Path, opened: Registry) -> None:
     for text in (b"no archive", b""):
         (tmp_path / "none.tar").write_bytes(text)
         assert command(data, f"run docker-archive:{tmp_path / 'none.tar'}", code=2).output.count("\n") == 1
+    os.mkfifo(tmp_path / "pipe.tar")
+    assert "not a regular file" in command(data, f"run docker-archive:{tmp_path / 'pipe.tar'}", code=2).output
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dualreg.errors import ImageInvalid
 from dualreg.image.layer import Compression, inflated
 from dualreg.image.tar import EXTENDED, EXTENDED_LIMIT
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid
+from dualreg.migrate.sources.files import open_file
 from dualreg.migrate.sources.streams import OpenFile
 from dualreg.storage.base import read_chunks
 
@@ -119,7 +120,7 @@ def _listed(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _plain(path: Path) -> OpenFile:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         compression = Compression.sniff(file.read(6))
         file.seek(0)
         if compression is Compression.NONE:
