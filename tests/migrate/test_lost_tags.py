@@ -170,7 +170,7 @@ def test_folders_of_a_registry_tree_that_are_gone(tmp_path: Path, data: Path, fo
     path.symlink_to("gone")
     output = command(data, f"run registry-tree:{tree.root}", code=1).output
     assert "team/app: skipped: unreadable" in output
-    assert f"{1 + folder.endswith('revisions')} done" in output
+    assert "1 done" in output
 
 
 @pytest.mark.parametrize("damage", ["empty", "zeros", "dead link", "pipe"])

@@ -3,10 +3,7 @@
 import gzip
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,78 +77,6 @@ def test_checksums_in_any_algorithm(tree: Tree, data: Path) -> None:
     outcome = told(data, f"run v1-tree:{tree.root}", code=1)
     for tag, status in outcome.items():
         assert status.startswith("failed corrupt" if tag.endswith("False") else "done"), (tag, status)
-
-
-#: Somebody who is not root, who may read everything.
-_NOBODY = 65534
-
-
-@pytest.fixture
-def everybodys() -> Iterator[Path]:
-    """A folder that everybody may look into, unlike those of pytest."""
-    if os.geteuid() == 0 and not shutil.which("setpriv"):
-        pytest.skip("setpriv is not installed: package util-linux")
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    subprocess.run(["chmod", "-R", "u+rwX", folder], check=True)
-    shutil.rmtree(folder)
-
-
-def for_nobody(folder: Path, line: str, code: int) -> str:
-    """Return what a command says that is not run as root; its data are in *folder*."""
-    data = folder / "data"
-    data.mkdir(exist_ok=True)
-    start = []
-    if os.geteuid() == 0:
-        start = ["setpriv", "--clear-groups", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--inh-caps=-all"]
-        os.chown(data, _NOBODY, _NOBODY)
-    command_ = [*start, sys.executable, "-m", "dualreg", "migrate", *line.split(), "--data", data]
-    done = subprocess.run(command_, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout
-
-
-def test_what_may_not_be_read_is_told_of(everybodys: Path) -> None:
-    """A file or folder that is another's costs only what stands in it."""
-    tree = Tree(everybodys / "registry")
-    root, line = tree.root, f"v1-tree:{everybodys}"
-    for name in ("team/app", "no/tag", "no/folder", "namespace/x", "no/json", "no/layer", "no/image"):
-        seed = name.partition("/")[2]
-        tree.tag(name, "1", tree.image(seed, LAYERS["b"]))
-    closed = {
-        root / "repositories/no/tag/tag_1": 0o600,
-        root / "repositories/no/folder": 0o700,
-        root / "repositories/namespace": 0o700,
-        root / "images" / image_id("image"): 0o700,
-        root / "images" / image_id("json") / "json": 0o600,
-        root / "images" / image_id("layer") / "layer": 0o600,
-    }
-    (everybodys / "lost+found").mkdir(mode=0o700)
-    for path, mode in closed.items():
-        path.chmod(mode if os.geteuid() == 0 else 0)
-    told = json.loads(for_nobody(everybodys, f"inspect {line} --json", 1))
-    found = {(each["kind"], each["where"]) for each in told["findings"] if each["kind"] != "orphan"}
-    assert found == {
-        ("unreadable", "no/tag:1"),
-        ("unreadable", "no/folder"),
-        ("unreadable", "namespace"),
-        ("unreadable", image_id("image")),
-        ("unreadable", image_id("json")),
-        ("unreadable", "no/image:1"),
-        ("unreadable", "no/json:1"),
-    }
-    plan = [json.loads(each) for each in for_nobody(everybodys, f"plan {line}", 1).splitlines()]
-    ran = {
-        f"{each['repository']}:{each['tag']}": each["action"] for each in plan if each["action"] != "leave"
-    }
-    lost = dict.fromkeys(("namespace:", "no/folder:", "no/image:1", "no/json:1", "no/tag:1"), "skip")
-    assert ran == lost | {"team/app:1": "import", "no/layer:1": "import"}
-    outcome = json.loads(for_nobody(everybodys, f"run {line} --json", 1))["tags"]
-    reasons = {
-        each["tag"]: each["reason"].partition(":")[0] for each in outcome if each["status"] == "failed"
-    }
-    assert reasons == {"no/layer:1": "unreadable"}
 
 
 def test_trees_below_a_folder(tree: Tree, data: Path, tmp_path: Path) -> None:

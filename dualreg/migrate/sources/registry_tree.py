@@ -128,7 +128,11 @@ class RegistryTree:
             raise Broken(FindingKind.MISSING_MANIFEST, where, "deleted manifest")
         signed = _read_link(revision / "signed")
         body = read_document(self._data(signed or digest), where)
-        signatures = [read_document(self._data(each), where) for each in _links(revision / "signatures")]
+        try:
+            links = _links(revision / "signatures")
+        except OSError as error:
+            raise Broken(FindingKind.UNREADABLE, where, f"its signatures cannot be read: {error}") from error
+        signatures = [read_document(self._data(each), where) for each in links]
         return SourceManifest("", _signed(body, signatures) if signatures else body)
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
@@ -230,7 +234,12 @@ def _was_unlinked(revision: Path) -> bool:
 
 
 def _links(folder: Path) -> list[Digest]:
-    found = (_read_link(path) for path in sorted(folder.glob("*/*/link")))
+    """Return the digests in the links below a folder.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found = (_read_link(each / "link") for algorithm in _folders(folder) for each in _folders(algorithm))
     return [digest for digest in found if digest]
 
 
