@@ -8,6 +8,7 @@ from dualreg.catalog.database import DatabaseFailure, failure_text
 from dualreg.cli.command import SectionedCommand
 from dualreg.errors import CatalogUnreachable
 from dualreg.migrate.journal import JournalBusy
+from dualreg.migrate.names import printable
 from dualreg.migrate.sources.base import SourceInvalid
 
 #: Under this key a context keeps the arguments of its command as they were typed.
@@ -31,10 +32,11 @@ class Fatal(click.ClickException):
 
 
 def reason_of(error: Exception) -> str:
-    """Return the message to print for one of FAILURES."""
-    if isinstance(error, DatabaseFailure):
-        return f"catalog error: {failure_text(error)}"
-    return error.message if isinstance(error, click.ClickException) else str(error)
+    """Return the message to print for one of FAILURES: in one line, unless it is a command's own."""
+    if isinstance(error, click.ClickException):
+        return error.message
+    is_of_catalog = isinstance(error, DatabaseFailure)
+    return printable(f"catalog error: {failure_text(error)}" if is_of_catalog else str(error))
 
 
 class MigrateCommand(SectionedCommand):

@@ -422,6 +422,19 @@ def server() -> Iterator[Hostile]:
         yield own
 
 
+def test_errors_that_a_terminal_would_obey(server: Hostile, tmp_path: Path) -> None:
+    """What a hostile server or the folders of a tree are called is printed with escapes, in one line."""
+    server.answers["/v2/_catalog?n=1000"] = [status(401, WWW_Authenticate='Bearer realm="x://\x1bc\x7f"')]
+    for name in ("1\x1bc", "2\n1 done"):
+        for part in ("images", "repositories"):
+            (tmp_path / "trees" / name / part).mkdir(parents=True)
+    for source in (f"v2+{server.url}", f"v1-tree:{tmp_path / 'trees'}"):
+        output = command(tmp_path / "here", f"inspect {source}", code=2).output
+        assert "\\x1bc" in output
+        assert not {*output} & {*"\x1b\x7f"}
+        assert output.count("\n") == 1
+
+
 def test_what_is_sent_once_has_a_token_that_lasts(server: Hostile) -> None:
     """One that is nearly at its end is renewed before."""
     challenge = f"Bearer realm={server.url}/token"

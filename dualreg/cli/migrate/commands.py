@@ -247,7 +247,7 @@ def _report_failure(error: Exception, number: int, *, background: bool) -> None:
     """Print why a pass failed; but raise what is a bug, and what fails in the foreground from the start."""
     if not isinstance(error, FAILURES) or (number == 1 and not background):
         raise error
-    click.echo(f"import pass failed: {reason_of(error)}", err=True)
+    echo(f"import pass failed: {reason_of(error)}", err=True)
 
 
 def _print_dry_run(
