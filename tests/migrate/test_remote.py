@@ -422,6 +422,23 @@ def server() -> Iterator[Hostile]:
         yield own
 
 
+def test_token_servers_are_hosts(server: Hostile, tmp_path: Path) -> None:
+    """In any case of letters; what no host can be is refused, instead of never being that of a server."""
+    (tmp_path / "password").write_text(SECRET)
+    with hostile() as other:
+        port = other.url.rpartition(":")[2]
+        realm = f"http://localhost:{port}/token"
+        server.answers["/v2/_catalog?n=1000"] = [status(401, WWW_Authenticate=f'Bearer realm="{realm}"')]
+        line = f"inspect v2+{server.url} --token-server"
+        for host in (f"localhost:{port}", realm, "me@localhost", "[::1]", ""):
+            assert "expected a name" in command(tmp_path / "here", line, host, code=2).output
+        line = f"inspect v2+{server.url} --user me --password-file {tmp_path / 'password'} --token-server"
+        command(tmp_path / "here", line, "::1", code=2)
+        assert other.seen == []
+        command(tmp_path / "here", line, "LocalHost", code=2)
+        assert str(other.seen[0][1]).startswith("Basic ")
+
+
 def test_errors_that_a_terminal_would_obey(server: Hostile, tmp_path: Path) -> None:
     """What a hostile server or the folders of a tree are called is printed with escapes, in one line."""
     server.answers["/v2/_catalog?n=1000"] = [status(401, WWW_Authenticate='Bearer realm="x://\x1bc\x7f"')]

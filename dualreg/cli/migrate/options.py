@@ -1,9 +1,11 @@
 """Options of the migration commands: the source, and the selection of its tags."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, TextIO, TypeVar
 from urllib.parse import urlsplit
 
@@ -160,6 +162,7 @@ def login_options(command: Command, section: str = "Source") -> Command:
             "--token-server",
             "token_servers",
             multiple=True,
+            callback=_hosts,
             metavar="HOST",
             help="Trust the token server on HOST with the password, if the registry names it.",
         ),
@@ -259,6 +262,26 @@ def _first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> s
 
 def _mapping(_: click.Context, __: click.Parameter, file: TextIO | None) -> Mapping[str, str]:
     return _read(file, read_mapping) if file else {}
+
+
+def _hosts(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return hosts as ``endpoint_of`` returns them.
+
+    Raises:
+        click.BadParameter: one is more than a host, and would never be that of a server.
+    """
+    for each in given:
+        if not re.fullmatch(r"[^:/@]+", each) and not _is_address(each):
+            text = f'invalid host "{each}"; expected a name or an address, without scheme and port'
+            raise click.BadParameter(text)
+    return tuple(map(str.lower, given))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
 
 
 def _patterns(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
