@@ -1,4 +1,4 @@
-"""Helpers that run commands over data folders, and read what is in those afterwards."""
+"""Helpers that run commands over data directories and read what these contain afterwards."""
 
 import itertools
 import json
@@ -104,13 +104,13 @@ for line in sys.stdin:
 
 
 def killed_at_every_step(source: str, folder: Path, step: str, stride: int = 1) -> int:
-    """Kill a run before and after its steps; return how many times that was.
+    """Kill a run before and after its steps; return how many kills there were.
+
+    After each, another run must make the same as an undisturbed one, and a rollback must remove all of it.
 
     Args:
         step: ``journal``: a line of it; ``disk``: a wait for the disk.
-        stride: Only at every so manieth step.
-
-    Run again, what comes of it is what an undisturbed run makes; and it can be taken out whole.
+        stride: Kill at every step of this number only.
     """
     command(folder / "undisturbed", f"run {source}")
     whole, steps = content(folder / "undisturbed"), 0

@@ -1,4 +1,4 @@
-"""Fixtures: where ours will be, and what is there."""
+"""Fixtures: a data directory, the registry in it, and a source."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +13,13 @@ from tests.migrate.trees import Expected, everything
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Where ours will be."""
+    """The data directory of the registry under test, which does not exist yet."""
     return tmp_path / "data"
 
 
 @pytest.fixture
 def opened(data: Path) -> Iterator[Registry]:
-    """What is there now."""
+    """The registry in the data directory."""
     settings = Settings(data=data)
     prepare(settings)
     registry = open_registry(settings)
@@ -29,5 +29,5 @@ def opened(data: Path) -> Iterator[Registry]:
 
 @pytest.fixture
 def expected(tmp_path: Path) -> Expected:
-    """The tree with everything in it."""
+    """The tree with every kind of content and damage."""
     return everything(tmp_path / "old")

@@ -1,4 +1,4 @@
-"""Servers to be in the way: one that does what it is told, and one that stands before a registry."""
+"""Servers for tests: one that answers as a test says, and a proxy before a registry."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ Step = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Hostile:
-    """A registry that does what it is told.
+    """A registry that answers as a test says.
 
     Attributes:
         answers: What to do for each path, or method and path, the first time, the second, and so on; the last
@@ -51,7 +51,7 @@ def hostile() -> Iterator[Hostile]:
 
 @dataclass
 class Front:
-    """A proxy before a registry, such as somebody's nginx.
+    """A proxy before a registry, such as an operator's nginx.
 
     Attributes:
         answer: Returns a status for a request, by its path and Authorization, to be answered here: 0 breaks
@@ -174,7 +174,7 @@ def cut(body: bytes, at: int) -> Step:
 
 
 def ranged(body: bytes, most: int | None = None, shift: int = 0) -> Step:
-    """Go on where it is asked for, perhaps breaking off after so many bytes, or elsewhere than is asked."""
+    """Answer a range request; perhaps break off after some bytes, or start at another offset."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         first = shift + int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
@@ -194,7 +194,7 @@ def asking(challenge: str) -> Step:
 
 
 def granting(challenge: str, code: int, **headers: str) -> Step:
-    """Ask who it is until a token comes along."""
+    """Answer with a challenge until a request has a token."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         known = handler.headers.get("Authorization", "").startswith("Bearer ")

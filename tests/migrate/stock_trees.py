@@ -1,4 +1,4 @@
-"""Trees of the reference registry, written by hand, with what its releases and disks left behind."""
+"""Trees of the reference registry, as its releases write them and as disks damage them."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tests.builders import Image
 
 @dataclass
 class StockTree:
-    """A tree being built, as files lie there."""
+    """A tree that a test writes file by file."""
 
     root: Path
 
@@ -75,13 +75,13 @@ class StockTree:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is right to make of a tree.
+    """What an import must make of a tree.
 
     Attributes:
-        good: Each tag, and the digest that it must have here.
-        untagged: Manifests without a tag that come along with one that has.
-        bad: Each tag that cannot come, and the kind of what is wrong with it.
-        kinds: Every kind of finding that a look through must name.
+        good: Each tag, and the digest that it must have in this registry.
+        untagged: Manifests without a tag that must be imported with one that has.
+        bad: Each tag that cannot be imported, and the kind of the finding.
+        kinds: Every kind of finding that inspect must report.
     """
 
     tree: StockTree

@@ -49,7 +49,7 @@ def test_dry_runs(expected: Expected, data: Path) -> None:
 
 
 def test_a_full_disk_ends_a_run(expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one line; once there is space again, the next run resumes."""
+    """The run ends with one line; when space is free again, the next run resumes."""
 
     def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -142,7 +142,7 @@ def test_data_that_cannot_be_used(expected: Expected, tmp_path: Path, line: str)
 
 
 def test_a_catalog_without_space(expected: Expected, data: Path, opened: Registry) -> None:
-    """The run fails with one line; once there is space again, the next run resumes."""
+    """The run fails with one line; when space is free again, the next run resumes."""
     with opened.state.catalog.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
 

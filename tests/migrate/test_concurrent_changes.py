@@ -1,4 +1,4 @@
-"""What clients do here while an image is still on its way in counts, and is never overwritten."""
+"""Changes that clients make in this registry during an import are kept."""
 
 import time
 from collections.abc import Callable
@@ -109,7 +109,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def run(
     registry: Registry, data: Path, source: str, meanwhile: Callable[[], object], *, judging: bool = False
 ) -> Status:
-    """Take in the tag, with something that happens meanwhile; return what became of it."""
+    """Import the tag while something else happens; return the outcome."""
     found = survey_source(source, SourceOptions())
     own = Journal(data / "migrations", registry.state.catalog.now(), source)
     importer = Interrupted(found.importer(registry, own, ImportOptions(), Event()), meanwhile, judging)
@@ -134,7 +134,7 @@ def test_a_push_wins(
     held: bool,  # noqa: FBT001 -- a case
     judging: bool,  # noqa: FBT001 -- a case
 ) -> None:
-    """Whether the tag was here before or not, is copied or still judged; a rollback takes out the rest."""
+    """A tag pushed during its import is kept, new or not; a rollback removes what the run added."""
     other = builders.image(LAYERS["y"])
     if held:
         for blob in other.blobs.values():
@@ -153,7 +153,7 @@ def test_a_push_wins(
 
 
 def test_a_delete_wins(source: str, opened: Registry, data: Path) -> None:
-    """What is deleted here while it comes does not come back."""
+    """A tag deleted during its import stays deleted."""
 
     def delete() -> None:
         with opened.state.catalog.begin() as tx:
@@ -167,7 +167,7 @@ def test_a_delete_wins(source: str, opened: Registry, data: Path) -> None:
 def test_a_push_there_while_it_is_copied_comes_next_time(
     tmp_path: Path, data: Path, opened: Registry
 ) -> None:
-    """Tags have the time of their push there, not that of their coming here."""
+    """A push to the source during the copy is imported by the next run: tags keep their push times."""
     tree = Tree(tmp_path / "old")
     images = [tree.image(seed, LAYERS[seed]) for seed in "ab"]
     tree.tag(NAME, TAG, images[0], updated=1_400_000_000)

@@ -1,4 +1,4 @@
-"""What is kept here leaves: whole, by the same digests, and never twice."""
+"""Exports are complete, keep digests, and send nothing twice."""
 
 import errno
 import json
@@ -75,7 +75,7 @@ def registry(filled: Path) -> Iterator[Registry]:
 
 @pytest.mark.parametrize("scheme", TARGETS)
 def test_everything_leaves_once(filled: Path, tmp_path: Path, scheme: str) -> None:
-    """Nothing here changes but what is made for readers; again, nothing is sent."""
+    """An export changes nothing in this registry but derived documents; a second one sends nothing."""
     place = tmp_path / TARGETS[scheme]
     told = export(filled, f"{scheme}:{place} --dry-run").output
     assert "6 tags would be exported" in told
@@ -95,7 +95,7 @@ def test_everything_leaves_once(filled: Path, tmp_path: Path, scheme: str) -> No
 
 @pytest.mark.parametrize("link", ["auto", "hard", "copy"])
 def test_round_trip_by_a_tree(filled: Path, tmp_path: Path, link: str) -> None:
-    """Exported, and taken in elsewhere: the same blobs, manifests, tags and referrers."""
+    """An exported tree, imported elsewhere, has the same blobs, manifests, tags and referrers."""
     export(filled, f"registry-tree:{tmp_path / 'tree'} --link {link}")
     command(tmp_path / "again", f"run registry-tree:{tmp_path / 'tree'}")
     v1 = "docker/registry/v2/repositories/team/old/"  # JSONs of V1 images stay here
@@ -132,7 +132,7 @@ def config_of(registry: Registry, name: RepositoryName, tag: Tag) -> str:
 
 
 def test_archives_of_every_generation(filled: Path, registry: Registry, tmp_path: Path) -> None:
-    """Old daemons find V1 images, with the ids that they know."""
+    """Old daemons find V1 images with the ids that they know."""
     export(filled, f"docker-archive:{tmp_path / 'images.tar'} --include team/old:*")
     with tarfile.open(tmp_path / "images.tar") as archive:
         names = archive.getnames()
@@ -149,7 +149,7 @@ def test_archives_of_every_generation(filled: Path, registry: Registry, tmp_path
 def test_archives_hold_what_old_clients_are_not_shown(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which tags a generation of clients sees here is no matter of what daemons load."""
+    """The bridge setting, which hides tags from clients, does not hide them from archives."""
     export(filled, f"docker-archive:{tmp_path / 'shown.tar'}")
     monkeypatch.setenv("DUALREG_BRIDGE", "off")
     export(filled, f"docker-archive:{tmp_path / 'hidden.tar'}")
@@ -157,7 +157,7 @@ def test_archives_hold_what_old_clients_are_not_shown(
 
 
 def test_archives_go_where_they_are_wanted(filled: Path, tmp_path: Path) -> None:
-    """Into a pipe that is there, and to where a link leads; neither is replaced."""
+    """An archive is written into an existing pipe and to the target of a link; neither is replaced."""
     pipe, link, place = tmp_path / "pipe", tmp_path / "link.tar", tmp_path / "images.tar"
     os.mkfifo(pipe)
     link.symlink_to(place)
@@ -193,7 +193,7 @@ def test_archives_that_cannot_be_written(filled: Path, tmp_path: Path) -> None:
 
 
 def test_an_archive_ends_early_when_asked(registry: Registry, tmp_path: Path) -> None:
-    """What was told to have left is in it, and images are told of when they are written, not before."""
+    """A stopped archive contains every tag reported as exported; tags are reported after they are written."""
     stop, told = Event(), list[Status]()
 
     def tell(outcome: Outcome) -> None:
@@ -210,7 +210,7 @@ def test_an_archive_ends_early_when_asked(registry: Registry, tmp_path: Path) ->
 
 
 def test_damage_keeps_a_tag_here(filled: Path, tmp_path: Path) -> None:
-    """What is not whole is named, and nothing of it is at the target; the rest leaves."""
+    """A damaged image is named and leaves nothing at the target; other images are exported."""
     ours = stock_trees.StockTree(filled)
     path = ours.data(Digest.of(stock_trees.LAYERS["e"]))
     path.chmod(0o644)
@@ -287,7 +287,7 @@ def test_tags_about_an_image_leave_with_it(filled: Path, opened: Registry) -> No
 def test_what_is_about_an_image_leaves_by_a_layout(
     filled: Path, opened: Registry, tmp_path: Path, include: str
 ) -> None:
-    """Also if the image, or what it is an index of, gets another digest there; and it comes in again."""
+    """Attachments are exported even if their subject gets another digest, and can be imported again."""
     name, place = RepositoryName("team/app"), tmp_path / "layout"
     ours = opened.manifests.find(name, Tag("latest"))
     docker = opened.manifests.image_of(name, ours)
@@ -372,7 +372,7 @@ def test_static_trees_grow(filled: Path, tmp_path: Path) -> None:
 def test_a_static_tree_of_names_that_collide(
     opened: Registry, tmp_path: Path, names: tuple[str, str]
 ) -> None:
-    """A repository called like a list of another fails by itself: the rest is there, and is what it was."""
+    """A repository named like a file of another fails alone; the others are exported and unchanged."""
     image = builders.image(builders.layer({"a": b"1"}))
     for name, tag in product((*names, "other"), ("index.json", "images", "latest")):
         push_v2(opened, RepositoryName(name), Tag(tag), image)
@@ -394,7 +394,7 @@ def test_a_static_tree_of_names_that_collide(
 
 
 def test_a_static_tree_changes_last(filled: Path, opened: Registry, tmp_path: Path) -> None:
-    """A tag that moves is served as it was until all is there, even if the export is killed before."""
+    """A moved tag is served as before until the export is complete, even if the export is killed."""
     place, name, tag = tmp_path / "static", RepositoryName("team/oci"), Tag("1")
     export(filled, f"static-tree:{place}")
     before = served(place)
@@ -448,7 +448,7 @@ def test_names_that_are_paths_of_others(tmp_path: Path, data: Path) -> None:
 
 
 def test_types_that_would_be_configuration(tmp_path: Path, opened: Registry) -> None:
-    """Anybody may push a type of quotes and braces; no server is told of it."""
+    """A media type with quotes and braces, which anyone may push, is written to no server configuration."""
     for kind, tag in (('application/x;"y";}server{', "bad"), ("application/x.test+json", "good")):
         document = json.dumps({"any": tag}).encode()
         opened.manifests.put(RepositoryName("team/any"), Tag(tag), kind, document)

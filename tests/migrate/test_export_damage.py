@@ -1,4 +1,4 @@
-"""What leaves, and what stays, when something is damaged here, or made to be awkward."""
+"""Exports of a damaged registry, of hostile content, and to damaged targets."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ CHILD = builders.image(LAYERS["a"], LAYERS["b"])
 
 
 def tags_at(target: str, place: Path) -> set[str]:
-    """Return the full names of the tags that are at a target; empty if nothing is there."""
+    """Return the full names of the tags at a target; empty if the target does not exist."""
     if not place.exists():
         return set()
     if target == "registry-tree":
@@ -62,7 +62,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def overwrite(path: Path) -> None:
-    """Put other bytes there, as many."""
+    """Overwrite a file with other bytes of the same number."""
     path.chmod(0o644)
     path.write_bytes(bytes(path.stat().st_size))
 
@@ -101,7 +101,7 @@ def run(data: Path, *arguments: str, seconds: float) -> subprocess.CompletedProc
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_is_about_its_own_part_leaves(tmp_path: Path, target: str) -> None:
-    """An index may be about the very manifest that it names; both leave, whichever comes first."""
+    """An index whose subject is one of its own manifests is exported, in either order."""
     tree, data, place = StockTree(tmp_path / "stock"), tmp_path / "data", tmp_path / "out"
     image = builders.image(LAYERS["a"], oci=True)
     tree.image("team/app", image, "image")
@@ -115,7 +115,7 @@ def test_what_is_about_its_own_part_leaves(tmp_path: Path, target: str) -> None:
 
 
 def test_wrong_diff_ids_keep_one_tag_out_of_an_archive(tmp_path: Path) -> None:
-    """Anybody can push a config that says something else of its layers; also by a pipe, the others leave."""
+    """An image whose config states wrong diff IDs is left out; others are exported, also into a pipe."""
     tree, data, place = StockTree(tmp_path / "stock"), tmp_path / "data", tmp_path / "images.tar"
     wrong = {"rootfs": {"type": "layers", "diff_ids": [str(Digest.of(b"other"))]}}
     tree.image("team/wrong", builders.image(LAYERS["a"], oci=True, **wrong), "1")
@@ -135,7 +135,7 @@ def test_wrong_diff_ids_keep_one_tag_out_of_an_archive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", sorted({*TARGETS} - {"docker-archive"}))
 def test_damage_at_a_target(stocked: Path, tmp_path: Path, target: str) -> None:
-    """What is there is known by its size, unless it shall be read; manifests always are."""
+    """Blobs at a target are recognised by size, or read if --deep is given; manifests are always compared."""
     place, content = tmp_path / "out", LAYERS["d"]
     export(stocked, f"{target}:{place}")
     found = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""How targets write files: whole, durably, where they are wanted and nowhere else, many at once."""
+"""Targets write files completely, durably and only at their paths, several exports at a time."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from tests.migrate.trees import EMPTY_23, LAYERS, Tree, image_id
 
 
 def test_archives_of_one_name_at_once(tmp_path: Path) -> None:
-    """Each is whole, the last to end stays, and no link that lies beside it is followed."""
+    """Each archive is complete, the last one remains, and no link beside it is followed."""
     place, other = tmp_path / "images.tar", tmp_path / "other"
     other.write_bytes(b"kept")
     (tmp_path / ".images.tar.part").symlink_to(other)
@@ -72,7 +72,7 @@ def test_files_outlast_power_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_pipe_that_nothing_goes_into(opened: Registry, data: Path, tmp_path: Path) -> None:
-    """Whoever reads along is let go, with nothing that would pass for an archive."""
+    """The reader of a pipe gets the end of file and nothing that would pass for an archive."""
     opened.manifests.put(RepositoryName("team/any"), Tag("1"), "application/x.test+json", b'{"a": 1}')
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -1,4 +1,4 @@
-"""What nginx is told of a static tree: nothing that it cannot read, or that names or paths add to it."""
+"""The nginx configuration of a static tree is valid, and neither names nor paths can add to it."""
 
 import urllib.request
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""OCI layouts and what ``docker save`` wrote, from the first daemons to the last ones, become ours."""
+"""Imports of OCI layouts, and of what ``docker save`` of each release wrote."""
 
 import gzip
 import io
@@ -144,7 +144,7 @@ def test_saved_images(tmp_path: Path, data: Path, opened: Registry, packed: bool
 
 
 def test_zstd(tmp_path: Path, data: Path, opened: Registry) -> None:
-    """Docker's newer stores keep layers as they were pulled; archives are compressed by what is new."""
+    """Layers in zstd, as newer Docker stores keep them, and archives in zstd can be imported."""
     image = builders.image(builders.layer({"a": b"1" * 5000}))
     plain = gzip.decompress(image.layers[0])
     entry = {"Config": "blobs/sha256/c", "RepoTags": ["team/app:1"], "Layers": ["blobs/sha256/l"]}
@@ -178,7 +178,7 @@ def test_saved_images_without_tags(tmp_path: Path, data: Path, opened: Registry)
 
 
 def test_damaged_archives(tmp_path: Path, data: Path, opened: Registry) -> None:
-    """The image that lacks something is named; the others come."""
+    """The image that lacks something is named, and the others are imported."""
     good, bad = builders.image(builders.layer({"a": b"1"})), builders.image(builders.layer({"b": b"2"}))
     members: dict[str, bytes | str] = {
         "good.json": good.config, "good.tar": gzip.decompress(good.layers[0]),

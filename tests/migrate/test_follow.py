@@ -75,7 +75,7 @@ def followed(
 
 
 def test_a_source_that_is_gone_for_a_while(tmp_path: Path, data: Path, opened: Registry) -> None:
-    """A pass fails and is reported; the next one imports what was pushed meanwhile."""
+    """A pass fails and is reported; the next one imports what was pushed in between."""
     tree, away = Tree(tmp_path / "old"), tmp_path / "away"
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
     failures = []
@@ -201,7 +201,7 @@ def test_the_child_ends_with_a_server_that_is_killed(tmp_path: Path, data: Path)
 
 @pytest.mark.slow
 def test_a_child_that_hangs_does_not_hold_the_server_up(tmp_path: Path, data: Path) -> None:
-    """As in the middle of a big layer; what is cut short is imported later."""
+    """The server ends although an import is in the middle of a layer, which a later pass imports."""
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
     background = BackgroundImport(Settings(data=data, legacy_source=f"v1-tree:{tree.root}"))
@@ -249,7 +249,7 @@ def test_a_child_of_a_server_that_is_nice_already(data: Path, monkeypatch: pytes
 
 
 def test_an_orphan_that_hangs_ends_too(tmp_path: Path) -> None:
-    """A child that does not end when it is asked to exits a few seconds after its parent."""
+    """A child that ignores SIGTERM exits a few seconds after its parent."""
     program = (
         "import os, signal, time\n"
         "from dualreg.cli import background\n"
@@ -267,7 +267,7 @@ def test_an_orphan_that_hangs_ends_too(tmp_path: Path) -> None:
 
 
 def test_following_in_json(tmp_path: Path, data: Path) -> None:
-    """A line for each pass that did something, to be read as it comes."""
+    """Each pass that did something prints one line at once."""
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
     line = [DUALREG, "migrate", "run", f"v1-tree:{tree.root}", "--follow", "1s", "--json", "--data", data]

@@ -1,4 +1,4 @@
-"""What inspect says of documents in use and of broken ones, and what run then does with them."""
+"""What inspect reports of unusual and broken documents is what run then skips."""
 
 import json
 from dataclasses import replace
@@ -49,13 +49,13 @@ def test_inspect_foretells_what_run_refuses(tmp_path: Path, data: Path, *, stric
 
 
 def _absent(document: Document) -> set[str]:
-    """Return what content that a manifest needs is called, if it is not there."""
+    """Return the digests of content that a manifest needs and the tree lacks."""
     text = "" if document in IN_USE.values() else document.payload.decode(errors="replace")
     return {f"team/app@sha256:{digit * 64}" for digit in "01" if f"sha256:{digit * 64}" in text}
 
 
 def test_a_wrong_size_that_many_state_is_looked_into_once(tmp_path: Path) -> None:
-    """The blob, perhaps a layer of gigabytes, is read once, however many manifests are wrong about it."""
+    """A blob is read once, however many manifests state a wrong size of it."""
     tree, document = StockTree(tmp_path / "stock"), json.loads(IMAGE.manifest)
     tree.image("team/app", IMAGE)
     document["layers"][0]["size"] += 1
@@ -75,7 +75,7 @@ def test_a_wrong_size_that_many_state_is_looked_into_once(tmp_path: Path) -> Non
 
 
 def test_a_cut_blob_is_not_taken_for_a_wrong_size(tmp_path: Path, data: Path) -> None:
-    """If size and manifest differ, the digest says which of both is wrong."""
+    """If a blob has not the stated size, its digest decides whether blob or manifest is wrong."""
     tree = StockTree(tmp_path / "stock")
     tree.image("team/app", IMAGE, "1")
     tree.data(Digest.of(IMAGE.layers[0])).write_bytes(IMAGE.layers[0][:-1])

@@ -1,4 +1,4 @@
-"""What was lost here behind our back comes again with the next run."""
+"""Another run restores files that this registry has lost."""
 
 import json
 from collections.abc import Callable
@@ -96,7 +96,7 @@ def test_what_is_lost_comes_again(
     lost: Callable[[Registry], Digest],
     damage: Callable[[Path], None],
 ) -> None:
-    """The first tag that stands on it is done again, though none may be overwritten; then all is the same."""
+    """The first tag that needs a lost file is imported again, even with --existing skip."""
     source = build(tmp_path / "old")
     told = json.loads(command(data, f"run {source} --json").stdout)
     whole = content(data)

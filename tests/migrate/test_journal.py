@@ -1,4 +1,4 @@
-"""The journal: whole lines or none, whatever happens while they are written."""
+"""The journal contains whole lines only, whatever happens while they are written."""
 
 import os
 import resource
@@ -28,7 +28,7 @@ def room_for(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_line_that_finds_no_room(tmp_path: Path, begun: bool) -> None:  # noqa: FBT001 -- a case
-    """Leaves nothing of itself, so that what comes after it is read; the first line is always the run's."""
+    """A line that cannot be written leaves nothing behind; the first line is always the run's."""
     own = Journal(tmp_path, NOW, "v1-tree:/old")
     if begun:
         own.write("blob", number=1)
@@ -80,7 +80,7 @@ def test_sources_are_known_by_where_they_are(tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_was_found_out_is_read_once(tmp_path: Path) -> None:
-    """Of each journal only what is new since, and whole lines only."""
+    """Of each journal only new lines are read, and only whole ones."""
     earlier = EarlierRuns(tmp_path, "v1-tree:/old")
     own, other = (Journal(tmp_path, NOW.replace(day=day), "v1-tree:/old") for day in (1, 2))
     own.write("image", id="a", **FACTS)

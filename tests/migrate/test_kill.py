@@ -39,7 +39,7 @@ def _saved(root: Path) -> str:
 def test_killed_at_every_line_of_the_journal(
     build: Callable[[Path], str], least: int, tmp_path: Path
 ) -> None:
-    """Whatever was done is found again."""
+    """The next run finds everything that a killed run had finished."""
     found = killed_at_every_step(build(tmp_path / "old"), tmp_path, "journal", stride=short_or_long(2, 1))
     assert found >= least
 

@@ -1,4 +1,4 @@
-"""Tags that cannot be read are named, skipped, and counted: none is lost without a word."""
+"""Tags that cannot be read are named, skipped and counted."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_only_what_is_selected_counts(
 
 
 def test_files_beside_tags(tmp_path: Path, data: Path) -> None:
-    """What stands beside the tag ``_x`` is no tag, whole or not; a tag whose name is alike is one."""
+    """The side file of the tag ``_x`` is not a tag, damaged or not; a tag with a similar name is one."""
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "_x", tree.image("app", LAYERS["a"]), 1)
     command(data, f"run v1-tree:{tree.root}")
@@ -130,7 +130,7 @@ def test_what_a_folder_may_hide(
 def test_names_that_a_terminal_would_obey(
     make: Callable[[Path], tuple[str, Callable[[str], Path], Path]], tmp_path: Path, data: Path
 ) -> None:
-    """They are printed with escapes; neither these nor one that is not UTF-8 keep others from coming."""
+    """Names are printed with escapes; neither these nor undecodable ones keep other tags from an import."""
     source, at, _ = make(tmp_path / "old")
     tag = at("1") if at("1").name.startswith("tag_") else at("1").parents[1]
     for name in (b"\x1b]0;title\x07", b"\x1b[2J", b"a\n1 done", "\u202ex".encode(), b"\xff\xfe"):
@@ -175,7 +175,7 @@ def test_folders_of_a_registry_tree_that_are_gone(tmp_path: Path, data: Path, fo
 
 @pytest.mark.parametrize("damage", ["empty", "zeros", "dead link", "pipe"])
 def test_untagged_manifests_with_damaged_links(tmp_path: Path, data: Path, damage: str) -> None:
-    """Their folders say what they are."""
+    """The digest of an untagged manifest is read from the name of its folder."""
     tree, image = StockTree(tmp_path / "old"), builders.image(STOCK_LAYERS["a"])
     DAMAGES[damage](tree.revision("team/app", tree.image("team/app", image)) / "link")
     assert "1 done" in command(data, f"run registry-tree:{tree.root} --untagged").output

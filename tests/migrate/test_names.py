@@ -100,7 +100,7 @@ def test_names_that_are_proposed_for_are_invalid(name: str) -> None:
     "name", ["plain/name:1", "a b", "a#b", "#a", "it's", 'say "x"', "back\\slash", "", "ä"]
 )
 def test_quoted_names_are_read_back(name: str) -> None:
-    """Whatever is in them; plain names stay as they are."""
+    """Any name is read back as it was; plain names are not quoted."""
     new = "new:1" if ":" in name else "new"
     assert read_mapping([f"{quoted(name)} {new}"]) == {name: new}
     assert read_names([quoted(name)]) == {name}
@@ -123,5 +123,5 @@ def test_quoted_names_are_read_back(name: str) -> None:
     ],
 )
 def test_what_may_be_imported(names: Names, repository: str, tag: str, *, come: bool) -> None:
-    """What is selected, and what may turn out to be about that, by its name."""
+    """Selected tags may be, and tags that may be attachments of selected ones, judged by name."""
     assert names.may_be_imported(repository, tag) is come

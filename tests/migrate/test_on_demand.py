@@ -1,4 +1,4 @@
-"""A source behind a running registry: its images come when they are asked for, and all others in time."""
+"""A source behind a running registry: images are imported on request, and in the background."""
 
 import errno
 import json
@@ -146,7 +146,7 @@ def registry(behind: Behind, serve: Registries) -> Registry:
 
 @pytest.fixture
 def client(registry: Registry) -> Client:
-    """Somebody who asks."""
+    """An HTTP client of the registry."""
     return client_of(registry)
 
 
@@ -157,7 +157,7 @@ def listed(client: Client, name: str = "team/app") -> list[str]:
 
 
 def held(registry: Registry) -> set[str]:
-    """Return the tags that were taken in."""
+    """Return the tags that were imported."""
     with registry.state.catalog.read() as tx:
         rows = tx.tags.list(RepositoryName("team/app"), last="", limit=None)
     return {*(rows or ())}
@@ -184,7 +184,7 @@ def layers_of(client: Client, tag: str) -> list[bytes]:
 
 
 def test_an_image_comes_when_it_is_asked_for(client: Client, registry: Registry) -> None:
-    """That one alone; all names are there from the beginning."""
+    """A request imports its image alone; all names are listed from the beginning."""
     assert listed(client) == ["1", "2", "3"]
     assert client.get("/v2/team/app/tags/list?n=2&last=1").json["tags"] == ["2", "3"]
     assert held(registry) == set()
@@ -197,7 +197,7 @@ def test_an_image_comes_when_it_is_asked_for(client: Client, registry: Registry)
 
 
 def test_a_full_disk_is_no_fault_of_the_source(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """500 for both generations, not 404; with room again, the image is there at once."""
+    """Both generations get 500, not 404; when space is free again, the image is served."""
 
     def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -225,7 +225,7 @@ def test_old_clients_find_all_of_it(client: Client) -> None:
 
 
 def test_deleted_tags_stay_deleted(client: Client, registry: Registry, behind: Behind) -> None:
-    """Taken in or not; unless they are pushed there again."""
+    """A deleted tag, imported or not, is not imported again unless it is pushed to the source again."""
     client.get("/v2/team/app/manifests/1")
     digest = client.head("/v2/team/app/manifests/2").headers["Docker-Content-Digest"]
     assert client.delete("/v2/team/app/manifests/1").status_code == 202
@@ -243,7 +243,7 @@ def test_deleted_tags_stay_deleted(client: Client, registry: Registry, behind: B
 
 
 def test_old_clients_delete(client: Client, behind: Behind, registry: Registry) -> None:
-    """One tag, or all; where there is none, nothing is remembered."""
+    """V1 clients delete one tag or all; a repository that does not exist leaves no trace."""
     away = behind.root.rename(behind.root.with_name("away"))
     assert client.delete("/v1/repositories/team/app/").status_code == 404
     with registry.state.catalog.read() as tx:
@@ -256,7 +256,7 @@ def test_old_clients_delete(client: Client, behind: Behind, registry: Registry) 
 
 
 def test_what_is_pushed_here_counts(client: Client, registry: Registry, behind: Behind) -> None:
-    """A tag that was pushed here is never overwritten by what it was there; one that is newer there is."""
+    """A tag pushed to this registry is only replaced by one that was pushed to the source later."""
     client.get("/v2/team/app/manifests/2")
     ours = builders.image(LAYERS["x"])
     assert push(client, ours, "1", **{"If-None-Match": "*"}).status_code == 412
@@ -304,7 +304,7 @@ def test_a_server_takes_in_everything_in_time(behind: Behind) -> None:
 
 
 def test_following(behind: Behind) -> None:
-    """Pass after pass, until it is told to stop; one in which there is nothing to do leaves no journal."""
+    """Passes repeat until SIGTERM; a pass that finds nothing to do leaves no journal."""
     line = [DUALREG, "migrate", "run", behind.source, "--follow", "1s", "--data", behind.data]
     with subprocess.Popen([*map(str, line)], env=environment(), stdout=subprocess.PIPE, text=True) as process:
         registry = None
@@ -326,7 +326,7 @@ def test_following(behind: Behind) -> None:
 
 @dataclass
 class Pause:
-    """Holds up whatever is being taken in, before its first part is admitted."""
+    """Holds up an import before its first part is admitted."""
 
     begun: Event = field(default_factory=Event)
     end: Event = field(default_factory=Event)
@@ -349,7 +349,7 @@ def pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pause]:
 
 
 def test_clients_who_come_at_once_get_one_image(behind: Behind, serve: Registries, pause: Pause) -> None:
-    """It is taken in once; and what was taken in is in the audit log."""
+    """Simultaneous requests import an image once, and the audit log records it."""
     registry = serve(behind.settings)
     with ThreadPoolExecutor(3) as pool:
         asked = [
@@ -367,7 +367,7 @@ def test_clients_who_come_at_once_get_one_image(behind: Behind, serve: Registrie
 
 
 def test_images_on_their_way_leave_threads_to_others(behind: Behind, serve: Registries, pause: Pause) -> None:
-    """Who finds no place is told to come again, in both dialects; what is here is served."""
+    """Clients beyond the limit get 429 in both dialects; what is imported already is served."""
     registry = serve(Settings(data=behind.data, legacy_source=behind.source, threads=4))
     client, old = client_of(registry), client_of(registry)
     here = push(client, builders.image(LAYERS["x"]), "here")
@@ -391,7 +391,7 @@ def test_images_on_their_way_leave_threads_to_others(behind: Behind, serve: Regi
 def test_what_happens_while_an_image_comes(
     registry: Registry, client: Client, pause: Pause, *, deleted: bool
 ) -> None:
-    """A push here is kept, and a deletion too."""
+    """A push or a deletion during the import of an image is kept."""
     ours = builders.image(LAYERS["x"])
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client_of(registry).get, "/v2/team/app/manifests/1")
@@ -434,7 +434,7 @@ def test_a_source_in_trouble_is_empty(
     *,
     before: bool,
 ) -> None:
-    """What is here is served, whether the trouble began before the start or after; told of once."""
+    """Imported images are served when the source fails, at the start or later; the log says so once."""
     if before:
         trouble(behind, monkeypatch)
     registry = serve(behind.settings)
@@ -466,7 +466,7 @@ def test_a_source_in_trouble_is_empty(
 def test_names_that_no_file_system_takes(
     behind: Behind, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Are nowhere, and no trouble."""
+    """Names that a file system cannot have are unknown, and cause no error."""
     name = "team/" + "/".join("b" * 60)
     for path in (f"v2/{name}/tags/list", f"v2/{name}/manifests/1", f"v1/repositories/{name}/tags"):
         assert client.get(path).status_code == 404
@@ -478,7 +478,7 @@ def test_names_that_no_file_system_takes(
 def test_without_a_journal_nothing_comes(
     behind: Behind, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says what is wrong, and what is here is served."""
+    """The log says what is wrong, and imported images are served."""
     (behind.data / "migrations").touch()
     push(client, builders.image(LAYERS["x"]), "here")
     for _ in range(2):
@@ -504,7 +504,7 @@ def test_asking_for_nothing_leaves_nothing(
 
 
 def test_deletions_last(behind: Behind, client: Client, registry: Registry) -> None:
-    """Of a manifest, with every tag of the same image there, or of a repository; with a next pass, too."""
+    """A deleted manifest with all tags of its image, or a deleted repository, is not imported again."""
     behind.push("also", "b", PAST)
     digest = client.get("/v2/team/app/manifests/1").headers["Docker-Content-Digest"]
     image = client.get("/v1/repositories/team/app/tags/1").json
@@ -554,7 +554,7 @@ def test_what_is_pushed_over_a_tag_hides_it(behind: Behind, serve: Registries) -
 
 
 def test_repositories_that_are_not_here_yet(client: Client) -> None:
-    """Are known to the extension, which knows nothing of their tags."""
+    """The extension knows repositories that are not imported yet, but not their tags."""
     assert client.get("/v2/team/app/_dualreg/tags").json == {"name": "team/app", "tags": []}
     assert client.get("/v2/team/app/_dualreg/tags?sort=-pushed&prefix=x").json["tags"] == []
     assert client.get("/v2/team/none/_dualreg/tags").status_code == 404
@@ -585,7 +585,7 @@ def test_what_is_here_costs_no_look_at_files(
 def test_pages_of_tags_read_what_is_on_them(
     behind: Behind, client: Client, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing, if nothing was deleted here; else no more tags than it takes."""
+    """A page reads no tags of the source unless some were deleted, and then only as many as it needs."""
     read: list[str] = []
     monkeypatch.setattr(TreeLookup, "tag", _noted(TreeLookup.tag, read))
     assert client.get("/v2/team/app/tags/list?n=1").json["tags"] == ["1"]
@@ -610,7 +610,7 @@ def test_pages_of_tags_read_what_is_on_them(
 
 
 def _noted(asked: Callable[..., Any], read: list[str]) -> Callable[..., Any]:
-    """Return the same, which notes the tags that it is asked for."""
+    """Return the same, recording the tags that are looked up."""
 
     def note(self: TreeLookup, repository: str, tag: str) -> object:
         read.append(tag)
@@ -638,7 +638,7 @@ def test_parents_that_are_forgotten_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["readonly", "off"])
 def test_whatever_is_served_of_v1(behind: Behind, serve: Registries, mode: str) -> None:
-    """The source's images come."""
+    """Each V1 endpoint serves images of the source."""
     client = client_of(serve(behind.settings), behind.settings.model_copy(update={"v1": mode}))
     assert listed(client) == ["1", "2", "3"]
     assert layers_of(client, "1") == [LAYERS["a"], LAYERS["b"]]
@@ -665,7 +665,7 @@ def test_the_configuration_of_the_old_registry(old: Behind, serve: Registries, t
 
 
 def test_old_clients_push_on_what_is_not_here_yet(old: Behind, serve: Registries) -> None:
-    """They ask which images are here, and are told of those of the source, which come; not of others."""
+    """A V1 push finds its base images in the source, which are imported; other images stay unknown."""
     client = client_of(serve(old.settings))
     image = client.get("/v1/repositories/team/app/tags").json["1"]
     begun = client.put("/v1/repositories/team/app/", data="[]", headers={"X-Docker-Token": "true"})
@@ -680,7 +680,7 @@ def test_old_clients_push_on_what_is_not_here_yet(old: Behind, serve: Registries
 
 
 def test_layers_that_are_here_are_not_read_again(old: Behind, serve: Registries) -> None:
-    """Whoever took them in, if a checksum of the source says that they are the same."""
+    """A layer in the store is not read again if a checksum of the source proves that it is the same."""
     command(old.data, f"run {old.source} --include team/app:1")
     base = next(path for path in old.root.rglob("layer") if path.read_bytes() == LAYERS["a"])
     base.write_bytes(bytes(len(LAYERS["a"])))
@@ -732,7 +732,7 @@ def test_a_digest_is_of_its_repository_alone(
 
 
 def test_signatures_come_with_their_image(stock: StockTree, beside: Behind, serve: Registries) -> None:
-    """When they are asked for; not again when they were deleted here, unless they are pushed there again."""
+    """Signatures are imported on request; a deleted one only after another push to the source."""
     client = client_of(serve(beside.settings))
     image = stock.image("team/app", builders.image(LAYERS["a"]), "1")
     signature = stock.manifest("team/app", referrer(image))
@@ -755,7 +755,7 @@ def test_signatures_come_with_their_image(stock: StockTree, beside: Behind, serv
 
 
 def test_deleting_what_is_not_here_yet(stock: StockTree, beside: Behind, serve: Registries) -> None:
-    """By digest: it never comes, nor does any of its tags."""
+    """A manifest deleted by digest before its import is never imported, nor is any of its tags."""
     client = client_of(serve(beside.settings))
     digest = stock.image("team/app", builders.image(LAYERS["a"]), "1", "2")
     stock.image("team/app", builders.image(LAYERS["b"]), "3")
@@ -769,7 +769,7 @@ def test_deleting_what_is_not_here_yet(stock: StockTree, beside: Behind, serve: 
 
 
 def test_in_place(stock: StockTree, serve: Registries) -> None:
-    """The source is the very folder that is served from: what is deleted here is deleted there."""
+    """The source is this registry's own storage, so what is deleted in one is deleted in the other."""
     tags = {"1": "a", "2": "b", "3": "c"}
     digests = [stock.image("team/app", builders.image(LAYERS[each]), tag) for tag, each in tags.items()]
     client = client_of(serve(Settings(data=stock.root, legacy_source=f"registry-tree:{stock.root}")))

@@ -16,7 +16,7 @@ from tests.migrate.trees import LAYERS, Expected, Tree, image_id
 def test_plans_are_made_edited_and_run(
     expected: Expected, data: Path, tmp_path: Path, opened: Registry
 ) -> None:
-    """One line per tag with action and reason; names are mapped, and what is edited out is not imported."""
+    """A plan has one line per tag with action and reason; names are mapped, and edits are followed."""
     mapping = tmp_path / "names"
     mapping.write_text("Upper/Case upper/case  # lower\nteam/app:a+b team/app:a-b\n")
     file = tmp_path / "plan.jsonl"
@@ -179,7 +179,7 @@ def test_options_without_effect(expected: Expected, data: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["short", "short:latest", "library/short", "library/short:latest"])
 def test_old_names_without_library(expected: Expected, data: Path, tmp_path: Path, name: str) -> None:
-    """Clients of old registries know only these: they select, and are mapped."""
+    """Short names, the only ones that clients of V1 registries know, select tags and can be mapped."""
     file = tmp_path / "names"
     file.write_text(name)
     for line in (f"--include {name}", f"--list {file}"):

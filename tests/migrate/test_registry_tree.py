@@ -1,4 +1,4 @@
-"""The reference registry's tree becomes ours: from elsewhere, and in place."""
+"""Imports of the reference registry's storage, by copy and in place."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def expected(tmp_path: Path) -> Expected:
 
 
 def here(registry: Registry, tag: str) -> Digest:
-    """Return what a tag is here."""
+    """Return the digest of a tag in this registry."""
     name, _, reference = tag.rpartition(":")
     return registry.manifests.find(RepositoryName(name), Tag(reference)).digest
 
@@ -108,7 +108,7 @@ def test_choosing(expected: Expected, data: Path, opened: Registry) -> None:
 
 
 def test_signatures_come_with_what_they_are_about(tmp_path: Path, data: Path) -> None:
-    """Those that are tags, as cosign's are, count as no images, and come along with theirs."""
+    """Tags that are signatures, as cosign's are, are imported with their image; they are no images."""
     tree = stock_trees.StockTree(tmp_path / "stock")
     for number in (1, 2, 3):
         image = tree.image("team/app", builders.image(stock_trees.LAYERS["xabc"[number]]), str(number))
@@ -131,7 +131,7 @@ def test_signatures_come_with_what_they_are_about(tmp_path: Path, data: Path) ->
 
 
 def test_sparse_indexes(expected: Expected, data: Path, tmp_path: Path) -> None:
-    """Where the setting allows them, an index may come without a child that is not there."""
+    """With sparse_indexes, an index is imported without the manifests that the source lacks."""
     config = tmp_path / "dualreg.toml"
     config.write_text("sparse_indexes = true\n")
     line = f"run registry-tree:{expected.tree.root} --include lost/child:* --config {config}"
@@ -141,7 +141,7 @@ def test_sparse_indexes(expected: Expected, data: Path, tmp_path: Path) -> None:
 
 
 def test_rollback(expected: Expected, data: Path) -> None:
-    """What a run added goes, and what another run needs stays."""
+    """What a run added is removed, except what another run needs."""
     source = f"registry-tree:{expected.tree.root}"
     command(data, f"run {source} --include team/app:docker")
     before = content(data)
@@ -154,7 +154,7 @@ def test_rollback(expected: Expected, data: Path) -> None:
 
 
 def test_verify_finds_damage(expected: Expected, data: Path) -> None:
-    """Here, in the source, and a tag that was moved."""
+    """Verify finds damage in this registry and in the source, and a tag that was moved."""
     source = f"registry-tree:{expected.tree.root}"
     command(data, f"run {source}", code=1)
     ours = stock_trees.StockTree(data)
@@ -206,7 +206,7 @@ def test_the_wrong_sort(tmp_path: Path, data: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a build cache", "a blob as entry, as if it were a manifest"])
 def test_an_index_of_blobs(tmp_path: Path, data: Path, name: str) -> None:
-    """A build cache comes in whole, is verified, goes out again and comes back, and can be taken out."""
+    """A build cache can be imported, verified, exported, imported again and rolled back."""
     tree, document = StockTree(tmp_path / "stock"), IN_USE[name]
     for content_ in IMAGE.blobs.values():
         tree.layer("team/app", content_)

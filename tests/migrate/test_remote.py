@@ -1,4 +1,4 @@
-"""Live registries, to move in from and out to: honest ones, guarded ones, and one that lies."""
+"""Remote registries as sources and targets: open, guarded and hostile ones."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def there(tmp_path: Path) -> Iterator[tuple[Path, str, str]]:
 
 
 def admin(folder: Path, *arguments: str, check: bool = True) -> None:
-    """Run another command of ours."""
+    """Run another command of dualreg."""
     done = CliRunner().invoke(main, [*arguments, "--data", str(folder)], input=f"{SECRET}\n{SECRET}\n")
     assert not check or done.exit_code == 0, done.output
 
@@ -105,7 +105,7 @@ def test_in_over_v1(there: tuple[Path, str, str], tmp_path: Path) -> None:
 
 
 def test_two_spellings_of_one_name(tmp_path: Path) -> None:
-    """What a registry has as ``x`` and as ``library/x``, old clients call one: nobody wins by chance."""
+    """``x`` and ``library/x`` are one name for V1 clients: both are refused until one is mapped."""
     tree = Tree(tmp_path / "old")
     for name, letter in (("library/short", "a"), ("team/short", "b")):
         tree.tag(name, "latest", tree.image(letter, stock_trees.LAYERS[letter]))
@@ -153,7 +153,7 @@ def test_verify_over_http(there: tuple[Path, str, str], tmp_path: Path) -> None:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> str:
-    """A tree of five tags on one base, which was taken in; its name as a source."""
+    """The location of a tree of five tags on one base, which was imported."""
     tree = Tree(tmp_path / "shared")
     base = tree.image("base", stock_trees.LAYERS["a"])
     for letter in "12345":
@@ -191,7 +191,7 @@ def test_what_indexes_share_is_asked_for_once(tmp_path: Path) -> None:
 
 
 def test_layers_that_old_clients_do_not_get(shared: str, tmp_path: Path) -> None:
-    """Are told of with each tag that stands on them, and asked for once."""
+    """A layer that V1 clients cannot download is reported for each tag that needs it, and requested once."""
     asked: list[str] = []
 
     def answer(path: str, _: str) -> int | None:
@@ -209,7 +209,7 @@ def test_layers_that_old_clients_do_not_get(shared: str, tmp_path: Path) -> None
 
 
 def test_verify_where_v1_is_off(shared: str, tmp_path: Path) -> None:
-    """It is told of once, and no tag's fault."""
+    """That V1 is off is reported once, and is not a problem of any tag."""
     with dualreg_server(tmp_path / "data", v1="off") as host, front(host) as before:
         told = command(tmp_path / "data", f"verify {shared} --jobs 1 --http {before.url}").output
     assert told.count("V1 is off at") == 1
@@ -289,7 +289,7 @@ def test_registries_that_lie(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def dated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry for everybody, with images of several years, and some without a date; its host."""
+    """The host of an open registry with images of several years, and some without a date."""
     folder = tmp_path_factory.mktemp("dated")
     tree = Tree(folder / "old")
     for tag, year in (("c", "2015"), ("a", "2021"), ("b", "2018")):
@@ -324,7 +324,7 @@ def test_dates(dated: str, tmp_path: Path, generation: str) -> None:
 
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_what_was_pushed_here_later_stays(dated: str, tmp_path: Path, generation: str) -> None:
-    """Only an image that was made later than the push here replaces it."""
+    """A tag pushed to this registry is only replaced by an image that was created later."""
     data, url = tmp_path / "here", f"{generation}+http://{dated}/team/app"
     tree = Tree(tmp_path / "mine")
     for tag in ("a", "b"):
@@ -398,7 +398,7 @@ def test_what_does_not_answer(dated: str, tmp_path: Path, generation: str) -> No
 
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_many_are_asked_at_a_time(dated: str, tmp_path: Path, generation: str) -> None:
-    """As many as is said, to the same end; nothing twice, and nothing that is not chosen."""
+    """--jobs requests run at a time, with the same result; nothing is requested twice or in vain."""
     with front(dated) as before:
         before.delay = 0.02
         url = f"{generation}+{before.url}/team/app"
@@ -417,7 +417,7 @@ def test_many_are_asked_at_a_time(dated: str, tmp_path: Path, generation: str) -
 
 @pytest.fixture
 def server() -> Iterator[Hostile]:
-    """A registry that answers as the test says."""
+    """A registry that answers as a test says."""
     with hostile() as own:
         yield own
 
@@ -485,7 +485,7 @@ def test_mounts_ask_for_both_repositories(server: Hostile, mounted: bool) -> Non
 
 
 def test_pages(server: Hostile) -> None:
-    """The next one is where the link says, seen from this one."""
+    """The next page is where the link says, relative to the current page."""
     server.answers["/v2/a/tags/list"] = [
         status(200, b'{"tags": ["1"]}', Link='<list?n=1&last=1>; rel="next"')
     ]
@@ -501,7 +501,7 @@ _ODD = [b"[]", b"1", b"null", b'"x"', b"<html>", b'{"%s": 1}', b'{"%s": [1]}', b
 
 @pytest.mark.parametrize("body", _ODD)
 def test_odd_answers(server: Hostile, body: bytes, tmp_path: Path) -> None:
-    """They are said in a line, and end nothing that has nothing to do with them."""
+    """Unexpected documents are reported in one line, and affect nothing else."""
     data = tmp_path / "here"
 
     def odd(key: str) -> list[Callable[[BaseHTTPRequestHandler], None]]:

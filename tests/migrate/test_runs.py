@@ -57,7 +57,7 @@ def test_rollback_keeps_what_is_used_since(expected: Expected, data: Path, opene
 
 
 def test_reports(expected: Expected, data: Path) -> None:
-    """Text for people, JSON for programs, CSV for pipelines that know V1 IDs; one format at a time."""
+    """Reports are text, JSON or CSV; one format at a time."""
     result = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
     text = command(data, "report", code=1).output
     assert f"run {result['run']} of {source(expected)}" in text
@@ -95,9 +95,9 @@ def test_reports(expected: Expected, data: Path) -> None:
     ids=["whole", "stopped", "killed", "cut"],
 )
 def test_reports_of_interrupted_runs(tmp_path: Path, data: Path, old: str, new: str, code: int) -> None:
-    """What a run did not come to is in no journal, so its report has not the status of success.
+    """The report of an interrupted run, whose journal lacks tags, has not the exit status 0.
 
-    A later run over the source makes up for it, and imports that clients ask for have no end.
+    A later run over the source completes it, and journals of imports on demand have no end.
     """
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "1", tree.image("app", LAYERS["a"]))

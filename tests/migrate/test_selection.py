@@ -27,7 +27,7 @@ class FakeSurvey:
     broken: Collection[str] = ()
 
     def check(self, repository: str, image: str) -> None:
-        """Raise Broken for what is."""
+        """Raise Broken for images that are broken."""
         if image in self.broken:
             raise Broken(FindingKind.NO_LAYER, image, f"{repository} needs it")
 
@@ -104,7 +104,7 @@ def day(year: int, month: int = 1) -> datetime:
     ],
 )  # fmt: skip
 def test_tags_are_selected(options: dict[str, Any], selected: set[str]) -> None:
-    """By names, lists and dates; whatever else is left, and says why."""
+    """Names, lists and dates select tags; others are left, with the reason."""
     plan = planned(**options)
     assert names(plan) == selected
     left = names(plan, PlanAction.LEAVE) | names(plan, PlanAction.SKIP)
@@ -127,7 +127,7 @@ def test_tags_are_selected(options: dict[str, Any], selected: set[str]) -> None:
     ],
 )  # fmt: skip
 def test_what_is_about_an_image_comes_along(options: dict[str, Any], along: set[str]) -> None:
-    """Signatures, and what is about those; unless excluded. Not by its own date, which is none of a tag's."""
+    """Attachments, and attachments of these, are selected with their image whatever their date."""
     about = {"team/signed:sha256-aa.sig", "team/signed@attestation"}
     assert names(planned(**options)) & about == along
 
@@ -200,7 +200,7 @@ def test_untagged_images(source: str, to_tag: str) -> None:
 def test_what_cannot_be_imported(
     source: SourceTag, options: dict[str, Any], kind: str, where: str, word: str
 ) -> None:
-    """Is skipped for a reason that begins with its kind, and told as a finding; a mapping helps names."""
+    """It is skipped for a reason that begins with its kind, and reported; names can be mapped."""
     survey = FakeSurvey([source], broken={"lost"})
     selection = Selection(**options)
     (entry,) = make_plan(survey, selection)  # type: ignore[arg-type]
@@ -219,7 +219,7 @@ def test_a_bad_repository_is_one_finding() -> None:
 
 
 def test_what_is_not_selected_is_not_checked() -> None:
-    """A broken image, or a bad name, that nobody asked for is no obstacle."""
+    """A broken image or an invalid name that is not selected is no obstacle."""
     tags = [tag("team/app:1", image="lost"), tag("Team/App:1"), tag("team/app:2", None)]
     plan = planned(tags, broken={"lost"}, names=Names(include=("nothing",)), latest=1)
     assert names(plan, PlanAction.LEAVE) == {each.name for each in tags}
@@ -239,7 +239,7 @@ def test_what_is_not_selected_is_not_checked() -> None:
     ],
 )
 def test_collisions(tags: list[SourceTag], options: dict[str, Any], skipped: set[str]) -> None:
-    """Two tags with one destination are both skipped; not with what is left, broken or gets no tag."""
+    """Two tags with one destination are both skipped, unless one is left, broken or gets no tag."""
     plan = planned(tags, broken={"lost"}, **options)
     assert names(plan, PlanAction.SKIP) == skipped
     others = [entry for entry in plan if entry.reason.startswith("collision")]
@@ -255,7 +255,7 @@ def test_collisions(tags: list[SourceTag], options: dict[str, Any], skipped: set
     ],
 )
 def test_a_duplicate_tag(pairs: list[tuple[int, str]], kept: str) -> None:
-    """Of a tag that the source has twice, the later is imported, and the other says which that is."""
+    """Of a tag that the source has twice, the later one is imported; the other names it."""
     plan = planned([tag("a:1", year, image=image) for year, image in pairs])
     (taken,) = [entry for entry in plan if entry.action is PlanAction.IMPORT]
     (other,) = [entry for entry in plan if entry.action is PlanAction.SKIP]

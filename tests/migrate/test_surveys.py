@@ -1,4 +1,4 @@
-"""What surveys say of their kind, and of how much is to be copied and read."""
+"""Counts of surveys, and how many bytes they expect to copy and to read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_bytes(
     tmp_path: Path,
     opened: Registry,
 ) -> None:
-    """Are those of each blob once that is there; before the first run, all of them have to be read."""
+    """Each blob counts once if it exists; before the first run, all of them have to be read."""
     survey, entries = make(tmp_path), _entries(*tops)
     assert survey.bytes_to_copy(entries) == size
     assert survey.bytes_to_read(entries, opened, EarlierRuns(tmp_path, "")) == size
@@ -95,7 +95,7 @@ def test_bytes(
 
 @pytest.mark.parametrize("action", [PlanAction.SKIP, PlanAction.LEAVE])
 def test_only_what_is_imported_is_copied(action: PlanAction, tmp_path: Path) -> None:
-    """Whatever else is in the plan."""
+    """Other entries of the plan do not count."""
     assert _v1(tmp_path).bytes_to_copy(_entries(("a", CHILD), action=action)) == 0
     assert _v2(tmp_path).bytes_to_copy(_entries(("a", INDEX), action=action)) == 0
 

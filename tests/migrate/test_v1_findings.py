@@ -1,4 +1,4 @@
-"""What goes wrong with an old registry's tree, or with ours, and whose fault it is said to be."""
+"""Findings and failures over damaged trees of docker-registry."""
 
 import gzip
 import hashlib
@@ -44,7 +44,7 @@ def told(data: Path, line: str, code: int) -> Mapping[str, str]:
 
 
 def test_what_cannot_be_linked_ends_the_run(tree: Tree, elsewhere: Path) -> None:
-    """Whoever asked for files that cost no disk may have no room for copies."""
+    """With --link hard, a run ends if files cannot be linked, since the disk may have no room for copies."""
     output = command(elsewhere, f"run v1-tree:{tree.root} --link hard", code=2).output
     assert "cannot link" in output
     assert "--link copy" in output
@@ -62,7 +62,7 @@ def test_a_store_that_cannot_be_written_to(tree: Tree, data: Path, link: str) ->
 
 
 def test_checksums_in_any_algorithm(tree: Tree, data: Path) -> None:
-    """The first releases had whatever Python had: what agrees proves a layer, what does not refuses it."""
+    """Checksums in any algorithm, as the first releases wrote them, prove or refuse a layer."""
     for name in ("md5", "sha1", "sha512", "blake2b"):
         for good in (True, False):
             tag = f"{name}-{good}"
@@ -80,7 +80,7 @@ def test_checksums_in_any_algorithm(tree: Tree, data: Path) -> None:
 
 
 def test_trees_below_a_folder(tree: Tree, data: Path, tmp_path: Path) -> None:
-    """One is found; of several it is asked which; what another source reads is told so."""
+    """One tree below the folder is found; several must be chosen from; another kind of tree is named."""
     line = f"inspect v1-tree:{tmp_path}"
     command(data, line)
     shutil.copytree(tree.root, tmp_path / "registry")
@@ -118,7 +118,7 @@ def test_long_lists_of_images(tree: Tree, data: Path) -> None:
 
 
 def test_a_mark_that_nothing_can_disprove(tree: Tree, data: Path) -> None:
-    """Is told of by looking, and not only when it is too late."""
+    """Inspect reports it."""
     tree.tag("team/app", "2", tree.image("marked", LAYERS["b"], marked=True, checksum=None))
     assert "partial: team/app:2" in command(data, f"inspect v1-tree:{tree.root}", code=1).output
     assert told(data, f"run v1-tree:{tree.root}", code=1)["team/app:2"].startswith("skipped partial")

@@ -105,7 +105,7 @@ def _on_twins(tree: Tree) -> None:
 def test_images_that_differ_in_their_ids_only(
     tmp_path: Path, data: Path, opened: Registry, build: Callable[[Tree], None]
 ) -> None:
-    """One manifest cannot be seen as several: the first that was tagged comes, with however many jobs."""
+    """They would be one manifest: the one tagged first is imported, whatever the number of jobs."""
     tree = Tree(tmp_path / "old")
     build(tree)
     results = []
@@ -142,7 +142,7 @@ def test_images_that_become_one_manifest_all_the_same(tmp_path: Path, data: Path
 
 
 def test_what_clients_stated_and_called_themselves(tmp_path: Path, data: Path, opened: Registry) -> None:
-    """TarSums are kept as of a push, and V1 clients are told of a tag what the old registry told."""
+    """TarSums are recorded as by a push, and V1 clients get what the old registry knew of a tag's push."""
     tree = Tree(tmp_path / "old")
     documents = {seed: json.dumps({"id": image_id(seed)}).encode() for seed in ("good", "bad", "both")}
     sums = {seed: tarsum(document, LAYERS["a"]) for seed, document in documents.items()}

@@ -1,4 +1,4 @@
-"""An old registry's tree becomes ours: all of it that can, and a word about everything else."""
+"""Imports of docker-registry's storage: everything that is whole, and a reason for everything else."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ from tests.protocol.clients.v2 import V2Client
 
 
 def test_inspect_names_everything(expected: Expected, data: Path) -> None:
-    """Each kind of what is wrong, in a line; nothing is written anywhere, here or there."""
+    """Each kind of finding is reported, and nothing is written to source or registry."""
     before = snapshot(expected.tree.root)
     told = json.loads(command(data, f"inspect {source(expected)} --json", code=1).stdout)
     found = Counter(finding["kind"] for finding in told["findings"])
@@ -81,7 +81,7 @@ def test_no_source(tmp_path: Path, data: Path, where: str) -> None:
 def test_everything_that_can_be_is_taken_in(
     expected: Expected, data: Path, opened: Registry, link: str
 ) -> None:
-    """Good tags are the same images; of every other it is said why; the old tree is as it was."""
+    """Good tags become the same images, others are reported with a reason, and the source is unchanged."""
     before = snapshot(expected.tree.root)
     result = command(data, f"run {source(expected)} --link {link} --json --jobs 4", code=1)
     told = {tag["tag"]: tag for tag in json.loads(result.stdout)["tags"]}
@@ -103,7 +103,7 @@ def test_everything_that_can_be_is_taken_in(
 
 
 def test_hard_links_cost_no_disk(expected: Expected, data: Path) -> None:
-    """Layers are one file with the old registry's; nothing of ours can write to it."""
+    """Layers share files with the source, and dualreg never writes to these."""
     command(data, f"run {source(expected)} --link hard", code=1)
     blobs = {path for path in (data / "docker").rglob("data") if path.stat().st_nlink > 1}
     layers = {Digest.of(layer).hex for layer in expected.tree.layers.values()}
@@ -115,7 +115,7 @@ def test_hard_links_cost_no_disk(expected: Expected, data: Path) -> None:
 
 
 def test_a_second_run_reads_nothing(expected: Expected, data: Path) -> None:
-    """What is here stays; a new tag on known layers, in another repository too, needs no layer read."""
+    """Imported tags are kept, and a new tag on known layers, in any repository, needs no layer read."""
     command(data, f"run {source(expected)}", code=1)
     before = content(data)
     tree = expected.tree
@@ -138,7 +138,7 @@ def test_a_second_run_reads_nothing(expected: Expected, data: Path) -> None:
 
 
 def test_equal_input_gives_equal_digests(expected: Expected, tmp_path: Path) -> None:
-    """Whatever the number of jobs and the way of copying."""
+    """Digests depend neither on the number of jobs nor on the way of copying."""
     results = []
     for jobs, link in ((1, "copy"), (8, "hard")):
         command(tmp_path / str(jobs), f"run {source(expected)} --jobs {jobs} --link {link}", code=1)
@@ -164,7 +164,7 @@ def test_tags_that_are_here_already(expected: Expected, data: Path, opened: Regi
 
 
 def test_another_image_of_the_same_id(expected: Expected, data: Path) -> None:
-    """Two old registries merged: content decides, and the second is told of."""
+    """If two sources use one id, content decides, and the second image is reported."""
     command(data, f"run {source(expected)} --include team/app:1")
     other = Tree(expected.tree.root.parent / "other")
     other.tag("team/app", "2", other.image("base", gzip.compress(bytes(512) + b"x" * 512)))
@@ -173,7 +173,7 @@ def test_another_image_of_the_same_id(expected: Expected, data: Path) -> None:
 
 
 def test_images_that_no_tag_leads_to(expected: Expected, data: Path, opened: Registry) -> None:
-    """They come if they are asked for, under tags of their own, where they were pushed to."""
+    """--untagged imports them under tags of their own, in the repository that they were pushed to."""
     command(data, f"run {source(expected)} --include team/app", code=1)
     assert opened.repositories.list(last="", limit=9).rows == ["team/app"]
     line = f"run {source(expected)} --untagged --include team/app --include orphans --exclude *:a+b"
@@ -186,7 +186,7 @@ def test_images_that_no_tag_leads_to(expected: Expected, data: Path, opened: Reg
 
 
 def test_one_name_that_lies_twice(tmp_path: Path, data: Path, opened: Registry) -> None:
-    """Releases encoded names once, or twice: the later push counts, and the other is told of."""
+    """Of a tag stored under two encodings of its name, the later push counts; the other is reported."""
     tree = Tree(tmp_path / "old")
     images = [tree.image(seed, gzip.compress(seed.encode() * 512)) for seed in "12"]
     for folder, image, updated in zip(
@@ -199,7 +199,7 @@ def test_one_name_that_lies_twice(tmp_path: Path, data: Path, opened: Registry) 
 
 
 def test_verify_needs_no_journal_and_finds_damage(expected: Expected, data: Path) -> None:
-    """Lost tags, other images, changed and missing bytes, here and there."""
+    """Lost tags, other images, and changed and missing bytes are found, in source and registry."""
     some = "--include team/* --include sort/* --include json/*"
     line = f"verify {source(expected)} {some} --json"
     prepare(Settings(data=data))
@@ -257,7 +257,7 @@ def test_checksums_of_every_age(tmp_path: Path, text: str, stated: tuple[str, ..
 
 
 def test_clients_after_it(expected: Expected, data: Path) -> None:
-    """Old ones see the same ids and bytes, and a push of theirs sends nothing; new ones pull."""
+    """V1 clients see the same ids and bytes, and send nothing when they push again; V2 clients can pull."""
     command(data, f"run {source(expected)} --link hard", code=1)
     tree = expected.tree
     with dualreg_server(data) as host:
@@ -275,7 +275,7 @@ def test_clients_after_it(expected: Expected, data: Path) -> None:
 
 
 def test_asked_to_stop(expected: Expected, data: Path, tmp_path: Path) -> None:
-    """What is begun is finished, what is left is said, and the next run does it."""
+    """Images in progress are finished, the others are reported, and the next run imports them."""
     for number in range(120):
         expected.tree.tag(f"many/r{number}", "1", expected.tree.image(f"many{number}", os.urandom(512)))
     log = tmp_path / "log"
@@ -343,7 +343,7 @@ def test_odd_trees_are_told_of(tmp_path: Path, data: Path) -> None:
 def test_verify_sees_what_the_bridge_hides(
     expected: Expected, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The setting is about clients, not about what is here."""
+    """The bridge setting hides tags from clients, not from verify."""
     some = "--include team/* --exclude *:a+b"
     command(data, f"run {source(expected)} {some}")
     monkeypatch.setenv("DUALREG_BRIDGE", "off")

@@ -1,4 +1,4 @@
-"""Verify: whatever clients of either generation could be sent, held against the source."""
+"""Verify compares everything that clients of either generation could get with the source."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ from tests.migrate.trees import LAYERS, Tree, image_id
 
 
 def blob_path(data: Path, digest: object) -> Path:
-    """Return the file of a blob of ours."""
+    """Return the file of a blob of this registry."""
     hex_ = str(digest).partition(":")[2]
     return data / "docker/registry/v2/blobs/sha256" / hex_[:2] / hex_ / "data"
 
@@ -33,7 +33,7 @@ def overwrite(path: Path, old: bytes, new: bytes) -> None:
 
 
 def problems(data: Path, line: str) -> dict[str, list[str]]:
-    """Return what a comparison finds; its status says whether that is nothing."""
+    """Return what a comparison finds; the exit status must agree."""
     result = command(data, f"verify {line} --json", code=None)
     wrong: dict[str, list[str]] = json.loads(result.stdout)["wrong"]
     assert result.exit_code == bool(wrong)
@@ -46,7 +46,7 @@ Damage = Callable[[Path, Registry], None]
 
 @pytest.fixture
 def source(tmp_path: Path, data: Path) -> str:
-    """A tree of two tags on one base, in a compression that V2 does not know, taken in."""
+    """An imported tree of two tags on one base, in a compression that V2 does not know."""
     tree = Tree(tmp_path / "old")
     base = tree.image("base", lzma.compress(builders.tar({"x": b"x" * 600})))
     empty = tree.image("empty", gzip.compress(bytes(1024), mtime=0), parent=base)
@@ -57,7 +57,7 @@ def source(tmp_path: Path, data: Path) -> str:
 
 
 def manifest(opened: Registry, tag: str) -> tuple[Digest, dict[str, object], dict[str, object]]:
-    """Return the manifest of a tag of ours, by its digest, with its config."""
+    """Return the manifest of a tag of this registry, by its digest, with its config."""
     row = opened.manifests.find(RepositoryName("team/app"), Tag(tag))
     document = json.loads(opened.manifests.payload(row))
     config = opened.manifests.documents.read(Digest.parse(document["config"]["digest"]))
@@ -105,7 +105,7 @@ def test_damage_that_clients_would_meet(
 
 
 def test_quickly_sizes_are_compared(source: str, data: Path, opened: Registry) -> None:
-    """Also of what is only sent to V2 clients."""
+    """--quick compares sizes, also of blobs that only V2 clients get."""
     path = blob_path(data, manifest(opened, "1")[1]["layers"][0]["digest"])  # type: ignore[index]  # a document
     path.chmod(0o644)
     path.write_bytes(b"xz")
@@ -139,7 +139,7 @@ def test_configs_of_other_images(source: str, data: Path, opened: Registry, chan
 
 
 def _images(opened: Registry) -> Iterator[dict[str, object]]:
-    """Yield the parts of every tagged manifest of ours, the first layer for all, by their digests."""
+    """Yield the parts of every tagged manifest of this registry by their digests, the first layer for all."""
     for name in map(RepositoryName, opened.repositories.list(last="", limit=99).rows):
         for tag in opened.tags.list(name).rows:
             row = opened.manifests.find(name, tag)

@@ -31,7 +31,7 @@ def payload(document: bytes, layer: bytes) -> str:
 
 @dataclass
 class Tree:
-    """A tree being built, by hand, as files lay there."""
+    """A tree that a test writes file by file."""
 
     root: Path
     jsons: dict[str, bytes] = field(default_factory=dict)
@@ -98,12 +98,12 @@ class Tree:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is right to make of the tree below.
+    """What an import must make of the tree below.
 
     Attributes:
-        good: Tag (as the source calls it) and the image that it must be here.
-        bad: Tag and the kind of what is wrong.
-        kinds: Every kind of finding that a look through must name.
+        good: Tag (as the source calls it) and the image that it must be in this registry.
+        bad: Tag and the kind of the finding.
+        kinds: Every kind of finding that inspect must report.
     """
 
     tree: Tree
@@ -118,14 +118,14 @@ LAYERS = {name: builders.layer({name: name.encode() * 50}) for name in "abcdefgh
 
 @dataclass
 class _Builder:
-    """A tree, and what is to be expected of it."""
+    """A tree, and what an import must make of it."""
 
     tree: Tree
     good: dict[str, str] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
 
     def keep(self, full: str, image: str) -> None:
-        """Tag an image that can be taken in."""
+        """Tag an image that can be imported."""
         name, _, tag = full.partition(":")
         self.tree.tag(name, tag, image, 1_400_000_000 + len(self.good))
         self.good[full] = image

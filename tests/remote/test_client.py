@@ -29,13 +29,13 @@ def elsewhere(server: Hostile) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Hostile]:
-    """A registry that answers as the test says."""
+    """A registry that answers as a test says."""
     with hostile() as own:
         yield own
 
 
 def test_bodies_that_are_cut_short(server: Hostile) -> None:
-    """They are resumed, however often, while there is progress; a part is never taken for the whole."""
+    """Downloads are resumed as long as there is progress; a part is never taken for the whole."""
     body = LAYERS["a"] * 120_000
     piece = len(body) // 9
     server.answers["/whole"] = [cut(body, piece), *[ranged(body, piece)] * 7, ranged(body)]
@@ -51,7 +51,7 @@ def test_bodies_that_are_cut_short(server: Hostile) -> None:
 
 
 def test_answers_that_are_cut_short(server: Hostile) -> None:
-    """They are asked for again, whole; not for ever."""
+    """Requests for whole answers are repeated, but not without end."""
     server.answers["/x"] = [cut(b'{"a": 1}', 4), status(200, b'{"a": 1}')]
     server.answers["/never"] = [cut(b'{"a": 1}', 4)]
     assert Client(server.url).request("GET", "/x").object() == {"a": 1}
@@ -62,7 +62,7 @@ def test_answers_that_are_cut_short(server: Hostile) -> None:
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("POST", None), ("PUT", b"manifest")])
 def test_busy_servers_are_asked_again(server: Hostile, method: str, body: bytes | None) -> None:
-    """After as long as they say, whatever is asked, if it can be sent again."""
+    """Any request that can be sent again is repeated after the time that the server states."""
     server.answers["/x"] = [status(503), status(429, Retry_After="1"), status(200, b"{}")]
     assert Client(server.url).request(method, "/x", body=body).json() == {}
     assert len(server.seen) == 3
@@ -95,7 +95,7 @@ def test_redirects_end(server: Hostile) -> None:
 
 @pytest.mark.parametrize("challenge", ["", "Basic realm=x", "Bearer realm={other}/token"])
 def test_who_is_redirected_to_learns_nothing(server: Hostile, challenge: str) -> None:
-    """It gets neither the registry's credentials nor the password, whatever it asks for."""
+    """The target of a redirect gets no credentials of the registry, whatever it asks for."""
     with hostile() as other:
         asked = challenge.format(other=elsewhere(other))
         other.answers["/blob"] = [asking(asked) if asked else status(200, b"bytes")]
@@ -137,7 +137,7 @@ def test_another_scheme_is_another_registry(server: Hostile) -> None:
 
 
 def test_a_token_server_elsewhere(server: Hostile) -> None:
-    """The registry may name any; the password goes to another host only if the operator trusts that."""
+    """The password is sent to a token server on another host only if the operator names that host."""
     with hostile() as other:
         other.answers["/token?service=s&scope=repository%3Aa%3Apull%2Cpush"] = [issuing(300)]
         challenge = f'Bearer realm="{elsewhere(other)}/token",service="s"'
@@ -169,7 +169,7 @@ def test_token_servers_that_give_none(server: Hostile, answer: bytes) -> None:
 
 @pytest.mark.parametrize("code", [302, 401, 404])
 def test_unwanted_bodies_without_end(server: Hostile, code: int) -> None:
-    """Of redirects, challenges and errors: little of them is read, and the request goes on."""
+    """Only little is read of the bodies of redirects, challenges and errors, and the request continues."""
     sent = [0]
 
     def endless(handler: BaseHTTPRequestHandler) -> None:

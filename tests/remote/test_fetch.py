@@ -1,4 +1,4 @@
-"""One document of a server: in time, not too long, from where it was asked for and nowhere else."""
+"""One document of a server: within a time and a size, from the address that was given alone."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ LIMIT = 1000
 
 @pytest.fixture
 def server() -> Iterator[Hostile]:
-    """A server that answers as the test says."""
+    """A server that answers as a test says."""
     with hostile() as own:
         yield own
 
@@ -77,7 +77,7 @@ def test_long_documents_are_errors(server: Hostile, declared: bool) -> None:  # 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_a_slow_drip_is_an_error(server: Hostile, start: bytes) -> None:
-    """Of the status line, a header or the body: every byte comes in time, and all of them do not."""
+    """Status line, headers or body that arrive byte by byte, each in time, exceed the time for all."""
 
     def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
@@ -122,7 +122,7 @@ def test_proxies_of_the_environment(server: Hostile, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_invalid_urls(url: str, reason: str) -> None:
-    """Named by what is wrong."""
+    """The error says what is wrong with the URL."""
     with pytest.raises(RemoteError, match=reason):
         fetch(url, limit=LIMIT, timeout=1)
 
