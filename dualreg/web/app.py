@@ -10,7 +10,7 @@ from werkzeug.routing import PathConverter
 from dualreg import __version__
 from dualreg.assembly import authority_of, open_registry, prepare
 from dualreg.auth.audit import Audit
-from dualreg.errors import AuditUnavailable, ServerBusy
+from dualreg.errors import AuditUnavailable, RegistryError, ServerBusy
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import address, audit, context, cors, token, v1, v2
@@ -56,13 +56,18 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.url_value_preprocessor(v1.enforce_mode)
     app.before_request(address.check_host)
     app.before_request(audit.require)
+    _follow_up(app)
+    return app
+
+
+def _follow_up(app: Flask) -> None:
+    """Register what is done with each response. Flask calls the last one first."""
     app.after_request(_add_v2_headers)
-    app.after_request(_hold_slot)
     app.after_request(_forbid_rendering)
     app.after_request(v1.record_client)
     app.after_request(audit.record)
     cors.install(app)
-    return app
+    app.after_request(_hold_slot)  # may replace the response, which the others have to see
 
 
 def _register_views(app: Flask, *, issues_tokens: bool) -> None:
@@ -74,6 +79,7 @@ def _register_views(app: Flask, *, issues_tokens: bool) -> None:
     app.add_url_rule("/", view_func=_index)
     for path, view in v1.ROOT_VIEWS.items():
         app.add_url_rule(path, view_func=view)
+    app.register_error_handler(RegistryError, _render)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _internal_error)
 
@@ -104,6 +110,11 @@ def _internal_error(error: Exception) -> Response:
     return _render_status(500, "internal server error", {})
 
 
+def _render(error: RegistryError) -> Response:
+    """Return the response to an error in the dialect of the request's path."""
+    return v1.render(error) if _is_v1() else v2.render(error)
+
+
 def _render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
     """Return an error response in the dialect of the request's path."""
     render = v1.render_status if _is_v1() else v2.render_status
@@ -119,7 +130,7 @@ def _hold_slot(response: Response) -> Response:
     try:
         context.slots().hold_for(response)
     except ServerBusy as error:
-        return v1.render(error) if _is_v1() else v2.render(error)
+        return _render(error)
     return response
 
 

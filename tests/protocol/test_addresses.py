@@ -58,9 +58,12 @@ def test_what_is_no_host_names_nothing(catalog: Catalog, store: MemoryStore, hos
     client = client_of(build_registry(catalog, store))
     assert v2_codes(client.get("/v2/", headers={"Host": host})) == ["UNSUPPORTED"]
     assert v1_text(client.put("/v1/repositories/a/b/", data=b"[]", headers={"Host": host}))
+    for path in ("/_status", "/v1/_status"):
+        assert client.get(path, headers={"Host": host}).status_code == 400
     settings = Settings(public_url="https://hub.example")
     known = client_of(build_registry(catalog, store, settings), settings)
-    assert known.get("/v2/", headers={"Host": host}).status_code == 200
+    for path in ("/v2/", "/_status"):
+        assert known.get(path, headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Errors: every fact has its rendering in both dialects, and what is our fault tells nobody anything."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from typing import Any
@@ -12,10 +13,15 @@ from flask.testing import FlaskClient
 from dualreg import errors
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
 from dualreg.storage.memory import MemoryStore
-from dualreg.web import v1, v2
+from dualreg.web import context, v1, v2
 from dualreg.web.v1.errors import V1_ERRORS
 from dualreg.web.v2.errors import V2_ERRORS
+from tests import builders
+from tests.apps import application
+from tests.properties.registries import push_v2
 from tests.protocol.exchange import CODES, REPOSITORY, TOKEN, World, push_blob, v1_text, v2_codes
 
 
@@ -202,6 +208,25 @@ def test_paths_of_no_dialect(client: FlaskClient, path: str) -> None:
     """A 404 all the same."""
     response = client.get(path)
     assert (response.status_code, response.headers["X-Content-Type-Options"]) == (404, "nosniff")
+
+
+@pytest.mark.parametrize("path", [f"/v2/{REPOSITORY}/blobs/{{}}", "/v1/images/{}/layer"])
+def test_a_busy_server_answers_like_any_other(registry: Registry, path: str) -> None:
+    """A response that gets no slot is replaced by a refusal, with all headers that responses have."""
+    repository, tag = RepositoryName(REPOSITORY), Tag("latest")
+    layer = builders.layer({"a": os.urandom(10_000)})
+    push_v2(registry, repository, tag, builders.image(layer))
+    app = application(registry, threads=1, cors_origins="https://ui.example")
+    with app.app_context():
+        release = context.slots().take()
+    named = registry.bridge.resolve(repository, tag) if "/v1/" in path else Digest.of(layer)
+    headers = TOKEN | {"Origin": "https://ui.example"}
+    refused = app.test_client().get(path.format(named), headers=headers)
+    release()
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
+    assert refused.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in refused.headers["Content-Security-Policy"]
+    assert ("Access-Control-Allow-Origin" in refused.headers) == path.startswith("/v2/")
 
 
 def test_the_root_greets(client: FlaskClient) -> None:

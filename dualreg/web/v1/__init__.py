@@ -9,7 +9,6 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from dualreg.errors import RegistryError
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.guard import enforce
 from dualreg.web.v1 import account, images, repositories, search, tags
@@ -31,7 +30,6 @@ def create_blueprint() -> Blueprint:
     blueprint = Blueprint("v1", __name__, url_prefix="/v1")
     for module in (account, images, repositories, tags, search):
         module.register(blueprint)
-    blueprint.register_error_handler(RegistryError, render)
     blueprint.url_value_preprocessor(_parse_values)
     blueprint.before_request(_guard)
     return blueprint

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Access, Action, is_repository
-from dualreg.errors import BlobUnknown, ManifestUnknown, RegistryError, TagInvalid
+from dualreg.errors import BlobUnknown, ManifestUnknown, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
 from dualreg.web.guard import Need, authorize, enforce, requires
@@ -33,7 +33,6 @@ def create_blueprint() -> Blueprint:
     blueprint.add_url_rule("/", "base", get_base)
     for module in (blobs, uploads, manifests, referrers, tags, repositories, extensions):
         module.register(blueprint)
-    blueprint.register_error_handler(RegistryError, render)
     blueprint.url_value_preprocessor(_parse_values)
     blueprint.before_request(_hide)
     blueprint.before_request(_guard)
