@@ -29,8 +29,8 @@ _WHITEOUT = ".wh."
 _AUFS = ".wh..wh."
 #: Layers with more files are not listed.
 _FILES_LIMIT = 500_000
-#: Nor are those whose names are longer, all together, in characters.
-_NAMES_LIMIT = 32 << 20
+#: Nor are those whose list is longer, in bytes of JSON, which may write one character of a name as twelve.
+TEXT_LIMIT = 48 << 20
 
 
 class File(NamedTuple):
@@ -68,11 +68,11 @@ def files(layer: Iterable[bytes], check: Callable[[], None] = lambda: None) -> I
     Raises:
         ImageInvalid: it is not a tar, or has more files, or longer names, than are listed.
     """
-    count = names = 0
+    count = text = 0
     for part in members(layer, check):
         if isinstance(part, Member) and (file := _file(part.header)):
-            count, names = count + 1, names + len(file.name)
-            if count > _FILES_LIMIT or names > _NAMES_LIMIT:
+            count, text = count + 1, text + len(json.dumps(file))
+            if count > _FILES_LIMIT or text > TEXT_LIMIT:
                 raise ImageInvalid(reason="too many files to list")
             yield file
 

@@ -18,8 +18,8 @@ from dualreg.image.tar import Member, members
 _TARSUM = re.compile(r"tarsum(\.v1|\.dev)?\+sha256:([0-9a-f]{64})", re.ASCII)
 #: Layers with more members are not summed: the sums are sorted in memory.
 _ENTRIES_LIMIT = 500_000
-#: Nor are those whose names are longer, all together, in characters.
-_NAMES_LIMIT = 64 << 20
+#: Nor are those whose names are longer, all together, in bytes.
+_NAMES_LIMIT = 32 << 20
 
 
 class _Sum(NamedTuple):
@@ -69,7 +69,7 @@ def _sums(layer: Iterable[bytes], *, with_xattrs: bool) -> Iterator[_Sum]:
         if position >= 0:
             yield _Sum(name, running.hexdigest(), position)
         position += 1
-        names += len(part.header.name)
+        names += len(part.header.name.encode("utf-8", "surrogateescape"))
         if position == _ENTRIES_LIMIT or names > _NAMES_LIMIT:
             raise ImageInvalid(reason="too many files to sum")
         name, running = part.header.name, hashlib.sha256(_header(part, with_xattrs=with_xattrs))

@@ -80,8 +80,8 @@ class Registry:
         documents = DocumentCache(state.store)
         uploads = Uploads(state, rules.upload_ttl)
         manifests = Manifests(state, documents, rules.manifests, rules.visibility)
-        v1_images = V1Images(state, documents, uploads)
         inflating = InflatingSlots()
+        v1_images = V1Images(state, documents, uploads, inflating)
         bridge = Bridge(state, uploads, manifests, v1_images, rules.visibility, inflating)
         return cls(
             state=state,

@@ -8,6 +8,8 @@ from dualreg.errors import ServerBusy
 
 #: Layers that each process reads through at once.
 _SLOTS = 2
+#: Seconds that what is done once for an image waits for a slot.
+PATIENCE = 60.0
 #: When to try again if none of them ends, in seconds.
 _RETRY_AFTER = 5
 
@@ -20,7 +22,7 @@ class InflatingSlots:
         self._free = BoundedSemaphore(_SLOTS)
 
     @contextmanager
-    def slot(self, *, patience: float) -> Iterator[None]:
+    def slot(self, *, patience: float = PATIENCE) -> Iterator[None]:
         """Hold a slot for the block, after waiting *patience* seconds for one at most.
 
         Raises:

@@ -10,14 +10,13 @@ from cachetools import LRUCache
 from dualreg.catalog.rows import V1ImageRow
 from dualreg.errors import ImageInvalid
 from dualreg.image.digest import Digest
-from dualreg.image.listing import File, changes, dump_changes, dump_files, files
+from dualreg.image.listing import TEXT_LIMIT, File, changes, dump_changes, dump_files, files
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.state import State
 from dualreg.storage.base import read_chunks
 
-#: Bytes of listings that each process keeps, and what remembering a failure counts as.
-_CAPACITY, _FAILURE_SIZE = 64 << 20, 1 << 10
-
+#: Bytes of listings that each process keeps, even the longest one, and what remembering a failure counts as.
+_CAPACITY, _FAILURE_SIZE = TEXT_LIMIT + (16 << 20), 1 << 10
 #: Seconds to wait while other layers are listed: threads are for pulls.
 _PATIENCE = 2.0
 

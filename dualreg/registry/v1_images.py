@@ -7,7 +7,7 @@ changes. Images that are derived from manifests are recorded complete, without a
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from dualreg.catalog.database import Transaction
@@ -28,6 +28,7 @@ from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image, payload_hasher
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
+from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.base import read_chunks, tee
@@ -77,6 +78,7 @@ class V1Images:
     state: State
     documents: DocumentCache
     uploads: Uploads
+    inflating: InflatingSlots = field(default_factory=InflatingSlots)
 
     def begin(self, repository: RepositoryName, image: ImageId, json: bytes) -> None:
         """Store an image's JSON; the layer is expected next.
@@ -147,6 +149,7 @@ class V1Images:
             ChecksumMismatch: no such layer was sent, or another client has completed the image with other
                 files; an incomplete image stays so, and its JSON and layer may be pushed again.
             UploadBusy: another client has started the image anew.
+            ServerBusy: too many layers are being read through.
         """
         row = self._find(repository, image)
         sent = self._sent(row, payload, tarsum)
@@ -343,7 +346,7 @@ class V1Images:
         return agrees
 
     def _agrees(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:
-        with self.state.store.open(cast("Digest", sent.layer)) as layer:
+        with self.inflating.slot(), self.state.store.open(cast("Digest", sent.layer)) as layer:
             return verify_tarsum(tarsum, self.json(row), read_chunks(layer))
 
     def _write_link(self, repository: RepositoryRow, image: V1ImageRow) -> None:

@@ -5,12 +5,15 @@ import lzma
 import socket
 from collections.abc import Callable
 from email.utils import formatdate
+from typing import Never
 
 import pytest
 from flask.testing import FlaskClient
 
+from dualreg.errors import ServerBusy
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
+from dualreg.registry.inflating import InflatingSlots
 from tests import builders
 from tests.properties.registries import push_v1, push_v2
 from tests.protocol.clients.tarsum import tarsum
@@ -67,6 +70,32 @@ def test_a_layer_that_is_no_archive_has_no_files(client: FlaskClient, registry: 
         assert (answer.status_code, v1_text(answer)) == (400, "Layer format not supported")
         unknown = client.get(f"/v1/images/{'0' * 64}/{what}", headers=TOKEN)
         assert (unknown.status_code, v1_text(unknown)) == (404, "Image not found")
+
+
+@pytest.mark.usefixtures("pushed")
+def test_reading_a_layer_through_takes_a_slot(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What costs a processor for as long as a layer is large: lists of files, and a TarSum to compare."""
+    layer = builders.layer({"a": b"1"})
+    (image,) = builders.v1_chain(layer)
+    path, other = (
+        f"/v1/images/{image.id}",
+        {"Authorization": TOKEN["Authorization"].replace(NAME, "team/new")},
+    )
+    assert client.put(f"{path}/json", data=image.json, headers=other).status_code == 200
+    assert client.put(f"{path}/layer", data=layer, headers=other).status_code == 200
+
+    def all_taken(*_: object, **__: object) -> Never:
+        raise ServerBusy(retry_after=5)
+
+    def statuses() -> list[int]:
+        stated = other | {"X-Docker-Checksum": tarsum(image.json, layer)}
+        answers = [client.get(f"/v1/images/{TOP}/{what}", headers=TOKEN) for what in ("files", "diff")]
+        return [answer.status_code for answer in (*answers, client.put(f"{path}/checksum", headers=stated))]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(InflatingSlots, "slot", all_taken)
+        assert statuses() == [429, 429, 429]
+    assert statuses() == [200, 200, 200]
 
 
 @pytest.mark.parametrize("compress", [bz2.compress, lzma.compress], ids=["bzip2", "xz"])

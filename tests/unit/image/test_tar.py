@@ -166,9 +166,9 @@ def _extended(size: int) -> bytes:
     return header.tobuf(tarfile.USTAR_FORMAT)
 
 
-def _long_names(count: int, size: int) -> bytes:
+def _long_names(count: int, size: int, letter: str = "a") -> bytes:
     """Return the gzip of members with names of a little less than *size* bytes."""
-    name = b" path=" + b"a" * (size - 600) + b"\n"
+    name = b" path=" + letter.encode() * ((size - 600) // len(letter.encode())) + b"\n"
     record = str(len(name) + len(str(size))).encode().rjust(len(str(size)), b"0") + name
     padded = record.ljust(len(record) + -len(record) % 512, b"\0")
     member = _extended(len(record)) + padded + tarfile.TarInfo("f").tobuf(tarfile.USTAR_FORMAT)
@@ -187,6 +187,8 @@ def _long_names(count: int, size: int) -> bytes:
         _extended(1 << 30),
         (_extended(512) + b"512 path=".ljust(511, b"x") + b"\n") * 3000 + PLAIN,
         _long_names(70, 1 << 20),
+        _long_names(40, 1 << 20, "\N{WHALE}"),
+        _long_names(40, 1 << 20, "\x01"),
         _extended(20) + b"99999 path=x".ljust(512, b"\0"),
         _extended(20) + b"x path=y\n".ljust(512, b"\0"),
         _extended(20) + b"18 size=-1234567\n".ljust(512, b"\0") + PLAIN,
@@ -202,6 +204,8 @@ def _long_names(count: int, size: int) -> bytes:
         "huge",
         "huge in pieces",
         "long names",
+        "long names of wide characters",
+        "long names of escaped characters",
         "long",
         "no number",
         "negative",
