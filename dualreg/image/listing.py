@@ -6,7 +6,9 @@ archives; this module recognises them everywhere.
 
 import json
 import tarfile
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from dualreg.errors import ImageInvalid
@@ -103,27 +105,40 @@ def changes(layer: Iterable[File], below: Iterable[Iterable[File]]) -> dict[str,
             sorted_["deleted"][file.name] = [*file[1:]]
         else:
             new[file.path] = file
+    order = _Order(new)
     for lower in below:
         if not new:
             break
-        gone = set()
+        gone = []
         for known in lower:
             if known.deleted:
-                gone.add(known.path)
+                gone.append(known.path)
             elif found := new.pop(known.path, None):
                 sorted_["changed"][found.name] = [*found[1:]]
-        for path in [path for path in new if gone and not gone.isdisjoint(_with_parents(path))]:
-            created = new.pop(path)
-            sorted_["created"][created.name] = [*created[1:]]
+        for path in chain.from_iterable(map(order.take, gone)):
+            if created := new.pop(path, None):
+                sorted_["created"][created.name] = [*created[1:]]
     sorted_["created"] |= {file.name: [*file[1:]] for file in new.values()}
     return sorted_
 
 
-def _with_parents(path: str) -> Iterator[str]:
-    """Yield *path* and every folder above it."""
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
+class _Order:
+    """Paths, sorted so that what lies below a folder follows it and is found at once."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._keys = sorted(map(self._key, paths))
+
+    def take(self, path: str) -> Iterator[str]:
+        """Remove and yield *path* and what lies below it; nothing of the root."""
+        key = self._key(path)
+        start, end = bisect_left(self._keys, key), bisect_left(self._keys, key + "\1")
+        taken = self._keys[start:end] if key else []
+        del self._keys[start : start + len(taken)]
+        return (each.replace("\0", "/") for each in taken)
+
+    @staticmethod
+    def _key(path: str) -> str:
+        return path.replace("/", "\0")
 
 
 def _file(header: tarfile.TarInfo) -> File | None:

@@ -8,6 +8,7 @@ import lzma
 import tarfile
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -259,6 +260,43 @@ def test_changes_are_sorted_by_what_lies_below() -> None:
         "created": ["b", "c/d"],
     }
     assert told["deleted"]["f"] == ["f", True, 0, 0, 0o644, 0, 0]
+
+
+_PATH = st.lists(st.sampled_from(["a", "b", "a.b"]), min_size=1, max_size=4).map("/".join)
+_LISTED = st.lists(st.builds(lambda path, gone: _file(path, deleted=gone), _PATH, st.booleans()), max_size=6)
+
+
+def _file(path: str, *, deleted: bool = False) -> File:
+    return File(path, "f", deleted, 0, 0, 0, 0, 0)
+
+
+def _is_created(path: str, below: Sequence[Sequence[File]]) -> bool:
+    """Return whether no layer below knows the path, nearest first, before one that deletes it or a folder."""
+    for layer in below:
+        if any(file.path == path and not file.deleted for file in layer):
+            return False
+        if any(file.deleted and f"{path}/".startswith(f"{file.path}/") for file in layer):
+            return True
+    return True
+
+
+@settings(max_examples=150, deadline=None)
+@given(_LISTED, st.lists(_LISTED, max_size=3))
+def test_changes_follow_from_what_each_layer_below_knows(top: list[File], below: list[list[File]]) -> None:
+    """Whatever the layers are, each new file is changed or created."""
+    told, new = changes(top, below), {file.path for file in top if not file.deleted}
+    created = {path for path in new if _is_created(path, below)}
+    assert (told["created"].keys(), told["changed"].keys()) == (created, new - created)
+
+
+def test_deep_folders_take_no_longer_than_flat_ones() -> None:
+    """A path of a million folders is found below one that went, and is compared with others, at once."""
+    deep = "a/" * 500_000
+    top = [_file(f"{deep}{number}") for number in range(20)]
+    below = [[_file("elsewhere", deleted=True)]] * 50 + [[_file("a", deleted=True)]]
+    started = process_time()
+    assert len(changes(top, below)["created"]) == 20
+    assert process_time() - started < 5
 
 
 @settings(max_examples=150, deadline=None)
