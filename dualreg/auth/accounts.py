@@ -155,8 +155,8 @@ def _check_limits(limits: str) -> None:
         scopes = parse_scopes([limits])
     except RequestInvalid as error:
         raise ValueError(f"invalid scope {limits!r}; expected repository:PATTERN:ACTIONS") from error
-    if not scopes:
-        raise ValueError("invalid scope: empty")
+    if len(scopes) != len(limits.split()) or not scopes:
+        raise ValueError("invalid scopes: none, or more than a token has room for")
     for scope in scopes:
         if scope.type != REPOSITORY or "{" in scope.name:
             raise ValueError(f"invalid scope {str(scope)!r} of a key; expected repository:PATTERN:ACTIONS")

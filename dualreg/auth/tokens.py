@@ -16,8 +16,8 @@ from dualreg.auth.key_sources import KeySource
 from dualreg.auth.keyring import ALGORITHM
 from dualreg.image.jws import SigningKey
 
-#: Characters of the longest token that is parsed.
-_LENGTH_LIMIT = 16 << 10
+#: Characters of the longest token that is parsed: what fits into a header, so any token that is issued.
+_LENGTH_LIMIT = 60 << 10
 _REQUIRED_CLAIMS = ["exp", "iss", "aud"]
 #: The last second that an expiry may name: the highest integer that every JSON parser reads.
 _LAST_EXPIRY = (1 << 53) - 1

@@ -125,6 +125,31 @@ def test_scopes_are_cut_to_what_is_allowed(guarded: Guarded, scopes: list[str], 
     assert guarded.ask(*scopes, headers=alice).json["scope"] == granted
 
 
+def test_the_longest_token_is_taken(guarded: Guarded) -> None:
+    """That of a key with as many limits as it can have, for as many repositories as a token can have."""
+    guarded.account("alice", ("*", "pull,push,delete"))
+    patterns = [f"{number:02}/{'x' * 230}/*" for number in range(64)]
+    limits = " ".join(f"repository:{pattern}:*" for pattern in patterns)
+    key = guarded.accounts.add_key("alice", limits=limits, note="", lifetime=None).text
+    scopes = [f"repository:{pattern[:-1]}y:pull,push,delete" for pattern in patterns]
+    form = {"grant_type": "password", "service": "dualreg", "client_id": "x", "scope": " ".join(scopes)}
+    told = guarded.client.post("/token", data=form | {"username": "alice", "password": key}).json
+    assert len(told["scope"].split()) > 60
+    headers = bearer(told["token"])
+    assert len(headers["Authorization"]) < 64 << 10
+    assert guarded.client.get("/v2/", headers=headers).status_code == 200
+    name = patterns[0][:-1] + "y"
+    assert guarded.client.post(f"/v2/{name}/blobs/uploads/", headers=headers).status_code == 202
+
+
+def test_a_key_cannot_have_limits_that_would_be_left_out(guarded: Guarded) -> None:
+    """As a request for a token, it is read up to a limit."""
+    guarded.account("alice", ("*", "pull"))
+    limits = " ".join(f"repository:r{number}:pull" for number in range(65))
+    with pytest.raises(ValueError, match="more than"):
+        guarded.accounts.add_key("alice", limits=limits, note="", lifetime=None)
+
+
 @pytest.mark.parametrize(
     "scope", ["repository", "repository:a", "a:b:c:D", "Repository:a:pull", "r:a:pull,,PUSH", "x" * 5000]
 )
