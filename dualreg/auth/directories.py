@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dualreg.auth.access import EVERYBODY
 from dualreg.auth.passwords import cost_of
@@ -62,20 +62,27 @@ class HtpasswdDirectory:
         self._catalog = catalog
 
     def password_hash(self, account: str) -> str | None:
-        return self._file.get().get(account)
+        return self._file.get().hashes.get(account)
 
     def cost(self) -> int | None:
-        return max(filter(None, map(cost_of, self._file.get().values())), default=None)
+        return self._file.get().cost
 
     def knows(self, account: str) -> bool:
-        if account in self._file.get():
+        if account in self._file.get().hashes:
             return True
         with self._catalog.read() as tx:
             row = tx.accounts.find(account)
         return row is not None and row.robot
 
 
-def _parse(text: str) -> Mapping[str, str]:
+class _Htpasswd(NamedTuple):
+    """The hashes of a file by account, and the highest cost of them; None if there are none."""
+
+    hashes: Mapping[str, str]
+    cost: int | None
+
+
+def _parse(text: str) -> _Htpasswd:
     found = {}
     for number, line in enumerate(text.splitlines(), 1):
         user, colon, hash_ = line.strip().partition(":")
@@ -85,4 +92,4 @@ def _parse(text: str) -> Mapping[str, str]:
             _log.warning("ignored line %s of htpasswd: not a bcrypt hash, or a reserved name", number)
             continue
         found[user] = hash_
-    return found
+    return _Htpasswd(found, max(filter(None, map(cost_of, found.values())), default=None))

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualreg.auth import passwords
+from dualreg.auth import directories, passwords
 from dualreg.auth.access import ANONYMOUS, Access, Action, Identity, parse_scopes
 from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
 from dualreg.auth.directories import HtpasswdDirectory
-from dualreg.auth.passwords import BYTES_LIMIT, Passwords
+from dualreg.auth.passwords import BYTES_LIMIT, Passwords, cost_of
 from dualreg.auth.permissions import catalog_rules, file_rules, grant_by_rules, parse_rule
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.auth.workloads import parse_workload_rules
@@ -127,6 +127,23 @@ def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFix
     assert not directory.knows("carol")
     file.write_text(f"carol:{hash_}\n")
     assert (directory.password_hash("alice"), directory.knows("carol")) == (None, True)
+
+
+def test_the_dearest_hash_is_looked_for_when_the_file_changes(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every login asks for its cost, and a file may have thousands of lines."""
+    file, judged = tmp_path / "htpasswd", []
+    monkeypatch.setattr(directories, "cost_of", lambda hash_: judged.append(hash_) or cost_of(hash_))
+    hashes = {cost: bcrypt.hashpw(b"pw", bcrypt.gensalt(cost)).decode() for cost in (4, 5, 6)}
+    file.write_text(f"alice:{hashes[4]}\nbob:{hashes[5]}\n")
+    directory = HtpasswdDirectory(file, catalog)
+    judged.clear()
+    assert (directory.cost(), judged) == (5, [])
+    file.write_text(f"alice:{hashes[6]}\nbob:{hashes[5]}\ncarol:{hashes[4]}\n")
+    assert directory.cost() == 6
+    file.write_text("# nobody\n")
+    assert directory.cost() is None
 
 
 def test_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
