@@ -4,6 +4,7 @@ One table says what each is called and how its locations are written. The settin
 ``migrate.transports``, which opens them, all ask this table.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,7 +106,8 @@ class Location(NamedTuple):
     """A place that images are in.
 
     Attributes:
-        rest: What follows the first colon.
+        rest: What follows the first colon. In a path, ``~`` is replaced by the home directory; shells do that
+            at the start of a word only.
     """
 
     transport: Transport
@@ -143,7 +145,7 @@ def parse_location(text: str, use: Use) -> Location:
         raise LocationInvalid(f'missing {missing} in "{shown}"; expected {transport.uses[use]}')
     if transport.schemes and not rest.startswith("//"):
         raise LocationInvalid(f'invalid URL "{shown}"; expected {transport.uses[use]}')
-    return Location(transport, scheme, rest)
+    return Location(transport, scheme, rest if transport.schemes else os.path.expanduser(rest))  # noqa: PTH111 -- "-" and text stay
 
 
 def is_remote(text: str) -> bool:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ _EXPECTED = {
 #: Longest part of a value that is shown.
 _SHOWN = 200
 #: Values that are no paths, of settings that can be paths.
-_NO_PATH = re.compile(r"-$|off$|https?://")
+_NO_PATH = re.compile(r"-$|off$|https?://|:memory:$|file:")
 _PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
 
 
@@ -55,12 +55,13 @@ class ChosenValue(NamedTuple):
 
 
 def read_layers(
-    environ: Mapping[str, str], config: Path | None, flags: Mapping[str, Any], paths: Collection[str]
+    environ: Mapping[str, str], config: Path | None, flags: Mapping[str, Any], paths: Mapping[str, str]
 ) -> Mapping[str, ChosenValue]:
     """Return the chosen values by name; the environment overrides the file, and *flags* override both.
 
     Args:
-        paths: The settings that are paths; relative ones in the file are relative to its directory.
+        paths: The settings that are or contain paths, and a regular expression of what precedes the path;
+            relative ones in the file are relative to its directory.
 
     Raises:
         SettingsInvalid: the file cannot be read.
@@ -70,7 +71,7 @@ def read_layers(
     choices = {}
     if path:
         for key, value in _read_file(path).items():
-            located = _located(value, path) if key in paths else value
+            located = _located(value, path, paths[key]) if key in paths else value
             choices[key] = ChosenValue(located, f"{path}", f"{key} in {path}")
     for variable, value in environ.items():
         if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
@@ -87,11 +88,17 @@ def _exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def _located(value: object, file: Path) -> object:
-    """Return a path in *file* as it is from the working directory; other values are returned unchanged."""
-    if not isinstance(value, str) or not value or value.startswith("~") or _NO_PATH.match(value):
+def _located(value: object, file: Path, before: str) -> object:
+    """Return a path in *file* as it is from the working directory; other values are returned unchanged.
+
+    Args:
+        before: A regular expression of what precedes the path.
+    """
+    start = re.match(before, value) if isinstance(value, str) else None
+    path = start.string[start.end() :] if start else ""
+    if start is None or not path or path.startswith("~") or _NO_PATH.match(path):
         return value
-    return str(file.parent / value)
+    return f"{start[0]}{file.parent / path}"
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from dualreg.settings.values import (
 
 #: Settings that are paths, or can be.
 _PATHS = ("data", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
+#: Settings in which a path may follow something else.
+_PREFIXED_PATHS = {"bind": "unix:", "database": "sqlite:///", "legacy_source": "[a-z0-9]+-tree:"}
 #: Settings that are only valid together.
 _PAIRS = (("tls_cert", "tls_key"), ("oidc_issuer", "oidc_rules"))
 #: Settings that each mode of ``auth`` requires.
@@ -170,7 +172,8 @@ class Settings(BaseModel):
         Raises:
             SettingsInvalid: the file cannot be read, a setting is unknown, or a value is invalid.
         """
-        choices = read_layers(environ, config, flags or {}, _PATHS)
+        paths = dict.fromkeys(_PATHS, "") | _PREFIXED_PATHS
+        choices = read_layers(environ, config, flags or {}, paths)
         try:
             settings = cls(**{name: choice.value for name, choice in choices.items()})
         except ValidationError as error:

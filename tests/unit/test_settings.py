@@ -86,6 +86,32 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("bind", "unix:run/s", "unix:{}/run/s"),
+        ("bind", "unix:/run/s", "unix:/run/s"),
+        ("bind", "127.0.0.1:80", "127.0.0.1:80"),
+        ("database", "sqlite:///c.db", "sqlite:///{}/c.db"),
+        ("database", "sqlite:////c.db", "sqlite:////c.db"),
+        ("database", "sqlite:///:memory:", "sqlite:///:memory:"),
+        ("database", "sqlite://", "sqlite://"),
+        ("database", "postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"),
+        ("legacy_source", "registry-tree:old", "registry-tree:{}/old"),
+        ("legacy_source", "v1-tree:/old", "v1-tree:/old"),
+        ("legacy_source", "v1-tree:~/old", "v1-tree:~/old"),
+    ],
+)
+def test_a_path_behind_a_scheme_is_relative_to_its_file_too(
+    tmp_path: Path, name: str, value: str, expected: str
+) -> None:
+    """Sockets, databases and sources stay where they are, wherever the command runs."""
+    (tmp_path / "dualreg.toml").write_text(f'{name} = "{value}"\n')
+    in_file = Settings.from_env({}, config=tmp_path / "dualreg.toml")
+    assert getattr(in_file, name) == expected.format(tmp_path)
+    assert getattr(Settings.from_env({f"DUALREG_{name.upper()}": value}), name) == value
+
+
 @pytest.mark.parametrize("value", ["off", "-", "", "https://keys.example/jwks"])
 def test_what_is_no_path_stays(tmp_path: Path, value: str) -> None:
     """Some settings take a path or something else."""

@@ -47,6 +47,13 @@ def test_locations(text: str, use: Use, name: str, rest: str) -> None:
     assert (found.transport.name, found.rest) == (name, rest)
 
 
+def test_a_path_may_begin_with_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells leave ``~`` as it is behind a colon; in a URL it is a name."""
+    monkeypatch.setenv("HOME", "/home/op")
+    assert parse_location("registry-tree:~/old", Use.SOURCE).rest == "/home/op/old"
+    assert parse_location("v2+https://host/~/old", Use.SOURCE).rest == "//host/~/old"
+
+
 @pytest.mark.parametrize(
     ("text", "use", "message"),
     [
