@@ -11,7 +11,8 @@ from dualreg.web.responses import DENIALS, READS
 
 #: Where clients send a request without credentials to be challenged; that is not a denial.
 _CHALLENGE_PATHS = ("/v2", "/v2/")
-_AGENT_LIMIT = 200
+#: Characters of texts that clients choose; no account has a longer name.
+_TEXT_LIMIT = 300
 
 
 def require() -> None:
@@ -32,14 +33,14 @@ def record(response: Response) -> Response:
         audit().write(
             registry().now(),
             event,
-            account=claimed_account(),
+            account=claimed_account()[:_TEXT_LIMIT],
             address=client_address(),
             method=request.method,
             path=request.path,
             repository=repository,
             action=action,
             status=response.status_code,
-            agent=request.user_agent.string[:_AGENT_LIMIT],
+            agent=request.user_agent.string[:_TEXT_LIMIT],
         )
     return response
 

@@ -324,19 +324,19 @@ def test_a_form_without_a_login_is_none(guarded: Guarded, fields: dict[str, str]
     assert guarded.client.post("/token", data=form).status_code == 400
 
 
-def test_forms_are_in_the_trail_by_name(guard: Callable[..., Guarded], tmp_path: Path) -> None:
-    """That is how today's clients log in."""
+@pytest.mark.parametrize("name", ["eve", "e" * 10_000])
+def test_failed_logins_are_in_the_trail_by_name(
+    guard: Callable[..., Guarded], tmp_path: Path, name: str
+) -> None:
+    """By form, as today's clients log in, or by header; whatever they send, a line has a bounded length."""
     own = guard(audit=str(tmp_path / "audit"))
-    form = {
-        "grant_type": "password",
-        "service": "dualreg",
-        "client_id": "x",
-        "username": "eve",
-        "password": "hush",
-    }
-    assert own.client.post("/token", data=form).status_code == 401
-    line = json.loads((tmp_path / "audit").read_text())
-    assert (line["event"], line["account"]) == ("denied", "eve")
+    form = {"grant_type": "password", "service": "dualreg", "client_id": "x"}
+    assert own.client.post("/token", data=form | {"username": name, "password": "hush"}).status_code == 401
+    agent = {"User-Agent": "a" * 10_000}
+    assert own.client.get("/v2/", headers=basic(name, "hush") | agent).status_code == 401
+    lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    assert [(line["event"], line["account"]) for line in lines] == [("denied", name[:300])] * 2
+    assert lines[1]["agent"] == "a" * 300
 
 
 @pytest.mark.parametrize(("count", "letters"), [(65, 10), (60, 60), (70, 240), (2000, 1)])
