@@ -1,22 +1,13 @@
 """``dualreg config``: the settings in effect, and where each was set."""
 
 import json
-import re
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.settings import Settings, format_duration
-
-#: What must not be shown of a URL: a password, which may contain any character; the user of an HTTP URL, who
-#: may be a token; and values of the query.
-_SECRETS = (
-    re.compile(r"(://[^:/@?#]*:).*(@)"),
-    re.compile(r"(\bhttps?://)[^:/@?#]+(@)", re.IGNORECASE),
-    re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=)[^&#]*()", re.IGNORECASE),
-)
+from dualreg.settings import Settings, format_duration, without_secrets
 
 
 @click.group()
@@ -46,7 +37,4 @@ def _plain(value: object) -> object:
     """Return the value as the configuration file takes it, without the secrets of a URL."""
     if value is None or isinstance(value, bool | int):
         return value
-    text = format_duration(value) if isinstance(value, timedelta) else str(value)
-    for secret in _SECRETS:
-        text = secret.sub(r"\1***\2", text)
-    return text
+    return format_duration(value) if isinstance(value, timedelta) else without_secrets(str(value))

@@ -2,6 +2,7 @@
 
 from dualreg.settings.layers import CONFIG_VARIABLE, DEFAULT_FILES, PREFIX, SettingsInvalid
 from dualreg.settings.model import Settings
+from dualreg.settings.secrets import without_secrets
 from dualreg.settings.values import format_duration, parse_duration
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "SettingsInvalid",
     "format_duration",
     "parse_duration",
+    "without_secrets",
 ]

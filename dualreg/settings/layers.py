@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from dualreg.settings.secrets import without_secrets
+
 #: The prefix of our environment variables.
 PREFIX = "DUALREG_"
 #: Names the configuration file; without it, the first of DEFAULT_FILES that exists is read.
@@ -34,7 +36,6 @@ _EXPECTED = {
 _SHOWN = 200
 #: Values that are no paths, of settings that can be paths.
 _NO_PATH = re.compile(r"-$|off$|https?://|:memory:$|file:")
-_PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
 
 
 class SettingsInvalid(Exception):
@@ -131,8 +132,8 @@ def describe(error: ValidationError, choices: Mapping[str, ChosenValue]) -> str:
 
 
 def _shown(value: object) -> str:
-    """Return a value as in TOML, without passwords in URLs."""
-    text = _PASSWORD.sub(r"\1:***@", str(value))
+    """Return a value as in TOML, without secrets in URLs."""
+    text = without_secrets(str(value))
     if isinstance(value, bool | int | float):
         return text.lower()
     return json.dumps(

@@ -216,7 +216,12 @@ def test_types_are_named_too(tmp_path: Path, content: str, message: str) -> None
 
 def test_a_mistake_shows_no_passwords_and_no_megabytes() -> None:
     """What is printed may be copied into a bug report."""
-    for value, shown in (("s4://me:secret@host", "s4://me:***@host"), ("x" * 1000, "x" * 200 + "…")):
+    for value, shown in (
+        ("s4://me:secret@host", "s4://me:***@host"),
+        ("s4://me:sec/r@et@host/?token=secret", "s4://me:***@host/?token=***"),
+        ("https://secret@host", "https://***@host"),
+        ("x" * 1000, "x" * 200 + "…"),
+    ):
         with pytest.raises(SettingsInvalid) as caught:
             Settings.from_env({"DUALREG_STORE": value})
         assert str(caught.value) == f'store = "{shown}": expected file:///PATH (from DUALREG_STORE)'
