@@ -102,6 +102,9 @@ def test_each_request_is_logged(serving: Serving) -> None:
         wire.send(method, url, headers | agent)
         line = re.compile(rf'"{method} {url} HTTP/1.1" {status} {length} "-" "logged" \d+\.\d{{6}}\n')
         assert until(lambda: line.search(serving.log.read_text())), line.pattern  # noqa: B023 -- called at once
+    wire.send("GET", "/v2/", {"User-Agent": "long" * 8000, "Referer": "page" * 8000})
+    bounded = f'"{"page" * 75}" "{"long" * 75}" '
+    assert until(lambda: bounded in serving.log.read_text())
 
 
 def test_what_a_client_did_not_take_is_not_logged(serving: Serving) -> None:

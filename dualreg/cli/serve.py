@@ -34,7 +34,8 @@ from dualreg.web.download import FILE
 
 #: gunicorn's format, and the seconds that the request took.
 _LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(L)s'
-
+#: Characters of the Referer and User-Agent that are logged; both may be as long as headers may be.
+_TEXT_LIMIT = 300
 #: The longest header line in bytes: tokens of many scopes or groups are long, and so are podman's ranges.
 _HEADER_LIMIT = 64 << 10
 
@@ -80,7 +81,8 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
         path = str(environ["RAW_URI"]).partition("?")[0]
         atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
         line = f"{environ['REQUEST_METHOD']} {path} {environ['SERVER_PROTOCOL']}"
-        return atoms | {"u": "-", "q": "", "r": line, "b": _bytes_sent(resp, environ)}
+        chosen = {name: str(atoms[name])[:_TEXT_LIMIT] for name in ("f", "a")}
+        return atoms | chosen | {"u": "-", "q": "", "r": line, "b": _bytes_sent(resp, environ)}
 
     def _get_user(self, environ: dict[str, Any]) -> None:
         """Read no credentials."""
