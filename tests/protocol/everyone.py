@@ -78,7 +78,7 @@ def schema1_puller(generation: Generation) -> Pull:
 
 
 def first_schema2_push(host: str, name: str, tag: str, layers: Sequence[bytes]) -> None:
-    """Push as Docker 1.10, which does not know what its config is called."""
+    """Push as Docker 1.10, which states no media type of its config."""
     client = V2Client(host, DOCKER_1_10, agent=FIRST_SCHEMA2.agent)
     image = builders.image(*layers, author=f"1.10 {name}")
     client.push(name, tag, builders.relabelled(image, media_types.OCTET_STREAM))
@@ -115,10 +115,10 @@ def pushing_once(host: str, pushers: Mapping[str, Push]) -> Callable[[str], str]
 
 
 def assert_same(pulled: Sequence[bytes], pushed: Sequence[bytes], *, exactly: bool) -> None:
-    """Assert that the same files came in the same layers, byte for byte.
+    """Assert that the same files are in the same layers, byte for byte.
 
     Args:
-        exactly: Blank layers must be there too, as they were; else each end may do without them.
+        exactly: Blank layers must be the same, too; otherwise each side may lack them.
     """
     if not exactly:
         pulled, pushed = ([layer for layer in layers if files(layer)] for layers in (pulled, pushed))

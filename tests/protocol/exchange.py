@@ -70,16 +70,16 @@ def v1_text(response: TestResponse) -> str:
 
 @dataclass(frozen=True)
 class World:
-    """A repository with something of every kind.
+    """A repository with content of every kind.
 
     Attributes:
         image: Tagged ``one`` and ``two``.
         index: Of *image*, tagged ``index``.
         chain: A complete V1 image of two, tagged ``v1``.
-        begun: A V1 image of which only the JSON is there.
+        begun: A V1 image of which only the JSON was sent.
         unsummed: A V1 image that lacks its checksum.
         upload: The path of an upload of HELD.
-        loose: A blob that nothing names.
+        loose: A blob that no manifest names.
     """
 
     client: FlaskClient

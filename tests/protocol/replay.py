@@ -80,7 +80,7 @@ def _exchange(wire: Wire, lines: list[str], known: dict[str, str], contents: Map
 
 
 def _holds(answer: Answer, key: str, text: str, bytes_of: Callable[[str], bytes]) -> bool:
-    """Tell whether the answer is as the line says."""
+    """Return whether the answer is what the line says."""
     if key == "<" and ":" in text:
         name, _, value = text.partition(": ")
         return fnmatchcase(answer.headers.get(name.lower(), ""), bytes_of(value).decode())
@@ -97,7 +97,7 @@ def _holds(answer: Answer, key: str, text: str, bytes_of: Callable[[str], bytes]
 
 
 def _keep(answer: Answer, text: str, known: dict[str, str]) -> None:
-    """Remember a header; of a URL, what comes after the host, and how a parameter joins it."""
+    """Remember a header; of a URL, what follows the host, and how a parameter is appended."""
     name, header = text.split()
     value = answer.headers[header.lower()]
     if name == "location":

@@ -54,7 +54,7 @@ def test_one_address(catalog: Catalog, store: MemoryStore, host: str, public: st
 
 @pytest.mark.parametrize("host", NO_HOSTS)
 def test_what_is_no_host_names_nothing(catalog: Catalog, store: MemoryStore, host: str) -> None:
-    """It is refused in the dialect of the path, unless public_url says who we are."""
+    """It is refused in the dialect of the path, unless public_url names the registry."""
     client = client_of(build_registry(catalog, store))
     assert v2_codes(client.get("/v2/", headers={"Host": host})) == ["UNSUPPORTED"]
     assert v1_text(client.put("/v1/repositories/a/b/", data=b"[]", headers={"Host": host}))
@@ -82,7 +82,7 @@ def test_what_is_no_host_names_nothing(catalog: Catalog, store: MemoryStore, hos
     ],
 )
 def test_what_proxies_say(served: Served, said: Sequence[tuple[str, str]], *, https: bool) -> None:
-    """Two proxies may each say the scheme; none of them can name our path."""
+    """Two proxies may each state the scheme; neither can set the path."""
     answer = _ask(served.host, [("Host", "my_registry:443"), *said])
     assert answer == (200, "my_registry" if https else "my_registry:443")
 

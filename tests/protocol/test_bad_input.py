@@ -1,4 +1,4 @@
-"""Bad input: the documented error in the dialect of the request, and nothing whatever changed."""
+"""Bad input: the documented error in the dialect of the request, and no change."""
 
 import io
 import json
@@ -287,7 +287,7 @@ def test_v2_refuses_a_manifest(world: World, shared_registry: Registry, name: st
 
 
 def test_v2_refuses_content_of_another_repository(world: World, shared_registry: Registry) -> None:
-    """Bytes in the store are nobody's: a manifest may name only what its own repository holds."""
+    """A manifest may only name content of its own repository, not just any bytes of the store."""
     before = snapshot(shared_registry)
     response = world.client.put("/v2/other/manifests/one", data=IMAGE.manifest, content_type=SCHEMA2)
     assert v2_codes(response) == [UNKNOWN] * 3
@@ -310,12 +310,12 @@ def test_v2_refuses_a_manifest_under_another_digest(
 
 
 class Endless(io.RawIOBase):
-    """A body that goes on for as long as it is read."""
+    """A body without an end."""
 
     taken = 0
 
     def readable(self) -> bool:
-        """Say so."""
+        """Return that it is."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -539,7 +539,7 @@ def test_v1_refuses(world: World, shared_registry: Registry, name: str) -> None:
 def test_v1_refuses_to_write_without_a_repository(
     world: World, shared_registry: Registry, step: str, *, authorization: str | None, status: int, text: str
 ) -> None:
-    """The token says where an image belongs; without one there is nowhere to put it."""
+    """The repository of an image is in the token; without one, the image has no place."""
     before = snapshot(shared_registry)
     headers = {"Authorization": authorization} if authorization else {}
     response = world.client.put(f"/v1/images/{world.unsummed.id}/{step}", headers=headers, data=b"x")
@@ -549,7 +549,7 @@ def test_v1_refuses_to_write_without_a_repository(
 
 
 def test_v1_refuses_a_cycle(fresh_world: World, registry: Registry) -> None:
-    """An image that is not complete may change its parent, but not to one that stands on it."""
+    """An image that is not complete may change its parent, but not to one of its descendants."""
     above = lone("above", b"")
     body = json.dumps({"id": above.id, "parent": fresh_world.begun.id}).encode()
     assert fresh_world.client.put(f"/v1/images/{above.id}/json", headers=TOKEN, data=body).status_code == 200
@@ -567,7 +567,7 @@ class Broken(io.BytesIO):
     """A body whose connection is reset after the last byte that arrived."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """Give what is there; then fail."""
+        """Return what was sent, then fail."""
         data = super().read(size)
         if not data:
             raise ConnectionResetError
@@ -590,7 +590,7 @@ class Broken(io.BytesIO):
 def test_a_body_that_ends_early(
     world: World, shared_registry: Registry, request_: str, body: bytes, source: type[io.BytesIO]
 ) -> None:
-    """Even if what came is whole by itself, more was promised."""
+    """It is refused even if what arrived is complete by itself."""
     before = snapshot(shared_registry)
     method, path = request_.split(" ")
     body = body.replace(b"{base}", world.chain[0].id.encode())
@@ -672,7 +672,7 @@ def content(registry: Registry) -> dict[str, Any]:
     ],
 )
 def test_a_body_cut_short_is_not_taken(cut: V2Client, behind: Registry, head: str, *, chunked: bool) -> None:
-    """Whatever was whole by accident of where it was cut, the client did not finish saying it."""
+    """It is refused even if it was cut where it is valid."""
     part = {"manifests": IMAGE.manifest, "json": lone("cut2", b"").json, "cut/ ": b"[]"}
     body = next((value for key, value in part.items() if key in head), DATA)
     before = content(behind)
@@ -690,7 +690,7 @@ def test_a_body_cut_short_is_not_taken(cut: V2Client, behind: Registry, head: st
 def test_an_upload_cut_short_goes_on_from_there(
     cut: V2Client, behind: Registry, method: str, *, chunked: bool
 ) -> None:
-    """What arrived counts (if chunked, in the pieces we read): GET says how much; the rest completes it."""
+    """What arrived counts (if chunked, in the pieces read): GET returns the offset to continue from."""
     part = uuid4().bytes + bytes(CHUNK_SIZE)
     data, name = part + DATA, "team/cut"
     location, digest = cut.start_upload(name), Digest.of(data)

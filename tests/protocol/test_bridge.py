@@ -28,7 +28,7 @@ def bridged(registry: Registry, bridge: str) -> FlaskClient:
 
 
 def sees(mode: str, reader: str, origin: str) -> bool:
-    """Tell what should be seen: one's own tags always, the others' as the mode says."""
+    """Return what a generation should see: its own tags always, those of the other as the mode says."""
     return reader == origin or mode in ("both", f"{origin}-to-{reader}")
 
 
@@ -73,7 +73,7 @@ def test_each_generation_sees_what_the_mode_says(filled: Registry, setting: str)
 
 
 def test_nothing_is_derived_for_nobody(filled: Registry) -> None:
-    """A tag that V1 clients are not shown costs no V1 image until they are."""
+    """Views are derived only when a client reads them."""
     client = bridged(filled, "off")
     client.get("/v1/repositories/a/b/images")
     assert len(filled.v1_images.list(NAME)) == 1
@@ -104,7 +104,7 @@ def test_bad_settings_are_refused_by_name(bridge: str) -> None:
 
 
 def test_the_command_shows_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever clients are shown, an operator sees every tag and where it came from."""
+    """An operator sees every tag and its origin, whatever clients are shown."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DUALREG_BRIDGE", "off")
     settings = Settings(data=tmp_path / "data")

@@ -66,7 +66,7 @@ def test_other_spellings_of_a_path(world: World, method: str, variant: str, stat
 def test_no_query_becomes_a_header(
     world: World, shared_registry: Registry, request_: str, status: int
 ) -> None:
-    """Line breaks come back encoded, or not at all."""
+    """Line breaks of a query are encoded in headers, or left out."""
     before, (method, path) = snapshot(shared_registry), request_.split(" ")
     answer = world.client.open(
         world.fill(path), method=method, data=world.image.manifest, content_type=world.image.media_type
@@ -87,7 +87,7 @@ def test_an_accept_header_without_end(world: World, accept: str) -> None:
 
 @pytest.fixture
 def common_sqlite(catalog: Catalog) -> None:
-    """Give the catalog's connections the limits of an SQLite that nobody built for large statements."""
+    """Give the catalog's connections the limits of an SQLite with default settings."""
 
     @event.listens_for(catalog.engine, "connect")
     def limit(connection: sqlite3.Connection, _: Any) -> None:

@@ -1,4 +1,4 @@
-"""Several tags in one push, and writes that only happen if nobody else wrote.
+"""Several tags in one push, and writes that only happen if no other client wrote before.
 
 Source: OCI distribution-spec, "Pushing Manifests", ``?tag=``; RFC 9110, "If-Match", "If-None-Match".
 """
@@ -16,7 +16,7 @@ OLD, NEW = (image(layer({"a": text}), oci=True) for text in (b"old", b"new"))
 
 
 def put(client: FlaskClient, pushed: Image, reference: str, **headers: str) -> TestResponse:
-    """Push a manifest whose blobs are there."""
+    """Push a manifest whose blobs were pushed before."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.put(
         f"/v2/t/x/manifests/{reference}", data=pushed.manifest, content_type=pushed.media_type, headers=names

@@ -58,7 +58,7 @@ def test_many_wrong_sizes_are_summed_up(catalog: Catalog, store: MemoryStore) ->
 
 
 def test_wrong_sizes_stay_in_the_document(catalog: Catalog, store: MemoryStore) -> None:
-    """What V1 and schema 1 clients get is made of the content that lies here, not of what is said of it."""
+    """V1 and schema 1 clients get the real sizes of content, not the stated ones."""
     client = client_of(build_registry(catalog, store))
     push_image(client, "team/app", IMAGE)
     document = json.loads(IMAGE.manifest)
@@ -76,7 +76,7 @@ def test_wrong_sizes_stay_in_the_document(catalog: Catalog, store: MemoryStore) 
 def test_a_config_is_not_read_into_memory_because_it_is_said_to_be_small(
     catalog: Catalog, store: MemoryStore
 ) -> None:
-    """The limit on configs counts bytes that are there."""
+    """The limit on configs applies to their real size."""
     client = client_of(build_registry(catalog, store))
     image = builders.image(builders.layer({"a": b"b"}), padding="x" * (4 << 20))
     push_image(client, "team/app", image)

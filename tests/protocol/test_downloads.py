@@ -1,4 +1,4 @@
-"""Parts of blobs, digests of every algorithm, and what manifests say of content that may not be there."""
+"""Ranges of blobs, digests of every algorithm, and content that may be missing."""
 
 import base64
 import json
@@ -71,7 +71,7 @@ def push_blobs(client: FlaskClient, pushed: Image, repository: str = "t/x") -> N
     ],
 )
 def test_one_span(stored: FlaskClient, asked: str, first: int, end: int) -> None:
-    """What is asked for in one piece, or comes down to one, is sent as one; its place is said."""
+    """Ranges that are one piece are sent as one, with its place in Content-Range."""
     answer = stored.get(PATH, headers={"Range": asked})
     assert (answer.status_code, answer.data) == (206, BLOB[first:end])
     assert answer.headers["Content-Range"] == f"bytes {first}-{end - 1}/{SIZE}"
@@ -94,7 +94,7 @@ def test_one_span(stored: FlaskClient, asked: str, first: int, end: int) -> None
     ],
 )
 def test_several_spans(stored: FlaskClient, asked: str, spans: list[tuple[int, int]]) -> None:
-    """Several pieces come as one multipart body that any mail reader takes apart to the byte."""
+    """Several pieces are sent as one multipart body that any mail reader can parse to the byte."""
     answer = stored.get(PATH, headers={"Range": asked})
     assert (answer.status_code, "Content-Range" in answer.headers) == (206, False)
     assert answer.headers["Content-Length"] == str(len(answer.data))
@@ -156,7 +156,7 @@ def test_if_range_of_this_version(stored: FlaskClient, asked: str) -> None:
     "asked", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", "bytes=500-0", "bytes=-0", "bytes=5-4,-0"]
 )
 def test_nothing_to_send(stored: FlaskClient, asked: str) -> None:
-    """No byte of the blob is asked for: an empty 416 that tells its size; HEAD does not mind ranges."""
+    """A range outside the blob is an empty 416 that states the size; HEAD ignores ranges."""
     answer = stored.get(PATH, headers={"Range": asked})
     assert (answer.status_code, answer.data) == (416, b"")
     assert answer.headers["Content-Range"] == f"bytes */{SIZE}"
@@ -197,7 +197,7 @@ def asked_for(draw: st.DrawFn) -> tuple[str, int, set[int]]:
 
 @given(asked_for())
 def test_spans_are_what_was_asked_for(asked: tuple[str, int, set[int]]) -> None:
-    """They lie within the blob, none touches another, and together they are every byte asked for."""
+    """They are inside the blob, do not touch, and together are every byte requested."""
     header, size, wanted = asked
     spans = requested_spans(header, size)
     pieces = sum(byte - 1 not in wanted for byte in wanted)
@@ -210,7 +210,7 @@ def test_spans_are_what_was_asked_for(asked: tuple[str, int, set[int]]) -> None:
 
 @given(st.text(st.characters(codec="latin-1")) | st.from_regex(r"bytes=[0-9, -]*"), st.integers(0, 2**63))
 def test_no_header_is_too_strange(header: str, size: int) -> None:
-    """Whatever is sent, the answer is everything, or spans of the blob."""
+    """Any header is answered with the whole blob, or with parts of it."""
     spans = requested_spans(header, size)
     assert spans is None or all(Span(0, size).start <= span.start < span.end <= size for span in spans)
 
@@ -223,7 +223,7 @@ def test_no_header_is_too_strange(header: str, size: int) -> None:
 def test_blobs_are_found_by_the_digest_they_were_pushed_under(
     client: FlaskClient, algorithm: str, how: str
 ) -> None:
-    """However they came; by that digest they are also cut into ranges, mounted and deleted, by no other."""
+    """However they were pushed; by that digest alone they are read, mounted and deleted."""
     digest, begin = Digest.of(BLOB, algorithm), f"/v2/t/x/blobs/uploads/?digest-algorithm={algorithm}"
     if how == "monolithic":
         answer = client.post(f"{begin}&digest={digest}", data=BLOB)

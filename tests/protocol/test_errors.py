@@ -1,4 +1,4 @@
-"""Errors: every fact has its rendering in both dialects, and what is our fault tells nobody anything."""
+"""Errors: each has its rendering in both dialects, and failures of the registry reveal nothing."""
 
 import json
 import os
@@ -153,7 +153,7 @@ def test_the_text_of_an_error_is_one_line_for_logs_and_terminals(error: Registry
 
 
 def test_an_optional_fact_is_left_out_and_a_required_one_is_null() -> None:
-    """That nothing is there now is a fact about a failed precondition."""
+    """That a tag does not exist is stated in a failed precondition."""
     assert errors.PreconditionFailed(current=None).facts() == {"current": None}
     assert errors.BodyTruncated(received=3).facts() == {"received": 3}
 
@@ -246,7 +246,7 @@ def test_old_clients_never_see_the_header(client: FlaskClient, agent: str, path:
 
 
 def test_damage_is_a_fault_of_ours(fresh_world: World, store: MemoryStore, caplog: Any) -> None:
-    """Bytes that should be there and are not: 500 with nothing in it, and everything in the log."""
+    """Missing bytes are a 500 without details; the log has them."""
     client, layer = fresh_world.client, fresh_world.chain[0].layer
     store.delete(Digest.of(layer))
     blob = client.get(f"/v2/{REPOSITORY}/blobs/{Digest.of(layer)}")
@@ -260,7 +260,7 @@ def test_damage_is_a_fault_of_ours(fresh_world: World, store: MemoryStore, caplo
 
 
 def test_damage_is_healed_by_pushing_again(fresh_world: World, store: MemoryStore) -> None:
-    """Verified bytes replace what is missing."""
+    """Verified bytes replace missing ones."""
     layer = fresh_world.chain[0].layer
     store.delete(Digest.of(layer))
     push_blob(fresh_world.client, "other", layer)

@@ -1,4 +1,4 @@
-"""Whole HTTP exchanges, row by row: what is asked, and the status, headers and body of the answer."""
+"""Whole HTTP exchanges, row by row: a request, and the status, headers and body of the answer."""
 
 import gzip
 import json
@@ -226,7 +226,7 @@ def test_v2_blobs(world: World, row: Row) -> None:
 
 
 def test_v2_several_ranges(world: World) -> None:
-    """One multipart answer, as lazily pulling snapshotters ask for it; every part says where it belongs."""
+    """One multipart answer, as snapshotters that pull lazily request it; each part states its place."""
     response = world.client.get(world.fill(BLOB), headers={"Range": "bytes=0-2,-3,7-8"})
     assert response.status_code == 206
     kind, _, boundary = response.headers["Content-Type"].partition("; boundary=")
@@ -253,7 +253,7 @@ def test_v2_an_empty_blob(client: FlaskClient) -> None:
 
 
 def test_v2_delete_of_a_blob(fresh_world: World) -> None:
-    """At once gone from this repository, and only from it; what is in use says by whom, and stays."""
+    """It is gone from this repository alone; one in use stays, and the error names its user."""
     world, client = fresh_world, fresh_world.client
     push_blob(client, "other", LOOSE)
     path = world.fill(BLOB)
@@ -281,7 +281,7 @@ def start(client: FlaskClient, query: str = "", repository: str = REPOSITORY) ->
 
 
 def check_upload(response: TestResponse, status: int, length: int, repository: str = REPOSITORY) -> str:
-    """Check what every answer about an upload says; return its path."""
+    """Check the headers of every answer about an upload; return its path."""
     location = response.headers["Location"]
     match = UPLOAD_PATH.fullmatch(location)
     assert match
@@ -294,7 +294,7 @@ def check_upload(response: TestResponse, status: int, length: int, repository: s
 
 
 def check_stored(response: TestResponse, digest: str, repository: str = REPOSITORY) -> None:
-    """Check the answer to a finished upload, which says where the blob is."""
+    """Check the answer to a finished upload, which has the location of the blob."""
     assert (response.status_code, response.data) == (201, b"")
     assert response.headers["Docker-Content-Digest"] == digest
     assert response.headers["Location"] == f"/v2/{repository}/blobs/{digest}"
@@ -315,7 +315,7 @@ class TestV2Upload:
 
     @staticmethod
     def stored(client: FlaskClient, response: TestResponse, data: bytes, digest: str) -> None:
-        """Check that the blob is there under this digest."""
+        """Check that the blob can be read by this digest."""
         check_stored(response, digest)
         got = client.get(response.headers["Location"])
         assert (got.data, got.headers["Docker-Content-Digest"]) == (data, digest)
@@ -362,7 +362,7 @@ class TestV2Upload:
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/form-data", ""])
 def test_v2_upload_minds_no_content_type(client: FlaskClient, content_type: str) -> None:
-    """Bytes are bytes, whatever a client calls them."""
+    """Uploads accept any Content-Type."""
     location = check_upload(start(client), 202, 0)
     check_upload(client.patch(location, data=b"a=b", content_type=content_type), 202, 3)
     digest = str(Digest.of(b"a=b"))
@@ -370,7 +370,7 @@ def test_v2_upload_minds_no_content_type(client: FlaskClient, content_type: str)
 
 
 def test_v2_upload_state(fresh_world: World) -> None:
-    """GET and HEAD tell the same; a stream goes on wherever the upload ends."""
+    """GET and HEAD answer alike; a stream continues at the end of the upload."""
     world, client = fresh_world, fresh_world.client
     check_upload(client.get(world.upload), 204, len(HELD))
     check_upload(client.head(world.upload), 204, len(HELD))
@@ -399,7 +399,7 @@ def test_v2_stream_sent_twice(client: FlaskClient, way: str, arrived: int, held:
 
 
 def test_v2_stream_that_goes_on(client: FlaskClient) -> None:
-    """What differs from what came since the location was told, or is less, is new."""
+    """What is not a repetition of what arrived since the last answer is new."""
     first = check_upload(start(client), 202, 0)
     sent = b""
     for piece in (b"abcabc", b"abcabx", b"abc", b"x" * 20):
@@ -425,7 +425,7 @@ def test_v2_commit_sent_twice(client: FlaskClient, body: bytes, join: str) -> No
 
 
 def test_v2_chunk_sent_twice(client: FlaskClient) -> None:
-    """A client that missed our answer tries again: 416 says where it is; the first Location stays good."""
+    """A client that missed an answer may retry: 416 states the offset; the first Location stays valid."""
     location = check_upload(start(client), 202, 0)
     first, second = {"Content-Range": "0-2"}, {"Content-Range": "3-5"}
     check_upload(client.patch(location, data=b"abc", headers=first), 202, 3)
@@ -450,7 +450,7 @@ def test_v2_finish_with_a_wrong_digest_can_be_corrected(fresh_world: World) -> N
 
 @pytest.mark.parametrize("how", ["cancelled", "finished", "of another repository"])
 def test_v2_uploads_that_are_not_there(fresh_world: World, how: str) -> None:
-    """404 for every method; what another repository began is nobody else's business."""
+    """404 for every method, also for uploads of other repositories."""
     world, client, path = fresh_world, fresh_world.client, fresh_world.upload
     if how == "cancelled":
         cancelled = client.delete(path)
@@ -501,7 +501,7 @@ def test_v2_mount(fresh_world: World, name: str, target: str) -> None:
 
 
 def test_v2_locations_are_absolute_if_told_so(registry: Registry) -> None:
-    """Behind a path or a port that we cannot see, the operator says what clients call us."""
+    """public_url names the registry behind a path or a port that it cannot know."""
     client = client_of(registry, public_url="https://hub.example:8443/")
     prefix, image = "https://hub.example:8443/v2/team/app/", builders.image(builders.layer({"a": b"1"}))
     begun = start(client)
@@ -515,7 +515,7 @@ def test_v2_locations_are_absolute_if_told_so(registry: Registry) -> None:
 
 
 def test_blobs_are_left_to_nginx_if_told_so(catalog: Catalog, tmp_path: Any) -> None:
-    """With a prefix set, GET of a blob or layer names the file and sends nothing; the rest is ours."""
+    """With a prefix set, GET of a blob or layer names the file and sends no body; all else is unchanged."""
     registry = build_registry(catalog, FilesystemStore(tmp_path))
     client = client_of(registry, x_accel_prefix="/_blobs/")
     push_blob(client, REPOSITORY, LOOSE)
@@ -604,7 +604,7 @@ MANIFEST_ROWS = [
 
 @pytest.mark.parametrize("row", MANIFEST_ROWS, ids=lambda row: f"{row.request} {str(row.sent)[:80]}")
 def test_v2_manifests(world: World, row: Row) -> None:
-    """By tag, what the client can use; by digest, always that document; and HEAD says what GET does."""
+    """By tag, what the client can read; by digest, always that document; HEAD answers as GET does."""
     response = exchange(world, row)
     if response.status_code == 200:
         digest = response.headers["Docker-Content-Digest"]
@@ -624,7 +624,7 @@ def test_v2_accept_in_several_lines(world: World) -> None:
 
 
 def test_v2_an_index_without_linux_amd64(fresh_world: World) -> None:
-    """Never an empty hand: who takes only images gets the index, and its type says so."""
+    """A client that names only images gets the index, with its type."""
     payload = builders.index(fresh_world.image, architectures=("s390x",))
     path = fresh_world.fill("{repo}/manifests/other")
     assert fresh_world.client.put(path, data=payload, content_type=INDEX).status_code == 201
@@ -666,7 +666,7 @@ def test_v2_put_of_a_manifest(fresh_world: World, algorithm: str, content_type: 
 def test_v2_put_of_what_we_need_not_understand(
     fresh_world: World, media_type: str, document: dict[str, Any]
 ) -> None:
-    """A JSON object is a manifest; a subject may come later, or never."""
+    """Any JSON object is a manifest; its subject may be pushed later, or never."""
     if "subject" in document:
         config = builders.descriptor(media_types.OCI_CONFIG, fresh_world.image.config)
         document = document | {"config": config}
@@ -679,7 +679,7 @@ def test_v2_put_of_what_we_need_not_understand(
 
 
 def test_v2_foreign_layers_stay_with_their_vendor(fresh_world: World) -> None:
-    """A layer that may not be distributed need not be here; V1 clients, who cannot get it, see no tag."""
+    """A layer that may not be distributed may be absent; V1 clients, who need it, see no tag."""
     document = json.loads(fresh_world.image.manifest)
     foreign = {"mediaType": media_types.DOCKER_LAYER_FOREIGN, "size": 5, "digest": f"sha256:{ZEROS}"}
     document["layers"][0] = foreign | {"urls": ["https://vendor.example/layer"]}
@@ -691,7 +691,7 @@ def test_v2_foreign_layers_stay_with_their_vendor(fresh_world: World) -> None:
 
 
 def test_v2_missing_content_is_listed(fresh_world: World) -> None:
-    """One error for each digest, so that a client knows all that it must send."""
+    """There is one error for each missing digest, so that a client can send them all."""
     document = json.loads(fresh_world.image.manifest)
     digests = [f"sha256:{digit * 64}" for digit in "12"]
     document["layers"] += [document["layers"][0] | {"digest": digest} for digest in digests]
@@ -704,7 +704,7 @@ def test_v2_missing_content_is_listed(fresh_world: World) -> None:
 
 
 def test_v2_delete_of_a_tag(fresh_world: World) -> None:
-    """Only the name goes: the other tag, the manifest and its blobs stay."""
+    """Only the name is deleted: the other tag, the manifest and its blobs stay."""
     world, client = fresh_world, fresh_world.client
     deleted = client.delete(world.fill(ONE))
     assert (deleted.status_code, deleted.data) == (202, b"")
@@ -817,7 +817,7 @@ def test_v2_lists_are_walked_without_loss(client: FlaskClient, n: int) -> None:
 
 
 def test_v2_catalog(fresh_world: World) -> None:
-    """A hundred names unless more are asked for; what holds no image is not listed."""
+    """A page has a hundred names by default; repositories without images are not listed."""
     client = fresh_world.client
     exchange(fresh_world, Row("GET /v2/_catalog", 200, body=b'{"repositories": ["team/app"]}'))
     start(client, repository="begun")
@@ -855,7 +855,7 @@ def test_v2_catalog(fresh_world: World) -> None:
     ],
 )
 def test_names_that_look_like_our_own(client: FlaskClient, name: str) -> None:
-    """A URL is read from its right end: whatever the grammar allows is a name, in both dialects."""
+    """URLs are parsed from the right, so any name of the grammar works, in both dialects."""
     image = builders.image(builders.layer({"a": b"1"}))
     push_image(client, name, image, "one")
     location = start(client, repository=name).headers["Location"]
@@ -939,7 +939,7 @@ def test_v1_sessions(fresh_world: World, slash: str) -> None:
 
 
 def test_v1_a_push_makes_the_repository_known(client: FlaskClient) -> None:
-    """But lists it nowhere before it holds an image."""
+    """It is listed only when it has an image."""
     assert client.put("/v1/repositories/new/", json=[]).status_code == 200
     assert client.get("/v1/repositories/new/images").json == []
     assert v1_text(client.get("/v1/repositories/new/tags")) == "Repository not found"
@@ -964,7 +964,7 @@ def test_v1_image(world: World) -> None:
 
 
 def test_v1_ranges(world: World) -> None:
-    """One byte past the end is clamped; past the last byte there is nothing: 416 without a body."""
+    """One byte past the end is clamped; a range beyond is 416 without a body."""
     layer = world.chain[0].layer
     size, path = len(layer), f"/v1/images/{world.chain[0].id}/layer"
     rest = world.client.get(path, headers=TOKEN | {"Range": f"bytes=7-{size}"})
@@ -996,7 +996,7 @@ def test_v1_reads_need_no_token(world: World, authorization: str | None) -> None
 
 
 def test_v1_a_token_shows_one_repository(world: World) -> None:
-    """The same id may be another image elsewhere: nobody takes an id for everybody."""
+    """The same id may be another image in another repository."""
     image, token = world.chain[0], {"Authorization": 'Token repository="other"'}
     path = f"/v1/images/{image.id}/json"
     assert v1_text(world.client.get(path, headers=token)) == "Image not found"
@@ -1121,7 +1121,7 @@ def test_v1_a_session_may_do_what_everybody_may(fresh_world: World, start: str, 
 def test_v1_two_clients_of_one_image(client: FlaskClient, order: str, header: str, *, same: bool) -> None:
     """A checksum (a, b) is compared with what that client sent (A, B); the first that completes wins.
 
-    The other is told the same if it sent the same files, however compressed; else its push fails.
+    The other succeeds, too, if it sent the same files, however compressed; otherwise its push fails.
     """
     first = lone("x", gzip.compress(builders.tar({"a": b"1"}), 1, mtime=0))
     second = replace(first, layer=builders.layer({"a": b"1" if same else b"2"}))
@@ -1149,7 +1149,7 @@ def test_v1_two_clients_of_one_image(client: FlaskClient, order: str, header: st
 
 
 def test_v1_documents_are_kept_to_the_byte(client: FlaskClient) -> None:
-    """Order, blanks, escapes, members nobody knows, the newline of old daemons."""
+    """Order, blanks, escapes, unknown members, and the newline of old daemons are kept."""
     image = lone("x", gzip.compress(bytes(1024), mtime=0))
     odd = b' {"zz":1e0,  "id":"%b", "\\u0061":"\\u003c\\ud83d\\ude00", "parent":""}\n' % image.id.encode()
     put_v1(client, builders.V1Pushed(image.id, odd, image.layer), TOKEN)
@@ -1157,7 +1157,7 @@ def test_v1_documents_are_kept_to_the_byte(client: FlaskClient) -> None:
 
 
 def test_v1_ids_of_the_first_images(client: FlaskClient) -> None:
-    """The very first images have ids of 16 digits, and are pulled by everybody."""
+    """The first images have ids of 16 digits, and every release can pull them."""
     image = builders.V1Pushed("27cf784147099545", b'{"id":"27cf784147099545"}', builders.layer({}))  # type: ignore[arg-type]
     push_v1(client, "base", [image], "latest")
     assert client.get("/v1/repositories/base/tags").json == {"latest": "27cf784147099545"}

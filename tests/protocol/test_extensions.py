@@ -52,7 +52,7 @@ def test_extensions_can_be_discovered(client: FlaskClient) -> None:
 def test_tags_with_details(
     client: FlaskClient, clock: Clock, query: str, size: int, expected: list[str]
 ) -> None:
-    """Tags come by name or newest first, filtered by prefix, a page at a time, each exactly once."""
+    """Tags are listed by name or newest first, filtered by prefix, in pages, each exactly once."""
     for tag in ("a-1", "a-2", "b-1", "a-3", "b-2"):
         push(client, APP, "t/x", tag)
         clock.advance(timedelta(seconds=1))
@@ -89,7 +89,7 @@ def test_unheard_of_queries_are_refused(client: FlaskClient, query: str) -> None
 
 
 def test_a_repository_can_be_deleted(client: FlaskClient, registry: Registry) -> None:
-    """Everything of the repository goes, V1 images, uploads and link files too; its neighbours stay."""
+    """Everything of the repository is deleted, V1 images, uploads and link files too; others stay."""
     push(client, APP, "t/x/y", "now")
     push(client, APP, "t/other", "now")
     before = snapshot(registry)
@@ -123,7 +123,7 @@ def test_cors(registry: Registry, origin: str, allowed: bool) -> None:  # noqa: 
 
 
 def test_the_operators_notice(registry: Registry) -> None:
-    """A notice goes out with every V2 answer, in the form that clients print."""
+    """Every V2 answer has the notice, in the form that clients print."""
     client = client_of(registry, notice='moving on "Friday"')
     assert client.get("/v2/").headers["Warning"] == r'299 - "moving on \"Friday\""'
     assert "Warning" not in client.get("/v1/_ping").headers
@@ -156,7 +156,7 @@ def test_idle_uploads_expire(
 
 
 def test_the_commands(tmp_path: Path) -> None:
-    """``gc`` and ``repository delete`` work on a fresh registry, and say what they found."""
+    """``gc`` and ``repository delete`` work on a new registry, and print what they found."""
     prepare(Settings(data=tmp_path))
     run = CliRunner().invoke
     collected = run(main, ["gc", "--data", str(tmp_path), "--dry-run", "--json"])

@@ -278,7 +278,7 @@ def test_a_v1_pull_and_push_elsewhere_keeps_ids_and_layers(served: Served, name:
 
 
 def test_a_repeated_v1_push_sends_only_the_tag(served: Served, name: str) -> None:
-    """What is there is not sent again; the tag is set all the same."""
+    """Known layers are not sent again, and the tag is set."""
     chain = builders.v1_chain(*LAYERS)
     client = V1Client(served.host)
     assert client.push(name, "one", chain) == [image.id for image in chain]
@@ -291,7 +291,7 @@ def test_a_repeated_v1_push_sends_only_the_tag(served: Served, name: str) -> Non
 
 
 def test_a_child_image_is_pushed_onto_its_parents(served: Served, name: str) -> None:
-    """Only what is new is sent, and old and new tag share what they share."""
+    """Only new layers are sent, and both tags share the others."""
     client, chain = V1Client(served.host), builders.v1_chain(*LAYERS)
     client.push(name, "old", chain[:2])
     assert client.push(name, "new", chain) == [image.id for image in chain[2:]]
@@ -304,7 +304,7 @@ def test_a_child_image_is_pushed_onto_its_parents(served: Served, name: str) -> 
 )
 @pytest.mark.parametrize("pusher", ["V1", "schema2"])
 def test_library_is_an_alias_for_v1_pulls(served: Served, pusher: str, pushed: str, pulled: str) -> None:
-    """Old clients push ``x`` and read the tags of ``library/x``; both mean whichever there is."""
+    """Old clients push ``x`` and read the tags of ``library/x``; both mean the one that exists."""
     name = f"r{uuid4().hex[:12]}"
     PUSHERS[pusher][0](served.host, pushed + name, "latest")
     assert pull_v1(served.host, pulled + name, "latest").layers == list(LAYERS)
@@ -312,7 +312,7 @@ def test_library_is_an_alias_for_v1_pulls(served: Served, pusher: str, pushed: s
 
 @pytest.mark.parametrize("mode", ["stream", "chunks", "monolithic", "single"])
 def test_every_way_to_upload_a_blob(served: Served, name: str, mode: str) -> None:
-    """However the bytes come, they are the same bytes; what is there is not sent again."""
+    """The result is the same, and a blob that exists is not sent again."""
     image = builders.image(*LAYERS, layer_of=mode)
     client = V2Client(served.host, mode=mode)
     client.push(name, "latest", image)
@@ -325,7 +325,7 @@ def test_every_way_to_upload_a_blob(served: Served, name: str, mode: str) -> Non
 @pytest.mark.parametrize("cuts", [(1,), (100, 5000), (len(BASE) - 1,), (len(BASE),)], ids=str)
 @pytest.mark.parametrize("pusher", ["V1", "schema2"])
 def test_a_broken_v1_download_is_resumed(served: Served, name: str, pusher: str, cuts: Sequence[int]) -> None:
-    """Docker asks on from where it was to one byte past the end; there, an empty 416 is the end."""
+    """Docker requests up to one byte past the end; at the end, an empty 416 completes the download."""
     PUSHERS[pusher][0](served.host, name, "latest")
     client = V1Client(served.host)
     base = client.pull(name, "latest")[0]
@@ -334,7 +334,7 @@ def test_a_broken_v1_download_is_resumed(served: Served, name: str, pusher: str,
 
 
 def test_login_needs_no_account(served: Served) -> None:
-    """``docker login`` succeeds as it did with docker-registry: there is nothing to protect yet."""
+    """Without accounts, ``docker login`` succeeds as with docker-registry."""
     client = V1Client(served.host, user="me")
     client.login()
     assert client.wire.log == ["POST /v1/users/", "GET /v1/users/"]

@@ -51,7 +51,7 @@ def name() -> str:
 def test_every_release_pulls_what_any_release_pushed(
     served: Served, pushed: Callable[[str], str], pusher: str, puller: str
 ) -> None:
-    """Same files in the same layers, as the bytes they were; a blank layer may come or go in between."""
+    """The same files in the same layers, byte for byte; blank layers may be added or left out."""
     layers = PULLERS[puller](served.host, pushed(pusher), "latest")
     assert_same(layers, OLD_LAYERS, exactly=False)
 

@@ -1,4 +1,4 @@
-"""The setting ``v1``: which requests of old clients are served, and what the others are told."""
+"""The setting ``v1``: which requests of old clients are served, and how the others are refused."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -100,7 +100,7 @@ def test_off_is_no_missing_image(serve: Serve, release: str, status: int) -> Non
 
 @pytest.mark.parametrize("mode", ["readonly", "off"])
 def test_v2_is_untouched(serve: Serve, mode: str) -> None:
-    """V2 clients push whatever the mode of V1 is."""
+    """V2 clients can push in every mode of V1."""
     client = serve(mode)
     assert client.get("/v2/").status_code == 200
     assert client.post("/v2/v1/app/blobs/uploads/").status_code == 202

@@ -1,6 +1,6 @@
-"""docs/openapi.yaml: it describes what is there, and what is sent along its lines or across them is answered.
+"""docs/openapi.yaml describes the API, and requests that follow or break it are answered properly.
 
-Requests are made up from the description by schemathesis, and from hostile texts by Hypothesis.
+Requests are generated from the description by schemathesis, and from hostile texts by Hypothesis.
 FUZZ_EXAMPLES sets how many of each kind; only with it, or in a soak test, schemathesis also breaks what the
 description says: preparing that takes seconds for each operation.
 """
@@ -128,7 +128,7 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
 
 
 def refused_well(method: str, status: int, content_type: str, body: bytes) -> None:
-    """Check that an answer is none of a fault of ours; and that a refusal says why, as the dialect does."""
+    """Check that an answer is no failure of the registry, and that a refusal is in the dialect."""
     assert status < 500
     if status < 400 or method == "HEAD":
         return
@@ -155,7 +155,7 @@ def routes(playground: Playground) -> set[tuple[str, str]]:
 
 
 def test_every_route_is_described(playground: Playground) -> None:
-    """With all its methods; and nothing is described that is not there."""
+    """With all its methods; and only existing routes are."""
     described = {
         (key.upper(), path)
         for path, item in DESCRIPTION["paths"].items()
@@ -193,7 +193,7 @@ OPERATIONS = {
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_requests_along_the_description(playground: Playground, label: str, mode: GenerationMode) -> None:
-    """What is described is answered as described; what is not, is refused without a trace."""
+    """Requests that follow it are answered as described; others are refused and change nothing."""
     operation = OPERATIONS[label]
     if mode is GenerationMode.NEGATIVE and label.endswith(("/v2", "/v2/", "/discover")):
         pytest.skip("takes nothing that could be wrong")
@@ -322,7 +322,7 @@ def bodies(draw: st.DrawFn, manifest: Mapping[str, Any]) -> bytes:
 
 @st.composite
 def hostile(draw: st.DrawFn, playground: Playground, path: str) -> dict[str, Any]:
-    """Make a WSGI environment for *path*, whose gaps are filled with what is there or with hostile texts."""
+    """Make a WSGI environment for *path*, whose gaps are filled with existing names or hostile texts."""
 
     def text(name: str) -> str:
         known = playground.known.get(name, [*playground.known["digest"], *playground.known["name"], "1"])
@@ -349,7 +349,7 @@ def hostile(draw: st.DrawFn, playground: Playground, path: str) -> dict[str, Any
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("path", DESCRIPTION["paths"])
 def test_requests_of_no_description(playground: Playground, method: str, path: str) -> None:
-    """Whatever stands where, there is an answer in the dialect, and what is refused leaves no trace."""
+    """Any request is answered in the dialect, and a refused one changes nothing."""
 
     @PLAYING
     @given(st.data())

@@ -115,7 +115,7 @@ def test_nothing_refers(client: FlaskClient, repository: str) -> None:
 
 
 def test_referrers_are_listed_in_the_order_of_pushes(client: FlaskClient, clock: Clock) -> None:
-    """Pushed before their subject, they are listed with type and annotations; a filter says so."""
+    """Also if pushed before their subject, with type and annotations; the answer names a filter."""
     signature = attach(client, "application/vnd.example.signature+json", annotations={"who": "me"})
     clock.advance(timedelta(seconds=1))
     sbom = attach(client, "application/vnd.example.sbom")

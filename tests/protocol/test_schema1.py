@@ -1,4 +1,4 @@
-"""Schema 1 over the wire: what is pushed comes back bit by bit, and everybody gets what he can read."""
+"""Schema 1 over HTTP: it is returned byte for byte, and every client gets what it can read."""
 
 import bz2
 import json
@@ -117,7 +117,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_is_refused_changes_nothing(client: FlaskClient, pushed: bytes, fault: str) -> None:
-    """Signatures count, and what the manifest names has to be there."""
+    """Signatures must be valid, and everything named must exist."""
     body, code = REFUSED[fault]
     answer = put(client, body)
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (400, code)  # type: ignore[index]
@@ -157,7 +157,7 @@ def test_who_reads_newer_images_gets_them(
 
 
 def test_under_its_digest_any_tag_will_do(client: FlaskClient, pushed: bytes) -> None:
-    """Docker tags digests anew without signing again."""
+    """Docker tags digests again without signing again."""
     digest = Digest.of(payload())
     assert put(client, pushed, f"{digest}?tag=two").status_code == 201
     assert get(client, "two", OLD).data == pushed
@@ -273,7 +273,7 @@ def test_a_layer_that_cannot_be_read_is_read_once(
 
 
 def test_the_empty_layer_is_everywhere(client: FlaskClient) -> None:
-    """Nobody pushed it, and nobody has to."""
+    """It can be read though no client pushed it."""
     path = f"/v2/any/where/blobs/{Digest.of(EMPTY_LAYER)}"
     assert client.head(path).headers["Content-Length"] == "32"
     assert client.get(path).data == EMPTY_LAYER
@@ -317,9 +317,9 @@ def test_tarsums_are_not_here(client: FlaskClient) -> None:
 def test_nobody_takes_the_id_of_another_image(
     client: FlaskClient, registry: Registry, generation: str, first: str
 ) -> None:
-    """Schema 1 that names a known id for other files is no V1 image; V2 clients get it all the same.
+    """Schema 1 with a known id for other files is no V1 image; V2 clients can pull it.
 
-    And if the id is that of content, whose comes first does not matter.
+    If the id is that of its content, the order of pushes does not matter.
     """
     name, good, evil = RepositoryName(REPOSITORY), LAYER, builders.layer({"hello": b"evil\n"})
     image, chain = builders.image(good), builders.v1_chain(good)
@@ -357,7 +357,7 @@ def test_nobody_takes_the_id_of_another_image(
 
 
 def test_docker_1_10_gets_no_oci(client: FlaskClient, registry: Registry) -> None:
-    """It names schema 1 and 2: an OCI image comes as schema 1, rather than as what it did not name."""
+    """It names schema 1 and 2, so it gets an OCI image as schema 1."""
     push_v2(registry, RepositoryName(REPOSITORY), Tag("oci"), builders.image(LAYER, oci=True))
     accept = ", ".join(DOCKER_1_10)
     answer = get(client, "oci", {"Accept": accept, "User-Agent": "docker/1.10.3"})

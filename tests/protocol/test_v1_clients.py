@@ -1,4 +1,4 @@
-"""Who came over V1: noted by address, version and repository, and told to the operator."""
+"""Clients of V1 are recorded by address, version and repository, and shown to the operator."""
 
 import json
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ def test_what_todays_clients_ask_is_not_noted(registry: Registry, path: str) -> 
 @pytest.mark.parametrize("release", ["1.6.2", "1.9.1", "1.10.3", "17.05.0-ce", "18.09.1"])
 @pytest.mark.parametrize("mode", ["on", "off"])
 def test_a_fallback_in_vain_is_not_noted(registry: Registry, release: str, mode: str) -> None:
-    """A client that speaks V2 looks for what is nowhere on V1 too; only if it finds an image, it needs V1."""
+    """A V2 client is recorded only if V1 has the image that V2 lacks."""
     chain = builders.v1_chain(builders.layer({"a": b"1"}))
     push_v1(registry, RepositoryName("a/b"), Tag("1"), chain)
     client, headers = client_of(registry, v1=mode), {"User-Agent": f"docker/{release} go/go1.8"}
@@ -92,7 +92,7 @@ def test_versions_are_short_and_harmless(registry: Registry, agent: str, version
 
 
 def test_visitors_fill_no_table(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they make up is counted together; what was there goes on by itself, and so do others."""
+    """Made-up names are counted together; recorded clients and others are counted as before."""
     monkeypatch.setattr(activity, "_NAMED_LIMIT", 10)
     client = client_of(registry)
 
@@ -129,7 +129,7 @@ def test_visitors_fill_no_table(registry: Registry, monkeypatch: pytest.MonkeyPa
 def test_only_trusted_proxies_tell_addresses(
     registry: Registry, trusted: str, headers: Mapping[str, str], address: str
 ) -> None:
-    """The last address that no trusted proxy has; what stands before it anybody can write."""
+    """The last address that is no trusted proxy counts; any client can write those before it."""
     client_of(registry, trusted_proxies=trusted).get("/v1/users/", headers=dict(headers))
     assert [row[0] for row in seen(registry)] == [address]
 

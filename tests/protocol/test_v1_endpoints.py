@@ -142,7 +142,7 @@ def test_a_layer_is_read_through_once(
 @pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize("what", ["json", "layer", "ancestry", "files", "diff"])
 def test_what_never_changes_is_sent_once(client: FlaskClient, what: str) -> None:
-    """If-Modified-Since spares the body of an image that is here, and says nothing of one that is not."""
+    """If-Modified-Since saves the body of an existing image, and reveals nothing of others."""
     path = f"/v1/images/{TOP}/{what}"
     first = client.get(path, headers=TOKEN)
     assert first.status_code == 200
@@ -169,7 +169,7 @@ def test_what_never_changes_is_sent_once(client: FlaskClient, what: str) -> None
 def test_tarsums_are_held_against_the_layer_and_refuse_nothing(
     client: FlaskClient, registry: Registry, agent: str, stated: str, told: str | None
 ) -> None:
-    """One that agrees is told to whoever pulls; one that differs is recorded, and the image is complete."""
+    """A correct one is sent to clients that pull; a wrong one is recorded, and the image is complete."""
     (image,) = builders.v1_chain(NO_END)
     sums = {"right": tarsum(image.json, image.layer), "wrong": "tarsum+sha256:" + "0" * 64}
     text = sums.get(stated, stated)
@@ -225,7 +225,7 @@ def test_a_v2_push_takes_the_agent_away(client: FlaskClient, pushed: Registry) -
 
 
 def test_properties_promise_nothing(client: FlaskClient) -> None:
-    """Without accounts everything is public, and who asks for privacy is told whom to ask."""
+    """Without accounts everything is public, and a request for privacy is refused with a hint."""
     path = f"/v1/repositories/{NAME}/properties"
     assert client.get(path).json == {"access": "public"}
     assert client.put(path, json={"access": "public"}).json is True
@@ -275,7 +275,7 @@ def test_a_token_may_come_back_twice_named(client: FlaskClient) -> None:
 
 @pytest.mark.usefixtures("pushed")
 def test_docker_0_6_0_says_a_tag_at_the_end(client: FlaskClient, registry: Registry) -> None:
-    """An image that is here is not sent again, and its new tag is only in the list; others are ignored."""
+    """An existing image is not sent again, and its new tag is only in the list; others are ignored."""
     entries = [
         {"id": TOP, "Tag": "new"},
         {"id": TOP, "Tag": "latest"},

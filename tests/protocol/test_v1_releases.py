@@ -40,7 +40,7 @@ def test_the_tarsum_of_a_layer_without_entries_is_that_of_the_json() -> None:
 @every_release
 @pytest.mark.parametrize("user", ["me", None])
 def test_a_bare_name_is_pulled_as_library(served: Served, generation: Generation, user: str | None) -> None:
-    """``x`` is pushed and listed as ``x``, but its tags are read from ``library/x``; nobody need log in."""
+    """``x`` is pushed and listed as ``x``, its tags are read from ``library/x``, and no login is needed."""
     bare = f"r{uuid4().hex[:12]}"
     client, chain = V1Client(served.host, user, generation), chain_of(bare)
     client.push(bare, "latest", chain)
@@ -69,7 +69,7 @@ def test_a_push_of_what_is_there_sends_only_the_tag(
 
 @every_release
 def test_only_new_images_are_sent_onto_old_ones(served: Served, name: str, generation: Generation) -> None:
-    """A child is pushed onto its parents, whether images are asked for one by one or all at first."""
+    """A child is pushed onto its parents, whether images are requested one by one or all at first."""
     chain = chain_of(name, NO_END, EMPTY_OF_23_BYTES, AUFS)
     client = V1Client(served.host, "me", generation)
     assert client.push(name, "old", chain[:2]) == [image.id for image in chain[:2]]
@@ -93,7 +93,7 @@ def test_a_pull_without_a_tag_was_of_all(served: Served, name: str, generation: 
 
 @every_release
 def test_cookies_do_not_matter(served: Served, name: str, generation: Generation) -> None:
-    """A cookie from whoever stood here before is sent on every call, by 0.6 to 0.9 twice."""
+    """A cookie of another server at this address is sent with every call, by 0.6 to 0.9 twice."""
     client = V1Client(served.host, "me", generation, cookie="session=of-another-registry")
     client.push(name, "latest", chain_of(name))
     assert len(client.pull(name, "latest")) == 2

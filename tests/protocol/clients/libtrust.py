@@ -63,7 +63,7 @@ def signed(payload: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def verified(body: bytes) -> bytes:
-    """Return the payload that *body* carries, to the byte, once every signature proved right.
+    """Return the payload of *body*, to the byte, after verifying every signature.
 
     Raises:
         ProtocolError: there is none, or one that is not the payload's.

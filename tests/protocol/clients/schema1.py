@@ -114,7 +114,7 @@ class Schema1Client:
         return digest_of(payload)
 
     def pull(self, name: str, tag: str) -> Schema1Pulled:
-        """Pull the image that *tag* names; over V1, if V2 does not know it."""
+        """Pull the image of *tag*; over V1, if V2 does not have it."""
         self.ping()
         answer = self._send("GET", f"/v2/{name}/manifests/{tag}")
         if self._falls_back(answer):
@@ -123,7 +123,7 @@ class Schema1Client:
         return self.read(name, tag, answer)
 
     def _falls_back(self, answer: Answer) -> bool:
-        """Whether it goes on over V1: 1.6 and 1.7 after any error, 1.8 and 1.9 only after these."""
+        """Return whether the release goes on over V1: 1.6 and 1.7 after any error, 1.8 and 1.9 after some."""
         if answer.status == 200 or self._first:
             return answer.status != 200
         codes = {error["code"] for error in json.loads(answer.body)["errors"]}
@@ -197,7 +197,7 @@ class Schema1Client:
         need(self._send("PUT", _with_digest(begun, digest), body=_pieces(data)), 201, "PUT upload")
 
     def _upload_stream(self, name: str, digest: str, data: bytes) -> None:
-        """Send the layer in one PATCH, as 1.8 and 1.9, and look whether it is there."""
+        """Send the layer in one PATCH, as 1.8 and 1.9 do, and check that it was stored."""
         begun = self._send("POST", f"/v2/{name}/blobs/uploads/", {"Content-Type": ""}, b"")
         need(begun, 202, "POST upload")
         patched = self._send("PATCH", _path(begun), body=_pieces(data))

@@ -108,7 +108,7 @@ class V1Client:
         return sent
 
     def _probed(self, wire: Wire, token: str, chain: Sequence[V1Pushed]) -> Iterator[tuple[V1Pushed, bool]]:
-        """Yield every image, and whether it is there; since 1.5 all are asked for at first."""
+        """Yield every image, and whether the registry has it; since 1.5, all are requested first."""
 
         def present(image: V1Pushed) -> bool:
             return wire.send("GET", f"/v1/images/{image.id}/json", self._headers(token)).status == 200

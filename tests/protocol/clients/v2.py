@@ -97,7 +97,7 @@ class V2Client:
         return digest
 
     def push_blob(self, name: str, digest: str, data: bytes) -> bool:
-        """Push a blob unless it is there; tell whether it was sent."""
+        """Push a blob unless the registry has it; return whether it was sent."""
         if self._send("HEAD", f"/v2/{name}/blobs/{digest}").status == 200:
             return False
         modes: dict[str, Callable[[str, str, bytes], Answer]] = {
