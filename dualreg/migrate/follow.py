@@ -46,6 +46,7 @@ class Passes:
     record: Callable[..., None]
     progress: Progress
     _failed: dict[tuple[str, str], int] = field(default_factory=dict)
+    _skipped: set[Entry] = field(default_factory=set)
     _pass: int = 0
 
     def __post_init__(self) -> None:
@@ -57,15 +58,17 @@ class Passes:
         """Import *entries*; return the name of the run, and the outcomes in the order of the plan.
 
         Args:
-            unsettled: Skip entries that are imported already, or that failed in one of the last passes.
+            unsettled: Leave out entries that are imported already, that failed in one of the last passes, or
+                that an earlier pass reported as skipped by the plan.
         """
         run = self._begin(found, stop)
         name = run.journal.path.stem
         foreseen = {each: run.predict(each) for each in entries if each.action is not PlanAction.LEAVE}
         left = [entry for entry, outcome in foreseen.items() if outcome is None]
         if unsettled:
-            entries = left = [entry for entry in left if not self._has_failed(entry)]
-            if not left:
+            left = [entry for entry in left if not self._has_failed(entry)]
+            entries = [*left, *self._newly_skipped(entries)]
+            if not entries:
                 return name, ()
         run.predicted = {entry: outcome for entry, outcome in foreseen.items() if outcome}
         self.record("migrate run", run=name, source=self.source)  # before it begins: it may be killed
@@ -115,6 +118,13 @@ class Passes:
         own = Journal(self.journals, now, self.source, in_place=in_place)
         importer = found.importer(self.registry, own, self.options, stop, self._earlier)
         return Run(self.registry, importer, own, self.existing, stop)
+
+    def _newly_skipped(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return the entries that the plan skips for a reason that no earlier pass has reported."""
+        skipped = [entry for entry in entries if entry.action is PlanAction.SKIP]
+        fresh = [entry for entry in skipped if entry not in self._skipped]
+        self._skipped = {*skipped}
+        return fresh
 
     def _has_failed(self, entry: Entry) -> bool:
         at = self._failed.get(_key(entry))

@@ -25,7 +25,7 @@ from dualreg.migrate.transports import SourceOptions, survey_source
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests.migrate.commands import command
-from tests.migrate.trees import LAYERS, Tree
+from tests.migrate.trees import LAYERS, Tree, image_id
 from tests.programs import DUALREG, dualreg_process, environment, until
 from tests.protocol.clients.wire import Wire
 
@@ -94,6 +94,26 @@ def test_a_source_that_is_gone_for_a_while(tmp_path: Path, data: Path, opened: R
     ((error, number),) = failures
     assert isinstance(error, SourceInvalid)
     assert number == 2
+
+
+def test_skipped_tags_are_reported_once(tmp_path: Path, data: Path, opened: Registry) -> None:
+    """A tag that cannot be imported is in the journal of one pass, or of another if its reason changes."""
+    tree = Tree(tmp_path / "old")
+    tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
+    tree.tag("team/app", "lost", image_id("none"))
+    path = tree.root / "repositories/team/app/tag_lost"
+
+    def happens(number: int) -> None:
+        if number == 3:
+            path.write_bytes(b"")
+        if number == 5:
+            path.write_text(image_id("a"))
+
+    results = followed(opened, data, tree, happens, 6)
+    assert [[(each.entry.tag, each.status) for each in outcomes] for outcomes in results] == [
+        [("1", "done"), ("lost", "skipped")], [("lost", "skipped")], [("lost", "done")],
+    ]  # fmt: skip
+    assert results[1][0].reason == "corrupt: the file is empty"
 
 
 def test_the_caller_decides_which_failure_ends_it(tmp_path: Path, data: Path, opened: Registry) -> None:

@@ -423,6 +423,22 @@ def _failing(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "stat", fail)
 
 
+def test_lost_tags_are_logged(behind: Behind, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """A tag that cannot be read is not found, and the log says why, but not for each request."""
+    folder = behind.root / "docker/registry/v2/repositories/team/app/_manifests/tags/1/current/link"
+    file = behind.root / "repositories/team/app/tag_1" if behind.is_v1 else folder
+    file.write_bytes(bytes(64))
+    for _ in range(2):
+        assert client.get("/v2/team/app/manifests/1").status_code == 404
+    assert client.get("/v1/repositories/team/app/tags/1").status_code == 404
+    assert set(client.get("/v1/repositories/team/app/tags").json) == {"2", "3"}
+    assert client.delete("/v2/team/app/manifests/3").status_code == 202
+    assert "1" not in listed(client)
+    (reason,) = {each.getMessage() for each in caplog.records if "failed to import" in each.message}
+    assert reason.startswith(f"failed to import 1 of team/app from {behind.source}: corrupt: team/app:1: ")
+    assert len([each for each in caplog.records if "failed to import" in each.message]) == 1
+
+
 @pytest.mark.parametrize("trouble", [_away, _failing])
 @pytest.mark.parametrize("before", [False, True])
 def test_a_source_in_trouble_is_empty(

@@ -125,10 +125,19 @@ class Loader:
                     raise
                 reason = str(error)
             if reason:
-                _log.warning("failed to import %s of %s from %s: %s", *name[::-1], self.source, reason)
-                with self._lock:
-                    self._failed[name] = True
+                self._fail(name, reason)
         return is_present()
+
+    def reject(self, repository: RepositoryName, reference: Tag | Digest, reason: str) -> None:
+        """Log why a tag or manifest of the tree cannot be imported, unless that was done lately."""
+        name = repository, str(reference)
+        if not self._failed_recently(name):
+            self._fail(name, reason)
+
+    def _fail(self, name: tuple[str, str], reason: str) -> None:
+        _log.warning("failed to import %s of %s from %s: %s", *name[::-1], self.source, reason)
+        with self._lock:
+            self._failed[name] = True
 
     @contextmanager
     def _slot(self) -> Iterator[None]:

@@ -79,9 +79,9 @@ class TreeLookup:
         return self._names.get(repository, self.tree.folders_of(repository), read)
 
     def tag(self, repository: str, tag: Tag) -> SourceTag | None:
-        """Return a tag that names a V1 image or a digest; whether that exists is not checked."""
+        """Return a tag that is lost, or names a V1 image or a digest; whether that exists is not checked."""
         found = self.tree.tag(repository, tag)
-        plausible = found and (is_image_id(found.image) or ":" in found.image)
+        plausible = found and (found.lost or is_image_id(found.image) or ":" in found.image)
         return found if plausible else None
 
     def find(self, repository: str, reference: Tag | Digest) -> SourceTag | None:

@@ -37,7 +37,7 @@ class OnDemandTree(Protocol):
         """Return whether the tree is the storage of the registry of *blobs*."""
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
-        """Return a tag; None if there is none."""
+        """Return a tag, which may be lost; None if there is none."""
 
     def names_of(self, repository: str) -> Iterator[str]:
         """Yield the names of possible tags of a repository, unread; none if there is no such repository."""

@@ -154,7 +154,7 @@ class TreeUpstream:
         name = self._name_in_tree(repository) or ""
         for tag in tags:
             found = lookup.tag(name, tag)
-            if found and not _was_deleted(found, deletions.last(tag, found.image)):
+            if found and not found.lost and not _was_deleted(found, deletions.last(tag, found.image)):
                 yield tag, found.image
 
     def _images(self, lookup: TreeLookup, repository: RepositoryName) -> Iterator[tuple[Tag, str]]:
@@ -168,6 +168,9 @@ class TreeUpstream:
             return None
         found = lookup.find(name, reference)
         if found is None:
+            return None
+        if found.lost:
+            self.loader.reject(repository, reference, str(found.lost))
             return None
         deleted = self.loader.registry.repositories.deleted_at(repository, reference, found.image)
         return None if _was_deleted(found, deleted) else _import_entry(found, repository)

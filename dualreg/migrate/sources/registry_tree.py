@@ -89,8 +89,7 @@ class RegistryTree:
                 yield Finding(FindingKind.EMPTY, name, "no manifests")
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
-        found = _tag(repository, self._manifests(repository) / "tags" / tag)
-        return None if found is None or found.lost else found
+        return _tag(repository, self._manifests(repository) / "tags" / tag)
 
     def names_of(self, repository: str) -> Iterator[str]:
         for folder in self.folders_of(repository):

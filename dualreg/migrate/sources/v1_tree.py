@@ -141,11 +141,9 @@ class V1Tree:
         return lost_tag(FindingKind.CORRUPT, repository, tag, text)
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
-        for path in self._files_of(repository, tag):
-            found = self._tag(repository, path)
-            if isinstance(found, SourceTag) and not found.lost:
-                return found
-        return None
+        found = (self._tag(repository, path) for path in self._files_of(repository, tag))
+        tags = [each for each in found if isinstance(each, SourceTag)]
+        return next((each for each in tags if not each.lost), tags[0] if tags else None)
 
     def names_of(self, repository: str) -> Iterator[str]:
         for folder in self.folders_of(repository):
