@@ -178,4 +178,7 @@ def test_untagged_manifests_with_damaged_links(tmp_path: Path, data: Path, damag
     """The digest of an untagged manifest is read from the name of its folder."""
     tree, image = StockTree(tmp_path / "old"), builders.image(STOCK_LAYERS["a"])
     DAMAGES[damage](tree.revision("team/app", tree.image("team/app", image)) / "link")
-    assert "1 done" in command(data, f"run registry-tree:{tree.root} --untagged").output
+    line = f"run registry-tree:{tree.root} --untagged"
+    assert ": import as team/app\n" in command(data, f"{line} --dry-run").output
+    assert "1 done" in command(data, line).output
+    assert " -> team/app done\n" in command(data, "report").output

@@ -11,7 +11,7 @@ import click
 from dualreg.cli.failures import ARGUMENTS
 from dualreg.cli.output import counted, echo, table
 from dualreg.migrate.findings import HARMLESS, Finding, FindingKind
-from dualreg.migrate.plan import Entry, PlanAction
+from dualreg.migrate.plan import Entry, PlanAction, full_name
 from dualreg.migrate.report import Report
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.verify import Verdict
@@ -87,7 +87,8 @@ def print_foreseen(
         click.echo(json.dumps({"dry_run": True, "counts": counts, "tags": tags}, indent=2))
         return
     for tag in tags:
-        place = f" as {tag['repository']}:{tag['to_tag']}" if tag["status"] == PlanAction.IMPORT else ""
+        name = full_name(tag["repository"], tag["to_tag"], "")
+        place = f" as {name}" if tag["status"] == PlanAction.IMPORT else ""
         echo(f"{tag['tag']}: {tag['status']}{place}{': ' * bool(tag['reason'])}{tag['reason']}")
     left = sum(entry.action is PlanAction.LEAVE for entry in entries)
     click.echo(
@@ -100,7 +101,8 @@ def print_report(report: Report) -> None:
     """Print what a run did."""
     for tag in report.tags:
         reason = f": {tag['reason']}" if tag["reason"] else ""
-        echo(f"{tag['source']} -> {tag['repository']}:{tag['tag']} {tag['status']}{reason}")
+        name = full_name(tag["repository"], tag["tag"], "")
+        echo(f"{tag['source']} -> {name} {tag['status']}{reason}")
     verified = sum(bool(image["verified"]) for image in report.images)
     echo(f"run {report.run} of {report.source}{_ending(report)}")
     click.echo(_counted(report.counts))
