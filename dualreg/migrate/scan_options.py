@@ -6,9 +6,28 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dualreg.migrate.names import Names
+from dualreg.remote.endpoint import RemoteError
+from dualreg.remote.response import Response
+
+#: Bytes of a list of a remote registry, in all its pages, and of what each page takes besides.
+_LIST_LIMIT, _PAGE_OVERHEAD = 256 << 20, 2 << 10
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+def bounded(pages: Iterable[Response], name: str) -> Iterator[Response]:
+    """Yield the pages of the list *name*, which a hostile registry may send without end.
+
+    Raises:
+        RemoteError: they are too many, or too large all together.
+    """
+    size = 0
+    for page in pages:
+        size += len(page.body) + _PAGE_OVERHEAD
+        if size > _LIST_LIMIT:
+            raise RemoteError(f"the list {name} has no end")
+        yield page
 
 
 @dataclass(frozen=True, slots=True)

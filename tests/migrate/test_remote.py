@@ -13,6 +13,7 @@ from dualreg.assembly import open_registry
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate import scan_options
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.sources.v2_remote import V2Remote
 from dualreg.migrate.targets.remote import RemoteTarget
@@ -494,6 +495,27 @@ def test_pages(server: Hostile) -> None:
     ]
     server.answers["/v2/a/tags/list?last=2"] = [status(200, b'{"tags": ["3"]}')]
     assert [tag.name for tag in V2Remote(Client(server.url), "a").tags()] == ["a:1", "a:2", "a:3"]  # type: ignore[union-attr]  # no findings
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_lists_without_end(
+    server: Hostile, data: Path, monkeypatch: pytest.MonkeyPatch, generation: str
+) -> None:
+    """They end with an error when they are too large, however many pages that takes; none is cut off."""
+    monkeypatch.setattr(scan_options, "_LIST_LIMIT", 20 * 2100)
+    pages = 20
+    for page in range(1, pages + 30):
+        following = f'</v2/_catalog?n=1000&last={page}>; rel="next"'
+        last = f"&last={page - 1}" if page > 1 else ""
+        server.answers[f"/v2/_catalog?n=1000{last}"] = [
+            status(200, f'{{"repositories": ["a/{page}"]}}'.encode(), Link=following)
+        ]
+        server.answers[f"/v1/search?q=&n=100&page={page}"] = [
+            status(200, b'{"num_pages": 99, "results": [{"name": "a/%d"}]}' % page)
+        ]
+    output = command(data, f"inspect {generation}+{server.url}", code=2).output
+    assert "has no end" in output
+    assert len(server.seen) == pages + 1
 
 
 _ODD = [b"[]", b"1", b"null", b'"x"', b"<html>", b'{"%s": 1}', b'{"%s": [1]}', b'{"%s": {"a": 1}}']

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from dualreg.errors import ImageInvalid
 from dualreg.image.names import in_library
 from dualreg.image.v1_image import V1Image
 from dualreg.migrate.findings import Broken, Finding, FindingKind
-from dualreg.migrate.scan_options import ScanOptions
+from dualreg.migrate.scan_options import ScanOptions, bounded
 from dualreg.migrate.sources.base import SourceBytes, SourceImage, SourceInvalid, SourceTag, lost_tag
 from dualreg.migrate.sources.v1_tree import is_image_id
 from dualreg.remote.client import Client
@@ -17,8 +18,6 @@ from dualreg.remote.v1 import V1Client
 
 _OK, _NOT_FOUND = 200, 404
 _CHECKSUM_HEADERS = ("x-docker-payload-checksum", "x-docker-checksum")
-#: Pages of a search, after which the registry is assumed to send them forever.
-_PAGES_LIMIT = 10_000
 
 
 @dataclass(slots=True)
@@ -100,8 +99,8 @@ class V1Remote:
         return self._homes
 
     def _repositories(self) -> Iterator[str]:
-        for page in range(1, _PAGES_LIMIT):
-            response = self._v1.get(f"/v1/search?q=&n=100&page={page}")
+        pages = (self._v1.get(f"/v1/search?q=&n=100&page={page}") for page in count(1))
+        for page, response in enumerate(bounded(pages, f"{self.client.url}/v1/search"), 1):
             if response.status != _OK:
                 hint = "log in with --user" if response.is_denied else "name a repository in the URL"
                 raise SourceInvalid(
@@ -109,8 +108,8 @@ class V1Remote:
                 )
             found = response.objects("results")
             yield from (name for each in found if isinstance(name := each.get("name"), str))
-            pages = response.object().get("num_pages")
-            if not found or not isinstance(pages, int) or page >= pages:
+            last = response.object().get("num_pages")
+            if not found or not isinstance(last, int) or page >= last:
                 return
 
     def _list_tags(self, names: tuple[str, str]) -> Sequence[SourceTag | Finding]:

@@ -16,7 +16,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.jws import verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
-from dualreg.migrate.scan_options import ScanOptions
+from dualreg.migrate.scan_options import ScanOptions, bounded
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag, lost_tag
 from dualreg.registry.blobs import Blobs
 from dualreg.remote.challenge import Scope, pulling
@@ -25,8 +25,8 @@ from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
 
 _OK, _NOT_FOUND = 200, 404
-#: Pages of a list, and referrers of a manifest, after which the registry is assumed to send them forever.
-_PAGES_LIMIT, _REFERRERS_LIMIT = 100_000, 10_000
+#: Referrers of a manifest, after which the registry is assumed to send them forever.
+_REFERRERS_LIMIT = 10_000
 #: Bytes of the manifests that are kept between the survey and the import, and of what each takes besides.
 _CACHE_LIMIT, _CACHE_OVERHEAD = 64 << 20, 1000
 
@@ -210,9 +210,12 @@ class V2Remote:
         Raises:
             RemoteError: a page is repeated, or there are too many.
         """
+        return bounded(self._linked(path, scope), f"{self.client.url}{path}")
+
+    def _linked(self, path: str, scope: Scope) -> Iterator[Response]:
         seen = set[str]()
         while path:
-            if path in seen or len(seen) > _PAGES_LIMIT:
+            if path in seen:
                 raise RemoteError(f"{self.client.url}: the list {path} has no end")
             seen.add(path)
             response = self.client.request("GET", path, scope=scope)
