@@ -1,7 +1,4 @@
-"""The WSGI application for any gunicorn.
-
-``gunicorn --worker-class dualreg.cli.worker.Worker --threads 16 --timeout 0 wsgi:app``.
-"""
+"""The WSGI application for any gunicorn: ``gunicorn wsgi:app``, with ``gunicorn.conf.py``."""
 
 import atexit
 import os

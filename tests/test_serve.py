@@ -237,14 +237,16 @@ def test_the_version(command: list[str], tmp_path: Path) -> None:
     assert done.stdout == f"dualreg, version {__version__}\n"
 
 
-@pytest.mark.parametrize("worker", ["gthread", "dualreg.cli.worker.Worker"])
-def test_any_gunicorn_can_serve_it(tmp_path: Path, worker: str) -> None:
-    """``gunicorn wsgi:app`` from the checkout serves both APIs, configured by the same variables."""
+@pytest.mark.parametrize("options", [[], ["-k", "gthread", "--threads", "4"]], ids=["own", "overridden"])
+def test_any_gunicorn_can_serve_it(tmp_path: Path, options: list[str]) -> None:
+    """``gunicorn wsgi:app`` from the checkout serves both APIs, configured as ``dualreg serve`` is."""
     host, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
-    options = ["--chdir", ROOT, "--bind", host, "-k", worker, "--threads", "4", "--no-control-socket"]
-    command = [DUALREG.with_name("gunicorn"), *options, "wsgi:app"]
-    with running(command, log, {"DUALREG_DATA": str(tmp_path / "data")}) as process:
+    own = ["--chdir", ROOT, "--config", ROOT / "gunicorn.conf.py"]
+    command = [DUALREG.with_name("gunicorn"), *own, *options, "wsgi:app"]
+    variables = {"DUALREG_DATA": str(tmp_path / "data"), "DUALREG_BIND": host}
+    with running(command, log, variables) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
+        assert Wire(host).send("GET", "/v2/", {"Authorization": "x" * 60_000}).status == 200
         chain = builders.v1_chain(builders.layer({"a": b"1"}))
         V1Client(host).push("any/old", "1", chain)
         assert V1Client(host).pull("any/old", "1")[0].layer == chain[0].layer
