@@ -37,6 +37,11 @@ def own_host() -> str:
     return host.removesuffix(_DEFAULT_PORTS[_scheme()])
 
 
+def own_path() -> str:
+    """Return the path of ``own_url``, empty unless ``public_url`` has one."""
+    return urlsplit(settings().public_url).path
+
+
 def check_host() -> None:
     """Raise RequestInvalid if answers would have to name an address that nobody can know."""
     if request.blueprint:

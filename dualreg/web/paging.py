@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from flask import request
 
 from dualreg.errors import PageInvalid
-from dualreg.web.context import settings
+from dualreg.web.address import own_path
 
 #: Maximum number of entries on a page; a client that asks for more gets this many and a Link.
 PAGE_LIMIT = 1000
@@ -68,5 +68,4 @@ def next_link(query: Mapping[str, object]) -> dict[str, str]:
 
     Source: RFC 8288; OCI distribution-spec v1.1, "Content Discovery".
     """
-    base = urlsplit(settings().public_url).path
-    return {"Link": f'<{base}{request.path}?{urlencode(query)}>; rel="next"'}
+    return {"Link": f'<{own_path()}{request.path}?{urlencode(query)}>; rel="next"'}

@@ -30,7 +30,7 @@ NO_HOSTS = ["a b", "a/b", 'a"b', "a,b", "user@host", "a:b", "a:123456", "[::1", 
 @pytest.mark.parametrize("public", ["", "https://hub.example", "https://hub.example:8443/registry/"])
 @pytest.mark.parametrize("host", HOSTS)
 def test_one_address(catalog: Catalog, store: MemoryStore, host: str, public: str) -> None:
-    """V1's endpoint, Docker 1.7's Location, pages and the token's realm agree: public_url, else the Host."""
+    """V1's endpoint and cookie, Docker 1.7's Location, pages, and the realm: public_url, else the Host."""
     settings = Settings(public_url=public, auth="accounts")
     guarded = client_of(build_registry(catalog, store, settings), settings)
     url = public.rstrip("/") or f"http://{host.removesuffix(':80')}"
@@ -41,6 +41,7 @@ def test_one_address(catalog: Catalog, store: MemoryStore, host: str, public: st
     client = client_of(build_registry(catalog, store, settings), settings)
     begun = client.put("/v1/repositories/team/app/", data=b"[]", headers=sent)
     assert begun.headers["X-Docker-Endpoints"] == urlsplit(url).netloc
+    assert f"; Path={urlsplit(url).path}/v1;" in begun.headers["Set-Cookie"]
     assert client.get("/v1/_status", headers=sent).json["host"] == urlsplit(url).netloc
     upload = client.post("/v2/team/app/blobs/uploads/", headers=sent | OLD)
     assert upload.headers["Location"].startswith(f"{url}/v2/team/app/blobs/uploads/")

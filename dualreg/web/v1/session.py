@@ -14,7 +14,7 @@ from dualreg.auth.authority import SESSION
 from dualreg.errors import ImageUnknown, Unauthenticated
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.registry.repositories import alias_of
-from dualreg.web.address import own_host
+from dualreg.web.address import own_host, own_path
 from dualreg.web.context import authority, registry
 from dualreg.web.credentials import SESSION_COOKIE, grant, session_repository
 from dualreg.web.forwarded import is_https
@@ -42,7 +42,7 @@ def session_headers(repository: RepositoryName) -> dict[str, str]:
             SESSION_COOKIE,
             signature,
             max_age=SESSION,
-            path="/v1",
+            path=f"{own_path()}/v1",
             secure=is_https(),
             httponly=True,
             samesite="Strict",
