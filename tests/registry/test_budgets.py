@@ -69,6 +69,18 @@ def test_reads(world: World, statements: list[str], name: str) -> None:
     assert len(statements) == budget, "\n".join(statements)
 
 
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_the_end_of_a_v1_push(world: World, statements: list[str], count: int) -> None:
+    """However many images a client lists, one question finds those that are unknown, or tagged already."""
+    listed = [{"id": f"{number:064x}", "Tag": f"t{number}"} for number in range(count)]
+    tags = world.client.get(world.fill("{v1}/tags"), headers=TOKEN).json
+    listed += [{"id": image, "Tag": tag} for tag, image in tags.items()] * count
+    statements.clear()
+    ended = world.client.put(world.fill("{v1}/images"), json=listed, headers=TOKEN)
+    assert ended.status_code == 204
+    assert len(statements) <= 8, "\n".join(statements)
+
+
 def test_v1_pull(world: World, statements: list[str]) -> None:
     """Nothing is derived twice: what begins a pull asks a handful of questions."""
     for path, budget in (("{v1}/images", 4), ("{v1}/tags", 4), ("{v1}/tags/one", 4)):

@@ -126,10 +126,12 @@ def _parse_tag(entry: object) -> tuple[Tag, ImageId] | None:
 
 def _set_tags(repository: RepositoryName, tags: Mapping[Tag, ImageId]) -> None:
     """Point tags at their images, except those that do already and images that the repository lacks."""
+    known: frozenset[ImageId] = frozenset()
     current: Mapping[Tag, ImageId] = {}
     with suppress(RepositoryUnknown):
+        known = frozenset(registry().bridge.images(repository))
         current = registry().bridge.tags(repository)
     for tag, image in tags.items():
-        if current.get(tag) != image:
-            with suppress(ImageUnknown, ImageIncomplete):
+        if image in known and current.get(tag) != image:
+            with suppress(ImageUnknown, ImageIncomplete):  # deleted meanwhile
                 registry().bridge.tag(repository, tag, image)
