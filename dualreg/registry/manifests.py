@@ -7,7 +7,10 @@ together. ``Manifests`` has the operations; the functions after it are their ste
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from typing import NamedTuple
+
+from cachetools import LRUCache
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow
@@ -38,6 +41,9 @@ from dualreg.registry.preconditions import (
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
+#: Indexes of which each process remembers the entry that clients get who cannot read indexes.
+_CHOSEN = 10_000
+
 
 class Pushed(NamedTuple):
     """A manifest that was stored.
@@ -63,6 +69,8 @@ class Manifests:
     documents: DocumentCache
     rules: ManifestRules = field(default_factory=ManifestRules)
     visibility: Visibility = field(default_factory=Visibility)
+    _chosen: LRUCache[Digest, Digest | None] = field(default_factory=lambda: LRUCache(_CHOSEN))
+    _lock: Lock = field(default_factory=Lock)
 
     def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow:
         """Return the manifest that V2 clients see as *reference*, importing it from upstream if need be.
@@ -105,13 +113,23 @@ class Manifests:
         """
         if row.media_type not in media_types.INDEXES:
             return row
-        children = stored_contents(row.media_type, self.payload(row)).children
-        entries = (child.descriptor for child in children if child.role is Role.MANIFEST)
-        chosen = next((entry for entry in entries if _is_linux_amd64(entry)), None)
+        chosen = self._linux_amd64(row)
         if chosen is None:
             return None
         with self.state.catalog.read() as tx:
-            return tx.manifests.find(repository, chosen.digest)
+            return tx.manifests.find(repository, chosen)
+
+    def _linux_amd64(self, index: ManifestRow) -> Digest | None:
+        """Return the first such entry of an index; remembered, since there may be thousands of others."""
+        with self._lock:
+            if index.digest in self._chosen:
+                return self._chosen[index.digest]
+        children = stored_contents(index.media_type, self.payload(index)).children
+        entries = (child.descriptor for child in children if child.role is Role.MANIFEST)
+        chosen = next((entry.digest for entry in entries if _is_linux_amd64(entry)), None)
+        with self._lock:
+            self._chosen[index.digest] = chosen
+        return chosen
 
     def load(self, row: ManifestRow) -> Manifest:
         """Return the manifest; its descriptors have the sizes that the content has, whatever it states."""

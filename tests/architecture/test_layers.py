@@ -60,6 +60,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.migrate.sources.v2_remote",
         "dualreg.registry.document_cache",
         "dualreg.registry.listings",
+        "dualreg.registry.manifests",
         "dualreg.registry.negotiation",
         "dualreg.auth.keyring",
         "dualreg.auth.passwords",

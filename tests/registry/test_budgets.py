@@ -8,7 +8,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from dualreg.catalog.database import Catalog
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
+from dualreg.image.manifest import stored_contents
+from dualreg.registry import manifests
 from tests import builders
 from tests.protocol.exchange import (
     REPOSITORY,
@@ -67,6 +70,24 @@ def test_reads(world: World, statements: list[str], name: str) -> None:
     response = world.client.open(world.fill(path), method=method, headers=TOKEN)
     assert response.status_code in (200, 204)
     assert len(statements) == budget, "\n".join(statements)
+
+
+def test_an_index_is_searched_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all clients that cannot read it, whether it has an entry for them or not."""
+    image, read = builders.image(builders.layer({"a": b"1"})), []
+    push_image(client, REPOSITORY, image, "one")
+    monkeypatch.setattr(
+        manifests, "stored_contents", lambda *given: read.append(given) or stored_contents(*given)
+    )
+    for architecture, statuses in (("amd64", [200, 200]), ("s390x", [200, 404])):
+        path = f"/v2/{REPOSITORY}/manifests/{architecture}"
+        payload = builders.index(image, architectures=(architecture,))
+        assert client.put(path, data=payload, content_type=media_types.OCI_INDEX).status_code == 201
+        read.clear()
+        for _ in range(3):
+            accepts = ({"Accept": media_types.DOCKER_MANIFEST}, {"Accept": media_types.SCHEMA1_SIGNED})
+            assert [client.get(path, headers=accept).status_code for accept in accepts] == statuses
+        assert [media_type for media_type, _ in read].count(media_types.OCI_INDEX) == 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])
