@@ -12,6 +12,7 @@ from sqlalchemy import (
     Select,
     delete,
     exists,
+    false,
     literal,
     or_,
     select,
@@ -46,27 +47,27 @@ class V1ImageQueries:
         return begun
 
     def record(self, image: V1ImageRow) -> bool:
-        """Add a complete image that was derived from a manifest; return whether anything changed.
+        """Add a complete image; return whether anything changed.
 
         A complete image with the same id stays if it has the same parent and files: it is the same image, and
-        the client that pushed it gets back its own JSON. Any other image is replaced, so that a client cannot
-        occupy the id of content that it does not have.
+        the client that pushed it gets back its own JSON. A derived one gives way to one that was pushed. Any
+        other image is replaced, so that a client cannot occupy the id of content that it does not have.
         """
         other = or_(
             V1Images.diff_id.is_distinct_from(image.diff_id),
             V1Images.parent_id.is_distinct_from(image.parent),
+            V1Images.checksum.is_(None) if image.checksum else false(),
         )
         return self._put(image, or_(~V1Images.complete, other))
 
-    def contradicts(self, repository_id: int, images: Iterable[V1ImageRow]) -> bool:
-        """Return whether one of *images* has the id of a complete, but different image of the repository."""
-        wanted = {image.id: _identity(image) for image in images}
+    def complete_ones(self, repository_id: int, ids: Iterable[ImageId]) -> dict[ImageId, V1ImageRow]:
+        """Return those of *ids* that are complete images of the repository."""
         query = _images().where(V1Images.repository_id == repository_id, V1Images.complete)
-        return any(
-            _identity(known) != wanted[known.id]
-            for batch in batches(wanted)
-            for known in map(_row, self.connection.execute(query.where(V1Images.image_id.in_(batch))))
-        )
+        return {
+            image.id: image
+            for batch in batches(ids)
+            for image in map(_row, self.connection.execute(query.where(V1Images.image_id.in_(batch))))
+        }
 
     def attach(self, image: V1ImageRow, sent: SentLayer) -> bool:
         """Record a layer that a client sent for incomplete *image*; one that is there is kept beside it.
@@ -220,11 +221,6 @@ def _images() -> Select[*tuple[Any, ...]]:
         V1Images.tarsum,
         V1Images.tarsum_verified,
     ).outerjoin(Blobs, Blobs.digest == V1Images.layer)
-
-
-def _identity(image: V1ImageRow) -> tuple[Digest, ImageId | None, Digest | None]:
-    """Return what makes two images with the same id equal: JSON, parent and files."""
-    return image.json, image.parent, image.diff_id
 
 
 def _sent_for(image: V1ImageRow) -> ColumnElement[bool]:

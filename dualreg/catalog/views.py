@@ -62,13 +62,30 @@ class ViewQueries:
         )
         return self.connection.scalar(query) is not None
 
-    def hide(self, repository_id: int, images: Iterable[ImageId]) -> None:
-        """Replace V1 views that are one of *images* by None, so that no manifest is seen as these."""
-        views = update(ManifestViews).where(
-            ManifestViews.repository_id == repository_id, ManifestViews.kind == _V1
-        )
+    def hide(self, repository_id: int, images: Iterable[ImageId]) -> list[tuple[Digest, ImageId]]:
+        """Replace V1 views that are one of *images* by None, so that no manifest is seen as these.
+
+        Return the manifests that were, with their images.
+        """
+        seen = (ManifestViews.repository_id == repository_id) & (ManifestViews.kind == _V1)
+        query = select(ManifestViews.manifest, ManifestViews.view).where(seen)
+        hidden = list[tuple[Digest, ImageId]]()
         for batch in batches(images):
-            self.connection.execute(views.where(ManifestViews.view.in_(batch)).values(view=None))
+            among = ManifestViews.view.in_(batch)
+            hidden += [(row[0], ImageId(str(row[1]))) for row in self.connection.execute(query.where(among))]
+            self.connection.execute(update(ManifestViews).where(seen, among).values(view=None))
+        return hidden
+
+    def unseen(self, repository: RepositoryName) -> tuple[Tag, ...]:
+        """Return the tags of the repository whose manifests cannot be seen as a V1 image, in byte order."""
+        query = (
+            select(Tags.name)
+            .join(Repositories, Repositories.id == Tags.repository_id)
+            .join(ManifestViews, _of(Tags.repository_id, Tags.manifest))
+            .where(Repositories.name == repository, ManifestViews.view.is_(None))
+            .order_by(Tags.name)
+        )
+        return tuple(Tag(name) for name in self.connection.scalars(query))
 
     def manifest_of(self, repository_id: int, image: ImageId) -> Digest | None:
         """Return the most recently pushed manifest whose V1 view is *image*; None if there is none."""

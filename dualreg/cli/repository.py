@@ -30,12 +30,13 @@ def repository() -> None:
 def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the tags of the repository NAME with digest, origin, and times.
 
-    The origin is the API over which the tag was pushed.
+    The origin is the API over which the tag was pushed. The last line names the tags that V1 clients do not
+    see, because they cannot use the image or because another image has its V1 ID.
     """
     try:
         parsed = RepositoryName.parse(name)
         with prepared_registry(data, config) as (registry, _):
-            rows = [*_all_tags(registry, parsed)]
+            rows, unseen = [*_all_tags(registry, parsed)], registry.bridge.unseen(parsed)
     except RegistryError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -47,6 +48,8 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
         click.echo(f"{row.name}  {row.digest}  from {row.origin}  pushed {pushed}  pulled {pulled}")
     from_v1 = sum(row.origin is Origin.V1 for row in rows)
     click.echo(f"{counted(len(rows), 'tag')}, {from_v1} of them pushed over V1.")
+    if unseen:
+        click.echo(f"V1 clients do not see {', '.join(unseen)}.")
 
 
 def _all_tags(

@@ -50,7 +50,7 @@ def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, 
     document, pairs = steps
     parent, entries = "", list[tuple[Digest, str]]()
     for digest, entry in pairs[:-1]:
-        image = _hash(digest.hex, parent)
+        image = step_id(digest, parent)
         entries.append((digest, dump(_step(image, parent, entry)).decode()))
         parent = image
     digest, entry = pairs[-1]
@@ -89,6 +89,19 @@ def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tupl
             text = dump(others | ({"parent": parent} if parent else {})).decode()
         chain.append(Link(V1Image(image, parent, text.encode()), layers[Digest.parse(layer["blobSum"])]))
     return tuple(chain) if len({link.image.id for link in chain}) == len(chain) else None
+
+
+def step_id(layer: Digest, parent: str) -> str:
+    """Return the ID that distribution and Docker 1.10 compute for an image below the top.
+
+    It does not depend on the JSON.
+
+    Args:
+        parent: The ID of the image below; empty for a base.
+
+    Source: distribution 2.3 to 2.8, ``manifest/schema1/config_builder.go``.
+    """
+    return _hash(layer.hex, parent)
 
 
 def _steps(

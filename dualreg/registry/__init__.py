@@ -14,6 +14,7 @@ from typing import Self
 from dualreg.registry.activity import Clients, Pulls
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.chains import Chains
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
@@ -82,7 +83,8 @@ class Registry:
         manifests = Manifests(state, documents, rules.manifests, rules.visibility)
         inflating = InflatingSlots()
         v1_images = V1Images(state, documents, uploads, inflating)
-        bridge = Bridge(state, uploads, manifests, v1_images, rules.visibility, inflating)
+        chains = Chains(manifests, inflating)
+        bridge = Bridge(state, uploads, manifests, v1_images, chains, rules.visibility)
         return cls(
             state=state,
             rules=rules,

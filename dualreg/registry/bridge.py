@@ -6,7 +6,7 @@ pays nothing for it. Both are stored, so each is made once. An image that a clie
 checksum; a derived one has none, and gives way to a pushed one.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,31 +21,24 @@ from dualreg.errors import (
     TagUnknown,
 )
 from dualreg.image import media_types
-from dualreg.image.convert import Converted, Link, V1Layer, chain_from_manifest, manifest_from_chain
+from dualreg.image.convert import Converted, Link, V1Layer, manifest_from_chain
 from dualreg.image.digest import Digest
-from dualreg.image.documents import parse_object
-from dualreg.image.formats import Role, schema1
-from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, empty_diff_ids, empty_layer, regzip
-from dualreg.image.manifest import Manifest
+from dualreg.image.layer import EMPTY_LAYER, Compression, empty_diff_ids, empty_layer, regzip
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.image.schema1 import chain_from_schema1
-from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
-from dualreg.registry.inflating import InflatingSlots
+from dualreg.image.v1_image import V1Image
+from dualreg.registry.chains import Chains
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import available_v1_tags
+from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_images import V1Images
-from dualreg.registry.visibility import Visibility
-from dualreg.storage.base import BlobStore, read_chunks
+from dualreg.registry.visibility import Visibility, log_unseen
+from dualreg.storage.base import read_chunks
 
-#: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
-CONFIG_LIMIT = 4 << 20
 #: The largest JSON, in bytes, of all images of a chain.
 _CHAIN_JSON_LIMIT = 16 << 20
-#: Seconds to wait while other layers are read through; each manifest needs this once.
-_PATIENCE = 60.0
 #: How often a change is retried, or a tag read again, while other clients keep changing it.
 _ATTEMPTS = 10
 
@@ -62,8 +55,8 @@ class Bridge:
     uploads: Uploads
     manifests: Manifests
     v1_images: V1Images
+    chains: Chains
     visibility: Visibility = field(default_factory=Visibility)
-    inflating: InflatingSlots = field(default_factory=InflatingSlots)
 
     def tag(
         self,
@@ -132,6 +125,14 @@ class Bridge:
             raise RepositoryUnknown(name=repository)
         return tags
 
+    def unseen(self, repository: RepositoryName) -> tuple[Tag, ...]:
+        """Return the tags that V1 clients cannot see as an image, in byte order.
+
+        That is found out when V1 clients first read the tags.
+        """
+        with self.state.catalog.read() as tx:
+            return tx.views.unseen(repository)
+
     def resolve(self, repository: RepositoryName, tag: Tag) -> ImageId:
         """Return the V1 image that the tag is seen as.
 
@@ -192,22 +193,8 @@ class Bridge:
         with self.state.catalog.read() as tx:
             image = tx.views.find(row.repository_id, row.digest)
         if image is None:
-            return self._read_schema1(row)
+            return self.chains.of_schema1(row)
         return self._links(repository, self.v1_images.ancestry(repository, ImageId(image)))
-
-    def read_image(self, row: ManifestRow) -> tuple[Manifest, bytes] | None:
-        """Return a manifest that may be an image's, with its config; None if it is of another kind.
-
-        None too if the config is too large to be read into memory.
-        """
-        if row.media_type not in media_types.IMAGES:
-            return None
-        manifest = self.manifests.load(row)
-        (config,) = manifest.described(Role.CONFIG)
-        possible = media_types.may_be_image(row.media_type, config.media_type)
-        if not possible or (config.size or 0) > CONFIG_LIMIT:
-            return None
-        return manifest, self.manifests.documents.read(config.digest)
 
     def _available(self, repository: RepositoryName) -> dict[Tag, ImageId]:
         """Return the tags that only upstream has, as V1 clients see them."""
@@ -256,48 +243,50 @@ class Bridge:
             self._derive(RepositoryRow(row.repository_id, repository), row)
 
     def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
+        """Derive the V1 view of a manifest, and record it."""
         image = self.manifests.image_of(repository.name, row)
-        chain = (image and self._chain(image)) or ()
-        is_schema1 = image is not None and image.media_type in media_types.SCHEMA1_TYPES
-        rows = _derived_rows(repository, chain)
-        documents = [link.image.json for link in chain]
-        if any(link.layer.digest == empty_layer().digest for link in chain):
-            documents.append(EMPTY_LAYER)
-        with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
-            locked = tx.repositories.lock(repository.name, exclusive=is_schema1)
-            if locked is None or not tx.manifests.lock_existing(repository.id, [row.digest]):
-                return  # deleted in the meantime
-            if is_schema1 and tx.v1_images.contradicts(repository.id, rows):
-                # A client that signs schema 1 chooses its IDs, and must not take over those of other images.
-                tx.views.record(repository.id, row.digest, None)
+        chain = (image and self.chains.of(image)) or ()
+        signed = image is not None and image.media_type in media_types.SCHEMA1_TYPES
+        derived, jsons = _derived_rows(repository, chain), [link.image.json for link in chain]
+        for _ in range(_ATTEMPTS):
+            recorded = recorded_as(
+                self.state, self.manifests.documents, repository, zip(derived, jsons, strict=True)
+            )
+            if self._record_view(repository, row, recorded, chain, signed=signed):
                 return
+
+    def _record_view(
+        self,
+        repository: RepositoryRow,
+        row: ManifestRow,
+        recorded: RecordedAs,
+        chain: Sequence[Link],
+        *,
+        signed: bool,
+    ) -> bool:
+        """Record a chain as the V1 view of a manifest; return False if its IDs were pushed meanwhile.
+
+        Args:
+            recorded: The images of the chain, base first, as the repository has them.
+            signed: Whether the manifest is schema 1. A client that signs that chooses its IDs, and must not
+                take over those of other images.
+        """
+        documents = _missing_documents(recorded.images, chain)
+        with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
+            locked = tx.repositories.lock(repository.name, exclusive=signed)
+            if locked is None or not tx.manifests.lock_existing(repository.id, [row.digest]):
+                return True  # deleted in the meantime
+            if signed and not recorded.is_current(tx, repository):
+                return False
+            if (signed and recorded.contradicted) or not chain:
+                tx.views.record(repository.id, row.digest, None)
+                log_unseen(tx, repository, row.digest, recorded.contradicted)
+                return True
             for upload, document in zip(uploads, documents, strict=True):
                 self.state.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
-            self.v1_images.record(tx, repository, rows)
-            tx.views.record(repository.id, row.digest, chain[-1].image.id if chain else None)
-
-    def _chain(self, image: ManifestRow) -> tuple[Link, ...] | None:
-        """Return the V1 view of an image manifest as a chain, base first; None if it has none."""
-        if image.media_type in media_types.SCHEMA1_TYPES:
-            return self._read_schema1(image)
-        read = self.read_image(image)
-        return read and chain_from_manifest(*read, empty_layer())
-
-    def _read_schema1(self, row: ManifestRow) -> tuple[Link, ...] | None:
-        """Return the V1 chain in a schema 1 manifest, whose layers are read; None if one cannot be read."""
-        payload = self.manifests.payload(row)
-        document = parse_object(payload)
-        if len(document["history"]) > CHAIN_LIMIT:
-            return None
-        named = {child.descriptor.digest for child in schema1.contents(document).children}
-        with self.state.catalog.read() as tx:
-            sizes = tx.blobs.linked(row.repository_id, named)
-        try:
-            with self.inflating.slot(patience=_PATIENCE):
-                layers = _read_layers(self.state.store, sizes)
-        except ImageInvalid:
-            return None  # zstd, or pushed damaged
-        return chain_from_schema1(payload, layers)
+            self.v1_images.record(tx, repository, recorded.images)
+            tx.views.record(repository.id, row.digest, recorded.images[-1].id)
+        return True
 
 
 def non_empty(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
@@ -322,23 +311,6 @@ def _bounded(links: Iterable[Link]) -> Iterator[Link]:
         yield link
 
 
-def _read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:
-    """Read layers through to find their diff IDs and compressions.
-
-    Raises:
-        ImageInvalid: a layer cannot be decompressed.
-    """
-    layers = {}
-    for digest, size in sizes.items():
-        hasher = DiffIdHasher()
-        with store.open(digest) as layer:
-            for chunk in read_chunks(layer):
-                hasher.update(chunk)
-        diff_id = hasher.digest()
-        layers[digest] = V1Layer(digest, size, diff_id, hasher.compression or Compression.NONE)
-    return layers
-
-
 def _derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
     """Return a derived chain as the catalog records it: complete, without checksums."""
     return [
@@ -355,3 +327,11 @@ def _derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1Im
         )
         for link in chain
     ]
+
+
+def _missing_documents(images: Iterable[V1ImageRow], chain: Iterable[Link]) -> list[bytes]:
+    """Return what has to be stored for *images*: JSONs of *chain* that they use, and the empty layer."""
+    jsons = {Digest.of(link.image.json): link.image.json for link in chain}
+    needed = {image.json: jsons[image.json] for image in images if image.json in jsons}
+    empty = any(image.layer == empty_layer().digest for image in images)
+    return [*needed.values(), *([EMPTY_LAYER] if empty else ())]

@@ -168,7 +168,7 @@ class Negotiation:
         chain = self.bridge.pushed_chain(repository, image)
         if chain:
             return schema1_from_chain(chain, repository, tag)
-        read = self.bridge.read_image(image)
+        read = self.bridge.chains.read_image(image)
         return read and schema1_from_image(*read, repository, tag)
 
     def _convert_schema1(

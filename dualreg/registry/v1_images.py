@@ -22,7 +22,7 @@ from dualreg.errors import (
     UploadBusy,
 )
 from dualreg.image.digest import Digest
-from dualreg.image.layer import DiffIdHasher
+from dualreg.image.layer import DiffIdHasher, have_same_files
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image, payload_hasher
@@ -31,44 +31,15 @@ from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
+from dualreg.registry.v1_comparison import RecordedAs, recorded_as
+from dualreg.registry.v1_imported import ImportedImage
+from dualreg.registry.visibility import log_unseen
 from dualreg.storage.base import read_chunks, tee
 from dualreg.storage.staging import Staging
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedImage:
-    """A V1 image with everything that a client pushes of it, for ``V1Images.import_image``.
-
-    Attributes:
-        checksum: The payload checksum.
-        tarsum: As its client stated it, if it did.
-        tarsum_verified: Whether that agrees with the layer; None if the payload checksum proved the layer.
-    """
-
-    document: V1Image
-    layer: BlobRow
-    diff_id: Digest
-    checksum: Digest
-    tarsum: str | None = None
-    tarsum_verified: bool | None = None
-
-    def row(self, repository_id: int) -> V1ImageRow:
-        """Return the catalog's form of the image."""
-        return V1ImageRow(
-            repository_id,
-            self.document.id,
-            self.document.parent,
-            Digest.of(self.document.json),
-            self.layer.digest,
-            self.layer.size,
-            self.diff_id,
-            self.checksum,
-            complete=True,
-            tarsum=self.tarsum,
-            tarsum_verified=self.tarsum_verified,
-        )
+#: How often an import is tried while clients push the same image.
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +129,7 @@ class V1Images:
                 verified = None if payload else self._is_tarsum_of(tarsum, row, sent)
                 row = replace(row, tarsum=tarsum, tarsum_verified=verified)
             row = self._complete(repository, row, sent)
-        if row.diff_id != sent.diff_id:
+        if not have_same_files(row.diff_id, sent.diff_id):
             raise ChecksumMismatch(id=image, expected=str(row.checksum))
 
     def holder(self, image: ImageId, reach: Reach) -> RepositoryName:
@@ -243,17 +214,40 @@ class V1Images:
             BlobDamaged: the catalog knows JSON or layer with another size.
         """
         json = image.document.json
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(repository) or RepositoryRow(0, repository)  # which has no images
+        for _ in range(_ATTEMPTS):
+            recorded = recorded_as(self.state, self.documents, row, [(image.row(row.id), json)])
+            if recorded.contradicted:
+                break
+            if self._import(row, image, recorded, layer):
+                return
+        raise ImageExists(id=image.document.id)
+
+    def _import(
+        self, row: RepositoryRow, image: ImportedImage, recorded: RecordedAs, layer: Staging | None
+    ) -> bool:
+        """Record an image as ``import_image``; return False if its ID was pushed since *recorded* was read.
+
+        An image that was derived from a manifest and means the same gives way to it; one that a client pushed
+        stays as that client wrote it.
+        """
+        json = image.document.json
         with self.state.staged(json) as (document,), self.state.catalog.begin() as tx:
-            row = tx.repositories.ensure(repository, exclusive=True)
-            recorded = image.row(row.id)
-            if tx.v1_images.contradicts(row.id, [recorded]):
-                raise ImageExists(id=recorded.id)
-            self.state.admit(tx, row, document, BlobRow(recorded.json, len(json)))
+            repository = tx.repositories.ensure(row.name, exclusive=True)
+            if not recorded.is_current(tx, repository):
+                return False
+            imported = image.row(repository.id)
+            known = recorded.known.get(imported.id, imported)
+            if known.checksum and (known.json, known.diff_id) != (imported.json, imported.diff_id):
+                return True
+            self.state.admit(tx, repository, document, BlobRow(imported.json, len(json)))
             if layer:
-                self.state.admit(tx, row, layer.upload, image.layer)
+                self.state.admit(tx, repository, layer.upload, image.layer)
             else:
-                self.state.share(tx, row, image.layer)
-            self.record(tx, row, [recorded])
+                self.state.share(tx, repository, image.layer)
+            self.record(tx, repository, [imported], same=True)
+        return True
 
     def forget(self, repository: RepositoryName, image: ImageId) -> bool:
         """Forget an image unless a manifest is seen as it or another image builds on it.
@@ -267,13 +261,19 @@ class V1Images:
             self.state.links.remove_v1_image(repository, image)
         return True
 
-    def record(self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow]) -> None:
+    def record(
+        self, tx: Transaction, repository: RepositoryRow, images: Iterable[V1ImageRow], *, same: bool = False
+    ) -> None:
         """Record complete images within a transaction: rows first, then link files.
 
         A manifest whose V1 view was another image under one of their IDs has no V1 view from then on.
+
+        Args:
+            same: Images that the repository has under their IDs mean the same.
         """
         changed = [image for image in images if tx.v1_images.record(image)]
-        tx.views.hide(repository.id, [image.id for image in changed])
+        for manifest, view in () if same else tx.views.hide(repository.id, [image.id for image in changed]):
+            log_unseen(tx, repository, manifest, [view])
         for image in changed:
             self._write_link(repository, image)
 
@@ -294,7 +294,7 @@ class V1Images:
             found = tx.v1_images.find(repository, image.id)
             if found is None or not found.complete:
                 raise UploadBusy(id=image.id)
-            if (found.parent, found.diff_id) != (image.parent, sent.diff_id):
+            if found.parent != image.parent or not have_same_files(found.diff_id, sent.diff_id):
                 raise ImageExists(id=image.id)
             tx.v1_images.add_sent(found, sent)
 
@@ -315,6 +315,8 @@ class V1Images:
             others = tx.v1_images.sent(row)
         if payload:
             found = next((each for each in others if each.checksum == payload), None)
+            if found is None and row.complete and row.checksum is None and others:
+                return latest  # derived meanwhile, with a JSON in other words than that which was sent
             if found is None:
                 raise ChecksumMismatch(id=row.id, expected=str(row.checksum))
             return found

@@ -3,13 +3,19 @@
 It decides which tags each dialect lists and finds. Requests by digest and writes do not depend on it.
 """
 
+import logging
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Self
 
-from dualreg.catalog.rows import Origin
-from dualreg.image.names import RepositoryName
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.rows import Origin, RepositoryRow
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName
 from dualreg.patterns import matches
+
+_log = logging.getLogger(__name__)
 
 _BOTH = frozenset(Origin)
 #: For each mode, the origins of tags that clients of a generation see.
@@ -44,3 +50,19 @@ class Visibility:
         """Return the origins of the tags that clients of *generation* see in the repository."""
         matching = (mode for pattern, mode in self.patterns if matches(pattern, repository))
         return _SHOWN[next(matching, self.default)][generation]
+
+
+def log_unseen(
+    tx: Transaction, repository: RepositoryRow, manifest: Digest, taken: Sequence[ImageId]
+) -> None:
+    """Log that V1 clients do not see the tags of a manifest: from now on, if they saw them before.
+
+    Args:
+        taken: IDs that its images share with other images; empty: V1 clients cannot use it at all.
+    """
+    tags = ", ".join(sorted(tx.tags.pointing_at(repository.id, manifest))) or manifest
+    if taken:
+        text = "%s: V1 clients do not see %s: the repository has another image with the ID %s"
+        _log.warning(text, repository.name, tags, taken[0])
+    else:
+        _log.info("%s: V1 clients do not see %s: it has no form that they can use", repository.name, tags)

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry import Registry
 from tests import builders
 from tests.apps import client_of
+from tests.builders import V1Pushed
 from tests.migrate.commands import command, content
 from tests.migrate.trees import EMPTY_23, EMPTY_1024, LAYERS, Tree, image_id
+from tests.properties.registries import push_v1
+from tests.protocol.clients import graph
+from tests.protocol.clients.schema1 import push_chain
 from tests.protocol.clients.tarsum import tarsum
 
 APP = RepositoryName("team/app")
@@ -57,10 +62,18 @@ def _packed_anew(tree: Tree) -> None:
     tree.image("base", gzip.compress(gzip.decompress(LAYERS["a"]), 1, mtime=7))
 
 
+def _json_anew(tree: Tree) -> None:
+    path = tree.root / "images" / image_id("base")
+    document = json.loads((path / "json").read_bytes()) | {"Size": 7, "config": {"Env": None}}
+    (path / "json").write_text(json.dumps(dict(sorted(document.items())), indent=2))
+    (path / "_checksum").unlink()
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         (lambda _: None, "same"),
+        (_json_anew, "same"),
         (_json, "failed collision"),
         (_layer, "failed collision"),
         (_layer_without_checksum, "failed collision"),
@@ -167,3 +180,39 @@ def test_what_clients_stated_and_called_themselves(tmp_path: Path, data: Path, o
     assert client.get("/v1/repositories/team/good/tags/1/json").json == facts
     told = client.get("/v1/repositories/team/bad/tags/1/json").json
     assert (told["docker_version"], told["last_update"]) == ("1.5.0", 7)
+
+
+def test_an_import_over_what_docker_1_8_pushed(tree: Tree, data: Path, opened: Registry) -> None:
+    """What was pushed over V2 meanwhile, by a daemon that had pulled it, is the same image.
+
+    Old clients get the JSONs and layers of the source, and all is verified.
+    """
+    chain = [
+        V1Pushed(ImageId(id_), tree.jsons[id_], tree.layers[id_])
+        for id_ in (image_id("base"), image_id("top"))
+    ]
+    push_chain(opened, APP, "1", graph.stored_chain(chain))
+    assert opened.bridge.tags(APP) == {"1": image_id("top")}
+    command(data, f"run v1-tree:{tree.root} --existing overwrite")
+    assert opened.bridge.unseen(APP) == ()
+    rows = opened.v1_images.ancestry(APP, chain[-1].id)
+    assert [(row.json, row.layer) for row in rows[::-1]] == [
+        (Digest.of(image.json), Digest.of(image.layer)) for image in chain
+    ]
+    for options in ("", " --quick"):
+        command(data, f"verify v1-tree:{tree.root}{options}")
+    assert outcome(data, tree) == {"team/app:1": "same"}
+
+
+def test_verify_after_another_release_pushed(tree: Tree, data: Path, opened: Registry) -> None:
+    """A V1 client pushed the image before the import, in other words and bytes: that one stays."""
+    chain = [
+        V1Pushed(ImageId(id_), tree.jsons[id_], tree.layers[id_])
+        for id_ in (image_id("base"), image_id("top"))
+    ]
+    push_v1(opened, APP, Tag("1"), graph.stored_chain(chain))
+    before = opened.v1_images.ancestry(APP, chain[-1].id)
+    assert outcome(data, tree) == {"team/app:1": "same"}
+    assert opened.v1_images.ancestry(APP, chain[-1].id) == before
+    for options in ("", " --quick"):
+        command(data, f"verify v1-tree:{tree.root}{options}")

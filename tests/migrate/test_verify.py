@@ -88,7 +88,7 @@ def _json(data: Path, opened: Registry) -> None:
         (_manifest, 1, "manifest sha256:"),
         (_config, 1, "in its manifest: damaged in this registry"),
         (_layer, 2, "in its manifest: damaged in this registry"),
-        (_json, 1, "JSON differs from the source"),
+        (_json, 1, "JSON damaged in this registry"),
     ],
 )
 def test_damage_that_clients_would_meet(

@@ -16,7 +16,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.documents import dump
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
-from dualreg.registry.bridge import CONFIG_LIMIT
+from dualreg.registry.chains import CONFIG_LIMIT
 from dualreg.registry.uploads import LEASE, Uploads
 from dualreg.storage.base import StagedUpload
 from tests import builders

@@ -1,7 +1,7 @@
 """Identity: whether V1 images of a source and of this registry that share an ID are the same.
 
-IDs are random, and copies of a registry can diverge. JSONs, checksums and sizes are compared; a layer is read
-only if they differ.
+IDs are random, and copies of a registry can diverge. What JSONs mean, checksums and sizes are compared; a
+layer is read only if they differ.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dualreg.catalog.rows import BlobRow, V1ImageRow
+from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
+from dualreg.image.layer import have_same_files
 from dualreg.image.names import RepositoryName
+from dualreg.image.v1_meaning import mean_the_same
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceImage
@@ -61,19 +64,35 @@ class ImageIdentity:
         if row is None or not row.complete or row.layer is None:
             return ()
         try:
-            json = image.json()
-            same = row.json == Digest.of(json) and (
-                _seems_same(row, image) or read_layer(image).diff_id == str(row.diff_id)
-            )
+            same = self._is_same_json(row, image.json()) and has_same_files(row, image)
         except Broken as error:
             return error
         if not same:
             return id_collision(repository, image.id)
-        return BlobRow(row.json, len(json)), BlobRow(row.layer, row.layer_size or 0)
+        json = self.registry.blobs.stat(repository, row.json)
+        return json, BlobRow(row.layer, row.layer_size or 0)
+
+    def _is_same_json(self, row: V1ImageRow, json: bytes) -> bool:
+        """Return whether a JSON of the source means the same as that of this registry, which may be lost."""
+        if row.json == Digest.of(json):
+            return True
+        try:
+            return mean_the_same(self.registry.v1_images.json(row), json)
+        except BlobMissing:
+            return False
+
+
+def has_same_files(row: V1ImageRow, image: SourceImage) -> bool:
+    """Return whether an image of this registry has the files of *image*, whose layer is read if it differs.
+
+    Raises:
+        Broken: that cannot be read.
+    """
+    return _seems_same(row, image) or have_same_files(row.diff_id, Digest.parse(read_layer(image).diff_id))
 
 
 def _seems_same(row: V1ImageRow, image: SourceImage) -> bool:
     """Return whether neither checksum nor size of the layer differs; unknown ones count as equal."""
     payloads = [stated.lower() for stated in image.checksums if stated.lower().startswith("sha256:")]
-    agrees = not payloads or row.checksum is None or str(row.checksum) in payloads
+    agrees = not payloads or str(row.checksum) in payloads
     return agrees and image.size in (0, row.layer_size)

@@ -23,7 +23,7 @@ from dualreg.migrate.v1.identity import ImageIdentity, id_collision
 from dualreg.migrate.v1.layers import staged
 from dualreg.registry import Registry
 from dualreg.registry.bridge import non_empty
-from dualreg.registry.v1_images import ImportedImage
+from dualreg.registry.v1_imported import ImportedImage
 from dualreg.storage.staging import Staging
 
 #: The most characters of a User-Agent that are kept.
@@ -64,6 +64,9 @@ class V1Importer:
 
     def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
         del current
+        rows = self.registry.v1_images.peek_ancestry(repository, ImageId(image))
+        if not all(row.checksum for row in rows):
+            return False  # derived from a manifest: clients get the JSONs and layers of the source instead
         return self._presence.blobs(self._identity.blobs(repository, self.chain(image)))
 
     def import_entry(

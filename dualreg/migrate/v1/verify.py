@@ -5,16 +5,19 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dualreg.catalog.rows import ManifestRow, Origin, V1ImageRow
-from dualreg.errors import BlobMissing, RegistryError
+from dualreg.errors import RegistryError
+from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Contents, Role
-from dualreg.image.layer import empty_diff_ids
+from dualreg.image.layer import empty_diff_ids, have_same_files
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.v1_meaning import mean_the_same
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceImage
+from dualreg.migrate.v1.layers import read_layer
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 
@@ -63,16 +66,26 @@ class V1Comparison:
 
     def _member(self, member: SourceImage, row: V1ImageRow) -> tuple[str, ...]:
         """Return what is wrong with one image of a chain."""
+        if problem := self.blobs.stored_problem(row.json):
+            return (f"{row.id}: JSON {problem}",)
         try:
-            if row.layer is None or self.registry.v1_images.json(row) != member.json():
+            if row.layer is None or not mean_the_same(self.registry.v1_images.json(row), member.json()):
                 return (f"{row.id}: JSON differs from the source",)
-        except BlobMissing:
-            return (f"{row.id}: JSON missing from the store",)
         except Broken as error:
             return (f"damaged in the source: {error}",)
-        if member.layer.size not in (0, row.layer_size or 0):
-            return (f"{row.id}: layer has {row.layer_size} bytes, but {member.layer.size} in the source",)
-        return tuple(self.blobs.problems(row.id, row.layer, lambda: member.layer))
+        return self._layer(member, row, row.layer)
+
+    def _layer(self, member: SourceImage, row: V1ImageRow, layer: Digest) -> tuple[str, ...]:
+        """Return what is wrong with the layer of an image; another release may have compressed it."""
+        if member.layer.size in (0, row.layer_size or 0):
+            problems = tuple(self.blobs.problems(row.id, layer, lambda: member.layer))
+        else:
+            sizes = f"{row.layer_size} bytes, but {member.layer.size} in the source"
+            problems = (f"{row.id}: layer has {sizes}",)
+        if problems and _has_files_of(member, row):
+            damage = self.blobs.stored_problem(layer, row.layer_size)
+            return (f"{row.id}: {damage}",) if damage else ()
+        return problems
 
     def _manifest(
         self, repository: RepositoryName, row: ManifestRow, chain: Sequence[V1ImageRow]
@@ -122,3 +135,11 @@ class V1Comparison:
         steps = len(document.get("history") or ())
         if made and steps != len(chain):
             yield f"history has {steps} steps, expected {len(chain)}"
+
+
+def _has_files_of(member: SourceImage, row: V1ImageRow) -> bool:
+    """Return whether the layer of *member*, which is read, has the files of the image in this registry."""
+    try:
+        return have_same_files(row.diff_id, Digest.parse(read_layer(member).diff_id))
+    except Broken:
+        return False

@@ -151,20 +151,31 @@ class V1ImagesContract:
             assert tx.v1_images.complete(stated, sent) is True
             assert found_image(tx, 1) == replace(stated, complete=True)
 
-    def test_images_of_one_id_are_told_apart(self, catalog: Catalog) -> None:
-        """By JSON, parent and files; what is incomplete, unknown or elsewhere contradicts nothing."""
+    def test_complete_images_are_found_by_their_ids(self, catalog: Catalog) -> None:
+        """What is incomplete, unknown or in another repository is left out; any number may be asked for."""
         with catalog.begin() as tx:
             repository_id, other = push(tx), push(tx, OTHER)
-            for row in (v1_row(repository_id, 1), v1_row(repository_id, 2, 1)):
+            rows = [v1_row(repository_id, 1), v1_row(repository_id, 2, 1)]
+            for row in rows:
                 tx.v1_images.record(row)
             tx.v1_images.begin(repository_id, V1Image(image_id(3), None, b""), CONFIG)
-            row = v1_row(repository_id, 2, 1)
-            for same in ([], [row], [v1_row(repository_id, 3)], [v1_row(repository_id, 4), row]):
-                assert tx.v1_images.contradicts(repository_id, same) is False
-            for change in ({"json": UPPER}, {"parent": None}, {"diff_id": UPPER}):
-                changed = replace(row, **change)  # type: ignore[arg-type]  # one of its fields
-                assert tx.v1_images.contradicts(repository_id, [v1_row(repository_id, 1), changed]) is True
-                assert tx.v1_images.contradicts(other, [changed]) is False
+            wanted = [image_id(number) for number in range(1, 1200)]
+            found = tx.v1_images.complete_ones(repository_id, wanted)
+            assert {found_id: (row.json, row.parent, row.diff_id) for found_id, row in found.items()} == {
+                row.id: (row.json, row.parent, row.diff_id) for row in rows
+            }
+            assert tx.v1_images.complete_ones(repository_id, []) == {}
+            assert tx.v1_images.complete_ones(other, wanted) == {}
+
+    def test_a_pushed_image_takes_the_place_of_a_derived_one(self, catalog: Catalog) -> None:
+        """It stays if another one with the same files is pushed or derived."""
+        with catalog.begin() as tx:
+            derived = replace(v1_row(push(tx), 1), checksum=None)
+            pushed = replace(derived, checksum=UPPER)
+            assert [tx.v1_images.record(row) for row in (derived, derived, pushed)] == [True, False, True]
+            assert tx.v1_images.record(derived) is False
+            assert tx.v1_images.record(replace(pushed, checksum=LOWER)) is False
+            assert tx.v1_images.record(replace(derived, diff_id=LOWER)) is True
 
     def test_images_are_forgotten_from_the_top(self, catalog: Catalog) -> None:
         """One that something stands on, or a manifest is seen as, stays."""

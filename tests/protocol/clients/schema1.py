@@ -12,6 +12,8 @@ from urllib.parse import quote, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
 from tests.builders import V1Pushed
 from tests.protocol.clients.generation import Generation
 from tests.protocol.clients.libtrust import signed, unsigned, verified
@@ -51,6 +53,15 @@ def schema1_payload(
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode()
+
+
+def push_chain(registry: Registry, name: RepositoryName, tag: str, chain: Sequence[V1Pushed]) -> None:
+    """Push a chain as Docker 1.8 does, without HTTP."""
+    layers = [digest_of(image.layer) for image in chain]
+    for image in chain:
+        registry.uploads.ingest(name, [image.layer])
+    payload = schema1_payload(Generation("1.8.3"), name, tag, chain, layers)
+    registry.manifests.put(name, Tag(tag), "", signed(payload, daemon_key()))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""Chains: manifests read as chains of V1 images, from their documents and layers; nothing is stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dualreg.catalog.rows import ManifestRow
+from dualreg.errors import ImageInvalid
+from dualreg.image import media_types
+from dualreg.image.convert import Link, V1Layer, chain_from_manifest
+from dualreg.image.digest import Digest
+from dualreg.image.documents import parse_object
+from dualreg.image.formats import Role, schema1
+from dualreg.image.layer import Compression, DiffIdHasher, empty_layer
+from dualreg.image.manifest import Manifest
+from dualreg.image.schema1 import chain_from_schema1
+from dualreg.image.v1_image import CHAIN_LIMIT
+from dualreg.registry.inflating import InflatingSlots
+from dualreg.registry.manifests import Manifests
+from dualreg.storage.base import BlobStore, read_chunks
+
+#: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
+CONFIG_LIMIT = 4 << 20
+#: Seconds to wait while other layers are read through; each manifest needs this once.
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chains:
+    """Reads manifests as chains of V1 images."""
+
+    manifests: Manifests
+    inflating: InflatingSlots = field(default_factory=InflatingSlots)
+
+    def of(self, image: ManifestRow) -> tuple[Link, ...] | None:
+        """Return an image manifest as a chain, base first; None if V1 clients cannot use it."""
+        if image.media_type in media_types.SCHEMA1_TYPES:
+            return self.of_schema1(image)
+        read = self.read_image(image)
+        return read and chain_from_manifest(*read, empty_layer())
+
+    def of_schema1(self, row: ManifestRow) -> tuple[Link, ...] | None:
+        """Return the chain in a schema 1 manifest, whose layers are read; None if one cannot be read."""
+        payload = self.manifests.payload(row)
+        document = parse_object(payload)
+        if len(document["history"]) > CHAIN_LIMIT:
+            return None
+        named = {child.descriptor.digest for child in schema1.contents(document).children}
+        state = self.manifests.state
+        with state.catalog.read() as tx:
+            sizes = tx.blobs.linked(row.repository_id, named)
+        try:
+            with self.inflating.slot(patience=_PATIENCE):
+                layers = _read_layers(state.store, sizes)
+        except ImageInvalid:
+            return None  # zstd, or pushed damaged
+        return chain_from_schema1(payload, layers)
+
+    def read_image(self, row: ManifestRow) -> tuple[Manifest, bytes] | None:
+        """Return a manifest that may be an image's, with its config; None if it is of another kind.
+
+        None too if the config is too large to be read into memory.
+        """
+        if row.media_type not in media_types.IMAGES:
+            return None
+        manifest = self.manifests.load(row)
+        (config,) = manifest.described(Role.CONFIG)
+        possible = media_types.may_be_image(row.media_type, config.media_type)
+        if not possible or (config.size or 0) > CONFIG_LIMIT:
+            return None
+        return manifest, self.manifests.documents.read(config.digest)
+
+
+def _read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:
+    """Read layers through to find their diff IDs and compressions.
+
+    Raises:
+        ImageInvalid: a layer cannot be decompressed.
+    """
+    layers = {}
+    for digest, size in sizes.items():
+        hasher = DiffIdHasher()
+        with store.open(digest) as layer:
+            for chunk in read_chunks(layer):
+                hasher.update(chunk)
+        diff_id = hasher.digest()
+        layers[digest] = V1Layer(digest, size, diff_id, hasher.compression or Compression.NONE)
+    return layers
