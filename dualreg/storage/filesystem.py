@@ -146,8 +146,11 @@ class FilesystemStore:
         return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
     def write_link(self, path: str, content: bytes) -> None:
-        # A crash may leave the temporary file; among the uploads, it is collected like them.
         target, fresh = self._names / path, self._uploads / UploadId.new()
+        if _holds(target, content):  # its time may be that of a push to another registry
+            durable.sync(target.parent)
+            return
+        # A crash may leave the temporary file; among the uploads, it is collected like them.
         descriptor = durable.create(fresh)
         try:
             durable.write(descriptor, content)
@@ -188,6 +191,14 @@ class FilesystemStore:
         with suppress(OSError):
             for folder in path.relative_to(self._names).parents[:-1]:
                 (self._names / folder).rmdir()
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Return whether a file can be read and has that content."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -31,7 +31,7 @@ class LinkTree(Protocol):
     """
 
     def write_link(self, path: str, content: bytes) -> None:
-        """Create or replace a file, atomically and durably."""
+        """Create or replace a file, atomically and durably; one with the same content is left as it is."""
 
     def remove_link(self, path: str) -> None:
         """Remove a file, durably, and folders that become empty. It is not an error if there is none."""

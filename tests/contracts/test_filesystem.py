@@ -391,3 +391,20 @@ def test_unfinished_uploads_are_nobody_elses(root: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE(store.path(DIGEST).stat().st_mode) == 0o444
     assert stat.S_IMODE((root / NAMES / "x/link").stat().st_mode) == 0o644
+
+
+def test_a_link_that_is_right_is_left_alone(root: Path, tmp_path: Path) -> None:
+    """Its time stays that of the first push; one with other content, or that cannot be read, is replaced."""
+    store, link = FilesystemStore(root), root / NAMES / "a/link"
+    store.write_link("a/link", b"1")
+    os.utime(link, (1, 1))
+    before = link.stat()
+    store.write_link("a/link", b"1")
+    after = link.stat()
+    assert (after.st_mtime, after.st_ctime_ns, after.st_ino) == (1, before.st_ctime_ns, before.st_ino)
+    store.write_link("a/link", b"2")
+    assert (link.read_bytes(), link.stat().st_mtime > 1) == (b"2", True)
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere")
+    store.write_link("a/link", b"2")
+    assert (link.is_symlink(), link.read_bytes()) == (False, b"2")

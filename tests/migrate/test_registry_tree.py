@@ -177,10 +177,14 @@ def test_verify_finds_damage(expected: Expected, data: Path) -> None:
 
 
 def test_in_place(expected: Expected) -> None:
-    """Only the catalog is filled: no layer is touched, and a rollback leaves every file."""
+    """Only the catalog is filled: no layer and no link is touched, and a rollback leaves every file.
+
+    The times of links are those of the pushes to the other registry.
+    """
     root = expected.tree.root
     paths = [expected.tree.data(Digest.of(layer)) for layer in stock_trees.LAYERS.values()]
     layers = {path: path.stat() for path in paths if path.exists()}
+    links = {path: _times(path) for path in (expected.tree.v2 / "repositories").rglob("link")}
     before = content(root)
     source = f"registry-tree:{root}"
     told = json.loads(command(root, f"run {source} --json", code=1).stdout)
@@ -188,11 +192,18 @@ def test_in_place(expected: Expected) -> None:
     assert {path: each for path, each in content(root).items() if path in before} == before
     assert [path for path, each in layers.items() if path.stat().st_ctime_ns != each.st_ctime_ns] == []
     assert "match the source" in command(root, f"verify {source}", code=1).output
+    assert {path: _times(path) for path in links} == links
     after = content(root)
     command(root, f"rollback {told['run']}")
     assert content(root) == after
     again = json.loads(command(root, f"run {source} --json", code=1).stdout)
     assert again["counts"] == told["counts"]
+
+
+def _times(path: Path) -> tuple[int, int]:
+    """Return when a file was written, and when it was last touched at all."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ctime_ns
 
 
 def test_the_wrong_sort(tmp_path: Path, data: Path) -> None:
