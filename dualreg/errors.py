@@ -38,7 +38,7 @@ class BlobMissing(Exception):
 
 
 class BlobDamaged(Exception):
-    """The size of verified bytes differs from the size that the catalog records for their digest."""
+    """Stored bytes differ from their digest, or verified ones from the size that the catalog records."""
 
 
 class CatalogUnreachable(Exception):

@@ -20,6 +20,7 @@ from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.deletions import DeletionQueries
+from dualreg.catalog.derivations import DerivationQueries
 from dualreg.catalog.dialects import READ_ONLY, open_engine, parse_url
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.manifests import ManifestQueries
@@ -84,6 +85,7 @@ class Transaction:
     uploads: UploadQueries
     v1_images: V1ImageQueries
     views: ViewQueries
+    derivations: DerivationQueries
     referrers: ReferrerQueries
     keys: KeyQueries
     clients: ClientQueries
@@ -104,6 +106,7 @@ class Transaction:
             UploadQueries(connection, now),
             V1ImageQueries(connection),
             ViewQueries(connection),
+            DerivationQueries(connection),
             ReferrerQueries(connection),
             KeyQueries(connection, now),
             ClientQueries(connection),

@@ -14,7 +14,7 @@ from dualreg.image.formats import Child, Role
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.graph import ManifestGraph, load_document, read_document, tags_about
+from dualreg.migrate.graph import ManifestGraph, load_document, tags_about
 from dualreg.migrate.names import Names
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Outcome, Status
@@ -142,14 +142,14 @@ class Export:
         )
 
     def _send(self, repository: RepositoryName, row: ManifestRow, *tags: Tag) -> bool:
-        found, signed = load_document(self.registry, row), self.registry.manifests.signed(row)
+        found = load_document(self.registry, row)
         outgoing = Outgoing(
             repository,
             row.media_type,
             found.payload,
             row.digest,
             found.contents.subject,
-            read_document(self.registry, signed.digest) if signed else None,
+            self.registry.negotiation.signed(repository, row),
         )
         return self.target.manifest(outgoing, tags)
 

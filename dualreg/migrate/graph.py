@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from dualreg.catalog.rows import ManifestRow
-from dualreg.errors import BlobMissing
+from dualreg.errors import BlobDamaged, BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Contents, Role
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.findings import Broken
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
-from dualreg.migrate.transfer import DigestVerifier
 from dualreg.registry import Registry
 
 
@@ -32,10 +31,10 @@ def read_document(registry: Registry, digest: Digest) -> bytes:
         Broken: it is damaged.
         BlobMissing.
     """
-    verifier, content = DigestVerifier(digest), registry.documents.read(digest)
-    verifier.update(content)
-    verifier.check()
-    return content
+    try:
+        return registry.documents.read(digest)
+    except BlobDamaged as error:
+        raise Broken(FindingKind.CORRUPT, str(digest), "damaged in this registry") from error
 
 
 def load_document(registry: Registry, row: ManifestRow) -> Document:

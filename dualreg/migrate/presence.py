@@ -1,6 +1,6 @@
 """Presence: whether the bytes that the catalog lists are in the store, with their sizes; none are read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dualreg.catalog.rows import BlobRow
@@ -22,13 +22,23 @@ class Presence:
         return all(blob in self._blobs or self._is_stored(blob) for blob in blobs)
 
     def manifest(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Return whether that is so for a manifest and all that it names in *repository*, directly or not."""
+        """Return whether that is so for a manifest, all that it names, and all that was derived from it."""
         if (repository, digest) in self._manifests:
             return True
-        if not self.blobs(self.registry.manifests.reachable_blobs(repository, digest)):
+        if not self.blobs(self._blobs_of(repository, digest)):
             return False
         self._manifests.add((repository, digest))
         return True
+
+    def restore(self, repository: RepositoryName, digest: Digest) -> None:
+        """Derive again what is missing of a manifest, of what it names, or of what was derived from it."""
+        for blob in self._blobs_of(repository, digest):
+            if not self.blobs([blob]):
+                self.registry.derived.restore(blob.digest)
+
+    def _blobs_of(self, repository: RepositoryName, digest: Digest) -> Iterator[BlobRow]:
+        yield from self.registry.manifests.reachable_blobs(repository, digest)
+        yield from self.registry.derived.blobs(repository, digest)
 
     def _is_stored(self, blob: BlobRow) -> bool:
         try:

@@ -14,6 +14,7 @@ from dualreg.migrate.base import CurrentManifest, Importer, Stopped, current_man
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry, PlanAction
+from dualreg.migrate.presence import Presence
 from dualreg.registry import Registry
 from dualreg.remote.endpoint import RemoteError
 
@@ -169,6 +170,8 @@ class Run:
             return outcome
         read = self.importer.import_entry(entry, repository, tag, before)
         after = current_manifest(self.registry, repository, reference)
+        if after:
+            Presence(self.registry).restore(repository, after.digest)
         return Outcome(entry, Status.DONE, digest=str(after.digest) if after else "", read=read)
 
     def _settled(

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobDamaged, BlobMissing, ImageInvalid, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, empty_layer
@@ -69,6 +70,12 @@ class BlobComparison:
             yield f"{name}: {problem}"
         if problem := self._in_source.get(name, partial(self._compare_source, digest, source)):
             yield f"{name}: {problem}"
+
+    def derived_problems(self, blobs: Iterable[BlobRow]) -> Iterator[str]:
+        """Yield what is wrong with documents that this registry derived, each with its digest."""
+        for blob in blobs:
+            if problem := self.stored_problem(blob.digest):
+                yield f"{blob.digest}: {problem}; the next run derives it again"
 
     def stored_problem(self, digest: Digest, size: int | None = None) -> str:
         """Return what is wrong with a blob in this registry; empty if nothing is.

@@ -16,6 +16,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.chains import Chains
 from dualreg.registry.children import ManifestRules
+from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
 from dualreg.registry.inflating import InflatingSlots
@@ -70,6 +71,7 @@ class Registry:
     listings: Listings
     referrers: Referrers
     bridge: Bridge
+    derived: Derived
     negotiation: Negotiation
     clients: Clients
     health: Health
@@ -85,6 +87,8 @@ class Registry:
         v1_images = V1Images(state, documents, uploads, inflating)
         chains = Chains(manifests, inflating)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, rules.visibility)
+        derived = Derived(state, bridge)
+        documents.restore = derived.restore
         return cls(
             state=state,
             rules=rules,
@@ -98,6 +102,7 @@ class Registry:
             listings=Listings(state, inflating),
             referrers=Referrers(state),
             bridge=bridge,
+            derived=derived,
             negotiation=Negotiation(manifests, bridge, Keys(state.catalog)),
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state),

@@ -6,12 +6,15 @@ pays nothing for it. Both are stored, so each is made once. An image that a clie
 checksum; a derived one has none, and gives way to a pushed one.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow, V1ImageRow
 from dualreg.errors import (
+    BlobDamaged,
+    BlobMissing,
     ImageExists,
     ImageIncomplete,
     ImageInvalid,
@@ -36,6 +39,8 @@ from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.visibility import Visibility, log_unseen
 from dualreg.storage.base import read_chunks
+
+_log = logging.getLogger(__name__)
 
 #: The largest JSON, in bytes, of all images of a chain.
 _CHAIN_JSON_LIMIT = 16 << 20
@@ -95,7 +100,7 @@ class Bridge:
         ancestry = self.v1_images.ancestry(repository, image)
         if manifest := self.manifest_of(repository, image):
             return manifest
-        links = self._named_links(repository, ancestry)
+        links = self.named_links(repository, ancestry)
         made = manifest_from_chain(links)
         self.uploads.ingest(repository, [made.config])
         try:
@@ -190,11 +195,12 @@ class Bridge:
         It may differ from what V1 clients see, to whom one of the IDs may be another image.
         """
         self._derive_all(repository, tag, frozenset(Origin))  # for a V2 client, so visibility does not matter
-        with self.state.catalog.read() as tx:
-            image = tx.views.find(row.repository_id, row.digest)
-        if image is None:
-            return self.chains.of_schema1(row)
-        return self._links(repository, self.v1_images.ancestry(repository, ImageId(image)))
+        return self.view_chain(repository, row) or self.chains.of_schema1(row)
+
+    def view_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
+        """Return the V1 view of a manifest as a chain, base first; None unless one is recorded."""
+        image = self.view_of(row)
+        return self._links(repository, self.v1_images.ancestry(repository, image)) if image else None
 
     def _available(self, repository: RepositoryName) -> dict[Tag, ImageId]:
         """Return the tags that only upstream has, as V1 clients see them."""
@@ -212,8 +218,11 @@ class Bridge:
             self._derive_all(repository, tag, shown)
         return seen.images
 
-    def _named_links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
-        """Return the chain, base first, that a manifest is made from; empty layers are not recompressed."""
+    def named_links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
+        """Return the chain, base first, that a manifest is made from.
+
+        Layers whose compression has no media type are stored as gzip, too, except empty ones.
+        """
         named = non_empty(ancestry)
         links = (self._link(repository, row, recompress=row in named) for row in reversed(ancestry))
         return tuple(_bounded(links))
@@ -240,7 +249,10 @@ class Bridge:
         with self.state.catalog.read() as tx:
             missing = tx.views.missing(repository, tag, origins=origins)
         for row in missing:
-            self._derive(RepositoryRow(row.repository_id, repository), row)
+            try:
+                self._derive(RepositoryRow(row.repository_id, repository), row)
+            except (BlobMissing, BlobDamaged) as error:  # those of other tags can be derived all the same
+                _log.warning("%s: cannot derive the V1 view of %s: %s", repository, row.digest, error)
 
     def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
         """Derive the V1 view of a manifest, and record it."""

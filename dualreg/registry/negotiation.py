@@ -5,6 +5,7 @@ schema 1, and clients that read anything newer get a schema 1 image as schema 2 
 whoever reads indexes of either family; others get its linux/amd64 image.
 """
 
+import logging
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -14,7 +15,7 @@ from threading import Lock
 from cachetools import LRUCache, cachedmethod
 
 from dualreg.catalog.rows import ManifestRow
-from dualreg.errors import ManifestUnknown
+from dualreg.errors import BlobDamaged, BlobMissing, ManifestUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
@@ -24,6 +25,8 @@ from dualreg.image.schema1 import schema1_from_chain, schema1_from_image
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
+
+_log = logging.getLogger(__name__)
 
 #: Bytes of generated manifests that each process keeps, so that HEAD and GET return the same one; and what
 #: remembering that there is none counts as.
@@ -109,9 +112,9 @@ class Negotiation:
         row = self.manifests.find(repository, reference)
         schema1, index = row.media_type in media_types.SCHEMA1_TYPES, row.media_type in media_types.INDEXES
         if isinstance(reference, Digest) or accept.as_stored or (schema1 and accept.only_schema1):
-            return self._stored(row)
+            return self._stored(repository, row)
         if index and accept.allows_any(media_types.INDEXES):
-            return self._stored(row)  # of whatever family: only the client knows its platform
+            return self._stored(repository, row)  # of whatever family: only the client knows its platform
         if accept.only_schema1:
             return self._as_schema1(repository, reference, row)
         if accept.allows_any(media_types.IMAGES):
@@ -122,17 +125,35 @@ class Negotiation:
         if not accept.allows(row.media_type) and accept.allows_any(media_types.SCHEMA1_TYPES):
             with suppress(ManifestUnknown):  # Docker 1.10 reads schema 1 and 2, but not OCI
                 return self._as_schema1(repository, reference, row)
-        return self._stored(row)
+        return self._stored(repository, row)
 
     def sign(self, payload: bytes) -> bytes:
         """Return the schema 1 *payload* signed with this registry's key."""
         return sign(payload, self.keys.schema1, self.manifests.state.catalog.now())
 
-    def _stored(self, row: ManifestRow) -> Representation:
+    def signed(self, repository: RepositoryName, row: ManifestRow) -> bytes | None:
+        """Return a schema 1 manifest with its signatures, as pushed; None of other manifests.
+
+        If they are lost, it is signed with this registry's key, and stored so: its digest does not depend on
+        signatures.
+        """
+        found = self.manifests.signed(row)
+        if found is None:
+            return None
+        try:
+            return self.manifests.documents.read(found.digest)
+        except (BlobMissing, BlobDamaged):
+            body = self.sign(self.manifests.payload(row))
+            self.manifests.put(repository, row.digest, row.media_type, body)
+            _log.warning(
+                "%s: the signatures of %s were lost or damaged; it was signed again", repository, row.digest
+            )
+            return body
+
+    def _stored(self, repository: RepositoryName, row: ManifestRow) -> Representation:
         """Return the manifest as it was pushed."""
-        if row.media_type in media_types.SCHEMA1_TYPES and (signed := self.manifests.signed(row)):
-            read = lambda: self.manifests.documents.read(signed.digest)  # noqa: E731 -- bound to this one digest
-            return Representation(row.media_type, row.digest, signed.size, read)
+        if row.media_type in media_types.SCHEMA1_TYPES and (body := self.signed(repository, row)):
+            return Representation(row.media_type, row.digest, len(body), lambda: body)
         return Representation(row.media_type, row.digest, row.size, lambda: self.manifests.payload(row))
 
     def _as_schema1(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> Representation:

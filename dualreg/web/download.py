@@ -39,6 +39,8 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: P
     spans = _requested_spans(blob)
     if request.method == "GET" and spans == []:
         return empty_response(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
+    if request.method == "GET":
+        registry().derived.ensure(blob)
     if request.method == "GET" and (location := _internal_location(blob)):
         return Response(headers=fixed | {"X-Accel-Redirect": location})
     fixed["Accept-Ranges"] = "bytes"  # nginx adds its own

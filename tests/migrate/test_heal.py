@@ -1,20 +1,27 @@
 """Another run restores files that this registry has lost."""
 
+import gzip
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.image.names import ImageId, RepositoryName
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry import Registry
 from tests import builders
+from tests.apps import client_of
 from tests.migrate import stock_trees
 from tests.migrate.commands import command, content
+from tests.migrate.stock_trees import StockTree
 from tests.migrate.test_files import saved
 from tests.migrate.test_verify import blob_path, manifest
 from tests.migrate.trees import LAYERS, Tree, image_id
+
+APP = RepositoryName("team/app")
 
 
 def truncate(path: Path) -> None:
@@ -109,3 +116,68 @@ def test_what_is_lost_comes_again(
     command(data, f"verify {source}")
     again = json.loads(command(data, f"run {source} --json").stdout)
     assert again["counts"] == {"same": told["counts"]["done"]}
+
+
+def v1_of_any_compression(folder: Path) -> str:
+    """Build an image on an image, one of whose layers has to be compressed anew for V2 clients."""
+    tree = Tree(folder)
+    base = tree.image("base", lzma.compress(gzip.decompress(LAYERS["a"])))
+    tree.tag("team/app", "1", tree.image("top", LAYERS["b"], parent=base))
+    return f"v1-tree:{folder}"
+
+
+def v2_image(folder: Path) -> str:
+    """Build an image of two layers."""
+    image = builders.image(stock_trees.LAYERS["a"], stock_trees.LAYERS["b"])
+    StockTree(folder).image("team/app", image, "1")
+    return f"registry-tree:{folder}"
+
+
+def schema1(folder: Path) -> str:
+    """Build an image of schema 1."""
+    tree = StockTree(folder)
+    tree.schema1("team/app", "1", stock_trees.LAYERS["a"], stock_trees.LAYERS["b"])
+    return f"registry-tree:{folder}"
+
+
+def derived_from(opened: Registry, build: object) -> set[Digest]:
+    """Return what was derived of the tag 1, once clients of all generations have asked for it."""
+    client = client_of(opened)
+    assert client.get("/v1/repositories/team/app/tags").json
+    for accept in (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST):
+        client.get("/v2/team/app/manifests/1", headers={"Accept": accept})
+    row = opened.manifests.peek(APP, Tag("1"))
+    assert row
+    derived = {blob.digest for blob in opened.derived.blobs(APP, row.digest)}
+    if build is schema1 and (signed := opened.manifests.signed(row)):
+        derived.add(signed.digest)
+    if build is v1_of_any_compression:
+        named = {blob.digest for blob in opened.manifests.reachable_blobs(APP, row.digest)}
+        derived |= named - {Digest.of(LAYERS["b"])}
+    return derived
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate])
+@pytest.mark.parametrize(("build", "count"), [(v1_of_any_compression, 3), (v2_image, 2), (schema1, 6)])
+def test_what_was_derived_is_derived_again(
+    tmp_path: Path,
+    data: Path,
+    opened: Registry,
+    *,
+    build: Callable[[Path], str],
+    count: int,
+    damage: Callable[[Path], None],
+) -> None:
+    """``verify`` names each document, and the next run derives it again."""
+    source = build(tmp_path / "old")
+    command(data, f"run {source}")
+    derived = derived_from(opened, build)
+    assert len(derived) == count
+    whole = content(data)
+    for digest in derived:
+        damage(blob_path(data, digest))
+        wrong = command(data, f"verify {source}", code=1).output
+        assert str(digest) in wrong or "its signatures: " in wrong
+        command(data, f"run {source} --existing fail")
+        command(data, f"verify {source}")
+    assert content(data).items() >= whole.items()

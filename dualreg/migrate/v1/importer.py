@@ -63,11 +63,11 @@ class V1Importer:
         return current.v1_image == image and self._identity.all_present(repository, self.chain(image))
 
     def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
-        del current
         rows = self.registry.v1_images.peek_ancestry(repository, ImageId(image))
         if not all(row.checksum for row in rows):
             return False  # derived from a manifest: clients get the JSONs and layers of the source instead
-        return self._presence.blobs(self._identity.blobs(repository, self.chain(image)))
+        complete = self._presence.blobs(self._identity.blobs(repository, self.chain(image)))
+        return complete and self._presence.manifest(repository, current.digest)
 
     def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None

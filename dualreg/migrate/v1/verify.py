@@ -62,7 +62,9 @@ class V1Comparison:
             yield "the tag no longer exists"
             return
         compare = partial(self._manifest, repository, manifest, rows)
+        derived = self.registry.derived.blobs(repository, manifest.digest)
         yield from self._manifests.get((repository, manifest.digest, seen), compare)
+        yield from self.blobs.derived_problems(derived)
 
     def _member(self, member: SourceImage, row: V1ImageRow) -> tuple[str, ...]:
         """Return what is wrong with one image of a chain."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from dualreg.errors import BlobMissing, RegistryError
+from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
@@ -62,6 +62,7 @@ class V2Comparison:
                 yield f"damaged in the source: {error}"
             return
         yield from self._document(repository, manifest)
+        yield from self.blobs.derived_problems(self.registry.derived.blobs(repository, digest))
         for child in manifest.children:
             if child.role is Role.MANIFEST and not self._is_blob(repository, child.descriptor.digest):
                 yield from self._once(source, repository, child.descriptor.digest)
@@ -74,14 +75,16 @@ class V2Comparison:
         return known is None and self.registry.blobs.find(repository, digest) is not None
 
     def _document(self, repository: RepositoryName, manifest: Manifest) -> Iterator[str]:
+        """Yield what is wrong with a manifest and its signatures; its digest is that of the source."""
         row = self.registry.manifests.peek(repository, manifest.digest)
-        try:
-            if row is None:
-                yield f"manifest {manifest.digest}: not found in this registry"
-            elif self.registry.manifests.payload(row) != manifest.payload:
-                yield f"manifest {manifest.digest}: differs from the source"
-        except BlobMissing:
-            yield f"manifest {manifest.digest}: missing from the store"
+        if row is None:
+            yield f"manifest {manifest.digest}: not found in this registry"
+            return
+        if problem := self.blobs.stored_problem(row.digest):
+            yield f"manifest {manifest.digest}: {problem}"
+        signed = self.registry.manifests.signed(row)
+        if signed and (problem := self.blobs.stored_problem(signed.digest)):
+            yield f"manifest {manifest.digest}: its signatures: {problem}"
 
     def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         try:

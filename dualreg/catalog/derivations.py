@@ -1,0 +1,158 @@
+"""SQL that finds what a derived blob was derived from, and what was derived from a manifest."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Subquery, exists, select
+from sqlalchemy.orm import aliased
+
+from dualreg.catalog.rows import BlobRow, RepositoryRow
+from dualreg.catalog.tables import (
+    Blobs,
+    ManifestChildren,
+    Manifests,
+    ManifestViews,
+    Repositories,
+    RepositoryBlobs,
+    V1Images,
+)
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
+
+#: The kind of view whose value is a V1 image id.
+_V1 = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class DerivationQueries:
+    """What was derived from what."""
+
+    connection: Connection
+
+    def jsons(self, repository_id: int, manifest: Digest) -> tuple[BlobRow, ...]:
+        """Return the JSONs of the derived V1 images that a manifest is seen as."""
+        above = (
+            select(V1Images.image_id, V1Images.parent_id)
+            .join(
+                ManifestViews,
+                (ManifestViews.repository_id == V1Images.repository_id)
+                & (ManifestViews.view == V1Images.image_id),
+            )
+            .where(
+                ManifestViews.repository_id == repository_id,
+                ManifestViews.manifest == manifest,
+                ManifestViews.kind == _V1,
+            )
+            .cte("above", recursive=True)
+        )
+        parent = (V1Images.repository_id == repository_id) & (V1Images.image_id == above.c.parent_id)
+        chain = above.union(select(V1Images.image_id, V1Images.parent_id).join(above, parent))
+        query = (
+            select(Blobs.digest, Blobs.size)
+            .join(V1Images, V1Images.json == Blobs.digest)
+            .join(chain, chain.c.image_id == V1Images.image_id)
+            .where(V1Images.repository_id == repository_id, V1Images.checksum.is_(None), V1Images.complete)
+            .distinct()
+        )
+        return tuple(BlobRow(*row) for row in self.connection.execute(query))
+
+    def conversions(self, repository_id: int, manifest: Digest) -> tuple[BlobRow, ...]:
+        """Return the manifests that a schema 1 manifest was converted to, as blobs."""
+        query = select(Blobs.digest, Blobs.size).join(ManifestViews, ManifestViews.view == Blobs.digest)
+        query = query.where(*_conversions_of(repository_id, manifest))
+        return tuple(BlobRow(*row) for row in self.connection.execute(query))
+
+    def configs(self, repository_id: int, manifest: Digest) -> tuple[BlobRow, ...]:
+        """Return the configs of these manifests."""
+        made = (ManifestChildren.repository_id == ManifestViews.repository_id) & (
+            ManifestChildren.manifest == ManifestViews.view
+        )
+        query = select(Blobs.digest, Blobs.size).join(
+            ManifestChildren, ManifestChildren.child == Blobs.digest
+        )
+        query = query.join(ManifestViews, made).where(
+            *_conversions_of(repository_id, manifest), ManifestChildren.role == Role.CONFIG
+        )
+        return tuple(BlobRow(*row) for row in self.connection.execute(query.distinct()))
+
+    def seen_with_json(self, json: Digest, limit: int) -> tuple[tuple[RepositoryRow, Digest], ...]:
+        """Return manifests, with their repositories, whose V1 view has a derived image with that JSON."""
+        below = (
+            select(V1Images.repository_id, V1Images.image_id)
+            .join(RepositoryBlobs, RepositoryBlobs.repository_id == V1Images.repository_id)
+            .where(RepositoryBlobs.digest == json, V1Images.json == json)
+            .where(V1Images.checksum.is_(None), V1Images.complete)
+            .cte("below", recursive=True)
+        )
+        child = (V1Images.repository_id == below.c.repository_id) & (V1Images.parent_id == below.c.image_id)
+        chain = below.union(select(V1Images.repository_id, V1Images.image_id).join(below, child))
+        seen = (ManifestViews.repository_id == chain.c.repository_id) & (
+            ManifestViews.view == chain.c.image_id
+        )
+        query = select(Repositories.id, Repositories.name, ManifestViews.manifest).join(
+            ManifestViews, ManifestViews.repository_id == Repositories.id
+        )
+        query = query.join(chain, seen).where(ManifestViews.kind == _V1)
+        return _places(self.connection.execute(query.limit(limit)))
+
+    def made_of_v1(self, blob: Digest, limit: int) -> tuple[tuple[RepositoryRow, Digest], ...]:
+        """Return manifests that are, or name, *blob* and are seen as a V1 image that was pushed.
+
+        None if *blob* is itself the layer of a V1 image there: then it was pushed.
+        """
+        naming = _naming(blob)
+        pushed = (V1Images.repository_id == naming.c.repository_id) & (
+            V1Images.image_id == ManifestViews.view
+        )
+        seen = (ManifestViews.repository_id == naming.c.repository_id) & (
+            ManifestViews.manifest == naming.c.manifest
+        )
+        other = aliased(V1Images)
+        is_layer = exists().where(other.repository_id == naming.c.repository_id, other.layer == blob)
+        query = select(Repositories.id, Repositories.name, naming.c.manifest)
+        query = query.join(naming, naming.c.repository_id == Repositories.id).join(ManifestViews, seen)
+        query = query.join(V1Images, pushed).where(
+            ManifestViews.kind == _V1, V1Images.checksum.is_not(None), ~is_layer
+        )
+        return _places(self.connection.execute(query.limit(limit)))
+
+    def converted(self, blob: Digest, limit: int) -> tuple[tuple[RepositoryRow, Digest], ...]:
+        """Return schema 1 manifests that were converted to a manifest which is, or names, *blob*."""
+        naming = _naming(blob)
+        made = (ManifestViews.repository_id == naming.c.repository_id) & (
+            ManifestViews.view == naming.c.manifest
+        )
+        query = select(Repositories.id, Repositories.name, ManifestViews.manifest)
+        query = query.join(naming, naming.c.repository_id == Repositories.id).join(ManifestViews, made)
+        query = query.where(ManifestViews.kind != _V1)
+        return _places(self.connection.execute(query.limit(limit)))
+
+
+def _conversions_of(repository_id: int, manifest: Digest) -> tuple[ColumnElement[bool], ...]:
+    return (
+        ManifestViews.repository_id == repository_id,
+        ManifestViews.manifest == manifest,
+        ManifestViews.kind != _V1,
+        ManifestViews.view.is_not(None),
+    )
+
+
+def _naming(blob: Digest) -> Subquery:
+    """Return the manifests that are *blob*, or name it as config or layer, with their repositories."""
+    holding = RepositoryBlobs.digest == blob
+    itself = (
+        select(Manifests.repository_id, Manifests.digest.label("manifest"))
+        .join(RepositoryBlobs, RepositoryBlobs.repository_id == Manifests.repository_id)
+        .where(holding, Manifests.digest == blob)
+    )
+    naming = (
+        select(ManifestChildren.repository_id, ManifestChildren.manifest)
+        .join(RepositoryBlobs, RepositoryBlobs.repository_id == ManifestChildren.repository_id)
+        .where(holding, ManifestChildren.child == blob, ManifestChildren.role.in_((Role.CONFIG, Role.LAYER)))
+    )
+    return itself.union(naming).subquery()
+
+
+def _places(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[tuple[RepositoryRow, Digest], ...]:
+    return tuple((RepositoryRow(row[0], row[1]), row[2]) for row in rows)

@@ -1,0 +1,153 @@
+"""Derived blobs: what this registry made itself, and makes again if its files are lost or damaged.
+
+These are the JSONs of V1 views, manifests and configs that were made of V1 images or schema 1, and layers
+that were compressed anew for them. The garbage collection of another registry over the same files knows none
+of them. A result is stored only under its own digest, so that what is made again is what was lost.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock, local
+
+from cachetools import TTLCache
+
+from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow
+from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
+from dualreg.image import media_types
+from dualreg.image.convert import manifest_from_chain
+from dualreg.image.digest import Digest
+from dualreg.image.layer import empty_layer
+from dualreg.image.names import RepositoryName
+from dualreg.registry.bridge import Bridge
+from dualreg.registry.state import State
+
+_log = logging.getLogger(__name__)
+#: From how many manifests a blob is tried to be made again.
+_TRIES = 10
+#: How long it is remembered that a blob cannot be made again, in seconds, and of how many blobs.
+_PAUSE, _REMEMBERED = 60.0, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Finds derived blobs, and makes them again."""
+
+    state: State
+    bridge: Bridge
+    _hopeless: TTLCache[Digest, None] = field(default_factory=lambda: TTLCache(_REMEMBERED, _PAUSE))
+    _lock: Lock = field(default_factory=Lock)
+    _active: local = field(default_factory=local)
+
+    def blobs(self, repository: RepositoryName, manifest: Digest) -> tuple[BlobRow, ...]:
+        """Return what was derived from a manifest: the JSONs of its V1 view, and conversions."""
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(repository)
+            if row is None:
+                return ()
+            queries = (tx.derivations.jsons, tx.derivations.conversions, tx.derivations.configs)
+            return tuple(dict.fromkeys(blob for query in queries for blob in query(row.id, manifest)))
+
+    def ensure(self, blob: BlobRow) -> None:
+        """Make a derived blob again if its file is missing or has another size; else do nothing."""
+        if blob.digest == empty_layer().digest:
+            return  # it need not be in the store
+        with suppress(BlobMissing), self.state.store.open(blob.digest) as reader:
+            if reader.seek(0, os.SEEK_END) == blob.size:
+                return
+        self.restore(blob.digest)
+
+    def restore(self, digest: Digest) -> bool:
+        """Make a derived blob again and store it; return whether that was possible.
+
+        That it was not is remembered for a minute.
+        """
+        with self._lock:
+            if digest in self._hopeless:
+                return False
+        with self._once(digest) as first:  # nothing can be made of itself
+            restored = first and any(digest in stored for stored in self._attempts(digest))
+        if restored:
+            _log.warning("%s was lost or damaged; it was derived again", digest)
+        elif first:
+            with self._lock:
+                self._hopeless[digest] = None
+        return restored
+
+    @contextmanager
+    def _once(self, digest: Digest) -> Iterator[bool]:
+        """Yield whether this thread is not making the blob already."""
+        active: set[Digest] = self._active.__dict__.setdefault("digests", set())
+        if digest in active:
+            yield False
+            return
+        active.add(digest)
+        try:
+            yield True
+        finally:
+            active.remove(digest)
+
+    def _attempts(self, digest: Digest) -> Iterator[AbstractSet[Digest]]:
+        """Derive again what *digest* may be part of, one manifest after the other; yield what was stored."""
+        with self.state.catalog.read() as tx:
+            ways = (
+                (self._jsons, tx.derivations.seen_with_json(digest, _TRIES)),
+                (self._manifest, tx.derivations.made_of_v1(digest, _TRIES)),
+                (self._conversions, tx.derivations.converted(digest, _TRIES)),
+            )
+        for derive, places in ways:
+            for repository, manifest in places:
+                row = self.bridge.manifests.peek(repository.name, manifest)
+                try:
+                    yield derive(repository, row) if row else frozenset()
+                except (BlobMissing, BlobDamaged, RegistryError, ValueError, OSError) as error:
+                    _log.info("cannot derive %s from %s: %s", digest, manifest, error)
+
+    def _jsons(self, repository: RepositoryRow, row: ManifestRow) -> AbstractSet[Digest]:
+        """Store the JSONs of the V1 view of a manifest."""
+        image = self.bridge.manifests.image_of(repository.name, row)
+        chain = (image and self.bridge.chains.of(image)) or ()
+        return self._store(repository, [link.image.json for link in chain])
+
+    def _manifest(self, repository: RepositoryRow, row: ManifestRow) -> AbstractSet[Digest]:
+        """Store a manifest that was made of V1 images, with its config and the layers compressed for it."""
+        image = self.bridge.view_of(row)
+        if image is None:
+            return frozenset()
+        ancestry = self.bridge.v1_images.ancestry(repository.name, image)
+        links = self.bridge.named_links(repository.name, ancestry)
+        compressed = {link.layer.digest for link in links} - {image.layer for image in ancestry}
+        for named in (False, True):
+            made = manifest_from_chain(links, named=named)
+            if Digest.of(made.payload) == row.digest:
+                return compressed | self._store(repository, [made.config, made.payload])
+        return compressed
+
+    def _conversions(self, repository: RepositoryRow, row: ManifestRow) -> AbstractSet[Digest]:
+        """Store what a schema 1 manifest was converted to, with the configs."""
+        with self.state.catalog.read() as tx:
+            wanted = {blob.digest for blob in tx.derivations.conversions(repository.id, row.digest)}
+        stored = set[Digest]()
+        # Images of the view may have been replaced since by pushed ones that mean the same.
+        for read in (partial(self.bridge.view_chain, repository.name), self.bridge.chains.of_schema1):
+            chain = read(row) if wanted - stored else None
+            for media_type in (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST):
+                made = chain and manifest_from_chain(chain, media_type=media_type)
+                if made and Digest.of(made.payload) in wanted:
+                    stored |= self._store(repository, [made.config, made.payload])
+        return stored
+
+    def _store(self, repository: RepositoryRow, documents: Sequence[bytes]) -> AbstractSet[Digest]:
+        """Store those of *documents* that the repository has, and return their digests."""
+        made = {Digest.of(document): document for document in documents}
+        with self.state.staged(*made.values()) as uploads, self.state.catalog.begin() as tx:
+            locked = tx.repositories.lock(repository.name)
+            held = tx.blobs.linked(locked.id, made) if locked else {}
+            for upload, (digest, document) in zip(uploads, made.items(), strict=True):
+                if locked and digest in held:
+                    self.state.admit(tx, locked, upload, BlobRow(digest, len(document)))
+        return held.keys()
