@@ -186,9 +186,9 @@ class Negotiation:
 
         None: schema 1 cannot express it.
         """
-        chain = self.bridge.pushed_chain(repository, image)
-        if chain:
-            return schema1_from_chain(chain, repository, tag)
+        with suppress(BlobMissing, BlobDamaged):  # the config is enough if the JSONs are lost
+            if chain := self.bridge.pushed_chain(repository, image):
+                return schema1_from_chain(chain, repository, tag)
         read = self.bridge.chains.read_image(image)
         return read and schema1_from_image(*read, repository, tag)
 

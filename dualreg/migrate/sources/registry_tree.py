@@ -120,18 +120,20 @@ class RegistryTree:
         return self._data(digest).is_file()
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
-        """Return a manifest; signatures that were stored separately are put back."""
+        """Return a manifest; signatures that were stored separately are put back, unless they are lost.
+
+        The garbage collection of releases from 2.5 on deletes them.
+        """
         where = f"{repository}@{digest}"
         revision = self._revision(repository, digest)
         if _was_unlinked(revision) and not self._layer_link(repository, digest):
             raise Broken(FindingKind.MISSING_MANIFEST, where, "deleted manifest")
-        signed = _read_link(revision / "signed")
-        body = read_document(self._data(signed or digest), where)
+        body = self._signed_body(revision, digest) or read_document(self._data(digest), where)
         try:
-            links = _links(revision / "signatures")
+            kept = [self._data(each) for each in _links(revision / "signatures")]
         except OSError as error:
             raise Broken(FindingKind.UNREADABLE, where, f"its signatures cannot be read: {error}") from error
-        signatures = [read_document(self._data(each), where) for each in links]
+        signatures = [read_document(path, where) for path in kept if path.exists()]
         return SourceManifest("", _signed(body, signatures) if signatures else body)
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
@@ -151,6 +153,15 @@ class RegistryTree:
                     yield SourceTag(name, "", str(digest), _time(link))
         except OSError as error:
             yield lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
+
+    def _signed_body(self, revision: Path, digest: Digest) -> bytes | None:
+        """Return schema 1 with the signatures that dualreg keeps; None if they are lost or damaged."""
+        signed = _read_link(revision / "signed")
+        try:
+            body = read_document(self._data(signed), "") if signed else None
+            return body if body and Digest.of(verified_payload(body), digest.algorithm) == digest else None
+        except (Broken, ManifestUnverified, ValueError):
+            return None
 
     def _revision(self, repository: str, digest: Digest) -> Path:
         return self._manifests(repository) / "revisions" / _folder(digest)

@@ -63,6 +63,7 @@ class V2Comparison:
             return
         yield from self._document(repository, manifest)
         yield from self.blobs.derived_problems(self.registry.derived.blobs(repository, digest))
+        yield from self._v1_images(repository, digest)
         for child in manifest.children:
             if child.role is Role.MANIFEST and not self._is_blob(repository, child.descriptor.digest):
                 yield from self._once(source, repository, child.descriptor.digest)
@@ -85,6 +86,19 @@ class V2Comparison:
         signed = self.registry.manifests.signed(row)
         if signed and (problem := self.blobs.stored_problem(signed.digest)):
             yield f"manifest {manifest.digest}: its signatures: {problem}"
+
+    def _v1_images(self, repository: RepositoryName, digest: Digest) -> Iterator[str]:
+        """Yield what is wrong with the pushed V1 images that the manifest is seen as, or was made of.
+
+        No manifest of the source need name them: in an import in place, its garbage collection deletes them.
+        """
+        row = self.registry.manifests.peek(repository, digest)
+        image = self.registry.bridge.view_of(row) if row else None
+        for each in self.registry.v1_images.peek_ancestry(repository, image) if image else ():
+            parts = {"JSON": (each.json, None), "layer": (each.layer, each.layer_size)}
+            for name, (blob, size) in parts.items() if each.checksum else ():
+                if blob and (problem := self.blobs.stored_problem(blob, size)):
+                    yield f"V1 image {each.id}: {name} {problem}"
 
     def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         try:
