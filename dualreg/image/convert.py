@@ -214,7 +214,7 @@ def _history(document: Mapping[str, Any], *, empty: bool) -> dict[str, Any]:
 
 
 def chain_from_manifest(
-    manifest: Manifest, config: bytes, empty_layer: Descriptor
+    manifest: Manifest, config: bytes, empty_layer: Descriptor, *, saved: bool = False
 ) -> tuple[Link, ...] | None:
     """Return the V1 chain, base first, by which V1 clients see an image manifest; None if they cannot use it.
 
@@ -226,11 +226,12 @@ def chain_from_manifest(
         config: The bytes of its config.
         empty_layer: The layer (the gzip of an empty tar) of the one V1 image that an image without layers
             becomes.
+        saved: For an archive of ``docker load``, which needs no V1 client: of any system and compression.
 
     Source: moby 1.10 ``distribution/push_v1.go``: chain IDs below, the config's digest on top.
     """
-    read = read_image(manifest, config)
-    if read is None or read.document.get("os") not in ("linux", None, ""):
+    read = read_image(manifest, config, any_layers=saved)
+    if read is None or not (saved or read.document.get("os") in ("linux", None, "")):
         return None
     layers, diff_ids = read.layers, read.diff_ids
     if len(layers) > CHAIN_LIMIT:
@@ -249,15 +250,18 @@ def chain_from_manifest(
     return tuple(chain)
 
 
-def read_image(manifest: Manifest, config: bytes) -> ReadImage | None:
+def read_image(manifest: Manifest, config: bytes, *, any_layers: bool = False) -> ReadImage | None:
     """Return what an image manifest and its config say of the image; None if old clients cannot use it.
 
     They can if their layers are tars, plain or gzip, and *config* lists the diff IDs of these layers. What
     media type the config is given as does not matter (see ``media_types.may_be_image``).
+
+    Args:
+        any_layers: Whether layers may be of any media type.
     """
     (described,) = manifest.described(Role.CONFIG)
     layers = manifest.described(Role.LAYER)
-    readable = all(layer.media_type in media_types.V1_LAYERS for layer in layers)
+    readable = any_layers or all(layer.media_type in media_types.V1_LAYERS for layer in layers)
     if not readable or not media_types.may_be_image(manifest.media_type, described.media_type):
         return None
     try:

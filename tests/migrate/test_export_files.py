@@ -1,21 +1,38 @@
 """Targets write files completely, durably and only at their paths, several exports at a time."""
 
+import gzip
 import io
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from stat import S_ISDIR
 
 import pytest
 
+from dualreg.assembly import open_registry
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.saved.importer import config_of
 from dualreg.migrate.targets import files
 from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
+from dualreg.settings import Settings
+from tests import builders
 from tests.migrate.commands import command, export
 from tests.migrate.trees import EMPTY_23, LAYERS, Tree, image_id
+from tests.properties.registries import push_v2
+from tests.protocol.clients.schema1 import push_chain
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import compress as zstd_compress
+else:
+    from backports.zstd import compress as zstd_compress
 
 
 def test_archives_of_one_name_at_once(tmp_path: Path) -> None:
@@ -99,3 +116,37 @@ def test_archives_of_no_bytes_get_their_end(tmp_path: Path, data: Path) -> None:
         sizes = {seed: archive.getmember(f"{image_id(seed)}/layer.tar").size for seed in ("top", "only")}
     assert sizes == {"top": 1024, "only": 0}
     command(tmp_path / "again", f"run docker-archive:{tmp_path / 'a.tar'}")
+
+
+def test_archives_need_no_v1_view(data: Path, opened: Registry, tmp_path: Path) -> None:
+    """Images that V1 clients cannot use are exported as all others are, and no view is derived for it."""
+    name, signed = RepositoryName("team/app"), builders.v1_chain(LAYERS["c"])
+    images = {
+        "linux": builders.image(LAYERS["a"], LAYERS["b"]),
+        "windows": builders.image(LAYERS["a"], os="windows"),
+        "zstd": zstd_image(LAYERS["a"]),
+    }
+    for tag, image in images.items():
+        push_v2(opened, name, Tag(tag), image)
+    push_chain(opened, name, "good", signed)
+    push_chain(opened, name, "taken", [replace(signed[0], layer=LAYERS["d"])])
+    export(data, f"docker-archive:{tmp_path / 'a.tar'}")
+    assert opened.v1_images.list(name) == (signed[0].id,)  # which the conversion of schema 1 derives
+    again = tmp_path / "again"
+    command(again, f"run docker-archive:{tmp_path / 'a.tar'}")
+    registry = open_registry(Settings(data=again))
+    found = {tag: registry.manifests.find(name, tag).digest for tag in registry.tags.list_all(name)}
+    configs = {tag: config_of(registry, name, digest) for tag, digest in found.items()}
+    registry.close()
+    assert configs.keys() == {*images, "good", "taken"}
+    for tag, image in images.items():
+        assert configs[Tag(tag)] == str(Digest.of(image.config))
+
+
+def zstd_image(layer: bytes) -> builders.Image:
+    """Return an image whose layer is zstd."""
+    image = builders.image(layer, oci=True)
+    packed = zstd_compress(gzip.decompress(layer))
+    document = json.loads(image.manifest)
+    document["layers"] = [builders.descriptor(f"{media_types.OCI_LAYER}+zstd", packed)]
+    return replace(image, manifest=json.dumps(document).encode(), layers=(packed,))

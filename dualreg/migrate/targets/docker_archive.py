@@ -12,21 +12,18 @@ from dataclasses import dataclass, replace
 from tempfile import TemporaryFile
 from threading import Event
 
-from dualreg.catalog.rows import V1ImageRow
-from dualreg.errors import RegistryError
-from dualreg.image import media_types
+from dualreg.image.convert import chain_from_manifest
 from dualreg.image.digest import Digest, Hasher
-from dualreg.image.formats import Role
-from dualreg.image.layer import inflated
+from dualreg.image.layer import empty_layer, inflated
+from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.graph import load_document, read_document
+from dualreg.migrate.graph import read_document
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry
-from dualreg.registry.visibility import Visibility
 from dualreg.storage.base import read_chunks, tee
 
 #: The two blocks of zeros at the end of an archive.
@@ -34,9 +31,19 @@ _END_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class _V1Image:
+    """A V1 image in the archive; *json* and *layer* are digests, unless its JSON was only computed."""
+
+    id: str
+    json: Digest | bytes
+    layer: Digest | None
+    diff_id: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Image:
     config: bytes
-    chain: Sequence[V1ImageRow]
+    chain: Sequence[_V1Image]
     names: tuple[str, ...] = ()
 
 
@@ -54,9 +61,6 @@ class DockerArchiveTarget:
     def __init__(self, file: TarFile, registry: Registry, stop: Event) -> None:
         """Write to *file*, until *stop* is set."""
         self.file, self._registry, self._stop = file, registry, stop
-        self._bridge = replace(
-            registry.bridge, visibility=Visibility()
-        )  # whichever clients see a tag, all are exported
         self._images: dict[tuple[Digest, RepositoryName], _Image] = {}
         self._written: dict[str, tuple[Digest, Digest | None] | None] = {}
 
@@ -103,20 +107,28 @@ class DockerArchiveTarget:
             Broken: they cannot load it, or it is incomplete.
         """
         repository, manifests = manifest.repository, self._registry.manifests
-        not_loadable = Broken(
-            FindingKind.NO_PLACE, f"{repository}:{tag}", "not an image that docker load can read"
-        )
-        try:
-            chosen = manifests.image_of(repository, manifests.find(repository, manifest.digest))
-            image = self._bridge.resolve(repository, tag)
-            chain = self._registry.v1_images.ancestry(repository, image)[::-1]
-        except RegistryError as error:
-            raise not_loadable from error
-        if chosen is None or chosen.media_type not in media_types.IMAGES:
-            raise not_loadable
-        children = load_document(self._registry, chosen).contents.children
-        config = next(child.descriptor for child in children if child.role is Role.CONFIG)
-        return _Image(read_document(self._registry, config.digest), chain)
+        chosen = manifests.image_of(repository, manifests.find(repository, manifest.digest))
+        read = self._registry.bridge.chains.read_image(chosen) if chosen else None
+        chain = read and (self._recorded(repository, tag) or self._computed(*read))
+        if not read or not chain:
+            text = "not an image that docker load can read"
+            raise Broken(FindingKind.NO_PLACE, f"{repository}:{tag}", text)
+        return _Image(read[1], chain)
+
+    def _recorded(self, repository: RepositoryName, tag: Tag) -> list[_V1Image]:
+        """Return the chain, base first, that V1 clients know the tag as; empty if none is recorded."""
+        row = self._registry.manifests.peek(repository, tag)
+        image = self._registry.bridge.view_of(row) if row else None
+        rows = self._registry.v1_images.peek_ancestry(repository, image)[::-1] if image else ()
+        return [_V1Image(row.id, row.json, row.layer, row.diff_id) for row in rows]
+
+    @staticmethod
+    def _computed(manifest: Manifest, config: bytes) -> list[_V1Image]:
+        """Return the chain, base first, with the IDs that Docker 1.10 gives; empty if it is not an image."""
+        chain = chain_from_manifest(manifest, config, empty_layer(), saved=True) or ()
+        return [
+            _V1Image(link.image.id, link.image.json, link.layer.digest, link.layer.diff_id) for link in chain
+        ]
 
     def _write(self, image: _Image) -> None:
         """Write the V1 images of an image, and its config, unless they are in the archive already.
@@ -129,7 +141,8 @@ class DockerArchiveTarget:
         for row in image.chain:
             if self._stop.is_set():
                 raise Stopped
-            content = row.json, row.diff_id
+            digest = Digest.of(row.json) if isinstance(row.json, bytes) else row.json
+            content = digest, row.diff_id
             if self._written.get(row.id, content) != content:
                 raise Broken(
                     FindingKind.NO_PLACE, row.id, "the archive has another image with this id already"
@@ -142,7 +155,7 @@ class DockerArchiveTarget:
             self.file.add(name, image.config)
             self._written[name] = None
 
-    def _write_v1_image(self, row: V1ImageRow, *, padded: bool) -> None:
+    def _write_v1_image(self, row: _V1Image, *, padded: bool) -> None:
         """Write a V1 image; its layer is decompressed to a temporary file first, to know its size.
 
         Args:
@@ -151,9 +164,10 @@ class DockerArchiveTarget:
         """
         if row.layer is None:
             raise Broken(FindingKind.NO_LAYER, row.id, "no layer")
-        json_, hasher = read_document(self._registry, row.json), Hasher()
+        json_ = row.json if isinstance(row.json, bytes) else read_document(self._registry, row.json)
+        hasher = Hasher()
         with TemporaryFile() as plain, self._registry.blobs.open(row.layer) as reader:
-            plain.writelines(tee(inflated(read_chunks(reader)), hasher.update))
+            plain.writelines(tee(inflated(read_chunks(reader), zstd=True), hasher.update))
             if hasher.digest() != row.diff_id:
                 raise Broken(FindingKind.CORRUPT, str(row.layer), f"its diff ID is {hasher.digest()}")
             if padded and not plain.tell():
@@ -169,7 +183,7 @@ def _config_name(image: _Image) -> str:
     return f"{Digest.of(image.config).hex}.json"
 
 
-def _with_files(image: _Image) -> list[V1ImageRow]:
+def _with_files(image: _Image) -> list[_V1Image]:
     """Return the images of the chain whose layers the config names, in that order.
 
     Raises:
