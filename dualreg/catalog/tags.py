@@ -16,9 +16,10 @@ from sqlalchemy import (
     update,
 )
 
+from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import ORIGINS, Origin, TagRow
-from dualreg.catalog.tables import Blobs, Manifests, Repositories, Tags
+from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 
@@ -136,6 +137,16 @@ class TagQueries:
         """Return the tags that point at the manifest, in any order."""
         query = select(Tags.name).where(Tags.repository_id == repository_id, Tags.manifest == manifest)
         return tuple(Tag(name) for name in self.connection.scalars(query))
+
+    def leading_to(self, repository_id: int, manifests: Collection[str]) -> tuple[Tag, ...]:
+        """Return the tags of *manifests* (in wire form) and of indexes that name these; not all if many."""
+        digests = [Digest.parse(each) for each in manifests]
+        indexes = select(ManifestChildren.manifest).where(
+            ManifestChildren.repository_id == repository_id, ManifestChildren.child.in_(digests)
+        )
+        digests += self.connection.scalars(indexes.limit(REFERRERS_LIMIT))
+        query = select(Tags.name).where(Tags.repository_id == repository_id, Tags.manifest.in_(digests))
+        return tuple(sorted(map(Tag, self.connection.scalars(query.limit(REFERRERS_LIMIT)))))
 
     def remove(self, repository_id: int, tag: Tag) -> bool:
         """Delete the tag; return whether it existed."""

@@ -113,7 +113,9 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
     if _MEDIA_TYPE.fullmatch(media_type) is None:
         raise ManifestInvalid(reason="not a media type of application/", media_type=media_type[:200])
     if declared is not None and declared != media_type:
-        raise ManifestInvalid(reason="mediaType differs from Content-Type", media_type=media_type)
+        raise ManifestInvalid(
+            reason=f"mediaType in the document is {str(declared)[:200]}, but Content-Type is {media_type}"
+        )
     if signed is None and (document.get("schemaVersion") == 1 or "signatures" in document):
         raise ManifestInvalid(reason="schema 1 manifest with another media type", media_type=media_type)
     reader = FORMATS.get(media_type)

@@ -150,7 +150,9 @@ class Blobs:
                 raise BlobUnknown(digest=str(digest))
             if not tx.blobs.unlink(row.id, digest):
                 referrers = tx.blobs.referrers(row.id, digest)
-                raise BlobInUse(digest=str(digest), referrers=[*referrers])
+                manifests = [each for each in referrers if ":" in each]
+                tags = tx.tags.leading_to(row.id, manifests)
+                raise BlobInUse(digest=str(digest), referrers=referrers, tags=tags)
             self.state.links.remove_blob(repository, digest)
 
     def release(self, repository: RepositoryName, digest: Digest, *, delete_bytes: bool = True) -> bool:

@@ -265,8 +265,10 @@ class Manifests:
 
     def _remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, tagged: bool) -> None:
         tags, view = tx.tags.pointing_at(repository.id, digest), tx.views.find(repository.id, digest)
-        if users := [*tx.manifests.parents(repository.id, digest), *(() if tagged else tags)]:
-            raise ManifestInUse(digest=str(digest), referrers=[str(user) for user in users])
+        parents = [str(parent) for parent in tx.manifests.parents(repository.id, digest)]
+        if parents or (tags and not tagged):
+            leading = tx.tags.leading_to(repository.id, parents or [str(digest)])
+            raise ManifestInUse(digest=str(digest), referrers=parents, tags=leading)
         self.state.upstream.mark_deleted(tx, repository.name, [*tags, *([view] if view else [])])
         tx.manifests.remove(repository.id, digest)
         images = tx.v1_images.prune(repository, ImageId(view)) if view else ()
@@ -321,7 +323,7 @@ def _parse_pushed(reference: Tag | Digest, media_type: str, payload: bytes) -> M
     algorithm = reference.algorithm if isinstance(reference, Digest) else CANONICAL
     manifest = parse(media_type, payload, algorithm=algorithm)
     if isinstance(reference, Digest) and manifest.digest != reference:
-        raise DigestMismatch(digest=str(reference))
+        raise DigestMismatch(digest=str(reference), actual=str(manifest.digest))
     return manifest
 
 

@@ -202,14 +202,15 @@ class Uploads:
             if body.failure:
                 self._advance(leased, length, body)
                 raise body.failure
-            if self._digest(leased, length, body, digest.algorithm) != digest:
+            actual = self._digest(leased, length, body, digest.algorithm)
+            if actual != digest:
                 leased.renew(force=True)  # hashing may have taken long, and only the holder may truncate
                 self.state.store.append(upload, (), offset=held)
-                raise DigestMismatch(digest=str(digest))
+                raise DigestMismatch(digest=str(digest), actual=str(actual))
             blob = BlobRow(digest, length)
             with self.state.catalog.begin() as tx:
                 if not tx.uploads.remove(upload, leased.lease):
-                    raise UploadBusy(upload=upload)
+                    raise UploadBusy(upload=upload, retry_after=LEASE.seconds)
                 self.state.admit(tx, RepositoryRow(leased.row.repository_id, repository), upload, blob)
         return blob
 
@@ -244,7 +245,7 @@ class Uploads:
             size = staged.write(tee(chunks, hasher.update))
             blob = BlobRow(hasher.digest(), size)
             if expected not in (None, blob.digest):
-                raise DigestMismatch(digest=str(expected))
+                raise DigestMismatch(digest=str(expected), actual=str(blob.digest))
             self.publish(repository, staged, blob)
         return blob
 
@@ -315,7 +316,7 @@ class Uploads:
             if force or catalog.now() - renewed_at > LEASE / 3:
                 with catalog.begin() as tx:
                     if not tx.uploads.renew(upload, lease, duration=LEASE):
-                        raise UploadBusy(upload=upload)
+                        raise UploadBusy(upload=upload, retry_after=LEASE.seconds)
                 renewed_at = catalog.now()
 
         try:
@@ -346,14 +347,14 @@ class Uploads:
         held = self.status(repository, upload).offset
         if offset not in (None, held):
             raise RangeInvalid(repository=repository, upload=upload, offset=held)
-        raise UploadBusy(upload=upload)
+        raise UploadBusy(upload=upload, retry_after=LEASE.seconds)
 
     def _advance(self, leased: LeasedUpload, length: int, body: UploadBody) -> None:
         """Move the offset to *length* bytes and release the lease."""
         so_far = body.digest_so_far(length)
         with self.state.catalog.begin() as tx:
             if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
-                raise UploadBusy(upload=leased.row.id)
+                raise UploadBusy(upload=leased.row.id, retry_after=LEASE.seconds)
 
     def _digest(self, leased: LeasedUpload, length: int, body: UploadBody, algorithm: str) -> Digest:
         """Return the digest of the whole upload, reading it again only if it was not hashed in one go."""

@@ -30,7 +30,7 @@ from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.state import State
-from dualreg.registry.uploads import Uploads
+from dualreg.registry.uploads import LEASE, Uploads
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_imported import ImportedImage
 from dualreg.registry.visibility import log_unseen
@@ -130,7 +130,7 @@ class V1Images:
                 row = replace(row, tarsum=tarsum, tarsum_verified=verified)
             row = self._complete(repository, row, sent)
         if not have_same_files(row.diff_id, sent.diff_id):
-            raise ChecksumMismatch(id=image, expected=str(row.checksum))
+            raise ChecksumMismatch(id=image, expected=str(row.checksum), stated=_text(payload))
 
     def holder(self, image: ImageId, reach: Reach) -> RepositoryName:
         """Return a repository of *reach* that has the complete image, for requests that name no repository.
@@ -293,7 +293,7 @@ class V1Images:
         with self.state.catalog.begin() as tx:
             found = tx.v1_images.find(repository, image.id)
             if found is None or not found.complete:
-                raise UploadBusy(id=image.id)
+                raise UploadBusy(id=image.id, retry_after=LEASE.seconds)
             if found.parent != image.parent or not have_same_files(found.diff_id, sent.diff_id):
                 raise ImageExists(id=image.id)
             tx.v1_images.add_sent(found, sent)
@@ -318,7 +318,7 @@ class V1Images:
             if found is None and row.complete and row.checksum is None and others:
                 return latest  # derived meanwhile, with a JSON in other words than that which was sent
             if found is None:
-                raise ChecksumMismatch(id=row.id, expected=str(row.checksum))
+                raise ChecksumMismatch(id=row.id, expected=str(row.checksum), stated=str(payload))
             return found
         different = [each for each in others if each.layer and each.diff_id != latest.diff_id]
         candidates = [latest, *different] if tarsum and different else []
@@ -338,7 +338,7 @@ class V1Images:
                 return completed
         found = self._find(repository, row.id)
         if not found.complete:
-            raise UploadBusy(id=row.id)
+            raise UploadBusy(id=row.id, retry_after=LEASE.seconds)
         return found
 
     def _is_tarsum_of(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:

@@ -60,7 +60,7 @@ def enforce(locate: Callable[[Action], None]) -> None:
     if need is Need.LOGIN and grant().anonymous:
         raise Unauthenticated
     if need is Need.CATALOG and not grant().lists():
-        raise Unauthenticated(scope=str(CATALOG), error=_token_error())
+        raise _challenge(str(CATALOG), "the list of repositories")
     if isinstance(need, Action):
         locate(need)
 
@@ -84,10 +84,16 @@ def authorize(repository: RepositoryName, action: Action, *more: Access) -> None
     actions = {Action.PULL, Action.PUSH} if action is Action.PUSH else {action}
     if granted.anonymous or granted.bearer:
         scope = " ".join(map(str, (Access.of(repository, *actions), *more)))
-        raise Unauthenticated(scope=scope, error=_token_error())
-    raise Denied(repository=repository, action=action)
+        raise _challenge(scope, f"{action} on repository {repository}")
+    raise Denied(account=granted.identity.account, repository=repository, action=action)
 
 
-def _token_error() -> str | None:
-    """Return RFC 6750's error code for a token that covers too little; None if no token was sent."""
-    return "insufficient_scope" if grant().bearer else None
+def _challenge(scope: str, wanted: str) -> Unauthenticated:
+    """Return the error that asks for a token with *scope*; one that was sent covers too little for *wanted*.
+
+    Source: RFC 6750, section 3.1, for the code of that.
+    """
+    if grant().bearer:
+        account = grant().identity.account
+        return Unauthenticated(scope=scope, error="insufficient_scope", lacks=wanted, account=account)
+    return Unauthenticated(scope=scope)

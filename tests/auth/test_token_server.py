@@ -18,7 +18,7 @@ from tests.properties.registries import push_v2
 from tests.protocol.exchange import v2_codes
 
 IMAGE = builders.image(builders.layer({"a": b"1"}))
-_PARAMETER = re.compile(r'([a-z]+)="([^"]*)"')
+_PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"')
 
 
 def codes(response: TestResponse) -> list[str]:
@@ -66,10 +66,13 @@ def test_challenges_say_what_is_wrong_with_a_token(guarded: Guarded) -> None:
     push = guarded.client.post("/v2/a/b/blobs/uploads/", headers=bearer(token))
     assert challenge(push)["error"] == "insufficient_scope"
     assert challenge(push)["scope"] == "repository:a/b:pull,push"
+    lacks = "the token of alice lacks push on repository a/b"
+    assert challenge(push)["error_description"].startswith(lacks)
     other = guarded.client.get("/v2/a/c/tags/list", headers=bearer(token))
     assert (other.status_code, challenge(other)["error"]) == (401, "insufficient_scope")
     broken = guarded.client.get("/v2/a/b/tags/list", headers=bearer(token[:-4] + "AAAA"))
     assert (broken.status_code, challenge(broken)["error"]) == (401, "invalid_token")
+    assert challenge(broken)["error_description"] == "Signature verification failed"
     denied = guarded.client.post("/v2/a/b/blobs/uploads/", headers=alice)
     assert (denied.status_code, v2_codes(denied)) == (403, ["DENIED"])
 
@@ -342,7 +345,7 @@ def test_failed_logins_have_to_wait(guarded: Guarded, clock: Clock) -> None:
         assert (waiting.status_code, codes(waiting)) == (429, ["TOOMANYREQUESTS"])
         assert 0 < int(waiting.headers["Retry-After"]) <= WINDOW.total_seconds()
     old = guarded.client.get("/v1/users/", headers=alice)
-    assert (old.status_code, old.json) == (429, {"error": "too many failed logins"})
+    assert (old.status_code, old.json) == (429, {"error": "too many failed logins: retry in 900 seconds"})
     assert guarded.ask(headers=bob).status_code == 200
     elsewhere = guarded.client.get("/token", headers=alice, environ_overrides={"REMOTE_ADDR": "192.0.2.1"})
     assert elsewhere.status_code == 200

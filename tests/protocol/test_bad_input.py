@@ -344,7 +344,7 @@ def test_a_document_over_the_limit(
     if path.startswith("{repo}"):
         assert v2_codes(response) == [INVALID]
     else:
-        assert v1_text(response) == "document too large"
+        assert v1_text(response) == f"document too large: at most {LIMIT} bytes are accepted"
     assert body.taken <= (LIMIT + (3 << 20) if chunked else 0)
     assert snapshot(shared_registry) == before
 
@@ -519,7 +519,7 @@ def test_v1_refuses(world: World, shared_registry: Registry, name: str) -> None:
     before = snapshot(shared_registry)
     token = {} if "/none" in path or "/other" in path else TOKEN  # which is for one repository
     response = world.client.open(world.fill(path), method=method, headers=token | filled, data=body)
-    assert (response.status_code, v1_text(response)) == (status, text)
+    assert (response.status_code, v1_text(response)[: len(text)]) == (status, text)
     assert "X-Injected" not in response.headers
     assert snapshot(shared_registry) == before
 
@@ -543,7 +543,7 @@ def test_v1_refuses_to_write_without_a_repository(
     before = snapshot(shared_registry)
     headers = {"Authorization": authorization} if authorization else {}
     response = world.client.put(f"/v1/images/{world.unsummed.id}/{step}", headers=headers, data=b"x")
-    assert (response.status_code, v1_text(response)) == (status, text)
+    assert (response.status_code, v1_text(response)[: len(text)]) == (status, text)
     assert (response.headers.get("WWW-Authenticate") == "Token") == (status == 401)
     assert snapshot(shared_registry) == before
 
@@ -606,7 +606,7 @@ def test_a_body_that_ends_early(
     if path.startswith("{repo}"):
         assert v2_codes(response) == ["SIZE_INVALID"]
     else:
-        assert v1_text(response) == "the request body ended early"
+        assert v1_text(response).startswith("the request body ended early: received ")
     assert snapshot(shared_registry) == before
 
 
@@ -681,7 +681,7 @@ def test_a_body_cut_short_is_not_taken(cut: V2Client, behind: Registry, head: st
     if head.split()[1].startswith("/v2/"):
         assert json.loads(answer)["errors"][0]["code"] == "SIZE_INVALID"
     else:
-        assert json.loads(answer) == {"error": "the request body ended early"}
+        assert json.loads(answer)["error"].startswith("the request body ended early: received ")
     assert content(behind) == before
 
 

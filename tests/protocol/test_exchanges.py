@@ -266,10 +266,10 @@ def test_v2_delete_of_a_blob(fresh_world: World) -> None:
     assert v2_codes(refused) == ["UNSUPPORTED"]
     assert refused.status_code == 405
     detail = json.loads(refused.data)["errors"][0]["detail"]
-    assert str(world.image.digest) in detail["referrers"]
+    assert str(world.image.digest) in detail.split()
     layer = Digest.of(world.chain[0].layer)
     in_v1 = json.loads(client.delete(f"/v2/{REPOSITORY}/blobs/{layer}").data)["errors"][0]["detail"]
-    assert world.chain[0].id in in_v1["referrers"]
+    assert world.chain[0].id in in_v1.split()
 
 
 # --- V2: uploads
@@ -721,7 +721,7 @@ def test_v2_delete_of_a_manifest(fresh_world: World) -> None:
     child, index = (world.fill("{repo}/manifests/" + name) for name in ("{image}", "{index}"))
     refused = client.delete(child)
     assert (refused.status_code, v2_codes(refused)) == (405, ["DENIED"])
-    assert json.loads(refused.data)["errors"][0]["detail"]["referrers"] == [world.fill("{index}")]
+    assert json.loads(refused.data)["errors"][0]["detail"] == world.fill("{index} index")
     for path in (index, child):
         assert client.delete(path).status_code == 202
         assert v2_codes(client.get(path)) == ["MANIFEST_UNKNOWN"]

@@ -230,7 +230,7 @@ def test_what_cannot_be_schema_1_says_why(client: FlaskClient) -> None:
     put(client, json.dumps(manifest).encode(), "art", **{"Content-Type": media_types.OCI_MANIFEST})
     answer = get(client, "art", OLD)
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")  # type: ignore[index]
-    assert "schema 1" in answer.json["errors"][0]["detail"]["reason"]  # type: ignore[index]
+    assert "schema 1" in answer.json["errors"][0]["message"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

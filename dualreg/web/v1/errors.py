@@ -1,6 +1,6 @@
 """Errors of the V1 dialect: their statuses and how they are rendered.
 
-The body is a flat object of text, since old clients cannot read anything else.
+The body is a flat object of text, since old clients cannot read anything else; they show all of it.
 
 Source: docker-registry 0.9, ``toolkit.api_error``; the texts that clients know are exactly its own.
 """
@@ -53,10 +53,15 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.Unsupported: 405,
 }
 
-#: Texts of docker-registry that differ from the error's message, for one endpoint or (None) for all.
+#: Texts of docker-registry, for one endpoint or (None) for all. They say nothing of what was asked for, which
+#: clients name themselves.
 _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
+    (errors.ImageExists, None): errors.ImageExists.message,
+    (errors.ImageIncomplete, None): errors.ImageIncomplete.message,
+    (errors.ImageUnknown, None): errors.ImageUnknown.message,
     (errors.RepositoryUnknown, None): "Repository not found",
     (errors.RepositoryUnknown, "v1.get_images"): "images not found",
+    (errors.TagUnknown, None): errors.TagUnknown.message,
     (errors.TagUnknown, "v1.delete_tag"): "Tag not found: {tag}",
 }
 
@@ -67,10 +72,10 @@ def render(error: RegistryError) -> Response:
     if isinstance(error, errors.RangeInvalid):
         return empty_response(status, {})
     kind = type(error)
-    text = _TEXTS.get((kind, request.endpoint)) or _TEXTS.get((kind, None)) or error.message
-    text = text.format_map(error.facts())
+    known = _TEXTS.get((kind, request.endpoint)) or _TEXTS.get((kind, None))
+    text = known.format_map(error.facts()) if known else str(error)
     if isinstance(error, errors.ImageInvalid | errors.RequestInvalid):
-        text = error.reason  # more useful to the client's user than the message
+        text = error.explanation()  # which begins with the text of docker-registry
     return render_status(status, text, _headers(error))
 
 
@@ -81,7 +86,7 @@ def _headers(error: RegistryError) -> dict[str, str]:
             "Token" if "image" in (request.view_args or {}) else f'Basic realm="{settings().token_service}"'
         )
         return {"WWW-Authenticate": scheme}
-    if isinstance(error, errors.TooManyAttempts | errors.SourceBusy | errors.ServerBusy):
+    if isinstance(error, errors.TooManyAttempts | errors.SourceBusy | errors.ServerBusy | errors.UploadBusy):
         return {"Retry-After": str(error.retry_after)}
     return allow_header() if V1_ERRORS[type(error)] == HTTPStatus.METHOD_NOT_ALLOWED else {}
 

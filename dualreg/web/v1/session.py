@@ -83,7 +83,7 @@ def _repository_of(image: ImageId, action: Action) -> RepositoryName:
         authorize(repository, action)
         return repository
     if action is not Action.PULL:
-        raise Unauthenticated
+        raise Unauthenticated(reason="send the token that the repository was answered with")
     try:
         return registry().v1_images.holder(image, grant().reach(action))
     except ImageUnknown as error:

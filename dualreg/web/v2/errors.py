@@ -1,19 +1,23 @@
 """Errors of the V2 dialect: their codes and statuses, and how they are rendered.
 
+Docker, containerd, podman and skopeo show the message and nothing else, so that says everything. Others add
+the detail, and print an object as Go does; it is left out unless a protocol defines it, or it says more.
+
 Source: OCI distribution-spec v1.1, "Error Codes"; statuses of the reference registry where the spec is
-silent.
+silent; distribution, ``registry/handlers/app.go``, for the detail of denied accesses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
 from flask import Response
 
 from dualreg import errors
+from dualreg.auth.access import Access, parse_scopes
 from dualreg.errors import RangeInvalid, ReferencesMissing, RegistryError
 from dualreg.image.names import RepositoryName, UploadId
-from dualreg.registry.uploads import LEASE, Upload
+from dualreg.registry.uploads import Upload
 from dualreg.web.responses import allow_header, json_response
 from dualreg.web.v2.locations import bearer_challenge, upload_headers
 
@@ -70,11 +74,15 @@ _STATUS_CODES = {404: "UNSUPPORTED", 405: "UNSUPPORTED"}
 def render(error: RegistryError) -> Response:
     """Return the V2 response to the error: one entry, or one for each missing digest."""
     code, status = V2_ERRORS[type(error)]
-    if isinstance(error, ReferencesMissing):
-        entries = [_entry(code, error.message, {"digest": digest}) for digest in error.digests]
-    else:
-        entries = [_entry(code, error.message, error.facts())]
+    entries = [_entry(code, str(each), _detail(each)) for each in _separate(error)]
     return json_response({"errors": entries}, status=status, headers=_headers(error))
+
+
+def _separate(error: RegistryError) -> Iterable[RegistryError]:
+    """Return the error as those that get an entry each."""
+    if isinstance(error, ReferencesMissing):
+        return [ReferencesMissing(digests=[digest]) for digest in error.digests]
+    return [error]
 
 
 def _headers(error: RegistryError) -> dict[str, str]:
@@ -83,9 +91,7 @@ def _headers(error: RegistryError) -> dict[str, str]:
         case RangeInvalid():
             upload = Upload(RepositoryName(error.repository), UploadId(error.upload), error.offset)
             return upload_headers(upload)
-        case errors.UploadBusy():
-            return {"Retry-After": str(LEASE.seconds)}
-        case errors.TooManyAttempts() | errors.SourceBusy() | errors.ServerBusy():
+        case errors.TooManyAttempts() | errors.SourceBusy() | errors.ServerBusy() | errors.UploadBusy():
             return {"Retry-After": str(error.retry_after)}
         case errors.Unauthenticated():
             return {"WWW-Authenticate": bearer_challenge(error)}
@@ -94,9 +100,32 @@ def _headers(error: RegistryError) -> dict[str, str]:
 
 def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
     """Return the V2 response to a request that no handler takes, or that fails unexpectedly."""
-    entry = _entry(_STATUS_CODES.get(status, "UNKNOWN"), message, {})
+    entry = _entry(_STATUS_CODES.get(status, "UNKNOWN"), message, None)
     return json_response({"errors": [entry]}, status=status, headers=headers)
 
 
-def _entry(code: str, message: str, detail: Mapping[str, object]) -> dict[str, object]:
+def _detail(error: RegistryError) -> object:
+    """Return what the protocol defines as the error's detail, or what the message has no room for."""
+    match error:
+        case ReferencesMissing():
+            return {"digest": error.digests[0]}
+        case errors.Denied():
+            return _records([Access.of(error.repository, error.action)])
+        case errors.Unauthenticated(scope=str()):
+            return _records(parse_scopes([error.scope or ""]))
+        case errors.BlobInUse() | errors.ManifestInUse():
+            return " ".join((*error.referrers, *error.tags))
+    return None
+
+
+def _records(accesses: Iterable[Access]) -> list[dict[str, str]]:
+    """Return accesses as the reference registry does, one entry for each action."""
+    return [
+        {"Type": access.type, "Class": "", "Name": access.name, "Action": action}
+        for access in accesses
+        for action in sorted(access.actions)
+    ]
+
+
+def _entry(code: str, message: str, detail: object) -> dict[str, object]:
     return {"code": code, "message": message} | ({"detail": detail} if detail else {})

@@ -16,6 +16,8 @@ from dualreg.web.context import settings
 _NEEDS_ABSOLUTE = re.compile(r"docker/1\.[67]\.", re.ASCII)
 #: Characters that are not escaped; a client can send any others in its Host header.
 _URL_SAFE = ":/?#[]@!$&'()*+,;=%"
+#: Characters that a description must not have.  Source: RFC 6750, section 3.
+_NOT_IN_DESCRIPTION = re.compile(r"[^ !#-\[\]-~]", re.ASCII)
 
 
 def upload_headers(upload: Upload) -> dict[str, str]:
@@ -48,8 +50,9 @@ def manifest_headers(repository: RepositoryName, digest: Digest) -> dict[str, st
 def bearer_challenge(error: Unauthenticated) -> str:
     """Return the challenge that names the token server, and the token to request.
 
-    Every value is quoted: clients parse nothing else.  Source: RFC 6750, section 3; Docker
-    Registry, "Token Authentication Specification".
+    Every value is quoted: clients parse nothing else. Docker, podman and skopeo show the description to
+    their users, and not the body.  Source: RFC 6750, section 3; Docker Registry, "Token Authentication
+    Specification".
     """
     own_realm = f"{own_url()}/token"
     parameters: dict[str, str | None] = {
@@ -57,6 +60,8 @@ def bearer_challenge(error: Unauthenticated) -> str:
         "service": settings().token_service,
     }
     parameters |= {"scope": error.scope, "error": error.error}
+    if error.error:
+        parameters["error_description"] = _NOT_IN_DESCRIPTION.sub("", error.explanation())
     return "Bearer " + ",".join(
         f'{name}="{value}"' for name, value in parameters.items() if value is not None
     )

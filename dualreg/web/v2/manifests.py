@@ -96,9 +96,7 @@ def delete_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
 
 def _warnings(mismatches: Sequence[SizeMismatch]) -> Iterator[str]:
     """Yield what is wrong with the sizes that a manifest states; if there is much, only the first of it."""
-    for each in mismatches[:_WARNINGS_LIMIT]:
-        stated = "states no size of it" if each.stated is None else f"states {each.stated}"
-        yield f"{each.digest} has {each.stored} bytes, but the manifest {stated}"
+    yield from (each.explanation() for each in mismatches[:_WARNINGS_LIMIT])
     if more := mismatches[_WARNINGS_LIMIT:]:
         yield f"{len(more)} more sizes in the manifest are wrong"
 

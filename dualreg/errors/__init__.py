@@ -1,0 +1,113 @@
+"""Errors: what can go wrong, as typed facts, and the text in which people read them.
+
+HTTP statuses and wire codes are in ``web/v1/errors.py`` and ``web/v2/errors.py``, which render these facts.
+
+Faults, for the operator: logged, and answered with 500 or 503; never a client's mistake
+├── BlobMissing · BlobDamaged                            the store differs from the catalog
+├── CatalogUnreachable                                   no database, or one with another schema
+└── AuditUnavailable                                     the audit log cannot be written
+
+RegistryError, for the client: the request is refused
+├── NameInvalid · TagInvalid · ImageIdInvalid            a name outside its grammar
+├── DigestInvalid · DigestMismatch · ChecksumMismatch    a malformed digest, or not the digest of the bytes
+├── SizeMismatch · BodyTruncated · RangeInvalid          more, fewer or other bytes than declared
+├── RequestInvalid · PageInvalid · TooManyTags           a malformed or excessive request
+├── ManifestTooLarge · ReferencesMissing · ManifestInvalid ── ManifestUnverified
+├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
+├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
+├── UploadBusy · SourceBusy · ServerBusy                 retry later
+├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
+├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
+└── Unsupported                                          disabled or not offered
+
+Fields have plain types, since this package imports nothing of the others and every part imports it: names,
+tags and IDs are text by class already, a digest is passed as ``str(digest)``.
+"""
+
+from dualreg.errors.base import Fact, RegistryError
+from dualreg.errors.content import (
+    BlobInUse,
+    BlobUnknown,
+    ImageExists,
+    ImageIncomplete,
+    ImageInvalid,
+    ImageUnknown,
+    ManifestInUse,
+    ManifestInvalid,
+    ManifestTooLarge,
+    ManifestUnknown,
+    ManifestUnverified,
+    PreconditionFailed,
+    ReferencesMissing,
+    RepositoryUnknown,
+    TagUnknown,
+)
+from dualreg.errors.faults import AuditUnavailable, BlobDamaged, BlobMissing, CatalogUnreachable
+from dualreg.errors.requests import (
+    Denied,
+    ImageIdInvalid,
+    NameInvalid,
+    PageInvalid,
+    RequestInvalid,
+    ServerBusy,
+    SourceBusy,
+    TagInvalid,
+    TooManyAttempts,
+    TooManyTags,
+    Unauthenticated,
+    Unsupported,
+)
+from dualreg.errors.transfers import (
+    BodyTruncated,
+    ChecksumMismatch,
+    DigestInvalid,
+    DigestMismatch,
+    RangeInvalid,
+    SizeMismatch,
+    UploadBusy,
+    UploadUnknown,
+)
+
+__all__ = [
+    "AuditUnavailable",
+    "BlobDamaged",
+    "BlobInUse",
+    "BlobMissing",
+    "BlobUnknown",
+    "BodyTruncated",
+    "CatalogUnreachable",
+    "ChecksumMismatch",
+    "Denied",
+    "DigestInvalid",
+    "DigestMismatch",
+    "Fact",
+    "ImageExists",
+    "ImageIdInvalid",
+    "ImageIncomplete",
+    "ImageInvalid",
+    "ImageUnknown",
+    "ManifestInUse",
+    "ManifestInvalid",
+    "ManifestTooLarge",
+    "ManifestUnknown",
+    "ManifestUnverified",
+    "NameInvalid",
+    "PageInvalid",
+    "PreconditionFailed",
+    "RangeInvalid",
+    "ReferencesMissing",
+    "RegistryError",
+    "RepositoryUnknown",
+    "RequestInvalid",
+    "ServerBusy",
+    "SizeMismatch",
+    "SourceBusy",
+    "TagInvalid",
+    "TagUnknown",
+    "TooManyAttempts",
+    "TooManyTags",
+    "Unauthenticated",
+    "Unsupported",
+    "UploadBusy",
+    "UploadUnknown",
+]

@@ -1,0 +1,169 @@
+"""Errors of requests: names, parameters, permissions and limits."""
+
+from dualreg.errors.base import RegistryError, shown
+
+
+class NameInvalid(RegistryError):
+    """A repository name outside the grammar, or longer than 255 characters."""
+
+    message = "invalid repository name"
+    name: str
+
+    def explanation(self) -> str:
+        """Name the grammar, in words."""
+        rule = "use at most 255 of a-z, 0-9, ., _, - and /, with a letter or digit around each separator"
+        return f"{shown(self.name)}: {rule}"
+
+
+class TagInvalid(RegistryError):
+    """A tag outside ``[A-Za-z0-9_][A-Za-z0-9._-]{0,127}``."""
+
+    message = "invalid tag name"
+    tag: str
+
+    def explanation(self) -> str:
+        """Name the grammar, in words."""
+        rule = "use at most 128 of A-Z, a-z, 0-9, _, . and -, not starting with . or -"
+        return f"{shown(self.tag)}: {rule}"
+
+
+class ImageIdInvalid(RegistryError):
+    """A V1 image ID that is not 64 (or, in the oldest images, 16) lower-case hex digits."""
+
+    message = "Invalid image ID"
+    id: str
+
+
+class RequestInvalid(RegistryError):
+    """A malformed body, header or parameter; *service* or *scope* of a token, if that is what is wrong."""
+
+    message = "Invalid data"
+    reason: str
+    service: str | None = None
+    scope: str | None = None
+
+
+class PageInvalid(RegistryError):
+    """A page with an invalid size (``n``), start (``after``), prefix or order (``sort``)."""
+
+    message = "invalid page requested"
+    n: str | None = None
+    after: str | None = None
+    prefix: str | None = None
+    sort: str | None = None
+
+    def explanation(self) -> str:
+        """Name the parameter, and what is expected of it."""
+        expected = {
+            "n": "a decimal number",
+            "after": "what the Link header of the page before gave",
+            "prefix": "the beginning of a tag",
+            "sort": "name or -pushed",
+        }
+        return ", ".join(
+            f"{name}={shown(value)} is not {expected[name]}" for name, value in self.facts().items()
+        )
+
+
+class TooManyTags(RegistryError):
+    """More tags in one request than the limit."""
+
+    message = "too many tags"
+    limit: int
+
+    def explanation(self) -> str:
+        """Name the limit."""
+        return f"one request sets at most {self.limit}"
+
+
+class SourceBusy(RegistryError):
+    """The maximum number of images is being imported on demand; retry in *retry_after* seconds."""
+
+    message = "too many images are being imported on demand"
+    retry_after: int
+
+    def explanation(self) -> str:
+        """Say when to retry."""
+        return _retry(self.retry_after)
+
+
+class ServerBusy(RegistryError):
+    """All threads that such requests may take are busy; retry in *retry_after* seconds."""
+
+    message = "the server is busy with other uploads and downloads"
+    retry_after: int
+
+    def explanation(self) -> str:
+        """Say when to retry."""
+        return _retry(self.retry_after)
+
+
+class Unauthenticated(RegistryError):
+    """The client is anonymous where it may not be, its credentials are wrong, or its token covers too little.
+
+    Attributes:
+        scope: What a token has to cover.
+        error: The error code of RFC 6750, if a token was sent.
+        lacks: What the token that was sent does not cover.
+        account: Whose token that is; empty: an anonymous client's.
+    """
+
+    message = "Requires authorization"
+    reason: str | None = None
+    scope: str | None = None
+    error: str | None = None
+    lacks: str | None = None
+    account: str | None = None
+
+    def explanation(self) -> str:
+        """Say why the credentials do not do, or that some are needed."""
+        if self.lacks:
+            owner = f"the token of {shown(self.account)}" if self.account else "the anonymous token"
+            return f"{owner} lacks {self.lacks}: log in as an account that has it, for scope {self.scope}"
+        if self.reason:
+            return self.reason
+        return f"log in, or send a token with the scope {self.scope}" if self.scope else "log in"
+
+
+class Denied(RegistryError):
+    """The client is authenticated and lacks the permission."""
+
+    message = "requested access to the resource is denied"
+    account: str
+    repository: str
+    action: str
+
+    def explanation(self) -> str:
+        """Name the account and the permission."""
+        return f"{shown(self.account)} lacks {self.action} on repository {self.repository}"
+
+
+class TooManyAttempts(RegistryError):
+    """Too many logins failed; retry in *retry_after* seconds."""
+
+    message = "too many failed logins"
+    retry_after: int
+
+    def explanation(self) -> str:
+        """Say when to retry."""
+        return _retry(self.retry_after)
+
+
+class Unsupported(RegistryError):
+    """An operation that is disabled (by *setting*) or not offered (for *account*)."""
+
+    message = "The operation is unsupported"
+    setting: str | None = None
+    account: str | None = None
+
+    def explanation(self) -> str:
+        """Name the setting that disables it, or who can do it instead."""
+        if self.setting:
+            return f"this registry is configured with {self.setting} = false"
+        if self.account:
+            return f"ask the operator of this registry to change account {shown(self.account)}"
+        return ""
+
+
+def _retry(seconds: int) -> str:
+    return f"retry in {seconds} seconds"
