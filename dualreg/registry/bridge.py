@@ -213,9 +213,8 @@ class Bridge:
         for _ in range(_ATTEMPTS):
             with self.state.catalog.read() as tx:
                 seen = tx.views.tags(repository, tag, origins=shown)
-            if seen.complete:
+            if seen.complete or not self._derive_all(repository, tag, shown):
                 break
-            self._derive_all(repository, tag, shown)
         return seen.images
 
     def named_links(self, repository: RepositoryName, ancestry: Sequence[V1ImageRow]) -> tuple[Link, ...]:
@@ -245,14 +244,21 @@ class Bridge:
         image = V1Image(row.id, row.parent, self.v1_images.json(row))
         return Link(image, V1Layer(blob.digest, blob.size, row.diff_id, compression))
 
-    def _derive_all(self, repository: RepositoryName, tag: Tag | None, origins: Collection[Origin]) -> None:
+    def _derive_all(self, repository: RepositoryName, tag: Tag | None, origins: Collection[Origin]) -> bool:
+        """Derive the V1 views that are missing; return False if the files for all of them are lost."""
         with self.state.catalog.read() as tx:
             missing = tx.views.missing(repository, tag, origins=origins)
-        for row in missing:
-            try:
-                self._derive(RepositoryRow(row.repository_id, repository), row)
-            except (BlobMissing, BlobDamaged) as error:  # those of other tags can be derived all the same
-                _log.warning("%s: cannot derive the V1 view of %s: %s", repository, row.digest, error)
+        derived = [self._try_to_derive(RepositoryRow(row.repository_id, repository), row) for row in missing]
+        return not missing or any(derived)
+
+    def _try_to_derive(self, repository: RepositoryRow, row: ManifestRow) -> bool:
+        """Derive the V1 view of a manifest; return False if its files are lost or damaged."""
+        try:
+            self._derive(repository, row)
+        except (BlobMissing, BlobDamaged) as error:  # those of other tags can be derived all the same
+            _log.warning("%s: cannot derive the V1 view of %s: %s", repository.name, row.digest, error)
+            return False
+        return True
 
     def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
         """Derive the V1 view of a manifest, and record it."""

@@ -75,7 +75,10 @@ def _read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, 
 
     Raises:
         ImageInvalid: a layer cannot be decompressed.
+        BlobMissing: a layer is lost; none is read then.
     """
+    for digest in sizes:
+        store.open(digest).close()
     layers = {}
     for digest, size in sizes.items():
         hasher = DiffIdHasher()

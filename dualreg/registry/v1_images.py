@@ -213,11 +213,11 @@ class V1Images:
             ImageExists: another image is complete under this ID.
             BlobDamaged: the catalog knows JSON or layer with another size.
         """
-        json = image.document.json
-        with self.state.catalog.read() as tx:
-            row = tx.repositories.find(repository) or RepositoryRow(0, repository)  # which has no images
         for _ in range(_ATTEMPTS):
-            recorded = recorded_as(self.state, self.documents, row, [(image.row(row.id), json)])
+            with self.state.catalog.read() as tx:
+                row = tx.repositories.find(repository) or RepositoryRow(0, repository)  # which has no images
+            images = [(image.row(row.id), image.document.json)]
+            recorded = recorded_as(self.state, self.documents, row, images)
             if recorded.contradicted:
                 break
             if self._import(row, image, recorded, layer):

@@ -5,6 +5,7 @@ from tests.contracts.catalog.blobs import BlobsContract
 from tests.contracts.catalog.clients import ClientsContract
 from tests.contracts.catalog.database import DatabaseContract
 from tests.contracts.catalog.deletions import DeletionsContract
+from tests.contracts.catalog.derivations import DerivationsContract
 from tests.contracts.catalog.manifests import ManifestsContract
 from tests.contracts.catalog.referrers import ReferrersContract
 from tests.contracts.catalog.repositories import RepositoriesContract
@@ -25,6 +26,7 @@ class CatalogContract(
     UploadsContract,
     V1ImagesContract,
     ViewsContract,
+    DerivationsContract,
     SigningKeysContract,
     ClientsContract,
     AccountsContract,
