@@ -104,7 +104,7 @@ class Transaction:
             ManifestQueries(connection, now),
             BlobQueries(connection, now),
             UploadQueries(connection, now),
-            V1ImageQueries(connection),
+            V1ImageQueries(connection, now),
             ViewQueries(connection),
             DerivationQueries(connection),
             ReferrerQueries(connection),

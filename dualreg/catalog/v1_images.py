@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import takewhile
 from typing import Any, cast
 
@@ -34,17 +35,33 @@ class V1ImageQueries:
     """The V1 images of repositories, and their parents."""
 
     connection: Connection
+    now: datetime
 
-    def begin(self, repository_id: int, image: V1Image, json: Digest) -> bool:
+    def begin(
+        self, repository_id: int, image: V1Image, json: Digest, *, idle_since: datetime | None = None
+    ) -> bool:
         """Add an image of which only the JSON has arrived, in place of an incomplete one with its id.
 
-        Return False, and change nothing, if the id belongs to a complete image.
+        Return False, and change nothing, if the id belongs to a complete image, or to one of which something
+        was sent after *idle_since*.
         """
         row = V1ImageRow(repository_id, image.id, image.parent, json, None, None, None, None, complete=False)
-        begun = self._put(row, ~V1Images.complete)
+        replaceable = ~V1Images.complete
+        if idle_since:
+            replaceable &= or_(V1Images.touched_at.is_(None), V1Images.touched_at <= idle_since)
+        begun = self._put(row, replaceable)
         if begun:
+            self.touch(row)
             self.connection.execute(delete(V1SentLayers).where(_sent_for(row)))
         return begun
+
+    def touch(self, image: V1ImageRow) -> None:
+        """Record that a client has just sent something of *image*, unless it was begun anew or completed."""
+        self.connection.execute(update(V1Images).where(_unchanged(image)).values(touched_at=self.now))
+
+    def touched_at(self, image: V1ImageRow) -> datetime | None:
+        """Return when a client last sent something of *image*; None if that is not known."""
+        return self.connection.scalar(select(V1Images.touched_at).where(_unchanged(image)))
 
     def record(self, image: V1ImageRow) -> bool:
         """Add a complete image; return whether anything changed.

@@ -5,9 +5,11 @@ changes. Images that are derived from manifests are recorded complete, without a
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import cast
 
 from dualreg.catalog.database import Transaction
@@ -37,6 +39,9 @@ from dualreg.registry.visibility import log_unseen
 from dualreg.storage.base import read_chunks, tee
 from dualreg.storage.staging import Staging
 
+#: How long a client may send nothing of an image before another one may begin it with another JSON: between
+#: JSON and layer, Docker archives and compresses the files.
+HOLD = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 #: How often an import is tried while clients push the same image.
 _ATTEMPTS = 10
@@ -54,11 +59,13 @@ class V1Images:
     def begin(self, repository: RepositoryName, image: ImageId, json: bytes) -> None:
         """Store an image's JSON; the layer is expected next.
 
-        With the same JSON again, a layer that has arrived is kept; with another JSON, the image starts over.
+        With the same JSON again, a layer that has arrived is kept. With another JSON, the image starts over,
+        unless a client is still pushing it: which layer belongs to which JSON could not be known then.
 
         Raises:
             ImageInvalid: it is not the JSON of *image*, or the repository does not have its parent.
             ImageExists: the image is complete.
+            UploadBusy: a client that has sent another JSON sent something of it within HOLD.
 
         Source: docker-registry 0.9, ``images.py`` (put_image_json), in the order of its checks.
         """
@@ -69,14 +76,13 @@ class V1Images:
         with self.state.staged(json) as (upload,), self.state.catalog.begin() as tx:
             row = tx.repositories.ensure(repository)
             _check_parent(tx, repository, document)
-            begun = tx.v1_images.find(repository, image)
-            if begun and begun.complete:
-                raise ImageExists(id=image)
-            if begun and begun.json == digest:
+            if self._is_begun(tx, repository, image, digest):
                 return
             self.state.admit(tx, row, upload, BlobRow(digest, len(json)))
-            if not tx.v1_images.begin(row.id, document, digest):
-                raise ImageExists(id=image)
+            idle_since = self.state.catalog.now() - HOLD
+            begun = tx.v1_images.begin(row.id, document, digest, idle_since=idle_since)
+            if not begun and not self._is_begun(tx, repository, image, digest):
+                raise UploadBusy(id=image, retry_after=HOLD.seconds)
 
     def put_layer(self, repository: RepositoryName, image: ImageId, chunks: Iterable[bytes]) -> None:
         """Store an image's layer as sent; diff ID and payload checksum are computed in the same pass.
@@ -98,7 +104,7 @@ class V1Images:
             deque(verified, maxlen=0)
             self._accept_same(repository, row, SentLayer(None, diff_id.digest(), checksum.digest()))
             return
-        blob = self.uploads.ingest(repository, verified)
+        blob = self.uploads.ingest(repository, self._holding(row, verified))
         sent = SentLayer(blob.digest, diff_id.digest(), checksum.digest())
         with self.state.catalog.begin() as tx:
             linked = tx.blobs.lock(row.repository_id, blob.digest)
@@ -276,6 +282,36 @@ class V1Images:
             log_unseen(tx, repository, manifest, [view])
         for image in changed:
             self._write_link(repository, image)
+
+    def _is_begun(self, tx: Transaction, repository: RepositoryName, image: ImageId, json: Digest) -> bool:
+        """Return whether the image has been begun with *json*, which then holds it anew.
+
+        Raises:
+            ImageExists, UploadBusy: as ``begin``.
+        """
+        begun = tx.v1_images.find(repository, image)
+        if begun is None:
+            return False
+        if begun.complete:
+            raise ImageExists(id=image)
+        if begun.json == json:
+            tx.v1_images.touch(begun)
+            return True
+        touched = tx.v1_images.touched_at(begun)
+        left = touched and touched + HOLD - self.state.catalog.now()
+        if left and left > timedelta(0):
+            raise UploadBusy(id=image, retry_after=math.ceil(left.total_seconds()))
+        return False
+
+    def _holding(self, row: V1ImageRow, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield *chunks*, holding the image for the client that sends them."""
+        held_at = self.state.catalog.now() - HOLD
+        for chunk in chunks:
+            if self.state.catalog.now() - held_at > HOLD / 3:
+                with self.state.catalog.begin() as tx:
+                    tx.v1_images.touch(row)
+                held_at = self.state.catalog.now()
+            yield chunk
 
     def _find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         row = self.peek(repository, image)

@@ -201,6 +201,26 @@ def test_what_v1_clients_could_not_use_is_looked_at_again(empty: Catalog) -> Non
     assert left == {(Digest.of(b"b"), "0" * 64), (Digest.of(b"c"), None)}
 
 
+def test_types_that_browsers_show_become_json(empty: Catalog) -> None:
+    """A former version took manifests of any type, which are JSON all the same; the others keep theirs."""
+    upgrade(empty)
+    _downgrade(empty, "0013")
+    types = ["text/html", "TEXT/html; charset=utf-8", "image/svg+xml", "x", media_types.OCI_MANIFEST]
+    types.append("Application/vnd.example+json")
+    with empty.begin() as tx:
+        row = tx.repositories.ensure(NAME)
+        for media_type in types:
+            payload = media_type.encode()
+            digest = Digest.of(payload)
+            tx.blobs.record(digest, 1)
+            tx.blobs.link(row.id, digest)
+            tx.manifests.record(row.id, Manifest(media_type, payload, digest, Contents()))
+    upgrade(empty)
+    with empty.read() as tx:
+        found = [tx.manifests.find(NAME, Digest.of(each.encode())) for each in types]
+    assert [row and row.media_type for row in found] == ["application/json"] * 4 + types[4:]
+
+
 def test_older_tags_keep_their_origin(empty: Catalog) -> None:
     """Before tags recorded who pushed them, the images that a V1 client pushed had a checksum."""
     upgrade(empty)

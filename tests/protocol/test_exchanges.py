@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from dualreg.catalog.database import Catalog
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.registry import Registry
+from dualreg.registry.v1_images import HOLD
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import client_of
+from tests.conftest import Clock
 from tests.protocol.clients.tarsum import tarsum
 from tests.protocol.exchange import (
     HELD,
@@ -1067,16 +1070,28 @@ def test_v1_checksums_of_every_age(client: FlaskClient, agent: str, sums: dict[s
     assert client.get(f"/v1/images/{image.id}/json", headers=TOKEN).status_code == 200
 
 
-def test_v1_an_image_starts_over_until_it_is_complete(client: FlaskClient) -> None:
-    """The same JSON keeps the layer; another one forgets it; a complete image never changes."""
+def test_v1_an_image_starts_over_until_it_is_complete(client: FlaskClient, clock: Clock) -> None:
+    """The same JSON keeps the layer; another one forgets it; a complete image never changes.
+
+    While a client pushes the image, another JSON of it is refused at once.
+    """
     image = lone("x", builders.layer({"a": b"1"}))
     path, sums = f"/v1/images/{image.id}", {"X-Docker-Checksum-Payload": payload_checksum(image)}
     put_v1(client, image, TOKEN, steps=2)
     assert client.put(f"{path}/json", data=image.json, headers=TOKEN).status_code == 200
     another = image.json.replace(b"linux", b"plan9")
+    clock.advance(HOLD - timedelta(seconds=3))
+    busy = client.put(f"{path}/json", data=another, headers=TOKEN)
+    text = f"another request is writing this upload: image {image.id}: retry in 3 seconds"
+    assert (busy.status_code, v1_text(busy), busy.headers["Retry-After"]) == (409, text, "3")
+    assert client.put(f"{path}/layer", data=image.layer, headers=TOKEN).status_code == 200
+    clock.advance(HOLD - timedelta(seconds=1))
+    assert client.put(f"{path}/json", data=another, headers=TOKEN).status_code == 409
+    clock.advance(timedelta(seconds=1))
     assert client.put(f"{path}/json", data=another, headers=TOKEN).status_code == 200
     early = client.put(f"{path}/checksum", headers=TOKEN | sums)
     assert (early.status_code, v1_text(early)) == (400, "Image is being uploaded, retry later")
+    clock.advance(HOLD)
     put_v1(client, image, TOKEN)
     exists = client.put(f"{path}/json", data=another, headers=TOKEN)
     assert (exists.status_code, exists.json) == (409, {"error": "Image already exists"})

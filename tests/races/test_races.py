@@ -235,6 +235,39 @@ def test_other_files_under_the_same_id(host: str, number: int) -> None:
     assert pulled.layer == layers[succeeded.index(True)]
 
 
+@pytest.mark.parametrize("checksums", [True, False])
+@pytest.mark.parametrize("number", range(3))
+def test_other_json_under_the_same_id(host: str, number: int, *, checksums: bool) -> None:
+    """One client sends it, the others are refused at once or find it; JSON and layer are what that one sent.
+
+    That is so for releases that send no checksum of both, which could not tell whose JSON is whose.
+    """
+    name = f"race/json{number}-{checksums:d}"
+    (image,) = builders.v1_chain(b"", seed=name)
+    contents = [
+        builders.V1Pushed(
+            image.id,
+            json.dumps(json.loads(image.json) | {"author": str(each)}).encode(),
+            builders.layer({"f": os.urandom(20_000)}),
+        )
+        for each in range(4)
+    ]
+
+    def push(content: builders.V1Pushed) -> list[str] | str:
+        generation = V1_RELEASES[-1 if checksums else 0]
+        try:
+            return V1Client(host, generation=generation).push(name, "latest", [content])
+        except ProtocolError as error:
+            return str(error)
+
+    outcomes = at_once([lambda content=content: push(content) for content in contents])
+    senders = [content for content, outcome in zip(contents, outcomes, strict=True) if outcome == [image.id]]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    assert all("409" in outcome for outcome in refused), refused
+    (pulled,) = V1Client(host).pull(name, "latest")
+    assert [(each.json, each.layer) for each in senders] == [(pulled.json, pulled.layer)]
+
+
 def test_the_first_v1_look_at_an_image_by_many(host: str) -> None:
     """Whoever derives it, all see the same chain."""
     image = builders.image(*(builders.layer({"f": bytes([number])}) for number in range(5)))

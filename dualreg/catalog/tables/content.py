@@ -146,7 +146,10 @@ class Uploads(Table):
 
 
 class V1Images(Table):
-    """V1 images. ``layer`` and the columns derived from it are NULL until the layer has arrived."""
+    """V1 images. ``layer`` and the columns derived from it are NULL until the layer has arrived.
+
+    ``touched_at`` is when a client last sent something of an image that is not complete.
+    """
 
     __tablename__ = "v1_images"
     __table_args__ = (
@@ -168,6 +171,7 @@ class V1Images(Table):
     complete: Mapped[bool]
     tarsum: Mapped[str | None] = mapped_column(String(100))
     tarsum_verified: Mapped[bool | None]
+    touched_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class V1SentLayers(Table):

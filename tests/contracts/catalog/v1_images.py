@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import SentLayer, V1ImageRow
@@ -139,6 +140,26 @@ class V1ImagesContract:
             assert tx.v1_images.find(NAME, image_id(1)) == V1ImageRow(
                 repository_id, image_id(1), None, UPPER, None, None, None, None, complete=False
             )
+
+    def test_an_image_is_not_begun_anew_while_it_is_being_pushed(self, catalog: Catalog) -> None:
+        """Every part that arrives counts; what is complete has no such time."""
+        with catalog.begin() as tx:
+            repository_id = push(tx)
+            tx.v1_images.begin(repository_id, V1Image(image_id(1), None, b""), CONFIG)
+            begun = found_image(tx, 1)
+            touched = tx.v1_images.touched_at(begun)
+            assert touched == tx.v1_images.now
+            before, other = touched - timedelta(seconds=1), V1Image(image_id(1), None, b"")
+            assert not tx.v1_images.begin(repository_id, other, UPPER, idle_since=before)
+            assert found_image(tx, 1) == begun
+            assert tx.v1_images.begin(repository_id, other, UPPER, idle_since=touched)
+            assert tx.v1_images.touched_at(begun) is None
+            assert tx.v1_images.touched_at(found_image(tx, 1)) == touched
+        with catalog.begin() as tx:
+            tx.v1_images.touch(begun)
+            assert tx.v1_images.touched_at(found_image(tx, 1)) == touched
+            tx.v1_images.touch(found_image(tx, 1))
+            assert tx.v1_images.touched_at(found_image(tx, 1)) == tx.v1_images.now
 
     def test_what_is_stated_of_an_image_is_kept(self, catalog: Catalog) -> None:
         """With its completion: the TarSum, and whether it agreed."""
