@@ -24,7 +24,7 @@ Fields have plain types, since this package imports nothing of the others and ev
 tags and IDs are text by class already, a digest is passed as ``str(digest)``.
 """
 
-from dualreg.errors.base import Fact, RegistryError
+from dualreg.errors.base import Fact, RegistryError, shown
 from dualreg.errors.content import (
     BlobInUse,
     BlobUnknown,
@@ -110,4 +110,5 @@ __all__ = [
     "Unsupported",
     "UploadBusy",
     "UploadUnknown",
+    "shown",
 ]

@@ -12,7 +12,7 @@ from dualreg.errors import DigestInvalid
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.image.documents import dump, is_time, parse_object, without
+from dualreg.image.documents import dump, is_time, parse_object, respelt, without
 from dualreg.image.formats import Role
 from dualreg.image.layer import Compression, empty_diff_ids
 from dualreg.image.manifest import Manifest
@@ -25,6 +25,10 @@ V1_ID = "dualreg.v1.id"
 _V1_MEMBERS = frozenset({"id", "parent", "Size", "parent_id", "layer_id", "throwaway"})
 #: Members of a config that describe the layers; a V1 chain expresses that by its images.
 _CONFIG_MEMBERS = frozenset({"rootfs", "history"})
+#: Members that are read, of V1 JSONs and of configs, as daemons do.
+_READ_MEMBERS = _CONFIG_MEMBERS | {
+    *("architecture", "author", "comment", "config", "container_config", "created", "os"),
+}
 #: Architectures as old daemons wrote them, after ``uname -m``, and as Go calls them.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
 _LAYER_TYPES = {
@@ -169,7 +173,7 @@ def _oci_type(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _config(links: Sequence[Link], empty: Sequence[bool], layers: Sequence[V1Layer]) -> bytes:
-    documents = [parse_object(link.image.json) for link in links]
+    documents = [respelt(parse_object(link.image.json), _READ_MEMBERS) for link in links]
     top = without(documents[-1], _V1_MEMBERS | _CONFIG_MEMBERS | {"architecture", "os"})
     architecture = documents[-1].get("architecture") or "amd64"
     top["architecture"] = (
@@ -265,8 +269,9 @@ def read_image(manifest: Manifest, config: bytes, *, any_layers: bool = False) -
     if not readable or not media_types.may_be_image(manifest.media_type, described.media_type):
         return None
     try:
-        document = parse_object(config)
-        diff_ids = tuple(Digest.parse(diff_id) for diff_id in document["rootfs"].get("diff_ids") or ())
+        document = respelt(parse_object(config), _READ_MEMBERS)
+        listed = respelt(document["rootfs"], ["diff_ids"]).get("diff_ids")
+        diff_ids = tuple(Digest.parse(diff_id) for diff_id in listed or ())
     except (ValueError, KeyError, TypeError, AttributeError, DigestInvalid):
         return None
     return ReadImage(document, layers, diff_ids) if len(diff_ids) == len(layers) else None

@@ -48,6 +48,27 @@ def without(document: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]
     return {key: value for key, value in document.items() if key.casefold() not in folded}
 
 
+def respelt(document: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return *document* with the members *names* under these names, in whatever case they are written.
+
+    Raises:
+        ValueError: one is there twice.
+
+    Source: Go, ``encoding/json`` (Unmarshal), which prefers no spelling to another.
+    """
+    spelt = {name.casefold(): name for name in names}
+    found = {spelt.get(key.casefold(), key): value for key, value in document.items()}
+    if len(found) != len(document):
+        raise ValueError("keys differ only in case")
+    return found
+
+
+def misspelt(document: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """Return a member that only programs in Go take for one of *names*; None if there is none."""
+    spelt = {name.casefold(): name for name in names}
+    return next((key for key in document if spelt.get(key.casefold(), key) != key), None)
+
+
 def is_time(value: object) -> bool:
     """Return whether *value* is a time that Go's ``encoding/json`` accepts.
 

@@ -2,15 +2,15 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dualreg.errors import ManifestInvalid
+from dualreg.errors import ManifestInvalid, shown
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import CANONICAL, Digest
-from dualreg.image.documents import parse_object
+from dualreg.image.documents import misspelt, parse_object
 from dualreg.image.formats import FORMATS, Child, Contents, Role
 from dualreg.image.jws import verified_payload
 
@@ -20,6 +20,13 @@ _UNTYPED = frozenset({"", "application/json", media_types.OCTET_STREAM})
 _MEDIA_TYPE = re.compile(
     r"application/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}(?:;[ -~]{1,100})?", re.ASCII | re.IGNORECASE
 )
+#: Members that hold descriptors or the like, and the members of these and of their platforms.
+_DESCRIBING = ("config", "layers", "manifests", "blobs", "subject", "fsLayers", "history")
+_MEMBERS = (
+    *("mediaType", "digest", "size", "platform", "data", "urls", "artifactType", "annotations"),
+    *("blobSum", "v1Compatibility"),
+)
+_PLATFORM = ("os", "architecture", "variant", "os.version", "os.features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,7 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
         document = parse_object(payload)
     except ValueError as error:
         raise ManifestInvalid(reason=str(error)[:200]) from error
+    _refuse_misspelt(document, ("mediaType", "schemaVersion"))
     declared = None if document.get("mediaType") == "" else document.get("mediaType")
     if media_type in _UNTYPED:
         media_type = declared if isinstance(declared, str) else _guess(document)
@@ -120,7 +128,33 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
         raise ManifestInvalid(reason="schema 1 manifest with another media type", media_type=media_type)
     reader = FORMATS.get(media_type)
     contents = Contents() if reader is None else reader(document)
+    if reader is not None:
+        _check_spelling(document)
     return Manifest(media_type, payload, Digest.of(payload, algorithm), contents, signed)
+
+
+def _check_spelling(document: Mapping[str, Any]) -> None:
+    """Refuse descriptors with members in another case: programs in Go read these, and others do not.
+
+    Raises:
+        ManifestInvalid: there is one.
+
+    Source: CVE-2021-41190, "type confusion".
+    """
+    lists = [document.get(key) for key in _DESCRIBING]
+    entries = [entry for each in lists for entry in (each if isinstance(each, list) else [each])]
+    described = [entry for entry in entries if isinstance(entry, dict)]
+    platforms = [entry["platform"] for entry in described if isinstance(entry.get("platform"), dict)]
+    for names, values in ((_MEMBERS, described), (_PLATFORM, platforms)):
+        for value in values:
+            _refuse_misspelt(value, names)
+
+
+def _refuse_misspelt(document: Mapping[str, Any], names: Sequence[str]) -> None:
+    wrong = misspelt(document, names)
+    if wrong is not None:
+        expected = next(name for name in names if name.casefold() == wrong.casefold())
+        raise ManifestInvalid(reason=f"{shown(wrong[:50])} must be spelt {expected}")
 
 
 def stored_contents(media_type: str, payload: bytes) -> Contents:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Self
 
-from dualreg.errors import ImageIdInvalid, ImageInvalid
+from dualreg.errors import ImageIdInvalid, ImageInvalid, shown
 from dualreg.image.digest import Digest, Hasher
-from dualreg.image.documents import parse_object
+from dualreg.image.documents import misspelt, parse_object
 from dualreg.image.names import ImageId
 
 #: Limit of the images in a chain, and of the steps in a history; no daemon can mount more than 127 layers.
@@ -30,17 +30,20 @@ class V1Image:
         """Return the image whose JSON is *json*.
 
         Raises:
-            ImageInvalid: *json* is not an object, has no ``id``, or an invalid ``id`` or ``parent``. Old
-                clients print the reasons, which are those of docker-registry.
+            ImageInvalid: *json* is not an object, has no ``id``, an invalid ``id`` or ``parent``, or a
+                parent in another case, which only daemons read. Old clients print the reasons, which begin as
+                those of docker-registry.
         """
         try:
             document = parse_object(json)
         except ValueError as error:
-            raise ImageInvalid(reason="Invalid JSON") from error
+            raise ImageInvalid(reason=f"Invalid JSON: {str(error)[:200]}") from error
         if not document:
-            raise ImageInvalid(reason="Invalid JSON")
+            raise ImageInvalid(reason="Invalid JSON: it has no members")
         if "id" not in document:
             raise ImageInvalid(reason="Missing key `id' in JSON")
+        if wrong := misspelt(document, ["parent"]):
+            raise ImageInvalid(reason=f"{shown(wrong)} in JSON must be spelt parent")
         try:
             parent = document.get("parent") or None
             return cls(ImageId.parse(_text(document["id"])), parent and ImageId.parse(_text(parent)), json)

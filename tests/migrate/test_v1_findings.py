@@ -160,3 +160,19 @@ def test_a_mark_and_the_checksum_of_what_arrived(
     assert ("done" if imported else "partial") in status
     (report,) = json.loads(command(data, "report --json", code=None).stdout)
     assert [image["verified"] for image in report["images"]] == ([proven] if imported else [])
+
+
+def test_a_parent_that_only_daemons_read(tree: Tree, data: Path) -> None:
+    """The old registry served such an image as a base; inspect names it, and run does not take it."""
+    image = tree.image("above", LAYERS["b"], Parent=image_id("app"))
+    tree.tag("team/app", "2", image)
+    line = f"v1-tree:{tree.root}"
+    found = json.loads(command(data, f"inspect {line} --json", code=1).stdout)["findings"]
+    assert {(each["kind"], each["where"]) for each in found} == {
+        ("corrupt", image),
+        ("corrupt", "team/app:2"),
+    }
+    assert "Parent in JSON must be spelt parent" in found[0]["text"]
+    outcomes = told(data, f"run {line}", code=1)
+    assert outcomes["team/app:1"] == "done"
+    assert outcomes["team/app:2"].startswith("skipped corrupt: ")

@@ -11,6 +11,7 @@ from dualreg.image.formats.contents import (
     annotations_of,
     artifact_type_of,
     descriptors,
+    member,
     refuse,
     subject_of,
 )
@@ -28,7 +29,7 @@ def contents(document: dict[str, Any]) -> Contents:
     refuse(document, "manifests", "fslayers")
     if document.get("schemaVersion") != 2:  # noqa: PLR2004 -- the number is the format's name
         raise ManifestInvalid(reason="schemaVersion is not 2")
-    config = Descriptor.from_json(document.get("config"))
+    config = Descriptor.from_json(member(document, "config"))
     layers = tuple(Child(Role.LAYER, layer) for layer in descriptors(document, "layers"))
     return Contents(
         children=(Child(Role.CONFIG, config), *layers),

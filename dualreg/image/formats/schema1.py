@@ -7,7 +7,7 @@ from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
-from dualreg.image.formats.contents import Child, Contents, Role, refuse
+from dualreg.image.formats.contents import Child, Contents, Role, member, refuse
 
 
 def contents(document: dict[str, Any]) -> Contents:
@@ -23,7 +23,7 @@ def contents(document: dict[str, Any]) -> Contents:
     Source: distribution 2.8, ``manifest/schema1``.
     """
     refuse(document, "config", "layers", "manifests")
-    layers, history = document.get("fsLayers"), document.get("history")
+    layers, history = member(document, "fsLayers"), member(document, "history")
     if document.get("schemaVersion") != 1:
         raise ManifestInvalid(reason="schemaVersion is not 1")
     if (

@@ -20,6 +20,7 @@ from dualreg.image.convert import (
     chain_from_manifest,
     docker_to_oci,
     manifest_from_chain,
+    read_image,
 )
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
@@ -238,12 +239,48 @@ def test_members_about_the_chain_do_not_reach_the_config() -> None:
     assert [*config["zeta"]] == ["b", "a"]
 
 
-@pytest.mark.parametrize("name", ["OS", "o\u017f", "Architecture", "ROOTFS", "History", "Parent", "size"])
+@pytest.mark.parametrize("name", ["ROOTFS", "History", "size", "Throwaway"])
 def test_members_in_another_case_do_not_reach_the_config(name: str) -> None:
     """Beside those that the conversion writes, they would make it ambiguous."""
     link = Link(V1Image.parse(json.dumps({"id": ID_A, "x": 1, name: "evil"}).encode()), PLAIN)
     config = parse_object(manifest_from_chain([link]).config)
     assert config.keys() == {"architecture", "history", "os", "rootfs", "x"}
+
+
+def test_what_daemons_read_in_another_case_is_read() -> None:
+    """A config says of the platform what the daemon that made the image took it to be."""
+    members = {
+        "id": ID_A,
+        "o\u017f": "windows",
+        "ARCHITECTURE": "aarch64",
+        "Created": "never",
+        "Author": "me",
+    }
+    link = Link(V1Image.parse(json.dumps(members).encode()), PLAIN)
+    config = parse_object(manifest_from_chain([link]).config)
+    assert (config["os"], config["architecture"], config["author"]) == ("windows", "arm64", "me")
+    assert config["history"] == [{"author": "me"}]
+    assert config.keys() == {"architecture", "author", "history", "os", "rootfs"}
+
+
+@pytest.mark.parametrize("name", ["RootFS", "OS", "History"])
+def test_configs_are_read_as_daemons_read_them(name: str) -> None:
+    """A member in another case is that member to every client in Go, so it is here."""
+    made = image(layer({"a": b"1"}))
+    config = json.loads(made.config)
+    config[name] = config.pop(name.lower())
+    renamed = json.dumps(config).encode()
+    read = read_image(parse(made.media_type, made.manifest), renamed)
+    assert read is not None
+    assert read.document == json.loads(made.config)
+
+
+def test_a_config_with_two_lists_of_diff_ids_is_no_image() -> None:
+    """Each program would read another one."""
+    made = image(layer({"a": b"1"}))
+    config = json.loads(made.config)
+    config["rootfs"]["Diff_IDs"] = [str(DIFF_A)]
+    assert read_image(parse(made.media_type, made.manifest), json.dumps(config).encode()) is None
 
 
 @pytest.mark.parametrize("name", ["ID", "Id", "Parent", "PARENT"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dualreg.image.documents import dump, parse_object
+from dualreg.image.documents import dump, misspelt, parse_object, respelt
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,26 @@ def test_documents_are_written_as_go_does(document: dict[str, object], expected:
 def test_indented_documents_are_dockers() -> None:
     """Three spaces, a space after colons only, no trailing newline."""
     assert dump({"a": [1, 2], "b": {}}, indent=3) == b'{\n   "a": [\n      1,\n      2\n   ],\n   "b": {}\n}'
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"os": 1, "x": 2}, {"os": 1, "x": 2}),
+        ({"OS": 1, "X": 2}, {"os": 1, "X": 2}),
+        ({"o\u017f": 1}, {"os": 1}),
+        ({"os": 1, "Os": 2}, None),
+        ({"X": 1, "x": 2}, {"X": 1, "x": 2}),
+    ],
+)
+def test_known_members_are_read_in_any_case(
+    document: dict[str, object], expected: dict[str, object] | None
+) -> None:
+    """As programs in Go do; but of two spellings neither is right."""
+    wrong = next((key for key in document if key not in ("os", "x", "X")), None)
+    assert misspelt(document, ["os"]) == wrong
+    if expected is None:
+        with pytest.raises(ValueError, match="case"):
+            respelt(document, ["os"])
+    else:
+        assert respelt(document, ["os"]) == expected

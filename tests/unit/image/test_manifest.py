@@ -208,7 +208,7 @@ def test_another_type_than_declared_is_refused(content_type: str, stated: object
     """Content-Type and the document's own mediaType must agree."""
     with pytest.raises(ManifestInvalid) as caught:
         parse(content_type, _bytes(_image() | {"mediaType": stated}))
-    assert caught.value.media_type == content_type
+    assert caught.value.reason == f"mediaType in the document is {stated}, but Content-Type is {content_type}"
 
 
 @pytest.mark.parametrize(
