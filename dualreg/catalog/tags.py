@@ -37,23 +37,27 @@ class TagQueries:
         tags: Sequence[Tag],
         manifest: Digest,
         origin: Origin = Origin.V2,
+        *,
         at: datetime | None = None,
+        agent: str = "",
     ) -> None:
         """Create *tags*, or move them, to point at the manifest, which must be in the repository.
 
         Args:
             origin: The generation of the client that pushes them.
             at: The time of the push; None: now.
+            agent: The ``User-Agent`` of the client, if it is to be recorded.
         """
         values = {
             "repository_id": repository_id,
             "manifest": manifest,
             "updated_at": at or self.now,
             "origin": origin,
+            "agent": agent or None,
         }
         rows = [values | {"name": tag} for tag in tags]
         row = insert(self.connection, Tags)
-        moved = {name: row.excluded[name] for name in ("manifest", "updated_at", "origin")} | {"agent": None}
+        moved = {name: row.excluded[name] for name in ("manifest", "updated_at", "origin", "agent")}
         statement = row.on_conflict_do_update(index_elements=[Tags.repository_id, Tags.name], set_=moved)
         if rows:
             self.connection.execute(statement, rows)
@@ -110,11 +114,6 @@ class TagQueries:
         return tuple(
             TagRow(Tag(row[0]), *row[1:-1], Origin(row[-1])) for row in self.connection.execute(query)
         )
-
-    def record_agent(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
-        """Record the ``User-Agent`` that pushed the tag; the next push of the tag clears it."""
-        found = _in(repository) & (Tags.name == tag)
-        self.connection.execute(update(Tags).where(found).values(agent=agent))
 
     def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
         """Return the ``User-Agent`` that pushed the tag, if known, and the time; None if there is no tag."""

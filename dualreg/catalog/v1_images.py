@@ -51,7 +51,6 @@ class V1ImageQueries:
             replaceable &= or_(V1Images.touched_at.is_(None), V1Images.touched_at <= idle_since)
         begun = self._put(row, replaceable)
         if begun:
-            self.touch(row)
             self.connection.execute(delete(V1SentLayers).where(_sent_for(row)))
         return begun
 
@@ -193,6 +192,7 @@ class V1ImageQueries:
     def _set_layer(self, image: V1ImageRow, sent: SentLayer, **more: object) -> bool:
         """Give *image* a layer, and keep another one that it has beside it; see ``attach``."""
         values = {"layer": sent.layer, "diff_id": sent.diff_id, "checksum": sent.checksum, **more}
+        values["touched_at"] = self.now
         change = update(V1Images).where(_unchanged(image)).values(values)
         alone = change.where(or_(V1Images.layer.is_(None), V1Images.checksum == sent.checksum))
         if self.connection.execute(alone).rowcount > 0:
@@ -215,6 +215,7 @@ class V1ImageQueries:
             "complete": image.complete,
             "tarsum": image.tarsum,
             "tarsum_verified": image.tarsum_verified,
+            "touched_at": None if image.complete else self.now,
         }
         row = insert(self.connection, V1Images).values(
             repository_id=image.repository_id, image_id=image.id, **values

@@ -7,7 +7,8 @@ checksum; a derived one has none, and gives way to a pushed one.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -44,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 #: The largest JSON, in bytes, of all images of a chain.
 _CHAIN_JSON_LIMIT = 16 << 20
+#: Characters of a User-Agent that are kept.
+_AGENT_LIMIT = 255
 #: How often a change is retried, or a tag read again, while other clients keep changing it.
 _ATTEMPTS = 10
 
@@ -71,6 +74,7 @@ class Bridge:
         *,
         condition: Precondition = UNCONDITIONAL,
         at: datetime | None = None,
+        agent: str = "",
         refuse_duplicate: bool = False,
     ) -> Digest:
         """Point the tag at the manifest of a V1 image, making that if there is none; return its digest.
@@ -78,6 +82,7 @@ class Bridge:
         Args:
             condition: What must hold of the tag.
             at: When the tag was pushed; None: now.
+            agent: The ``User-Agent`` of the client that pushed it; what cannot be printed is left out.
             refuse_duplicate: Fail if the manifest is already that of another image which a client pushed:
                 both have the same files and configuration, and one manifest can be seen as one image only.
 
@@ -86,10 +91,13 @@ class Bridge:
             ImageInvalid: the JSONs of its chain are too large.
             ImageExists: with the ID of that other image.
         """
+        agent = "".join(filter(str.isprintable, agent))[:_AGENT_LIMIT]
         for _ in range(_ATTEMPTS):
             manifest = self._publish(repository, image, refuse_duplicate=refuse_duplicate)
             try:
-                self.manifests.retag(repository, tag, manifest, Origin.V1, condition=condition, at=at)
+                self.manifests.retag(
+                    repository, tag, manifest, Origin.V1, condition=condition, at=at, agent=agent
+                )
             except ManifestUnknown:
                 continue  # it was deleted in the meantime
             return manifest
@@ -115,7 +123,25 @@ class Bridge:
         self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image)
         return digest
 
-    def refresh(self, repository: RepositoryName) -> None:
+    def tag_all(self, repository: RepositoryName, tags: Mapping[Tag, ImageId]) -> None:
+        """Point tags at their images, except those that do already and images that the repository lacks."""
+        known, current = frozenset[ImageId](), dict[Tag, ImageId]()
+        if tags:
+            with suppress(RepositoryUnknown):
+                known = frozenset(self.images(repository))
+                current = self.tags(repository)
+        for tag, image in tags.items():
+            if image in known and current.get(tag) != image:
+                with suppress(ImageUnknown, ImageIncomplete):  # deleted meanwhile
+                    self.tag(repository, tag, image)
+
+    def prepare(self, repository: RepositoryName) -> None:
+        """Make the repository known, and show V1 clients all of it that they can use, before one pushes."""
+        with self.state.catalog.begin() as tx:
+            tx.repositories.ensure(repository)
+        self._refresh(repository)
+
+    def _refresh(self, repository: RepositoryName) -> None:
         """Derive the V1 view of every tagged manifest that has none yet, if V1 clients see the tag."""
         self._derive_all(repository, None, self.visibility.shown(repository, Origin.V1))
 
@@ -159,7 +185,7 @@ class Bridge:
             RepositoryUnknown.
         """
         available = self._available(repository)
-        self.refresh(repository)
+        self._refresh(repository)
         return self.v1_images.list(repository, available.values())
 
     def view_of(self, row: ManifestRow) -> ImageId | None:

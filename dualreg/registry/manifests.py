@@ -198,12 +198,14 @@ class Manifests:
         *,
         condition: Precondition = UNCONDITIONAL,
         at: datetime | None = None,
+        agent: str = "",
     ) -> None:
         """Point a tag at a manifest that the repository holds.
 
         Args:
             condition: What must hold of the tag.
             at: When the tag was pushed; None: now.
+            agent: The ``User-Agent`` of the client that pushed it, if it is to be recorded.
 
         Raises:
             ManifestUnknown, PreconditionFailed: nothing was changed.
@@ -213,7 +215,7 @@ class Manifests:
             if row is None or not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))
             check_precondition(tx, condition, repository, tag, digest)
-            self.point(tx, row, [tag], digest, origin, at=at)
+            self.point(tx, row, [tag], digest, origin, at=at, agent=agent)
 
     def point(
         self,
@@ -224,9 +226,10 @@ class Manifests:
         origin: Origin,
         *,
         at: datetime | None = None,
+        agent: str = "",
     ) -> None:
         """Point *tags* at a manifest within a transaction: rows first, then link files."""
-        tx.tags.point(repository.id, tags, digest, origin, at)
+        tx.tags.point(repository.id, tags, digest, origin, at=at, agent=agent)
         for tag in tags:
             self.state.links.point_tag(repository.name, tag, digest)
 

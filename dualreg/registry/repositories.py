@@ -19,11 +19,6 @@ class Repositories:
 
     state: State
 
-    def ensure(self, name: RepositoryName) -> None:
-        """Create the repository if it does not exist."""
-        with self.state.catalog.begin() as tx:
-            tx.repositories.ensure(name)
-
     def delete(self, name: RepositoryName) -> None:
         """Delete the repository with its tags, manifests, images, links and uploads.
 

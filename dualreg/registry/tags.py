@@ -101,11 +101,6 @@ class Tags:
             raise RepositoryUnknown(name=repository)
         return Page(rows[:limit], more=len(rows) > limit > 0)
 
-    def record_pusher(self, repository: RepositoryName, tag: Tag, agent: str) -> None:
-        """Record the User-Agent of the client that has just pushed the tag."""
-        with self.state.catalog.begin() as tx:
-            tx.tags.record_agent(repository, tag, agent)
-
     def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
         """Return the User-Agent that pushed the tag, if known, and when; None: there is no such tag."""
         with self.state.catalog.read() as tx:

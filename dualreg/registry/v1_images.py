@@ -5,11 +5,9 @@ changes. Images that are derived from manifests are recorded complete, without a
 """
 
 import logging
-import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import cast
 
 from dualreg.catalog.database import Transaction
@@ -34,14 +32,12 @@ from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.state import State
 from dualreg.registry.uploads import LEASE, Uploads
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
+from dualreg.registry.v1_holds import HOLD, holding, is_begun
 from dualreg.registry.v1_imported import ImportedImage
 from dualreg.registry.visibility import log_unseen
 from dualreg.storage.base import read_chunks, tee
 from dualreg.storage.staging import Staging
 
-#: How long a client may send nothing of an image before another one may begin it with another JSON: between
-#: JSON and layer, Docker archives and compresses the files.
-HOLD = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 #: How often an import is tried while clients push the same image.
 _ATTEMPTS = 10
@@ -76,12 +72,12 @@ class V1Images:
         with self.state.staged(json) as (upload,), self.state.catalog.begin() as tx:
             row = tx.repositories.ensure(repository)
             _check_parent(tx, repository, document)
-            if self._is_begun(tx, repository, image, digest):
+            if is_begun(tx, repository, image, digest):
                 return
             self.state.admit(tx, row, upload, BlobRow(digest, len(json)))
             idle_since = self.state.catalog.now() - HOLD
             begun = tx.v1_images.begin(row.id, document, digest, idle_since=idle_since)
-            if not begun and not self._is_begun(tx, repository, image, digest):
+            if not begun and not is_begun(tx, repository, image, digest):
                 raise UploadBusy(id=image, retry_after=HOLD.seconds)
 
     def put_layer(self, repository: RepositoryName, image: ImageId, chunks: Iterable[bytes]) -> None:
@@ -104,7 +100,7 @@ class V1Images:
             deque(verified, maxlen=0)
             self._accept_same(repository, row, SentLayer(None, diff_id.digest(), checksum.digest()))
             return
-        blob = self.uploads.ingest(repository, self._holding(row, verified))
+        blob = self.uploads.ingest(repository, holding(self.state.catalog, row, verified))
         sent = SentLayer(blob.digest, diff_id.digest(), checksum.digest())
         with self.state.catalog.begin() as tx:
             linked = tx.blobs.lock(row.repository_id, blob.digest)
@@ -282,36 +278,6 @@ class V1Images:
             log_unseen(tx, repository, manifest, [view])
         for image in changed:
             self._write_link(repository, image)
-
-    def _is_begun(self, tx: Transaction, repository: RepositoryName, image: ImageId, json: Digest) -> bool:
-        """Return whether the image has been begun with *json*, which then holds it anew.
-
-        Raises:
-            ImageExists, UploadBusy: as ``begin``.
-        """
-        begun = tx.v1_images.find(repository, image)
-        if begun is None:
-            return False
-        if begun.complete:
-            raise ImageExists(id=image)
-        if begun.json == json:
-            tx.v1_images.touch(begun)
-            return True
-        touched = tx.v1_images.touched_at(begun)
-        left = touched and touched + HOLD - self.state.catalog.now()
-        if left and left > timedelta(0):
-            raise UploadBusy(id=image, retry_after=math.ceil(left.total_seconds()))
-        return False
-
-    def _holding(self, row: V1ImageRow, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield *chunks*, holding the image for the client that sends them."""
-        held_at = self.state.catalog.now() - HOLD
-        for chunk in chunks:
-            if self.state.catalog.now() - held_at > HOLD / 3:
-                with self.state.catalog.begin() as tx:
-                    tx.v1_images.touch(row)
-                held_at = self.state.catalog.now()
-            yield chunk
 
     def _find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         row = self.peek(repository, image)

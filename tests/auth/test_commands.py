@@ -214,7 +214,7 @@ def test_changes_of_content_are_in_the_audit_log(run: Run, tmp_path: Path) -> No
     settings = Settings(data=tmp_path / "data", upload_ttl=timedelta(0))
     prepare(settings)
     registry = open_registry(settings)
-    registry.repositories.ensure(RepositoryName("x"))
+    registry.bridge.prepare(RepositoryName("x"))
     registry.uploads.start(RepositoryName("x"))
     tree = Tree(tmp_path / "old")
     tree.tag("library/y", "latest", tree.image("a", builders.layer({"a": b"1"})))

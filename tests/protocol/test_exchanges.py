@@ -17,7 +17,7 @@ from dualreg.catalog.database import Catalog
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.registry import Registry
-from dualreg.registry.v1_images import HOLD
+from dualreg.registry.v1_holds import HOLD
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import client_of

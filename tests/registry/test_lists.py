@@ -62,7 +62,7 @@ def test_empty_repositories_are_passed_over(
     shown = []
     for number, gap in enumerate(gaps):
         for empty in range(gap):
-            registry.repositories.ensure(RepositoryName(f"r{number}/a{empty:02}"))
+            registry.bridge.prepare(RepositoryName(f"r{number}/a{empty:02}"))
         shown.append(f"r{number}/b")
         push_v2(registry, RepositoryName(shown[-1]), Tag("1"), IMAGE)
     listed = pages(client, f"/v2/_catalog?n={size}", "repositories")
@@ -74,7 +74,7 @@ def test_empty_repositories_are_passed_over(
 def test_nothing_but_empty_repositories(client: FlaskClient, registry: Registry) -> None:
     """Even then the list has an end."""
     for number in range(2 * SCAN + 1):
-        registry.repositories.ensure(RepositoryName(f"empty/{number:02}"))
+        registry.bridge.prepare(RepositoryName(f"empty/{number:02}"))
     assert pages(client, "/v2/_catalog", "repositories") == [[], [], []]
 
 

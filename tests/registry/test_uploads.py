@@ -18,6 +18,7 @@ from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
 from dualreg.registry.chains import CONFIG_LIMIT
 from dualreg.registry.uploads import LEASE, Uploads
+from dualreg.registry.v1_holds import HOLD
 from dualreg.storage.base import StagedUpload
 from tests import builders
 from tests.conftest import Clock, GuardedStore
@@ -401,3 +402,24 @@ def test_a_layer_deleted_before_it_is_attached(registry: Registry) -> None:
             registry.v1_images.put_layer(NAME, image.id, [image.layer])
     registry.v1_images.put_layer(NAME, image.id, [image.layer])
     registry.v1_images.put_checksum(NAME, image.id, None)
+
+
+def test_a_slow_layer_holds_its_image(registry: Registry, clock: Clock) -> None:
+    """While it arrives, nobody begins the image with another JSON; afterwards, its sender completes it."""
+    (image,) = builders.v1_chain(builders.layer({"a": b"1"}))
+    other = image.json.replace(b"{", b'{"x": 1, ', 1)
+    registry.v1_images.begin(NAME, image.id, image.json)
+
+    def slowly() -> Iterator[bytes]:
+        for start in range(0, len(image.layer), 20):
+            yield image.layer[start : start + 20]
+            clock.advance(HOLD - timedelta(seconds=1))
+            with pytest.raises(UploadBusy):
+                registry.v1_images.begin(NAME, image.id, other)
+
+    registry.v1_images.put_layer(NAME, image.id, slowly())
+    with pytest.raises(UploadBusy):
+        registry.v1_images.begin(NAME, image.id, other)
+    checksum = Digest.of(image.json + b"\n" + image.layer)
+    registry.v1_images.put_checksum(NAME, image.id, checksum)
+    assert registry.v1_images.json(registry.v1_images.get(NAME, image.id)) == image.json

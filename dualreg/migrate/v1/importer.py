@@ -26,9 +26,6 @@ from dualreg.registry.bridge import non_empty
 from dualreg.registry.v1_imported import ImportedImage
 from dualreg.storage.staging import Staging
 
-#: The most characters of a User-Agent that are kept.
-_AGENT_LIMIT = 255
-
 
 @dataclass
 class V1Importer:
@@ -98,12 +95,16 @@ class V1Importer:
         try:
             with self.locks.lock((repository, files)):  # two tags may become the same manifest
                 self.registry.bridge.tag(
-                    repository, tag, image, condition=condition, at=at, refuse_duplicate=True
+                    repository,
+                    tag,
+                    image,
+                    condition=condition,
+                    at=at,
+                    agent=self.agent(entry.repository, entry.tag) or "",
+                    refuse_duplicate=True,
                 )
         except ImageExists as error:
             raise duplicate_image(image, error.id) from error
-        if agent := self.agent(entry.repository, entry.tag):
-            self.registry.tags.record_pusher(repository, tag, agent[:_AGENT_LIMIT])
 
     def _image(self, repository: RepositoryName, source: SourceImage) -> int:
         """Import one image, unless another thread has; return how many bytes were read for it.

@@ -3,7 +3,6 @@
 Source: docker-registry 0.9, ``index.py``; the exchanges of Docker 0.6 to 1.9.
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
 
 from flask import Blueprint, Response
@@ -11,9 +10,6 @@ from flask import Blueprint, Response
 from dualreg.auth.access import Action
 from dualreg.errors import (
     ImageIdInvalid,
-    ImageIncomplete,
-    ImageUnknown,
-    RepositoryUnknown,
     RequestInvalid,
     TagInvalid,
 )
@@ -42,8 +38,7 @@ def register(blueprint: Blueprint) -> None:
 def put_repository(repository: RepositoryName) -> Response:
     """Start a push: return the host to send images to, and the token for it."""
     _read_list()
-    registry().repositories.ensure(repository)
-    registry().bridge.refresh(repository)
+    registry().bridge.prepare(repository)
     return uncached_json("", headers=session_headers(repository))
 
 
@@ -68,9 +63,7 @@ def put_images(repository: RepositoryName) -> Response:
 
     Only the list of Docker 0.6.0 has something new: the tags of images that it did not have to push.
     """
-    tags = dict(filter(None, map(_parse_tag, _read_list())))
-    if tags:
-        _set_tags(repository, tags)
+    registry().bridge.tag_all(repository, dict(filter(None, map(_parse_tag, _read_list()))))
     return uncached_json("", status=204, headers=session_headers(repository))
 
 
@@ -122,16 +115,3 @@ def _parse_tag(entry: object) -> tuple[Tag, ImageId] | None:
         with suppress(TagInvalid, ImageIdInvalid):
             return Tag.parse(str(entry["Tag"])), ImageId.parse(str(entry.get("id")))
     return None
-
-
-def _set_tags(repository: RepositoryName, tags: Mapping[Tag, ImageId]) -> None:
-    """Point tags at their images, except those that do already and images that the repository lacks."""
-    known: frozenset[ImageId] = frozenset()
-    current: Mapping[Tag, ImageId] = {}
-    with suppress(RepositoryUnknown):
-        known = frozenset(registry().bridge.images(repository))
-        current = registry().bridge.tags(repository)
-    for tag, image in tags.items():
-        if image in known and current.get(tag) != image:
-            with suppress(ImageUnknown, ImageIncomplete):  # deleted meanwhile
-                registry().bridge.tag(repository, tag, image)

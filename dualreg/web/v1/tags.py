@@ -12,9 +12,6 @@ from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
 from dualreg.web.v1.responses import read_json, uncached_json
 
-#: Maximum length of a User-Agent that is stored.
-_AGENT_LIMIT = 255
-
 
 def register(blueprint: Blueprint) -> None:
     """Add the routes."""
@@ -52,9 +49,7 @@ def get_tag(repository: RepositoryName, tag: Tag) -> Response:
 @requires(Action.PUSH)
 def put_tag(repository: RepositoryName, tag: Tag) -> Response:
     """Point the tag at an image, and store the manifest through which V2 clients can pull it."""
-    registry().bridge.tag(repository, tag, _read_image_id())
-    if agent := "".join(filter(str.isprintable, request.user_agent.string)):
-        registry().tags.record_pusher(repository, tag, agent[:_AGENT_LIMIT])
+    registry().bridge.tag(repository, tag, _read_image_id(), agent=request.user_agent.string)
     return uncached_json()
 
 

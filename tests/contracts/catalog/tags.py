@@ -138,7 +138,7 @@ class TagsContract:
         with catalog.begin() as tx:
             repository_id = push(tx, NAME, "a", "b")
             assert tx.tags.pusher(NAME, Tag("a")) == (None, clock())
-            tx.tags.record_agent(NAME, Tag("a"), "docker/1.5.0 é")
+            tx.tags.point(repository_id, [Tag("a")], MANIFEST.digest, agent="docker/1.5.0 é")
             assert tx.tags.pusher(NAME, Tag("a")) == ("docker/1.5.0 é", clock())
             assert tx.tags.pusher(NAME, Tag("b")) == (None, clock())
             assert tx.tags.pusher(NAME, Tag("c")) is None
