@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Unpack
 
 import click
 
@@ -15,6 +15,8 @@ from dualreg.cli.admin import prepared_registry
 from dualreg.cli.command import Option
 from dualreg.cli.failures import Fatal, MigrateCommand
 from dualreg.cli.migrate.options import (
+    LoginValues,
+    NameValues,
     credentials,
     jobs_option,
     login_options,
@@ -34,6 +36,13 @@ from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.transports import TargetOptions, open_target
 from dualreg.registry import Registry
 from dualreg.transports import Use, parse_location
+
+
+class _ExportValues(LoginValues, NameValues):
+    """The values of the options of ``export`` beyond its output."""
+
+    link: str
+    deep: bool
 
 
 @click.command(cls=MigrateCommand)
@@ -63,7 +72,7 @@ from dualreg.transports import Use, parse_location
 @settings_options
 def export(
     target: str, data: Path | None, config: Path | None, *, jobs: int, dry_run: bool, as_json: bool,
-    **given: Any,  # noqa: ANN401 -- values of all kinds
+    **given: Unpack[_ExportValues],
 ) -> None:  # fmt: skip
     """Export tags to another registry or to files.
 
@@ -104,14 +113,14 @@ def export(
 
 
 def _target_options(
-    registry: Registry, entries: Sequence[Entry], given: Mapping[str, Any], stop: Event
+    registry: Registry, entries: Sequence[Entry], given: _ExportValues, stop: Event
 ) -> TargetOptions:
     return TargetOptions(
         registry,
         [entry.repository for entry in entries],
         stop,
         LinkMode(given["link"]),
-        bool(given["deep"]),
+        given["deep"],
         credentials(given),
     )
 

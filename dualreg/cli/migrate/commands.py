@@ -1,12 +1,13 @@
 """``dualreg migrate``: inspect, plan, run, and verify; ``report`` and ``rollback`` are in ``history``."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO, Unpack, cast
 
 import click
 
@@ -16,12 +17,14 @@ from dualreg.cli.command import Option
 from dualreg.cli.failures import FAILURES, Fatal, MigrateGroup, reason_of
 from dualreg.cli.migrate.history import report, rollback
 from dualreg.cli.migrate.options import (
+    HttpValues,
+    ImportValues,
+    SourceValues,
     check_plan_exclusive,
     duration,
     http_client,
     jobs_option,
     password_file_option,
-    plan_of,
     selection_options,
     source_options,
     survey,
@@ -53,6 +56,20 @@ from dualreg.migrate.verify_http import HttpComparison
 from dualreg.settings import Settings
 
 
+class _RunValues(ImportValues):
+    """The values of the options of ``run`` beyond its output."""
+
+    link: str
+    existing: str | None
+    strict: bool
+    follow: timedelta | None
+    parent: int | None
+
+
+class _VerifyValues(ImportValues, HttpValues):
+    """The values of the options of ``verify`` beyond its output."""
+
+
 @click.group(cls=MigrateGroup, commands=[report, rollback])
 def migrate() -> None:
     """Import the content of another registry.
@@ -81,20 +98,20 @@ def migrate() -> None:
 @json_option
 @settings_options
 def inspect(
-    source: str, data: Path | None, config: Path | None, *, deep: bool, jobs: int, as_json: bool,
-    **access: object,
+    source: str, data: Path | None, config: Path | None, *, deep: bool, as_json: bool,
+    **given: Unpack[SourceValues],
 ) -> None:  # fmt: skip
     """Inspect SOURCE: what it contains, and what is wrong with it.
 
     Exit status: 0 if nothing is wrong, 1 otherwise, 2 if the source cannot be read.
     """
     settings = load_settings(data=data, config=config)
-    found = survey(source, {**access, "jobs": jobs}, settings)
+    found = survey(source, given, settings)
     selection = Selection(library=found.default_library)
     findings = [*found.findings, *lost_tags(found, selection)]
     if deep:
         with progress("layers", found.blob_count, found.blob_bytes) as advance:
-            findings += found.check_blobs(jobs, advance)
+            findings += found.check_blobs(given["jobs"], advance)
     numbers = {**found.counts(), "copy_bytes": found.bytes_to_copy(make_plan(found, selection))}
     if as_json:
         click.echo(json.dumps({**numbers, "findings": [asdict(each) for each in findings]}, indent=2))
@@ -116,7 +133,9 @@ def inspect(
 @click.option("-o", "--output", cls=Option, section="Output", type=click.Path(), default="-", metavar="FILE",
               help="Write to FILE instead of standard output.")  # fmt: skip
 @settings_options
-def plan(source: str, data: Path | None, config: Path | None, output: str, **given: object) -> None:
+def plan(
+    source: str, data: Path | None, config: Path | None, output: str, **given: Unpack[ImportValues]
+) -> None:
     """Write a plan: what run would do, as one line of JSON per tag.
 
     Edit the plan if you like, and pass it to run with --plan.
@@ -124,8 +143,7 @@ def plan(source: str, data: Path | None, config: Path | None, output: str, **giv
     Exit status: 0 if every selected tag can be imported, 1 otherwise, 2 if the source cannot be read.
     """
     settings = load_settings(data=data, config=config)
-    found = survey(source, given, settings, dated=True)
-    entries = plan_of(found, given)
+    _, entries = survey_and_plan(source, given, settings, dated=True)
     with click.open_file(output, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in write_plan(entries))
     print_plan_summary(entries)
@@ -186,7 +204,7 @@ def plan(source: str, data: Path | None, config: Path | None, output: str, **giv
 @settings_options
 def run(
     source: str, data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool,
-    plan_file: TextIO | None, **given: Any,  # noqa: ANN401 -- values of all kinds
+    plan_file: TextIO | None, **given: Unpack[_RunValues],
 ) -> None:  # fmt: skip
     """Import the tags of SOURCE.
 
@@ -202,21 +220,23 @@ def run(
     if parent:
         end_with(parent)
     settings = load_settings(config, data=data)
-    next_plan = partial(survey_and_plan, source, given, settings, plan_file)
+    existing = Existing(given["existing"] or (Existing.NEWER if pause else Existing.SKIP))
+    dated, report_pass = existing is Existing.NEWER or bool(pause), partial(print_pass, as_json=as_json)
+    next_plan = partial(survey_and_plan, source, given, settings, plan_file, dated=dated, quiet=bool(pause))
     if dry_run:
-        _print_dry_run(settings, next_plan, given, as_json=as_json)
+        _print_dry_run(settings, next_plan, existing, as_json=as_json)
         return
     planned = None if pause else _require_selected(next_plan())
     opened = audited_registry(data, config, alone=True, create=True, rebuild=True, announce=not parent)
     with opened as (registry, _, record):
         passes = Passes(
             registry, settings.journals, source, ImportOptions(LinkMode(given["link"]), given["strict"]),
-            _existing(given), given["jobs"], record, partial(_tag_progress, quiet=bool(parent)),
+            existing, given["jobs"], record, partial(_tag_progress, quiet=bool(parent)),
         )  # fmt: skip
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
                 on_failure = partial(_report_failure, background=bool(parent))
-                passes.follow(pause, stop, next_plan, partial(print_pass, as_json=as_json), on_failure)
+                passes.follow(cast("timedelta", pause), stop, next_plan, report_pass, on_failure)
                 return
             with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)
@@ -235,10 +255,6 @@ def _require_selected(planned: Planned) -> Planned:
     return planned
 
 
-def _existing(given: Mapping[str, Any]) -> Existing:
-    return Existing(given["existing"] or (Existing.NEWER if given["follow"] else Existing.SKIP))
-
-
 def _tag_progress(tags: int, size: int, *, quiet: bool) -> AbstractContextManager[Advance]:
     return progress("tags", tags, size, quiet=quiet)
 
@@ -251,12 +267,12 @@ def _report_failure(error: Exception, number: int, *, background: bool) -> None:
 
 
 def _print_dry_run(
-    settings: Settings, next_plan: Callable[[], Planned], given: Mapping[str, Any], *, as_json: bool
+    settings: Settings, next_plan: Callable[[], Planned], existing: Existing, *, as_json: bool
 ) -> None:
     """Print what a run would do; create nothing, not even the catalog."""
     found, entries = next_plan()
     with existing_registry(settings) as registry:
-        foreseen = foresee(found, entries, registry, _existing(given), settings.journals)
+        foreseen = foresee(found, entries, registry, existing, settings.journals)
     print_foreseen(foreseen, entries, as_json=as_json)
 
 
@@ -294,7 +310,7 @@ def _print_dry_run(
 @settings_options
 def verify(
     source: str, data: Path | None, config: Path | None, *, quick: bool, as_json: bool,
-    plan_file: TextIO | None, **given: Any,  # noqa: ANN401 -- values of all kinds
+    plan_file: TextIO | None, **given: Unpack[_VerifyValues],
 ) -> None:  # fmt: skip
     """Compare SOURCE with this registry.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, TextIO, TypeVar
+from typing import TextIO, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -22,7 +22,6 @@ from dualreg.migrate.base import Survey
 from dualreg.migrate.follow import Planned
 from dualreg.migrate.names import Library, Names, read_mapping, read_names
 from dualreg.migrate.plan import Entry, read_plan
-from dualreg.migrate.run import Existing
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.selection import Selection, make_plan, unmatched
 from dualreg.migrate.transports import RemoteCredentials, SourceOptions, shortens_library, survey_source
@@ -39,13 +38,63 @@ _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 _INVALID_URL = "--http: invalid URL; expected http(s)://HOST[:PORT], without path or query (see --http-user)"
 
 
-def survey(source: str, given: Mapping[str, Any], settings: Settings, *, dated: bool = False) -> Survey:
+class LoginValues(TypedDict):
+    """The values of ``login_options``."""
+
+    user: str | None
+    password_file: str
+    ca: str | None
+    token_servers: tuple[str, ...]
+
+
+class SourceValues(LoginValues):
+    """The values of ``source_options`` and ``jobs_option``."""
+
+    flavor: str
+    repository: str
+    jobs: int
+
+
+class NameValues(TypedDict):
+    """The values of ``name_options``."""
+
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    listed: frozenset[str] | None
+
+
+class SelectionValues(NameValues):
+    """The values of ``selection_options``."""
+
+    since: datetime | None
+    latest: int | None
+    shard: tuple[int, int]
+    untagged: bool
+    library: str | None
+    mapping: Mapping[str, str]
+
+
+class ImportValues(SourceValues, SelectionValues):
+    """The values of all options that say what is imported."""
+
+
+class HttpValues(LoginValues):
+    """The values of the options that name a registry to compare with; the rest is that of the source."""
+
+    http: str | None
+    http_user: str | None
+    http_password_file: str
+
+
+def survey(
+    source: str, given: SourceValues, settings: Settings, names: Names | None = None, *, dated: bool = False
+) -> Survey:
     """Return what *source* contains.
 
     Args:
-        given: The values of ``source_options`` and ``jobs_option``, and perhaps of other options.
         settings: They say which manifests this registry takes.
-        dated: Find out when tags were pushed, whether or not *given* needs it.
+        names: The only names that are wanted; None: all.
+        dated: Find out when tags were pushed.
 
     Raises:
         Fatal: the options contradict each other.
@@ -59,15 +108,15 @@ def survey(source: str, given: Mapping[str, Any], settings: Settings, *, dated: 
             given["repository"],
             environment(),
             credentials(given),
-            _scan_options(given, dated=dated, shortened=shortens_library(source)),
+            ScanOptions(names or Names(), dated, trusting=True, jobs=given["jobs"]),
             manifest_rules(settings),
         ),
     )
 
 
-def plan_of(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
-    """Return the plan that the values of ``selection_options`` make; warn of names that match nothing."""
-    since: datetime | None = given["since"]
+def plan_of(found: Survey, given: SelectionValues, *, quiet: bool = False) -> list[Entry]:
+    """Return the plan that the selection makes; warn of names that match nothing, unless *quiet*."""
+    since = given["since"]
     selection = Selection(
         selected_names(given, shortened=found.shortens_library),
         since and since.replace(tzinfo=UTC),
@@ -77,20 +126,30 @@ def plan_of(found: Survey, given: Mapping[str, Any]) -> list[Entry]:
         given["mapping"],
         given["untagged"],
     )
-    for name in () if given.get("follow") else unmatched(found, selection):
+    for name in () if quiet else unmatched(found, selection):
         echo(f'no tag or repository "{name}" in the source', err=True)
     return make_plan(found, selection)
 
 
-def selected_names(given: Mapping[str, Any], *, shortened: bool = False) -> Names:
+def selected_names(given: NameValues, *, shortened: bool = False) -> Names:
     """Return the names that the values of ``name_options`` select."""
-    return Names(tuple(given["include"]), tuple(given["exclude"]), given["listed"], shortened)
+    return Names(given["include"], given["exclude"], given["listed"], shortened)
 
 
 def survey_and_plan(
-    source: str, given: Mapping[str, Any], settings: Settings, plan: Iterable[str] | None = None
+    source: str,
+    given: ImportValues,
+    settings: Settings,
+    plan: Iterable[str] | None = None,
+    *,
+    dated: bool = False,
+    quiet: bool = False,
 ) -> Planned:
     """Return what *source* contains now, and the plan for it: the lines of *plan*, or a new one.
+
+    Args:
+        dated: Find out when tags were pushed, whether or not they are selected by that.
+        quiet: As for ``plan_of``.
 
     Raises:
         Fatal: the options contradict each other.
@@ -98,8 +157,10 @@ def survey_and_plan(
         OSError: it cannot be read.
         ValueError: the plan is invalid.
     """
-    found = survey(source, given, settings)
-    return found, read_plan(plan) if plan else plan_of(found, given)
+    names = selected_names(given, shortened=shortens_library(source))
+    dated = dated or bool(given["since"] or given["latest"])
+    found = survey(source, given, settings, names, dated=dated)
+    return found, read_plan(plan) if plan else plan_of(found, given, quiet=quiet)
 
 
 def check_plan_exclusive(context: click.Context) -> None:
@@ -114,7 +175,7 @@ def check_plan_exclusive(context: click.Context) -> None:
         raise click.UsageError(f"{', '.join(given)} cannot be combined with --plan")
 
 
-def credentials(given: Mapping[str, Any]) -> RemoteCredentials:
+def credentials(given: LoginValues) -> RemoteCredentials:
     """Return the values of ``login_options``.
 
     Raises:
@@ -125,7 +186,7 @@ def credentials(given: Mapping[str, Any]) -> RemoteCredentials:
     return RemoteCredentials(given["user"] or "", given["password_file"], given["ca"], given["token_servers"])
 
 
-def http_client(given: Mapping[str, Any]) -> Client | None:
+def http_client(given: HttpValues) -> Client | None:
     """Return a client of the registry that ``--http`` names; None without that option.
 
     Raises:
@@ -244,16 +305,6 @@ def duration(_: click.Context, __: click.Parameter, text: str | None) -> timedel
         return parse_duration(text) if text else None
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-
-
-def _scan_options(given: Mapping[str, Any], *, dated: bool, shortened: bool) -> ScanOptions:
-    newer = given.get("follow") or given.get("existing") == Existing.NEWER
-    return ScanOptions(
-        selected_names(given, shortened=shortened) if "include" in given else Names(),
-        bool(dated or newer or given.get("since") or given.get("latest")),
-        trusting=True,
-        jobs=given["jobs"],
-    )
 
 
 def _first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> str:
