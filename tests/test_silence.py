@@ -172,8 +172,8 @@ def test_slow_clients_are_served_as_long_as_they_move(hasty: str) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "status"),
-    [(b"\x16\x03\x01\x02\x00\x01\x00", b"400"), (b"GET /" + b"x" * (300 << 10), b"431")],
-    ids=["TLS", "an endless head"],
+    [(b"\x16\x03\x01\x02\x00\x01\x00", b"400"), (b"GET /" + b"x" * (300 << 10), b"414")],
+    ids=["TLS", "an endless path"],
 )
 def test_what_is_no_request_is_refused_at_once(patient: str, sent: bytes, status: bytes) -> None:
     """A client that tries TLS on the plain port goes on to plain HTTP only when that has failed."""

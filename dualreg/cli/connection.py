@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from flask import Response
 from gunicorn import http
 from gunicorn.sock import ssl_context
+from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
 from dualreg.web.slots import SMALL_BODY
@@ -31,6 +33,8 @@ _RECEIVE_SIZE = 64 << 10
 _SEND_SIZE = 64 << 10
 #: Seconds of silence after which the kernel asks whether the other side still exists; then between tries.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+#: Bytes of a request that show which path it is for.
+_ASKED_SIZE = 1 << 10
 _HEAD_END = b"\r\n\r\n"
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,19})[ \t]*\r\n", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
@@ -45,7 +49,17 @@ class ClientStalled(ConnectionResetError):
 
 
 class Refused(Exception):
-    """What arrived is not handled at all; the message is the status of the response."""
+    """What arrived is not handled at all.
+
+    Attributes:
+        status: That of the response.
+        message: For people.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        """Refuse with *status*."""
+        super().__init__(message)
+        self.status, self.message = status, message
 
 
 class Pace:
@@ -75,19 +89,24 @@ class PacedSocket:
     """A client's socket, plain or TLS, on which every wait of a thread is bounded by progress.
 
     It has the methods of a socket that gunicorn uses. A timeout that is set bounds each call as well.
+
+    Attributes:
+        asked: The beginning of the request that is handled.
     """
 
     def __init__(self, sock: socket.socket, window: float) -> None:
         """Wrap *sock*; *window* as for Pace."""
         self._sock = sock
+        self.asked = b""
         self._timeout: float | None = None
         self._reading, self._writing = Pace(window), Pace(window)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever the socket has
         return getattr(self._sock, name)
 
-    def restart(self) -> None:
-        """Begin with another request."""
+    def restart(self, asked: bytes) -> None:
+        """Begin with another request, which begins with *asked*."""
+        self.asked = asked
         self._reading.restart()
         self._writing.restart()
 
@@ -230,19 +249,22 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
 
     def _check_head(self) -> None:
         if not _METHOD.match(self._received):
-            raise Refused("400 Bad Request")
+            raise Refused(400, "not an HTTP request")  # a client that tried TLS goes on without it
         if len(self._received) > HEAD_LIMIT and _HEAD_END not in self._received:
-            raise Refused("431 Request Header Fields Too Large")
+            if b"\n" in self._received:
+                raise Refused(431, "the headers are too large")
+            raise Refused(414, "the request line is too long")
 
-    def refuse(self, status: str) -> None:
-        """Answer what is no request; clients that tried TLS tell it by that from a registry that is gone."""
-        self._raw.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+    @property
+    def asked(self) -> bytes:
+        """The beginning of the request that arrives; empty before its first byte."""
+        return bytes(self._received[:_ASKED_SIZE])
 
     def hand_over(self) -> None:
         """Give what was received to the parser, which a thread continues with."""
+        self.sock.restart(self.asked)
         self.parser.unreader.unread(bytes(self._received))
         self._received.clear()
-        self.sock.restart()
         self.sock.settimeout(None)
 
     def has_read_body(self, patience: float) -> bool:
@@ -266,6 +288,16 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         """Wait for another request for *seconds*; parts of it may have arrived."""
         self._received += self.parser.unreader.take_buffered()
         self.deadline = time.monotonic() + (self.window if self._received else seconds)
+
+    def answer(self, data: bytes) -> None:
+        """Send *data*, as much as fits, without waiting.
+
+        Raises:
+            OSError: the client is gone.
+        """
+        self._raw.settimeout(0)
+        if data and self._shaken:
+            self._raw.send(data)
 
     def begin_lingering(self, seconds: float) -> None:
         """Send no more, and discard what still arrives, so that the client gets to read the response.
@@ -313,6 +345,14 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         if _HEAD_END not in self._received:
             raise ConnectionResetError("the client closed the connection")
         return True
+
+
+def serialize(response: Response, asked: bytes) -> bytes:
+    """Return the last response on a connection as it is sent to a client that asked for *asked*."""
+    body = response.get_data()
+    lines = [f"HTTP/1.1 {response.status}", *(f"{name}: {value}" for name, value in response.headers)]
+    lines += [f"Content-Length: {len(body)}", f"Date: {http_date()}", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + (b"" if asked.startswith(b"HEAD ") else body)
 
 
 def _keep_alive(sock: socket.socket) -> None:

@@ -7,7 +7,6 @@ again until the client has closed its side.
 
 import errno
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from socket import socket
@@ -15,7 +14,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from dualreg.cli.connection import Connection, Refused
+from dualreg.cli.connection import Connection, PacedSocket, Refused, serialize
+from dualreg.web.app import refusal
 
 #: Seconds without progress after which a client is given up, unless the application says otherwise.
 CLIENT_TIMEOUT = 30.0
@@ -29,6 +29,9 @@ _INTERVAL = 1.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: Seconds to wait for each part of a body that the application left unread.
 _REST = 0.01
+#: The status of what is not the client's mistake; others are explained by the error's text, up to a length.
+_FAILURE = 500
+_MESSAGE_LIMIT = 200
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
@@ -75,6 +78,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         done = partial(self._finish, conn, spare=spare)
         pool.submit(self.handle, conn).add_done_callback(lambda future: self.method_queue.defer(done, future))
 
+    def handle_error(self, req: Any, client: PacedSocket, addr: Any, exc: Exception) -> None:  # noqa: ANN401 -- gunicorn's
+        """Answer what gunicorn refuses, or the application fails on."""
+        unsent = _Unsent()
+        super().handle_error(req, unsent, addr, exc)  # it decides on the status, and logs
+        message = "internal server error" if unsent.status == _FAILURE else str(exc)[:_MESSAGE_LIMIT]
+        try:
+            client.sendall(self._refusal(client.asked, unsent.status, message))
+        except OSError as error:
+            self.log.debug("Failed to send an error. %s", error)
+
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 -- gunicorn's
         """Close the connections whose clients took too long, or all that wait."""
         now = time.monotonic()
@@ -82,7 +95,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             return
         self._look_at = now + _INTERVAL
         for connection in [each for each in self._waiting if force or each.deadline <= now]:
-            self._drop(connection)
+            if connection.asked and not connection.lingering and not force:
+                self._refuse(connection, Refused(408, "the request did not arrive in time"))
+            else:
+                self._drop(connection)
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Wait for no client beyond *deadline*; gunicorn calls this when the worker stops."""
@@ -102,10 +118,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         else:
             self._linger(connection)
 
-    def _linger(self, connection: Connection, answer: Callable[[], None] = lambda: None) -> None:
+    def _refuse(self, connection: Connection, refused: Refused) -> None:
+        """Answer a request that no thread handles."""
+        self._forget(connection)
+        self._linger(connection, self._refusal(connection.asked, refused.status, refused.message))
+
+    def _refusal(self, asked: bytes, status: int, message: str) -> bytes:
+        return serialize(refusal(self.wsgi, asked, status, message, {}), asked)
+
+    def _linger(self, connection: Connection, answer: bytes = b"") -> None:
         """Send the last answer, if any, and wait for the client to close the connection."""
         try:
-            answer()
+            connection.answer(answer)
             connection.begin_lingering(self._window if self.alive else STOP_KEEPALIVE_LINGER)
         except OSError:
             self._close(connection)
@@ -129,8 +153,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
                 self._forget(connection)
                 self.enqueue_req(connection)
         except Refused as error:
-            self._forget(connection)
-            self._linger(connection, partial(connection.refuse, str(error)))
+            self._refuse(connection, error)
         except OSError as error:
             self.log.debug("Closing connection. %s", error)
             self._drop(connection)
@@ -147,3 +170,21 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def _close(self, connection: Connection) -> None:
         self.nr_conns -= 1
         connection.close()
+
+
+class _Unsent:
+    """Takes gunicorn's own page about an error, instead of the client's socket.
+
+    Attributes:
+        status: That of the page.
+    """
+
+    status = _FAILURE
+
+    def gettimeout(self) -> float:
+        """Return the timeout of a socket that does not block."""
+        return 0.0
+
+    def sendall(self, page: bytes) -> None:
+        """Read the status of the page."""
+        self.status = int(page.split(b" ", 2)[1])

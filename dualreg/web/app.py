@@ -1,6 +1,7 @@
 """The Flask application: the blueprints, and the responses to requests that no handler takes."""
 
 import logging
+import re
 from collections.abc import Mapping
 
 from flask import Flask, Response, request
@@ -19,6 +20,8 @@ from dualreg.web.slots import Slots
 
 #: Seconds after which a client should return when the database or the audit log fails.
 _RETRY_AFTER = "5"
+#: The first part of the path in a request line.
+_DIALECT = re.compile(rb"[A-Za-z]+ +(?:https?://[^/ ]*)?/(v[12])(?=[/? ]|$)")
 _log = logging.getLogger(__name__)
 
 
@@ -125,6 +128,24 @@ def _is_v1() -> bool:
     return request.path.split("/")[1] == "v1"
 
 
+def refusal(app: Flask, head: bytes, status: int, message: str, headers: Mapping[str, str]) -> Response:
+    """Return the response to a request that the server refuses itself, in the dialect of its path.
+
+    Args:
+        head: The beginning of the request, as it arrived. If it names no path of a dialect, the response is a
+            line of text.
+    """
+    match = _DIALECT.match(head)
+    with app.app_context():
+        if match is None:
+            response = Response(f"{message}\n", status, headers, content_type="text/plain; charset=utf-8")
+        elif match[1] == b"v1":
+            response = v1.render_status(status, message, {**v1.API_HEADERS, **headers})
+        else:
+            response = _add_api_version(v2.render_status(status, message, headers))
+        return _forbid_rendering(response)
+
+
 def _hold_slot(response: Response) -> Response:
     """Let a response that may take long to send take a slot; refuse the request if there is none."""
     try:
@@ -147,7 +168,12 @@ def _add_v2_headers(response: Response) -> Response:
     Docker chooses V2 or V1 by the first header; clients show the second one to their users.
     """
     if request.path.split("/")[1] == "v2" and not v2.is_hidden_from(request.user_agent.string):
-        response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
-        if notice := context.settings().notice:
-            add_warnings(response, [notice])
+        _add_api_version(response)
+    return response
+
+
+def _add_api_version(response: Response) -> Response:
+    response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
+    if notice := context.settings().notice:
+        add_warnings(response, [notice])
     return response

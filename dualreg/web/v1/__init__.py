@@ -12,12 +12,21 @@ from flask import Blueprint, Response
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.web.guard import enforce
 from dualreg.web.v1 import account, images, repositories, search, tags
+from dualreg.web.v1.account import API_HEADERS
 from dualreg.web.v1.clients import record_client
 from dualreg.web.v1.errors import render, render_status
 from dualreg.web.v1.mode import enforce_mode
 from dualreg.web.v1.session import locate
 
-__all__ = ["ROOT_VIEWS", "create_blueprint", "enforce_mode", "record_client", "render", "render_status"]
+__all__ = [
+    "API_HEADERS",
+    "ROOT_VIEWS",
+    "create_blueprint",
+    "enforce_mode",
+    "record_client",
+    "render",
+    "render_status",
+]
 
 #: Views that old clients and load balancers also request outside ``/v1``.
 ROOT_VIEWS: Mapping[str, Callable[[], Response]] = MappingProxyType(

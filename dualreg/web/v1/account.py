@@ -3,6 +3,9 @@
 Source: the exchanges of Docker 0.6 to 1.9; docker-registry 0.9, ``app.py`` and ``index.py``.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from flask import Blueprint, Response
 
 from dualreg.errors import Unsupported
@@ -11,8 +14,12 @@ from dualreg.web.context import audit, authority, registry
 from dualreg.web.guard import Need, requires
 from dualreg.web.v1.responses import uncached_json
 
-#: The version of docker-registry that this API follows; Docker up to 0.10 requires the header.
-_VERSION = "0.9.1"
+#: By which clients recognize the API: Docker up to 0.10 requires the version, that of docker-registry which
+#: this API follows. Never standalone: over HTTPS, that would make clients send Basic credentials with every
+#: request instead of the token that carries the repository.
+API_HEADERS: Mapping[str, str] = MappingProxyType(
+    {"X-Docker-Registry-Version": "0.9.1", "X-Docker-Registry-Standalone": "False"}
+)
 
 
 def register(blueprint: Blueprint) -> None:
@@ -26,14 +33,8 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Need.NOTHING)
 def ping() -> Response:
-    """Report the V1 API.
-
-    Never as standalone: over HTTPS, that would make clients send Basic credentials with every request
-    instead of the token that carries the repository.
-    """
-    return uncached_json(
-        headers={"X-Docker-Registry-Version": _VERSION, "X-Docker-Registry-Standalone": "False"}
-    )
+    """Report the V1 API."""
+    return uncached_json(headers=API_HEADERS)
 
 
 @requires(Need.NOTHING)

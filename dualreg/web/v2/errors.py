@@ -67,9 +67,6 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.Unsupported: Rendering("UNSUPPORTED", 405),
 }
 
-#: Codes of HTTP errors outside handlers; they must be from the specification's table.
-_STATUS_CODES = {404: "UNSUPPORTED", 405: "UNSUPPORTED"}
-
 
 def render(error: RegistryError) -> Response:
     """Return the V2 response to the error: one entry, or one for each missing digest."""
@@ -100,7 +97,8 @@ def _headers(error: RegistryError) -> dict[str, str]:
 
 def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
     """Return the V2 response to a request that no handler takes, or that fails unexpectedly."""
-    entry = _entry(_STATUS_CODES.get(status, "UNKNOWN"), message, None)
+    code = "UNSUPPORTED" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "UNKNOWN"
+    entry = _entry(code, message, None)
     return json_response({"errors": [entry]}, status=status, headers=headers)
 
 
