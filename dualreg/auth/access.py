@@ -28,10 +28,11 @@ class Action(StrEnum):
 ALL = "*"
 
 REPOSITORY = "repository"
-#: Characters of the scopes of one request that are read, and the number of resources in them. A token for
-#: that many is a header that this server, and nginx as it is shipped, takes.
-_SCOPE_LIMIT = 16 << 10
-_RESOURCES_LIMIT = 64
+#: Resources in the scopes of one request that are read. A token for that many is a header that this server,
+#: and nginx as it is shipped, takes.
+RESOURCES_LIMIT = 64
+#: Characters of one resource: a name of 255, and all actions.
+_RESOURCE_LENGTH = 320
 _RESOURCE = re.compile(r"([a-z0-9]+)(?:\([a-z0-9]+\))?:(.+):((?:[a-z]*|\*)(?:,(?:[a-z]*|\*))*)", re.ASCII)
 _ORDER = [*Action]
 
@@ -78,13 +79,9 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Access, ...]:
         RequestInvalid: a scope is invalid.
     """
     found: list[Access] = []
-    left = _SCOPE_LIMIT
-    for text in islice(chain.from_iterable(each.split() for each in texts), _RESOURCES_LIMIT):
-        left -= len(text)
-        if left < 0:
-            break
+    for text in islice(chain.from_iterable(each.split() for each in texts), RESOURCES_LIMIT):
         match = _RESOURCE.fullmatch(text)
-        if match is None:
+        if match is None or len(text) > _RESOURCE_LENGTH:
             raise RequestInvalid(reason="invalid scope", scope=text[:200])
         found.append(Access(match[1], match[2], frozenset(filter(None, match[3].split(",")))))
     return tuple(found)
@@ -161,12 +158,15 @@ class Grant:
     """What the sender of a request may do.
 
     Attributes:
+        accesses: Those without actions were requested and not granted.
         bearer: Whether it is that of a bearer token; another token of the same identity may allow more.
+        settled: Whether it is pointless to ask for another token with optional accesses, named or not.
     """
 
     identity: Identity
     accesses: Sequence[Access]
     bearer: bool = False
+    settled: bool = False
 
     def reach(self, action: Action) -> Reach:
         """Return the repositories on which it allows *action*."""
@@ -189,6 +189,15 @@ class Grant:
     def searches(self) -> bool:
         """Return whether it allows to search in all repositories, which a token needs a scope for."""
         return self.lists() or SEARCH in self.accesses
+
+    def could_include(self, access: Access) -> bool:
+        """Return whether another token may include *access*: as far as is known, this one was not to.
+
+        Never true twice: a token that is issued after a challenge names what the challenge asked for, or is
+        settled.
+        """
+        named = any((each.type, each.name) == (access.type, access.name) for each in self.accesses)
+        return self.bearer and not self.settled and not named
 
     def restricted_to(self, wanted: Iterable[Access]) -> tuple[Access, ...]:
         """Return the part of *wanted* that it allows; the rest is omitted without an error."""

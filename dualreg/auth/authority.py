@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 from dualreg.auth.access import (
     ANONYMOUS,
     EVERYTHING,
+    REPOSITORY,
+    RESOURCES_LIMIT,
     WORKLOAD,
     Access,
     Action,
     Grant,
     Identity,
+    is_repository,
     parse_access_claim,
     parse_scopes,
 )
@@ -93,7 +96,7 @@ class Authority:
         if self.is_open or not (account or password):
             return self.anonymous()
         if looks_like_token(password):
-            return self.by_token(password)
+            return replace(self.by_token(password), settled=True)  # its sender cannot get another one
         if self.logins is None:
             raise Unauthenticated(reason="this registry accepts tokens only")
         return self._grant(self.logins.by_password(account, password, address))
@@ -111,7 +114,8 @@ class Authority:
                 return self._grant(self.workloads.identify(token))
             if self.issuer:
                 claims = self.issuer.verify(token)
-                return _grant_of_claims(Identity(str(claims.get("sub", ""))), claims)
+                grant = _grant_of_claims(Identity(str(claims.get("sub", ""))), claims)
+                return replace(grant, settled=self._is_new(claims))
             return _verify_own(token, self._access_tokens)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
@@ -145,8 +149,19 @@ class Authority:
         return self._sign(grant, accesses, self._session_tokens, SESSION).text
 
     def access_token(self, grant: Grant, wanted: Iterable[Access]) -> Issued:
-        """Return a token for V2 requests: the part of *wanted* that *grant* allows."""
-        return self._sign(grant, grant.restricted_to(wanted), self._access_tokens, self.lifetime)
+        """Return a token for V2 requests: the part of *wanted* that *grant* allows.
+
+        It names the rest too, without actions, and says whether there may have been more than are read.
+        """
+        wanted = tuple(wanted)
+        granted, more = grant.restricted_to(wanted), {"full": True} if len(wanted) >= RESOURCES_LIMIT else {}
+        names, named = (
+            {each.name for each in accesses if each.type == REPOSITORY and is_repository(each.name)}
+            for accesses in (granted, wanted)
+        )
+        refused = map(Access.of, sorted(named - names))
+        issued = self._sign(grant, (*granted, *refused), self._access_tokens, self.lifetime, **more)
+        return issued._replace(accesses=granted)
 
     def listable(self, grant: Grant) -> Reach:
         """Return which repositories lists contain: never fewer than those that anybody may pull.
@@ -183,13 +198,30 @@ class Authority:
         issuer, algorithms = f"dualreg:{self.mode}", frozenset({ALGORITHM})
         return Verifier(issuer, service, self.keyring, algorithms, self.leeway)
 
+    def _is_new(self, claims: Mapping[str, Any]) -> bool:
+        """Return whether a token may have been issued for what this request needs, not long before it.
+
+        Other issuers need not name what they do not grant.
+        """
+        issued = claims.get("iat")
+        return not isinstance(issued, int | float) or time.time() - issued <= self.leeway.total_seconds()
+
     def _grant(self, identity: Identity) -> Grant:
         return grant_by_rules(identity, self.rules)
 
     def _sign(
-        self, grant: Grant, accesses: tuple[Access, ...], verifier: Verifier, lifetime: timedelta
+        self,
+        grant: Grant,
+        accesses: tuple[Access, ...],
+        verifier: Verifier,
+        lifetime: timedelta,
+        **more: object,
     ) -> Issued:
-        """Return a token for *verifier*, which expires no later than the credential it is issued for."""
+        """Return a token for *verifier*, which expires no later than the credential it is issued for.
+
+        Args:
+            more: Further claims.
+        """
         identity = grant.identity
         access = [
             {"type": each.type, "name": each.name, "actions": sorted(each.actions)} for each in accesses
@@ -199,6 +231,7 @@ class Authority:
             "sub": identity.account,
             "aud": verifier.audience,
             "access": access,
+            **more,
         }
         if identity.groups and identity.account.startswith(WORKLOAD):
             # The groups of accounts are not in tokens: the catalog has the current ones.
@@ -223,8 +256,8 @@ def _verify_own(token: str, verifier: Verifier) -> Grant:
 
 def _grant_of_claims(identity: Identity, claims: Mapping[str, Any]) -> Grant:
     """Return what a verified token with *claims* grants."""
-    until = float(claims["exp"])
-    return Grant(replace(identity, until=until), parse_access_claim(claims.get("access")), bearer=True)
+    until, accesses = float(claims["exp"]), parse_access_claim(claims.get("access"))
+    return Grant(replace(identity, until=until), accesses, bearer=True, settled="full" in claims)
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:

@@ -47,8 +47,8 @@ def record(response: Response) -> Response:
 
 def _event(status: int) -> str | None:
     """Return ``write``, ``denied``, or None for a request that is not recorded."""
-    if status == HTTPStatus.TOO_MANY_REQUESTS and "allowed" in g:
-        return None  # authorized, but the server is busy
+    if status in DENIALS and g.get("allowed"):
+        return None  # the server is busy, or another token may allow even more
     if status in DENIALS:
         challenged = request.path in _CHALLENGE_PATHS and "Authorization" not in request.headers
         return None if challenged else "denied"

@@ -69,7 +69,7 @@ def authorize(repository: RepositoryName, action: Action, *more: Access) -> None
     """Check that the request is granted *action* on a repository, which need not exist.
 
     Args:
-        more: Optional access that the request can use; a challenge asks for it too.
+        more: Optional access that the request can use; a challenge asks for it too, and is sent for it once.
 
     Raises:
         Unauthenticated: the request is anonymous, or its token covers too little; another token may do.
@@ -77,8 +77,8 @@ def authorize(repository: RepositoryName, action: Action, *more: Access) -> None
     """
     g.requested = (repository, action)
     granted = grant()
-    if granted.allows(repository, action):
-        g.allowed = True
+    g.allowed = granted.allows(repository, action)
+    if g.allowed and not any(map(granted.could_include, more)):
         return
     # A push needs to pull too; one token for both spares the client the next challenge.
     actions = {Action.PULL, Action.PUSH} if action is Action.PUSH else {action}

@@ -350,6 +350,8 @@ def test_scopes_beyond_the_limit_are_left_out(guarded: Guarded, count: int, lett
     assert granted == scopes[: len(granted)]
     assert len(granted) >= min(count, 60)
     assert len(answer.json["token"]) < 60_000
+    path = f"/v2/team/{'x' * letters}0/tags/list"
+    assert guarded.client.get(path, headers=bearer(answer.json["token"])).status_code == 404
 
 
 def test_a_mounts_challenge_asks_for_the_source(guarded: Guarded) -> None:
