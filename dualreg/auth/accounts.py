@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from dualreg.auth.access import ALL, EVERYBODY, REPOSITORY, Action, parse_scopes
-from dualreg.auth.attempts import unlock
+from dualreg.auth.attempts import unlock, unlock_address
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.permissions import parse_rule
 from dualreg.auth.secrets import Secret, SecretKind
@@ -51,6 +51,16 @@ class Accounts:
     def unlock(self, name: str) -> int:
         """Let the account log in again at once; return how many failed logins are forgotten."""
         return unlock(self.catalog, name)
+
+    def unlock_address(self, address: str) -> int:
+        """Let all accounts log in from the address again at once; return how many failures are forgotten.
+
+        What failed for one account from there counts for that account: see ``unlock``.
+
+        Raises:
+            ValueError: it is no IP address.
+        """
+        return unlock_address(self.catalog, address)
 
     def remove(self, name: str) -> int:
         """Remove the account, its keys, memberships and rules; return the number of rules removed."""

@@ -62,7 +62,7 @@ class _Subjects(NamedTuple):
 
     @classmethod
     def of(cls, account: str, address: str) -> Self:
-        network = _network(address)
+        network = network_of(address)
         return cls(_hash("pair", account, network), _hash("address", network), _hash("account", account))
 
 
@@ -144,12 +144,25 @@ def unlock(catalog: Catalog, account: str) -> int:
         return tx.attempts.unlock(_hash("account", account))
 
 
+def unlock_address(catalog: Catalog, address: str) -> int:
+    """Forget how many logins from the address have failed; return the number.
+
+    Raises:
+        ValueError: it is no IP address.
+    """
+    subject = _hash("address", network_of(str(ip_address(address))))
+    with catalog.begin() as tx:
+        counted = tx.attempts.failures([subject], catalog.now() - WINDOW)
+        tx.attempts.reset(subject)
+    return counted[subject][0] if counted else 0
+
+
 def _hash(*parts: str) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _network(address: str) -> str:
-    """Return the addresses that one client can choose from: itself, or the /64 network of IPv6."""
+def network_of(address: str) -> str:
+    """Return the addresses that a client can choose from: its own, or the /64 network of IPv6."""
     try:
         parsed = ip_address(address)
     except ValueError:

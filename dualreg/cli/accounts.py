@@ -107,15 +107,27 @@ def password(name: str, data: Path | None, config: Path | None, *, password_stdi
 
 
 @account.command("unlock")
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--address", help="Forget those of all accounts together that came from ADDRESS instead.")
 @settings_options
-def unlock_account(name: str, data: Path | None, config: Path | None) -> None:
-    """Forget the failed logins that keep the account NAME from logging in."""
+def unlock_account(name: str | None, address: str | None, data: Path | None, config: Path | None) -> None:
+    """Forget the failed logins that keep the account NAME from logging in.
+
+    With --address, all accounts can log in from there again, except those with too many failures of their
+    own.
+    """
+    if (name is None) == (address is None):
+        raise click.UsageError("give either NAME or --address")
     with admin_session(data, config) as session:
-        session.require(name)
-        failures = session.accounts.unlock(name)
-        session.record("account unlock", who=name)
-    click.echo(f"Unlocked {name}: forgot {counted(failures, 'failed login')} of the last 15 minutes.")
+        if name is not None:
+            session.require(name)
+            failures = session.accounts.unlock(name)
+        else:
+            failures = session.accounts.unlock_address(address or "")
+        session.record("account unlock", **({"who": name} if name else {"address": address}))
+    click.echo(
+        f"Unlocked {name or address}: forgot {counted(failures, 'failed login')} of the last 15 minutes."
+    )
 
 
 def _read_password(*, from_stdin: bool) -> str:

@@ -15,6 +15,7 @@ from dualreg.errors import AuditUnavailable, RegistryError, ServerBusy
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import address, audit, context, cors, token, v1, v2
+from dualreg.web.forwarded import client_address
 from dualreg.web.responses import add_warnings
 from dualreg.web.slots import Slots
 
@@ -149,7 +150,7 @@ def refusal(app: Flask, head: bytes, status: int, message: str, headers: Mapping
 def _hold_slot(response: Response) -> Response:
     """Let a response that may take long to send take a slot; refuse the request if there is none."""
     try:
-        context.slots().hold_for(response)
+        context.slots().hold_for(response, client_address())
     except ServerBusy as error:
         return _render(error)
     return response

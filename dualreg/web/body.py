@@ -10,6 +10,7 @@ from flask import request
 
 from dualreg.errors import BodyTruncated, ManifestTooLarge, SizeMismatch
 from dualreg.web.context import slots
+from dualreg.web.forwarded import client_address
 
 #: Bytes per read. When a chunked body is cut off, gunicorn drops what it has buffered for the current read,
 #: so this is also how much a client may have to send again.
@@ -32,7 +33,7 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
     if None not in (length, declared) and length != declared:
         raise SizeMismatch(promised=length, declared=declared)
     received = 0
-    with slots().for_body():
+    with slots().for_body(client_address()):
         while chunk := _read(received):
             received += len(chunk)
             yield chunk

@@ -1,15 +1,19 @@
 """Slots: uploads and downloads take a part of the threads, never all of them.
 
-Clients decide how long these requests last. A quarter of the threads is left to everything else.
+Clients decide how long these requests last. A quarter of the threads is left to everything else, and of the
+slots a quarter to addresses that hold few.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from functools import partial
+from threading import RLock
 from typing import Any
 
 from flask import Response, request
 
+from dualreg.auth.attempts import network_of
 from dualreg.errors import ServerBusy
 
 #: Largest request body, in bytes, that the server receives before a thread handles the request.
@@ -21,39 +25,63 @@ _RETRY_AFTER = 5
 
 
 class Slots:
-    """The threads that uploads and downloads may take at once."""
+    """The threads that uploads and downloads may take at once.
+
+    A client takes one of the last quarter of them, at least the last one, only while its address holds fewer
+    than are free. So addresses that hold none find one, however many another address wants.
+    """
 
     def __init__(self, threads: int) -> None:
         """Leave a quarter of *threads*, rounded up, unless there is only one."""
-        self._free = BoundedSemaphore(max(threads * 3 // 4, 1))
+        self._count = max(threads * 3 // 4, 1)
+        self._held: Counter[str] = Counter()
+        self._lock = RLock()  # a slot may be released by the garbage collector, while this thread has it
 
-    def take(self) -> Callable[[], None]:
+    def take(self, address: str) -> Callable[[], None]:
         """Take a slot; return what gives it back, which may be called more than once.
 
+        Args:
+            address: The client's; empty if it is not known.
+
         Raises:
-            ServerBusy: all are taken. Waiting for one would take a thread.
+            ServerBusy: all are taken, or those left are for others. Waiting for one would take a thread.
         """
-        if not self._free.acquire(blocking=False):
-            raise ServerBusy(retry_after=_RETRY_AFTER)
-        return _Taken(self._free).release
+        network = network_of(address)
+        with self._lock:
+            free = self._count - self._held.total()
+            is_last = free <= max(self._count // 4, 1) and self._count > 1
+            if not free or (network and is_last and self._held[network] >= free):
+                raise ServerBusy(retry_after=_RETRY_AFTER)
+            self._held[network] += 1
+        return _Taken(partial(self._release, network)).release
+
+    def _release(self, network: str) -> None:
+        with self._lock:
+            self._held -= Counter((network,))  # which forgets those that hold none
 
     @contextmanager
-    def for_body(self) -> Iterator[None]:
+    def for_body(self, address: str) -> Iterator[None]:
         """Hold a slot for the block, unless the body of the request has arrived already.
+
+        Args:
+            address: As for ``take``.
 
         Raises:
             ServerBusy: as ``take``.
         """
         declared = request.content_length
         arrived = declared is not None and declared <= SMALL_BODY and "Expect" not in request.headers
-        release = _nothing if arrived else self.take()
+        release = _nothing if arrived else self.take(address)
         try:
             yield
         finally:
             release()
 
-    def hold_for(self, response: Response) -> None:
+    def hold_for(self, response: Response, address: str) -> None:
         """Hold a slot until the body of *response* has been sent, unless that cannot take long.
+
+        Args:
+            address: As for ``take``.
 
         Raises:
             ServerBusy: as ``take``; the response is closed.
@@ -62,7 +90,7 @@ class Slots:
         if request.method == "HEAD" or (length is not None and length <= _SMALL_RESPONSE):
             return
         try:
-            release = self.take()
+            release = self.take(address)
         except ServerBusy:
             _close(response)
             raise
@@ -75,13 +103,13 @@ class Slots:
 class _Taken:
     """A slot that is given back once: when it is released, or with the last reference to it."""
 
-    def __init__(self, free: BoundedSemaphore) -> None:
-        self._free: BoundedSemaphore | None = free
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
-        free, self._free = self._free, None
-        if free is not None:
-            free.release()
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
 
     __del__ = release
 

@@ -226,6 +226,7 @@ class Seen:
         (key,) = json.loads(self.invoke("key list --json"))
         self.invoke(f"key revoke {key['id']}")
         self.invoke("account unlock alice")
+        self.invoke("account unlock --address 192.0.2.1")
         self.invoke("account remove ci")
         self.prints(f"export oci-layout:{self.folder / 'layout'}")
 

@@ -59,6 +59,10 @@ def test_accounts_are_added_and_removed(run: Run) -> None:
     run("account password alice --password-stdin", input="a new password\n")
     assert "forgot 0 failed logins" in run("account unlock alice").output
     assert "no account eve" in run("account unlock eve", code=1).output
+    assert "Unlocked 2001:db8::7: forgot 0" in run("account unlock --address 2001:db8::7").output
+    assert "192.0.2" in run("account unlock --address 192.0.2", code=1).output
+    for line in ("account unlock", "account unlock alice --address 192.0.2.1"):
+        assert "give either NAME or --address" in run(line, code=2).output
     assert "robot" in run("account password ci --password-stdin", input="a password\n", code=1).output
     run("access grant alice team/* pull")
     assert run("account remove alice --dry-run").output.startswith("Would remove alice and 1")

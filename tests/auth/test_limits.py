@@ -248,6 +248,23 @@ def test_the_same_wrong_password_counts_once(guarded: Guarded) -> None:
     assert "alice" not in text
 
 
+@pytest.mark.parametrize(("address", "same"), [("192.0.2.1",) * 2, ("2001:db8::1", "2001:db8::2")])
+def test_an_address_is_unlocked(guard: Callable[..., Guarded], address: str, same: str) -> None:
+    """All accounts can log in from there again; one with too many failures of its own can not."""
+    own = guard(login_limits="address=12,pair=10")
+    alice, bob = own.account("alice"), own.account("bob")
+    for number in range(12):
+        account = "alice" if number < 10 else "bob"
+        assert login(own, basic(account, f"{number}"), address) == 401
+    assert login(own, bob, same) == 429
+    assert own.accounts.unlock_address("198.51.100.1") == 0
+    assert login(own, bob, same) == 429
+    assert own.accounts.unlock_address(same) == 12
+    assert (login(own, bob, address), login(own, alice, address)) == (200, 429)
+    assert own.accounts.unlock("alice") == 10
+    assert login(own, alice, address) == 200
+
+
 def test_others_cannot_lock_an_account_out(guard: Callable[..., Guarded], clock: Clock) -> None:
     """Where it has logged in lately; elsewhere it has to wait, until an operator unlocks it."""
     own = guard(login_limits="account=20")
