@@ -39,6 +39,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
         received += data
     top, _, body = received.partition(b"\r\n\r\n")
     line, *lines = top.decode().split("\r\n")
+    assert len({each.partition(":")[0].lower() for each in lines}) == len(lines)
     headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}
     return int(line.split()[1]), headers, body
 

@@ -1,18 +1,14 @@
-"""Connections of clients: what has arrived of a request, and how long a thread may wait for the rest.
+"""Connections of clients: what has arrived of a request, and how one ends.
 
-Until a request can be handled, its connection waits in the worker's poller, where it costs no thread. A
-thread that has begun with it waits for the client only as long as bytes move.
+Until a request can be handled, its connection waits in the worker's poller, where it costs no thread. How
+long a thread waits for the rest is in ``pacing``.
 """
 
-import errno
-import os
 import re
-import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 from flask import Response
 from gunicorn import http
@@ -20,17 +16,14 @@ from gunicorn.sock import ssl_context
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
+from dualreg.cli.pacing import PacedSocket
 from dualreg.web.slots import SMALL_BODY
 
-#: Bytes that a client has to send or take within each ``client_timeout``, or the rest, if that is less.
-LEAST_PROGRESS = 16 << 10
 #: Bytes of a request's head that are kept while the rest is awaited.
 HEAD_LIMIT = 256 << 10
 #: Bytes of a refused body that are read at most before the connection is closed.
 DISCARD_LIMIT = 8 << 20
 _RECEIVE_SIZE = 64 << 10
-#: Bytes that one call sends over TLS, so that progress shows.
-_SEND_SIZE = 64 << 10
 #: Seconds of silence after which the kernel asks whether the other side still exists; then between tries.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 #: Bytes of a request that show which path it is for.
@@ -44,154 +37,19 @@ _HEALTH = re.compile(rb"(?:GET|HEAD) /(?:_ping|_status|v1/_ping|v1/_status|v2/?)
 _METHOD = re.compile(rb"[A-Za-z\r\n]")
 
 
-class ClientStalled(ConnectionResetError):
-    """The client neither sent nor took enough bytes within its time."""
-
-
 class Refused(Exception):
     """What arrived is not handled at all.
 
     Attributes:
         status: That of the response.
         message: For people.
+        retry_after: Seconds after which to try again.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         """Refuse with *status*."""
         super().__init__(message)
-        self.status, self.message = status, message
-
-
-class Pace:
-    """Measures the progress of one direction; only time spent waiting for the client counts."""
-
-    def __init__(self, window: float) -> None:
-        """Demand LEAST_PROGRESS bytes in each *window* seconds."""
-        self._window = window
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a new window."""
-        self._waited, self._moved = 0.0, 0
-
-    def left(self) -> float:
-        """Return the seconds that are left of the window; never 0, which means "do not wait" to a socket."""
-        return max(self._window - self._waited, 0.001)
-
-    def note(self, waited: float, moved: int) -> None:
-        """Count seconds waited and bytes moved."""
-        self._waited, self._moved = self._waited + waited, self._moved + moved
-        if self._moved >= LEAST_PROGRESS:
-            self.restart()
-
-
-class PacedSocket:
-    """A client's socket, plain or TLS, on which every wait of a thread is bounded by progress.
-
-    It has the methods of a socket that gunicorn uses. A timeout that is set bounds each call as well.
-
-    Attributes:
-        asked: The beginning of the request that is handled.
-    """
-
-    def __init__(self, sock: socket.socket, window: float) -> None:
-        """Wrap *sock*; *window* as for Pace."""
-        self._sock = sock
-        self.asked = b""
-        self._timeout: float | None = None
-        self._reading, self._writing = Pace(window), Pace(window)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever the socket has
-        return getattr(self._sock, name)
-
-    def restart(self, asked: bytes) -> None:
-        """Begin with another request, which begins with *asked*."""
-        self.asked = asked
-        self._reading.restart()
-        self._writing.restart()
-
-    def settimeout(self, timeout: float | None) -> None:
-        """Bound each call to *timeout* seconds; None: by progress only."""
-        self._timeout = timeout
-
-    def setblocking(self, blocking: bool) -> None:  # noqa: FBT001 -- as of sockets
-        """Wait as long as progress is made, or not at all."""
-        self._timeout = None if blocking else 0.0
-
-    def gettimeout(self) -> float | None:
-        """Return the bound of each call."""
-        return self._timeout
-
-    def recv(self, size: int) -> bytes:
-        """Receive up to *size* bytes; none at the end.
-
-        Raises:
-            ClientStalled: too few arrived in time.
-            TimeoutError: nothing arrived within the timeout that is set.
-        """
-        received = b""
-
-        def receive() -> int:
-            nonlocal received
-            received = self._sock.recv(size)
-            return len(received)
-
-        self._wait(self._reading, receive)
-        return received
-
-    def send(self, data: bytes | memoryview) -> int:
-        """Send the beginning of *data*; return how much that was.
-
-        Raises:
-            ClientStalled, TimeoutError: as ``recv``.
-        """
-        return self._wait(self._writing, lambda: self._sock.send(data))
-
-    def sendall(self, data: bytes) -> None:
-        """Send *data*; see ``send``."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self.send(rest[:_SEND_SIZE]) :]
-
-    def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
-        """Send *count* bytes of *file* from *offset* within the kernel; return how many there were."""
-        descriptor, at = file.fileno(), offset
-        end = os.fstat(descriptor).st_size if count is None else offset + count
-        try:
-            while at < end:
-                start, length = at, end - at
-                sent = self._wait(self._writing, lambda: self._send_from(descriptor, start, length))  # noqa: B023 -- called at once
-                if not sent:
-                    break
-                at += sent
-        finally:
-            file.seek(at)  # as a socket's: the access log counts what was sent
-        return at - offset
-
-    def _send_from(self, descriptor: int, start: int, length: int) -> int:
-        """Send as much as fits, after waiting until anything does."""
-        try:
-            return os.sendfile(self._sock.fileno(), descriptor, start, length)
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(self._sock, select.POLLOUT)
-            if not poll.poll((self._sock.gettimeout() or 0) * 1000):
-                raise TimeoutError from None
-            return os.sendfile(self._sock.fileno(), descriptor, start, length)
-
-    def _wait(self, pace: Pace, move: Callable[[], int]) -> int:
-        """Return what *move* moves; it may wait for what is left of the window."""
-        left = pace.left()
-        self._sock.settimeout(left if self._timeout is None else min(left, self._timeout))
-        began = time.monotonic()
-        try:
-            moved = move()
-        except TimeoutError:
-            if self._timeout is not None and self._timeout < left:
-                raise
-            raise ClientStalled(errno.ECONNRESET, "the client is too slow") from None
-        pace.note(time.monotonic() - began, moved)
-        return moved
+        self.status, self.message, self.retry_after = status, message, retry_after
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
@@ -199,7 +57,12 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
 
     Attributes:
         deadline: When the worker stops waiting for the client, by the monotonic clock.
+        late: Whether it was accepted only to be told that the server stops.
+        request: gunicorn's request that a thread handles; None while there is none.
     """
+
+    late = False
+    request: Any = None
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any, window: float) -> None:  # noqa: ANN401 -- gunicorn's, and one more
         """Begin before the first byte; *window* as for Pace."""
@@ -267,6 +130,12 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         self._received.clear()
         self.sock.settimeout(None)
 
+    def end_by(self, cut_at: float) -> None:
+        """Receive the rest of the request until *cut_at*; its response, if it has not begun, is the last."""
+        self.sock.cut_at = cut_at
+        if self.request is not None:
+            self.request.force_close()
+
     def has_read_body(self, patience: float) -> bool:
         """Return whether the request ends here, after discarding what is left of it, if that is small.
 
@@ -282,7 +151,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
                 left -= len(data)
         except Exception:  # noqa: BLE001 -- gunicorn's errors of malformed bodies share no other class
             return False
-        return left > 0
+        return left > 0 and not self.sock.ended  # of a body that ended early, gunicorn knows no end
 
     def begin_idle(self, seconds: float) -> None:
         """Wait for another request for *seconds*; parts of it may have arrived."""
@@ -350,8 +219,9 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
 def serialize(response: Response, asked: bytes) -> bytes:
     """Return the last response on a connection as it is sent to a client that asked for *asked*."""
     body = response.get_data()
-    lines = [f"HTTP/1.1 {response.status}", *(f"{name}: {value}" for name, value in response.headers)]
-    lines += [f"Content-Length: {len(body)}", f"Date: {http_date()}", "Connection: close", "", ""]
+    headers = response.headers
+    headers.update({"Content-Length": len(body), "Date": http_date(), "Connection": "close"})
+    lines = [f"HTTP/1.1 {response.status}", *(f"{name}: {value}" for name, value in headers), "", ""]
     return "\r\n".join(lines).encode("latin-1") + (b"" if asked.startswith(b"HEAD ") else body)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -247,9 +248,15 @@ def _announce(settings: Settings) -> None:
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn's main process, which keeps the background import running as it does its workers."""
 
-    def __init__(self, app: BaseApplication, background: BackgroundImport) -> None:
+    def __init__(self, app: "_Server", background: BackgroundImport) -> None:
         self._background = background
+        self._stop = app.stop
         super().__init__(app)
+
+    def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 -- gunicorn's
+        """Stop the workers."""
+        self._stop[0] = 1
+        super().stop(graceful)
 
     def manage_workers(self) -> None:
         """Start what is missing; gunicorn calls this about every second, and whenever a child exits."""
@@ -262,12 +269,14 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     Attributes:
         client_timeout: For the workers, in seconds.
+        stop: For the workers: a byte that is not 0 when all of them stop, and no others follow.
     """
 
     def __init__(self, settings: Settings, tls: ReloadingFile[ssl.SSLContext] | None = None) -> None:
         self._settings = settings
         self._certificate = tls
         self.client_timeout = settings.client_timeout.total_seconds()
+        self.stop = mmap(-1, 1)  # shared with them
         self._background = BackgroundImport(settings)
         self._app: Flask | None = None
         super().__init__()

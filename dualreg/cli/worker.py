@@ -6,6 +6,7 @@ again until the client has closed its side.
 """
 
 import errno
+import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -14,7 +15,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from dualreg.cli.connection import Connection, PacedSocket, Refused, serialize
+from dualreg.cli.connection import Connection, Refused, serialize
+from dualreg.cli.pacing import PacedSocket
 from dualreg.web.app import refusal
 
 #: Seconds without progress after which a client is given up, unless the application says otherwise.
@@ -23,6 +25,10 @@ CLIENT_TIMEOUT = 30.0
 CONNECTIONS = 500
 #: Threads that answer only load balancers, while all others are busy.
 _HEALTH_THREADS = 2
+#: Seconds before gunicorn's own end of a graceful stop in which what was cut off is written and answered.
+_MARGIN = 10
+#: When a client that comes while the server stops may try again, in seconds.
+_RETRY_AFTER = 5
 #: Seconds between two looks for connections that have waited too long.
 _INTERVAL = 1.0
 #: Errors for lack of what each connection takes.
@@ -41,8 +47,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         """Prepare what the process needs after the fork."""
         super().__init__(*args, **kwargs)
         self._window: float = getattr(self.app, "client_timeout", CLIENT_TIMEOUT)
+        self._stop = getattr(self.app, "stop", b"\0")
         self._waiting: dict[Connection, None] = {}
+        self._handled: set[Connection] = set()
         self._busy = 0
+        self._end_at = math.inf
         self._look_at = 0.0
 
     def init_process(self) -> None:
@@ -67,14 +76,24 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             self.nr_conns -= 1
             client.close()
             return
+        connection.late = self._is_stopping()
         self._await(connection)
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 -- gunicorn's
+        """Accept connections or not; while the server stops, they are accepted, and their requests refused.
+
+        While it reloads, they are left to the workers that follow.
+        """
+        super().set_accept_enabled(enabled or self._is_stopping())
 
     def enqueue_req(self, conn: Connection) -> None:
         """Let a thread handle the request that has arrived."""
         spare = conn.asks_for_health and self._busy >= self.cfg.threads
         pool: ThreadPoolExecutor = self._health if spare else self.tpool
         self._busy += not spare
+        self._handled.add(conn)
         conn.hand_over()
+        conn.end_by(self._end_at)
         done = partial(self._finish, conn, spare=spare)
         pool.submit(self.handle, conn).add_done_callback(lambda future: self.method_queue.defer(done, future))
 
@@ -84,7 +103,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         super().handle_error(req, unsent, addr, exc)  # it decides on the status, and logs
         message = "internal server error" if unsent.status == _FAILURE else str(exc)[:_MESSAGE_LIMIT]
         try:
-            client.sendall(self._refusal(client.asked, unsent.status, message))
+            client.sendall(self._refusal(client.asked, Refused(unsent.status, message)))
         except OSError as error:
             self.log.debug("Failed to send an error. %s", error)
 
@@ -94,16 +113,40 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         if now < self._look_at and not force:
             return
         self._look_at = now + _INTERVAL
+        if not self.alive and not force:
+            self.set_accept_enabled(False)  # the server may have begun to stop after this worker
         for connection in [each for each in self._waiting if force or each.deadline <= now]:
-            if connection.asked and not connection.lingering and not force:
+            if force or connection.lingering:
+                self._drop(connection)
+            elif connection.asked:
                 self._refuse(connection, Refused(408, "the request did not arrive in time"))
             else:
-                self._drop(connection)
+                self._forget(connection)
+                self._linger(connection)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Wait for no client beyond *deadline*; gunicorn calls this when the worker stops."""
+        """End in time; gunicorn calls this when the worker stops.
+
+        Connections without a request wait until *deadline*. What has not arrived of other requests when the
+        time is over is cut off, so that uploads keep what did, and clients get an answer.
+        """
+        self._end_at = time.monotonic() + max(self.cfg.graceful_timeout - _MARGIN, 0)
         for connection in self._waiting:
-            connection.deadline = min(connection.deadline, deadline)
+            connection.deadline = min(connection.deadline, self._end_at if connection.asked else deadline)
+        for connection in self._handled:
+            connection.end_by(self._end_at)
+        known = -1
+        while self._is_stopping() and self.nr_conns != known:  # those who connected before are answered too
+            known = self.nr_conns
+            self.wait_for_and_dispatch_events(0)
+
+    def handle_request(self, req: Any, conn: Connection) -> bool:  # noqa: ANN401 -- gunicorn's
+        """Answer a request; return whether the connection can take another one."""
+        conn.request = req
+        try:
+            return bool(super().handle_request(req, conn))
+        finally:
+            conn.request = None
 
     def _keepalive_after(self, conn: Connection, keepalive: object) -> bool:
         """Return whether the connection can take another request: its body has been read, or has arrived."""
@@ -112,6 +155,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def _finish(self, connection: Connection, future: "Future[object]", *, spare: bool) -> None:
         """Go on with a connection that a thread is done with: wait for another request, or for its end."""
         self._busy -= not spare
+        self._handled.discard(connection)
         if future.exception() is None and future.result():
             connection.begin_idle(self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
             self._await(connection)
@@ -121,10 +165,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def _refuse(self, connection: Connection, refused: Refused) -> None:
         """Answer a request that no thread handles."""
         self._forget(connection)
-        self._linger(connection, self._refusal(connection.asked, refused.status, refused.message))
+        self._linger(connection, self._refusal(connection.asked, refused))
 
-    def _refusal(self, asked: bytes, status: int, message: str) -> bytes:
-        return serialize(refusal(self.wsgi, asked, status, message, {}), asked)
+    def _refusal(self, asked: bytes, refused: Refused) -> bytes:
+        headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+        return serialize(refusal(self.wsgi, asked, refused.status, refused.message, headers), asked)
 
     def _linger(self, connection: Connection, answer: bytes = b"") -> None:
         """Send the last answer, if any, and wait for the client to close the connection."""
@@ -138,6 +183,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def _await(self, connection: Connection) -> None:
         """Wait in the poller for what the client sends, after taking what has arrived."""
+        connection.deadline = min(connection.deadline, self._end_at)
         self._waiting[connection] = None
         self.poller.register(connection.sock, 1, partial(self._on_readable, connection))
         self._on_readable(connection)
@@ -150,6 +196,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
                 if connection.discard():
                     self._drop(connection)
             elif connection.receive():
+                if connection.late:
+                    raise Refused(503, "the server is stopping", _RETRY_AFTER)  # noqa: TRY301 -- as others
                 self._forget(connection)
                 self.enqueue_req(connection)
         except Refused as error:
@@ -157,6 +205,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         except OSError as error:
             self.log.debug("Closing connection. %s", error)
             self._drop(connection)
+
+    def _is_stopping(self) -> bool:
+        """Return whether the whole server stops, not only this worker."""
+        return not self.alive and bool(self._stop[0])
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection that waits."""

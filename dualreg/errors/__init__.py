@@ -15,7 +15,7 @@ RegistryError, for the client: the request is refused
 ├── ManifestTooLarge · ReferencesMissing · ManifestInvalid ── ManifestUnverified
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
-├── UploadBusy · SourceBusy · ServerBusy                 retry later
+├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 └── Unsupported                                          disabled or not offered
@@ -63,6 +63,7 @@ from dualreg.errors.transfers import (
     DigestInvalid,
     DigestMismatch,
     RangeInvalid,
+    ServerStopping,
     SizeMismatch,
     UploadBusy,
     UploadUnknown,
@@ -100,6 +101,7 @@ __all__ = [
     "RepositoryUnknown",
     "RequestInvalid",
     "ServerBusy",
+    "ServerStopping",
     "SizeMismatch",
     "SourceBusy",
     "TagInvalid",

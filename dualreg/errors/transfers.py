@@ -106,6 +106,13 @@ class BodyTruncated(RegistryError):
         return f"received {self.received}{of} bytes"
 
 
+class ServerStopping(BodyTruncated):
+    """The server stops before the body has arrived; the rest can be sent in *retry_after* seconds."""
+
+    message = "the server is stopping"
+    retry_after: int
+
+
 class RangeInvalid(RegistryError):
     """A chunk that does not start at the upload's next offset.
 

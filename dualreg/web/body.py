@@ -5,16 +5,17 @@ A body that ends early is always BodyTruncated, whatever the server raises.
 
 import select
 from collections.abc import Iterator
+from contextlib import suppress
 
 from flask import request
 
-from dualreg.errors import BodyTruncated, ManifestTooLarge, SizeMismatch
+from dualreg.errors import BodyTruncated, ManifestTooLarge, ServerStopping, SizeMismatch
 from dualreg.web.context import slots
 from dualreg.web.forwarded import client_address
 
-#: Bytes per read. When a chunked body is cut off, gunicorn drops what it has buffered for the current read,
-#: so this is also how much a client may have to send again.
 _READ_SIZE = 256 << 10
+#: When a client may send the rest of a body that a server cut off because it stops, in seconds.
+_RETRY_AFTER = 5
 
 
 def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
@@ -34,12 +35,15 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
         raise SizeMismatch(promised=length, declared=declared)
     received = 0
     with slots().for_body(client_address()):
-        while chunk := _read(received):
-            received += len(chunk)
-            yield chunk
+        try:
+            for chunk in _arriving():
+                received += len(chunk)
+                yield chunk
+        except _Cut as error:
+            raise _truncated(received) from error
     # gunicorn ends a truncated Content-Length body like a complete one.
     if declared is not None and received != declared:
-        raise BodyTruncated(received=received, declared=declared)
+        raise _truncated(received, declared)
     if length is not None and received != length:
         raise SizeMismatch(promised=length, received=received)
 
@@ -74,10 +78,30 @@ def _has_left(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _read(received: int) -> bytes:
+class _Cut(Exception):
+    """The body ended early."""
+
+
+def _arriving() -> Iterator[bytes]:
+    """Yield what arrives of the body.
+
+    Raises:
+        _Cut: it ended early; all that arrived was yielded.
+    """
     try:
-        return request.stream.read(_READ_SIZE)
+        while chunk := request.stream.read(_READ_SIZE):
+            yield chunk
     except Exception as error:
         # The server's exceptions (a reset, a malformed or missing chunk) share no base class but Exception,
         # and any failure to read from a client means that its body ended early.
-        raise BodyTruncated(received=received) from error
+        with suppress(Exception):
+            if rest := request.stream.read(_READ_SIZE):  # what gunicorn has collected of a chunked body
+                yield rest
+        raise _Cut from error
+
+
+def _truncated(received: int, declared: int | None = None) -> BodyTruncated:
+    """Return the error, which says whether the server itself cut the body off."""
+    if getattr(request.environ.get("gunicorn.socket"), "is_cut", False):
+        return ServerStopping(received=received, declared=declared, retry_after=_RETRY_AFTER)
+    return BodyTruncated(received=received, declared=declared)

@@ -50,6 +50,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.TooManyAttempts: 429,
     errors.SourceBusy: 429,
     errors.ServerBusy: 429,
+    errors.ServerStopping: 503,
     errors.Unsupported: 405,
 }
 
@@ -64,6 +65,15 @@ _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
     (errors.TagUnknown, None): errors.TagUnknown.message,
     (errors.TagUnknown, "v1.delete_tag"): "Tag not found: {tag}",
 }
+
+#: Errors that say when to try again.
+_WAITS = (
+    errors.TooManyAttempts,
+    errors.SourceBusy,
+    errors.ServerBusy,
+    errors.ServerStopping,
+    errors.UploadBusy,
+)
 
 
 def render(error: RegistryError) -> Response:
@@ -86,7 +96,7 @@ def _headers(error: RegistryError) -> dict[str, str]:
             "Token" if "image" in (request.view_args or {}) else f'Basic realm="{settings().token_service}"'
         )
         return {"WWW-Authenticate": scheme}
-    if isinstance(error, errors.TooManyAttempts | errors.SourceBusy | errors.ServerBusy | errors.UploadBusy):
+    if isinstance(error, _WAITS):
         return {"Retry-After": str(error.retry_after)}
     return allow_header() if V1_ERRORS[type(error)] == HTTPStatus.METHOD_NOT_ALLOWED else {}
 

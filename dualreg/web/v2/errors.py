@@ -64,6 +64,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.TooManyAttempts: Rendering("TOOMANYREQUESTS", 429),
     errors.SourceBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.ServerBusy: Rendering("TOOMANYREQUESTS", 429),
+    errors.ServerStopping: Rendering("TOOMANYREQUESTS", 503),
     errors.Unsupported: Rendering("UNSUPPORTED", 405),
 }
 
@@ -88,7 +89,13 @@ def _headers(error: RegistryError) -> dict[str, str]:
         case RangeInvalid():
             upload = Upload(RepositoryName(error.repository), UploadId(error.upload), error.offset)
             return upload_headers(upload)
-        case errors.TooManyAttempts() | errors.SourceBusy() | errors.ServerBusy() | errors.UploadBusy():
+        case (
+            errors.TooManyAttempts()
+            | errors.SourceBusy()
+            | errors.ServerBusy()
+            | errors.ServerStopping()
+            | errors.UploadBusy()
+        ):
             return {"Retry-After": str(error.retry_after)}
         case errors.Unauthenticated():
             return {"WWW-Authenticate": bearer_challenge(error)}

@@ -1,0 +1,186 @@
+"""Pacing: a thread waits for a client only as long as bytes move, and while the server does not stop."""
+
+import errno
+import math
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, BinaryIO
+
+#: Bytes that a client has to send or take within each ``client_timeout``, or the rest, if that is less.
+LEAST_PROGRESS = 16 << 10
+#: Seconds after which a thread that waits looks whether the server stops, and for which it still sends then.
+_LOOK = 1.0
+_ANSWER_TIME = 5.0
+#: Bytes that one call sends over TLS, so that progress shows.
+_SEND_SIZE = 64 << 10
+
+
+class ClientStalled(ConnectionResetError):
+    """The client took too few bytes within its time, or before the server stops."""
+
+
+class Pace:
+    """Measures the progress of one direction; only time spent waiting for the client counts."""
+
+    def __init__(self, window: float) -> None:
+        """Demand LEAST_PROGRESS bytes in each *window* seconds."""
+        self._window = window
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new window."""
+        self._waited, self._moved = 0.0, 0
+
+    def left(self) -> float:
+        """Return the seconds that are left of the window; never 0, which means "do not wait" to a socket."""
+        return max(self._window - self._waited, 0.001)
+
+    def note(self, waited: float, moved: int) -> None:
+        """Count seconds waited and bytes moved."""
+        self._waited, self._moved = self._waited + waited, self._moved + moved
+        if self._moved >= LEAST_PROGRESS:
+            self.restart()
+
+
+class PacedSocket:
+    """A client's socket, plain or TLS, on which every wait of a thread is bounded by progress.
+
+    It has the methods of a socket that gunicorn uses. A timeout that is set bounds each call as well.
+
+    Attributes:
+        asked: The beginning of the request that is handled.
+        cut_at: When the server stops receiving, by the monotonic clock.
+        ended: Whether nothing more can be received.
+    """
+
+    def __init__(self, sock: socket.socket, window: float) -> None:
+        """Wrap *sock*; *window* as for Pace."""
+        self._sock = sock
+        self.asked = b""
+        self.cut_at = math.inf
+        self.ended = False
+        self._timeout: float | None = None
+        self._reading, self._writing = Pace(window), Pace(window)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever the socket has
+        return getattr(self._sock, name)
+
+    def restart(self, asked: bytes) -> None:
+        """Begin with another request, which begins with *asked*."""
+        self.asked = asked
+        self._reading.restart()
+        self._writing.restart()
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Bound each call to *timeout* seconds; None: by progress only."""
+        self._timeout = timeout
+
+    def setblocking(self, blocking: bool) -> None:  # noqa: FBT001 -- as of sockets
+        """Wait as long as progress is made, or not at all."""
+        self._timeout = None if blocking else 0.0
+
+    def gettimeout(self) -> float | None:
+        """Return the bound of each call."""
+        return self._timeout
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the server receives no more."""
+        return time.monotonic() >= self.cut_at
+
+    def recv(self, size: int) -> bytes:
+        """Receive up to *size* bytes.
+
+        None at the end: the client sends no more or is gone, sent too few in time, or the server stops. What
+        it sent before is kept.
+
+        Raises:
+            TimeoutError: nothing arrived within the timeout that is set.
+        """
+        received = b""
+
+        def receive() -> int:
+            nonlocal received
+            received = self._sock.recv(size)
+            return len(received)
+
+        with suppress(ConnectionError):
+            self._wait(self._reading, receive)
+        self.ended = not received
+        return received
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send the beginning of *data*; return how much that was.
+
+        Raises:
+            ClientStalled: too few went in time.
+            TimeoutError: nothing went within the timeout that is set.
+        """
+        return self._wait(self._writing, lambda: self._sock.send(data), grace=_ANSWER_TIME)
+
+    def sendall(self, data: bytes) -> None:
+        """Send *data*; see ``send``."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.send(rest[:_SEND_SIZE]) :]
+
+    def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
+        """Send *count* bytes of *file* from *offset* within the kernel; return how many there were."""
+        descriptor, at = file.fileno(), offset
+        end = os.fstat(descriptor).st_size if count is None else offset + count
+        try:
+            while at < end:
+                start, length = at, end - at
+                sent = self._wait(
+                    self._writing, partial(self._send_from, descriptor, start, length), grace=_ANSWER_TIME
+                )
+                if not sent:
+                    break
+                at += sent
+        finally:
+            file.seek(at)  # as a socket's: the access log counts what was sent
+        return at - offset
+
+    def _send_from(self, descriptor: int, start: int, length: int) -> int:
+        """Send as much as fits, after waiting until anything does."""
+        try:
+            return os.sendfile(self._sock.fileno(), descriptor, start, length)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(self._sock, select.POLLOUT)
+            if not poll.poll((self._sock.gettimeout() or 0) * 1000):
+                raise TimeoutError from None
+            return os.sendfile(self._sock.fileno(), descriptor, start, length)
+
+    def _wait(self, pace: Pace, move: Callable[[], int], *, grace: float = 0) -> int:
+        """Return what *move* moves; it may wait for what is left of the window.
+
+        Args:
+            grace: Seconds that it may take beyond ``cut_at``, which may be set meanwhile.
+
+        Raises:
+            ClientStalled: it was too little, or it is too late.
+            TimeoutError: see ``settimeout``.
+        """
+        began = time.monotonic()
+        left = pace.left()
+        allowed = left if self._timeout is None else min(left, self._timeout)
+        while (now := time.monotonic()) < self.cut_at + grace:
+            rest = allowed - (now - began)
+            self._sock.settimeout(min(max(rest, 0.001), _LOOK) if allowed else 0)
+            try:
+                moved = move()
+            except TimeoutError:
+                if time.monotonic() - began < allowed:
+                    continue
+                if allowed < left:
+                    raise
+                break
+            pace.note(time.monotonic() - began, moved)
+            return moved
+        raise ClientStalled(errno.ECONNRESET, "the client is too slow")
