@@ -93,7 +93,7 @@ def test_an_upload_that_takes_too_long_keeps_what_arrived(tmp_path: Path, kind: 
         assert (status, headers["retry-after"], headers["connection"]) == (503, "5", "close")
         assert json.loads(body)["errors"][0]["message"].startswith("the server is stopping")
         if how == "stop":
-            assert process.wait(20) == 0
+            assert process.wait(25) == 0
             with dualreg_server(tmp_path / "data") as following:
                 resume(following, location, digest)
         else:
@@ -175,7 +175,7 @@ def test_new_connections_are_told_that_the_server_stops(tmp_path: Path, path: st
                 assert path == "/_ping" or json.loads(body)
             connection.sendall(CONTENT[ARRIVED:])
             assert read_answer(connection)[0] == 201
-        assert process.wait(15) == 0
+        assert process.wait(25) == 0
 
 
 def test_new_connections_of_a_reload_are_for_the_next_workers(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_open_connections_end_between_requests(tmp_path: Path, how: str) -> None
         assert [(status, headers["connection"]) for status, headers, _ in answers] == [(200, "close")] * 2
         for connection in (idle, late, half):
             connection.close()
-        assert how == "reload" or process.wait(15) == 0
+        assert how == "reload" or process.wait(25) == 0
 
 
 def test_a_request_that_was_sent_before_the_stop_is_answered(tmp_path: Path) -> None:
@@ -236,4 +236,23 @@ def test_a_request_that_was_sent_before_the_stop_is_answered(tmp_path: Path) -> 
         assert {read_answer(connection)[0] for connection in waiting} <= {200, 503}
         for connection in waiting:
             connection.close()
-        assert process.wait(15) == 0
+        assert process.wait(25) == 0
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_ctrl_c_lets_requests_finish(tmp_path: Path, again: bool) -> None:  # noqa: FBT001 -- a case
+    """A terminal sends it to all processes; a second one ends them at once."""
+    target = f"/v2/late/blobs/uploads/?digest={Digest.of(CONTENT)}"
+    with dualreg_process(tmp_path / "data", fresh=True) as (host, process, _):
+        with closing(connect(host)) as connection:
+            connection.sendall(begin("POST", target))
+            time.sleep(0.5)
+            for pid in (process.pid, *children(process)):
+                os.kill(pid, signal.SIGINT)
+            time.sleep(1)
+            if again:
+                process.send_signal(signal.SIGINT)
+            else:
+                connection.sendall(CONTENT[ARRIVED:])
+                assert read_answer(connection)[0] == 201
+        assert process.wait(15 if again else 25) == 0

@@ -253,6 +253,10 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
         self._stop = app.stop
         super().__init__(app)
 
+    def handle_int(self) -> None:
+        """Stop gracefully on Ctrl-C too; if it comes again meanwhile, gunicorn stops at once."""
+        self.handle_term()
+
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 -- gunicorn's
         """Stop the workers."""
         self._stop[0] = 1

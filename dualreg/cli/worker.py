@@ -7,6 +7,7 @@ again until the client has closed its side.
 
 import errno
 import math
+import signal
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -58,6 +59,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         """Serve until stopped."""
         self._health = ThreadPoolExecutor(_HEALTH_THREADS)
         super().init_process()
+
+    def init_signals(self) -> None:
+        """Leave Ctrl-C, which a terminal sends to all processes, to the main one."""
+        super().init_signals()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def accept(self, listener: socket) -> None:
         """Accept a connection, which waits for its first request."""
@@ -197,9 +203,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
                     self._drop(connection)
             elif connection.receive():
                 if connection.late:
-                    raise Refused(503, "the server is stopping", _RETRY_AFTER)  # noqa: TRY301 -- as others
-                self._forget(connection)
-                self.enqueue_req(connection)
+                    self._refuse(connection, Refused(503, "the server is stopping", _RETRY_AFTER))
+                else:
+                    self._forget(connection)
+                    self.enqueue_req(connection)
         except Refused as error:
             self._refuse(connection, error)
         except OSError as error:

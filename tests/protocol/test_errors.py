@@ -229,7 +229,7 @@ def test_a_busy_server_answers_like_any_other(registry: Registry, path: str) -> 
     push_v2(registry, repository, tag, builders.image(layer))
     app = application(registry, threads=1, cors_origins="https://ui.example")
     with app.app_context():
-        release = context.slots().take()
+        release = context.slots().take("")
     named = registry.bridge.resolve(repository, tag) if "/v1/" in path else Digest.of(layer)
     headers = TOKEN | {"Origin": "https://ui.example"}
     refused = app.test_client().get(path.format(named), headers=headers)
