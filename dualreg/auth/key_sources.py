@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from dualreg.auth.trust import Key, TrustedKeys
 from dualreg.reloading import ReloadingFile
-from dualreg.remote.endpoint import is_loopback, redact
+from dualreg.remote.endpoint import endpoint_of, is_loopback, redact
+from dualreg.remote.reach import Reach
 from dualreg.remote.transport import fetch
 
 #: Seconds after which keys are fetched again.
@@ -80,22 +81,25 @@ class UrlKeys:
         try:
             if time.monotonic() - self._attempted >= max_age:
                 self._attempted = time.monotonic()
-                self._keys = TrustedKeys.parse(fetch_document(self._keys_url()))
+                self._keys = TrustedKeys.parse(self._fetch())
         except (OSError, ValueError, RecursionError) as error:
             _log.error("cannot fetch keys from %s: %s", self._url, error)
         finally:
             self._lock.release()
 
-    def _keys_url(self) -> str:
+    def _fetch(self) -> bytes:
+        """Return the document with the keys, which the issuer may have at another address like its own."""
+        reach = Reach(endpoint_of(self._url), neighbours=True)
+        document = fetch_document(self._url, reach)
         if self._issuer is None:
-            return self._url
-        configuration = json.loads(fetch_document(self._url))
+            return document
+        configuration = json.loads(document)
         if not isinstance(configuration, dict) or configuration.get("issuer") != self._issuer:
             raise ValueError("the configuration is that of another issuer")
-        return str(configuration.get("jwks_uri"))
+        return fetch_document(str(configuration.get("jwks_uri")), reach)
 
 
-def fetch_document(url: str) -> bytes:
+def fetch_document(url: str, reach: Reach) -> bytes:
     """Return the body of *url*, which is https, or http on this machine; redirects are not followed.
 
     Raises:
@@ -105,4 +109,4 @@ def fetch_document(url: str) -> bytes:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise ValueError(f'invalid URL "{redact(url)}": not https')
-    return fetch(url, limit=_DOCUMENT_LIMIT, timeout=_TIMEOUT)
+    return fetch(url, reach, size_limit=_DOCUMENT_LIMIT, timeout=_TIMEOUT)

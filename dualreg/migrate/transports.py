@@ -45,13 +45,22 @@ class RemoteCredentials:
 
     Attributes:
         ca: File of the certificate authorities to trust; None: those of the system.
-        token_servers: See ``Client``.
+        token_servers, redirect_hosts: See ``Client``.
     """
 
     user: str = ""
     password: str = field(default="", repr=False)
     ca: str | None = None
     token_servers: Collection[str] = ()
+    redirect_hosts: Collection[str] = ()
+
+    def client(self, url: str) -> Client:
+        """Return a client of the registry at *url*, which has no path.
+
+        Raises:
+            RemoteError: the URL is invalid.
+        """
+        return Client(url, self.user, self.password, self.ca, self.token_servers, self.redirect_hosts)
 
     def connect(self, location: Location, use: Use) -> tuple[Client, str]:
         """Return a client of the registry at *location*, and the path in the URL, without slashes around it.
@@ -63,7 +72,7 @@ class RemoteCredentials:
         host, _, path = rest.partition("/")
         expected = f"expected {location.transport.uses[use]}"
         try:
-            client = Client(f"{scheme}://{host}", self.user, self.password, self.ca, self.token_servers)
+            client = self.client(f"{scheme}://{host}")
         except RemoteError as error:
             raise LocationInvalid(f"{error}; {expected}") from error
         if "@" in host or "?" in rest or "#" in rest:

@@ -4,6 +4,8 @@ What callers may rely on:
 
 * Credentials are sent only to the endpoint (scheme, host and port) that they are meant for: the registry, or
   the token server that it names. A redirect never carries them elsewhere, and never from https to http.
+* What answers lead to, by redirects, pages, locations or token servers, is only followed to public addresses,
+  and to hosts that the caller names: nobody outside can have a private network read.
 * A request that can be repeated is repeated after a broken connection or a busy answer, a bounded number of
   times. A download that is cut short is resumed where it ended.
 * Everything read into memory has a size limit, and every wait an end.
@@ -14,6 +16,7 @@ What callers may rely on:
 Modules, each using only those above it:
 
     endpoint    the scheme, host and port of a URL; ``RemoteError``; ``redact`` for messages
+    reach       which addresses a server may lead to
     transport   one request: retries, redirects, time and size limits; ``fetch`` for a single small document
     challenge   authentication: Basic, or a token from the server that a challenge names
     response    an answer that was read whole, and its parts: JSON, sizes, the link to the next page

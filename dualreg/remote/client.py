@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
 from urllib.parse import urljoin
 
@@ -13,6 +13,7 @@ from dualreg.image import media_types
 from dualreg.image.formats import FORMATS
 from dualreg.remote.challenge import Authenticator, ChallengeAuthenticator, Scope, basic
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
+from dualreg.remote.reach import Reach
 from dualreg.remote.response import Response
 from dualreg.remote.resume import ResumingBody
 from dualreg.remote.transport import Answer, Authorization, Content, HttpTransport, Request, discard, failure
@@ -34,6 +35,7 @@ class Client:
         user, password: Sent to the registry, or to the token server that it names, when it asks for them.
         token_servers: Hosts, besides the registry's own, whose token servers may receive them: whoever
             answers for a registry may name any.
+        redirect_hosts: Hosts that the registry may lead to though their addresses are not public.
         ca: PEM file of the authorities that are trusted; None: the system's.
 
     Raises:
@@ -45,16 +47,17 @@ class Client:
     password: str = field(default="", repr=False)
     ca: str | None = None
     token_servers: Collection[str] = ()
+    redirect_hosts: Collection[str] = ()
     _endpoint: Endpoint = field(init=False, repr=False)
     _transport: HttpTransport = field(init=False, repr=False)
     _authenticator: Authenticator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._endpoint = endpoint_of(self.url)
-        self._transport = HttpTransport(self.ca)
-        self._authenticator = ChallengeAuthenticator(
-            self._transport, self.url, self.basic, self.token_servers
-        )
+        reach = Reach(self._endpoint, {*self.redirect_hosts, *self.token_servers})
+        self._transport = HttpTransport(reach, self.ca)
+        tokens = HttpTransport(replace(reach, own_ports=True), self.ca)
+        self._authenticator = ChallengeAuthenticator(tokens, self.url, self.basic, self.token_servers)
 
     @property
     def basic(self) -> str:

@@ -14,6 +14,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
+from dualreg.remote.reach import AddressRefused, Reach, limit
 
 #: A request body.
 Content = BinaryIO | Iterable[bytes] | bytes | None
@@ -85,16 +86,15 @@ class Authorization(NamedTuple):
 class HttpTransport:
     """Sends requests from any number of threads, and keeps connections open."""
 
-    def __init__(self, ca: str | None = None) -> None:
-        """Verify servers by the authorities in the PEM file *ca*; None: the system's."""
+    def __init__(self, reach: Reach, ca: str | None = None) -> None:
+        """Connect within *reach*; verify servers by the authorities in the PEM file *ca*, or the system's."""
         self._repeatable = _Retry(
             total=5, connect=2, read=2, backoff_factor=0.2, status_forcelist=_BUSY, allowed_methods=None,
             raise_on_status=False,
         )  # fmt: skip
         self._unrepeatable = _Retry(connect=2, read=False, allowed_methods=("GET", "HEAD"))
-        self._pool = urllib3.PoolManager(
-            maxsize=32, timeout=urllib3.Timeout(connect=20, read=120), ca_certs=ca
-        )
+        timeout = urllib3.Timeout(connect=20, read=120)
+        self._pool = limit(urllib3.PoolManager(maxsize=32, timeout=timeout, ca_certs=ca), reach)
 
     def send(self, request: Request, authorization: Authorization) -> Answer:
         """Send a request, and follow redirects; return the answer, whatever its status.
@@ -127,6 +127,9 @@ class HttpTransport:
                 redirect=False,
                 retries=self._repeatable if request.is_repeatable else self._unrepeatable,
             )
+        except AddressRefused as error:
+            hint = f"; if this is intended, add --allow-redirect {endpoint.host}"
+            raise RemoteError(f"{failure(request.method, request.url, error)}{hint}") from error
         except HTTPError as error:
             raise failure(request.method, request.url, error) from error
 
@@ -157,13 +160,14 @@ def discard(response: urllib3.BaseHTTPResponse) -> None:
     response.release_conn()
 
 
-def fetch(url: str, *, limit: int, timeout: float) -> bytes:
+def fetch(url: str, reach: Reach, *, size_limit: int, timeout: float) -> bytes:
     """Return the body of *url*: one request, never repeated, never redirected.
 
-    The proxies of the environment are used, as for every program that reads them.
+    The proxies of the environment are used, as for every program that reads them. What a proxy may connect
+    to is its own decision; *reach* is for connections without one.
 
     Args:
-        limit: Bytes of the longest body.
+        size_limit: Bytes of the longest body.
         timeout: Seconds for all of it, however the server spends them.
 
     Raises:
@@ -172,7 +176,7 @@ def fetch(url: str, *, limit: int, timeout: float) -> bytes:
     endpoint, each_timeout = endpoint_of(url), urllib3.Timeout(connect=timeout / 2, total=timeout)
     try:
         with (
-            _manager(endpoint, each_timeout) as manager,
+            _manager(endpoint, reach, each_timeout) as manager,
             _deadline(manager.connection_from_url(url), url, timeout),
         ):
             response = manager.request(
@@ -180,16 +184,16 @@ def fetch(url: str, *, limit: int, timeout: float) -> bytes:
             )
             if response.status // 100 != _SUCCESS:
                 raise RemoteError(f"GET {redact(url)}: {response.status}")
-            return Answer(response, url).read(limit)
+            return Answer(response, url).read(size_limit)
     except (HTTPError, ValueError) as error:
         raise failure("GET", url, error) from error
 
 
-def _manager(endpoint: Endpoint, timeout: urllib3.Timeout) -> urllib3.PoolManager:
+def _manager(endpoint: Endpoint, reach: Reach, timeout: urllib3.Timeout) -> urllib3.PoolManager:
     """Return what connects to *endpoint*, through the proxy that the environment names for it, if any."""
     proxy = getproxies().get(endpoint.scheme)
     if not proxy or proxy_bypass(endpoint.host):
-        return urllib3.PoolManager(timeout=timeout)
+        return limit(urllib3.PoolManager(timeout=timeout), reach)
     parsed = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
     headers = urllib3.make_headers(proxy_basic_auth=parsed.auth) if parsed.auth else None
     return urllib3.ProxyManager(parsed._replace(auth=None).url, proxy_headers=headers, timeout=timeout)
@@ -236,5 +240,7 @@ def _deadline(pool: urllib3.HTTPConnectionPool, url: str, seconds: float) -> Ite
 
 def failure(method: str, url: str, error: Exception) -> RemoteError:
     """Return the error for a request without a complete answer, without what must not be in messages."""
+    if isinstance(error, AddressRefused):
+        return RemoteError(f"{method} {redact(url)}: {error}")
     reason = getattr(error, "reason", None) or error
     return RemoteError(f"{method} {redact(url)}: {type(reason).__name__}: {str(reason)[:200]}")

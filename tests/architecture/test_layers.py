@@ -85,6 +85,7 @@ HARMLESS = {
     "Field",
     "ForeignKey",
     "ForeignKeyConstraint",
+    "IPv6Network",
     "Identity",
     "Index",
     "MappingProxyType",

@@ -25,6 +25,8 @@ from dualreg.auth import key_sources
 from dualreg.auth.trust import TrustedKeys
 from dualreg.image.jws import key_id
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.remote.endpoint import Endpoint
+from dualreg.remote.reach import Reach
 from tests import builders
 from tests.auth.conftest import Guarded, basic, bearer
 from tests.properties.registries import push_v2
@@ -456,7 +458,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
         "https://ci.example/keys": jwks(jwk_of(LEAF, "ci")),
     }
 
-    def fetch(url: str) -> bytes:
+    def fetch(url: str, _: object) -> bytes:
         if url not in pages:
             raise OSError(url)
         return pages[url]
@@ -557,4 +559,4 @@ def test_another_issuers_configuration_is_not_believed(
 def test_keys_come_over_https(url: str) -> None:
     """Or from this very machine."""
     with pytest.raises(ValueError, match="https"):
-        key_sources.fetch_document(url)
+        key_sources.fetch_document(url, Reach(Endpoint("https", "keys.example", 443)))

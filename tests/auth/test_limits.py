@@ -396,7 +396,7 @@ def test_a_slow_issuer_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = TrustedKeys.parse(forged.SIGNER_PEM)
     pages = [forged.SIGNER_PEM]
 
-    def fetch(_: str) -> bytes:
+    def fetch(*_: object) -> bytes:
         if pages:
             return pages.pop()
         fetching.set()

@@ -102,7 +102,7 @@ def test_who_is_redirected_to_learns_nothing(server: Hostile, challenge: str) ->
         other.answers["/token?service="] = [issuing(300)]
         place = status(307, Location=f"{elsewhere(other)}/blob")
         server.answers["/blob"] = [asking("Basic realm=x"), place]
-        client = Client(server.url, "me", SECRET)
+        client = Client(server.url, "me", SECRET, redirect_hosts=("localhost",))
         assert client.request("GET", "/blob").status == (401 if asked else 200)
         assert other.seen == [("/blob", None)]
         assert server.seen[1][1]

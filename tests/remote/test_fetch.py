@@ -6,7 +6,8 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from dualreg.remote.endpoint import RemoteError, is_loopback, redact
+from dualreg.remote.endpoint import RemoteError, endpoint_of, is_loopback, redact
+from dualreg.remote.reach import Reach
 from dualreg.remote.transport import fetch
 from tests.migrate.fronts import Hostile, cut, hostile, status
 
@@ -28,7 +29,12 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def get(server: Hostile, path: str, timeout: float = 10) -> bytes:
     """Fetch a path of the server."""
-    return fetch(f"{server.url}{path}", limit=LIMIT, timeout=timeout)
+    return fetch_from(f"{server.url}{path}", timeout)
+
+
+def fetch_from(url: str, timeout: float = 5) -> bytes:
+    """Fetch a URL that the operator named."""
+    return fetch(url, Reach(endpoint_of(url)), size_limit=LIMIT, timeout=timeout)
 
 
 def test_a_document(server: Hostile) -> None:
@@ -107,7 +113,7 @@ def test_proxies_of_the_environment(server: Hostile, monkeypatch: pytest.MonkeyP
     """Are used, but for the hosts that ``no_proxy`` names."""
     monkeypatch.setenv("http_proxy", server.url.replace("http://", "http://me:pw@"))
     server.answers |= {"http://keys.example/x": [status(200, b"proxied")], "/x": [status(200, b"direct")]}
-    assert fetch("http://keys.example/x", limit=LIMIT, timeout=5) == b"proxied"
+    assert fetch_from("http://keys.example/x") == b"proxied"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert get(server, "/x") == b"direct"
 
@@ -124,7 +130,7 @@ def test_proxies_of_the_environment(server: Hostile, monkeypatch: pytest.MonkeyP
 def test_invalid_urls(url: str, reason: str) -> None:
     """The error says what is wrong with the URL."""
     with pytest.raises(RemoteError, match=reason):
-        fetch(url, limit=LIMIT, timeout=1)
+        fetch_from(url)
 
 
 def test_what_messages_show_of_urls() -> None:

@@ -45,6 +45,7 @@ class LoginValues(TypedDict):
     password_file: str
     ca: str | None
     token_servers: tuple[str, ...]
+    redirect_hosts: tuple[str, ...]
 
 
 class SourceValues(LoginValues):
@@ -183,7 +184,7 @@ def credentials(given: LoginValues) -> RemoteCredentials:
     """
     if given["user"] and not given["password_file"]:
         raise Fatal("--user requires --password-file FILE (- for standard input)")
-    return RemoteCredentials(given["user"] or "", given["password_file"], given["ca"], given["token_servers"])
+    return _credentials(given, given["user"] or "", given["password_file"])
 
 
 def http_client(given: HttpValues) -> Client | None:
@@ -198,10 +199,7 @@ def http_client(given: HttpValues) -> Client | None:
     if url is None:
         return None
     try:
-        client, parts = (
-            Client(url.rstrip("/"), user, password, given["ca"], given["token_servers"]),
-            urlsplit(url),
-        )
+        client, parts = _credentials(given, user, password).client(url.rstrip("/")), urlsplit(url)
     except RemoteError as error:
         raise Fatal(_INVALID_URL) from error
     if parts.path.strip("/") or "?" in url or "#" in url or "@" in url:
@@ -226,6 +224,14 @@ def login_options(command: Command, section: str = "Source") -> Command:
             callback=_hosts,
             metavar="HOST",
             help="Trust the token server on HOST with the password, if the registry names it.",
+        ),
+        option(
+            "--allow-redirect",
+            "redirect_hosts",
+            multiple=True,
+            callback=_hosts,
+            metavar="HOST",
+            help="Accept redirects to HOST even if its address is not public.",
         ),
     )
 
@@ -305,6 +311,10 @@ def duration(_: click.Context, __: click.Parameter, text: str | None) -> timedel
         return parse_duration(text) if text else None
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _credentials(given: LoginValues, user: str, password: str) -> RemoteCredentials:
+    return RemoteCredentials(user, password, given["ca"], given["token_servers"], given["redirect_hosts"])
 
 
 def _first_line(_: click.Context, __: click.Parameter, file: TextIO | None) -> str:

@@ -20,7 +20,10 @@ from dualreg.migrate.verify import Verdict
 EXIT_FINDINGS, EXIT_NOTHING = 1, 3
 #: Options that choose this registry, the source, and tags of the source; by the names of their parameters.
 REGISTRY_OPTIONS = ("data", "config")
-SOURCE_OPTIONS = (*REGISTRY_OPTIONS, "flavor", "repository", "user", "password_file", "ca", "token_servers")
+SOURCE_OPTIONS = (
+    *REGISTRY_OPTIONS, "flavor", "repository", "user", "password_file", "ca", "token_servers",
+    "redirect_hosts",
+)  # fmt: skip
 SELECTION_OPTIONS = (
     "include", "exclude", "listed", "since", "latest", "shard", "library", "mapping", "untagged",
 )  # fmt: skip
