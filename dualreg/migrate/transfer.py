@@ -151,11 +151,12 @@ def _is_linked(staged: Staging, source: SourceBytes, link: LinkMode, where: str)
     if link is LinkMode.COPY or source.path is None:
         return False
     with reading(where):
-        source.open().close()  # an error after this is not one of the source
-    if link is LinkMode.AUTO:
-        return staged.adopt(source.path, hard=False)
+        file = source.open()  # an error after this is not one of the source
     try:
-        return staged.adopt(source.path, hard=True)
+        with file:
+            return staged.adopt(file, hard=link is LinkMode.HARD)
     except OSError as error:
+        if link is LinkMode.AUTO:
+            raise
         text = f"cannot link {source.path}: {error.strerror or error}; use --link copy"
         raise OSError(text) from error

@@ -111,16 +111,17 @@ class SupportsAccelRedirect(Protocol):
 class FileBacked(Protocol):
     """A store that keeps each blob in a file of its own, so that files can be linked instead of copied."""
 
-    def stage_file(self, upload: UploadId, path: Path, *, hard: bool) -> bool:
-        """Create the upload from the file at *path* without copying its bytes; return whether that succeeded.
+    def stage_file(self, upload: UploadId, file: BinaryIO, *, hard: bool) -> bool:
+        """Create the upload from a regular file without copying its bytes; return whether that succeeded.
 
         Args:
+            file: A reader of it. A path would do, but may lead to another file by now.
             hard: Make a hard link, after which the file must not be written to any more. Otherwise clone it
                 (share its blocks), which is False on file systems that cannot.
 
         Raises:
-            OSError: the store cannot be written to, or *path* cannot be linked: for example because it is on
-                another file system, or is not a regular file.
+            OSError: the store cannot be written to, or the file cannot be linked: for example because it is
+                on another file system.
         """
 
     def path(self, digest: Digest) -> Path:

@@ -1,8 +1,6 @@
 """Durable: file operations whose results survive a power cut."""
 
-import errno
 import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,21 +25,15 @@ def move(path: Path, target: Path) -> None:
             path.rename(target)
 
 
-def link(path: Path, staged: Path) -> None:
-    """Make *staged* a hard link to the file at *path*, with symbolic links followed, and sync its bytes.
+def link(descriptor: int, staged: Path) -> None:
+    """Make *staged* a hard link to the regular file that is open as *descriptor*, and sync its bytes.
 
     Raises:
-        OSError: the link cannot be made, or *path* is not a regular file.
+        OSError: the link cannot be made.
     """
-    os.link(os.path.realpath(path, strict=True), staged)
-    if not stat.S_ISREG(staged.lstat().st_mode):
-        staged.unlink()
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    descriptor = os.open(staged, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Python only calls linkat(2), which can follow links, if a folder's descriptor is passed, here unused.
+    os.link(f"/proc/self/fd/{descriptor}", staged, src_dir_fd=descriptor, follow_symlinks=True)
+    os.fsync(descriptor)
 
 
 def write(descriptor: int, data: bytes) -> None:

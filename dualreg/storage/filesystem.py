@@ -87,16 +87,15 @@ class FilesystemStore:
             os.close(descriptor)
         return length
 
-    def stage_file(self, upload: UploadId, path: Path, *, hard: bool) -> bool:
+    def stage_file(self, upload: UploadId, file: BinaryIO, *, hard: bool) -> bool:
         staged = self._uploads / upload
         durable.make_folder(self._uploads)
         if hard:
-            durable.link(path, staged)
+            durable.link(file.fileno(), staged)
             return True
         descriptor = durable.create(staged, _STAGED)
         try:
-            with path.open("rb") as source:
-                fcntl.ioctl(descriptor, _FICLONE, source.fileno())
+            fcntl.ioctl(descriptor, _FICLONE, file.fileno())
             os.fsync(descriptor)
         except OSError:
             staged.unlink()

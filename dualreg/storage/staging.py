@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from dualreg.image.digest import Digest
@@ -26,9 +25,9 @@ class Staging:
         """Write *chunks* durably, replacing what was written before; return how many bytes they are."""
         return self.store.append(self.upload, chunks, offset=0)
 
-    def adopt(self, path: Path, *, hard: bool) -> bool:
-        """Share the file at *path* (``FileBacked.stage_file``); return False if the store cannot."""
-        return isinstance(self.store, FileBacked) and self.store.stage_file(self.upload, path, hard=hard)
+    def adopt(self, file: BinaryIO, *, hard: bool) -> bool:
+        """Share an open file (``FileBacked.stage_file``); return False if the store cannot."""
+        return isinstance(self.store, FileBacked) and self.store.stage_file(self.upload, file, hard=hard)
 
     def open(self) -> BinaryIO:
         """Return a reader of the staged bytes from the beginning.

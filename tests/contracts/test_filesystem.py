@@ -327,7 +327,8 @@ def test_a_file_is_adopted_or_left(tmp_path: Path, hard: bool) -> None:  # noqa:
     path, upload = tmp_path / "layer", UploadId.new()
     path.write_bytes(b"layer")
     mode = path.stat().st_mode
-    adopted = store.stage_file(upload, path, hard=hard)
+    with path.open("rb") as file:
+        adopted = store.stage_file(upload, file, hard=hard)
     if not adopted:
         assert not hard
         assert [*store.staged()] == []
@@ -341,26 +342,29 @@ def test_a_file_is_adopted_or_left(tmp_path: Path, hard: bool) -> None:  # noqa:
 
 
 def test_what_cannot_be_linked(tmp_path: Path) -> None:
-    """Another file system, nothing there, or no file; blocks that are not shared are copied instead."""
-    store = FilesystemStore(tmp_path / "store")
-    pipe, pointing = tmp_path / "pipe", tmp_path / "pointing"
-    os.mkfifo(pipe)
-    pointing.symlink_to(pipe)
-    for path in (tmp_path / "absent", Path("/proc/self/status"), pipe, pointing):
-        with pytest.raises(OSError, match=r"."):
-            store.stage_file(UploadId.new(), path, hard=True)
-    assert store.stage_file(UploadId.new(), Path("/proc/self/status"), hard=False) is False
+    """A file of another file system, or one that was deleted; with blocks that are not shared, none is."""
+    store, path = FilesystemStore(tmp_path / "store"), tmp_path / "layer"
+    path.write_bytes(b"layer")
+    with path.open("rb") as deleted, Path("/proc/self/status").open("rb") as elsewhere:
+        path.unlink()
+        for file in (deleted, elsewhere):
+            with pytest.raises(OSError, match=r"."):
+                store.stage_file(UploadId.new(), file, hard=True)
+        assert store.stage_file(UploadId.new(), elsewhere, hard=False) is False
     assert [*store.staged()] == []
 
 
-def test_what_a_link_leads_to_is_adopted(tmp_path: Path) -> None:
-    """Not the link, which would lead nowhere from here, or to what its owner puts there next."""
+def test_what_was_opened_is_adopted(tmp_path: Path) -> None:
+    """Not a link to it, nor what its owner puts in its place meanwhile."""
     store, upload, pointing = FilesystemStore(tmp_path / "store"), UploadId.new(), tmp_path / "pointing"
     path = tmp_path / "layer"
     path.write_bytes(b"layer")
     path.chmod(0o640)
     pointing.symlink_to("layer")
-    assert store.stage_file(upload, pointing, hard=True)
+    with pointing.open("rb") as file:
+        pointing.unlink()
+        pointing.symlink_to("/etc/passwd")
+        assert store.stage_file(upload, file, hard=True)
     store.publish(upload, Digest.of(b"layer"))
     assert store.path(Digest.of(b"layer")).lstat().st_ino == path.lstat().st_ino
     assert path.stat().st_mode & 0o777 == 0o640
@@ -372,7 +376,8 @@ def test_an_old_file_that_is_adopted_is_no_old_upload(tmp_path: Path) -> None:
     path.write_bytes(DATA)
     os.utime(path, (1, 1))
     store = FilesystemStore(tmp_path / "store")
-    assert store.stage_file(upload, path, hard=True)
+    with path.open("rb") as file:
+        assert store.stage_file(upload, file, hard=True)
     assert [staged.modified_at > before for staged in store.staged()] == [True]
 
 

@@ -120,7 +120,7 @@ def _listed(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _plain(path: Path) -> OpenFile:
-    with open_file(path) as file:
+    with open_file(path, "/") as file:
         compression = Compression.sniff(file.read(6))
         file.seek(0)
         if compression is Compression.NONE:

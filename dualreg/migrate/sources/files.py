@@ -1,4 +1,8 @@
-"""Files and folders of a source, which may be hostile; and blobs and manifests that are files."""
+"""Files and folders of a source, which may be hostile; and blobs and manifests that are files.
+
+Each is read within a *root*, the folder of the source: symbolic links may lead to anything below it, and what
+they lead to elsewhere is not read. What was opened is compared, so that no link can change in between.
+"""
 
 import errno
 import os
@@ -19,55 +23,47 @@ SMALL = 1 << 20
 _T = TypeVar("_T")
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | Path, root: str | Path) -> BinaryIO:
     """Return an unbuffered reader of a file, which the kernel can copy from.
 
     Raises:
-        OSError: it is not a regular file, or cannot be read. A pipe would make the reader wait for ever, and
-            a device may have no end.
+        OSError: it is outside *root*, not a regular file, or cannot be read. A pipe would make the reader
+            wait for ever, and a device may have no end.
     """
     file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 -- closed by the caller
     try:
         _require_regular(os.fstat(file.fileno()), path)
+        _require_within(file.fileno(), path, root)
     except OSError:
         file.close()
         raise
     return file
 
 
-def file_bytes(path: Path) -> SourceBytes:
-    """Return the content of a file, not read yet.
-
-    Raises:
-        OSError: it is missing, or not a regular file.
-    """
-    found = path.stat()
-    _require_regular(found, path)
-    return SourceBytes(found.st_size, partial(open_file, path), path, found.st_mtime_ns)
-
-
-def blob_file(path: Path, where: str) -> SourceBytes:
+def blob_file(path: Path, root: Path, where: str) -> SourceBytes:
     """Return the blob *where*, stored as a file.
 
     Raises:
-        Broken: it is missing, or not a regular file.
+        Broken: it is missing, outside *root*, or not a regular file.
     """
     try:
-        return file_bytes(path)
+        with open_file(path, root) as file:
+            found = os.fstat(file.fileno())
+        return SourceBytes(found.st_size, partial(open_file, path, root), path, found.st_mtime_ns)
     except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_BLOB, where, "no such blob") from error
     except OSError as error:
         raise Broken(FindingKind.UNREADABLE, where, f"cannot be read: {error}") from error
 
 
-def read_document(path: Path, where: str) -> bytes:
+def read_document(path: Path, root: Path, where: str) -> bytes:
     """Return the manifest *where*, stored as a file.
 
     Raises:
-        Broken: it is missing, cannot be read, or is too large.
+        Broken: it is missing, outside *root*, cannot be read, or is too large.
     """
     try:
-        content, found = read_file(path, _DOCUMENT_LIMIT)
+        content, found = read_file(path, root, _DOCUMENT_LIMIT)
     except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest") from error
     except OSError as error:
@@ -77,12 +73,17 @@ def read_document(path: Path, where: str) -> bytes:
     return content
 
 
-def entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     """Return the entries of a folder, sorted by name.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it is outside *root*, or cannot be read.
     """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _require_within(descriptor, folder, root)
+    finally:
+        os.close(descriptor)
     with os.scandir(folder) as found:
         return sorted(found, key=lambda entry: entry.name)
 
@@ -125,13 +126,13 @@ def retry_missing(attempt: Callable[[], _T]) -> _T:
         return attempt()
 
 
-def read_file(path: str | Path, limit: int = SMALL) -> tuple[bytes, os.stat_result]:
+def read_file(path: str | Path, root: str | Path, limit: int = SMALL) -> tuple[bytes, os.stat_result]:
     """Return at most *limit* bytes of a file, and its status.
 
     Raises:
-        OSError: it is not a regular file, or cannot be read.
+        OSError: as of ``open_file``.
     """
-    with open_file(path) as file:
+    with open_file(path, root) as file:
         found = os.fstat(file.fileno())
         return file.read(min(found.st_size, limit)), found
 
@@ -142,6 +143,15 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def _is_dead_link(path: Path) -> bool:
     return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 -- if unreadable, too
+
+
+def _require_within(descriptor: int, path: str | Path, root: str | Path) -> None:
+    """Raise OSError if what was opened as *path* is not *root* or below it."""
+    opened = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 -- text
+    if opened != str(path):  # there are links, perhaps only above the root
+        folder = os.path.realpath(root)
+        if opened != folder and not opened.startswith(f"{folder.rstrip('/')}/"):
+            raise OSError(errno.EXDEV, "links to a place outside of the source", str(path))
 
 
 def _require_regular(found: os.stat_result, path: str | Path) -> None:

@@ -16,10 +16,12 @@ from dualreg.image.digest import Digest
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.oci_annotations import NAME, REPOSITORY, annotations_of
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag, lost_tag
-from dualreg.migrate.sources.files import blob_file, read_document
+from dualreg.migrate.sources.files import blob_file, read_document, read_file
 from dualreg.migrate.sources.references import split_reference
 from dualreg.registry.blobs import Blobs
 
+#: Bytes of the largest index that is read.
+_INDEX_LIMIT = 64 << 20
 #: Annotations with the name of an image: containerd's, which includes the repository; and the standard one.
 _NAMES = ("io.containerd.image.name", NAME)
 
@@ -74,14 +76,15 @@ class OciLayout:
             yield SourceTag(repository, tag, str(descriptor.digest), updated)
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
-        return SourceManifest("", read_document(self._path(digest), f"{repository}@{digest}"))
+        body = read_document(self._path(digest), self.root, f"{repository}@{digest}")
+        return SourceManifest("", body)
 
     def is_store(self, blobs: Blobs) -> bool:
         del blobs
         return False
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
-        return blob_file(self._path(digest), f"{repository}@{digest}")
+        return blob_file(self._path(digest), self.root, f"{repository}@{digest}")
 
     def _home(self, entry: Mapping[str, Any], named: Collection[tuple[str, str]] = ()) -> str:
         """Return the repository of an entry that names none.
@@ -102,9 +105,9 @@ class OciLayout:
         """
         path = self.root / "index.json"
         try:
-            listed = json.loads(path.read_bytes())["manifests"] or ()
+            listed = json.loads(read_file(path, self.root, _INDEX_LIMIT)[0])["manifests"] or ()
             return [entry if isinstance(entry, dict) else {} for entry in listed]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise SourceInvalid(f"{path}: invalid index: {error}") from error
 
     def _path(self, digest: Digest) -> Path:

@@ -10,6 +10,7 @@ It is read liberally: release 2.1.0 lost or misplaced links, and 2.0 to 2.4 stor
 Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -79,7 +80,7 @@ class RegistryTree:
         return blobs.keeps(self._data(digest), digest)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
-        for name, folder in _repositories(self.root / "repositories", ""):
+        for name, folder in _repositories(self.root, self.root / "repositories", ""):
             if isinstance(folder, SourceTag):
                 yield folder
                 continue
@@ -89,7 +90,7 @@ class RegistryTree:
                 yield Finding(FindingKind.EMPTY, name, "no manifests")
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
-        return _tag(repository, self._manifests(repository) / "tags" / tag)
+        return _tag(self.root, repository, self._manifests(repository) / "tags" / tag)
 
     def names_of(self, repository: str) -> Iterator[str]:
         for folder in self.folders_of(repository):
@@ -113,7 +114,7 @@ class RegistryTree:
 
     def revision_folders_of(self, repository: str) -> Sequence[Path]:
         """Return the folders whose modification time changes when ``revisions_of`` does."""
-        return _folders(self._manifests(repository) / "revisions")
+        return _folders(self.root, self._manifests(repository) / "revisions")
 
     def has_blob(self, digest: Digest) -> bool:
         """Return whether the tree has a blob or manifest, in any repository."""
@@ -128,27 +129,27 @@ class RegistryTree:
         revision = self._revision(repository, digest)
         if _was_unlinked(revision) and not self._layer_link(repository, digest):
             raise Broken(FindingKind.MISSING_MANIFEST, where, "deleted manifest")
-        body = self._signed_body(revision, digest) or read_document(self._data(digest), where)
+        body = self._signed_body(revision, digest) or read_document(self._data(digest), self.root, where)
         try:
-            kept = [self._data(each) for each in _links(revision / "signatures")]
+            kept = [self._data(each) for each in _links(self.root, revision / "signatures")]
         except OSError as error:
             raise Broken(FindingKind.UNREADABLE, where, f"its signatures cannot be read: {error}") from error
-        signatures = [read_document(path, where) for path in kept if path.exists()]
+        signatures = [read_document(path, self.root, where) for path in kept if path.exists()]
         return SourceManifest("", _signed(body, signatures) if signatures else body)
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         found = self._layer_link(repository, digest) or digest
-        return blob_file(self._data(found), f"{repository}@{digest}")
+        return blob_file(self._data(found), self.root, f"{repository}@{digest}")
 
     def _repository(self, name: str, manifests: Path) -> Iterator[SourceTag]:
         """Yield the tags, and then the untagged manifests, of a repository."""
         images = set[str]()
         try:
-            for folder in _folders(manifests / "tags"):
-                if tag := _tag(name, folder):
+            for folder in _folders(self.root, manifests / "tags"):
+                if tag := _tag(self.root, name, folder):
                     yield tag
                     images.add(tag.image)
-            for digest, link in _revisions(manifests / "revisions"):
+            for digest, link in _revisions(self.root, manifests / "revisions"):
                 if str(digest) not in images:
                     yield SourceTag(name, "", str(digest), _time(link))
         except OSError as error:
@@ -156,9 +157,9 @@ class RegistryTree:
 
     def _signed_body(self, revision: Path, digest: Digest) -> bytes | None:
         """Return schema 1 with the signatures that dualreg keeps; None if they are lost or damaged."""
-        signed = _read_link(revision / "signed")
+        signed = _read_link(self.root, revision / "signed")
         try:
-            body = read_document(self._data(signed), "") if signed else None
+            body = read_document(self._data(signed), self.root, "") if signed else None
             return body if body and Digest.of(verified_payload(body), digest.algorithm) == digest else None
         except (Broken, ManifestUnverified, ValueError):
             return None
@@ -171,17 +172,18 @@ class RegistryTree:
 
     def _layer_link(self, repository: str, digest: Digest) -> Digest | None:
         """Return the digest in the link of a blob; release 2.1.0 linked manifests there as well."""
-        return _read_link(self.root / "repositories" / repository / "_layers" / _folder(digest) / "link")
+        folder = self.root / "repositories" / repository / "_layers" / _folder(digest)
+        return _read_link(self.root, folder / "link")
 
     def _data(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
 
 
-def _tag(repository: str, folder: Path) -> SourceTag | None:
+def _tag(root: Path, repository: str, folder: Path) -> SourceTag | None:
     """Return the tag of a folder; None if it was deleted and only its history is left."""
     link = folder / "current" / "link"
     try:
-        content, found = read_file(link, _LINK_LIMIT)
+        content, found = read_file(link, root, _LINK_LIMIT)
         digest = _parse_link(content)
     except OSError as error:
         if was_deleted(link, error):
@@ -201,13 +203,15 @@ def _signed(payload: bytes, signatures: list[bytes]) -> bytes:
         return payload
 
 
-def _repositories(folder: Path, name: str, depth: int = 0) -> Iterator[tuple[str, Path | SourceTag]]:
+def _repositories(
+    root: Path, folder: Path, name: str, depth: int = 0
+) -> Iterator[tuple[str, Path | SourceTag]]:
     """Yield the name and folder of each repository below the folder *name*; repositories may be nested.
 
     What is lost is yielded instead of a folder that cannot be read.
     """
     try:
-        below = entries(folder)
+        below = entries(folder, root)
     except OSError as error:
         if not was_deleted(folder, error):
             yield name, lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
@@ -221,17 +225,17 @@ def _repositories(folder: Path, name: str, depth: int = 0) -> Iterator[tuple[str
         if depth == _DEPTH_LIMIT:
             yield inner, lost_tag(FindingKind.UNREADABLE, inner, "", "nested too deeply")
         else:
-            yield from _repositories(Path(each), inner, depth + 1)
+            yield from _repositories(root, Path(each), inner, depth + 1)
 
 
-def _revisions(folder: Path) -> Iterator[tuple[Digest, Path]]:
+def _revisions(root: Path, folder: Path) -> Iterator[tuple[Digest, Path]]:
     """Yield the digest and the link of each manifest that was not deleted; its folder says the digest.
 
     Raises:
         OSError: a folder of them cannot be read.
     """
-    for algorithm in _folders(folder):
-        for revision in _folders(algorithm):
+    for algorithm in _folders(root, folder):
+        for revision in _folders(root, algorithm):
             with suppress(DigestInvalid):
                 digest = Digest.parse(f"{algorithm.name}:{revision.name}")
                 if not _was_unlinked(revision):
@@ -243,21 +247,34 @@ def _was_unlinked(revision: Path) -> bool:
     return os.path.isdir(revision) and not os.path.lexists(revision / "link")  # noqa: PTH112 -- if unreadable
 
 
-def _links(folder: Path) -> list[Digest]:
+def _links(root: Path, folder: Path) -> list[Digest]:
     """Return the digests in the links below a folder.
 
     Raises:
         OSError: the folder cannot be read.
     """
-    found = (_read_link(each / "link") for algorithm in _folders(folder) for each in _folders(algorithm))
+    found = (
+        _read_link(root, each / "link")
+        for algorithm in _folders(root, folder)
+        for each in _folders(root, algorithm)
+    )
     return [digest for digest in found if digest]
 
 
-def _read_link(path: Path) -> Digest | None:
-    """Return the digest in a link file; None if there is none."""
+def _read_link(root: Path, path: Path) -> Digest | None:
+    """Return the digest in a link file; None if there is none.
+
+    Raises:
+        Broken: it is outside of the tree.
+    """
     try:
-        return _parse_link(read_file(path, _LINK_LIMIT)[0])
-    except (OSError, DigestInvalid):
+        return _parse_link(read_file(path, root, _LINK_LIMIT)[0])
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            return None
+        where = path.relative_to(root / "repositories").as_posix()
+        raise Broken(FindingKind.UNREADABLE, where, f"cannot be read: {error}") from error
+    except DigestInvalid:
         return None
 
 
@@ -269,14 +286,14 @@ def _folder(digest: Digest) -> str:
     return f"{digest.algorithm}/{digest.hex}"
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(root: Path, folder: Path) -> list[Path]:
     """Return the folders in *folder*, and dead links, which were folders; none if it does not exist.
 
     Raises:
         OSError: it cannot be read.
     """
     try:
-        return [Path(each) for each in entries(folder) if may_be_folder(each)]
+        return [Path(each) for each in entries(folder, root) if may_be_folder(each)]
     except OSError as error:
         if was_deleted(folder, error):
             return []

@@ -43,7 +43,7 @@ def decode(name: str) -> str:
     return name
 
 
-def stated_checksums(path: str | Path, *, marked: bool = False) -> tuple[str, ...]:
+def stated_checksums(path: str | Path, root: str | Path, *, marked: bool = False) -> tuple[str, ...]:
     """Return the checksums in a ``_checksum`` file: a JSON list, a JSON string or plain text, by release.
 
     Args:
@@ -52,7 +52,7 @@ def stated_checksums(path: str | Path, *, marked: bool = False) -> tuple[str, ..
             only removed the mark.
     """
     try:
-        content, _ = read_file(path)
+        content, _ = read_file(path, root)
     except OSError:
         return ()
     value = _parsed(content)
@@ -64,19 +64,19 @@ def stated_checksums(path: str | Path, *, marked: bool = False) -> tuple[str, ..
     return tuple(each for each in values if isinstance(each, str) and each)
 
 
-def listed_images(path: Path) -> Iterator[str]:
+def listed_images(path: Path, root: Path) -> Iterator[str]:
     """Yield the ids in a list of images, whose items are strings or objects as clients sent them."""
-    listed = small_json(path, _LIST_LIMIT)
+    listed = small_json(path, root, _LIST_LIMIT)
     for each in listed if isinstance(listed, list) else ():
         id_ = each.get("id") if isinstance(each, dict) else each
         if isinstance(id_, str):
             yield id_
 
 
-def updated(path: Path, changed: float) -> datetime:
+def updated(path: Path, root: Path, changed: float) -> datetime:
     """Return when a tag was pushed, from the file next to it, or else when its own file was *changed*."""
     with suppress(ValueError, TypeError, OSError, OverflowError):
-        return datetime.fromtimestamp(int(str(_side_file(path).get("last_update"))), UTC)
+        return datetime.fromtimestamp(int(str(_side_file(path, root).get("last_update"))), UTC)
     return datetime.fromtimestamp(changed, UTC)
 
 
@@ -86,24 +86,24 @@ def is_side_file(path: Path, content: bytes) -> bool:
     return path.name.endswith("_json") and (isinstance(_parsed(content), dict) or other.is_file())
 
 
-def agent(path: Path) -> str:
+def agent(path: Path, root: Path) -> str:
     """Return the User-Agent of the client that pushed a tag, if the file next to it records it."""
-    recorded = _side_file(path)
+    recorded = _side_file(path, root)
     words = ((name, recorded.get(key)) for key, name in _AGENT.items())
     return " ".join(f"{name}/{value}" for name, value in words if _is_word(value))
 
 
-def small_json(path: str | Path, limit: int = SMALL) -> object:
+def small_json(path: str | Path, root: str | Path, limit: int = SMALL) -> object:
     """Return the JSON in a small file; None if it cannot be read or is invalid."""
     try:
-        return _parsed(read_file(path, limit)[0])
+        return _parsed(read_file(path, root, limit)[0])
     except OSError:
         return None
 
 
-def _side_file(path: Path) -> dict[str, Any]:
+def _side_file(path: Path, root: Path) -> dict[str, Any]:
     """Return the content of the file next to a tag, with details of its push."""
-    details = small_json(path.with_name(f"tag{path.name.removeprefix('tag_')}_json"))
+    details = small_json(path.with_name(f"tag{path.name.removeprefix('tag_')}_json"), root)
     return details if isinstance(details, dict) else {}
 
 

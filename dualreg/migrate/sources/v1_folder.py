@@ -39,14 +39,15 @@ class TreeImage(SourceImage):
 
     def json(self) -> bytes:
         try:
-            return read_file(f"{self._images}/{self.id}/json", _DOCUMENT_LIMIT)[0]
+            return read_file(f"{self._images}/{self.id}/json", _root(self._images), _DOCUMENT_LIMIT)[0]
         except OSError as error:
             raise Broken(FindingKind.UNREADABLE, self.id, f"its JSON cannot be read: {error}") from error
 
     @property
     def layer(self) -> SourceBytes:
         path = Path(self._images, self.id, "layer")
-        return SourceBytes(self._size, partial(open_file, path), path, self._changed)
+        opener = partial(open_file, path, _root(self._images))
+        return SourceBytes(self._size, opener, path, self._changed)
 
     @property
     def size(self) -> int:
@@ -55,7 +56,7 @@ class TreeImage(SourceImage):
     @property
     def checksums(self) -> tuple[str, ...]:
         path = f"{self._images}/{self.id}/_checksum"
-        return stated_checksums(path, marked=self.marked) if self._stated else ()
+        return stated_checksums(path, _root(self._images), marked=self.marked) if self._stated else ()
 
     @property
     def has_checksum(self) -> bool:
@@ -72,11 +73,11 @@ def read_image(images: str, id_: str) -> TreeImage:
     Raises:
         Broken: a part of it is missing or damaged, or it has another id.
     """
-    folder = f"{images}/{id_}"
-    image = _parsed(folder, id_)
+    folder, root = f"{images}/{id_}", _root(images)
+    image = _parsed(folder, root, id_)
     marked = _is_there(f"{folder}/_inprogress")
     try:
-        layer = retry_missing(partial(os.stat, f"{folder}/layer"))
+        layer = retry_missing(partial(_status, f"{folder}/layer", root))
     except FileNotFoundError:
         kind, text = (
             (FindingKind.PARTIAL, "an unfinished push") if marked else (FindingKind.NO_LAYER, "no layer")
@@ -87,22 +88,40 @@ def read_image(images: str, id_: str) -> TreeImage:
     if not stat.S_ISREG(layer.st_mode):
         raise Broken(FindingKind.CORRUPT, id_, "its layer is not a regular file")
     checksums = f"{folder}/_checksum"
-    if marked and not stated_checksums(checksums):
+    if marked and not stated_checksums(checksums, root):
         raise Broken(FindingKind.PARTIAL, id_, "marked as being pushed, and no checksum proves it complete")
     if marked and not layer.st_size:
         raise Broken(FindingKind.PARTIAL, id_, "marked as being pushed, and its layer is empty")
-    stated = bool(stated_checksums(checksums, marked=marked))
+    stated = bool(stated_checksums(checksums, root, marked=marked))
     return TreeImage(images, image, layer, marked=marked, stated=stated)
 
 
-def _parsed(folder: str, id_: str) -> V1Image:
+def _root(images: str) -> str:
+    """Return the root of the tree whose images are in the folder *images*."""
+    return os.path.dirname(images)  # noqa: PTH120 -- text
+
+
+def _status(layer: str, root: str) -> os.stat_result:
+    """Return the status of a layer; one that is a link must lead to a file of the tree.
+
+    Raises:
+        OSError: it does not, or is missing.
+    """
+    found = os.lstat(layer)
+    if not stat.S_ISLNK(found.st_mode):
+        return found
+    with open_file(layer, root) as file:
+        return os.fstat(file.fileno())
+
+
+def _parsed(folder: str, root: str, id_: str) -> V1Image:
     """Return the V1 image in a folder.
 
     Raises:
         Broken: its JSON is missing, invalid, or has another id.
     """
     try:
-        content, _ = retry_missing(partial(read_file, f"{folder}/json", _DOCUMENT_LIMIT))
+        content, _ = retry_missing(partial(read_file, f"{folder}/json", root, _DOCUMENT_LIMIT))
         image = V1Image.parse(content)
     except FileNotFoundError:
         text = "a layer without its JSON" if _is_there(f"{folder}/layer") else "no such image"

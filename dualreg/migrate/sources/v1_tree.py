@@ -72,7 +72,7 @@ class V1Tree:
             raise SourceInvalid(f"{path}: no such directory")
         if _is_tree(path):
             return cls(path)
-        below = [Path(entry) for entry in entries(path) if is_folder(entry)]
+        below = [Path(entry) for entry in entries(path, path) if is_folder(entry)]
         found = [each for each in below if _is_tree(each)]
         if len(found) > 1:
             raise SourceInvalid(f"{path}: several trees; choose one of {', '.join(map(str, found))}")
@@ -91,10 +91,10 @@ class V1Tree:
 
     def _repositories(self) -> Iterator[tuple[str, Path | SourceTag]]:
         """Yield the name and folder of each repository; what is lost for a namespace that cannot be read."""
-        for namespace in filter(may_be_folder, entries(self.root / "repositories")):
+        for namespace in filter(may_be_folder, entries(self.root / "repositories", self.root)):
             name = decode(namespace.name)
             try:
-                repositories = retry_missing(partial(entries, Path(namespace)))
+                repositories = retry_missing(partial(entries, Path(namespace), self.root))
             except OSError as error:
                 if not was_deleted(Path(namespace), error):
                     yield name, lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
@@ -104,7 +104,7 @@ class V1Tree:
 
     def _repository(self, name: str, folder: Path) -> Iterator[SourceTag | Finding]:
         try:
-            files = retry_missing(partial(entries, folder))
+            files = retry_missing(partial(entries, folder, self.root))
         except OSError as error:
             if not was_deleted(folder, error):
                 yield lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
@@ -127,14 +127,14 @@ class V1Tree:
         """Return a tag, or the finding that it is none; None if there is no such file."""
         tag = decode(path.name.removeprefix("tag_"))
         try:
-            content, found = retry_missing(partial(read_file, path))
+            content, found = retry_missing(partial(read_file, path, self.root))
         except OSError as error:
             if was_deleted(path, error):
                 return None
             return lost_tag(FindingKind.UNREADABLE, repository, tag, f"cannot be read: {error}")
         text = content.decode("utf-8", "replace").strip()
         if is_image_id(text) or self._names_an_image(text):
-            return SourceTag(repository, tag, text, updated(path, found.st_mtime))
+            return SourceTag(repository, tag, text, updated(path, self.root, found.st_mtime))
         if is_side_file(path, content):
             return Finding(FindingKind.PHANTOM, f"{repository}:{tag}", "the file contains no image id")
         text = "the file contains no image id" if content else "the file is empty"
@@ -152,7 +152,7 @@ class V1Tree:
                     yield decode(each.name.removeprefix("tag_"))
 
     def agent(self, repository: str, tag: str) -> str:
-        return next((agent(path) for path in self._files_of(repository, tag)), "")
+        return next((agent(path, self.root) for path in self._files_of(repository, tag)), "")
 
     def _files_of(self, repository: str, tag: str) -> Iterator[Path]:
         """Yield the files in which a tag may be stored."""
@@ -167,7 +167,7 @@ class V1Tree:
         return [folder for folder in found if len(folder.name) <= _NAME_LIMIT and folder.is_dir()]
 
     def image_ids(self) -> Iterator[str]:
-        for entry in filter(is_folder, entries(self.root / "images")):
+        for entry in filter(is_folder, entries(self.root / "images", self.root)):
             yield entry.name
 
     def has_image(self, id_: str) -> bool:
@@ -182,7 +182,7 @@ class V1Tree:
         return sys.intern(f"{self.root}/images")  # every image has it
 
     def ancestry(self, id_: str) -> Sequence[str] | None:
-        listed = small_json(f"{self._images}/{id_}/ancestry")
+        listed = small_json(f"{self._images}/{id_}/ancestry", self.root)
         return [*map(str, listed)] if isinstance(listed, list) else None
 
     def homes(self) -> Mapping[str, str]:
@@ -191,7 +191,7 @@ class V1Tree:
         for name, folder in self._repositories():
             if isinstance(folder, Path):
                 for file in _LISTS:
-                    found |= dict.fromkeys(listed_images(folder / file), name)
+                    found |= dict.fromkeys(listed_images(folder / file, self.root), name)
         return found
 
     def _names_an_image(self, text: str) -> bool:
