@@ -13,11 +13,12 @@
     web/            HTTP: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
     ownership       the owner of files that root creates for a service
+    messages        what messages and logs may contain: no secrets, no control characters
     reloading       values that are read again when their files change
     assembly        where settings become a running registry
 
 Imports point down: web and cli → registry, auth, maintenance, migrate → catalog | storage → image →
-errors | patterns.
+errors | patterns | messages.
 """
 
 __version__ = "0.1.0"

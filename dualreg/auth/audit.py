@@ -4,7 +4,6 @@ JSON escapes control characters, so no name can forge a line. Lines contain no c
 the path is logged, without the query.
 """
 
-import json
 import logging
 import os
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dualreg.errors import AuditUnavailable
+from dualreg.messages import json_text
 from dualreg.ownership import inherit_owner, make_folders
 
 _log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Audit:
         What it records has happened, so a failure raises nothing: the line goes to the server's log instead.
         """
         present = {name: fact for name, fact in facts.items() if fact not in (None, "")}
-        line = json.dumps({"time": at.isoformat(), "event": event} | present, default=str)
+        line = json_text({"time": at.isoformat(), "event": event} | present)
         try:
             self._handler.handle(logging.makeLogRecord({"msg": "%s", "args": (line,)}))
         except OSError as error:

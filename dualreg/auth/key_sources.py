@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from dualreg.auth.trust import Key, TrustedKeys
+from dualreg.messages import safe_line
 from dualreg.reloading import ReloadingFile
 from dualreg.remote.endpoint import endpoint_of, is_loopback, redact
 from dualreg.remote.reach import Reach
@@ -83,7 +84,7 @@ class UrlKeys:
                 self._attempted = time.monotonic()
                 self._keys = TrustedKeys.parse(self._fetch())
         except (OSError, ValueError, RecursionError) as error:
-            _log.error("cannot fetch keys from %s: %s", self._url, error)
+            _log.error("cannot fetch keys from %s: %s", redact(self._url), safe_line(error))
         finally:
             self._lock.release()
 

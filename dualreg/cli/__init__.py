@@ -4,10 +4,13 @@ A command's module is imported when the command is used, so that ``dualreg --ver
 load neither the registry nor the web server.
 """
 
+import logging
+
 import click
 
 from dualreg import __version__
 from dualreg.cli.command import LazyGroup
+from dualreg.messages import LogFormatter
 
 #: Each command: where it is defined, as MODULE:NAME below ``dualreg.cli``, and its line in the help.
 COMMANDS = {
@@ -36,3 +39,5 @@ COMMANDS = {
 @click.version_option(__version__, prog_name="dualreg")
 def main() -> None:
     """Serve one container registry to Docker V1, Docker V2 and OCI clients."""
+    if logging.lastResort:  # which prints warnings, as no log is configured
+        logging.lastResort.setFormatter(LogFormatter())

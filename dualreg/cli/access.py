@@ -1,6 +1,5 @@
 """``dualreg access``: the permission rules, and what they decide."""
 
-import json
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ from dualreg.auth.workloads import parse_workload_rules
 from dualreg.catalog.rows import PermissionRow
 from dualreg.cli.admin import AdminSession, admin_session
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, records, table
+from dualreg.cli.output import counted, echo, echo_json, records, table
 from dualreg.image.names import RepositoryName
 
 
@@ -39,11 +38,11 @@ def grant(who: str, pattern: str, actions: str, data: Path | None, config: Path 
         rule = session.accounts.grant(who, pattern, actions)
         session.record("access grant", who=who, pattern=pattern, actions=actions)
         missing = _missing(session, who)
-    click.echo(_text(rule))
+    echo(_text(rule))
     if session.settings.auth == "none":
-        click.echo("Rules take effect once the registry serves with auth = accounts or htpasswd.")
+        echo("Rules take effect once the registry serves with auth = accounts or htpasswd.")
     if missing:
-        click.echo(f"Warning: there is no {missing}.", err=True)
+        echo(f"Warning: there is no {missing}.", err=True)
 
 
 @access.command()
@@ -57,7 +56,7 @@ def revoke(who: str, pattern: str, actions: str | None, data: Path | None, confi
         _require_catalog_rules(session)
         left = session.accounts.ungrant(who, pattern, actions)
         session.record("access revoke", who=who, pattern=pattern, actions=actions or "all")
-    click.echo(f"Remaining rule: {_text(left)}" if left else f"Removed the rule {who} {pattern}.")
+    echo(f"Remaining rule: {_text(left)}" if left else f"Removed the rule {who} {pattern}.")
 
 
 @access.command("list")
@@ -69,12 +68,12 @@ def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None
         rules = session.accounts.rules()
         file = session.settings.permissions
     if file:
-        click.echo(f"The rules in effect are those in {file}; the rules below are ignored.", err=True)
+        echo(f"The rules in effect are those in {file}; the rules below are ignored.", err=True)
     if as_json:
         records(rules)
         return
     table(("WHO", "PATTERN", "ACTIONS"), [(rule.who, rule.pattern, _actions(rule)) for rule in rules])
-    click.echo(
+    echo(
         f"{counted(len(rules), 'rule')}."
         if rules
         else "No rules. Add one:  dualreg access grant WHO PATTERN ACTIONS"
@@ -109,9 +108,9 @@ def explain(
     if unknown:
         reason += f" (there is no account {who})"
     if as_json:
-        click.echo(json.dumps({"allowed": allowed, "line": _text(rule) if rule else None, "reason": reason}))
+        echo_json({"allowed": allowed, "line": _text(rule) if rule else None, "reason": reason}, indent=None)
     else:
-        click.echo(f"{'yes' if allowed else 'no'}: {reason}")
+        echo(f"{'yes' if allowed else 'no'}: {reason}")
 
 
 def _require_catalog_rules(session: AdminSession) -> None:

@@ -1,6 +1,5 @@
 """``dualreg account`` and ``dualreg group``: who can log in, and which accounts rules name together."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import click
 from dualreg.auth.passwords import ADVISED
 from dualreg.cli.admin import admin_session
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, records, table
+from dualreg.cli.output import counted, echo, echo_json, records, table
 
 
 @click.group()
@@ -37,10 +36,10 @@ def add_account(
     with admin_session(data, config, create=True) as session:
         session.accounts.add(name, password)
         session.record("account add", who=name)
-    click.echo(f"Added {'robot' if robot else 'account'} {name}. It has no permissions yet. Next:")
-    click.echo(f"  dualreg access grant {name} '{name}/*' pull,push")
+    echo(f"Added {'robot' if robot else 'account'} {name}. It has no permissions yet. Next:")
+    echo(f"  dualreg access grant {name} '{name}/*' pull,push")
     if robot:
-        click.echo(f"  dualreg key add {name}")
+        echo(f"  dualreg key add {name}")
     _warn_of_short(password)
 
 
@@ -62,7 +61,7 @@ def list_accounts(data: Path | None, config: Path | None, *, as_json: bool) -> N
         for row in accounts
     ]
     table(("ACCOUNT", "TYPE", "CREATED", "GROUPS"), rows)
-    click.echo(
+    echo(
         f"{counted(len(accounts), 'account')}."
         if accounts
         else "No accounts. Add one:  dualreg account add NAME"
@@ -83,10 +82,10 @@ def remove_account(name: str, data: Path | None, config: Path | None, *, dry_run
             session.accounts.remove(name)
             session.record("account remove", who=name)
     verb = "Would remove" if dry_run else "Removed"
-    click.echo(f"{verb} {name} and {counted(len(rules), 'permission rule')}.")
+    echo(f"{verb} {name} and {counted(len(rules), 'permission rule')}.")
     if not dry_run:
-        click.echo("Its tokens stay valid for a few minutes, its V1 sessions for up to 6 hours.")
-        click.echo("To invalidate all tokens now:  dualreg token rotate --grace 0s")
+        echo("Its tokens stay valid for a few minutes, its V1 sessions for up to 6 hours.")
+        echo("To invalidate all tokens now:  dualreg token rotate --grace 0s")
 
 
 @account.command()
@@ -102,7 +101,7 @@ def password(name: str, data: Path | None, config: Path | None, *, password_stdi
     with admin_session(data, config) as session:
         session.accounts.set_password(name, new)
         session.record("account password", who=name)
-    click.echo(f"Changed the password of {name}.")
+    echo(f"Changed the password of {name}.")
     _warn_of_short(new)
 
 
@@ -125,9 +124,7 @@ def unlock_account(name: str | None, address: str | None, data: Path | None, con
         else:
             failures = session.accounts.unlock_address(address or "")
         session.record("account unlock", **({"who": name} if name else {"address": address}))
-    click.echo(
-        f"Unlocked {name or address}: forgot {counted(failures, 'failed login')} of the last 15 minutes."
-    )
+    echo(f"Unlocked {name or address}: forgot {counted(failures, 'failed login')} of the last 15 minutes.")
 
 
 def _read_password(*, from_stdin: bool) -> str:
@@ -141,7 +138,7 @@ def _warn_of_short(password: str | None) -> None:
     """Warn of a password that can be guessed; None: there is none."""
     if password is not None and len(password) < ADVISED:
         text = f"warning: a password of {len(password)} characters is easy to guess; use {ADVISED} or more"
-        click.echo(text, err=True)
+        echo(text, err=True)
 
 
 @click.group()
@@ -161,7 +158,7 @@ def add_member(name: str, account: str, data: Path | None, config: Path | None) 
     with admin_session(data, config) as session:
         session.accounts.join(name, account)
         session.record("group add", group=name, who=account)
-    click.echo(f"Added {account} to @{name}.")
+    echo(f"Added {account} to @{name}.")
 
 
 @group.command("remove")
@@ -173,7 +170,7 @@ def remove_member(name: str, account: str, data: Path | None, config: Path | Non
     with admin_session(data, config) as session:
         session.accounts.leave(name, account)
         session.record("group remove", group=name, who=account)
-    click.echo(f"Removed {account} from @{name}.")
+    echo(f"Removed {account} from @{name}.")
 
 
 @group.command("list")
@@ -185,8 +182,8 @@ def list_groups(data: Path | None, config: Path | None, *, as_json: bool) -> Non
         memberships = session.accounts.memberships()
     if as_json:
         rows = [{"group": name, "account": account} for name, account in memberships]
-        click.echo(json.dumps(rows, indent=2))
+        echo_json(rows)
         return
     table(("GROUP", "ACCOUNT"), [(f"@{name}", account) for name, account in memberships])
     if not memberships:
-        click.echo("No groups. Add one:  dualreg group add NAME ACCOUNT")
+        echo("No groups. Add one:  dualreg group add NAME ACCOUNT")

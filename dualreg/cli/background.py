@@ -12,9 +12,8 @@ import time
 from contextlib import suppress
 from threading import Thread
 
-import click
-
 from dualreg.cli.options import environment
+from dualreg.cli.output import echo
 from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
 
 #: Settings that the child gets from the server, from whatever origin; it has no others.
@@ -60,14 +59,14 @@ class BackgroundImport:
         if self._process is None or self._process.poll() is None:
             return
         if not self._restart_at:
-            click.echo("background import exited; restarting", err=True)
+            echo("background import exited; restarting", err=True)
             self._restart_at = time.monotonic() + _RESTART_DELAY
         elif time.monotonic() >= self._restart_at:
             self._restart_at = 0.0
             try:
                 self.start()
             except OSError as error:  # such as for lack of memory, which must not end the server
-                click.echo(f"cannot restart the background import: {error}", err=True)
+                echo(f"cannot restart the background import: {error}", err=True)
                 self._restart_at = time.monotonic() + _RESTART_DELAY
 
     def stop(self) -> None:

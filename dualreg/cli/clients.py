@@ -7,7 +7,7 @@ import click
 from dualreg.catalog.rows import ClientRow
 from dualreg.cli.admin import prepared_registry
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import records, table
+from dualreg.cli.output import echo, records, table
 from dualreg.settings import parse_duration
 
 _HEADINGS = ("LAST SEEN", "ADDRESS", "VERSION", "REPOSITORY", "REQUESTS", "REFUSED")
@@ -32,7 +32,7 @@ def clients(data: Path | None, config: Path | None, since: str, *, as_json: bool
         records(found)
         return
     table(_HEADINGS, [*map(_cells, found)])
-    click.echo(_next_step(found, since, settings.v1))
+    echo(_next_step(found, since, settings.v1))
 
 
 def _cells(row: ClientRow) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from dualreg.messages import safe_lines
+
 #: The last heading of the help, over options that name no other.
 _OTHER = "Options"
 #: The widest column of option names; click puts the text of longer ones on the next line.
@@ -29,6 +31,14 @@ class LazyGroup(click.Group):
         """
         super().__init__(*args, **attributes)
         self._lazy, self._package = lazy, package
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's
+        """Run the command; what its error message quotes is made safe to show."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = safe_lines(error.message)  # type: ignore[misc]  # there is no other way to change it
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.settings import Settings, format_duration, without_secrets
+from dualreg.cli.output import echo, echo_json
+from dualreg.messages import mask
+from dualreg.settings import Settings, format_duration
 
 
 @click.group()
@@ -24,17 +26,15 @@ def show(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     announce_registry(settings)
     rows = [(name, _plain(getattr(settings, name)), settings.origin(name)) for name in Settings.model_fields]
     if as_json:
-        click.echo(
-            json.dumps({name: {"value": value, "origin": origin} for name, value, origin in rows}, indent=2)
-        )
+        echo_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
         return
     for name, value, origin in rows:
         text = json.dumps(value) if isinstance(value, bool) else str(value or "-")
-        click.echo(f"{name:16} {text:28} {origin}")
+        echo(f"{name:16} {text:28} {origin}")
 
 
 def _plain(value: object) -> object:
     """Return the value as the configuration file takes it, without the secrets of a URL."""
     if value is None or isinstance(value, bool | int):
         return value
-    return format_duration(value) if isinstance(value, timedelta) else without_secrets(str(value))
+    return mask(format_duration(value) if isinstance(value, timedelta) else str(value))

@@ -1,6 +1,5 @@
 """``dualreg export``: copy tags of this registry to another registry or to files."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -25,8 +24,9 @@ from dualreg.cli.migrate.options import (
 )
 from dualreg.cli.migrate.output import EXIT_FINDINGS, EXIT_NOTHING, counted_outcomes
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo
+from dualreg.cli.output import counted, echo, echo_json
 from dualreg.cli.progress import progress, stoppable
+from dualreg.messages import safe_line
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
@@ -100,15 +100,14 @@ def export(
             options = _target_options(registry, entries, given, stop)
             with closing(open_target(target, options)) as opened:
                 if dry_run:
-                    click.echo("\n".join(entry.name for entry in entries))
-                    click.echo(f"{counted(len(entries), 'tag')} would be exported.")
+                    _print_selected(entries)
                     return
                 with progress("tags", len(entries)) as advance:
                     outcomes = Export(
                         registry, opened, stop, lambda outcome: advance(1, outcome.read)
                     ).export_all(entries, jobs)
         except (TargetInvalid, SourceInvalid, OSError) as error:
-            raise Fatal(str(error)) from error
+            raise Fatal(safe_line(error)) from error
     _print_result(target, outcomes, as_json=as_json, err=opened.is_stream)
 
 
@@ -125,6 +124,12 @@ def _target_options(
     )
 
 
+def _print_selected(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        echo(entry.name)
+    echo(f"{counted(len(entries), 'tag')} would be exported.")
+
+
 def _print_result(target: str, outcomes: Sequence[Outcome], *, as_json: bool, err: bool) -> None:
     """Print the result, on standard error if *err*, and exit with the status that it deserves.
 
@@ -138,13 +143,13 @@ def _print_result(target: str, outcomes: Sequence[Outcome], *, as_json: bool, er
             {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
             for each in outcomes
         ]
-        click.echo(json.dumps({"counts": counts, "tags": tags}, indent=2), err=err)
+        echo_json({"counts": counts, "tags": tags}, err=err)
     else:
         for outcome in outcomes:
             if outcome.reason:
                 echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=err)
-        click.echo(counted_outcomes(outcomes), err=err)
+        echo(counted_outcomes(outcomes), err=err)
         if present:
-            click.echo(f"Next:  {parse_location(target, Use.TARGET).next_step}", err=err)
+            echo(f"Next:  {parse_location(target, Use.TARGET).next_step}", err=err)
     if counts[Status.FAILED] + counts[Status.STOPPED]:
         raise SystemExit(EXIT_FINDINGS if present else EXIT_NOTHING)

@@ -7,8 +7,8 @@ import click
 from dualreg.catalog.database import DatabaseFailure, failure_text
 from dualreg.cli.command import SectionedCommand
 from dualreg.errors import CatalogUnreachable
+from dualreg.messages import safe_line
 from dualreg.migrate.journal import JournalBusy
-from dualreg.migrate.names import printable
 from dualreg.migrate.sources.base import SourceInvalid
 
 #: Under this key a context keeps the arguments of its command as they were typed.
@@ -36,7 +36,7 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.message
     is_of_catalog = isinstance(error, DatabaseFailure)
-    return printable(f"catalog error: {failure_text(error)}" if is_of_catalog else str(error))
+    return safe_line(f"catalog error: {failure_text(error)}" if is_of_catalog else str(error))
 
 
 class MigrateCommand(SectionedCommand):

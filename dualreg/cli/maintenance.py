@@ -1,6 +1,5 @@
 """``dualreg db`` and ``dualreg gc``: the schema of the catalog, and garbage collected while serving."""
 
-import json
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from dualreg.assembly import open_catalog
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted
+from dualreg.cli.output import counted, echo, echo_json
 from dualreg.errors import CatalogUnreachable
 from dualreg.maintenance import uploads
 
@@ -34,9 +33,7 @@ def upgrade(data: Path | None, config: Path | None) -> None:
             before, after = upgrade_catalog(catalog)
     except (CatalogUnreachable, OSError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(
-        f"The catalog is up to date ({after})." if before == after else f"Upgraded {before} to {after}."
-    )
+    echo(f"The catalog is up to date ({after})." if before == after else f"Upgraded {before} to {after}.")
 
 
 @click.command()
@@ -57,8 +54,8 @@ def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) 
         if discarded:
             record("gc", discarded=discarded)
     if as_json:
-        click.echo(json.dumps({"idle_uploads": found, "discarded": discarded}))
+        echo_json({"idle_uploads": found, "discarded": discarded}, indent=None)
     elif dry_run:
-        click.echo(f"Would delete {counted(found, 'idle upload')}. Run without --dry-run to delete them.")
+        echo(f"Would delete {counted(found, 'idle upload')}. Run without --dry-run to delete them.")
     else:
-        click.echo(f"Deleted {counted(discarded, 'idle upload')}.")
+        echo(f"Deleted {counted(discarded, 'idle upload')}.")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from dualreg.cli.output import echo
 from dualreg.settings import Settings, SettingsInvalid
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,7 +46,7 @@ def environment() -> Mapping[str, str]:
 
 def announce_registry(settings: Settings) -> None:
     """Print on standard error which registry is meant: its data directory, and what chose it."""
-    click.echo(f"Registry: {settings.data.absolute()} ({settings.origin('data')})", err=True)
+    echo(f"Registry: {settings.data.absolute()} ({settings.origin('data')})", err=True)
 
 
 def load_settings(config: Path | None, **flags: object) -> Settings:

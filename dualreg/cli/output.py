@@ -1,6 +1,5 @@
 """Output: what commands print, for people and for programs."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
@@ -9,7 +8,7 @@ from typing import Any
 import click
 
 from dualreg.image.digest import Digest
-from dualreg.migrate.names import printable
+from dualreg.messages import json_text, mask, safe_line
 
 
 def counted(count: int, noun: str) -> str:
@@ -18,8 +17,18 @@ def counted(count: int, noun: str) -> str:
 
 
 def echo(text: object, *, err: bool = False) -> None:
-    """Print one line, whatever is in it."""
-    click.echo(printable(str(text)), err=err)
+    """Print one line, whatever is in it; all output goes through this function or the next ones."""
+    click.echo(safe_line(text), err=err)
+
+
+def echo_json(value: object, *, indent: int | None = 2, err: bool = False) -> None:
+    """Print *value* as JSON, with digests and times as in responses of the API."""
+    click.echo(mask(json_text(value, indent=indent, default=_plain)), err=err)
+
+
+def echo_csv(text: str) -> None:
+    """Print lines of CSV whose cells are printable."""
+    click.echo(mask(text), nl=False)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -32,12 +41,9 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def records(rows: Sequence[Any], *leave_out: str) -> None:
-    """Print dataclasses as a JSON list, without the fields *leave_out*.
-
-    Digests and times are written as in responses of the API.
-    """
+    """Print dataclasses as a JSON list, without the fields *leave_out*."""
     members = [{key: value for key, value in _members(row).items() if key not in leave_out} for row in rows]
-    click.echo(json.dumps(members, default=_plain, indent=2))
+    echo_json(members)
 
 
 def _members(row: Any) -> dict[str, object]:  # noqa: ANN401 -- any dataclass

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from dualreg.cli.output import echo
 
 #: Called with the items and the bytes that are done since the last call; by any thread.
 Advance = Callable[[int, int], None]
@@ -102,7 +103,7 @@ def _lines(what: str, pace: Pace) -> Callable[[], None]:
         if now - printed >= _LINE_INTERVAL or pace.done == pace.total:
             printed = now
             rate = str(pace)
-            click.echo(f"{pace.done} of {pace.total} {what}{', ' * bool(rate)}{rate}", err=True)
+            echo(f"{pace.done} of {pace.total} {what}{', ' * bool(rate)}{rate}", err=True)
 
     return show
 
@@ -118,7 +119,7 @@ def stoppable(*, quiet: bool = False) -> Iterator[Event]:
 
     def request_stop(*_: object) -> None:
         if not quiet:
-            click.echo("Stopping after the current work. Run again to resume.", err=True)
+            echo("Stopping after the current work. Run again to resume.", err=True)
         stop.set()
 
     before = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)}

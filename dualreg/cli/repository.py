@@ -9,7 +9,7 @@ import click
 from dualreg.catalog.rows import Origin, TagRow
 from dualreg.cli.admin import audited_registry, prepared_registry
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, records
+from dualreg.cli.output import counted, echo, records
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry
@@ -45,11 +45,11 @@ def show(name: str, data: Path | None, config: Path | None, *, as_json: bool) ->
     for row in rows:
         pulled = f"{row.pulled_at:%Y-%m-%d %H:%M}" if row.pulled_at else "never"
         pushed = f"{row.pushed_at:%Y-%m-%d %H:%M}"
-        click.echo(f"{row.name}  {row.digest}  from {row.origin}  pushed {pushed}  pulled {pulled}")
+        echo(f"{row.name}  {row.digest}  from {row.origin}  pushed {pushed}  pulled {pulled}")
     from_v1 = sum(row.origin is Origin.V1 for row in rows)
-    click.echo(f"{counted(len(rows), 'tag')}, {from_v1} of them pushed over V1.")
+    echo(f"{counted(len(rows), 'tag')}, {from_v1} of them pushed over V1.")
     if unseen:
-        click.echo(f"V1 clients do not see {', '.join(unseen)}.")
+        echo(f"V1 clients do not see {', '.join(unseen)}.")
 
 
 def _all_tags(
@@ -82,4 +82,4 @@ def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) 
                 record("repository delete", repository=parsed, tags=len(tags))
     except RegistryError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {counted(len(tags), 'tag')}.")
+    echo(f"{'Would delete' if dry_run else 'Deleted'} {name} with {counted(len(tags), 'tag')}.")

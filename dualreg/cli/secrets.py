@@ -7,7 +7,7 @@ import click
 from dualreg.auth.secrets import SecretKind
 from dualreg.cli.admin import admin_session
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, records, table
+from dualreg.cli.output import counted, echo, records, table
 from dualreg.settings import parse_duration
 
 
@@ -39,11 +39,11 @@ def add(
         session.require(account)
         made = session.accounts.add_key(account, limits=scope, note=note[:200], lifetime=lifetime)
         session.record("key add", who=account, key=made.id)
-    click.echo(
+    echo(
         f"Created key {made.id} for {account}. Log in with it as the password. It is not shown again:",
         err=True,
     )
-    click.echo(made.text)
+    echo(made.text)
 
 
 @key.command("list")
@@ -68,7 +68,7 @@ def list_keys(data: Path | None, config: Path | None, *, as_json: bool) -> None:
         for row in keys
     ]
     table(("KEY", "ACCOUNT", "CREATED", "EXPIRES", "SCOPE", "NOTE"), rows)
-    click.echo(f"{counted(len(keys), 'key')}.")
+    echo(f"{counted(len(keys), 'key')}.")
 
 
 @key.command("revoke")
@@ -92,10 +92,8 @@ def rotate(data: Path | None, config: Path | None, grace: str) -> None:
     with admin_session(data, config) as session:
         kid, accepted = session.authority.keyring.rotate(parse_duration(grace))
         session.record("token rotate", key=kid, grace=grace)
-    click.echo(f"The new signing key is {kid}. Every process uses it within a minute.")
-    click.echo(
-        f"Older keys still accepted: {accepted}, for {grace}." if accepted else "No older key is accepted."
-    )
+    echo(f"The new signing key is {kid}. Every process uses it within a minute.")
+    echo(f"Older keys still accepted: {accepted}, for {grace}." if accepted else "No older key is accepted.")
 
 
 @token.command("list")
@@ -110,7 +108,7 @@ def list_tokens(data: Path | None, config: Path | None, *, as_json: bool) -> Non
         return
     rows = [(row.id, row.account, f"{row.created_at:%Y-%m-%d %H:%M}") for row in tokens]
     table(("TOKEN", "ACCOUNT", "CREATED"), rows)
-    click.echo(f"{counted(len(tokens), 'refresh token')}.")
+    echo(f"{counted(len(tokens), 'refresh token')}.")
 
 
 @token.command("revoke")
@@ -125,4 +123,4 @@ def _revoke(kind: SecretKind, id_: str, data: Path | None, config: Path | None) 
     with admin_session(data, config) as session:
         row = session.accounts.revoke(kind, id_)
         session.record(f"{kind} revoke", who=row.account, id=id_)
-    click.echo(f"Revoked {id_} of {row.account}.")
+    echo(f"Revoked {id_} of {row.account}.")

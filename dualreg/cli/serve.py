@@ -23,7 +23,9 @@ from dualreg.assembly import build_authority, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import BackgroundImport
 from dualreg.cli.options import environment, load_settings, settings_options
+from dualreg.cli.output import echo
 from dualreg.cli.worker import Worker
+from dualreg.messages import LogFormatter, safe_line
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
 from dualreg.reloading import ReloadingFile
@@ -65,7 +67,7 @@ _NOT_HTTP = re.compile(
 
 
 class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn's logs, without user names and queries, and without connections that do not speak HTTP.
+    """gunicorn's logs, without secrets and control characters, and without what does not speak HTTP.
 
     gunicorn logs the user name of Basic credentials unescaped: it could be a secret, or forge a log line. The
     audit log says who did what. The line ends with the seconds that the request took.
@@ -83,7 +85,13 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
         atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
         line = f"{environ['REQUEST_METHOD']} {path} {environ['SERVER_PROTOCOL']}"
         chosen = {name: str(atoms[name])[:_TEXT_LIMIT] for name in ("f", "a")}
-        return atoms | chosen | {"u": "-", "q": "", "r": line, "b": _bytes_sent(resp, environ)}
+        atoms |= chosen | {"u": "-", "q": "", "r": line, "b": _bytes_sent(resp, environ)}
+        return {name: safe_line(atom) if isinstance(atom, str) else atom for name, atom in atoms.items()}
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401 -- gunicorn's, untyped
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(LogFormatter(self.error_fmt, self.datefmt))
 
     def _get_user(self, environ: dict[str, Any]) -> None:
         """Read no credentials."""
@@ -197,7 +205,7 @@ def _check_legacy_source(settings: Settings) -> None:
         if settings.legacy_source:
             open_on_demand(settings.legacy_source)
     except (SourceInvalid, OSError) as error:
-        raise click.ClickException(f"legacy_source: {error}") from error
+        raise click.ClickException(f"legacy_source: {safe_line(error)}") from error
 
 
 def _check_authority(settings: Settings) -> None:
@@ -237,12 +245,12 @@ def _announce(settings: Settings) -> None:
     address, folder = settings.bind, settings.data.absolute()
     scheme = "https" if settings.tls_cert else "http"
     url = address if address.startswith("unix:") else f"{scheme}://{address}"
-    click.echo(f"Serving Docker V1, V2 and OCI clients on {url} from {folder}")
+    echo(f"Serving Docker V1, V2 and OCI clients on {url} from {folder}")
     if settings.auth == "none" and not _is_local(settings):
-        click.echo("Warning: anyone who can reach it may push and delete (auth = none).")
+        echo("Warning: anyone who can reach it may push and delete (auth = none).")
     if url != address:
         host = address if _is_local(settings) else f"HOST:{address.rpartition(':')[2]}"
-        click.echo(f"To push:  docker tag IMAGE {host}/IMAGE && docker push {host}/IMAGE")
+        echo(f"To push:  docker tag IMAGE {host}/IMAGE && docker push {host}/IMAGE")
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped

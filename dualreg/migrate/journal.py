@@ -18,6 +18,7 @@ from weakref import finalize
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
+from dualreg.messages import json_text
 from dualreg.ownership import inherit_owner, make_folders
 from dualreg.transports import is_remote
 
@@ -153,8 +154,7 @@ class EarlierRuns:
 
 def format_line(event: str, facts: Mapping[str, object]) -> bytes:
     """Return a line of a journal."""
-    line = json.dumps({"event": event, **facts}, ensure_ascii=False, default=str)
-    return line.encode("utf-8", "backslashreplace") + b"\n"  # which, of a lone surrogate, JSON reads back
+    return f"{json_text({'event': event, **facts})}\n".encode()
 
 
 def parse_line(line: bytes) -> Mapping[str, Any] | None:

@@ -150,16 +150,6 @@ def _words(what: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
             yield number, parts
 
 
-def printable(text: str) -> str:
-    """Return *text* with escapes for characters that a terminal would obey, or that have no encoding.
-
-    Names come from sources that may be hostile: they may move the cursor, or pretend to be a line of ours.
-    """
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
 def quoted(name: str) -> str:
     """Return a name as it is written in a file of names, quoted if necessary."""
     try:

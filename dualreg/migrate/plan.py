@@ -6,6 +6,8 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 
+from dualreg.messages import json_text
+
 
 class PlanAction(StrEnum):
     """What to do with a tag.
@@ -57,7 +59,7 @@ def write_plan(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield the lines of a plan."""
     for entry in entries:
         line = json.dumps(asdict(entry), ensure_ascii=False)
-        yield line if line.isprintable() else json.dumps(asdict(entry))  # a terminal may show it
+        yield line if line.isprintable() else json_text(asdict(entry))  # a terminal may show it
 
 
 def read_plan(lines: Iterable[str]) -> list[Entry]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualreg.messages import printable
 from dualreg.migrate import journal
-from dualreg.migrate.names import printable
 
 #: Columns of tags; *bytes* is how many were read from the source for it.
 COLUMNS = ("source", "repository", "tag", "image", "digest", "status", "reason", "run", "bytes")

@@ -26,6 +26,7 @@ from dualreg.image.layer import DiffIdHasher, have_same_files
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image, payload_hasher
+from dualreg.messages import safe_line
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.inflating import InflatingSlots
@@ -346,7 +347,7 @@ class V1Images:
     def _is_tarsum_of(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:
         agrees = self._agrees(tarsum, row, sent)
         if not agrees:
-            _log.warning("image %s: layer does not match its TarSum %s", row.id, tarsum)
+            _log.warning("image %s: layer does not match its TarSum %s", row.id, safe_line(tarsum))
         return agrees
 
     def _agrees(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:

@@ -13,6 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
+from dualreg.messages import mask
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
 from dualreg.remote.reach import AddressRefused, Reach, limit
 
@@ -243,4 +244,4 @@ def failure(method: str, url: str, error: Exception) -> RemoteError:
     if isinstance(error, AddressRefused):
         return RemoteError(f"{method} {redact(url)}: {error}")
     reason = getattr(error, "reason", None) or error
-    return RemoteError(f"{method} {redact(url)}: {type(reason).__name__}: {str(reason)[:200]}")
+    return RemoteError(f"{method} {redact(url)}: {type(reason).__name__}: {mask(str(reason))[:200]}")

@@ -2,7 +2,6 @@
 
 from dualreg.settings.layers import CONFIG_VARIABLE, DEFAULT_FILES, PREFIX, SettingsInvalid
 from dualreg.settings.model import Settings
-from dualreg.settings.secrets import without_secrets
 from dualreg.settings.values import format_duration, parse_duration
 
 __all__ = [
@@ -13,5 +12,4 @@ __all__ = [
     "SettingsInvalid",
     "format_duration",
     "parse_duration",
-    "without_secrets",
 ]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from dualreg.settings.secrets import without_secrets
+from dualreg.messages import mask
 
 #: The prefix of our environment variables.
 PREFIX = "DUALREG_"
@@ -133,7 +133,7 @@ def describe(error: ValidationError, choices: Mapping[str, ChosenValue]) -> str:
 
 def _shown(value: object) -> str:
     """Return a value as in TOML, without secrets in URLs."""
-    text = without_secrets(str(value))
+    text = mask(str(value))
     if isinstance(value, bool | int | float):
         return text.lower()
     return json.dumps(

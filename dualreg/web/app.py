@@ -12,6 +12,7 @@ from dualreg import __version__
 from dualreg.assembly import authority_of, open_registry, prepare
 from dualreg.auth.audit import Audit
 from dualreg.errors import AuditUnavailable, RegistryError, ServerBusy
+from dualreg.messages import safe_line
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import address, audit, context, cors, token, v1, v2
@@ -108,9 +109,9 @@ def _internal_error(error: Exception) -> Response:
     """
     down = str(error) if isinstance(error, AuditUnavailable) else context.registry().health.outage(error)
     if down:
-        _log.error("%s %s failed: %s", request.method, request.path, down)
+        _log.error("%s %s failed: %s", request.method, safe_line(request.path), safe_line(down))
         return _render_status(503, "service unavailable", {"Retry-After": _RETRY_AFTER})
-    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    _log.error("%s %s failed", request.method, safe_line(request.path), exc_info=error)
     return _render_status(500, "internal server error", {})
 
 

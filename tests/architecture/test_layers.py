@@ -13,19 +13,20 @@ from tests.architecture.sources import Module, module, modules
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "patterns": set(),
+    "messages": set(),
     "reloading": set(),
     "ownership": set(),
     "transports": set(),
-    "settings": {"patterns", "transports"},
+    "settings": {"patterns", "transports", "messages"},
     "image": {"errors"},
     "storage": {"errors", "image", "ownership"},
     "catalog": {"errors", "image", "patterns", "ownership"},
-    "remote": {"image"},
-    "auth": {"errors", "image", "catalog", "remote", "patterns", "reloading", "ownership"},
-    "registry": {"errors", "image", "storage", "catalog", "patterns"},
+    "remote": {"image", "messages"},
+    "auth": {"errors", "image", "catalog", "remote", "patterns", "reloading", "ownership", "messages"},
+    "registry": {"errors", "image", "storage", "catalog", "patterns", "messages"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
-    | {"ownership"},
+    | {"ownership", "messages"},
     "assembly": {
         "errors",
         "image",
@@ -36,9 +37,10 @@ LAYERS: dict[str, set[str]] = {
         "auth",
         "settings",
     },
-    "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns", ""},
+    "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
+    | {"messages", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
-    | {"settings", "transports", "web", "assembly", "patterns", "reloading", ""},
+    | {"settings", "transports", "web", "assembly", "patterns", "reloading", "messages", ""},
     "__main__": {"cli"},
     "": set(),
 }

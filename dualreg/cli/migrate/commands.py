@@ -1,6 +1,5 @@
 """``dualreg migrate``: inspect, plan, run, and verify; ``report`` and ``rollback`` are in ``history``."""
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -42,7 +41,7 @@ from dualreg.cli.migrate.output import (
     print_verdicts,
 )
 from dualreg.cli.options import json_option, load_settings, settings_options
-from dualreg.cli.output import echo
+from dualreg.cli.output import echo, echo_json
 from dualreg.cli.progress import Advance, progress, stoppable
 from dualreg.migrate import journal
 from dualreg.migrate.base import ImportOptions
@@ -114,13 +113,14 @@ def inspect(
             findings += found.check_blobs(given["jobs"], advance)
     numbers = {**found.counts(), "copy_bytes": found.bytes_to_copy(make_plan(found, selection))}
     if as_json:
-        click.echo(json.dumps({**numbers, "findings": [asdict(each) for each in findings]}, indent=2))
+        echo_json({**numbers, "findings": [asdict(each) for each in findings]})
     else:
         for finding in findings:
             echo(finding)
-        click.echo("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in numbers.items()))
-        click.echo(f"findings: {counted_findings(findings)}" if findings else "no problems found")
-        click.echo(f"Next:  {command_line(SOURCE_OPTIONS, 'run', source, '--dry-run')}")
+        for name, value in numbers.items():
+            echo(f"{name.replace('_', ' ')}: {value}")
+        echo(f"findings: {counted_findings(findings)}" if findings else "no problems found")
+        echo(f"Next:  {command_line(SOURCE_OPTIONS, 'run', source, '--dry-run')}")
     if findings:
         raise SystemExit(EXIT_FINDINGS)
 
@@ -330,7 +330,7 @@ def verify(
                 verdicts.append(verdict)
                 advance(1, 0)
     if over_http and over_http.v1_off:
-        click.echo(f"V1 is off at {given['http']}; V1 responses were not compared.", err=True)
+        echo(f"V1 is off at {given['http']}; V1 responses were not compared.", err=True)
     wrong = any(verdict.problems for verdict in verdicts)
     lost = [entry for entry in entries if entry.action is PlanAction.SKIP]
     print_verdicts(source, verdicts, lost, by_plan=bool(plan_file), as_json=as_json)

@@ -1,6 +1,5 @@
 """``dualreg migrate report`` and ``rollback``: what runs did, and how to undo it."""
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from dualreg.cli.admin import audited_registry
 from dualreg.cli.failures import MigrateCommand
 from dualreg.cli.migrate.output import exit_with, print_report, print_runs
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, records
+from dualreg.cli.output import counted, echo, echo_csv, echo_json, records
 from dualreg.migrate import journal
 from dualreg.migrate.journal import place_of
 from dualreg.migrate.report import Report, images_csv, read_report, tags_csv
@@ -44,9 +43,9 @@ def report(run_: str | None, data: Path | None, config: Path | None, **flags: bo
     if flags["of_all"]:
         reports = [each for each in reports if not each.undone]
     if flags["as_csv"]:
-        click.echo(tags_csv(reports), nl=False)
+        echo_csv(tags_csv(reports))
     elif flags["csv_images"]:
-        click.echo(images_csv(reports), nl=False)
+        echo_csv(images_csv(reports))
     elif flags["as_list"]:
         _list(reports, as_json=flags["as_json"])
     elif flags["as_json"]:
@@ -76,7 +75,7 @@ def _list(reports: list[Report], *, as_json: bool) -> None:
          "unfinished": each.unfinished, "undone": each.undone, "counts": each.counts,
          "images": len(each.images)} for each in reports
     ]  # fmt: skip
-    click.echo(json.dumps(rows, indent=2))
+    echo_json(rows)
 
 
 @click.command(cls=MigrateCommand)
@@ -108,10 +107,10 @@ def rollback(
 
 def _print_undone(undone: RollbackResult, runs: list[str], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"runs": runs, "dry_run": dry_run, **asdict(undone)}, indent=2))
+        echo_json({"runs": runs, "dry_run": dry_run, **asdict(undone)})
         return
     for line in undone.kept:
-        click.echo(f"kept: {line}")
+        echo(f"kept: {line}")
     parts = [counted(undone.tags, "tag")]
     parts += [
         counted(count, noun)
@@ -119,7 +118,7 @@ def _print_undone(undone: RollbackResult, runs: list[str], *, dry_run: bool, as_
         if count
     ]
     verb = "Would remove" if dry_run else "Removed"
-    click.echo(f"{verb} {', '.join(parts)} and {counted(undone.blobs, 'blob')}.")
+    echo(f"{verb} {', '.join(parts)} and {counted(undone.blobs, 'blob')}.")
 
 
 def _warn_of_legacy_source(settings: Settings, runs: list[str]) -> None:
@@ -127,7 +126,7 @@ def _warn_of_legacy_source(settings: Settings, runs: list[str]) -> None:
     legacy = settings.legacy_source
     places = {journal.source_of(settings.journals, run) for run in runs}
     if legacy and place_of(legacy) in places:
-        click.echo(f"legacy_source is still {legacy}: images are imported again on demand.", err=True)
+        echo(f"legacy_source is still {legacy}: images are imported again on demand.", err=True)
 
 
 def _chosen_runs(folder: Path, run_: str | None, *, every: bool = False) -> list[str]:

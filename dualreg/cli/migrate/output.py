@@ -1,6 +1,5 @@
 """Output of the migration commands, and the command lines that they propose."""
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 import click
 
 from dualreg.cli.failures import ARGUMENTS
-from dualreg.cli.output import counted, echo, table
+from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.migrate.findings import HARMLESS, Finding, FindingKind
 from dualreg.migrate.plan import Entry, PlanAction, full_name
 from dualreg.migrate.report import Report
@@ -68,7 +67,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 def print_plan_summary(entries: Sequence[Entry]) -> None:
     """Print on standard error how many tags a plan imports."""
     counts = Counter(entry.action for entry in entries)
-    click.echo(
+    echo(
         f"{counted(counts[PlanAction.IMPORT], 'tag')} would be imported,"
         f" {counts[PlanAction.SKIP]} cannot be imported, {counts[PlanAction.LEAVE]} not selected.",
         err=True,
@@ -87,14 +86,14 @@ def print_foreseen(
     ]  # fmt: skip
     counts = Counter(str(tag["status"]) for tag in tags)
     if as_json:
-        click.echo(json.dumps({"dry_run": True, "counts": counts, "tags": tags}, indent=2))
+        echo_json({"dry_run": True, "counts": counts, "tags": tags})
         return
     for tag in tags:
         name = full_name(tag["repository"], tag["to_tag"], "")
         place = f" as {name}" if tag["status"] == PlanAction.IMPORT else ""
         echo(f"{tag['tag']}: {tag['status']}{place}{': ' * bool(tag['reason'])}{tag['reason']}")
     left = sum(entry.action is PlanAction.LEAVE for entry in entries)
-    click.echo(
+    echo(
         f"{counted(counts[PlanAction.IMPORT], 'tag')} would be imported, {counts[Status.SAME]} already exist,"
         f" {counts[Status.SKIPPED] + counts[Status.FAILED]} would be skipped or fail, {left} not selected."
     )
@@ -108,9 +107,9 @@ def print_report(report: Report) -> None:
         echo(f"{tag['source']} -> {name} {tag['status']}{reason}")
     verified = sum(bool(image["verified"]) for image in report.images)
     echo(f"run {report.run} of {report.source}{_ending(report)}")
-    click.echo(_counted(report.counts))
+    echo(_counted(report.counts))
     if report.images:
-        click.echo(f"{counted(len(report.images), 'V1 image')} imported, {verified} verified by checksum")
+        echo(f"{counted(len(report.images), 'V1 image')} imported, {verified} verified by checksum")
 
 
 def print_runs(runs: Sequence[Report]) -> None:
@@ -125,9 +124,10 @@ def _ending(report: Report) -> str:
 
 def print_pass(run_: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """Print the result of a pass in one line."""
-    click.echo(
-        json.dumps(_result(run_, outcomes)) if as_json else f"run {run_}: {counted_outcomes(outcomes)}"
-    )
+    if as_json:
+        echo_json(_result(run_, outcomes), indent=None)
+    else:
+        echo(f"run {run_}: {counted_outcomes(outcomes)}")
 
 
 def _result(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
@@ -148,18 +148,16 @@ def print_result(run_: str, source: str, outcomes: Sequence[Outcome], *, again: 
         SystemExit: a tag is missing: with 1, or with 3 if all are.
     """
     if as_json:
-        click.echo(json.dumps(_result(run_, outcomes), indent=2))
+        echo_json(_result(run_, outcomes))
     else:
         for outcome in outcomes:
             if outcome.status in (Status.FAILED, Status.SKIPPED):
                 echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}")
-        click.echo(counted_outcomes(outcomes))
-        click.echo(f"Next:  {command_line(ALL_OPTIONS, 'verify', source)}")
-        click.echo(f"To undo:  {command_line(REGISTRY_OPTIONS, 'rollback', run_)}")
+        echo(counted_outcomes(outcomes))
+        echo(f"Next:  {command_line(ALL_OPTIONS, 'verify', source)}")
+        echo(f"To undo:  {command_line(REGISTRY_OPTIONS, 'rollback', run_)}")
         if again:
-            click.echo(
-                f"To undo earlier runs too:  {command_line(REGISTRY_OPTIONS, 'rollback', '--all', source)}"
-            )
+            echo(f"To undo earlier runs too:  {command_line(REGISTRY_OPTIONS, 'rollback', '--all', source)}")
     exit_with(Counter(outcome.status for outcome in outcomes))
 
 
@@ -193,16 +191,16 @@ def print_verdicts(
             "wrong": {verdict.entry.name: verdict.problems for verdict in wrong},
             "skipped": {entry.name: entry.reason for entry in lost},
         }
-        click.echo(json.dumps(result, indent=2))
+        echo_json(result)
         return
     for verdict in wrong:
         for problem in verdict.problems:
             echo(f"{verdict.entry.name}: {problem}")
-    click.echo(f"{len(verdicts) - len(wrong)} of {counted(len(verdicts), 'tag')} match the source.")
+    echo(f"{len(verdicts) - len(wrong)} of {counted(len(verdicts), 'tag')} match the source.")
     if not verdicts:
-        click.echo("Nothing was compared: no tag that can be imported is selected.")
+        echo("Nothing was compared: no tag that can be imported is selected.")
     if lost and by_plan:
-        click.echo(f"The plan skips {counted(len(lost), 'more tag')}.")
+        echo(f"The plan skips {counted(len(lost), 'more tag')}.")
     elif lost:
-        click.echo(f"{counted(len(lost), 'more tag')} cannot be imported. To see why:")
-        click.echo(f"  {command_line(SOURCE_OPTIONS, 'inspect', source)}")
+        echo(f"{counted(len(lost), 'more tag')} cannot be imported. To see why:")
+        echo(f"  {command_line(SOURCE_OPTIONS, 'inspect', source)}")

@@ -12,6 +12,7 @@ from cachetools import TTLCache
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError, SourceBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.messages import safe_line
 from dualreg.migrate.base import current_manifest
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.journal import Journal, LayerFacts
@@ -135,7 +136,8 @@ class Loader:
             self._fail(name, reason)
 
     def _fail(self, name: tuple[str, str], reason: str) -> None:
-        _log.warning("failed to import %s of %s from %s: %s", *name[::-1], self.source, reason)
+        facts = (*name[::-1], self.source, safe_line(reason))
+        _log.warning("failed to import %s of %s from %s: %s", *facts)
         with self._lock:
             self._failed[name] = True
 

@@ -20,6 +20,7 @@ from dualreg.catalog.deletions import RepositoryDeletions
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, ImageId, RepositoryName, Tag, in_library
+from dualreg.messages import safe_line
 from dualreg.migrate.on_demand.loader import Loader
 from dualreg.migrate.on_demand.lookup import TreeLookup
 from dualreg.migrate.on_demand.trees import OnDemandTree
@@ -120,7 +121,8 @@ class TreeUpstream:
         now = time.monotonic()
         if self._warned_at is None or now - self._warned_at >= _WARNING_INTERVAL:
             self._warned_at = now
-            _log.warning("cannot read legacy_source %s, treating it as empty: %s", self.loader.source, error)
+            place, reason = self.loader.source, safe_line(error)
+            _log.warning("cannot read legacy_source %s, treating it as empty: %s", place, reason)
 
     def _name_in_tree(self, repository: RepositoryName) -> str | None:
         """Return the name of a repository in the tree; None: it cannot be in the tree."""

@@ -30,7 +30,7 @@ def storage_path(config: Path, flavor: str, environ: Mapping[str, str]) -> Path:
     try:
         document = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise SourceInvalid(f"{config}: {error}") from error
+        raise SourceInvalid(f"{config}: {' '.join(str(error).split())}") from error
     flavors = {str(name): value for name, value in _mapping(document).items() if isinstance(value, dict)}
     if flavor not in flavors:
         raise SourceInvalid(f"{config}: no flavor {flavor}; it has {', '.join(sorted(flavors)) or 'none'}")
