@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 
+#: Mode of directories that hold what is not for everybody on the machine: for owner and group.
+PRIVATE = 0o750
 #: Held while a directory exists without its owner, so that no thread takes root's for what it creates there.
 _lock = RLock()
 
@@ -42,4 +44,4 @@ def make_folders(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folders(folder.parent)
-    create_folder(folder, 0o750)
+    create_folder(folder, PRIVATE)

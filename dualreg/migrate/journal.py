@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -24,6 +25,8 @@ from dualreg.transports import is_remote
 
 #: The event of the last line of a journal whose run was rolled back.
 UNDONE = "undone"
+#: Mode of the files here, which name what is private: for owner and group.
+_MODE = 0o640
 
 
 class JournalBusy(Exception):
@@ -203,7 +206,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         JournalBusy: one is in progress.
     """
     make_folders(folder)
-    with (folder / "lock").open("w") as lock:
+    with open(folder / "lock", "w", opener=partial(os.open, mode=_MODE)) as lock:
         inherit_owner(folder / "lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -278,7 +281,7 @@ def _lines(folder: Path, run: str) -> Iterator[Mapping[str, Any] | None]:
 
 def _create(path: Path) -> int:
     make_folders(path.parent)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, _MODE)
     inherit_owner(path)
     for folder in (path.parent, path.parent.parent):
         above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

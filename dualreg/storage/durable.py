@@ -44,13 +44,17 @@ def write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def make_folder(folder: Path) -> None:
-    """Create *folder* and its parents, each durable before anything is created in it."""
+def make_folder(folder: Path, mode: int = 0o775) -> None:
+    """Create *folder* and its parents where they are missing, each durable before anything is created in it.
+
+    Args:
+        mode: Of each, before the umask; by default, nobody but owner and group may write to it.
+    """
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    make_folder(folder.parent, mode)
     with suppress(FileNotFoundError):  # the parent was removed as empty; callers try again
-        create_folder(folder)
+        create_folder(folder, mode)
     sync(folder.parent)
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.ownership import create_folder
+from dualreg.ownership import PRIVATE, create_folder
 from dualreg.storage import durable
 from dualreg.storage.base import StagedUpload, StoredBlob
 
@@ -36,7 +36,8 @@ class FilesystemStore:
     """A BlobStore, LinkTree, SupportsAccelRedirect and FileBacked in one folder."""
 
     def __init__(self, root: Path) -> None:
-        """Use the folder *root*, which is created when it is first written to."""
+        """Use the folder *root*, which is created when it is first written to, for owner and group."""
+        self._root = root
         self._uploads = root / "uploads"
         self._blobs = root / REGISTRY / "blobs"
         self._names = root / REGISTRY / "repositories"
@@ -68,7 +69,7 @@ class FilesystemStore:
         new = not path.exists()
         if new and offset:
             raise BlobMissing(upload)
-        descriptor = durable.create(path, _STAGED) if new else os.open(path, os.O_RDWR)
+        descriptor = self._create(upload) if new else os.open(path, os.O_RDWR)
         try:
             if new:
                 durable.sync(self._uploads)
@@ -89,11 +90,11 @@ class FilesystemStore:
 
     def stage_file(self, upload: UploadId, file: BinaryIO, *, hard: bool) -> bool:
         staged = self._uploads / upload
-        durable.make_folder(self._uploads)
         if hard:
+            self._make_uploads()
             durable.link(file.fileno(), staged)
             return True
-        descriptor = durable.create(staged, _STAGED)
+        descriptor = self._create(upload)
         try:
             fcntl.ioctl(descriptor, _FICLONE, file.fileno())
             os.fsync(descriptor)
@@ -123,7 +124,7 @@ class FilesystemStore:
                 raise BlobMissing(str(digest))
             return
         durable.make_folder(path.parent.parent)
-        create_folder(path.parent)  # made durable below, together with the blob
+        create_folder(path.parent, 0o775)  # made durable below, together with the blob
         if staged.stat().st_nlink == 1:  # a hard link shares its mode with the source
             staged.chmod(0o444)
         staged.rename(path)
@@ -145,12 +146,13 @@ class FilesystemStore:
         return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
     def write_link(self, path: str, content: bytes) -> None:
-        target, fresh = self._names / path, self._uploads / UploadId.new()
+        upload = UploadId.new()
+        target, fresh = self._names / path, self._uploads / upload
         if _holds(target, content):  # its time may be that of a push to another registry
             durable.sync(target.parent)
             return
         # A crash may leave the temporary file; among the uploads, it is collected like them.
-        descriptor = durable.create(fresh)
+        descriptor = self._create(upload, 0o644)
         try:
             durable.write(descriptor, content)
             os.fsync(descriptor)
@@ -184,6 +186,15 @@ class FilesystemStore:
         for path in _files(self._names):
             if not path.name.startswith("."):
                 yield path.relative_to(self._names).as_posix(), path.read_bytes()
+
+    def _create(self, upload: UploadId, mode: int = _STAGED) -> int:
+        """Create the file of an upload, and return its descriptor."""
+        self._make_uploads()
+        return durable.create(self._uploads / upload, mode)
+
+    def _make_uploads(self) -> None:
+        durable.make_folder(self._root, PRIVATE)
+        durable.make_folder(self._uploads)
 
     def _prune(self, path: Path) -> None:
         """Remove empty folders above *path*: the reference registry would list them as repositories."""

@@ -105,7 +105,7 @@ def _link(path: Path, duplicate: Path) -> bool:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Create the folder of *path*, and yield a ``temporary_name``; remove that file after the block."""
-    durable.make_folder(path.parent)
+    durable.make_folder(path.parent, 0o777)  # the operator's own, by the umask
     temporary = temporary_name(path)
     try:
         yield temporary
