@@ -31,6 +31,9 @@ _LONGEST_MAGIC = 6
 #: What a compressed layer may uncompress to: so many bytes, and so many times its own size. gzip, which every
 #: daemon writes, cannot exceed 1032 times. The others can, and would cost hours for a few kilobytes.
 _INFLATED_ALLOWANCE, _INFLATED_RATIO = 64 << 20, 1100
+#: What any compressed layer may uncompress to, in bytes: even at the ratio of gzip, a large layer must cost
+#: minutes, not days. Larger files, such as those of language models, come uncompressed.
+_INFLATED_LIMIT = 256 << 30
 
 
 @cache
@@ -174,6 +177,8 @@ class Inflater:
         self._inflated += size
         if self._inflated > _INFLATED_ALLOWANCE + _INFLATED_RATIO * self._fed:
             raise ImageInvalid(reason=f"layer uncompresses to more than {_INFLATED_RATIO} times its size")
+        if self._inflated > _INFLATED_LIMIT:
+            raise ImageInvalid(reason=f"layer uncompresses to more than {_INFLATED_LIMIT >> 30} GiB")
 
 
 class DiffIdHasher:

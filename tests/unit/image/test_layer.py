@@ -4,6 +4,7 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import os
 import random
 import sys
 import tracemalloc
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dualreg.errors import ImageInvalid
+from dualreg.image import layer
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, Inflater, empty_diff_ids, regzip
 from tests.builders import tar
@@ -218,6 +220,15 @@ def test_a_bomb_ends_long_before_it_is_inflated(compress: Callable[[bytes], byte
         for piece in inflater.feed(compress(bytes(8 << 20))):
             inflated += len(piece)
     assert inflated < 100 << 20
+
+
+def test_no_layer_uncompresses_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a limit in bytes, a compressed layer is refused at any ratio; an uncompressed one never is."""
+    monkeypatch.setattr(layer, "_INFLATED_LIMIT", 1 << 20)
+    content = os.urandom((1 << 20) + 1)
+    with pytest.raises(ImageInvalid, match="uncompresses to more than"):
+        b"".join(Inflater().feed(gzip.compress(content)))
+    assert b"".join(Inflater().feed(content)) == content
 
 
 def test_no_gzip_is_a_bomb() -> None:
