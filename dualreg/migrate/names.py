@@ -2,11 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 
-from dualreg.image.names import LIBRARY
+from dualreg.errors import NameInvalid, TagInvalid
+from dualreg.image.names import LIBRARY, NAME_LIMIT, RepositoryName, Tag, in_library
 from dualreg.migrate.tag_schema import subject_prefix
 from dualreg.patterns import matches, may_match_below
 
@@ -123,15 +125,63 @@ def read_names(lines: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
+class Proposals:
+    """A valid name for each invalid one, which nothing else has or is proposed.
+
+    The same names always get the same proposals, in whatever order they are asked for.
+    """
+
+    def __init__(self, names: Iterable[tuple[str, str]]) -> None:
+        """Make proposals for the invalid ones of *names*: the repository and tag of everything."""
+        self._repositories, self._tags = dict[str, str](), dict[tuple[str, str], str]()
+        used = dict.fromkeys(names)
+        taken = {in_library(repository) for repository, _ in used}  # as V1 clients call them
+        for name in dict.fromkeys(repository for repository, _ in used):
+            if not _is_valid(RepositoryName.parse, name):
+                free = (new for new in _numbered(propose(name), NAME_LIMIT) if in_library(new) not in taken)
+                new = self._repositories[name] = next(free)
+                taken.add(in_library(new))
+        for repository, tag in [*used]:
+            if tag and not _is_valid(Tag.parse, tag):
+                free = (
+                    new for new in _numbered(propose_tag(tag), _TAG_LENGTH) if (repository, new) not in used
+                )
+                new = self._tags[repository, tag] = next(free)
+                used[repository, new] = None
+
+    def repository(self, name: str) -> str:
+        """Return the proposal for the name of a repository."""
+        return self._repositories[name]
+
+    def tag(self, repository: str, tag: str) -> str:
+        """Return the proposal for a tag of *repository*."""
+        return self._tags[repository, tag]
+
+
 def propose(name: str) -> str:
     """Return a valid repository name similar to *name*."""
     parts = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in name.split("/"))
-    return "/".join(part for part in parts if part) or "renamed"
+    return "/".join(part for part in parts if part)[:NAME_LIMIT].rstrip("-/") or "renamed"
 
 
 def propose_tag(tag: str) -> str:
     """Return a valid tag similar to *tag*."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", tag).lstrip("-.")[:_TAG_LENGTH] or "renamed"
+
+
+def _numbered(name: str, limit: int) -> Iterator[str]:
+    """Yield *name*, then with one number after the other, within *limit* characters."""
+    yield name
+    for end in map("-{}".format, count(2)):
+        yield f"{name[: limit - len(end)].rstrip('-/')}{end}"
+
+
+def _is_valid(parse: Callable[[str], str], name: str) -> bool:
+    try:
+        parse(name)
+    except (NameInvalid, TagInvalid):
+        return False
+    return True
 
 
 def _repository(name: str) -> str:

@@ -11,7 +11,7 @@ from dualreg.image.names import LIBRARY, RepositoryName, Tag
 from dualreg.migrate.base import Survey
 from dualreg.migrate.dates import newest
 from dualreg.migrate.findings import Broken, Finding, FindingKind
-from dualreg.migrate.names import Library, Names, propose, propose_tag, quoted
+from dualreg.migrate.names import Library, Names, Proposals, quoted
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.sources.base import SourceTag
 
@@ -88,12 +88,13 @@ def unmatched(survey: Survey, selection: Selection) -> list[str]:
 def _judge(survey: Survey, selection: Selection) -> list[tuple[Entry, Finding | None]]:
     """Return the entries of the plan, each with what keeps it from being imported."""
     selected = _selected(survey.tags, selection)
+    listed = [(tag, entry) for tag in survey.tags for entry in _entries(tag, selection)]
+    proposals = Proposals((entry.to_repository, entry.to_tag) for _, entry in listed)
     judged = [
-        (entry, _obstacle(survey, tag, entry, by_date=selection.by_date))
+        (entry, _obstacle(survey, tag, entry, proposals, by_date=selection.by_date))
         if tag in selected
         else (replace(entry, action=PlanAction.LEAVE, reason=_unselected(tag)), None)
-        for tag in survey.tags
-        for entry in _entries(tag, selection)
+        for tag, entry in listed
     ]
     collisions = _collisions(entry for entry, obstacle in judged if not obstacle)
     return [(entry, obstacle or collisions.get(entry)) for entry, obstacle in judged]
@@ -177,7 +178,9 @@ def _entries(tag: SourceTag, selection: Selection) -> Iterator[Entry]:
         yield Entry(tag.repository, tag.tag, tag.image, name, to_tag, PlanAction.IMPORT, updated=tag.stamp)
 
 
-def _obstacle(survey: Survey, tag: SourceTag, entry: Entry, *, by_date: bool) -> Finding | None:
+def _obstacle(
+    survey: Survey, tag: SourceTag, entry: Entry, proposals: Proposals, *, by_date: bool
+) -> Finding | None:
     """Return what keeps a selected tag from being imported: an invalid name, no date, or a broken image."""
     if tag.lost:
         return tag.lost
@@ -189,10 +192,11 @@ def _obstacle(survey: Survey, tag: SourceTag, entry: Entry, *, by_date: bool) ->
             Tag.parse(entry.to_tag)
         survey.check(entry.repository, entry.image)
     except NameInvalid:
-        text = f"map {quoted(entry.repository)} to a valid name, such as {propose(entry.to_repository)}"
+        valid = proposals.repository(entry.to_repository)
+        text = f"map {quoted(entry.repository)} to a valid name, such as {valid}"
         return Finding(FindingKind.BAD_NAME, entry.repository, text)
     except TagInvalid:
-        valid = f"{entry.to_repository}:{propose_tag(entry.to_tag)}"
+        valid = f"{entry.to_repository}:{proposals.tag(entry.to_repository, entry.to_tag)}"
         text = f"map {quoted(entry.name)} to a valid name, such as {valid}"
         return Finding(FindingKind.BAD_TAG, entry.name, text)
     except Broken as error:

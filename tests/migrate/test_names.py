@@ -1,10 +1,20 @@
 """Files of names, and what to propose for names that this registry cannot have."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dualreg.errors import NameInvalid, TagInvalid
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.names import Names, propose, propose_tag, quoted, read_mapping, read_names
+from dualreg.migrate.names import (
+    Names,
+    Proposals,
+    propose,
+    propose_tag,
+    quoted,
+    read_mapping,
+    read_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +70,8 @@ def test_lists_with_mistakes(line: str) -> None:
         ("///", "renamed"),
         ("", "renamed"),
         ("team/app", "team/app"),
+        ("X" * 300, "x" * 255),
+        ("X" * 254 + "/Y", "x" * 254),
     ],
 )
 def test_proposed_names(name: str, proposed: str) -> None:
@@ -85,6 +97,47 @@ def test_proposed_tags(tag: str, proposed: str) -> None:
     """Likewise."""
     assert propose_tag(tag) == proposed
     assert Tag.parse(proposed) == proposed
+
+
+@pytest.mark.parametrize(
+    ("names", "proposed"),
+    [
+        (["Team/App", "team/app"], {"Team/App": "team/app-2"}),
+        (["Team/App", "TEAM/App", "team/App"], {
+            "Team/App": "team/app", "TEAM/App": "team/app-2", "team/App": "team/app-3"}),
+        (["App", "library/app"], {"App": "app-2"}),
+        (["X" * 300, "Y" * 300, "x" * 255], {"X" * 300: "x" * 253 + "-2", "Y" * 300: "y" * 255}),
+    ],
+)  # fmt: skip
+def test_proposals_do_not_collide(names: list[str], proposed: dict[str, str]) -> None:
+    """A name that is taken, also by V1 clients' short form, or proposed already gets a number."""
+    proposals = Proposals((name, "1") for name in names)
+    assert {name: proposals.repository(name) for name in proposed} == proposed
+
+
+_TEXTS = st.text("aAbB+-._/ ", max_size=4)
+
+
+@given(st.lists(st.tuples(_TEXTS, _TEXTS.filter(bool)), max_size=30))
+def test_every_invalid_name_gets_its_own(names: list[tuple[str, str]]) -> None:
+    """Whatever the names are: a valid one that nothing else has, and the same again."""
+    proposals, again = Proposals(names), Proposals([*names, *names])
+    repositories = {name for name, _ in names}
+    new = {name: proposals.repository(name) for name in repositories if not _is_name(name)}
+    assert {*map(RepositoryName.parse, new.values())}.isdisjoint(repositories)
+    assert len({*new.values()}) == len(new)
+    assert new == {name: again.repository(name) for name in new}
+    tags = {each: proposals.tag(*each) for each in names if propose_tag(each[1]) != each[1]}
+    assert {(name, Tag.parse(tag)) for (name, _), tag in tags.items()}.isdisjoint(names)
+    assert len({(name, tag) for (name, _), tag in tags.items()}) == len(tags)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        RepositoryName.parse(text)
+    except NameInvalid:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("name", ["Team/App", "a b", "", "x" * 300])

@@ -195,7 +195,8 @@ def test_names_with_blanks(tmp_path: Path, data: Path) -> None:
     """They are quoted as in a shell; proposed names can be written into the file as printed."""
     tree = Tree(tmp_path / "old")
     image = tree.image("a", LAYERS["a"])
-    for name, tag in (("team/my app", "1"), ("team/a#b", "1"), ("team/o'x", "1"), ("team/ok", "v 1")):
+    names = (("team/my app", "1"), ("team/a#b", "1"), ("team/a-b", "1"), ("team/A-B", "1"), ("team/o'x", "1"))
+    for name, tag in (*names, ("team/ok", "v 1"), ("team/ok", "v-1")):
         tree.tag(name, tag, image)
     lines = [
         json.loads(each) for each in command(data, f"plan v1-tree:{tree.root}", code=None).stdout.splitlines()
@@ -208,8 +209,9 @@ def test_names_with_blanks(tmp_path: Path, data: Path) -> None:
     mapping.write_text("# names\n" + "\n".join(f"{each[2]} {each[3]}" for each in proposed if each))
     result = decisions(data, f"v1-tree:{tree.root} --map {mapping}")
     assert {*result.values()} == {
-        ("import", "team/my-app:1"), ("import", "team/a-b:1"), ("import", "team/o-x:1"),
-        ("import", "team/ok:v-1"),
+        ("import", "team/my-app:1"), ("import", "team/a-b:1"), ("import", "team/a-b-2:1"),
+        ("import", "team/a-b-3:1"), ("import", "team/o-x:1"),
+        ("import", "team/ok:v-1"), ("import", "team/ok:v-1-2"),
     }  # fmt: skip
     mapping.write_text("'team/my app team/app\n")
     line = f"plan v1-tree:{tree.root} --map {mapping}"
