@@ -7,6 +7,7 @@ programs read differently can be used for attacks. So anything ambiguous is refu
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, time
 from typing import Any
@@ -14,16 +15,23 @@ from typing import Any
 #: What Go's encoder escapes in strings though JSON does not require it; IDs and config digests depend on it.
 _GO_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-](\d\d):(\d\d))", re.ASCII)
+#: How many characters of a member's name are in errors.
+_SHOWN = 60
 _GO_TABLE = str.maketrans(_GO_ESCAPES)
+
+
+class NotJson(ValueError):
+    """A document that is not JSON at all; of other ValueErrors the text says what its JSON must not have."""
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """Return the JSON object that *data* encodes.
 
     Raises:
-        ValueError: *data* is not UTF-8, not JSON or not an object; has a duplicate key (at the top level even
-            in another case, which Go ignores), a number that is not finite or half a surrogate pair; or is
-            nested too deeply.
+        NotJson: *data* is not JSON.
+        ValueError: *data* is not UTF-8, or not an object; has a duplicate member (at the top level even in
+            another case, which Go ignores), a number that is not finite or half a surrogate pair; or is
+            nested too deeply. The text says which, and names the member.
     """
     try:
         text = data.decode("utf-8")
@@ -31,14 +39,18 @@ def parse_object(data: bytes) -> dict[str, Any]:
             text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_read_finite
         )
         if "\\u" in text:
-            # Half of a surrogate pair cannot be encoded again; UnicodeEncodeError is a ValueError.
             dump(document)
+    except UnicodeDecodeError as error:
+        raise ValueError("not UTF-8") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair") from error  # which cannot be encoded again
+    except json.JSONDecodeError as error:
+        raise NotJson(f"not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 -- a ValueError by contract
-    if len({key.casefold() for key in document}) != len(document):
-        raise ValueError("keys differ only in case")
+    _check_cases(document)
     return document
 
 
@@ -99,8 +111,22 @@ def dump(document: Mapping[str, Any], *, indent: int | None = None) -> bytes:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("duplicate key")
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"duplicate member {_quoted(counts.most_common(1)[0][0])}")
     return members
+
+
+def _check_cases(document: Mapping[str, Any]) -> None:
+    """Raise ValueError if two members differ only in case."""
+    seen = dict[str, str]()
+    for key in document:
+        other = seen.setdefault(key.casefold(), key)
+        if other != key:
+            raise ValueError(f"members {_quoted(other)} and {_quoted(key)} differ only in case")
+
+
+def _quoted(key: str) -> str:
+    return json.dumps(key[:_SHOWN])
 
 
 def _refuse(constant: str) -> None:

@@ -5,7 +5,7 @@ from typing import Self
 
 from dualreg.errors import ImageIdInvalid, ImageInvalid, shown
 from dualreg.image.digest import Digest, Hasher
-from dualreg.image.documents import misspelt, parse_object
+from dualreg.image.documents import NotJson, misspelt, parse_object
 from dualreg.image.names import ImageId
 
 #: Limit of the images in a chain, and of the steps in a history; no daemon can mount more than 127 layers.
@@ -32,12 +32,14 @@ class V1Image:
         Raises:
             ImageInvalid: *json* is not an object, has no ``id``, an invalid ``id`` or ``parent``, or a
                 parent in another case, which only daemons read. Old clients print the reasons, which begin as
-                those of docker-registry.
+                those of docker-registry where it has one.
         """
         try:
             document = parse_object(json)
-        except ValueError as error:
+        except NotJson as error:
             raise ImageInvalid(reason=f"Invalid JSON: {str(error)[:200]}") from error
+        except ValueError as error:
+            raise ImageInvalid(reason=str(error)[:200]) from error
         if not document:
             raise ImageInvalid(reason="Invalid JSON: it has no members")
         if "id" not in document:

@@ -351,7 +351,9 @@ def _bounded(links: Iterable[Link]) -> Iterator[Link]:
     for link in links:
         total += len(link.image.json)
         if total > _CHAIN_JSON_LIMIT:
-            raise ImageInvalid(reason="the JSONs of the image's chain are too large")
+            raise ImageInvalid(
+                reason=f"the JSONs of the image's chain have more than {_CHAIN_JSON_LIMIT} bytes"
+            )
         yield link
 
 

@@ -412,13 +412,13 @@ V1_REQUESTS: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     f"json: {name}": (f"PUT /v1/images/{FRESH.id}/json", body, {}, 400, text)
     for name, body, text in (
         ("nothing", b"", "Invalid JSON"),
-        ("a list", b"[]", "Invalid JSON"),
+        ("a list", b"[]", "not a JSON object"),
         ("an empty object", b"{}", "Invalid JSON"),
-        ("null", b"null", "Invalid JSON"),
+        ("null", b"null", "not a JSON object"),
         ("cut short", v1_json()[:-1], "Invalid JSON"),
-        ("not UTF-8", b'{"id":"\xff"}', "Invalid JSON"),
-        ("nested deeply", b'{"id":' * 100_000, "Invalid JSON"),
-        ("the id twice", b'{"id":"%b","id":"%b"}' % (FRESH.id.encode(), b"0" * 64), "Invalid JSON"),
+        ("not UTF-8", b'{"id":"\xff"}', "not UTF-8"),
+        ("nested deeply", b'{"id":' * 100_000, "nested too deeply"),
+        ("the id twice", b'{"id":"%b","id":"%b"}' % (FRESH.id.encode(), b"0" * 64), 'duplicate member "id"'),
         ("no id", b'{"Id":"x"}', "Missing key `id' in JSON"),
         ("a parent only daemons read", v1_json(Parent=ZEROS), "Parent in JSON must be spelt parent"),
         ("another id", json.dumps({"id": ZEROS}).encode(), "JSON data contains invalid id"),

@@ -56,7 +56,7 @@ def _check_history(entry: object) -> None:
     try:
         parse_object(text.encode() if isinstance(text, str) else b"")
     except ValueError as error:
-        raise ManifestInvalid(reason="v1Compatibility is not a JSON object") from error
+        raise ManifestInvalid(reason=f"v1Compatibility: {error}"[:200]) from error
 
 
 def _text(document: dict[str, Any], key: str) -> str:

@@ -88,7 +88,7 @@ class Archive:
         """
         found = self.bytes_of(name)
         if found.size > _DOCUMENT_LIMIT:
-            raise OSError(f"{name} is too large")
+            raise OSError(f"{name} has {found.size} bytes, more than the limit of {_DOCUMENT_LIMIT}")
         with found.open() as reader:
             return b"".join(read_chunks(reader))
 

@@ -169,8 +169,10 @@ class SavedChains:
             layer = self.archive.bytes_of(f"{id_}/layer.tar")
         except FileNotFoundError as error:
             raise Broken(FindingKind.NO_LAYER, id_, f"missing file {error}") from error
-        except (OSError, ImageInvalid) as error:
+        except OSError as error:
             raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read: {error}") from error
+        except ImageInvalid as error:
+            raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read: {error.reason}") from error
         if image.id != id_:
             raise Broken(FindingKind.WRONG_ID, id_, f"its JSON has the id {image.id}")
         packed = SourceBytes(0, partial(compressed, layer), changed=layer.changed)

@@ -63,14 +63,11 @@ def read_document(path: Path, root: Path, where: str) -> bytes:
         Broken: it is missing, outside *root*, cannot be read, or is too large.
     """
     try:
-        content, found = read_file(path, root, _DOCUMENT_LIMIT)
+        return read_file(path, root, _DOCUMENT_LIMIT)[0]
     except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest") from error
     except OSError as error:
         raise Broken(FindingKind.UNREADABLE, where, f"cannot be read: {error}") from error
-    if found.st_size > _DOCUMENT_LIMIT:
-        raise Broken(FindingKind.CORRUPT, where, "too large for a manifest")
-    return content
 
 
 def entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
@@ -127,14 +124,16 @@ def retry_missing(attempt: Callable[[], _T]) -> _T:
 
 
 def read_file(path: str | Path, root: str | Path, limit: int = SMALL) -> tuple[bytes, os.stat_result]:
-    """Return at most *limit* bytes of a file, and its status.
+    """Return the content of a file of at most *limit* bytes, and its status.
 
     Raises:
-        OSError: as of ``open_file``.
+        OSError: as of ``open_file``, or it is larger.
     """
     with open_file(path, root) as file:
         found = os.fstat(file.fileno())
-        return file.read(min(found.st_size, limit)), found
+        if found.st_size > limit:
+            raise OSError(f"it has {found.st_size} bytes, more than the limit of {limit}")
+        return file.read(found.st_size), found
 
 
 def _open_at_once(path: str, flags: int) -> int:

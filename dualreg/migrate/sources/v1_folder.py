@@ -129,7 +129,7 @@ def _parsed(folder: str, root: str, id_: str) -> V1Image:
     except OSError as error:
         raise Broken(FindingKind.UNREADABLE, id_, f"its JSON cannot be read: {error}") from error
     except ImageInvalid as error:
-        raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read: {error}") from error
+        raise Broken(FindingKind.CORRUPT, id_, f"its JSON cannot be read: {error.reason}") from error
     if image.id != id_:
         raise Broken(FindingKind.WRONG_ID, id_, f"its JSON has the id {image.id}")
     return image
