@@ -18,6 +18,7 @@ from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceTag
+from dualreg.migrate.space import Content
 from dualreg.migrate.transfer import LinkMode
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import ANY, Precondition
@@ -90,8 +91,8 @@ class Survey(Protocol):
             advance: Called after each, with 1 and its bytes.
         """
 
-    def bytes_to_copy(self, entries: Iterable[Entry]) -> int:
-        """Return the bytes of all blobs that the entries to be imported name, each blob once."""
+    def content(self, entries: Iterable[Entry]) -> Content:
+        """Return what an import of *entries* stores in an empty registry; at most, where that is unknown."""
 
     def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
         """Return the bytes of the blobs that *entries* name and that have to be read from the source.

@@ -12,6 +12,8 @@ from dualreg.migrate.base import ImportOptions, Survey
 from dualreg.migrate.journal import EarlierRuns, Journal, JournalBusy
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Existing, Outcome, Run, Status, skipped_by_plan
+from dualreg.migrate.space import Content
+from dualreg.migrate.transfer import LinkMode
 from dualreg.registry import Registry
 
 #: Seconds between two attempts while another run holds the lock of the journals.
@@ -35,6 +37,7 @@ class Passes:
         source: The source's name, as the operator wrote it.
         record: Called with the facts of each run when it begins.
         progress: Shows the progress of a pass.
+        on_content: Called before each pass that copies with what it stores, at most.
     """
 
     registry: Registry
@@ -45,6 +48,7 @@ class Passes:
     jobs: int
     record: Callable[..., None]
     progress: Progress
+    on_content: Callable[[Content], None] = lambda _: None
     _failed: dict[tuple[str, str], int] = field(default_factory=dict)
     _skipped: set[Entry] = field(default_factory=set)
     _pass: int = 0
@@ -71,6 +75,9 @@ class Passes:
             if not entries:
                 return name, ()
         run.predicted = {entry: outcome for entry, outcome in foreseen.items() if outcome}
+        if not found.is_store(self.registry):
+            content = found.content(left)
+            self.on_content(content.linked() if self.options.link is LinkMode.HARD else content)
         self.record("migrate run", run=name, source=self.source)  # before it begins: it may be killed
         with self.progress(len(left), found.bytes_to_read(left, self.registry, self._earlier)) as advance:
             run.on_outcome = lambda outcome: (

@@ -196,7 +196,7 @@ class Seen:
     def _migrate(self, source: str) -> None:
         self.prints(f"migrate inspect {source}")
         plan = self.folder / "plan"
-        self.invoke(f"migrate plan {source} -o {plan}")
+        self.prints(f"migrate plan {source} --output={plan}")
         self.plan |= {key for line in _lines(plan.read_text()) for key in line}
         plan.unlink()
         if not source.startswith("docker-archive:"):

@@ -89,15 +89,15 @@ def test_bytes(
 ) -> None:
     """Each blob counts once if it exists; before the first run, all of them have to be read."""
     survey, entries = make(tmp_path), _entries(*tops)
-    assert survey.bytes_to_copy(entries) == size
     assert survey.bytes_to_read(entries, opened, EarlierRuns(tmp_path, "")) == size
 
 
 @pytest.mark.parametrize("action", [PlanAction.SKIP, PlanAction.LEAVE])
 def test_only_what_is_imported_is_copied(action: PlanAction, tmp_path: Path) -> None:
     """Other entries of the plan do not count."""
-    assert _v1(tmp_path).bytes_to_copy(_entries(("a", CHILD), action=action)) == 0
-    assert _v2(tmp_path).bytes_to_copy(_entries(("a", INDEX), action=action)) == 0
+    for survey, top in ((_v1(tmp_path), CHILD), (_v2(tmp_path), INDEX), (_saved(tmp_path), INDEX)):
+        blobs, *others = survey.content(_entries(("a", top), action=action))
+        assert (len(blobs), others) == (0, [0, 0, 0, 0])
 
 
 def test_what_earlier_runs_read_is_not_read_again(tmp_path: Path, opened: Registry) -> None:

@@ -40,6 +40,7 @@ from dualreg.cli.migrate.output import (
     print_result,
     print_verdicts,
 )
+from dualreg.cli.migrate.space import WARNINGS, print_warnings, space_for, warn_of_shortage
 from dualreg.cli.options import json_option, load_settings, settings_options
 from dualreg.cli.output import echo, echo_json
 from dualreg.cli.progress import Advance, progress, stoppable
@@ -111,10 +112,12 @@ def inspect(
     if deep:
         with progress("layers", found.blob_count, found.blob_bytes) as advance:
             findings += found.check_blobs(given["jobs"], advance)
-    numbers = {**found.counts(), "copy_bytes": found.bytes_to_copy(make_plan(found, selection))}
+    space = space_for(source, found, make_plan(found, selection), settings)
+    numbers = {**found.counts(), "copy_bytes": space["copy_bytes"], "copy_inodes": space["copy_inodes"]}
     if as_json:
-        echo_json({**numbers, "findings": [asdict(each) for each in findings]})
+        echo_json({**numbers, **space, "findings": [asdict(each) for each in findings]})
     else:
+        print_warnings(space[WARNINGS])
         for finding in findings:
             echo(finding)
         for name, value in numbers.items():
@@ -132,21 +135,35 @@ def inspect(
 @jobs_option("Output")
 @click.option("-o", "--output", cls=Option, section="Output", type=click.Path(), default="-", metavar="FILE",
               help="Write to FILE instead of standard output.")  # fmt: skip
+@click.option("--json", "as_json", cls=Option, section="Output", is_flag=True,
+              help="Print the summary as JSON, on standard error without --output.")  # fmt: skip
 @settings_options
 def plan(
-    source: str, data: Path | None, config: Path | None, output: str, **given: Unpack[ImportValues]
+    source: str,
+    data: Path | None,
+    config: Path | None,
+    output: str,
+    *,
+    as_json: bool,
+    **given: Unpack[ImportValues],
 ) -> None:
     """Write a plan: what run would do, as one line of JSON per tag.
 
-    Edit the plan if you like, and pass it to run with --plan.
+    Edit the plan if you like, and pass it to run with --plan. The summary says how much disk space the import
+    takes.
 
     Exit status: 0 if every selected tag can be imported, 1 otherwise, 2 if the source cannot be read.
     """
     settings = load_settings(data=data, config=config)
-    _, entries = survey_and_plan(source, given, settings, dated=True)
+    found, entries = survey_and_plan(source, given, settings, dated=True)
     with click.open_file(output, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in write_plan(entries))
-    print_plan_summary(entries)
+    print_plan_summary(
+        entries,
+        space_for(source, found, entries, settings),
+        as_json=as_json,
+        err=not as_json or output == "-",
+    )
     if any(entry.action is PlanAction.SKIP for entry in entries):
         raise SystemExit(EXIT_FINDINGS)
 
@@ -224,7 +241,7 @@ def run(
     dated, report_pass = existing is Existing.NEWER or bool(pause), partial(print_pass, as_json=as_json)
     next_plan = partial(survey_and_plan, source, given, settings, plan_file, dated=dated, quiet=bool(pause))
     if dry_run:
-        _print_dry_run(settings, next_plan, existing, as_json=as_json)
+        _print_dry_run(source, settings, next_plan, existing, as_json=as_json)
         return
     planned = None if pause else _require_selected(next_plan())
     opened = audited_registry(data, config, alone=True, create=True, rebuild=True, announce=not parent)
@@ -232,6 +249,7 @@ def run(
         passes = Passes(
             registry, settings.journals, source, ImportOptions(LinkMode(given["link"]), given["strict"]),
             existing, given["jobs"], record, partial(_tag_progress, quiet=bool(parent)),
+            partial(warn_of_shortage, settings=settings),
         )  # fmt: skip
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
@@ -267,13 +285,19 @@ def _report_failure(error: Exception, number: int, *, background: bool) -> None:
 
 
 def _print_dry_run(
-    settings: Settings, next_plan: Callable[[], Planned], existing: Existing, *, as_json: bool
+    source: str,
+    settings: Settings,
+    next_plan: Callable[[], Planned],
+    existing: Existing,
+    *,
+    as_json: bool,
 ) -> None:
     """Print what a run would do; create nothing, not even the catalog."""
     found, entries = next_plan()
     with existing_registry(settings) as registry:
         foreseen = foresee(found, entries, registry, existing, settings.journals)
-    print_foreseen(foreseen, entries, as_json=as_json)
+    left = [entry for entry, outcome in foreseen.items() if outcome is None]
+    print_foreseen(foreseen, entries, space_for(source, found, left, settings), as_json=as_json)
 
 
 @migrate.command()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dualreg.cli.failures import ARGUMENTS
+from dualreg.cli.migrate.space import WARNINGS, print_warnings
 from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.migrate.findings import HARMLESS, Finding, FindingKind
 from dualreg.migrate.plan import Entry, PlanAction, full_name
@@ -64,20 +65,40 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no tags"
 
 
-def print_plan_summary(entries: Sequence[Entry]) -> None:
-    """Print on standard error how many tags a plan imports."""
+def print_plan_summary(
+    entries: Sequence[Entry], space: Mapping[str, Any], *, as_json: bool, err: bool
+) -> None:
+    """Print how many tags a plan imports, and what space that takes.
+
+    Args:
+        space: As ``space_for`` returns it.
+        err: On standard error.
+    """
     counts = Counter(entry.action for entry in entries)
+    if as_json:
+        named = {action: counts[action] for action in PlanAction}
+        echo_json({"counts": named, **space}, err=err)
+        return
     echo(
         f"{counted(counts[PlanAction.IMPORT], 'tag')} would be imported,"
         f" {counts[PlanAction.SKIP]} cannot be imported, {counts[PlanAction.LEAVE]} not selected.",
-        err=True,
+        err=err,
     )
+    print_warnings(space[WARNINGS])
 
 
 def print_foreseen(
-    foreseen: Mapping[Entry, Outcome | None], entries: Sequence[Entry], *, as_json: bool
+    foreseen: Mapping[Entry, Outcome | None],
+    entries: Sequence[Entry],
+    space: Mapping[str, Any],
+    *,
+    as_json: bool,
 ) -> None:
-    """Print what a run would do with each selected tag, and totals."""
+    """Print what a run would do with each selected tag, and totals.
+
+    Args:
+        space: As ``space_for`` returns it.
+    """
     tags = [
         {"tag": entry.name, "repository": entry.to_repository, "to_tag": entry.to_tag,
          "status": outcome.status if outcome else PlanAction.IMPORT,
@@ -86,7 +107,7 @@ def print_foreseen(
     ]  # fmt: skip
     counts = Counter(str(tag["status"]) for tag in tags)
     if as_json:
-        echo_json({"dry_run": True, "counts": counts, "tags": tags})
+        echo_json({"dry_run": True, "counts": counts, **space, "tags": tags})
         return
     for tag in tags:
         name = full_name(tag["repository"], tag["to_tag"], "")
@@ -97,6 +118,7 @@ def print_foreseen(
         f"{counted(counts[PlanAction.IMPORT], 'tag')} would be imported, {counts[Status.SAME]} already exist,"
         f" {counts[Status.SKIPPED] + counts[Status.FAILED]} would be skipped or fail, {left} not selected."
     )
+    print_warnings(space[WARNINGS])
 
 
 def print_report(report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
 from typing import ClassVar
@@ -11,14 +12,18 @@ from dualreg.migrate.base import ImportOptions, count_repositories, split_findin
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
-from dualreg.migrate.plan import Entry
+from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.saved.importer import SavedImporter
 from dualreg.migrate.saved.layers import diff_id_of
 from dualreg.migrate.saved.verify import SavedComparison
 from dualreg.migrate.sources.base import SourceBytes, SourceTag
-from dualreg.migrate.sources.docker_archive import SavedImages
+from dualreg.migrate.sources.docker_archive import SavedImage, SavedImages
+from dualreg.migrate.space import Content
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
+
+#: Documents of an image: its config, and the manifest that is made.
+_DOCUMENTS = 2
 
 
 @dataclass
@@ -68,9 +73,18 @@ class SavedSurvey:
                 if finding:
                     yield finding
 
-    def bytes_to_copy(self, entries: Iterable[Entry]) -> int:
-        del entries  # an archive is imported whole, as a rule
-        return self.blob_bytes
+    def content(self, entries: Iterable[Entry]) -> Content:
+        wanted = [entry for entry in entries if entry.action is PlanAction.IMPORT]
+        images = dict[str, SavedImage]()
+        for id_ in {entry.image for entry in wanted}:
+            with suppress(Broken):  # an edited plan may hold nonsense; the run reports it
+                images[id_] = self.source.image(id_)
+        layers = {diff_id: self.layers[diff_id].size for each in images.values() for diff_id in each.diff_ids}
+        placed = {(entry.to_repository, entry.image) for entry in wanted if entry.image in images}
+        links = sum(len(images[id_].diff_ids) + _DOCUMENTS + 1 for _, id_ in placed)
+        documents = [len(image.config) for image in images.values()] * _DOCUMENTS
+        tags, repositories = sum(bool(entry.to_tag) for entry in wanted), len({name for name, _ in placed})
+        return Content([*layers.values(), *documents], repositories, links, tags)
 
     def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
         del entries, registry

@@ -1,11 +1,12 @@
 """Survey of V1 images: which there are, their ancestors, and what is wrong with them."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain
 from threading import Event
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
+from dualreg.migrate.space import Content
 from dualreg.migrate.v1.duplicates import duplicate_image, find_duplicates
 from dualreg.migrate.v1.importer import V1Importer
 from dualreg.migrate.v1.layers import read_layer
@@ -26,6 +28,8 @@ from dualreg.migrate.v1.verify import V1Comparison
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 
+#: Documents that are made of an image for clients of V2: a config and a manifest.
+_DOCUMENTS = 2
 #: Repository of orphans whose repository is not known.
 _ORPHANS = "orphans"
 
@@ -125,9 +129,19 @@ class V1Survey:
                 if finding:
                     yield finding
 
-    def bytes_to_copy(self, entries: Iterable[Entry]) -> int:
-        wanted = (entry.image for entry in entries if entry.action is PlanAction.IMPORT)
-        return self._layer_bytes(wanted, ())
+    def content(self, entries: Iterable[Entry]) -> Content:
+        tops, tags = defaultdict[str, set[str]](set), 0
+        for entry in entries:
+            if entry.action is PlanAction.IMPORT:
+                tops[entry.to_repository].add(entry.image)
+                tags += 1
+        images, manifests = self._reachable(chain.from_iterable(tops.values())), {*chain(*tops.values())}
+        placed = sum(len(self._reachable(ids)) for ids in tops.values())
+        made = sum(map(len, tops.values()))
+        blobs = [self.images[id_].size for id_ in images]
+        # Documents, which are small: the JSON of each image; config and manifest of each tagged one.
+        blobs += [1] * (len(images) + _DOCUMENTS * len(manifests))
+        return Content(blobs, len(tops), 2 * placed + (_DOCUMENTS + 1) * made, tags, placed)
 
     def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
         del registry  # a layer that no run has read is read even if it is stored

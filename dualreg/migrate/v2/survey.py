@@ -16,6 +16,7 @@ from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag, lost_tag
+from dualreg.migrate.space import Content
 from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.transfer import DigestVerifier, feed
 from dualreg.migrate.v2.crawl import Crawl, Known, Place
@@ -102,9 +103,20 @@ class V2Survey:
                 if finding:
                     yield finding
 
-    def bytes_to_copy(self, entries: Iterable[Entry]) -> int:
-        wanted = (entry for entry in entries if entry.action is PlanAction.IMPORT)
-        return sum(self.blobs[digest][0] for digest in self._blobs_of(wanted))
+    def content(self, entries: Iterable[Entry]) -> Content:
+        sizes = dict[Digest, int]()
+        blobs, manifests = defaultdict[str, set[Digest]](set), defaultdict[str, set[Digest]](set)
+        wanted = [entry for entry in entries if entry.action is PlanAction.IMPORT and _is_digest(entry.image)]
+        for entry in wanted:
+            for digest in self.reachable(entry.repository, _digest(entry.image)):
+                known = self.known[entry.repository, digest]
+                manifests[entry.to_repository].add(digest)
+                sizes[digest] = known.size
+                here = [blob for blob in known.blobs if blob in self.blobs]
+                blobs[entry.to_repository].update(here)
+                sizes |= {blob: self.blobs[blob][0] for blob in here}
+        links = sum(map(len, blobs.values())) + 2 * sum(map(len, manifests.values()))
+        return Content(sizes.values(), len(manifests), links, sum(bool(entry.to_tag) for entry in wanted))
 
     def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
         del earlier  # what they read is stored
