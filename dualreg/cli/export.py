@@ -143,11 +143,12 @@ def _print_result(target: str, outcomes: Sequence[Outcome], *, as_json: bool, er
             {"tag": each.entry.name, "status": each.status, "reason": each.reason, "digest": each.digest}
             for each in outcomes
         ]
-        echo_json({"counts": counts, "tags": tags}, err=err)
+        unserved = [{"tag": each.entry.name, "reason": each.note} for each in outcomes if each.note]
+        echo_json({"counts": counts, "tags": tags, "unserved": unserved}, err=err)
     else:
         for outcome in outcomes:
-            if outcome.reason:
-                echo(f"{outcome.entry.name}: {outcome.status}: {outcome.reason}", err=err)
+            if text := outcome.reason or outcome.note:
+                echo(f"{outcome.entry.name}: {outcome.status}: {text}", err=err)
         echo(counted_outcomes(outcomes), err=err)
         if present:
             echo(f"Next:  {parse_location(target, Use.TARGET).next_step}", err=err)

@@ -100,7 +100,14 @@ class Export:
         sent = sum(size for size, _ in parts) + self._blobs(repository, top)
         changed = self._send(repository, top, tag) or any(new for _, new in parts)
         status = Status.DONE if sent or changed else Status.SAME
-        return Outcome(entry, status, digest=str(top.digest), read=sent)
+        return Outcome(entry, status, digest=str(top.digest), read=sent, note=self._note(top.media_type))
+
+    def _note(self, media_type: str) -> str:
+        """Return which registry cannot serve a manifest of that type from the target; empty: none."""
+        if self.target.served is None or media_type in self.target.served:
+            return ""
+        kind = "schema 1" if media_type in media_types.SCHEMA1_TYPES else media_type
+        return f"registry 3 does not serve {kind}"
 
     def _manifest_row(self, repository: RepositoryName, tag: Tag) -> ManifestRow:
         """Return the manifest to export: schema 1 is converted if the target does not take it."""

@@ -45,6 +45,7 @@ class Outcome:
     Attributes:
         digest: The manifest that the tag points at, if it was imported.
         read: How many bytes were read from the source.
+        note: Of an export: who cannot read the tag at the target, although it is complete; empty: nobody.
     """
 
     entry: Entry
@@ -52,6 +53,7 @@ class Outcome:
     reason: str = ""
     digest: str = ""
     read: int = 0
+    note: str = ""
 
 
 @dataclass

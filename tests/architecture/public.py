@@ -228,7 +228,8 @@ class Seen:
         self.invoke("account unlock alice")
         self.invoke("account unlock --address 192.0.2.1")
         self.invoke("account remove ci")
-        self.prints(f"export oci-layout:{self.folder / 'layout'}")
+        for target in ("oci-layout", "registry-tree"):
+            self.prints(f"export {target}:{self.folder / target}")
 
     def _be_asked(self, source: str) -> None:
         """Be a server: one that wants to know who asks, one that takes images in, and one for V1 clients."""

@@ -93,6 +93,25 @@ def test_everything_leaves_once(filled: Path, tmp_path: Path, scheme: str) -> No
         assert place.read_bytes() == first
 
 
+@pytest.mark.parametrize("scheme", TARGETS)
+def test_what_registry_3_does_not_serve(
+    filled: Path, registry: Registry, tmp_path: Path, scheme: str
+) -> None:
+    """Of a tree, tags of schema 1 and of unknown types are named, each time; elsewhere they are converted."""
+    name, other = RepositoryName("team/other"), "application/vnd.oci.artifact.manifest.v1+json"
+    payload = json.dumps({"mediaType": other, "artifactType": "application/x", "blobs": []}).encode()
+    registry.manifests.put(name, Tag("artifact"), other, payload)
+    expected = {"team/one:1": "schema 1", "team/other:artifact": other} if scheme == "registry-tree" else {}
+    for _ in range(2):
+        line = f"{scheme}:{tmp_path / TARGETS[scheme]}"
+        unserved = json.loads(export(filled, f"{line} --json", code=None).stdout)["unserved"]
+        assert {each["tag"]: each["reason"] for each in unserved} == {
+            tag: f"registry 3 does not serve {kind}" for tag, kind in expected.items()
+        }
+        output = export(filled, line, code=None).output
+        assert ("team/one:1: same: registry 3 does not serve schema 1\n" in output) == bool(expected)
+
+
 @pytest.mark.parametrize("link", ["auto", "hard", "copy"])
 def test_round_trip_by_a_tree(filled: Path, tmp_path: Path, link: str) -> None:
     """An exported tree, imported elsewhere, has the same blobs, manifests, tags and referrers."""

@@ -1,6 +1,7 @@
 """The protocol of targets: blobs are written first, then the manifests that name them, then tags."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -45,6 +46,10 @@ class Target(Protocol):
     takes_schema1: bool
     renames: bool
     one_by_one: bool
+
+    @property
+    def served(self) -> AbstractSet[str] | None:
+        """Media types of manifests that the current release of the target's registry serves; None: all."""
 
     @property
     def is_stream(self) -> bool:

@@ -33,6 +33,7 @@ class OciLayoutTarget:
     """
 
     takes_schema1 = False
+    served = None
     renames = True
     one_by_one = False
     is_stream = False

@@ -1,8 +1,12 @@
-"""The storage of the reference registry (distribution), in the format of dualreg's own storage."""
+"""The storage of the reference registry (distribution), in the format of dualreg's own storage.
+
+Source of what it serves: distribution 3.0, ``registry/storage/manifeststore.go``; 2.x serves schema 1, too.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
@@ -19,6 +23,7 @@ class RegistryTreeTarget:
     """A Target."""
 
     takes_schema1 = True
+    served = media_types.IMAGES | media_types.INDEXES
     renames = False
     one_by_one = False
     is_stream = False

@@ -33,6 +33,7 @@ class StaticTreeTarget:
     """A Target; a blob of several repositories is one file with several hard links."""
 
     takes_schema1 = False
+    served = None
     renames = False
     one_by_one = False
     is_stream = False
