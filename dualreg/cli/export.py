@@ -26,12 +26,9 @@ from dualreg.cli.migrate.output import EXIT_FINDINGS, EXIT_NOTHING, counted_outc
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json
 from dualreg.cli.progress import progress, stoppable
-from dualreg.messages import safe_line
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
-from dualreg.migrate.sources.base import SourceInvalid
-from dualreg.migrate.targets.base import TargetInvalid
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.transports import TargetOptions, open_target
 from dualreg.registry import Registry
@@ -92,11 +89,11 @@ def export(
     Exit status: 0 if every selected tag is exported, 1 if some are, 3 if none is, 2 if the export could not
     start or continue.
     """  # noqa: D301 -- \b makes click keep the lines of a paragraph
-    with prepared_registry(data, config, alone=True) as (registry, _), stoppable() as stop:
+    with prepared_registry(data, config, alone=True) as (registry, _):
         entries = [*entries_to_export(registry, selected_names(given))]
         if not entries:
             raise Fatal("no tag is selected; nothing was written")
-        try:
+        with stoppable() as stop:
             options = _target_options(registry, entries, given, stop)
             with closing(open_target(target, options)) as opened:
                 if dry_run:
@@ -106,8 +103,6 @@ def export(
                     outcomes = Export(
                         registry, opened, stop, lambda outcome: advance(1, outcome.read)
                     ).export_all(entries, jobs)
-        except (TargetInvalid, SourceInvalid, OSError) as error:
-            raise Fatal(safe_line(error)) from error
     _print_result(target, outcomes, as_json=as_json, err=opened.is_stream)
 
 

@@ -6,10 +6,12 @@ import click
 
 from dualreg.catalog.database import DatabaseFailure, failure_text
 from dualreg.cli.command import SectionedCommand
+from dualreg.cli.progress import Interrupted, interruptible
 from dualreg.errors import CatalogUnreachable
 from dualreg.messages import safe_line
 from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.sources.base import SourceInvalid
+from dualreg.migrate.targets.base import TargetInvalid
 
 #: Under this key a context keeps the arguments of its command as they were typed.
 ARGUMENTS = "dualreg.arguments"
@@ -21,6 +23,7 @@ FAILURES = (
     ValueError,
     OSError,
     SourceInvalid,
+    TargetInvalid,
     JournalBusy,
 )
 
@@ -51,10 +54,13 @@ class MigrateCommand(SectionedCommand):
         """Run the command.
 
         Raises:
-            Fatal: it fails by one of FAILURES.
+            Fatal: it fails by one of FAILURES, or is asked to end while it only reads.
         """
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
+        except Interrupted as error:
+            raise Fatal(str(error)) from error
         except (BrokenPipeError, click.UsageError):  # click reports these itself
             raise
         except FAILURES as error:

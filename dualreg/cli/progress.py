@@ -1,4 +1,7 @@
-"""Long work: how far it is, as a bar on a terminal and as lines elsewhere; and an early end by a signal."""
+"""Long work: how far it is, as a bar on a terminal and as lines elsewhere; and an early end by a signal.
+
+Work that only reads is interrupted; work that changes something finishes what it has started.
+"""
 
 import signal
 import sys
@@ -7,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -108,6 +112,21 @@ def _lines(what: str, pace: Pace) -> Callable[[], None]:
     return show
 
 
+class Interrupted(KeyboardInterrupt):
+    """The command was asked to end while it only read."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGTERM and SIGINT raise Interrupted in the block, which must not be changing anything."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(number).name}; run the command again")
+
+    with _handling(interrupt):
+        yield
+
+
 @contextmanager
 def stoppable(*, quiet: bool = False) -> Iterator[Event]:
     """Yield an event that SIGTERM and SIGINT set during the block, which finishes what it has started.
@@ -122,9 +141,16 @@ def stoppable(*, quiet: bool = False) -> Iterator[Event]:
             echo("Stopping after the current work. Run again to resume.", err=True)
         stop.set()
 
-    before = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _handling(request_stop):
         yield stop
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have SIGTERM and SIGINT call *handler* during the block."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -1,11 +1,11 @@
 """How much to query of a source where each request takes time, and how many requests at a time."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dualreg.migrate.names import Names
+from dualreg.migrate.parallel import in_parallel
 from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
 
@@ -51,9 +51,7 @@ class ScanOptions:
         return self.names.may_select(repository)
 
     def each(self, query: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-        """Yield the result of *query* for each item, in order, running *jobs* queries at a time."""
+        """Return the results of *query* for all items, in order; *jobs* queries run at a time."""
         if self.jobs == 1:
-            yield from map(query, items)
-            return
-        with ThreadPoolExecutor(self.jobs) as pool:
-            yield from pool.map(query, items)
+            return map(query, items)
+        return in_parallel(query, items, self.jobs)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +11,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, empty_layer
 from dualreg.migrate.base import Comparison
 from dualreg.migrate.findings import Broken
+from dualreg.migrate.parallel import in_parallel
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import SourceBytes
@@ -35,7 +35,7 @@ class Verdict:
 
 
 def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Iterator[Verdict]:
-    """Yield a verdict on every entry with the action import, in the order of the plan."""
+    """Return the verdicts on all entries with the action import, in the order of the plan."""
 
     def judge(entry: Entry) -> Verdict:
         try:
@@ -46,8 +46,7 @@ def verify(comparison: Comparison, entries: Iterable[Entry], jobs: int) -> Itera
             return Verdict(entry, (f"cannot be read from this registry ({error})",))
 
     wanted = [entry for entry in entries if entry.action is PlanAction.IMPORT]
-    with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(judge, wanted)
+    return in_parallel(judge, wanted, jobs)
 
 
 class BlobComparison:

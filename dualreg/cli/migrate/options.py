@@ -18,6 +18,7 @@ from dualreg.cli.failures import Fatal
 from dualreg.cli.migrate.output import SELECTION_OPTIONS
 from dualreg.cli.options import Command, environment, with_options
 from dualreg.cli.output import echo
+from dualreg.cli.progress import interruptible
 from dualreg.migrate.base import Survey
 from dualreg.migrate.follow import Planned
 from dualreg.migrate.names import Library, Names, read_mapping, read_names
@@ -101,18 +102,18 @@ def survey(
         Fatal: the options contradict each other.
         SourceInvalid: there is no such source.
         OSError: it cannot be read.
+        Interrupted: the command was asked to end.
     """
-    return survey_source(
-        source,
-        SourceOptions(
-            given["flavor"],
-            given["repository"],
-            environment(),
-            credentials(given),
-            ScanOptions(names or Names(), dated, trusting=True, jobs=given["jobs"]),
-            manifest_rules(settings),
-        ),
+    options = SourceOptions(
+        given["flavor"],
+        given["repository"],
+        environment(),
+        credentials(given),
+        ScanOptions(names or Names(), dated, trusting=True, jobs=given["jobs"]),
+        manifest_rules(settings),
     )
+    with interruptible():
+        return survey_source(source, options)
 
 
 def plan_of(found: Survey, given: SelectionValues, *, quiet: bool = False) -> list[Entry]:

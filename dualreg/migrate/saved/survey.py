@@ -1,7 +1,6 @@
 """Survey of saved images."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
@@ -12,6 +11,7 @@ from dualreg.migrate.base import ImportOptions, count_repositories, split_findin
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
+from dualreg.migrate.parallel import in_parallel
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.saved.importer import SavedImporter
 from dualreg.migrate.saved.layers import diff_id_of
@@ -67,11 +67,11 @@ class SavedSurvey:
         return len(self.layers)
 
     def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
-        with ThreadPoolExecutor(jobs) as pool:
-            for diff_id, finding in zip(self.layers, pool.map(self._check_layer, self.layers), strict=True):
-                advance(1, self.layers[diff_id].size)
-                if finding:
-                    yield finding
+        findings = in_parallel(self._check_layer, self.layers, jobs)
+        for diff_id, finding in zip(self.layers, findings, strict=True):
+            advance(1, self.layers[diff_id].size)
+            if finding:
+                yield finding
 
     def content(self, entries: Iterable[Entry]) -> Content:
         wanted = [entry for entry in entries if entry.action is PlanAction.IMPORT]

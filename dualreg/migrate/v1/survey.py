@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,6 +16,7 @@ from dualreg.migrate.dates import parse_created
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
+from dualreg.migrate.parallel import in_parallel
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
@@ -122,12 +122,11 @@ class V1Survey:
             yield SourceTag(homes.get(image.id, _ORPHANS), "", image.id, updated)
 
     def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
-        with ThreadPoolExecutor(jobs) as pool:
-            images = [*self.images.values()]
-            for image, finding in zip(images, pool.map(_check_layer, images), strict=True):
-                advance(1, image.size)
-                if finding:
-                    yield finding
+        images = [*self.images.values()]
+        for image, finding in zip(images, in_parallel(_check_layer, images, jobs), strict=True):
+            advance(1, image.size)
+            if finding:
+                yield finding
 
     def content(self, entries: Iterable[Entry]) -> Content:
         tops, tags = defaultdict[str, set[str]](set), 0

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import ClassVar
@@ -13,6 +12,7 @@ from dualreg.migrate.base import ImportOptions, count_repositories, split_findin
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library
+from dualreg.migrate.parallel import in_parallel
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag, lost_tag
@@ -96,12 +96,11 @@ class V2Survey:
         return len(self.blobs)
 
     def check_blobs(self, jobs: int, advance: Callable[[int, int], None]) -> Iterator[Finding]:
-        with ThreadPoolExecutor(jobs) as pool:
-            digests = [*self.blobs]
-            for digest, finding in zip(digests, pool.map(self._check_blob, digests), strict=True):
-                advance(1, self.blobs[digest][0])
-                if finding:
-                    yield finding
+        digests = [*self.blobs]
+        for digest, finding in zip(digests, in_parallel(self._check_blob, digests, jobs), strict=True):
+            advance(1, self.blobs[digest][0])
+            if finding:
+                yield finding
 
     def content(self, entries: Iterable[Entry]) -> Content:
         sizes = dict[Digest, int]()
