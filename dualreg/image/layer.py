@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import cache
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 from dualreg.errors import ImageInvalid
 from dualreg.image import media_types
@@ -34,6 +34,8 @@ _INFLATED_ALLOWANCE, _INFLATED_RATIO = 64 << 20, 1100
 #: What any compressed layer may uncompress to, in bytes: even at the ratio of gzip, a large layer must cost
 #: minutes, not days. Larger files, such as those of language models, come uncompressed.
 _INFLATED_LIMIT = 256 << 30
+#: Bytes of layers that are read through if their last bytes leave a doubt.
+_SMALL_LAYER = 1 << 20
 
 
 @cache
@@ -107,11 +109,14 @@ class Inflater:
 
     Attributes:
         compression: Detected from the first six bytes (or the whole layer); None before.
+        padded: Whether zeros follow the compressed stream. They are ignored here, as by gzip itself, but
+            Docker and podman read no such layer ("gzip: invalid header").
     """
 
     def __init__(self, *, zstd: bool = False) -> None:
         """Start before the first byte; refuse zstd, which no V1 client sends or reads, unless *zstd*."""
         self.compression: Compression | None = None
+        self.padded = False
         self._may_be_zstd = zstd
         self._head = b""
         self._inflater: _Inflater | None = None
@@ -163,14 +168,22 @@ class Inflater:
             while data or not self._inflater.needs_input:
                 if self._inflater.eof:
                     if not data.strip(b"\0"):
-                        return  # padding after the last member
-                    self._renew()
+                        self.padded = self.padded or bool(data)
+                        return
+                    self._begin_member(data)
                 piece = self._inflater.decompress(data, _INFLATE_STEP)
                 self._count(len(piece))
                 yield piece
                 data = self._inflater.unused_data if self._inflater.eof else b""
         except (zlib.error, OSError, lzma.LZMAError, ZstdError) as error:
             raise ImageInvalid(reason="compressed layer is corrupt") from error
+
+    def _begin_member(self, data: bytes) -> None:
+        """Begin the next member of the stream; raise ImageInvalid if *data* is none."""
+        magic = Compression.GZIP.value if self.compression is Compression.GZIP else b""
+        if self.padded or data[: len(magic)] != magic[: len(data)]:
+            raise ImageInvalid(reason="other bytes follow the compressed layer")
+        self._renew()
 
     def _count(self, size: int) -> None:
         """Count uncompressed bytes; raise ImageInvalid if they are too many."""
@@ -243,6 +256,45 @@ def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
             out.truncate()
         target.writelines(inflater.finish())
     yield out.getvalue()
+
+
+def may_be_padded(head: bytes, tail: bytes, size: int) -> bool:
+    """Return whether zeros may follow the stream of a gzip layer, judging by little of it.
+
+    The last four bytes of gzip are the size of its content. If they are not, because other bytes follow, they
+    hardly ever fit the size of the layer. It may be a layer of several members as well.
+
+    Args:
+        head: Its first bytes, at least three.
+        tail: Its last four bytes.
+        size: Of the layer.
+
+    Source: RFC 1952, section 2.3.1.
+    """
+    if not head.startswith(Compression.GZIP.value):
+        return False
+    stated = int.from_bytes(tail, "little")
+    if size <= _SMALL_LAYER:
+        return not tail[-1] or stated > _INFLATED_RATIO * size  # not sure: sizes end with zeros, too
+    return not size - _SMALL_LAYER // 2 <= stated <= _INFLATED_RATIO * size
+
+
+def is_padded(layer: BinaryIO) -> bool:
+    """Return whether zeros follow the stream of a gzip layer; it is read through only if it may be so.
+
+    Raises:
+        ImageInvalid: as ``Inflater.feed``.
+    """
+    head, size = layer.read(_LONGEST_MAGIC), layer.seek(0, io.SEEK_END)
+    layer.seek(max(size - 4, 0))
+    if not may_be_padded(head, layer.read(4), size):
+        return False
+    layer.seek(0)
+    inflater = Inflater()
+    while chunk := layer.read(_INFLATE_STEP):
+        for _ in inflater.feed(chunk):
+            pass
+    return inflater.padded
 
 
 @cache

@@ -37,6 +37,7 @@ class FindingKind(StrEnum):
     UNREACHABLE = "unreachable"
     UNDATED = "undated"
     WRONG_SIZE = "wrong-size"
+    BAD_GZIP = "bad-gzip"
 
 
 #: Kinds that do not keep any tag from being imported.
@@ -53,6 +54,7 @@ HARMLESS = frozenset(
         FindingKind.FOREIGN,
         FindingKind.UNTAGGED,
         FindingKind.WRONG_SIZE,
+        FindingKind.BAD_GZIP,
     }
 )
 

@@ -27,7 +27,7 @@ from dualreg.errors import (
 from dualreg.image import media_types
 from dualreg.image.convert import Converted, Link, V1Layer, manifest_from_chain
 from dualreg.image.digest import Digest
-from dualreg.image.layer import EMPTY_LAYER, Compression, empty_diff_ids, empty_layer, regzip
+from dualreg.image.layer import EMPTY_LAYER, Compression, empty_diff_ids, empty_layer, is_padded, regzip
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.chains import Chains
@@ -256,14 +256,21 @@ class Bridge:
         return tuple(_bounded(self._link(repository, member) for member in reversed(ancestry)))
 
     def _link(self, repository: RepositoryName, row: V1ImageRow, *, recompress: bool = True) -> Link:
-        """Return the image with its layer; *recompress* it to gzip if its compression has no media type."""
+        """Return the image with its layer.
+
+        Args:
+            recompress: Compress it with gzip if its compression has no media type, or if bytes follow the
+                stream, which clients of V2 do not read.
+        """
         if row.layer is None or row.diff_id is None:
             raise ImageIncomplete(id=row.id)
-        compression, blob = Compression.GZIP, BlobRow(row.layer, row.layer_size or 0)
+        compression, padded, blob = Compression.GZIP, False, BlobRow(row.layer, row.layer_size or 0)
         if recompress:
             with self.state.store.open(row.layer) as layer:
                 compression = Compression.sniff(layer.read(6))
-        if compression not in (Compression.GZIP, Compression.NONE):
+                layer.seek(0)
+                padded = is_padded(layer)
+        if padded or compression not in (Compression.GZIP, Compression.NONE):
             with self.state.store.open(row.layer) as layer:
                 blob = self.uploads.ingest(repository, regzip(read_chunks(layer)))
             compression = Compression.GZIP

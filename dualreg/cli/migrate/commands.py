@@ -253,9 +253,9 @@ def run(
         )  # fmt: skip
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
-                _follow(
-                    passes, cast("timedelta", pause), stop, next_plan, report_pass, background=bool(parent)
-                )
+                on_failure = partial(_report_failure, background=bool(parent))
+                with suppress(Interrupted):  # while a pass surveys the source
+                    passes.follow(cast("timedelta", pause), stop, next_plan, report_pass, on_failure)
                 return
             with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)

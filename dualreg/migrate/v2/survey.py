@@ -22,6 +22,7 @@ from dualreg.migrate.transfer import DigestVerifier, feed
 from dualreg.migrate.v2.crawl import Crawl, Known, Place
 from dualreg.migrate.v2.dates import image_created
 from dualreg.migrate.v2.importer import V2Importer
+from dualreg.migrate.v2.padding import Ends, padding_of
 from dualreg.migrate.v2.verify import V2Comparison
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
@@ -139,10 +140,18 @@ class V2Survey:
         return V2Comparison(registry, self.source, BlobComparison(registry.blobs, quick=quick))
 
     def _check_blob(self, digest: Digest) -> Finding | None:
-        verifier = DigestVerifier(digest)
+        verifier, ends = DigestVerifier(digest), Ends()
+
+        def update(data: bytes) -> None:
+            verifier.update(data)
+            ends.update(data)
+
         try:
-            feed(self.source.blob(self.blobs[digest][1], digest), verifier.update, str(digest))
+            blob = self.source.blob(self.blobs[digest][1], digest)
+            feed(blob, update, str(digest))
             verifier.check()
+            if ends.may_be_padded:
+                return padding_of(blob, str(digest))
         except Broken as error:
             return error.finding
         return None
