@@ -108,9 +108,8 @@ class BlobComparison:
             if self.quick:
                 with self._blobs.open(digest) as reader:
                     length = reader.seek(0, os.SEEK_END)
-                return (
-                    "" if found.size in (0, length) else f"has {length} bytes, but {found.size} in the source"
-                )
+                same = found.known_size in (None, length)
+                return "" if same else f"has {length} bytes, but {found.size} in the source"
             with found.open() as reader:
                 same = has_digest(reader, digest)
         except BlobMissing:

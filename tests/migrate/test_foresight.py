@@ -1,6 +1,7 @@
 """What inspect reports of unusual and broken documents is what run then skips."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.v2.survey import survey_manifests
 from tests.documents import IMAGE, IN_USE, Document
 from tests.migrate.commands import command
-from tests.migrate.stock_trees import StockTree
+from tests.migrate.stock_trees import LAYERS as STOCK_LAYERS
+from tests.migrate.stock_trees import StockTree, small
+from tests.migrate.trees import LAYERS, Tree
 from tests.protocol.test_bad_input import IMAGE as OTHER
 from tests.protocol.test_bad_input import MANIFESTS
 
@@ -81,3 +84,37 @@ def test_a_cut_blob_is_not_taken_for_a_wrong_size(tmp_path: Path, data: Path) ->
     tree.data(Digest.of(IMAGE.layers[0])).write_bytes(IMAGE.layers[0][:-1])
     assert "corrupt: " in command(data, f"inspect registry-tree:{tree.root}", code=1).output
     assert "skipped: corrupt: " in command(data, f"run registry-tree:{tree.root}", code=None).output
+
+
+def _v1(folder: Path) -> tuple[str, list[Path]]:
+    tree = Tree(folder)
+    base = tree.image("base", LAYERS["a"])
+    tree.tag("team/app", "1", tree.image("app", LAYERS["b"], parent=base))
+    tree.tag("team/app", "2", base)
+    files = [*folder.glob("images/*/json"), *folder.glob("images/*/layer")]
+    return f"v1-tree:{folder}", files
+
+
+def _stock(folder: Path) -> tuple[str, list[Path]]:
+    tree = small(folder)
+    tree.schema1("old/one", "1", STOCK_LAYERS["c"])
+    return f"registry-tree:{folder}", [*tree.v2.glob("blobs/*/*/*/data")]
+
+
+@pytest.mark.parametrize("make", [_v1, _stock])
+def test_empty_files_are_foretold(make: Callable[[Path], tuple[str, list[Path]]], tmp_path: Path) -> None:
+    """Documents, layers and blobs of no bytes are named without a deep look; a run fails for none of them."""
+    source, files = make(tmp_path / "old")
+    assert len(files) > 3
+    for number, file in enumerate(sorted(files)):
+        data, content = tmp_path / str(number), file.read_bytes()
+        file.write_bytes(b"")
+        told = json.loads(command(data, f"inspect {source} --json", code=None).stdout)
+        corrupt = {each["text"] for each in told["findings"] if each["kind"] == "corrupt"}
+        done = json.loads(command(data, f"run {source} --json", code=None).stdout)["tags"]
+        refused = [each["reason"] for each in done if each["status"] != "done"]
+        assert [each["status"] for each in done if each["status"] not in ("done", "skipped")] == []
+        assert all(any(text in reason for text in corrupt) for reason in refused)
+        if b'"signature"' not in content and b'"artifactType"' not in content:
+            assert refused, content[:80]
+        file.write_bytes(content)

@@ -1,7 +1,7 @@
 """``dualreg migrate``: inspect, plan, run, and verify; ``report`` and ``rollback`` are in ``history``."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
@@ -43,7 +43,7 @@ from dualreg.cli.migrate.output import (
 from dualreg.cli.migrate.space import WARNINGS, print_warnings, space_for, warn_of_shortage
 from dualreg.cli.options import json_option, load_settings, settings_options
 from dualreg.cli.output import echo, echo_json
-from dualreg.cli.progress import Advance, progress, stoppable
+from dualreg.cli.progress import Advance, Interrupted, progress, stoppable
 from dualreg.migrate import journal
 from dualreg.migrate.base import ImportOptions
 from dualreg.migrate.follow import Passes, Planned, foresee

@@ -66,7 +66,7 @@ class SourceBytes:
     """A layer or blob of a source, not read yet.
 
     Attributes:
-        size: In bytes; 0 if that is unknown until it is read.
+        size: In bytes; 0 also if that is unknown until it is read.
         open: Returns a reader, positioned at the beginning.
         path: The file with exactly these bytes, if there is one.
         changed: Modification time in nanoseconds. If it and the size are unchanged, so are the bytes.
@@ -81,6 +81,11 @@ class SourceBytes:
     def of(cls, content: bytes) -> "SourceBytes":
         """Return bytes in memory."""
         return cls(len(content), lambda: BytesIO(content))
+
+    @property
+    def known_size(self) -> int | None:
+        """The size; None if it is unknown until they are read."""
+        return self.size if self.size or self.path else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,14 +60,17 @@ def read_document(path: Path, root: Path, where: str) -> bytes:
     """Return the manifest *where*, stored as a file.
 
     Raises:
-        Broken: it is missing, outside *root*, cannot be read, or is too large.
+        Broken: it is missing, outside *root*, empty or too large, or cannot be read.
     """
     try:
-        return read_file(path, root, _DOCUMENT_LIMIT)[0]
+        content, _ = read_file(path, root, _DOCUMENT_LIMIT)
     except FileNotFoundError as error:
         raise Broken(FindingKind.MISSING_MANIFEST, where, "no such manifest") from error
     except OSError as error:
         raise Broken(FindingKind.UNREADABLE, where, f"cannot be read: {error}") from error
+    if not content:
+        raise Broken(FindingKind.CORRUPT, where, "the file is empty")
+    return content
 
 
 def entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:

@@ -122,6 +122,8 @@ def _parsed(folder: str, root: str, id_: str) -> V1Image:
     """
     try:
         content, _ = retry_missing(partial(read_file, f"{folder}/json", root, _DOCUMENT_LIMIT))
+        if not content:
+            raise Broken(FindingKind.CORRUPT, id_, "the file of its JSON is empty")
         image = V1Image.parse(content)
     except FileNotFoundError:
         text = "a layer without its JSON" if _is_there(f"{folder}/layer") else "no such image"

@@ -95,4 +95,4 @@ def _seems_same(row: V1ImageRow, image: SourceImage) -> bool:
     """Return whether neither checksum nor size of the layer differs; unknown ones count as equal."""
     payloads = [stated.lower() for stated in image.checksums if stated.lower().startswith("sha256:")]
     agrees = not payloads or str(row.checksum) in payloads
-    return agrees and image.size in (0, row.layer_size)
+    return agrees and (image.size or image.layer.known_size) in (None, row.layer_size)

@@ -178,7 +178,7 @@ class V1Survey:
         wanted: str | None = id_
         while wanted is not None and wanted not in self.images and wanted not in self.broken:
             try:
-                self.images[wanted] = self.source.image(wanted)
+                self.images[wanted] = _read_image(self.source, wanted)
             except Broken as error:
                 self.broken[wanted] = error.finding
                 return
@@ -219,7 +219,7 @@ def survey_images(source: V1Source, scan: ScanOptions | None = None) -> V1Survey
 
     def read(id_: str) -> SourceImage | Broken:
         try:
-            return source.image(id_)
+            return _read_image(source, id_)
         except Broken as error:
             return error
 
@@ -236,6 +236,18 @@ def survey_images(source: V1Source, scan: ScanOptions | None = None) -> V1Survey
     survey.findings += _image_findings(survey)
     survey.tags += survey.untagged()
     return survey
+
+
+def _read_image(source: V1Source, id_: str) -> SourceImage:
+    """Return an image; its layer is only read if that is an empty file.
+
+    Raises:
+        Broken: a part of it is missing or damaged, or it has another id.
+    """
+    image = source.image(id_)
+    if image.size == 0 and image.layer.known_size == 0:
+        read_layer(image)  # its checksum tells whether something is lost
+    return image
 
 
 def _created(survey: V1Survey, id_: str) -> datetime | None:

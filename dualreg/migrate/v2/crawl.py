@@ -136,10 +136,14 @@ class Crawl:
                     yield place, digest, self._stated[place][digest]
 
     def _query(self, blob: Place) -> int | Finding:
+        repository, digest = blob
         try:
-            return self.source.blob(*blob).size
+            found = self.source.blob(repository, digest)
         except Broken as error:
             return error.finding
+        if found.known_size == 0 and digest != Digest.of(b"", digest.algorithm):
+            return Finding(FindingKind.CORRUPT, f"{repository}@{digest}", "the file is empty")
+        return found.size
 
     def _check(
         self, place: Place, digest: Digest, stated: int | None, answers: Mapping[Place, int | Finding]
