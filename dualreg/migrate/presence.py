@@ -1,24 +1,32 @@
-"""Presence: whether the bytes that the catalog lists are in the store, with their sizes; none are read."""
+"""Presence: whether the bytes that the catalog lists are in the store; only small ones are read."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dualreg.catalog.rows import BlobRow
+from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.migrate.transfer import has_digest
 from dualreg.registry import Registry
+
+#: Bytes up to which a blob is read; nearly all documents are smaller.
+_SMALL = 64 << 10
 
 
 @dataclass
 class Presence:
-    """Checks each blob until it was found once: a missing one may be imported with the next tag."""
+    """Checks each blob until it was found once: a missing one may be imported with the next tag.
+
+    Small ones are compared with their digests: documents, without which clients get nothing.
+    """
 
     registry: Registry
     _blobs: set[BlobRow] = field(default_factory=set)
     _manifests: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
 
     def blobs(self, blobs: Iterable[BlobRow]) -> bool:
-        """Return whether all of *blobs* can be opened, and have their sizes."""
+        """Return whether all of *blobs* can be opened, and have their sizes or, if small, their digests."""
         return all(blob in self._blobs or self._is_stored(blob) for blob in blobs)
 
     def manifest(self, repository: RepositoryName, digest: Digest) -> bool:
@@ -42,9 +50,16 @@ class Presence:
 
     def _is_stored(self, blob: BlobRow) -> bool:
         try:
-            found = self.registry.blobs.stored_size(blob.digest) == blob.size
-        except OSError:
+            found = self.registry.blobs.stored_size(blob.digest) == blob.size and self._is_whole(blob)
+        except (OSError, BlobMissing):
             return False
         if found:
             self._blobs.add(blob)
         return found
+
+    def _is_whole(self, blob: BlobRow) -> bool:
+        """Return whether a small blob has its digest; larger ones are not read."""
+        if blob.size > _SMALL:
+            return True
+        with self.registry.blobs.open(blob.digest) as reader:
+            return has_digest(reader, blob.digest)

@@ -54,13 +54,24 @@ class RemoteCredentials:
     token_servers: Collection[str] = ()
     redirect_hosts: Collection[str] = ()
 
-    def client(self, url: str) -> Client:
+    def client(self, url: str, *, repeat_failed: bool = True) -> Client:
         """Return a client of the registry at *url*, which has no path.
+
+        Args:
+            repeat_failed: As of ``Client``.
 
         Raises:
             RemoteError: the URL is invalid.
         """
-        return Client(url, self.user, self.password, self.ca, self.token_servers, self.redirect_hosts)
+        return Client(
+            url,
+            self.user,
+            self.password,
+            self.ca,
+            self.token_servers,
+            self.redirect_hosts,
+            repeat_failed=repeat_failed,
+        )
 
     def connect(self, location: Location, use: Use) -> tuple[Client, str]:
         """Return a client of the registry at *location*, and the path in the URL, without slashes around it.

@@ -15,7 +15,7 @@ from dualreg.remote.challenge import Authenticator, ChallengeAuthenticator, Scop
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
 from dualreg.remote.reach import Reach
 from dualreg.remote.response import Response
-from dualreg.remote.resume import ResumingBody
+from dualreg.remote.resume import ATTEMPTS, ResumingBody
 from dualreg.remote.transport import Answer, Authorization, Content, HttpTransport, Request, discard, failure
 
 #: Bytes of the largest response that is read whole.
@@ -37,6 +37,8 @@ class Client:
             answers for a registry may name any.
         redirect_hosts: Hosts that the registry may lead to though their addresses are not public.
         ca: PEM file of the authorities that are trusted; None: the system's.
+        repeat_failed: Whether a request that was answered with 500, or with less than was promised, is
+            repeated several times; not if that is what is to be found out.
 
     Raises:
         RemoteError: the URL is invalid.
@@ -48,6 +50,7 @@ class Client:
     ca: str | None = None
     token_servers: Collection[str] = ()
     redirect_hosts: Collection[str] = ()
+    repeat_failed: bool = True
     _endpoint: Endpoint = field(init=False, repr=False)
     _transport: HttpTransport = field(init=False, repr=False)
     _authenticator: Authenticator = field(init=False, repr=False)
@@ -55,8 +58,8 @@ class Client:
     def __post_init__(self) -> None:
         self._endpoint = endpoint_of(self.url)
         reach = Reach(self._endpoint, {*self.redirect_hosts, *self.token_servers})
-        self._transport = HttpTransport(reach, self.ca)
-        tokens = HttpTransport(replace(reach, own_ports=True), self.ca)
+        self._transport = HttpTransport(reach, self.ca, repeat_failed=self.repeat_failed)
+        tokens = HttpTransport(replace(reach, own_ports=True), self.ca, repeat_failed=self.repeat_failed)
         self._authenticator = ChallengeAuthenticator(tokens, self.url, self.basic, self.token_servers)
 
     @property
@@ -86,7 +89,8 @@ class Client:
             RemoteError: there is no response, or not a complete one.
         """
         request = Request(method, urljoin(self.url, path), headers or {}, body)
-        for attempts_left in reversed(range(_ATTEMPTS if method in ("GET", "HEAD") else 1)):
+        repeatable = method in ("GET", "HEAD") and self.repeat_failed
+        for attempts_left in reversed(range(_ATTEMPTS if repeatable else 1)):
             answer = self._open(request, scope, authenticator or self._authenticator)
             try:
                 return _read(answer)
@@ -112,7 +116,9 @@ class Client:
                 raise RemoteError(f"GET {redact(url)}: {response.status}")
             return response
 
-        return cast("BinaryIO", io.BufferedReader(ResumingBody(redact(url), get({}), get), _BUFFER))
+        attempts = ATTEMPTS if self.repeat_failed else 1
+        body = ResumingBody(redact(url), get({}), get, attempts)
+        return cast("BinaryIO", io.BufferedReader(body, _BUFFER))
 
     def _open(self, request: Request, scope: Scope, authenticator: Authenticator) -> Answer:
         """Send a request, with further credentials as long as the registry rejects them."""

@@ -10,7 +10,7 @@ from urllib3.exceptions import HTTPError
 from dualreg.remote.endpoint import RemoteError
 
 #: How often a body is resumed, and after how many bytes of progress the count starts again.
-_ATTEMPTS, _PROGRESS = 5, 1 << 20
+ATTEMPTS, _PROGRESS = 5, 1 << 20
 _PARTIAL_CONTENT = 206
 
 
@@ -22,15 +22,18 @@ class ResumingBody(io.RawIOBase):
         name: str,
         response: BaseHTTPResponse,
         request_again: Callable[[Mapping[str, str]], BaseHTTPResponse],
+        attempts: int = ATTEMPTS,
     ) -> None:
         """Read the body of *response*.
 
         Args:
+            attempts: How often it is resumed without much progress.
             name: What errors call it: a redacted URL.
             request_again: Sends the same GET with these additional headers; raises RemoteError.
         """
         self._name, self._response, self._request_again = name, response, request_again
-        self._position, self._attempts_left, self._resumed_at = 0, _ATTEMPTS, 0
+        self._attempts = attempts
+        self._position, self._attempts_left, self._resumed_at = 0, attempts, 0
 
     def readable(self) -> bool:
         return True
@@ -60,11 +63,11 @@ class ResumingBody(io.RawIOBase):
         """
         self._response.close()
         if self._position - self._resumed_at >= _PROGRESS:
-            self._attempts_left = _ATTEMPTS
+            self._attempts_left = self._attempts
         self._attempts_left, self._resumed_at = self._attempts_left - 1, self._position
         if self._attempts_left < 0:
             raise RemoteError(f"GET {self._name}: cut short at {self._position} bytes") from error
-        time.sleep(0.1 * (_ATTEMPTS - self._attempts_left))
+        time.sleep(0.1 * (self._attempts - self._attempts_left))
         self._response = self._request_again({"Range": f"bytes={self._position}-"} if self._position else {})
         if self._position and not self._continues():
             raise RemoteError(

@@ -19,8 +19,8 @@ from dualreg.remote.reach import AddressRefused, Reach, limit
 
 #: A request body.
 Content = BinaryIO | Iterable[bytes] | bytes | None
-#: Statuses after which a request is repeated.
-_BUSY = (429, 500, 502, 503, 504)
+#: Statuses after which a request is repeated: the server is busy, or, of the last, has failed.
+_BUSY, _FAILED = (429, 502, 503, 504), 500
 #: Seconds of the longest ``Retry-After`` that is waited for; a longer one is returned as the answer.
 _RETRY_AFTER_LIMIT = 120
 _REDIRECTS_LIMIT = 5
@@ -87,10 +87,15 @@ class Authorization(NamedTuple):
 class HttpTransport:
     """Sends requests from any number of threads, and keeps connections open."""
 
-    def __init__(self, reach: Reach, ca: str | None = None) -> None:
-        """Connect within *reach*; verify servers by the authorities in the PEM file *ca*, or the system's."""
+    def __init__(self, reach: Reach, ca: str | None = None, *, repeat_failed: bool = True) -> None:
+        """Connect within *reach*; verify servers by the authorities in the PEM file *ca*, or the system's.
+
+        Args:
+            repeat_failed: Also repeat a request that the server answered with 500.
+        """
+        statuses = (*_BUSY, _FAILED) if repeat_failed else _BUSY
         self._repeatable = _Retry(
-            total=5, connect=2, read=2, backoff_factor=0.2, status_forcelist=_BUSY, allowed_methods=None,
+            total=5, connect=2, read=2, backoff_factor=0.2, status_forcelist=statuses, allowed_methods=None,
             raise_on_status=False,
         )  # fmt: skip
         self._unrepeatable = _Retry(connect=2, read=False, allowed_methods=("GET", "HEAD"))

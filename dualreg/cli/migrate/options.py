@@ -200,7 +200,8 @@ def http_client(given: HttpValues) -> Client | None:
     if url is None:
         return None
     try:
-        client, parts = _credentials(given, user, password).client(url.rstrip("/")), urlsplit(url)
+        logging_in = _credentials(given, user, password)
+        client, parts = logging_in.client(url.rstrip("/"), repeat_failed=False), urlsplit(url)
     except RemoteError as error:
         raise Fatal(_INVALID_URL) from error
     if parts.path.strip("/") or "?" in url or "#" in url or "@" in url:

@@ -13,7 +13,7 @@ Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -121,7 +121,7 @@ class RegistryTree:
         return self._data(digest).is_file()
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
-        """Return a manifest; signatures that were stored separately are put back, unless they are lost.
+        """Return a manifest; signatures stored apart are put back, unless they are lost or damaged.
 
         The garbage collection of releases from 2.5 on deletes them.
         """
@@ -131,11 +131,17 @@ class RegistryTree:
             raise Broken(FindingKind.MISSING_MANIFEST, where, "deleted manifest")
         body = self._signed_body(revision, digest) or read_document(self._data(digest), self.root, where)
         try:
-            kept = [self._data(each) for each in _links(self.root, revision / "signatures")]
+            kept = _links(self.root, revision / "signatures")
         except OSError as error:
             raise Broken(FindingKind.UNREADABLE, where, f"its signatures cannot be read: {error}") from error
-        signatures = [read_document(path, self.root, where) for path in kept if path.exists()]
+        signatures = [*self._whole(kept)]
         return SourceManifest("", _signed(body, signatures) if signatures else body)
+
+    def _whole(self, digests: Iterable[Digest]) -> Iterator[bytes]:
+        """Yield those documents that are whole."""
+        for digest in digests:
+            with suppress(Broken):
+                yield _verified(self._data(digest), self.root, digest)
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         found = self._layer_link(repository, digest) or digest
@@ -192,6 +198,18 @@ def _tag(root: Path, repository: str, folder: Path) -> SourceTag | None:
     except DigestInvalid:
         return lost_tag(FindingKind.CORRUPT, repository, folder.name, "its link contains no digest")
     return SourceTag(repository, folder.name, str(digest), datetime.fromtimestamp(found.st_mtime, UTC))
+
+
+def _verified(path: Path, root: Path, digest: Digest) -> bytes:
+    """Return a document with its digest.
+
+    Raises:
+        Broken: it is missing or damaged.
+    """
+    content = read_document(path, root, str(digest))
+    if Digest.of(content, digest.algorithm) != digest:
+        raise Broken(FindingKind.CORRUPT, str(digest), "its content has another digest")
+    return content
 
 
 def _signed(payload: bytes, signatures: list[bytes]) -> bytes:

@@ -76,15 +76,25 @@ class V1Importer:
                 raise Stopped
             read += self._image(repository, member)
         if tag:
-            made = self.registry.bridge.manifest_of(repository, image) is None
-            journal_tag_update(self.journal, entry, before, made=made)
-            self._point(entry, repository, tag, before)
+            known = self.registry.bridge.manifest_of(repository, image)
+            journal_tag_update(self.journal, entry, before, made=known is None)
+            lost = known is not None and not self._presence.manifest(repository, known)
+            self._point(entry, repository, tag, before, remake=lost)
         return read
 
     def _point(
-        self, entry: Entry, repository: RepositoryName, tag: Tag, before: CurrentManifest | None
+        self,
+        entry: Entry,
+        repository: RepositoryName,
+        tag: Tag,
+        before: CurrentManifest | None,
+        *,
+        remake: bool,
     ) -> None:
         """Point an entry's tag at the manifest of its image, and record the User-Agent that had pushed it.
+
+        Args:
+            remake: Make the manifest again, since it is damaged, or something that it names.
 
         Raises:
             Broken: the repository has the same image under another ID.
@@ -94,6 +104,8 @@ class V1Importer:
         files = hash(tuple(row.diff_id for row in non_empty(rows)))
         try:
             with self.locks.lock((repository, files)):  # two tags may become the same manifest
+                if remake:
+                    self.registry.bridge.remake(repository, image)
                 self.registry.bridge.tag(
                     repository,
                     tag,
