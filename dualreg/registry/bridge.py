@@ -110,15 +110,22 @@ class Bridge:
             ImageUnknown, ImageIncomplete, ImageInvalid.
             ImageExists: the manifest is that of another image which a client pushed.
         """
-        self._make(repository, image, refuse_duplicate=True)
+        self._make(repository, image, self.v1_images.ancestry(repository, image), refuse_duplicate=True)
 
     def _publish(self, repository: RepositoryName, image: ImageId, *, refuse_duplicate: bool) -> Digest:
         """Return the manifest of a V1 image; make and store it unless the image has one already."""
-        manifest = self.manifest_of(repository, image)
-        return manifest or self._make(repository, image, refuse_duplicate=refuse_duplicate)
-
-    def _make(self, repository: RepositoryName, image: ImageId, *, refuse_duplicate: bool) -> Digest:
         ancestry = self.v1_images.ancestry(repository, image)
+        manifest = self.manifest_of(repository, image)
+        return manifest or self._make(repository, image, ancestry, refuse_duplicate=refuse_duplicate)
+
+    def _make(
+        self,
+        repository: RepositoryName,
+        image: ImageId,
+        ancestry: Sequence[V1ImageRow],
+        *,
+        refuse_duplicate: bool,
+    ) -> Digest:
         links = self.named_links(repository, ancestry)
         made = manifest_from_chain(links)
         self.uploads.ingest(repository, [made.config])

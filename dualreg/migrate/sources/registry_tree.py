@@ -121,7 +121,7 @@ class RegistryTree:
         return self._data(digest).is_file()
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
-        """Return a manifest; signatures stored apart are put back, unless they are lost or damaged.
+        """Return a manifest; signatures that were stored separately are put back, if they are whole.
 
         The garbage collection of releases from 2.5 on deletes them.
         """
