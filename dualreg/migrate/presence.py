@@ -46,6 +46,9 @@ class Presence:
 
     def _blobs_of(self, repository: RepositoryName, digest: Digest) -> Iterator[BlobRow]:
         yield from self.registry.manifests.reachable_blobs(repository, digest)
+        row = self.registry.manifests.peek(repository, digest)
+        if row and (signed := self.registry.manifests.signed(row)):
+            yield signed
         yield from self.registry.derived.blobs(repository, digest)
 
     def _is_stored(self, blob: BlobRow) -> bool:

@@ -191,7 +191,7 @@ def test_damaged_blobs(stocked: Stocked, tmp_path: Path, damage: str) -> None:
 
     Each blob has three of the damages, and one of the commands after each.
     """
-    files = sorted(stocked.users)
+    files = [*stocked.users]
     assert len(files) > 20
     for number, file in enumerate(files, [*DAMAGES].index(damage)):
         step = number % len(DAMAGES)
@@ -224,7 +224,10 @@ def _repair(stocked: Stocked, data: Path, file: Path) -> None:
         _told(command(data, f"run {source} --json"))
     repaired = data / file.relative_to(stocked.data)
     whole = repaired.is_file() and repaired.read_bytes() == file.read_bytes()
-    assert (stocked.users[file], whole or file in stocked.derived) == (stocked.users[file], True)
+    signed = (
+        b'"signatures"' in file.read_bytes()
+    )  # a client that asked for it made the registry sign it again
+    assert whole or signed or file in stocked.derived, file.read_bytes()
 
 
 def _roll_back(data: Path) -> None:
