@@ -1,5 +1,6 @@
 """Assembly: builds registry and authority from settings; the one place that chooses implementations."""
 
+import logging
 import shlex
 from contextlib import closing
 from datetime import timedelta
@@ -17,9 +18,12 @@ from dualreg.auth.keyring import Keyring
 from dualreg.auth.logins import Logins
 from dualreg.auth.passwords import Passwords
 from dualreg.auth.permissions import RuleLookup, catalog_rules, file_rules
+from dualreg.auth.sealed import NAME, Sealed, SealedInvalid
 from dualreg.auth.tokens import Verifier
 from dualreg.auth.workloads import Workloads, parse_workload_rules
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.integrity import find_damage
+from dualreg.catalog.notes import Note
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
 from dualreg.migrate.on_demand.loader import Loader
@@ -33,7 +37,9 @@ from dualreg.registry.visibility import Visibility
 from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
 from dualreg.storage.links import Links
+from dualreg.storage.names import Names
 
+_log = logging.getLogger(__name__)
 #: How long notes of pulls and of V1 clients wait before they are written to the catalog.
 _WRITE_DELAY = timedelta(seconds=10)
 
@@ -47,51 +53,90 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
         rebuild: Accept a catalog without content beside a store with tags: it is about to be imported.
 
     Raises:
-        CatalogUnreachable: the database cannot be opened, does not have the schema of this version, or is
-            empty although the store is not.
+        CatalogUnreachable: the database cannot be opened, is malformed, does not have the schema of this
+            version, is empty although the store is not, or was not rebuilt completely.
         ValueError: the URL of the database is invalid.
     """
-    catalog = open_catalog(settings)
+    if damage := find_damage(settings.database_url):
+        raise _lost(settings, f"the catalog is malformed: {damage}")
+    catalog, store = open_catalog(settings), open_store(settings.store_url)
     try:
         if catalog.engine.dialect.name == "sqlite":
             upgrade(catalog)
         found, wanted = revision(catalog)
+        if found is None and not rebuild and not Names(store).is_empty():
+            raise _lost(settings, "the catalog is empty, but the store is not")
         if found != wanted:
             raise CatalogUnreachable(
                 f"the catalog is at revision {found}, expected {wanted}; run `dualreg db upgrade`"
             )
         if not rebuild:
-            _check_not_lost(settings, catalog)
+            _check_not_lost(settings, catalog, store)
+        _settle_access(Sealed(catalog, store))
         Keyring(catalog).active()
+        if build_registry(catalog, store, settings).linking.is_due():
+            _log.warning(
+                "an older version wrote the store; run `dualreg db upgrade` to complete its link files"
+            )
+    except SealedInvalid as error:
+        raise CatalogUnreachable(f"{error}; remove it to have it written anew from the catalog") from error
     finally:
         catalog.close()
 
 
-def _check_not_lost(settings: Settings, catalog: Catalog) -> None:
-    """Raise CatalogUnreachable if the catalog is empty although the store has tags, unless they are imported.
+def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:
+    """Raise CatalogUnreachable if the store knows of content or accounts that the catalog has lost.
 
     Requests never read the store's names: the registry would serve nothing, and look as if all were lost.
+    What a legacy source has that is this store is imported on demand.
     """
     with catalog.read() as tx:
-        if tx.repositories.any():
-            return
-    store = open_store(settings.store_url)
-    if not Links(store).has_tags():
-        return
+        is_empty, unfinished = not tx.repositories.any(), tx.notes.read(Note.REBUILD) is not None
+    if unfinished:
+        raise _lost(settings, "the last rebuild of the catalog was interrupted")
+    if is_empty and not Names(store).is_empty() and not _imports_itself(settings, catalog, store):
+        raise _lost(settings, "the catalog is empty, but the store is not")
+
+
+def _settle_access(sealed: Sealed) -> None:
+    """Have the same accounts, permissions and keys in the catalog and in their copy in the store.
+
+    Raises:
+        CatalogUnreachable: the copy is newer than those in the catalog.
+        SealedInvalid: it cannot be read.
+    """
+    sealed.restore()
+    if sealed.is_ahead():
+        raise CatalogUnreachable(
+            f"the catalog is older than {NAME} in the store, the copy of accounts, permissions and keys;\n"
+            "restore a newer catalog, or remove the file to keep what the catalog has"
+        )
+    sealed.catch_up()
+
+
+def _imports_itself(settings: Settings, catalog: Catalog, store: Store) -> bool:
     registry = build_registry(catalog, store, settings)
-    if settings.legacy_source and is_own_store(settings.legacy_source, registry):
-        return
+    return bool(settings.legacy_source) and is_own_store(settings.legacy_source, registry)
+
+
+def _lost(settings: Settings, what: str) -> CatalogUnreachable:
+    """Return the error of a catalog that must be made anew, with the command that does so."""
     place = unquote(urlsplit(settings.store_url).path)
-    command = ["dualreg", "migrate", "run", f"registry-tree:{place}", "--data", f"{settings.data.absolute()}"]
-    raise CatalogUnreachable(
-        f"the catalog is empty, but the store in {place} has tags; restore the catalog from a backup, or\n"
-        f"import the store, which loses accounts, permissions and V1 image IDs:  {shlex.join(command)}"
+    command = ["dualreg", "db", "rebuild", "--data", f"{settings.data.absolute()}"]
+    return CatalogUnreachable(
+        f"{what}\nRestore the catalog from a backup, or make it anew from the store in {place}:  "
+        f"{shlex.join(command)}"
     )
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """Return the catalog, with one pooled connection for each thread of a worker."""
-    return Catalog(settings.database_url, pool_size=settings.threads)
+    """Return the catalog, with one pooled connection for each thread of a worker.
+
+    Its changes of accounts, permissions and keys are copied to the store.
+    """
+    catalog = Catalog(settings.database_url, pool_size=settings.threads)
+    catalog.on_access_change = Sealed(catalog, open_store(settings.store_url)).write
+    return catalog
 
 
 def open_registry(settings: Settings, *, alone: bool = False) -> Registry:

@@ -12,19 +12,24 @@ from pathlib import Path
 from typing import Self
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from dualreg.catalog.access import NAMES, AccessQueries
 from dualreg.catalog.accounts import AccountQueries
 from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
-from dualreg.catalog.dialects import READ_ONLY, open_engine, parse_url
+from dualreg.catalog.dialects import READ_ONLY, has_changed, open_engine, parse_url, watch_changes
+from dualreg.catalog.integrity import file_of
 from dualreg.catalog.keys import KeyQueries
+from dualreg.catalog.linking import LinkingQueries
 from dualreg.catalog.manifests import ManifestQueries
+from dualreg.catalog.notes import Note, NoteQueries
 from dualreg.catalog.permissions import PermissionQueries
+from dualreg.catalog.rebuilding import RebuildQueries
 from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
 from dualreg.catalog.secrets import SecretQueries
@@ -38,6 +43,13 @@ from dualreg.ownership import inherit_owner, make_folders
 DatabaseFailure = SQLAlchemyError
 
 
+class CatalogGone(SQLAlchemyError):
+    """The file of the catalog was deleted or replaced while it is in use.
+
+    What is written to it, or read from it, is not in the file that has its name now, if there is one.
+    """
+
+
 def failure_text(error: Exception) -> str:
     """Return the first line of the driver's message."""
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
@@ -45,7 +57,12 @@ def failure_text(error: Exception) -> str:
 
 def is_outage(error: SQLAlchemyError) -> bool:
     """Return whether the database is unreachable, busy or full, as opposed to a statement being wrong."""
-    return isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+    return isinstance(error, OperationalError | InterfaceError | PoolTimeout | CatalogGone)
+
+
+def is_disconnect(error: Exception) -> bool:
+    """Return whether the connection was lost, so that it is not known if a transaction was committed."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def is_absent(url: str) -> bool:
@@ -76,8 +93,12 @@ class Transaction:
     Use it in one thread, and only within the block that opened it. Queries return plain values, which may be
     kept: rows (``catalog.rows``), names and digests. Concurrent transactions that change the same rows wait
     for each other and then see each other's result; other locks are named by the methods that take them.
+
+    Attributes:
+        now: The time that its writes record.
     """
 
+    now: datetime
     repositories: RepositoryQueries
     tags: TagQueries
     manifests: ManifestQueries
@@ -94,11 +115,16 @@ class Transaction:
     secrets: SecretQueries
     attempts: AttemptQueries
     deletions: DeletionQueries
+    access: AccessQueries
+    linking: LinkingQueries
+    notes: NoteQueries
+    rebuild: RebuildQueries
 
     @classmethod
     def over(cls, connection: Connection, now: datetime) -> Self:
         """Return a transaction over *connection*; *now* is the time that its writes record."""
         return cls(
+            now,
             RepositoryQueries(connection, now),
             TagQueries(connection, now),
             ManifestQueries(connection, now),
@@ -115,6 +141,10 @@ class Transaction:
             SecretQueries(connection),
             AttemptQueries(connection, now),
             DeletionQueries(connection, now),
+            AccessQueries(connection),
+            LinkingQueries(connection),
+            NoteQueries(connection),
+            RebuildQueries(connection),
         )
 
 
@@ -124,7 +154,10 @@ class Catalog:
     Attributes:
         now: The clock from which transactions take the time that they record.
         engine: For migrations and tests.
+        on_access_change: Called after each commit that changed accounts, permissions or keys, if it is set.
     """
+
+    on_access_change: Callable[[], None] | None = None
 
     def __init__(self, url: str, *, pool_size: int = 8, now: Callable[[], datetime] = utc_now) -> None:
         """Use the database at *url*, without connecting before the first transaction.
@@ -147,8 +180,11 @@ class Catalog:
             if not path.exists():
                 path.touch(0o600)  # it will contain private keys; an existing file keeps its mode
                 inherit_owner(path)
+        self._file = file_of(url)
+        self._identity = _identity(self._file)
         self.now = now
         self.engine = open_engine(url, pool_size=pool_size)
+        watch_changes(self.engine, NAMES)
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
 
     @contextmanager
@@ -159,10 +195,17 @@ class Catalog:
         database from its start, so there is one at a time; on PostgreSQL, it is READ COMMITTED.
 
         Raises:
-            DatabaseFailure: the database fails, or another transaction holds the write lock for too long.
+            DatabaseFailure: the database fails or is gone, or another transaction holds the write lock for
+                too long.
         """
+        self._require_file()
         with self.engine.begin() as connection:
-            yield Transaction.over(connection, self.now())
+            tx = Transaction.over(connection, self.now())
+            yield tx
+            if changed := self.on_access_change is not None and has_changed(connection):
+                tx.notes.count(Note.ACCESS)
+        if changed and self.on_access_change:
+            self.on_access_change()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -173,6 +216,7 @@ class Catalog:
         Raises:
             DatabaseFailure: the database fails.
         """
+        self._require_file()
         with self._reader.connect() as connection:
             yield Transaction.over(connection, self.now())
 
@@ -191,6 +235,20 @@ class Catalog:
     def close(self) -> None:
         """Close all idle connections. The catalog can be used again."""
         self.engine.dispose()
+
+    def _require_file(self) -> None:
+        """Raise CatalogGone unless the file is the one that was opened."""
+        if self._file and _identity(self._file) != self._identity:
+            raise CatalogGone(f"{self._file} was deleted or replaced; put it back, or restart dualreg")
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """Return what tells a file from others that have its name; None if it does not exist."""
+    try:
+        found = file and file.stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
 
 
 class _Trial(Catalog):

@@ -11,7 +11,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     String,
+    UpdateBase,
     and_,
     create_engine,
     event,
@@ -34,6 +36,9 @@ _BUSY_SECONDS = 30
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
+
+#: Under this key a connection notes that a watched table was changed.
+_CHANGED = "dualreg_changed"
 
 Insert = postgresql.Insert | sqlite.Insert
 Value = TypeVar("Value")
@@ -79,6 +84,24 @@ def open_engine(url: str, *, pool_size: int) -> Engine:
             f"the driver of {database.drivername} is not installed: {error}; expected {_GRAMMAR}, with the "
             "packages of dualreg[postgresql]"
         ) from error
+
+
+def watch_changes(engine: Engine, tables: Collection[str]) -> None:
+    """Have ``has_changed`` say which transactions change *tables*."""
+
+    @event.listens_for(engine, "begin")
+    def forget(connection: Connection) -> None:
+        connection.info.pop(_CHANGED, None)
+
+    @event.listens_for(engine, "after_execute")
+    def note(connection: Connection, statement: Executable, *_: object) -> None:
+        if isinstance(statement, UpdateBase) and getattr(statement.table, "name", "") in tables:
+            connection.info[_CHANGED] = True
+
+
+def has_changed(connection: Connection) -> bool:
+    """Return whether the transaction of *connection* has changed a table that is watched."""
+    return _CHANGED in connection.info
 
 
 def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -- the two Inserts share no typed base with ON CONFLICT

@@ -35,15 +35,15 @@ class ManifestQueries:
     def record(self, repository_id: int, manifest: Manifest) -> bool:
         """Add *manifest*, whose payload must be linked, to the repository; return False if it has it."""
         row = insert(self.connection, Manifests).values(
-            repository_id=repository_id, digest=manifest.digest, pushed_at=self.now, **_description(manifest)
+            repository_id=repository_id, digest=manifest.digest, pushed_at=self.now, **description(manifest)
         )
         statement = row.on_conflict_do_nothing().returning(Manifests.digest)
         return self.connection.execute(statement).first() is not None
 
-    def redescribe(self, repository_id: int, manifest: Manifest) -> None:
+    def redescribe(self, repository_id: int, manifest: Manifest) -> bool:
         """Record that the same bytes are now of another media type, unless only the known one says more.
 
-        A view of it that is None is deleted, because there may be one now.
+        A view of it that is None is deleted, because there may be one now. Return whether anything changed.
         """
         differs = Manifests.media_type != manifest.media_type
         if manifest.subject:
@@ -52,24 +52,28 @@ class ManifestQueries:
         changed = here & differs
         if manifest.media_type not in FORMATS:
             changed &= Manifests.media_type.not_in(FORMATS)
-        if self.connection.execute(update(Manifests).where(changed).values(_description(manifest))).rowcount:
+        described = update(Manifests).where(changed).values(description(manifest))
+        is_other = self.connection.execute(described).rowcount > 0
+        if is_other:
             unusable = delete(ManifestViews).where(
                 ManifestViews.repository_id == repository_id,
                 ManifestViews.manifest == manifest.digest,
                 ManifestViews.view.is_(None),
             )
             self.connection.execute(unusable)
+        return is_other
 
-    def record_missing(self, repository_id: int, manifest: Digest, missing: Iterable[Child]) -> None:
+    def record_missing(self, repository_id: int, manifest: Manifest, missing: Iterable[Child]) -> None:
         """Record the children of an index that are not in the repository."""
+        places = manifest.positions()
         rows = [
             {
                 "repository_id": repository_id,
-                "manifest": manifest,
+                "manifest": manifest.digest,
                 "child": child.descriptor.digest,
-                "position": position,
+                "position": places[child.key],
             }
-            for position, child in enumerate(missing)
+            for child in missing
         ]
         if rows:
             self.connection.execute(insert(self.connection, MissingChildren).on_conflict_do_nothing(), rows)
@@ -94,17 +98,18 @@ class ManifestQueries:
         for batch in batches(row["manifest"] for row in children):
             self.connection.execute(unusable.where(ManifestViews.manifest.in_(batch)))
 
-    def record_children(self, repository_id: int, manifest: Digest, children: Iterable[Child]) -> None:
+    def record_children(self, repository_id: int, manifest: Manifest, children: Iterable[Child]) -> None:
         """Record the children of the manifest that are in the repository, each once."""
+        places = manifest.positions()
         rows = [
             {
                 "repository_id": repository_id,
-                "manifest": manifest,
+                "manifest": manifest.digest,
                 "child": child.descriptor.digest,
                 "role": child.role,
-                "position": position,
+                "position": places[child.key],
             }
-            for position, child in enumerate(children)
+            for child in children
         ]
         if rows:
             self.connection.execute(insert(self.connection, ManifestChildren).on_conflict_do_nothing(), rows)
@@ -178,7 +183,7 @@ class ManifestQueries:
         self.connection.execute(query)
 
 
-def _description(manifest: Manifest) -> dict[str, object]:
+def description(manifest: Manifest) -> dict[str, object]:
     """Return the columns that follow from the media type that a manifest is pushed with."""
     return {
         "media_type": manifest.media_type,

@@ -52,6 +52,10 @@ class RepositoryQueries:
         """Return whether there is a repository."""
         return bool(self.connection.scalar(select(exists(select(Repositories.id)))))
 
+    def count(self) -> int:
+        """Return the number of repositories."""
+        return self.connection.scalar(select(func.count()).select_from(Repositories)) or 0
+
     def is_empty(self, repository_id: int) -> bool:
         """Return whether the repository has no content and no uploads."""
         tables = (RepositoryBlobs, Manifests, V1Images, Uploads)

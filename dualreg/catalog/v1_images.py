@@ -119,7 +119,7 @@ class V1ImageQueries:
         """Return the oldest repository in *reach* that has the image, complete; None if there is none."""
         query = select(Repositories.name).join(V1Images, V1Images.repository_id == Repositories.id)
         query = query.where(V1Images.image_id == image, V1Images.complete, within(Repositories.name, reach))
-        name = self.connection.scalar(query.order_by(Repositories.id).limit(1))
+        name = self.connection.scalar(query.order_by(Repositories.created_at, Repositories.id).limit(1))
         return None if name is None else RepositoryName(name)
 
     def find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:

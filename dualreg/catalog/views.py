@@ -14,7 +14,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 
 #: The kind of view whose value is a V1 image id; for other kinds, it is the digest of a manifest.
-_V1 = "v1"
+V1 = "v1"
 
 
 class V1Tags(NamedTuple):
@@ -35,7 +35,7 @@ class ViewQueries:
 
     connection: Connection
 
-    def record(self, repository_id: int, manifest: Digest, view: str | None, *, kind: str = _V1) -> None:
+    def record(self, repository_id: int, manifest: Digest, view: str | None, *, kind: str = V1) -> None:
         """Record the view of the manifest, in place of an earlier one; None: there cannot be one."""
         row = insert(self.connection, ManifestViews).values(
             repository_id=repository_id, manifest=manifest, kind=kind, view=view
@@ -43,7 +43,7 @@ class ViewQueries:
         key = [ManifestViews.repository_id, ManifestViews.manifest, ManifestViews.kind]
         self.connection.execute(row.on_conflict_do_update(index_elements=key, set_={"view": view}))
 
-    def find(self, repository_id: int, manifest: Digest, *, kind: str = _V1) -> str | None:
+    def find(self, repository_id: int, manifest: Digest, *, kind: str = V1) -> str | None:
         """Return the view of the manifest; None if it is not recorded, or there cannot be one."""
         query = select(ManifestViews.view).where(
             ManifestViews.repository_id == repository_id,
@@ -67,7 +67,7 @@ class ViewQueries:
 
         Return the manifests that were, with their images.
         """
-        seen = (ManifestViews.repository_id == repository_id) & (ManifestViews.kind == _V1)
+        seen = (ManifestViews.repository_id == repository_id) & (ManifestViews.kind == V1)
         query = select(ManifestViews.manifest, ManifestViews.view).where(seen)
         hidden = list[tuple[Digest, ImageId]]()
         for batch in batches(images):
@@ -97,7 +97,7 @@ class ViewQueries:
             .join(ManifestViews, same)
             .where(
                 ManifestViews.repository_id == repository_id,
-                ManifestViews.kind == _V1,
+                ManifestViews.kind == V1,
                 ManifestViews.view == image,
             )
         )
@@ -158,5 +158,5 @@ def _of(
     return (
         (ManifestViews.repository_id == repository_id)
         & (ManifestViews.manifest == manifest)
-        & (ManifestViews.kind == _V1)
+        & (ManifestViews.kind == V1)
     )

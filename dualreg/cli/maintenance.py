@@ -1,17 +1,31 @@
-"""``dualreg db`` and ``dualreg gc``: the schema of the catalog, and garbage collected while serving."""
+"""``dualreg db`` and ``dualreg gc``: the catalog as a whole, and garbage collected while serving."""
 
-from contextlib import closing
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
-from dualreg.assembly import open_catalog
+from dualreg.assembly import build_registry, open_catalog
+from dualreg.auth.sealed import NAME, Sealed, SealedInvalid
+from dualreg.catalog.database import Catalog, utc_now
+from dualreg.catalog.integrity import find_damage, move_aside
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
-from dualreg.cli.admin import audited_registry
+from dualreg.cli.admin import audited_registry, open_audit
+from dualreg.cli.failures import FAILURES, Fatal, reason_of
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json
+from dualreg.cli.output import counted, echo, echo_json, table
+from dualreg.cli.progress import progress, stoppable
 from dualreg.errors import CatalogUnreachable
 from dualreg.maintenance import uploads
+from dualreg.maintenance.rebuild import COUNTED, CatalogNotEmpty, Damage, Rebuild, Rebuilt
+from dualreg.registry.recognition import Recognition
+from dualreg.settings import Settings
+from dualreg.storage import open_store
+from dualreg.storage.names import Names
 
 
 @click.group()
@@ -22,7 +36,7 @@ def db() -> None:
 @db.command()
 @settings_options
 def upgrade(data: Path | None, config: Path | None) -> None:
-    """Upgrade the schema to this version.
+    """Upgrade the catalog and the link files in the store to this version.
 
     Safe to repeat, and while an older version is still serving.
     """
@@ -31,9 +45,101 @@ def upgrade(data: Path | None, config: Path | None) -> None:
     try:
         with closing(open_catalog(settings)) as catalog:
             before, after = upgrade_catalog(catalog)
+            linking = build_registry(catalog, open_store(settings.store_url), settings).linking
+            if linking.is_due():
+                with progress("repositories", linking.count()) as advance:
+                    linking.complete(lambda _: advance(1, 0))
     except (CatalogUnreachable, OSError) as error:
         raise click.ClickException(str(error)) from error
     echo(f"The catalog is up to date ({after})." if before == after else f"Upgraded {before} to {after}.")
+
+
+@db.command()
+@click.option("--dry-run", is_flag=True, help="Only print what would be recorded, and what is damaged.")
+@click.option("--replace", is_flag=True, help="Delete the content that the catalog has, and start over.")
+@json_option
+@settings_options
+def rebuild(data: Path | None, config: Path | None, *, dry_run: bool, replace: bool, as_json: bool) -> None:
+    """Make the catalog from the store.
+
+    For a catalog that is lost or malformed. Stop the server first. A rebuild that was interrupted goes on
+    where it stopped. Accounts, permissions and keys are restored from the file access.json in the store.
+
+    Exits with 1 if something in the store is damaged, which is then left out, and with 2 on failure.
+    """
+    settings = load_settings(config, data=data)
+    announce_registry(settings)
+    try:
+        with _catalog_to_fill(settings, dry_run=dry_run) as catalog:
+            result = _rebuild(settings, catalog, dry_run=dry_run, replace=replace, quiet=as_json)
+        if not dry_run:
+            with closing(open_audit(settings)) as audit:
+                facts = {"complete": result.complete, "findings": len(result.findings)}
+                audit.write(utc_now(), "admin", command="db rebuild", uid=os.getuid(), **facts)
+    except FAILURES as error:
+        raise Fatal(reason_of(error)) from error
+    _print(result, as_json=as_json)
+    if not result.complete:
+        raise Fatal("stopped; run the command again to go on")
+    raise SystemExit(1 if result.findings else 0)
+
+
+@contextmanager
+def _catalog_to_fill(settings: Settings, *, dry_run: bool) -> Iterator[Catalog]:
+    """Open the catalog for the block, with its tables; for a dry run, a temporary one."""
+    with TemporaryDirectory() as folder:
+        if dry_run:
+            catalog = Catalog(f"sqlite:///{folder}/catalog.sqlite3")
+        elif damage := find_damage(settings.database_url):
+            echo(f"The catalog is malformed: {damage}", err=True)
+            echo(f"Moved it to {move_aside(settings.database_url)}.", err=True)
+        if not dry_run:
+            catalog = open_catalog(settings)
+        with closing(catalog):
+            upgrade_catalog(catalog)
+            yield catalog
+
+
+def _rebuild(settings: Settings, catalog: Catalog, *, dry_run: bool, replace: bool, quiet: bool) -> Rebuilt:
+    """Rebuild the catalog, showing progress unless *quiet*.
+
+    Raises:
+        Fatal: the catalog is not empty.
+    """
+    store = open_store(settings.store_url)
+    names = Names(store)
+    total = sum(isinstance(each, str) for each in names.repositories())
+    with (
+        stoppable(quiet=quiet) as stop,
+        progress("repositories", total, unit="links", quiet=quiet) as advance,
+    ):
+        registry = build_registry(catalog, store, settings)
+        recognition = None if dry_run else Recognition(registry.bridge)
+        rebuild = Rebuild(catalog, store, recognition, advance, stop)
+        try:
+            rebuild.begin(replace=replace)
+        except CatalogNotEmpty as error:
+            raise Fatal(
+                "the catalog is not empty\nTo make it anew from the store, run with --replace."
+            ) from error
+        try:
+            Sealed(catalog, store).restore()
+        except SealedInvalid as error:
+            rebuild.find(Damage.ACCESS, NAME, str(error))
+        return rebuild.run()
+
+
+def _print(result: Rebuilt, *, as_json: bool) -> None:
+    counts = {what: result.counts[what] for what in COUNTED}
+    if as_json:
+        findings = [asdict(finding) for finding in result.findings]
+        echo_json({"complete": result.complete, **counts, "findings": findings})
+        return
+    for finding in result.findings:
+        echo(f"{finding.kind}: {finding.where}: {finding.text}", err=True)
+    table([what.upper().replace("_", " ") for what in COUNTED], [[str(count) for count in counts.values()]])
+    if result.findings:
+        echo(f"{counted(len(result.findings), 'finding')}, listed above.")
 
 
 @click.command()

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dualreg.cli.output import echo
 
-#: Called with the items and the bytes that are done since the last call; by any thread.
+#: Called with the items and the bytes (or other units) that are done since the last call; by any thread.
 Advance = Callable[[int, int], None]
 #: Seconds between two lines.
 _LINE_INTERVAL = 5.0
@@ -31,6 +31,7 @@ class Pace:
     Attributes:
         total: How many items there are.
         size: How many bytes there are at most; 0 if that is not known.
+        unit: What is counted instead of bytes, such as ``links``; empty: bytes.
         done: Items that are done.
         moved: Bytes that were read.
         began: When it began, by the monotonic clock.
@@ -38,6 +39,7 @@ class Pace:
 
     total: int
     size: int
+    unit: str = ""
     done: int = 0
     moved: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -49,13 +51,16 @@ class Pace:
         if self.size:
             parts.append(f"{self.moved / _MIB:,.1f} of at most {self.size / _MIB:,.1f} MiB")
         elif self.moved:
-            parts.append(f"{self.moved / _MIB:,.1f} MiB")
+            parts.append(self._amount(self.moved))
         if seconds >= 1:
             if self.moved:
-                parts.append(f"{self.moved / _MIB / seconds:,.1f} MiB/s")
+                parts.append(f"{self._amount(self.moved / seconds)}/s")
             if left := self._left(seconds):
                 parts.append(f"{left:,.0f} s left")
         return ", ".join(parts)
+
+    def _amount(self, moved: float) -> str:
+        return f"{moved:,.0f} {self.unit}" if self.unit else f"{moved / _MIB:,.1f} MiB"
 
     def _left(self, seconds: float) -> float:
         """Return the seconds left: by bytes, or by items if there are no bytes to read."""
@@ -64,16 +69,19 @@ class Pace:
 
 
 @contextmanager
-def progress(what: str, total: int, size: int = 0, *, quiet: bool = False) -> Iterator[Advance]:
+def progress(
+    what: str, total: int, size: int = 0, *, unit: str = "", quiet: bool = False
+) -> Iterator[Advance]:
     """Show on standard error how much of the block's work is done.
 
     Args:
         what: What the items are called, such as ``tags``.
         total: How many items there are.
         size: How many bytes there are at most; 0 if that is not known.
+        unit: As of ``Pace``.
         quiet: Show nothing.
     """
-    pace = Pace(total, size)
+    pace = Pace(total, size, unit)
     if quiet:
         yield lambda *_: None
         return

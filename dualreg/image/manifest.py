@@ -37,6 +37,7 @@ class Manifest:
         payload: The bytes as pushed, never re-serialised. For schema 1, the bytes that are signed.
         digest: The digest of the payload.
         signed: For schema 1, the bytes as pushed, including the signatures; else None.
+        self_described: Whether the payload alone says which media type it has (``stored``).
     """
 
     media_type: str
@@ -44,6 +45,7 @@ class Manifest:
     digest: Digest
     contents: Contents
     signed: bytes | None = None
+    self_described: bool = True
 
     @property
     def children(self) -> tuple[Child, ...]:
@@ -73,11 +75,23 @@ class Manifest:
         )
 
     @property
+    def entries(self) -> tuple[Child, ...]:
+        """The children that an index lists, each a manifest or a blob."""
+        return tuple(child for child in self.children if child.role is Role.MANIFEST)
+
+    @property
     def unsized(self) -> tuple[Digest, ...]:
         """The children whose sizes the manifest does not state, though its format has them."""
         if self.contents.named is not None:
             return ()  # schema 1
         return tuple(child.descriptor.digest for child in self.children if child.descriptor.size is None)
+
+    def positions(self) -> dict[tuple[Role, Digest], int]:
+        """Return the place of each child in the document, by its key; the first one, if it is named twice."""
+        places: dict[tuple[Role, Digest], int] = {}
+        for place, child in enumerate(self.children):
+            places.setdefault(child.key, place)
+        return places
 
     def resized(self, sizes: Mapping[Digest, int]) -> "Manifest":
         """Return the manifest as if it stated *sizes* for the content that they have."""
@@ -116,8 +130,9 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
         raise ManifestInvalid(reason=str(error)[:200]) from error
     _refuse_misspelt(document, ("mediaType", "schemaVersion"))
     declared = None if document.get("mediaType") == "" else document.get("mediaType")
+    implied = _implied(document)
     if media_type in _UNTYPED:
-        media_type = declared if isinstance(declared, str) else _guess(document)
+        media_type = _require_type(implied)
     if _MEDIA_TYPE.fullmatch(media_type) is None:
         raise ManifestInvalid(reason="not a media type of application/", media_type=media_type[:200])
     if declared is not None and declared != media_type:
@@ -130,7 +145,30 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
     contents = Contents() if reader is None else reader(document)
     if reader is not None:
         _check_spelling(document)
-    return Manifest(media_type, payload, Digest.of(payload, algorithm), contents, signed)
+    return Manifest(
+        media_type, payload, Digest.of(payload, algorithm), contents, signed, media_type == implied
+    )
+
+
+def stored(media_type: str, payload: bytes, digest: Digest) -> Manifest:
+    """Return a manifest that was stored before, whose signatures are not verified again.
+
+    Args:
+        media_type: As it was recorded; empty: as the document says.
+        payload: The bytes that *digest* is of.
+
+    Raises:
+        ManifestInvalid: it has another digest, or is no manifest of that media type.
+    """
+    try:
+        implied = _implied(parse_object(payload))
+        found = media_type or implied
+        if Digest.of(payload, digest.algorithm) != digest or found is None:
+            raise ManifestInvalid(reason="digest differs" if found else "no media type")
+        contents = stored_contents(found, payload)
+    except ValueError as error:
+        raise ManifestInvalid(reason=str(error)[:200]) from error
+    return Manifest(found, payload, digest, contents, self_described=found == implied)
 
 
 def _check_spelling(document: Mapping[str, Any]) -> None:
@@ -177,10 +215,19 @@ def _is_schema1(media_type: str, payload: bytes) -> bool:
     return isinstance(document, dict) and document.get("schemaVersion") == 1 and not document.get("mediaType")
 
 
-def _guess(document: dict[str, Any]) -> str:
-    """Return the media type of a document that was sent without one."""
+def _require_type(implied: str | None) -> str:
+    if implied is None:
+        raise ManifestInvalid(reason="no media type in Content-Type or document")
+    return implied
+
+
+def _implied(document: dict[str, Any]) -> str | None:
+    """Return the media type that a document gives itself, or that its form implies; None: neither."""
+    declared = document.get("mediaType")
+    if isinstance(declared, str) and declared:
+        return declared
+    if document.get("schemaVersion") == 1:
+        return media_types.SCHEMA1_SIGNED
     if "manifests" in document:
         return media_types.OCI_INDEX
-    if "config" in document:
-        return media_types.OCI_MANIFEST
-    raise ManifestInvalid(reason="no media type in Content-Type or document")
+    return media_types.OCI_MANIFEST if "config" in document else None

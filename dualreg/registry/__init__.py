@@ -21,6 +21,7 @@ from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.keys import Keys
+from dualreg.registry.linking import Linking
 from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
@@ -75,6 +76,7 @@ class Registry:
     negotiation: Negotiation
     clients: Clients
     health: Health
+    linking: Linking
 
     @classmethod
     def build(cls, state: State, rules: Rules | None = None) -> Self:
@@ -106,6 +108,7 @@ class Registry:
             negotiation=Negotiation(manifests, bridge, Keys(state.catalog)),
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state),
+            linking=Linking(state, v1_images),
         )
 
     def over(self, state: State) -> Self:

@@ -118,7 +118,7 @@ class Blobs:
 
         Source: OCI distribution-spec v1.1, "Mounting a blob from another repository".
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             owner = source or tx.blobs.owner(digest, reach)
             if owner is None or not reach.covers(owner):
                 return False
@@ -135,7 +135,7 @@ class Blobs:
         Raises:
             BlobDamaged: the catalog knows the blob with another size.
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             self.state.share(tx, tx.repositories.ensure(repository), blob)
 
     def delete(self, repository: RepositoryName, digest: Digest) -> None:
@@ -144,7 +144,7 @@ class Blobs:
         Raises:
             BlobUnknown, BlobInUse.
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             row = tx.repositories.lock(repository)
             if row is None or not tx.blobs.lock(row.id, digest):
                 raise BlobUnknown(digest=str(digest))
@@ -160,7 +160,7 @@ class Blobs:
 
         A blob that no other repository has is forgotten, and its bytes deleted unless *delete_bytes* is off.
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)
             if row is None:
                 return False

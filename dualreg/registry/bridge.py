@@ -155,7 +155,7 @@ class Bridge:
 
     def prepare(self, repository: RepositoryName) -> None:
         """Make the repository known, and show V1 clients all of it that they can use, before one pushes."""
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             tx.repositories.ensure(repository)
         self._refresh(repository)
 
@@ -341,20 +341,20 @@ class Bridge:
                 take over those of other images.
         """
         documents = _missing_documents(recorded.images, chain)
-        with self.state.staged(*documents) as uploads, self.state.catalog.begin() as tx:
+        with self.state.staged(*documents) as uploads, self.state.begin() as tx:
             locked = tx.repositories.lock(repository.name, exclusive=signed)
             if locked is None or not tx.manifests.lock_existing(repository.id, [row.digest]):
                 return True  # deleted in the meantime
             if signed and not recorded.is_current(tx, repository):
                 return False
             if (signed and recorded.contradicted) or not chain:
-                tx.views.record(repository.id, row.digest, None)
+                self.state.record_view(tx, repository, row.digest, None)
                 log_unseen(tx, repository, row.digest, recorded.contradicted)
                 return True
             for upload, document in zip(uploads, documents, strict=True):
                 self.state.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
             self.v1_images.record(tx, repository, recorded.images)
-            tx.views.record(repository.id, row.digest, recorded.images[-1].id)
+            self.state.record_view(tx, repository, row.digest, recorded.images[-1].id)
         return True
 
 

@@ -144,7 +144,7 @@ class Derived:
     def _store(self, repository: RepositoryRow, documents: Sequence[bytes]) -> AbstractSet[Digest]:
         """Store those of *documents* that the repository has, and return their digests."""
         made = {Digest.of(document): document for document in documents}
-        with self.state.staged(*made.values()) as uploads, self.state.catalog.begin() as tx:
+        with self.state.staged(*made.values()) as uploads, self.state.begin() as tx:
             locked = tx.repositories.lock(repository.name)
             held = tx.blobs.linked(locked.id, made) if locked else {}
             for upload, (digest, document) in zip(uploads, made.items(), strict=True):

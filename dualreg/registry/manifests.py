@@ -177,7 +177,7 @@ class Manifests:
         manifest = _parse_pushed(reference, media_type, payload)
         load_for_precondition(self.state.upstream, condition, repository, reference)
         staged = _documents_to_store(manifest)
-        with self.state.staged(*staged.values()) as uploads, self.state.catalog.begin() as tx:
+        with self.state.staged(*staged.values()) as uploads, self.state.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=self._needs_exclusive(manifest, condition))
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, v1_view)
@@ -210,7 +210,7 @@ class Manifests:
         Raises:
             ManifestUnknown, PreconditionFailed: nothing was changed.
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=condition.is_conditional)
             if row is None or not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))
@@ -231,7 +231,8 @@ class Manifests:
         """Point *tags* at a manifest within a transaction: rows first, then link files."""
         tx.tags.point(repository.id, tags, digest, origin, at=at, agent=agent)
         for tag in tags:
-            self.state.links.point_tag(repository.name, tag, digest)
+            self.state.links.point_tag(repository.name, tag, digest, at or tx.now)
+            self.state.links.describe_tag(repository.name, tag, digest, unusual(origin), agent or None)
 
     def delete(
         self,
@@ -253,7 +254,7 @@ class Manifests:
         upstream = self.state.upstream
         load_for_precondition(upstream, condition, repository, digest)
         available = upstream.has(repository, digest)
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             # Exclusive, so that no client starts to build on the V1 images that are deleted along with it.
             row = tx.repositories.lock(repository, exclusive=True)
             if row is None and not available:
@@ -300,19 +301,21 @@ class Manifests:
         children: Children,
         v1_view: ImageId | None,
     ) -> None:
-        if tx.manifests.record(repository.id, manifest):
+        links = self.state.links
+        if is_new := tx.manifests.record(repository.id, manifest):
             tx.manifests.resolve_missing(repository.id, manifest.digest)
-        else:
-            tx.manifests.redescribe(repository.id, manifest)
-        tx.manifests.record_children(repository.id, manifest.digest, children.held)
-        tx.manifests.record_missing(repository.id, manifest.digest, children.missing)
-        self.state.links.add_manifest(repository.name, manifest.digest)
+        if is_new or tx.manifests.redescribe(repository.id, manifest):
+            media_type = None if manifest.self_described else manifest.media_type
+            links.describe_manifest(repository.name, manifest.digest, media_type)
+        tx.manifests.record_children(repository.id, manifest, children.held)
+        tx.manifests.record_missing(repository.id, manifest, children.missing)
+        links.add_manifest(repository.name, manifest.digest, tx.now)
         if manifest.signed:
             signed = Digest.of(manifest.signed)
             tx.manifests.record_signed(repository.id, manifest.digest, signed)
-            self.state.links.add_signed(repository.name, manifest.digest, signed)
+            links.add_signed(repository.name, manifest.digest, signed)
         if v1_view:
-            tx.views.record(repository.id, manifest.digest, v1_view)
+            self.state.record_view(tx, repository, manifest.digest, v1_view)
 
 
 def _parse_pushed(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest:
@@ -360,6 +363,11 @@ def _documents_to_store(manifest: Manifest) -> dict[Digest, bytes]:
     if any(child.descriptor.digest == empty for child in manifest.children):
         documents[empty] = EMPTY_LAYER
     return documents
+
+
+def unusual(origin: Origin) -> Origin | None:
+    """Return the origin of a tag if link files must say it; they need not say that a V2 client pushed it."""
+    return None if origin is Origin.V2 else origin
 
 
 def _is_linux_amd64(descriptor: Descriptor) -> bool:

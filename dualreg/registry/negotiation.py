@@ -14,7 +14,7 @@ from threading import Lock
 
 from cachetools import LRUCache, cachedmethod
 
-from dualreg.catalog.rows import ManifestRow
+from dualreg.catalog.rows import ManifestRow, RepositoryRow
 from dualreg.errors import BlobDamaged, BlobMissing, ManifestUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
@@ -209,17 +209,18 @@ class Negotiation:
             return found
         chain = self.bridge.schema1_chain(repository, tag, row)
         if chain is None:
-            self._record(row, None, kind)
+            self._record(repository, row, None, kind)
             return None
         converted = manifest_from_chain(chain, media_type=media_type)
         self.bridge.uploads.ingest(repository, [converted.config])
         digest = Digest.of(converted.payload)
         self.manifests.put(repository, digest, media_type, converted.payload)
-        self._record(row, digest, kind)
+        self._record(repository, row, digest, kind)
         return self.manifests.find(repository, digest)
 
-    def _record(self, row: ManifestRow, view: Digest | None, kind: str) -> None:
+    def _record(self, name: RepositoryName, row: ManifestRow, view: Digest | None, kind: str) -> None:
         """Record what the manifest was converted to, or that it cannot be, unless it is gone."""
-        with self.manifests.state.catalog.begin() as tx:
+        state, repository = self.manifests.state, RepositoryRow(row.repository_id, name)
+        with state.begin() as tx:
             if tx.manifests.lock_existing(row.repository_id, [row.digest]):
-                tx.views.record(row.repository_id, row.digest, None if view is None else str(view), kind=kind)
+                state.record_view(tx, repository, row.digest, None if view is None else str(view), kind)

@@ -28,7 +28,7 @@ class Repositories:
             RepositoryUnknown.
         """
         available = self.state.upstream.available_tags(name, limit=1)
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
             if row is None and not available:
                 raise RepositoryUnknown(name=name)
@@ -40,7 +40,7 @@ class Repositories:
 
     def delete_if_empty(self, name: RepositoryName) -> None:
         """Delete the repository if it has no content."""
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
             if row and tx.repositories.is_empty(row.id):
                 tx.repositories.remove(row.id)

@@ -1,16 +1,19 @@
 """State: catalog, store, link files and upstream, and the one way in which verified bytes enter them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Self
 
-from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.database import Catalog, Transaction, is_disconnect
 from dualreg.catalog.rows import BlobRow, RepositoryRow
+from dualreg.catalog.views import V1
 from dualreg.errors import BlobDamaged
+from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.registry.upstream import NoUpstream, Upstream
-from dualreg.storage.base import BlobStore
+from dualreg.storage.base import BlobStore, LinkFile
 from dualreg.storage.links import Links
 
 
@@ -26,6 +29,15 @@ class State:
     store: BlobStore
     links: Links
     upstream: Upstream = field(default_factory=NoUpstream)
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """Open a transaction of the catalog; if it fails, its changes of link files are undone.
+
+        They stay if the connection was lost, since the commit may have succeeded.
+        """
+        with self.links.undone_on_failure(unless=is_disconnect), self.catalog.begin() as tx:
+            yield tx
 
     @contextmanager
     def trial(self) -> Iterator[Self]:
@@ -74,6 +86,16 @@ class State:
         self._record(tx, blob)
         self._link(tx, repository, blob)
 
+    def record_view(
+        self, tx: Transaction, repository: RepositoryRow, manifest: Digest, view: str | None, kind: str = V1
+    ) -> None:
+        """Record what clients see the manifest as, within a transaction; None: there cannot be a view.
+
+        Link files do not say the latter: it is found out again.
+        """
+        tx.views.record(repository.id, manifest, view, kind=kind)
+        self.links.record_view(repository.name, manifest, kind, view)
+
     @staticmethod
     def _record(tx: Transaction, blob: BlobRow) -> None:
         recorded = tx.blobs.record(blob.digest, blob.size)
@@ -82,14 +104,21 @@ class State:
 
     def _link(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         tx.blobs.link(repository.id, blob.digest)
-        self.links.add_blob(repository.name, blob.digest)
+        self.links.add_blob(repository.name, blob.digest, tx.now)
 
 
 class _NoLinkTree:
     """A LinkTree that keeps nothing."""
 
-    def write_link(self, path: str, content: bytes) -> None: ...
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None: ...
+    def read_link(self, path: str) -> LinkFile | None: ...
+    def list_links(self, folder: str) -> Sequence[str]:
+        del folder
+        return ()
+
     def remove_link(self, path: str) -> None: ...
-    def remove_links(self, folder: str) -> None: ...
+    def set_aside(self, folder: str) -> UploadId | None: ...
+    def bring_back(self, aside: UploadId, folder: str) -> None: ...
+    def drop(self, aside: UploadId) -> None: ...
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         return iter(())

@@ -119,7 +119,7 @@ class Tags:
         upstream = self.state.upstream
         load_for_precondition(upstream, condition, repository, tag)
         available = upstream.has(repository, tag)
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=condition.is_conditional)
             if row is None and not available:
                 raise RepositoryUnknown(name=repository)
@@ -136,7 +136,7 @@ class Tags:
             RepositoryUnknown: there is no such repository, or it has no tags.
         """
         available = self.state.upstream.available_tags(repository, limit=1)
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             row = tx.repositories.lock(repository)
             tags = tx.tags.clear(row.id) if row else ()
             if not tags and not available:

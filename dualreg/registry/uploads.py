@@ -101,7 +101,7 @@ class Uploads:
     def start(self, repository: RepositoryName) -> Upload:
         """Start an empty upload."""
         upload = UploadId.new()
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             tx.uploads.start(tx.repositories.ensure(repository).id, upload)
         return Upload(repository, upload, 0)
 
@@ -208,7 +208,7 @@ class Uploads:
                 self.state.store.append(upload, (), offset=held)
                 raise DigestMismatch(digest=str(digest), actual=str(actual))
             blob = BlobRow(digest, length)
-            with self.state.catalog.begin() as tx:
+            with self.state.begin() as tx:
                 if not tx.uploads.remove(upload, leased.lease):
                     raise UploadBusy(upload=upload, retry_after=LEASE.seconds)
                 self.state.admit(tx, RepositoryRow(leased.row.repository_id, repository), upload, blob)
@@ -222,7 +222,7 @@ class Uploads:
         """
         with self._leased(repository, upload, None) as leased:
             self.state.store.discard(upload)
-            with self.state.catalog.begin() as tx:
+            with self.state.begin() as tx:
                 tx.uploads.remove(upload, leased.lease)
 
     def ingest(
@@ -262,7 +262,7 @@ class Uploads:
         Raises:
             BlobDamaged: the catalog knows the blob with another size.
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             self.state.admit(tx, tx.repositories.ensure(repository), staged.upload, blob)
 
     def idle(self, before: datetime) -> tuple[UploadId, ...]:
@@ -283,7 +283,7 @@ class Uploads:
 
         The row goes first: once it is gone, no client can write to the bytes that go next.
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             removed = tx.uploads.remove_idle(upload, before=before)
         if removed:
             self.state.store.discard(upload)
@@ -352,7 +352,7 @@ class Uploads:
     def _advance(self, leased: LeasedUpload, length: int, body: UploadBody) -> None:
         """Move the offset to *length* bytes and release the lease."""
         so_far = body.digest_so_far(length)
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
                 raise UploadBusy(upload=leased.row.id, retry_after=LEASE.seconds)
 

@@ -12,6 +12,7 @@ from typing import cast
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow, SentLayer, V1ImageRow
+from dualreg.catalog.views import V1
 from dualreg.errors import (
     ChecksumMismatch,
     ImageExists,
@@ -70,7 +71,7 @@ class V1Images:
         if document.id != image:
             raise ImageInvalid(reason="JSON data contains invalid id")
         digest = Digest.of(json)
-        with self.state.staged(json) as (upload,), self.state.catalog.begin() as tx:
+        with self.state.staged(json) as (upload,), self.state.begin() as tx:
             row = tx.repositories.ensure(repository)
             _check_parent(tx, repository, document)
             if is_begun(tx, repository, image, digest):
@@ -103,7 +104,7 @@ class V1Images:
             return
         blob = self.uploads.ingest(repository, holding(self.state.catalog, row, verified))
         sent = SentLayer(blob.digest, diff_id.digest(), checksum.digest())
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             linked = tx.blobs.lock(row.repository_id, blob.digest)
             attached = linked and tx.v1_images.attach(row, sent)
         if not attached:
@@ -236,7 +237,7 @@ class V1Images:
         stays as that client wrote it.
         """
         json = image.document.json
-        with self.state.staged(json) as (document,), self.state.catalog.begin() as tx:
+        with self.state.staged(json) as (document,), self.state.begin() as tx:
             repository = tx.repositories.ensure(row.name, exclusive=True)
             if not recorded.is_current(tx, repository):
                 return False
@@ -257,7 +258,7 @@ class V1Images:
 
         Return whether it went; its JSON and layer stay linked to the repository.
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)
             if row is None or not tx.v1_images.remove(row.id, image):
                 return False
@@ -277,8 +278,9 @@ class V1Images:
         changed = [image for image in images if tx.v1_images.record(image)]
         for manifest, view in () if same else tx.views.hide(repository.id, [image.id for image in changed]):
             log_unseen(tx, repository, manifest, [view])
+            self.state.links.record_view(repository.name, manifest, V1, None)
         for image in changed:
-            self._write_link(repository, image)
+            self.write_link(repository, image)
 
     def _find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         row = self.peek(repository, image)
@@ -293,7 +295,7 @@ class V1Images:
             UploadBusy: another client has started it anew, or the layer was deleted meanwhile.
             ImageExists: it has other files or another parent.
         """
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             found = tx.v1_images.find(repository, image.id)
             if found is None or not found.complete:
                 raise UploadBusy(id=image.id, retry_after=LEASE.seconds)
@@ -334,10 +336,10 @@ class V1Images:
             UploadBusy: another client has started it anew, or the layer was deleted meanwhile.
         """
         completed = replace(row, layer=sent.layer, diff_id=sent.diff_id, checksum=sent.checksum)
-        with self.state.catalog.begin() as tx:
+        with self.state.begin() as tx:
             linked = sent.layer and tx.blobs.lock(row.repository_id, sent.layer)
             if linked and tx.v1_images.complete(row, sent):
-                self._write_link(RepositoryRow(row.repository_id, repository), completed)
+                self.write_link(RepositoryRow(row.repository_id, repository), completed)
                 return completed
         found = self._find(repository, row.id)
         if not found.complete:
@@ -354,14 +356,16 @@ class V1Images:
         with self.inflating.slot(), self.state.store.open(cast("Digest", sent.layer)) as layer:
             return verify_tarsum(tarsum, self.json(row), read_chunks(layer))
 
-    def _write_link(self, repository: RepositoryRow, image: V1ImageRow) -> None:
-        facts: dict[str, str | None] = {
+    def write_link(self, repository: RepositoryRow, image: V1ImageRow) -> None:
+        """Write the link file of a complete image, within the transaction that records it."""
+        facts = {
             "parent": image.parent,
             "json": str(image.json),
             "layer": _text(image.layer),
             "diff_id": _text(image.diff_id),
             "checksum": _text(image.checksum),
             "tarsum": image.tarsum,
+            "tarsum_verified": image.tarsum_verified,
         }
         self.state.links.add_v1_image(repository.name, image.id, facts)
 

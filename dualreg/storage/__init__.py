@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from dualreg.storage.base import BlobStore
+from dualreg.storage.base import BlobStore, LinkTree, PrivateFiles
 from dualreg.storage.filesystem import FilesystemStore
-from dualreg.storage.links import LinkTree
 from dualreg.storage.memory import MemoryStore
 
 
-class Store(BlobStore, LinkTree, Protocol):
-    """What every driver implements: a store of blobs, and a tree of link files."""
+class Store(BlobStore, LinkTree, PrivateFiles, Protocol):
+    """What every driver implements: a store of blobs, a tree of link files, and private files."""
 
 
 def open_store(url: str) -> Store:

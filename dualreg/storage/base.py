@@ -7,9 +7,9 @@ does): a driver trusts it and never looks at content. It knows nothing of reposi
 ``tests/contracts/blob_store.py`` tests these promises against every driver.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -18,14 +18,21 @@ from dualreg.image.names import UploadId
 
 #: Size of the pieces in which bytes are streamed, in bytes.
 CHUNK_SIZE = 1 << 20
+#: The time of what has none.
+_UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A published blob and its size in bytes."""
+    """A published blob and its size in bytes.
+
+    Attributes:
+        modified_at: When its bytes were written (aware, UTC).
+    """
 
     digest: Digest
     size: int
+    modified_at: datetime = field(default=_UNKNOWN, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,71 @@ class FileBacked(Protocol):
 
     def owns_file(self, path: Path, digest: Digest) -> bool:
         """Return whether *path*, with links followed, is the file in which this store keeps the blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFile:
+    """The content of a link file, and when it was written or what it was dated (aware, UTC)."""
+
+    content: bytes
+    at: datetime
+
+
+class LinkTree(Protocol):
+    """The part of a driver that keeps link files; paths are relative to the folder of repositories.
+
+    All methods may be called by several threads and processes at once.
+    """
+
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
+        """Create or replace a file, atomically and durably, and date it *at*.
+
+        Args:
+            at: None: now; a file that has this content already is then left as it is.
+        """
+
+    def read_link(self, path: str) -> LinkFile | None:
+        """Return a file; None if there is none.
+
+        Raises:
+            OSError: it cannot be read, or is not a regular file, or is far larger than any link.
+        """
+
+    def list_links(self, folder: str) -> Sequence[str]:
+        """Return the names in *folder*, sorted; those of folders end in a slash. None if it is absent.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+
+    def remove_link(self, path: str) -> None:
+        """Remove a file, durably, and folders that become empty. It is not an error if there is none."""
+
+    def set_aside(self, folder: str) -> UploadId | None:
+        """Remove *folder* with all files in it, at once and durably; None if there is none.
+
+        The files are kept, where no name reaches them, until they are brought back or dropped. Those that a
+        crash leaves are collected like staged bytes.
+        """
+
+    def bring_back(self, aside: UploadId, folder: str) -> None:
+        """Return files to *folder*, durably; those that were written there since stay."""
+
+    def drop(self, aside: UploadId) -> None:
+        """Delete files that were set aside."""
+
+    def walk_links(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the path and content of every file, ordered by path."""
+
+
+class PrivateFiles(Protocol):
+    """A store that keeps files which only their owner can read, beside the blobs."""
+
+    def write_private(self, name: str, content: bytes) -> None:
+        """Create or replace a file, atomically and durably."""
+
+    def read_private(self, name: str) -> bytes | None:
+        """Return a file; None if there is none."""
 
 
 def rehash(

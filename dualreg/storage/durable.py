@@ -2,9 +2,23 @@
 
 import os
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dualreg.ownership import create_folder, inherit_owner
+
+#: The beginning of the time of file systems.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def nanoseconds(at: datetime) -> int:
+    """Return an instant as file systems have it, in nanoseconds."""
+    return (at - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def instant(nanoseconds: int) -> datetime:
+    """Return the time of a file as an instant (aware, UTC), to the microsecond."""
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def create(path: Path, mode: int = 0o644) -> int:

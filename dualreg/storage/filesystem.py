@@ -8,12 +8,14 @@ All of it must be on one file system, so that publishing is a rename. The order 
 rename, fsync the folder. What a method did when it returns survives a power cut.
 """
 
+import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +24,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.ownership import PRIVATE, create_folder
 from dualreg.storage import durable
-from dualreg.storage.base import StagedUpload, StoredBlob
+from dualreg.storage.base import LinkFile, StagedUpload, StoredBlob
 
 #: The folder below its root in which the reference registry keeps everything.
 REGISTRY = Path("docker/registry/v2")
@@ -30,6 +32,10 @@ REGISTRY = Path("docker/registry/v2")
 _STAGED = 0o600
 #: Linux's ioctl that makes a file a clone of another.  Source: ``linux/fs.h``.
 _FICLONE = 0x40049409
+#: The resolution of the times of rows; files have nanoseconds.
+_ROUNDING = timedelta(microseconds=1)
+#: More bytes than any link file has.
+_LINK_LIMIT = 1 << 16
 
 
 class FilesystemStore:
@@ -59,10 +65,13 @@ class FilesystemStore:
             path.parent.rmdir()
 
     def walk(self) -> Iterator[StoredBlob]:
-        for path in self._blobs.glob("*/*/*/data"):
-            with suppress(FileNotFoundError, DigestInvalid):
-                digest = Digest.parse(f"{path.parts[-4]}:{path.parts[-2]}")
-                yield StoredBlob(digest, path.stat().st_size)
+        for algorithm in _folders(self._blobs):
+            for prefix in _folders(algorithm):
+                for folder in _folders(prefix):
+                    with suppress(OSError, DigestInvalid):
+                        digest = Digest.parse(f"{algorithm.name}:{folder.name}")
+                        found = Path(folder.path, "data").stat()
+                        yield StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
         path = self._uploads / upload
@@ -132,7 +141,10 @@ class FilesystemStore:
         durable.sync(path.parent.parent)
 
     def discard(self, upload: UploadId) -> None:
-        (self._uploads / upload).unlink(missing_ok=True)
+        try:
+            (self._uploads / upload).unlink(missing_ok=True)
+        except IsADirectoryError:  # link files that a crash left set aside
+            self.drop(upload)
 
     def staged(self) -> Iterator[StagedUpload]:
         for path in self._uploads.glob("*-*-*-*-*"):
@@ -145,28 +157,58 @@ class FilesystemStore:
     def internal_path(self, digest: Digest) -> str:
         return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
-    def write_link(self, path: str, content: bytes) -> None:
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
         upload = UploadId.new()
         target, fresh = self._names / path, self._uploads / upload
-        if _holds(target, content):  # its time may be that of a push to another registry
+        if self._holds(path, content, at):
             durable.sync(target.parent)
             return
         # A crash may leave the temporary file; among the uploads, it is collected like them.
         descriptor = self._create(upload, 0o644)
         try:
             durable.write(descriptor, content)
+            if at:
+                os.utime(descriptor, ns=(durable.nanoseconds(at),) * 2)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         durable.move(fresh, target)
         durable.sync(target.parent)
 
-    def read_link(self, path: str) -> bytes | None:
-        """Return the content of a link file; None if there is none."""
+    def _holds(self, path: str, content: bytes, at: datetime | None) -> bool:
+        """Return whether a file has that content and time, which may have been rounded, or cut to seconds.
+
+        A file that need not be written keeps its time, which may be that of a push to another registry.
+        """
         try:
-            return (self._names / path).read_bytes()
-        except FileNotFoundError:
+            found = self.read_link(path)
+        except OSError:
+            return False
+        if found is None or found.content != content:
+            return False
+        return at is None or abs(at - found.at) <= _ROUNDING or at == found.at.replace(microsecond=0)
+
+    def read_link(self, path: str) -> LinkFile | None:
+        try:
+            descriptor = os.open(f"{self._names}/{path}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            if found.st_size > _LINK_LIMIT:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return LinkFile(os.read(descriptor, _LINK_LIMIT), durable.instant(found.st_mtime_ns))
+        finally:
+            os.close(descriptor)
+
+    def list_links(self, folder: str) -> Sequence[str]:
+        try:
+            with os.scandir(f"{self._names}/{folder}") as entries:
+                return sorted(f"{each.name}/" if each.is_dir() else each.name for each in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def remove_link(self, path: str) -> None:
         target = self._names / path
@@ -175,17 +217,50 @@ class FilesystemStore:
             durable.sync(target.parent)
         self._prune(target)
 
-    def remove_links(self, folder: str) -> None:
-        target = self._names / folder
-        if target.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-            durable.sync(target.parent)
-            self._prune(target)
+    def set_aside(self, folder: str) -> UploadId | None:
+        target, aside = self._names / folder, UploadId.new()
+        if not target.is_dir():
+            return None
+        self._make_uploads()
+        target.rename(self._uploads / aside)
+        durable.sync(self._uploads)
+        durable.sync(target.parent)
+        self._prune(target)
+        return aside
+
+    def bring_back(self, aside: UploadId, folder: str) -> None:
+        source, target = self._uploads / aside, self._names / folder
+        for file in [*_files(source)]:
+            place = target / file.relative_to(source)
+            if not place.exists():
+                durable.move(file, place)
+                durable.sync(place.parent)
+        self.drop(aside)
+
+    def drop(self, aside: UploadId) -> None:
+        shutil.rmtree(self._uploads / aside, ignore_errors=True)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         for path in _files(self._names):
             if not path.name.startswith("."):
                 yield path.relative_to(self._names).as_posix(), path.read_bytes()
+
+    def write_private(self, name: str, content: bytes) -> None:
+        upload = UploadId.new()
+        descriptor = self._create(upload)
+        try:
+            durable.write(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        (self._uploads / upload).rename(self._root / name)
+        durable.sync(self._root)
+
+    def read_private(self, name: str) -> bytes | None:
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def _create(self, upload: UploadId, mode: int = _STAGED) -> int:
         """Create the file of an upload, and return its descriptor."""
@@ -203,12 +278,10 @@ class FilesystemStore:
                 (self._names / folder).rmdir()
 
 
-def _holds(path: Path, content: bytes) -> bool:
-    """Return whether a file can be read and has that content."""
-    try:
-        return path.read_bytes() == content
-    except OSError:
-        return False
+def _folders(folder: os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+    """Yield the folders in a folder, in any order; none if it is absent or cannot be read."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        yield from (each for each in entries if each.is_dir())
 
 
 def _files(folder: Path) -> Iterator[Path]:

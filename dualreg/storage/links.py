@@ -1,124 +1,179 @@
 """Links: the names in the catalog as small files beside the bytes, in the layout of the reference registry.
 
-    <name>/_manifests/revisions/<alg>/<hex>/link    the manifest is in the repository
-           _manifests/revisions/<alg>/<hex>/signed  the same manifest with its signatures (schema 1)
-           _manifests/tags/<tag>/current/link       the manifest that the tag points at
-           _layers/<alg>/<hex>/link                 the blob may be read from the repository
-           _v1/<image id>                           a V1 image: parent, json, layer, diff_id, checksum; JSON
+    <name>/_layers/<alg>/<hex>/link                      the blob may be read from the repository
+           _manifests/revisions/<alg>/<hex>/link         the manifest is in the repository
+           _manifests/revisions/<alg>/<hex>/signed       the same manifest with its signatures (schema 1)
+           _manifests/revisions/<alg>/<hex>/type         its media type, if that is not what the document says
+           _manifests/revisions/<alg>/<hex>/views/<kind> what clients of another generation see it as
+           _manifests/tags/<tag>/current/link            the manifest that the tag points at
+           _manifests/tags/<tag>/origin                  who pushed the tag, if not a V2 client; JSON
+           _v1/<image id>                                a V1 image: the columns of its row; JSON
 
-A link file contains a digest in wire form. Requests never read link files. They make the folder a complete
-backup, which the reference registry can serve and from which a lost catalog can be rebuilt. Services write
-them in the transaction that records the relation, last before the commit, so that of concurrent requests the
-same one wins in files and rows.
+A file named link contains a digest in wire form, and its modification time is that of the row: when the blob
+was linked, the manifest first pushed, the tag last pushed. The reference registry reads files of this name
+only. Requests never read any of them. They make the folder a complete backup, from which
+``maintenance.rebuild`` makes a lost catalog. Services write them in the transaction that records the
+relation, last before the commit, so that of concurrent requests the same one wins in files and rows.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.storage import undo
+from dualreg.storage.base import LinkTree
 
-#: The end of the path of a tag's link file.
-_TAG_LINK = "/current/link"
-
-
-class LinkTree(Protocol):
-    """The part of a driver that keeps link files; paths are relative to the folder of repositories.
-
-    All methods may be called by several threads and processes at once.
-    """
-
-    def write_link(self, path: str, content: bytes) -> None:
-        """Create or replace a file, atomically and durably; one with the same content is left as it is."""
-
-    def remove_link(self, path: str) -> None:
-        """Remove a file, durably, and folders that become empty. It is not an error if there is none."""
-
-    def remove_links(self, folder: str) -> None:
-        """Remove *folder* with all files in it, durably. It is not an error if there is none."""
-
-    def walk_links(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the path and content of every file, ordered by path."""
+#: What a V1 image is recorded by: columns of its row, with digests in wire form.
+Facts = Mapping[str, str | bool | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Writes and removes link files; each method mirrors one change of the catalog."""
+    """Writes and removes link files; each method mirrors one change of the catalog.
+
+    Times are those of the rows; None: now.
+    """
 
     tree: LinkTree
 
-    def has_tags(self) -> bool:
-        """Return whether there is a tag in any repository."""
-        return any(path.endswith(_TAG_LINK) for path, _ in self.tree.walk_links())
+    def undone_on_failure(self, unless: Callable[[Exception], bool]) -> AbstractContextManager[None]:
+        """Undo the changes that the block makes if it raises, as ``undo.undone_on_failure``."""
+        return undo.undone_on_failure(self.tree, unless)
 
-    def add_blob(self, repository: RepositoryName, digest: Digest) -> None:
-        """Record that the blob may be read from the repository."""
-        self._link(blob_link(repository, digest), digest)
+    def add_blob(self, repository: RepositoryName, digest: Digest, at: datetime | None = None) -> None:
+        """Record that the blob may be read from the repository; a link that exists keeps its time."""
+        self._link_once(blob_link(repository, digest), digest, at)
 
     def remove_blob(self, repository: RepositoryName, digest: Digest) -> None:
         """Record that the blob may no longer be read from the repository."""
-        self.tree.remove_link(blob_link(repository, digest))
+        undo.remove(self.tree, blob_link(repository, digest))
 
-    def add_manifest(self, repository: RepositoryName, digest: Digest) -> None:
-        """Record that the manifest is in the repository."""
-        self._link(manifest_link(repository, digest), digest)
+    def add_manifest(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        at: datetime | None = None,
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Record that the manifest is in the repository; a link that exists keeps its time unless *anew*."""
+        add = self._link if anew else self._link_once
+        add(manifest_link(repository, digest), digest, at)
+
+    def describe_manifest(self, repository: RepositoryName, digest: Digest, media_type: str | None) -> None:
+        """Record the media type of the manifest; None: it is what the document itself says."""
+        self._record(f"{revision(repository, digest)}/type", media_type)
 
     def add_signed(self, repository: RepositoryName, digest: Digest, signed: Digest) -> None:
         """Record that the blob *signed* is the manifest with its signatures."""
-        self._link(signed_link(repository, digest), signed)
+        self._link(signed_link(repository, digest), signed, None)
+
+    def record_view(self, repository: RepositoryName, digest: Digest, kind: str, view: str | None) -> None:
+        """Record what clients see the manifest as; None: nothing that is known."""
+        self._record(f"{revision(repository, digest)}/views/{kind}", view)
 
     def remove_manifest(self, repository: RepositoryName, digest: Digest) -> None:
         """Record that the manifest is no longer in the repository."""
-        self.tree.remove_links(f"{repository}/_manifests/revisions/{_folder(digest)}")
+        undo.remove_folder(self.tree, revision(repository, digest))
 
-    def point_tag(self, repository: RepositoryName, tag: Tag, digest: Digest) -> None:
+    def point_tag(
+        self, repository: RepositoryName, tag: Tag, digest: Digest, at: datetime | None = None
+    ) -> None:
         """Record that the tag points at the manifest."""
-        self._link(tag_link(repository, tag), digest)
+        self._link(tag_link(repository, tag), digest, at)
+
+    def describe_tag(
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        digest: Digest,
+        origin: str | None,
+        agent: str | None = None,
+    ) -> None:
+        """Record who pushed the tag to the manifest: the generation and the User-Agent.
+
+        None and None: nothing but what is assumed of every tag. What is recorded counts while the tag points
+        at *digest*.
+        """
+        facts = {"manifest": str(digest), "origin": origin, "agent": agent}
+        self._record(origin_file(repository, tag), _json(facts) if origin or agent else None)
 
     def remove_tag(self, repository: RepositoryName, tag: Tag) -> None:
         """Record that the tag was deleted."""
-        self.tree.remove_link(tag_link(repository, tag))
+        undo.remove(self.tree, origin_file(repository, tag))
+        undo.remove(self.tree, tag_link(repository, tag))
 
-    def add_v1_image(
-        self, repository: RepositoryName, image: ImageId, facts: Mapping[str, str | None]
-    ) -> None:
-        """Record that the V1 image is in the repository; *facts* are the columns of its row."""
-        self.tree.write_link(f"{repository}/_v1/{image}", json.dumps(facts, sort_keys=True).encode())
+    def add_v1_image(self, repository: RepositoryName, image: ImageId, facts: Facts) -> None:
+        """Record that the V1 image is in the repository."""
+        self._record(v1_file(repository, image), _json(facts))
 
     def remove_v1_image(self, repository: RepositoryName, image: ImageId) -> None:
         """Record that the V1 image is no longer in the repository."""
-        self.tree.remove_link(f"{repository}/_v1/{image}")
+        undo.remove(self.tree, v1_file(repository, image))
 
     def remove_repository(self, repository: RepositoryName) -> None:
         """Record that the repository was deleted; repositories below its name (``NAME/…``) stay."""
         for folder in ("_manifests", "_layers", "_v1"):
-            self.tree.remove_links(f"{repository}/{folder}")
+            undo.remove_folder(self.tree, f"{repository}/{folder}")
 
-    def _link(self, path: str, digest: Digest) -> None:
-        self.tree.write_link(path, str(digest).encode())
+    def _link(self, path: str, digest: Digest, at: datetime | None) -> None:
+        undo.write(self.tree, path, str(digest).encode(), at)
+
+    def _link_once(self, path: str, digest: Digest, at: datetime | None) -> None:
+        found = self.tree.read_link(path)
+        known = found is not None and found.content == str(digest).encode()
+        self._link(path, digest, None if known else at)
+
+    def _record(self, path: str, text: str | None) -> None:
+        """Write a file that says more than a link does; None: remove it, since nothing more is known."""
+        if text is None:
+            undo.remove(self.tree, path)
+        else:
+            undo.write(self.tree, path, text.encode(), None)
 
 
-def blob_link(repository: RepositoryName, digest: Digest) -> str:
+def blob_link(repository: str, digest: Digest) -> str:
     """Return the path of the link file of a blob."""
     return f"{repository}/_layers/{_folder(digest)}/link"
 
 
-def manifest_link(repository: RepositoryName, digest: Digest) -> str:
+def revision(repository: str, digest: Digest) -> str:
+    """Return the path of the folder of a manifest."""
+    return f"{repository}/_manifests/revisions/{_folder(digest)}"
+
+
+def manifest_link(repository: str, digest: Digest) -> str:
     """Return the path of the link file of a manifest."""
-    return f"{repository}/_manifests/revisions/{_folder(digest)}/link"
+    return f"{revision(repository, digest)}/link"
 
 
-def signed_link(repository: RepositoryName, digest: Digest) -> str:
+def signed_link(repository: str, digest: Digest) -> str:
     """Return the path of the link file of a manifest with its signatures."""
-    return f"{repository}/_manifests/revisions/{_folder(digest)}/signed"
+    return f"{revision(repository, digest)}/signed"
 
 
-def tag_link(repository: RepositoryName, tag: Tag) -> str:
+def tag_link(repository: str, tag: str) -> str:
     """Return the path of the link file of a tag."""
-    return f"{repository}/_manifests/tags/{tag}{_TAG_LINK}"
+    return f"{repository}/_manifests/tags/{tag}/current/link"
+
+
+def origin_file(repository: str, tag: str) -> str:
+    """Return the path of the file that says who pushed a tag."""
+    return f"{repository}/_manifests/tags/{tag}/origin"
+
+
+def v1_file(repository: str, image: str) -> str:
+    """Return the path of the file of a V1 image."""
+    return f"{repository}/_v1/{image}"
 
 
 def _folder(digest: Digest) -> str:
     return f"{digest.algorithm}/{digest.hex}"
+
+
+def _json(facts: Mapping[str, object]) -> str:
+    return json.dumps(facts, sort_keys=True)

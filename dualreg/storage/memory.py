@@ -1,7 +1,7 @@
 """MemoryStore: a minimal driver in memory, for tests and as an example."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from threading import Lock
 from typing import BinaryIO
@@ -9,7 +9,7 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.storage.base import StagedUpload, StoredBlob
+from dualreg.storage.base import LinkFile, StagedUpload, StoredBlob
 
 
 class MemoryStore:
@@ -19,7 +19,9 @@ class MemoryStore:
         """Start empty."""
         self._blobs: dict[Digest, bytes] = {}
         self._staged: dict[UploadId, tuple[bytes, datetime]] = {}
-        self._links: dict[str, bytes] = {}
+        self._links: dict[str, LinkFile] = {}
+        self._private: dict[str, bytes] = {}
+        self._aside: dict[UploadId, dict[str, LinkFile]] = {}
         self._lock = Lock()
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
@@ -35,7 +37,7 @@ class MemoryStore:
 
     def walk(self) -> Iterator[StoredBlob]:
         for digest, data in [*self._blobs.items()]:
-            yield StoredBlob(digest, len(data))
+            yield StoredBlob(digest, len(data), datetime.now(UTC))
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
         held, _ = self._staged.get(upload, (b"", None))
@@ -61,20 +63,48 @@ class MemoryStore:
 
     def discard(self, upload: UploadId) -> None:
         self._staged.pop(upload, None)
+        self.drop(upload)
 
     def staged(self) -> Iterator[StagedUpload]:
         for upload, (_, modified_at) in [*self._staged.items()]:
             yield StagedUpload(upload, modified_at)
 
-    def write_link(self, path: str, content: bytes) -> None:
-        self._links[path] = content
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
+        found = self._links.get(path)
+        if at or found is None or found.content != content:
+            self._links[path] = LinkFile(content, at or datetime.now(UTC))
+
+    def read_link(self, path: str) -> LinkFile | None:
+        return self._links.get(path)
+
+    def list_links(self, folder: str) -> Sequence[str]:
+        prefix = f"{folder}/" if folder else ""
+        below = (path.removeprefix(prefix) for path in [*self._links] if path.startswith(prefix))
+        return sorted(
+            {f"{name}/" if deeper else name for name, deeper, _ in (each.partition("/") for each in below)}
+        )
 
     def remove_link(self, path: str) -> None:
         self._links.pop(path, None)
 
-    def remove_links(self, folder: str) -> None:
-        for path in [path for path in self._links if path.startswith(f"{folder}/")]:
-            del self._links[path]
+    def set_aside(self, folder: str) -> UploadId | None:
+        paths = [path for path in [*self._links] if path.startswith(f"{folder}/")]
+        aside = UploadId.new()
+        self._aside[aside] = {path.removeprefix(folder): self._links.pop(path) for path in paths}
+        return aside if paths else None
+
+    def bring_back(self, aside: UploadId, folder: str) -> None:
+        for path, file in self._aside.pop(aside).items():
+            self._links.setdefault(f"{folder}{path}", file)
+
+    def drop(self, aside: UploadId) -> None:
+        self._aside.pop(aside, None)
+
+    def write_private(self, name: str, content: bytes) -> None:
+        self._private[name] = content
+
+    def read_private(self, name: str) -> bytes | None:
+        return self._private.get(name)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
-        yield from sorted(self._links.items())
+        yield from sorted((path, file.content) for path, file in self._links.items())

@@ -271,6 +271,9 @@ class Seen:
             self.prints(f"migrate rollback --all {source} --dry-run")
             self.prints(f"migrate rollback --all {source}")
         self.invoke("repository delete team/old")
+        (self.data / "docker/registry/v2/repositories/not a name").mkdir(parents=True)
+        self.prints("db rebuild --dry-run")
+        self.prints("db rebuild --replace")
 
     def prints(self, line: str) -> None:
         """Run a command, and note the keys of what it prints with ``--json``."""

@@ -15,8 +15,8 @@ from tests.architecture.sources import Module, modules
 VERBS = {
     "Accept", "Add", "Allow", "Attach", "Change", "Choose", "Compare", "Create", "Delete", "End", "Exclude",
     "Expire", "Explain", "Export", "Forget", "Import", "Inspect", "Keep", "Limit", "List", "Listen", "Log",
-    "Look", "Manage", "Print", "Read", "Refuse", "Remove", "Rename", "Report", "Revoke", "Roll", "Run",
-    "Select", "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
+    "Look", "Make", "Manage", "Print", "Read", "Refuse", "Remove", "Rename", "Report", "Revoke", "Roll",
+    "Run", "Select", "Serve", "Show", "Sign", "Trust", "Upgrade", "Use", "Write",
 }  # fmt: skip
 #: Words before the verb.
 ADVERBS = {"Also", "Only"}

@@ -9,7 +9,7 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import Store
-from dualreg.storage.base import CHUNK_SIZE, StoredBlob, read_chunks, rehash, tee
+from dualreg.storage.base import CHUNK_SIZE, LinkFile, StoredBlob, read_chunks, rehash, tee
 from dualreg.storage.links import Links
 
 DATA = b"some bytes"
@@ -294,6 +294,47 @@ class BlobStoreContract:
         store.write_link("a/x/link", b"2")
         store.remove_link("a/y/link")
         assert [*store.walk_links()] == [("a/x/link", b"2")]
+
+    def test_links_have_content_and_time(self, store: Store) -> None:
+        """The time is what the writer gives, to the microsecond; folders are listed with a slash."""
+        at = datetime(2014, 5, 6, 7, 8, 9, 123457, tzinfo=UTC)
+        store.write_link("a/b/link", b"1", at)
+        store.write_link("a/0", b"2")
+        assert store.read_link("a/b/link") == LinkFile(b"1", at)
+        assert datetime.now(UTC) - store.read_link("a/0").at < timedelta(minutes=1)  # type: ignore[union-attr]
+        assert [store.read_link(path) for path in ("a/c", "c/link", "a/0/link")] == [None, None, None]
+        assert [store.list_links(path) for path in ("", "a", "a/b", "c")] == [
+            ["a/"],
+            ["0", "b/"],
+            ["link"],
+            [],
+        ]
+
+    def test_folders_are_set_aside(self, store: Store) -> None:
+        """At once; they come back beside what was written since, or are dropped."""
+        for path in ("a/x/1/link", "a/x/2/link", "a/y/link"):
+            store.write_link(path, b"old")
+        aside = store.set_aside("a/x")
+        assert aside
+        assert [*store.walk_links()] == [("a/y/link", b"old")]
+        store.write_link("a/x/1/link", b"new")
+        store.bring_back(aside, "a/x")
+        assert [content for _, content in store.walk_links()] == [b"new", b"old", b"old"]
+        assert store.set_aside("b") is None
+        for remove in (store.drop, store.discard):  # the latter is for what a crash leaves
+            left = store.set_aside("a")
+            assert left
+            remove(left)
+            assert [*store.walk_links()] == [*store.staged()] == []
+            store.write_link("a/link", b"1")
+
+    def test_private_files(self, store: Store) -> None:
+        """One content by name, the last written."""
+        assert store.read_private("x.json") is None
+        store.write_private("x.json", b"1")
+        store.write_private("x.json", b"2")
+        assert store.read_private("x.json") == b"2"
+        assert [*store.walk_links()] == [*store.staged()] == []
 
     def test_no_links(self, store: Store) -> None:
         """A new store has no links."""

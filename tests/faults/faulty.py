@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import BinaryIO, TypeVar
 
 from sqlalchemy import select
@@ -77,13 +78,17 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             super().discard(upload)
 
-    def write_link(self, path: str, content: bytes) -> None:
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
         with self.plan.step():
-            super().write_link(path, content)
+            super().write_link(path, content, at)
 
     def remove_link(self, path: str) -> None:
         with self.plan.step():
             super().remove_link(path)
+
+    def set_aside(self, folder: str) -> UploadId | None:
+        with self.plan.step():
+            return super().set_aside(folder)
 
 
 class FaultyCatalog(Catalog):

@@ -138,7 +138,7 @@ def test_data_that_cannot_be_used(expected: Expected, tmp_path: Path, line: str)
     for folder in ("file", "broken"):
         result = command(tmp_path / folder, f"{verb} {of}", *options, code=2)
         assert result.stderr.startswith("Error: ")
-        assert result.stderr.count("\n") == 1
+        assert result.stderr.count("\n") == 1 + (folder == "broken" and verb not in ("report", "rollback"))
 
 
 def test_a_catalog_without_space(expected: Expected, data: Path, opened: Registry) -> None:

@@ -243,7 +243,11 @@ class Registries(RuleBasedStateMachine):
     def links_say_the_same(self) -> None:
         """The files beside the bytes name the same manifests and tags."""
         tree = self.registry.tags.state.links.tree
-        found = {path: content.decode() for path, content in tree.walk_links() if "/_manifests/" in path}
+        found = {
+            path: content.decode()
+            for path, content in tree.walk_links()
+            if path.endswith("/link") and "/_manifests/" in path
+        }
         tags = {
             f"{repository}/_manifests/tags/{tag}/current/link": str(digest)
             for (repository, tag), digest in self.tags.items()

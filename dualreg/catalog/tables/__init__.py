@@ -17,6 +17,7 @@ accounts · group_members · secrets      accounts, groups, API keys and refresh
 permissions                             permission rules
 login_failures · login_successes        counters of failed logins, and where accounts have logged in
 forgotten                               what was deleted, and must not be imported on demand again
+service_state                           what the service notes about itself
 
 Foreign keys to ``repository_blobs`` and ``blobs`` restrict deletion: the database itself refuses to delete
 blobs in use. Digests are in wire form, sizes in bytes, times in UTC.
@@ -44,7 +45,7 @@ from dualreg.catalog.tables.content import (
     V1Images,
     V1SentLayers,
 )
-from dualreg.catalog.tables.service import Deletions, SigningKeys, V1Clients
+from dualreg.catalog.tables.service import Deletions, ServiceState, SigningKeys, V1Clients
 
 __all__ = [
     "Accounts",
@@ -61,6 +62,7 @@ __all__ = [
     "Repositories",
     "RepositoryBlobs",
     "Secrets",
+    "ServiceState",
     "SigningKeys",
     "Table",
     "Tags",

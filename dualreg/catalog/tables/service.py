@@ -36,6 +36,15 @@ class SigningKeys(Table):
     retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class ServiceState(Table):
+    """What the service notes about itself (``catalog.notes``)."""
+
+    __tablename__ = "service_state"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
 class Deletions(Table):
     """What was deleted, but may still be in the source of on-demand imports.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from dualreg.errors import ManifestInvalid
 from dualreg.image.descriptor import Descriptor
+from dualreg.image.digest import Digest
 
 
 class Role(StrEnum):
@@ -26,6 +27,11 @@ class Child:
 
     role: Role
     descriptor: Descriptor
+
+    @property
+    def key(self) -> tuple[Role, Digest]:
+        """What tells it from the other children of its manifest."""
+        return self.role, self.descriptor.digest
 
 
 @dataclass(frozen=True, slots=True)

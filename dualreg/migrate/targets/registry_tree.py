@@ -47,7 +47,7 @@ class RegistryTreeTarget:
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         sent = self._content(digest, source, deep=self._deep)
-        if self._store.read_link(blob_link(repository, digest)) is None:
+        if self._target_of(blob_link(repository, digest)) is None:
             self._links.add_blob(repository, digest)
         return sent
 
@@ -57,13 +57,13 @@ class RegistryTreeTarget:
         if manifest.signed:
             signed = Digest.of(manifest.signed)
             self._document(signed, manifest.signed)
-            if self._store.read_link(signed_link(name, digest)) != str(signed).encode():
+            if self._target_of(signed_link(name, digest)) != str(signed):
                 self._links.add_signed(name, digest, signed)
-        if self._store.read_link(manifest_link(name, digest)) is None:
+        if self._target_of(manifest_link(name, digest)) is None:
             self._links.add_manifest(name, digest)
             changed = True
         for tag in tags:
-            if self._store.read_link(tag_link(name, tag)) != str(digest).encode():
+            if self._target_of(tag_link(name, tag)) != str(digest):
                 self._links.point_tag(name, tag, digest)
                 changed = True
         return changed
@@ -73,6 +73,11 @@ class RegistryTreeTarget:
 
     def close(self) -> None:
         pass
+
+    def _target_of(self, path: str) -> str | None:
+        """Return the digest in a link file; None if there is no such file."""
+        found = self._store.read_link(path)
+        return None if found is None else found.content.decode("ascii", "replace")
 
     def _document(self, digest: Digest, content: bytes) -> int:
         return self._content(digest, SourceBytes.of(content), deep=True)

@@ -7,6 +7,7 @@ from tests.contracts.catalog.database import DatabaseContract
 from tests.contracts.catalog.deletions import DeletionsContract
 from tests.contracts.catalog.derivations import DerivationsContract
 from tests.contracts.catalog.manifests import ManifestsContract
+from tests.contracts.catalog.notes import NotesContract
 from tests.contracts.catalog.referrers import ReferrersContract
 from tests.contracts.catalog.repositories import RepositoriesContract
 from tests.contracts.catalog.signing_keys import SigningKeysContract
@@ -31,5 +32,6 @@ class CatalogContract(
     ClientsContract,
     AccountsContract,
     DeletionsContract,
+    NotesContract,
 ):
     """Everything that Transaction promises; a database's test class may override the fixture ``catalog``."""

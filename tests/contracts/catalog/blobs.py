@@ -1,5 +1,6 @@
 """Blobs: claimed, linked, released."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -148,6 +149,7 @@ class BlobsContract:
     def test_the_database_refuses_to_name_what_is_not_there(self, catalog: Catalog) -> None:
         """Links, manifests, children, tags, views and V1 images need what they point at."""
         stranger = artifact(1)
+        parent = replace(stranger, contents=MANIFEST.contents)
         with catalog.begin() as tx:
             repository_id = push(tx)
 
@@ -155,7 +157,7 @@ class BlobsContract:
             lambda tx: tx.blobs.link(repository_id, MISSING),
             lambda tx: tx.blobs.link(repository_id + 1, CONFIG),
             lambda tx: tx.manifests.record(repository_id, stranger),
-            lambda tx: tx.manifests.record_children(repository_id, stranger.digest, MANIFEST.children),
+            lambda tx: tx.manifests.record_children(repository_id, parent, MANIFEST.children),
             lambda tx: tx.tags.point(repository_id, [Tag("v1")], stranger.digest),
             lambda tx: tx.uploads.start(repository_id + 1, UploadId.new()),
             lambda tx: tx.v1_images.begin(repository_id, V1Image(image_id(1), None, b""), MISSING),

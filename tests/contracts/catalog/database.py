@@ -21,6 +21,7 @@ from dualreg.catalog.tables import (
     Repositories,
     RepositoryBlobs,
     Secrets,
+    ServiceState,
     SigningKeys,
     Table,
     Tags,
@@ -86,7 +87,7 @@ class DatabaseContract:
         known = {
             Accounts, Blobs, Deletions, GroupMembers, LoginFailures, LoginSuccesses, ManifestChildren,
             Manifests, ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets,
-            SigningKeys, Tags, Uploads, V1Clients, V1Images, V1SentLayers,
+            ServiceState, SigningKeys, Tags, Uploads, V1Clients, V1Images, V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

@@ -127,8 +127,8 @@ class ManifestsContract:
             for repository_id in ids:
                 link(tx, repository_id, both.payload)
                 assert tx.manifests.record(repository_id, both)
-                tx.manifests.record_missing(repository_id, both.digest, both.children[:1])
-                tx.manifests.record_missing(repository_id, both.digest, both.children[:1])
+                tx.manifests.record_missing(repository_id, both, both.children[:1])
+                tx.manifests.record_missing(repository_id, both, both.children[:1])
                 tx.views.record(repository_id, both.digest, None)
             assert push(tx) == ids[0]
             tx.manifests.resolve_missing(ids[0], MANIFEST.digest)

@@ -38,7 +38,7 @@ def record(tx: Transaction, repository_id: int, manifest: Manifest, *blobs: byte
     """Record a manifest with its blobs."""
     link(tx, repository_id, manifest.payload, *blobs)
     tx.manifests.record(repository_id, manifest)
-    tx.manifests.record_children(repository_id, manifest.digest, manifest.children)
+    tx.manifests.record_children(repository_id, manifest, manifest.children)
 
 
 def push(tx: Transaction, name: RepositoryName = NAME, *tags: str) -> int:

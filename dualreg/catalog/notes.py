@@ -1,0 +1,53 @@
+"""SQL of what the service notes about itself: one text by name."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, Integer, Text, cast, delete, select
+
+from dualreg.catalog.dialects import insert
+from dualreg.catalog.tables import ServiceState
+
+
+class Note(StrEnum):
+    """The notes that there are."""
+
+    #: The last repository that an unfinished rebuild has recorded; empty: none yet.
+    REBUILD = "rebuild"
+    #: Which generation of link files is complete (``registry.linking``).
+    LINKS = "links"
+    #: The number of the last change of accounts, permissions or keys.
+    ACCESS = "access"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteQueries:
+    """What the service notes about itself."""
+
+    connection: Connection
+
+    def read(self, note: Note) -> str | None:
+        """Return a note; None if there is none."""
+        return self.connection.scalar(select(ServiceState.value).where(ServiceState.name == note))
+
+    def lock(self, note: Note) -> str | None:
+        """Return a note, as ``read``, locked until the transaction ends."""
+        query = select(ServiceState.value).where(ServiceState.name == note)
+        return self.connection.scalar(query.with_for_update())
+
+    def count(self, note: Note) -> None:
+        """Add one to a note that is a number."""
+        row = insert(self.connection, ServiceState).values(name=note, value="1")
+        more = cast(cast(ServiceState.value, Integer) + 1, Text)
+        again = row.on_conflict_do_update(index_elements=[ServiceState.name], set_={"value": more})
+        self.connection.execute(again)
+
+    def write(self, note: Note, value: str) -> None:
+        """Write a note, in place of an earlier one."""
+        row = insert(self.connection, ServiceState).values(name=note, value=value)
+        again = row.on_conflict_do_update(index_elements=[ServiceState.name], set_={"value": value})
+        self.connection.execute(again)
+
+    def remove(self, note: Note) -> None:
+        """Remove a note. It is not an error if there is none."""
+        self.connection.execute(delete(ServiceState).where(ServiceState.name == note))

@@ -1,0 +1,365 @@
+"""Rebuild: makes the catalog from the link files and the blobs of the store.
+
+The catalog must have its tables, and no content but that of an interrupted rebuild. Repositories are recorded
+one after the other, in batches of short transactions, and each batch may be recorded again; a note in the
+catalog says which repository was the last, and that the catalog is not complete. No blob but manifests is
+read. What cannot be understood is a finding, and everything else is recorded.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import chain, islice
+from threading import Event
+from typing import TypeVar
+
+from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.notes import Note
+from dualreg.catalog.rebuilding import FoundBlob, FoundManifest, FoundTag
+from dualreg.catalog.rows import ORIGINS, Origin, RepositoryRow, V1ImageRow
+from dualreg.catalog.views import V1
+from dualreg.errors import BlobMissing, ManifestInvalid, RegistryError
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
+from dualreg.image.layer import empty_layer
+from dualreg.image.manifest import Manifest, stored
+from dualreg.image.names import RepositoryName
+from dualreg.registry.linking import COMPLETE
+from dualreg.registry.recognition import Recognition
+from dualreg.storage import Store
+from dualreg.storage.names import ManifestName, Names, OddEntry, TagName, V1Name
+
+#: Rows that are recorded in a transaction.
+_BATCH = 2000
+#: Manifests that are; each has many rows, and its document is in memory.
+_MANIFESTS = 100
+#: Bytes of the largest manifest that is read; none that was accepted is larger.
+_MANIFEST_LIMIT = 8 << 20
+#: What ``Rebuilt.counts`` counts.
+COUNTED = ("repositories", "tags", "manifests", "v1_images", "links", "blobs")
+_Item = TypeVar("_Item")
+_Read = tuple[ManifestName, Manifest]
+
+
+class Damage(StrEnum):
+    """What can be wrong with a tree."""
+
+    #: The copy of accounts, permissions and keys cannot be read; they are lost.
+    ACCESS = "damaged-access"
+    #: A file or folder that is not understood.
+    ODD = "odd-entry"
+    #: A link to a blob that the store does not have.
+    NO_BLOB = "missing-blob"
+    #: A blob that a manifest or V1 image of the repository names, but no link; it is linked again.
+    NO_LINK = "missing-link"
+    #: A manifest whose bytes are missing.
+    NO_MANIFEST = "missing-manifest"
+    #: A manifest whose bytes are not those of its digest, or no manifest.
+    CORRUPT = "corrupt-manifest"
+    #: A tag whose manifest is not in the repository.
+    DANGLING = "dangling-tag"
+    #: A V1 image whose JSON or layer is missing, or whose parent is.
+    NO_IMAGE = "broken-image"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that could not be recorded as it should be.
+
+    Attributes:
+        where: The repository, with the tag, digest or image ID; or the path of a file.
+    """
+
+    kind: Damage
+    where: str
+    text: str
+
+
+@dataclass
+class Rebuilt:
+    """What a rebuild has recorded; of one that was resumed, since then.
+
+    Attributes:
+        complete: Whether all repositories were recorded.
+        counts: The number of each of COUNTED.
+    """
+
+    complete: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+
+#: Called with the repositories and the link files that are done since the last call.
+Advance = Callable[[int, int], None]
+
+
+class CatalogNotEmpty(Exception):
+    """The catalog has content that no rebuild has recorded."""
+
+
+@dataclass
+class Rebuild:
+    """Records the content of a store in a catalog.
+
+    Attributes:
+        recognition: Of a registry over both. It finds the manifests that were made of V1 images, if a former
+            version wrote the tree; None: they are not looked for.
+        stop: Set from outside to stop between two batches; a rebuild that starts later goes on there.
+    """
+
+    catalog: Catalog
+    store: Store
+    recognition: Recognition | None = None
+    advance: Advance = lambda *_: None
+    stop: Event = field(default_factory=Event)
+    result: Rebuilt = field(default_factory=Rebuilt)
+
+    @property
+    def names(self) -> Names:
+        """The names in the store."""
+        return Names(self.store)
+
+    def begin(self, *, replace: bool = False) -> None:
+        """Note that the catalog is incomplete from now on.
+
+        Args:
+            replace: Delete the content that it has.
+
+        Raises:
+            CatalogNotEmpty: it has some, and *replace* is off.
+        """
+        with self.catalog.begin() as tx:
+            unfinished = tx.notes.read(Note.REBUILD) is not None
+            if replace:
+                tx.rebuild.clear()
+            elif tx.repositories.any() and not unfinished:
+                raise CatalogNotEmpty
+            if replace or not unfinished:
+                tx.notes.write(Note.REBUILD, "")
+
+    def run(self) -> Rebuilt:
+        """Record everything, from where the last rebuild was stopped; then the catalog is complete."""
+        with self.catalog.read() as tx:
+            last = tx.notes.read(Note.REBUILD) or ""
+        for batch in self.batches(self._blobs(), _BATCH):
+            with self.catalog.begin() as tx:
+                tx.rebuild.add_blobs(batch)
+            self.result.counts["blobs"] += len(batch)
+        for name in self.understood(self.names.repositories()):
+            if last and _place(name) <= _place(RepositoryName(last)):
+                continue
+            if self.stop.is_set():
+                return self.result
+            if not _Repository(self, name).record():
+                return self.result
+        if not self.stop.is_set():
+            with self.catalog.begin() as tx:
+                tx.notes.remove(Note.REBUILD)
+                tx.notes.write(Note.LINKS, COMPLETE)
+            self.result.complete = True
+        return self.result
+
+    def find(self, kind: Damage, where: object, text: str) -> None:
+        """Note a finding."""
+        self.result.findings.append(Finding(kind, str(where), text))
+
+    def understood(self, entries: Iterable[_Item | OddEntry]) -> Iterator[_Item]:
+        """Yield entries but those that are not understood, which are findings."""
+        for entry in entries:
+            if isinstance(entry, OddEntry):
+                self.find(Damage.ODD, entry.path, entry.reason)
+            else:
+                yield entry
+
+    def batches(self, items: Iterable[_Item], size: int) -> Iterator[Sequence[_Item]]:
+        """Yield *items* in lists of up to *size*, until the rebuild is stopped."""
+        rest = iter(items)
+        while not self.stop.is_set() and (batch := [*islice(rest, size)]):
+            yield batch
+
+    def _blobs(self) -> Iterator[FoundBlob]:
+        for blob in self.store.walk():
+            yield FoundBlob(blob.digest, blob.size, blob.modified_at)
+
+
+@dataclass
+class _Repository:
+    """Records one repository: what it may read, and then what consists of that.
+
+    Attributes:
+        lost: Digests that were found missing.
+        recognized: Manifests that were recognized as made of V1 images: V1 clients pushed their tags.
+    """
+
+    rebuild: Rebuild
+    name: RepositoryName
+    id: int = 0
+    lost: set[Digest] = field(default_factory=set)
+    recognized: set[Digest] = field(default_factory=set)
+
+    def record(self) -> bool:
+        """Record the repository; return False if that was stopped."""
+        steps = (self._link, self._add_v1_images, self._add_manifests, self._recognize, self._add_tags)
+        for step in steps:
+            step()
+            if self.rebuild.stop.is_set():
+                return False
+        with self.rebuild.catalog.begin() as tx:
+            tx.notes.write(Note.REBUILD, self.name)
+        self._count("repositories", int(self.id > 0))
+        self.rebuild.advance(1, 0)
+        return True
+
+    def _link(self) -> None:
+        """Record what the repository may read; trees of the reference registry do not link manifests."""
+        names = self.rebuild.names
+        blobs = ((each, each.digest, each.at) for each in self.rebuild.understood(names.blobs(self.name)))
+        manifests = (
+            (None, each.digest, each.at)
+            for each in names.manifests(self.name)
+            if isinstance(each, ManifestName)
+        )
+        for batch in self.rebuild.batches(chain(blobs, manifests), _BATCH):
+            times = {digest: at for _, digest, at in reversed(batch)}
+            with self.rebuild.catalog.begin() as tx:
+                self.id = tx.rebuild.repository(self.name, min(times.values()))
+                missing = tx.rebuild.link(self.id, times)
+            self._lose(missing.intersection(digest for blob, digest, _ in batch if blob))
+            self._count("links", len(batch))
+
+    def _add_v1_images(self) -> None:
+        images = self.rebuild.understood(self.rebuild.names.v1_images(self.name))
+        for batch in self.rebuild.batches(images, _BATCH):
+            with self.rebuild.catalog.begin() as tx:
+                held = self._held(tx, {digest for image in batch for digest in (image.json, image.layer)})
+                whole = [image for image in batch if held.issuperset((image.json, image.layer))]
+                tx.rebuild.add_v1_images(_v1_row(self.id, image) for image in whole)
+            for image in {*batch}.difference(whole):
+                self._find(Damage.NO_IMAGE, f" image {image.id}", "its JSON or layer is missing")
+            self._count("v1_images", len(whole))
+        with self.rebuild.catalog.begin() as tx:
+            while orphans := tx.rebuild.remove_orphans(self.id):
+                for orphan in orphans:
+                    self._find(Damage.NO_IMAGE, f" image {orphan}", "its parent is missing")
+                self.rebuild.result.counts["v1_images"] -= len(orphans)
+
+    def _add_manifests(self) -> None:
+        names = self.rebuild.understood(self.rebuild.names.manifests(self.name))
+        for batch in self.rebuild.batches(names, _MANIFESTS):
+            read = [(name, manifest) for name in batch if (manifest := self._read(name))]
+            with self.rebuild.catalog.begin() as tx:
+                tx.rebuild.add_manifests(self.id, self._resolved(tx, read))
+            self._count("manifests", len(read))
+
+    def _resolved(self, tx: Transaction, read: Sequence[_Read]) -> list[FoundManifest]:
+        """Return manifests with those of their children that the repository has."""
+        required = {
+            child.descriptor.digest
+            for _, manifest in read
+            for child in manifest.required
+            if child.role is not Role.MANIFEST
+        }
+        named = {child.descriptor.digest for _, manifest in read for child in manifest.children}
+        held = self._held(tx, required | {name.signed for name, _ in read if name.signed})
+        held |= tx.blobs.linked(self.id, named).keys()
+        images = tx.rebuild.known_images(self.id, {name.views[V1] for name, _ in read if V1 in name.views})
+        return [
+            FoundManifest(
+                manifest,
+                name.at,
+                [child for child in manifest.children if child.descriptor.digest in held],
+                [child for child in manifest.entries if child.descriptor.digest not in held],
+                name.signed if name.signed in held else None,
+                {kind: view for kind, view in name.views.items() if kind != V1 or view in images},
+            )
+            for name, manifest in read
+        ]
+
+    def _recognize(self) -> None:
+        """Record which manifests were made of V1 images, where the tree does not say it."""
+        recognition = self.rebuild.recognition
+        if recognition is None:
+            return
+        with self.rebuild.catalog.read() as tx:
+            images = tx.rebuild.unseen_images(self.id)
+        for image in images:
+            if self.rebuild.stop.is_set():
+                return
+            with suppress(RegistryError, BlobMissing, OSError):
+                self.recognized |= {*recognition.recognize(RepositoryRow(self.id, self.name), image)}
+
+    def _add_tags(self) -> None:
+        tags = self.rebuild.understood(self.rebuild.names.tags(self.name))
+        for batch in self.rebuild.batches(tags, _BATCH):
+            with self.rebuild.catalog.begin() as tx:
+                known = tx.manifests.lock_existing(self.id, {tag.digest for tag in batch})
+                found = [tag for tag in batch if tag.digest in known]
+                tx.rebuild.add_tags(self.id, [_tag_row(tag, self.recognized) for tag in found])
+            for tag in batch:
+                if tag.digest not in known:
+                    self._find(Damage.DANGLING, f":{tag.tag}", f"the repository does not have {tag.digest}")
+            self._count("tags", len(found))
+
+    def _read(self, name: ManifestName) -> Manifest | None:
+        """Return a manifest with the bytes of its digest; None: it is a finding."""
+        try:
+            with self.rebuild.store.open(name.digest) as reader:
+                payload = reader.read(_MANIFEST_LIMIT)
+            return stored(name.media_type, payload, name.digest)
+        except BlobMissing:
+            if name.digest not in self.lost:
+                self._find(Damage.NO_MANIFEST, f"@{name.digest}", "the store does not have it")
+        except (OSError, ManifestInvalid) as error:
+            self._find(Damage.CORRUPT, f"@{name.digest}", str(error))
+        return None
+
+    def _held(self, tx: Transaction, digests: set[Digest]) -> set[Digest]:
+        """Return which of *digests* the repository may read: those it needs, if the store has them."""
+        absent = digests - tx.blobs.linked(self.id, digests).keys()
+        missing = tx.rebuild.link(self.id, dict.fromkeys(absent, tx.now)) if self.id else absent
+        for digest in sorted(absent - missing):
+            self._find(Damage.NO_LINK, f"@{digest}", "it was not linked, but is in use")
+        self._lose(missing - {empty_layer().digest})
+        return digests - missing
+
+    def _lose(self, missing: Iterable[Digest]) -> None:
+        """Note that the store does not have what the repository should, once."""
+        for digest in sorted(set(missing) - self.lost):
+            self._find(Damage.NO_BLOB, f"@{digest}", "the store does not have it")
+            self.lost.add(digest)
+
+    def _find(self, kind: Damage, where: str, text: str) -> None:
+        self.rebuild.find(kind, f"{self.name}{where}", text)
+
+    def _count(self, what: str, count: int) -> None:
+        self.rebuild.result.counts[what] += count
+        self.rebuild.advance(0, count)
+
+
+def _v1_row(repository_id: int, image: V1Name) -> V1ImageRow:
+    return V1ImageRow(
+        repository_id,
+        image.id,
+        image.parent,
+        image.json,
+        image.layer,
+        None,
+        image.diff_id,
+        image.checksum,
+        complete=True,
+        tarsum=image.tarsum,
+        tarsum_verified=image.tarsum_verified,
+    )
+
+
+def _tag_row(tag: TagName, recognized: Container[Digest]) -> FoundTag:
+    assumed = Origin.V1 if tag.digest in recognized else Origin.V2
+    origin = Origin(tag.origin) if tag.origin in ORIGINS else assumed
+    return FoundTag(tag.tag, tag.digest, tag.at, origin, tag.agent)
+
+
+def _place(name: str) -> tuple[str, ...]:
+    """Return by what ``Names.repositories`` orders: by the names of folders, each before those in it."""
+    return tuple(f"{component}/" for component in name.split("/"))

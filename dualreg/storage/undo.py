@@ -1,0 +1,116 @@
+"""Undo: link files as they were before a change of the catalog that failed.
+
+Link files are written and removed before the commit, so that their order is that of the commits. If the
+commit fails, what was written must not stay, and what was removed must come back: a catalog that is rebuilt
+would otherwise have what was refused.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from dualreg.image.names import UploadId
+from dualreg.storage.base import LinkFile, LinkTree
+
+_log = logging.getLogger(__name__)
+
+
+class _Change(NamedTuple):
+    """A file before and after a change; None: there is none."""
+
+    path: str
+    before: LinkFile | None
+    after: bytes | None
+
+
+@dataclass
+class _Undo:
+    """What has changed since a transaction began.
+
+    Attributes:
+        aside: Folders that were removed, and where they are now.
+    """
+
+    tree: LinkTree
+    changes: list[_Change] = field(default_factory=list)
+    aside: list[tuple[str, UploadId]] = field(default_factory=list)
+
+    def restore(self) -> None:
+        """Undo every change, the last one first; leave files that other requests have changed since."""
+        try:
+            for change in reversed(self.changes):
+                found = self.tree.read_link(change.path)
+                if (found and found.content) == change.after:
+                    _write(self.tree, change.path, change.before)
+            while self.aside:
+                folder, aside = self.aside.pop()
+                self.tree.bring_back(aside, folder)
+        except OSError as error:
+            _log.error("cannot undo changes of link files: %s", error)
+
+    def forget(self) -> None:
+        """Delete what was set aside and not brought back."""
+        for _, aside in self.aside:
+            self.tree.drop(aside)
+
+
+_active: ContextVar[_Undo | None] = ContextVar("dualreg_undo", default=None)
+
+
+@contextmanager
+def undone_on_failure(tree: LinkTree, unless: Callable[[Exception], bool]) -> Iterator[None]:
+    """Undo the changes of link files that the block makes if it raises; a failure to do so is logged.
+
+    Args:
+        unless: Whether an error leaves it open if the block succeeded: then the changes stay.
+    """
+    undo = _Undo(tree)
+    token = _active.set(undo)
+    try:
+        yield
+    except BaseException as failure:
+        if not isinstance(failure, Exception) or not unless(failure):
+            undo.restore()
+        raise
+    finally:
+        _active.reset(token)
+        undo.forget()
+
+
+def write(tree: LinkTree, path: str, content: bytes, at: datetime | None) -> None:
+    """Write a link file, so that ``undone_on_failure`` can undo it."""
+    _note(tree, path, content)
+    tree.write_link(path, content, at)
+
+
+def remove(tree: LinkTree, path: str) -> None:
+    """Remove a link file, as ``write``."""
+    _note(tree, path, None)
+    tree.remove_link(path)
+
+
+def remove_folder(tree: LinkTree, folder: str) -> None:
+    """Remove a folder with all files in it, as ``write``."""
+    aside = tree.set_aside(folder)
+    if aside is None:
+        return
+    if undo := _active.get():
+        undo.aside.append((folder, aside))
+    else:
+        tree.drop(aside)
+
+
+def _note(tree: LinkTree, path: str, after: bytes | None) -> None:
+    if undo := _active.get():
+        undo.changes.append(_Change(path, tree.read_link(path), after))
+
+
+def _write(tree: LinkTree, path: str, file: LinkFile | None) -> None:
+    if file is None:
+        tree.remove_link(path)
+    else:
+        tree.write_link(path, file.content, file.at)

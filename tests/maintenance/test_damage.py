@@ -1,0 +1,281 @@
+"""What is damaged in a store is named, left out and counted, and a rebuild that is interrupted goes on."""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from dualreg.assembly import open_catalog, open_registry, prepare
+from dualreg.catalog.rows import Origin
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.maintenance import rebuild as rebuilding
+from dualreg.maintenance.rebuild import Rebuild
+from dualreg.settings import Settings
+from dualreg.storage import open_store
+from tests.apps import client_of
+from tests.maintenance.test_rebuild import lose, rebuild, with_tables
+from tests.maintenance.world import CHAIN, ONE, TWO, fill, known_rows
+from tests.migrate.stock_trees import small
+from tests.protocol.exchange import push_image, push_v1
+
+TREE = Path("docker/registry/v2")
+APP, OLD = TREE / "repositories/team/app", TREE / "repositories/team/old"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A registry with two images, a V1 chain of three, and no catalog."""
+    settings = Settings(data=tmp_path / "data", audit="off", sparse_indexes=True)
+    prepare(settings)
+    registry = open_registry(settings)
+    client = client_of(registry, settings)
+    push_image(client, "team/app", ONE, "one", "also")
+    push_image(client, "team/app", TWO, "two")
+    push_v1(client, "team/old", CHAIN, "latest")
+    registry.close()
+    lose(settings)
+    return settings
+
+
+def _blob(digest: Digest) -> Path:
+    return TREE / "blobs/sha256" / digest.hex[:2] / digest.hex / "data"
+
+
+def _layer_link(digest: Digest) -> Path:
+    return APP / "_layers/sha256" / digest.hex / "link"
+
+
+def _config_of_two(data: Path) -> None:
+    (data / _blob(Digest.of(TWO.config))).unlink()
+
+
+def _not_linked(data: Path) -> None:
+    (data / _layer_link(Digest.of(TWO.config))).unlink()
+
+
+def _manifest_gone(data: Path) -> None:
+    (data / _blob(TWO.digest)).unlink()
+
+
+def _manifest_changed(data: Path) -> None:
+    path = data / _blob(TWO.digest)
+    path.chmod(0o644)
+    path.write_bytes(TWO.manifest + b" ")
+
+
+def _base_gone(data: Path) -> None:
+    (data / OLD / "_v1" / CHAIN[0].id).unlink()
+
+
+def _json_gone(data: Path) -> None:
+    (data / _blob(Digest.of(CHAIN[2].json))).unlink()
+
+
+def _write(path: Path, content: bytes) -> Callable[[Path], None]:
+    def write(data: Path) -> None:
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / path).write_bytes(content)
+
+    return write
+
+
+def _tag(name: str, content: bytes) -> Callable[[Path], None]:
+    return _write(APP / f"_manifests/tags/{name}/current/link", content)
+
+
+def _pipe(data: Path) -> None:
+    path = data / APP / "_manifests/tags/two/current/link"
+    path.unlink()
+    os.mkfifo(path)
+
+
+REVISION = APP / "_manifests/revisions/sha256" / TWO.digest.hex
+
+#: What is done, the findings (kind, and the end of where), and how many tags and V1 images are left.
+DAMAGES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]], int, int]] = {
+    "nothing": (lambda _: None, [], 4, 3),
+    "a blob is lost": (_config_of_two, [("missing-blob", str(Digest.of(TWO.config)))], 4, 3),
+    "a link is lost": (_not_linked, [("missing-link", str(Digest.of(TWO.config)))], 4, 3),
+    "a manifest is lost": (
+        _manifest_gone,
+        [("missing-blob", f"team/app@{TWO.digest}"), ("dangling-tag", "team/app:two")], 3, 3,
+    ),
+    "a manifest is changed": (
+        _manifest_changed,
+        [("corrupt-manifest", f"team/app@{TWO.digest}"), ("dangling-tag", "team/app:two")], 3, 3,
+    ),
+    "a V1 image is lost": (
+        _base_gone, [("broken-image", CHAIN[1].id), ("broken-image", CHAIN[2].id)], 4, 0,
+    ),
+    "a V1 JSON is lost": (
+        _json_gone,
+        [("missing-blob", str(Digest.of(CHAIN[2].json))), ("broken-image", CHAIN[2].id)], 4, 2,
+    ),
+    "a tag is empty": (_tag("two", b""), [("odd-entry", "tags/two/current/link")], 3, 3),
+    "a tag is huge": (_tag("two", b"x" * 100_000), [("odd-entry", "tags/two/current/link")], 3, 3),
+    "a tag is binary": (_tag("two", b"\xff\0"), [("odd-entry", "tags/two/current/link")], 3, 3),
+    "a tag is a pipe": (_pipe, [("odd-entry", "tags/two/current/link")], 3, 3),
+    "a tag has no name": (
+        _tag("-x", str(ONE.digest).encode()), [("odd-entry", "tags/-x/current/link")], 4, 3,
+    ),
+    "a tag points nowhere": (_tag("new", b"sha256:" + b"0" * 64), [("dangling-tag", "team/app:new")], 4, 3),
+    "an origin is damaged": (
+        _write(APP / "_manifests/tags/two/origin", b"[]"), [("odd-entry", "tags/two/origin")], 4, 3,
+    ),
+    "an origin is of another push": (
+        _write(APP / "_manifests/tags/two/origin", b'{"manifest": "x", "origin": "v1"}'), [], 4, 3,
+    ),
+    "a V1 image is no JSON": (
+        _write(OLD / "_v1" / CHAIN[2].id, b"{"), [("odd-entry", CHAIN[2].id)], 4, 2,
+    ),
+    "a file among V1 images": (_write(OLD / "_v1/readme", b"{}"), [("odd-entry", "_v1/readme")], 4, 3),
+    "a link is of another blob": (
+        _write(_layer_link(Digest.of(TWO.config)), str(ONE.digest).encode()),
+        [("odd-entry", f"{Digest.of(TWO.config).hex}/link"), ("missing-link", str(Digest.of(TWO.config)))],
+        4, 3,
+    ),
+    "a view is damaged": (
+        _write(REVISION / "views/v1", b"\xff"), [("odd-entry", f"{TWO.digest.hex}/views/v1")], 4, 3,
+    ),
+    "signatures are damaged": (_write(REVISION / "signed", b"x"), [("odd-entry", "/signed")], 4, 3),
+    "a digest is none": (
+        _write(APP / "_layers/sha256/x/link", b""), [("odd-entry", "_layers/sha256/x/")], 4, 3,
+    ),
+    "a repository has no name": (
+        _write(TREE / "repositories/NO/_layers/x", b""), [("odd-entry", "NO/")], 4, 3,
+    ),
+    "a file in place of a repository": (
+        _write(TREE / "repositories/team/file", b""), [("odd-entry", "team/file")], 4, 3,
+    ),
+    "what the reference registry writes": (
+        _write(APP / "_manifests/tags/two/index/sha256/x/link", b"x"), [], 4, 3,
+    ),
+    "its uploads": (_write(APP / "_uploads/x/data", b"x"), [], 4, 3),
+    "a hidden file": (_write(APP / "_layers/sha256/.nfs01", b"x"), [], 4, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage(settings: Settings, damage: str) -> None:
+    """Is named, and nothing else is lost; a dry run says the same, and the registry then works."""
+    change, findings, tags, images = DAMAGES[damage]
+    change(settings.data)
+    planned = rebuild(settings, "--dry-run", code=int(bool(findings)))
+    result = rebuild(settings, code=int(bool(findings)))
+    assert result == planned
+    assert (result["tags"], result["v1_images"]) == (tags, images)
+    found = [(each["kind"], each["where"]) for each in result["findings"]]
+    for (kind, where), (expected, end) in zip(found, findings, strict=True):
+        assert (kind, where[-len(end) :]) == (expected, end)
+    prepare(settings)
+    registry = open_registry(settings)
+    client = client_of(registry, settings)
+    for tag in client.get("/v2/team/app/tags/list").json["tags"]:
+        assert client.get(f"/v2/team/app/manifests/{tag}").status_code == 200
+    assert client.get("/v1/repositories/team/old/tags").status_code == 200
+    registry.close()
+
+
+def test_damaged_accounts(settings: Settings) -> None:
+    """The content comes back all the same; the file is kept until it is removed."""
+    (settings.data / "access.json").write_text("{")
+    (finding,) = rebuild(settings, code=1)["findings"]
+    assert (finding["kind"], finding["where"]) == ("damaged-access", "access.json")
+
+
+class Stopping(Event):
+    """An event that is set after a number of looks at it."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
+
+    def is_set(self) -> bool:
+        """Count a look."""
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record two rows at a time."""
+    monkeypatch.setattr(rebuilding, "_BATCH", 2)
+    monkeypatch.setattr(rebuilding, "_MANIFESTS", 2)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_rebuild_goes_on(tmp_path: Path) -> None:
+    """Wherever it was stopped, once or at every step, it gives the same rows."""
+    settings = Settings(data=tmp_path / "data", audit="off", sparse_indexes=True)
+    prepare(settings)
+    registry = open_registry(settings)
+    fill(client_of(registry, settings))
+    before = known_rows(registry.state.catalog)
+    registry.close()
+    store = open_store(settings.store_url)
+    for step in (1, 7, 40, 41, 60, 61, 62, 63, 64, 65, 90, 150):
+        lose(settings)
+        with_tables(settings)
+        runs = 0
+        with closing(open_catalog(settings)) as catalog:
+            while True:
+                run = Rebuild(catalog, store, stop=Stopping(step + runs * 40))
+                run.begin()
+                runs += 1
+                if run.run().complete:
+                    break
+                assert _refuses(settings)
+            after = known_rows(catalog)
+        assert runs > 1
+        for name in before.keys() - {"signing_keys"}:
+            assert after[name] == before[name], (name, step)
+
+
+def _refuses(settings: Settings) -> bool:
+    try:
+        prepare(settings)
+    except Exception as error:  # noqa: BLE001 -- its text is checked
+        return "interrupted" in str(error)
+    return False
+
+
+def test_a_tree_of_the_reference_registry(tmp_path: Path) -> None:
+    """It has no links of manifests as blobs, and says nothing of generations; its times are kept."""
+    stock = small(tmp_path / "data")
+    tag = stock.v2 / "repositories/team/other/_manifests/tags/1/current/link"
+    os.utime(tag, (1_400_000_000, 1_400_000_000))
+    settings = Settings(data=tmp_path / "data", audit="off")
+    result = rebuild(settings)
+    assert result["findings"] == []
+    prepare(settings)
+    registry = open_registry(settings)
+    client = client_of(registry, settings)
+    assert client.get("/v2/team/other/manifests/1").status_code == 200
+    (described,) = registry.tags.describe(RepositoryName("team/other"), limit=9).rows
+    assert described.pushed_at.timestamp() == 1_400_000_000
+    registry.close()
+
+
+def test_a_tree_without_the_newer_files(settings: Settings) -> None:
+    """V1 images are recognized in the manifests that were made of them; so nothing is lost."""
+    for path in [*settings.data.rglob("views/v1"), *settings.data.rglob("origin")]:
+        path.unlink()
+    for path in (settings.data / OLD / "_v1").iterdir():
+        facts = json.loads(path.read_text())
+        del facts["tarsum_verified"]
+        path.write_text(json.dumps(facts))
+    assert rebuild(settings)["findings"] == []
+    prepare(settings)
+    registry = open_registry(settings)
+    client = client_of(registry, settings)
+    assert client.get("/v1/repositories/team/old/tags").json == {"latest": CHAIN[-1].id}
+    assert client.get("/v1/repositories/team/app/tags").status_code == 200
+    (tag,) = registry.tags.describe(RepositoryName("team/old"), limit=9, reader=None).rows
+    assert tag.origin is Origin.V1
+    registry.close()
+    assert [*settings.data.rglob("views/v1")]

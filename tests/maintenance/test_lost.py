@@ -1,0 +1,133 @@
+"""A catalog that is lost, malformed or not complete is not served, nor one that goes while it is served."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dualreg.assembly import accounts_of, open_catalog, open_registry, prepare
+from dualreg.catalog.notes import Note
+from dualreg.cli import main
+from dualreg.errors import CatalogUnreachable
+from dualreg.settings import Settings
+from tests import builders
+from tests.apps import client_of
+from tests.maintenance.test_rebuild import lose, rebuild, server, settings, with_tables
+from tests.protocol.exchange import push_image, v1_text, v2_codes
+
+__all__ = ["server", "settings"]
+
+IMAGE = builders.image(builders.layer({"a": b"1"}))
+
+
+@pytest.fixture
+def full(settings: Settings) -> Settings:
+    """A registry with an image and an account."""
+    registry = open_registry(settings)
+    push_image(client_of(registry, settings), "team/app", IMAGE, "one")
+    accounts_of(registry).add("alice", "a password")
+    registry.close()
+    return settings
+
+
+def is_refused(settings: Settings, text: str) -> bool:
+    """Return whether the registry does not start for this reason, but does after the command in it."""
+    with pytest.raises(CatalogUnreachable, match=text) as error:
+        prepare(settings)
+    command = str(error.value).rpartition("  dualreg ")[2]
+    done = CliRunner().invoke(main, shlex.split(command), env={"DUALREG_CONFIG": None})
+    assert done.exit_code == 0, done.output
+    prepare(settings)
+    registry = open_registry(settings)
+    names = [row.name for row in accounts_of(registry).list()]
+    pulled = client_of(registry, settings).get("/v2/team/app/manifests/one")
+    registry.close()
+    return (names, pulled.data) == (["alice"], IMAGE.manifest)
+
+
+def test_an_empty_catalog(full: Settings) -> None:
+    """With its tables, or without them."""
+    lose(full)
+    assert is_refused(full, "the catalog is empty, but the store is not")
+    lose(full)
+    with_tables(full)
+    assert is_refused(full, "the catalog is empty, but the store is not")
+
+
+def test_an_interrupted_rebuild(full: Settings) -> None:
+    """Whatever it had recorded."""
+    catalog = open_catalog(full)
+    with catalog.begin() as tx:
+        tx.notes.write(Note.REBUILD, "")
+    catalog.close()
+    assert is_refused(full, "the last rebuild of the catalog was interrupted")
+
+
+def _overwrite(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for page in range(8192, len(content), 8192):
+        content[page : page + 300] = b"\xa5" * 300
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:8192]),
+        lambda path: path.write_bytes(b"\0" * 100_000),
+        lambda path: path.write_text("nonsense"),
+        _overwrite,
+    ],
+    ids=["cut", "zeros", "another file", "pages"],
+)
+def test_a_malformed_catalog(full: Settings, damage: Callable[[Path], object]) -> None:
+    """It is kept under another name when the catalog is made again."""
+    path = full.data / "catalog.sqlite3"
+    damage(path)
+    content = path.read_bytes()
+    assert is_refused(full, "the catalog is malformed")
+    (kept,) = full.data.glob("catalog.sqlite3.damaged-*")
+    assert kept.read_bytes() == content
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_catalog_that_goes_while_it_is_served(full: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is taken that would be lost; another file in its place does not count."""
+    registry = open_registry(full)
+    client = client_of(registry, full)
+    path, aside = full.data / "catalog.sqlite3", full.data / "aside"
+    path.rename(aside)
+    for _ in range(2):
+        caplog.clear()
+        pushed = client.post("/v2/team/app/blobs/uploads/")
+        assert (pushed.status_code, v2_codes(pushed), pushed.headers["Retry-After"]) == (
+            503,
+            ["UNKNOWN"],
+            "5",
+        )
+        assert len(caplog.records) == 1
+        assert "catalog.sqlite3 was deleted or replaced; put it back, or restart dualreg" in caplog.text
+        old = client.put("/v1/repositories/team/app/", json=[])
+        assert (old.status_code, v1_text(old)) == (503, "service unavailable")
+        assert client.get("/v2/team/app/manifests/one").status_code == 503
+        assert client.get("/_status").status_code == 503
+        path.write_bytes(b"")
+    aside.rename(path)
+    assert client.post("/v2/team/app/blobs/uploads/").status_code == 202
+    registry.close()
+
+
+def test_rebuilding_what_is_not_lost(full: Settings) -> None:
+    """It is refused unless it is asked for; accounts stay, and content is that of the store."""
+    done = CliRunner().invoke(main, ["db", "rebuild", "--data", str(full.data)], env={"DUALREG_CONFIG": None})
+    assert (done.exit_code, "--replace" in done.output) == (2, True)
+    (full.data / "docker/registry/v2/repositories/team/app/_manifests/tags/one/current/link").unlink()
+    assert rebuild(full, "--dry-run")["tags"] == 0
+    assert rebuild(full, "--replace")["tags"] == 0
+    registry = open_registry(full)
+    assert [row.name for row in accounts_of(registry).list()] == ["alice"]
+    assert client_of(registry, full).get("/v2/team/app/tags/list").json["tags"] == []
+    registry.close()
