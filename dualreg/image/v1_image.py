@@ -37,7 +37,7 @@ class V1Image:
         try:
             document = parse_object(json)
         except NotJson as error:
-            raise ImageInvalid(reason=f"Invalid JSON: {str(error)[:200]}") from error
+            raise ImageInvalid(reason=f"Invalid JSON: {error.__cause__}"[:200]) from error
         except ValueError as error:
             raise ImageInvalid(reason=str(error)[:200]) from error
         if not document:

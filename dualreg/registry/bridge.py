@@ -30,7 +30,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, Compression, empty_diff_ids, empty_layer, is_padded, regzip
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
-from dualreg.registry.chains import Chains
+from dualreg.registry.chains import Chains, derived_rows
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 from dualreg.registry.state import State
@@ -316,7 +316,7 @@ class Bridge:
         image = self.manifests.image_of(repository.name, row)
         chain = (image and self.chains.of(image)) or ()
         signed = image is not None and image.media_type in media_types.SCHEMA1_TYPES
-        derived, jsons = _derived_rows(repository, chain), [link.image.json for link in chain]
+        derived, jsons = derived_rows(repository, chain), [link.image.json for link in chain]
         for _ in range(_ATTEMPTS):
             recorded = recorded_as(
                 self.state, self.manifests.documents, repository, zip(derived, jsons, strict=True)
@@ -380,24 +380,6 @@ def _bounded(links: Iterable[Link]) -> Iterator[Link]:
                 reason=f"the JSONs of the image's chain have more than {_CHAIN_JSON_LIMIT} bytes"
             )
         yield link
-
-
-def _derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
-    """Return a derived chain as the catalog records it: complete, without checksums."""
-    return [
-        V1ImageRow(
-            repository.id,
-            link.image.id,
-            link.image.parent,
-            Digest.of(link.image.json),
-            link.layer.digest,
-            link.layer.size,
-            link.layer.diff_id,
-            checksum=None,
-            complete=True,
-        )
-        for link in chain
-    ]
 
 
 def _missing_documents(images: Iterable[V1ImageRow], chain: Iterable[Link]) -> list[bytes]:

@@ -1,9 +1,9 @@
 """Chains: manifests read as chains of V1 images, from their documents and layers; nothing is stored."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dualreg.catalog.rows import ManifestRow
+from dualreg.catalog.rows import ManifestRow, RepositoryRow, V1ImageRow
 from dualreg.errors import ImageInvalid
 from dualreg.image import media_types
 from dualreg.image.convert import Link, V1Layer, chain_from_manifest
@@ -88,3 +88,21 @@ def _read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, 
         diff_id = hasher.digest()
         layers[digest] = V1Layer(digest, size, diff_id, hasher.compression or Compression.NONE)
     return layers
+
+
+def derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:
+    """Return a derived chain as the catalog records it: complete, without checksums."""
+    return [
+        V1ImageRow(
+            repository.id,
+            link.image.id,
+            link.image.parent,
+            Digest.of(link.image.json),
+            link.layer.digest,
+            link.layer.size,
+            link.layer.diff_id,
+            checksum=None,
+            complete=True,
+        )
+        for link in chain
+    ]

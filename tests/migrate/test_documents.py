@@ -68,7 +68,8 @@ def test_pushed_documents(opened: Registry, name: str) -> None:
     id_, token = image_id("a"), {"Authorization": 'Token repository="a/b"'}
     answer = client.put(f"/v1/images/{id_}/json", data=change(_json(id_)), headers=token)
     limit = {"large": "document too large: at most 4194304 bytes are accepted", "cut": "Invalid JSON"}
-    assert answer.json == {"error": limit.get(name, text)}
+    refused = answer.json["error"]  # type: ignore[index]  # a document
+    assert refused.startswith(limit[name]) if name in limit else refused == text
     answer = client.put("/v2/a/b/manifests/1", data=change(_MANIFEST), content_type=media_types.OCI_MANIFEST)
     assert answer.status_code in (400, 413)
     (error,) = answer.json["errors"]  # type: ignore[index]  # a document

@@ -118,10 +118,11 @@ def test_a_tag_that_moves_while_v1_looks_is_seen(
     push_v2(registry, name, tag, images[0])
     derive, moved = Bridge._derive_all, iter(images[1:])
 
-    def moving(*given: object) -> None:
-        derive(*given)  # type: ignore[arg-type]  # as it was called
+    def moving(*given: object) -> bool:
+        derived = derive(*given)  # type: ignore[arg-type]  # as it was called
         if (image := next(moved, None)) is not None:
             push_v2(registry, name, tag, image)
+        return derived
 
     monkeypatch.setattr(Bridge, "_derive_all", moving)
     seen = registry.bridge.tags(name)[tag] if many else registry.bridge.resolve(name, tag)

@@ -230,15 +230,14 @@ def run(
     Exit status: 0 if every selected tag is imported, 1 if some are, 3 if none is, 2 if the run could not
     start or continue.
     """
-    check_plan_exclusive(click.get_current_context())
     pause, parent = given["follow"], given["parent"]
-    if pause and (plan_file or dry_run):
-        raise click.UsageError("--follow cannot be combined with --plan or --dry-run")
+    _check_combination(pause, plan_file, dry_run=dry_run)
     if parent:
         end_with(parent)
     settings = load_settings(config, data=data)
     existing = Existing(given["existing"] or (Existing.NEWER if pause else Existing.SKIP))
     dated, report_pass = existing is Existing.NEWER or bool(pause), partial(print_pass, as_json=as_json)
+    report_failure = partial(_report_failure, background=bool(parent))
     next_plan = partial(survey_and_plan, source, given, settings, plan_file, dated=dated, quiet=bool(pause))
     if dry_run:
         _print_dry_run(source, settings, next_plan, existing, as_json=as_json)
@@ -253,14 +252,24 @@ def run(
         )  # fmt: skip
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
-                on_failure = partial(_report_failure, background=bool(parent))
                 with suppress(Interrupted):  # while a pass surveys the source
-                    passes.follow(cast("timedelta", pause), stop, next_plan, report_pass, on_failure)
+                    passes.follow(cast("timedelta", pause), stop, next_plan, report_pass, report_failure)
                 return
             with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)
-    again = len(journal.runs_over(settings.journals, source)) > 1
-    print_result(name, source, outcomes, again=again, as_json=as_json)
+    is_repeated = len(journal.runs_over(settings.journals, source)) > 1
+    print_result(name, source, outcomes, again=is_repeated, as_json=as_json)
+
+
+def _check_combination(pause: timedelta | None, plan: TextIO | None, *, dry_run: bool) -> None:
+    """Refuse ``--plan`` beside options that select tags, and ``--follow`` beside those for one pass.
+
+    Raises:
+        click.UsageError.
+    """
+    check_plan_exclusive(click.get_current_context())
+    if pause and (plan or dry_run):
+        raise click.UsageError("--follow cannot be combined with --plan or --dry-run")
 
 
 def _require_selected(planned: Planned) -> Planned:
