@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-#: Inodes: a blob is a file in a folder of its own, and so is a link; a tag is a link in two folders. A
-#: repository has eight folders, and the store one for each first byte of a digest.
+#: Inodes: a blob is a file in a folder of its own, and so is a link; a tag is a link in two folders. A tag of
+#: V1 has its origin, and the view of its manifest in a folder, besides. A repository has eight folders, and
+#: the store one for each first byte of a digest.
 #: Source: ``storage/filesystem.py``, ``storage/links.py``.
-_LINK, _TAG, _REPOSITORY, _STORE = 2, 3, 8, 256
+_LINK, _TAG, _V1_TAG, _REPOSITORY, _STORE = 2, 3, 3, 8, 256
 #: Bytes of the rows and journal lines about a V1 image or a link, indexes included.
 _ROWS = 1280
 _MIB = 1 << 20
@@ -77,6 +78,7 @@ class Volume:
         count, blocks = len(content.blobs), sum(-(-size // self.block) for size in content.blobs)
         small = count + min(count, _STORE) + _LINK * content.links + _TAG * content.tags
         small += content.v1_images + _REPOSITORY * content.repositories
+        small += _V1_TAG * content.tags if content.v1_images else 0
         rows = _ROWS * (content.links + content.v1_images)
         return Need((blocks + small) * self.block + rows, small + count)
 
