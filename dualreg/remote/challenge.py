@@ -128,7 +128,8 @@ class ChallengeAuthenticator:
             )
         query = urlencode([("service", parameters.get("service", "")), *(("scope", each) for each in scopes)])
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
-        response = self.transport.send(Request("GET", url), Authorization(self.basic, server)).response
+        answer = self.transport.send(Request("GET", url), Authorization(self.basic, server))
+        response = answer.response
         if self.basic and response.status in _REJECTED:
             response.close()
             self._rejection = RemoteError(
@@ -136,13 +137,11 @@ class ChallengeAuthenticator:
             )
             raise self._rejection
         try:
-            document = json.loads(response.read(_TOKEN_RESPONSE_LIMIT))
+            document = json.loads(answer.read(_TOKEN_RESPONSE_LIMIT))
             token = document.get("token") or document["access_token"]
             lifetime = float(document.get("expires_in") or _DEFAULT_LIFETIME)
         except (HTTPError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
             raise _no_token(realm, scopes, response.status) from error
-        finally:
-            response.release_conn()
         if response.status != _OK or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise _no_token(realm, scopes, response.status)
         return f"Bearer {token}", max(lifetime - _MARGIN, 1)

@@ -1,10 +1,9 @@
 """One request: retries, redirects, and limits of time and size; ``fetch`` for a single small document."""
 
 import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from threading import Timer
+from functools import partial
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, Self
 from urllib.parse import urljoin
@@ -14,6 +13,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
 from dualreg.messages import mask
+from dualreg.remote.deadline import deadline
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
 from dualreg.remote.reach import AddressRefused, Reach, limit
 
@@ -26,6 +26,8 @@ _RETRY_AFTER_LIMIT = 120
 _REDIRECTS_LIMIT = 5
 #: Bytes of an unwanted body that are read, so that its connection can be used again.
 _DISCARD_LIMIT = 64 << 10
+#: Seconds to read such a body, and one that is read whole.
+_DISCARD_SECONDS, _READ_SECONDS = 10, 600
 _SAME_METHOD = (307, 308)
 #: The first digit of the statuses of success.
 _SUCCESS = 2
@@ -63,12 +65,13 @@ class Answer(NamedTuple):
 
         Raises:
             HTTPError: it is cut short.
-            RemoteError: it is longer than *limit* bytes.
+            RemoteError: it is longer than *limit* bytes, or takes too long.
         """
         content = b""
         try:
-            while len(content) <= limit and (data := self.response.read(limit + 1 - len(content))):
-                content += data
+            with deadline(partial(_cut, self.response), self.url, _READ_SECONDS):
+                while len(content) <= limit and (data := self.response.read(limit + 1 - len(content))):
+                    content += data
         finally:
             self.response.release_conn()
         if len(content) > limit:
@@ -152,18 +155,28 @@ class _Retry(urllib3.Retry):
         # A server that locks a client out for long, as after failed logins, has given its final answer.
         if response is not None and (self.get_retry_after(response) or 0) > _RETRY_AFTER_LIMIT:
             raise MaxRetryError(kwargs["_pool"], url or "", ResponseError("busy for too long"))
-        return super().increment(method, url, response, *args, **kwargs)
+        retry = super().increment(method, url, response, *args, **kwargs)
+        if response is not None:
+            discard(response)  # which urllib3 would read to its end, perhaps without one
+        return retry
 
 
 def discard(response: urllib3.BaseHTTPResponse) -> None:
-    """Give the connection of an unwanted response back; close it if its body is long, perhaps without end."""
+    """Give the connection of an unwanted response back; close it if its body is long or slow."""
     try:
-        left = len(response.read(_DISCARD_LIMIT + 1)) > _DISCARD_LIMIT
-    except HTTPError:
+        with deadline(partial(_cut, response), "", _DISCARD_SECONDS):
+            left = len(response.read(_DISCARD_LIMIT + 1)) > _DISCARD_LIMIT
+    except (HTTPError, RemoteError):
         left = True
     if left:
         response.close()
     response.release_conn()
+
+
+def _cut(response: urllib3.BaseHTTPResponse) -> None:
+    """End the wait of another thread for more of the body."""
+    with suppress(OSError, ValueError, RuntimeError):  # it has just been read to its end
+        response.shutdown()
 
 
 def fetch(url: str, reach: Reach, *, size_limit: int, timeout: float) -> bytes:
@@ -209,8 +222,6 @@ def _manager(endpoint: Endpoint, reach: Reach, timeout: urllib3.Timeout) -> urll
 def _deadline(pool: urllib3.HTTPConnectionPool, url: str, seconds: float) -> Iterator[None]:
     """Cut every connection of *pool* when the block takes longer.
 
-    A timeout of a socket is too little: it starts again with every byte that a slow server sends.
-
     Raises:
         RemoteError: the block took longer.
     """
@@ -229,19 +240,8 @@ def _deadline(pool: urllib3.HTTPConnectionPool, url: str, seconds: float) -> Ite
                 sock.shutdown(socket.SHUT_RDWR)
 
     pool.ConnectionCls = Connection
-    timer, end = Timer(seconds, cut), time.monotonic() + seconds
-    timer.daemon = True
-    timer.start()
-    try:
+    with deadline(cut, f"GET {url}", seconds):
         yield
-    except (HTTPError, ValueError) as error:
-        if time.monotonic() < end:
-            raise
-        raise RemoteError(f"GET {redact(url)}: no complete answer within {seconds:g} s") from error
-    finally:
-        timer.cancel()
-    if time.monotonic() >= end:  # a body that ends with its connection looks complete
-        raise RemoteError(f"GET {redact(url)}: no complete answer within {seconds:g} s")
 
 
 def failure(method: str, url: str, error: Exception) -> RemoteError:

@@ -1,11 +1,13 @@
 """The client of remote registries: broken connections, busy servers, credentials, redirects, bad answers."""
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from dualreg.remote import transport
 from dualreg.remote.challenge import pushing
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
@@ -167,7 +169,7 @@ def test_token_servers_that_give_none(server: Hostile, answer: bytes) -> None:
     assert SECRET not in str(raised.value)
 
 
-@pytest.mark.parametrize("code", [302, 401, 404])
+@pytest.mark.parametrize("code", [302, 401, 404, 503])
 def test_unwanted_bodies_without_end(server: Hostile, code: int) -> None:
     """Only little is read of the bodies of redirects, challenges and errors, and the request continues."""
     sent = [0]
@@ -193,3 +195,30 @@ def test_unwanted_bodies_without_end(server: Hostile, code: int) -> None:
     else:
         assert read(client, "/blob") == content
     assert sent[0] < 32 << 20
+
+
+@pytest.mark.parametrize("code", [200, 302, 404, 503])
+def test_slow_bodies(server: Hostile, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends a byte at a time cannot hold a request beyond its deadline."""
+    monkeypatch.setattr(transport, "_DISCARD_SECONDS", 0.5)
+    monkeypatch.setattr(transport, "_READ_SECONDS", 1)
+
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        handler.send_header("Location", "/next")
+        handler.end_headers()
+        handler.close_connection = True
+        with suppress(OSError):
+            for _ in range(200):
+                handler.wfile.write(b"x")
+                time.sleep(0.05)
+
+    server.answers["/x"] = [trickle, status(200, b"whole")]
+    server.answers["/next"] = [status(200, b"whole")]
+    client, began = Client(server.url), time.monotonic()
+    if code in (302, 503):
+        assert client.request("GET", "/x").body == b"whole"
+    else:
+        with pytest.raises(RemoteError, match=r"/x: no complete answer within 1 s"):
+            client.request("GET", "/x")
+    assert time.monotonic() - began < 5
