@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import NamedTuple, Protocol
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 from urllib.request import parse_http_list, parse_keqv_list
 
 from urllib3.exceptions import HTTPError
 
-from dualreg.remote.endpoint import RemoteError, endpoint_of, redact
+from dualreg.remote.endpoint import RemoteError, endpoint_of, joined, redact
 from dualreg.remote.transport import Authorization, HttpTransport, Request
 
 #: What a request needs access to, as scopes of a token server; for V1, the repository's name.
@@ -117,8 +117,12 @@ class ChallengeAuthenticator:
         """
         if self._rejection:
             raise self._rejection  # every further attempt would count as one more failed login
-        realm = urljoin(self.url, parameters.get("realm", ""))
-        server, scopes = endpoint_of(realm), scope or tuple(parameters.get("scope", "").split())
+        realm = joined(self.url, parameters.get("realm", ""))
+        try:
+            server = endpoint_of(realm)
+        except RemoteError as error:
+            raise RemoteError(f"{redact(self.url)}: its token server: {error}") from error
+        scopes = scope or tuple(parameters.get("scope", "").split())
         if endpoint_of(self.url).scheme == "https" != server.scheme:
             raise RemoteError(f"token server {redact(realm)} is not https; credentials not sent")
         if self.basic and server.host not in (endpoint_of(self.url).host, *self.token_servers):

@@ -4,7 +4,6 @@ import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
-from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
@@ -12,7 +11,7 @@ from urllib3.exceptions import HTTPError
 from dualreg.image import media_types
 from dualreg.image.formats import FORMATS
 from dualreg.remote.challenge import Authenticator, ChallengeAuthenticator, Scope, basic
-from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
+from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, joined, redact
 from dualreg.remote.reach import Reach
 from dualreg.remote.response import Response
 from dualreg.remote.resume import ATTEMPTS, ResumingBody
@@ -33,8 +32,8 @@ class Client:
     Attributes:
         url: ``http(s)://HOST[:PORT]``, without a path.
         user, password: Sent to the registry, or to the token server that it names, when it asks for them.
-        token_servers: Hosts, besides the registry's own, whose token servers may receive them: whoever
-            answers for a registry may name any.
+        token_servers: Hosts, besides the registry's own, whose token servers may receive them; a hostile
+            registry could name any other.
         redirect_hosts: Hosts that the registry may lead to though their addresses are not public.
         ca: PEM file of the authorities that are trusted; None: the system's.
         repeat_failed: Whether a request that was answered with 500, or with less than was promised, is
@@ -88,7 +87,7 @@ class Client:
         Raises:
             RemoteError: there is no response, or not a complete one.
         """
-        request = Request(method, urljoin(self.url, path), headers or {}, body)
+        request = Request(method, joined(self.url, path), headers or {}, body)
         repeatable = method in ("GET", "HEAD") and self.repeat_failed
         for attempts_left in reversed(range(_ATTEMPTS if repeatable else 1)):
             answer = self._open(request, scope, authenticator or self._authenticator)
@@ -105,7 +104,7 @@ class Client:
         Raises:
             RemoteError: the status is not 200; also while reading, if the body cannot be resumed.
         """
-        url = urljoin(self.url, path)
+        url = joined(self.url, path)
 
         def get(headers: Mapping[str, str]) -> BaseHTTPResponse:
             response, _ = self._open(

@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -41,6 +41,18 @@ def endpoint_of(url: str) -> Endpoint:
     if not host:
         raise RemoteError(f'invalid URL "{redact(url)}": no host')
     return Endpoint(parts.scheme, host, port)
+
+
+def joined(base: str, reference: str) -> str:
+    """Return the absolute URL that a server at *base* names by *reference*, which may be relative.
+
+    Raises:
+        RemoteError: it is not a URL.
+    """
+    try:
+        return urljoin(base, reference)
+    except ValueError as error:
+        raise RemoteError(f"{redact(base)}: the server named an invalid URL") from error
 
 
 def is_loopback(host: str) -> bool:

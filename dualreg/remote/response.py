@@ -5,9 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin
 
-from dualreg.remote.endpoint import RemoteError, redact
+from dualreg.remote.endpoint import RemoteError, joined, redact
 
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 #: Digits of the largest size that is believed.
@@ -83,7 +82,7 @@ class Response:
         Source: RFC 8288; OCI distribution-spec v1.1, "Listing Tags".
         """
         match = re.search(r'<([^>]*)>\s*;[^,]*rel="?next"?', self.headers.get("link", ""))
-        return urljoin(self.url, match[1]) if match else ""
+        return joined(self.url, match[1]) if match else ""
 
     def _list(self, key: str, kind: type) -> Sequence[Any]:
         items = self.object().get(key)

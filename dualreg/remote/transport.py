@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, Self
-from urllib.parse import urljoin
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -14,7 +13,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
 from dualreg.messages import mask
 from dualreg.remote.deadline import deadline
-from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, redact
+from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, joined, redact
 from dualreg.remote.reach import AddressRefused, Reach, limit
 
 #: A request body.
@@ -51,7 +50,7 @@ class Request(NamedTuple):
         location = response.get_redirect_location()
         if self.method not in ("GET", "HEAD"):
             location = self.body is None and response.status in _SAME_METHOD and location
-        return self._replace(url=urljoin(self.url, location)) if location else None
+        return self._replace(url=joined(self.url, location)) if location else None
 
 
 class Answer(NamedTuple):

@@ -169,6 +169,22 @@ def test_token_servers_that_give_none(server: Hostile, answer: bytes) -> None:
     assert SECRET not in str(raised.value)
 
 
+@pytest.mark.parametrize("named", ["http://[bad", "x://[2J"])
+@pytest.mark.parametrize(
+    ("code", "header", "value"),
+    [
+        (302, "Location", "{}"),
+        (401, "WWW-Authenticate", 'Bearer realm="{}"'),
+        (200, "Link", '<{}>; rel="next"'),
+    ],
+)
+def test_invalid_urls_of_a_server(server: Hostile, named: str, code: int, header: str, value: str) -> None:
+    """The error names the server that named them."""
+    server.answers["/x"] = [status(code, **{header: value.format(named)})]
+    with pytest.raises(RemoteError, match=rf"{server.url}.*invalid URL"):
+        assert Client(server.url).request("GET", "/x").next_page
+
+
 @pytest.mark.parametrize("code", [302, 401, 404, 503])
 def test_unwanted_bodies_without_end(server: Hostile, code: int) -> None:
     """Only little is read of the bodies of redirects, challenges and errors, and the request continues."""

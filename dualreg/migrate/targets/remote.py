@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from threading import Lock
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -12,7 +12,7 @@ from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.transfer import DigestVerifier
 from dualreg.remote.challenge import pulling, pushing
 from dualreg.remote.client import Client
-from dualreg.remote.endpoint import RemoteError
+from dualreg.remote.endpoint import RemoteError, joined
 from dualreg.remote.response import Response
 from dualreg.storage.base import read_chunks, tee
 
@@ -47,7 +47,7 @@ class RemoteTarget:
         started = self._start_upload(name, digest)
         if started.status == _CREATED:
             return self._remember(name, digest, 0)
-        location = urljoin(started.url, started.headers.get("location", ""))
+        location = joined(started.url, started.headers.get("location", ""))
         if started.status != _ACCEPTED or "location" not in started.headers:
             raise RemoteError(f"{self._client.url}: cannot start an upload to {name} ({started.status})")
         verifier = DigestVerifier(digest)
