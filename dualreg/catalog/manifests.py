@@ -150,6 +150,17 @@ class ManifestQueries:
             return None
         return ManifestRow(row[0], row[1], row[2], row[3], None if row[4] is None else Origin(row[4]))
 
+    def find_all(self, repository: RepositoryName, digests: Collection[Digest]) -> dict[Digest, ManifestRow]:
+        """Return those of *digests* that are manifests of the repository, as ``find`` does."""
+        query = _manifests().add_columns(null())
+        return {
+            row[1]: ManifestRow(row[0], row[1], row[2], row[3])
+            for batch in batches(digests)
+            for row in self.connection.execute(
+                query.where(Manifests.digest.in_(batch)), {"repository": repository}
+            )
+        }
+
     def lock_existing(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
         """Return those of *digests* that are manifests of the repository, locked against deletion."""
         query = select(Manifests.digest).where(Manifests.repository_id == repository_id)

@@ -14,7 +14,7 @@ from dualreg.image.formats import Child, Role
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken
-from dualreg.migrate.graph import ManifestGraph, load_document, tags_about
+from dualreg.migrate.graph import ManifestGraph, is_blob_only, load_document, tags_about
 from dualreg.migrate.names import Names
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Outcome, Status
@@ -141,12 +141,9 @@ class Export:
 
     def _is_blob(self, repository: RepositoryName, child: Child) -> bool:
         """Return whether a child is exported as a blob; entries of indexes are, if they are no manifests."""
-        if child.role is not Role.MANIFEST:
-            return child.role in (Role.CONFIG, Role.LAYER)
-        digest, blobs = child.descriptor.digest, self.registry.blobs
-        return self.registry.manifests.peek(repository, digest) is None and bool(
-            blobs.find(repository, digest)
-        )
+        if child.role is Role.MANIFEST:
+            return is_blob_only(self.registry, repository, child.descriptor.digest)
+        return child.role in (Role.CONFIG, Role.LAYER)
 
     def _send(self, repository: RepositoryName, row: ManifestRow, *tags: Tag) -> bool:
         found = load_document(self.registry, row)

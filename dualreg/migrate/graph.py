@@ -48,6 +48,12 @@ def load_document(registry: Registry, row: ManifestRow) -> Document:
     return Document(payload, stored_contents(row.media_type, payload))
 
 
+def is_blob_only(registry: Registry, repository: RepositoryName, digest: Digest) -> bool:
+    """Return whether the repository has what an index names as a blob, and not as a manifest."""
+    known = registry.manifests.peek(repository, digest)
+    return known is None and registry.blobs.find(repository, digest) is not None
+
+
 def tags_about(
     registry: Registry, repository: RepositoryName, chosen: Iterable[Tag], others: Iterable[Tag]
 ) -> set[Tag]:
@@ -104,7 +110,7 @@ class ManifestGraph:
             subject = [contents.subject.digest] if contents.subject else []
             rows[row.digest], needed[row.digest] = row, [*named, *subject]
             reached = [*named, *self._referrers(repository, row.digest), *(subject if self.subjects else ())]
-            unseen = (digest for digest in reached if digest not in rows)
+            unseen = [digest for digest in reached if digest not in rows]
             waiting += self.registry.manifests.peek_all(repository, unseen)
         order = TopologicalSorter(
             {digest: [each for each in needed[digest] if each in rows] for digest in rows}

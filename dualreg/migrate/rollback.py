@@ -182,7 +182,7 @@ def _remove(
     except (ManifestInUse, ManifestUnknown, RepositoryUnknown):
         return set()
     result.manifests += 1
-    named = {each for each in reached if registry.manifests.peek(name, each) is None}
+    named = reached - {each.digest for each in registry.manifests.peek_all(name, reached)}
     return {(name, each) for each in named | derived | {digest} | ({signed.digest} if signed else set())}
 
 

@@ -12,6 +12,7 @@ from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.base import Comparison, current_manifest
+from dualreg.migrate.graph import is_blob_only
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.transfer import has_digest
@@ -94,16 +95,11 @@ class HttpComparison:
             return
         for child in stored_contents(row.media_type, reply.body).children:
             part = child.descriptor.digest
-            if child.role is Role.MANIFEST and not self._is_blob(repository, part):
+            if child.role is Role.MANIFEST and not is_blob_only(self.registry, repository, part):
                 yield from self._v2(repository, str(part), part)
             elif media_types.is_distributable(child.descriptor.media_type) and part != empty_layer().digest:
                 blob = f"/v2/{repository}/blobs/{part}"
                 yield from self._once(repository, blob, self._blob(blob, part, scope))
-
-    def _is_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Return whether this registry has an entry of an index as a blob only."""
-        known = self.registry.manifests.peek(repository, digest)
-        return known is None and self.registry.blobs.find(repository, digest) is not None
 
     def _blob(self, path: str, digest: Digest, scope: Scope) -> Iterator[str]:
         if self.quick:

@@ -4,7 +4,7 @@ A manifest is parsed, its children are looked up in the repository, and its rows
 together. ``Manifests`` has the operations; the functions after it are their steps.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
@@ -95,11 +95,11 @@ class Manifests:
         with self.state.catalog.read() as tx:
             return tx.manifests.find(repository, reference)
 
-    def peek_all(self, repository: RepositoryName, digests: Iterable[Digest]) -> list[ManifestRow]:
+    def peek_all(self, repository: RepositoryName, digests: Collection[Digest]) -> list[ManifestRow]:
         """Return the manifests among *digests* that the repository holds, in the order given, as ``peek``."""
         with self.state.catalog.read() as tx:
-            found = [tx.manifests.find(repository, digest) for digest in digests]
-        return [row for row in found if row]
+            found = tx.manifests.find_all(repository, digests)
+        return [found[digest] for digest in digests if digest in found]
 
     def reachable_blobs(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
         """Return a manifest and all that it names in the repository, directly or not, as blobs."""

@@ -11,6 +11,7 @@ from dualreg.catalog.database import Catalog
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import stored_contents
+from dualreg.image.names import RepositoryName
 from dualreg.registry import manifests
 from tests import builders
 from tests.protocol.exchange import (
@@ -70,6 +71,17 @@ def test_reads(world: World, statements: list[str], name: str) -> None:
     response = world.client.open(world.fill(path), method=method, headers=TOKEN)
     assert response.status_code in (200, 204)
     assert len(statements) == budget, "\n".join(statements)
+
+
+def test_many_manifests_are_one_question(world: World, catalog: Catalog, statements: list[str]) -> None:
+    """Of those that a repository may have. A rollback asks so for all that it reached."""
+    one, name = Digest.parse(world.fill("{image}")), RepositoryName(REPOSITORY)
+    absent = [Digest.of(bytes([number])) for number in range(50)]
+    statements.clear()
+    with catalog.read() as tx:
+        found = tx.manifests.find_all(name, [*absent, one])
+        assert len(statements) == 1, "\n".join(statements)
+        assert found == {one: tx.manifests.find(name, one)}
 
 
 def test_an_index_is_searched_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import current_manifest
 from dualreg.migrate.findings import Broken, FindingKind
+from dualreg.migrate.graph import is_blob_only
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.single_flight import SingleFlight
 from dualreg.migrate.sources.base import ManifestSource
@@ -65,15 +66,11 @@ class V2Comparison:
         yield from self.blobs.derived_problems(self.registry.derived.blobs(repository, digest))
         yield from self._v1_images(repository, digest)
         for child in manifest.children:
-            if child.role is Role.MANIFEST and not self._is_blob(repository, child.descriptor.digest):
-                yield from self._once(source, repository, child.descriptor.digest)
+            part = child.descriptor.digest
+            if child.role is Role.MANIFEST and not is_blob_only(self.registry, repository, part):
+                yield from self._once(source, repository, part)
             elif child in manifest.required:
-                yield from self._blob(source, repository, child.descriptor.digest)
-
-    def _is_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Return whether this registry has an entry of an index as a blob only."""
-        known = self.registry.manifests.peek(repository, digest)
-        return known is None and self.registry.blobs.find(repository, digest) is not None
+                yield from self._blob(source, repository, part)
 
     def _document(self, repository: RepositoryName, manifest: Manifest) -> Iterator[str]:
         """Yield what is wrong with a manifest and its signatures; its digest is that of the source."""
