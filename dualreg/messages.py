@@ -11,17 +11,21 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-#: What is masked: all between the groups.
+#: What is masked: all between the groups. Hostile texts must not cost much, so what could be tried at every
+#: place of a long text is bounded.
 _SECRETS = (
     # The password in the URL of a database, which may contain any character.
-    re.compile(r"\b((?!(?:v[12]\+)?https?:)[a-z][\w+.-]*://[^\s:/@?#\"]*:)[^\s\"]*(@)", re.IGNORECASE),
+    re.compile(
+        r"\b((?!(?:v[12]\+)?https?:)[a-z][\w+.-]{0,30}://[^\s:/@?#\"]*:)[^\s\"]{0,4000}(@)", re.IGNORECASE
+    ),
     # User and password in the URL of a server: the user may be a token. A port is none.
     re.compile(
-        r"(\bhttps?://)(?:[^\s:/@?#\"\[]*:(?!\d{1,5}(?:[/?#\s\"]|$))[^\s\"]*|[^\s:/@?#\"]+)(@)", re.IGNORECASE
+        r"(\bhttps?://)(?:[^\s:/@?#\"\[]*:(?!\d{1,5}(?:[/?#\s\"]|$))[^\s\"]{0,4000}|[^\s:/@?#\"]+)(@)",
+        re.IGNORECASE,
     ),
     # Values of a query, such as a presigned URL's.
     re.compile(
-        r"([?&][^\s=&#\"]*(?:pass|pwd|secret|token|key|sig|cred|auth|code)[^\s=&#\"]*=)[^\s&#\"']+()",
+        r"([?&](?=[^\s=?&#\"]*(?:pass|pwd|secret|token|key|sig|cred|auth|code))[^\s=?&#\"]*=)[^\s&#\"']+()",
         re.IGNORECASE,
     ),
     # The header, in whatever way it is written.

@@ -3,6 +3,7 @@
 import ast
 import io
 import logging
+import time
 
 import pytest
 
@@ -35,6 +36,14 @@ def test_secrets(text: str, expected: str) -> None:
     """Passwords and tokens are masked, and nothing else is: not ports, paths and digests."""
     assert mask(text) == expected
     assert mask(mask(text)) == expected
+
+
+@pytest.mark.parametrize("part", ["?key", "?", "a.", "x://a:", "http://a:", "eyJaaaaaaaa.", "authorization"])
+def test_hostile_texts_cost_little(part: str) -> None:
+    """A text that nearly matches at every place is read in time that grows no faster than its length."""
+    began = time.process_time()
+    mask(part * (20_000 // len(part)))
+    assert time.process_time() - began < 2  # the slowest takes 0.2 s; in cubic time it was minutes
 
 
 @pytest.mark.parametrize(
