@@ -52,6 +52,42 @@ class Refused(Exception):
         self.status, self.message, self.retry_after = status, message, retry_after
 
 
+class Arriving:
+    """What has arrived of a request. Each byte of the head is looked at once, however small the packets are.
+
+    Attributes:
+        data: The bytes.
+    """
+
+    def __init__(self) -> None:
+        """Begin before the first byte."""
+        self.data = bytearray()
+        self._wanted: int | None = None
+
+    def add(self, data: bytes) -> None:
+        """Add what came next."""
+        looked_at = max(len(self.data) - len(_HEAD_END) + 1, 0)
+        self.data += data
+        if self._wanted is None and (end := self.data.find(_HEAD_END, looked_at)) >= 0:
+            self._wanted = end + len(_HEAD_END) + self._small_body(end)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head has arrived."""
+        return self._wanted is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the head has arrived, with the body if that is small and comes unasked."""
+        return self._wanted is not None and len(self.data) >= self._wanted
+
+    def _small_body(self, end: int) -> int:
+        """Return the size of the body after the head that ends at *end*; 0 if a thread waits for that."""
+        length = _CONTENT_LENGTH.search(self.data, 0, end + 2)
+        size = int(length[1]) if length else 0
+        return 0 if size > SMALL_BODY or _EXPECT.search(self.data, 0, end) else size
+
+
 class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
     """A client's connection between requests, and while a request arrives or its rest is discarded.
 
@@ -73,7 +109,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         self.deadline = time.monotonic() + window
         self.lingering = False
         self._raw = sock
-        self._received = bytearray()
+        self._arriving = Arriving()
         self._discarded = 0
         if cfg.is_ssl:
             context = ssl_context(cfg)
@@ -85,7 +121,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
     @property
     def asks_for_health(self) -> bool:
         """Whether the request that arrives is a load balancer's."""
-        return _HEALTH.match(self._received) is not None
+        return _HEALTH.match(self._arriving.data) is not None
 
     def receive(self) -> bool:
         """Take what has arrived, without waiting; return whether a thread can handle the request.
@@ -99,35 +135,36 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
             if not self._shaken:
                 self._raw.do_handshake()  # type: ignore[attr-defined]  # of TLS
                 self._shaken = True
-            while not self._is_ready():
+            while not self._arriving.is_ready:
                 if not (data := self._raw.recv(_RECEIVE_SIZE)):
                     return self._at_end()
-                if not self._received:
+                if not self._arriving.data:
                     self.deadline = time.monotonic() + self.window
-                self._received += data
+                self._arriving.add(data)
                 self._check_head()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         return True
 
     def _check_head(self) -> None:
-        if not _METHOD.match(self._received):
+        data = self._arriving.data
+        if not _METHOD.match(data):
             raise Refused(400, "not an HTTP request")  # a client that tried TLS goes on without it
-        if len(self._received) > HEAD_LIMIT and _HEAD_END not in self._received:
-            if b"\n" in self._received:
+        if len(data) > HEAD_LIMIT and not self._arriving.has_head:
+            if b"\n" in data:
                 raise Refused(431, "the headers are too large")
             raise Refused(414, "the request line is too long")
 
     @property
     def asked(self) -> bytes:
         """The beginning of the request that arrives; empty before its first byte."""
-        return bytes(self._received[:_ASKED_SIZE])
+        return bytes(self._arriving.data[:_ASKED_SIZE])
 
     def hand_over(self) -> None:
         """Give what was received to the parser, which a thread continues with."""
         self.sock.restart(self.asked)
-        self.parser.unreader.unread(bytes(self._received))
-        self._received.clear()
+        self.parser.unreader.unread(bytes(self._arriving.data))
+        self._arriving = Arriving()
         self.sock.settimeout(None)
 
     def end_by(self, cut_at: float) -> None:
@@ -155,8 +192,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
 
     def begin_idle(self, seconds: float) -> None:
         """Wait for another request for *seconds*; parts of it may have arrived."""
-        self._received += self.parser.unreader.take_buffered()
-        self.deadline = time.monotonic() + (self.window if self._received else seconds)
+        self._arriving.add(self.parser.unreader.take_buffered())
+        self.deadline = time.monotonic() + (self.window if self._arriving.data else seconds)
 
     def answer(self, data: bytes) -> None:
         """Send *data*, as much as fits, without waiting.
@@ -198,20 +235,9 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
             return False
         return True
 
-    def _is_ready(self) -> bool:
-        """Whether the head has arrived, with the body if that is small and comes unasked."""
-        head = self._received.find(_HEAD_END)
-        if head < 0:
-            return False
-        length = _CONTENT_LENGTH.search(self._received, 0, head + 2)
-        wanted = int(length[1]) if length else 0
-        if wanted > SMALL_BODY or _EXPECT.search(self._received, 0, head):
-            return True
-        return len(self._received) >= head + len(_HEAD_END) + wanted
-
     def _at_end(self) -> bool:
         """Let the request be handled if its client sends no more: it may wait for the response."""
-        if _HEAD_END not in self._received:
+        if not self._arriving.has_head:
             raise ConnectionResetError("the client closed the connection")
         return True
 
