@@ -20,8 +20,6 @@ from dualreg.storage.base import BlobStore, read_chunks
 
 #: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
 CONFIG_LIMIT = 4 << 20
-#: Seconds to wait while other layers are read through; each manifest needs this once.
-_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Chains:
         with state.catalog.read() as tx:
             sizes = tx.blobs.linked(row.repository_id, named)
         try:
-            with self.inflating.slot(patience=_PATIENCE):
+            with self.inflating.slot():
                 layers = _read_layers(state.store, sizes)
         except ImageInvalid:
             return None  # zstd, or pushed damaged

@@ -20,6 +20,7 @@ from dualreg.settings.values import (
     Address,
     Algorithms,
     Bridge,
+    DatabaseUrl,
     Duration,
     HeaderText,
     HttpUrl,
@@ -55,7 +56,7 @@ class Settings(BaseModel):
     store: StoreUrl = Field(
         "", description="where the bytes are stored: file:///PATH; default: in the data directory"
     )
-    database: str = Field(
+    database: DatabaseUrl = Field(
         "", description="SQLAlchemy URL of the catalog; default: SQLite in the data directory"
     )
     workers: int = Field(2, ge=1, le=256, description="number of server processes")

@@ -72,8 +72,8 @@ def _bridge(value: str) -> str:
 
 def _address(value: str) -> str:
     """Check an address, and return it with its host; a port alone is one of this machine."""
-    if path := value.removeprefix("unix:") if value.startswith("unix:") else "":
-        return f"unix:{os.path.expanduser(path)}"  # noqa: PTH111 -- text
+    if value.startswith("unix:") and value != "unix:":
+        return _at_home(value, "unix:", "~")
     host, colon, port = value.rpartition(":")
     if not (port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004 -- ports are 16 bits
         raise ValueError("expected HOST:PORT, PORT or unix:PATH")
@@ -83,9 +83,23 @@ def _address(value: str) -> str:
 
 
 def _store(value: str) -> str:
+    """Check the URL of a store, and return it with the home directory for ``~``."""
     if value and not value.startswith(("file:///", "memory:")):
         raise ValueError("expected file:///PATH")
-    return value
+    return _at_home(value, "file://", "/~")
+
+
+def _database(value: str) -> str:
+    """Return the URL of a database with the home directory for ``~``."""
+    return _at_home(value, "sqlite:///", "~")
+
+
+def _at_home(value: str, before: str, home: str) -> str:
+    """Return *value* with the home directory for *home*, if the path after *before* begins with that."""
+    start = f"{before}{home}"
+    if not value.startswith(start):
+        return value
+    return f"{before}{os.path.expanduser('~' + value.removeprefix(start))}"  # noqa: PTH111 -- text
 
 
 def _legacy_source(value: str) -> str:
@@ -147,6 +161,7 @@ def _algorithms(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 StoreUrl = Annotated[str, AfterValidator(_store)]
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
 HttpUrl = Annotated[str, AfterValidator(_url)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]

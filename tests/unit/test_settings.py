@@ -264,7 +264,10 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ({"public_url": "https://r.example/"}, {"public_url": "https://r.example"}),
         ({"access_log": "off"}, {"access_log": False}),
         ({"store": "file:///a"}, {"store_url": "file:///a"}),
+        ({"store": "file:///~/a"}, {"store_url": "file:///home/me/a"}),
         ({"database": "sqlite:///x"}, {"database_url": "sqlite:///x"}),
+        ({"database": "sqlite:///~/x"}, {"database_url": "sqlite:////home/me/x"}),
+        ({"database": "sqlite:////~/x"}, {"database_url": "sqlite:////~/x"}),
         (
             {"data": "/srv/r"},
             {"store_url": "file:///srv/r", "database_url": "sqlite:////srv/r/catalog.sqlite3"},
