@@ -63,9 +63,9 @@ class RepositoryQueries:
         return not self.connection.scalar(select(or_(*found)))
 
     def remove(self, repository_id: int) -> tuple[UploadId, ...]:
-        """Delete the repository with all its content; return its uploads, whose bytes the caller discards."""
+        """Delete the repository with all its content; return its staged bytes, which the caller discards."""
         uploads = self.connection.scalars(
-            delete(Uploads).where(Uploads.repository_id == repository_id).returning(Uploads.id)
+            delete(Uploads).where(Uploads.repository_id == repository_id).returning(Uploads.staged)
         ).all()
         for table in (V1Images, Manifests, RepositoryBlobs):
             self.connection.execute(delete(table).where(table.repository_id == repository_id))

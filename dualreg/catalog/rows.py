@@ -88,6 +88,8 @@ class UploadRow:
     Attributes:
         offset: Number of bytes that are durable.
         digest_so_far: The digest of these bytes; None if no single hasher saw all of them.
+        staged: The name of its bytes in the store.
+        stalled: The process that lost the lease, and may still write to these bytes; None: there is none.
     """
 
     id: UploadId
@@ -95,6 +97,21 @@ class UploadRow:
     offset: int
     digest_so_far: Digest | None
     touched_at: datetime
+    staged: UploadId
+    stalled: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease of an upload.
+
+    Attributes:
+        token: What tells it from other leases.
+        process: The process that took it; empty: not known which.
+    """
+
+    token: str
+    process: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,46 +6,23 @@ no session (``ingest``, ``staging``).
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Never, Protocol
 
-from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
-from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.catalog.rows import BlobRow, RepositoryRow
+from dualreg.errors import BodyTruncated, DigestMismatch, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.leases import LeasedUpload, Leases, busy
 from dualreg.registry.repeats import without_repeated
 from dualreg.registry.state import State
 from dualreg.storage.base import rehash, tee
 from dualreg.storage.staging import Staging, staging
 
-#: How long a writer may be silent before another may take over; it renews its lease three times as often.
-LEASE = timedelta(seconds=30)
 #: Stray uploads looked up in the catalog at a time.
 _BATCH = 500
-
-
-class RenewLease(Protocol):
-    """Renews a lease when it is due, or at once with *force*."""
-
-    def __call__(self, *, force: bool = False) -> None:
-        """Raise UploadBusy if another request has taken the lease."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedUpload:
-    """An upload that only this request may write.
-
-    Attributes:
-        lease: The token under which the catalog records the lease.
-        renew: Called while bytes move, so that the lease does not expire.
-    """
-
-    row: UploadRow
-    lease: str
-    renew: RenewLease
 
 
 class UploadBody:
@@ -98,6 +75,10 @@ class Uploads:
     state: State
     ttl: timedelta = timedelta(hours=24)
 
+    @property
+    def _leases(self) -> Leases:
+        return Leases(self.state, self.ttl)
+
     def start(self, repository: RepositoryName) -> Upload:
         """Start an empty upload."""
         upload = UploadId.new()
@@ -143,9 +124,9 @@ class Uploads:
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
         """
-        with self._leased(repository, upload, offset) as leased:
+        with self._leases.hold(repository, upload, offset) as leased:
             body = UploadBody(leased, self._new(leased, chunks, offset or known), CANONICAL)
-            length = self.state.store.append(upload, body, offset=leased.row.offset)
+            length = self.state.store.append(leased.row.staged, body, offset=leased.row.offset)
             self._advance(leased, length, body)
         if body.failure:
             raise body.failure
@@ -195,35 +176,36 @@ class Uploads:
         offset: int | None,
         known: int | None,
     ) -> BlobRow:
-        with self._leased(repository, upload, offset) as leased:
-            held = leased.row.offset
+        with self._leases.hold(repository, upload, offset) as leased:
+            staged, held = leased.row.staged, leased.row.offset
             body = UploadBody(leased, self._new(leased, chunks, offset or known), digest.algorithm)
-            length = self.state.store.append(upload, body, offset=held)
+            length = self.state.store.append(staged, body, offset=held)
             if body.failure:
                 self._advance(leased, length, body)
                 raise body.failure
             actual = self._digest(leased, length, body, digest.algorithm)
             if actual != digest:
                 leased.renew(force=True)  # hashing may have taken long, and only the holder may truncate
-                self.state.store.append(upload, (), offset=held)
+                self.state.store.append(staged, (), offset=held)
                 raise DigestMismatch(digest=str(digest), actual=str(actual))
             blob = BlobRow(digest, length)
             with self.state.begin() as tx:
                 if not tx.uploads.remove(upload, leased.lease):
-                    raise UploadBusy(upload=upload, retry_after=LEASE.seconds)
-                self.state.admit(tx, RepositoryRow(leased.row.repository_id, repository), upload, blob)
+                    raise busy(upload)
+                self.state.admit(tx, RepositoryRow(leased.row.repository_id, repository), staged, blob)
         return blob
 
     def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
-        """Cancel the upload: delete its bytes, then its row.
+        """Cancel the upload: delete its row, then its bytes.
 
         Raises:
             UploadUnknown, UploadBusy.
         """
-        with self._leased(repository, upload, None) as leased:
-            self.state.store.discard(upload)
+        with self._leases.hold(repository, upload, None) as leased:
             with self.state.begin() as tx:
-                tx.uploads.remove(upload, leased.lease)
+                if not tx.uploads.remove(upload, leased.lease):
+                    raise busy(upload)
+            self.state.store.discard(leased.row.staged)
 
     def ingest(
         self,
@@ -275,8 +257,8 @@ class Uploads:
         old = (each.upload for each in self.state.store.staged() if each.modified_at < before)
         while batch := list(islice(old, _BATCH)):
             with self.state.catalog.read() as tx:
-                known = tx.uploads.known(batch)
-            yield from (upload for upload in batch if upload not in known)
+                named = tx.uploads.named(batch)
+            yield from (staged for staged in batch if staged not in named)
 
     def expire(self, upload: UploadId, before: datetime) -> bool:
         """Discard an upload session unless a client has touched it since *before*; return whether it went.
@@ -284,52 +266,14 @@ class Uploads:
         The row goes first: once it is gone, no client can write to the bytes that go next.
         """
         with self.state.begin() as tx:
-            removed = tx.uploads.remove_idle(upload, before=before)
-        if removed:
-            self.state.store.discard(upload)
-        return removed
+            staged = tx.uploads.remove_idle(upload, before=before)
+        if staged:
+            self.state.store.discard(staged)
+        return staged is not None
 
     def discard_stray(self, upload: UploadId) -> None:
         """Discard staged bytes that ``strays`` found."""
         self.state.store.discard(upload)
-
-    @contextmanager
-    def _leased(
-        self, repository: RepositoryName, upload: UploadId, offset: int | None
-    ) -> Iterator[LeasedUpload]:
-        """Hold the upload's lease for the block, which ends it; release it if the block raises."""
-        lease, catalog = str(UploadId.new()), self.state.catalog
-
-        def take() -> UploadRow:
-            with catalog.begin() as tx:
-                since = catalog.now() - self.ttl
-                row = tx.uploads.lease(repository, upload, lease, duration=LEASE, since=since, offset=offset)
-            if row is None:
-                self._refuse(repository, upload, offset)
-            return row
-
-        row = take()
-        renewed_at = catalog.now()
-
-        def renew(*, force: bool = False) -> None:
-            nonlocal renewed_at
-            if force or catalog.now() - renewed_at > LEASE / 3:
-                with catalog.begin() as tx:
-                    if not tx.uploads.renew(upload, lease, duration=LEASE):
-                        raise UploadBusy(upload=upload, retry_after=LEASE.seconds)
-                renewed_at = catalog.now()
-
-        try:
-            yield LeasedUpload(row, lease, renew)
-        except BlobMissing as error:
-            # An earlier finish published the bytes but failed to commit: nothing is left to continue.
-            with catalog.begin() as tx:
-                tx.uploads.remove(upload, lease)
-            raise UploadUnknown(upload=upload) from error
-        except BaseException:
-            with catalog.begin() as tx:
-                tx.uploads.release(upload, lease)
-            raise
 
     def _new(self, leased: LeasedUpload, chunks: Iterable[bytes], known: int | None) -> Iterator[bytes]:
         """Yield *chunks* without what a first try of the request left, as ``append`` says of *known*."""
@@ -337,28 +281,21 @@ class Uploads:
         if known is None or known >= held:
             yield from chunks
             return
-        with self.state.store.reopen(leased.row.id) as stored:
+        with self.state.store.reopen(leased.row.staged) as stored:
             stored.seek(known)
             arriving = tee(chunks, lambda _: leased.renew())
             yield from filter(None, without_repeated(arriving, stored, held - known))
-
-    def _refuse(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Never:
-        """Raise the reason why the lease could not be taken."""
-        held = self.status(repository, upload).offset
-        if offset not in (None, held):
-            raise RangeInvalid(repository=repository, upload=upload, offset=held)
-        raise UploadBusy(upload=upload, retry_after=LEASE.seconds)
 
     def _advance(self, leased: LeasedUpload, length: int, body: UploadBody) -> None:
         """Move the offset to *length* bytes and release the lease."""
         so_far = body.digest_so_far(length)
         with self.state.begin() as tx:
             if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
-                raise UploadBusy(upload=leased.row.id, retry_after=LEASE.seconds)
+                raise busy(leased.row.id)
 
     def _digest(self, leased: LeasedUpload, length: int, body: UploadBody, algorithm: str) -> Digest:
         """Return the digest of the whole upload, reading it again only if it was not hashed in one go."""
         known = body.digest_so_far(length)
         if known and known.algorithm == algorithm:
             return known
-        return rehash(self.state.store, leased.row.id, algorithm, lambda _: leased.renew())
+        return rehash(self.state.store, leased.row.staged, algorithm, lambda _: leased.renew())

@@ -31,8 +31,9 @@ from dualreg.messages import safe_line
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.inflating import InflatingSlots
+from dualreg.registry.leases import LEASE
 from dualreg.registry.state import State
-from dualreg.registry.uploads import LEASE, Uploads
+from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_holds import HOLD, holding, is_begun
 from dualreg.registry.v1_imported import ImportedImage

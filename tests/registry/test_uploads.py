@@ -2,24 +2,31 @@
 
 import errno
 import gzip
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
 from dualreg.assembly import build_registry
-from dualreg.catalog.database import Catalog
-from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.rows import BlobRow, Lease
 from dualreg.errors import BodyTruncated, DigestMismatch, RangeInvalid, TagUnknown, UploadBusy, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
 from dualreg.registry.chains import CONFIG_LIMIT
-from dualreg.registry.uploads import LEASE, Uploads
+from dualreg.registry.leases import LEASE
+from dualreg.registry.processes import own_name
+from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_holds import HOLD
 from dualreg.storage.base import StagedUpload
+from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.conftest import Clock, GuardedStore
 from tests.properties.registries import push_v2
@@ -139,6 +146,175 @@ def test_a_writer_whose_upload_was_finished_by_another(
     with pytest.raises((UploadBusy, UploadUnknown)):
         registry.uploads.append(NAME, upload, stalled())
     assert read(registry, Digest.of(b"won")) == b"won"
+
+
+#: Where a writer is stalled: before it opens the staged file, in its body, or before it records the result.
+POINTS = ["opening", "body", "recording"]
+
+
+class Stalling(FilesystemStore):
+    """A store on disk in which the first append of a writer is stalled while others do something."""
+
+    def __init__(self, root: Path, point: str) -> None:
+        """Stall at *point*."""
+        super().__init__(root)
+        self.point, self.meanwhile = point, list[Callable[[], object]]()
+
+    def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
+        """Append, stalled once."""
+        self._stall("opening")
+
+        def stalled() -> Iterator[bytes]:
+            for number, chunk in enumerate(chunks):
+                if number == 1:
+                    self._stall("body")
+                yield chunk
+
+        length = super().append(upload, stalled(), offset=offset)
+        self._stall("recording")
+        return length
+
+    def _stall(self, point: str) -> None:
+        if self.meanwhile and point == self.point:
+            self.meanwhile.pop()()
+
+
+@pytest.fixture
+def stalling(request: pytest.FixtureRequest, tmp_path: Path) -> Stalling:
+    """A store on disk whose next append is stalled at the point that the test is parametrised with."""
+    return Stalling(tmp_path / "store", request.param)
+
+
+@pytest.mark.parametrize("stalling", POINTS, indirect=True)
+@pytest.mark.parametrize("held", [b"", b"held "], ids=["from the start", "resumed"])
+@pytest.mark.parametrize("late", ["append", "finish", "finish wrongly"])
+@pytest.mark.parametrize("follower", ["finishes", "appends"])
+def test_a_late_writer_changes_no_bytes_of_its_follower(
+    catalog: Catalog, clock: Clock, stalling: Stalling, *, held: bytes, late: str, follower: str
+) -> None:
+    """Another request takes over and publishes; then the first one goes on with its body, and fails."""
+    registry = build_registry(catalog, stalling)
+    uploads, upload = registry.uploads, registry.uploads.start(NAME).id
+    uploads.append(NAME, upload, [held])
+    whole, pieces = held + b"right bytes", [b"wrong", b" BYTES"]
+
+    def take_over() -> None:
+        clock.advance(LEASE + timedelta(seconds=1))
+        if follower == "finishes":
+            uploads.finish(NAME, upload, Digest.of(whole), [b"right bytes"])
+        else:
+            assert uploads.append(NAME, upload, [b"right"]).offset == len(held) + 5
+
+    stalling.meanwhile.append(take_over)
+    digest = Digest.of(b"none" if late == "finish wrongly" else held + b"".join(pieces))
+    writing = partial(uploads.append, NAME, upload)
+    if late != "append":
+        writing = partial(uploads.finish, NAME, upload, digest)
+    with pytest.raises((UploadBusy, UploadUnknown, DigestMismatch)):
+        writing(pieces)
+    if follower == "appends":
+        uploads.finish(NAME, upload, Digest.of(whole), [b" bytes"])
+    assert read(registry, Digest.of(whole)) == whole
+    assert [*stalling.staged()] == []
+
+
+@pytest.mark.parametrize("stalling", POINTS, indirect=True)
+@pytest.mark.parametrize("end", ["cancel", "expire", "delete the repository"])
+def test_a_late_writer_of_an_upload_that_is_gone_leaves_nothing(
+    catalog: Catalog, clock: Clock, stalling: Stalling, end: str
+) -> None:
+    """Whatever ended the upload, the writer is refused, and no staged file stays."""
+    registry = build_registry(catalog, stalling)
+    upload = registry.uploads.start(NAME).id
+
+    def end_it() -> None:
+        clock.advance(timedelta(hours=25))
+        if end == "cancel":
+            Uploads(registry.state, timedelta(hours=48)).cancel(NAME, upload)
+        elif end == "expire":
+            assert registry.uploads.expire(upload, clock.instant - timedelta(hours=24))
+        else:
+            registry.repositories.delete(NAME)
+
+    stalling.meanwhile.append(end_it)
+    with pytest.raises((UploadBusy, UploadUnknown)):
+        registry.uploads.finish(NAME, upload, Digest.of(b"wrong bytes"), [b"wrong", b" bytes"])
+    assert [*stalling.staged()] == []
+
+
+def test_a_late_cancel_is_refused(
+    registry: Registry, upload: UploadId, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It deletes nothing of an upload that another request has taken over since."""
+    registry.uploads.append(NAME, upload, [b"held"])
+    begin = registry.state.catalog.begin
+
+    def take_over() -> None:
+        clock.advance(LEASE * 2)
+        registry.uploads.append(NAME, upload, [b" more"])
+
+    before = [lambda: None, take_over]  # the lease of the cancel, and its second transaction
+
+    @contextmanager
+    def stalled() -> Iterator[Transaction]:
+        if before:
+            before.pop(0)()
+        with begin() as tx:
+            yield tx
+
+    monkeypatch.setattr(registry.state.catalog, "begin", stalled)
+    with pytest.raises(UploadBusy):
+        registry.uploads.cancel(NAME, upload)
+    registry.uploads.finish(NAME, upload, Digest.of(b"held more"))
+    assert read(registry, Digest.of(b"held more")) == b"held more"
+
+
+@pytest.mark.parametrize("stalling", ["body"], indirect=True)
+def test_a_failed_takeover_is_repeated(
+    catalog: Catalog, clock: Clock, stalling: Stalling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the copy fails, the next writer makes one too, however the lease was released."""
+    registry = build_registry(catalog, stalling)
+    upload = registry.uploads.start(NAME).id
+    registry.uploads.append(NAME, upload, [b"held "])
+
+    def fail(*_: object) -> BinaryIO:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    def take_over() -> None:
+        clock.advance(LEASE * 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(stalling, "reopen", fail)
+            with pytest.raises(OSError, match="no space"):
+                registry.uploads.append(NAME, upload, [b"right"])
+        registry.uploads.append(NAME, upload, [b"right"])
+
+    stalling.meanwhile.append(take_over)
+    with pytest.raises(UploadBusy):
+        registry.uploads.append(NAME, upload, [b"wrong", b"wrong"])
+    registry.uploads.finish(NAME, upload, Digest.of(b"held right"))
+    assert read(registry, Digest.of(b"held right")) == b"held right"
+
+
+def test_the_lease_of_an_ended_process_ends(registry: Registry, upload: UploadId, clock: Clock) -> None:
+    """The next writer need not wait, and continues on the same bytes; that of a living one is respected."""
+    registry.uploads.append(NAME, upload, [b"held "])
+    with subprocess.Popen(["sleep", "60"]) as other:
+        name = f"{own_name().rsplit(' ', 2)[0]} {other.pid} {_started(other.pid)}"
+        with registry.state.catalog.begin() as tx:
+            assert tx.uploads.lease(NAME, upload, Lease("dead", name), duration=LEASE)
+        with pytest.raises(UploadBusy):
+            registry.uploads.append(NAME, upload, [b"x"])
+        other.kill()
+        other.wait()
+    assert registry.uploads.append(NAME, upload, [b"on"]).offset == 7
+    assert [staged.upload for staged in registry.state.store.staged()] == [upload]
+    registry.uploads.finish(NAME, upload, Digest.of(b"held on"))
+    assert clock.instant == Clock().instant
+
+
+def _started(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def test_a_body_cut_short_counts(registry: Registry, upload: UploadId) -> None:
@@ -334,9 +510,11 @@ def test_a_slow_mismatch_does_not_cut_its_successors_bytes(
     reopened = store.reopen
 
     def slow(staged: UploadId) -> BinaryIO:
+        patch.undo()
+        reader = reopened(staged)
         clock.advance(LEASE * 2)
         registry.uploads.append(NAME, upload.id, [b"ghi"])
-        return reopened(staged)
+        return reader
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "reopen", slow)

@@ -131,7 +131,11 @@ class Tags(Table):
 
 
 class Uploads(Table):
-    """Uploads in progress. ``offset`` bytes are durable; the request that writes holds the ``lease``."""
+    """Uploads in progress. ``offset`` bytes are durable; the request that writes holds the ``lease``.
+
+    ``staged`` names the bytes in the store. ``process`` took the last lease. ``stalled`` is a process that
+    lost its lease and may still write to these bytes; NULL: there is none.
+    """
 
     __tablename__ = "uploads"
 
@@ -141,6 +145,9 @@ class Uploads(Table):
     digest_so_far: Mapped[Digest | None] = mapped_column(DigestColumn)
     lease: Mapped[str | None] = mapped_column(String(36))
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    process: Mapped[str] = mapped_column(String(100), server_default="")
+    staged: Mapped[str] = mapped_column(String(36), server_default="", index=True)
+    stalled: Mapped[str | None] = mapped_column(String(100))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     touched_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 

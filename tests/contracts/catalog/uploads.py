@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.rows import UploadRow
+from dualreg.catalog.rows import Lease, UploadRow
 from dualreg.catalog.tables import Uploads
 from dualreg.image.names import UploadId
 from tests.conftest import Clock
@@ -24,7 +24,9 @@ class UploadsContract:
         self, catalog: Catalog, upload: UploadId, lease: str, offset: int | None = None
     ) -> UploadRow | None:
         with catalog.begin() as tx:
-            return tx.uploads.lease(NAME, upload, lease, duration=LEASE, offset=offset)
+            return tx.uploads.lease(
+                NAME, upload, Lease(lease, f"process of {lease}"), duration=LEASE, offset=offset
+            )
 
     def test_an_upload_belongs_to_its_repository(self, catalog: Catalog, clock: Clock) -> None:
         """Another repository neither finds nor leases it."""
@@ -32,11 +34,11 @@ class UploadsContract:
         with catalog.begin() as tx:
             row = tx.uploads.find(NAME, upload)
             assert row is not None
-            assert (row.id, row.offset, row.digest_so_far, row.touched_at) == (upload, 0, None, clock.instant)
+            assert row == UploadRow(upload, row.repository_id, 0, None, clock.instant, upload, None)
             assert tx.uploads.find(OTHER, upload) is None
             assert tx.uploads.find(NAME, UploadId.new()) is None
-            assert tx.uploads.lease(OTHER, upload, "x", duration=LEASE) is None
-            assert tx.uploads.lease(NAME, UploadId.new(), "x", duration=LEASE) is None
+            assert tx.uploads.lease(OTHER, upload, Lease("x", ""), duration=LEASE) is None
+            assert tx.uploads.lease(NAME, UploadId.new(), Lease("x", ""), duration=LEASE) is None
 
     def test_one_lease_at_a_time(self, catalog: Catalog) -> None:
         """While one holds the lease another gets none; the holder may renew it; giving it back frees it."""
@@ -110,6 +112,47 @@ class UploadsContract:
             assert tx.uploads.remove(upload, "a") is False
             assert count(tx, Uploads) == 0
 
+    def test_a_lost_lease_names_its_process(self, catalog: Catalog, clock: Clock) -> None:
+        """The upload names the first process that lost its lease, until it is said to be secure."""
+        upload, copy = self._start(catalog), UploadId.new()
+        self._lease(catalog, upload, "first")
+        with catalog.begin() as tx:
+            assert tx.uploads.held(upload) == Lease("first", "process of first")
+            tx.uploads.release(upload, "first")
+            assert tx.uploads.held(upload) is None
+        row = self._lease(catalog, upload, "second")
+        assert row is not None
+        assert row.stalled is None
+        for lease in ("third", "fourth"):
+            clock.advance(LEASE * 2)
+            row = self._lease(catalog, upload, lease)
+            assert row is not None
+            assert (row.staged, row.stalled) == (upload, "process of second")
+        with catalog.begin() as tx:
+            tx.uploads.release(upload, "fourth")
+        row = self._lease(catalog, upload, "fifth")
+        assert row is not None
+        assert row.stalled == "process of second"
+        with catalog.begin() as tx:
+            assert tx.uploads.secure(upload, "second", UploadId.new()) is False
+            assert tx.uploads.secure(upload, "fifth", copy) is True
+            row = tx.uploads.find(NAME, upload)
+            assert row is not None
+            assert (row.staged, row.stalled) == (copy, None)
+            assert tx.uploads.named([upload, copy]) == {copy}
+
+    def test_a_lease_ends_with_another(self, catalog: Catalog) -> None:
+        """A lease in force is taken over by one that names it; the upload names its process."""
+        upload = self._start(catalog)
+        self._lease(catalog, upload, "dead")
+        with catalog.begin() as tx:
+            later = Lease("later", "")
+            assert tx.uploads.lease(NAME, upload, later, duration=LEASE, over="another") is None
+            row = tx.uploads.lease(NAME, upload, later, duration=LEASE, over="dead")
+            assert row is not None
+            assert row.stalled == "process of dead"
+            assert tx.uploads.advance(upload, "dead", offset=1, digest_so_far=None) is False
+
     def test_renewing_never_takes_a_lease_back(self, catalog: Catalog, clock: Clock) -> None:
         """A holder keeps its lease even when late, unless somebody else has had it meanwhile."""
         upload = self._start(catalog)
@@ -135,13 +178,15 @@ class UploadsContract:
         with catalog.begin() as tx:
             assert tx.uploads.idle(before=older) == ()
             assert tx.uploads.idle(before=clock.instant) == (old,)
-            assert tx.uploads.known([old, young, UploadId.new()]) == {old, young}
-            assert tx.uploads.known([]) == frozenset()
+            assert tx.uploads.named([old, young, UploadId.new()]) == {old, young}
+            assert tx.uploads.named([]) == frozenset()
             assert tx.uploads.find(NAME, old, since=older) is not None
             assert tx.uploads.find(NAME, old, since=clock.instant) is None
-            assert tx.uploads.lease(NAME, old, "x", duration=LEASE, since=clock.instant) is None
-            assert tx.uploads.lease(NAME, young, "x", duration=LEASE, since=clock.instant) is not None
-            assert tx.uploads.remove_idle(young, before=clock.instant) is False
-            assert tx.uploads.remove_idle(old, before=clock.instant) is True
-            assert tx.uploads.remove_idle(old, before=clock.instant) is False
+            assert tx.uploads.lease(NAME, old, Lease("x", ""), duration=LEASE, since=clock.instant) is None
+            assert (
+                tx.uploads.lease(NAME, young, Lease("x", ""), duration=LEASE, since=clock.instant) is not None
+            )
+            assert tx.uploads.remove_idle(young, before=clock.instant) is None
+            assert tx.uploads.remove_idle(old, before=clock.instant) == old
+            assert tx.uploads.remove_idle(old, before=clock.instant) is None
             assert tx.uploads.idle(before=clock.instant + timedelta(days=1)) == (young,)

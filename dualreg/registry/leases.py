@@ -1,0 +1,184 @@
+"""Leases: one request at a time writes to an upload, and a late one never reaches the bytes of another.
+
+A writer renews its lease while bytes arrive. Another one takes over when the lease has run out, or at once
+if the process of the first has ended. A process that may be running still has the staged file open, and may
+have been stopped in the middle of a write. So the new writer continues on a copy of the durable bytes, under
+another name, and the file of the first has no name any more.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import BinaryIO, Never, Protocol
+
+from dualreg.catalog.rows import Lease, UploadRow
+from dualreg.errors import BlobMissing, RangeInvalid, UploadBusy, UploadUnknown
+from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.processes import has_ended, own_name
+from dualreg.registry.state import State
+from dualreg.storage.base import CHUNK_SIZE, tee
+
+#: How long a writer may be silent before another may take over; it renews its lease three times as often.
+LEASE = timedelta(seconds=30)
+
+
+class RenewLease(Protocol):
+    """Renews a lease when it is due, or at once with *force*."""
+
+    def __call__(self, *, force: bool = False) -> None:
+        """Raise UploadBusy if another request has taken the lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedUpload:
+    """An upload that only this request may write.
+
+    Attributes:
+        row: ``row.staged`` are bytes that no other process can change.
+        lease: The token under which the catalog records the lease.
+        renew: Called while bytes move, so that the lease does not expire.
+    """
+
+    row: UploadRow
+    lease: str
+    renew: RenewLease
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """Gives the uploads of a registry to one writer at a time.
+
+    Attributes:
+        ttl: How long an upload may be idle before it counts as cancelled.
+    """
+
+    state: State
+    ttl: timedelta
+
+    @contextmanager
+    def hold(
+        self, repository: RepositoryName, upload: UploadId, offset: int | None
+    ) -> Iterator[LeasedUpload]:
+        """Hold the upload's lease for the block, which ends it; release it if the block raises.
+
+        Args:
+            offset: Where the upload must end, in bytes; None: anywhere.
+
+        Raises:
+            UploadUnknown, RangeInvalid.
+            UploadBusy: another request holds the lease, or has taken this one.
+        """
+        lease = str(UploadId.new())
+        row = self._take(repository, upload, lease, offset)
+        renew = self._renewal(upload, lease)
+        try:
+            if row.stalled is not None:
+                row = self._secure(row, lease, renew)
+            yield LeasedUpload(row, lease, renew)
+        except BlobMissing as error:
+            # An earlier finish published the bytes but failed to commit: nothing is left to continue.
+            with self.state.begin() as tx:
+                if not tx.uploads.remove(upload, lease):
+                    raise busy(upload) from error
+            raise UploadUnknown(upload=upload) from error
+        except BaseException:
+            self._release(row, lease)
+            raise
+
+    def _take(
+        self, repository: RepositoryName, upload: UploadId, lease: str, offset: int | None
+    ) -> UploadRow:
+        own, since = Lease(lease, own_name()), self.state.catalog.now() - self.ttl
+        with self.state.begin() as tx:
+            take = partial(tx.uploads.lease, repository, upload, own, duration=LEASE)
+            row = take(since=since, offset=offset)
+            if row is None and (held := tx.uploads.held(upload)) and has_ended(held.process):
+                row = take(since=since, offset=offset, over=held.token)
+        if row is None:
+            self._refuse(repository, upload, offset)
+        return row
+
+    def _refuse(self, repository: RepositoryName, upload: UploadId, offset: int | None) -> Never:
+        """Raise the reason why the lease could not be taken."""
+        with self.state.catalog.read() as tx:
+            row = tx.uploads.find(repository, upload, since=self.state.catalog.now() - self.ttl)
+        if row is None:
+            raise UploadUnknown(upload=upload)
+        if offset not in (None, row.offset):
+            raise RangeInvalid(repository=repository, upload=upload, offset=row.offset)
+        raise busy(upload)
+
+    def _renewal(self, upload: UploadId, lease: str) -> RenewLease:
+        catalog = self.state.catalog
+        renewed_at = catalog.now()
+
+        def renew(*, force: bool = False) -> None:
+            nonlocal renewed_at
+            if force or catalog.now() - renewed_at > LEASE / 3:
+                with catalog.begin() as tx:
+                    if not tx.uploads.renew(upload, lease, duration=LEASE):
+                        raise busy(upload)
+                renewed_at = catalog.now()
+
+        return renew
+
+    def _secure(self, row: UploadRow, lease: str, renew: RenewLease) -> UploadRow:
+        """Return the upload with staged bytes that the process which lost its lease cannot change.
+
+        Until that is recorded, the row names that process, so that the next writer tries if this one fails.
+        """
+        if has_ended(row.stalled or ""):
+            self._record(row, lease, row.staged)
+            return replace(row, stalled=None)
+        staged = UploadId.new()
+        try:
+            if row.offset:
+                self._copy(row, staged, renew)
+            self._record(row, lease, staged)
+        except BaseException:
+            self.state.store.discard(staged)
+            raise
+        self.state.store.discard(row.staged)
+        return replace(row, staged=staged, stalled=None)
+
+    def _record(self, row: UploadRow, lease: str, staged: UploadId) -> None:
+        with self.state.begin() as tx:
+            if not tx.uploads.secure(row.id, lease, staged):
+                raise busy(row.id)
+
+    def _copy(self, row: UploadRow, staged: UploadId, renew: RenewLease) -> None:
+        """Copy the durable bytes of an upload.
+
+        Raises:
+            BlobMissing: there are fewer than the catalog says.
+        """
+        with self.state.store.reopen(row.staged) as reader:
+            chunks = tee(_first(reader, row.offset), lambda _: renew())
+            length = self.state.store.append(staged, chunks, offset=0)
+        if length < row.offset:
+            raise BlobMissing(row.staged)
+
+    def _release(self, row: UploadRow, lease: str) -> None:
+        """Release the lease. If another writer has taken it, discard bytes that are no longer the upload's.
+
+        A writer that was stalled before it created its file creates it late.
+        """
+        with self.state.begin() as tx:
+            tx.uploads.release(row.id, lease)
+            is_named = bool(tx.uploads.named([row.staged]))
+        if not is_named:
+            self.state.store.discard(row.staged)
+
+
+def busy(upload: UploadId) -> UploadBusy:
+    """Return the error of a request that does not hold the lease of the upload."""
+    return UploadBusy(upload=upload, retry_after=LEASE.seconds)
+
+
+def _first(reader: BinaryIO, length: int) -> Iterator[bytes]:
+    """Yield up to *length* bytes of *reader*."""
+    while length and (chunk := reader.read(min(CHUNK_SIZE, length))):
+        yield chunk
+        length -= len(chunk)
