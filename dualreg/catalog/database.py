@@ -37,6 +37,7 @@ from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.views import ViewQueries
+from dualreg.catalog.waiting import Writers
 from dualreg.ownership import inherit_owner, make_folders
 
 #: The base class of what a failing database raises, for example on a full disk.
@@ -185,6 +186,7 @@ class Catalog:
         self.now = now
         self.engine = open_engine(url, pool_size=pool_size)
         watch_changes(self.engine, NAMES)
+        self._writers = Writers(max(pool_size * 3 // 4, 1))
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
 
     @contextmanager
@@ -192,14 +194,15 @@ class Catalog:
         """Open a transaction that commits at the end of the block, or rolls back if the block raises.
 
         After the block, its changes are durable. On SQLite, the transaction holds the write lock of the
-        database from its start, so there is one at a time; on PostgreSQL, it is READ COMMITTED.
+        database from its start, so there is one at a time; on PostgreSQL, it is READ COMMITTED. A quarter of
+        the connections is left to readers.
 
         Raises:
-            DatabaseFailure: the database fails or is gone, or another transaction holds the write lock for
-                too long.
+            DatabaseFailure: the database fails or is gone, another transaction holds a lock for too long, or
+                too many are waiting for one that does.
         """
         self._require_file()
-        with self.engine.begin() as connection:
+        with self._writers.enter(), self.engine.begin() as connection:
             tx = Transaction.over(connection, self.now())
             yield tx
             if changed := self.on_access_change is not None and has_changed(connection):

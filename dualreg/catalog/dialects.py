@@ -31,8 +31,9 @@ from dualreg.catalog.tables import Table
 from dualreg.errors import CatalogUnreachable
 from dualreg.patterns import LIKE_ESCAPE, Reach, has_wildcard, to_like
 
-#: Time that a writer waits for another one in SQLite, in seconds.
+#: Time that a writer waits for another one, in seconds.
 _BUSY_SECONDS = 30
+_POSTGRESQL_OPTIONS = f"-c lock_timeout={_BUSY_SECONDS}s"
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
@@ -77,7 +78,12 @@ def open_engine(url: str, *, pool_size: int) -> Engine:
         if database.get_backend_name() == "sqlite":
             return _open_sqlite(url, pool_size)
         return create_engine(
-            url, hide_parameters=True, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True
+            url,
+            hide_parameters=True,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={} if "options" in database.query else {"options": _POSTGRESQL_OPTIONS},
         )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise CatalogUnreachable(

@@ -1,0 +1,61 @@
+"""Waiting: how many threads may wait for the locks of the database, so that others go on reading."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+from time import monotonic
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+#: Seconds without a transaction having ended, after which no more threads wait for one.
+_STUCK = 1.0
+
+
+class Writers:
+    """The threads of this process that write, or wait until they can: on SQLite, one at a time can.
+
+    As long as transactions end, further threads wait for their turn. If none ends, because another process
+    holds the lock for long, they are refused at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Let up to *limit* threads in."""
+        self._limit, self._inside = limit, 0
+        self._moved = 0.0
+        self._changed = Condition()
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Be one of them for the block.
+
+        Raises:
+            SQLAlchemyError: too many are waiting, and none gets its turn.
+        """
+        self._wait()
+        failed = False
+        try:
+            yield
+        except SQLAlchemyError:
+            failed = True
+            raise
+        finally:
+            self._leave(failed=failed)
+
+    def _wait(self) -> None:
+        with self._changed:
+            if self._inside == 0:
+                self._moved = monotonic()
+            while self._inside >= self._limit:
+                rest = self._moved + _STUCK - monotonic()
+                if rest <= 0:
+                    raise PoolTimeout("too many requests are waiting for another one to finish writing")
+                self._changed.wait(rest)
+            self._inside += 1
+
+    def _leave(self, *, failed: bool) -> None:
+        with self._changed:
+            self._inside -= 1
+            if not failed:
+                self._moved = monotonic()
+            self._changed.notify()
