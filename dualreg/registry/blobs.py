@@ -153,7 +153,7 @@ class Blobs:
                 manifests = [each for each in referrers if ":" in each]
                 tags = tx.tags.leading_to(row.id, manifests)
                 raise BlobInUse(digest=str(digest), referrers=referrers, tags=tags)
-            self.state.links.remove_blob(repository, digest)
+            self.state.links.remove_blobs(repository, digest)
 
     def release(self, repository: RepositoryName, digest: Digest, *, delete_bytes: bool = True) -> bool:
         """Unlink a blob that nothing in the repository names; return whether it is now gone altogether.
@@ -165,7 +165,7 @@ class Blobs:
             if row is None:
                 return False
             for unlinked in tx.blobs.unlink(row.id, digest):
-                self.state.links.remove_blob(repository, unlinked)
+                self.state.links.remove_blobs(repository, unlinked)
             gone = tx.blobs.release(digest)
             if gone and delete_bytes:
                 self.state.store.delete(digest)

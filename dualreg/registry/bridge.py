@@ -27,17 +27,18 @@ from dualreg.errors import (
 from dualreg.image import media_types
 from dualreg.image.convert import Converted, Link, V1Layer, manifest_from_chain
 from dualreg.image.digest import Digest
-from dualreg.image.layer import EMPTY_LAYER, Compression, empty_diff_ids, empty_layer, is_padded, regzip
+from dualreg.image.layer import Compression, empty_diff_ids, is_padded, regzip
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.chains import Chains, derived_rows
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
-from dualreg.registry.state import State
+from dualreg.registry.state import STEP, State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import available_v1_tags
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_images import V1Images
+from dualreg.registry.v1_views import missing_documents, record_missing
 from dualreg.registry.visibility import Visibility, log_unseen
 from dualreg.storage.base import read_chunks
 
@@ -340,22 +341,37 @@ class Bridge:
             signed: Whether the manifest is schema 1. A client that signs that chooses its IDs, and must not
                 take over those of other images.
         """
-        documents = _missing_documents(recorded.images, chain)
-        with self.state.staged(*documents) as uploads, self.state.begin() as tx:
+        is_seen = bool(chain) and not (signed and recorded.contradicted)
+        if is_seen:
+            self.state.store_documents(repository, missing_documents(recorded.images, chain))
+        if is_seen and not signed:
+            self._record_below(repository, row, recorded.images)
+        with self.state.begin() as tx:
             locked = tx.repositories.lock(repository.name, exclusive=signed)
             if locked is None or not tx.manifests.lock_existing(repository.id, [row.digest]):
                 return True  # deleted in the meantime
             if signed and not recorded.is_current(tx, repository):
                 return False
-            if (signed and recorded.contradicted) or not chain:
+            if not is_seen:
                 self.state.record_view(tx, repository, row.digest, None)
                 log_unseen(tx, repository, row.digest, recorded.contradicted)
                 return True
-            for upload, document in zip(uploads, documents, strict=True):
-                self.state.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
-            self.v1_images.record(tx, repository, recorded.images)
+            if not record_missing(tx, self.v1_images, repository, recorded.images):
+                return False
             self.state.record_view(tx, repository, row.digest, recorded.images[-1].id)
         return True
+
+    def _record_below(
+        self, repository: RepositoryRow, row: ManifestRow, images: Sequence[V1ImageRow]
+    ) -> None:
+        """Record the images below the top of a chain, base first, a few in each transaction."""
+        below = images[:-1]
+        for first in range(0, len(below), STEP):
+            with self.state.begin() as tx:
+                is_there = tx.repositories.lock(repository.name) == repository
+                if not is_there or not tx.manifests.lock_existing(repository.id, [row.digest]):
+                    return
+                record_missing(tx, self.v1_images, repository, below[first : first + STEP])
 
 
 def non_empty(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
@@ -380,11 +396,3 @@ def _bounded(links: Iterable[Link]) -> Iterator[Link]:
                 reason=f"the JSONs of the image's chain have more than {_CHAIN_JSON_LIMIT} bytes"
             )
         yield link
-
-
-def _missing_documents(images: Iterable[V1ImageRow], chain: Iterable[Link]) -> list[bytes]:
-    """Return what has to be stored for *images*: JSONs of *chain* that they use, and the empty layer."""
-    jsons = {Digest.of(link.image.json): link.image.json for link in chain}
-    needed = {image.json: jsons[image.json] for image in images if image.json in jsons}
-    empty = any(image.layer == empty_layer().digest for image in images)
-    return [*needed.values(), *([EMPTY_LAYER] if empty else ())]

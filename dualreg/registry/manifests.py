@@ -277,12 +277,9 @@ class Manifests:
         tx.manifests.remove(repository.id, digest)
         images = tx.v1_images.prune(repository, ImageId(view)) if view else ()
         unlinked = tx.blobs.unlink(repository.id, digest, *(image.json for image in images))
-        for blob in unlinked:
-            self.state.links.remove_blob(repository.name, blob)
-        for image in images:
-            self.state.links.remove_v1_image(repository.name, image.id)
-        for tag in tags:
-            self.state.links.remove_tag(repository.name, tag)
+        self.state.links.remove_blobs(repository.name, *unlinked)
+        self.state.links.remove_v1_images(repository.name, *(image.id for image in images))
+        self.state.links.remove_tags(repository.name, *tags)
 
     def _needs_exclusive(self, manifest: Manifest, condition: Precondition) -> bool:
         """Return whether no other change of the repository may run meanwhile.

@@ -16,6 +16,9 @@ from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage.base import BlobStore, LinkFile
 from dualreg.storage.links import Links
 
+#: How many files a transaction writes where there may be thousands, so that it takes milliseconds.
+STEP = 16
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -77,6 +80,15 @@ class State:
         self.store.publish(upload, blob.digest)
         self._link(tx, repository, blob)
 
+    def store_documents(self, repository: RepositoryRow, documents: Sequence[bytes]) -> None:
+        """Store small documents as blobs of the repository, if it exists: a few in each transaction."""
+        for first in range(0, len(documents), STEP):
+            batch = documents[first : first + STEP]
+            with self.staged(*batch) as uploads, self.begin() as tx:
+                if tx.repositories.lock(repository.name) == repository:
+                    for upload, document in zip(uploads, batch, strict=True):
+                        self.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
+
     def share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         """Link a *blob* that the store has to the repository.
 
@@ -116,7 +128,7 @@ class _NoLinkTree:
         del folder
         return ()
 
-    def remove_link(self, path: str) -> None: ...
+    def remove_link(self, *paths: str) -> None: ...
     def set_aside(self, folder: str) -> UploadId | None: ...
     def bring_back(self, aside: UploadId, folder: str) -> None: ...
     def drop(self, aside: UploadId) -> None: ...

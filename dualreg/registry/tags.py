@@ -127,7 +127,7 @@ class Tags:
             if not (row and tx.tags.remove(row.id, tag)) and not available:
                 raise TagUnknown(tag=tag)
             upstream.mark_deleted(tx, repository, [tag])
-            self.state.links.remove_tag(repository, tag)
+            self.state.links.remove_tags(repository, tag)
 
     def clear(self, repository: RepositoryName) -> None:
         """Delete every tag of the repository; manifests and images stay.
@@ -142,8 +142,7 @@ class Tags:
             if not tags and not available:
                 raise RepositoryUnknown(name=repository)
             self.state.upstream.mark_deleted(tx, repository)
-            for tag in tags:
-                self.state.links.remove_tag(repository, tag)
+            self.state.links.remove_tags(repository, *tags)
 
 
 def _newest(

@@ -263,7 +263,7 @@ class V1Images:
             row = tx.repositories.lock(repository, exclusive=True)
             if row is None or not tx.v1_images.remove(row.id, image):
                 return False
-            self.state.links.remove_v1_image(repository, image)
+            self.state.links.remove_v1_images(repository, image)
         return True
 
     def record(

@@ -173,8 +173,8 @@ class LinkTree(Protocol):
             OSError: it cannot be read.
         """
 
-    def remove_link(self, path: str) -> None:
-        """Remove a file, durably, and folders that become empty. It is not an error if there is none."""
+    def remove_link(self, *paths: str) -> None:
+        """Remove files, durably, and folders that become empty. It is not an error if there are none."""
 
     def set_aside(self, folder: str) -> UploadId | None:
         """Remove *folder* with all files in it, at once and durably; None if there is none.

@@ -210,12 +210,15 @@ class FilesystemStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def remove_link(self, path: str) -> None:
-        target = self._names / path
-        with suppress(FileNotFoundError):
-            target.unlink()
-            durable.sync(target.parent)
-        self._prune(target)
+    def remove_link(self, *paths: str) -> None:
+        changed = set[Path]()
+        for target in map(self._names.joinpath, paths):
+            with suppress(FileNotFoundError):
+                target.unlink()
+                changed.add(target.parent)
+            self._prune(target)
+        for folder in {*map(_nearest, changed)}:  # once for all that they have lost
+            durable.sync(folder)
 
     def set_aside(self, folder: str) -> UploadId | None:
         target, aside = self._names / folder, UploadId.new()
@@ -276,6 +279,11 @@ class FilesystemStore:
         with suppress(OSError):
             for folder in path.relative_to(self._names).parents[:-1]:
                 (self._names / folder).rmdir()
+
+
+def _nearest(folder: Path) -> Path:
+    """Return *folder* or the first folder above it that exists."""
+    return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
 
 
 def _folders(folder: os.PathLike[str]) -> Iterator[os.DirEntry[str]]:

@@ -48,9 +48,9 @@ class Links:
         """Record that the blob may be read from the repository; a link that exists keeps its time."""
         self._link_once(blob_link(repository, digest), digest, at)
 
-    def remove_blob(self, repository: RepositoryName, digest: Digest) -> None:
-        """Record that the blob may no longer be read from the repository."""
-        undo.remove(self.tree, blob_link(repository, digest))
+    def remove_blobs(self, repository: RepositoryName, *digests: Digest) -> None:
+        """Record that the blobs may no longer be read from the repository."""
+        undo.remove(self.tree, *(blob_link(repository, digest) for digest in digests))
 
     def add_manifest(
         self,
@@ -102,18 +102,17 @@ class Links:
         facts = {"manifest": str(digest), "origin": origin, "agent": agent}
         self._record(origin_file(repository, tag), _json(facts) if origin or agent else None)
 
-    def remove_tag(self, repository: RepositoryName, tag: Tag) -> None:
-        """Record that the tag was deleted."""
-        undo.remove(self.tree, origin_file(repository, tag))
-        undo.remove(self.tree, tag_link(repository, tag))
+    def remove_tags(self, repository: RepositoryName, *tags: Tag) -> None:
+        """Record that the tags were deleted."""
+        undo.remove(self.tree, *(file(repository, tag) for tag in tags for file in (origin_file, tag_link)))
 
     def add_v1_image(self, repository: RepositoryName, image: ImageId, facts: Facts) -> None:
         """Record that the V1 image is in the repository."""
         self._record(v1_file(repository, image), _json(facts))
 
-    def remove_v1_image(self, repository: RepositoryName, image: ImageId) -> None:
-        """Record that the V1 image is no longer in the repository."""
-        undo.remove(self.tree, v1_file(repository, image))
+    def remove_v1_images(self, repository: RepositoryName, *images: ImageId) -> None:
+        """Record that the V1 images are no longer in the repository."""
+        undo.remove(self.tree, *(v1_file(repository, image) for image in images))
 
     def remove_repository(self, repository: RepositoryName) -> None:
         """Record that the repository was deleted; repositories below its name (``NAME/…``) stay."""

@@ -84,8 +84,9 @@ class MemoryStore:
             {f"{name}/" if deeper else name for name, deeper, _ in (each.partition("/") for each in below)}
         )
 
-    def remove_link(self, path: str) -> None:
-        self._links.pop(path, None)
+    def remove_link(self, *paths: str) -> None:
+        for path in paths:
+            self._links.pop(path, None)
 
     def set_aside(self, folder: str) -> UploadId | None:
         paths = [path for path in [*self._links] if path.startswith(f"{folder}/")]

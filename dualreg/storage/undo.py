@@ -87,10 +87,11 @@ def write(tree: LinkTree, path: str, content: bytes, at: datetime | None) -> Non
     tree.write_link(path, content, at)
 
 
-def remove(tree: LinkTree, path: str) -> None:
-    """Remove a link file, as ``write``."""
-    _note(tree, path, None)
-    tree.remove_link(path)
+def remove(tree: LinkTree, *paths: str) -> None:
+    """Remove link files, as ``write``."""
+    for path in paths:
+        _note(tree, path, None)
+    tree.remove_link(*paths)
 
 
 def remove_folder(tree: LinkTree, folder: str) -> None:

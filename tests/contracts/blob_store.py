@@ -362,7 +362,7 @@ class BlobStoreContract:
             ("library/x/_manifests/tags/v1/current/link", content),
             (f"library/x/_v1/{image}", b'{"json": "x", "parent": null}'),
         ]
-        links.remove_blob(repository, DIGEST)
+        links.remove_blobs(repository, DIGEST)
         links.remove_manifest(repository, DIGEST)
-        links.remove_tag(repository, Tag("v1"))
+        links.remove_tags(repository, Tag("v1"))
         assert [path for path, _ in store.walk_links()] == [f"library/x/_v1/{image}"]

@@ -82,9 +82,9 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             super().write_link(path, content, at)
 
-    def remove_link(self, path: str) -> None:
+    def remove_link(self, *paths: str) -> None:
         with self.plan.step():
-            super().remove_link(path)
+            super().remove_link(*paths)
 
     def set_aside(self, folder: str) -> UploadId | None:
         with self.plan.step():
