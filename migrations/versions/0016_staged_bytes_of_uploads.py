@@ -1,13 +1,13 @@
 """The names of the staged bytes of uploads, and the processes that write to them.
 
-Revision ID: 0018
+Revision ID: 0016
 Revises: 0015
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0018"
+revision = "0016"
 down_revision = "0015"
 
 
