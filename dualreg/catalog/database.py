@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Self
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dualreg.catalog.access import NAMES, AccessQueries
@@ -57,8 +64,12 @@ def failure_text(error: Exception) -> str:
 
 
 def is_outage(error: SQLAlchemyError) -> bool:
-    """Return whether the database is unreachable, busy or full, as opposed to a statement being wrong."""
-    return isinstance(error, OperationalError | InterfaceError | PoolTimeout | CatalogGone)
+    """Return whether the database is unreachable, busy, full or damaged; a wrong statement is none of these.
+
+    A file that is malformed raises DatabaseError itself, the base of both sorts.
+    """
+    outages = OperationalError | InterfaceError | InternalError | PoolTimeout | CatalogGone
+    return isinstance(error, outages) or type(error) is DatabaseError
 
 
 def is_disconnect(error: Exception) -> bool:

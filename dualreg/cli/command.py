@@ -33,11 +33,22 @@ class LazyGroup(click.Group):
         self._lazy, self._package = lazy, package
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's
-        """Run the command; what its error message quotes is made safe to show."""
+        """Run the command; what its error message quotes is made safe to show.
+
+        Raises:
+            click.ClickException: also for a full or failing disk or database, in one line.
+        """
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
             error.message = safe_lines(error.message)  # type: ignore[misc]  # there is no other way to change it
+            raise
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # click ends the command itself
+            raise
+        except Exception as error:
+            failures = import_module(f"{self._package}.failures")  # which loads much
+            if isinstance(error, failures.OUTAGES):
+                raise click.ClickException(failures.reason_of(error)) from error
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -7,7 +7,7 @@ import click
 from dualreg.catalog.database import DatabaseFailure, failure_text
 from dualreg.cli.command import SectionedCommand
 from dualreg.cli.progress import Interrupted, interruptible
-from dualreg.errors import CatalogUnreachable
+from dualreg.errors import AuditUnavailable, BlobDamaged, BlobMissing, CatalogUnreachable
 from dualreg.messages import safe_line
 from dualreg.migrate.journal import JournalBusy
 from dualreg.migrate.sources.base import SourceInvalid
@@ -15,13 +15,13 @@ from dualreg.migrate.targets.base import TargetInvalid
 
 #: Under this key a context keeps the arguments of its command as they were typed.
 ARGUMENTS = "dualreg.arguments"
+#: Failures of the disk, the database, or of what they hold.
+OUTAGES = (DatabaseFailure, CatalogUnreachable, AuditUnavailable, BlobMissing, BlobDamaged, OSError)
 #: Failures that an operator can do something about.
 FAILURES = (
     click.ClickException,
-    DatabaseFailure,
-    CatalogUnreachable,
+    *OUTAGES,
     ValueError,
-    OSError,
     SourceInvalid,
     TargetInvalid,
     JournalBusy,

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -11,17 +12,16 @@ from werkzeug.routing import PathConverter
 from dualreg import __version__
 from dualreg.assembly import authority_of, open_registry, prepare
 from dualreg.auth.audit import Audit
-from dualreg.errors import AuditUnavailable, RegistryError, ServerBusy
+from dualreg.errors import RegistryError, ServerBusy
 from dualreg.messages import safe_line
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import address, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
+from dualreg.web.outages import LimitedLog, outage_of
 from dualreg.web.responses import add_warnings
 from dualreg.web.slots import Slots
 
-#: Seconds after which a client should return when the database or the audit log fails.
-_RETRY_AFTER = "5"
 #: The first part of the path in a request line.
 _DIALECT = re.compile(rb"[A-Za-z]+ +(?:https?://[^/ ]*)?/(v[12])(?=[/? ]|$)")
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def _register_views(app: Flask, *, issues_tokens: bool) -> None:
         app.add_url_rule(path, view_func=view)
     app.register_error_handler(RegistryError, _render)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _internal_error)
+    app.register_error_handler(Exception, partial(_internal_error, LimitedLog(_log.error)))
 
 
 def _index() -> Response:
@@ -102,16 +102,17 @@ def _http_error(error: HTTPException) -> Response:
     return _render_status(error.code or 500, error.name, headers)
 
 
-def _internal_error(error: Exception) -> Response:
+def _internal_error(log: LimitedLog, error: Exception) -> Response:
     """Log an unexpected exception, and return an error without details.
 
-    If the database or the audit log is down, that is a line in the log, and a 503.
+    If the disk, the database or the audit log is down, that is a line in the log, and a 503.
     """
-    down = str(error) if isinstance(error, AuditUnavailable) else context.registry().health.outage(error)
-    if down:
-        _log.error("%s %s failed: %s", request.method, safe_line(request.path), safe_line(down))
-        return _render_status(503, "service unavailable", {"Retry-After": _RETRY_AFTER})
-    _log.error("%s %s failed", request.method, safe_line(request.path), exc_info=error)
+    what = f"{request.method} {safe_line(request.path)} failed"
+    if outage := outage_of(error):
+        log.line(outage.message, f"{what}: {safe_line(outage.reason)}")
+        headers = {"Retry-After": str(outage.retry_after)}
+        return _render_status(503, f"service unavailable: {outage.message}", headers)
+    _log.error(what, exc_info=error)
     return _render_status(500, "internal server error", {})
 
 

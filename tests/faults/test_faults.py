@@ -207,7 +207,7 @@ class FullStore(FilesystemStore):
 
 
 def test_a_full_disk(catalog: Catalog, tmp_path: Path) -> None:
-    """500 in the request's dialect, no word about our disk, nothing half-taken; with room, all goes on."""
+    """503 in the request's dialect, no word about our files, nothing half-taken; with room, all goes on."""
     store = FullStore(tmp_path / "store")
     registry = build_registry(catalog, store)
     client = client_of(registry)
@@ -226,13 +226,15 @@ def test_a_full_disk(catalog: Catalog, tmp_path: Path) -> None:
         client.post(f"/v2/{REPOSITORY}/blobs/uploads/?digest={digest}", data=b"heldmore"),
         client.put(f"/v2/{REPOSITORY}/manifests/latest", data=manifest, content_type=IMAGE.media_type),
     ):
-        assert (response.status_code, v2_codes(response)) == (500, ["UNKNOWN"])
-        assert b"space" not in response.data
+        assert (response.status_code, v2_codes(response)) == (503, ["UNKNOWN"])
+        assert "the disk of the registry is full" in response.text
+        assert (response.headers["Retry-After"], "left on device" in response.text) == ("60", False)
     for response in (
         client.put(f"/v1/images/{CHAIN[1].id}/json", data=CHAIN[1].json, headers=token),
         client.put(f"/v1/images/{begun.id}/layer", data=begun.layer, headers=token),
     ):
-        assert (response.status_code, v1_text(response)) == (500, "internal server error")
+        text = "service unavailable: the disk of the registry is full"
+        assert (response.status_code, v1_text(response)) == (503, text)
     held = snapshot(registry)
     # Bytes behind the offset do not count; there are none of any other upload.
     assert [data[:4] for data in held.pop("staged").values()] == [b"held"]
