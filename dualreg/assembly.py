@@ -35,9 +35,11 @@ from dualreg.registry.state import State
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.registry.visibility import Visibility
 from dualreg.settings import Settings
+from dualreg.settings.values import parse_min_free
 from dualreg.storage import Store, open_store
 from dualreg.storage.links import Links
 from dualreg.storage.names import Names
+from dualreg.storage.writes import MARK, Writes
 
 _log = logging.getLogger(__name__)
 #: How long notes of pulls and of V1 clients wait before they are written to the catalog.
@@ -169,6 +171,7 @@ def _upstream(settings: Settings, registry: Registry) -> TreeUpstream:
         settings.journals,
         at_once=max(1, settings.threads // 4),
         on_import=on_import,
+        before_import=writes_of(settings).require_import,
     )
     return TreeUpstream(loader, partial(open_on_demand, name))
 
@@ -193,6 +196,15 @@ def build_registry(
         settings.upload_ttl, manifest_rules(settings), Visibility.parse(settings.bridge), write_delay
     )
     return Registry.build(State(catalog, store, Links(store), upstream or NoUpstream()), rules)
+
+
+def writes_of(settings: Settings) -> Writes:
+    """Return what says whether content may be added or changed now, for all processes with *settings*."""
+    store = unquote(urlsplit(settings.store_url).path) if settings.store_url.startswith("file:") else ""
+    root = Path(store) if store else settings.data.absolute()
+    catalog = settings.database_url.removeprefix("sqlite:///")
+    folders = {root} if catalog == settings.database_url else {root, Path(catalog).parent}
+    return Writes(folders, parse_min_free(settings.min_free), root / MARK)
 
 
 def manifest_rules(settings: Settings) -> ManifestRules:

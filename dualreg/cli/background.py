@@ -17,7 +17,7 @@ from dualreg.cli.output import echo
 from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
 
 #: Settings that the child gets from the server, from whatever origin; it has no others.
-_SHARED = ("store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge")
+_SHARED = ("store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free")
 _IMPORT_OPTIONS = ("--follow", "10m", "--jobs", "2")
 #: Added to the niceness of the server.
 _NICENESS = 10

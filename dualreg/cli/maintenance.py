@@ -19,6 +19,7 @@ from dualreg.cli.failures import FAILURES, Fatal, reason_of
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.cli.progress import progress, stoppable
+from dualreg.cli.readonly import require_changeable
 from dualreg.errors import CatalogUnreachable
 from dualreg.maintenance import uploads
 from dualreg.maintenance.rebuild import COUNTED, CatalogNotEmpty, Damage, Rebuild, Rebuilt
@@ -153,6 +154,8 @@ def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) 
     registry is serving: uploads that resume in the meantime are kept.
     """
     with audited_registry(data, config) as (registry, settings, record):
+        if not dry_run:
+            require_changeable(settings)
         before = registry.now() - settings.upload_ttl
         planned = uploads.plan(registry.uploads, before)
         found = len(planned.sessions) + len(planned.strays)

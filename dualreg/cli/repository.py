@@ -10,6 +10,7 @@ from dualreg.catalog.rows import Origin, TagRow
 from dualreg.cli.admin import audited_registry, prepared_registry
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, records
+from dualreg.cli.readonly import require_changeable
 from dualreg.errors import RegistryError
 from dualreg.image.names import RepositoryName
 from dualreg.registry import Registry
@@ -75,9 +76,10 @@ def delete(name: str, data: Path | None, config: Path | None, *, dry_run: bool) 
     """
     try:
         parsed = RepositoryName.parse(name)
-        with audited_registry(data, config) as (registry, _, record):
+        with audited_registry(data, config) as (registry, settings, record):
             tags = registry.tags.list(parsed).rows
             if not dry_run:
+                require_changeable(settings)
                 registry.repositories.delete(parsed)
                 record("repository delete", repository=parsed, tags=len(tags))
     except RegistryError as error:

@@ -18,6 +18,7 @@ RegistryError, for the client: the request is refused
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
+├── DiskReserved · ReadOnly                              nothing can be added for now
 └── Unsupported                                          disabled or not offered
 
 Fields have plain types, since this package imports nothing of the others and every part imports it: names,
@@ -48,6 +49,7 @@ from dualreg.errors.requests import (
     ImageIdInvalid,
     NameInvalid,
     PageInvalid,
+    ReadOnly,
     RequestInvalid,
     ServerBusy,
     SourceBusy,
@@ -62,6 +64,7 @@ from dualreg.errors.transfers import (
     ChecksumMismatch,
     DigestInvalid,
     DigestMismatch,
+    DiskReserved,
     RangeInvalid,
     ServerStopping,
     SizeMismatch,
@@ -81,6 +84,7 @@ __all__ = [
     "Denied",
     "DigestInvalid",
     "DigestMismatch",
+    "DiskReserved",
     "Fact",
     "ImageExists",
     "ImageIdInvalid",
@@ -96,6 +100,7 @@ __all__ = [
     "PageInvalid",
     "PreconditionFailed",
     "RangeInvalid",
+    "ReadOnly",
     "ReferencesMissing",
     "RegistryError",
     "RepositoryUnknown",

@@ -165,5 +165,12 @@ class Unsupported(RegistryError):
         return ""
 
 
+class ReadOnly(RegistryError):
+    """The operator has made the registry read-only, for *reason*."""
+
+    message = "this registry is read-only"
+    reason: str
+
+
 def _retry(seconds: int) -> str:
     return f"retry in {seconds} seconds"

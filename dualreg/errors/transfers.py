@@ -113,6 +113,17 @@ class ServerStopping(BodyTruncated):
     retry_after: int
 
 
+class DiskReserved(BodyTruncated):
+    """What is left of the disk is reserved by the setting ``min_free``; what has arrived counts."""
+
+    message = "the disk of this registry is nearly full"
+    received: int = 0
+
+    def explanation(self) -> str:
+        """Say who can do what about it."""
+        return "pushes are refused until the operator deletes content or makes room (setting min_free)"
+
+
 class RangeInvalid(RegistryError):
     """A chunk that does not start at the upload's next offset.
 

@@ -27,6 +27,7 @@ from dualreg.settings.values import (
     Issuer,
     LegacySource,
     LoginLimits,
+    MinFree,
     Printable,
     ServiceName,
     StoreUrl,
@@ -138,6 +139,10 @@ class Settings(BaseModel):
     )
     upload_ttl: Duration = Field(
         "24h", description="how long an upload may be idle before `gc` discards it", validate_default=True
+    )
+    min_free: MinFree = Field(
+        "1g,2%",
+        description="room that pushes leave on the disk: a size, a share, or the lesser of both; 0: none",
     )
     access_log: bool = Field(default=True, description="log a line for each request to standard output")
 

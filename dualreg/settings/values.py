@@ -5,6 +5,7 @@ The text of a ValueError follows the setting's name and value: it says what is e
 
 import os
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
 
@@ -19,6 +20,9 @@ _ALGORITHMS = frozenset(
 )
 _LOGIN_LIMIT = re.compile(r"(pair|address|account)=[1-9][0-9]{0,5}", re.ASCII)
 _SHORTEST_TOKEN = timedelta(seconds=60)
+#: A size in bytes, or a share of the whole.
+_SIZE = re.compile(r"([0-9]{1,9})([kmgt%]?)", re.ASCII)
+_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -32,6 +36,25 @@ def parse_duration(text: str) -> timedelta:
     if match is None:
         raise ValueError("expected a duration such as 90s, 15m, 24h or 7d")
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+def parse_min_free(text: str) -> Callable[[int], int]:
+    """Return what says how many bytes of a disk of so many stay free: the least of *text*'s sizes and shares.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    matches = [_SIZE.fullmatch(entry.strip()) for entry in text.split(",")]
+    if None in matches or not matches:
+        raise ValueError("expected a size or a share of the disk such as 1g, 500m, 2% or 1g,2%, or 0")
+    entries = [(int(match[1]), match[2]) for match in matches if match]
+
+    def least(disk: int) -> int:
+        return min(
+            disk * number // 100 if unit == "%" else number << _SHIFTS[unit] for number, unit in entries
+        )
+
+    return least
 
 
 def format_duration(value: timedelta) -> str:
@@ -121,6 +144,11 @@ def _login_limits(value: str) -> str:
     return value
 
 
+def _min_free(value: str) -> str:
+    parse_min_free(value)
+    return value
+
+
 def _url(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
         raise ValueError("expected a URL that starts with http:// or https://")
@@ -171,3 +199,4 @@ LegacySource = Annotated[str, AfterValidator(_legacy_source)]
 LoginLimits = Annotated[str, AfterValidator(_login_limits)]
 Bridge = Annotated[str, AfterValidator(_bridge)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]
+MinFree = Annotated[str, AfterValidator(_min_free)]

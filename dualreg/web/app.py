@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from dualreg import __version__
-from dualreg.assembly import authority_of, open_registry, prepare
+from dualreg.assembly import authority_of, open_registry, prepare, writes_of
 from dualreg.auth.audit import Audit
 from dualreg.errors import RegistryError, ServerBusy
 from dualreg.messages import safe_line
@@ -49,7 +49,9 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
         registry = open_registry(settings)
     log, slots = Audit(settings.audit_target), Slots(settings.threads)
     log.ready()
-    parts = context.Parts(registry, authority_of(registry, settings), log, settings, slots)
+    parts = context.Parts(
+        registry, authority_of(registry, settings), log, settings, slots, writes_of(settings)
+    )
     app = Flask("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.

@@ -10,8 +10,9 @@ from contextlib import suppress
 from flask import request
 
 from dualreg.errors import BodyTruncated, ManifestTooLarge, ServerStopping, SizeMismatch
-from dualreg.web.context import slots
+from dualreg.web.context import slots, writes
 from dualreg.web.forwarded import client_address
+from dualreg.web.slots import SMALL_BODY
 
 _READ_SIZE = 256 << 10
 #: When a client may send the rest of a body that a server cut off because it stops, in seconds.
@@ -29,6 +30,7 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
         SizeMismatch: the body is complete, but not *length* bytes; nothing is yielded if Content-Length
             already differs.
         ServerBusy: too many clients are sending bodies; nothing is yielded.
+        DiskReserved: the disk is nearly full; what was yielded counts.
     """
     declared = request.content_length
     if None not in (length, declared) and length != declared:
@@ -39,6 +41,8 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
             for chunk in _arriving():
                 received += len(chunk)
                 yield chunk
+                if received > SMALL_BODY:
+                    writes().require_room(received=received)
         except _Cut as error:
             raise _truncated(received) from error
     # gunicorn ends a truncated Content-Length body like a complete one.

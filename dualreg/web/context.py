@@ -1,6 +1,6 @@
 """Context: the services that handlers get from the current application."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from flask import Flask, current_app
@@ -10,6 +10,7 @@ from dualreg.auth.authority import Authority
 from dualreg.errors import Unsupported
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from dualreg.storage.writes import Writes
 from dualreg.web.slots import Slots
 
 _EXTENSION = "dualreg"
@@ -24,6 +25,7 @@ class Parts:
     audit: Audit
     settings: Settings
     slots: Slots
+    writes: Writes = field(default_factory=Writes)
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:
@@ -61,6 +63,11 @@ def settings() -> Settings:
 def slots() -> Slots:
     """Return the slots of uploads and downloads."""
     return _parts().slots
+
+
+def writes() -> Writes:
+    """Return what says whether content may be added or changed now."""
+    return _parts().writes
 
 
 def require_deletes() -> None:

@@ -12,7 +12,9 @@ from flask import current_app, g, request
 from dualreg.auth.access import CATALOG, Access, Action
 from dualreg.errors import Denied, Unauthenticated
 from dualreg.image.names import RepositoryName
+from dualreg.web.context import writes
 from dualreg.web.credentials import grant
+from dualreg.web.responses import READS
 
 _MARK = "dualreg_requires"
 Handler = TypeVar("Handler", bound=Callable[..., object])
@@ -52,7 +54,7 @@ def enforce(locate: Callable[[Action], None]) -> None:
         locate: Finds the repository of the request, and authorizes an action on it.
 
     Raises:
-        Unauthenticated, Denied, TooManyAttempts: the handler must not run.
+        Unauthenticated, Denied, TooManyAttempts, ReadOnly, DiskReserved: the handler must not run.
     """
     need = need_of(current_app.view_functions[request.endpoint or ""])
     if request.method == "OPTIONS" or need is Need.NOTHING:
@@ -63,6 +65,24 @@ def enforce(locate: Callable[[Action], None]) -> None:
         raise _challenge(str(CATALOG), "the list of repositories")
     if isinstance(need, Action):
         locate(need)
+        _require_writable(need)
+
+
+def _require_writable(action: Action) -> None:
+    """Check that what the request changes may be changed now, and that there is room for what it adds.
+
+    Deletes need no room, nor does the end of an upload whose bytes have all arrived.
+
+    Raises:
+        ReadOnly, DiskReserved.
+    """
+    if request.method in READS:
+        return
+    adds = action is Action.PUSH and request.method != "DELETE"
+    has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
+    writes().require_allowed()
+    if adds and (has_body or request.method == "POST"):
+        writes().require_room(request.content_length or 0)
 
 
 def authorize(repository: RepositoryName, action: Action, *more: Access) -> None:

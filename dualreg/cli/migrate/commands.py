@@ -44,6 +44,7 @@ from dualreg.cli.migrate.space import WARNINGS, print_warnings, space_for, warn_
 from dualreg.cli.options import json_option, load_settings, settings_options
 from dualreg.cli.output import echo, echo_json
 from dualreg.cli.progress import Advance, Interrupted, progress, stoppable
+from dualreg.cli.readonly import require_writable
 from dualreg.migrate import journal
 from dualreg.migrate.base import ImportOptions
 from dualreg.migrate.follow import Passes, Planned, foresee
@@ -242,6 +243,7 @@ def run(
     if dry_run:
         _print_dry_run(source, settings, next_plan, existing, as_json=as_json)
         return
+    next_plan = partial(_when_writable, settings, next_plan)
     planned = None if pause else _require_selected(next_plan())
     opened = audited_registry(data, config, alone=True, create=True, rebuild=True, announce=not parent)
     with opened as (registry, _, record):
@@ -270,6 +272,16 @@ def _check_combination(pause: timedelta | None, plan: TextIO | None, *, dry_run:
     check_plan_exclusive(click.get_current_context())
     if pause and (plan or dry_run):
         raise click.UsageError("--follow cannot be combined with --plan or --dry-run")
+
+
+def _when_writable(settings: Settings, next_plan: Callable[[], Planned]) -> Planned:
+    """Return the next plan.
+
+    Raises:
+        click.ClickException: the registry is read-only, or its disk nearly full.
+    """
+    require_writable(settings)
+    return next_plan()
 
 
 def _require_selected(planned: Planned) -> Planned:

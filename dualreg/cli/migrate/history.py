@@ -11,6 +11,7 @@ from dualreg.cli.failures import MigrateCommand
 from dualreg.cli.migrate.output import exit_with, print_report, print_runs
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted, echo, echo_csv, echo_json, records
+from dualreg.cli.readonly import require_changeable
 from dualreg.migrate import journal
 from dualreg.migrate.journal import place_of
 from dualreg.migrate.report import Report, images_csv, read_report, tags_csv
@@ -96,6 +97,8 @@ def rollback(
     known = load_settings(config, data=data).journals
     runs = journal.runs_over(known, source) if source else _chosen_runs(known, run_)
     with audited_registry(data, config, alone=True) as (registry, settings, record):
+        if not dry_run:
+            require_changeable(settings)
         with journal.exclusive(settings.journals):
             undone = undo(registry, settings.journals, *runs, dry_run=dry_run)
             if not dry_run:

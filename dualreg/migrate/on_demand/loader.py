@@ -42,6 +42,7 @@ class Loader:
         source: The name of the source.
         folder: The folder of the journal, which is created for the first image.
         at_once: How many requests may import an image, or wait for one that another request imports.
+        before_import: Called before each import; raises OSError if nothing may be added.
         on_import: Called with the facts of each imported image, for the audit log.
     """
 
@@ -50,6 +51,7 @@ class Loader:
     folder: Path
     at_once: int = 1
     on_import: Callable[..., None] = lambda **_: None
+    before_import: Callable[[], None] = lambda: None
     _journal: Journal | None = None
     # A set that forgets, not the results of a function, so cachedmethod does not fit.
     _failed: TTLCache[tuple[str, str], bool] = field(
@@ -119,6 +121,7 @@ class Loader:
         with self._slot(), self._image_locks.lock(name):
             if is_present() or self._failed_recently(name):
                 return is_present()
+            self.before_import()
             try:
                 reason = import_it()
             except OSError as error:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response
 
 from dualreg.errors import Unsupported
 from dualreg.web.address import own_host
-from dualreg.web.context import audit, authority, registry
+from dualreg.web.context import audit, authority, registry, writes
 from dualreg.web.guard import Need, requires
 from dualreg.web.v1.responses import uncached_json
 
@@ -41,7 +41,15 @@ def ping() -> Response:
 def status() -> Response:
     """Report the health of catalog, storage and audit log; 503 if one fails."""
     failures = registry().health.failures() | audit().failures()
-    document = {"services": ["catalog", "storage", "audit"], "failures": failures, "host": own_host()}
+    document: dict[str, object] = {
+        "services": ["catalog", "storage", "audit"],
+        "failures": failures,
+        "host": own_host(),
+    }
+    if marked := writes().marked():
+        document["readonly"] = marked._asdict()
+    if writes().room() <= 0:
+        document["min_free"] = "reached"
     return uncached_json(document, status=503 if failures else 200)
 
 

@@ -52,6 +52,8 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.ServerBusy: 429,
     errors.ServerStopping: 503,
     errors.Unsupported: 405,
+    errors.ReadOnly: 405,
+    errors.DiskReserved: 403,
 }
 
 #: Texts of docker-registry, for one endpoint or (None) for all. They say nothing of what was asked for, which

@@ -66,6 +66,8 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.ServerBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.ServerStopping: Rendering("TOOMANYREQUESTS", 503),
     errors.Unsupported: Rendering("UNSUPPORTED", 405),
+    errors.ReadOnly: Rendering("UNSUPPORTED", 405),
+    errors.DiskReserved: Rendering("DENIED", 403),
 }
 
 

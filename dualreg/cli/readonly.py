@@ -1,0 +1,96 @@
+"""``dualreg readonly``: let nothing be changed for a while, without a restart."""
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from dualreg.assembly import writes_of
+from dualreg.catalog.database import utc_now
+from dualreg.cli.admin import open_audit
+from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
+from dualreg.cli.output import echo, echo_json
+from dualreg.errors import RegistryError
+from dualreg.settings import Settings
+
+
+def require_writable(settings: Settings) -> None:
+    """Check that a command may add content now.
+
+    Raises:
+        click.ClickException: the registry is read-only, or its disk nearly full.
+    """
+    try:
+        writes_of(settings).require()
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def require_changeable(settings: Settings) -> None:
+    """Check that a command may change or delete content now.
+
+    Raises:
+        click.ClickException: the registry is read-only.
+    """
+    try:
+        writes_of(settings).require_allowed()
+    except RegistryError as error:
+        raise click.ClickException(f"{error}; see `dualreg readonly`") from error
+
+
+@click.group()
+def readonly() -> None:
+    """Let clients change nothing for a while.
+
+    It takes effect at once, in all processes that share the store. Pulls go on.
+    """
+
+
+@readonly.command()
+@click.option("--reason", required=True, help="Tell clients that TEXT is why.", metavar="TEXT")
+@settings_options
+def on(reason: str, data: Path | None, config: Path | None) -> None:
+    """Refuse pushes, deletes, and imports.
+
+    Requests that have begun are finished.
+    """
+    settings = load_settings(config, data=data)
+    if not reason.strip() or not reason.isprintable():
+        raise click.UsageError("--reason: expected printable characters")
+    announce_registry(settings)
+    writes_of(settings).set_mark(reason, utc_now())
+    _record(settings, "readonly on", reason=reason)
+    echo("The registry is read-only. Make it writable again with:  dualreg readonly off")
+
+
+@readonly.command()
+@settings_options
+def off(data: Path | None, config: Path | None) -> None:
+    """Accept changes again."""
+    settings = load_settings(config, data=data)
+    announce_registry(settings)
+    if not writes_of(settings).remove_mark():
+        echo("The registry was not read-only.")
+        return
+    _record(settings, "readonly off")
+    echo("The registry accepts changes.")
+
+
+@readonly.command()
+@json_option
+@settings_options
+def status(data: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Show whether the registry is read-only, since when, and why."""
+    marked = writes_of(load_settings(config, data=data)).marked()
+    if as_json:
+        echo_json({"readonly": marked is not None} | (marked._asdict() if marked else {}), indent=None)
+    elif marked:
+        echo(f"read-only since {marked.since or 'an unknown time'}: {marked.reason}")
+    else:
+        echo("The registry accepts changes.")
+
+
+def _record(settings: Settings, command: str, **facts: object) -> None:
+    with closing(open_audit(settings)) as audit:
+        audit.write(utc_now(), "admin", command=command, uid=os.getuid(), **facts)

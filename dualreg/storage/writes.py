@@ -1,0 +1,135 @@
+"""Writes: whether content may be added or changed now, by the room on the disks and by the operator."""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from dualreg.errors import DiskReserved, ReadOnly
+from dualreg.ownership import inherit_owner
+from dualreg.storage import durable
+
+#: The file in the folder of the store that makes all processes over it read-only.
+MARK = "readonly.json"
+#: Seconds for which the free room that was found counts.
+_FRESH = 1.0
+
+
+class Mark(NamedTuple):
+    """Why the registry is read-only, and since when."""
+
+    reason: str
+    since: str
+
+
+@dataclass
+class Writes:
+    """What all that adds content asks first. By default, nothing stands in its way.
+
+    Attributes:
+        folders: On the disks that have to keep room: those of the store and of an SQLite catalog.
+        least: Returns how many bytes of a disk of so many stay free.
+        mark: The file whose existence means read-only.
+        clock: In seconds.
+    """
+
+    folders: Collection[Path] = ()
+    least: Callable[[int], int] = lambda _: 0
+    mark: Path = Path("/nonexistent", MARK)
+    clock: Callable[[], float] = time.monotonic
+    _seen: tuple[float, int] = field(default=(float("-inf"), 0))
+
+    def require(self) -> None:
+        """Check that content may be added.
+
+        Raises:
+            ReadOnly, DiskReserved.
+        """
+        self.require_allowed()
+        self.require_room()
+
+    def require_allowed(self) -> None:
+        """Check that content may be changed.
+
+        Raises:
+            ReadOnly: the operator has forbidden it.
+        """
+        if marked := self.marked():
+            raise ReadOnly(reason=marked.reason)
+
+    def require_room(self, size: int = 0, *, received: int = 0) -> None:
+        """Check that the disks have room for *size* bytes beyond what stays free.
+
+        Args:
+            received: Bytes of the body so far, which then ends here.
+
+        Raises:
+            DiskReserved: they do not.
+        """
+        if self.room() < size:
+            raise DiskReserved(received=received)
+
+    def require_import(self) -> None:
+        """Check that content may be added that no client pushes.
+
+        Raises:
+            OSError: as if the disk were read-only or full: the client that waits for it did not ask to write.
+        """
+        try:
+            self.require()
+        except ReadOnly as error:
+            raise OSError(errno.EROFS, str(error)) from error
+        except DiskReserved as error:
+            raise OSError(errno.ENOSPC, str(error)) from error
+
+    def marked(self) -> Mark | None:
+        """Return why the registry is read-only; None: it is not. It takes one look at a file."""
+        try:
+            document = json.loads(self.mark.read_text("utf-8"))
+            return Mark(str(document["reason"]), str(document["since"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):  # somebody made the file without the command
+            return Mark("the operator has made it read-only", "")
+
+    def set_mark(self, reason: str, now: datetime) -> None:
+        """Make the registry read-only, durably, or change why it is."""
+        durable.make_folder(self.mark.parent)
+        fresh = self.mark.with_name(f".{MARK}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            durable.write(descriptor, json.dumps({"reason": reason, "since": now.isoformat()}).encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        inherit_owner(fresh)
+        fresh.replace(self.mark)
+        durable.sync(self.mark.parent)
+
+    def remove_mark(self) -> bool:
+        """Let the registry be written again; return whether it was read-only."""
+        try:
+            self.mark.unlink()
+        except FileNotFoundError:
+            return False
+        durable.sync(self.mark.parent)
+        return True
+
+    def room(self) -> int:
+        """Return how many bytes can be added before the reserve is reached, as of at most a second ago."""
+        now = self.clock()
+        if now - self._seen[0] >= _FRESH:
+            self._seen = now, min(map(self._room, self.folders), default=1 << 63)
+        return self._seen[1]
+
+    def _room(self, folder: Path) -> int:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        disk = os.statvfs(folder)
+        least = self.least(disk.f_blocks * disk.f_frsize)
+        return disk.f_bavail * disk.f_frsize - least if least else 1 << 63
