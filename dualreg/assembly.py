@@ -34,12 +34,12 @@ from dualreg.registry.children import ManifestRules
 from dualreg.registry.state import State
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.registry.visibility import Visibility
+from dualreg.registry.writes import MARK, Writes
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_min_free
 from dualreg.storage import Store, open_store
 from dualreg.storage.links import Links
 from dualreg.storage.names import Names
-from dualreg.storage.writes import MARK, Writes
 
 _log = logging.getLogger(__name__)
 #: How long notes of pulls and of V1 clients wait before they are written to the catalog.

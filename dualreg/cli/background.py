@@ -88,11 +88,14 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return {**others, **shared, f"{PREFIX}DATA": str(settings.data.absolute()), CONFIG_VARIABLE: os.devnull}
 
 
-def end_with(parent: int) -> None:
-    """From now on, end this process when the process *parent* is gone.
+def end_with(parent: int | None) -> None:
+    """From now on, end this process when the process *parent* is gone; None: do nothing.
 
     It is asked to end by SIGTERM, and exits a few seconds later in any case.
     """
+
+    if parent is None:
+        return
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""``dualreg readonly``: let nothing be changed for a while, without a restart."""
+"""``dualreg readonly``: make a running registry read-only."""
 
 import os
 from contextlib import closing
@@ -41,14 +41,14 @@ def require_changeable(settings: Settings) -> None:
 
 @click.group()
 def readonly() -> None:
-    """Let clients change nothing for a while.
+    """Make the registry read-only.
 
     It takes effect at once, in all processes that share the store. Pulls go on.
     """
 
 
 @readonly.command()
-@click.option("--reason", required=True, help="Tell clients that TEXT is why.", metavar="TEXT")
+@click.option("--reason", required=True, help="Show TEXT to clients.", metavar="TEXT")
 @settings_options
 def on(reason: str, data: Path | None, config: Path | None) -> None:
     """Refuse pushes, deletes, and imports.
@@ -61,7 +61,7 @@ def on(reason: str, data: Path | None, config: Path | None) -> None:
     announce_registry(settings)
     writes_of(settings).set_mark(reason, utc_now())
     _record(settings, "readonly on", reason=reason)
-    echo("The registry is read-only. Make it writable again with:  dualreg readonly off")
+    echo("The registry is read-only. To end that, run `dualreg readonly off`.")
 
 
 @readonly.command()

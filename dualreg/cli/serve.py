@@ -22,9 +22,10 @@ from gunicorn.glogging import Logger
 from dualreg.assembly import build_authority, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import BackgroundImport
+from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.options import environment, load_settings, settings_options
 from dualreg.cli.output import echo
-from dualreg.cli.worker import Worker
+from dualreg.cli.worker import CONNECTIONS, Worker
 from dualreg.messages import LogFormatter, safe_line
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
@@ -145,7 +146,15 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     _check_authority(settings)
     open_audit(settings).close()  # no serving without the audit log
     _check_legacy_source(settings)
+    _raise_limit(settings)
     _Server(settings, tls).run()
+
+
+def _raise_limit(settings: Settings) -> None:
+    """Let the workers open as many files as this process may; warn if that is few."""
+    limit, enough = raise_limit(), needed(CONNECTIONS, settings.threads)
+    if limit < enough:
+        echo(f"Warning: each process may open {limit} files only; raise the limit to {enough}.", err=True)
 
 
 def _check_exposure(settings: Settings) -> None:

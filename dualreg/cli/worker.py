@@ -17,12 +17,14 @@ from typing import Any
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from dualreg.cli.connection import Connection, Refused, serialize
+from dualreg.cli.descriptors import waiting_connections
 from dualreg.cli.pacing import PacedSocket
 from dualreg.web.app import refusal
 
 #: Seconds without progress after which a client is given up, unless the application says otherwise.
 CLIENT_TIMEOUT = 30.0
-#: Connections that may wait at once; the one that has waited longest makes room for another.
+#: Connections that may wait at once, if the limit of open files allows it; the one that has waited longest
+#: makes room for another.
 CONNECTIONS = 500
 #: Threads that answer only load balancers, while all others are busy.
 _HEALTH_THREADS = 2
@@ -58,6 +60,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def init_process(self) -> None:
         """Serve until stopped."""
         self._health = ThreadPoolExecutor(_HEALTH_THREADS)
+        self._room = waiting_connections(CONNECTIONS, self.cfg.threads + _HEALTH_THREADS)
         super().init_process()
 
     def init_signals(self) -> None:
@@ -67,7 +70,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def accept(self, listener: socket) -> None:
         """Accept a connection, which waits for its first request."""
-        if len(self._waiting) >= CONNECTIONS:
+        if len(self._waiting) >= self._room:
             self._drop(next(iter(self._waiting)))
         try:
             client, address = listener.accept()

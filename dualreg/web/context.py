@@ -9,8 +9,8 @@ from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.errors import Unsupported
 from dualreg.registry import Registry
+from dualreg.registry.writes import Writes
 from dualreg.settings import Settings
-from dualreg.storage.writes import Writes
 from dualreg.web.slots import Slots
 
 _EXTENSION = "dualreg"

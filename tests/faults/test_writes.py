@@ -11,9 +11,9 @@ from dualreg.cli import main
 from dualreg.errors import DiskReserved
 from dualreg.image.digest import Digest
 from dualreg.registry import Registry
+from dualreg.registry.writes import Writes
 from dualreg.settings import Settings, SettingsInvalid
 from dualreg.settings.values import parse_min_free
-from dualreg.storage.writes import Writes
 from tests.apps import client_of
 from tests.faults.test_faults import CHAIN, IMAGE, pull_v2, push_v1, push_v2
 from tests.protocol.exchange import REPOSITORY, v1_text, v2_codes

@@ -204,8 +204,8 @@ def test_a_full_disk_is_no_fault_of_the_source(client: Client, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(FilesystemStore, "append", full)
-        assert client.get("/v2/team/app/manifests/1").status_code == 500
-        assert client.get("/v1/repositories/team/app/tags/1").status_code == 500
+        assert client.get("/v2/team/app/manifests/1").status_code == 503
+        assert client.get("/v1/repositories/team/app/tags/1").status_code == 503
     assert layers_of(client, "1") == [LAYERS["a"], LAYERS["b"]]
 
 

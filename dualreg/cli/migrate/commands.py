@@ -233,12 +233,10 @@ def run(
     """
     pause, parent = given["follow"], given["parent"]
     _check_combination(pause, plan_file, dry_run=dry_run)
-    if parent:
-        end_with(parent)
+    end_with(parent)
     settings = load_settings(config, data=data)
     existing = Existing(given["existing"] or (Existing.NEWER if pause else Existing.SKIP))
     dated, report_pass = existing is Existing.NEWER or bool(pause), partial(print_pass, as_json=as_json)
-    report_failure = partial(_report_failure, background=bool(parent))
     next_plan = partial(survey_and_plan, source, given, settings, plan_file, dated=dated, quiet=bool(pause))
     if dry_run:
         _print_dry_run(source, settings, next_plan, existing, as_json=as_json)
@@ -255,7 +253,8 @@ def run(
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
                 with suppress(Interrupted):  # while a pass surveys the source
-                    passes.follow(cast("timedelta", pause), stop, next_plan, report_pass, report_failure)
+                    on_failure = partial(_report_failure, background=bool(parent))
+                    passes.follow(cast("timedelta", pause), stop, next_plan, report_pass, on_failure)
                 return
             with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Collection
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dualreg.errors import DiskReserved, ReadOnly
-from dualreg.ownership import inherit_owner
 from dualreg.storage import durable
 
 #: The file in the folder of the store that makes all processes over it read-only.
@@ -42,7 +42,7 @@ class Writes:
     least: Callable[[int], int] = lambda _: 0
     mark: Path = Path("/nonexistent", MARK)
     clock: Callable[[], float] = time.monotonic
-    _seen: tuple[float, int] = field(default=(float("-inf"), 0))
+    _seen: tuple[float, int] = field(default=(-math.inf, 0))
 
     def require(self) -> None:
         """Check that content may be added.
@@ -107,7 +107,6 @@ class Writes:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        inherit_owner(fresh)
         fresh.replace(self.mark)
         durable.sync(self.mark.parent)
 
