@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, select, update
 
 from dualreg.catalog.dialects import batches, insert, within
 from dualreg.catalog.rows import BlobRow
@@ -29,12 +29,34 @@ class BlobQueries:
         """Record the blob, or revive it if it is condemned; return its size in bytes as first recorded.
 
         The row stays locked until the transaction ends, so that the bytes cannot be deleted meanwhile.
+        For bytes that were just verified, see ``admit``.
         """
         row = insert(self.connection, Blobs).values(
             digest=digest, size=size, created_at=self.now, verified_at=self.now
         )
         statement = row.on_conflict_do_update(index_elements=[Blobs.digest], set_={"condemned_at": None})
         return self.connection.execute(statement.returning(Blobs.size)).scalar_one()  # type: ignore[no-any-return]  # see insert
+
+    def admit(self, digest: Digest, size: int) -> None:
+        """Record the blob as ``record``, with the *size* of bytes that were just verified.
+
+        They replace what was stored, so that a wrong size is corrected, and damage is over.
+        """
+        row = insert(self.connection, Blobs).values(
+            digest=digest, size=size, created_at=self.now, verified_at=self.now
+        )
+        found = {"size": size, "verified_at": self.now, "condemned_at": None, "damaged_at": None}
+        self.connection.execute(row.on_conflict_do_update(index_elements=[Blobs.digest], set_=found))
+
+    def mark_damaged(self, digest: Digest) -> None:
+        """Record that the stored bytes of the blob are lost or damaged, unless that is known."""
+        found = (Blobs.digest == digest) & Blobs.damaged_at.is_(None)
+        self.connection.execute(update(Blobs).where(found).values(damaged_at=self.now))
+
+    def count_damaged(self) -> int:
+        """Return the number of blobs that are recorded to be damaged."""
+        query = select(func.count()).select_from(Blobs).where(Blobs.damaged_at.is_not(None))
+        return self.connection.scalar(query) or 0
 
     def link(self, repository_id: int, digest: Digest) -> None:
         """Let the repository read the blob; update the time of an existing link."""

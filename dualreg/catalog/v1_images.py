@@ -115,6 +115,16 @@ class V1ImageQueries:
         stated = {"tarsum": image.tarsum, "tarsum_verified": image.tarsum_verified}
         return self._set_layer(image, sent, complete=True, **stated)
 
+    def replace_layer(self, image: V1ImageRow, sent: SentLayer) -> bool:
+        """Give a complete image, whose layer is lost, another one of the same files.
+
+        Return False if it has another layer by now.
+        """
+        found = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
+        change = update(V1Images).where(found, V1Images.complete, V1Images.layer == image.layer)
+        values = {"layer": sent.layer, "diff_id": sent.diff_id, "checksum": sent.checksum}
+        return self.connection.execute(change.values(values)).rowcount > 0
+
     def holder(self, image: ImageId, reach: Reach) -> RepositoryName | None:
         """Return the oldest repository in *reach* that has the image, complete; None if there is none."""
         query = select(Repositories.name).join(V1Images, V1Images.repository_id == Repositories.id)

@@ -93,7 +93,6 @@ def end_with(parent: int | None) -> None:
 
     It is asked to end by SIGTERM, and exits a few seconds later in any case.
     """
-
     if parent is None:
         return
 

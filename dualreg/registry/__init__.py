@@ -20,6 +20,7 @@ from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.health import Health
 from dualreg.registry.inflating import InflatingSlots
+from dualreg.registry.integrity import Integrity
 from dualreg.registry.keys import Keys
 from dualreg.registry.linking import Linking
 from dualreg.registry.listings import Listings
@@ -31,6 +32,7 @@ from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import V1Images
+from dualreg.registry.v1_repairs import V1Repairs
 from dualreg.registry.visibility import Visibility
 
 
@@ -63,6 +65,7 @@ class Registry:
     rules: Rules
 
     documents: DocumentCache
+    integrity: Integrity
     repositories: Repositories
     tags: Tags
     manifests: Manifests
@@ -82,23 +85,26 @@ class Registry:
     def build(cls, state: State, rules: Rules | None = None) -> Self:
         """Return the services joined over *state*."""
         rules = rules or Rules()
-        documents = DocumentCache(state.store)
-        uploads = Uploads(state, rules.upload_ttl)
-        manifests = Manifests(state, documents, rules.manifests, rules.visibility)
+        integrity = Integrity(state)
+        documents = DocumentCache(state.store, integrity)
+        uploads = Uploads(state, integrity, rules.upload_ttl)
+        manifests = Manifests(state, documents, integrity, rules.manifests, rules.visibility)
         inflating = InflatingSlots()
-        v1_images = V1Images(state, documents, uploads, inflating)
+        repairs = V1Repairs(state, documents, integrity, uploads)
+        v1_images = V1Images(state, documents, uploads, repairs, inflating)
         chains = Chains(manifests, inflating)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, rules.visibility)
         derived = Derived(state, bridge)
-        documents.restore = derived.restore
+        integrity.restore = derived.restore
         return cls(
             state=state,
             rules=rules,
             documents=documents,
+            integrity=integrity,
             repositories=Repositories(state),
             tags=Tags(state, Pulls(state.catalog, rules.write_delay), rules.visibility),
             manifests=manifests,
-            blobs=Blobs(state),
+            blobs=Blobs(state, integrity),
             uploads=uploads,
             v1_images=v1_images,
             listings=Listings(state, inflating),

@@ -1,6 +1,5 @@
 """Blobs: bytes by digest, and which repositories may read them."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -8,11 +7,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dualreg.catalog.rows import BlobRow
-from dualreg.errors import BlobInUse, BlobMissing, BlobUnknown
+from dualreg.errors import BlobInUse, BlobUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
+from dualreg.registry.integrity import Integrity
 from dualreg.registry.state import State
 from dualreg.storage.base import FileBacked, SupportsAccelRedirect
 
@@ -25,9 +25,10 @@ class Blobs:
     """
 
     state: State
+    integrity: Integrity
 
     def stat(self, repository: RepositoryName, digest: Digest) -> BlobRow:
-        """Return the blob with its size.
+        """Return the blob with its size as the catalog has it; ``require`` looks whether there are bytes.
 
         The empty layer is in every repository, pushed or not: generated schema 1 manifests name it.
 
@@ -64,11 +65,8 @@ class Blobs:
         Raises:
             OSError: the store cannot be read.
         """
-        try:
-            with self.state.store.open(digest) as reader:
-                return reader.seek(0, os.SEEK_END)
-        except BlobMissing:
-            return None
+        found = self.state.store.stat(digest)
+        return None if found is None else found.size
 
     def path(self, digest: Digest) -> Path | None:
         """Return the file that holds the blob, which must not be written to; None if the store has no files.
@@ -95,6 +93,22 @@ class Blobs:
             return BytesIO(EMPTY_LAYER[start:])
         return self.state.store.open(digest, start=start)
 
+    def require(self, blob: BlobRow) -> None:
+        """Raise BlobUnknown unless the store has all bytes of the blob; derive it again if need be."""
+        self.integrity.require(blob)
+
+    def open_whole(self, blob: BlobRow, *, start: int = 0) -> BinaryIO:
+        """Return a reader of the bytes from *start* on, to send them; the blob may be verified later.
+
+        Raises:
+            BlobUnknown: the store does not have all of them.
+        """
+        if blob.digest == empty_layer().digest:
+            return BytesIO(EMPTY_LAYER[start:])
+        reader = self.integrity.open(blob, start=start)
+        self.integrity.served.append(blob.digest)
+        return reader
+
     def internal_path(self, digest: Digest) -> str | None:
         """Return the path by which a front server can send the blob; None if it cannot."""
         store = self.state.store
@@ -112,19 +126,22 @@ class Blobs:
     ) -> bool:
         """Link a blob of *source* (None: of any repository) to *repository*; return whether it was found.
 
+        One whose bytes are lost counts as not found, so that the client sends them.
+
         Args:
             reach: Which repositories the client may read. Blobs of others count as not found: the answer must
                 not reveal what they hold.
 
         Source: OCI distribution-spec v1.1, "Mounting a blob from another repository".
         """
-        with self.state.begin() as tx:
+        with self.state.catalog.read() as tx:
             owner = source or tx.blobs.owner(digest, reach)
-            if owner is None or not reach.covers(owner):
-                return False
-            blob = tx.blobs.find(owner, digest)
-            if blob is None:
-                return False
+            blob = tx.blobs.find(owner, digest) if owner and reach.covers(owner) else None
+        if owner is None or blob is None or not self.integrity.holds(blob):
+            return False
+        with self.state.begin() as tx:
+            if tx.blobs.find(owner, digest) is None:
+                return False  # deleted meanwhile
             target = tx.repositories.ensure(repository)
             self.state.share(tx, target, blob)
         return True

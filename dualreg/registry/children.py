@@ -1,6 +1,6 @@
 """Children: what a manifest names, looked up in its repository while the manifest is stored."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,14 +39,21 @@ class Children(NamedTuple):
 
 
 def resolve_children(
-    tx: Transaction, repository_id: int, manifest: Manifest, rules: ManifestRules
+    tx: Transaction,
+    repository_id: int,
+    manifest: Manifest,
+    rules: ManifestRules,
+    present: Callable[[Mapping[Digest, int]], Mapping[Digest, int]],
 ) -> Children:
     """Return which children the repository holds, and which it does not; none of them can be deleted now.
 
     An entry of an index may be a blob: build caches are indexes of layers.
 
+    Args:
+        present: Returns those of the blobs, given with their sizes, whose bytes the store has.
+
     Raises:
-        ReferencesMissing: a required child is neither a blob nor a manifest of the repository.
+        ReferencesMissing: a required child is neither a blob nor a manifest of the repository, or is lost.
         SizeMismatch: a descriptor gives another size than the blob has, or none, and the rules are strict.
     """
     named = {child.descriptor.digest for child in manifest.children}
@@ -57,7 +64,8 @@ def resolve_children(
         tx.manifests.lock_existing(repository_id, entries)  # all of them are among the linked blobs
     held = sizes.keys()
     required = (child.descriptor.digest for child in manifest.required)
-    allowed = held | entries if rules.sparse_indexes else held
+    whole = present(sizes).keys()
+    allowed = whole | entries if rules.sparse_indexes else whole
     missing = [str(digest) for digest in dict.fromkeys(required) if digest not in allowed]
     if missing:
         raise ReferencesMissing(digests=missing)

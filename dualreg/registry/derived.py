@@ -6,10 +6,9 @@ of them. A result is stored only under its own digest, so that what is made agai
 """
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock, local
@@ -21,7 +20,6 @@ from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
-from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.state import State
@@ -51,15 +49,6 @@ class Derived:
                 return ()
             queries = (tx.derivations.jsons, tx.derivations.conversions, tx.derivations.configs)
             return tuple(dict.fromkeys(blob for query in queries for blob in query(row.id, manifest)))
-
-    def ensure(self, blob: BlobRow) -> None:
-        """Make a derived blob again if its file is missing or has another size; else do nothing."""
-        if blob.digest == empty_layer().digest:
-            return  # it need not be in the store
-        with suppress(BlobMissing), self.state.store.open(blob.digest) as reader:
-            if reader.seek(0, os.SEEK_END) == blob.size:
-                return
-        self.restore(blob.digest)
 
     def restore(self, digest: Digest) -> bool:
         """Make a derived blob again and store it; return whether that was possible.

@@ -17,6 +17,7 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.manifests import unusual
 from dualreg.registry.state import State
 from dualreg.registry.v1_images import V1Images
+from dualreg.registry.v1_repairs import write_v1_link
 from dualreg.storage.links import manifest_link, origin_file, revision, tag_link, v1_file
 
 #: How far the time of a link may be from that of its row.
@@ -112,7 +113,7 @@ class Linking:
             for each in images:
                 found = tx.v1_images.find(name, each.id)
                 if row and found and (each.is_verified or self._is_absent(v1_file(name, each.id))):
-                    self.v1_images.write_link(row, found)
+                    write_v1_link(self.state, row, found)
         return images[-1].id if images else None
 
     def _is_self_described(self, manifest: LinkedManifest) -> bool:

@@ -32,6 +32,7 @@ from dualreg.image.manifest import Manifest, parse, stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.children import Children, ManifestRules, resolve_children
 from dualreg.registry.document_cache import DocumentCache
+from dualreg.registry.integrity import Integrity
 from dualreg.registry.preconditions import (
     UNCONDITIONAL,
     Precondition,
@@ -67,6 +68,7 @@ class Manifests:
 
     state: State
     documents: DocumentCache
+    integrity: Integrity
     rules: ManifestRules = field(default_factory=ManifestRules)
     visibility: Visibility = field(default_factory=Visibility)
     _chosen: LRUCache[Digest, Digest | None] = field(default_factory=lambda: LRUCache(_CHOSEN))
@@ -181,7 +183,7 @@ class Manifests:
             row = tx.repositories.ensure(repository, exclusive=self._needs_exclusive(manifest, condition))
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, v1_view)
-            children = resolve_children(tx, row.id, manifest, self.rules)
+            children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
             for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
             self._record(tx, row, manifest, children, v1_view)

@@ -14,7 +14,7 @@ from threading import Lock
 
 from cachetools import LRUCache, cachedmethod
 
-from dualreg.catalog.rows import ManifestRow, RepositoryRow
+from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow
 from dualreg.errors import BlobDamaged, BlobMissing, ManifestUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 #: Bytes of generated manifests that each process keeps, so that HEAD and GET return the same one; and what
 #: remembering that there is none counts as.
 _CAPACITY, _NONE_SIZE = 16 << 20, 1 << 10
+#: Why a manifest whose bytes the store does not have is unknown.
+LOST = "its stored bytes are lost or damaged; push it again"
 #: The largest schema 1 payload, in bytes, that is generated; clients of that age refuse larger ones.
 _SCHEMA1_LIMIT = 4 << 20
 
@@ -154,6 +156,8 @@ class Negotiation:
         """Return the manifest as it was pushed."""
         if row.media_type in media_types.SCHEMA1_TYPES and (body := self.signed(repository, row)):
             return Representation(row.media_type, row.digest, len(body), lambda: body)
+        if not self.manifests.integrity.holds(BlobRow(row.digest, row.size)):
+            raise ManifestUnknown(reference=str(row.digest), reason=LOST)
         return Representation(row.media_type, row.digest, row.size, lambda: self.manifests.payload(row))
 
     def _as_schema1(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> Representation:

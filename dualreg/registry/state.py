@@ -70,13 +70,11 @@ class State:
     def admit(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
         """Publish the staged *upload* as *blob*, and link that to the repository.
 
-        The caller has verified the bytes. ``BlobQueries.claim`` locks the blob's row, so that nothing else
-        changes the same blob meanwhile. Publishing is a rename, so the transaction stays short.
-
-        Raises:
-            BlobDamaged: the catalog knows the blob with another size.
+        The caller has verified the bytes. ``BlobQueries.admit`` locks the blob's row, so that nothing else
+        changes the same blob meanwhile. Publishing is a rename, so the transaction stays short. It replaces
+        stored bytes, and what the catalog has of them, so that damage is repaired.
         """
-        self._record(tx, blob)
+        tx.blobs.admit(blob.digest, blob.size)
         self.store.publish(upload, blob.digest)
         self._link(tx, repository, blob)
 
@@ -93,9 +91,11 @@ class State:
         """Link a *blob* that the store has to the repository.
 
         Raises:
-            BlobDamaged: as ``admit``.
+            BlobDamaged: the catalog knows the blob with another size.
         """
-        self._record(tx, blob)
+        recorded = tx.blobs.record(blob.digest, blob.size)
+        if recorded != blob.size:
+            raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} found")
         self._link(tx, repository, blob)
 
     def record_view(
@@ -107,12 +107,6 @@ class State:
         """
         tx.views.record(repository.id, manifest, view, kind=kind)
         self.links.record_view(repository.name, manifest, kind, view)
-
-    @staticmethod
-    def _record(tx: Transaction, blob: BlobRow) -> None:
-        recorded = tx.blobs.record(blob.digest, blob.size)
-        if recorded != blob.size:
-            raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} verified")
 
     def _link(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         tx.blobs.link(repository.id, blob.digest)

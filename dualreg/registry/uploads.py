@@ -15,6 +15,7 @@ from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.errors import BodyTruncated, DigestMismatch, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.integrity import Integrity
 from dualreg.registry.leases import LeasedUpload, Leases, busy
 from dualreg.registry.repeats import without_repeated
 from dualreg.registry.state import State
@@ -73,6 +74,7 @@ class Uploads:
     """
 
     state: State
+    integrity: Integrity
     ttl: timedelta = timedelta(hours=24)
 
     @property
@@ -162,7 +164,7 @@ class Uploads:
         except UploadUnknown:
             with self.state.catalog.read() as tx:
                 blob = tx.blobs.find(repository, digest)
-            if blob is None:
+            if blob is None or not self.integrity.holds(blob):
                 raise
             return blob
 
@@ -239,11 +241,7 @@ class Uploads:
         return staging(self.state.store)
 
     def publish(self, repository: RepositoryName, staged: Staging, blob: BlobRow) -> None:
-        """Make *staged* bytes, which the caller has verified to be *blob*, a blob of the repository.
-
-        Raises:
-            BlobDamaged: the catalog knows the blob with another size.
-        """
+        """Make *staged* bytes, which the caller has verified to be *blob*, a blob of the repository."""
         with self.state.begin() as tx:
             self.state.admit(tx, tx.repositories.ensure(repository), staged.upload, blob)
 

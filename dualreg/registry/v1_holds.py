@@ -9,9 +9,10 @@ from datetime import timedelta
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import V1ImageRow
-from dualreg.errors import ImageExists, UploadBusy
+from dualreg.errors import ImageExists, ImageInvalid, UploadBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
+from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
 
 #: How long a client may send nothing of an image before its hold ends: between JSON and layer, Docker makes
 #: an archive of the files, and compresses it.
@@ -49,3 +50,16 @@ def holding(catalog: Catalog, image: V1ImageRow, chunks: Iterable[bytes]) -> Ite
                 tx.v1_images.touch(image)
             held_at = catalog.now()
         yield chunk
+
+
+def check_parent(tx: Transaction, repository: RepositoryName, image: V1Image) -> None:
+    """Refuse an image whose parent does not exist, or has the image itself as an ancestor.
+
+    Raises:
+        ImageInvalid.
+    """
+    if image.parent is None:
+        return
+    ancestry = tx.v1_images.ancestry(repository, image.parent)
+    if not 0 < len(ancestry) < CHAIN_LIMIT or any(ancestor.id == image.id for ancestor in ancestry):
+        raise ImageInvalid(reason="Image depends on a non existing parent")

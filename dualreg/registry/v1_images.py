@@ -26,7 +26,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, have_same_files
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import verify_tarsum
-from dualreg.image.v1_image import CHAIN_LIMIT, V1Image, payload_hasher
+from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.messages import safe_line
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
@@ -35,8 +35,9 @@ from dualreg.registry.leases import LEASE
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
-from dualreg.registry.v1_holds import HOLD, holding, is_begun
+from dualreg.registry.v1_holds import HOLD, check_parent, holding, is_begun
 from dualreg.registry.v1_imported import ImportedImage
+from dualreg.registry.v1_repairs import V1Repairs, write_v1_link
 from dualreg.registry.visibility import log_unseen
 from dualreg.storage.base import read_chunks, tee
 from dualreg.storage.staging import Staging
@@ -53,17 +54,19 @@ class V1Images:
     state: State
     documents: DocumentCache
     uploads: Uploads
+    repairs: V1Repairs
     inflating: InflatingSlots = field(default_factory=InflatingSlots)
 
     def begin(self, repository: RepositoryName, image: ImageId, json: bytes) -> None:
         """Store an image's JSON; the layer is expected next.
 
         With the same JSON again, a layer that has arrived is kept. With another JSON, the image starts over,
-        unless a client is still pushing it: which layer belongs to which JSON could not be known then.
+        unless a client is still pushing it: which layer belongs to which JSON could not be known then. Of an
+        image that is complete but lost or damaged, the same JSON is stored again.
 
         Raises:
             ImageInvalid: it is not the JSON of *image*, or the repository does not have its parent.
-            ImageExists: the image is complete.
+            ImageExists: the image is complete, and not lost.
             UploadBusy: a client that has sent another JSON sent something of it within HOLD.
 
         Source: docker-registry 0.9, ``images.py`` (put_image_json), in the order of its checks.
@@ -71,10 +74,17 @@ class V1Images:
         document = V1Image.parse(json)
         if document.id != image:
             raise ImageInvalid(reason="JSON data contains invalid id")
-        digest = Digest.of(json)
+        try:
+            self._begin(repository, document, Digest.of(json))
+        except ImageExists:
+            if not self.repairs.take_json(repository, image, json):
+                raise
+
+    def _begin(self, repository: RepositoryName, document: V1Image, digest: Digest) -> None:
+        image, json = document.id, document.json
         with self.state.staged(json) as (upload,), self.state.begin() as tx:
             row = tx.repositories.ensure(repository)
-            _check_parent(tx, repository, document)
+            check_parent(tx, repository, document)
             if is_begun(tx, repository, image, digest):
                 return
             self.state.admit(tx, row, upload, BlobRow(digest, len(json)))
@@ -87,7 +97,8 @@ class V1Images:
         """Store an image's layer as sent; diff ID and payload checksum are computed in the same pass.
 
         Releases compress the same files differently, so what several clients send at once is kept until
-        one of them has completed the image. The layer of a complete image is accepted if it is the same.
+        one of them has completed the image. The layer of a complete image is accepted if it is the same, and
+        kept if the image's own is lost.
 
         Raises:
             ImageUnknown: its JSON has not been pushed.
@@ -99,6 +110,9 @@ class V1Images:
         row = self._find(repository, image)
         diff_id, checksum = DiffIdHasher(), payload_hasher(self.documents.read(row.json))
         verified = _verified(tee(chunks, checksum.update), diff_id)
+        if row.complete and not self.repairs.has_layer(row):
+            self.repairs.take_layer(repository, row, verified, diff_id, checksum)
+            return
         if row.complete:
             deque(verified, maxlen=0)
             self._accept_same(repository, row, SentLayer(None, diff_id.digest(), checksum.digest()))
@@ -135,7 +149,9 @@ class V1Images:
                 row = replace(row, tarsum=tarsum, tarsum_verified=verified)
             row = self._complete(repository, row, sent)
         if not have_same_files(row.diff_id, sent.diff_id):
-            raise ChecksumMismatch(id=image, expected=str(row.checksum), stated=_text(payload))
+            raise ChecksumMismatch(
+                id=image, expected=str(row.checksum), stated=None if payload is None else str(payload)
+            )
 
     def holder(self, image: ImageId, reach: Reach) -> RepositoryName:
         """Return a repository of *reach* that has the complete image, for requests that name no repository.
@@ -159,6 +175,18 @@ class V1Images:
         if row is None and self.state.upstream.load_image(repository, image):
             return self.get(repository, image)
         return _require_complete(row, image)
+
+    def get_whole(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
+        """Return a complete image whose JSON and layer the store has.
+
+        Raises:
+            ImageUnknown: either is lost or damaged, so that clients send them; or there is no such image.
+            ImageIncomplete.
+        """
+        row = self.get(repository, image)
+        if self.repairs.is_lost(row):
+            raise ImageUnknown(id=image)
+        return row
 
     def peek(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:
         """Return an image in this registry, complete or not, without asking upstream."""
@@ -281,7 +309,7 @@ class V1Images:
             log_unseen(tx, repository, manifest, [view])
             self.state.links.record_view(repository.name, manifest, V1, None)
         for image in changed:
-            self.write_link(repository, image)
+            write_v1_link(self.state, repository, image)
 
     def _find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         row = self.peek(repository, image)
@@ -340,7 +368,7 @@ class V1Images:
         with self.state.begin() as tx:
             linked = sent.layer and tx.blobs.lock(row.repository_id, sent.layer)
             if linked and tx.v1_images.complete(row, sent):
-                self.write_link(RepositoryRow(row.repository_id, repository), completed)
+                write_v1_link(self.state, RepositoryRow(row.repository_id, repository), completed)
                 return completed
         found = self._find(repository, row.id)
         if not found.complete:
@@ -357,28 +385,6 @@ class V1Images:
         with self.inflating.slot(), self.state.store.open(cast("Digest", sent.layer)) as layer:
             return verify_tarsum(tarsum, self.json(row), read_chunks(layer))
 
-    def write_link(self, repository: RepositoryRow, image: V1ImageRow) -> None:
-        """Write the link file of a complete image, within the transaction that records it."""
-        facts = {
-            "parent": image.parent,
-            "json": str(image.json),
-            "layer": _text(image.layer),
-            "diff_id": _text(image.diff_id),
-            "checksum": _text(image.checksum),
-            "tarsum": image.tarsum,
-            "tarsum_verified": image.tarsum_verified,
-        }
-        self.state.links.add_v1_image(repository.name, image.id, facts)
-
-
-def _check_parent(tx: Transaction, repository: RepositoryName, image: V1Image) -> None:
-    """Refuse an image whose parent does not exist, or has the image itself as an ancestor."""
-    if image.parent is None:
-        return
-    ancestry = tx.v1_images.ancestry(repository, image.parent)
-    if not 0 < len(ancestry) < CHAIN_LIMIT or any(ancestor.id == image.id for ancestor in ancestry):
-        raise ImageInvalid(reason="Image depends on a non existing parent")
-
 
 def _verified(chunks: Iterable[bytes], diff_id: DiffIdHasher) -> Iterator[bytes]:
     """Yield a layer's *chunks*; raise at the end if its compressed stream is cut short."""
@@ -392,7 +398,3 @@ def _require_complete(row: V1ImageRow | None, image: ImageId) -> V1ImageRow:
     if not row.complete:
         raise ImageIncomplete(id=image)
     return row
-
-
-def _text(digest: Digest | None) -> str | None:
-    return None if digest is None else str(digest)

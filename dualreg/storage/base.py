@@ -36,6 +36,14 @@ class StoredBlob:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobStat:
+    """The size of a published blob in bytes, and when it was published or moved (aware, UTC)."""
+
+    size: int
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StagedUpload:
     """An upload that was not published yet, and when its bytes last changed (aware, UTC)."""
 
@@ -63,6 +71,16 @@ class BlobStore(Protocol):
 
         Raises:
             BlobMissing: there is no such blob.
+        """
+
+    def stat(self, digest: Digest) -> BlobStat | None:
+        """Return the size of the blob without opening it; None if there is no such blob."""
+
+    def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
+        """Take the blob that *reader* has open out of the store, durably, and keep its bytes elsewhere.
+
+        They are kept for the operator, in a place that no method of this class reads. Return False, and do
+        nothing, if the blob was replaced or removed since it was opened.
         """
 
     def delete(self, digest: Digest) -> None:

@@ -3,6 +3,7 @@
     <root>/docker/registry/v2/blobs/<algorithm>/<ab>/<abcd…>/data    published blobs, mode 0444
     <root>/docker/registry/v2/repositories/…                         link files (see ``links``)
     <root>/uploads/<upload id>                                       staged bytes, of each upload, mode 0600
+    <root>/corrupt/<algorithm>-<hex>                                 damaged blobs that were set aside
 
 All of it must be on one file system, so that publishing is a rename. The order is: write, fsync the file,
 rename, fsync the folder. What a method did when it returns survives a power cut.
@@ -24,7 +25,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.ownership import PRIVATE, create_folder
 from dualreg.storage import durable
-from dualreg.storage.base import LinkFile, StagedUpload, StoredBlob
+from dualreg.storage.base import BlobStat, LinkFile, StagedUpload, StoredBlob
 
 #: The folder below its root in which the reference registry keeps everything.
 REGISTRY = Path("docker/registry/v2")
@@ -45,6 +46,7 @@ class FilesystemStore:
         """Use the folder *root*, which is created when it is first written to, for owner and group."""
         self._root = root
         self._uploads = root / "uploads"
+        self._corrupt = root / "corrupt"
         self._blobs = root / REGISTRY / "blobs"
         self._names = root / REGISTRY / "repositories"
 
@@ -55,6 +57,25 @@ class FilesystemStore:
             raise BlobMissing(str(digest)) from error
         reader.seek(start)
         return reader
+
+    def stat(self, digest: Digest) -> BlobStat | None:
+        try:
+            found = self.path(digest).stat()
+        except FileNotFoundError:
+            return None
+        return BlobStat(found.st_size, _changed_at(found))
+
+    def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
+        path, aside = self.path(digest), self._corrupt / f"{digest.algorithm}-{digest.hex}"
+        opened = os.fstat(reader.fileno())
+        with suppress(FileNotFoundError):
+            durable.make_folder(self._corrupt, PRIVATE)
+            if os.path.samestat(opened, path.stat()):
+                path.rename(aside)
+                durable.sync(self._corrupt)
+                durable.sync(path.parent)
+                return True
+        return False
 
     def delete(self, digest: Digest) -> None:
         path = self.path(digest)
@@ -150,9 +171,7 @@ class FilesystemStore:
         for path in self._uploads.glob("*-*-*-*-*"):
             with suppress(FileNotFoundError, UploadUnknown):
                 upload = UploadId.parse(path.name)
-                found = path.stat()  # a hard link has the old mtime of its source; making it set ctime
-                touched = max(found.st_mtime, found.st_ctime)
-                yield StagedUpload(upload, datetime.fromtimestamp(touched, UTC))
+                yield StagedUpload(upload, _changed_at(path.stat()))
 
     def internal_path(self, digest: Digest) -> str:
         return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
@@ -284,6 +303,11 @@ class FilesystemStore:
 def _nearest(folder: Path) -> Path:
     """Return *folder* or the first folder above it that exists."""
     return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+
+
+def _changed_at(found: os.stat_result) -> datetime:
+    """Return when a file got its bytes or name: a hard link has its source's mtime, not its ctime."""
+    return datetime.fromtimestamp(max(found.st_mtime, found.st_ctime), UTC)
 
 
 def _folders(folder: os.PathLike[str]) -> Iterator[os.DirEntry[str]]:

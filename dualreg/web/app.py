@@ -12,9 +12,18 @@ from werkzeug.routing import PathConverter
 from dualreg import __version__
 from dualreg.assembly import authority_of, open_registry, prepare, writes_of
 from dualreg.auth.audit import Audit
-from dualreg.errors import RegistryError, ServerBusy
+from dualreg.errors import (
+    BlobDamaged,
+    BlobMissing,
+    BlobUnknown,
+    ImageUnknown,
+    ManifestUnknown,
+    RegistryError,
+    ServerBusy,
+)
 from dualreg.messages import safe_line
 from dualreg.registry import Registry
+from dualreg.registry.negotiation import LOST
 from dualreg.settings import Settings
 from dualreg.web import address, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
@@ -87,6 +96,8 @@ def _register_views(app: Flask, *, issues_tokens: bool) -> None:
     for path, view in v1.ROOT_VIEWS.items():
         app.add_url_rule(path, view_func=view)
     app.register_error_handler(RegistryError, _render)
+    app.register_error_handler(BlobMissing, _lost)
+    app.register_error_handler(BlobDamaged, _lost)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, partial(_internal_error, LimitedLog(_log.error)))
 
@@ -121,6 +132,17 @@ def _internal_error(log: LimitedLog, error: Exception) -> Response:
 def _render(error: RegistryError) -> Response:
     """Return the response to an error in the dialect of the request's path."""
     return v1.render(error) if _is_v1() else v2.render(error)
+
+
+def _lost(error: BlobMissing | BlobDamaged) -> Response:
+    """Return that something is unknown whose bytes are lost: the next push sends it."""
+    _log.error("%s %s failed: lost or damaged: %s", request.method, safe_line(request.path), error)
+    values = request.view_args or {}
+    if _is_v1():
+        return _render(ImageUnknown(id=str(values.get("image", ""))))
+    if "reference" in values:
+        return _render(ManifestUnknown(reference=str(values["reference"]), reason=LOST))
+    return _render(BlobUnknown(digest=str(error).partition(": ")[0]))
 
 
 def _render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:

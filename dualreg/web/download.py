@@ -20,11 +20,14 @@ from dualreg.web.responses import empty_response
 FILE = "dualreg.file"
 
 
-def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: PLR0911 -- one return for each kind of response
+def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
     """Return the blob, or the ranges of it that the request asks for.
 
-    The caller has authorized the request. An unsatisfiable range gets an empty 416, which Docker 0.12 to 1.9
-    reads as end of file.
+    The caller has authorized the request. A blob whose file is lost or has another size is unknown. An
+    unsatisfiable range gets an empty 416, which Docker 0.12 to 1.9 reads as end of file.
+
+    Raises:
+        BlobUnknown: the store does not have all of its bytes.
 
     Source: RFC 9110, "Range Requests".
     """
@@ -39,18 +42,22 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:  # noqa: P
     spans = _requested_spans(blob)
     if request.method == "GET" and spans == []:
         return empty_response(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
-    if request.method == "GET":
-        registry().derived.ensure(blob)
-    if request.method == "GET" and (location := _internal_location(blob)):
-        return Response(headers=fixed | {"X-Accel-Redirect": location})
-    fixed["Accept-Ranges"] = "bytes"  # nginx adds its own
     if request.method == "HEAD":
-        return Response(headers=fixed | {"Content-Length": str(blob.size)})
+        registry().blobs.require(blob)
+        return Response(headers=fixed | {"Accept-Ranges": "bytes", "Content-Length": str(blob.size)})
+    if location := _internal_location(blob):
+        registry().blobs.open_whole(blob).close()
+        return Response(headers=fixed | {"X-Accel-Redirect": location})  # nginx adds Accept-Ranges
+    return _bytes(blob, spans, fixed | {"Accept-Ranges": "bytes"})
+
+
+def _bytes(blob: BlobRow, spans: Sequence[Span] | None, headers: dict[str, str]) -> Response:
+    """Return the blob, or *spans* of it, as this process or the server sends them."""
     if not spans:
-        return _single(blob, Span(0, blob.size), 200, fixed)
+        return _single(blob, Span(0, blob.size), 200, headers)
     if len(spans) == 1:
-        return _single(blob, spans[0], 206, fixed | {"Content-Range": spans[0].content_range(blob.size)})
-    return _multiple(blob, spans, fixed)
+        return _single(blob, spans[0], 206, headers | {"Content-Range": spans[0].content_range(blob.size)})
+    return _multiple(blob, spans, headers)
 
 
 def _internal_location(blob: BlobRow) -> str | None:
@@ -69,10 +76,10 @@ def _requested_spans(blob: BlobRow) -> list[Span] | None:
 
 def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> Response:
     """Return one range of the blob; the server's file wrapper, if it has one, respects Content-Length."""
-    reader = registry().blobs.open(blob.digest, start=span.start)
+    reader = registry().blobs.open_whole(blob, start=span.start)
     request.environ[FILE] = (reader, span.start)
     wrapper = request.environ.get("wsgi.file_wrapper")
-    body = wrapper(reader, CHUNK_SIZE) if wrapper else _chunks(reader, span.length)
+    body = wrapper(reader, CHUNK_SIZE) if wrapper else _closing(reader, span.length)
     headers = headers | {"Content-Length": str(span.length)}
     return Response(body, status=status, headers=headers, direct_passthrough=wrapper is not None)
 
@@ -89,19 +96,25 @@ def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> 
     length = sum(map(len, heads)) + sum(span.length for span in spans) + len(tail)
 
     def body() -> Iterator[bytes]:
-        for head, span in zip(heads, spans, strict=True):
-            yield head
-            yield from _chunks(registry_.blobs.open(blob.digest, start=span.start), span.length)
-        yield tail
+        with reader:
+            for head, span in zip(heads, spans, strict=True):
+                yield head
+                reader.seek(span.start)
+                yield from _chunks(reader, span.length)
+            yield tail
 
-    registry_ = registry()
+    reader = registry().blobs.open_whole(blob)
     content_type = f"multipart/byteranges; boundary={boundary}"
     headers = headers | {"Content-Type": content_type, "Content-Length": str(length)}
     return Response(body(), status=206, headers=headers)
 
 
-def _chunks(reader: BinaryIO, length: int) -> Iterator[bytes]:
+def _closing(reader: BinaryIO, length: int) -> Iterator[bytes]:
     with reader:
-        while length and (chunk := reader.read(min(length, CHUNK_SIZE))):
-            length -= len(chunk)
-            yield chunk
+        yield from _chunks(reader, length)
+
+
+def _chunks(reader: BinaryIO, length: int) -> Iterator[bytes]:
+    while length and (chunk := reader.read(min(length, CHUNK_SIZE))):
+        length -= len(chunk)
+        yield chunk

@@ -256,20 +256,6 @@ def test_old_clients_never_see_the_header(client: FlaskClient, agent: str, path:
     assert "Docker-Distribution-Api-Version" not in response.headers
 
 
-def test_damage_is_a_fault_of_ours(fresh_world: World, store: MemoryStore, caplog: Any) -> None:
-    """Missing bytes are a 500 without details; the log has them."""
-    client, layer = fresh_world.client, fresh_world.chain[0].layer
-    store.delete(Digest.of(layer))
-    blob = client.get(f"/v2/{REPOSITORY}/blobs/{Digest.of(layer)}")
-    assert (blob.status_code, v2_codes(blob)) == (500, ["UNKNOWN"])
-    assert json.loads(blob.data)["errors"] == [{"code": "UNKNOWN", "message": "internal server error"}]
-    old = client.get(f"/v1/images/{fresh_world.chain[0].id}/layer", headers=TOKEN)
-    assert (old.status_code, v1_text(old)) == (500, "internal server error")
-    assert caplog.text.count("BlobMissing") >= 2
-    assert str(Digest.of(layer)) in caplog.text
-    assert client.head(f"/v2/{REPOSITORY}/blobs/{Digest.of(layer)}").status_code == 200
-
-
 def test_damage_is_healed_by_pushing_again(fresh_world: World, store: MemoryStore) -> None:
     """Verified bytes replace missing ones."""
     layer = fresh_world.chain[0].layer

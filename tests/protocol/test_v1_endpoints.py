@@ -248,7 +248,7 @@ def test_status_tells_what_fails(
     services = ["catalog", "storage", "audit"]
     assert (answer.status_code, answer.json) == (
         200,
-        {"services": services, "failures": {}, "host": "localhost"},
+        {"services": services, "failures": {}, "damaged_blobs": 0, "host": "localhost"},
     )
 
     def fail(*_: object, **__: object) -> None:

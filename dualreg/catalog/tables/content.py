@@ -39,6 +39,7 @@ class Blobs(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     verified_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     condemned_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    damaged_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
 
 
 class RepositoryBlobs(Table):

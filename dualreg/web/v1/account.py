@@ -39,11 +39,15 @@ def ping() -> Response:
 
 @requires(Need.NOTHING)
 def status() -> Response:
-    """Report the health of catalog, storage and audit log; 503 if one fails."""
+    """Report the health of catalog, storage and audit log; 503 if one fails.
+
+    ``damaged_blobs`` counts the blobs whose files are known to be lost or damaged.
+    """
     failures = registry().health.failures() | audit().failures()
     document: dict[str, object] = {
         "services": ["catalog", "storage", "audit"],
         "failures": failures,
+        "damaged_blobs": None if "catalog" in failures else registry().integrity.damaged(),
         "host": own_host(),
     }
     if marked := writes().marked():

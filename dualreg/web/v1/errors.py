@@ -61,6 +61,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
 _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
     (errors.ImageExists, None): errors.ImageExists.message,
     (errors.ImageIncomplete, None): errors.ImageIncomplete.message,
+    (errors.BlobUnknown, "v1.get_layer"): errors.ImageUnknown.message,
     (errors.ImageUnknown, None): errors.ImageUnknown.message,
     (errors.RepositoryUnknown, None): "Repository not found",
     (errors.RepositoryUnknown, "v1.get_images"): "images not found",

@@ -45,9 +45,9 @@ def register(blueprint: Blueprint) -> None:
 def get_json(repository: RepositoryName, image: ImageId) -> Response:
     """Return the image's JSON, byte for byte as it was pushed.
 
-    Clients also use this request to check whether the registry has the image.
+    Clients also use this request to check whether the registry has the image, and send it if not.
     """
-    row = registry().v1_images.get(repository, image)
+    row = registry().v1_images.get_whole(repository, image)
     response = Response(registry().v1_images.json(row), content_type="application/json")
     response.headers["X-Docker-Size"] = str(row.layer_size or 0)
     if row.checksum:
