@@ -86,7 +86,7 @@ class GuardedStore(MemoryStore):
 
     def fill(self, other: MemoryStore) -> None:
         """Hold what *other* holds."""
-        for name in ("_blobs", "_published", "_staged", "_links"):
+        for name in ("_blobs", "_staged", "_links"):
             setattr(self, name, {**vars(other)[name]})
 
 

@@ -53,6 +53,12 @@ class BlobQueries:
         found = (Blobs.digest == digest) & Blobs.damaged_at.is_(None)
         self.connection.execute(update(Blobs).where(found).values(damaged_at=self.now))
 
+    def mark_verified(self, digests: Collection[Digest]) -> None:
+        """Record that the stored bytes of blobs have just been read, and have their digests."""
+        for batch in batches(digests):
+            found = {"verified_at": self.now, "damaged_at": None}
+            self.connection.execute(update(Blobs).where(Blobs.digest.in_(batch)).values(found))
+
     def count_damaged(self) -> int:
         """Return the number of blobs that are recorded to be damaged."""
         query = select(func.count()).select_from(Blobs).where(Blobs.damaged_at.is_not(None))

@@ -26,6 +26,7 @@ from dualreg.catalog.access import NAMES, AccessQueries
 from dualreg.catalog.accounts import AccountQueries
 from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
+from dualreg.catalog.checks import CheckQueries
 from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
@@ -129,6 +130,7 @@ class Transaction:
     deletions: DeletionQueries
     access: AccessQueries
     linking: LinkingQueries
+    checks: CheckQueries
     notes: NoteQueries
     rebuild: RebuildQueries
 
@@ -155,6 +157,7 @@ class Transaction:
             DeletionQueries(connection, now),
             AccessQueries(connection),
             LinkingQueries(connection),
+            CheckQueries(connection),
             NoteQueries(connection),
             RebuildQueries(connection),
         )

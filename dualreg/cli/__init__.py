@@ -24,6 +24,7 @@ COMMANDS = {
     "access": ("access:access", "Manage permission rules."),
     "repository": ("repository:repository", "Manage repositories."),
     "clients": ("clients:clients", "List recent V1 clients."),
+    "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),
     "gc": ("maintenance:gc", "Delete idle uploads."),
     "readonly": ("readonly:readonly", "Make the registry read-only."),
     "migrate": ("migrate.commands:migrate", "Import the content of another registry."),

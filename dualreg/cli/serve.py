@@ -26,6 +26,7 @@ from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.options import environment, load_settings, settings_options
 from dualreg.cli.output import echo
 from dualreg.cli.worker import CONNECTIONS, Worker
+from dualreg.maintenance.scrubbing import Scrubber
 from dualreg.messages import LogFormatter, safe_line
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
@@ -300,6 +301,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         self.stop = mmap(-1, 1)  # shared with them
         self._background = BackgroundImport(settings)
         self._app: Flask | None = None
+        self._scrubber: Scrubber | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -315,11 +317,19 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def load(self) -> Flask:
         """Return the application; gunicorn calls this in each worker, so no connection outlives a fork."""
-        self._app = create_app(self._settings, open_registry(self._settings))
+        registry = open_registry(self._settings)
+        self._app = create_app(self._settings, registry)
+        if rate := self._settings.fsck_rate:
+            self._scrubber = Scrubber(
+                open_catalog(self._settings), registry.integrity, rate, self._settings.data
+            )
+            self._scrubber.start()
         return self._app
 
     def _close(self) -> None:
         """Write what the worker has noted and not written yet."""
+        if self._scrubber:
+            self._scrubber.stop()
         if self._app:
             close(self._app)
 

@@ -87,11 +87,14 @@ class Integrity:
             self.require(blob)  # which may have it made again
         raise BlobUnknown(digest=str(blob.digest))
 
-    def verify(self, digest: Digest, *, pace: Callable[[int], None] = lambda _: None) -> bool:
+    def verify(
+        self, digest: Digest, *, pace: Callable[[int], None] = lambda _: None, only_look: bool = False
+    ) -> bool:
         """Return whether the stored bytes of a blob have its digest, by reading them; else set them aside.
 
         Args:
             pace: Called with the number of bytes of each piece that was read.
+            only_look: Leave them where they are.
 
         Raises:
             BlobMissing: the store has no such blob.
@@ -104,7 +107,8 @@ class Integrity:
                 pace(len(chunk))
             if hasher.digest() == digest:
                 return True
-            self.withdraw(digest, reader)
+            if not only_look:
+                self.withdraw(digest, reader)
         return False
 
     def withdraw(self, digest: Digest, reader: BinaryIO) -> None:

@@ -15,6 +15,7 @@ from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
+from dualreg.storage.links import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,9 @@ class V1Repairs:
                 write_v1_link(self.state, RepositoryRow(row.repository_id, repository), mended)
 
 
-def write_v1_link(state: State, repository: RepositoryRow, image: V1ImageRow) -> None:
-    """Write the link file of a complete image, within the transaction that records it."""
-    facts = {
+def v1_facts(image: V1ImageRow) -> Facts:
+    """Return what the link file of a complete image says."""
+    return {
         "parent": image.parent,
         "json": str(image.json),
         "layer": _text(image.layer),
@@ -90,7 +91,11 @@ def write_v1_link(state: State, repository: RepositoryRow, image: V1ImageRow) ->
         "tarsum": image.tarsum,
         "tarsum_verified": image.tarsum_verified,
     }
-    state.links.add_v1_image(repository.name, image.id, facts)
+
+
+def write_v1_link(state: State, repository: RepositoryRow, image: V1ImageRow) -> None:
+    """Write the link file of a complete image, within the transaction that records it."""
+    state.links.add_v1_image(repository.name, image.id, v1_facts(image))
 
 
 def _text(digest: Digest | None) -> str | None:

@@ -20,6 +20,7 @@ from dualreg.settings.values import (
     Address,
     Algorithms,
     Bridge,
+    ByteCount,
     DatabaseUrl,
     Duration,
     HeaderText,
@@ -143,6 +144,11 @@ class Settings(BaseModel):
     min_free: MinFree = Field(
         "1g,2%",
         description="room that pushes leave on the disk: a size, a share, or the lesser of both; 0: none",
+    )
+    fsck_rate: ByteCount = Field(
+        4 << 20,
+        ge=0,
+        description="bytes in a second that are read in the background to verify blobs; 0: none",
     )
     access_log: bool = Field(default=True, description="log a line for each request to standard output")
 

@@ -57,6 +57,18 @@ def parse_min_free(text: str) -> Callable[[int], int]:
     return least
 
 
+def parse_bytes(text: str) -> int:
+    """Return the number of bytes that a text such as ``0``, ``500M`` or ``20G`` means.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})([KMGT]?)", text.upper(), re.ASCII)
+    if match is None:
+        raise ValueError("expected a number of bytes such as 0, 500M or 20G")
+    return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
+
+
 def format_duration(value: timedelta) -> str:
     """Return the shortest text of which ``parse_duration`` makes *value*, a number of whole seconds."""
     seconds = int(value.total_seconds())
@@ -69,12 +81,18 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _bytes(value: object) -> object:
+    """Parse a number of bytes that is text; leave other types to pydantic."""
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
 def _token_lifetime(value: timedelta) -> timedelta:
     if value < _SHORTEST_TOKEN:
         raise ValueError("expected 60s or more, which clients assume")
     return value
 
 
+ByteCount = Annotated[int, BeforeValidator(_bytes)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 TokenLifetime = Annotated[Duration, AfterValidator(_token_lifetime)]
 

@@ -36,14 +36,6 @@ class StoredBlob:
 
 
 @dataclass(frozen=True, slots=True)
-class BlobStat:
-    """The size of a published blob in bytes, and when it was published or moved (aware, UTC)."""
-
-    size: int
-    changed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class StagedUpload:
     """An upload that was not published yet, and when its bytes last changed (aware, UTC)."""
 
@@ -73,8 +65,8 @@ class BlobStore(Protocol):
             BlobMissing: there is no such blob.
         """
 
-    def stat(self, digest: Digest) -> BlobStat | None:
-        """Return the size of the blob without opening it; None if there is no such blob."""
+    def stat(self, digest: Digest) -> StoredBlob | None:
+        """Return what the store has of the blob without opening it; None if there is no such blob."""
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
         """Take the blob that *reader* has open out of the store, durably, and keep its bytes elsewhere.

@@ -25,7 +25,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.ownership import PRIVATE, create_folder
 from dualreg.storage import durable
-from dualreg.storage.base import BlobStat, LinkFile, StagedUpload, StoredBlob
+from dualreg.storage.base import LinkFile, StagedUpload, StoredBlob
 
 #: The folder below its root in which the reference registry keeps everything.
 REGISTRY = Path("docker/registry/v2")
@@ -58,12 +58,12 @@ class FilesystemStore:
         reader.seek(start)
         return reader
 
-    def stat(self, digest: Digest) -> BlobStat | None:
+    def stat(self, digest: Digest) -> StoredBlob | None:
         try:
             found = self.path(digest).stat()
         except FileNotFoundError:
             return None
-        return BlobStat(found.st_size, _changed_at(found))
+        return StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
         path, aside = self.path(digest), self._corrupt / f"{digest.algorithm}-{digest.hex}"
@@ -171,7 +171,9 @@ class FilesystemStore:
         for path in self._uploads.glob("*-*-*-*-*"):
             with suppress(FileNotFoundError, UploadUnknown):
                 upload = UploadId.parse(path.name)
-                yield StagedUpload(upload, _changed_at(path.stat()))
+                found = path.stat()  # a hard link has the old mtime of its source; making it set ctime
+                touched = max(found.st_mtime, found.st_ctime)
+                yield StagedUpload(upload, datetime.fromtimestamp(touched, UTC))
 
     def internal_path(self, digest: Digest) -> str:
         return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
@@ -303,11 +305,6 @@ class FilesystemStore:
 def _nearest(folder: Path) -> Path:
     """Return *folder* or the first folder above it that exists."""
     return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
-
-
-def _changed_at(found: os.stat_result) -> datetime:
-    """Return when a file got its bytes or name: a hard link has its source's mtime, not its ctime."""
-    return datetime.fromtimestamp(max(found.st_mtime, found.st_ctime), UTC)
 
 
 def _folders(folder: os.PathLike[str]) -> Iterator[os.DirEntry[str]]:

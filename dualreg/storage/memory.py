@@ -9,7 +9,7 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.storage.base import BlobStat, LinkFile, StagedUpload, StoredBlob
+from dualreg.storage.base import LinkFile, StagedUpload, StoredBlob
 
 
 class MemoryStore:
@@ -18,7 +18,6 @@ class MemoryStore:
     def __init__(self) -> None:
         """Start empty."""
         self._blobs: dict[Digest, bytes] = {}
-        self._published: dict[Digest, datetime] = {}
         self._staged: dict[UploadId, tuple[bytes, datetime]] = {}
         self._links: dict[str, LinkFile] = {}
         self._private: dict[str, bytes] = {}
@@ -33,9 +32,9 @@ class MemoryStore:
         reader.seek(start)
         return reader
 
-    def stat(self, digest: Digest) -> BlobStat | None:
+    def stat(self, digest: Digest) -> StoredBlob | None:
         data = self._blobs.get(digest)
-        return None if data is None else BlobStat(len(data), self._published[digest])
+        return None if data is None else StoredBlob(digest, len(data), datetime.now(UTC))
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
         reader.seek(0)
@@ -70,7 +69,7 @@ class MemoryStore:
         with self._lock:
             staged = self._staged.pop(upload, None)
             if staged is not None:
-                self._blobs[digest], self._published[digest] = staged[0], datetime.now(UTC)
+                self._blobs[digest] = staged[0]
             elif digest not in self._blobs:
                 raise BlobMissing(str(digest))
 

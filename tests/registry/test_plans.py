@@ -18,7 +18,7 @@ from dualreg.catalog.tables import Blobs, Manifests, Repositories, RepositoryBlo
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.storage.base import BlobStat
+from dualreg.storage.base import StoredBlob
 from dualreg.storage.memory import MemoryStore
 from tests.apps import client_of
 from tests.contracts.postgresql import postgresql_server
@@ -32,10 +32,9 @@ TYPE = "application/vnd.example.signature+json"
 class Full(MemoryStore):
     """A store that has every blob which ``fill`` records."""
 
-    def stat(self, digest: Digest) -> BlobStat:
+    def stat(self, digest: Digest) -> StoredBlob:
         """Return the size that each is recorded with."""
-        del digest
-        return BlobStat(2, datetime.now(UTC))
+        return StoredBlob(digest, 2, EPOCH)
 
 
 @pytest.fixture(scope="module")

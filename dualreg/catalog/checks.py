@@ -1,0 +1,237 @@
+"""SQL of checks: rows to compare with the store, some after a key at a time, and what damage hurts."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, or_, select, tuple_
+from sqlalchemy.orm import aliased
+
+from dualreg.catalog.dialects import batches
+from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.tables import (
+    Blobs,
+    ManifestChildren,
+    Manifests,
+    ManifestViews,
+    MissingChildren,
+    Repositories,
+    RepositoryBlobs,
+    Tags,
+    V1Images,
+)
+from dualreg.catalog.views import V1
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
+from dualreg.image.names import ImageId
+
+#: Rows that are returned at a time, and places of each sort that a finding names at most.
+BATCH, PLACES = 500, 100
+
+
+class Users(NamedTuple):
+    """What uses a blob.
+
+    Attributes:
+        repositories: Those that link it.
+        tags: As ``repository:tag``, of manifests that are, name or lead to it, or whose V1 images need it.
+        media_types: Those of the manifests.
+        is_signed: Whether it is the signed form of a schema 1 manifest.
+        images: V1 images whose JSON or layer it is.
+    """
+
+    repositories: Sequence[str]
+    tags: Sequence[str]
+    media_types: frozenset[str]
+    is_signed: bool
+    images: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckQueries:
+    """The rows that say what the store must have."""
+
+    connection: Connection
+
+    def blobs(self, after: Digest | None, repositories: Collection[str] = ()) -> Sequence[BlobRow]:
+        """Return some blobs after a digest; only those that one of *repositories* links, if any is given."""
+        query = select(Blobs.digest, Blobs.size).where(*_linked_in(repositories))
+        query = query if after is None else query.where(Blobs.digest > after)
+        rows = self.connection.execute(query.order_by(Blobs.digest).limit(BATCH))
+        return [BlobRow(*row) for row in rows]
+
+    def stalest(
+        self, before: datetime, after: tuple[datetime, Digest] | None, repositories: Collection[str] = ()
+    ) -> Sequence[tuple[datetime, BlobRow]]:
+        """Return some blobs that were last verified before an instant, with that time, the oldest first."""
+        query = select(Blobs.verified_at, Blobs.digest, Blobs.size).where(Blobs.verified_at < before)
+        query = query.where(*_linked_in(repositories))
+        if after:
+            place = tuple_(Blobs.verified_at, Blobs.digest)
+            query = query.where(place > tuple_(*after, types=[Blobs.verified_at.type, Blobs.digest.type]))
+        rows = self.connection.execute(query.order_by(Blobs.verified_at, Blobs.digest).limit(BATCH))
+        return [(row[0], BlobRow(row[1], row[2])) for row in rows]
+
+    def verified_before(self, digests: Collection[Digest], before: datetime) -> list[BlobRow]:
+        """Return those of *digests* that were last verified before an instant."""
+        query = select(Blobs.digest, Blobs.size).where(Blobs.verified_at < before)
+        return [
+            BlobRow(*row)
+            for batch in batches(digests)
+            for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
+        ]
+
+    def total(self, before: datetime, repositories: Collection[str] = ()) -> int:
+        """Return how many blobs were last verified before an instant."""
+        found = select(Blobs.digest).where(Blobs.verified_at < before, *_linked_in(repositories))
+        return self.connection.scalar(select(func.count()).select_from(found.subquery())) or 0
+
+    def lock(self, digest: Digest) -> int | None:
+        """Return the size of the blob, locked against changes; None if there is no such blob any more."""
+        return self.connection.scalar(select(Blobs.size).where(Blobs.digest == digest).with_for_update())
+
+    def links(self, repository_id: int, after: Digest | None) -> Sequence[Digest]:
+        """Return some blobs after a digest that a repository may read."""
+        query = select(RepositoryBlobs.digest).where(RepositoryBlobs.repository_id == repository_id)
+        query = query if after is None else query.where(RepositoryBlobs.digest > after)
+        return self.connection.scalars(query.order_by(RepositoryBlobs.digest).limit(BATCH)).all()
+
+    def children(
+        self, repository_id: int, manifests: Collection[Digest]
+    ) -> dict[Digest, dict[Digest, str | None]]:
+        """Return the children of each manifest with their roles; None as role: recorded as missing."""
+        found: dict[Digest, dict[Digest, str | None]] = {digest: {} for digest in manifests}
+        absent = select(MissingChildren.manifest, MissingChildren.child).where(
+            MissingChildren.repository_id == repository_id, MissingChildren.manifest.in_(manifests)
+        )
+        for manifest, child in self.connection.execute(absent):
+            found[manifest][child] = None
+        held = select(ManifestChildren.manifest, ManifestChildren.child, ManifestChildren.role).where(
+            ManifestChildren.repository_id == repository_id, ManifestChildren.manifest.in_(manifests)
+        )
+        for manifest, child, role in self.connection.execute(held):
+            found[manifest][child] = role
+        return found
+
+    def signed(self, repository_id: int, manifests: Collection[Digest]) -> dict[Digest, Digest]:
+        """Return the blobs that are schema 1 manifests with their signatures, by manifest."""
+        query = select(ManifestChildren.manifest, ManifestChildren.child).where(
+            ManifestChildren.repository_id == repository_id,
+            ManifestChildren.manifest.in_(manifests),
+            ManifestChildren.role == Role.SIGNED,
+        )
+        return {row[0]: row[1] for row in self.connection.execute(query)}
+
+    def signed_as(self, repository_id: int, blob: Digest) -> Sequence[Digest]:
+        """Return the schema 1 manifests whose signed form is *blob*."""
+        query = select(ManifestChildren.manifest).where(
+            ManifestChildren.repository_id == repository_id,
+            ManifestChildren.child == blob,
+            ManifestChildren.role == Role.SIGNED,
+        )
+        return self.connection.scalars(query.limit(PLACES)).all()
+
+    def lost_views(self, repository_id: int) -> Sequence[tuple[Digest, str, str]]:
+        """Return manifests, kinds of views, and views that the repository does not have; not all if many."""
+        image = exists().where(
+            V1Images.repository_id == repository_id, V1Images.image_id == ManifestViews.view
+        )
+        manifest = exists().where(
+            Manifests.repository_id == repository_id, Manifests.digest == ManifestViews.view
+        )
+        lost = or_(and_(ManifestViews.kind == V1, ~image), and_(ManifestViews.kind != V1, ~manifest))
+        query = select(ManifestViews.manifest, ManifestViews.kind, ManifestViews.view).where(
+            ManifestViews.repository_id == repository_id, ManifestViews.view.is_not(None), lost
+        )
+        rows = self.connection.execute(query.order_by(ManifestViews.manifest).limit(BATCH))
+        return [(row[0], row[1], str(row[2])) for row in rows]
+
+    def forget_view(self, repository_id: int, manifest: Digest, kind: str) -> None:
+        """Delete the view of a manifest, so that it is found out again."""
+        found = (ManifestViews.repository_id == repository_id) & (ManifestViews.manifest == manifest)
+        self.connection.execute(delete(ManifestViews).where(found, ManifestViews.kind == kind))
+
+    def orphans(self, repository_id: int) -> Sequence[tuple[ImageId, ImageId]]:
+        """Return V1 images whose parents the repository does not have, with these; not all if many."""
+        parent = aliased(V1Images)
+        known = exists().where(parent.repository_id == repository_id, parent.image_id == V1Images.parent_id)
+        query = select(V1Images.image_id, V1Images.parent_id).where(
+            V1Images.repository_id == repository_id, V1Images.parent_id.is_not(None), ~known
+        )
+        rows = self.connection.execute(query.order_by(V1Images.image_id).limit(BATCH))
+        return [(ImageId(row[0]), ImageId(str(row[1]))) for row in rows]
+
+    def users(self, digest: Digest) -> Users:
+        """Return what uses a blob: at most PLACES of each sort."""
+        names = select(Repositories.name).join(
+            RepositoryBlobs, RepositoryBlobs.repository_id == Repositories.id
+        )
+        names = names.where(RepositoryBlobs.digest == digest).order_by(Repositories.name).limit(PLACES)
+        images = select(V1Images.image_id).where(_made_of(digest))
+        signed = exists().where(_naming(digest), ManifestChildren.role == Role.SIGNED)
+        found = _manifests_above(digest).cte("found")
+        of = (found.c.repository_id == Manifests.repository_id) & (found.c.manifest == Manifests.digest)
+        types = select(Manifests.media_type).join(found, of).distinct()
+        tags = (
+            select(Repositories.name, Tags.name)
+            .join(Repositories, Repositories.id == Tags.repository_id)
+            .join(found, (found.c.repository_id == Tags.repository_id) & (found.c.manifest == Tags.manifest))
+            .order_by(Repositories.name, Tags.name)
+            .limit(PLACES)
+        )
+        return Users(
+            self.connection.scalars(names).all(),
+            [f"{name}:{tag}" for name, tag in self.connection.execute(tags)],
+            frozenset(self.connection.scalars(types)),
+            bool(self.connection.scalar(select(signed))),
+            self.connection.scalars(images.distinct().limit(PLACES)).all(),
+        )
+
+
+def _linked_in(repositories: Collection[str]) -> Sequence[ColumnElement[bool]]:
+    if not repositories:
+        return ()
+    ids = select(Repositories.id).where(Repositories.name.in_(repositories))
+    return (exists().where(RepositoryBlobs.digest == Blobs.digest, RepositoryBlobs.repository_id.in_(ids)),)
+
+
+def _manifests_above(digest: Digest) -> Select[int, Digest]:
+    """Return the manifests that are, name or lead to a blob, or are seen as V1 images that need it."""
+    images = select(V1Images.repository_id, V1Images.image_id).where(_made_of(digest))
+    below = images.cte("below", recursive=True)
+    child = (V1Images.repository_id == below.c.repository_id) & (V1Images.parent_id == below.c.image_id)
+    below = below.union(select(V1Images.repository_id, V1Images.image_id).join(below, child))
+    seen = (ManifestViews.repository_id == below.c.repository_id) & (ManifestViews.view == below.c.image_id)
+    begin = (
+        select(Manifests.repository_id, Manifests.digest.label("manifest"))
+        .where(Manifests.repository_id.in_(_holders(digest)), Manifests.digest == digest)
+        .union(
+            select(ManifestChildren.repository_id, ManifestChildren.manifest).where(_naming(digest)),
+            select(ManifestViews.repository_id, ManifestViews.manifest).join(below, seen),
+            select(ManifestViews.repository_id, ManifestViews.manifest).where(
+                ManifestViews.repository_id.in_(_holders(digest)), ManifestViews.view == str(digest)
+            ),
+        )
+        .cte("begin")
+    )
+    above = select(begin.c.repository_id, begin.c.manifest).cte("above", recursive=True)
+    parent = (ManifestChildren.repository_id == above.c.repository_id) & (
+        ManifestChildren.child == above.c.manifest
+    )
+    above = above.union(select(ManifestChildren.repository_id, ManifestChildren.manifest).join(above, parent))
+    return select(above.c.repository_id, above.c.manifest)
+
+
+def _holders(digest: Digest) -> Select[int]:
+    """Return the repositories that link the blob; within each, indexes find what uses it."""
+    return select(RepositoryBlobs.repository_id).where(RepositoryBlobs.digest == digest)
+
+
+def _naming(digest: Digest) -> ColumnElement[bool]:
+    return ManifestChildren.repository_id.in_(_holders(digest)) & (ManifestChildren.child == digest)
+
+
+def _made_of(digest: Digest) -> ColumnElement[bool]:
+    part = or_(V1Images.json == digest, V1Images.layer == digest)
+    return V1Images.repository_id.in_(_holders(digest)) & part

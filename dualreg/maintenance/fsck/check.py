@@ -1,0 +1,308 @@
+"""The check: the rows of the catalog compared with the store, and the files of the store with the catalog."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from threading import Event
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.linking import LinkedManifest
+from dualreg.catalog.rows import BlobRow, RepositoryRow
+from dualreg.errors import BlobMissing, ManifestInvalid
+from dualreg.image.digest import Digest
+from dualreg.image.documents import parse_object
+from dualreg.image.layer import empty_layer
+from dualreg.image.manifest import Manifest, stored
+from dualreg.image.names import RepositoryName
+from dualreg.maintenance.fsck.findings import Finding, Kind, hurt_clients
+from dualreg.maintenance.fsck.links import LinkCheck
+from dualreg.maintenance.fsck.repair import Repair
+from dualreg.registry.integrity import Integrity
+from dualreg.storage import Store
+from dualreg.storage.names import Names
+
+#: Files that the catalog does not list are left alone for this long: they may be about to be listed.
+GRACE = timedelta(hours=1)
+#: Bytes of the largest manifest that is read; none that was accepted is larger.
+_MANIFEST_LIMIT = 8 << 20
+#: Verified blobs that are recorded at a time.
+_RECORDED = 64
+
+
+@dataclass
+class Budget:
+    """How much may be read: bytes, seconds, and bytes in a second; None: any."""
+
+    size: int | None = None
+    seconds: float | None = None
+    rate: int | None = None
+    read: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def is_spent(self) -> bool:
+        """Return whether no more may be read."""
+        late = self.seconds is not None and time.monotonic() - self.began >= self.seconds
+        return late or (self.size is not None and self.read >= self.size)
+
+    def spend(self, count: int) -> None:
+        """Note that *count* bytes were read, and wait if that was too fast."""
+        self.read += count
+        if self.rate:
+            time.sleep(max(0.0, self.began + self.read / self.rate - time.monotonic()))
+
+
+@dataclass
+class Check:
+    """Finds damage, and repairs it if it is told to.
+
+    Attributes:
+        repositories: Only what these hold is checked; empty: everything.
+        read: Whether the bytes of all blobs are read.
+        repair: What repairs findings; None: they are only named.
+        advance: Called with the number of blobs and bytes that are done since the last call.
+        stop: Set from outside to stop between two blobs.
+    """
+
+    catalog: Catalog
+    store: Store
+    integrity: Integrity
+    repositories: Sequence[RepositoryName] = ()
+    read: bool = False
+    budget: Budget = field(default_factory=Budget)
+    repair: Repair | None = None
+    advance: Callable[[int, int], None] = lambda *_: None
+    stop: Event = field(default_factory=Event)
+
+    def run(self) -> Iterator[tuple[Finding, bool]]:
+        """Yield what is damaged, and whether it was repaired."""
+        for finding in self._files():
+            yield self._repaired(finding)
+        for name in self._names():
+            yield from self._repository(name)
+        if not self.repositories:
+            yield from ((each, False) for each in self._orphans())
+        if self.read:
+            for finding in self.contents(self.catalog.now()):
+                yield self._repaired(finding)
+
+    def contents(self, before: datetime) -> Iterator[Finding]:
+        """Read blobs that were last verified before an instant, the oldest first; yield the damaged ones.
+
+        It ends when the budget is spent. Those that are sound are recorded as verified, so that a later check
+        goes on with the others.
+        """
+        place: tuple[datetime, Digest] | None = None
+        while not self._is_over():
+            with self.catalog.read() as tx:
+                page = tx.checks.stalest(before, place, self.repositories)
+            if not page:
+                return
+            sound = list[Digest]()
+            for at, blob in page:
+                if self._is_over():
+                    break
+                place = (at, blob.digest)
+                finding = self._content(blob)
+                if finding is None:
+                    sound.append(blob.digest)
+                elif finding.kind is not Kind.LOST:  # which the look at the files has found
+                    yield finding
+                if len(sound) >= _RECORDED:
+                    self._record(sound)
+            self._record(sound)
+
+    def _is_over(self) -> bool:
+        return self.stop.is_set() or self.budget.is_spent()
+
+    def _record(self, sound: list[Digest]) -> None:
+        if sound:
+            with self.catalog.begin() as tx:
+                tx.blobs.mark_verified(sound)
+            sound.clear()
+
+    def _content(self, blob: BlobRow) -> Finding | None:
+        """Return what reading a blob shows to be wrong."""
+        if blob.digest == empty_layer().digest:
+            return None
+
+        def pace(count: int) -> None:
+            self.budget.spend(count)
+            self.advance(0, count)
+
+        try:
+            sound = self.integrity.verify(blob.digest, pace=pace, only_look=True)
+        except BlobMissing:
+            return Finding(Kind.LOST, str(blob.digest), "")
+        except OSError as error:
+            return self._hurting(Kind.UNREADABLE, blob.digest, f"it cannot be read ({error.strerror})")
+        finally:
+            self.advance(1, 0)
+        if sound or not self.integrity.has(blob):  # which the look at the files has found
+            return None
+        return self._hurting(Kind.CORRUPT, blob.digest, "its bytes have another digest")
+
+    def _names(self) -> Iterator[RepositoryName]:
+        if self.repositories:
+            yield from self.repositories
+            return
+        last = RepositoryName("")
+        while True:
+            with self.catalog.read() as tx:
+                names = [name for name, _ in tx.repositories.walk(last=last, limit=100)]
+            if not names:
+                return
+            yield from names
+            last = names[-1]
+
+    def _files(self) -> Iterator[Finding]:
+        """Yield blobs whose files are missing, or have another size."""
+        after: Digest | None = None
+        while not self.stop.is_set():
+            with self.catalog.read() as tx:
+                page = tx.checks.blobs(after, self.repositories)
+            if not page:
+                return
+            for blob in page:
+                if not self.integrity.has(blob) and (finding := self._file(blob.digest)):
+                    yield finding
+            after = page[-1].digest
+
+    def _file(self, digest: Digest) -> Finding | None:
+        """Return what is wrong with the file of a blob while nothing can change it."""
+        with self.catalog.begin() as tx:
+            size, found = tx.checks.lock(digest), self.store.stat(digest)
+        if size is None or (found and found.size == size):
+            return None
+        if found is None:
+            return self._hurting(Kind.LOST, digest, "its file is missing")
+        return self._hurting(Kind.SIZE, digest, f"its file has {found.size} bytes, expected {size}")
+
+    def _hurting(self, kind: Kind, digest: Digest, text: str) -> Finding:
+        """Return damage of a blob, with what it hurts."""
+        with self.catalog.read() as tx:
+            users = tx.checks.users(digest)
+        hurt = (tuple(users.repositories), tuple(users.tags), hurt_clients(users))
+        return Finding(kind, str(digest), text, digest, None, *hurt)
+
+    def _repository(self, name: RepositoryName) -> Iterator[tuple[Finding, bool]]:
+        """Yield what is wrong with the link files, manifests, views and V1 images of a repository."""
+        links = LinkCheck(self.catalog, self.store, repair=self.repair is not None)
+        yield from links.missing(name)
+        yield from ((finding, False) for finding in links.stray(name))
+        with self.catalog.read() as tx:
+            row = tx.repositories.find(name)
+        if row is None:
+            return
+        for finding in self._documents(row):
+            yield self._repaired(finding)
+        with self.catalog.read() as tx:
+            views, orphans = tx.checks.lost_views(row.id), tx.checks.orphans(row.id)
+        for manifest, kind, view in views:
+            text = f"what it is seen as is missing: {view}"
+            yield self._repaired(self._in(row, Kind.VIEW, manifest, text, detail=kind))
+        for image, parent in orphans:
+            where, text = f"{name} image {image}", f"its parent is missing: {parent}"
+            yield Finding(Kind.PARENT, where, text, repositories=(name,), clients=("V1",)), False
+
+    def _documents(self, row: RepositoryRow) -> Iterator[Finding]:
+        """Yield manifests that differ from what the catalog has of them."""
+        after: Digest | None = None
+        while not self.stop.is_set():
+            with self.catalog.read() as tx:
+                page = tx.linking.manifests(row.id, after)
+                listed = tx.checks.children(row.id, [each.digest for each in page])
+            if not page:
+                return
+            for each in page:
+                yield from self._document(row, each, listed[each.digest])
+            after = page[-1].digest
+
+    def _document(
+        self, row: RepositoryRow, linked: LinkedManifest, listed: dict[Digest, str | None]
+    ) -> Iterator[Finding]:
+        try:
+            with self.store.open(linked.digest) as reader:
+                payload = reader.read(_MANIFEST_LIMIT)
+        except (BlobMissing, OSError):
+            return  # which the look at the files, or at contents, finds
+        if Digest.of(payload, linked.digest.algorithm) != linked.digest:
+            with self.catalog.read() as tx:
+                size = tx.blobs.sizes([linked.digest]).get(linked.digest)
+            if not self.read and size == len(payload):
+                yield self._hurting(Kind.CORRUPT, linked.digest, "its bytes have another digest")
+            return
+        try:
+            manifest = stored(linked.media_type, payload, linked.digest)
+            declared = parse_object(payload).get("mediaType") or linked.media_type
+        except (ManifestInvalid, ValueError) as error:
+            yield self._in(row, Kind.MEDIA_TYPE, linked.digest, str(error))
+            return
+        if declared != linked.media_type:
+            text = f"the catalog has {linked.media_type}, but the document {declared}"
+            yield self._in(row, Kind.MEDIA_TYPE, linked.digest, text, detail=str(declared))
+        yield from self._children(row, manifest, listed)
+
+    def _children(
+        self, row: RepositoryRow, manifest: Manifest, listed: dict[Digest, str | None]
+    ) -> Iterator[Finding]:
+        """Yield what a manifest names, and the repository does not have, or the catalog does not list."""
+        named = {child.descriptor.digest for child in manifest.children} - listed.keys()
+        if not named:
+            return
+        with self.catalog.read() as tx:
+            held = tx.blobs.linked(row.id, named).keys()
+            known = tx.manifests.find(row.name, manifest.digest)
+        required = {child.descriptor.digest for child in manifest.required} - {empty_layer().digest}
+        if known is None:
+            return  # deleted meanwhile
+        for digest in sorted((named & required) - held):
+            finding = self._in(
+                row, Kind.CHILD, manifest.digest, f"it names {digest}, which the repository does not have"
+            )
+            yield replace(finding, detail=str(digest))
+        if unlisted := sorted(named & held):
+            text = f"the catalog does not list {', '.join(map(str, unlisted))} as part of it"
+            yield self._in(row, Kind.UNLISTED, manifest.digest, text)
+
+    def _in(
+        self, row: RepositoryRow, kind: Kind, manifest: Digest, text: str, *, detail: str = ""
+    ) -> Finding:
+        """Return damage of a manifest in one repository, with the tags there that it hurts."""
+        with self.catalog.read() as tx:
+            tags = tx.tags.leading_to(row.id, [str(manifest)])
+            clients = hurt_clients(tx.checks.users(manifest))
+        hurt = tuple(f"{row.name}:{tag}" for tag in sorted(tags))
+        return Finding(
+            kind, f"{row.name}@{manifest}", text, manifest, row.name, (row.name,), hurt, clients, detail
+        )
+
+    def _orphans(self) -> Iterator[Finding]:
+        """Yield files that the catalog does not list, and link files of repositories that it does not."""
+        before, batch = self.catalog.now() - GRACE, list[Digest]()
+        for found in self.store.walk():
+            if found.modified_at < before:
+                batch.append(found.digest)
+            if len(batch) >= _RECORDED:
+                yield from self._unlisted(batch)
+        yield from self._unlisted(batch)
+        links = LinkCheck(self.catalog, self.store)
+        for name in Names(self.store).repositories():
+            if not isinstance(name, RepositoryName):
+                yield Finding(Kind.STRAY_LINK, name.path, name.reason)
+                continue
+            with self.catalog.read() as tx:
+                known = tx.repositories.find(name)
+            if known is None:
+                yield from links.stray(name)
+
+    def _unlisted(self, batch: list[Digest]) -> Iterator[Finding]:
+        with self.catalog.read() as tx:
+            listed = tx.blobs.sizes(batch)
+        for digest in batch:
+            if digest not in listed and digest != empty_layer().digest:
+                yield Finding(Kind.ORPHAN, str(digest), "the catalog does not list it", digest)
+        batch.clear()
+
+    def _repaired(self, finding: Finding) -> tuple[Finding, bool]:
+        return finding, self.repair is not None and self.repair.apply(finding)

@@ -1,0 +1,105 @@
+"""Scrubbing: blobs read and verified while the registry serves, slowly, those that were sent lately first.
+
+One thread of each worker process does it; among the processes of a machine, only the one that holds a lock
+reads blobs that were not sent. A damaged blob is set aside, so that clients do not get it and push it.
+"""
+
+import fcntl
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread
+
+from dualreg.catalog.database import Catalog, DatabaseFailure
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import BlobMissing
+from dualreg.image.digest import Digest
+from dualreg.registry.integrity import Integrity
+
+_log = logging.getLogger(__name__)
+#: How long a blob that was verified is taken to be sound: one that is sent, and any.
+SERVED_AGE, AGE = timedelta(days=7), timedelta(days=30)
+#: Seconds between two looks for something to do.
+_INTERVAL = 5.0
+
+
+@dataclass
+class Scrubber:
+    """Verifies blobs in a thread.
+
+    Attributes:
+        rate: Bytes that are read in a second at most.
+        lock: Folder that the process holds locked which reads what was not sent.
+    """
+
+    catalog: Catalog
+    integrity: Integrity
+    rate: int
+    lock: Path
+    _stop: Event = field(default_factory=Event)
+
+    def start(self) -> None:
+        """Start the thread, which ends with the process."""
+        Thread(target=self._run, name="scrubber", daemon=True).start()
+
+    def stop(self) -> None:
+        """Have the thread end soon."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_INTERVAL):
+            try:
+                self.scrub_served()
+                self.scrub_stale()
+            except (DatabaseFailure, OSError) as error:
+                _log.warning("cannot verify blobs: %s", error)
+
+    def scrub_served(self) -> None:
+        """Verify blobs that were sent, unless that was done lately."""
+        digests = set[Digest]()
+        with suppress(IndexError):
+            while True:
+                digests.add(self.integrity.served.popleft())
+        if digests:
+            before = self.catalog.now() - SERVED_AGE
+            with self.catalog.read() as tx:
+                stale = tx.checks.verified_before(digests, before)
+            self._verify_all(stale)
+
+    def scrub_stale(self) -> None:
+        """Verify some of the blobs that were not verified for longest, if this process holds the lock."""
+        held = os.open(self.lock, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with self.catalog.read() as tx:
+                page = tx.checks.stalest(self.catalog.now() - AGE, None)
+            self._verify_all([blob for _, blob in page])
+        except BlockingIOError:
+            return
+        finally:
+            os.close(held)
+
+    def _verify_all(self, blobs: list[BlobRow]) -> None:
+        for blob in blobs:
+            if self._stop.is_set():
+                return
+            if self._is_sound(blob):
+                with self.catalog.begin() as tx:
+                    tx.blobs.mark_verified([blob.digest])
+
+    def _is_sound(self, blob: BlobRow) -> bool:
+        """Return whether the blob was read and is sound; else an alarm was raised."""
+
+        def pace(count: int) -> None:
+            self._stop.wait(count / self.rate)
+
+        if not self.integrity.holds(blob):
+            return False
+        try:
+            return self.integrity.verify(blob.digest, pace=pace)
+        except (BlobMissing, OSError) as error:
+            self.integrity.alarm(blob.digest, f"it cannot be read ({error})")
+            return False

@@ -1,0 +1,342 @@
+"""Every kind of damage to every kind of file or row is found, named with what it hurts, and repaired."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from click.testing import CliRunner, Result
+from werkzeug.serving import make_server
+
+from dualreg.assembly import open_catalog, open_registry, prepare
+from dualreg.catalog.upgrade import upgrade
+from dualreg.cli import main
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.maintenance.fsck.check import Check
+from dualreg.maintenance.fsck.findings import Finding
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from dualreg.storage import open_store
+from tests import builders
+from tests.apps import application, client_of
+from tests.contracts.postgresql import postgresql_server
+from tests.maintenance.world import CHAIN, ONE, TWO, fill
+from tests.registry.test_damage import cut, empty, flip, lengthen, lose
+
+TREE = Path("docker/registry/v2")
+INDEX = builders.index(ONE, TWO)
+DAMAGES = {"lose": lose, "empty": empty, "cut": cut, "lengthen": lengthen, "flip": flip}
+KINDS = {"lose": "lost-blob", "flip": "corrupt-blob"}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a registry with images of every generation."""
+    settings = _settings(tmp_path_factory.mktemp("filled") / "data")
+    prepare(settings)
+    with closing(open_registry(settings)) as registry:
+        fill(client_of(registry, settings))
+    return settings.data
+
+
+@pytest.fixture
+def settings(filled: Path, tmp_path: Path) -> Settings:
+    """A copy of it."""
+    shutil.copytree(filled, tmp_path / "data")
+    return _settings(tmp_path / "data")
+
+
+def _settings(data: Path) -> Settings:
+    return Settings(data=data, audit="off", sparse_indexes=True)
+
+
+def fsck(settings: Settings, *options: str) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(main, ["fsck", "--data", str(settings.data), *options])
+
+
+def found(settings: Settings, *options: str) -> list[dict[str, object]]:
+    """Return the findings of the command, which exits as they require."""
+    result = fsck(settings, "--json", *options)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    findings = [line for line in lines if "kind" in line]
+    damaged = any(not each["repaired"] for each in findings)
+    assert result.exit_code == int(damaged), result.output
+    assert lines[-1] == {
+        "findings": len(findings),
+        "repaired": sum(bool(each["repaired"]) for each in findings),
+    }
+    return findings
+
+
+@contextmanager
+def serving(registry: Registry) -> Iterator[str]:
+    """Serve the registry for the block; yield its URL."""
+    server = make_server("127.0.0.1", 0, application(registry), threaded=True)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _file(settings: Settings, digest: Digest) -> Path:
+    return settings.data / TREE / "blobs/sha256" / digest.hex[:2] / digest.hex / "data"
+
+
+def test_a_whole_registry_is_clean(settings: Settings) -> None:
+    """Whatever is in it."""
+    assert found(settings) == found(settings, "--read") == []
+
+
+#: A file of each sort, the tags that need it, and the generations of clients.
+FILES = {
+    "V2 layer": (Digest.of(ONE.layers[1]), "team/app-extra:one", ["V1", "schema 1", "schema 2/OCI"]),
+    "V2 config": (Digest.of(ONE.config), "team/app-extra:one", ["schema 1", "schema 2/OCI"]),
+    "V2 manifest": (ONE.digest, "team/app:index", ["schema 1", "schema 2/OCI"]),
+    "index": (Digest.of(INDEX), "team/app:index", ["schema 2/OCI"]),
+    "V1 JSON": (Digest.of(CHAIN[0].json), "library/old:latest", ["V1", "schema 1", "schema 2/OCI"]),
+    "V1 layer": (Digest.of(CHAIN[2].layer), "library/old:latest", ["V1", "schema 1", "schema 2/OCI"]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", FILES)
+def test_damage_is_named(settings: Settings, file: str, damage: str) -> None:
+    """With the kind, the tags that it hurts, and the clients; nothing else is found."""
+    digest, tag, clients = FILES[file]
+    DAMAGES[damage](_file(settings, digest))
+    (finding,) = found(settings, "--read")
+    assert (finding["kind"], finding["where"]) == (KINDS.get(damage, "wrong-size"), str(digest))
+    assert tag in finding["tags"]  # type: ignore[operator]  # a list
+    assert finding["clients"] == clients
+    assert _file(settings, digest).exists() == (damage != "lose")
+
+
+def test_all_damage_at_once_is_found(settings: Settings) -> None:
+    """N of N, whatever is damaged: every blob of the store in turn in another way."""
+    store = open_store(settings.store_url)
+    blobs = [each for each in sorted(store.walk(), key=lambda each: str(each.digest)) if each.size > 64]
+    with closing(open_catalog(settings)) as catalog, catalog.read() as tx:
+        listed = {each.digest for each in tx.checks.blobs(None)}
+    expected = {}
+    for number, each in enumerate(each for each in blobs if each.digest in listed):
+        name = [*DAMAGES][number % len(DAMAGES)]
+        DAMAGES[name](store.path(each.digest))  # type: ignore[attr-defined]  # in files
+        expected[str(each.digest)] = KINDS.get(name, "wrong-size")
+    seen = {each["where"]: each["kind"] for each in found(settings, "--read")}
+    assert len(expected) > 20
+    assert {where: kind for where, kind in seen.items() if where in expected} == expected
+
+
+def _sql(*statements: tuple[str, object]) -> Callable[[Settings], None]:
+    def change(settings: Settings) -> None:
+        with closing(open_catalog(settings)) as catalog, catalog.engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+            for statement, value in statements:
+                connection.exec_driver_sql(statement, (str(value),))
+
+    return change
+
+
+def _link(path: str, content: str | None) -> Callable[[Settings], None]:
+    def change(settings: Settings) -> None:
+        file = settings.data / TREE / "repositories" / path
+        if content is None:
+            file.unlink()
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+
+    return change
+
+
+LAYER_LINK = f"team/app/_layers/sha256/{Digest.of(ONE.config).hex}/link"
+REVISION = f"team/app/_manifests/revisions/sha256/{ONE.digest.hex}/link"
+TAG_LINK = "team/app/_manifests/tags/one/current/link"
+V1_FILE = f"library/old/_v1/{CHAIN[0].id}"
+OTHER = Digest.of(b"other")
+#: Damage of links and rows: how it is made, its kind, what it names, and whether it can be repaired.
+ROWS = {
+    "lost blob link": (_link(LAYER_LINK, None), "missing-link", LAYER_LINK, True),
+    "lost manifest link": (_link(REVISION, None), "missing-link", REVISION, True),
+    "lost tag link": (_link(TAG_LINK, None), "missing-link", TAG_LINK, True),
+    "lost V1 file": (_link(V1_FILE, None), "missing-link", V1_FILE, True),
+    "wrong blob link": (_link(LAYER_LINK, str(OTHER)), "wrong-link", LAYER_LINK, True),
+    "wrong tag link": (_link(TAG_LINK, str(TWO.digest)), "wrong-link", TAG_LINK, True),
+    "empty tag link": (_link(TAG_LINK, ""), "wrong-link", TAG_LINK, True),
+    "wrong V1 file": (_link(V1_FILE, "{}"), "wrong-link", V1_FILE, True),
+    "stray blob link": (
+        _link(f"team/app/_layers/sha256/{OTHER.hex}/link", str(OTHER)),
+        "stray-link",
+        f"team/app/_layers/sha256/{OTHER.hex}/link",
+        False,
+    ),
+    "stray repository": (
+        _link("nowhere/_manifests/tags/x/current/link", str(OTHER)),
+        "stray-link",
+        "nowhere/_manifests/tags/x/current/link",
+        False,
+    ),
+    "wrong media type": (
+        _sql(("UPDATE manifests SET media_type = 'application/json' WHERE digest = ?", TWO.digest)),
+        "wrong-media-type",
+        f"team/app@{TWO.digest}",
+        True,
+    ),
+    "unlisted child": (
+        _sql(("DELETE FROM manifest_children WHERE child = ?", Digest.of(ONE.layers[0]))),
+        "unlisted-child",
+        f"team/app@{ONE.digest}",
+        True,
+    ),
+    "missing child": (
+        _sql(
+            ("DELETE FROM manifest_children WHERE child = ?", Digest.of(TWO.layers[1])),
+            ("DELETE FROM v1_images WHERE layer = ?", Digest.of(TWO.layers[1])),
+            ("DELETE FROM repository_blobs WHERE digest = ?", Digest.of(TWO.layers[1])),
+        ),
+        "missing-child",
+        f"team/app@{TWO.digest}",
+        False,
+    ),
+    "lost view": (
+        _sql(("UPDATE manifest_views SET view = 'gone' WHERE manifest = ? AND kind = 'v1'", TWO.digest)),
+        "lost-view",
+        f"team/app@{TWO.digest}",
+        True,
+    ),
+    "lost parent": (
+        _sql(("DELETE FROM v1_images WHERE image_id = ?", CHAIN[0].id)),
+        "missing-parent",
+        f"library/old image {CHAIN[1].id}",
+        False,
+    ),
+    "wrong size": (
+        _sql(("UPDATE blobs SET size = size + 1 WHERE digest = ?", Digest.of(ONE.config))),
+        "wrong-size",
+        str(Digest.of(ONE.config)),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_rows_and_links_are_compared(settings: Settings, case: str) -> None:
+    """What differs is named; a repair makes it as it was, and nothing is found any more."""
+    damage, kind, where, repairable = ROWS[case]
+    damage(settings)
+    assert (kind, where) in {(each["kind"], each["where"]) for each in found(settings)}
+    repaired = {(each["kind"], each["where"]): each["repaired"] for each in found(settings, "--repair")}
+    assert repaired[kind, where] is repairable
+    if repairable:
+        assert (kind, where) not in {(each["kind"], each["where"]) for each in found(settings)}
+    if all(repaired.values()):
+        assert found(settings, "--read") == []
+
+
+def test_bytes_without_a_row_are_named_after_a_while(settings: Settings) -> None:
+    """A file that was just written may be about to be listed."""
+    for content, age in ((b"new", 0), (b"old", 7200)):
+        path = _file(settings, Digest.of(content))
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    (finding,) = found(settings)
+    assert (finding["kind"], finding["where"]) == ("orphan-blob", str(Digest.of(b"old")))
+
+
+def test_what_is_lost_is_fetched_from_another_registry(
+    settings: Settings, filled: Path, tmp_path: Path
+) -> None:
+    """Blobs and manifests of both generations, by their digests; what is damaged is kept aside."""
+    other = tmp_path / "other"
+    shutil.copytree(filled, other)
+    for number, (digest, _, _) in enumerate(FILES.values()):
+        [*DAMAGES.values()][number % len(DAMAGES)](_file(settings, digest))
+    alone = found(settings, "--read", "--repair")
+    assert not any(each["repaired"] for each in alone)
+    with closing(open_registry(_settings(other))) as registry, serving(registry) as url:
+        fetched = found(settings, "--read", "--repair", "--from", f"v2+{url}")
+    assert {each["where"] for each in fetched} == {str(digest) for digest, _, _ in FILES.values()}
+    assert all(each["repaired"] for each in fetched)
+    assert found(settings, "--read") == []
+    assert len([*(settings.data / "corrupt").iterdir()]) == 4  # of six, two were lost
+
+
+def test_what_was_derived_is_derived_again(settings: Settings) -> None:
+    """And schema 1 is signed again: no other registry is needed."""
+    with closing(open_registry(settings)) as registry:
+        derived = set[Digest]()
+        for name, tag in (("team/app", "one"), ("library/old", "latest"), ("old/app", "one")):
+            row = registry.manifests.peek(RepositoryName(name), Tag(tag))
+            assert row
+            derived |= {each.digest for each in registry.derived.blobs(RepositoryName(name), row.digest)}
+            if signed := registry.manifests.signed(row):
+                derived.add(signed.digest)
+    pushed = {Digest.of(image.json) for image in CHAIN}
+    for digest in derived - pushed:
+        lose(_file(settings, digest))
+    repaired = found(settings, "--repair")  # some are derived along with others
+    assert {each["kind"] for each in repaired} == {"lost-blob"}
+    assert all(each["repaired"] for each in repaired)
+    assert found(settings, "--read") == []
+
+
+def test_a_check_goes_on_with_what_was_read_longest_ago(settings: Settings) -> None:
+    """Each run reads some more, within its limit, until everything was read once."""
+    with closing(open_catalog(settings)) as catalog, catalog.begin() as tx:
+        total = tx.checks.total(catalog.now())
+        oldest = tx.checks.stalest(catalog.now(), None)[-1][1].digest
+    flip(_file(settings, oldest))
+    runs = 0
+    while not any(each["where"] == str(oldest) for each in found(settings, "--read", "--limit-bytes", "4K")):
+        runs += 1
+        assert runs < total
+    assert runs > 1
+
+
+def test_only_some_repositories_are_checked(settings: Settings) -> None:
+    """Damage elsewhere is not named; a repository that does not exist is a mistake."""
+    lose(_file(settings, FILES["V1 layer"][0]))
+    assert found(settings, "team/app", "--read") == []
+    assert len(found(settings, "library/old")) == 1
+    assert fsck(settings, "team/nothing").exit_code == 2
+    assert fsck(settings, "--from", "v2+https://example.com").exit_code == 2
+
+
+def test_a_catalog_that_is_not_there_cannot_be_checked(tmp_path: Path) -> None:
+    """That is no damage: it exits with 2."""
+    assert fsck(_settings(tmp_path / "nothing")).exit_code == 2
+
+
+@pytest.mark.postgres
+def test_postgresql_is_checked_alike(tmp_path: Path) -> None:
+    """The same kinds of damage are found, and whom they hurt."""
+    with postgresql_server() as url:
+        settings = Settings(data=tmp_path / "data", audit="off", sparse_indexes=True, database=url)
+        with closing(open_catalog(settings)) as catalog:
+            upgrade(catalog)
+        with closing(open_registry(settings)) as registry:
+            fill(client_of(registry, settings))
+            store = open_store(settings.store_url)
+            with closing(open_catalog(settings)) as catalog:
+                assert [*Check(catalog, store, registry.integrity, read=True).run()] == []
+                for (digest, _, _), damage in zip(FILES.values(), DAMAGES.values(), strict=False):
+                    damage(_file(settings, digest))
+                seen = [each for each, _ in Check(catalog, store, registry.integrity, read=True).run()]
+    assert {each.where for each in seen} == {str(digest) for digest, _, _ in [*FILES.values()][:5]}
+    assert all([*each.clients] == FILES[name][2] for each, name in _named(seen))
+
+
+def _named(findings: list[Finding]) -> Iterator[tuple[Finding, str]]:
+    names = {str(digest): name for name, (digest, _, _) in FILES.items()}
+    yield from ((each, names[each.where]) for each in findings)

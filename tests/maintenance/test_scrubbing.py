@@ -1,0 +1,87 @@
+"""Blobs are verified in the background: those that were sent, and those that were not verified for long."""
+
+import fcntl
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dualreg.assembly import build_registry
+from dualreg.catalog.database import Catalog
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.maintenance.scrubbing import AGE, SERVED_AGE, Scrubber
+from dualreg.storage.filesystem import FilesystemStore
+from tests import builders
+from tests.apps import client_of
+from tests.conftest import Clock
+from tests.properties.registries import push_v2
+from tests.registry.test_damage import flip
+
+NAME = RepositoryName("team/app")
+IMAGE = builders.image(builders.layer({"a": b"a" * 900}), builders.layer({"b": b"b" * 900}))
+FAST = 1 << 40
+
+
+@pytest.mark.parametrize("accel", ["", "/_blobs/"])
+@pytest.mark.parametrize("age", [SERVED_AGE - timedelta(hours=1), SERVED_AGE + timedelta(hours=1)])
+def test_a_served_blob_that_is_wrong_is_taken_out_of_service(
+    catalog: Catalog, clock: Clock, tmp_path: Path, accel: str, age: timedelta
+) -> None:
+    """If it was not verified lately; a push of the same bytes heals it."""
+    store = FilesystemStore(tmp_path / "store")
+    registry = build_registry(catalog, store)
+    push_v2(registry, NAME, Tag("one"), IMAGE)
+    layer, other = map(Digest.of, IMAGE.layers)
+    for digest in (layer, other):
+        flip(store.path(digest))
+    clock.advance(age)
+    client, url = client_of(registry, x_accel_prefix=accel), f"/v2/{NAME}/blobs/"
+    assert client.get(f"{url}{layer}").status_code == 200
+    Scrubber(catalog, registry.integrity, FAST, tmp_path).scrub_served()
+    found = age > SERVED_AGE
+    assert client.get(f"{url}{layer}").status_code == (404 if found else 200)
+    assert client.head(f"{url}{other}").status_code == 200  # which was not sent
+    assert client.get("/_status").json["damaged_blobs"] == int(found)
+    registry.uploads.ingest(NAME, [IMAGE.layers[0]])
+    assert client.head(f"{url}{layer}").status_code == 200
+
+
+def test_all_blobs_are_verified_in_time(catalog: Catalog, clock: Clock, tmp_path: Path) -> None:
+    """By one process at a time; those that are sound are left alone for a while."""
+    store = FilesystemStore(tmp_path / "store")
+    registry = build_registry(catalog, store)
+    push_v2(registry, NAME, Tag("one"), IMAGE)
+    layer = Digest.of(IMAGE.layers[0])
+    flip(store.path(layer))
+    scrubber = Scrubber(catalog, registry.integrity, FAST, tmp_path)
+    scrubber.scrub_stale()
+    assert registry.integrity.damaged() == 0
+    clock.advance(AGE + timedelta(hours=1))
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    scrubber.scrub_stale()
+    assert registry.integrity.damaged() == 0
+    os.close(held)
+    scrubber.scrub_stale()
+    assert registry.integrity.damaged() == 1
+    with catalog.read() as tx:
+        assert [blob.digest for _, blob in tx.checks.stalest(catalog.now() - AGE, None)] == [layer]
+
+
+def test_the_rate_is_kept(catalog: Catalog, clock: Clock, tmp_path: Path) -> None:
+    """A scrubber that is stopped reads no more, and what it has not read is not taken to be sound."""
+    store = FilesystemStore(tmp_path / "store")
+    registry = build_registry(catalog, store)
+    push_v2(registry, NAME, Tag("one"), IMAGE)
+    clock.advance(AGE + timedelta(hours=1))
+    scrubber, waits = Scrubber(catalog, registry.integrity, 100, tmp_path), list[float]()
+    scrubber._stop.wait = lambda seconds: waits.append(seconds or 0) or False  # type: ignore[method-assign, func-returns-value]
+    scrubber.scrub_stale()
+    assert sum(waits) == pytest.approx(sum(each.size for each in store.walk()) / 100)
+    scrubber.stop()
+    clock.advance(AGE + timedelta(hours=1))
+    scrubber.scrub_stale()
+    with catalog.read() as tx:
+        assert len(tx.checks.stalest(catalog.now() - AGE, None)) == 4
