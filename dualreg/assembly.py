@@ -44,6 +44,8 @@ from dualreg.storage.names import Names
 _log = logging.getLogger(__name__)
 #: How long notes of pulls and of V1 clients wait before they are written to the catalog.
 _WRITE_DELAY = timedelta(seconds=10)
+#: For how many seconds a server keeps the result of a health check.
+_HEALTH_INTERVAL = 3.0
 
 
 def prepare(settings: Settings, *, rebuild: bool = False) -> None:
@@ -193,7 +195,11 @@ def build_registry(
     """
     settings = settings or Settings()
     rules = Rules(
-        settings.upload_ttl, manifest_rules(settings), Visibility.parse(settings.bridge), write_delay
+        settings.upload_ttl,
+        manifest_rules(settings),
+        Visibility.parse(settings.bridge),
+        write_delay,
+        _HEALTH_INTERVAL if write_delay else 0.0,
     )
     return Registry.build(State(catalog, store, Links(store), upstream or NoUpstream()), rules)
 

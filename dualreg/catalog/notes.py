@@ -18,6 +18,8 @@ class Note(StrEnum):
     LINKS = "links"
     #: The number of the last change of accounts, permissions or keys.
     ACCESS = "access"
+    #: When the health of the catalog was last checked.
+    HEALTH = "health"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,12 +45,14 @@ class Rules:
         manifests: Which manifests are taken.
         visibility: Which tags clients of each generation see.
         write_delay: How long notes of pulls and of V1 clients wait to be written; None: until ``flush``.
+        health_interval: For how many seconds the result of a health check is kept.
     """
 
     upload_ttl: timedelta = timedelta(hours=24)
     manifests: ManifestRules = field(default_factory=ManifestRules)
     visibility: Visibility = field(default_factory=Visibility)
     write_delay: timedelta | None = None
+    health_interval: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Registry:
             derived=derived,
             negotiation=Negotiation(manifests, bridge, Keys(state.catalog)),
             clients=Clients(state.catalog, rules.write_delay),
-            health=Health(state),
+            health=Health(state, rules.health_interval),
             linking=Linking(state, v1_images),
         )
 

@@ -1,24 +1,60 @@
 """Health: whether catalog and store work, for load balancers."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic
+from typing import NamedTuple
 
 from dualreg.catalog.database import DatabaseFailure, failure_text, is_outage
+from dualreg.catalog.notes import Note
+from dualreg.errors import BlobDamaged
 from dualreg.registry.state import State
 
 _log = logging.getLogger(__name__)
 
+_SAMPLE = b"health"
+
+
+class _Result(NamedTuple):
+    """What failed, and when that was found."""
+
+    failures: Mapping[str, str]
+    at: float
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Tries what every push needs: reading the catalog and writing to the store."""
+    """Tries what every push needs: writing to the catalog and to the store, and reading that back.
+
+    Attributes:
+        interval: For how many seconds a result is kept; probes may be as many as they like.
+    """
 
     state: State
+    interval: float = 0.0
+    _results: list[_Result] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
 
-    def failures(self) -> dict[str, str]:
-        """Return what fails, ``catalog`` or ``storage``, with the name of the error; the log has details."""
+    def failures(self) -> Mapping[str, str]:
+        """Return what fails, ``catalog`` or ``storage``, with the name of the error; the log has details.
+
+        While another thread is trying, return what was found before.
+        """
+        is_first = not self._results
+        if not self._lock.acquire(blocking=is_first):
+            return self._results[-1].failures
+        try:
+            if not self._results or monotonic() - self._results[-1].at >= self.interval:
+                self._results[:] = [_Result(self._try(), monotonic())]
+            return self._results[-1].failures
+        finally:
+            self._lock.release()
+
+    def _try(self) -> dict[str, str]:
         failures = {}
-        for name, attempt in (("catalog", self._read), ("storage", self._write)):
+        for name, attempt in (("catalog", self._try_catalog), ("storage", self._try_store)):
             try:
                 attempt()
             except Exception as error:  # noqa: BLE001 -- any failure is the answer
@@ -32,10 +68,13 @@ class Health:
         down = isinstance(error, DatabaseFailure) and is_outage(error)
         return f"catalog error: {failure_text(error)}" if down else None
 
-    def _read(self) -> None:
+    def _try_catalog(self) -> None:
+        with self.state.catalog.begin() as tx:
+            tx.notes.write(Note.HEALTH, tx.now.isoformat())
         with self.state.catalog.read() as tx:
-            tx.keys.find("")
+            tx.notes.read(Note.HEALTH)
 
-    def _write(self) -> None:
-        with self.state.staged(b""):
-            pass
+    def _try_store(self) -> None:
+        with self.state.staged(_SAMPLE) as (staged,), self.state.store.reopen(staged) as reader:
+            if reader.read() != _SAMPLE:
+                raise BlobDamaged(f"{staged}: not what was written")

@@ -26,6 +26,7 @@ from dualreg.web.slots import Slots
 from tests import builders
 from tests.apps import client_of
 from tests.faults.faulty import FaultyCatalog, FaultyStore, Plan, check_sound
+from tests.programs import until
 from tests.protocol.exchange import REPOSITORY, payload_checksum, v1_text, v2_codes
 from tests.state import snapshot
 
@@ -267,7 +268,7 @@ def test_an_unreachable_database(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         (line,) = caplog.text.splitlines()
         assert "catalog.sqlite3 was deleted or replaced" in line
     (tmp_path / "away").rename(folder)
-    assert client.get("/_status").status_code == 200
+    assert until(lambda: client.get("/_status").status_code == 200)
     registry.close()
 
 

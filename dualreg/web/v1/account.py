@@ -43,7 +43,7 @@ def status() -> Response:
 
     ``damaged_blobs`` counts the blobs whose files are known to be lost or damaged.
     """
-    failures = registry().health.failures() | audit().failures()
+    failures = {**registry().health.failures(), **audit().failures()}
     document: dict[str, object] = {
         "services": ["catalog", "storage", "audit"],
         "failures": failures,

@@ -1,0 +1,34 @@
+"""Health: it writes and reads, and does so once in a while however often it is asked."""
+
+import errno
+
+import pytest
+
+from dualreg.catalog.notes import Note
+from dualreg.image.names import UploadId
+from dualreg.registry import Registry
+from dualreg.registry.health import Health
+
+
+def test_health_writes_to_the_catalog(registry: Registry) -> None:
+    """A row is written and read, and no staged bytes stay."""
+    assert registry.health.failures() == {}
+    with registry.state.catalog.read() as tx:
+        assert tx.notes.read(Note.HEALTH)
+    assert [*registry.state.store.staged()] == []
+
+
+@pytest.mark.parametrize(("interval", "calls"), [(0.0, 5), (60.0, 1)])
+def test_a_result_is_kept(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, interval: float, calls: int
+) -> None:
+    """Within the interval, probes get what the first one found, also that the disk is full."""
+    health, seen = Health(registry.state, interval), list[UploadId]()
+
+    def fail(upload: UploadId, *_: object, **__: object) -> int:
+        seen.append(upload)
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(registry.state.store, "append", fail)
+    assert {tuple(health.failures().items()) for _ in range(5)} == {(("storage", "OSError"),)}
+    assert len(seen) == calls
