@@ -230,7 +230,7 @@ def test_a_late_writer_of_an_upload_that_is_gone_leaves_nothing(
     def end_it() -> None:
         clock.advance(timedelta(hours=25))
         if end == "cancel":
-            Uploads(registry.state, timedelta(hours=48)).cancel(NAME, upload)
+            replace(registry.uploads, ttl=timedelta(hours=48)).cancel(NAME, upload)
         elif end == "expire":
             assert registry.uploads.expire(upload, clock.instant - timedelta(hours=24))
         else:
