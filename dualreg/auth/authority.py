@@ -204,7 +204,7 @@ class Authority:
         Other issuers need not name what they do not grant.
         """
         issued = claims.get("iat")
-        return not isinstance(issued, int | float) or time.time() - issued <= self.leeway.total_seconds()
+        return not isinstance(issued, int | float) or issued >= time.time() - self.leeway.total_seconds()
 
     def _grant(self, identity: Identity) -> Grant:
         return grant_by_rules(identity, self.rules)

@@ -8,7 +8,6 @@ import json
 import tarfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
 from typing import NamedTuple
 
 from dualreg.errors import ImageInvalid
@@ -109,13 +108,13 @@ def changes(layer: Iterable[File], below: Iterable[Iterable[File]]) -> dict[str,
     for lower in below:
         if not new:
             break
-        gone = []
+        gone = set()
         for known in lower:
             if known.deleted:
-                gone.append(known.path)
+                gone.add(known.path)
             elif found := new.pop(known.path, None):
                 sorted_["changed"][found.name] = [*found[1:]]
-        for path in chain.from_iterable(map(order.take, gone)):
+        for path in order.take(gone):
             if created := new.pop(path, None):
                 sorted_["created"][created.name] = [*created[1:]]
     sorted_["created"] |= {file.name: [*file[1:]] for file in new.values()}
@@ -128,12 +127,16 @@ class _Order:
     def __init__(self, paths: Iterable[str]) -> None:
         self._keys = sorted(map(self._key, paths))
 
-    def take(self, path: str) -> Iterator[str]:
-        """Remove and yield *path* and what lies below it; nothing of the root."""
-        key = self._key(path)
-        start, end = bisect_left(self._keys, key), bisect_left(self._keys, key + "\1")
-        taken = self._keys[start:end] if key else []
-        del self._keys[start : start + len(taken)]
+    def take(self, paths: Iterable[str]) -> Iterator[str]:
+        """Remove and yield *paths* and what lies below them; nothing of the root."""
+        kept, taken, end = list[str](), list[str](), 0
+        for key in filter(None, sorted(map(self._key, paths))):
+            start, begun = bisect_left(self._keys, key), end
+            if start >= begun:  # else it lies below the one before
+                end = bisect_left(self._keys, key + "\1")
+                kept += self._keys[begun:start]
+                taken += self._keys[start:end]
+        self._keys = kept + self._keys[end:]
         return (each.replace("\0", "/") for each in taken)
 
     @staticmethod

@@ -149,6 +149,7 @@ def rs256(header: Mapping[str, Any] | None = None, key: PrivateKey = SIGNER, **c
 
 
 GOOD: dict[str, Callable[[], str]] = {
+    "issued before any time": lambda: rs256(iat=-(10**400)),
     "libtrust id": rs256,
     "thumbprint": lambda: rs256({"kid": THUMBPRINT}),
     "PS256": lambda: jwt.encode(claims(), SIGNER, "PS256", headers={"kid": THUMBPRINT}),
