@@ -313,7 +313,7 @@ def test_deletes_that_a_setting_disables(fresh_world: World, registry: Registry)
 def test_an_upload_that_another_request_writes(fresh_world: World, registry: Registry) -> None:
     """When to retry, in the text and in the header."""
     upload = fresh_world.upload.rpartition("/")[2]
-    with registry.uploads._leased(REPOSITORY, upload, None):  # type: ignore[arg-type]
+    with registry.uploads._leases.hold(REPOSITORY, upload, None):  # type: ignore[arg-type]
         answer = fresh_world.client.patch(fresh_world.upload, data=b"x")
     text = f"another request is writing this upload: {upload}: retry in 30 seconds"
     assert (answer.status_code, answer.headers["Retry-After"]) == (409, "30")
