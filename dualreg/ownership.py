@@ -35,13 +35,31 @@ def create_folder(folder: Path, mode: int = 0o777) -> None:
         inherit_owner(folder)
 
 
-def make_folders(folder: Path) -> None:
-    """Create a directory and its parents where they are missing, for owner and group, with ``inherit_owner``.
+def make_folders(folder: Path, mode: int = PRIVATE) -> None:
+    """Create a directory and its parents where they are missing, with ``inherit_owner``.
+
+    Each is durable before anything is created in it, so that a power cut cannot remove what it contains.
+
+    Args:
+        mode: Of each, before the umask; by default, for owner and group.
 
     Raises:
         OSError: one cannot be created.
     """
     if folder.is_dir():
         return
-    make_folders(folder.parent)
-    create_folder(folder, PRIVATE)
+    make_folders(folder.parent, mode)
+    create_folder(folder, mode)
+    sync(folder.parent)
+
+
+def sync(folder: Path) -> None:
+    """Make the creation, renaming and removal of files in *folder* durable; it may be gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -20,7 +20,7 @@ from weakref import finalize
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
 from dualreg.messages import json_text
-from dualreg.ownership import inherit_owner, make_folders
+from dualreg.ownership import inherit_owner, make_folders, sync
 from dualreg.transports import is_remote
 
 #: The event of the last line of a journal whose run was rolled back.
@@ -283,8 +283,5 @@ def _create(path: Path) -> int:
     make_folders(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, _MODE)
     inherit_owner(path)
-    for folder in (path.parent, path.parent.parent):
-        above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(above)
-        os.close(above)
+    sync(path.parent)
     return descriptor

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from dualreg.catalog.rows import BlobRow, RepositoryRow
-from dualreg.errors import BodyTruncated, DigestMismatch, UploadUnknown
+from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.integrity import Integrity
@@ -92,11 +92,11 @@ class Uploads:
         """Return the upload with its offset.
 
         Raises:
-            UploadUnknown.
+            UploadUnknown: also if a crash left its row without its bytes, so that it cannot go on.
         """
         with self.state.catalog.read() as tx:
             row = tx.uploads.find(repository, upload, since=self.state.catalog.now() - self.ttl)
-        if row is None:
+        if row is None or (row.offset and not self._is_staged(row.staged)):
             raise UploadUnknown(upload=upload)
         return Upload(repository, upload, row.offset)
 
@@ -283,6 +283,13 @@ class Uploads:
             stored.seek(known)
             arriving = tee(chunks, lambda _: leased.renew())
             yield from filter(None, without_repeated(arriving, stored, held - known))
+
+    def _is_staged(self, upload: UploadId) -> bool:
+        try:
+            self.state.store.reopen(upload).close()
+        except BlobMissing:
+            return False
+        return True
 
     def _advance(self, leased: LeasedUpload, length: int, body: UploadBody) -> None:
         """Move the offset to *length* bytes and release the lease."""

@@ -5,8 +5,12 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dualreg.ownership import create_folder, inherit_owner
+from dualreg.ownership import inherit_owner, make_folders, sync
 
+__all__ = ["SHARED", "create", "instant", "link", "move", "nanoseconds", "sync", "write"]
+
+#: Mode of the folders of a store, before the umask: nobody but owner and group may write to them.
+SHARED = 0o775
 #: The beginning of the time of file systems.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,8 +28,8 @@ def instant(nanoseconds: int) -> datetime:
 def create(path: Path, mode: int = 0o644) -> int:
     """Create a file and return its descriptor; create its folder, even if others remove it as empty."""
     while True:
-        make_folder(path.parent)
         with suppress(FileNotFoundError):
+            make_folders(path.parent, SHARED)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             inherit_owner(path)
             return descriptor
@@ -34,8 +38,8 @@ def create(path: Path, mode: int = 0o644) -> int:
 def move(path: Path, target: Path) -> None:
     """Rename a file; create its new folder, even if others remove it as empty."""
     while path.exists():
-        make_folder(target.parent)
         with suppress(FileNotFoundError):
+            make_folders(target.parent, SHARED)
             path.rename(target)
 
 
@@ -56,29 +60,3 @@ def write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def make_folder(folder: Path, mode: int = 0o775) -> None:
-    """Create *folder* and its parents where they are missing, each durable before anything is created in it.
-
-    Args:
-        mode: Of each, before the umask; by default, nobody but owner and group may write to it.
-    """
-    if folder.is_dir():
-        return
-    make_folder(folder.parent, mode)
-    with suppress(FileNotFoundError):  # the parent was removed as empty; callers try again
-        create_folder(folder, mode)
-    sync(folder.parent)
-
-
-def sync(folder: Path) -> None:
-    """Make the creation, renaming and removal of files in *folder* durable."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:  # it was removed as empty meanwhile
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.ownership import PRIVATE, create_folder
+from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
 from dualreg.storage.base import LinkFile, StagedUpload, StoredBlob
 
@@ -153,8 +153,8 @@ class FilesystemStore:
             if not path.exists():
                 raise BlobMissing(str(digest))
             return
-        durable.make_folder(path.parent.parent)
-        create_folder(path.parent, 0o775)  # made durable below, together with the blob
+        make_folders(path.parent.parent, durable.SHARED)
+        create_folder(path.parent, durable.SHARED)  # made durable below, together with the blob
         if staged.stat().st_nlink == 1:  # a hard link shares its mode with the source
             staged.chmod(0o444)
         staged.rename(path)
@@ -292,8 +292,8 @@ class FilesystemStore:
         return durable.create(self._uploads / upload, mode)
 
     def _make_uploads(self) -> None:
-        durable.make_folder(self._root, PRIVATE)
-        durable.make_folder(self._uploads)
+        make_folders(self._root)
+        make_folders(self._uploads, durable.SHARED)
 
     def _prune(self, path: Path) -> None:
         """Remove empty folders above *path*: the reference registry would list them as repositories."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import open_store
@@ -196,6 +197,16 @@ def test_new_folders_survive_a_power_cut(
         after = journal[journal.index(("mkdir", folder)) + 1 :]
         assert ("fsync", folder.parent) in (after if folder == own else after[:1])
     assert journal.count(("fsync", own.parent)) == 1
+
+
+def test_the_folder_of_a_new_catalog_survives_a_power_cut(
+    tmp_path: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """The store comes later, finds it, and does not make it durable."""
+    folder = tmp_path / "new" / "data"
+    Catalog(f"sqlite:///{folder / 'catalog.sqlite3'}").close()
+    steps = [step for made in (folder.parent, folder) for step in (("mkdir", made), ("fsync", made.parent))]
+    assert [step for step in journal if step in steps] == steps
 
 
 def test_an_append_that_changes_nothing_costs_nothing(

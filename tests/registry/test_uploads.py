@@ -49,6 +49,16 @@ def read(registry: Registry, digest: Digest) -> bytes:
         return reader.read()
 
 
+def test_an_offset_is_that_of_bytes(registry: Registry, upload: UploadId, store: GuardedStore) -> None:
+    """A crash between publishing and the commit leaves a row without bytes: no offset to go on from."""
+    assert registry.uploads.status(NAME, upload).offset == 0
+    registry.uploads.append(NAME, upload, [b"bytes"])
+    assert registry.uploads.status(NAME, upload).offset == 5
+    store.publish(upload, Digest.of(b"bytes"))
+    with pytest.raises(UploadUnknown):
+        registry.uploads.status(NAME, upload)
+
+
 def test_one_writer_at_a_time(registry: Registry, upload: UploadId) -> None:
     """While a request writes, every other one is refused, and takes nothing from its body."""
 

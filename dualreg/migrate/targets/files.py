@@ -10,6 +10,7 @@ from typing import IO
 from dualreg.image.digest import Digest
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import DigestVerifier, has_digest
+from dualreg.ownership import make_folders
 from dualreg.storage import durable
 from dualreg.storage.base import read_chunks, tee
 
@@ -105,7 +106,7 @@ def _link(path: Path, duplicate: Path) -> bool:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Create the folder of *path*, and yield a ``temporary_name``; remove that file after the block."""
-    durable.make_folder(path.parent, 0o777)  # the operator's own, by the umask
+    make_folders(path.parent, 0o777)  # the operator's own, by the umask
     temporary = temporary_name(path)
     try:
         yield temporary
