@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dualreg.errors import DiskReserved, ReadOnly
+from dualreg.ownership import make_folders
 from dualreg.storage import durable
 
 #: The file in the folder of the store that makes all processes over it read-only.
@@ -99,7 +100,7 @@ class Writes:
 
     def set_mark(self, reason: str, now: datetime) -> None:
         """Make the registry read-only, durably, or change why it is."""
-        durable.make_folder(self.mark.parent)
+        make_folders(self.mark.parent, durable.SHARED)
         fresh = self.mark.with_name(f".{MARK}.{os.getpid()}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:

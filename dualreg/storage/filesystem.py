@@ -69,7 +69,7 @@ class FilesystemStore:
         path, aside = self.path(digest), self._corrupt / f"{digest.algorithm}-{digest.hex}"
         opened = os.fstat(reader.fileno())
         with suppress(FileNotFoundError):
-            durable.make_folder(self._corrupt, PRIVATE)
+            make_folders(self._corrupt)
             if os.path.samestat(opened, path.stat()):
                 path.rename(aside)
                 durable.sync(self._corrupt)

@@ -1,7 +1,7 @@
 """Outages: what is wrong with this server's disk, database or limits, as clients and the log are given it.
 
-An outage is answered with 503, which clients try again: Docker five times, containerd and podman by
-Retry-After. 507 says more, but no client knows it. It is a line in the log, without a traceback.
+An outage is answered with 503 and Retry-After (RFC 9110, section 15.6.4). 507 says more, but is WebDAV's. It
+is a line in the log, without a traceback.
 """
 
 import errno
