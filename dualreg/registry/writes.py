@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dualreg.errors import DiskReserved, ReadOnly
-from dualreg.ownership import make_folders
 from dualreg.storage import durable
 
 #: The file in the folder of the store that makes all processes over it read-only.
@@ -100,9 +99,9 @@ class Writes:
 
     def set_mark(self, reason: str, now: datetime) -> None:
         """Make the registry read-only, durably, or change why it is."""
-        make_folders(self.mark.parent, durable.SHARED)
         fresh = self.mark.with_name(f".{MARK}.{os.getpid()}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        fresh.unlink(missing_ok=True)  # of a process that was killed
+        descriptor = durable.create(fresh)
         try:
             durable.write(descriptor, json.dumps({"reason": reason, "since": now.isoformat()}).encode())
             os.fsync(descriptor)
