@@ -5,6 +5,7 @@ Otherwise a command that is run as root would leave files that a server under an
 
 import os
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 
@@ -47,10 +48,21 @@ def make_folders(folder: Path, mode: int = PRIVATE) -> None:
         OSError: one cannot be created.
     """
     if folder.is_dir():
+        _sync_found(folder)
         return
     make_folders(folder.parent, mode)
     create_folder(folder, mode)
     sync(folder.parent)
+
+
+@lru_cache(maxsize=1 << 14)
+def _sync_found(folder: Path) -> None:
+    """Make a directory durable that another process or thread created, and may not have synced yet.
+
+    Once is enough: this process has seen it then. What was created above it was synced before it.
+    """
+    with suppress(PermissionError):  # of a directory above the service's own
+        sync(folder.parent)
 
 
 def sync(folder: Path) -> None:

@@ -199,6 +199,19 @@ def test_new_folders_survive_a_power_cut(
     assert journal.count(("fsync", own.parent)) == 1
 
 
+def test_a_folder_of_a_process_that_died_survives_a_power_cut(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """Another process may have been killed before it synced a folder: whoever finds it does, once."""
+    folder = root / "docker/registry/v2/repositories/team/app/_manifests/tags/latest/current"
+    folder.mkdir(parents=True)
+    for content in b"one", b"two":
+        store.write_link("team/app/_manifests/tags/latest/current/link", content)
+    (first,) = _positions(journal, ("fsync", folder.parent))
+    assert first < _positions(journal, ("fsync", folder))[0]
+    assert journal.count(("fsync", folder.parent)) == 1
+
+
 def test_the_folder_of_a_new_catalog_survives_a_power_cut(
     tmp_path: Path, journal: list[tuple[str, Path]]
 ) -> None:
@@ -227,7 +240,8 @@ def test_links_survive_a_power_cut(
 ) -> None:
     """A link is written aside, synced, renamed over the old one, and its folder synced; removal likewise."""
     link = root / NAMES / "x" / "link"
-    store.write_link("x/link", b"old")
+    store.write_link("x/link", b"older")
+    store.write_link("x/link", b"old")  # finds the folder for the first time
     journal.clear()
     store.write_link("x/link", b"new")
     fresh = journal[0][1]
