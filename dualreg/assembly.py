@@ -92,13 +92,14 @@ def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:
     """Raise CatalogUnreachable if the store knows of content or accounts that the catalog has lost.
 
     Requests never read the store's names: the registry would serve nothing, and look as if all were lost.
-    What a legacy source has that is this store is imported on demand.
+    What a legacy source has that is this store is imported on demand. Blobs alone are no content: the first
+    push to an empty registry leaves their link files if the process dies before it commits.
     """
     with catalog.read() as tx:
         is_empty, unfinished = not tx.repositories.any(), tx.notes.read(Note.REBUILD) is not None
     if unfinished:
         raise _lost(settings, "the last rebuild of the catalog was interrupted")
-    if is_empty and not Names(store).is_empty() and not _imports_itself(settings, catalog, store):
+    if is_empty and Names(store).has_images() and not _imports_itself(settings, catalog, store):
         raise _lost(settings, "the catalog is empty, but the store is not")
 
 

@@ -108,6 +108,12 @@ class Names:
         """Return whether there is no repository."""
         return not any(isinstance(each, str) for each in self.repositories())
 
+    def has_images(self) -> bool:
+        """Return whether there is a manifest, a tag or a V1 image in any repository."""
+        names = (each for each in self.repositories() if isinstance(each, str))
+        parts = (self.manifests, self.tags, self.v1_images)
+        return any(True for name in names for part in parts for _ in part(name))
+
     def repositories(self) -> Iterator[RepositoryName | OddEntry]:
         """Yield the repositories, in a fixed order."""
         yield from self._repositories("")

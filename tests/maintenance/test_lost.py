@@ -11,6 +11,8 @@ from dualreg.assembly import accounts_of, open_catalog, open_registry, prepare
 from dualreg.catalog.notes import Note
 from dualreg.cli import main
 from dualreg.errors import CatalogUnreachable
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
@@ -54,6 +56,15 @@ def test_an_empty_catalog(full: Settings) -> None:
     lose(full)
     with_tables(full)
     assert is_refused(full, "the catalog is empty, but the store is not")
+
+
+def test_a_first_push_that_died_before_it_committed(settings: Settings) -> None:
+    """The store has its blob and a link file, and the catalog nothing: no answer was given yet."""
+    prepare(settings)
+    registry = open_registry(settings)
+    registry.state.links.add_blob(RepositoryName("team/app"), Digest.of(b"layer"))
+    registry.close()
+    prepare(settings)
 
 
 def test_an_interrupted_rebuild(full: Settings) -> None:
