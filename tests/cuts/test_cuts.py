@@ -1,0 +1,67 @@
+"""What was answered for survives kills and power cuts, at some system calls of every story.
+
+``make cuts N=10000`` is the long form.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from tests.cuts.calls import Call
+from tests.cuts.disk import Disk
+from tests.cuts.record import record
+from tests.cuts.run import cuts, run
+from tests.cuts.stories import STORIES
+from tests.soak import short_or_long
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """A process that checks."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+        yield executor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", STORIES)
+def test_nothing_that_was_answered_for_is_lost(story: str, tmp_path: Path, pool: ProcessPoolExecutor) -> None:
+    """Images pull over both APIs, uploads go on, and what was deleted stays so."""
+    recording = record(story, tmp_path / "own")
+    stride = max(1, recording.places() // short_or_long(2, 100))
+    result = run(story, cuts(recording, stride=stride, torn=1), pool)
+    assert result.failures == {}
+    assert min(result.cuts[kind] for kind in ("kill", "cut", "torn")) >= 2
+
+
+@pytest.mark.parametrize(
+    ("calls", "kept"),
+    [
+        ([], {}),
+        ([("create", "a"), ("write", "a"), ("sync", "a")], {}),
+        ([("create", "a"), ("write", "a"), ("sync", "")], {"a": b""}),
+        ([("create", "a"), ("write", "a"), ("sync", ""), ("sync", "a")], {"a": b"data"}),
+        ([("folder", "f"), ("create", "f/a"), ("sync", "f")], {}),
+        ([("folder", "f"), ("create", "f/a"), ("sync", "")], {"f": None}),
+        ([("folder", "f"), ("create", "f/a"), ("sync", "f"), ("sync", "")], {"f": None, "f/a": b""}),
+        ([("folder", "f"), ("sync", ""), ("create", "a"), ("rename", "a", "f/b")], {"f": None}),
+        ([("folder", "f"), ("sync", ""), ("create", "a"), ("rename", "a", "f/b"), ("sync", "f")],
+         {"f": None, "f/b": b""}),
+        ([("create", "a"), ("sync", ""), ("remove", "a")], {"a": b""}),
+        ([("create", "a"), ("sync", ""), ("remove", "a"), ("sync", "")], {}),
+    ],
+)  # fmt: skip
+def test_the_disk_keeps_what_was_synced(
+    calls: list[tuple[str, ...]], kept: dict[str, bytes | None], tmp_path: Path
+) -> None:
+    """A power cut leaves that alone, and a kill leaves everything."""
+    disk = Disk(tmp_path)
+    for kind, path, *target in calls:
+        data, offset = (b"data", 0) if kind == "write" else (b"", None)
+        paths = [str(tmp_path / each) for each in (path, *target)]
+        disk.play(Call(kind, *paths, offset=offset, data=data))
+    assert disk.cut() == kept
+    removed = {path for kind, path, *_ in calls if kind == "remove"}
+    assert kept.keys() - removed <= disk.killed().keys()
