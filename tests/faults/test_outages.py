@@ -73,7 +73,7 @@ def test_a_disk_that_fills_up(disk: Path, tmp_path: Path, holds: str) -> None:
     """503 and few lines of log while it is full; then the upload goes on where it was, without a restart."""
     data = disk / "data" if holds == "all" else tmp_path / "data"
     store = (disk / "store").as_uri()
-    with dualreg_process(data, store=store, audit="off") as serving:
+    with dualreg_process(data, store=store, audit="off", min_free="0") as serving:
         location = begin(serving)
         filler = fill(disk)
         for _ in range(40):
@@ -94,7 +94,7 @@ def test_a_disk_that_fills_up(disk: Path, tmp_path: Path, holds: str) -> None:
 
 def test_a_disk_that_turns_read_only(disk: Path, tmp_path: Path) -> None:
     """Writes are answered with 503, reads go on; writes go on too once it can be written again."""
-    with dualreg_process(tmp_path / "data", store=disk.as_uri(), audit="off") as serving:
+    with dualreg_process(tmp_path / "data", store=disk.as_uri(), audit="off", min_free="0") as serving:
         location = begin(serving)
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         assert "the disk of the registry is read-only" in refused(serving, "PATCH", location, PIECE)

@@ -122,7 +122,10 @@ def test_a_catalog_that_goes_while_it_is_served(full: Settings, caplog: pytest.L
         assert len(caplog.records) == 1
         assert "catalog.sqlite3 was deleted or replaced; put it back, or restart dualreg" in caplog.text
         old = client.put("/v1/repositories/team/app/", json=[])
-        assert (old.status_code, v1_text(old)) == (503, "service unavailable")
+        assert (old.status_code, v1_text(old)) == (
+            503,
+            "service unavailable: the database of the registry does not answer",
+        )
         assert client.get("/v2/team/app/manifests/one").status_code == 503
         assert client.get("/_status").status_code == 503
         path.write_bytes(b"")

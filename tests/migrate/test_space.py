@@ -96,7 +96,7 @@ def test_volumes(tmp_path: Path) -> None:
 def test_warnings(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By inspect, plan, a dry run and the run itself; not if the files are linked, or are there already."""
     source = _stock(tmp_path / "old")
-    full = SimpleNamespace(f_frsize=4096, f_bavail=60, f_files=1000, f_favail=600)
+    full = SimpleNamespace(f_frsize=4096, f_blocks=100, f_bavail=60, f_files=1000, f_favail=600)
     monkeypatch.setattr(space.os, "statvfs", lambda _: full)
     plan = tmp_path / "plan"
     for line in ("inspect", f"plan --output={plan}", "run --dry-run"):
