@@ -38,7 +38,7 @@ def _cut(story: str, number: int, seed: int, pool: ProcessPoolExecutor) -> Resul
     places = recording.places()
     # As many torn disks at each place as it takes, or cuts at every so many places.
     stride = next(step for step in count(1) if 3 * (places // (step + 1)) < number)
-    torn = max(1, -(-number * stride // places) - 2)
+    torn = max(1, -(-number * stride // places) - 1)
     return run(story, islice(cuts(recording, stride=stride, torn=torn, seed=seed), number), pool)
 
 
