@@ -73,7 +73,7 @@ def test_files_outlast_power_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def note(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if path.is_relative_to(tmp_path):  # the place of a folder that was found is synced, too, the first time
+        if path.is_relative_to(tmp_path):  # a found folder is synced in its place, too
             name = str(path.relative_to(tmp_path)) if S_ISDIR(os.fstat(descriptor).st_mode) else ""
             synced.append((name, place.exists()))
         fsync(descriptor)
