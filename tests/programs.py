@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pytest
 from click.testing import Result
@@ -26,7 +26,7 @@ from tests.zygote import Forked, Zygote
 DUALREG = Path(sys.executable).with_name("dualreg")
 #: A process in the background: of any program, or forked.
 Process = subprocess.Popen[bytes] | Forked
-#: Set where every program must be there: a skip for lack of one becomes a failure.
+#: Set where nothing may be lacking: a skip for lack of a program, or of root, becomes a failure.
 STRICT = "STRICT_TESTS"
 
 
@@ -34,10 +34,21 @@ def require(*programs: str, package: str) -> None:
     """Skip the test unless all *programs* are installed, naming the Debian *package* that brings them."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        reason = f"needs {', '.join(missing)} (Debian package {package})"
-        if os.environ.get(STRICT):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _lack(f"{', '.join(missing)} (Debian package {package})")
+
+
+def require_root() -> None:
+    """Skip the test unless root runs it."""
+    if os.geteuid() != 0:
+        _lack("root")
+
+
+def _lack(what: str) -> NoReturn:
+    """Skip the test for lack of *what*, or fail it where nothing may be lacking."""
+    reason = f"needs {what}"
+    if os.environ.get(STRICT):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def environment() -> dict[str, str]:

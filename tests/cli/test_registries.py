@@ -18,6 +18,7 @@ from tests import builders
 from tests.apps import client_of
 from tests.faults.test_faults import REPOSITORY, pull_v2, push_v2
 from tests.migrate import stock_trees
+from tests.programs import require_root
 
 #: Commands over an existing registry, and the first words of the error of those that need one.
 NEEDING_ONE = (
@@ -160,9 +161,9 @@ def test_a_newer_catalog_is_refused_in_a_sentence(tmp_path: Path, line: str) -> 
     assert error.startswith("Error: the catalog is at revision 9999, which a newer version of dualreg made")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_leaves_the_owner_of_the_directory(tmp_path: Path) -> None:
     """What commands of root create in the directory of a service, the service can write."""
+    require_root()
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, 65534, 65533)

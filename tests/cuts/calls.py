@@ -34,11 +34,15 @@ class Call(NamedTuple):
     data: bytes = b""
 
 
+class UnknownCall(Exception):
+    """A system call that changes files, and that a replay would leave out: its cuts would prove nothing."""
+
+
 def read_calls(lines: Iterable[str], root: str, notes: str) -> Iterator[Call]:
     """Yield the changes below the folder *root*, and what was written to the file *notes*, in order.
 
     Raises:
-        NotImplementedError: something below *root* was changed in a way that this does not know.
+        UnknownCall: something below *root* was changed by a call whose effect this cannot replay.
     """
     reader = _Reader(root, notes)
     for line in _whole(lines):
@@ -84,7 +88,7 @@ class _Reader:
             if self._is_ours(call.path) or self._is_ours(call.target):
                 yield call
         elif name != "close" and any(self._is_ours(_handle(word)[1]) for word in words):
-            raise NotImplementedError(f"{name}({words})")
+            raise UnknownCall(f"{name}({', '.join(words)})")
 
     def _open(self, words: list[str], handle: str, path: str) -> Iterator[Call]:
         flags = next(word for word in words if word.startswith("O_")).split("|")

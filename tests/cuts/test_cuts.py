@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cuts.calls import Call
+from tests.cuts.calls import Call, UnknownCall, read_calls
 from tests.cuts.disk import Disk
 from tests.cuts.record import record
 from tests.cuts.run import cuts, run
@@ -65,3 +65,12 @@ def test_the_disk_keeps_what_was_synced(
     assert disk.cut() == kept
     removed = {path for kind, path, *_ in calls if kind == "remove"}
     assert kept.keys() - removed <= disk.killed().keys()
+
+
+def test_no_change_is_left_out() -> None:
+    """A recording with a call that cannot be replayed is refused, if the call is below the folder."""
+    path = "".join(f"\\x{byte:02x}" for byte in b"/disk/file")
+    line = f"1 fallocate(3<{path}>, 0, 0, 4096) = 0\n"
+    with pytest.raises(UnknownCall, match="fallocate"):
+        list(read_calls([line], "/disk", "/notes"))
+    assert list(read_calls([line], "/elsewhere", "/notes")) == []

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from dualreg.image.digest import Digest
-from tests.programs import DUALREG, Serving, dualreg_process
+from tests.programs import DUALREG, Serving, dualreg_process, require_root
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 PIECE = os.urandom(1 << 20)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB."""
+    require_root()
     folder = tmp_path / "disk"
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], check=False)

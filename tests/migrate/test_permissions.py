@@ -15,6 +15,7 @@ from tests import builders
 from tests.migrate import stock_trees
 from tests.migrate.stock_trees import StockTree
 from tests.migrate.trees import LAYERS, Tree, image_id
+from tests.programs import require
 
 #: A user and group without privileges.
 _NOBODY = 65534
@@ -23,8 +24,8 @@ _NOBODY = 65534
 @pytest.fixture
 def readable() -> Iterator[Path]:
     """A folder that every user may read, unlike those of pytest."""
-    if os.geteuid() == 0 and not shutil.which("setpriv"):
-        pytest.skip("setpriv is not installed: package util-linux")
+    if os.geteuid() == 0:
+        require("setpriv", package="util-linux")
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
