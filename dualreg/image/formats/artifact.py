@@ -2,16 +2,7 @@
 
 from typing import Any
 
-from dualreg.image.formats.contents import (
-    Child,
-    Contents,
-    Role,
-    annotations_of,
-    artifact_type_of,
-    descriptors,
-    refuse,
-    subject_of,
-)
+from dualreg.image.formats.contents import Child, Contents, Role, descriptors, refuse, with_children
 
 
 def contents(document: dict[str, Any]) -> Contents:
@@ -23,9 +14,4 @@ def contents(document: dict[str, Any]) -> Contents:
     Source: OCI image-spec v1.1.0-rc2, artifact.md; ORAS artifacts-spec 1.0.0-rc.2, artifact-manifest.md.
     """
     refuse(document, "config", "layers", "manifests", "fslayers")
-    return Contents(
-        children=tuple(Child(Role.LAYER, blob) for blob in descriptors(document, "blobs")),
-        subject=subject_of(document),
-        artifact_type=artifact_type_of(document),
-        annotations=annotations_of(document),
-    )
+    return with_children(document, (Child(Role.LAYER, blob) for blob in descriptors(document, "blobs")))

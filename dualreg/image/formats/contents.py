@@ -1,6 +1,6 @@
 """Contents: the common model of all manifest formats."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -51,6 +51,23 @@ class Contents:
     artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
     named: tuple[str, str] | None = None
+
+
+def with_children(
+    document: dict[str, Any], children: Iterable[Child], *, artifact_type: str = ""
+) -> Contents:
+    """Return the contents of a document that has *children*; all formats but schema 1 share the rest.
+
+    Args:
+        artifact_type: What is meant if the document gives none.
+
+    Raises:
+        ManifestInvalid: the subject, the artifact type or the annotations are invalid.
+    """
+    return Contents(
+        tuple(children), subject_of(document), artifact_type_of(document) or artifact_type,
+        annotations_of(document),
+    )  # fmt: skip
 
 
 def member(document: dict[str, Any], key: str) -> object:

@@ -4,17 +4,7 @@ from typing import Any
 
 from dualreg.errors import ManifestInvalid
 from dualreg.image.descriptor import Descriptor
-from dualreg.image.formats.contents import (
-    Child,
-    Contents,
-    Role,
-    annotations_of,
-    artifact_type_of,
-    descriptors,
-    member,
-    refuse,
-    subject_of,
-)
+from dualreg.image.formats.contents import Child, Contents, Role, descriptors, member, refuse, with_children
 
 
 def contents(document: dict[str, Any]) -> Contents:
@@ -30,10 +20,6 @@ def contents(document: dict[str, Any]) -> Contents:
     if document.get("schemaVersion") != 2:  # noqa: PLR2004 -- the number is the format's name
         raise ManifestInvalid(reason="schemaVersion is not 2")
     config = Descriptor.from_json(member(document, "config"))
-    layers = tuple(Child(Role.LAYER, layer) for layer in descriptors(document, "layers"))
-    return Contents(
-        children=(Child(Role.CONFIG, config), *layers),
-        subject=subject_of(document),
-        artifact_type=artifact_type_of(document) or config.media_type,
-        annotations=annotations_of(document),
-    )
+    layers = (Child(Role.LAYER, layer) for layer in descriptors(document, "layers"))
+    children = (Child(Role.CONFIG, config), *layers)
+    return with_children(document, children, artifact_type=config.media_type)

@@ -3,16 +3,7 @@
 from typing import Any
 
 from dualreg.errors import ManifestInvalid
-from dualreg.image.formats.contents import (
-    Child,
-    Contents,
-    Role,
-    annotations_of,
-    artifact_type_of,
-    descriptors,
-    refuse,
-    subject_of,
-)
+from dualreg.image.formats.contents import Child, Contents, Role, descriptors, refuse, with_children
 
 
 def contents(document: dict[str, Any]) -> Contents:
@@ -27,9 +18,5 @@ def contents(document: dict[str, Any]) -> Contents:
     refuse(document, "config", "layers", "fslayers")
     if document.get("schemaVersion") != 2:  # noqa: PLR2004 -- the number is the format's name
         raise ManifestInvalid(reason="schemaVersion is not 2")
-    return Contents(
-        children=tuple(Child(Role.MANIFEST, manifest) for manifest in descriptors(document, "manifests")),
-        subject=subject_of(document),
-        artifact_type=artifact_type_of(document),
-        annotations=annotations_of(document),
-    )
+    manifests = descriptors(document, "manifests")
+    return with_children(document, (Child(Role.MANIFEST, manifest) for manifest in manifests))
