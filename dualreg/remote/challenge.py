@@ -17,7 +17,7 @@ from urllib.request import parse_http_list, parse_keqv_list
 
 from urllib3.exceptions import HTTPError
 
-from dualreg.remote.endpoint import RemoteError, endpoint_of, joined, redact
+from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, joined, redact
 from dualreg.remote.transport import Authorization, HttpTransport, Request
 
 #: What a request needs access to, as scopes of a token server; for V1, the repository's name.
@@ -117,19 +117,8 @@ class ChallengeAuthenticator:
         """
         if self._rejection:
             raise self._rejection  # every further attempt would count as one more failed login
-        realm = joined(self.url, parameters.get("realm", ""))
-        try:
-            server = endpoint_of(realm)
-        except RemoteError as error:
-            raise RemoteError(f"{redact(self.url)}: its token server: {error}") from error
+        realm, server = self._token_server(parameters.get("realm", ""))
         scopes = scope or tuple(parameters.get("scope", "").split())
-        if endpoint_of(self.url).scheme == "https" != server.scheme:
-            raise RemoteError(f"token server {redact(realm)} is not https; credentials not sent")
-        if self.basic and server.host not in (endpoint_of(self.url).host, *self.token_servers):
-            raise RemoteError(
-                f"token server {redact(realm)} is not on the registry's host; credentials not sent;"
-                f" if you trust it, add --token-server {server.host}"
-            )
         query = urlencode([("service", parameters.get("service", "")), *(("scope", each) for each in scopes)])
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
         answer = self.transport.send(Request("GET", url), Authorization(self.basic, server))
@@ -149,6 +138,26 @@ class ChallengeAuthenticator:
         if response.status != _OK or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise _no_token(realm, scopes, response.status)
         return f"Bearer {token}", max(lifetime - _MARGIN, 1)
+
+    def _token_server(self, named: str) -> tuple[str, Endpoint]:
+        """Return the URL and the endpoint of the token server that a challenge named.
+
+        Raises:
+            RemoteError: it is not a URL, or not one that may receive the credentials.
+        """
+        realm, registry = joined(self.url, named), endpoint_of(self.url)
+        try:
+            server = endpoint_of(realm)
+        except RemoteError as error:
+            raise RemoteError(f"{redact(self.url)}: its token server: {error}") from error
+        if registry.scheme == "https" != server.scheme:
+            raise RemoteError(f"token server {redact(realm)} is not https; credentials not sent")
+        if self.basic and server.host not in (registry.host, *self.token_servers):
+            raise RemoteError(
+                f"token server {redact(realm)} is not on the registry's host; credentials not sent;"
+                f" if you trust it, add --token-server {server.host}"
+            )
+        return realm, server
 
 
 def basic(user: str, password: str) -> str:
