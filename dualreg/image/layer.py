@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import BinaryIO, Protocol, Self
 
 from dualreg.errors import ImageInvalid
@@ -290,8 +290,17 @@ def is_padded(layer: BinaryIO) -> bool:
     if not may_be_padded(head, layer.read(4), size):
         return False
     layer.seek(0)
+    return ends_with_padding(iter(partial(layer.read, _INFLATE_STEP), b""))
+
+
+def ends_with_padding(chunks: Iterable[bytes]) -> bool:
+    """Read a layer through; return whether zeros follow its compressed stream.
+
+    Raises:
+        ImageInvalid: as ``Inflater.feed``.
+    """
     inflater = Inflater()
-    while chunk := layer.read(_INFLATE_STEP):
+    for chunk in chunks:
         for _ in inflater.feed(chunk):
             pass
     return inflater.padded

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dualreg.errors import ImageInvalid
-from dualreg.image.layer import Inflater, may_be_padded
+from dualreg.image.layer import ends_with_padding, may_be_padded
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import chunks_of
@@ -38,13 +38,8 @@ def padding_of(blob: SourceBytes, where: str) -> Finding | None:
     Raises:
         Broken: it cannot be read.
     """
-    inflater = Inflater()
     try:
-        for chunk in chunks_of(blob.open, where):
-            for _ in inflater.feed(chunk):
-                pass
+        padded = ends_with_padding(chunks_of(blob.open, where))
     except ImageInvalid as error:
         return Finding(FindingKind.BAD_GZIP, where, error.reason)
-    return (
-        Finding(FindingKind.BAD_GZIP, where, "zeros follow the compressed layer") if inflater.padded else None
-    )
+    return Finding(FindingKind.BAD_GZIP, where, _ZEROS) if padded else None
