@@ -16,6 +16,8 @@ What callers may rely on:
 Modules, each using only those above it:
 
     endpoint    the scheme, host and port of a URL; ``RemoteError``; ``redact`` for messages
+    connections connections that do more than those of urllib3
+    deadline    how long a server may take, however it spends the time
     reach       which addresses a server may lead to
     transport   one request: retries, redirects, time and size limits; ``fetch`` for a single small document
     challenge   authentication: Basic, or a token from the server that a challenge names

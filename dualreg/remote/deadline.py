@@ -6,6 +6,7 @@ A timeout of a socket is too little: it starts again with every byte that a slow
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from threading import Timer
 
 from urllib3.exceptions import HTTPError
@@ -29,7 +30,7 @@ def deadline(cut: Callable[[], None], url: str, seconds: float) -> Iterator[None
     late = RemoteError(f"{redact(url)}: no complete answer within {seconds:g} s")
     try:
         yield
-    except (HTTPError, ValueError) as error:
+    except (HTTPError, HTTPException, OSError, ValueError) as error:
         if time.monotonic() < end:
             raise
         raise late from error

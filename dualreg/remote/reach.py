@@ -14,6 +14,7 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from dualreg.remote.connections import connecting_by
 from dualreg.remote.endpoint import Endpoint
 
 Address = IPv4Address | IPv6Address
@@ -69,23 +70,21 @@ def limit(manager: urllib3.PoolManager, reach: Reach) -> urllib3.PoolManager:
 
     What counts is the address that was connected to, not one that the name had a moment before.
     """
-    pools: Any = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {scheme: _limited(pool, reach) for scheme, pool in pools.items()}
-    return manager
 
+    def derive(kind: Any) -> Any:  # noqa: ANN401 -- a class of connections, as urllib3 has it
+        class Connection(kind):  # type: ignore[misc]  # of http or https
+            def _new_conn(self) -> socket.socket:
+                connected: socket.socket = super()._new_conn()
+                try:
+                    reach.check(self.host, self.port, connected.getpeername()[0])
+                except BaseException:
+                    connected.close()
+                    raise
+                return connected
 
-def _limited(pool: Any, reach: Reach) -> Any:  # noqa: ANN401 -- a class of pools, as urllib3 passes them
-    class Connection(pool.ConnectionCls):  # type: ignore[misc]  # of http or https, as the pool has it
-        def _new_conn(self) -> socket.socket:
-            connected: socket.socket = super()._new_conn()
-            try:
-                reach.check(self.host, self.port, connected.getpeername()[0])
-            except BaseException:
-                connected.close()
-                raise
-            return connected
+        return Connection
 
-    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+    return connecting_by(manager, derive)
 
 
 def _plain(address: Address) -> Address:

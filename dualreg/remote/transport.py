@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -12,6 +12,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
 from dualreg.messages import mask
+from dualreg.remote.connections import connecting_by
 from dualreg.remote.deadline import deadline
 from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, joined, redact
 from dualreg.remote.reach import AddressRefused, Reach, limit
@@ -25,7 +26,7 @@ _RETRY_AFTER_LIMIT = 120
 _REDIRECTS_LIMIT = 5
 #: Bytes of an unwanted body that are read, so that its connection can be used again.
 _DISCARD_LIMIT = 64 << 10
-#: Seconds to read such a body, and one that is read whole.
+#: Seconds to read such a body; and the head of an answer, or a body that is read whole.
 _DISCARD_SECONDS, _READ_SECONDS = 10, 600
 _SAME_METHOD = (307, 308)
 #: The first digit of the statuses of success.
@@ -102,7 +103,8 @@ class HttpTransport:
         )  # fmt: skip
         self._unrepeatable = _Retry(connect=2, read=False, allowed_methods=("GET", "HEAD"))
         timeout = urllib3.Timeout(connect=20, read=120)
-        self._pool = limit(urllib3.PoolManager(maxsize=32, timeout=timeout, ca_certs=ca), reach)
+        manager = urllib3.PoolManager(maxsize=32, timeout=timeout, ca_certs=ca)
+        self._pool = connecting_by(limit(manager, reach), _with_deadline)
 
     def send(self, request: Request, authorization: Authorization) -> Answer:
         """Send a request, and follow redirects; return the answer, whatever its status.
@@ -142,6 +144,10 @@ class HttpTransport:
             raise failure(request.method, request.url, error) from error
 
 
+class _Late(HTTPError):
+    """The head of an answer took too long; a request that fails so is not repeated."""
+
+
 class _Retry(urllib3.Retry):
     def increment(
         self,
@@ -158,6 +164,24 @@ class _Retry(urllib3.Retry):
         if response is not None:
             discard(response)  # which urllib3 would read to its end, perhaps without one
         return retry
+
+
+def _with_deadline(kind: Any) -> Any:  # noqa: ANN401 -- classes of connections
+    """Return the class of connections *kind*, on which the head of an answer has a deadline."""
+
+    class Connection(kind):  # type: ignore[misc]  # of http or https
+        def getresponse(self) -> urllib3.HTTPResponse:
+            with ExitStack() as unless_returned:
+                try:
+                    with deadline(partial(_shut, self.sock), "", _READ_SECONDS):
+                        response: urllib3.HTTPResponse = super().getresponse()
+                        unless_returned.callback(response.close)  # a head that is cut may look complete
+                except RemoteError as error:
+                    raise _Late(f"no complete answer within {_READ_SECONDS:g} s") from error
+                unless_returned.pop_all()
+            return response
+
+    return Connection
 
 
 def discard(response: urllib3.BaseHTTPResponse) -> None:
@@ -235,17 +259,21 @@ def _deadline(pool: urllib3.HTTPConnectionPool, url: str, seconds: float) -> Ite
 
     def cut() -> None:
         for sock in filter(None, [*sockets, *(connection.sock for connection in connections)]):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+            _shut(sock)
 
     pool.ConnectionCls = Connection
     with deadline(cut, f"GET {url}", seconds):
         yield
 
 
+def _shut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 def failure(method: str, url: str, error: Exception) -> RemoteError:
     """Return the error for a request without a complete answer, without what must not be in messages."""
-    if isinstance(error, AddressRefused):
+    if isinstance(error, (AddressRefused, _Late)):
         return RemoteError(f"{method} {redact(url)}: {error}")
     reason = getattr(error, "reason", None) or error
     return RemoteError(f"{method} {redact(url)}: {type(reason).__name__}: {mask(str(reason))[:200]}")

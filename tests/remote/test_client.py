@@ -238,3 +238,23 @@ def test_slow_bodies(server: Hostile, code: int, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(RemoteError, match=r"/x: no complete answer within 1 s"):
             client.request("GET", "/x")
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-A: "])
+def test_slow_heads(server: Hostile, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor by its status line or headers; such a request is not repeated."""
+    monkeypatch.setattr(transport, "_READ_SECONDS", 0.5)
+
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        with suppress(OSError):
+            handler.wfile.write(start)
+            for _ in range(200):
+                handler.wfile.write(b"H")
+                time.sleep(0.05)
+
+    server.answers["/x"] = [trickle, status(200, b"whole")]
+    began = time.monotonic()
+    with pytest.raises(RemoteError, match=rf"^GET {server.url}/x: no complete answer within 0\.5 s"):
+        Client(server.url).request("GET", "/x")
+    assert time.monotonic() - began < 3
