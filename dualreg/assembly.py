@@ -6,7 +6,6 @@ from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.attempts import Attempts, Limits
@@ -38,6 +37,7 @@ from dualreg.registry.writes import MARK, Writes
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_min_free
 from dualreg.storage import Store, open_store
+from dualreg.storage.base import keeps
 from dualreg.storage.links import Links
 from dualreg.storage.names import Names
 
@@ -99,7 +99,7 @@ def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:
         is_empty, unfinished = not tx.repositories.any(), tx.notes.read(Note.REBUILD) is not None
     if unfinished:
         raise _lost(settings, "the last rebuild of the catalog was interrupted")
-    if is_empty and Names(store).has_images() and not _imports_itself(settings, catalog, store):
+    if is_empty and Names(store).has_images() and not _imports_itself(settings, store):
         raise _lost(settings, "the catalog is empty, but the store is not")
 
 
@@ -119,18 +119,16 @@ def _settle_access(sealed: Sealed) -> None:
     sealed.catch_up()
 
 
-def _imports_itself(settings: Settings, catalog: Catalog, store: Store) -> bool:
-    registry = build_registry(catalog, store, settings)
-    return bool(settings.legacy_source) and is_own_store(settings.legacy_source, registry)
+def _imports_itself(settings: Settings, store: Store) -> bool:
+    return bool(settings.legacy_source) and is_own_store(settings.legacy_source, partial(keeps, store))
 
 
 def _lost(settings: Settings, what: str) -> CatalogUnreachable:
     """Return the error of a catalog that must be made anew, with the command that does so."""
-    place = unquote(urlsplit(settings.store_url).path)
     command = ["dualreg", "db", "rebuild", "--data", f"{settings.data.absolute()}"]
     return CatalogUnreachable(
-        f"{what}\nRestore the catalog from a backup, or make it anew from the store in {place}:  "
-        f"{shlex.join(command)}"
+        f"{what}\nRestore the catalog from a backup, or make it anew from the store in"
+        f" {settings.store_folder}:  {shlex.join(command)}"
     )
 
 
@@ -207,8 +205,7 @@ def build_registry(
 
 def writes_of(settings: Settings) -> Writes:
     """Return what says whether content may be added or changed now, for all processes with *settings*."""
-    store = unquote(urlsplit(settings.store_url).path) if settings.store_url.startswith("file:") else ""
-    root = Path(store) if store else settings.data.absolute()
+    root = settings.store_folder
     catalog = settings.database_url.removeprefix("sqlite:///")
     folders = {root} if catalog == settings.database_url else {root, Path(catalog).parent}
     return Writes(folders, parse_min_free(settings.min_free), root / MARK)

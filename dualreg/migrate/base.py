@@ -22,6 +22,7 @@ from dualreg.migrate.space import Content
 from dualreg.migrate.transfer import LinkMode
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import ANY, Precondition
+from dualreg.storage.base import Keeps
 
 
 class Stopped(Exception):
@@ -102,8 +103,8 @@ class Survey(Protocol):
             earlier: Nor are layers that these runs have read.
         """
 
-    def is_store(self, registry: Registry) -> bool:
-        """Return whether the source is the storage of *registry*, which only lacks the catalog rows."""
+    def is_store(self, keeps: Keeps) -> bool:
+        """Return whether the source is the store that *keeps* is of, which only lacks the catalog rows."""
 
     def importer(
         self,

@@ -75,7 +75,7 @@ class Passes:
             if not entries:
                 return name, ()
         run.predicted = {entry: outcome for entry, outcome in foreseen.items() if outcome}
-        if not found.is_store(self.registry):
+        if not found.is_store(self.registry.blobs.keeps):
             content = found.content(left)
             self.on_content(content.linked() if self.options.link is LinkMode.HARD else content)
         self.record("migrate run", run=name, source=self.source)  # before it begins: it may be killed
@@ -121,7 +121,7 @@ class Passes:
 
     def _begin(self, found: Survey, stop: Event) -> Run:
         now = self.registry.now()
-        in_place = found.is_store(self.registry)
+        in_place = found.is_store(self.registry.blobs.keeps)
         own = Journal(self.journals, now, self.source, in_place=in_place)
         importer = found.importer(self.registry, own, self.options, stop, self._earlier)
         return Run(self.registry, importer, own, self.existing, stop)

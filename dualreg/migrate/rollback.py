@@ -62,7 +62,7 @@ def rollback(registry: Registry, folder: Path, *runs: str, dry_run: bool = False
     ]
     places = {journal.source_of(folder, run) for run in chosen}
     in_place = any(line.get("in_place") for line in (*earlier, *lines))
-    in_place = in_place or any(is_own_store(place, registry) for place in places)
+    in_place = in_place or any(is_own_store(place, registry.blobs.keeps) for place in places)
     with registry.trial() if dry_run else nullcontext(registry) as tried:
         registry = tried.without_links() if in_place else tried
         for line in reversed(lines):

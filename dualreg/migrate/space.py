@@ -87,12 +87,12 @@ class Volume:
         if need.bytes > self.free_bytes:
             yield (
                 f"a copy needs {_mib(need.bytes)}, and {self.folder} has {_mib(self.free_bytes)} free;"
-                " free some space, or choose another directory with --data"
+                " free some space, or choose another place (--data, or store in the configuration)"
             )
         if self.free_inodes is not None and need.inodes > self.free_inodes:
             yield (
                 f"a copy needs {need.inodes:,} inodes, and {self.folder} has {self.free_inodes:,} free;"
-                " choose a directory on a file system with more inodes (mkfs.ext4 -N) with --data"
+                " choose a file system with more inodes (mkfs.ext4 -N)"
             )
 
 

@@ -36,6 +36,7 @@ from dualreg.registry import Registry
 from dualreg.registry.children import ManifestRules
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
+from dualreg.storage.base import Keeps
 from dualreg.transports import Location, LocationInvalid, Use, parse_location
 
 
@@ -182,10 +183,10 @@ def shortens_library(source: str) -> bool:
     return False
 
 
-def is_own_store(source: str, registry: Registry) -> bool:
-    """Return whether *source* is the storage of *registry*; False if it cannot be read."""
+def is_own_store(source: str, keeps: Keeps) -> bool:
+    """Return whether *source* is the store that *keeps* is of; False if it cannot be read."""
     with suppress(SourceInvalid, OSError):
-        return open_on_demand(source).is_store(registry.blobs)
+        return open_on_demand(source).is_store(keeps)
     return False
 
 

@@ -14,7 +14,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.state import State
-from dualreg.storage.base import FileBacked, SupportsAccelRedirect
+from dualreg.storage.base import FileBacked, SupportsAccelRedirect, keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,7 @@ class Blobs:
 
     def keeps(self, path: Path, digest: Digest) -> bool:
         """Return whether *path* is the file in which this registry's store keeps the blob."""
-        store = self.state.store
-        return isinstance(store, FileBacked) and store.owns_file(path, digest)
+        return keeps(self.state.store, path, digest)
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
         """Return a reader of the bytes from *start* on; the caller has checked the link with ``stat``.

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -201,6 +202,12 @@ class Settings(BaseModel):
     def store_url(self) -> str:
         """The store's URL; default: the data directory."""
         return self.store or self.data.absolute().as_uri()
+
+    @property
+    def store_folder(self) -> Path:
+        """The folder of the store; the data directory if the store is not one of files."""
+        parts = urlsplit(self.store_url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else self.data.absolute()
 
     @property
     def database_url(self) -> str:

@@ -148,6 +148,15 @@ class FileBacked(Protocol):
         """Return whether *path*, with links followed, is the file in which this store keeps the blob."""
 
 
+#: Returns whether a file is the one in which a certain store keeps a blob.
+Keeps = Callable[[Path, Digest], bool]
+
+
+def keeps(store: BlobStore, path: Path, digest: Digest) -> bool:
+    """Return whether *path* is the file in which *store* keeps the blob."""
+    return isinstance(store, FileBacked) and store.owns_file(path, digest)
+
+
 @dataclass(frozen=True, slots=True)
 class LinkFile:
     """The content of a link file, and when it was written or what it was dated (aware, UTC)."""

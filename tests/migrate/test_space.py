@@ -93,6 +93,30 @@ def test_volumes(tmp_path: Path) -> None:
     assert found.free_bytes > 0
 
 
+def test_the_disk_of_the_store_counts(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the store is not in the data directory: what it has free, and whether it is the source itself."""
+    store, config, source = tmp_path / "store", tmp_path / "dualreg.toml", _stock(tmp_path / "old")
+    config.write_text(f'store = "{store.as_uri()}"\n')
+    full = SimpleNamespace(f_frsize=4096, f_blocks=100, f_bavail=60, f_files=1000, f_favail=600)
+    real = os.statvfs
+    store.mkdir()
+    monkeypatch.setattr(space.os, "statvfs", lambda path: full if Path(path) == store else real(path))
+    foretold = command(data, f"run --dry-run {source}", "--config", str(config))
+    assert f"Warning: a copy needs 1.0 MiB, and {store} has 0.2 MiB free;" in foretold.stderr
+    assert f"and {store} has 0.2 MiB free" in command(data, f"run {source}", "--config", str(config)).stderr
+    own = command(data, f"plan registry-tree:{store}", "--config", str(config))
+    assert "Warning" not in own.stderr
+
+
+def test_hard_links_take_no_space(tmp_path: Path, data: Path) -> None:
+    """A dry run foretells what the run with the same options takes."""
+    line = f"run --dry-run --json {_stock(tmp_path / 'old')}"
+    copied = json.loads(command(data, line).stdout)
+    linked = json.loads(command(data, f"{line} --link=hard").stdout)
+    assert linked["copy_inodes"] == copied["copy_inodes"]
+    assert 0 < linked["copy_bytes"] < copied["copy_bytes"]
+
+
 def test_warnings(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By inspect, plan, a dry run and the run itself; not if the files are linked, or are there already."""
     source = _stock(tmp_path / "old")
@@ -108,5 +132,6 @@ def test_warnings(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -
         ]
         assert f"Warning: {told['warnings'][0]}\n" in command(data, f"{line} {source}", code=None).stderr
     assert "Warning: a copy needs" in command(data, f"run {source}").stderr
-    for line in (f"run {source}", f"run --dry-run {source}", f"plan registry-tree:{data}"):
+    own = [f"plan registry-tree:{data / below}" for below in ("", "docker", "docker/registry/v2")]
+    for line in (f"run {source}", f"run --dry-run {source}", *own):
         assert "Warning" not in command(data, line).stderr

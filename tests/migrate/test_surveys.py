@@ -123,8 +123,8 @@ def test_library(make: Callable[[Path], Survey], library: Library, *, shortens: 
 
 def test_only_a_registry_tree_is_a_store(tmp_path: Path, data: Path, opened: Registry) -> None:
     """If it is the one that this registry serves from."""
-    assert not any(make(tmp_path).is_store(opened) for make in (_v1, _v2, _saved))
+    assert not any(make(tmp_path).is_store(opened.blobs.keeps) for make in (_v1, _v2, _saved))
     StockTree(data).layer("team/app", b"a")
     StockTree(tmp_path / "other").layer("team/app", b"a")
-    assert V2Survey(RegistryTree.open(data)).is_store(opened)
-    assert not V2Survey(RegistryTree.open(tmp_path / "other")).is_store(opened)
+    assert V2Survey(RegistryTree.open(data)).is_store(opened.blobs.keeps)
+    assert not V2Survey(RegistryTree.open(tmp_path / "other")).is_store(opened.blobs.keeps)

@@ -113,7 +113,7 @@ def inspect(
     if deep:
         with progress("layers", found.blob_count, found.blob_bytes) as advance:
             findings += found.check_blobs(given["jobs"], advance)
-    space = space_for(source, found, make_plan(found, selection), settings)
+    space = space_for(found, make_plan(found, selection), settings)
     numbers = {**found.counts(), "copy_bytes": space["copy_bytes"], "copy_inodes": space["copy_inodes"]}
     if as_json:
         echo_json({**numbers, **space, "findings": [asdict(each) for each in findings]})
@@ -161,7 +161,7 @@ def plan(
         file.writelines(f"{line}\n" for line in write_plan(entries))
     print_plan_summary(
         entries,
-        space_for(source, found, entries, settings),
+        space_for(found, entries, settings),
         as_json=as_json,
         err=not as_json or output == "-",
     )
@@ -234,19 +234,19 @@ def run(
     pause, parent = given["follow"], given["parent"]
     _check_combination(pause, plan_file, dry_run=dry_run)
     end_with(parent)
-    settings = load_settings(config, data=data)
+    settings, link = load_settings(config, data=data), LinkMode(given["link"])
     existing = Existing(given["existing"] or (Existing.NEWER if pause else Existing.SKIP))
     dated, report_pass = existing is Existing.NEWER or bool(pause), partial(print_pass, as_json=as_json)
     next_plan = partial(survey_and_plan, source, given, settings, plan_file, dated=dated, quiet=bool(pause))
     if dry_run:
-        _print_dry_run(source, settings, next_plan, existing, as_json=as_json)
+        _print_dry_run(settings, next_plan, existing, link, as_json=as_json)
         return
     next_plan = partial(_when_writable, settings, next_plan)
     planned = None if pause else _require_selected(next_plan())
     opened = audited_registry(data, config, alone=True, create=True, rebuild=True, announce=not parent)
     with opened as (registry, _, record):
         passes = Passes(
-            registry, settings.journals, source, ImportOptions(LinkMode(given["link"]), given["strict"]),
+            registry, settings.journals, source, ImportOptions(link, given["strict"]),
             existing, given["jobs"], record, partial(_tag_progress, quiet=bool(parent)),
             partial(warn_of_shortage, settings=settings),
         )  # fmt: skip
@@ -306,10 +306,10 @@ def _report_failure(error: Exception, number: int, *, background: bool) -> None:
 
 
 def _print_dry_run(
-    source: str,
     settings: Settings,
     next_plan: Callable[[], Planned],
     existing: Existing,
+    link: LinkMode,
     *,
     as_json: bool,
 ) -> None:
@@ -318,7 +318,7 @@ def _print_dry_run(
     with existing_registry(settings) as registry:
         foreseen = foresee(found, entries, registry, existing, settings.journals)
     left = [entry for entry, outcome in foreseen.items() if outcome is None]
-    print_foreseen(foreseen, entries, space_for(source, found, left, settings), as_json=as_json)
+    print_foreseen(foreseen, entries, space_for(found, left, settings, link), as_json=as_json)
 
 
 @migrate.command()

@@ -1,28 +1,34 @@
 """The disk space of an import: what commands print of it, and warnings if there is too little."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from dualreg.cli.output import echo
 from dualreg.migrate.base import Survey
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.space import Content, Volume
+from dualreg.migrate.transfer import LinkMode
 from dualreg.settings import Settings
+from dualreg.storage import open_store
+from dualreg.storage.base import keeps
 
 #: The key of the warnings; the other members are numbers.
 WARNINGS = "warnings"
 
 
-def space_for(source: str, found: Survey, entries: Iterable[Entry], settings: Settings) -> Mapping[str, Any]:
+def space_for(
+    found: Survey, entries: Iterable[Entry], settings: Settings, link: LinkMode = LinkMode.AUTO
+) -> Mapping[str, Any]:
     """Return by JSON key what a copy takes, what there is, and a warning for each that is too little.
 
     Raises:
-        OSError: the file system of the data directory cannot be examined.
+        OSError: the file system of the store cannot be examined.
     """
-    volume = Volume.of(settings.data)
-    need = volume.need(found.content(entries))
-    shortages = () if _is_in_place(source, settings) else volume.shortages(need)
+    content, volume = found.content(entries), Volume.of(settings.store_folder)
+    need = volume.need(content.linked() if link is LinkMode.HARD else content)
+    in_place = found.is_store(partial(keeps, open_store(settings.store_url)))  # then nothing is copied
+    shortages = () if in_place else volume.shortages(need)
     return {
         "copy_bytes": need.bytes,
         "copy_inodes": need.inodes,
@@ -34,7 +40,7 @@ def space_for(source: str, found: Survey, entries: Iterable[Entry], settings: Se
 
 def warn_of_shortage(content: Content, settings: Settings) -> None:
     """Print on standard error which space is too little for *content*."""
-    volume = Volume.of(settings.data)
+    volume = Volume.of(settings.store_folder)
     print_warnings(volume.shortages(volume.need(content)))
 
 
@@ -42,9 +48,3 @@ def print_warnings(warnings: Iterable[str]) -> None:
     """Print warnings on standard error."""
     for warning in warnings:
         echo(f"Warning: {warning}", err=True)
-
-
-def _is_in_place(source: str, settings: Settings) -> bool:
-    """Return whether *source* is the data directory itself, of which nothing is copied."""
-    transport, _, path = source.partition(":")
-    return transport == "registry-tree" and Path(path).resolve() == settings.data.resolve()

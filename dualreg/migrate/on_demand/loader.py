@@ -173,7 +173,7 @@ class Loader:
             if len(self._known_layers) > _KNOWN_LAYERS:
                 self._known_layers.clear()
             if self._journal is None:
-                in_place = tree.is_store(self.registry.blobs)
+                in_place = tree.is_store(self.registry.blobs.keeps)
                 self._journal = Journal(
                     self.folder, self.registry.now(), self.source, in_place=in_place, on_demand=True
                 )

@@ -19,7 +19,7 @@ from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.documents import read_manifest
 from dualreg.migrate.v2.importer import V2Importer
 from dualreg.registry import Registry
-from dualreg.registry.blobs import Blobs
+from dualreg.storage.base import Keeps
 
 
 class OnDemandTree(Protocol):
@@ -33,8 +33,8 @@ class OnDemandTree(Protocol):
     def root(self) -> Path:
         """The folder of the tree."""
 
-    def is_store(self, blobs: Blobs) -> bool:
-        """Return whether the tree is the storage of the registry of *blobs*."""
+    def is_store(self, keeps: Keeps) -> bool:
+        """Return whether the tree is the store that *keeps* is of."""
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """Return a tag, which may be lost; None if there is none."""
@@ -84,8 +84,8 @@ class OnDemandTree(Protocol):
 class OnDemandV1Tree(V1Tree):
     """An OnDemandTree of V1 images."""
 
-    def is_store(self, blobs: Blobs) -> bool:
-        del blobs
+    def is_store(self, keeps: Keeps) -> bool:
+        del keeps
         return False
 
     def parent(self, id_: str) -> str | None:

@@ -21,6 +21,7 @@ from dualreg.migrate.sources.docker_archive import SavedImage, SavedImages
 from dualreg.migrate.space import Content
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
+from dualreg.storage.base import Keeps
 
 #: Documents of an image: its config, and the manifest that is made.
 _DOCUMENTS = 2
@@ -90,8 +91,8 @@ class SavedSurvey:
         del entries, registry
         return sum(layer.size for diff_id, layer in self.layers.items() if diff_id not in earlier.blobs)
 
-    def is_store(self, registry: Registry) -> bool:
-        del registry
+    def is_store(self, keeps: Keeps) -> bool:
+        del keeps
         return False
 
     def importer(

@@ -16,7 +16,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.plan import full_name
-from dualreg.registry.blobs import Blobs
+from dualreg.storage.base import Keeps
 
 
 class SourceInvalid(Exception):
@@ -181,8 +181,8 @@ class ManifestSource(Protocol):
             Broken: it is missing, cannot be read, or has another digest.
         """
 
-    def is_store(self, blobs: Blobs) -> bool:
-        """Return whether the source is the storage of *blobs*, which only lacks the catalog rows."""
+    def is_store(self, keeps: Keeps) -> bool:
+        """Return whether the source is the store that *keeps* is of, which only lacks the catalog rows."""
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         """Return a blob, not read yet.

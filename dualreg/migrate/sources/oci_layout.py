@@ -18,7 +18,7 @@ from dualreg.migrate.oci_annotations import NAME, REPOSITORY, annotations_of
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag, lost_tag
 from dualreg.migrate.sources.files import blob_file, read_document, read_file
 from dualreg.migrate.sources.references import split_reference
-from dualreg.registry.blobs import Blobs
+from dualreg.storage.base import Keeps
 
 #: Bytes of the largest index that is read.
 _INDEX_LIMIT = 64 << 20
@@ -79,8 +79,8 @@ class OciLayout:
         body = read_document(self._path(digest), self.root, f"{repository}@{digest}")
         return SourceManifest("", body)
 
-    def is_store(self, blobs: Blobs) -> bool:
-        del blobs
+    def is_store(self, keeps: Keeps) -> bool:
+        del keeps
         return False
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:

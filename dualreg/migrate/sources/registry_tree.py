@@ -39,7 +39,7 @@ from dualreg.migrate.sources.files import (
     read_file,
     was_deleted,
 )
-from dualreg.registry.blobs import Blobs
+from dualreg.storage.base import Keeps
 from dualreg.storage.filesystem import REGISTRY
 
 _LINK_LIMIT = 1 << 10
@@ -75,9 +75,9 @@ class RegistryTree:
         hint = "; it looks like v1-tree:" if old else ""
         raise SourceInvalid(f"{path}: no {REGISTRY} with blobs and repositories{hint}")
 
-    def is_store(self, blobs: Blobs) -> bool:
+    def is_store(self, keeps: Keeps) -> bool:
         digest = Digest.of(b"")
-        return blobs.keeps(self._data(digest), digest)
+        return keeps(self._data(digest), digest)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         for name, folder in _repositories(self.root, self.root / "repositories", ""):

@@ -18,11 +18,11 @@ from dualreg.image.jws import verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions, bounded
 from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag, lost_tag
-from dualreg.registry.blobs import Blobs
 from dualreg.remote.challenge import Scope, pulling
 from dualreg.remote.client import Client, as_stored
 from dualreg.remote.endpoint import RemoteError
 from dualreg.remote.response import Response
+from dualreg.storage.base import Keeps
 
 _OK, _NOT_FOUND = 200, 404
 #: Referrers of a manifest, after which the registry is assumed to send them forever.
@@ -99,8 +99,8 @@ class V2Remote:
             raise Broken(FindingKind.UNREACHABLE, where, f"the registry answered {response.status}")
         return _manifest(response)
 
-    def is_store(self, blobs: Blobs) -> bool:
-        del blobs
+    def is_store(self, keeps: Keeps) -> bool:
+        del keeps
         return False
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:

@@ -27,6 +27,7 @@ from dualreg.migrate.v1.layers import read_layer
 from dualreg.migrate.v1.verify import V1Comparison
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
+from dualreg.storage.base import Keeps
 
 #: Documents that are made of an image for clients of V2: a config and a manifest.
 _DOCUMENTS = 2
@@ -146,8 +147,8 @@ class V1Survey:
         del registry  # a layer that no run has read is read even if it is stored
         return self._layer_bytes((entry.image for entry in entries), earlier.layers)
 
-    def is_store(self, registry: Registry) -> bool:
-        del registry
+    def is_store(self, keeps: Keeps) -> bool:
+        del keeps
         return False
 
     def importer(

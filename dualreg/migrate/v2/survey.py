@@ -27,6 +27,7 @@ from dualreg.migrate.v2.verify import V2Comparison
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 from dualreg.registry.children import ManifestRules
+from dualreg.storage.base import Keeps
 
 #: How a missing manifest is called: named by another one, or by a tag.
 _MISSING = (FindingKind.MISSING_MANIFEST, FindingKind.DANGLING)
@@ -122,8 +123,8 @@ class V2Survey:
         del earlier  # what they read is stored
         return sum(self.blobs[digest][0] for digest in registry.blobs.absent(self._blobs_of(entries)))
 
-    def is_store(self, registry: Registry) -> bool:
-        return self.source.is_store(registry.blobs)
+    def is_store(self, keeps: Keeps) -> bool:
+        return self.source.is_store(keeps)
 
     def importer(
         self,
