@@ -182,9 +182,9 @@ class StaticTreeTarget:
         if not file.is_file():
             write(file, [content])
             return True
-        self._check_place(path, json.loads(content))
         if file.read_bytes() == content:
             return False
+        self._check_place(path, json.loads(content))
         with self._lock:
             self._changes[path] = content
         return True
