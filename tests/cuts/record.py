@@ -23,9 +23,9 @@ class Recording(NamedTuple):
     calls: list[Call]
 
     def places(self) -> int:
-        """Return how many calls there are after which a story can be cut."""
+        """Return how many calls and notes there are after which a story can be cut."""
         begun = next(at for at, call in enumerate(self.calls) if call.data.startswith(b'["begun"'))
-        return sum(call.kind != "note" for call in self.calls[begun:])
+        return len(self.calls) - begun
 
 
 def record(story: str, folder: Path) -> Recording:

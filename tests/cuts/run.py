@@ -52,13 +52,16 @@ class Result:
 
 
 def cuts(recording: Recording, *, stride: int, torn: int, seed: int = 0) -> Iterator[Cut]:
-    """Yield cuts after every *stride*-th system call: a kill, a power cut, and *torn* ones by *seed*."""
+    """Yield cuts after every *stride*-th call or note: a kill, a power cut, and *torn* ones by *seed*.
+
+    A cut directly after an answer finds what is only made durable after it.
+    """
     promises = Promises()
     for number, call in enumerate(recording.calls):
         if call.kind == "note":
             promises.note(call.data)
-            continue
-        recording.disk.play(call)
+        else:
+            recording.disk.play(call)
         if not promises.begun or number % stride:
             continue
         allowed = {key: set(values) for key, values in promises.allowed.items()}

@@ -3,6 +3,7 @@
 ``make cuts N=10000`` is the long form.
 """
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -12,7 +13,7 @@ import pytest
 
 from tests.cuts.calls import Call, UnknownCall, read_calls
 from tests.cuts.disk import Disk
-from tests.cuts.record import record
+from tests.cuts.record import Recording, record
 from tests.cuts.run import cuts, run
 from tests.cuts.stories import STORIES
 from tests.soak import short_or_long
@@ -74,3 +75,16 @@ def test_no_change_is_left_out() -> None:
     with pytest.raises(UnknownCall, match="fallocate"):
         list(read_calls([line], "/disk", "/notes"))
     assert list(read_calls([line], "/elsewhere", "/notes")) == []
+
+
+def test_every_answer_is_cut(tmp_path: Path) -> None:
+    """Before anything else happens, which could make durable what was answered for too early."""
+    key, path = ("tag", "team/app", "1"), str(tmp_path / "a")
+    notes = (["begun", []], ["asked", [[*key, "x"]]], ["answered", [[*key, "x"]]])
+    begun, asked, answered = (Call("note", "", data=json.dumps(note).encode()) for note in notes)
+    calls = [begun, asked, Call("create", path), answered, Call("sync", str(tmp_path))]
+    recording = Recording(Disk(tmp_path), calls)
+    made = cuts(recording, stride=1, torn=0)
+    after = [(cut.image, cut.allowed.get(key)) for cut in made if cut.name.startswith("cut")]
+    assert after[-2:] == [({}, {"x"}), ({"a": b""}, {"x"})]
+    assert len(after) == recording.places()
