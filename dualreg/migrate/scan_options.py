@@ -46,10 +46,6 @@ class ScanOptions:
     trusting: bool = False
     jobs: int = 1
 
-    def may_select(self, repository: str) -> bool:
-        """Return whether *names* may select a tag of *repository*, whose tags are not known yet."""
-        return self.names.may_select(repository)
-
     def each(self, query: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
         """Return the results of *query* for all items, in order; *jobs* queries run at a time."""
         if self.jobs == 1:

@@ -46,7 +46,7 @@ class V1Remote:
         """
         if self._tags is None:
             listed = [self.repository] if self.repository else dict.fromkeys(self._repositories())
-            names = [(name, full) for name, full in _full_names(listed) if self.options.may_select(full)]
+            names = [each for each in _full_names(listed) if self.options.names.may_select(each[1])]
             by_repository = self.options.each(self._list_tags, names)
             self._tags = [each for tags in by_repository for each in tags if self._is_selected(each)]
         yield from self._tags

@@ -61,7 +61,7 @@ class V2Remote:
         Raises:
             SourceInvalid, RemoteError: the repositories, or the tags of the only one, cannot be listed.
         """
-        names = [name for name in self._names() if self.options.may_select(name)]
+        names = [name for name in self._names() if self.options.names.may_select(name)]
         listed = dict(zip(names, self.options.each(self._list_tags, names), strict=True))
         places = [
             (name, tag)
