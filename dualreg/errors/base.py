@@ -21,9 +21,11 @@ class RegistryError(Exception):
 
     Attributes:
         message: What is wrong, in a few words; the same for every instance of a class.
+        details: The explanation, as a format of the fields; empty: the fields with their names.
     """
 
     message: ClassVar[str] = "the request cannot be granted"
+    details: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -37,8 +39,10 @@ class RegistryError(Exception):
     def explanation(self) -> str:
         """Return what is wrong with what, and what to do about it; empty if the message says it all.
 
-        This is the reason, if there is one, and the other fields with their names.
+        Without ``details``, this is the reason, if there is one, and the other fields with their names.
         """
+        if self.details:
+            return self.details.format_map({name: shown(value) for name, value in self.facts().items()})
         facts = {name: value for name, value in self.facts().items() if value is not None}
         reason = facts.pop("reason", None)
         parts = [shown(reason)] if reason else []

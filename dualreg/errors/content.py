@@ -9,11 +9,8 @@ class ManifestTooLarge(RegistryError):
     """A manifest, V1 document or form over the limit in bytes."""
 
     message = "document too large"
+    details = "at most {limit} bytes are accepted"
     limit: int
-
-    def explanation(self) -> str:
-        """Name the limit, which no setting raises."""
-        return f"at most {self.limit} bytes are accepted"
 
 
 class ReferencesMissing(RegistryError):

@@ -2,29 +2,26 @@
 
 from dualreg.errors.base import RegistryError, shown
 
+#: The details of errors that end by themselves.
+_RETRY = "retry in {retry_after} seconds"
+
 
 class NameInvalid(RegistryError):
     """A repository name outside the grammar, or longer than 255 characters."""
 
     message = "invalid repository name"
+    details = (
+        "{name}: use at most 255 of a-z, 0-9, ., _, - and /, with a letter or digit around each separator"
+    )
     name: str
-
-    def explanation(self) -> str:
-        """Name the grammar, in words."""
-        rule = "use at most 255 of a-z, 0-9, ., _, - and /, with a letter or digit around each separator"
-        return f"{shown(self.name)}: {rule}"
 
 
 class TagInvalid(RegistryError):
     """A tag outside ``[A-Za-z0-9_][A-Za-z0-9._-]{0,127}``."""
 
     message = "invalid tag name"
+    details = "{tag}: use at most 128 of A-Z, a-z, 0-9, _, . and -, not starting with . or -"
     tag: str
-
-    def explanation(self) -> str:
-        """Name the grammar, in words."""
-        rule = "use at most 128 of A-Z, a-z, 0-9, _, . and -, not starting with . or -"
-        return f"{shown(self.tag)}: {rule}"
 
 
 class ImageIdInvalid(RegistryError):
@@ -69,33 +66,24 @@ class TooManyTags(RegistryError):
     """More tags in one request than the limit."""
 
     message = "too many tags"
+    details = "one request sets at most {limit}"
     limit: int
-
-    def explanation(self) -> str:
-        """Name the limit."""
-        return f"one request sets at most {self.limit}"
 
 
 class SourceBusy(RegistryError):
     """The maximum number of images is being imported on demand; retry in *retry_after* seconds."""
 
     message = "too many images are being imported on demand"
+    details = _RETRY
     retry_after: int
-
-    def explanation(self) -> str:
-        """Say when to retry."""
-        return _retry(self.retry_after)
 
 
 class ServerBusy(RegistryError):
     """All threads that such requests may take are busy; retry in *retry_after* seconds."""
 
     message = "the server is busy with other uploads and downloads"
+    details = _RETRY
     retry_after: int
-
-    def explanation(self) -> str:
-        """Say when to retry."""
-        return _retry(self.retry_after)
 
 
 class Unauthenticated(RegistryError):
@@ -129,24 +117,18 @@ class Denied(RegistryError):
     """The client is authenticated and lacks the permission."""
 
     message = "requested access to the resource is denied"
+    details = "{account} lacks {action} on repository {repository}"
     account: str
     repository: str
     action: str
-
-    def explanation(self) -> str:
-        """Name the account and the permission."""
-        return f"{shown(self.account)} lacks {self.action} on repository {self.repository}"
 
 
 class TooManyAttempts(RegistryError):
     """Too many logins failed; retry in *retry_after* seconds."""
 
     message = "too many failed logins"
+    details = _RETRY
     retry_after: int
-
-    def explanation(self) -> str:
-        """Say when to retry."""
-        return _retry(self.retry_after)
 
 
 class Unsupported(RegistryError):
@@ -170,7 +152,3 @@ class ReadOnly(RegistryError):
 
     message = "this registry is read-only"
     reason: str
-
-
-def _retry(seconds: int) -> str:
-    return f"retry in {seconds} seconds"

@@ -31,12 +31,9 @@ class DigestMismatch(RegistryError):
     """
 
     message = "provided digest did not match uploaded content"
+    details = "expected {digest}, received {actual}"
     digest: str
     actual: str
-
-    def explanation(self) -> str:
-        """Name both digests."""
-        return f"expected {self.digest}, received {self.actual}"
 
 
 class ChecksumMismatch(RegistryError):
@@ -134,24 +131,18 @@ class RangeInvalid(RegistryError):
     """
 
     message = "the chunk does not start where the upload ends"
+    details = "the next byte of upload {upload} is {offset}: continue from there"
     repository: str
     upload: str
     offset: int
-
-    def explanation(self) -> str:
-        """Say where it ends."""
-        return f"the next byte of upload {self.upload} is {self.offset}: continue from there"
 
 
 class UploadUnknown(RegistryError):
     """No such upload in this repository: finished, cancelled, expired, or never started."""
 
     message = "blob upload unknown to registry"
+    details = "{upload} is finished, cancelled or expired: start a new upload"
     upload: str
-
-    def explanation(self) -> str:
-        """Say how to go on."""
-        return f"{shown(self.upload)} is finished, cancelled or expired: start a new upload"
 
 
 class UploadBusy(RegistryError):
