@@ -6,6 +6,8 @@ from http import HTTPStatus
 
 from flask import Response, request
 
+from dualreg.errors import RegistryError
+
 #: Methods that change nothing.
 READS = ("GET", "HEAD", "OPTIONS")
 #: Statuses of requests that are not, or not yet, authorized.
@@ -23,6 +25,12 @@ def allow_header() -> dict[str, str]:
     """Return the Allow header of a 405: the methods of this URL except the refused one."""
     methods = request.url_rule.methods if request.url_rule else None
     return {"Allow": ", ".join(sorted((methods or set()) - {request.method}))}
+
+
+def retry_header(error: RegistryError) -> dict[str, str]:
+    """Return the Retry-After header of an error that says when to try again; of others none."""
+    wait = error.facts().get("retry_after")
+    return {} if wait is None else {"Retry-After": f"{wait}"}
 
 
 def add_warnings(response: Response, texts: Iterable[str]) -> None:

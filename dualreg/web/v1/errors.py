@@ -13,7 +13,7 @@ from flask import Response, request
 from dualreg import errors
 from dualreg.errors import RegistryError
 from dualreg.web.context import settings
-from dualreg.web.responses import allow_header, empty_response, json_response
+from dualreg.web.responses import allow_header, empty_response, json_response, retry_header
 
 V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.NameInvalid: 400,
@@ -69,15 +69,6 @@ _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
     (errors.TagUnknown, "v1.delete_tag"): "Tag not found: {tag}",
 }
 
-#: Errors that say when to try again.
-_WAITS = (
-    errors.TooManyAttempts,
-    errors.SourceBusy,
-    errors.ServerBusy,
-    errors.ServerStopping,
-    errors.UploadBusy,
-)
-
 
 def render(error: RegistryError) -> Response:
     """Return the V1 response to the error."""
@@ -99,9 +90,9 @@ def _headers(error: RegistryError) -> dict[str, str]:
             "Token" if "image" in (request.view_args or {}) else f'Basic realm="{settings().token_service}"'
         )
         return {"WWW-Authenticate": scheme}
-    if isinstance(error, _WAITS):
-        return {"Retry-After": str(error.retry_after)}
-    return allow_header() if V1_ERRORS[type(error)] == HTTPStatus.METHOD_NOT_ALLOWED else {}
+    if V1_ERRORS[type(error)] == HTTPStatus.METHOD_NOT_ALLOWED:
+        return allow_header()
+    return retry_header(error)
 
 
 def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:

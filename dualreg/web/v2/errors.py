@@ -18,7 +18,7 @@ from dualreg.auth.access import Access, parse_scopes
 from dualreg.errors import RangeInvalid, ReferencesMissing, RegistryError
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.uploads import Upload
-from dualreg.web.responses import allow_header, json_response
+from dualreg.web.responses import allow_header, json_response, retry_header
 from dualreg.web.v2.locations import bearer_challenge, upload_headers
 
 
@@ -91,17 +91,11 @@ def _headers(error: RegistryError) -> dict[str, str]:
         case RangeInvalid():
             upload = Upload(RepositoryName(error.repository), UploadId(error.upload), error.offset)
             return upload_headers(upload)
-        case (
-            errors.TooManyAttempts()
-            | errors.SourceBusy()
-            | errors.ServerBusy()
-            | errors.ServerStopping()
-            | errors.UploadBusy()
-        ):
-            return {"Retry-After": str(error.retry_after)}
         case errors.Unauthenticated():
             return {"WWW-Authenticate": bearer_challenge(error)}
-    return allow_header() if V2_ERRORS[type(error)].status == HTTPStatus.METHOD_NOT_ALLOWED else {}
+    if V2_ERRORS[type(error)].status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return allow_header()
+    return retry_header(error)
 
 
 def render_status(status: int, message: str, headers: Mapping[str, str]) -> Response:
