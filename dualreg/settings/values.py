@@ -20,8 +20,8 @@ _ALGORITHMS = frozenset(
 )
 _LOGIN_LIMIT = re.compile(r"(pair|address|account)=[1-9][0-9]{0,5}", re.ASCII)
 _SHORTEST_TOKEN = timedelta(seconds=60)
-#: A size in bytes, or a share of the whole.
-_SIZE = re.compile(r"([0-9]{1,9})([kmgt%]?)", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,9})([kmgt]?)", re.ASCII | re.IGNORECASE)
+_SHARE = re.compile(r"([0-9]{1,9})%", re.ASCII)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -38,35 +38,39 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
+def parse_bytes(text: str) -> int:
+    """Return the number of bytes that a text such as ``0``, ``500M`` or ``20g`` means; units are binary.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a number of bytes such as 0, 500M or 20G")
+    return int(match[1]) << _SHIFTS[match[2].lower()]
+
+
 def parse_min_free(text: str) -> Callable[[int], int]:
     """Return what says how many bytes of a disk of so many stay free: the least of *text*'s sizes and shares.
 
     Raises:
         ValueError: it is malformed.
     """
-    matches = [_SIZE.fullmatch(entry.strip()) for entry in text.split(",")]
-    if None in matches or not matches:
-        raise ValueError("expected a size or a share of the disk such as 1g, 500m, 2% or 1g,2%, or 0")
-    entries = [(int(match[1]), match[2]) for match in matches if match]
-
-    def least(disk: int) -> int:
-        return min(
-            disk * number // 100 if unit == "%" else number << _SHIFTS[unit] for number, unit in entries
-        )
-
-    return least
+    try:
+        entries = [_parse_reserve(entry.strip()) for entry in text.split(",")]
+    except ValueError as error:
+        expected = "expected a size or a share of the disk such as 1g, 500m, 2% or 1g,2%, or 0"
+        raise ValueError(expected) from error
+    return lambda disk: min(reserve(disk) for reserve in entries)
 
 
-def parse_bytes(text: str) -> int:
-    """Return the number of bytes that a text such as ``0``, ``500M`` or ``20G`` means.
-
-    Raises:
-        ValueError: it is malformed.
-    """
-    match = re.fullmatch(r"([0-9]{1,9})([KMGT]?)", text.upper(), re.ASCII)
-    if match is None:
-        raise ValueError("expected a number of bytes such as 0, 500M or 20G")
-    return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
+def _parse_reserve(entry: str) -> Callable[[int], int]:
+    """Return the same for one size or share."""
+    if share := _SHARE.fullmatch(entry):
+        percent = int(share[1])
+        return lambda disk: disk * percent // 100
+    size = parse_bytes(entry)
+    return lambda _: size
 
 
 def format_duration(value: timedelta) -> str:

@@ -13,7 +13,7 @@ from dualreg.image.digest import Digest
 from dualreg.registry import Registry
 from dualreg.registry.writes import Writes
 from dualreg.settings import Settings, SettingsInvalid
-from dualreg.settings.values import parse_min_free
+from dualreg.settings.values import parse_bytes, parse_min_free
 from tests.apps import client_of
 from tests.faults.test_faults import CHAIN, IMAGE, pull_v2, push_v1, push_v2
 from tests.protocol.exchange import REPOSITORY, v1_text, v2_codes
@@ -162,14 +162,16 @@ def test_the_room_of_disks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "disk", "least"),
     [("0", 100, 0), ("2%", 1000, 20), ("1g,2%", 1 << 40, 1 << 30), ("1g,2%", 1 << 30, (1 << 30) // 50),
-     ("500", 1000, 500), ("3k", 1 << 30, 3072), ("5m", 1 << 30, 5 << 20), ("1t", 1 << 50, 1 << 40)],
+     ("500", 1000, 500), ("3k", 1 << 30, 3072), ("5M", 1 << 30, 5 << 20), ("1t", 1 << 50, 1 << 40),
+     ("1G, 2%", 1 << 40, 1 << 30)],
 )  # fmt: skip
 def test_sizes_of_the_reserve(text: str, disk: int, least: int) -> None:
     """Sizes have binary units, shares are of the disk, and of several the least counts."""
     assert parse_min_free(text)(disk) == least
+    assert "%" in text or least == parse_bytes(text.swapcase())
 
 
-@pytest.mark.parametrize("text", ["", "x", "1gb", "-1", "2%%", "1g,", "1.5g"])
+@pytest.mark.parametrize("text", ["", "x", "1gb", "-1", "2%%", "1g,", "1.5g", "1\N{KELVIN SIGN}"])
 def test_malformed_sizes(text: str) -> None:
     """A reserve that cannot be understood is an error that names the setting."""
     with pytest.raises(SettingsInvalid, match="min_free"):
