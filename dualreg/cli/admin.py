@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory
-from dualreg.catalog.database import DatabaseFailure, failure_text, is_absent
+from dualreg.catalog.database import DatabaseFailure, failure_text, is_absent, utc_now
 from dualreg.cli.options import announce_registry, load_settings
 from dualreg.errors import AuditUnavailable, CatalogUnreachable, RegistryError
 from dualreg.registry import Registry
@@ -22,6 +22,19 @@ from dualreg.settings import Settings
 
 #: Writes to the audit log which command changed what, and which Unix user ran it; facts are given by name.
 Record = Callable[..., None]
+
+
+def require_registry(settings: Settings) -> None:
+    """Check that there is a registry, without opening it.
+
+    Raises:
+        click.ClickException: there is none.
+    """
+    if is_absent(settings.database_url):
+        raise click.ClickException(
+            f"there is no registry in {settings.data.absolute()}; `dualreg serve` creates one\n"
+            "To use another directory, give --data, or set data in a configuration file (see --config)."
+        )
 
 
 def prepare_or_fail(settings: Settings, *, create: bool = True, rebuild: bool = False) -> None:
@@ -36,11 +49,8 @@ def prepare_or_fail(settings: Settings, *, create: bool = True, rebuild: bool = 
             its URL is invalid.
     """
     try:
-        if not create and is_absent(settings.database_url):
-            raise click.ClickException(
-                f"there is no registry in {settings.data.absolute()}; `dualreg serve` creates one\n"
-                "To use another directory, give --data, or set data in a configuration file (see --config)."
-            )
+        if not create:
+            require_registry(settings)
         prepare(settings, rebuild=rebuild)
     except (CatalogUnreachable, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
@@ -113,6 +123,21 @@ def open_audit(settings: Settings) -> Audit:
 
 
 @contextmanager
+def audited(settings: Settings) -> Iterator[Record]:
+    """Open the audit log for a block that changes something, and records its changes.
+
+    Raises:
+        click.ClickException: it cannot be written.
+    """
+    with closing(open_audit(settings)) as audit:
+
+        def record(command: str, **facts: object) -> None:
+            audit.write(utc_now(), "admin", command=command, uid=os.getuid(), **facts)
+
+        yield record
+
+
+@contextmanager
 def audited_registry(
     data: Path | None, config: Path | None, **opening: bool
 ) -> Iterator[tuple[Registry, Settings, Record]]:
@@ -124,16 +149,11 @@ def audited_registry(
     Raises:
         click.ClickException: a setting is invalid, or the catalog or the audit log cannot be opened.
     """
-    with prepared_registry(data, config, **opening) as (registry, settings):
-        audit = open_audit(settings)
-
-        def record(command: str, **facts: object) -> None:
-            audit.write(registry.now(), "admin", command=command, uid=os.getuid(), **facts)
-
-        try:
-            yield registry, settings, record
-        finally:
-            audit.close()
+    with (
+        prepared_registry(data, config, **opening) as (registry, settings),
+        audited(settings) as record,
+    ):
+        yield registry, settings, record
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """``dualreg db`` and ``dualreg gc``: the catalog as a whole, and garbage collected while serving."""
 
-import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,10 +10,10 @@ import click
 
 from dualreg.assembly import build_registry, open_catalog
 from dualreg.auth.sealed import NAME, Sealed, SealedInvalid
-from dualreg.catalog.database import Catalog, utc_now
+from dualreg.catalog.database import Catalog
 from dualreg.catalog.integrity import find_damage, move_aside
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
-from dualreg.cli.admin import audited_registry, open_audit
+from dualreg.cli.admin import audited, audited_registry
 from dualreg.cli.failures import FAILURES, Fatal, reason_of
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted, echo, echo_json, table
@@ -71,12 +70,11 @@ def rebuild(data: Path | None, config: Path | None, *, dry_run: bool, replace: b
     settings = load_settings(config, data=data)
     announce_registry(settings)
     try:
-        with _catalog_to_fill(settings, dry_run=dry_run) as catalog:
-            result = _rebuild(settings, catalog, dry_run=dry_run, replace=replace, quiet=as_json)
-        if not dry_run:
-            with closing(open_audit(settings)) as audit:
-                facts = {"complete": result.complete, "findings": len(result.findings)}
-                audit.write(utc_now(), "admin", command="db rebuild", uid=os.getuid(), **facts)
+        with nullcontext() if dry_run else audited(settings) as record:
+            with _catalog_to_fill(settings, dry_run=dry_run) as catalog:
+                result = _rebuild(settings, catalog, dry_run=dry_run, replace=replace, quiet=as_json)
+            if record:
+                record("db rebuild", complete=result.complete, findings=len(result.findings))
     except FAILURES as error:
         raise Fatal(reason_of(error)) from error
     _print(result, as_json=as_json)

@@ -1,14 +1,12 @@
 """``dualreg readonly``: make a running registry read-only."""
 
-import os
-from contextlib import closing
 from pathlib import Path
 
 import click
 
 from dualreg.assembly import writes_of
 from dualreg.catalog.database import utc_now
-from dualreg.cli.admin import open_audit
+from dualreg.cli.admin import audited, require_registry
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import echo, echo_json
 from dualreg.errors import RegistryError
@@ -55,12 +53,12 @@ def on(reason: str, data: Path | None, config: Path | None) -> None:
 
     Requests that have begun are finished.
     """
-    settings = load_settings(config, data=data)
     if not reason.strip() or not reason.isprintable():
         raise click.UsageError("--reason: expected printable characters")
-    announce_registry(settings)
-    writes_of(settings).set_mark(reason, utc_now())
-    _record(settings, "readonly on", reason=reason)
+    settings = _existing(data, config)
+    with audited(settings) as record:
+        writes_of(settings).set_mark(reason, utc_now())
+        record("readonly on", reason=reason)
     echo("The registry is read-only. To end that, run `dualreg readonly off`.")
 
 
@@ -68,13 +66,11 @@ def on(reason: str, data: Path | None, config: Path | None) -> None:
 @settings_options
 def off(data: Path | None, config: Path | None) -> None:
     """Accept changes again."""
-    settings = load_settings(config, data=data)
-    announce_registry(settings)
-    if not writes_of(settings).remove_mark():
-        echo("The registry was not read-only.")
-        return
-    _record(settings, "readonly off")
-    echo("The registry accepts changes.")
+    settings = _existing(data, config)
+    with audited(settings) as record:
+        if was_readonly := writes_of(settings).remove_mark():
+            record("readonly off")
+    echo("The registry accepts changes." if was_readonly else "The registry was not read-only.")
 
 
 @readonly.command()
@@ -82,7 +78,7 @@ def off(data: Path | None, config: Path | None) -> None:
 @settings_options
 def status(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Show whether the registry is read-only, since when, and why."""
-    marked = writes_of(load_settings(config, data=data)).marked()
+    marked = writes_of(_existing(data, config)).marked()
     if as_json:
         echo_json({"readonly": marked is not None} | (marked._asdict() if marked else {}), indent=None)
     elif marked:
@@ -91,6 +87,13 @@ def status(data: Path | None, config: Path | None, *, as_json: bool) -> None:
         echo("The registry accepts changes.")
 
 
-def _record(settings: Settings, command: str, **facts: object) -> None:
-    with closing(open_audit(settings)) as audit:
-        audit.write(utc_now(), "admin", command=command, uid=os.getuid(), **facts)
+def _existing(data: Path | None, config: Path | None) -> Settings:
+    """Return the settings of a registry that exists.
+
+    Raises:
+        click.ClickException: a setting is invalid, or there is no registry.
+    """
+    settings = load_settings(config, data=data)
+    announce_registry(settings)
+    require_registry(settings)
+    return settings

@@ -26,7 +26,8 @@ NEEDING_ONE = (
     "group add dev alice", "group remove dev alice", "access list", "access grant alice x pull",
     "access revoke alice x", "access explain alice x pull", "key list", "key add alice", "key revoke x",
     "token list", "token revoke x", "token rotate", "repository show x", "repository delete x", "clients",
-    "clients --json", "gc", "gc --dry-run", "export oci-layout:out", "migrate verify registry-tree:absent",
+    "clients --json", "readonly on --reason x", "readonly off", "readonly status",
+    "gc", "gc --dry-run", "export oci-layout:out", "migrate verify registry-tree:absent",
 )  # fmt: skip
 
 

@@ -90,6 +90,21 @@ def test_commands_of_a_read_only_registry(folder: Path, words: list[str]) -> Non
     assert (done.exit_code > 0, "this registry is read-only: an audit" in done.output) == (True, True)
 
 
+@pytest.mark.parametrize(
+    "words", [["readonly", "on", "--reason", "x"], ["readonly", "off"], ["db", "rebuild", "--replace"]]
+)
+def test_what_cannot_be_recorded_is_not_done(folder: Path, words: list[str]) -> None:
+    """The commands open the audit log before they change anything."""
+    if words[1] == "off":
+        readonly("on", "--reason", "an audit", data=folder)
+    (folder / "not-a-folder").touch()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    log = {"DUALREG_AUDIT": f"{folder}/not-a-folder/audit.jsonl"}
+    done = CliRunner().invoke(main, [*words, "--data", str(folder)], env=log)
+    assert (done.exit_code > 0, "cannot write the audit log" in done.output) == (True, True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
 def test_a_mark_without_a_reason(folder: Path) -> None:
     """A file that an operator made without the command counts."""
     (folder / "readonly.json").write_text("")
