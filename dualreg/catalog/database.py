@@ -60,8 +60,8 @@ class CatalogGone(SQLAlchemyError):
 
 
 def failure_text(error: Exception) -> str:
-    """Return the first line of the driver's message."""
-    return str(getattr(error, "orig", None) or error).partition("\n")[0]
+    """Return, in one line, that the catalog failed, and the first line of the driver's message."""
+    return "catalog error: " + str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def is_outage(error: SQLAlchemyError) -> bool:

@@ -14,7 +14,7 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory
-from dualreg.catalog.database import DatabaseFailure, failure_text, is_absent, utc_now
+from dualreg.catalog.database import is_absent, utc_now
 from dualreg.cli.options import announce_registry, load_settings
 from dualreg.errors import AuditUnavailable, CatalogUnreachable, RegistryError
 from dualreg.registry import Registry
@@ -83,8 +83,6 @@ def prepared_registry(
     registry = open_registry(settings, alone=alone)
     try:
         yield registry, settings
-    except DatabaseFailure as error:
-        raise click.ClickException(f"catalog error: {failure_text(error)}") from error
     finally:
         registry.close()
 

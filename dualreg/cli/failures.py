@@ -38,8 +38,7 @@ def reason_of(error: Exception) -> str:
     """Return the message to print for one of FAILURES: in one line, unless it is a command's own."""
     if isinstance(error, click.ClickException):
         return error.message
-    is_of_catalog = isinstance(error, DatabaseFailure)
-    return safe_line(f"catalog error: {failure_text(error)}" if is_of_catalog else str(error))
+    return safe_line(failure_text(error) if isinstance(error, DatabaseFailure) else str(error))
 
 
 class MigrateCommand(SectionedCommand):

@@ -66,7 +66,7 @@ class Health:
     def outage(error: Exception) -> str | None:
         """Return in one line why the database is down, if that is what *error* means; otherwise None."""
         down = isinstance(error, DatabaseFailure) and is_outage(error)
-        return f"catalog error: {failure_text(error)}" if down else None
+        return failure_text(error) if down else None
 
     def _try_catalog(self) -> None:
         with self.state.catalog.begin() as tx:
