@@ -117,6 +117,11 @@ def running(
             process.wait()
 
 
+def children(pid: int) -> list[int]:
+    """Return the ids of a process's children: of a server, its workers."""
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> bool:
     """Wait until *condition* holds; tell whether it ever did."""
     deadline = time.monotonic() + seconds

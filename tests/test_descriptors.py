@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from dualreg.image.digest import Digest
-from tests.programs import dualreg_process, require
+from tests.programs import children, dualreg_process, require
 
 BLOB = os.urandom(100_000)
 
@@ -17,11 +17,6 @@ def limits(pid: int) -> tuple[int, int]:
     match = re.search(r"Max open files +(\d+) +(\d+)", Path(f"/proc/{pid}/limits").read_text())
     assert match is not None
     return int(match[1]), int(match[2])
-
-
-def children(pid: int) -> list[int]:
-    """Return the IDs of a process's children."""
-    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def test_the_limit_is_raised(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from dualreg.settings import Settings
 from tests import builders
 from tests.programs import (
     DUALREG,
-    Process,
     Serving,
+    children,
     dualreg_process,
     dualreg_server,
     free_port,
@@ -55,12 +55,6 @@ def dualreg(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
     log.write_text("")
     process = start([DUALREG, *arguments], log, env, cwd=folder)
     return process.wait(60), log.read_text()
-
-
-def children(process: Process) -> list[int]:
-    """Return the ids of a server's workers."""
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return [int(pid) for pid in listed.split()]
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +164,8 @@ def test_flags_win_over_variables_and_those_over_the_file(tmp_path: Path) -> Non
     command = [DUALREG, "serve", "--config", file, "--data", tmp_path / "from-flag"]
     with running(command, log, {"DUALREG_BIND": host, "DUALREG_DATA": "from-variable"}) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
-        assert until(lambda: children(process))
-        assert len(children(process)) == 1
+        assert until(lambda: children(process.pid))
+        assert len(children(process.pid)) == 1
     assert (tmp_path / "from-flag/catalog.sqlite3").exists()
     assert log.read_text().count("\n") == 2  # no access was logged
 
@@ -182,7 +176,7 @@ def test_workers_and_threads_can_be_flags(tmp_path: Path) -> None:
     options = ["--bind", host, "--data", tmp_path / "data", "--workers", "1", "--threads", "1"]
     with running([DUALREG, "serve", *options], log) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
-        assert len(children(process)) == 1
+        assert len(children(process.pid)) == 1
         with closing(http.client.HTTPConnection(host, timeout=20)) as first:
             first.putrequest("POST", "/v2/x/blobs/uploads/?digest=sha256:" + "0" * 64)
             first.putheader("Content-Length", str(MIB))
@@ -258,7 +252,7 @@ def test_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
     """The server ends with 0, its workers with it; a request under way is still answered."""
     content = bytes(range(256)) * 1000
     with dualreg_process(tmp_path / "data", fresh=True) as (host, process, log):
-        workers = children(process)
+        workers = children(process.pid)
         with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
             connection.putrequest("POST", f"/v2/late/blobs/uploads/?digest={Digest.of(content)}")
             connection.putheader("Content-Length", str(len(content)))

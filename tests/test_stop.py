@@ -17,6 +17,7 @@ from tests import builders
 from tests.programs import (
     DUALREG,
     Process,
+    children,
     dualreg_process,
     dualreg_server,
     free_port,
@@ -28,7 +29,6 @@ from tests.programs import (
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.wire import Wire
 from tests.test_refusals import read_answer
-from tests.test_serve import children
 from tests.test_silence import connect, head
 from tests.test_tls import make_certificate, served
 
@@ -185,15 +185,15 @@ def test_new_connections_of_a_reload_are_for_the_next_workers(tmp_path: Path) ->
         with closing(connect(host)) as connection:
             connection.sendall(begin("POST", target))
             time.sleep(0.5)
-            (before,) = children(process)
+            (before,) = children(process.pid)
             process.send_signal(signal.SIGHUP)
-            assert until(lambda: len(children(process)) > 1)
+            assert until(lambda: len(children(process.pid)) > 1)
             for _ in range(100):
                 assert Wire(host).send("GET", "/v2/").status == 200
-            assert before in children(process)
+            assert before in children(process.pid)
             connection.sendall(CONTENT[ARRIVED:])
             assert read_answer(connection)[0] == 201
-        assert until(lambda: before not in children(process))
+        assert until(lambda: before not in children(process.pid))
         assert Wire(host).send("GET", f"/v2/late/blobs/{Digest.of(CONTENT)}").body == CONTENT
 
 
@@ -225,7 +225,7 @@ def test_open_connections_end_between_requests(tmp_path: Path, how: str) -> None
 def test_a_request_that_was_sent_before_the_stop_is_answered(tmp_path: Path) -> None:
     """Even if its connection was not accepted yet."""
     with dualreg_process(tmp_path / "data", workers=1, fresh=True) as (host, process, _):
-        (worker,) = children(process)
+        (worker,) = children(process.pid)
         os.kill(worker, signal.SIGSTOP)
         waiting = [connect(host) for _ in range(20)]
         for connection in waiting:
@@ -247,7 +247,7 @@ def test_ctrl_c_lets_requests_finish(tmp_path: Path, again: bool) -> None:  # no
         with closing(connect(host)) as connection:
             connection.sendall(begin("POST", target))
             time.sleep(0.5)
-            for pid in (process.pid, *children(process)):
+            for pid in (process.pid, *children(process.pid)):
                 os.kill(pid, signal.SIGINT)
             time.sleep(1)
             if again:

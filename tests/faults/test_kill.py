@@ -13,7 +13,7 @@ import pytest
 
 from dualreg.image.digest import Digest
 from tests import builders
-from tests.programs import free_port, running, wait_until_up
+from tests.programs import children, free_port, running, until, wait_until_up
 from tests.protocol.clients.v1 import V1Client, session
 from tests.protocol.clients.v2 import V2Client
 
@@ -29,20 +29,13 @@ class Server(NamedTuple):
 
     def worker(self) -> int:
         """Return the worker's process id."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return int(children[0])
+        return children(self.pid)[0]
 
     def kill_worker(self) -> None:
         """Kill it without a warning, and wait for its successor."""
         victim = self.worker()
         os.kill(victim, signal.SIGKILL)
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            if children and str(victim) not in children:
-                return
-            time.sleep(0.02)
-        pytest.fail("no new worker")
+        assert until(lambda: {*children(self.pid)} - {victim} and victim not in children(self.pid), 15)
 
 
 @pytest.fixture

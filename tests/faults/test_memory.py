@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import Process, Serving, dualreg_process
+from tests.programs import Process, Serving, children, dualreg_process
 from tests.soak import short_or_long
 
 pytestmark = pytest.mark.slow
@@ -50,8 +50,7 @@ def pieces(count: int) -> Iterator[bytes]:
 
 def peaks(process: Process) -> dict[int, int]:
     """Return the most memory that each process of the server ever had, in bytes, by process id."""
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return {pid: _peak(pid) for pid in (process.pid, *map(int, listed.split()))}
+    return {pid: _peak(pid) for pid in (process.pid, *children(process.pid))}
 
 
 def _peak(pid: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dualreg.image.digest import Digest
-from tests.programs import Serving, dualreg_process, until
+from tests.programs import Serving, children, dualreg_process, until
 from tests.protocol.clients.v2 import V2Client
 
 PIECE = bytes(range(256)) * 4096
@@ -42,8 +42,7 @@ def begin(serving: Serving, head: str, body: bytes) -> socket.socket:
 
 def writer(serving: Serving, data: Path) -> int | None:
     """Return the worker that has a staged file open, once it is *PIECE* and what was held before."""
-    children = Path(f"/proc/{serving.process.pid}/task/{serving.process.pid}/children").read_text()
-    for worker in map(int, children.split()):
+    for worker in children(serving.process.pid):
         for descriptor in Path(f"/proc/{worker}/fd").iterdir():
             try:
                 target = descriptor.readlink()

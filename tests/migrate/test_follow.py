@@ -26,7 +26,7 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests.migrate.commands import command
 from tests.migrate.trees import LAYERS, Tree, image_id
-from tests.programs import DUALREG, dualreg_process, environment, until
+from tests.programs import DUALREG, children, dualreg_process, environment, until
 from tests.protocol.clients.wire import Wire
 
 PAUSE = timedelta(seconds=0.01)
@@ -166,8 +166,7 @@ def test_the_child_has_the_servers_settings(tmp_path: Path, monkeypatch: pytest.
 
 def child_of(pid: int) -> int | None:
     """Return the background import of a server."""
-    found = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    imports = [each for each in found if b"--follow" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    imports = [each for each in children(pid) if b"--follow" in Path(f"/proc/{each}/cmdline").read_bytes()]
     return imports[0] if imports else None
 
 

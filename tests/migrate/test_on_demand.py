@@ -32,7 +32,7 @@ from tests.apps import client_of
 from tests.migrate.commands import command
 from tests.migrate.stock_trees import StockTree, referrer
 from tests.migrate.trees import LAYERS, Tree
-from tests.programs import DUALREG, dualreg_process, environment, until
+from tests.programs import DUALREG, children, dualreg_process, environment, until
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 
@@ -293,13 +293,13 @@ def test_a_server_takes_in_everything_in_time(behind: Behind) -> None:
         assert until(lambda: held(opened) == {"1", "2", "3"}), log.read_text()
         opened.close()
         behind.root.rename(behind.root.with_name("away"))
-        children = _children(process.pid)
-        for child in children:
+        workers = children(process.pid)
+        for child in workers:
             os.kill(child, signal.SIGKILL)
-        assert until(lambda: len({*_children(process.pid)} - {*children}) >= 2)
+        assert until(lambda: len({*children(process.pid)} - {*workers}) >= 2)
         assert V2Client(host).pull("team/app", "3").layers == [LAYERS["a"], LAYERS["d"]]
-        children += _children(process.pid)
-    assert until(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
+        workers += children(process.pid)
+    assert until(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
     assert "Traceback" not in log.read_text()
 
 
@@ -810,8 +810,3 @@ def test_no_legacy_source(tmp_path: Path, source: str) -> None:
     assert done.returncode != 0
     assert "legacy_source" in done.stderr.lower()
     assert done.stderr.count("\n") == 1
-
-
-def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(each) for each in found]
