@@ -13,7 +13,7 @@ from dualreg.auth.sealed import NAME, Sealed, SealedInvalid
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.integrity import find_damage, move_aside
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
-from dualreg.cli.admin import audited, audited_registry
+from dualreg.cli.admin import audited, audited_registry, require_registry
 from dualreg.cli.failures import FAILURES, Fatal, reason_of
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted, echo, echo_json, table
@@ -70,6 +70,7 @@ def rebuild(data: Path | None, config: Path | None, *, dry_run: bool, replace: b
     settings = load_settings(config, data=data)
     announce_registry(settings)
     try:
+        _require_store(settings)
         with nullcontext() if dry_run else audited(settings) as record:
             with _catalog_to_fill(settings, dry_run=dry_run) as catalog:
                 result = _rebuild(settings, catalog, dry_run=dry_run, replace=replace, quiet=as_json)
@@ -81,6 +82,17 @@ def rebuild(data: Path | None, config: Path | None, *, dry_run: bool, replace: b
     if not result.complete:
         raise Fatal("stopped; run the command again to go on")
     raise SystemExit(1 if result.findings else 0)
+
+
+def _require_store(settings: Settings) -> None:
+    """Check that there is a registry: something to make a catalog from, or a catalog already.
+
+    Raises:
+        click.ClickException: there is none.
+    """
+    store = open_store(settings.store_url)
+    if Names(store).is_empty() and store.read_private(NAME) is None:
+        require_registry(settings)
 
 
 @contextmanager
