@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dualreg.image.digest import Digest
-from tests.programs import DUALREG, Serving, dualreg_process, free_port, running, wait_for
+from tests.programs import DUALREG, Serving, dualreg_process, free_port, running, wait_for, wait_until_up
 from tests.protocol.clients.wire import Wire
 from tests.test_tls import make_certificate, served
 
@@ -194,6 +194,20 @@ def test_many_short_connections(tmp_path: Path) -> None:
     ):
         answers = [*pool.map(lambda _: Wire(host).send("GET", "/v2/_catalog").status, range(600))]
     assert answers == [200] * 600
+
+
+def test_any_gunicorn_gives_up_silent_clients(tmp_path: Path) -> None:
+    """``gunicorn wsgi:app`` waits as long as the setting says, too."""
+    host, log, root = f"127.0.0.1:{free_port()}", tmp_path / "log", Path(__file__).parents[1]
+    command = [DUALREG.with_name("gunicorn"), "--chdir", root, "--config", root / "gunicorn.conf.py"]
+    variables = {"BIND": host, "DATA": str(tmp_path / "data"), "CLIENT_TIMEOUT": "1s", "WORKERS": "1"}
+    env = {f"DUALREG_{name}": value for name, value in variables.items()}
+    with running([*command, "wsgi:app"], log, env) as process:
+        wait_until_up(f"http://{host}/v2/", process, log)
+        with closing(connect(host)) as connection:
+            connection.settimeout(10)
+            connection.sendall(head("GET", "/v2/")[:-2])
+            assert connection.recv(12) == b"HTTP/1.1 408"
 
 
 def test_silence_over_tls(tmp_path: Path) -> None:

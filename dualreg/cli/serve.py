@@ -290,14 +290,12 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn, configured by our settings alone.
 
     Attributes:
-        client_timeout: For the workers, in seconds.
         stop: For the workers: a byte that is not 0 when all of them stop, and no others follow.
     """
 
     def __init__(self, settings: Settings, tls: ReloadingFile[ssl.SSLContext] | None = None) -> None:
         self._settings = settings
         self._certificate = tls
-        self.client_timeout = settings.client_timeout.total_seconds()
         self.stop = mmap(-1, 1)  # shared with them
         self._background = BackgroundImport(settings)
         self._app: Flask | None = None
@@ -348,13 +346,18 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's own settings.
 
     No timeout: it would include the whole of a long upload, and workers with threads send their heartbeat
-    beside it.
+    beside it. How long to wait for clients is no setting of gunicorn's; workers read it from the application.
     """
+
+    def on_starting(arbiter: Arbiter) -> None:
+        arbiter.app.client_timeout = settings.client_timeout.total_seconds()
+
     return {
         "bind": settings.bind,
         "workers": settings.workers,
         "threads": settings.threads,
         "worker_class": Worker,
+        "on_starting": on_starting,
         "timeout": 0,
         "graceful_timeout": 30,
         "keepalive": 75,
