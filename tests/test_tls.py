@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from dualreg.cli.serve import certificate
 from tests import builders
-from tests.programs import DUALREG, environment, free_port, require, running, until
+from tests.programs import DUALREG, environment, free_port, require, running, until, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,18 @@ def test_clients_push_and_pull_and_a_new_certificate_needs_no_restart(tmp_path: 
         make_certificate(tmp_path, "second")
         assert chain.read_text() != before
         assert served(host) == chain.read_text()
+
+
+def test_any_gunicorn_serves_https(tmp_path: Path) -> None:
+    """``gunicorn wsgi:app`` never serves plain HTTP where a certificate is set."""
+    chain, key = make_certificate(tmp_path, "any")
+    host, log, root = f"127.0.0.1:{free_port()}", tmp_path / "log", Path(__file__).parents[1]
+    command = [DUALREG.with_name("gunicorn"), "--chdir", root, "--config", root / "gunicorn.conf.py"]
+    variables = {"BIND": host, "DATA": tmp_path / "data", "TLS_CERT": chain, "TLS_KEY": key}
+    env = {f"DUALREG_{name}": str(value) for name, value in variables.items()}
+    with running([*command, "wsgi:app"], log, env) as process:
+        wait_for(lambda: served(host), process, log)
+        assert served(host).split() == chain.read_text().split()
 
 
 @pytest.mark.parametrize(

@@ -142,13 +142,13 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     settings = load_settings(config, data=data, **flags)
     _check_exposure(settings)
     _check_address(settings)
-    tls = _certificate(settings)
+    _certificate(settings)  # no registry is made for one that cannot be used
     prepare_or_fail(settings)
     _check_authority(settings)
     open_audit(settings).close()  # no serving without the audit log
     _check_legacy_source(settings)
     _raise_limit(settings)
-    _Server(settings, tls).run()
+    _Server(settings).run()
 
 
 def _raise_limit(settings: Settings) -> None:
@@ -293,9 +293,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         stop: For the workers: a byte that is not 0 when all of them stop, and no others follow.
     """
 
-    def __init__(self, settings: Settings, tls: ReloadingFile[ssl.SSLContext] | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._certificate = tls
         self.stop = mmap(-1, 1)  # shared with them
         self._background = BackgroundImport(settings)
         self._app: Flask | None = None
@@ -308,10 +307,6 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         self.cfg.set("when_ready", lambda _: self._start())
         self.cfg.set("on_exit", lambda _: self._background.stop())
         self.cfg.set("worker_exit", lambda _, __: self._close())
-        if tls := self._certificate:
-            self.cfg.set("certfile", str(self._settings.tls_cert))
-            self.cfg.set("keyfile", str(self._settings.tls_key))
-            self.cfg.set("ssl_context", lambda _, __: tls.get())
 
     def load(self) -> Flask:
         """Return the application; gunicorn calls this in each worker, so no connection outlives a fork."""
@@ -343,11 +338,16 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
-    """Return gunicorn's own settings.
+    """Return gunicorn's own settings, for HTTPS too.
 
     No timeout: it would include the whole of a long upload, and workers with threads send their heartbeat
     beside it. How long to wait for clients is no setting of gunicorn's; workers read it from the application.
+
+    Raises:
+        click.ClickException: the certificate cannot be used.
     """
+    tls = _certificate(settings)
+    https = {"certfile": f"{settings.tls_cert}", "keyfile": f"{settings.tls_key}"}
 
     def on_starting(arbiter: Arbiter) -> None:
         arbiter.app.client_timeout = settings.client_timeout.total_seconds()
@@ -374,4 +374,4 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "control_socket_disable": True,
         # Who connects to a Unix socket is believed what X-Forwarded-For says: the owner and the group of it.
         "umask": 0o007,
-    }
+    } | (https | {"ssl_context": lambda _, __: tls.get()} if tls else {})
