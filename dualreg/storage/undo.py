@@ -41,16 +41,15 @@ class _Undo:
 
     def restore(self) -> None:
         """Undo every change, the last one first; leave files that other requests have changed since."""
-        try:
-            for change in reversed(self.changes):
+        for change in reversed(self.changes):
+            with _logged():
                 found = self.tree.read_link(change.path)
                 if (found and found.content) == change.after:
                     _write(self.tree, change.path, change.before)
-            while self.aside:
-                folder, aside = self.aside.pop()
+        while self.aside:
+            folder, aside = self.aside.pop()  # what cannot be brought back must not be deleted
+            with _logged():
                 self.tree.bring_back(aside, folder)
-        except OSError as error:
-            _log.error("cannot undo changes of link files: %s", error)
 
     def forget(self) -> None:
         """Delete what was set aside and not brought back."""
@@ -108,6 +107,15 @@ def remove_folder(tree: LinkTree, folder: str) -> None:
 def _note(tree: LinkTree, path: str, after: bytes | None) -> None:
     if undo := _active.get():
         undo.changes.append(_Change(path, tree.read_link(path), after))
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Log a failure to undo one change, so that the others are undone all the same."""
+    try:
+        yield
+    except OSError as error:
+        _log.error("cannot undo a change of link files: %s", error)
 
 
 def _write(tree: LinkTree, path: str, file: LinkFile | None) -> None:

@@ -1,0 +1,60 @@
+"""Changes of link files that cannot be undone keep no others from being undone."""
+
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from dualreg.image.names import UploadId
+from dualreg.storage import undo
+from dualreg.storage.filesystem import FilesystemStore
+
+
+class _Failing(FilesystemStore):
+    """A store that cannot write one path any more, or bring anything back."""
+
+    broken = ""
+    keeps = False
+
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
+        if path == self.broken:
+            raise OSError("no space")
+        super().write_link(path, content, at)
+
+    def bring_back(self, aside: UploadId, folder: str) -> None:
+        if self.keeps:
+            raise OSError("no space")
+        super().bring_back(aside, folder)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> _Failing:
+    """A store with three link files."""
+    store = _Failing(tmp_path)
+    for path in ("a/one", "a/two", "b/three"):
+        store.write_link(path, b"before")
+    return store
+
+
+def _fail(store: _Failing, broken: str = "", *, keeps: bool = False) -> None:
+    """Change all link files in a block that fails, when the store does too."""
+    with suppress(ZeroDivisionError), undo.undone_on_failure(store, lambda _: False):
+        undo.write(store, "a/one", b"after", None)
+        undo.write(store, "a/two", b"after", None)
+        undo.remove_folder(store, "b")
+        store.broken, store.keeps = broken, keeps
+        _ = 1 // 0
+
+
+def test_the_rest_is_undone(store: _Failing) -> None:
+    """Both the files that were written and the folders that were removed."""
+    _fail(store, "a/two")
+    assert dict(store.walk_links()) == {"a/one": b"before", "a/two": b"after", "b/three": b"before"}
+
+
+def test_what_cannot_be_brought_back_is_kept(store: _Failing, tmp_path: Path) -> None:
+    """The files of a removed folder are still set aside, where it is the operator's to look for them."""
+    _fail(store, keeps=True)
+    assert dict(store.walk_links()) == {"a/one": b"before", "a/two": b"before"}
+    assert [file.read_bytes() for file in (tmp_path / "uploads").glob("*/three")] == [b"before"]
