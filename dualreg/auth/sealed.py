@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualreg.catalog.access import Dump
-from dualreg.catalog.database import Catalog
+from dualreg.catalog.database import Catalog, DatabaseFailure
 from dualreg.catalog.notes import Note
 from dualreg.storage.base import PrivateFiles
 
@@ -41,7 +41,7 @@ class Sealed:
                     return
                 content = {"revision": revision, "tables": tx.access.dump()}
                 self.files.write_private(NAME, json.dumps(content, indent=1).encode())
-        except (OSError, SealedInvalid) as error:
+        except (OSError, DatabaseFailure, SealedInvalid) as error:
             _log.error("cannot write %s, the copy of accounts, permissions and keys: %s", NAME, error)
 
     def catch_up(self) -> None:
