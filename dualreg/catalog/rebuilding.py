@@ -104,8 +104,12 @@ class RebuildQueries:
 
     def link(self, repository_id: int, links: Mapping[Digest, datetime]) -> frozenset[Digest]:
         """Let the repository read blobs, since the times given; return those that are not recorded."""
-        query = select(Blobs.digest).where(Blobs.digest.in_([*links]))
-        known = frozenset(self.connection.scalars(query))
+        query = select(Blobs.digest)
+        known = frozenset(
+            digest
+            for batch in batches(links)
+            for digest in self.connection.scalars(query.where(Blobs.digest.in_(batch)))
+        )
         rows = (
             {"repository_id": repository_id, "digest": digest, "linked_at": at}
             for digest, at in links.items()

@@ -8,6 +8,7 @@ from tests.contracts.catalog.deletions import DeletionsContract
 from tests.contracts.catalog.derivations import DerivationsContract
 from tests.contracts.catalog.manifests import ManifestsContract
 from tests.contracts.catalog.notes import NotesContract
+from tests.contracts.catalog.rebuilding import RebuildingContract
 from tests.contracts.catalog.referrers import ReferrersContract
 from tests.contracts.catalog.repositories import RepositoriesContract
 from tests.contracts.catalog.signing_keys import SigningKeysContract
@@ -33,5 +34,6 @@ class CatalogContract(
     AccountsContract,
     DeletionsContract,
     NotesContract,
+    RebuildingContract,
 ):
     """Everything that Transaction promises; a database's test class may override the fixture ``catalog``."""
