@@ -29,7 +29,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.registry.linking import COMPLETE
 from dualreg.registry.recognition import Recognition
 from dualreg.storage import Store
-from dualreg.storage.names import ManifestName, Names, OddEntry, TagName, V1Name
+from dualreg.storage.names import BlobName, ManifestName, Names, OddEntry, TagName, V1Name
 
 #: Rows that are recorded in a transaction.
 _BATCH = 2000
@@ -218,8 +218,8 @@ class _Repository:
         blobs = ((each, each.digest, each.at) for each in self.rebuild.understood(names.blobs(self.name)))
         manifests = (
             (None, each.digest, each.at)
-            for each in names.manifests(self.name)
-            if isinstance(each, ManifestName)
+            for each in names.manifest_blobs(self.name)
+            if isinstance(each, BlobName)
         )
         for batch in self.rebuild.batches(chain(blobs, manifests), _BATCH):
             times = {digest: at for _, digest, at in reversed(batch)}

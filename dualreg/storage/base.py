@@ -186,7 +186,7 @@ class LinkTree(Protocol):
         """
 
     def list_links(self, folder: str) -> Sequence[str]:
-        """Return the names in *folder*, sorted; those of folders end in a slash. None if it is absent.
+        """Return the names in *folder*, sorted; those of folders end in a slash; none if it is absent.
 
         Raises:
             OSError: it cannot be read.

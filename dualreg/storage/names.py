@@ -120,19 +120,16 @@ class Names:
 
     def blobs(self, name: RepositoryName) -> Iterator[BlobName | OddEntry]:
         """Yield the blobs of a repository, ordered by digest."""
-        for digest in self._digests(f"{name}/_layers"):
-            if isinstance(digest, OddEntry):
-                yield digest
-            elif link := self._link(blob_link(name, digest), digest):
-                yield link if isinstance(link, OddEntry) else BlobName(digest, link.at)
+        return self._linked(f"{name}/_layers", partial(blob_link, name))
+
+    def manifest_blobs(self, name: RepositoryName) -> Iterator[BlobName | OddEntry]:
+        """Yield the manifests of a repository, without reading what lies beside their links."""
+        return self._linked(f"{name}/_manifests/revisions", partial(manifest_link, name))
 
     def manifests(self, name: RepositoryName) -> Iterator[ManifestName | OddEntry]:
         """Yield the manifests of a repository, ordered by digest. Of deleted ones, folders may be left."""
-        for digest in self._digests(f"{name}/_manifests/revisions"):
-            if isinstance(digest, OddEntry):
-                yield digest
-            elif link := self._link(manifest_link(name, digest), digest):
-                yield from [link] if isinstance(link, OddEntry) else self._manifest(name, digest, link.at)
+        for blob in self.manifest_blobs(name):
+            yield from [blob] if isinstance(blob, OddEntry) else self._manifest(name, blob.digest, blob.at)
 
     def tags(self, name: RepositoryName) -> Iterator[TagName | OddEntry]:
         """Yield the tags of a repository, by name. Of deleted ones, folders may be left."""
@@ -224,6 +221,14 @@ class Names:
         if isinstance(found, OddEntry):
             yield found
         yield found if isinstance(found, TagName) else tag
+
+    def _linked(self, folder: str, path: Callable[[Digest], str]) -> Iterator[BlobName | OddEntry]:
+        """Yield the digests in a folder whose link file, at *path*, exists."""
+        for digest in self._digests(folder):
+            if isinstance(digest, OddEntry):
+                yield digest
+            elif link := self._link(path(digest), digest):
+                yield link if isinstance(link, OddEntry) else BlobName(digest, link.at)
 
     def _digests(self, folder: str) -> Iterator[Digest | OddEntry]:
         for algorithm in self._entries(folder):
