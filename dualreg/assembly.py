@@ -21,7 +21,7 @@ from dualreg.auth.sealed import NAME, Sealed, SealedInvalid
 from dualreg.auth.tokens import Verifier
 from dualreg.auth.workloads import Workloads, parse_workload_rules
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.integrity import find_damage
+from dualreg.catalog.integrity import file_of, find_damage
 from dualreg.catalog.notes import Note
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
@@ -206,8 +206,8 @@ def build_registry(
 def writes_of(settings: Settings) -> Writes:
     """Return what says whether content may be added or changed now, for all processes with *settings*."""
     root = settings.store_folder
-    catalog = settings.database_url.removeprefix("sqlite:///")
-    folders = {root} if catalog == settings.database_url else {root, Path(catalog).parent}
+    catalog = file_of(settings.database_url)
+    folders = {root, catalog.parent} if catalog else {root}
     return Writes(folders, parse_min_free(settings.min_free), root / MARK)
 
 

@@ -30,7 +30,7 @@ from dualreg.catalog.checks import CheckQueries
 from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
-from dualreg.catalog.dialects import READ_ONLY, has_changed, open_engine, parse_url, watch_changes
+from dualreg.catalog.dialects import READ_ONLY, has_changed, open_engine, watch_changes
 from dualreg.catalog.integrity import file_of
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.linking import LinkingQueries
@@ -85,10 +85,10 @@ def is_absent(url: str) -> bool:
         CatalogUnreachable: as ``parse_url``.
         OSError: it cannot be found out, for example because a folder may not be read.
     """
-    database = parse_url(url)
+    file = file_of(url)
     try:
-        if database.get_backend_name() == "sqlite" and database.database:
-            Path(database.database).stat()
+        if file:
+            file.stat()
     except FileNotFoundError:
         return True
     return False
@@ -188,14 +188,12 @@ class Catalog:
             CatalogUnreachable: the URL is malformed, or no driver for it is installed.
             OSError: the SQLite database cannot be created.
         """
-        database = parse_url(url)
-        if database.get_backend_name() == "sqlite" and database.database:
-            path = Path(database.database)
-            make_folders(path.parent)
-            if not path.exists():
-                path.touch(0o600)  # it will contain private keys; an existing file keeps its mode
-                inherit_owner(path)
         self._file = file_of(url)
+        if self._file:
+            make_folders(self._file.parent)
+            if not self._file.exists():
+                self._file.touch(0o600)  # it will contain private keys; an existing file keeps its mode
+                inherit_owner(self._file)
         self._identity = _identity(self._file)
         self.now = now
         self.engine = open_engine(url, pool_size=pool_size)

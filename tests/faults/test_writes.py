@@ -174,6 +174,17 @@ def test_the_room_of_disks(tmp_path: Path) -> None:
     assert writes_of(Settings(data=tmp_path, min_free="0")).room() > 1 << 60
 
 
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite"])
+def test_the_disk_of_the_catalog_has_to_keep_room(tmp_path: Path, scheme: str) -> None:
+    """That of its file, however the URL of the database names it; other databases have their own."""
+    store, catalog = tmp_path / "store", tmp_path / "catalog"
+    url = f"{scheme}:///{catalog}/c.sqlite3?timeout=5"
+    settings = Settings(data=tmp_path, store=store.as_uri(), database=url)
+    assert {*writes_of(settings).folders} == {store, catalog}
+    other = settings.model_copy(update={"database": "postgresql+psycopg://host/name"})
+    assert {*writes_of(other).folders} == {store}
+
+
 @pytest.mark.parametrize(
     ("text", "disk", "least"),
     [("0", 100, 0), ("2%", 1000, 20), ("1g,2%", 1 << 40, 1 << 30), ("1g,2%", 1 << 30, (1 << 30) // 50),
