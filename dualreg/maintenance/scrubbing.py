@@ -9,7 +9,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -40,6 +40,7 @@ class Scrubber:
     rate: int
     lock: Path
     _stop: Event = field(default_factory=Event)
+    _place: tuple[datetime, Digest] | None = None
 
     def start(self) -> None:
         """Start the thread, which ends with the process."""
@@ -70,12 +71,16 @@ class Scrubber:
             self._verify_all(stale)
 
     def scrub_stale(self) -> None:
-        """Verify some of the blobs that were not verified for longest, if this process holds the lock."""
+        """Verify some of the blobs that were not verified for longest, if this process holds the lock.
+
+        The next call goes on after them, since those that are damaged stay what was not verified for longest.
+        """
         held = os.open(self.lock, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with self.catalog.read() as tx:
-                page = tx.checks.stalest(self.catalog.now() - AGE, None)
+                page = tx.checks.stalest(self.catalog.now() - AGE, self._place)
+            self._place = (page[-1][0], page[-1][1].digest) if page else None
             self._verify_all([blob for _, blob in page])
         except BlockingIOError:
             return

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from dualreg.assembly import build_registry
+from dualreg.catalog import checks
 from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
+from dualreg.image.layer import EMPTY_LAYER
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.scrubbing import AGE, SERVED_AGE, Scrubber
 from dualreg.storage.filesystem import FilesystemStore
@@ -17,7 +19,7 @@ from tests import builders
 from tests.apps import client_of
 from tests.conftest import Clock
 from tests.properties.registries import push_v2
-from tests.registry.test_damage import flip
+from tests.registry.test_damage import flip, lose
 
 NAME = RepositoryName("team/app")
 IMAGE = builders.image(builders.layer({"a": b"a" * 900}), builders.layer({"b": b"b" * 900}))
@@ -85,3 +87,38 @@ def test_the_rate_is_kept(catalog: Catalog, clock: Clock, tmp_path: Path) -> Non
     scrubber.scrub_stale()
     with catalog.read() as tx:
         assert len(tx.checks.stalest(catalog.now() - AGE, None)) == 4
+
+
+def test_damage_does_not_keep_other_blobs_from_being_verified(
+    catalog: Catalog, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many blobs are damaged, and stay so."""
+    monkeypatch.setattr(checks, "BATCH", 1)
+    store = FilesystemStore(tmp_path / "store")
+    registry = build_registry(catalog, store)
+    push_v2(registry, NAME, Tag("one"), IMAGE)
+    clock.advance(AGE + timedelta(hours=1))
+    with catalog.read() as tx:
+        ((_, first),) = tx.checks.stalest(catalog.now(), None)
+    lose(store.path(first.digest))
+    scrubber = Scrubber(catalog, registry.integrity, FAST, tmp_path)
+    for _ in range(4):
+        scrubber.scrub_stale()
+    with catalog.read() as tx:
+        assert tx.checks.total(catalog.now() - AGE) == registry.integrity.damaged() == 1
+    registry.uploads.ingest(NAME, [{**IMAGE.blobs, IMAGE.digest: IMAGE.manifest}[first.digest]])
+    clock.advance(AGE + timedelta(hours=1))
+    for _ in range(6):
+        scrubber.scrub_stale()
+    with catalog.read() as tx:
+        assert tx.checks.total(catalog.now() - AGE) == registry.integrity.damaged() == 0
+
+
+def test_the_empty_layer_needs_no_file(catalog: Catalog, clock: Clock, tmp_path: Path) -> None:
+    """It is served without one, so it is not damaged."""
+    store = FilesystemStore(tmp_path / "store")
+    registry = build_registry(catalog, store)
+    lose(store.path(registry.uploads.ingest(NAME, [EMPTY_LAYER]).digest))
+    clock.advance(AGE + timedelta(hours=1))
+    Scrubber(catalog, registry.integrity, FAST, tmp_path).scrub_stale()
+    assert registry.integrity.damaged() == 0
