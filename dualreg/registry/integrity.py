@@ -112,13 +112,13 @@ class Integrity:
             if hasher.digest() == digest:
                 return True
             if not only_look:
-                self.withdraw(digest, reader)
+                self.withdraw(digest, reader, "its bytes have another digest")
         return False
 
-    def withdraw(self, digest: Digest, reader: BinaryIO) -> None:
-        """Take a blob out of service whose bytes, which *reader* has open, have another digest."""
+    def withdraw(self, digest: Digest, reader: BinaryIO, problem: str) -> None:
+        """Take a blob out of service whose bytes, which *reader* has open, are damaged."""
         if self._state.store.quarantine(digest, reader):
-            self.alarm(digest, "its bytes have another digest; they were set aside")
+            self.alarm(digest, f"{problem}; the file was set aside")
 
     def alarm(self, digest: Digest, problem: str) -> None:
         """Log what is wrong with a blob, and mark it as damaged in the catalog; at most once a minute."""

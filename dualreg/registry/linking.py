@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from dualreg.catalog.linking import LinkedManifest
 from dualreg.catalog.notes import Note
-from dualreg.errors import BlobMissing, ManifestInvalid
+from dualreg.errors import BlobDamaged, BlobMissing, ManifestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import stored
 from dualreg.image.names import ImageId, RepositoryName, Tag
@@ -121,7 +121,7 @@ class Linking:
         try:
             payload = self.v1_images.documents.read(manifest.digest)
             return stored(manifest.media_type, payload, manifest.digest).self_described
-        except (BlobMissing, ManifestInvalid):
+        except (BlobMissing, BlobDamaged, ManifestInvalid):
             return True  # it cannot be rebuilt in any case
 
     def _is_absent(self, path: str) -> bool:

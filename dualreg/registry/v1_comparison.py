@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import RepositoryRow, V1ImageRow
-from dualreg.errors import BlobMissing
+from dualreg.errors import BlobDamaged, BlobMissing
 from dualreg.image.layer import have_same_files
 from dualreg.image.names import ImageId
 from dualreg.image.schema1 import step_id
@@ -64,5 +64,5 @@ def _is_same(documents: DocumentCache, known: V1ImageRow, image: V1ImageRow, jso
         return True  # the ID is that of the layers: images on the same ones differ in their history only
     try:
         return known.json == image.json or mean_the_same(documents.read(known.json), json)
-    except BlobMissing:
+    except (BlobMissing, BlobDamaged):
         return False

@@ -1,5 +1,7 @@
 """Every kind of damage to every kind of file or row is found, named with what it hurts, and repaired."""
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -7,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import BinaryIO
 
 import pytest
 from click.testing import CliRunner, Result
@@ -22,6 +25,7 @@ from dualreg.maintenance.fsck.findings import Finding
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage import open_store
+from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import application, client_of
 from tests.contracts.postgresql import postgresql_server
@@ -289,6 +293,63 @@ def test_what_was_derived_is_derived_again(settings: Settings) -> None:
     assert {each["kind"] for each in repaired} == {"lost-blob"}
     assert all(each["repaired"] for each in repaired)
     assert found(settings, "--read") == []
+
+
+def test_a_signed_form_whose_manifest_is_damaged_too_is_left_and_named(settings: Settings) -> None:
+    """It cannot be signed again; the check goes on."""
+    with closing(open_registry(settings)) as registry:
+        row = registry.manifests.peek(RepositoryName("old/app"), Tag("one"))
+        signed = row and registry.manifests.signed(row)
+    assert row
+    assert signed
+    lose(_file(settings, signed.digest))
+    flip(_file(settings, row.digest))
+    findings = {each["where"]: each for each in found(settings, "--read", "--repair")}
+    assert not any(findings[str(each.digest)]["repaired"] for each in (signed, row))
+
+
+@pytest.mark.parametrize("source", [True, False])
+def test_an_unreadable_file_is_set_aside_by_a_repair(
+    settings: Settings, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, source: bool
+) -> None:
+    """So that the next push sends the blob, unless it was fetched."""
+    layer = Digest.of(ONE.layers[1])
+    path, other = _file(settings, layer), tmp_path / "other"
+    shutil.copytree(filled, other)
+    bad, opened = path.stat().st_ino, FilesystemStore.open
+
+    def failing(store: FilesystemStore, digest: Digest, *, start: int = 0) -> BinaryIO:
+        reader = opened(store, digest, start=start)
+        return _Unreadable(reader) if os.fstat(reader.fileno()).st_ino == bad else reader
+
+    monkeypatch.setattr(FilesystemStore, "open", failing)
+    (finding,) = found(settings, "--read")
+    assert (finding["kind"], finding["where"], path.exists()) == ("unreadable-blob", str(layer), True)
+    with closing(open_registry(_settings(other))) as registry, serving(registry) as url:
+        (finding,) = found(settings, "--read", "--repair", *(["--from", f"v2+{url}"] if source else []))
+    assert (finding["repaired"], path.exists()) == (source, source)
+    assert [each.stat().st_ino for each in (settings.data / "corrupt").iterdir()] == [bad]
+    with closing(open_registry(settings)) as registry:
+        client = client_of(registry, settings)
+        assert client.head(f"/v2/team/app/blobs/{layer}").status_code == (200 if source else 404)
+        registry.uploads.ingest(RepositoryName("team/app"), [ONE.layers[1]])
+    assert found(settings, "--read") == []
+
+
+class _Unreadable(io.FileIO):
+    """A file on a bad disk."""
+
+    def __init__(self, reader: BinaryIO) -> None:
+        super().__init__(reader.fileno(), closefd=False)
+        self._reader = reader
+
+    def read(self, size: int | None = -1) -> bytes:
+        del size
+        raise OSError(errno.EIO, "Input/output error")
+
+    def close(self) -> None:
+        self._reader.close()
+        super().close()
 
 
 def test_a_check_goes_on_with_what_was_read_longest_ago(settings: Settings) -> None:

@@ -14,9 +14,10 @@ from dualreg.cli import main
 from dualreg.settings import Settings
 from tests.apps import client_of
 from tests.maintenance.test_rebuild import lose, rebuild, server, settings
-from tests.maintenance.world import fill, known_rows
+from tests.maintenance.world import ONE, fill, known_rows
 from tests.migrate import trees
 from tests.migrate.commands import command
+from tests.registry.test_damage import flip
 
 __all__ = ["server", "settings"]
 
@@ -62,3 +63,16 @@ def test_old_link_files_are_completed(
     for name, rows in before.items():
         assert after[name] == rows, name
     prepare(settings)
+
+
+def test_damaged_manifests_do_not_stop_it(settings: Settings) -> None:
+    """What they say is not known; the link files of others are completed."""
+    with closing(open_registry(settings)) as registry:
+        fill(client_of(registry, settings))
+    make_old(settings)
+    flip(settings.data / f"docker/registry/v2/blobs/sha256/{ONE.digest.hex[:2]}/{ONE.digest.hex}/data")
+    line = ["db", "upgrade", "--data", str(settings.data)]
+    done = CliRunner().invoke(main, line, env={"DUALREG_CONFIG": None})
+    assert done.exit_code == 0, done.output
+    with closing(open_catalog(settings)) as catalog, catalog.read() as tx:
+        assert tx.notes.read(Note.LINKS)

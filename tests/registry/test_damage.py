@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from flask.testing import FlaskClient
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import RepositoryRow
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.v1_image import payload_hasher
+from dualreg.registry.v1_comparison import recorded_as
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import client_of
@@ -238,3 +241,19 @@ def test_an_index_of_a_lost_manifest_is_refused(damaged: Callable[[Digest, Damag
     assert refused.json["errors"][0]["code"] == "MANIFEST_BLOB_UNKNOWN"
     client.put(f"/v2/{NAME}/manifests/{IMAGE.digest}", data=IMAGE.manifest, content_type=IMAGE.media_type)
     assert client.put(f"/v2/{NAME}/manifests/index", **put).status_code == 201
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_v1_image_whose_json_is_damaged_is_no_other_image(
+    damaged: Callable[[Digest, Damage], FlaskClient], catalog: Catalog, store: FilesystemStore, damage: Damage
+) -> None:
+    """What it means cannot be compared any more."""
+    pushed = CHAIN[0]
+    damaged(Digest.of(pushed.json), damage)
+    registry = build_registry(catalog, store)
+    row = registry.v1_images.get(NAME, pushed.id)
+    other = json.dumps(json.loads(pushed.json), indent=1).encode()
+    images = [(replace(row, json=Digest.of(other)), other)]
+    repository = RepositoryRow(row.repository_id, NAME)
+    compared = recorded_as(registry.state, registry.documents, repository, images)
+    assert compared.contradicted == [pushed.id]

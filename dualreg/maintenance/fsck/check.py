@@ -76,7 +76,9 @@ class Check:
 
     def run(self) -> Iterator[tuple[Finding, bool]]:
         """Yield what is damaged, and whether it was repaired."""
+        named = set[Digest | None]()
         for finding in self._files():
+            named.add(finding.digest)
             yield self._repaired(finding)
         for name in self._names():
             yield from self._repository(name)
@@ -84,7 +86,8 @@ class Check:
             yield from ((each, False) for each in self._orphans())
         if self.read:
             for finding in self.contents(self.catalog.now()):
-                yield self._repaired(finding)
+                if finding.digest not in named:
+                    yield self._repaired(finding)
 
     def contents(self, before: datetime) -> Iterator[Finding]:
         """Read blobs that were last verified before an instant, the oldest first; yield the damaged ones.
@@ -103,11 +106,10 @@ class Check:
                 if self._is_over():
                     break
                 place = (at, blob.digest)
-                finding = self._content(blob)
-                if finding is None:
-                    sound.append(blob.digest)
-                elif finding.kind is not Kind.LOST:  # which the look at the files has found
+                if finding := self._content(blob):
                     yield finding
+                else:
+                    sound.append(blob.digest)
                 if len(sound) >= _RECORDED:
                     self._record(sound)
             self._record(sound)
@@ -130,15 +132,13 @@ class Check:
 
         try:
             sound = self.integrity.verify(blob.digest, pace=pace, only_look=True)
-        except BlobMissing:
-            return Finding(Kind.LOST, str(blob.digest), "")
+        except BlobMissing:  # it was set aside since the look at the files, as what is found in use is
+            return self._hurting(Kind.LOST, blob.digest, "its file is missing")
         except OSError as error:
             return self._hurting(Kind.UNREADABLE, blob.digest, f"it cannot be read ({error.strerror})")
         finally:
             self.advance(1, 0)
-        if sound or not self.integrity.has(blob):  # which the look at the files has found
-            return None
-        return self._hurting(Kind.CORRUPT, blob.digest, "its bytes have another digest")
+        return None if sound else self._hurting(Kind.CORRUPT, blob.digest, "its bytes have another digest")
 
     def _names(self) -> Iterator[RepositoryName]:
         if self.repositories:

@@ -1,11 +1,13 @@
 """Repairs of what a check finds. Bytes are taken only if they have the digest that they should have."""
 
+import errno
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dualreg.catalog.database import Catalog
-from dualreg.errors import BlobMissing, RegistryError
+from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest, stored
 from dualreg.image.names import RepositoryName
@@ -57,11 +59,20 @@ class Repair:
         try:
             if integrity.verify(digest):
                 return self._correct_size(digest)
-        except (BlobMissing, OSError) as error:
+        except BlobMissing as error:
             _log.info("%s: %s", digest, error)
+        except OSError as error:
+            _log.info("%s: %s", digest, error)
+            self._set_aside(digest, error)
         integrity.alarm(digest, finding.text)
         names = [RepositoryName(name) for name in finding.repositories]
         return integrity.restore(digest) or self._sign_again(digest, names) or self._fetch(digest, names)
+
+    def _set_aside(self, digest: Digest, error: OSError) -> None:
+        """Take a blob out of service that the disk fails to read, so that the next push sends it."""
+        if error.errno == errno.EIO:
+            with suppress(BlobMissing, OSError), self.registry.blobs.open(digest) as reader:
+                self.registry.integrity.withdraw(digest, reader, f"it cannot be read ({error.strerror})")
 
     def _correct_size(self, digest: Digest) -> bool:
         with self.catalog.begin() as tx:
@@ -84,7 +95,7 @@ class Repair:
                     if found and self.registry.negotiation.signed(name, found):
                         self.registry.blobs.release(name, digest)
                         signed = True
-                except (BlobMissing, RegistryError) as error:
+                except (BlobMissing, BlobDamaged, RegistryError) as error:
                     _log.info("%s@%s cannot be signed again: %s", name, manifest, error)
         return signed
 

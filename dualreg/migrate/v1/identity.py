@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dualreg.catalog.rows import BlobRow, V1ImageRow
-from dualreg.errors import BlobMissing
+from dualreg.errors import BlobDamaged, BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.layer import have_same_files
 from dualreg.image.names import RepositoryName
@@ -78,7 +78,7 @@ class ImageIdentity:
             return True
         try:
             return mean_the_same(self.registry.v1_images.json(row), json)
-        except BlobMissing:
+        except (BlobMissing, BlobDamaged):
             return False
 
 
