@@ -113,6 +113,11 @@ def front(host: str) -> Iterator[Front]:
         yield own
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print nothing: a delayed request may end after its client, its registry and its test."""
+
+
 @contextmanager
 def _serving(step: Step) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
@@ -126,7 +131,7 @@ def _serving(step: Step) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
