@@ -31,11 +31,12 @@ from dualreg.migrate.transports import is_own_store, open_on_demand
 from dualreg.registry import Registry, Rules
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.state import State
+from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.registry.visibility import Visibility
-from dualreg.registry.writes import MARK, Writes
+from dualreg.registry.writes import MARK, Writes, disk_of
 from dualreg.settings import Settings
-from dualreg.settings.values import parse_min_free
+from dualreg.settings.values import parse_min_free, parse_upload_limits
 from dualreg.storage import Store, open_store
 from dualreg.storage.base import keeps
 from dualreg.storage.links import Links
@@ -195,6 +196,7 @@ def build_registry(
     settings = settings or Settings()
     rules = Rules(
         settings.upload_ttl,
+        upload_limits(settings),
         manifest_rules(settings),
         Visibility.parse(settings.bridge),
         write_delay,
@@ -209,6 +211,13 @@ def writes_of(settings: Settings) -> Writes:
     catalog = file_of(settings.database_url)
     folders = {root, catalog.parent} if catalog else {root}
     return Writes(folders, parse_min_free(settings.min_free), root / MARK)
+
+
+def upload_limits(settings: Settings) -> UploadLimits:
+    """Return the limits of uploads; shares are those of the disk of the store."""
+    shares, disk = parse_upload_limits(settings.upload_limits), disk_of(settings.store_folder)
+    size = disk.f_blocks * disk.f_frsize
+    return UploadLimits(shares.open or None, shares.bytes(size) or None, shares.total(size) or None)
 
 
 def manifest_rules(settings: Settings) -> ManifestRules:

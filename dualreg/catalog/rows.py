@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
@@ -81,6 +82,13 @@ class ReferrerRow:
     pushed_at: datetime
 
 
+class OtherUploads(NamedTuple):
+    """The bytes of the other uploads in progress: those of the same client, and all of them."""
+
+    own: int = 0
+    total: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class UploadRow:
     """An upload.
@@ -90,6 +98,7 @@ class UploadRow:
         digest_so_far: The digest of these bytes; None if no single hasher saw all of them.
         staged: The name of its bytes in the store.
         stalled: The process that lost the lease, and may still write to these bytes; None: there is none.
+        others: What else was in progress when the lease was taken.
     """
 
     id: UploadId
@@ -99,6 +108,7 @@ class UploadRow:
     touched_at: datetime
     staged: UploadId
     stalled: str | None
+    others: OtherUploads = field(default_factory=OtherUploads)
 
 
 @dataclass(frozen=True, slots=True)

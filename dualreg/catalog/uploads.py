@@ -3,10 +3,25 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Row, case, delete, insert, or_, select, true, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    ScalarSelect,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.orm import aliased
 
-from dualreg.catalog.rows import Lease, UploadRow
+from dualreg.catalog.rows import Lease, OtherUploads, UploadRow
 from dualreg.catalog.tables import Repositories, Uploads
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
@@ -14,7 +29,7 @@ from dualreg.image.names import RepositoryName, UploadId
 #: A time before any upload.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The columns of an upload that no request holds the lease of.
-_FREE = {"lease": None, "lease_until": None, "process": ""}
+_FREE = {"lease": None, "lease_until": None, "process": "", "arriving": 0}
 _COLUMNS = (
     Uploads.id,
     Uploads.repository_id,
@@ -37,12 +52,38 @@ class UploadQueries:
     connection: Connection
     now: datetime
 
-    def start(self, repository_id: int, upload: UploadId) -> None:
-        """Add a new upload without bytes."""
-        row = {"id": upload, "staged": upload, "repository_id": repository_id, "offset": 0}
-        self.connection.execute(
-            insert(Uploads).values(row | {"started_at": self.now, "touched_at": self.now})
-        )
+    def start(
+        self,
+        repository_id: int,
+        upload: UploadId,
+        client: str = "",
+        *,
+        limit: int | None = None,
+        since: datetime = _EPOCH,
+    ) -> bool:
+        """Add a new upload without bytes; return False if *client* has *limit* of them already.
+
+        Transactions that run at the same moment do not see each other's.
+
+        Args:
+            client: Who starts it, as text of at most 64 characters; empty: not known.
+            since: Those that were last touched before this do not count.
+        """
+        row = {
+            Uploads.id: upload,
+            Uploads.staged: upload,
+            Uploads.repository_id: repository_id,
+            Uploads.client: client,
+            Uploads.offset: 0,
+            Uploads.started_at: self.now,
+            Uploads.touched_at: self.now,
+        }
+        new = select(*(literal(value, column.type) for column, value in row.items()))
+        if limit is not None:
+            count = select(func.count()).where(Uploads.client == client, Uploads.touched_at >= since)
+            new = new.where(count.scalar_subquery() < limit)
+        statement = insert(Uploads).from_select([*row], new).returning(Uploads.id)
+        return self.connection.execute(statement).first() is not None
 
     def find(
         self, repository: RepositoryName, upload: UploadId, *, since: datetime = _EPOCH
@@ -82,17 +123,17 @@ class UploadQueries:
         is_lost = Uploads.stalled.is_(None) & Uploads.lease.is_not(None) & (Uploads.lease != lease.token)
         statement = (
             update(Uploads)
-            .where(Uploads.id == upload, Uploads.repository_id == owner, free)
-            .where(Uploads.touched_at >= since)
+            .where(Uploads.id == upload, Uploads.repository_id == owner, free, Uploads.touched_at >= since)
             .where(Uploads.offset == offset if offset is not None else true())
             .values(
                 lease=lease.token,
                 lease_until=self.now + duration,
                 touched_at=self.now,
                 process=lease.process,
+                arriving=0,
                 stalled=case((is_lost, Uploads.process), else_=Uploads.stalled),
             )
-            .returning(*_COLUMNS)
+            .returning(*_COLUMNS, *_others(upload))
         )
         row = self.connection.execute(statement).one_or_none()
         return None if row is None else _row(row)
@@ -112,15 +153,23 @@ class UploadQueries:
         statement = update(Uploads).where(held).values(staged=staged, stalled=None)
         return self.connection.execute(statement).rowcount > 0
 
-    def renew(self, upload: UploadId, lease: str, *, duration: timedelta) -> bool:
-        """Extend the lease to *duration* from now; return whether it was still held.
+    def renew(
+        self, upload: UploadId, lease: str, *, duration: timedelta, arriving: int = 0
+    ) -> OtherUploads | None:
+        """Extend the lease to *duration* from now, and return what else is in progress.
 
-        A lease that another caller has taken cannot be regained: that caller may have truncated the upload.
+        Return None if it is not held any more. A lease that another caller has taken cannot be regained: that
+        caller may have truncated the upload.
+
+        Args:
+            arriving: How many bytes its holder has received beyond the offset.
         """
         held = (Uploads.id == upload) & (Uploads.lease == lease)
-        statement = update(Uploads).where(held)
-        statement = statement.values(lease_until=self.now + duration, touched_at=self.now)
-        return self.connection.execute(statement).rowcount > 0
+        values = {"lease_until": self.now + duration, "touched_at": self.now, "arriving": arriving}
+        row = self.connection.execute(
+            update(Uploads).where(held).values(values).returning(*_others(upload))
+        ).one_or_none()
+        return None if row is None else OtherUploads(*map(int, row))
 
     def advance(self, upload: UploadId, lease: str, *, offset: int, digest_so_far: Digest | None) -> bool:
         """Record that *offset* bytes are durable, and release the lease; return whether it was still held."""
@@ -163,5 +212,26 @@ class UploadQueries:
         return frozenset(UploadId(upload) for upload in self.connection.scalars(query))
 
 
-def _row(row: Row[str, int, int, Digest | None, datetime, str, str | None]) -> UploadRow:
-    return UploadRow(UploadId(row[0]), *row[1:5], UploadId(row[5]), row[6])
+def _others(upload: UploadId) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
+    """Return the bytes of the uploads beside *upload*, as in ``OtherUploads``, for a RETURNING clause.
+
+    There, SQLAlchemy does not qualify columns on SQLite. So no subquery uses any of a table around it.
+    """
+    other, itself = aliased(Uploads), aliased(Uploads)
+    client = select(itself.client).where(itself.id == upload, itself.client != "").scalar_subquery()
+    total = select(func.coalesce(func.sum(other.offset + other.arriving), 0)).where(other.id != upload)
+    return total.where(other.client == client).scalar_subquery(), total.scalar_subquery()
+
+
+def _row(row: Row[*tuple[Any, ...]]) -> UploadRow:
+    upload, repository_id, offset, so_far, touched_at, staged, stalled, *others = row
+    return UploadRow(
+        UploadId(upload),
+        repository_id,
+        offset,
+        so_far,
+        touched_at,
+        UploadId(staged),
+        stalled,
+        OtherUploads(*map(int, others)),
+    )

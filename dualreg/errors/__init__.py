@@ -16,6 +16,7 @@ RegistryError, for the client: the request is refused
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
+├── TooManyUploads · TooManyStagedBytes                  open uploads beyond the limits
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── DiskReserved · ReadOnly                              nothing can be added for now
@@ -68,6 +69,8 @@ from dualreg.errors.transfers import (
     RangeInvalid,
     ServerStopping,
     SizeMismatch,
+    TooManyStagedBytes,
+    TooManyUploads,
     UploadBusy,
     UploadUnknown,
 )
@@ -112,7 +115,9 @@ __all__ = [
     "TagInvalid",
     "TagUnknown",
     "TooManyAttempts",
+    "TooManyStagedBytes",
     "TooManyTags",
+    "TooManyUploads",
     "Unauthenticated",
     "Unsupported",
     "UploadBusy",

@@ -137,6 +137,34 @@ class RangeInvalid(RegistryError):
     offset: int
 
 
+class TooManyUploads(RegistryError):
+    """The client has as many open uploads as the setting ``upload_limits`` allows."""
+
+    message = "too many open uploads"
+    details = "one client may have {limit}: finish or cancel some, or retry in {retry_after} seconds"
+    limit: int
+    retry_after: int
+
+
+class TooManyStagedBytes(BodyTruncated):
+    """Open uploads have as many bytes as the setting ``upload_limits`` allows; what has arrived counts.
+
+    Attributes:
+        holder: Whose uploads count: one client's, or those of all clients.
+    """
+
+    message = "too many bytes in open uploads"
+    received: int = 0
+    holder: str
+    limit: int
+    retry_after: int
+
+    def explanation(self) -> str:
+        """Name the limit, and what to do."""
+        todo = f"finish or cancel uploads, or retry in {self.retry_after} seconds"
+        return f"{self.holder} may have {self.limit}: {todo}"
+
+
 class UploadUnknown(RegistryError):
     """No such upload in this repository: finished, cancelled, expired, or never started."""
 

@@ -30,6 +30,7 @@ from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
 from dualreg.registry.tags import Tags
+from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_repairs import V1Repairs
@@ -42,6 +43,7 @@ class Rules:
 
     Attributes:
         upload_ttl: How long an upload may be idle.
+        uploads: How many a client may have, and how many bytes.
         manifests: Which manifests are taken.
         visibility: Which tags clients of each generation see.
         write_delay: How long notes of pulls and of V1 clients wait to be written; None: until ``flush``.
@@ -49,6 +51,7 @@ class Rules:
     """
 
     upload_ttl: timedelta = timedelta(hours=24)
+    uploads: UploadLimits = field(default_factory=UploadLimits)
     manifests: ManifestRules = field(default_factory=ManifestRules)
     visibility: Visibility = field(default_factory=Visibility)
     write_delay: timedelta | None = None
@@ -89,7 +92,7 @@ class Registry:
         rules = rules or Rules()
         integrity = Integrity(state)
         documents = DocumentCache(state.store, integrity)
-        uploads = Uploads(state, integrity, rules.upload_ttl)
+        uploads = Uploads(state, integrity, rules.upload_ttl, rules.uploads)
         manifests = Manifests(state, documents, integrity, rules.manifests, rules.visibility)
         inflating = InflatingSlots()
         repairs = V1Repairs(state, documents, integrity, uploads)

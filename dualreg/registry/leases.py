@@ -8,27 +8,71 @@ another name, and the file of the first has no name any more.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
-from typing import BinaryIO, Never, Protocol
+from typing import BinaryIO, Never
 
+from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import Lease, UploadRow
 from dualreg.errors import BlobMissing, RangeInvalid, UploadBusy, UploadUnknown
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.processes import has_ended, own_name
 from dualreg.registry.state import State
+from dualreg.registry.upload_limits import UploadLimits
 from dualreg.storage.base import CHUNK_SIZE, tee
 
 #: How long a writer may be silent before another may take over; it renews its lease three times as often.
 LEASE = timedelta(seconds=30)
+#: Bytes of a blob in one request before there is a row that counts them.
+_UNCOUNTED = 64 << 20
 
 
-class RenewLease(Protocol):
-    """Renews a lease when it is due, or at once with *force*."""
+@dataclass(slots=True)
+class RenewLease:
+    """Renews a lease while bytes move, and counts those that arrive.
+
+    Attributes:
+        row: The upload, as it was when the lease was taken.
+        lease: The token of the lease.
+        arrived: How many bytes have arrived since then.
+    """
+
+    catalog: Catalog
+    limits: UploadLimits
+    row: UploadRow
+    lease: str
+    arrived: int = 0
+    _renewed_at: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start now."""
+        self._renewed_at = self.catalog.now()
 
     def __call__(self, *, force: bool = False) -> None:
-        """Raise UploadBusy if another request has taken the lease."""
+        """Renew the lease if it is due, or at once.
+
+        Raises:
+            UploadBusy: another request has taken it.
+        """
+        if force or self.catalog.now() - self._renewed_at > LEASE / 3:
+            with self.catalog.begin() as tx:
+                others = tx.uploads.renew(self.row.id, self.lease, duration=LEASE, arriving=self.arrived)
+            if others is None:
+                raise busy(self.row.id)
+            self.row = replace(self.row, others=others)
+            self._renewed_at = self.catalog.now()
+
+    def count(self, size: int) -> None:
+        """Count *size* bytes that are about to be written, and renew the lease if it is due.
+
+        Raises:
+            UploadBusy.
+            TooManyStagedBytes: there are too many with these.
+        """
+        self.arrived += size
+        self.limits.require(self.row.others, self.row.offset + self.arrived)
+        self()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +82,7 @@ class LeasedUpload:
     Attributes:
         row: ``row.staged`` are bytes that no other process can change.
         lease: The token under which the catalog records the lease.
-        renew: Called while bytes move, so that the lease does not expire.
+        renew: Called while bytes move, so that the lease does not expire and the bytes are counted.
     """
 
     row: UploadRow
@@ -52,10 +96,12 @@ class Leases:
 
     Attributes:
         ttl: How long an upload may be idle before it counts as cancelled.
+        limits: How many bytes uploads may have.
     """
 
     state: State
     ttl: timedelta
+    limits: UploadLimits
 
     @contextmanager
     def hold(
@@ -72,7 +118,7 @@ class Leases:
         """
         lease = str(UploadId.new())
         row = self._take(repository, upload, lease, offset)
-        renew = self._renewal(upload, lease)
+        renew = RenewLease(self.state.catalog, self.limits, row, lease)
         try:
             if row.stalled is not None:
                 row = self._secure(row, lease, renew)
@@ -110,19 +156,14 @@ class Leases:
             raise RangeInvalid(repository=repository, upload=upload, offset=row.offset)
         raise busy(upload)
 
-    def _renewal(self, upload: UploadId, lease: str) -> RenewLease:
-        catalog = self.state.catalog
-        renewed_at = catalog.now()
-
-        def renew(*, force: bool = False) -> None:
-            nonlocal renewed_at
-            if force or catalog.now() - renewed_at > LEASE / 3:
-                with catalog.begin() as tx:
-                    if not tx.uploads.renew(upload, lease, duration=LEASE):
-                        raise busy(upload)
-                renewed_at = catalog.now()
-
-        return renew
+    def start(self, repository: RepositoryName, client: str) -> RenewLease:
+        """Start an upload of *client*, and return its lease."""
+        upload, lease = UploadId.new(), str(UploadId.new())
+        with self.state.begin() as tx:
+            tx.uploads.start(tx.repositories.ensure(repository).id, upload, client)
+            row = tx.uploads.lease(repository, upload, Lease(lease, own_name()), duration=LEASE)
+        assert row is not None  # noqa: S101 -- started above
+        return RenewLease(self.state.catalog, self.limits, row, lease)
 
     def _secure(self, row: UploadRow, lease: str, renew: RenewLease) -> UploadRow:
         """Return the upload with staged bytes that the process which lost its lease cannot change.
@@ -170,6 +211,33 @@ class Leases:
             is_named = bool(tx.uploads.named([row.staged]))
         if not is_named:
             self.state.store.discard(row.staged)
+
+
+@dataclass(slots=True)
+class RequestCount:
+    """Counts the bytes of a blob that arrives in one request, as ``Uploads.counted`` says."""
+
+    leases: Leases
+    repository: RepositoryName
+    client: str
+    _early: int = 0
+    _counted: RenewLease | None = None
+
+    def add(self, chunk: bytes) -> None:
+        """Count *chunk*; raises as ``RenewLease.count``."""
+        if self._counted:
+            self._counted.count(len(chunk))
+            return
+        self._early += len(chunk)
+        if self._early > _UNCOUNTED:
+            self._counted = self.leases.start(self.repository, self.client)
+            self._counted.count(self._early)
+
+    def end(self) -> None:
+        """Count none of them any longer."""
+        if self._counted:
+            with self.leases.state.begin() as tx:
+                tx.uploads.remove(self._counted.row.id, self._counted.lease)
 
 
 def busy(upload: UploadId) -> UploadBusy:

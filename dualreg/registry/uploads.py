@@ -6,8 +6,8 @@ no session (``ingest``, ``staging``).
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -16,9 +16,10 @@ from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, UploadUnk
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.integrity import Integrity
-from dualreg.registry.leases import LeasedUpload, Leases, busy
+from dualreg.registry.leases import LeasedUpload, Leases, RequestCount, busy
 from dualreg.registry.repeats import without_repeated
 from dualreg.registry.state import State
+from dualreg.registry.upload_limits import UploadLimits
 from dualreg.storage.base import rehash, tee
 from dualreg.storage.staging import Staging, staging
 
@@ -27,7 +28,7 @@ _BATCH = 500
 
 
 class UploadBody:
-    """A request body on its way into the store; iterating it renews the lease and hashes the bytes.
+    """A request body on its way into the store; iterating it renews the lease, counts and hashes the bytes.
 
     A body that is cut short ends the iteration normally, so that what arrived becomes durable and counts.
 
@@ -40,7 +41,8 @@ class UploadBody:
         self._row = leased.row
         self._hasher = Hasher(algorithm) if leased.row.offset == 0 else None
         updates = [self._hasher.update] if self._hasher else []
-        self._chunks = tee(chunks, *updates, lambda _: leased.renew())
+        # What is refused is not hashed either.
+        self._chunks = tee(chunks, lambda chunk: leased.renew.count(len(chunk)), *updates)
         self.failure: BodyTruncated | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -71,21 +73,32 @@ class Uploads:
 
     Attributes:
         ttl: How long an upload may be idle before it counts as cancelled.
+        limits: How many a client may have, and how many bytes.
     """
 
     state: State
     integrity: Integrity
     ttl: timedelta = timedelta(hours=24)
+    limits: UploadLimits = field(default_factory=UploadLimits)
 
     @property
     def _leases(self) -> Leases:
-        return Leases(self.state, self.ttl)
+        return Leases(self.state, self.ttl, self.limits)
 
-    def start(self, repository: RepositoryName) -> Upload:
-        """Start an empty upload."""
-        upload = UploadId.new()
+    def start(self, repository: RepositoryName, client: str = "") -> Upload:
+        """Start an empty upload.
+
+        Args:
+            client: Whom it counts for, as text of at most 64 characters; empty: nobody.
+
+        Raises:
+            TooManyUploads: *client* has as many as it may have; nothing was changed.
+        """
+        upload, limit = UploadId.new(), self.limits.open if client else None
         with self.state.begin() as tx:
-            tx.uploads.start(tx.repositories.ensure(repository).id, upload)
+            repository_id = tx.repositories.ensure(repository).id
+            if not tx.uploads.start(repository_id, upload, client, limit=limit, since=tx.now - self.ttl):
+                raise self.limits.too_many()
         return Upload(repository, upload, 0)
 
     def status(self, repository: RepositoryName, upload: UploadId) -> Upload:
@@ -122,7 +135,7 @@ class Uploads:
 
         Raises:
             UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
-            BodyTruncated: the upload holds what arrived; resume from its offset.
+            BodyTruncated: the upload holds what arrived; resume from its offset. TooManyStagedBytes is one.
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
         """
@@ -232,6 +245,24 @@ class Uploads:
                 raise DigestMismatch(digest=str(expected), actual=str(blob.digest))
             self.publish(repository, staged, blob)
         return blob
+
+    @contextmanager
+    def counted(
+        self, repository: RepositoryName, client: str, chunks: Iterable[bytes]
+    ) -> Iterator[Iterator[bytes]]:
+        """Yield *chunks*, which are counted for *client* until the block ends.
+
+        They are all of a blob, for ``ingest`` or ``V1Images.put_layer``. A few megabytes are not worth a row
+        of the catalog. Beyond that there is one, as if they were an upload's, without staged bytes.
+
+        Raises:
+            TooManyStagedBytes: there are too many with these.
+        """
+        counting = RequestCount(self._leases, repository, client)
+        try:
+            yield tee(chunks, counting.add)
+        finally:
+            counting.end()
 
     def staging(self) -> AbstractContextManager[Staging]:
         """Stage one blob's bytes for the block, outside any upload session.

@@ -127,8 +127,13 @@ class Writes:
         return self._seen[1]
 
     def _room(self, folder: Path) -> int:
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        disk = os.statvfs(folder)
+        disk = disk_of(folder)
         least = self.least(disk.f_blocks * disk.f_frsize)
         return disk.f_bavail * disk.f_frsize - least if least else 1 << 63
+
+
+def disk_of(folder: Path) -> os.statvfs_result:
+    """Return the disk that *folder* is on, or would be if it existed."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.statvfs(folder)

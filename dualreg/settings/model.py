@@ -18,6 +18,7 @@ from pydantic import (
 
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
 from dualreg.settings.values import (
+    UPLOAD_LIMITS,
     Address,
     Algorithms,
     Bridge,
@@ -34,6 +35,7 @@ from dualreg.settings.values import (
     ServiceName,
     StoreUrl,
     TokenLifetime,
+    UploadLimitsText,
 )
 
 #: Settings that are paths, or can be.
@@ -141,6 +143,10 @@ class Settings(BaseModel):
     )
     upload_ttl: Duration = Field(
         "24h", description="how long an upload may be idle before `gc` discards it", validate_default=True
+    )
+    upload_limits: UploadLimitsText = Field(
+        UPLOAD_LIMITS,
+        description="open uploads of a client, bytes of these, and of those of all clients; 0: no limit",
     )
     min_free: MinFree = Field(
         "1g,2%",

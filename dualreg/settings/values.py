@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -20,6 +20,9 @@ _ALGORITHMS = frozenset(
 )
 _LOGIN_LIMIT = re.compile(r"(pair|address|account)=[1-9][0-9]{0,5}", re.ASCII)
 _SHORTEST_TOKEN = timedelta(seconds=60)
+_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
+#: The default of the setting ``upload_limits``.
+UPLOAD_LIMITS = "open=1000,bytes=50%,total=80%"
 _SIZE = re.compile(r"([0-9]{1,9})([kmgt]?)", re.ASCII | re.IGNORECASE)
 _SHARE = re.compile(r"([0-9]{1,9})%", re.ASCII)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -48,6 +51,36 @@ def parse_bytes(text: str) -> int:
     if match is None:
         raise ValueError("expected a number of bytes such as 0, 500M or 20G")
     return int(match[1]) << _SHIFTS[match[2].lower()]
+
+
+class UploadShares(NamedTuple):
+    """The setting ``upload_limits``; sizes are made of the size of the disk, and 0 is no limit."""
+
+    open: int
+    bytes: Callable[[int], int]
+    total: Callable[[int], int]
+
+
+def parse_upload_limits(text: str) -> UploadShares:
+    """Return what *text* limits; what it leaves out is as in UPLOAD_LIMITS.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    given = [entry.strip().partition("=") for entry in text.split(",")]
+    chosen = {name: value for name, _, value in given}
+    expected = "expected a comma-separated list of open=N, bytes=SIZE and total=SIZE"
+    if len(chosen) != len(given) or not chosen.keys() <= {*UploadShares._fields}:
+        raise ValueError(expected)
+    values = dict(entry.split("=") for entry in UPLOAD_LIMITS.split(",")) | chosen
+    if _COUNT.fullmatch(values["open"]) is None:
+        raise ValueError(expected)
+    try:
+        return UploadShares(
+            int(values["open"]), *(_parse_reserve(values[name]) for name in ("bytes", "total"))
+        )
+    except ValueError as error:
+        raise ValueError(f"{expected}, with sizes such as 500m, 20g, 50% or 0") from error
 
 
 def parse_min_free(text: str) -> Callable[[int], int]:
@@ -171,6 +204,11 @@ def _min_free(value: str) -> str:
     return value
 
 
+def _upload_limits(value: str) -> str:
+    parse_upload_limits(value)
+    return value
+
+
 def _url(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
         raise ValueError("expected a URL that starts with http:// or https://")
@@ -222,3 +260,4 @@ LoginLimits = Annotated[str, AfterValidator(_login_limits)]
 Bridge = Annotated[str, AfterValidator(_bridge)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]
 MinFree = Annotated[str, AfterValidator(_min_free)]
+UploadLimitsText = Annotated[str, AfterValidator(_upload_limits)]

@@ -6,12 +6,14 @@ some clients send twice (``Token Token signature=…``).
 
 import base64
 import binascii
+import hashlib
 import re
 from contextlib import suppress
 
 from flask import g, request
 
 from dualreg.auth.access import Grant
+from dualreg.auth.attempts import network_of
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
@@ -33,6 +35,17 @@ def grant() -> Grant:
     if "grant" not in g:
         g.grant = _authenticate()
     return g.grant  # type: ignore[no-any-return]  # flask.g is untyped
+
+
+def client_key() -> str:
+    """Return whom the request counts for where clients are limited: a hash of its account, or its network.
+
+    Raises:
+        Unauthenticated, TooManyAttempts: see ``grant``.
+    """
+    account = grant().identity.account
+    whom = ("account", account) if account else ("network", network_of(client_address()))
+    return hashlib.sha256(repr(whom).encode()).hexdigest()
 
 
 def session_repository() -> RepositoryName | None:

@@ -135,10 +135,12 @@ class Uploads(Table):
     """Uploads in progress. ``offset`` bytes are durable; the request that writes holds the ``lease``.
 
     ``staged`` names the bytes in the store. ``process`` took the last lease. ``stalled`` is a process that
-    lost its lease and may still write to these bytes; NULL: there is none.
+    lost its lease and may still write to these bytes; NULL: there is none. ``client`` is who started it;
+    empty: not known. ``arriving`` is how much its writer has received beyond the offset, as far as is known.
     """
 
     __tablename__ = "uploads"
+    __table_args__ = (Index(None, "client", "touched_at"),)
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     repository_id: Mapped[int] = mapped_column(ForeignKey(Repositories.id))
@@ -149,6 +151,8 @@ class Uploads(Table):
     process: Mapped[str] = mapped_column(String(100), server_default="")
     staged: Mapped[str] = mapped_column(String(36), server_default="", index=True)
     stalled: Mapped[str | None] = mapped_column(String(100))
+    client: Mapped[str] = mapped_column(String(64), server_default="")
+    arriving: Mapped[int] = mapped_column(BigInteger, server_default="0")
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     touched_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 

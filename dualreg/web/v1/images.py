@@ -15,6 +15,7 @@ from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import is_tarsum
 from dualreg.web.body import body_chunks, read_limited, require_client
 from dualreg.web.context import registry
+from dualreg.web.credentials import client_key
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
 from dualreg.web.responses import json_response
@@ -78,7 +79,8 @@ def get_layer(repository: RepositoryName, image: ImageId) -> Response:
 @requires(Action.PUSH)
 def put_layer(repository: RepositoryName, image: ImageId) -> Response:
     """Store an image's layer, in any compression."""
-    registry().v1_images.put_layer(repository, image, body_chunks())
+    with registry().uploads.counted(repository, client_key(), body_chunks()) as body:
+        registry().v1_images.put_layer(repository, image, body)
     return uncached_json()
 
 

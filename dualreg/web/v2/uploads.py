@@ -13,7 +13,7 @@ from dualreg.image.digest import CANONICAL, Digest, check_algorithm
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.web.body import body_chunks
 from dualreg.web.context import registry
-from dualreg.web.credentials import grant
+from dualreg.web.credentials import client_key, grant
 from dualreg.web.guard import requires
 from dualreg.web.responses import empty_response
 from dualreg.web.v2.locations import blob_headers, upload_headers
@@ -56,10 +56,11 @@ def start_upload(name: RepositoryName) -> Response:
         if mounted := _mount(name, mount, request.args.get("from")):
             return empty_response(201, blob_headers(name, mounted))
     elif digest:
-        blob = registry().uploads.ingest(name, body_chunks(), expected=Digest.parse(digest))
+        with registry().uploads.counted(name, client_key(), body_chunks()) as body:
+            blob = registry().uploads.ingest(name, body, expected=Digest.parse(digest))
         return empty_response(201, blob_headers(name, blob.digest))
     check_algorithm(request.args.get("digest-algorithm", CANONICAL))
-    return empty_response(202, upload_headers(registry().uploads.start(name)))
+    return empty_response(202, upload_headers(registry().uploads.start(name, client_key())))
 
 
 @requires(Action.PUSH)

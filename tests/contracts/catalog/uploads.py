@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.rows import Lease, UploadRow
+from dualreg.catalog.rows import Lease, OtherUploads, UploadRow
 from dualreg.catalog.tables import Uploads
 from dualreg.image.names import UploadId
 from tests.conftest import Clock
@@ -159,15 +159,53 @@ class UploadsContract:
         self._lease(catalog, upload, "mine")
         clock.advance(LEASE * 2)
         with catalog.begin() as tx:
-            assert tx.uploads.renew(upload, "mine", duration=LEASE) is True
-            assert tx.uploads.renew(upload, "other", duration=LEASE) is False
+            assert tx.uploads.renew(upload, "mine", duration=LEASE) is not None
+            assert tx.uploads.renew(upload, "other", duration=LEASE) is None
         assert self._lease(catalog, upload, "other") is None
         clock.advance(LEASE * 2)
         assert self._lease(catalog, upload, "other") is not None
         with catalog.begin() as tx:
-            assert tx.uploads.renew(upload, "mine", duration=LEASE) is False
+            assert tx.uploads.renew(upload, "mine", duration=LEASE) is None
             tx.uploads.release(upload, "other")
-            assert tx.uploads.renew(upload, "mine", duration=LEASE) is False
+            assert tx.uploads.renew(upload, "mine", duration=LEASE) is None
+
+    def test_a_client_has_a_limited_number_of_uploads(self, catalog: Catalog, clock: Clock) -> None:
+        """Those of others, and those that were not touched for long, do not count."""
+        with catalog.begin() as tx:
+            repository = tx.repositories.ensure(NAME).id
+            started = [
+                tx.uploads.start(repository, UploadId.new(), client, limit=2, since=clock.instant)
+                for client in ("a", "a", "b", "a")
+            ]
+        assert started == [True, True, True, False]
+        clock.advance(timedelta(seconds=1))
+        with catalog.begin() as tx:
+            assert tx.uploads.start(repository, UploadId.new(), "a", limit=2, since=clock.instant)
+            assert count(tx, Uploads) == 4
+
+    def test_a_lease_counts_the_bytes_of_other_uploads(self, catalog: Catalog) -> None:
+        """Those that are durable and those that are arriving: of the same client, and of all."""
+        uploads = {name: UploadId.new() for name in ("one", "two", "other", "nobody", "nobody's")}
+        with catalog.begin() as tx:
+            repository = tx.repositories.ensure(NAME).id
+            for number, (name, upload) in enumerate(uploads.items()):
+                client = {"one": "a", "two": "a", "other": "b"}.get(name, "")
+                assert tx.uploads.start(repository, upload, client)
+                assert tx.uploads.lease(NAME, upload, Lease(name, ""), duration=LEASE)
+                assert tx.uploads.advance(upload, name, offset=10**number * 5_000_000_000, digest_so_far=None)
+        row = self._lease(catalog, uploads["two"], "two")
+        assert row is not None
+        assert row.others == OtherUploads(5_000_000_000, 55_505_000_000_000)
+        assert self._lease(catalog, uploads["nobody"], "x").others.own == 0
+        with catalog.begin() as tx:
+            assert tx.uploads.renew(uploads["two"], "two", duration=LEASE, arriving=7) == row.others
+        one = self._lease(catalog, uploads["one"], "one")
+        assert one is not None
+        assert one.others == OtherUploads(50_000_000_007, 55_550_000_000_007)
+        with catalog.begin() as tx:
+            tx.uploads.release(uploads["two"], "two")
+            renewed = tx.uploads.renew(uploads["one"], "one", duration=LEASE)
+        assert renewed == OtherUploads(50_000_000_000, 55_550_000_000_000)
 
     def test_idle_uploads(self, catalog: Catalog, clock: Clock) -> None:
         """Uploads that nobody touched for long are found, can be hidden, and go unless touched."""
