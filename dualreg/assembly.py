@@ -30,7 +30,7 @@ from dualreg.migrate.on_demand.upstream import TreeUpstream
 from dualreg.migrate.transports import is_own_store, open_on_demand
 from dualreg.registry import Registry, Rules
 from dualreg.registry.children import ManifestRules
-from dualreg.registry.state import State
+from dualreg.registry.state import Retention, State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.registry.visibility import Visibility
@@ -202,7 +202,8 @@ def build_registry(
         write_delay,
         _HEALTH_INTERVAL if write_delay else 0.0,
     )
-    return Registry.build(State(catalog, store, Links(store), upstream or NoUpstream()), rules)
+    retention = Retention(settings.gc_grace, settings.gc_untagged)
+    return Registry.build(State(catalog, store, Links(store), upstream or NoUpstream(), retention), rules)
 
 
 def writes_of(settings: Settings) -> Writes:

@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from dualreg.catalog.dialects import batches, insert, within
 from dualreg.catalog.rows import BlobRow
@@ -28,13 +40,16 @@ class BlobQueries:
     def record(self, digest: Digest, size: int) -> int:
         """Record the blob, or revive it if it is condemned; return its size in bytes as first recorded.
 
+        Of a condemned blob, that is *size*: the bytes are about to be published again.
         The row stays locked until the transaction ends, so that the bytes cannot be deleted meanwhile.
         For bytes that were just verified, see ``admit``.
         """
         row = insert(self.connection, Blobs).values(
             digest=digest, size=size, created_at=self.now, verified_at=self.now
         )
-        statement = row.on_conflict_do_update(index_elements=[Blobs.digest], set_={"condemned_at": None})
+        known = case((Blobs.condemned_at.is_(None), Blobs.size), else_=size)
+        revived = {"size": known, "condemned_at": None}
+        statement = row.on_conflict_do_update(index_elements=[Blobs.digest], set_=revived)
         return self.connection.execute(statement.returning(Blobs.size)).scalar_one()  # type: ignore[no-any-return]  # see insert
 
     def admit(self, digest: Digest, size: int) -> None:
@@ -65,20 +80,43 @@ class BlobQueries:
         return self.connection.scalar(query) or 0
 
     def link(self, repository_id: int, digest: Digest) -> None:
-        """Let the repository read the blob; update the time of an existing link."""
+        """Let the repository read the blob; update the time of an existing link.
+
+        Nothing need use the blob yet, so the link is a candidate of the garbage collection.
+        """
+        times = {"linked_at": self.now, "candidate_since": self.now}
         row = insert(self.connection, RepositoryBlobs).values(
-            repository_id=repository_id, digest=digest, linked_at=self.now
+            repository_id=repository_id, digest=digest, **times
         )
         columns = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
-        self.connection.execute(
-            row.on_conflict_do_update(index_elements=columns, set_={"linked_at": self.now})
-        )
+        self.connection.execute(row.on_conflict_do_update(index_elements=columns, set_=times))
 
     def unlink(self, repository_id: int, *digests: Digest) -> tuple[Digest, ...]:
-        """Delete the repository's links to the *digests* that nothing in it uses; return these."""
+        """Delete the repository's links to the *digests* that nothing in it uses; return these.
+
+        Blobs to which no link is left are condemned; their rows are locked first, as by ``record``.
+        """
+        self.connection.execute(_ordered(Blobs.digest.in_(digests)).with_for_update()).all()
         link = (RepositoryBlobs.repository_id == repository_id) & RepositoryBlobs.digest.in_(digests)
-        unused = delete(RepositoryBlobs).where(link, *(~use for use in _uses()))
-        return tuple(self.connection.scalars(unused.returning(RepositoryBlobs.digest)))
+        unused = delete(RepositoryBlobs).where(link, not_used())
+        unlinked = tuple(self.connection.scalars(unused.returning(RepositoryBlobs.digest)))
+        self._condemn(unlinked)
+        return unlinked
+
+    def unlink_all(self, repository_id: int) -> None:
+        """Delete all links of the repository, in which nothing must be left that uses them."""
+        link = RepositoryBlobs.repository_id == repository_id
+        linked = select(RepositoryBlobs.digest).where(link)
+        digests = self.connection.scalars(_ordered(Blobs.digest.in_(linked)).with_for_update()).all()
+        self.connection.execute(delete(RepositoryBlobs).where(link))
+        self._condemn(digests)
+
+    def _condemn(self, digests: Collection[Digest]) -> None:
+        """Note that no repository links to those of *digests*, of whose rows this holds the locks."""
+        unlinked = ~exists().where(RepositoryBlobs.digest == Blobs.digest)
+        for batch in batches(digests):
+            found = update(Blobs).where(Blobs.digest.in_(batch), unlinked)
+            self.connection.execute(found.values(condemned_at=self.now))
 
     def release(self, digest: Digest) -> bool:
         """Delete the row of the blob unless a repository links to it; return whether it was deleted.
@@ -89,10 +127,13 @@ class BlobQueries:
         return self.connection.execute(delete(Blobs).where(Blobs.digest == digest, unused)).rowcount > 0
 
     def lock(self, repository_id: int, digest: Digest) -> bool:
-        """Lock the link against new uses of the blob until the transaction ends; return whether it exists."""
+        """Lock the link against new uses of the blob until the transaction ends; return whether it exists.
+
+        The row of the blob is locked first, as everywhere, so that transactions do not wait in a circle.
+        """
         link = (RepositoryBlobs.repository_id == repository_id) & (RepositoryBlobs.digest == digest)
-        query = select(RepositoryBlobs.digest).where(link).with_for_update()
-        return self.connection.scalar(query) is not None
+        query = select(Blobs.digest).join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest).where(link)
+        return self.connection.scalar(query.with_for_update()) is not None
 
     def owner(self, digest: Digest, reach: Reach) -> RepositoryName | None:
         """Return a repository in *reach* that may read the blob, or None if there is none."""
@@ -105,8 +146,15 @@ class BlobQueries:
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob, or None if the repository may not read it."""
-        size = self.connection.scalar(_readable(), {"repository": repository, "digest": digest})
-        return None if size is None else BlobRow(digest, size)
+        found = self.find_noted(repository, digest)
+        return found and found[0]
+
+    def find_noted(
+        self, repository: RepositoryName, digest: Digest
+    ) -> tuple[BlobRow, datetime | None] | None:
+        """Return the blob as ``find``, and since when its link is a candidate; None: it is none."""
+        row = self.connection.execute(_readable(), {"repository": repository, "digest": digest}).one_or_none()
+        return None if row is None else (BlobRow(digest, row[0]), row[1])
 
     def linked(self, repository_id: int, digests: Collection[Digest]) -> dict[Digest, int]:
         """Return the size in bytes of each of *digests* that the repository may read.
@@ -154,14 +202,24 @@ class BlobQueries:
 
 
 @cache
-def _readable() -> Select[int]:
+def _readable() -> Select[int, datetime | None]:
     """Return the statement of ``find``, cached: building it takes longer than executing it."""
     return (
-        select(Blobs.size)
+        select(Blobs.size, RepositoryBlobs.candidate_since)
         .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
         .join(Repositories, Repositories.id == RepositoryBlobs.repository_id)
         .where(Repositories.name == bindparam("repository"), Blobs.digest == bindparam("digest"))
     )
+
+
+def _ordered(condition: ColumnElement[bool]) -> Select[Digest]:
+    """Return the digests of blobs in the order in which their rows are locked."""
+    return select(Blobs.digest).where(condition).order_by(Blobs.digest)
+
+
+def not_used() -> ColumnElement[bool]:
+    """Return the condition that nothing in its repository uses a row of RepositoryBlobs."""
+    return and_(*(~use for use in _uses()))
 
 
 def _uses() -> tuple[ColumnElement[bool], ...]:

@@ -31,6 +31,7 @@ from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
 from dualreg.catalog.dialects import READ_ONLY, has_changed, open_engine, watch_changes
+from dualreg.catalog.garbage import GarbageQueries
 from dualreg.catalog.integrity import file_of
 from dualreg.catalog.keys import KeyQueries
 from dualreg.catalog.linking import LinkingQueries
@@ -120,6 +121,7 @@ class Transaction:
     v1_images: V1ImageQueries
     views: ViewQueries
     derivations: DerivationQueries
+    garbage: GarbageQueries
     referrers: ReferrerQueries
     keys: KeyQueries
     clients: ClientQueries
@@ -145,8 +147,9 @@ class Transaction:
             BlobQueries(connection, now),
             UploadQueries(connection, now),
             V1ImageQueries(connection, now),
-            ViewQueries(connection),
+            ViewQueries(connection, now),
             DerivationQueries(connection),
+            GarbageQueries(connection, now),
             ReferrerQueries(connection),
             KeyQueries(connection, now),
             ClientQueries(connection),

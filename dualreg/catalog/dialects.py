@@ -133,10 +133,10 @@ def _matches_any(column: QueryableAttribute[str], patterns: Collection[str]) -> 
     return or_(column.in_(names), matching.exists())
 
 
-def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
-    """Yield *values* in lists that fit into one statement in either database."""
+def batches(values: Iterable[Value], size: int = _VALUES_LIMIT) -> Iterator[list[Value]]:
+    """Yield *values* in lists of *size*; by default, they fit into one statement in either database."""
     rest = iter(values)
-    while batch := [*islice(rest, _VALUES_LIMIT)]:
+    while batch := [*islice(rest, size)]:
         yield batch
 
 

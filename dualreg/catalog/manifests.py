@@ -8,6 +8,7 @@ from functools import cache
 from sqlalchemy import Connection, Select, bindparam, delete, null, select, update
 
 from dualreg.catalog.blobs import REFERRERS_LIMIT
+from dualreg.catalog.candidates import named_by, note
 from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
 from dualreg.catalog.tables import (
@@ -121,6 +122,7 @@ class ManifestQueries:
             & (ManifestChildren.manifest == manifest)
             & (ManifestChildren.role == Role.SIGNED)
         )
+        note(self.connection, self.now, repository_id, select(ManifestChildren.child).where(earlier))
         self.connection.execute(delete(ManifestChildren).where(earlier))
         row = insert(self.connection, ManifestChildren).values(
             repository_id=repository_id, manifest=manifest, child=signed, role=Role.SIGNED, position=0
@@ -190,6 +192,7 @@ class ManifestQueries:
 
     def remove(self, repository_id: int, digest: Digest) -> None:
         """Delete the manifest with its tags, children and views."""
+        note(self.connection, self.now, repository_id, digest, *named_by(repository_id, digest))
         query = delete(Manifests).where(Manifests.repository_id == repository_id, Manifests.digest == digest)
         self.connection.execute(query)
 

@@ -16,6 +16,8 @@ class Note(StrEnum):
     REBUILD = "rebuild"
     #: Which generation of link files is complete (``registry.linking``).
     LINKS = "links"
+    #: How far an unfinished sweep for garbage has come (``maintenance.sweep``).
+    SWEEP = "sweep"
     #: The number of the last change of accounts, permissions or keys.
     ACCESS = "access"
     #: When the health of the catalog was last checked.

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, literal, or_, select
 
+from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.dialects import insert, within
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.tables import Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
@@ -67,8 +68,9 @@ class RepositoryQueries:
         uploads = self.connection.scalars(
             delete(Uploads).where(Uploads.repository_id == repository_id).returning(Uploads.staged)
         ).all()
-        for table in (V1Images, Manifests, RepositoryBlobs):
+        for table in (V1Images, Manifests):
             self.connection.execute(delete(table).where(table.repository_id == repository_id))
+        BlobQueries(self.connection, self.now).unlink_all(repository_id)
         self.connection.execute(delete(Repositories).where(Repositories.id == repository_id))
         return tuple(map(UploadId, uploads))
 

@@ -135,6 +135,7 @@ class V1ImageRow:
         checksum: The payload checksum; None for an image that was derived from a manifest.
         tarsum: The TarSum that the client sent, if it did.
         tarsum_verified: Whether it matches the layer; None if the payload checksum made that unnecessary.
+        promised_at: When a client was last told that the image is present; None of one that is not recorded.
     """
 
     repository_id: int
@@ -148,6 +149,7 @@ class V1ImageRow:
     complete: bool
     tarsum: str | None = None
     tarsum_verified: bool | None = None
+    promised_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 
 from dualreg.catalog.blobs import REFERRERS_LIMIT
+from dualreg.catalog.candidates import note
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import ORIGINS, Origin, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
@@ -60,6 +61,8 @@ class TagQueries:
         moved = {name: row.excluded[name] for name in ("manifest", "updated_at", "origin", "agent")}
         statement = row.on_conflict_do_update(index_elements=[Tags.repository_id, Tags.name], set_=moved)
         if rows:
+            elsewhere = Tags.name.in_([*tags]) & (Tags.manifest != manifest)
+            self._note_manifests(repository_id, elsewhere)
             self.connection.execute(statement, rows)
 
     def list(
@@ -149,13 +152,20 @@ class TagQueries:
 
     def remove(self, repository_id: int, tag: Tag) -> bool:
         """Delete the tag; return whether it existed."""
+        self._note_manifests(repository_id, Tags.name == tag)
         query = delete(Tags).where(Tags.repository_id == repository_id, Tags.name == tag)
         return self.connection.execute(query).rowcount > 0
 
     def clear(self, repository_id: int) -> tuple[Tag, ...]:
         """Delete all tags of the repository, and return them."""
+        self._note_manifests(repository_id, true())
         query = delete(Tags).where(Tags.repository_id == repository_id).returning(Tags.name)
         return tuple(Tag(name) for name in self.connection.scalars(query))
+
+    def _note_manifests(self, repository_id: int, tags: ColumnElement[bool]) -> None:
+        """Note that manifests may be garbage once *tags* no longer point at them."""
+        pointed_at = select(Tags.manifest).where(Tags.repository_id == repository_id, tags)
+        note(self.connection, self.now, repository_id, pointed_at)
 
 
 def _in(repository: RepositoryName) -> ColumnElement[bool]:

@@ -191,8 +191,13 @@ class UploadQueries:
         self.connection.execute(update(Uploads).where(held).values(_FREE))
 
     def remove(self, upload: UploadId, lease: str) -> bool:
-        """Delete the upload if the lease is still held; return whether it was."""
-        statement = delete(Uploads).where(Uploads.id == upload, Uploads.lease == lease)
+        """Delete the upload if the lease is still held; return whether it was.
+
+        Its repository is locked first, as by ``RepositoryQueries.lock``.
+        """
+        owner = select(Repositories.id).where(Repositories.id == Uploads.repository_id)
+        locked = Uploads.repository_id == owner.with_for_update(read=True).scalar_subquery()
+        statement = delete(Uploads).where(Uploads.id == upload, Uploads.lease == lease, locked)
         return self.connection.execute(statement).rowcount > 0
 
     def idle(self, *, before: datetime) -> tuple[UploadId, ...]:

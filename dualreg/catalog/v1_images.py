@@ -14,6 +14,7 @@ from sqlalchemy import (
     delete,
     exists,
     false,
+    func,
     literal,
     or_,
     select,
@@ -21,9 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from dualreg.catalog.candidates import note, used_by
 from dualreg.catalog.dialects import batches, insert, within
 from dualreg.catalog.rows import RepositoryRow, SentLayer, V1ImageRow
-from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, V1Images, V1SentLayers
+from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, RepositoryBlobs, V1Images, V1SentLayers
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
@@ -121,6 +123,8 @@ class V1ImageQueries:
         Return False if it has another layer by now.
         """
         found = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
+        if image.layer:
+            note(self.connection, self.now, image.repository_id, image.layer)
         change = update(V1Images).where(found, V1Images.complete, V1Images.layer == image.layer)
         values = {"layer": sent.layer, "diff_id": sent.diff_id, "checksum": sent.checksum}
         return self.connection.execute(change.values(values)).rowcount > 0
@@ -170,13 +174,19 @@ class V1ImageQueries:
         )
         is_parent = exists().where(above.repository_id == repository_id, above.parent_id == image)
         found = (V1Images.repository_id == repository_id) & (V1Images.image_id == image)
+        note(self.connection, self.now, repository_id, *used_by(found))
         return self.connection.execute(delete(V1Images).where(found, ~is_view, ~is_parent)).rowcount > 0
 
-    def prune(self, repository: RepositoryRow, top: ImageId) -> tuple[V1ImageRow, ...]:
+    def prune(
+        self, repository: RepositoryRow, top: ImageId, *, asked_before: datetime | None = None
+    ) -> tuple[V1ImageRow, ...]:
         """Delete *top* and its ancestors, up to the first that is in use or was pushed by a client.
 
         An image is in use while it is the view of a manifest or the parent of another image. Return the
         deleted images.
+
+        Args:
+            asked_before: Delete also what clients pushed, if they last asked for it then or earlier.
         """
         chain = self.ancestry(repository.name, top)
         ids = [image.id for image in chain]
@@ -191,12 +201,20 @@ class V1ImageQueries:
             above.parent_id == V1Images.image_id,
             above.image_id.not_in(ids),
         )
-        query = select(V1Images.image_id).where(own, V1Images.image_id.in_(ids), or_(is_view, is_parent))
+        kept_by = or_(is_view, is_parent, _asked_after(asked_before) if asked_before else false())
+        query = select(V1Images.image_id).where(own, V1Images.image_id.in_(ids), kept_by)
         kept = {*self.connection.scalars(query)} if ids else set()
-        gone = [*takewhile(lambda row: row.complete and row.checksum is None and row.id not in kept, chain)]
+
+        def is_free(row: V1ImageRow) -> bool:
+            return row.id not in kept and (
+                asked_before is not None or (row.complete and row.checksum is None)
+            )
+
+        gone = [*takewhile(is_free, chain)]
         if gone:
-            names = [image.id for image in gone]
-            self.connection.execute(delete(V1Images).where(own, V1Images.image_id.in_(names)))
+            going = own & V1Images.image_id.in_([image.id for image in gone])
+            note(self.connection, self.now, repository.id, *used_by(going))
+            self.connection.execute(delete(V1Images).where(going))
         return tuple(gone)
 
     def _set_layer(self, image: V1ImageRow, sent: SentLayer, **more: object) -> bool:
@@ -211,6 +229,7 @@ class V1ImageQueries:
         replaced = self.connection.execute(query.with_for_update()).one_or_none()
         if replaced is None:
             return False
+        note(self.connection, self.now, image.repository_id, *used_by(_unchanged(image)))
         layer, diff_id, checksum = replaced
         self.add_sent(image, SentLayer(layer, cast("Digest", diff_id), checksum))
         return self.connection.execute(change).rowcount > 0
@@ -227,6 +246,8 @@ class V1ImageQueries:
             "tarsum_verified": image.tarsum_verified,
             "touched_at": None if image.complete else self.now,
         }
+        replaced = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
+        note(self.connection, self.now, image.repository_id, *used_by(replaced))
         row = insert(self.connection, V1Images).values(
             repository_id=image.repository_id, image_id=image.id, **values
         )
@@ -235,8 +256,19 @@ class V1ImageQueries:
         return self.connection.execute(statement.returning(V1Images.image_id)).first() is not None
 
 
+def _json_link() -> ColumnElement[bool]:
+    """Return the condition that a row of RepositoryBlobs is the link to the JSON of a row of V1Images."""
+    link = RepositoryBlobs
+    return (link.repository_id == V1Images.repository_id) & (link.digest == V1Images.json)
+
+
+def _promised_at() -> ColumnElement[datetime]:
+    """Return when a client was last told that the blob of a row of RepositoryBlobs is present."""
+    return func.coalesce(RepositoryBlobs.candidate_since, RepositoryBlobs.linked_at)
+
+
 def _images() -> Select[*tuple[Any, ...]]:
-    return select(
+    columns = select(
         V1Images.repository_id,
         V1Images.image_id,
         V1Images.parent_id,
@@ -248,7 +280,14 @@ def _images() -> Select[*tuple[Any, ...]]:
         V1Images.complete,
         V1Images.tarsum,
         V1Images.tarsum_verified,
-    ).outerjoin(Blobs, Blobs.digest == V1Images.layer)
+        _promised_at(),
+    )
+    return columns.join(RepositoryBlobs, _json_link()).outerjoin(Blobs, Blobs.digest == V1Images.layer)
+
+
+def _asked_after(at: datetime) -> ColumnElement[bool]:
+    """Return the condition that a client was told after *at* that the image is present."""
+    return exists().where(_json_link(), or_(at < _promised_at(), RepositoryBlobs.linked_at > at))
 
 
 def _sent_for(image: V1ImageRow) -> ColumnElement[bool]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
+from dualreg.catalog.candidates import note, seen_as
 from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import ORIGINS, ManifestRow, Origin
 from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories, Tags
@@ -34,12 +36,15 @@ class ViewQueries:
     """The views of manifests: V1 images, or other manifests. None means that there cannot be a view."""
 
     connection: Connection
+    now: datetime
 
     def record(self, repository_id: int, manifest: Digest, view: str | None, *, kind: str = V1) -> None:
         """Record the view of the manifest, in place of an earlier one; None: there cannot be one."""
         row = insert(self.connection, ManifestViews).values(
             repository_id=repository_id, manifest=manifest, kind=kind, view=view
         )
+        earlier = (ManifestViews.manifest == manifest) & (ManifestViews.kind == kind)
+        note(self.connection, self.now, repository_id, *seen_as(repository_id, earlier))
         key = [ManifestViews.repository_id, ManifestViews.manifest, ManifestViews.kind]
         self.connection.execute(row.on_conflict_do_update(index_elements=key, set_={"view": view}))
 
@@ -73,6 +78,7 @@ class ViewQueries:
         for batch in batches(images):
             among = ManifestViews.view.in_(batch)
             hidden += [(row[0], ImageId(str(row[1]))) for row in self.connection.execute(query.where(among))]
+            note(self.connection, self.now, repository_id, *seen_as(repository_id, among))
             self.connection.execute(update(ManifestViews).where(seen, among).values(view=None))
         return hidden
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "repository": ("repository:repository", "Manage repositories."),
     "clients": ("clients:clients", "List recent V1 clients."),
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),
-    "gc": ("maintenance:gc", "Delete idle uploads."),
+    "gc": ("garbage:gc", "Delete what nothing uses."),
     "readonly": ("readonly:readonly", "Make the registry read-only."),
     "migrate": ("migrate.commands:migrate", "Import the content of another registry."),
     "export": ("export:export", "Export tags to another registry or to files."),

@@ -1,7 +1,7 @@
-"""The background import: a process beside ``dualreg serve`` that imports the legacy source.
+"""Processes beside ``dualreg serve``: the import of the legacy source, and the garbage collection.
 
-The server starts it and restarts it whenever it exits, for example when the kernel killed it for lack of
-memory. It ends with the server, even if the server is killed.
+The import is started again whenever it exits, for example when the kernel killed it for lack of memory; a
+collection is started when one is due. They have low priority, and end with the server, even if it is killed.
 """
 
 import os
@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime, timedelta
 from threading import Thread
 
 from dualreg.cli.options import environment
 from dualreg.cli.output import echo
 from dualreg.settings import CONFIG_VARIABLE, PREFIX, Settings
+from dualreg.settings.values import format_duration, in_window
 
-#: Settings that the child gets from the server, from whatever origin; it has no others.
+#: Settings that a child gets from the server, from whatever origin; it has no others.
 _SHARED = ("store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free")
+_SHARED_BY_GC = ("upload_ttl", "gc_grace", "gc_untagged", "gc_window", "gc_rate", "gc_empty_repositories")
 _IMPORT_OPTIONS = ("--follow", "10m", "--jobs", "2")
 #: Added to the niceness of the server.
 _NICENESS = 10
@@ -27,6 +30,8 @@ _RESTART_DELAY = 3.0
 _GRACE = 5.0
 #: Seconds between two looks at whether the server is alive.
 _PARENT_POLL = 0.5
+#: Seconds after the start of the server at which garbage is first collected, at the latest.
+_FIRST_COLLECTION = 60.0
 
 
 class BackgroundImport:
@@ -41,18 +46,8 @@ class BackgroundImport:
     def start(self) -> None:
         """Start the child."""
         if source := self._settings.legacy_source:
-            self._process = subprocess.Popen(  # noqa: S603 -- ourselves, with the operator's settings
-                [
-                    *(sys.executable, "-m", "dualreg", "migrate", "run", source),
-                    *(*_IMPORT_OPTIONS, "--parent", str(os.getpid())),
-                ],
-                env=child_environment(self._settings),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the server alone
-            )
-            niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS  # over 19 means 19
-            with suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
+            options = (*_IMPORT_OPTIONS, "--parent", str(os.getpid()))
+            self._process = _start_child(self._settings, "migrate", "run", source, *options)
 
     def keep_running(self) -> None:
         """Restart the child if it has exited, after a delay; to be called about every second."""
@@ -81,11 +76,65 @@ class BackgroundImport:
         self._process = None
 
 
+class BackgroundCollection:
+    """Runs a garbage collection every ``gc_interval``, in ``gc_window``; one at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Collect as *settings* say."""
+        self._settings = settings
+        self._interval = settings.gc_interval.total_seconds()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._due = time.monotonic() + min(self._interval, _FIRST_COLLECTION)
+
+    def keep_running(self) -> None:
+        """Start a collection if one is due; to be called about every second."""
+        if self._process and (status := self._process.poll()) is not None:
+            if status > 0:
+                echo(f"the garbage collection failed with status {status}", err=True)
+            self._process = None
+        is_due = self._interval and self._process is None and time.monotonic() >= self._due
+        if is_due and in_window(self._settings.gc_window, datetime.now().astimezone().time()):
+            self._due = time.monotonic() + self._interval
+            try:
+                self._process = _start_child(self._settings, "gc", "--scheduled")
+            except OSError as error:
+                echo(f"cannot start the garbage collection: {error}", err=True)
+
+    def stop(self) -> None:
+        """Stop a collection; it may be stopped at any step."""
+        if self._process:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+
+def _start_child(settings: Settings, *command: str) -> "subprocess.Popen[bytes]":
+    """Start a command with the settings of the server, and a lower priority."""
+    process = subprocess.Popen(  # noqa: S603 -- ourselves, with the operator's settings
+        [sys.executable, "-m", "dualreg", *command],
+        env=child_environment(settings),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the server alone
+    )
+    niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS  # over 19 means 19
+    with suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+    return process
+
+
 def child_environment(settings: Settings) -> dict[str, str]:
     """Return an environment that gives a child the settings of the server, and no others."""
     others = {name: value for name, value in environment().items() if not name.startswith(PREFIX)}
-    shared = {f"{PREFIX}{name.upper()}": str(getattr(settings, name)) for name in _SHARED}
+    values = {name: getattr(settings, name) for name in (*_SHARED, *_SHARED_BY_GC)}
+    shared = {f"{PREFIX}{name.upper()}": _as_text(value) for name, value in values.items()}
     return {**others, **shared, f"{PREFIX}DATA": str(settings.data.absolute()), CONFIG_VARIABLE: os.devnull}
+
+
+def _as_text(value: object) -> str:
+    """Return the text of a setting from which it is read again."""
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    return "keep" if value is None else str(value)
 
 
 def end_with(parent: int | None) -> None:

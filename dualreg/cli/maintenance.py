@@ -1,4 +1,4 @@
-"""``dualreg db`` and ``dualreg gc``: the catalog as a whole, and garbage collected while serving."""
+"""``dualreg db``: the catalog as a whole."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -13,14 +13,12 @@ from dualreg.auth.sealed import NAME, Sealed, SealedInvalid
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.integrity import find_damage, move_aside
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
-from dualreg.cli.admin import audited, audited_registry, require_registry
+from dualreg.cli.admin import audited, require_registry
 from dualreg.cli.failures import FAILURES, Fatal, reason_of
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.cli.progress import progress, stoppable
-from dualreg.cli.readonly import require_changeable
 from dualreg.errors import CatalogUnreachable
-from dualreg.maintenance import uploads
 from dualreg.maintenance.rebuild import COUNTED, CatalogNotEmpty, Damage, Rebuild, Rebuilt
 from dualreg.registry.recognition import Recognition
 from dualreg.settings import Settings
@@ -151,30 +149,3 @@ def _print(result: Rebuilt, *, as_json: bool) -> None:
     table([what.upper().replace("_", " ") for what in COUNTED], [[str(count) for count in counts.values()]])
     if result.findings:
         echo(f"{counted(len(result.findings), 'finding')}, listed above.")
-
-
-@click.command()
-@click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
-@json_option
-@settings_options
-def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
-    """Delete idle uploads.
-
-    An upload is idle once nothing was sent for the time that the setting upload_ttl gives. Safe while the
-    registry is serving: uploads that resume in the meantime are kept.
-    """
-    with audited_registry(data, config) as (registry, settings, record):
-        if not dry_run:
-            require_changeable(settings)
-        before = registry.now() - settings.upload_ttl
-        planned = uploads.plan(registry.uploads, before)
-        found = len(planned.sessions) + len(planned.strays)
-        discarded = 0 if dry_run else uploads.apply(registry.uploads, before, planned)
-        if discarded:
-            record("gc", discarded=discarded)
-    if as_json:
-        echo_json({"idle_uploads": found, "discarded": discarded}, indent=None)
-    elif dry_run:
-        echo(f"Would delete {counted(found, 'idle upload')}. Run without --dry-run to delete them.")
-    else:
-        echo(f"Deleted {counted(discarded, 'idle upload')}.")

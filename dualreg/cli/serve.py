@@ -21,7 +21,7 @@ from gunicorn.glogging import Logger
 
 from dualreg.assembly import build_authority, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
-from dualreg.cli.background import BackgroundImport
+from dualreg.cli.background import BackgroundCollection, BackgroundImport
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.options import environment, load_settings, settings_options
 from dualreg.cli.output import echo
@@ -264,9 +264,9 @@ def _announce(settings: Settings) -> None:
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn's main process, which keeps the background import running as it does its workers."""
+    """gunicorn's main process, which keeps background processes running as it does its workers."""
 
-    def __init__(self, app: "_Server", background: BackgroundImport) -> None:
+    def __init__(self, app: "_Server", *background: BackgroundImport | BackgroundCollection) -> None:
         self._background = background
         self._stop = app.stop
         super().__init__(app)
@@ -283,7 +283,8 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
     def manage_workers(self) -> None:
         """Start what is missing; gunicorn calls this about every second, and whenever a child exits."""
         super().manage_workers()
-        self._background.keep_running()
+        for each in self._background:
+            each.keep_running()
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
@@ -297,6 +298,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         self._settings = settings
         self.stop = mmap(-1, 1)  # shared with them
         self._background = BackgroundImport(settings)
+        self._collection = BackgroundCollection(settings)
         self._app: Flask | None = None
         self._scrubber: Scrubber | None = None
         super().__init__()
@@ -305,7 +307,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         for name, value in gunicorn_settings(self._settings).items():
             self.cfg.set(name, value)
         self.cfg.set("when_ready", lambda _: self._start())
-        self.cfg.set("on_exit", lambda _: self._background.stop())
+        self.cfg.set("on_exit", lambda _: self._stop())
         self.cfg.set("worker_exit", lambda _, __: self._close())
 
     def load(self) -> Flask:
@@ -328,9 +330,13 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def run(self) -> None:
         try:
-            _Arbiter(self, self._background).run()
+            _Arbiter(self, self._background, self._collection).run()
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
+
+    def _stop(self) -> None:
+        self._collection.stop()
+        self._background.stop()
 
     def _start(self) -> None:
         _announce(self._settings)

@@ -28,6 +28,7 @@ from dualreg.image.manifest import Manifest, stored
 from dualreg.image.names import RepositoryName
 from dualreg.registry.linking import COMPLETE
 from dualreg.registry.recognition import Recognition
+from dualreg.registry.sweep import sweep_rows
 from dualreg.storage import Store
 from dualreg.storage.names import BlobName, ManifestName, Names, OddEntry, TagName, V1Name
 
@@ -138,6 +139,7 @@ class Rebuild:
                 raise CatalogNotEmpty
             if replace or not unfinished:
                 tx.notes.write(Note.REBUILD, "")
+                tx.notes.remove(Note.SWEEP)
 
     def run(self) -> Rebuilt:
         """Record everything, from where the last rebuild was stopped; then the catalog is complete."""
@@ -154,9 +156,13 @@ class Rebuild:
                 return self.result
             if not _Repository(self, name).record():
                 return self.result
+        unfinished = sweep_rows(self.catalog)  # the tree does not say what was noted to be garbage
+        while not self.stop.is_set() and next(unfinished, None):
+            pass
         if not self.stop.is_set():
             with self.catalog.begin() as tx:
                 tx.notes.remove(Note.REBUILD)
+                tx.notes.remove(Note.SWEEP)
                 tx.notes.write(Note.LINKS, COMPLETE)
             self.result.complete = True
         return self.result

@@ -18,6 +18,7 @@ from dualreg.registry.chains import Chains
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
+from dualreg.registry.garbage import Garbage
 from dualreg.registry.health import Health
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
@@ -29,11 +30,13 @@ from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
 from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
+from dualreg.registry.sweep import Sweep
 from dualreg.registry.tags import Tags
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_repairs import V1Repairs
+from dualreg.registry.v1_sent import SentLayers
 from dualreg.registry.visibility import Visibility
 
 
@@ -84,6 +87,8 @@ class Registry:
     negotiation: Negotiation
     clients: Clients
     health: Health
+    garbage: Garbage
+    sweep: Sweep
     linking: Linking
 
     @classmethod
@@ -96,7 +101,7 @@ class Registry:
         manifests = Manifests(state, documents, integrity, rules.manifests, rules.visibility)
         inflating = InflatingSlots()
         repairs = V1Repairs(state, documents, integrity, uploads)
-        v1_images = V1Images(state, documents, uploads, repairs, inflating)
+        v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
         chains = Chains(manifests, inflating)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, rules.visibility)
         derived = Derived(state, bridge)
@@ -119,6 +124,8 @@ class Registry:
             negotiation=Negotiation(manifests, bridge, Keys(state.catalog)),
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
+            garbage=Garbage(state, manifests),
+            sweep=Sweep(state),
             linking=Linking(state, v1_images),
         )
 

@@ -35,8 +35,7 @@ class Blobs:
         Raises:
             BlobUnknown: it is not linked to this repository.
         """
-        with self.state.catalog.read() as tx:
-            blob = tx.blobs.find(repository, digest)
+        blob = self.state.promise(repository, digest)
         if blob is None and digest == empty_layer().digest:
             return BlobRow(digest, len(EMPTY_LAYER))
         if blob is None:
@@ -139,9 +138,10 @@ class Blobs:
         if owner is None or blob is None or not self.integrity.holds(blob):
             return False
         with self.state.begin() as tx:
-            if tx.blobs.find(owner, digest) is None:
-                return False  # deleted meanwhile
             target = tx.repositories.ensure(repository)
+            holder = tx.repositories.find(owner)
+            if holder is None or not tx.blobs.lock(holder.id, digest):
+                return False  # deleted meanwhile
             self.state.share(tx, target, blob)
         return True
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from dualreg.catalog.database import Catalog, Transaction, is_disconnect
@@ -11,7 +11,7 @@ from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.views import V1
 from dualreg.errors import BlobDamaged
 from dualreg.image.digest import Digest
-from dualreg.image.names import UploadId
+from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage.base import BlobStore, LinkFile
 from dualreg.storage.links import Links
@@ -21,17 +21,33 @@ STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is not used is kept.
+
+    Attributes:
+        grace: For how long an unused blob stays after it was last used or asked for. An answer that content
+            is present holds for half of it at least.
+        untagged: How long manifests stay that nothing leads to; None: forever.
+    """
+
+    grace: timedelta = timedelta(hours=24)
+    untagged: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What a registry keeps its content in; all services of a registry share one.
 
     Attributes:
         upstream: Where content is loaded from that this registry does not have.
+        retention: How long garbage stays.
     """
 
     catalog: Catalog
     store: BlobStore
     links: Links
     upstream: Upstream = field(default_factory=NoUpstream)
+    retention: Retention = Retention()
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
@@ -41,6 +57,32 @@ class State:
         """
         with self.links.undone_on_failure(unless=is_disconnect), self.catalog.begin() as tx:
             yield tx
+
+    def promise(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
+        """Return the blob if the repository may read it; a client that hears so need not send it.
+
+        An unused one stays for half the grace from now on at least. That is written before this returns, but
+        once in half the grace at most; for used ones, nothing is.
+        """
+        with self.catalog.read() as tx:
+            found = tx.blobs.find_noted(repository, digest)
+        if found is None:
+            return None
+        blob, noted_at = found
+        return blob if noted_at is None or self.is_promised(noted_at) else self.renew(repository, digest)
+
+    def is_promised(self, at: datetime) -> bool:
+        """Return whether a promise made *at* a time holds for half the grace from now on."""
+        return at > self.catalog.now() - self.retention.grace / 2
+
+    def renew(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
+        """Promise that the blob, and a V1 image whose JSON it is, stay from now on; return it as ``promise``.
+
+        What was promised less than half a grace ago stays as it is.
+        """
+        with self.catalog.begin() as tx:
+            tx.garbage.renew(repository, digest, tx.now - self.retention.grace / 2)
+            return tx.blobs.find(repository, digest)
 
     @contextmanager
     def trial(self) -> Iterator[Self]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 
+from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
@@ -22,9 +22,6 @@ from dualreg.registry.state import State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.storage.base import rehash, tee
 from dualreg.storage.staging import Staging, staging
-
-#: Stray uploads looked up in the catalog at a time.
-_BATCH = 500
 
 
 class UploadBody:
@@ -175,8 +172,7 @@ class Uploads:
         try:
             return self._finish(repository, upload, digest, chunks, offset=offset, known=known)
         except UploadUnknown:
-            with self.state.catalog.read() as tx:
-                blob = tx.blobs.find(repository, digest)
+            blob = self.state.promise(repository, digest)
             if blob is None or not self.integrity.holds(blob):
                 raise
             return blob
@@ -284,7 +280,7 @@ class Uploads:
     def strays(self, before: datetime) -> Iterator[UploadId]:
         """Yield staged bytes older than *before* that belong to no session: a crash left them."""
         old = (each.upload for each in self.state.store.staged() if each.modified_at < before)
-        while batch := list(islice(old, _BATCH)):
+        for batch in batches(old):
             with self.state.catalog.read() as tx:
                 named = tx.uploads.named(batch)
             yield from (staged for staged in batch if staged not in named)

@@ -4,11 +4,9 @@ A client pushes an image in three steps (JSON, layer, checksum); after the last 
 changes. Images that are derived from manifests are recorded complete, without a checksum.
 """
 
-import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import dataclass, replace
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow, SentLayer, V1ImageRow
@@ -25,12 +23,9 @@ from dualreg.errors import (
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, have_same_files
 from dualreg.image.names import ImageId, RepositoryName
-from dualreg.image.tarsum import verify_tarsum
 from dualreg.image.v1_image import V1Image, payload_hasher
-from dualreg.messages import safe_line
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
-from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.leases import LEASE
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
@@ -38,11 +33,11 @@ from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_holds import HOLD, check_parent, holding, is_begun
 from dualreg.registry.v1_imported import ImportedImage
 from dualreg.registry.v1_repairs import V1Repairs, write_v1_link
+from dualreg.registry.v1_sent import SentLayers
 from dualreg.registry.visibility import log_unseen
-from dualreg.storage.base import read_chunks, tee
+from dualreg.storage.base import tee
 from dualreg.storage.staging import Staging
 
-_log = logging.getLogger(__name__)
 #: How often an import is tried while clients push the same image.
 _ATTEMPTS = 10
 
@@ -55,7 +50,7 @@ class V1Images:
     documents: DocumentCache
     uploads: Uploads
     repairs: V1Repairs
-    inflating: InflatingSlots = field(default_factory=InflatingSlots)
+    sent: SentLayers
 
     def begin(self, repository: RepositoryName, image: ImageId, json: bytes) -> None:
         """Store an image's JSON; the layer is expected next.
@@ -78,6 +73,7 @@ class V1Images:
             self._begin(repository, document, Digest.of(json))
         except ImageExists:
             if not self.repairs.take_json(repository, image, json):
+                self._find(repository, image)  # which promises it: the client takes it as pushed
                 raise
 
     def _begin(self, repository: RepositoryName, document: V1Image, digest: Digest) -> None:
@@ -120,6 +116,7 @@ class V1Images:
         blob = self.uploads.ingest(repository, holding(self.state.catalog, row, verified))
         sent = SentLayer(blob.digest, diff_id.digest(), checksum.digest())
         with self.state.begin() as tx:
+            tx.repositories.lock(repository)
             linked = tx.blobs.lock(row.repository_id, blob.digest)
             attached = linked and tx.v1_images.attach(row, sent)
         if not attached:
@@ -142,10 +139,10 @@ class V1Images:
             ServerBusy: too many layers are being read through.
         """
         row = self._find(repository, image)
-        sent = self._sent(row, payload, tarsum)
+        sent = self.sent.choose(row, payload, tarsum)
         if not row.complete:
             if tarsum:
-                verified = None if payload else self._is_tarsum_of(tarsum, row, sent)
+                verified = None if payload else self.sent.is_tarsum_of(tarsum, row, sent)
                 row = replace(row, tarsum=tarsum, tarsum_verified=verified)
             row = self._complete(repository, row, sent)
         if not have_same_files(row.diff_id, sent.diff_id):
@@ -176,17 +173,28 @@ class V1Images:
             return self.get(repository, image)
         return _require_complete(row, image)
 
-    def get_whole(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
-        """Return a complete image whose JSON and layer the store has.
+    def promise(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
+        """Return a complete image whose JSON and layer the store has, and keep it for half the grace.
+
+        A client that hears so need not push it.
 
         Raises:
             ImageUnknown: either is lost or damaged, so that clients send them; or there is no such image.
             ImageIncomplete.
         """
         row = self.get(repository, image)
+        if not self._promise(repository, row):
+            row = self.get(repository, image)
         if self.repairs.is_lost(row):
             raise ImageUnknown(id=image)
         return row
+
+    def _promise(self, repository: RepositoryName, row: V1ImageRow) -> bool:
+        """Keep a complete image for half the grace at least; return whether that was promised before."""
+        promised = row.promised_at is not None and self.state.is_promised(row.promised_at)
+        if not promised:
+            self.state.renew(repository, row.json)
+        return promised
 
     def peek(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:
         """Return an image in this registry, complete or not, without asking upstream."""
@@ -283,10 +291,7 @@ class V1Images:
         return True
 
     def forget(self, repository: RepositoryName, image: ImageId) -> bool:
-        """Forget an image unless a manifest is seen as it or another image builds on it.
-
-        Return whether it went; its JSON and layer stay linked to the repository.
-        """
+        """Forget an image unless a manifest is seen as it or another builds on it; return whether it went."""
         with self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)
             if row is None or not tx.v1_images.remove(row.id, image):
@@ -312,9 +317,12 @@ class V1Images:
             write_v1_link(self.state, repository, image)
 
     def _find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
+        """Return an image, complete or not; its client takes a complete one as pushed, so it is promised."""
         row = self.peek(repository, image)
         if row is None:
             raise ImageUnknown(id=image)
+        if row.complete:
+            self._promise(repository, row)
         return row
 
     def _accept_same(self, repository: RepositoryName, image: V1ImageRow, sent: SentLayer) -> None:
@@ -325,38 +333,13 @@ class V1Images:
             ImageExists: it has other files or another parent.
         """
         with self.state.begin() as tx:
+            tx.repositories.lock(repository)
             found = tx.v1_images.find(repository, image.id)
             if found is None or not found.complete:
                 raise UploadBusy(id=image.id, retry_after=LEASE.seconds)
             if found.parent != image.parent or not have_same_files(found.diff_id, sent.diff_id):
                 raise ImageExists(id=image.id)
             tx.v1_images.add_sent(found, sent)
-
-    def _sent(self, row: V1ImageRow, payload: Digest | None, tarsum: str | None) -> SentLayer:
-        """Return the layer that a client sent, found by its checksum.
-
-        Without *payload*, it is the one that *tarsum* is of, else that of the image.
-
-        Raises:
-            ImageIncomplete, ChecksumMismatch.
-        """
-        if row.layer is None or row.diff_id is None:
-            raise ImageIncomplete(id=row.id)
-        latest = SentLayer(row.layer, row.diff_id, row.checksum)
-        if payload == row.checksum:
-            return latest
-        with self.state.catalog.read() as tx:
-            others = tx.v1_images.sent(row)
-        if payload:
-            found = next((each for each in others if each.checksum == payload), None)
-            if found is None and row.complete and row.checksum is None and others:
-                return latest  # derived meanwhile, with a JSON in other words than that which was sent
-            if found is None:
-                raise ChecksumMismatch(id=row.id, expected=str(row.checksum), stated=str(payload))
-            return found
-        different = [each for each in others if each.layer and each.diff_id != latest.diff_id]
-        candidates = [latest, *different] if tarsum and different else []
-        return next((each for each in candidates if self._agrees(str(tarsum), row, each)), latest)
 
     def _complete(self, repository: RepositoryName, row: V1ImageRow, sent: SentLayer) -> V1ImageRow:
         """Complete the image with *sent*, unless another client was faster; return the complete image.
@@ -366,6 +349,7 @@ class V1Images:
         """
         completed = replace(row, layer=sent.layer, diff_id=sent.diff_id, checksum=sent.checksum)
         with self.state.begin() as tx:
+            tx.repositories.lock(repository)
             linked = sent.layer and tx.blobs.lock(row.repository_id, sent.layer)
             if linked and tx.v1_images.complete(row, sent):
                 write_v1_link(self.state, RepositoryRow(row.repository_id, repository), completed)
@@ -374,16 +358,6 @@ class V1Images:
         if not found.complete:
             raise UploadBusy(id=row.id, retry_after=LEASE.seconds)
         return found
-
-    def _is_tarsum_of(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:
-        agrees = self._agrees(tarsum, row, sent)
-        if not agrees:
-            _log.warning("image %s: layer does not match its TarSum %s", row.id, safe_line(tarsum))
-        return agrees
-
-    def _agrees(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:
-        with self.inflating.slot(), self.state.store.open(cast("Digest", sent.layer)) as layer:
-            return verify_tarsum(tarsum, self.json(row), read_chunks(layer))
 
 
 def _verified(chunks: Iterable[bytes], diff_id: DiffIdHasher) -> Iterator[bytes]:

@@ -75,6 +75,7 @@ class V1Repairs:
             raise ImageExists(id=row.id)
         mended = replace(row, layer=sent.layer, diff_id=sent.diff_id, checksum=sent.checksum)
         with self.state.begin() as tx:
+            tx.repositories.lock(repository)
             linked = tx.blobs.lock(row.repository_id, blob.digest)
             if linked and tx.v1_images.replace_layer(row, sent):
                 write_v1_link(self.state, RepositoryRow(row.repository_id, repository), mended)

@@ -28,6 +28,7 @@ from dualreg.settings.values import (
     HeaderText,
     HttpUrl,
     Issuer,
+    Kept,
     LegacySource,
     LoginLimits,
     MinFree,
@@ -36,6 +37,7 @@ from dualreg.settings.values import (
     StoreUrl,
     TokenLifetime,
     UploadLimitsText,
+    Window,
 )
 
 #: Settings that are paths, or can be.
@@ -156,6 +158,22 @@ class Settings(BaseModel):
         4 << 20,
         ge=0,
         description="bytes in a second that are read in the background to verify blobs; 0: none",
+    )
+    gc_interval: Duration = Field(
+        "1h", description="how often the server collects garbage; 0s: never", validate_default=True
+    )
+    gc_grace: Duration = Field(
+        "24h",
+        description="how long unused content stays; longer than any push takes",
+        validate_default=True,
+    )
+    gc_untagged: Kept = Field(
+        None, description="how long untagged manifests stay, or keep", validate_default=True
+    )
+    gc_window: Window = Field("", description="time of day of scheduled collections, such as 02:00-05:00")
+    gc_rate: int = Field(0, ge=0, description="links and blobs that a collection handles per second; 0: any")
+    gc_empty_repositories: bool = Field(
+        default=False, description="let a collection delete repositories without content"
     )
     access_log: bool = Field(default=True, description="log a line for each request to standard output")
 

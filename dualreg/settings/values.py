@@ -6,7 +6,7 @@ The text of a ValueError follows the setting's name and value: it says what is e
 import os
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
@@ -134,6 +134,26 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 TokenLifetime = Annotated[Duration, AfterValidator(_token_lifetime)]
 
 
+def _kept(value: object) -> object:
+    """Return None of ``keep``, which means forever; parse a duration."""
+    return None if value == "keep" else _duration(value)
+
+
+def _window(value: str) -> str:
+    """Check the form of a time of day, which may span midnight."""
+    if value and not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:[01][0-9]|2[0-3]):[0-5][0-9]", value):
+        raise ValueError("expected two times of day, such as 02:00-05:00")
+    return value
+
+
+def in_window(window: str, moment: time) -> bool:
+    """Return whether a time of day is in a window as ``Window``; an empty one is always open."""
+    if not window:
+        return True
+    start, end = map(time.fromisoformat, window.split("-"))
+    return start <= moment < end if start <= end else moment >= start or moment < end
+
+
 def _bridge(value: str) -> str:
     """Check the form of the setting ``bridge``."""
     entries = [entry.strip() for entry in value.split(",")]
@@ -247,6 +267,8 @@ def _algorithms(value: str) -> str:
     return value
 
 
+Kept = Annotated[timedelta | None, BeforeValidator(_kept)]
+Window = Annotated[str, AfterValidator(_window)]
 Address = Annotated[str, AfterValidator(_address)]
 StoreUrl = Annotated[str, AfterValidator(_store)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]

@@ -239,7 +239,7 @@ def test_changes_of_content_are_in_the_audit_log(run: Run, tmp_path: Path) -> No
         {key: value for key, value in line.items() if key not in {"time", "uid", "event"}} for line in lines
     ]
     assert result == [
-        {"command": "gc", "discarded": 1},
+        {"command": "gc", "discarded": 1, "blobs": 0, "bytes": 0},
         {"command": "repository delete", "repository": "x", "tags": 0},
         {"command": "migrate run", "run": journal.stem, "source": source},
         {"command": "migrate rollback", "run": journal.stem, "tags": 1, "images": 1, "blobs": 4},

@@ -148,7 +148,12 @@ UNKNOWN = {
 }
 #: Columns that the tree does not say, or only nearly: a blob may be linked again.
 _COLUMNS = {"repositories.id", "repositories.created_at", "blobs.created_at", "blobs.verified_at"}
-_COLUMNS |= {"repository_blobs.linked_at", "tags.pulled_at", "v1_images.touched_at"}
+_COLUMNS |= {
+    "repository_blobs.linked_at",
+    "repository_blobs.candidate_since",
+    "tags.pulled_at",
+    "v1_images.touched_at",
+}
 
 
 def known_rows(catalog: Catalog) -> dict[str, list[dict[str, Any]]]:

@@ -12,8 +12,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import insert, inspect, select
 
-from dualreg.catalog.database import Catalog
-from dualreg.catalog.tables import Manifests, ManifestViews, Repositories, SigningKeys, Table, Tags, V1Images
+from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.tables import (
+    Manifests,
+    ManifestViews,
+    Repositories,
+    RepositoryBlobs,
+    SigningKeys,
+    Table,
+    Tags,
+    V1Images,
+)
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -67,6 +76,12 @@ def _downgrade(catalog: Catalog, target: str) -> None:
     with catalog.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, target)
+
+
+def _link(tx: Transaction, repository_id: int, digest: Digest) -> None:
+    """Record a link as older versions did, without the columns that came later."""
+    columns = {"repository_id": repository_id, "digest": digest, "linked_at": datetime.now(UTC)}
+    tx.blobs.connection.execute(insert(RepositoryBlobs).values(columns))
 
 
 def test_upgrade_makes_everything_once(empty: Catalog) -> None:
@@ -192,9 +207,10 @@ def test_what_v1_clients_could_not_use_is_looked_at_again(empty: Catalog) -> Non
         for content, (media_type, view) in kinds.items():
             digest = Digest.of(content.encode())
             tx.blobs.record(digest, 1)
-            tx.blobs.link(row.id, digest)
+            _link(tx, row.id, digest)
             tx.manifests.record(row.id, Manifest(media_type, content.encode(), digest, Contents()))
-            tx.views.record(row.id, digest, view)
+            seen = {"repository_id": row.id, "manifest": digest, "kind": "v1", "view": view}
+            tx.views.connection.execute(insert(ManifestViews).values(seen))
     upgrade(empty)
     with empty.engine.connect() as connection:
         left = {*connection.execute(select(ManifestViews.manifest, ManifestViews.view)).all()}
@@ -213,7 +229,7 @@ def test_types_that_browsers_show_become_json(empty: Catalog) -> None:
             payload = media_type.encode()
             digest = Digest.of(payload)
             tx.blobs.record(digest, 1)
-            tx.blobs.link(row.id, digest)
+            _link(tx, row.id, digest)
             tx.manifests.record(row.id, Manifest(media_type, payload, digest, Contents()))
     upgrade(empty)
     with empty.read() as tx:

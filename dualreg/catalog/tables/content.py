@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -43,15 +44,29 @@ class Blobs(Table):
 
 
 class RepositoryBlobs(Table):
-    """Links: the blobs that a repository may read."""
+    """Links: the blobs that a repository may read.
+
+    ``candidate_since`` is since when the link may be garbage; NULL: it is in use, or was not looked at.
+    """
 
     __tablename__ = "repository_blobs"
+    __table_args__ = (
+        Index(
+            "ix_repository_blobs_candidate",
+            "candidate_since",
+            "repository_id",
+            "digest",
+            sqlite_where=text("candidate_since IS NOT NULL"),
+            postgresql_where=text("candidate_since IS NOT NULL"),
+        ),
+    )
 
     repository_id: Mapped[int] = mapped_column(ForeignKey(Repositories.id), primary_key=True)
     digest: Mapped[Digest] = mapped_column(
         DigestColumn, ForeignKey(Blobs.digest), primary_key=True, index=True
     )
     linked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    candidate_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 _LINK = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]

@@ -48,7 +48,7 @@ def get_json(repository: RepositoryName, image: ImageId) -> Response:
 
     Clients also use this request to check whether the registry has the image, and send it if not.
     """
-    row = registry().v1_images.get_whole(repository, image)
+    row = registry().v1_images.promise(repository, image)
     response = Response(registry().v1_images.json(row), content_type="application/json")
     response.headers["X-Docker-Size"] = str(row.layer_size or 0)
     if row.checksum:

@@ -1,0 +1,62 @@
+"""SQL that makes links candidates of the garbage collection: whatever drops a reference calls it."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, or_, select, update
+from sqlalchemy.orm import aliased
+
+from dualreg.catalog.tables import ManifestChildren, Manifests, ManifestViews, RepositoryBlobs, V1Images
+from dualreg.image.digest import Digest
+
+
+def note(
+    connection: Connection, now: datetime, repository_id: int, *digests: Select[*tuple[Any, ...]] | Digest
+) -> None:
+    """Note that what *digests* are, or select, may not be used any longer, if the repository links to it.
+
+    To be called before the change, in its transaction.
+    """
+    named = [each for each in digests if isinstance(each, Digest)]
+    selected = [each for each in digests if not isinstance(each, Digest)]
+    found = or_(
+        *([RepositoryBlobs.digest.in_(named)] if named else []),
+        *(RepositoryBlobs.digest.in_(query) for query in selected),
+    )
+    link = RepositoryBlobs.repository_id == repository_id
+    connection.execute(update(RepositoryBlobs).where(link, found).values(candidate_since=now))
+
+
+def named_by(repository_id: int, manifest: Digest) -> tuple[Select[*tuple[Any, ...]], ...]:
+    """Return what may be garbage without a manifest: its children, its referrers, and its views."""
+    return (
+        select(ManifestChildren.child).where(
+            ManifestChildren.repository_id == repository_id, ManifestChildren.manifest == manifest
+        ),
+        select(Manifests.digest).where(
+            Manifests.repository_id == repository_id, Manifests.subject == manifest
+        ),
+        *seen_as(repository_id, ManifestViews.manifest == manifest),
+    )
+
+
+def seen_as(repository_id: int, views: ColumnElement[bool]) -> tuple[Select[*tuple[Any, ...]], ...]:
+    """Return what may be garbage without *views* of manifests: other manifests, and JSONs of V1 images."""
+    here = (ManifestViews.repository_id == repository_id) & views
+    image = (V1Images.repository_id == repository_id) & (V1Images.image_id == ManifestViews.view)
+    other = (Manifests.repository_id == repository_id) & (Manifests.digest == ManifestViews.view)
+    return (
+        select(Manifests.digest).join(ManifestViews, other).where(here),
+        select(V1Images.json).join(ManifestViews, image).where(here),
+    )
+
+
+def used_by(condition: ColumnElement[bool]) -> tuple[Select[*tuple[Any, ...]], ...]:
+    """Return what may be garbage without the V1 images that meet *condition*: files, and their parents."""
+    parent = aliased(V1Images)
+    below = (parent.repository_id == V1Images.repository_id) & (parent.image_id == V1Images.parent_id)
+    return (
+        select(V1Images.json).where(condition),
+        select(V1Images.layer).where(condition, V1Images.layer.is_not(None)),
+        select(parent.json).join(V1Images, below).where(condition),
+    )

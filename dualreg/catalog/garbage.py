@@ -1,0 +1,227 @@
+"""SQL of the garbage collection: candidates, what they are used by, and condemned blobs.
+
+A link becomes a candidate when it is made, and when something that used its blob is dropped
+(``catalog.candidates``). A blob is condemned when its last link goes.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, select, tuple_, update
+from sqlalchemy.orm import aliased
+
+from dualreg.catalog.blobs import not_used
+from dualreg.catalog.dialects import insert
+from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.tables import (
+    Blobs,
+    ManifestChildren,
+    Manifests,
+    ManifestViews,
+    Repositories,
+    RepositoryBlobs,
+    Tags,
+    V1Images,
+)
+from dualreg.catalog.views import V1
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName
+
+
+class Candidate(NamedTuple):
+    """A link that may be garbage, and since when; *size* in bytes."""
+
+    since: datetime
+    repository_id: int
+    digest: Digest
+    size: int
+    repository: RepositoryName
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageQueries:
+    """Links and blobs that may be garbage."""
+
+    connection: Connection
+    now: datetime
+
+    def renew(self, repository: RepositoryName, digest: Digest, before: datetime) -> None:
+        """Date a link of *before* now; if it is a candidate, it is one from now on, or none if it is used."""
+        owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
+        link = RepositoryBlobs.repository_id == owner, RepositoryBlobs.digest == digest
+        since = RepositoryBlobs.candidate_since
+        own = exists().where(  # a manifest uses its own link, but may be untagged
+            Manifests.repository_id == RepositoryBlobs.repository_id,
+            Manifests.digest == RepositoryBlobs.digest,
+        )
+        renewed = case((since.is_not(None) & or_(not_used(), own), self.now), else_=None)
+        old = or_(since <= before, since.is_(None) & (RepositoryBlobs.linked_at <= before))
+        statement = update(RepositoryBlobs).where(*link, old)
+        self.connection.execute(statement.values(candidate_since=renewed, linked_at=self.now))
+
+    def candidates(self, before: datetime, after: Candidate | None, limit: int) -> Sequence[Candidate]:
+        """Return up to *limit* candidates of *before*, oldest first, those after *after*."""
+        link = RepositoryBlobs
+        query = (
+            select(link.candidate_since, link.repository_id, link.digest, Blobs.size, Repositories.name)
+            .join(Blobs, Blobs.digest == link.digest)
+            .join(Repositories, Repositories.id == link.repository_id)
+            .where(link.candidate_since.is_not(None), link.candidate_since <= before)
+            .order_by(link.candidate_since, link.repository_id, link.digest)
+        )
+        if after:
+            types = [link.candidate_since.type, link.repository_id.type, link.digest.type]
+            place = tuple_(link.candidate_since, link.repository_id, link.digest)
+            query = query.where(place > tuple_(*after[:3], types=types))
+        rows = self.connection.execute(query.limit(limit))
+        return [Candidate(row[0], row[1], row[2], row[3], RepositoryName(row[4])) for row in rows if row[0]]
+
+    def lock(self, repository_id: int, digests: Collection[Digest], before: datetime) -> Sequence[Digest]:
+        """Lock those of *digests* that are still candidates of *before*; leave out what others have locked.
+
+        The rows of their blobs are locked, too.
+        """
+        blobs = select(Blobs.digest).where(Blobs.digest.in_(digests)).with_for_update(skip_locked=True)
+        free = self.connection.scalars(blobs).all()
+        found = (RepositoryBlobs.repository_id == repository_id) & RepositoryBlobs.digest.in_(free)
+        links = select(RepositoryBlobs.digest).where(found, RepositoryBlobs.candidate_since <= before)
+        return self.connection.scalars(links.with_for_update()).all()
+
+    def settle(self, repository_id: int, digests: Collection[Digest]) -> None:
+        """Note that links are no candidates: their blobs are used.
+
+        Those of V1 images that are being pushed remain, since these may never be completed.
+        """
+        link = RepositoryBlobs
+        found = (link.repository_id == repository_id) & link.digest.in_(digests)
+        image = (V1Images.repository_id == link.repository_id) & (V1Images.json == link.digest)
+        pushed = exists().where(image, ~V1Images.complete)
+        self.connection.execute(update(link).where(found, ~pushed).values(candidate_since=None))
+
+    def unused_manifests(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of *digests* that are manifests which nothing leads to.
+
+        That is no tag, no other manifest that names them or is seen as them, and no subject.
+        """
+        query = select(Manifests.digest).where(
+            Manifests.repository_id == repository_id, Manifests.digest.in_(digests), _unused_manifest()
+        )
+        return frozenset(self.connection.scalars(query))
+
+    def unused_images(
+        self, repository_id: int, jsons: Collection[Digest], idle_since: datetime
+    ) -> Sequence[ImageId]:
+        """Return the V1 images with one of *jsons* that no manifest is seen as, and none builds on.
+
+        Images that are not complete must also be idle since *idle_since*.
+        """
+        here = (V1Images.repository_id == repository_id) & V1Images.json.in_(jsons)
+        query = select(V1Images.image_id).where(here, _unused_image(idle_since))
+        return [ImageId(image) for image in self.connection.scalars(query)]
+
+    def condemned(self, before: datetime, after: Digest | None, limit: int) -> Sequence[BlobRow]:
+        """Return up to *limit* blobs that were condemned at *before* or earlier, after a digest."""
+        query = select(Blobs.digest, Blobs.size).where(Blobs.condemned_at <= before)
+        query = query if after is None else query.where(Blobs.digest > after)
+        rows = self.connection.execute(query.order_by(Blobs.digest).limit(limit))
+        return [BlobRow(*row) for row in rows]
+
+    def lock_condemned(self, digests: Collection[Digest], before: datetime) -> Sequence[Digest]:
+        """Lock those of *digests* that are still condemned since *before*; leave out what others locked."""
+        query = select(Blobs.digest).where(Blobs.digest.in_(digests), Blobs.condemned_at <= before)
+        return self.connection.scalars(query.with_for_update(skip_locked=True)).all()
+
+    def note_unused(self, after: tuple[int, Digest] | None, limit: int) -> tuple[int, Digest] | None:
+        """Make candidates of those of *limit* links after *after* that nothing leads to.
+
+        Return the last link that was looked at; None if there are no more.
+        """
+        link = RepositoryBlobs
+        place = tuple_(link.repository_id, link.digest)
+        query = select(link.repository_id, link.digest).order_by(link.repository_id, link.digest)
+        if after:
+            query = query.where(place > tuple_(*after, types=[link.repository_id.type, link.digest.type]))
+        rows = self.connection.execute(query.limit(limit)).all()
+        if not rows:
+            return None
+        first, last = (
+            tuple_(*row, types=[link.repository_id.type, link.digest.type]) for row in (rows[0], rows[-1])
+        )
+        manifest = (Manifests.repository_id == link.repository_id) & (Manifests.digest == link.digest)
+        image = (V1Images.repository_id == link.repository_id) & (V1Images.json == link.digest)
+        unused = or_(
+            not_used(),
+            exists().where(manifest, _unused_manifest()),
+            exists().where(image, _unused_image(self.now)),
+        )
+        found = update(link).where(place >= first, place <= last, link.candidate_since.is_(None), unused)
+        self.connection.execute(found.values(candidate_since=self.now))
+        return rows[-1][0], rows[-1][1]
+
+    def condemn_unlinked(self, after: Digest | None, limit: int) -> Digest | None:
+        """Condemn those of *limit* blobs after a digest that no repository links to; return the last one."""
+        query = select(Blobs.digest).order_by(Blobs.digest).limit(limit)
+        digests = self.connection.scalars(query if after is None else query.where(Blobs.digest > after)).all()
+        if not digests:
+            return None
+        unlinked = ~exists().where(RepositoryBlobs.digest == Blobs.digest)
+        among = (Blobs.digest >= digests[0]) & (Blobs.digest <= digests[-1])
+        found = update(Blobs).where(among, Blobs.condemned_at.is_(None), unlinked)
+        self.connection.execute(found.values(condemned_at=self.now))
+        return digests[-1]
+
+    def adopt(self, orphans: Collection[BlobRow]) -> int:
+        """Record and condemn bytes that are in the store without a row; return how many were new."""
+        rows = [
+            {"digest": each.digest, "size": each.size}
+            | dict.fromkeys(("created_at", "verified_at", "condemned_at"), self.now)
+            for each in orphans
+        ]
+        if not rows:
+            return 0
+        statement = insert(self.connection, Blobs).on_conflict_do_nothing().returning(Blobs.digest)
+        return len(self.connection.execute(statement, rows).all())
+
+    def empty_repositories(
+        self, before: datetime, after: RepositoryName | None, limit: int
+    ) -> Sequence[RepositoryName]:
+        """Return up to *limit* repositories without links, created at *before* or earlier, after a name."""
+        linked = exists().where(RepositoryBlobs.repository_id == Repositories.id)
+        query = select(Repositories.name).where(Repositories.created_at <= before, ~linked)
+        query = query if after is None else query.where(Repositories.name > after)
+        return [
+            RepositoryName(name)
+            for name in self.connection.scalars(query.order_by(Repositories.name).limit(limit))
+        ]
+
+
+def _unused_manifest() -> ColumnElement[bool]:
+    """Return the condition that nothing leads to a row of Manifests."""
+    subject = aliased(Manifests)
+    here = Manifests.repository_id
+    return and_(
+        ~exists().where(Tags.repository_id == here, Tags.manifest == Manifests.digest),
+        ~exists().where(ManifestChildren.repository_id == here, ManifestChildren.child == Manifests.digest),
+        ~exists().where(
+            ManifestViews.repository_id == here,
+            ManifestViews.kind != V1,
+            ManifestViews.view == Manifests.digest,
+        ),
+        ~exists().where(subject.repository_id == here, subject.digest == Manifests.subject),
+    )
+
+
+def _unused_image(idle_since: datetime) -> ColumnElement[bool]:
+    """Return the condition that nothing leads to a row of V1Images, and no client is pushing it."""
+    above, here = aliased(V1Images), V1Images.repository_id
+    return and_(
+        ~exists().where(
+            ManifestViews.repository_id == here,
+            ManifestViews.kind == V1,
+            ManifestViews.view == V1Images.image_id,
+        ),
+        ~exists().where(above.repository_id == here, above.parent_id == V1Images.image_id),
+        or_(V1Images.complete, V1Images.touched_at.is_(None), V1Images.touched_at <= idle_since),
+    )

@@ -1,0 +1,84 @@
+"""``dualreg gc``: garbage, collected while serving."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from dualreg.assembly import writes_of
+from dualreg.cli.admin import audited_registry
+from dualreg.cli.background import end_with
+from dualreg.cli.options import json_option, settings_options
+from dualreg.cli.output import counted, echo, echo_json, table
+from dualreg.cli.readonly import require_changeable
+from dualreg.maintenance.gc import Collected, Collection
+from dualreg.settings import Settings
+from dualreg.settings.values import in_window
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
+@click.option("--full", is_flag=True, help="Look at everything, not only at what was noted.")
+@click.option("--scheduled", is_flag=True, hidden=True, help="Run for the server, in gc_window.")
+@json_option
+@settings_options
+def gc(
+    data: Path | None, config: Path | None, *, dry_run: bool, full: bool, scheduled: bool, as_json: bool
+) -> None:
+    """Delete what nothing uses.
+
+    That is idle uploads, blobs that nothing names, V1 images without a tag, and, as the setting gc_untagged
+    says, manifests without one. What becomes unused stays for the time that gc_grace gives. Safe while the
+    registry is serving, which does the same every gc_interval.
+    """
+    if scheduled:
+        end_with(os.getppid())
+    with audited_registry(data, config, alone=True, announce=not scheduled) as (registry, settings, record):
+        if not (dry_run or scheduled):
+            require_changeable(settings)
+        pace = _pace(settings, scheduled=scheduled)
+        collection = Collection(registry, dry_run, settings.gc_empty_repositories, pace)
+        result = collection.run(full=full)
+        deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
+        if not dry_run and any((*deleted.values(), *result.repositories)):
+            record("gc", **deleted)
+    if as_json:
+        repositories = {name: released._asdict() for name, released in result.repositories.items()}
+        echo_json(asdict(result) | {"repositories": repositories})
+    elif not scheduled:
+        _print(result, dry_run=dry_run)
+
+
+def _pace(settings: Settings, *, scheduled: bool) -> Callable[[int], bool]:
+    """Return what delays steps so that there are ``gc_rate`` links or blobs per second.
+
+    It ends a scheduled collection with ``gc_window``, or when the registry is made read-only.
+    """
+    due, rate, writes = time.monotonic(), settings.gc_rate, writes_of(settings)
+
+    def pace(count: int) -> bool:
+        nonlocal due
+        time.sleep(max(0.0, due - time.monotonic()))
+        due = max(due, time.monotonic()) + (count / rate if rate else 0)
+        now = datetime.now().astimezone().time()
+        return not scheduled or (in_window(settings.gc_window, now) and writes.marked() is None)
+
+    return pace
+
+
+def _print(result: Collected, *, dry_run: bool) -> None:
+    table(
+        ["REPOSITORY", "MANIFESTS", "V1 IMAGES", "BLOBS", "BYTES"],
+        [[name, *map(str, released)] for name, released in sorted(result.repositories.items())],
+    )
+    if result.orphans:
+        echo(f"Found {counted(result.orphans, 'file')} that the catalog does not know.")
+    found = f"{counted(result.idle_uploads, 'idle upload')} and {counted(result.blobs, 'blob')}"
+    if dry_run:
+        echo(f"Would delete {found} ({result.bytes} bytes). Run without --dry-run to delete them.")
+    else:
+        echo(f"Deleted {found} ({result.bytes} bytes).")

@@ -1,0 +1,145 @@
+"""Garbage collection: what was noted is looked at again after the grace, in small steps, while serving.
+
+1. Uploads that are idle, and staged bytes without an upload, go.
+2. Of a full collection: links, blobs and bytes that nothing leads to are noted, whatever was noted before.
+3. Links that were noted long enough ago are reviewed: those still unused go.
+4. Blobs that have had no link for long enough go, with their bytes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from dualreg.catalog.dialects import batches
+from dualreg.catalog.garbage import Candidate
+from dualreg.catalog.rows import BlobRow
+from dualreg.image.names import RepositoryName
+from dualreg.maintenance import uploads
+from dualreg.registry import Registry
+from dualreg.registry.garbage import Released
+
+#: Links or blobs in one transaction, which lasts milliseconds.
+_STEP = 16
+
+
+@dataclass
+class Collected:
+    """What a collection deleted, or would delete. The fields are keys of ``--json``.
+
+    Attributes:
+        idle_uploads: Uploads and staged bytes that were idle; *discarded*, how many of them went.
+        repositories: What each repository no longer has; others may have the same blobs.
+        orphans: Files in the store without a row that a full collection found; they go after the grace.
+        blobs, bytes: What was deleted from the store, and its size.
+        complete: Whether nothing that is due was left, because the window closed.
+    """
+
+    idle_uploads: int = 0
+    discarded: int = 0
+    repositories: dict[RepositoryName, Released] = field(default_factory=dict)
+    orphans: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One collection.
+
+    Attributes:
+        dry_run: Change nothing, but return what would be deleted now.
+        empty_repositories: Delete repositories that have no content.
+        pace: Called before each step with the number of links or blobs in it; False ends the collection.
+    """
+
+    registry: Registry
+    dry_run: bool = False
+    empty_repositories: bool = False
+    pace: Callable[[int], bool] = lambda _: True
+
+    def run(self, *, full: bool = False) -> Collected:
+        """Collect what is due.
+
+        Args:
+            full: First look at everything, for what was never noted.
+        """
+        result = Collected()
+        if not self.pace(0):
+            result.complete = False
+            return result
+        self._discard_uploads(result)
+        if full and not self.dry_run:
+            result.complete = self._note_all(result)
+        result.complete = result.complete and self._review(result) and self._delete(result)
+        return result
+
+    def _discard_uploads(self, result: Collected) -> None:
+        service = self.registry.uploads
+        before = self.registry.now() - service.ttl
+        planned = uploads.plan(service, before)
+        result.idle_uploads = len(planned.sessions) + len(planned.strays)
+        if not self.dry_run:
+            result.discarded = uploads.apply(service, before, planned)
+
+    def _note_all(self, result: Collected) -> bool:
+        """Note what nothing leads to; return False if it was ended."""
+        if not all(self.pace(count) for count in self.registry.sweep.rows()):
+            return False
+        for count in self.registry.sweep.files():
+            result.orphans += count
+            if not self.pace(count):
+                return False
+        if self.empty_repositories:
+            for name in self.registry.garbage.empty_repositories():
+                self.registry.repositories.delete_if_empty(name)
+        self.registry.sweep.finish()
+        return True
+
+    def _review(self, result: Collected) -> bool:
+        """Review the candidates; return False if it was ended."""
+        for name, batch in _steps(self._candidates()):
+            if not self.pace(len(batch)):
+                return False
+            if self.dry_run:
+                with self.registry.trial() as trial:
+                    released = trial.garbage.review(batch)
+            else:
+                released = self.registry.garbage.review(batch)
+            if any(released):
+                known = result.repositories.get(name, Released())
+                result.repositories[name] = Released(*map(sum, zip(known, released, strict=True)))
+            if released.blobs and self.empty_repositories and not self.dry_run:
+                self.registry.repositories.delete_if_empty(name)
+        return True
+
+    def _candidates(self) -> Iterator[Candidate]:
+        garbage, last = self.registry.garbage, None
+        before = garbage.due_at()
+        while page := garbage.candidates(before, last):
+            yield from page
+            last = page[-1]
+
+    def _delete(self, result: Collected) -> bool:
+        """Delete condemned blobs; return False if it was ended."""
+        for batch in batches(self._condemned(), _STEP):
+            if not self.pace(len(batch)):
+                return False
+            gone = batch if self.dry_run else self.registry.garbage.delete(batch)
+            result.blobs += len(gone)
+            result.bytes += sum(each.size for each in gone)
+        return True
+
+    def _condemned(self) -> Iterator[BlobRow]:
+        garbage, last = self.registry.garbage, None
+        before = garbage.due_at()
+        while page := garbage.condemned(before, last):
+            yield from page
+            last = page[-1].digest
+
+
+def _steps(candidates: Iterator[Candidate]) -> Iterator[tuple[RepositoryName, Sequence[Candidate]]]:
+    """Yield candidates of one repository that follow each other, a few at a time."""
+    for name, group in groupby(candidates, key=lambda each: each.repository):
+        for batch in batches(group, _STEP):
+            yield name, batch

@@ -1,0 +1,318 @@
+"""Garbage goes after the grace, and nothing else does, whatever clients do meanwhile."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+
+import pytest
+from sqlalchemy import delete, event
+
+from dualreg.catalog.database import Catalog, utc_now
+from dualreg.catalog.tables import RepositoryBlobs
+from dualreg.catalog.upgrade import upgrade
+from dualreg.errors import BlobUnknown, ImageUnknown, ManifestUnknown, ReferencesMissing
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.maintenance.gc import Collected, Collection
+from dualreg.registry import Registry
+from dualreg.registry.state import Retention
+from tests import builders, quick
+from tests.conftest import Clock, GuardedCatalog
+from tests.contracts.postgresql import postgresql_server
+from tests.properties.registries import push_v1, push_v2, read_blob
+from tests.soak import short_or_long
+
+NAME, OTHER, TAG = RepositoryName("team/app"), RepositoryName("other"), Tag("latest")
+DAY = timedelta(hours=24)
+IMAGE = builders.image(builders.layer({"a": b"a"}), builders.layer({"b": b"b"}))
+LAYER = Digest.of(IMAGE.layers[0])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a PostgreSQL server for this module, with the tables that the migrations make."""
+    with postgresql_server() as url:
+        catalog = Catalog(url)
+        upgrade(catalog)
+        catalog.close()
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def catalog(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
+    """An empty catalog in either database."""
+    if request.param == "sqlite":
+        path = tmp_path / "catalog.sqlite3"
+        path.write_bytes(quick.migrated())
+        catalog: Catalog = GuardedCatalog(f"sqlite:///{path}", now=clock)
+    else:
+        catalog = GuardedCatalog(request.getfixturevalue("server"), now=clock)
+        with catalog.engine.begin() as connection:
+            connection.exec_driver_sql("TRUNCATE repositories, blobs, service_state CASCADE")
+    yield catalog
+    catalog.close()
+
+
+def stored(registry: Registry) -> set[Digest]:
+    """Return the blobs that the store has."""
+    return {blob.digest for blob in registry.blobs.state.store.walk()}
+
+
+def collect(registry: Registry, clock: Clock, *, days: int = 6, full: bool = False) -> Collected:
+    """Collect once a day, until whatever is garbage now must be gone; return what the first one did."""
+    first = Collection(registry).run(full=full)
+    for _ in range(days):
+        clock.advance(DAY)
+        Collection(registry).run()
+    return first
+
+
+def with_untagged(registry: Registry, untagged: timedelta) -> Registry:
+    """Return the registry with the setting ``gc_untagged``."""
+    return registry.over(replace(registry.blobs.state, retention=Retention(DAY, untagged)))
+
+
+def test_a_deleted_image_goes_and_its_neighbour_stays(registry: Registry, clock: Clock) -> None:
+    """Of two images that share a layer, what only the deleted one named goes, in two graces."""
+    other = builders.image(IMAGE.layers[0])
+    push_v2(registry, NAME, TAG, IMAGE)
+    push_v2(registry, NAME, Tag("other"), other)
+    registry.manifests.delete(NAME, IMAGE.digest)
+    assert Collection(registry).run().blobs == 0
+    collect(registry, clock)
+    assert stored(registry) == {*other.blobs, other.digest}
+    assert read_blob(registry, NAME, LAYER) == IMAGE.layers[0]
+
+
+def test_a_deleted_repository_goes(registry: Registry, clock: Clock) -> None:
+    """Its blobs go unless another repository has them."""
+    push_v2(registry, NAME, TAG, IMAGE)
+    registry.blobs.mount(OTHER, LAYER, NAME)
+    push_v2(registry, OTHER, TAG, builders.image(IMAGE.layers[0]))
+    registry.repositories.delete(NAME)
+    clock.advance(DAY)
+    planned = Collection(registry, dry_run=True).run()
+    done = Collection(registry).run()
+    assert (planned.blobs, planned.bytes) == (done.blobs, done.bytes)
+    assert done.bytes == sum(map(len, (IMAGE.layers[1], IMAGE.config, IMAGE.manifest)))
+    assert read_blob(registry, OTHER, LAYER) == IMAGE.layers[0]
+
+
+def stat(registry: Registry) -> None:
+    """Ask for the blob as HEAD does."""
+    registry.blobs.stat(NAME, LAYER)
+
+
+def mount(registry: Registry) -> None:
+    """Mount the blob from another repository, as a push of a fork does."""
+    registry.blobs.mount(NAME, LAYER, OTHER)
+
+
+def upload(registry: Registry) -> None:
+    """Push the blob again."""
+    registry.uploads.ingest(NAME, [IMAGE.layers[0]])
+
+
+@pytest.mark.parametrize("promise", [stat, mount, upload])
+def test_an_answer_is_a_promise(
+    registry: Registry, clock: Clock, promise: Callable[[Registry], None]
+) -> None:
+    """After HEAD, a mount or a push of an unused blob, its client has half the grace to name it."""
+    upload(registry)
+    registry.uploads.ingest(OTHER, [IMAGE.layers[0]])
+    for hours in (13, 11, 11, 13):
+        clock.advance(timedelta(hours=hours))
+        Collection(registry).run()
+        promise(registry)
+    clock.advance(timedelta(hours=11))
+    Collection(registry).run()
+    push_v2(registry, NAME, TAG, IMAGE)
+    collect(registry, clock)
+    assert read_blob(registry, NAME, LAYER) == IMAGE.layers[0]
+
+
+def test_what_is_condemned_is_revived(registry: Registry, clock: Clock) -> None:
+    """A push of a blob without links makes it a blob like any other, with its bytes."""
+    upload(registry)
+    clock.advance(DAY)
+    released = Collection(registry).run()
+    assert (released.repositories[NAME].blobs, released.blobs) == (1, 0)
+    with pytest.raises(BlobUnknown):
+        stat(registry)
+    push_v2(registry, OTHER, TAG, builders.image(IMAGE.layers[0]))
+    collect(registry, clock)
+    assert read_blob(registry, OTHER, LAYER) == IMAGE.layers[0]
+
+
+def test_untagged_manifests_are_kept_by_default(registry: Registry, clock: Clock) -> None:
+    """A tag that moved leaves its manifest, and all that it names."""
+    push_v2(registry, NAME, TAG, IMAGE)
+    push_v2(registry, NAME, TAG, builders.image())
+    collect(registry, clock, full=True)
+    assert registry.manifests.find(NAME, IMAGE.digest)
+    assert read_blob(registry, NAME, LAYER) == IMAGE.layers[0]
+
+
+def test_untagged_manifests_go_by_rule(registry: Registry, clock: Clock) -> None:
+    """Those of a moved tag go after their time; children of an index and referrers of a subject stay."""
+    registry = with_untagged(registry, timedelta(days=7))
+    index = builders.index(IMAGE)
+    push_v2(registry, NAME, TAG, IMAGE)
+    registry.manifests.put(NAME, Tag("index"), media_types.OCI_INDEX, index)
+    subject = builders.descriptor(IMAGE.media_type, IMAGE.manifest)
+    document = json.loads(builders.image(oci=True).manifest) | {"subject": subject}
+    referrer = json.dumps(document).encode()
+    push_v2(registry, NAME, Tag("empty"), builders.image(oci=True))
+    registry.manifests.put(NAME, Digest.of(referrer), media_types.OCI_MANIFEST, referrer)
+    push_v2(registry, NAME, TAG, builders.image(builders.layer({"c": b"c"})))
+    collect(registry, clock, days=10)
+    assert registry.manifests.find(NAME, IMAGE.digest)
+    assert registry.manifests.find(NAME, Digest.of(referrer))
+    registry.tags.delete(NAME, Tag("index"))
+    collect(registry, clock, days=6)
+    assert registry.manifests.find(NAME, Digest.of(index))
+    collect(registry, clock, days=30)
+    for gone in (Digest.of(index), IMAGE.digest, Digest.of(referrer)):
+        with pytest.raises(ManifestUnknown):
+            registry.manifests.find(NAME, gone)
+    assert LAYER not in stored(registry)
+
+
+def test_a_diamond_of_indexes_costs_its_nodes(registry: Registry, clock: Clock) -> None:
+    """Of 40 levels of two indexes that each name both below, every one goes, once."""
+    registry = with_untagged(registry, DAY)
+    push_v2(registry, NAME, TAG, IMAGE)
+    below = [builders.descriptor(IMAGE.media_type, IMAGE.manifest)]
+    for level in range(40):
+        documents = [
+            json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": below}
+                       | {"annotations": {"node": f"{level} {side}"}}).encode()
+            for side in range(2)
+        ]  # fmt: skip
+        for document in documents:
+            registry.manifests.put(NAME, Digest.of(document), media_types.OCI_INDEX, document)
+        below = [builders.descriptor(media_types.OCI_INDEX, document) for document in documents]
+    registry.tags.delete(NAME, TAG)
+    removed = 0
+    for _ in range(50):
+        clock.advance(DAY)
+        found = Collection(registry).run().repositories
+        removed += sum(each.manifests for each in found.values())
+    assert (removed, stored(registry)) == (81, set())
+
+
+def test_v1_images_without_a_tag_go(registry: Registry, clock: Clock) -> None:
+    """A chain that was never tagged goes at once, but for images that a client was told of meanwhile."""
+    chain = builders.v1_chain(*IMAGE.layers)
+    push_v1(registry, OTHER, TAG, chain)
+    push_v1(registry, NAME, TAG, chain)
+    manifest = registry.manifests.find(NAME, TAG)
+    registry.manifests.delete(NAME, manifest.digest)
+    clock.advance(timedelta(hours=23))
+    Collection(registry).run()
+    registry.v1_images.promise(NAME, chain[0].id)
+    clock.advance(timedelta(hours=1))
+    Collection(registry).run()
+    assert registry.v1_images.get(NAME, chain[0].id)
+    with pytest.raises(ImageUnknown):
+        registry.v1_images.get(NAME, chain[1].id)
+    collect(registry, clock)
+    with pytest.raises(ImageUnknown):
+        registry.v1_images.get(NAME, chain[0].id)
+    assert [row.id for row in registry.v1_images.ancestry(OTHER, chain[1].id)] == [chain[1].id, chain[0].id]
+    assert stored(registry) >= {Digest.of(image.layer) for image in chain}
+
+
+def test_a_full_collection_finds_what_was_never_noted(
+    registry: Registry, catalog: Catalog, clock: Clock
+) -> None:
+    """Links, blobs and files that an older version left without a note go; others stay."""
+    push_v2(registry, NAME, TAG, IMAGE)
+    registry.uploads.ingest(NAME, [b"unused"])
+    registry.uploads.ingest(OTHER, [b"unlinked"])
+    with registry.uploads.staging() as staged:
+        staged.write([b"orphan"])
+        registry.blobs.state.store.publish(staged.upload, Digest.of(b"orphan"))
+    with catalog.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE repository_blobs SET candidate_since = NULL")
+        connection.execute(delete(RepositoryBlobs).where(RepositoryBlobs.digest == Digest.of(b"unlinked")))
+    collect(registry, clock)
+    assert {Digest.of(b"unused"), Digest.of(b"unlinked")} <= stored(registry)
+    clock.instant = clock.instant.replace(year=2100)
+    assert collect(registry, clock, full=True).orphans == 1
+    assert stored(registry) == {*IMAGE.blobs, IMAGE.digest}
+
+
+def test_cost_follows_the_garbage(registry: Registry, catalog: Catalog, clock: Clock) -> None:
+    """A collection of the same garbage executes as many statements beside few images as beside many."""
+    counts = []
+    for alive in (1, 30):
+        for number in range(alive):
+            push_v2(registry, OTHER, Tag(f"t{alive}-{number}"), builders.image(b_layer(alive, number)))
+        clock.advance(DAY)
+        Collection(registry).run()
+        registry.uploads.ingest(NAME, [b"garbage %d" % alive])
+        clock.advance(DAY)
+        statements: list[str] = []
+        listen = lambda *given, found=statements: found.append(given[2])  # noqa: E731 -- removed below
+        event.listen(catalog.engine, "before_cursor_execute", listen)
+        assert Collection(registry).run().repositories[NAME].blobs == 1
+        event.remove(catalog.engine, "before_cursor_execute", listen)
+        counts.append(len(statements))
+    assert abs(counts[0] - counts[1]) <= 6, counts
+
+
+def b_layer(alive: int, number: int) -> bytes:
+    """Return a layer like no other."""
+    return builders.layer({"f": f"{alive} {number}".encode()})
+
+
+ROUNDS = short_or_long(15, 1000)
+
+
+def test_collections_and_pushes_race(registry: Registry) -> None:
+    """Whatever two collections do without a grace, an image that was pushed and tagged is whole.
+
+    Its layer is at every moment linked, unlinked, condemned or deleted by others.
+    """
+    hasty = registry.over(replace(registry.blobs.state, retention=Retention(timedelta(0))))
+    hasty.state.catalog.now = utc_now
+    done = Event()
+
+    def collect_on() -> int:
+        collections = 0
+        while not done.is_set():
+            Collection(hasty).run()
+            collections += 1
+        return collections
+
+    def push(number: int) -> None:
+        name = RepositoryName(f"race{number}")
+        for turn in range(ROUNDS):
+            _push_until_whole(hasty, name, builders.image(IMAGE.layers[0], author=f"{number} {turn}"))
+            assert read_blob(hasty, name, LAYER) == IMAGE.layers[0]
+            hasty.manifests.delete(name, hasty.manifests.find(name, TAG).digest)
+
+    with ThreadPoolExecutor(5) as pool:
+        collecting = [pool.submit(collect_on) for _ in range(2)]
+        try:
+            for pushing in [pool.submit(push, number) for number in range(3)]:
+                pushing.result(300)
+        finally:
+            done.set()
+        assert all(each.result(60) for each in collecting)
+
+
+def _push_until_whole(registry: Registry, name: RepositoryName, image: builders.Image) -> None:
+    """Push an image until its blobs are not collected before its manifest names them."""
+    while True:
+        try:
+            push_v2(registry, name, TAG, image)
+        except ReferencesMissing:  # without a grace, nothing is promised
+            continue
+        return
