@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test soak cuts check bench clean
+.PHONY: serve test soak cuts fuzz check bench clean
 
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
@@ -12,12 +12,16 @@ test: $(VENV)/.installed-dev  ## run the tests; those that need a missing progra
 	$(BIN)/pytest -q -n auto --dist worksteal
 
 soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, kills at every step, large blobs; hours
-	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/faults tests/migrate/test_kill.py \
+	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/faults tests/fuzz tests/migrate/test_kill.py \
 		tests/properties tests/protocol/test_openapi.py tests/registry/test_plans.py
 
-N ?= 1000
+cuts: N ?= 1000
 cuts: $(VENV)/.installed-dev  ## kill and cut the power at N places of pushes, deletes, gc and a migration
 	$(BIN)/python -m tests.cuts $(N)
+
+fuzz: N ?= 100000
+fuzz: $(VENV)/.installed-dev  ## send N requests that no client sends; none may fail
+	$(BIN)/python -m tests.fuzz $(N)
 
 check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .

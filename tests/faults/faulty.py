@@ -138,7 +138,8 @@ def check_sound(registry: Registry) -> None:
         assert (hashlib.new(digest.algorithm, data).hexdigest(), len(data)) == (digest.hex, size)
     assert set(named) <= {digest for digest, _ in blobs}
     for name, tag in tags:
-        row = registry.manifests.find(RepositoryName(name), Tag(tag))
+        row = registry.manifests.peek(RepositoryName(name), Tag(tag))
+        assert row, f"{name}:{tag}"
         assert Digest.of(registry.manifests.payload(row)) == row.digest
     for upload, offset in uploads:
         try:
