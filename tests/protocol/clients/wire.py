@@ -12,6 +12,19 @@ class ProtocolError(Exception):
     """An answer that a real client would stop at."""
 
 
+class Refused(ProtocolError):
+    """An answer with another status than a client needs.
+
+    Attributes:
+        status: The one it has.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        """Say *message*."""
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Answer:
     """A whole answer. *headers* has lower-case names; repeated ones are joined by a comma."""
@@ -70,7 +83,7 @@ class Wire:
 
 
 def need(answer: Answer, status: int | tuple[int, ...], what: str) -> None:
-    """Raise ProtocolError unless the answer has *status*, naming *what* was asked."""
+    """Raise Refused unless the answer has *status*, naming *what* was asked."""
     wanted = (status,) if isinstance(status, int) else status
     if answer.status not in wanted:
-        raise ProtocolError(f"{what}: {answer.status}, not {wanted}: {answer.body[:300]!r}")
+        raise Refused(answer.status, f"{what}: {answer.status}, not {wanted}: {answer.body[:300]!r}")
