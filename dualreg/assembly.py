@@ -173,7 +173,7 @@ def _upstream(settings: Settings, registry: Registry) -> TreeUpstream:
         settings.journals,
         at_once=max(1, settings.threads // 4),
         on_import=on_import,
-        before_import=writes_of(settings).require_import,
+        require=writes_of(settings).require_import,
     )
     return TreeUpstream(loader, partial(open_on_demand, name))
 

@@ -7,7 +7,6 @@ share is below: the state of a tag before it changes, the journal line of a chan
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from threading import Event
 from typing import ClassVar, NamedTuple, Protocol
 
 from dualreg.catalog.rows import Origin
@@ -19,14 +18,11 @@ from dualreg.migrate.names import Library
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceTag
 from dualreg.migrate.space import Content
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import LinkMode
 from dualreg.registry import Registry
 from dualreg.registry.preconditions import ANY, Precondition
 from dualreg.storage.base import Keeps
-
-
-class Stopped(Exception):
-    """The run was asked to stop: what was started has been finished, and the next run continues."""
 
 
 class CurrentManifest(NamedTuple):
@@ -111,7 +107,7 @@ class Survey(Protocol):
         registry: Registry,
         journal: Journal,
         options: ImportOptions,
-        stop: Event,
+        stop: Stop,
         earlier: EarlierRuns | None = None,
     ) -> "Importer":
         """Return the importer of this source into *registry*.
@@ -152,7 +148,7 @@ class Importer(Protocol):
             Broken: the source has no such image, or a damaged one.
             PreconditionFailed: the tag was moved or deleted in this registry meanwhile.
             RegistryError: this registry refuses the image.
-            Stopped: the run was asked to stop.
+            Stopped: the run ends early.
         """
 
 

@@ -12,7 +12,6 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Child, Role
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.graph import ManifestGraph, is_blob_only, load_document, tags_about
 from dualreg.migrate.names import Names
@@ -20,6 +19,7 @@ from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Outcome, Status
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceBytes
+from dualreg.migrate.stopping import Stopped
 from dualreg.migrate.targets.base import Outgoing, Target
 from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry

@@ -13,6 +13,7 @@ from dualreg.migrate.journal import EarlierRuns, Journal, JournalBusy
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.run import Existing, Outcome, Run, Status, skipped_by_plan
 from dualreg.migrate.space import Content
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import LinkMode
 from dualreg.registry import Registry
 
@@ -38,6 +39,8 @@ class Passes:
         record: Called with the facts of each run when it begins.
         progress: Shows the progress of a pass.
         on_content: Called before each pass that copies with what it stores, at most.
+        require: Checks that content may be added; a RegistryError ends the pass.
+        refusal: Why the last pass ended so; empty: it did not.
     """
 
     registry: Registry
@@ -49,6 +52,8 @@ class Passes:
     record: Callable[..., None]
     progress: Progress
     on_content: Callable[[Content], None] = lambda _: None
+    require: Callable[[], None] = lambda: None
+    refusal: str = ""
     _failed: dict[tuple[str, str], int] = field(default_factory=dict)
     _skipped: set[Entry] = field(default_factory=set)
     _pass: int = 0
@@ -83,7 +88,9 @@ class Passes:
             run.on_outcome = lambda outcome: (
                 None if outcome.entry in run.predicted else advance(1, outcome.read)
             )
-            return name, run.import_all(entries, self.jobs)
+            outcomes = run.import_all(entries, self.jobs)
+        self.refusal = run.stop.reason
+        return name, outcomes
 
     def follow(
         self,
@@ -123,8 +130,9 @@ class Passes:
         now = self.registry.now()
         in_place = found.is_store(self.registry.blobs.keeps)
         own = Journal(self.journals, now, self.source, in_place=in_place)
-        importer = found.importer(self.registry, own, self.options, stop, self._earlier)
-        return Run(self.registry, importer, own, self.existing, stop)
+        until = Stop(stop, self.require)
+        importer = found.importer(self.registry, own, self.options, until, self._earlier)
+        return Run(self.registry, importer, own, self.existing, until)
 
     def _newly_skipped(self, entries: Iterable[Entry]) -> list[Entry]:
         """Return the entries that the plan skips for a reason that no earlier pass has reported."""
@@ -151,7 +159,7 @@ def foresee(
     if registry is None:
         return {entry: skipped_by_plan(entry) for entry in wanted}
     unwritten = Journal(journals, registry.now(), "")
-    importer = found.importer(registry, unwritten, ImportOptions(), Event())
+    importer = found.importer(registry, unwritten, ImportOptions(), Stop())
     run = Run(registry, importer, unwritten, existing)
     return {entry: run.predict(entry) for entry in wanted}
 

@@ -5,16 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from threading import Event
 
 from dualreg.errors import BlobDamaged, BlobMissing, PreconditionFailed, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.base import CurrentManifest, Importer, Stopped, current_manifest
+from dualreg.migrate.base import CurrentManifest, Importer, current_manifest
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.presence import Presence
+from dualreg.migrate.stopping import Stop, Stopped
 from dualreg.registry import Registry
 from dualreg.remote.endpoint import RemoteError
 
@@ -62,7 +62,7 @@ class Run:
 
     Attributes:
         existing: What to do with tags that exist and are another image.
-        stop: Set by the caller to end early; layers that are being copied are finished first.
+        stop: Says whether to go on.
         on_outcome: Called with each outcome.
         predicted: Outcomes that ``predict`` returned; these entries are not looked at again.
     """
@@ -71,7 +71,7 @@ class Run:
     importer: Importer
     journal: Journal
     existing: Existing = Existing.SKIP
-    stop: Event = field(default_factory=Event)
+    stop: Stop = field(default_factory=Stop)
     on_outcome: Callable[[Outcome], None] = lambda _: None
     predicted: Mapping[Entry, Outcome] = field(default_factory=dict)
 
@@ -149,8 +149,8 @@ class Run:
             return self._import(entry)
         except PreconditionFailed:
             return self._overtaken(entry)
-        except Stopped:
-            return Outcome(entry, Status.STOPPED, "stopped; run again to continue")
+        except Stopped as error:
+            return Outcome(entry, Status.STOPPED, f"{str(error) or 'stopped'}; run again to continue")
         except (Broken, RemoteError) as error:
             return Outcome(entry, Status.FAILED, str(error))
         except (RegistryError, BlobDamaged, BlobMissing) as error:
@@ -164,8 +164,7 @@ class Run:
         return Outcome(entry, Status.SKIPPED, "the tag was moved or deleted in this registry meanwhile")
 
     def _import(self, entry: Entry) -> Outcome:
-        if self.stop.is_set():
-            raise Stopped
+        self.stop.check()
         repository, tag, reference = _destination(entry)
         before = current_manifest(self.registry, repository, reference)
         if outcome := self._settled(entry, repository, tag, before):

@@ -4,6 +4,7 @@ An error of the source fails one image. An error of the store, such as a full di
 """
 
 import errno
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -69,11 +70,10 @@ def stage(
     staged: Staging,
     source: SourceBytes,
     link: LinkMode,
-    update: Callable[[bytes], None],
-    *,
+    *updates: Callable[[bytes], None],
     where: str = "",
 ) -> None:
-    """Copy or link a blob of the source into an upload, and pass its bytes to *update*.
+    """Copy or link a blob of the source into an upload, and pass its bytes to each of *updates*.
 
     These are the bytes that were staged, even if the source's file changes meanwhile.
 
@@ -86,11 +86,10 @@ def stage(
         OSError: the store cannot be written to, or hard links are not possible.
     """
     if not _is_linked(staged, source, link, where):
-        staged.write(tee(chunks_of(source.open, where), update))
+        staged.write(tee(chunks_of(source.open, where), *updates))
         return
     with staged.open() as linked:  # a file of the store, but its blocks are the source's
-        for chunk in _read(linked, where):
-            update(chunk)
+        deque(tee(_read(linked, where), *updates), maxlen=0)
 
 
 def feed(source: SourceBytes, update: Callable[[bytes], None], where: str = "") -> None:

@@ -18,6 +18,8 @@ from dualreg.storage import durable
 MARK = "readonly.json"
 #: Seconds for which the free room that was found counts.
 _FRESH = 1.0
+#: More bytes than any disk has.
+_UNLIMITED = 1 << 63
 
 
 class Mark(NamedTuple):
@@ -120,16 +122,25 @@ class Writes:
         return True
 
     def room(self) -> int:
-        """Return how many bytes can be added before the reserve is reached, as of at most a second ago."""
+        """Return how many bytes can be added before the reserve is reached, as of at most a second ago.
+
+        A negative number if it is reached, be it that of bytes or that of inodes.
+        """
         now = self.clock()
         if now - self._seen[0] >= _FRESH:
-            self._seen = now, min(map(self._room, self.folders), default=1 << 63)
+            self._seen = now, min(map(self._room, self.folders), default=_UNLIMITED)
         return self._seen[1]
 
     def _room(self, folder: Path) -> int:
         disk = disk_of(folder)
-        least = self.least(disk.f_blocks * disk.f_frsize)
-        return disk.f_bavail * disk.f_frsize - least if least else 1 << 63
+        size = disk.f_blocks * disk.f_frsize
+        least = self.least(size)
+        if not least:
+            return _UNLIMITED
+        # The same share of inodes stays free; file systems that make them as needed say that there are 0.
+        if disk.f_favail * size < disk.f_files * least:
+            return -1
+        return disk.f_bavail * disk.f_frsize - least
 
 
 def disk_of(folder: Path) -> os.statvfs_result:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dualreg.image.digest import Digest
-from tests.programs import DUALREG, Serving, dualreg_process, require_root
+from tests.programs import DUALREG, Serving, dualreg_process, require_root, until
 
 PIECE = os.urandom(1 << 20)
 
@@ -102,6 +102,24 @@ def test_a_disk_that_turns_read_only(disk: Path, tmp_path: Path) -> None:
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         assert ask(serving, "PATCH", location, PIECE)[0] == 202
         assert "Traceback" not in serving.log.read_text()
+
+
+def test_a_disk_that_runs_out_of_inodes(disk: Path) -> None:
+    """Pushes are refused before it does, so that deletes and the database go on; with more, pushes do too."""
+    subprocess.run(["mount", "-o", "remount,nr_inodes=200", disk], check=True)
+    with dualreg_process(disk / "data", workers=1, audit="off", min_free="10%") as serving:
+        location = begin(serving)
+        taken = [disk / f"{number}" for number in range(os.statvfs(disk).f_favail - 10)]
+        for each in taken:
+            each.touch()
+        assert until(lambda: b'"min_free": "reached"' in ask(serving, "GET", "/_status")[2])
+        for method, path in (("POST", "/v2/a/b/blobs/uploads/"), ("PATCH", location)):
+            status, _, answer = ask(serving, method, path, PIECE)
+            assert (status, b"min_free" in answer) == (403, True)
+        assert ask(serving, "DELETE", location)[0] == 204
+        for each in taken:
+            each.unlink()
+        assert until(lambda: ask(serving, "POST", "/v2/a/b/blobs/uploads/")[0] == 202)
 
 
 def test_commands_on_a_full_disk(disk: Path) -> None:

@@ -1,6 +1,7 @@
 """Read-only registries and the reserve of the disk: what is refused, how it is said, and what goes on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -172,6 +173,27 @@ def test_the_room_of_disks(tmp_path: Path) -> None:
     assert writes.room() <= 0
     assert len(asked) == 4
     assert writes_of(Settings(data=tmp_path, min_free="0")).room() > 1 << 60
+
+
+@pytest.mark.parametrize(
+    ("files", "free", "is_reached"),
+    [
+        (1000, 20, False),
+        (1000, 19, True),
+        (1 << 32, 85_900_000, False),
+        (1 << 32, 85_800_000, True),
+        (0, 0, False),
+    ],
+)
+def test_the_inodes_of_disks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, free: int, *, is_reached: bool
+) -> None:
+    """The same share of them stays free as of the bytes; where they are made as needed, none are lacking."""
+    disk = {"f_blocks": 1 << 20, "f_frsize": 4096, "f_bavail": 1 << 19, "f_files": files, "f_favail": free}
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(**disk))
+    for reserve in ("2%", f"{(4 << 30) // 50}"):
+        writes = Writes([tmp_path], parse_min_free(reserve))
+        assert (writes.room() < 0) == is_reached
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite"])

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from dualreg.migrate.plan import Entry
 from dualreg.migrate.rollback import rollback
 from dualreg.migrate.run import Existing, Run, Status
 from dualreg.migrate.selection import Selection, make_plan
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transports import SourceOptions, survey_source
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Manifests
@@ -79,7 +80,7 @@ def test_two_processes_import_the_same_images(tmp_path: Path, data: Path, opened
 
         def run(registry: Registry) -> set[Status]:
             journal = Journal(tmp_path, registry.now(), "x")
-            importer = survey.importer(registry, journal, ImportOptions(), Event())
+            importer = survey.importer(registry, journal, ImportOptions(), Stop())
             each, statuses = Run(registry, importer, journal), set[Status]()
             for entry in entries:
                 started.wait()
@@ -112,7 +113,7 @@ def run(
     """Import the tag while something else happens; return the outcome."""
     found = survey_source(source, SourceOptions())
     own = Journal(data / "migrations", registry.state.catalog.now(), source)
-    importer = Interrupted(found.importer(registry, own, ImportOptions(), Event()), meanwhile, judging)
+    importer = Interrupted(found.importer(registry, own, ImportOptions(), Stop()), meanwhile, judging)
     (outcome,) = Run(registry, importer, own, Existing.OVERWRITE).import_all(make_plan(found, Selection()), 1)
     return outcome.status
 

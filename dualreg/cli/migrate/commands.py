@@ -1,15 +1,17 @@
 """``dualreg migrate``: inspect, plan, run, and verify; ``report`` and ``rollback`` are in ``history``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TextIO, Unpack, cast
 
 import click
 
+from dualreg.assembly import writes_of
 from dualreg.cli.admin import audited_registry, existing_registry, prepared_registry
 from dualreg.cli.background import end_with
 from dualreg.cli.command import Option
@@ -49,7 +51,7 @@ from dualreg.migrate import journal
 from dualreg.migrate.base import ImportOptions
 from dualreg.migrate.follow import Passes, Planned, foresee
 from dualreg.migrate.plan import PlanAction, write_plan
-from dualreg.migrate.run import Existing
+from dualreg.migrate.run import Existing, Outcome
 from dualreg.migrate.selection import Selection, lost_tags, make_plan
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.verify import verify as compare
@@ -231,12 +233,12 @@ def run(
     Exit status: 0 if every selected tag is imported, 1 if some are, 3 if none is, 2 if the run could not
     start or continue.
     """
-    pause, parent = given["follow"], given["parent"]
+    pause, parent, link = given["follow"], given["parent"], LinkMode(given["link"])
     _check_combination(pause, plan_file, dry_run=dry_run)
     end_with(parent)
-    settings, link = load_settings(config, data=data), LinkMode(given["link"])
+    settings = load_settings(config, data=data)
     existing = Existing(given["existing"] or (Existing.NEWER if pause else Existing.SKIP))
-    dated, report_pass = existing is Existing.NEWER or bool(pause), partial(print_pass, as_json=as_json)
+    dated = existing is Existing.NEWER or bool(pause)
     next_plan = partial(survey_and_plan, source, given, settings, plan_file, dated=dated, quiet=bool(pause))
     if dry_run:
         _print_dry_run(settings, next_plan, existing, link, as_json=as_json)
@@ -248,18 +250,16 @@ def run(
         passes = Passes(
             registry, settings.journals, source, ImportOptions(link, given["strict"]),
             existing, given["jobs"], record, partial(_tag_progress, quiet=bool(parent)),
-            partial(warn_of_shortage, settings=settings),
+            partial(warn_of_shortage, settings=settings), writes_of(settings).require,
         )  # fmt: skip
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
-                with suppress(Interrupted):  # while a pass surveys the source
-                    on_failure = partial(_report_failure, background=bool(parent))
-                    passes.follow(cast("timedelta", pause), stop, next_plan, report_pass, on_failure)
+                _follow(passes, pause, stop, next_plan, background=bool(parent), as_json=as_json)
                 return
             with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)
-    is_repeated = len(journal.runs_over(settings.journals, source)) > 1
-    print_result(name, source, outcomes, again=is_repeated, as_json=as_json)
+    again = len(journal.runs_over(settings.journals, source)) > 1
+    print_result(name, source, outcomes, again=again, refusal=passes.refusal, as_json=as_json)
 
 
 def _check_combination(pause: timedelta | None, plan: TextIO | None, *, dry_run: bool) -> None:
@@ -296,6 +296,22 @@ def _require_selected(planned: Planned) -> Planned:
 
 def _tag_progress(tags: int, size: int, *, quiet: bool) -> AbstractContextManager[Advance]:
     return progress("tags", tags, size, quiet=quiet)
+
+
+def _follow(
+    passes: Passes, pause: timedelta | None, stop: Event, next_plan: Callable[[], Planned],
+    *, background: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make passes, and report on each, until *stop* is set."""
+
+    def report(name: str, outcomes: Sequence[Outcome]) -> None:
+        print_pass(name, outcomes, as_json=as_json)
+        if passes.refusal:
+            echo(f"import paused: {passes.refusal}", err=True)
+
+    with suppress(Interrupted):  # while a pass surveys the source
+        on_failure = partial(_report_failure, background=background)
+        passes.follow(cast("timedelta", pause), stop, next_plan, report, on_failure)
 
 
 def _report_failure(error: Exception, number: int, *, background: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dualreg.cli.failures import ARGUMENTS
+from dualreg.cli.failures import ARGUMENTS, Fatal
 from dualreg.cli.migrate.space import WARNINGS, print_warnings
 from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.migrate.findings import HARMLESS, Finding, FindingKind
@@ -160,13 +160,17 @@ def _result(run_: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     return {"run": run_, "counts": Counter(each.status for each in outcomes), "tags": tags}
 
 
-def print_result(run_: str, source: str, outcomes: Sequence[Outcome], *, again: bool, as_json: bool) -> None:
+def print_result(
+    run_: str, source: str, outcomes: Sequence[Outcome], *, again: bool, refusal: str, as_json: bool
+) -> None:
     """Print the result of a run, and exit with the status that it deserves.
 
     Args:
         again: Whether there are earlier runs over that source.
+        refusal: Why the registry took no more content; empty: it did.
 
     Raises:
+        Fatal: there was a refusal.
         SystemExit: a tag is missing: with 1, or with 3 if all are.
     """
     if as_json:
@@ -180,6 +184,8 @@ def print_result(run_: str, source: str, outcomes: Sequence[Outcome], *, again: 
         echo(f"To undo:  {command_line(REGISTRY_OPTIONS, 'rollback', run_)}")
         if again:
             echo(f"To undo earlier runs too:  {command_line(REGISTRY_OPTIONS, 'rollback', '--all', source)}")
+    if refusal:
+        raise Fatal(f"stopped: {refusal}; run the command again to resume")
     exit_with(Counter(outcome.status for outcome in outcomes))
 
 

@@ -20,6 +20,7 @@ from dualreg.migrate.on_demand.trees import OnDemandTree
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Run, Status
 from dualreg.migrate.single_flight import KeyedLocks
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
 
@@ -42,7 +43,7 @@ class Loader:
         source: The name of the source.
         folder: The folder of the journal, which is created for the first image.
         at_once: How many requests may import an image, or wait for one that another request imports.
-        before_import: Called before each import; raises OSError if nothing may be added.
+        require: Called before and during each import; raises OSError if nothing may be added.
         on_import: Called with the facts of each imported image, for the audit log.
     """
 
@@ -51,7 +52,7 @@ class Loader:
     folder: Path
     at_once: int = 1
     on_import: Callable[..., None] = lambda **_: None
-    before_import: Callable[[], None] = lambda: None
+    require: Callable[[], None] = lambda: None
     _journal: Journal | None = None
     # A set that forgets, not the results of a function, so cachedmethod does not fit.
     _failed: TTLCache[tuple[str, str], bool] = field(
@@ -121,7 +122,6 @@ class Loader:
         with self._slot(), self._image_locks.lock(name):
             if is_present() or self._failed_recently(name):
                 return is_present()
-            self.before_import()
             try:
                 reason = import_it()
             except OSError as error:
@@ -178,5 +178,6 @@ class Loader:
                     self.folder, self.registry.now(), self.source, in_place=in_place, on_demand=True
                 )
             journal = self._journal
-        importer = tree.importer(self.registry, journal, self._known_layers, self._blob_locks)
-        return Run(self.registry, importer, journal)
+        stop = Stop(require=self.require)
+        importer = tree.importer(self.registry, journal, self._known_layers, self._blob_locks, stop)
+        return Run(self.registry, importer, journal, stop=stop)

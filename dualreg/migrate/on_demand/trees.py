@@ -14,6 +14,7 @@ from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceImage, SourceTag
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.v1.importer import V1Importer
 from dualreg.migrate.v1.survey import V1Survey
 from dualreg.migrate.v2.documents import read_manifest
@@ -71,13 +72,19 @@ class OnDemandTree(Protocol):
         """Return a manifest; None if it is missing or damaged."""
 
     def importer(
-        self, registry: Registry, journal: Journal, known: dict[str, LayerFacts], locks: KeyedLocks
+        self,
+        registry: Registry,
+        journal: Journal,
+        known: dict[str, LayerFacts],
+        locks: KeyedLocks,
+        stop: Stop,
     ) -> Importer:
         """Return the importer of the tree.
 
         Args:
             known: The facts of V1 layers that were read already, by id; more are added.
             locks: Shared by all importers that may run at the same time.
+            stop: Says whether to go on.
         """
 
 
@@ -112,10 +119,15 @@ class OnDemandV1Tree(V1Tree):
         return None
 
     def importer(
-        self, registry: Registry, journal: Journal, known: dict[str, LayerFacts], locks: KeyedLocks
+        self,
+        registry: Registry,
+        journal: Journal,
+        known: dict[str, LayerFacts],
+        locks: KeyedLocks,
+        stop: Stop,
     ) -> Importer:
         chain = partial(self._chain, registry, known)
-        return V1Importer(registry, chain, journal, known=known, locks=locks, agent=self.agent)
+        return V1Importer(registry, chain, journal, known=known, locks=locks, stop=stop, agent=self.agent)
 
     def _chain(self, registry: Registry, known: dict[str, LayerFacts], id_: str) -> list[SourceImage]:
         """Return an image and its ancestors, base first; note what is known of layers that are stored."""
@@ -146,10 +158,15 @@ class OnDemandRegistryTree(RegistryTree):
             return None
 
     def importer(
-        self, registry: Registry, journal: Journal, known: dict[str, LayerFacts], locks: KeyedLocks
+        self,
+        registry: Registry,
+        journal: Journal,
+        known: dict[str, LayerFacts],
+        locks: KeyedLocks,
+        stop: Stop,
     ) -> Importer:
         del known
-        return V2Importer(registry, self, journal, locks=locks)
+        return V2Importer(registry, self, journal, locks=locks, stop=stop)
 
 
 def _stored_facts(registry: Registry, image: SourceImage) -> LayerFacts | None:

@@ -1,7 +1,6 @@
 """Import of saved images: layers are compressed reproducibly, and a manifest is made of config and layers."""
 
 from dataclasses import dataclass, field
-from threading import Event
 
 from dualreg.catalog.rows import BlobRow, Origin
 from dualreg.errors import ImageInvalid
@@ -14,7 +13,6 @@ from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import (
     CurrentManifest,
-    Stopped,
     current_manifest,
     journal_tag_update,
     pushed_at,
@@ -27,6 +25,7 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.sources.docker_archive import SavedImages, compressed
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import chunks_of
 from dualreg.registry import Registry
 from dualreg.storage.base import tee
@@ -47,14 +46,14 @@ class SavedImporter:
 
     Attributes:
         known: The blobs that earlier runs made of layers, by diff ID.
-        stop: Set from outside to stop between two layers.
+        stop: Says whether to go on.
     """
 
     registry: Registry
     source: SavedImages
     journal: Journal
     known: dict[Digest, BlobRow] = field(default_factory=dict)
-    stop: Event = field(default_factory=Event)
+    stop: Stop = field(default_factory=Stop)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     _presence: Presence = field(init=False)
 
@@ -73,8 +72,7 @@ class SavedImporter:
     ) -> int:
         image, layers, read = self.source.image(entry.image), list[V1Layer](), 0
         for diff_id, source in zip(image.diff_ids, image.layers, strict=True):
-            if self.stop.is_set():
-                raise Stopped
+            self.stop.check()
             with self.locks.lock(diff_id):
                 blob, count = self._layer(repository, diff_id, source)
             layers.append(V1Layer(blob.digest, blob.size, diff_id))
@@ -109,7 +107,7 @@ class SavedImporter:
         try:
             with uploads.staging() as staged:
                 read = chunks_of(lambda: compressed(source), str(diff_id))
-                size = staged.write(tee(read, packed.update, inside.update))
+                size = staged.write(tee(read, self.stop.check_room, packed.update, inside.update))
                 if inside.digest() != diff_id:
                     raise Broken(FindingKind.CORRUPT, str(diff_id), f"its diff ID is {inside.digest()}")
                 blob = BlobRow(packed.digest(), size)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Event
 from typing import ClassVar
 
 from dualreg.image.digest import Digest
@@ -19,6 +18,7 @@ from dualreg.migrate.saved.verify import SavedComparison
 from dualreg.migrate.sources.base import SourceBytes, SourceTag
 from dualreg.migrate.sources.docker_archive import SavedImage, SavedImages
 from dualreg.migrate.space import Content
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
 from dualreg.storage.base import Keeps
@@ -100,7 +100,7 @@ class SavedSurvey:
         registry: Registry,
         journal: Journal,
         options: ImportOptions,
-        stop: Event,
+        stop: Stop,
         earlier: EarlierRuns | None = None,
     ) -> SavedImporter:
         del options  # its layers have to be compressed: none can be linked

@@ -17,10 +17,10 @@ from dualreg.image.digest import Digest, Hasher
 from dualreg.image.layer import empty_layer, inflated
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.base import Stopped
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.graph import read_document
 from dualreg.migrate.sources.base import SourceBytes
+from dualreg.migrate.stopping import Stopped
 from dualreg.migrate.targets.base import Outgoing
 from dualreg.migrate.targets.tar_file import TarFile
 from dualreg.registry import Registry

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from threading import Event
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageExists
@@ -10,13 +9,14 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.tarsum import is_tarsum
 from dualreg.image.v1_image import V1Image
-from dualreg.migrate.base import CurrentManifest, Stopped, journal_tag_update, pushed_at, require_unchanged
+from dualreg.migrate.base import CurrentManifest, journal_tag_update, pushed_at, require_unchanged
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceImage
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.v1.duplicates import duplicate_image
 from dualreg.migrate.v1.identity import ImageIdentity, id_collision
@@ -36,7 +36,7 @@ class V1Importer:
         link: How layers get into the store.
         strict: Whether to refuse images that are marked as being pushed, even if they are complete.
         known: The facts of layers that earlier runs read, by image ID.
-        stop: Set from outside to stop between two images.
+        stop: Says whether to go on.
         agent: Returns the User-Agent that pushed a tag of the source; empty if it is unknown.
     """
 
@@ -46,7 +46,7 @@ class V1Importer:
     link: LinkMode = LinkMode.AUTO
     strict: bool = False
     known: dict[str, LayerFacts] = field(default_factory=dict)
-    stop: Event = field(default_factory=Event)
+    stop: Stop = field(default_factory=Stop)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     agent: Callable[[str, str], str] = lambda *_: ""
     _imported: set[tuple[RepositoryName, str]] = field(default_factory=set)
@@ -72,8 +72,7 @@ class V1Importer:
         image = ImageId.parse(entry.image)
         read = 0
         for member in self.chain(image):
-            if self.stop.is_set():
-                raise Stopped
+            self.stop.check()
             read += self._image(repository, member)
         if tag:
             known = self.registry.bridge.manifest_of(repository, image)
@@ -140,7 +139,7 @@ class V1Importer:
         if facts and self._is_stored(facts):
             self._record(repository, source, facts, None)
             return 0
-        with staged(self.registry.uploads, source, self.link) as layer:
+        with staged(self.registry.uploads, source, self.link, self.stop.check_room) as layer:
             self._record(repository, source, layer.facts, layer.bytes)
             self.known[source.id] = layer.facts
         return layer.facts.size

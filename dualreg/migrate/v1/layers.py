@@ -40,13 +40,16 @@ class StagedLayer:
 
 
 @contextmanager
-def staged(uploads: Uploads, source: SourceImage, link: LinkMode) -> Iterator[StagedLayer]:
+def staged(
+    uploads: Uploads, source: SourceImage, link: LinkMode, check: Callable[[bytes], None]
+) -> Iterator[StagedLayer]:
     """Stage the layer of *source* for the block; its payload checksum, digest and diff ID come from one pass.
 
     The bytes that are hashed are those that were staged, even if the source's file changes meanwhile.
 
     Args:
         link: See ``transfer.stage``.
+        check: Called with each piece of the layer.
 
     Raises:
         Broken: the layer contradicts a stated checksum, cannot be read, or does not decompress.
@@ -54,7 +57,7 @@ def staged(uploads: Uploads, source: SourceImage, link: LinkMode) -> Iterator[St
     reading = _Reading(source)
     with uploads.staging() as layer:
         with reading.damage_reported():
-            stage(layer, source.layer, link, reading.update, where=source.id)
+            stage(layer, source.layer, link, reading.update, check, where=source.id)
         facts = reading.facts(lambda: chunks_of(layer.open, ""))
         yield StagedLayer(layer, facts)
 

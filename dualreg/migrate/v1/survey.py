@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain
-from threading import Event
 from typing import ClassVar
 
 from dualreg.image.documents import parse_object
@@ -21,6 +20,7 @@ from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
 from dualreg.migrate.space import Content
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.v1.duplicates import duplicate_image, find_duplicates
 from dualreg.migrate.v1.importer import V1Importer
 from dualreg.migrate.v1.layers import read_layer
@@ -156,7 +156,7 @@ class V1Survey:
         registry: Registry,
         journal: Journal,
         options: ImportOptions,
-        stop: Event,
+        stop: Stop,
         earlier: EarlierRuns | None = None,
     ) -> V1Importer:
         known = (earlier or EarlierRuns.before(journal)).refresh().layers

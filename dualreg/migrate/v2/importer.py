@@ -1,7 +1,6 @@
 """Import of manifests: blobs first, then manifests, children before their indexes, and the tag last."""
 
 from dataclasses import dataclass, field
-from threading import Event
 
 from dualreg.catalog.rows import BlobRow, Origin
 from dualreg.image.descriptor import Descriptor
@@ -12,7 +11,6 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import (
     CurrentManifest,
-    Stopped,
     current_manifest,
     journal_tag_update,
     pushed_at,
@@ -24,6 +22,7 @@ from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
@@ -36,14 +35,14 @@ class V2Importer:
 
     Attributes:
         link: How blobs get into the store.
-        stop: Set from outside to stop between two blobs.
+        stop: Says whether to go on.
     """
 
     registry: Registry
     source: ManifestSource
     journal: Journal
     link: LinkMode = LinkMode.AUTO
-    stop: Event = field(default_factory=Event)
+    stop: Stop = field(default_factory=Stop)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     _imported: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
     _presence: Presence = field(init=False)
@@ -130,8 +129,7 @@ class V2Importer:
         Raises:
             Broken: the source lacks it, or its bytes do not have its digest.
         """
-        if self.stop.is_set():
-            raise Stopped
+        self.stop.check()
         with self.locks.lock(digest):
             if (repository, digest) in self._imported:
                 return 0
@@ -164,7 +162,7 @@ class V2Importer:
     def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
         verifier = DigestVerifier(digest)
         with self.registry.uploads.staging() as staged:
-            stage(staged, found, self.link, verifier.update, where=str(digest))
+            stage(staged, found, self.link, verifier.update, self.stop.check_room, where=str(digest))
             verifier.check()
             blob = BlobRow(digest, verifier.size)
             self._journal_blob(repository, blob)

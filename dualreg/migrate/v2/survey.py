@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from threading import Event
 from typing import ClassVar
 
 from dualreg.errors import RegistryError
@@ -17,6 +16,7 @@ from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource, SourceTag, lost_tag
 from dualreg.migrate.space import Content
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.tag_schema import subject_prefix, tag_prefix
 from dualreg.migrate.transfer import DigestVerifier, feed
 from dualreg.migrate.v2.crawl import Crawl, Known, Place
@@ -131,7 +131,7 @@ class V2Survey:
         registry: Registry,
         journal: Journal,
         options: ImportOptions,
-        stop: Event,
+        stop: Stop,
         earlier: EarlierRuns | None = None,
     ) -> V2Importer:
         del earlier  # blobs are found by their digests
