@@ -33,7 +33,7 @@ from dualreg.migrate.transports import open_on_demand
 from dualreg.reloading import ReloadingFile
 from dualreg.remote.endpoint import is_loopback
 from dualreg.settings import Settings
-from dualreg.web.app import create_app
+from dualreg.web.app import create_app, rates_of
 from dualreg.web.context import close
 from dualreg.web.download import FILE
 
@@ -292,11 +292,13 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     Attributes:
         stop: For the workers: a byte that is not 0 when all of them stop, and no others follow.
+        rates: Shared by the workers.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.stop = mmap(-1, 1)  # shared with them
+        self.rates = rates_of(settings)
         self._background = BackgroundImport(settings)
         self._collection = BackgroundCollection(settings)
         self._app: Flask | None = None
@@ -313,7 +315,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def load(self) -> Flask:
         """Return the application; gunicorn calls this in each worker, so no connection outlives a fork."""
         registry = open_registry(self._settings)
-        self._app = create_app(self._settings, registry)
+        self._app = create_app(self._settings, registry, self.rates)
         if rate := self._settings.fsck_rate:
             self._scrubber = Scrubber(
                 open_catalog(self._settings), registry.integrity, rate, self._settings.data

@@ -16,7 +16,7 @@ RegistryError, for the client: the request is refused
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
-├── TooManyUploads · TooManyStagedBytes                  open uploads beyond the limits
+├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── DiskReserved · ReadOnly                              nothing can be added for now
@@ -56,6 +56,7 @@ from dualreg.errors.requests import (
     SourceBusy,
     TagInvalid,
     TooManyAttempts,
+    TooManyRequests,
     TooManyTags,
     Unauthenticated,
     Unsupported,
@@ -115,6 +116,7 @@ __all__ = [
     "TagInvalid",
     "TagUnknown",
     "TooManyAttempts",
+    "TooManyRequests",
     "TooManyStagedBytes",
     "TooManyTags",
     "TooManyUploads",

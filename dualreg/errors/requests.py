@@ -131,6 +131,14 @@ class TooManyAttempts(RegistryError):
     retry_after: int
 
 
+class TooManyRequests(RegistryError):
+    """The client sends more requests than ``request_limit`` allows; retry in *retry_after* seconds."""
+
+    message = "too many requests"
+    details = _RETRY
+    retry_after: int
+
+
 class Unsupported(RegistryError):
     """An operation that is disabled (by *setting*) or not offered (for *account*)."""
 

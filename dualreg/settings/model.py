@@ -33,6 +33,7 @@ from dualreg.settings.values import (
     LoginLimits,
     MinFree,
     Printable,
+    Rate,
     ServiceName,
     StoreUrl,
     TokenLifetime,
@@ -145,6 +146,9 @@ class Settings(BaseModel):
     )
     upload_ttl: Duration = Field(
         "24h", description="how long an upload may be idle before `gc` discards it", validate_default=True
+    )
+    request_limit: Rate = Field(
+        "0", description="requests of a client in a second, minute or hour, such as 600/m; 0: no limit"
     )
     upload_limits: UploadLimitsText = Field(
         UPLOAD_LIMITS,

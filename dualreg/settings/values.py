@@ -24,6 +24,7 @@ _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
 #: The default of the setting ``upload_limits``.
 UPLOAD_LIMITS = "open=1000,bytes=50%,total=80%"
 _SIZE = re.compile(r"([0-9]{1,9})([kmgt]?)", re.ASCII | re.IGNORECASE)
+_RATE = re.compile(r"0|([1-9][0-9]{0,8})/([smh])", re.ASCII)
 _SHARE = re.compile(r"([0-9]{1,9})%", re.ASCII)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -104,6 +105,18 @@ def _parse_reserve(entry: str) -> Callable[[int], int]:
         return lambda disk: disk * percent // 100
     size = parse_bytes(entry)
     return lambda _: size
+
+
+def parse_rate(text: str) -> tuple[int, float]:
+    """Return the number and the seconds that a text such as ``10/s`` or ``600/m`` means; ``0`` is no limit.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a number of requests in a second, minute or hour such as 600/m, or 0")
+    return (int(match[1]), float(_UNITS[match[2]])) if match[1] else (0, 1.0)
 
 
 def format_duration(value: timedelta) -> str:
@@ -224,6 +237,11 @@ def _min_free(value: str) -> str:
     return value
 
 
+def _rate(value: str) -> str:
+    parse_rate(value)
+    return value
+
+
 def _upload_limits(value: str) -> str:
     parse_upload_limits(value)
     return value
@@ -282,4 +300,5 @@ LoginLimits = Annotated[str, AfterValidator(_login_limits)]
 Bridge = Annotated[str, AfterValidator(_bridge)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]
 MinFree = Annotated[str, AfterValidator(_min_free)]
+Rate = Annotated[str, AfterValidator(_rate)]
 UploadLimitsText = Annotated[str, AfterValidator(_upload_limits)]

@@ -25,9 +25,11 @@ from dualreg.messages import safe_line
 from dualreg.registry import Registry
 from dualreg.registry.negotiation import LOST
 from dualreg.settings import Settings
+from dualreg.settings.values import parse_rate
 from dualreg.web import address, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
 from dualreg.web.outages import LimitedLog, outage_of
+from dualreg.web.rates import Rates
 from dualreg.web.responses import add_warnings
 from dualreg.web.slots import Slots
 
@@ -43,11 +45,12 @@ class _AnyPath(PathConverter):
     part_isolating = False
 
 
-def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
+def create_app(settings: Settings, registry: Registry | None = None, rates: Rates | None = None) -> Flask:
     """Return the WSGI application.
 
     Args:
         registry: The registry to serve; default: prepare and open the one that *settings* describe.
+        rates: Shared with other applications; default: as *settings* say, of this application alone.
 
     Raises:
         CatalogUnreachable, ValueError: see ``assembly.prepare`` and ``assembly.authority_of``.
@@ -58,9 +61,9 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
         registry = open_registry(settings)
     log, slots = Audit(settings.audit_target), Slots(settings.threads)
     log.ready()
-    parts = context.Parts(
-        registry, authority_of(registry, settings), log, settings, slots, writes_of(settings)
-    )
+    authority, writes = authority_of(registry, settings), writes_of(settings)
+    rates = rates or rates_of(settings)
+    parts = context.Parts(registry, authority, log, settings, slots, writes, rates)
     app = Flask("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.
@@ -74,6 +77,11 @@ def create_app(settings: Settings, registry: Registry | None = None) -> Flask:
     app.before_request(audit.require)
     _follow_up(app)
     return app
+
+
+def rates_of(settings: Settings) -> Rates:
+    """Return what counts the requests of clients, as *settings* say."""
+    return Rates(*parse_rate(settings.request_limit))
 
 
 def _follow_up(app: Flask) -> None:

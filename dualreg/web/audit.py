@@ -7,10 +7,8 @@ from flask import Response, g, request
 from dualreg.web.context import audit, registry
 from dualreg.web.credentials import claimed_account
 from dualreg.web.forwarded import client_address
-from dualreg.web.responses import DENIALS, READS
+from dualreg.web.responses import API_CHECKS, DENIALS, READS
 
-#: Where clients send a request without credentials to be challenged; that is not a denial.
-_CHALLENGE_PATHS = ("/v2", "/v2/")
 #: Characters of texts that clients choose; no account has a longer name.
 _TEXT_LIMIT = 300
 
@@ -47,10 +45,10 @@ def record(response: Response) -> Response:
 
 def _event(status: int) -> str | None:
     """Return ``write``, ``denied``, or None for a request that is not recorded."""
-    if status in DENIALS and g.get("allowed"):
-        return None  # the server is busy, or another token may allow even more
+    if status in DENIALS and (g.get("allowed") or "beyond_rate" in g):
+        return None  # the server is busy, the client is to slow down, or another token may allow even more
     if status in DENIALS:
-        challenged = request.path in _CHALLENGE_PATHS and "Authorization" not in request.headers
+        challenged = request.path in API_CHECKS and "Authorization" not in request.headers
         return None if challenged else "denied"
     written = request.method not in READS and status < HTTPStatus.BAD_REQUEST
     return "write" if written and request.blueprint in ("v1", "v2") else None

@@ -11,6 +11,7 @@ from dualreg.errors import Unsupported
 from dualreg.registry import Registry
 from dualreg.registry.writes import Writes
 from dualreg.settings import Settings
+from dualreg.web.rates import Rates
 from dualreg.web.slots import Slots
 
 _EXTENSION = "dualreg"
@@ -26,6 +27,7 @@ class Parts:
     settings: Settings
     slots: Slots
     writes: Writes = field(default_factory=Writes)
+    rates: Rates = field(default_factory=Rates)
 
 
 def install(parts: Parts, extensions: dict[str, object]) -> None:
@@ -63,6 +65,11 @@ def settings() -> Settings:
 def slots() -> Slots:
     """Return the slots of uploads and downloads."""
     return _parts().slots
+
+
+def rates() -> Rates:
+    """Return what counts the requests of clients."""
+    return _parts().rates
 
 
 def writes() -> Writes:

@@ -8,17 +8,19 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Callable
 from contextlib import suppress
 
 from flask import g, request
 
 from dualreg.auth.access import Grant
 from dualreg.auth.attempts import network_of
-from dualreg.errors import Unauthenticated
+from dualreg.errors import TooManyAttempts, TooManyRequests, Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
-from dualreg.web.context import authority
+from dualreg.web.context import authority, rates
 from dualreg.web.forwarded import client_address
+from dualreg.web.responses import API_CHECKS
 
 #: Carries the V1 session of clients that send Basic credentials with every request.
 SESSION_COOKIE = "dualreg_v1"
@@ -30,29 +32,45 @@ def grant() -> Grant:
 
     Raises:
         Unauthenticated: the credentials are wrong or of an unknown scheme; such a request is never anonymous.
-        TooManyAttempts.
+        TooManyAttempts, TooManyRequests.
     """
     if "grant" not in g:
-        g.grant = _authenticate()
+        g.grant = counted(_authenticate)
     return g.grant  # type: ignore[no-any-return]  # flask.g is untyped
+
+
+def counted(authenticate: Callable[[], Grant]) -> Grant:
+    """Return what *authenticate* does, and count the request for its client.
+
+    One whose credentials are wrong counts for its address. The check for the API does not count: load
+    balancers and all clients send it, and its answer costs no more than a refusal.
+
+    Raises:
+        TooManyRequests: the client has sent too many. Also what *authenticate* raises.
+    """
+    try:
+        granted = authenticate()
+    except (Unauthenticated, TooManyAttempts):
+        _count("")
+        raise
+    _count(granted.identity.account)
+    return granted
 
 
 def client_key() -> str:
     """Return whom the request counts for where clients are limited: a hash of its account, or its network.
 
     Raises:
-        Unauthenticated, TooManyAttempts: see ``grant``.
+        Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
     """
-    account = grant().identity.account
-    whom = ("account", account) if account else ("network", network_of(client_address()))
-    return hashlib.sha256(repr(whom).encode()).hexdigest()
+    return hashlib.sha256(_client(grant().identity.account).encode()).hexdigest()
 
 
 def session_repository() -> RepositoryName | None:
     """Return the repository of the request's V1 session, or None without a session.
 
     Raises:
-        Unauthenticated, TooManyAttempts: see ``grant``.
+        Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
     """
     granted = grant()
     if "session" not in g:
@@ -77,7 +95,7 @@ def listable() -> Reach:
     """Return the repositories that lists show to the client.
 
     Raises:
-        Unauthenticated, TooManyAttempts: see ``grant``.
+        Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
     """
     return authority().listable(grant())
 
@@ -89,11 +107,11 @@ def searchable() -> Reach:
     here, where it proves nothing.
 
     Raises:
-        Unauthenticated, TooManyAttempts: see ``grant``.
+        Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
     """
     scheme, value = _credentials()
     if scheme == "basic" and _decode(value)[1] == "":
-        return authority().listable(authority().anonymous())
+        return authority().listable(counted(authority().anonymous))
     return listable()
 
 
@@ -118,6 +136,22 @@ def _authenticate() -> Grant:
         claim_account(account)
         return authority().by_password(account, password, client_address())
     raise Unauthenticated(reason="unsupported authentication scheme")
+
+
+def _count(account: str) -> None:
+    """Count the request, unless it only checks for the API."""
+    if request.path in API_CHECKS:
+        return
+    try:
+        rates().take(_client(account))
+    except TooManyRequests:
+        g.beyond_rate = True  # for the audit log, which such requests must not fill
+        raise
+
+
+def _client(account: str) -> str:
+    """Return the text that names the account, or without one the network of the client."""
+    return f"account {account}" if account else f"network {network_of(client_address())}"
 
 
 def _credentials() -> tuple[str, str]:

@@ -54,7 +54,7 @@ def enforce(locate: Callable[[Action], None]) -> None:
         locate: Finds the repository of the request, and authorizes an action on it.
 
     Raises:
-        Unauthenticated, Denied, TooManyAttempts, ReadOnly, DiskReserved: the handler must not run.
+        Unauthenticated, Denied, TooManyAttempts, TooManyRequests, ReadOnly, DiskReserved: it must not run.
     """
     need = need_of(current_app.view_functions[request.endpoint or ""])
     if request.method == "OPTIONS" or need is Need.NOTHING:

@@ -10,6 +10,8 @@ from dualreg.errors import RegistryError
 
 #: Methods that change nothing.
 READS = ("GET", "HEAD", "OPTIONS")
+#: By which clients find out whether the V2 API is served, and how to log in.
+API_CHECKS = ("/v2", "/v2/")
 #: Statuses of requests that are not, or not yet, authorized.
 DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 

@@ -5,6 +5,7 @@ Source: Docker Registry, "Token Authentication Specification" (GET) and "Oauth2 
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
@@ -13,7 +14,7 @@ from dualreg.auth.access import Access, Grant, parse_scopes
 from dualreg.errors import RegistryError, RequestInvalid, Unauthenticated
 from dualreg.web.body import read_limited
 from dualreg.web.context import audit, authority, registry, settings
-from dualreg.web.credentials import claim_account, grant
+from dualreg.web.credentials import claim_account, counted, grant
 from dualreg.web.forwarded import client_address
 from dualreg.web.responses import json_response
 from dualreg.web.v2 import errors
@@ -50,7 +51,7 @@ def post_token() -> Response:
         if name not in form:
             raise RequestInvalid(reason=f"{name} is missing")
     _check_service(form["service"])
-    granted = _require_login(_grant_of_form(form))
+    granted = _require_login(counted(partial(_grant_of_form, form)))
     document = _token_document(granted, parse_scopes([form.get("scope", "")]))
     if form["grant_type"] == "refresh_token":
         document["refresh_token"] = form.get("refresh_token", "")

@@ -50,6 +50,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.TooManyAttempts: 429,
     errors.SourceBusy: 429,
     errors.ServerBusy: 429,
+    errors.TooManyRequests: 429,
     errors.TooManyUploads: 429,
     errors.TooManyStagedBytes: 429,
     errors.ServerStopping: 503,

@@ -64,6 +64,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.TooManyAttempts: Rendering("TOOMANYREQUESTS", 429),
     errors.SourceBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.ServerBusy: Rendering("TOOMANYREQUESTS", 429),
+    errors.TooManyRequests: Rendering("TOOMANYREQUESTS", 429),
     errors.TooManyUploads: Rendering("TOOMANYREQUESTS", 429),
     errors.TooManyStagedBytes: Rendering("TOOMANYREQUESTS", 429),
     errors.ServerStopping: Rendering("TOOMANYREQUESTS", 503),

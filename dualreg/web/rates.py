@@ -1,0 +1,70 @@
+"""Rates: how many requests a client may send in a period, counted in memory that the workers share.
+
+Each client has a time at which all that it sent would be due if it had sent at the limit (the generic cell
+rate algorithm). A client may be ahead of that by one period, so it may send a whole period's requests at once
+and is then held to the rate. Two processes that count the same client at the same moment may count once.
+
+Source: ITU-T I.371, annex A, "virtual scheduling algorithm".
+"""
+
+import math
+import time
+from collections.abc import Callable
+from mmap import mmap
+from threading import Lock
+
+from dualreg.errors import TooManyRequests
+
+#: Clients that are known at once. Of more, those that sent least lately are forgotten.
+_SLOTS = 1 << 16
+#: Neighbouring slots in which a client may be found.
+_WAYS = 8
+_SLOT_SIZE = 16
+
+
+class Rates:
+    """Counts the requests of clients. Processes that are forked after it was made share the numbers."""
+
+    def __init__(
+        self,
+        count: int = 0,
+        period: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        slots: int = _SLOTS,
+    ) -> None:
+        """Let each client send *count* requests in *period* seconds; 0: as many as it wants.
+
+        Args:
+            clock: In seconds, the same in all processes.
+            slots: How many clients are known at once.
+        """
+        self._period = period
+        self._interval = period / count if count else 0.0
+        self._clock, self._slots = clock, slots
+        memory = memoryview(mmap(-1, (slots if count else _WAYS) * _SLOT_SIZE))
+        # Of each slot, the first half is the key of a client, and the second when its requests are due.
+        self._keys, self._due = memory.cast("Q"), memory.cast("d")
+        self._lock = Lock()
+
+    def take(self, client: str) -> None:
+        """Count a request.
+
+        Raises:
+            TooManyRequests: there were too many; this one does not count.
+        """
+        if not self._interval:
+            return
+        key, now = hash(client) & 0xFFFF_FFFF_FFFF_FFFF, self._clock()  # salted by Python, once for all forks
+        with self._lock:
+            slot = self._slot(key)
+            due = max(self._due[slot + 1] if self._keys[slot] == key else now, now) + self._interval
+            if due > now + self._period:
+                raise TooManyRequests(retry_after=math.ceil(due - now - self._period))
+            self._keys[slot], self._due[slot + 1] = key, due
+
+    def _slot(self, key: int) -> int:
+        """Return where the client is, or else that of its places whose client sent least lately."""
+        first = key % (self._slots // _WAYS) * _WAYS * 2
+        slots = range(first, first + _WAYS * 2, 2)
+        known = (slot for slot in slots if self._keys[slot] == key)
+        return next(known, min(slots, key=lambda slot: self._due[slot + 1]))

@@ -1,0 +1,104 @@
+"""The limit of requests: whom they count for, which do not count, and what is said beyond it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from dualreg.catalog.database import Catalog
+from dualreg.image.digest import Digest
+from dualreg.registry import Registry
+from dualreg.web.context import audit
+from tests.apps import client_of
+from tests.auth.conftest import Guarded, basic, bearer
+from tests.programs import dualreg_process
+from tests.protocol.clients.wire import Wire
+from tests.protocol.exchange import v1_text, v2_codes
+
+BLOB = f"/v2/team/app/blobs/{Digest.of(b'')}"
+
+
+def by(address: str) -> dict[str, str]:
+    """Return the header by which the proxy names its client."""
+    return {"X-Forwarded-For": address}
+
+
+def test_beyond_the_limit(registry: Registry, catalog: Catalog) -> None:
+    """Both dialects say so in their own way, before the catalog is asked; other networks are served."""
+    client, statements = client_of(registry, request_limit="3/h"), list[str]()
+    one, same, other = by("2001:db8::1"), by("2001:db8::2"), by("2001:db8:0:1::1")
+    assert [client.get(BLOB, headers=one).status_code for _ in range(3)] == [404] * 3
+    event.listen(catalog.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    for method, path in (
+        ("GET", BLOB), ("POST", "/v2/team/app/blobs/uploads/"), ("GET", "/v2/_catalog"),
+        ("GET", "/v1/search?q=a"), ("PUT", "/v1/repositories/team/app/"), ("GET", "/v1/users/"),
+        ("GET", f"/v1/images/{'0' * 64}/json"),
+    ):  # fmt: skip
+        refused = client.open(path, method=method, headers=same)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1200"), path
+        if path.startswith("/v2"):
+            assert v2_codes(refused) == ["TOOMANYREQUESTS"]
+            assert "too many requests: retry in 1200 seconds" in refused.text
+        else:
+            assert v1_text(refused) == "too many requests: retry in 1200 seconds"
+    assert statements == []
+    assert client.get(BLOB, headers=other).status_code == 404
+
+
+def test_what_does_not_count(registry: Registry) -> None:
+    """The checks of load balancers and clients are answered whatever the client has sent."""
+    client = client_of(registry, request_limit="1/h")
+    assert [client.get(BLOB).status_code for _ in range(2)] == [404, 429]
+    for path in ("/v2/", "/v2", "/_ping", "/_status", "/v1/_ping", "/v1/_status", "/"):
+        assert [client.get(path).status_code for _ in range(3)] == [200] * 3, path
+
+
+def test_whom_requests_count_for(guard: Callable[..., Guarded]) -> None:
+    """An account has its own number, whatever its address and credentials; the others count by address."""
+    guarded = guard(request_limit="5/h")
+    alice, bob = (guarded.account(name, ("team/*", "pull")) for name in ("alice", "bob"))
+    token = bearer(guarded.token("repository:team/app:pull", headers=alice | by("192.0.2.1")))
+    sent = [alice, token, alice, token, alice, token]
+    statuses = [
+        guarded.client.get(BLOB, headers=login | by(f"192.0.2.{number}")).status_code
+        for number, login in enumerate(sent)
+    ]
+    assert statuses == [404, 404, 404, 404, 429, 429]
+    form = {"grant_type": "password", "service": "dualreg", "client_id": "x"}
+    form |= {"username": "alice", "password": "correct horse"}
+    assert guarded.client.post("/token", data=form).status_code == 429
+    assert guarded.client.get(BLOB, headers=bob | by("192.0.2.1")).status_code == 404
+    wrong = [
+        basic("bob", "wrong"),
+        bearer("wrong"),
+        {},
+        {"Authorization": "Other x"},
+        {},
+        basic("x", "y"),
+        {},
+    ]
+    statuses = [guarded.client.get(BLOB, headers=each | by("192.0.2.9")).status_code for each in wrong]
+    assert statuses == [401] * 5 + [429] * 2
+    assert guarded.client.get("/v2/", headers=by("192.0.2.9")).status_code == 401
+    assert guarded.client.get(BLOB, headers=bob | by("192.0.2.9")).status_code == 404
+
+
+def test_the_audit_log_is_not_filled(registry: Registry, tmp_path: Path) -> None:
+    """Requests beyond the limit leave no line in it."""
+    log = tmp_path / "audit.jsonl"
+    client = client_of(registry, request_limit="1/h", audit=str(log))
+    for _ in range(5):
+        client.post("/v2/team/app/blobs/uploads/")
+    with client.application.app_context():
+        audit().close()
+    assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["write"]
+
+
+@pytest.mark.slow
+def test_workers_count_together(tmp_path: Path) -> None:
+    """However many connections a client opens, and to whichever workers."""
+    with dualreg_process(tmp_path / "data", request_limit="50/h", workers="3") as (host, _, _):
+        statuses = [Wire(host).send("GET", BLOB).status for _ in range(120)]
+    assert (statuses.count(404), statuses.count(429)) == (50, 70)
