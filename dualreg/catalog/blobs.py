@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 
 from sqlalchemy import (
@@ -15,6 +15,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    or_,
     select,
     update,
 )
@@ -28,6 +29,8 @@ from dualreg.patterns import Reach
 
 #: Limit of the referrers that an error names: a base layer may have a million.
 REFERRERS_LIMIT = 100
+#: A time before any link.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +149,19 @@ class BlobQueries:
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob, or None if the repository may not read it."""
-        found = self.find_noted(repository, digest)
+        found = self.find_noted(repository, digest, since=_EPOCH)
         return found and found[0]
 
     def find_noted(
-        self, repository: RepositoryName, digest: Digest
+        self, repository: RepositoryName, digest: Digest, *, since: datetime
     ) -> tuple[BlobRow, datetime | None] | None:
-        """Return the blob as ``find``, and since when its link is a candidate; None: it is none."""
-        row = self.connection.execute(_readable(), {"repository": repository, "digest": digest}).one_or_none()
+        """Return the blob as ``find``, and since when its link is a candidate; None: it is none.
+
+        A candidate of longer than *since* whose blob is named by a manifest or a V1 image counts as none:
+        when that is dropped, it is one anew.
+        """
+        names = {"repository": repository, "digest": digest, "since": since}
+        row = self.connection.execute(_readable(), names).one_or_none()
         return None if row is None else (BlobRow(digest, row[0]), row[1])
 
     def linked(self, repository_id: int, digests: Collection[Digest]) -> dict[Digest, int]:
@@ -203,9 +211,11 @@ class BlobQueries:
 
 @cache
 def _readable() -> Select[int, datetime | None]:
-    """Return the statement of ``find``, cached: building it takes longer than executing it."""
+    """Return the statement of ``find_noted``, cached: building it takes longer than executing it."""
+    noted = RepositoryBlobs.candidate_since
+    recent = or_(noted.is_(None), noted > bindparam("since", type_=noted.type))
     return (
-        select(Blobs.size, RepositoryBlobs.candidate_since)
+        select(Blobs.size, case((recent, noted), (or_(*_namings()), None), else_=noted))
         .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
         .join(Repositories, Repositories.id == RepositoryBlobs.repository_id)
         .where(Repositories.name == bindparam("repository"), Blobs.digest == bindparam("digest"))
@@ -227,9 +237,17 @@ def _uses() -> tuple[ColumnElement[bool], ...]:
     link = RepositoryBlobs
     return (
         exists().where(Manifests.repository_id == link.repository_id, Manifests.digest == link.digest),
+        exists().where(V1Images.repository_id == link.repository_id, V1Images.json == link.digest),
+        *_namings(),
+    )
+
+
+def _namings() -> tuple[ColumnElement[bool], ...]:
+    """Return those of ``_uses`` that are by other documents, not as the document of what may be unused."""
+    link = RepositoryBlobs
+    return (
         exists().where(
             ManifestChildren.repository_id == link.repository_id, ManifestChildren.child == link.digest
         ),
-        exists().where(V1Images.repository_id == link.repository_id, V1Images.json == link.digest),
         exists().where(V1Images.repository_id == link.repository_id, V1Images.layer == link.digest),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.blobs import not_used
@@ -25,6 +25,7 @@ from dualreg.catalog.tables import (
     Tags,
     V1Images,
 )
+from dualreg.catalog.v1_images import idle
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
@@ -40,6 +41,14 @@ class Candidate(NamedTuple):
     repository: RepositoryName
 
 
+class Condemned(NamedTuple):
+    """A blob without links, and since when; *size* in bytes."""
+
+    since: datetime
+    digest: Digest
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class GarbageQueries:
     """Links and blobs that may be garbage."""
@@ -48,21 +57,24 @@ class GarbageQueries:
     now: datetime
 
     def renew(self, repository: RepositoryName, digest: Digest, before: datetime) -> None:
-        """Date a link of *before* now; if it is a candidate, it is one from now on, or none if it is used."""
+        """Date a link now that was dated, or became a candidate, at *before* or earlier."""
+        link = RepositoryBlobs
         owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
-        link = RepositoryBlobs.repository_id == owner, RepositoryBlobs.digest == digest
-        since = RepositoryBlobs.candidate_since
-        own = exists().where(  # a manifest uses its own link, but may be untagged
-            Manifests.repository_id == RepositoryBlobs.repository_id,
-            Manifests.digest == RepositoryBlobs.digest,
+        found = (link.repository_id == owner) & (link.digest == digest)
+        since = case((link.candidate_since.is_not(None), self.now), else_=None)
+        old = func.coalesce(link.candidate_since, link.linked_at) <= before
+        self.connection.execute(
+            update(link).where(found, old).values(candidate_since=since, linked_at=self.now)
         )
-        renewed = case((since.is_not(None) & or_(not_used(), own), self.now), else_=None)
-        old = or_(since <= before, since.is_(None) & (RepositoryBlobs.linked_at <= before))
-        statement = update(RepositoryBlobs).where(*link, old)
-        self.connection.execute(statement.values(candidate_since=renewed, linked_at=self.now))
 
-    def candidates(self, before: datetime, after: Candidate | None, limit: int) -> Sequence[Candidate]:
-        """Return up to *limit* candidates of *before*, oldest first, those after *after*."""
+    def candidates(
+        self, before: datetime, after: Candidate | None, limit: int, *, untagged_before: datetime | None
+    ) -> Sequence[Candidate]:
+        """Return up to *limit* candidates of *before*, oldest first, those after *after*.
+
+        Args:
+            untagged_before: Leave out manifests that became candidates later; None: none.
+        """
         link = RepositoryBlobs
         query = (
             select(link.candidate_since, link.repository_id, link.digest, Blobs.size, Repositories.name)
@@ -71,6 +83,8 @@ class GarbageQueries:
             .where(link.candidate_since.is_not(None), link.candidate_since <= before)
             .order_by(link.candidate_since, link.repository_id, link.digest)
         )
+        if untagged_before:
+            query = query.where(or_(link.candidate_since <= untagged_before, ~_is_manifest()))
         if after:
             types = [link.candidate_since.type, link.repository_id.type, link.digest.type]
             place = tuple_(link.candidate_since, link.repository_id, link.digest)
@@ -89,16 +103,16 @@ class GarbageQueries:
         links = select(RepositoryBlobs.digest).where(found, RepositoryBlobs.candidate_since <= before)
         return self.connection.scalars(links.with_for_update()).all()
 
-    def settle(self, repository_id: int, digests: Collection[Digest]) -> None:
-        """Note that links are no candidates: their blobs are used.
+    def settle(self, repository_id: int, digests: Collection[Digest], *, keep_untagged: bool) -> None:
+        """Note that those links are no candidates whose blobs are used.
 
-        Those of V1 images that are being pushed remain, since these may never be completed.
+        Args:
+            keep_untagged: Manifests that nothing leads to count as used.
         """
-        link = RepositoryBlobs
-        found = (link.repository_id == repository_id) & link.digest.in_(digests)
-        image = (V1Images.repository_id == link.repository_id) & (V1Images.json == link.digest)
-        pushed = exists().where(image, ~V1Images.complete)
-        self.connection.execute(update(link).where(found, ~pushed).values(candidate_since=None))
+        found = (RepositoryBlobs.repository_id == repository_id) & RepositoryBlobs.digest.in_(digests)
+        unused = _unused_image_json() if keep_untagged else or_(_unused_image_json(), _is_unused_manifest())
+        used = update(RepositoryBlobs).where(found, ~not_used(), ~unused)
+        self.connection.execute(used.values(candidate_since=None))
 
     def unused_manifests(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
         """Return those of *digests* that are manifests which nothing leads to.
@@ -118,15 +132,18 @@ class GarbageQueries:
         Images that are not complete must also be idle since *idle_since*.
         """
         here = (V1Images.repository_id == repository_id) & V1Images.json.in_(jsons)
-        query = select(V1Images.image_id).where(here, _unused_image(idle_since))
+        query = select(V1Images.image_id).where(here, _unused_image(), idle(idle_since))
         return [ImageId(image) for image in self.connection.scalars(query)]
 
-    def condemned(self, before: datetime, after: Digest | None, limit: int) -> Sequence[BlobRow]:
-        """Return up to *limit* blobs that were condemned at *before* or earlier, after a digest."""
-        query = select(Blobs.digest, Blobs.size).where(Blobs.condemned_at <= before)
-        query = query if after is None else query.where(Blobs.digest > after)
-        rows = self.connection.execute(query.order_by(Blobs.digest).limit(limit))
-        return [BlobRow(*row) for row in rows]
+    def condemned(self, before: datetime, after: Condemned | None, limit: int) -> Sequence[Condemned]:
+        """Return up to *limit* blobs that were condemned at *before* or earlier, after *after*."""
+        place = tuple_(Blobs.condemned_at, Blobs.digest)
+        query = select(Blobs.condemned_at, Blobs.digest, Blobs.size).where(Blobs.condemned_at <= before)
+        if after:
+            types = [Blobs.condemned_at.type, Blobs.digest.type]
+            query = query.where(place > tuple_(*after[:2], types=types))
+        rows = self.connection.execute(query.order_by(Blobs.condemned_at, Blobs.digest).limit(limit))
+        return [Condemned(row[0], row[1], row[2]) for row in rows if row[0]]
 
     def lock_condemned(self, digests: Collection[Digest], before: datetime) -> Sequence[Digest]:
         """Lock those of *digests* that are still condemned since *before*; leave out what others locked."""
@@ -149,13 +166,7 @@ class GarbageQueries:
         first, last = (
             tuple_(*row, types=[link.repository_id.type, link.digest.type]) for row in (rows[0], rows[-1])
         )
-        manifest = (Manifests.repository_id == link.repository_id) & (Manifests.digest == link.digest)
-        image = (V1Images.repository_id == link.repository_id) & (V1Images.json == link.digest)
-        unused = or_(
-            not_used(),
-            exists().where(manifest, _unused_manifest()),
-            exists().where(image, _unused_image(self.now)),
-        )
+        unused = or_(not_used(), _is_unused_manifest(), _unused_image_json())
         found = update(link).where(place >= first, place <= last, link.candidate_since.is_(None), unused)
         self.connection.execute(found.values(candidate_since=self.now))
         return rows[-1][0], rows[-1][1]
@@ -166,9 +177,12 @@ class GarbageQueries:
         digests = self.connection.scalars(query if after is None else query.where(Blobs.digest > after)).all()
         if not digests:
             return None
-        unlinked = ~exists().where(RepositoryBlobs.digest == Blobs.digest)
+        unlinked = Blobs.condemned_at.is_(None) & ~exists().where(RepositoryBlobs.digest == Blobs.digest)
         among = (Blobs.digest >= digests[0]) & (Blobs.digest <= digests[-1])
-        found = update(Blobs).where(among, Blobs.condemned_at.is_(None), unlinked)
+        free = select(Blobs.digest).where(among, unlinked).with_for_update(skip_locked=True)
+        locked = self.connection.scalars(free).all()
+        # Whoever held a lock before may have linked the blob: this statement sees that.
+        found = update(Blobs).where(Blobs.digest.in_(locked), unlinked)
         self.connection.execute(found.values(condemned_at=self.now))
         return digests[-1]
 
@@ -213,8 +227,8 @@ def _unused_manifest() -> ColumnElement[bool]:
     )
 
 
-def _unused_image(idle_since: datetime) -> ColumnElement[bool]:
-    """Return the condition that nothing leads to a row of V1Images, and no client is pushing it."""
+def _unused_image() -> ColumnElement[bool]:
+    """Return the condition that nothing leads to a row of V1Images."""
     above, here = aliased(V1Images), V1Images.repository_id
     return and_(
         ~exists().where(
@@ -223,5 +237,26 @@ def _unused_image(idle_since: datetime) -> ColumnElement[bool]:
             ManifestViews.view == V1Images.image_id,
         ),
         ~exists().where(above.repository_id == here, above.parent_id == V1Images.image_id),
-        or_(V1Images.complete, V1Images.touched_at.is_(None), V1Images.touched_at <= idle_since),
     )
+
+
+def _is_manifest() -> ColumnElement[bool]:
+    """Return the condition that a row of RepositoryBlobs is the link to a manifest."""
+    return exists().where(_manifest_of_link())
+
+
+def _is_unused_manifest() -> ColumnElement[bool]:
+    """Return the condition that it is the link to a manifest that nothing leads to."""
+    return exists().where(_manifest_of_link(), _unused_manifest())
+
+
+def _manifest_of_link() -> ColumnElement[bool]:
+    link = RepositoryBlobs
+    return (Manifests.repository_id == link.repository_id) & (Manifests.digest == link.digest)
+
+
+def _unused_image_json() -> ColumnElement[bool]:
+    """Return the condition that it is the link to the JSON of a V1 image that nothing leads to."""
+    link = RepositoryBlobs
+    image = (V1Images.repository_id == link.repository_id) & (V1Images.json == link.digest)
+    return exists().where(image, _unused_image())

@@ -18,6 +18,7 @@ from dualreg.catalog.tables import (
     ManifestViews,
     MissingChildren,
     Repositories,
+    RepositoryBlobs,
     Tags,
 )
 from dualreg.image.digest import Digest
@@ -150,11 +151,11 @@ class ManifestQueries:
         row = self.connection.execute(query, values).one_or_none()
         if row is None:
             return None
-        return ManifestRow(row[0], row[1], row[2], row[3], None if row[4] is None else Origin(row[4]))
+        return ManifestRow(*row[:4], None if row[4] is None else Origin(row[4]), row[5])
 
     def find_all(self, repository: RepositoryName, digests: Collection[Digest]) -> dict[Digest, ManifestRow]:
         """Return those of *digests* that are manifests of the repository, as ``find`` does."""
-        query = _manifests().add_columns(null())
+        query = _manifests()
         return {
             row[1]: ManifestRow(row[0], row[1], row[2], row[3])
             for batch in batches(digests)
@@ -208,15 +209,19 @@ def description(manifest: Manifest) -> dict[str, object]:
 
 
 @cache
-def _by_digest() -> Select[int, Digest, str, int, str | None]:
+def _by_digest() -> Select[int, Digest, str, int, str | None, datetime | None]:
     """Return the statement of ``find``, cached: building it takes longer than executing it."""
-    return _manifests().add_columns(null()).where(Manifests.digest == bindparam("reference"))
+    link = (RepositoryBlobs.repository_id == Manifests.repository_id) & (
+        RepositoryBlobs.digest == Manifests.digest
+    )
+    query = _manifests().add_columns(null(), RepositoryBlobs.candidate_since).join(RepositoryBlobs, link)
+    return query.where(Manifests.digest == bindparam("reference"))
 
 
 @cache
-def _by_tag() -> Select[int, Digest, str, int, str | None]:
+def _by_tag() -> Select[int, Digest, str, int, str | None, datetime | None]:
     tagged = (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
-    query = _manifests().add_columns(Tags.origin).join(Tags, tagged)
+    query = _manifests().add_columns(Tags.origin, null()).join(Tags, tagged)
     return query.where(Tags.name == bindparam("reference"))
 
 

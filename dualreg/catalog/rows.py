@@ -43,6 +43,8 @@ class ManifestRow:
 
     Attributes:
         origin: The origin of the tag by which it was found; None if it was found by digest.
+        noted_at: Since when it is a candidate of the garbage collection, if it was found by digest; None: it
+            is none.
     """
 
     repository_id: int
@@ -50,6 +52,7 @@ class ManifestRow:
     media_type: str
     size: int
     origin: Origin | None = None
+    noted_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,9 @@ class V1ImageQueries:
             above.parent_id == V1Images.image_id,
             above.image_id.not_in(ids),
         )
-        kept_by = or_(is_view, is_parent, _asked_after(asked_before) if asked_before else false())
+        kept_by = or_(is_view, is_parent)
+        if asked_before:
+            kept_by = or_(kept_by, _asked_after(asked_before), ~idle(asked_before))
         query = select(V1Images.image_id).where(own, V1Images.image_id.in_(ids), kept_by)
         kept = {*self.connection.scalars(query)} if ids else set()
 
@@ -283,6 +285,11 @@ def _images() -> Select[*tuple[Any, ...]]:
         _promised_at(),
     )
     return columns.join(RepositoryBlobs, _json_link()).outerjoin(Blobs, Blobs.digest == V1Images.layer)
+
+
+def idle(since: datetime) -> ColumnElement[bool]:
+    """Return the condition that no client has sent something of a row of V1Images since a time."""
+    return or_(V1Images.touched_at.is_(None), V1Images.touched_at <= since)
 
 
 def _asked_after(at: datetime) -> ColumnElement[bool]:

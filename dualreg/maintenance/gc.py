@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from dualreg.catalog.dialects import batches
-from dualreg.catalog.garbage import Candidate
-from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.garbage import Candidate, Condemned
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance import uploads
 from dualreg.registry import Registry
@@ -130,12 +129,12 @@ class Collection:
             result.bytes += sum(each.size for each in gone)
         return True
 
-    def _condemned(self) -> Iterator[BlobRow]:
+    def _condemned(self) -> Iterator[Condemned]:
         garbage, last = self.registry.garbage, None
         before = garbage.due_at()
         while page := garbage.condemned(before, last):
             yield from page
-            last = page[-1].digest
+            last = page[-1]
 
 
 def _steps(candidates: Iterator[Candidate]) -> Iterator[tuple[RepositoryName, Sequence[Candidate]]]:

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from dualreg.catalog.database import Transaction
-from dualreg.catalog.garbage import Candidate
-from dualreg.catalog.rows import BlobRow, RepositoryRow
-from dualreg.image.digest import Digest
+from dualreg.catalog.garbage import Candidate, Condemned
 from dualreg.image.names import RepositoryName
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import State
@@ -42,11 +39,13 @@ class Garbage:
 
     def candidates(self, before: datetime, after: Candidate | None = None) -> Sequence[Candidate]:
         """Return some links that were noted at *before* or earlier, oldest first, those after *after*."""
+        kept = self.state.retention.untagged
         with self.state.catalog.read() as tx:
-            return tx.garbage.candidates(before, after, PAGE)
+            untagged_before = None if kept is None else tx.now - kept
+            return tx.garbage.candidates(before, after, PAGE, untagged_before=untagged_before)
 
     def review(self, batch: Sequence[Candidate]) -> Released:
-        """Unlink those candidates of one repository that are still unused; the others are none any longer.
+        """Unlink those candidates of one repository that are still unused; used ones are none any longer.
 
         Manifests and V1 images that nothing leads to are deleted. What they used becomes a candidate.
         """
@@ -55,37 +54,29 @@ class Garbage:
             row = tx.repositories.lock(batch[0].repository, exclusive=True)
             if row is None or row.id != batch[0].repository_id:
                 return Released()
-            before = tx.now - self.state.retention.grace
+            before, keep = tx.now - self.state.retention.grace, self.state.retention.untagged is None
             digests = tx.garbage.lock(row.id, sizes, before)
             tops = tx.garbage.unused_images(row.id, digests, before)
-            going, waiting = self._untagged(tx, row, [each for each in batch if each.digest in digests])
-            tx.garbage.settle(row.id, [digest for digest in digests if digest not in waiting])
+            going = () if keep else tx.garbage.unused_manifests(row.id, digests)
+            unlinked = {*tx.blobs.unlink(row.id, *digests)}
             for digest in going:
                 self.manifests.remove(tx, row, digest)
             images = [image for top in tops for image in tx.v1_images.prune(row, top, asked_before=before)]
-            unlinked = {*tx.blobs.unlink(row.id, *digests)} | going
+            # Not what they named: clients may have been told of that while it was in use.
+            documents = {*going, *(image.json for image in images)}.intersection(digests)
+            unlinked.update(tx.blobs.unlink(row.id, *documents))
+            tx.garbage.settle(row.id, digests, keep_untagged=keep)
             self.state.links.remove_v1_images(row.name, *(image.id for image in images))
             self.state.links.remove_blobs(row.name, *unlinked)
         size = sum(sizes[digest] for digest in unlinked)
         return Released(len(going), len(images), len(unlinked), size)
 
-    def _untagged(
-        self, tx: Transaction, repository: RepositoryRow, batch: Sequence[Candidate]
-    ) -> tuple[set[Digest], set[Digest]]:
-        """Return which manifests of a batch nothing leads to: for long enough to go, and not yet."""
-        kept = self.state.retention.untagged
-        if kept is None:
-            return set(), set()
-        untagged = tx.garbage.unused_manifests(repository.id, [each.digest for each in batch])
-        going = {each.digest for each in batch if each.digest in untagged and each.since <= tx.now - kept}
-        return going, {*untagged} - going
-
-    def condemned(self, before: datetime, after: Digest | None = None) -> Sequence[BlobRow]:
-        """Return some blobs to which the last link was deleted at *before* or earlier, after a digest."""
+    def condemned(self, before: datetime, after: Condemned | None = None) -> Sequence[Condemned]:
+        """Return some blobs to which the last link was deleted at *before* or earlier, after *after*."""
         with self.state.catalog.read() as tx:
             return tx.garbage.condemned(before, after, PAGE)
 
-    def delete(self, batch: Sequence[BlobRow]) -> Sequence[BlobRow]:
+    def delete(self, batch: Sequence[Condemned]) -> Sequence[Condemned]:
         """Delete condemned blobs with their bytes, unless they were pushed again; return which were."""
         with self.state.begin() as tx:
             before = tx.now - self.state.retention.grace

@@ -88,15 +88,16 @@ class Manifests:
         if row is None and upstream.origin in shown and upstream.load(repository, reference):
             return self.find(repository, reference)
         hidden = row and row.origin and row.origin not in shown
-        if row is None or hidden or not self._is_promised(repository, row, reference):
+        if row is None or hidden or not self._promise(repository, row):
             raise ManifestUnknown(reference=str(reference))
         return row
 
-    def _is_promised(self, repository: RepositoryName, row: ManifestRow, reference: Tag | Digest) -> bool:
-        """Return whether the manifest stays for a while; one that is asked for by its tag does."""
-        if isinstance(reference, Tag) or self.state.retention.untagged is None:
+    def _promise(self, repository: RepositoryName, row: ManifestRow) -> bool:
+        """Let a manifest stay for half the grace at least; return False if it is gone."""
+        keep, noted = self.state.retention.untagged is None, row.noted_at
+        if keep or noted is None or self.state.is_promised(noted):
             return True
-        return self.state.promise(repository, row.digest) is not None
+        return self.state.renew(repository, row.digest) is not None
 
     def peek(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
         """Return the manifest in this registry, whatever `bridge` shows, without asking upstream."""
@@ -282,13 +283,15 @@ class Manifests:
             leading = tx.tags.leading_to(repository.id, parents or [str(digest)])
             raise ManifestInUse(digest=str(digest), referrers=parents, tags=leading)
         self.state.upstream.mark_deleted(tx, repository.name, [*tags, *([view] if view else [])])
-        self.remove(tx, repository, digest)
+        unused = self.remove(tx, repository, digest)
+        self.state.links.remove_blobs(repository.name, *tx.blobs.unlink(repository.id, *unused))
         self.state.links.remove_tags(repository.name, *tags)
 
-    def remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    def remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> tuple[Digest, ...]:
         """Delete a manifest, and what was derived from it alone, in a repository that is locked exclusively.
 
-        What it names becomes a candidate of the garbage collection.
+        Return the blobs of these documents, which stay linked. They, and what the manifest names, become
+        candidates of the garbage collection.
         """
         links, view = self.state.links, tx.views.find(repository.id, digest)
         derived = [blob.digest for blob in tx.derivations.conversions(repository.id, digest)]
@@ -298,11 +301,10 @@ class Manifests:
             tx.manifests.remove(repository.id, each)
         images = tx.v1_images.prune(repository, ImageId(view)) if view else ()
         gone = (digest, *unused)
-        unlinked = tx.blobs.unlink(repository.id, *gone, *(image.json for image in images))
-        links.remove_blobs(repository.name, *unlinked)
         links.remove_v1_images(repository.name, *(image.id for image in images))
         for each in gone:
             links.remove_manifest(repository.name, each)
+        return (*gone, *(image.json for image in images))
 
     def _needs_exclusive(self, manifest: Manifest, condition: Precondition) -> bool:
         """Return whether no other change of the repository may run meanwhile.

@@ -11,6 +11,7 @@ from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.views import V1
 from dualreg.errors import BlobDamaged
 from dualreg.image.digest import Digest
+from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage.base import BlobStore, LinkFile
@@ -65,7 +66,7 @@ class State:
         once in half the grace at most; for used ones, nothing is.
         """
         with self.catalog.read() as tx:
-            found = tx.blobs.find_noted(repository, digest)
+            found = tx.blobs.find_noted(repository, digest, since=tx.now - self.retention.grace / 2)
         if found is None:
             return None
         blob, noted_at = found
@@ -133,11 +134,14 @@ class State:
         """Link a *blob* that the store has to the repository.
 
         Raises:
-            BlobDamaged: the catalog knows the blob with another size.
+            BlobDamaged: the catalog or the store has it with another size, or it was deleted meanwhile.
         """
         recorded = tx.blobs.record(blob.digest, blob.size)
         if recorded != blob.size:
             raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} found")
+        stored = self.store.stat(blob.digest)
+        if (stored is None or stored.size != blob.size) and blob.digest != empty_layer().digest:
+            raise BlobDamaged(f"{blob.digest}: {stored.size if stored else 0} of {blob.size} bytes stored")
         self._link(tx, repository, blob)
 
     def record_view(

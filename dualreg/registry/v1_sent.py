@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from dualreg.catalog.rows import SentLayer, V1ImageRow
-from dualreg.errors import ChecksumMismatch, ImageIncomplete
+from dualreg.errors import BlobMissing, ChecksumMismatch, ImageIncomplete
 from dualreg.image.digest import Digest
 from dualreg.image.tarsum import verify_tarsum
 from dualreg.messages import safe_line
@@ -59,5 +59,8 @@ class SentLayers:
         return agrees
 
     def _agrees(self, tarsum: str, row: V1ImageRow, sent: SentLayer) -> bool:
-        with self.inflating.slot(), self.state.store.open(cast("Digest", sent.layer)) as layer:
-            return verify_tarsum(tarsum, self.documents.read(row.json), read_chunks(layer))
+        try:
+            with self.inflating.slot(), self.state.store.open(cast("Digest", sent.layer)) as layer:
+                return verify_tarsum(tarsum, self.documents.read(row.json), read_chunks(layer))
+        except BlobMissing:  # another layer than that of the image goes when it is garbage
+            return False
