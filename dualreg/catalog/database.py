@@ -44,6 +44,7 @@ from dualreg.catalog.repositories import RepositoryQueries
 from dualreg.catalog.secrets import SecretQueries
 from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.uploads import UploadQueries
+from dualreg.catalog.uses import UseQueries
 from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.views import ViewQueries
 from dualreg.catalog.waiting import Writers
@@ -122,6 +123,7 @@ class Transaction:
     views: ViewQueries
     derivations: DerivationQueries
     garbage: GarbageQueries
+    uses: UseQueries
     referrers: ReferrerQueries
     keys: KeyQueries
     clients: ClientQueries
@@ -150,6 +152,7 @@ class Transaction:
             ViewQueries(connection, now),
             DerivationQueries(connection),
             GarbageQueries(connection, now),
+            UseQueries(connection),
             ReferrerQueries(connection),
             KeyQueries(connection, now),
             ClientQueries(connection),

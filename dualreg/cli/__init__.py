@@ -26,6 +26,7 @@ COMMANDS = {
     "clients": ("clients:clients", "List recent V1 clients."),
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),
     "gc": ("garbage:gc", "Delete what nothing uses."),
+    "why": ("why:why", "Show what keeps a blob or manifest."),
     "readonly": ("readonly:readonly", "Make the registry read-only."),
     "migrate": ("migrate.commands:migrate", "Import the content of another registry."),
     "export": ("export:export", "Export tags to another registry or to files."),

@@ -34,6 +34,7 @@ from dualreg.registry.sweep import Sweep
 from dualreg.registry.tags import Tags
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
+from dualreg.registry.uses import Uses
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_repairs import V1Repairs
 from dualreg.registry.v1_sent import SentLayers
@@ -88,6 +89,7 @@ class Registry:
     clients: Clients
     health: Health
     garbage: Garbage
+    uses: Uses
     sweep: Sweep
     linking: Linking
 
@@ -125,6 +127,7 @@ class Registry:
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
             garbage=Garbage(state, manifests),
+            uses=Uses(state),
             sweep=Sweep(state),
             linking=Linking(state, v1_images),
         )

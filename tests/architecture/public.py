@@ -257,6 +257,7 @@ class Seen:
         os.utime(stray, (0, 0))
         self.prints("gc --dry-run")
         self.prints("gc")
+        self.prints("why team/old:1")
 
     def _read(self) -> None:
         for path in self.folder.glob("*/migrations/*.jsonl"):

@@ -27,7 +27,7 @@ NEEDING_ONE = (
     "access revoke alice x", "access explain alice x pull", "key list", "key add alice", "key revoke x",
     "token list", "token revoke x", "token rotate", "repository show x", "repository delete x", "clients",
     "clients --json", "readonly on --reason x", "readonly off", "readonly status",
-    "gc", "gc --dry-run", "fsck", "fsck --repair", "db rebuild", "db rebuild --dry-run",
+    "gc", "gc --dry-run", "why x:1", "fsck", "fsck --repair", "db rebuild", "db rebuild --dry-run",
     "export oci-layout:out", "migrate verify registry-tree:absent",
 )  # fmt: skip
 
