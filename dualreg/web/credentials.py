@@ -24,6 +24,8 @@ from dualreg.web.responses import API_CHECKS
 
 #: Carries the V1 session of clients that send Basic credentials with every request.
 SESSION_COOKIE = "dualreg_v1"
+#: Methods of requests that most clients do not repeat: they have sent a body, and would begin again.
+_UNREPEATED = ("PATCH", "PUT")
 _SIGNATURE = re.compile(r"Token .*?\bsignature=\"?([A-Za-z0-9_.-]+)", re.ASCII | re.IGNORECASE)
 
 
@@ -143,7 +145,7 @@ def _count(account: str) -> None:
     if request.path in API_CHECKS:
         return
     try:
-        rates().take(_client(account))
+        rates().take(_client(account), periods=2 if request.method in _UNREPEATED else 1)
     except TooManyRequests:
         g.beyond_rate = True  # for the audit log, which such requests must not fill
         raise

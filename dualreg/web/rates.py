@@ -46,8 +46,11 @@ class Rates:
         self._keys, self._due = memory.cast("Q"), memory.cast("d")
         self._lock = Lock()
 
-    def take(self, client: str) -> None:
+    def take(self, client: str, *, periods: int = 1) -> None:
         """Count a request.
+
+        Args:
+            periods: By how many the client may be ahead of its rate.
 
         Raises:
             TooManyRequests: there were too many; this one does not count.
@@ -58,8 +61,8 @@ class Rates:
         with self._lock:
             slot = self._slot(key)
             due = max(self._due[slot + 1] if self._keys[slot] == key else now, now) + self._interval
-            if due > now + self._period:
-                raise TooManyRequests(retry_after=math.ceil(due - now - self._period))
+            if (wait := due - now - self._period * periods) > 0:
+                raise TooManyRequests(retry_after=math.ceil(wait))
             self._keys[slot], self._due[slot + 1] = key, due
 
     def _slot(self, key: int) -> int:

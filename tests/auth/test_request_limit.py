@@ -33,7 +33,7 @@ def test_beyond_the_limit(registry: Registry, catalog: Catalog) -> None:
     event.listen(catalog.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     for method, path in (
         ("GET", BLOB), ("POST", "/v2/team/app/blobs/uploads/"), ("GET", "/v2/_catalog"),
-        ("GET", "/v1/search?q=a"), ("PUT", "/v1/repositories/team/app/"), ("GET", "/v1/users/"),
+        ("GET", "/v1/search?q=a"), ("GET", "/v1/repositories/team/app/images"), ("GET", "/v1/users/"),
         ("GET", f"/v1/images/{'0' * 64}/json"),
     ):  # fmt: skip
         refused = client.open(path, method=method, headers=same)
@@ -45,6 +45,17 @@ def test_beyond_the_limit(registry: Registry, catalog: Catalog) -> None:
             assert v1_text(refused) == "too many requests: retry in 1200 seconds"
     assert statements == []
     assert client.get(BLOB, headers=other).status_code == 404
+
+
+def test_what_is_not_repeated(registry: Registry) -> None:
+    """Requests of which clients have sent the body may exceed the limit by as much again."""
+    client = client_of(registry, request_limit="2/h")
+    location = client.post("/v2/team/app/blobs/uploads/").headers["Location"]
+    assert [client.get(location).status_code for _ in range(2)] == [204, 429]
+    assert client.patch(location, data=b"x").status_code == 202
+    assert client.put(f"{location}?digest={Digest.of(b'x')}").status_code == 201
+    refused = client.put("/v1/repositories/team/app/", json=[])
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1800")
 
 
 def test_what_does_not_count(registry: Registry) -> None:

@@ -57,6 +57,21 @@ def test_a_period_at_once_and_then_the_rate(clock: Clock) -> None:
     assert granted(rates, "b", 30) == 10
 
 
+def test_ahead_by_more(clock: Clock) -> None:
+    """Some requests may be ahead by a second period; all count together."""
+    rates = Rates(10, 60.0, clock)
+    assert granted(rates, "a", 12) == 10
+    for _ in range(10):
+        rates.take("a", periods=2)
+    with pytest.raises(TooManyRequests) as refused:
+        rates.take("a", periods=2)
+    assert refused.value.retry_after == 6
+    clock.now += 60
+    assert granted(rates, "a", 1) == 0
+    clock.now += 6
+    assert granted(rates, "a", 2) == 1
+
+
 def test_no_limit(clock: Clock) -> None:
     """Without one nothing is counted."""
     assert granted(Rates(0, 1.0, clock), "a", 1000) == 1000
