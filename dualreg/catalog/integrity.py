@@ -13,11 +13,15 @@ _READ_LIMIT = 512 << 20
 _MAGIC = b"SQLite format 3\0"
 
 
-def find_damage(url: str) -> str | None:
+def find_damage(url: str, *, whole: bool = False) -> str | None:
     """Return in one line what is wrong with an SQLite database; None: nothing, or it is another database.
 
     Its pages are checked, but not the indexes against the tables (``PRAGMA quick_check``). A large file is
     only compared with the length that it says it has.
+
+    Args:
+        whole: Check everything, however long it takes: a file that was copied while it was in use may have
+            pages of different instants.
 
     Raises:
         OSError: it cannot be read.
@@ -34,9 +38,10 @@ def find_damage(url: str) -> str | None:
             pages, size = (
                 connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size")
             )
-            if path.stat().st_size > _READ_LIMIT:
+            if path.stat().st_size > _READ_LIMIT and not whole:
                 return _cut(path, pages * size)
-            ((first, *_),) = connection.execute("PRAGMA quick_check(1)").fetchall()
+            check = "integrity_check" if whole else "quick_check"
+            ((first, *_),) = connection.execute(f"PRAGMA {check}(1)").fetchall()
     except sqlite3.OperationalError:
         return None  # it is locked, or may not be read: what uses it will say so
     except sqlite3.DatabaseError as error:

@@ -192,6 +192,20 @@ class RebuildQueries:
             ),
         )
 
+    def entries_without_manifest(self, repository_id: int) -> Mapping[Digest, datetime]:
+        """Return what indexes list and the repository may read, but not as a manifest; and since when."""
+        listed = exists().where(
+            ManifestChildren.repository_id == repository_id,
+            ManifestChildren.child == RepositoryBlobs.digest,
+            ManifestChildren.role == Role.MANIFEST,
+        )
+        known = exists().where(
+            Manifests.repository_id == repository_id, Manifests.digest == RepositoryBlobs.digest
+        )
+        query = select(RepositoryBlobs.digest, RepositoryBlobs.linked_at)
+        query = query.where(RepositoryBlobs.repository_id == repository_id, listed, ~known)
+        return {row.digest: row.linked_at for row in self.connection.execute(query)}
+
     def add_tags(self, repository_id: int, tags: Iterable[FoundTag]) -> None:
         """Record tags, whose manifests must be recorded."""
         rows = (

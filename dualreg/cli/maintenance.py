@@ -19,7 +19,8 @@ from dualreg.cli.options import announce_registry, json_option, load_settings, s
 from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.cli.progress import progress, stoppable
 from dualreg.errors import CatalogUnreachable
-from dualreg.maintenance.rebuild import COUNTED, CatalogNotEmpty, Damage, Rebuild, Rebuilt
+from dualreg.maintenance.rebuild import CatalogNotEmpty, Rebuild
+from dualreg.maintenance.rebuilt import COUNTED, Damage, Rebuilt
 from dualreg.registry.recognition import Recognition
 from dualreg.settings import Settings
 from dualreg.storage import open_store
@@ -99,7 +100,7 @@ def _catalog_to_fill(settings: Settings, *, dry_run: bool) -> Iterator[Catalog]:
     with TemporaryDirectory() as folder:
         if dry_run:
             catalog = Catalog(f"sqlite:///{folder}/catalog.sqlite3")
-        elif damage := find_damage(settings.database_url):
+        elif damage := find_damage(settings.database_url, whole=True):
             echo(f"The catalog is malformed: {damage}", err=True)
             echo(f"Moved it to {move_aside(settings.database_url)}.", err=True)
         if not dry_run:

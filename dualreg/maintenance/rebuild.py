@@ -6,11 +6,9 @@ catalog says which repository was the last, and that the catalog is not complete
 read. What cannot be understood is a finding, and everything else is recorded.
 """
 
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import chain, islice
 from threading import Event
 from typing import TypeVar
@@ -26,6 +24,7 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest, stored
 from dualreg.image.names import RepositoryName
+from dualreg.maintenance.rebuilt import Damage, Finding, Rebuilt
 from dualreg.registry.linking import COMPLETE
 from dualreg.registry.recognition import Recognition
 from dualreg.registry.sweep import sweep_rows
@@ -38,58 +37,8 @@ _BATCH = 2000
 _MANIFESTS = 100
 #: Bytes of the largest manifest that is read; none that was accepted is larger.
 _MANIFEST_LIMIT = 8 << 20
-#: What ``Rebuilt.counts`` counts.
-COUNTED = ("repositories", "tags", "manifests", "v1_images", "links", "blobs")
 _Item = TypeVar("_Item")
 _Read = tuple[ManifestName, Manifest]
-
-
-class Damage(StrEnum):
-    """What can be wrong with a tree."""
-
-    #: The copy of accounts, permissions and keys cannot be read; they are lost.
-    ACCESS = "damaged-access"
-    #: A file or folder that is not understood.
-    ODD = "odd-entry"
-    #: A link to a blob that the store does not have.
-    NO_BLOB = "missing-blob"
-    #: A blob that a manifest or V1 image of the repository names, but no link; it is linked again.
-    NO_LINK = "missing-link"
-    #: A manifest whose bytes are missing.
-    NO_MANIFEST = "missing-manifest"
-    #: A manifest whose bytes are not those of its digest, or no manifest.
-    CORRUPT = "corrupt-manifest"
-    #: A tag whose manifest is not in the repository.
-    DANGLING = "dangling-tag"
-    #: A V1 image whose JSON or layer is missing, or whose parent is.
-    NO_IMAGE = "broken-image"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that could not be recorded as it should be.
-
-    Attributes:
-        where: The repository, with the tag, digest or image ID; or the path of a file.
-    """
-
-    kind: Damage
-    where: str
-    text: str
-
-
-@dataclass
-class Rebuilt:
-    """What a rebuild has recorded; of one that was resumed, since then.
-
-    Attributes:
-        complete: Whether all repositories were recorded.
-        counts: The number of each of COUNTED.
-    """
-
-    complete: bool = False
-    counts: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
 
 
 #: Called with the repositories and the link files that are done since the last call.
@@ -254,10 +203,41 @@ class _Repository:
     def _add_manifests(self) -> None:
         names = self.rebuild.understood(self.rebuild.names.manifests(self.name))
         for batch in self.rebuild.batches(names, _MANIFESTS):
-            read = [(name, manifest) for name in batch if (manifest := self._read(name))]
+            self._record([(name, manifest) for name in batch if (manifest := self._read(name))])
+        self._adopt_entries()
+
+    def _record(self, read: Sequence[_Read]) -> None:
+        with self.rebuild.catalog.begin() as tx:
+            tx.rebuild.add_manifests(self.id, self._resolved(tx, read))
+        self._count("manifests", len(read))
+
+    def _adopt_entries(self) -> None:
+        """Adopt what indexes list: a manifest in an index cannot be deleted, so it was one."""
+        seen = set[Digest]()
+        while True:
+            with self.rebuild.catalog.read() as tx:
+                entries = tx.rebuild.entries_without_manifest(self.id)
+            names = [ManifestName(digest, at) for digest, at in entries.items() if digest not in seen]
+            if not names or self.rebuild.stop.is_set():
+                return
+            seen |= entries.keys()
+            self._adopt(names)
+
+    def _adopt(self, names: Iterable[ManifestName]) -> None:
+        """Record manifests that are in use, but have no link: a copy is older in some folders than in others.
+
+        Blobs that are no manifests are left alone, since an index may list them too.
+        """
+        for batch in self.rebuild.batches(names, _MANIFESTS):
+            read = list[_Read]()
+            for name in batch:
+                with suppress(BlobMissing, OSError, ManifestInvalid):
+                    read.append((name, self._parse(name)))
             with self.rebuild.catalog.begin() as tx:
-                tx.rebuild.add_manifests(self.id, self._resolved(tx, read))
-            self._count("manifests", len(read))
+                tx.rebuild.link(self.id, {name.digest: name.at for name, _ in read})
+            for name, _ in read:
+                self._find(Damage.NO_LINK, f"@{name.digest}", "it was not linked as a manifest")
+            self._record(read)
 
     def _resolved(self, tx: Transaction, read: Sequence[_Read]) -> list[FoundManifest]:
         """Return manifests with those of their children that the repository has."""
@@ -299,6 +279,7 @@ class _Repository:
     def _add_tags(self) -> None:
         tags = self.rebuild.understood(self.rebuild.names.tags(self.name))
         for batch in self.rebuild.batches(tags, _BATCH):
+            self._adopt_tagged(batch)
             with self.rebuild.catalog.begin() as tx:
                 known = tx.manifests.lock_existing(self.id, {tag.digest for tag in batch})
                 found = [tag for tag in batch if tag.digest in known]
@@ -308,12 +289,30 @@ class _Repository:
                     self._find(Damage.DANGLING, f":{tag.tag}", f"the repository does not have {tag.digest}")
             self._count("tags", len(found))
 
+    def _adopt_tagged(self, tags: Sequence[TagName]) -> None:
+        """Adopt manifests that tags point at."""
+        with self.rebuild.catalog.read() as tx:
+            known = tx.manifests.lock_existing(self.id, {tag.digest for tag in tags})
+        times = {tag.digest: tag.at for tag in tags if tag.digest not in known | self.lost}
+        if times and self.id:
+            self._adopt(ManifestName(digest, at) for digest, at in times.items())
+            self._adopt_entries()
+            self._recognize()
+
+    def _parse(self, name: ManifestName) -> Manifest:
+        """Return a manifest with the bytes of its digest.
+
+        Raises:
+            BlobMissing, OSError, ManifestInvalid.
+        """
+        with self.rebuild.store.open(name.digest) as reader:
+            payload = reader.read(_MANIFEST_LIMIT)
+        return stored(name.media_type, payload, name.digest)
+
     def _read(self, name: ManifestName) -> Manifest | None:
-        """Return a manifest with the bytes of its digest; None: it is a finding."""
+        """Return a manifest; None: it is a finding."""
         try:
-            with self.rebuild.store.open(name.digest) as reader:
-                payload = reader.read(_MANIFEST_LIMIT)
-            return stored(name.media_type, payload, name.digest)
+            return self._parse(name)
         except BlobMissing:
             if name.digest not in self.lost:
                 self._find(Damage.NO_MANIFEST, f"@{name.digest}", "the store does not have it")

@@ -11,17 +11,19 @@ import pytest
 
 from dualreg.assembly import open_catalog, open_registry, prepare
 from dualreg.catalog.rows import Origin
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance import rebuild as rebuilding
 from dualreg.maintenance.rebuild import Rebuild
 from dualreg.settings import Settings
 from dualreg.storage import open_store
+from tests import builders
 from tests.apps import client_of
 from tests.maintenance.test_rebuild import lose, rebuild, with_tables
-from tests.maintenance.world import CHAIN, ONE, TWO, fill, known_rows
+from tests.maintenance.world import CHAIN, ONE, TWO, fill, known_rows, put
 from tests.migrate.stock_trees import small
-from tests.protocol.exchange import push_image, push_v1
+from tests.protocol.exchange import push_blob, push_image, push_v1
 
 TREE = Path("docker/registry/v2")
 APP, OLD = TREE / "repositories/team/app", TREE / "repositories/team/old"
@@ -109,6 +111,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]], int, int
         _manifest_changed,
         [("corrupt-manifest", f"team/app@{TWO.digest}"), ("dangling-tag", "team/app:two")], 3, 3,
     ),
+    "a manifest is not linked": (
+        lambda data: (data / REVISION / "link").unlink(),
+        [("missing-link", f"team/app@{TWO.digest}")], 4, 3,
+    ),
     "a V1 image is lost": (
         _base_gone, [("broken-image", CHAIN[1].id), ("broken-image", CHAIN[2].id)], 4, 0,
     ),
@@ -179,6 +185,41 @@ def test_damage(settings: Settings, damage: str) -> None:
         assert client.get(f"/v2/team/app/manifests/{tag}").status_code == 200
     assert client.get("/v1/repositories/team/old/tags").status_code == 200
     registry.close()
+
+
+def test_an_image_of_an_index_is_not_linked(settings: Settings) -> None:
+    """It cannot have been deleted, so it is recorded again; other blobs in an index are left alone."""
+    rebuild(settings)
+    prepare(settings)
+    registry = open_registry(settings)
+    client = client_of(registry, settings)
+    push_image(client, "team/index", ONE, str(ONE.digest))
+    push_image(client, "team/index", TWO, str(TWO.digest))
+    push_blob(client, "team/index", text := b"no manifest")
+    inner = json.loads(builders.index(ONE, TWO))
+    inner["manifests"].append(builders.descriptor("text/plain", text))
+    nested = json.dumps(inner).encode()
+    put(client, "team/index", Digest.of(nested), nested, media_types.OCI_INDEX)
+    outer = json.dumps(inner | {"manifests": [builders.descriptor(media_types.OCI_INDEX, nested)]}).encode()
+    put(client, "team/index", "outer", outer, media_types.OCI_INDEX)
+    before = known_rows(registry.state.catalog)
+    registry.close()
+    revisions = settings.data / TREE / "repositories/team/index/_manifests/revisions/sha256"
+    for digest in (ONE.digest, TWO.digest, Digest.of(nested), Digest.of(outer)):
+        (revisions / digest.hex / "link").unlink()
+    lose(settings)
+    findings = rebuild(settings, code=1)["findings"]
+    assert [each["kind"] for each in findings] == ["missing-link"] * 4
+    with closing(open_catalog(settings)) as catalog:
+        after = known_rows(catalog)
+    for table in ("manifest_children", "missing_children", "repository_blobs", "blobs"):
+        assert after[table] == before[table]
+    assert [*map(_undated, after["manifests"])] == [*map(_undated, before["manifests"])]
+
+
+def _undated(row: dict[str, object]) -> dict[str, object]:
+    """Return a row of a manifest without its time, which only the link says."""
+    return {key: value for key, value in row.items() if key != "pushed_at"}
 
 
 def test_damaged_accounts(settings: Settings) -> None:

@@ -1,7 +1,9 @@
 """A catalog that is lost, malformed or not complete is not served, nor one that goes while it is served."""
 
 import shlex
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,19 @@ def test_a_malformed_catalog(full: Settings, damage: Callable[[Path], object]) -
     assert is_refused(full, "the catalog is malformed")
     (kept,) = full.data.glob("catalog.sqlite3.damaged-*")
     assert kept.read_bytes() == content
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_catalog_of_pages_of_different_instants(full: Settings) -> None:
+    """Its indexes do not agree with its tables; a rebuild sees that, and makes it anew from the store."""
+    with closing(sqlite3.connect(full.data / "catalog.sqlite3")) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        change = "UPDATE sqlite_master SET sql = replace(sql, 'verified_at)', 'size)') WHERE name = ?"
+        assert connection.execute(change, ["ix_blobs_verified_at"]).rowcount == 1
+        connection.commit()
+    prepare(full)
+    assert rebuild(full)["tags"] == 1
+    assert [*full.data.glob("catalog.sqlite3.damaged-*")]
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
