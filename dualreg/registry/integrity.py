@@ -63,7 +63,7 @@ class Integrity:
         """
         if self.has(blob) or (self.restore(blob.digest) and self.has(blob)):
             return True
-        self.alarm(blob.digest, "its file is lost or has another size")
+        self.alarm(blob.digest, "its file is lost or has another size", lost=True)
         return False
 
     def require(self, blob: BlobRow) -> None:
@@ -120,15 +120,24 @@ class Integrity:
         if self._state.store.quarantine(digest, reader):
             self.alarm(digest, f"{problem}; the file was set aside")
 
-    def alarm(self, digest: Digest, problem: str) -> None:
-        """Log what is wrong with a blob, and mark it as damaged in the catalog; at most once a minute."""
+    def alarm(self, digest: Digest, problem: str, *, lost: bool = False) -> None:
+        """Log what is wrong with a blob, and mark it as damaged in the catalog; at most once a minute.
+
+        A blob that is no longer in the catalog is not damaged, but was collected after it was looked up.
+
+        Args:
+            lost: Whether its file was lost, which is looked at once more while nothing can change it.
+        """
         with self._lock:
             if digest in self._alarmed:
                 return
             self._alarmed[digest] = None
-        _log.error("%s is damaged: %s; push it again, or run `dualreg fsck --repair`", digest, problem)
         with suppress(DatabaseFailure), self._state.catalog.begin() as tx:
+            size = tx.checks.lock(digest)
+            if size is None or (lost and self.has(BlobRow(digest, size))):
+                return
             tx.blobs.mark_damaged(digest)
+        _log.error("%s is damaged: %s; push it again, or run `dualreg fsck --repair`", digest, problem)
 
     def damaged(self) -> int:
         """Return how many blobs are known to be damaged, by any process."""

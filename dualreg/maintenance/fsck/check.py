@@ -133,7 +133,7 @@ class Check:
         try:
             sound = self.integrity.verify(blob.digest, pace=pace, only_look=True)
         except BlobMissing:  # it was set aside since the look at the files, as what is found in use is
-            return self._hurting(Kind.LOST, blob.digest, "its file is missing")
+            return self._file(blob.digest)
         except OSError as error:
             return self._hurting(Kind.UNREADABLE, blob.digest, f"it cannot be read ({error.strerror})")
         finally:
@@ -298,7 +298,8 @@ class Check:
         with self.catalog.read() as tx:
             listed = tx.blobs.sizes(batch)
         for digest in batch:
-            if digest not in listed and digest != empty_layer().digest:
+            unknown = digest not in listed and digest != empty_layer().digest
+            if unknown and self.store.stat(digest):  # and not collected meanwhile
                 yield Finding(Kind.ORPHAN, str(digest), "the catalog does not list it", digest)
         batch.clear()
 
