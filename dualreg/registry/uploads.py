@@ -9,19 +9,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow, RepositoryRow
-from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, UploadUnknown
+from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, ServerBusy, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
-from dualreg.registry.leases import LeasedUpload, Leases, RequestCount, busy
+from dualreg.registry.leases import LEASE, LeasedUpload, Leases, RequestCount, busy
 from dualreg.registry.repeats import without_repeated
 from dualreg.registry.state import State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.storage.base import rehash, tee
 from dualreg.storage.staging import Staging, staging
+
+#: Uploads that each process reads again at once.
+_HASHED_AT_ONCE = 6
 
 
 class UploadBody:
@@ -71,12 +76,14 @@ class Uploads:
     Attributes:
         ttl: How long an upload may be idle before it counts as cancelled.
         limits: How many a client may have, and how many bytes.
+        hashing: For uploads that are read again: a request without a body can ask for that.
     """
 
     state: State
     integrity: Integrity
     ttl: timedelta = timedelta(hours=24)
     limits: UploadLimits = field(default_factory=UploadLimits)
+    hashing: InflatingSlots = field(default_factory=partial(InflatingSlots, _HASHED_AT_ONCE))
 
     @property
     def _leases(self) -> Leases:
@@ -166,6 +173,7 @@ class Uploads:
             UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
             BodyTruncated: the upload holds what arrived.
             DigestMismatch: the upload is as it was before this call.
+            ServerBusy: too many uploads are read again; the upload holds what arrived.
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks", "POST then PUT".
         """
@@ -194,7 +202,11 @@ class Uploads:
             if body.failure:
                 self._advance(leased, length, body)
                 raise body.failure
-            actual = self._digest(leased, length, body, digest.algorithm)
+            try:
+                actual = self._digest(leased, length, body, digest.algorithm)
+            except ServerBusy:
+                self._advance(leased, length, body)
+                raise
             if actual != digest:
                 leased.renew(force=True)  # hashing may have taken long, and only the holder may truncate
                 self.state.store.append(staged, (), offset=held)
@@ -330,4 +342,5 @@ class Uploads:
         known = body.digest_so_far(length)
         if known and known.algorithm == algorithm:
             return known
-        return rehash(self.state.store, leased.row.staged, algorithm, lambda _: leased.renew())
+        with self.hashing.slot(patience=LEASE.total_seconds() / 2):
+            return rehash(self.state.store, leased.row.staged, algorithm, lambda _: leased.renew())

@@ -9,19 +9,28 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Never
 
 import pytest
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, Lease
-from dualreg.errors import BodyTruncated, DigestMismatch, RangeInvalid, TagUnknown, UploadBusy, UploadUnknown
+from dualreg.errors import (
+    BodyTruncated,
+    DigestMismatch,
+    RangeInvalid,
+    ServerBusy,
+    TagUnknown,
+    UploadBusy,
+    UploadUnknown,
+)
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
 from dualreg.registry.chains import CONFIG_LIMIT
+from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.leases import LEASE
 from dualreg.registry.processes import own_name
 from dualreg.registry.uploads import Uploads
@@ -57,6 +66,26 @@ def test_an_offset_is_that_of_bytes(registry: Registry, upload: UploadId, store:
     store.publish(upload, Digest.of(b"bytes"))
     with pytest.raises(UploadUnknown):
         registry.uploads.status(NAME, upload)
+
+
+def test_uploads_that_are_read_again_take_a_slot(
+    registry: Registry, upload: UploadId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one the client is asked to come back, and what arrived counts; others need none."""
+
+    def all_taken(*_: object, **__: object) -> Never:
+        raise ServerBusy(retry_after=5)
+
+    digest, other = Digest.of(b"in chunks"), registry.uploads.start(NAME).id
+    registry.uploads.append(NAME, upload, [b"in "])
+    registry.uploads.append(NAME, other, [b"at once"])
+    with monkeypatch.context() as patched:
+        patched.setattr(InflatingSlots, "slot", all_taken)
+        with pytest.raises(ServerBusy):
+            registry.uploads.finish(NAME, upload, digest, [b"chunks"])
+        assert registry.uploads.finish(NAME, other, Digest.of(b"at once")).size == 7
+    assert registry.uploads.status(NAME, upload).offset == 9
+    assert registry.uploads.finish(NAME, upload, digest, [b"chunks"], known=3).digest == digest
 
 
 def test_one_writer_at_a_time(registry: Registry, upload: UploadId) -> None:
