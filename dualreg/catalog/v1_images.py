@@ -158,11 +158,11 @@ class V1ImageQueries:
         query = _images().join(chain, member).order_by(chain.c.depth)
         return tuple(_row(row) for row in self.connection.execute(query))
 
-    def list(self, repository: RepositoryName) -> tuple[ImageId, ...]:
-        """Return the ids of all complete images of the repository, ordered."""
+    def list(self, repository: RepositoryName, *, limit: int | None = None) -> tuple[ImageId, ...]:
+        """Return the ids of the complete images of the repository, ordered: up to *limit*; None: all."""
         query = select(V1Images.image_id).join(Repositories, Repositories.id == V1Images.repository_id)
         query = query.where(Repositories.name == repository, V1Images.complete).order_by(V1Images.image_id)
-        return tuple(ImageId(image) for image in self.connection.scalars(query))
+        return tuple(ImageId(image) for image in self.connection.scalars(query.limit(limit)))
 
     def remove(self, repository_id: int, image: ImageId) -> bool:
         """Delete the image unless it is a view of a manifest or a parent; return whether it was deleted."""

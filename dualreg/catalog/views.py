@@ -25,10 +25,12 @@ class V1Tags(NamedTuple):
     Attributes:
         images: The image of each tag, except of tags that V1 clients cannot use.
         complete: Whether the views of all tags are recorded; if not, some tags may be missing.
+        total: How many tags there are, whether V1 clients can use them or not.
     """
 
     images: dict[Tag, ImageId]
     complete: bool
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,13 @@ class ViewQueries:
         tag: Tag | None = None,
         *,
         origins: Collection[Origin] = ORIGINS,
+        limit: int | None = None,
     ) -> tuple[ManifestRow, ...]:
-        """Return the tagged manifests of the repository, or that of *tag*, whose V1 view is not recorded."""
+        """Return the tagged manifests of the repository, or that of *tag*, whose V1 view is not recorded.
+
+        Args:
+            limit: Up to so many; None: all.
+        """
         query = (
             select(Manifests.repository_id, Manifests.digest, Manifests.media_type, Blobs.size)
             .distinct()
@@ -133,7 +140,7 @@ class ViewQueries:
         )
         if tag is not None:
             query = query.where(Tags.name == tag)
-        return tuple(ManifestRow(*row) for row in self.connection.execute(query))
+        return tuple(ManifestRow(*row) for row in self.connection.execute(query.limit(limit)))
 
     def tags(
         self,
@@ -141,20 +148,26 @@ class ViewQueries:
         tag: Tag | None = None,
         *,
         origins: Collection[Origin] = ORIGINS,
+        limit: int | None = None,
     ) -> V1Tags:
-        """Return the tags of the repository, or *tag*, as V1 clients see them, by one statement."""
+        """Return the tags of the repository, or *tag*, as V1 clients see them, by one statement.
+
+        Args:
+            limit: The first so many in byte order; None: all.
+        """
         query = (
             select(Tags.name, ManifestViews.view, ManifestViews.manifest)
             .join(Repositories, Repositories.id == Tags.repository_id)
             .outerjoin(ManifestViews, _of(Tags.repository_id, Tags.manifest))
             .where(Repositories.name == repository, Tags.origin.in_(sorted(origins)))
             .order_by(Tags.name)
+            .limit(limit)
         )
         if tag is not None:
             query = query.where(Tags.name == tag)
         rows = self.connection.execute(query).all()
         images = {Tag(name): ImageId(view) for name, view, _ in rows if view is not None}
-        return V1Tags(images, complete=all(known is not None for *_, known in rows))
+        return V1Tags(images, all(known is not None for *_, known in rows), len(rows))
 
 
 def _of(

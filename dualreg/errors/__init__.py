@@ -11,11 +11,11 @@ RegistryError, for the client: the request is refused
 ├── NameInvalid · TagInvalid · ImageIdInvalid            a name outside its grammar
 ├── DigestInvalid · DigestMismatch · ChecksumMismatch    a malformed digest, or not the digest of the bytes
 ├── SizeMismatch · BodyTruncated · RangeInvalid          more, fewer or other bytes than declared
-├── RequestInvalid · PageInvalid · TooManyTags           a malformed or excessive request
+├── RequestInvalid · PageInvalid · TooManyTags · ListTooLong  a malformed or excessive request
 ├── ManifestTooLarge · ReferencesMissing · ManifestInvalid ── ManifestUnverified
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
-├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
+├── UploadBusy · SourceBusy · ServerBusy · ServerStopping · ViewsPending  retry later
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
@@ -48,6 +48,7 @@ from dualreg.errors.faults import AuditUnavailable, BlobDamaged, BlobMissing, Ca
 from dualreg.errors.requests import (
     Denied,
     ImageIdInvalid,
+    ListTooLong,
     NameInvalid,
     PageInvalid,
     ReadOnly,
@@ -60,6 +61,7 @@ from dualreg.errors.requests import (
     TooManyTags,
     Unauthenticated,
     Unsupported,
+    ViewsPending,
 )
 from dualreg.errors.transfers import (
     BodyTruncated,
@@ -95,6 +97,7 @@ __all__ = [
     "ImageIncomplete",
     "ImageInvalid",
     "ImageUnknown",
+    "ListTooLong",
     "ManifestInUse",
     "ManifestInvalid",
     "ManifestTooLarge",
@@ -124,5 +127,6 @@ __all__ = [
     "Unsupported",
     "UploadBusy",
     "UploadUnknown",
+    "ViewsPending",
     "shown",
 ]

@@ -70,6 +70,28 @@ class TooManyTags(RegistryError):
     limit: int
 
 
+class ListTooLong(RegistryError):
+    """A list without pages that has more than *limit* entries.
+
+    Attributes:
+        what: What it lists.
+    """
+
+    message = "the list is too long"
+    details = "{repository} has more than {limit} {what}: use Docker 1.6 or newer, which needs no list"
+    repository: str
+    limit: int
+    what: str
+
+
+class ViewsPending(RegistryError):
+    """More images have to be derived for V1 clients than one request does; retry in *retry_after* seconds."""
+
+    message = "the images of this repository are being prepared for V1 clients"
+    details = _RETRY
+    retry_after: int
+
+
 class SourceBusy(RegistryError):
     """The maximum number of images is being imported on demand; retry in *retry_after* seconds."""
 

@@ -38,6 +38,7 @@ from dualreg.registry.uses import Uses
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_repairs import V1Repairs
 from dualreg.registry.v1_sent import SentLayers
+from dualreg.registry.v1_views import V1Views
 from dualreg.registry.visibility import Visibility
 
 
@@ -105,7 +106,8 @@ class Registry:
         repairs = V1Repairs(state, documents, integrity, uploads)
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
         chains = Chains(manifests, inflating)
-        bridge = Bridge(state, uploads, manifests, v1_images, chains, rules.visibility)
+        views = V1Views(state, manifests, chains, v1_images)
+        bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         derived = Derived(state, bridge)
         integrity.restore = derived.restore
         return cls(

@@ -7,15 +7,13 @@ checksum; a derived one has none, and gives way to a pushed one.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, RepositoryRow, V1ImageRow
+from dualreg.catalog.rows import BlobRow, ManifestRow, Origin, V1ImageRow
 from dualreg.errors import (
-    BlobDamaged,
-    BlobMissing,
     ImageExists,
     ImageIncomplete,
     ImageInvalid,
@@ -23,29 +21,31 @@ from dualreg.errors import (
     ManifestUnknown,
     RepositoryUnknown,
     TagUnknown,
+    TooManyTags,
 )
-from dualreg.image import media_types
 from dualreg.image.convert import Converted, Link, V1Layer, manifest_from_chain
 from dualreg.image.digest import Digest
 from dualreg.image.layer import Compression, empty_diff_ids, is_padded, regzip
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
-from dualreg.registry.chains import Chains, derived_rows
+from dualreg.registry.chains import Chains
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.pages import TAGS_LIMIT, require_short
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
-from dualreg.registry.state import STEP, State
+from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import available_v1_tags
-from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_images import V1Images
-from dualreg.registry.v1_views import missing_documents, record_missing
-from dualreg.registry.visibility import Visibility, log_unseen
+from dualreg.registry.v1_views import V1Views
+from dualreg.registry.visibility import Visibility
 from dualreg.storage.base import read_chunks
 
 _log = logging.getLogger(__name__)
 
 #: The largest JSON, in bytes, of all images of a chain.
 _CHAIN_JSON_LIMIT = 16 << 20
+#: Tags that one request points, each in a transaction.
+_MOVED_AT_ONCE = 1000
 #: Characters of a User-Agent that are kept.
 _AGENT_LIMIT = 255
 #: How often a change is retried, or a tag read again, while other clients keep changing it.
@@ -65,6 +65,7 @@ class Bridge:
     manifests: Manifests
     v1_images: V1Images
     chains: Chains
+    views: V1Views
     visibility: Visibility = field(default_factory=Visibility)
 
     def tag(
@@ -143,16 +144,22 @@ class Bridge:
         return digest
 
     def tag_all(self, repository: RepositoryName, tags: Mapping[Tag, ImageId]) -> None:
-        """Point tags at their images, except those that do already and images that the repository lacks."""
+        """Point tags at their images, except those that do already and images that the repository lacks.
+
+        Raises:
+            TooManyTags: there are too many to point at once; none was.
+        """
         known, current = frozenset[ImageId](), dict[Tag, ImageId]()
         if tags:
             with suppress(RepositoryUnknown):
                 known = frozenset(self.images(repository))
                 current = self.tags(repository)
-        for tag, image in tags.items():
-            if image in known and current.get(tag) != image:
-                with suppress(ImageUnknown, ImageIncomplete):  # deleted meanwhile
-                    self.tag(repository, tag, image)
+        moved = {tag: image for tag, image in tags.items() if image in known and current.get(tag) != image}
+        if len(moved) > _MOVED_AT_ONCE:
+            raise TooManyTags(limit=_MOVED_AT_ONCE)
+        for tag, image in moved.items():
+            with suppress(ImageUnknown, ImageIncomplete):  # deleted meanwhile
+                self.tag(repository, tag, image)
 
     def prepare(self, repository: RepositoryName) -> None:
         """Make the repository known, and show V1 clients all of it that they can use, before one pushes."""
@@ -162,13 +169,14 @@ class Bridge:
 
     def _refresh(self, repository: RepositoryName) -> None:
         """Derive the V1 view of every tagged manifest that has none yet, if V1 clients see the tag."""
-        self._derive_all(repository, None, self.visibility.shown(repository, Origin.V1))
+        self.views.derive_all(repository, None, self.visibility.shown(repository, Origin.V1))
 
     def tags(self, repository: RepositoryName) -> dict[Tag, ImageId]:
         """Return the repository's tags with their V1 images; tags without a V1 view are left out.
 
         Raises:
             RepositoryUnknown: there is no such repository, or none of its tags has a V1 view.
+            ListTooLong, ViewsPending.
         """
         tags = self._available(repository) | self._seen(repository)
         if not tags:
@@ -201,7 +209,7 @@ class Bridge:
         """Return the IDs of the repository's V1 images: pushed ones, views of its tags, and their ancestors.
 
         Raises:
-            RepositoryUnknown.
+            RepositoryUnknown, ListTooLong, ViewsPending.
         """
         available = self._available(repository)
         self._refresh(repository)
@@ -239,7 +247,7 @@ class Bridge:
 
         It may differ from what V1 clients see, to whom one of the IDs may be another image.
         """
-        self._derive_all(repository, tag, frozenset(Origin))  # for a V2 client, so visibility does not matter
+        self.views.derive_all(repository, tag, frozenset(Origin))  # of a V2 client: visibility is not asked
         return self.view_chain(repository, row) or self.chains.of_schema1(row)
 
     def view_chain(self, repository: RepositoryName, row: ManifestRow) -> tuple[Link, ...] | None:
@@ -257,8 +265,9 @@ class Bridge:
         shown = self.visibility.shown(repository, Origin.V1)
         for _ in range(_ATTEMPTS):
             with self.state.catalog.read() as tx:
-                seen = tx.views.tags(repository, tag, origins=shown)
-            if seen.complete or not self._derive_all(repository, tag, shown):
+                seen = tx.views.tags(repository, tag, origins=shown, limit=TAGS_LIMIT + 1)
+            require_short(repository, seen.total, TAGS_LIMIT, "tags")
+            if seen.complete or not self.views.derive_all(repository, tag, shown):
                 break
         return seen.images
 
@@ -295,83 +304,6 @@ class Bridge:
             compression = Compression.GZIP
         image = V1Image(row.id, row.parent, self.v1_images.json(row))
         return Link(image, V1Layer(blob.digest, blob.size, row.diff_id, compression))
-
-    def _derive_all(self, repository: RepositoryName, tag: Tag | None, origins: Collection[Origin]) -> bool:
-        """Derive the V1 views that are missing; return False if the files for all of them are lost."""
-        with self.state.catalog.read() as tx:
-            missing = tx.views.missing(repository, tag, origins=origins)
-        derived = [self._try_to_derive(RepositoryRow(row.repository_id, repository), row) for row in missing]
-        return not missing or any(derived)
-
-    def _try_to_derive(self, repository: RepositoryRow, row: ManifestRow) -> bool:
-        """Derive the V1 view of a manifest; return False if its files are lost or damaged."""
-        try:
-            self._derive(repository, row)
-        except (BlobMissing, BlobDamaged) as error:  # those of other tags can be derived all the same
-            _log.warning("%s: cannot derive the V1 view of %s: %s", repository.name, row.digest, error)
-            return False
-        return True
-
-    def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
-        """Derive the V1 view of a manifest, and record it."""
-        image = self.manifests.image_of(repository.name, row)
-        chain = (image and self.chains.of(image)) or ()
-        signed = image is not None and image.media_type in media_types.SCHEMA1_TYPES
-        derived, jsons = derived_rows(repository, chain), [link.image.json for link in chain]
-        for _ in range(_ATTEMPTS):
-            recorded = recorded_as(
-                self.state, self.manifests.documents, repository, zip(derived, jsons, strict=True)
-            )
-            if self._record_view(repository, row, recorded, chain, signed=signed):
-                return
-
-    def _record_view(
-        self,
-        repository: RepositoryRow,
-        row: ManifestRow,
-        recorded: RecordedAs,
-        chain: Sequence[Link],
-        *,
-        signed: bool,
-    ) -> bool:
-        """Record a chain as the V1 view of a manifest; return False if its IDs were pushed meanwhile.
-
-        Args:
-            recorded: The images of the chain, base first, as the repository has them.
-            signed: Whether the manifest is schema 1. A client that signs that chooses its IDs, and must not
-                take over those of other images.
-        """
-        is_seen = bool(chain) and not (signed and recorded.contradicted)
-        if is_seen:
-            self.state.store_documents(repository, missing_documents(recorded.images, chain))
-        if is_seen and not signed:
-            self._record_below(repository, row, recorded.images)
-        with self.state.begin() as tx:
-            locked = tx.repositories.lock(repository.name, exclusive=signed)
-            if locked is None or not tx.manifests.lock_existing(repository.id, [row.digest]):
-                return True  # deleted in the meantime
-            if signed and not recorded.is_current(tx, repository):
-                return False
-            if not is_seen:
-                self.state.record_view(tx, repository, row.digest, None)
-                log_unseen(tx, repository, row.digest, recorded.contradicted)
-                return True
-            if not record_missing(tx, self.v1_images, repository, recorded.images):
-                return False
-            self.state.record_view(tx, repository, row.digest, recorded.images[-1].id)
-        return True
-
-    def _record_below(
-        self, repository: RepositoryRow, row: ManifestRow, images: Sequence[V1ImageRow]
-    ) -> None:
-        """Record the images below the top of a chain, base first, a few in each transaction."""
-        below = images[:-1]
-        for first in range(0, len(below), STEP):
-            with self.state.begin() as tx:
-                is_there = tx.repositories.lock(repository.name) == repository
-                if not is_there or not tx.manifests.lock_existing(repository.id, [row.digest]):
-                    return
-                record_missing(tx, self.v1_images, repository, below[first : first + STEP])
 
 
 def non_empty(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:

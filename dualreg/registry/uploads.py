@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow, RepositoryRow
@@ -83,7 +82,7 @@ class Uploads:
     integrity: Integrity
     ttl: timedelta = timedelta(hours=24)
     limits: UploadLimits = field(default_factory=UploadLimits)
-    hashing: InflatingSlots = field(default_factory=partial(InflatingSlots, _HASHED_AT_ONCE))
+    hashing: InflatingSlots = field(default_factory=lambda: InflatingSlots(_HASHED_AT_ONCE))
 
     @property
     def _leases(self) -> Leases:

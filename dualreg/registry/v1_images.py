@@ -27,6 +27,7 @@ from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.leases import LEASE
+from dualreg.registry.pages import IMAGES_LIMIT, require_short
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
@@ -235,12 +236,14 @@ class V1Images:
         """Return the IDs of the repository's complete images, and those *available* upstream.
 
         Raises:
-            RepositoryUnknown.
+            RepositoryUnknown, ListTooLong.
         """
         with self.state.catalog.read() as tx:
             if not available and tx.repositories.find(repository) is None:
                 raise RepositoryUnknown(name=repository)
-            return tuple(dict.fromkeys((*tx.v1_images.list(repository), *available)))
+            images = tx.v1_images.list(repository, limit=IMAGES_LIMIT + 1)
+        require_short(repository, len(images), IMAGES_LIMIT, "images")
+        return tuple(dict.fromkeys((*images, *available)))
 
     def import_image(
         self, repository: RepositoryName, image: ImportedImage, layer: Staging | None = None

@@ -4,6 +4,7 @@ from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
 from dualreg.image.names import RepositoryName
+from dualreg.registry.pages import TAGS_LIMIT
 from dualreg.web.context import registry
 from dualreg.web.guard import requires
 from dualreg.web.paging import next_link, page_size
@@ -17,8 +18,10 @@ def register(blueprint: Blueprint) -> None:
 
 @requires(Action.PULL)
 def list_tags(name: RepositoryName) -> Response:
-    """List the repository's tags in byte order."""
+    """List the repository's tags in byte order: all of them without ``n``, unless there are very many."""
     size = page_size(default=None)
-    page = registry().tags.list(name, last=request.args.get("last", ""), limit=size)
-    headers = next_link({"last": page.end, "n": size}) if page.more else {}
+    limit = TAGS_LIMIT if size is None else size
+    page = registry().tags.list(name, last=request.args.get("last", ""), limit=limit)
+    number = {} if size is None else {"n": size}
+    headers = next_link({"last": page.end, **number}) if page.more else {}
     return json_response({"name": name, "tags": page.rows}, headers=headers)
