@@ -75,6 +75,7 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
             raise CatalogUnreachable(
                 f"the catalog is at revision {found}, expected {wanted}; run `dualreg db upgrade`"
             )
+        _check_restored(catalog)
         if not rebuild:
             _check_not_lost(settings, catalog, store)
         _settle_access(Sealed(catalog, store))
@@ -87,6 +88,14 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
         raise CatalogUnreachable(f"{error}; remove it to have it written anew from the catalog") from error
     finally:
         catalog.close()
+
+
+def _check_restored(catalog: Catalog) -> None:
+    """Raise CatalogUnreachable if a restore from a backup was not finished."""
+    with catalog.read() as tx:
+        unfinished = tx.notes.read(Note.RESTORE) is not None
+    if unfinished:
+        raise CatalogUnreachable("the last restore was interrupted; run the same `dualreg restore` again")
 
 
 def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:

@@ -14,6 +14,8 @@ class Note(StrEnum):
 
     #: The last repository that an unfinished rebuild has recorded; empty: none yet.
     REBUILD = "rebuild"
+    #: The instant that the catalog of an unfinished restore is of.
+    RESTORE = "restore"
     #: Which generation of link files is complete (``registry.linking``).
     LINKS = "links"
     #: How far an unfinished sweep for garbage has come (``maintenance.sweep``).

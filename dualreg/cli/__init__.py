@@ -25,6 +25,8 @@ COMMANDS = {
     "repository": ("repository:repository", "Manage repositories."),
     "clients": ("clients:clients", "List recent V1 clients."),
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),
+    "backup": ("backup:backup", "Back up the registry to DIRECTORY while it is serving."),
+    "restore": ("backup:restore", "Restore the registry from the backup in DIRECTORY."),
     "gc": ("garbage:gc", "Delete what nothing uses."),
     "why": ("why:why", "Show what keeps a blob or manifest."),
     "readonly": ("readonly:readonly", "Make the registry read-only."),

@@ -84,6 +84,7 @@ class Rebuild:
             unfinished = tx.notes.read(Note.REBUILD) is not None
             if replace:
                 tx.rebuild.clear()
+                tx.notes.remove(Note.RESTORE)
             elif tx.repositories.any() and not unfinished:
                 raise CatalogNotEmpty
             if replace or not unfinished:

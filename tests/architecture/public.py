@@ -27,6 +27,7 @@ from dualreg.web.app import create_app
 from tests import builders
 from tests.migrate import stock_trees
 from tests.migrate.trees import LAYERS, Tree
+from tests.protocol.exchange import push_blob
 
 #: Mappings whose keys are data, not names of ours: where they stand, and what their keys are.
 _BY_DATA = {
@@ -275,18 +276,30 @@ class Seen:
         (self.data / "docker/registry/v2/repositories/not a name").mkdir(parents=True)
         self.prints("db rebuild --dry-run")
         self.prints("db rebuild --replace")
+        self._back_up()
 
-    def prints(self, line: str) -> None:
+    def _back_up(self) -> None:
+        """Back up a registry that has lost its blobs, and restore it to another folder."""
+        with _client(Settings(data=self.data, audit="off")) as client:
+            push_blob(client, "team/lost", b"lost")
+        for blob in (self.data / "docker/registry/v2/blobs").rglob("data"):
+            blob.unlink()
+        for option in ("--dry-run", ""):
+            self.prints(f"backup {self.folder / 'backup'} {option}")
+        self.prints(f"restore {self.folder / 'backup'}", data=self.folder / "restored")
+
+    def prints(self, line: str, *, data: Path | None = None) -> None:
         """Run a command, and note the keys of what it prints with ``--json``."""
         words = [word for word in line.split() if ":" not in word and "/" not in word]
         found = self.output.setdefault(" ".join(words), set())
-        document = json.loads(self.invoke(f"{line} --json"))
+        document = json.loads(self.invoke(f"{line} --json", data=data))
         found.update(keys({"SETTING": document["bind"]} if line == "config show" else document))
 
-    def invoke(self, line: str, given: str = "") -> str:
-        """Run a command; return its standard output."""
+    def invoke(self, line: str, given: str = "", data: Path | None = None) -> str:
+        """Run a command over *data*, by default the registry; return its standard output."""
         env = {"DUALREG_CONFIG": None, "DUALREG_AUDIT": str(self.log)}
-        result = CliRunner().invoke(main, [*line.split(), "--data", str(self.data)], input=given, env=env)
+        words = [*line.split(), "--data", str(data or self.data)]
+        result = CliRunner().invoke(main, words, input=given, env=env)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result.stdout

@@ -34,7 +34,7 @@ LAYERS: dict[str, set[str]] = {
         "messages",
     },
     "registry": {"errors", "image", "storage", "catalog", "patterns", "messages"},
-    "maintenance": {"errors", "image", "storage", "catalog", "registry"},
+    "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"ownership", "messages"},
     "assembly": {

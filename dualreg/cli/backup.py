@@ -1,0 +1,186 @@
+"""``dualreg backup`` and ``dualreg restore``: copies of a registry in use, and registries made of them."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from dualreg.assembly import build_registry, open_catalog, prepare
+from dualreg.catalog.copying import measure
+from dualreg.catalog.database import Catalog, is_absent
+from dualreg.catalog.integrity import file_of
+from dualreg.cli.admin import audited, prepare_or_fail
+from dualreg.cli.failures import Fatal, MigrateCommand
+from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
+from dualreg.cli.output import counted, echo, echo_json
+from dualreg.cli.progress import progress, stoppable
+from dualreg.maintenance.backup.backup import Backup
+from dualreg.maintenance.backup.blobs import BlobCopy, Copied
+from dualreg.maintenance.backup.folder import BackupFolder, Marker
+from dualreg.maintenance.backup.restore import (
+    NotEmpty,
+    Restore,
+    is_unfinished,
+    load_catalog,
+    move_catalog,
+    require_empty_database,
+    require_empty_store,
+    take_catalog,
+)
+from dualreg.settings import Settings
+from dualreg.storage import open_store
+
+_MIB = 1 << 20
+_copy_option = click.option(
+    "--copy", "always_copy", is_flag=True, help="Copy bytes, also where hard links are possible."
+)
+
+
+@click.command(cls=MigrateCommand)
+@click.argument("folder", metavar="DIRECTORY", type=click.Path(path_type=Path))
+@_copy_option
+@click.option("--verify", is_flag=True, help="Read all blobs of the backup, and replace damaged ones.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be copied and deleted.")
+@json_option
+@settings_options
+def backup(
+    folder: Path, data: Path | None, config: Path | None, *,
+    always_copy: bool, verify: bool, dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Back up the registry to DIRECTORY while it is serving.
+
+    The backup contains the catalog as it is at one instant, with accounts and keys, and all blobs that it
+    lists. Blobs that DIRECTORY has are not copied again. On the file system of the store, they are hard
+    links. A backup that was interrupted goes on when the command is run again, and is only used once it is
+    complete; until then, an earlier backup in DIRECTORY stays valid.
+
+    Exits with 1 if the registry itself lacks blobs, which are listed, and with 2 on failure.
+    """
+    settings = load_settings(config, data=data)
+    announce_registry(settings)
+    prepare_or_fail(settings, create=False)
+    target, store = BackupFolder(folder), open_store(settings.store_url)
+    with closing(open_catalog(settings)) as catalog, stoppable(quiet=as_json) as stop:
+        made = Backup(catalog, settings.journals, target)
+        copying = BlobCopy(store, target.store, not always_copy, verify, stop=stop)
+        if dry_run:
+            with TemporaryDirectory() as scratch:
+                copied, deleted = made.plan(copying, Path(scratch) / "catalog.sqlite3")
+        else:
+            with _progress(catalog, copying, quiet=as_json):
+                copied, deleted = made.run(copying)
+    if stop.is_set():
+        raise Fatal("stopped; run the command again to go on")
+    _print(copied, as_json=as_json, deleted=deleted)
+    if not as_json:
+        verb = "Would copy" if dry_run else "Copied"
+        echo(f"{verb} {_amount(copied.added, copied.added_bytes)} of {_amount(copied.blobs, copied.bytes)}.")
+        if not dry_run:
+            command = shlex.join(["dualreg", "restore", str(folder.absolute()), "--data"])
+            echo(f"To restore:  {command} NEW-DIRECTORY")
+    raise SystemExit(1 if copied.missing else 0)
+
+
+@click.command(cls=MigrateCommand)
+@click.argument("folder", metavar="DIRECTORY", type=click.Path(path_type=Path))
+@_copy_option
+@json_option
+@settings_options
+def restore(
+    folder: Path, data: Path | None, config: Path | None, *, always_copy: bool, as_json: bool
+) -> None:  # fmt: skip
+    """Restore the registry from the backup in DIRECTORY.
+
+    The configured store and database must be empty. All blobs are read and verified. A restore that was
+    interrupted goes on when the command is run again; until it is complete, the registry is not served.
+
+    Exits with 1 if the backup lacks blobs or has damaged ones, which are listed, and with 2 on failure.
+    """
+    settings = load_settings(config, data=data)
+    announce_registry(settings)
+    source = BackupFolder(folder)
+    with source.reading() as marker:
+        _require_empty(settings)
+        with audited(settings) as record:
+            _restore_catalog(settings, source, marker)
+            copied = _restore_content(settings, source, share=not always_copy, quiet=as_json)
+            record("restore", backup=str(folder.absolute()), as_of=marker.at, missing=len(copied.missing))
+    prepare(settings)
+    _print(copied, as_json=as_json)
+    if not as_json:
+        echo(f"Restored {_amount(copied.blobs, copied.bytes)} and the catalog as of {marker.at}.")
+        echo("Next:  dualreg serve, with the same settings")
+    raise SystemExit(1 if copied.missing else 0)
+
+
+@contextmanager
+def _progress(catalog: Catalog, copying: BlobCopy, *, quiet: bool) -> Iterator[None]:
+    """Show how much is copied in the block, of what *catalog* lists."""
+    blobs, size = measure(catalog)
+    with progress("blobs", blobs, size, quiet=quiet) as copying.advance:
+        yield
+
+
+def _require_empty(settings: Settings) -> None:
+    """Check that a restore destroys nothing, unless an earlier one was not finished.
+
+    Raises:
+        NotEmpty.
+    """
+    file = file_of(settings.database_url)
+    if not is_absent(settings.database_url):
+        with closing(open_catalog(settings)) as catalog:
+            if is_unfinished(catalog):
+                return
+            if file:
+                raise NotEmpty(f"{file} exists; restore to another directory, or move it away")
+            require_empty_database(catalog)
+    require_empty_store(open_store(settings.store_url))
+
+
+def _restore_catalog(settings: Settings, source: BackupFolder, marker: Marker) -> None:
+    path = settings.data.absolute() / "catalog.restored.sqlite3"
+    take_catalog(source, marker, path)
+    if file := file_of(settings.database_url):
+        move_catalog(path, file)
+        return
+    with closing(open_catalog(settings)) as catalog:
+        load_catalog(path, catalog)
+
+
+def _restore_content(settings: Settings, source: BackupFolder, *, share: bool, quiet: bool) -> Copied:
+    """Restore everything but the catalog, showing progress unless *quiet*.
+
+    Raises:
+        Fatal: it was stopped.
+    """
+    store = open_store(settings.store_url)
+    with closing(open_catalog(settings)) as catalog, stoppable(quiet=quiet) as stop:
+        linking = build_registry(catalog, store, settings).linking
+        restoring = Restore(catalog, store, linking, source)
+        copying = BlobCopy(source.store, store, share, verify=True, stop=stop)
+        with _progress(catalog, copying, quiet=quiet):
+            copied = copying.run(catalog)
+        with progress("repositories", linking.count(), quiet=quiet) as advance:
+            if not stop.is_set():
+                restoring.write_links(lambda _: advance(1, 0))
+        if stop.is_set():
+            raise Fatal("stopped; run the command again to go on")
+        restoring.conclude(settings.journals)
+    return copied
+
+
+def _print(copied: Copied, *, as_json: bool, **more: int) -> None:
+    """Print the numbers as JSON, or what is missing."""
+    if as_json:
+        echo_json(vars(copied) | more)
+        return
+    for missing in copied.missing:
+        echo(f"{missing.kind}: {missing.digest}: {missing.text}", err=True)
+
+
+def _amount(blobs: int, size: int) -> str:
+    return f"{counted(blobs, 'blob')} ({size / _MIB:,.1f} MiB)"

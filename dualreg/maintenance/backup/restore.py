@@ -1,0 +1,110 @@
+"""A restore: the catalog of a backup, then its blobs, and the link files that the rows say.
+
+A note in the catalog says that it is not complete. While it is there, the registry is not served, and the
+same restore may be run again.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualreg.catalog.copying import load, open_copy
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.notes import Note
+from dualreg.catalog.upgrade import revision, upgrade
+from dualreg.image.names import RepositoryName
+from dualreg.maintenance.backup.folder import BackupFolder, Marker, copy_journals
+from dualreg.maintenance.fsck.links import LinkCheck
+from dualreg.registry.linking import Linking
+from dualreg.storage import Store, durable
+from dualreg.storage.names import Names
+
+
+class NotEmpty(ValueError):
+    """There is a registry already; the message says where."""
+
+
+def is_unfinished(catalog: Catalog) -> bool:
+    """Return whether a restore to an existing catalog has begun and was not finished.
+
+    Raises:
+        CatalogUnreachable, DatabaseFailure.
+    """
+    if revision(catalog)[0] is None:
+        return False
+    with catalog.read() as tx:
+        return tx.notes.read(Note.RESTORE) is not None
+
+
+def require_empty_store(store: Store) -> None:
+    """Raise NotEmpty if a store has blobs or names."""
+    if next(store.walk(), None) is not None or not Names(store).is_empty():
+        raise NotEmpty("the store is not empty; restore to another directory, or move it away")
+
+
+def require_empty_database(catalog: Catalog) -> None:
+    """Raise NotEmpty if a database that others may have prepared has content."""
+    if revision(catalog)[0] is None:
+        return
+    with catalog.read() as tx:
+        if tx.repositories.any() or not tx.access.is_empty():
+            raise NotEmpty("the database is not empty; restore to another one")
+
+
+def take_catalog(folder: BackupFolder, marker: Marker, path: Path) -> None:
+    """Copy the catalog of a backup to *path*, upgraded to this version, with the note that it is incomplete.
+
+    Raises:
+        BackupInvalid: it is damaged.
+        CatalogUnreachable: a newer version made it.
+    """
+    folder.copy_catalog(marker, path)
+    with closing(open_copy(path)) as copy:
+        upgrade(copy)
+        with copy.begin() as tx:
+            tx.notes.write(Note.RESTORE, marker.at)
+
+
+def move_catalog(path: Path, target: Path) -> None:
+    """Make a catalog that was taken the SQLite file of the registry, in place of an unfinished one."""
+    for suffix in ("-wal", "-shm"):
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    durable.move(path, target)
+    durable.sync(target.parent)
+
+
+def load_catalog(path: Path, catalog: Catalog) -> None:
+    """Load a catalog that was taken into another database, and delete it."""
+    upgrade(catalog)
+    with closing(open_copy(path)) as copy:
+        load(copy, catalog)
+    path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Completes a registry whose catalog and blobs were copied from a backup."""
+
+    catalog: Catalog
+    store: Store
+    linking: Linking
+    folder: BackupFolder
+
+    def write_links(self, advance: Callable[[RepositoryName], None]) -> None:
+        """Write the link files; call *advance* after each repository."""
+        check = LinkCheck(self.catalog, self.store, repair=True)
+
+        def add_others(name: RepositoryName) -> None:
+            """Write those that all versions have written, if they are not there yet."""
+            for _ in check.missing(name):
+                pass
+            advance(name)
+
+        self.linking.complete(add_others)
+
+    def conclude(self, journals: Path) -> None:
+        """Restore the journals of migrations, and declare the registry complete."""
+        copy_journals(self.folder.journals, journals)
+        with self.catalog.begin() as tx:
+            tx.notes.remove(Note.RESTORE)
