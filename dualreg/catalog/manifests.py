@@ -34,10 +34,17 @@ class ManifestQueries:
     connection: Connection
     now: datetime
 
-    def record(self, repository_id: int, manifest: Manifest) -> bool:
-        """Add *manifest*, whose payload must be linked, to the repository; return False if it has it."""
+    def record(self, repository_id: int, manifest: Manifest, at: datetime | None = None) -> bool:
+        """Add *manifest*, whose payload must be linked, to the repository; return False if it has it.
+
+        Args:
+            at: When it was pushed; None: now.
+        """
         row = insert(self.connection, Manifests).values(
-            repository_id=repository_id, digest=manifest.digest, pushed_at=self.now, **description(manifest)
+            repository_id=repository_id,
+            digest=manifest.digest,
+            pushed_at=at or self.now,
+            **description(manifest),
         )
         statement = row.on_conflict_do_nothing().returning(Manifests.digest)
         return self.connection.execute(statement).first() is not None

@@ -130,8 +130,8 @@ class Importer(Protocol):
             Broken: this registry has something else under that id, or the source has no such image.
         """
 
-    def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
-        """Return whether no blob of *current*, which is the same as *image*, is missing or truncated.
+    def is_complete(self, entry: Entry, repository: RepositoryName, current: CurrentManifest) -> bool:
+        """Return whether nothing of *current*, which is the same as the image of *entry*, is missing.
 
         Blobs are not read: one that was changed but kept its size is not detected.
         """

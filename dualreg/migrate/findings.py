@@ -38,6 +38,7 @@ class FindingKind(StrEnum):
     UNDATED = "undated"
     WRONG_SIZE = "wrong-size"
     BAD_GZIP = "bad-gzip"
+    LOST_V1 = "lost-v1-image"
 
 
 #: Kinds that do not keep any tag from being imported.
@@ -55,6 +56,7 @@ HARMLESS = frozenset(
         FindingKind.UNTAGGED,
         FindingKind.WRONG_SIZE,
         FindingKind.BAD_GZIP,
+        FindingKind.LOST_V1,
     }
 )
 

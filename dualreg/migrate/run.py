@@ -184,7 +184,7 @@ class Run:
             before: What the tag points at now. A push after this makes the import fail, not the push.
         """
         if before and self.importer.is_same(repository, entry.image, before):
-            if not self.importer.is_complete(repository, entry.image, before):
+            if not self.importer.is_complete(entry, repository, before):
                 return None  # lost blobs are imported again, whatever may be overwritten
             return Outcome(entry, Status.SAME, digest=str(before.digest))
         if before and tag and not self._may_overwrite(entry, repository, tag):

@@ -29,7 +29,7 @@ from dualreg.image.layer import Compression, empty_diff_ids, is_padded, regzip
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.chains import Chains
-from dualreg.registry.manifests import Manifests
+from dualreg.registry.manifests import Manifests, Provenance
 from dualreg.registry.pages import TAGS_LIMIT, require_short
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 from dualreg.registry.state import State
@@ -140,7 +140,7 @@ class Bridge:
 
     def _put(self, repository: RepositoryName, made: Converted, image: ImageId) -> Digest:
         digest = Digest.of(made.payload)
-        self.manifests.put(repository, digest, made.media_type, made.payload, v1_view=image)
+        self.manifests.put(repository, digest, made.media_type, made.payload, provenance=Provenance(image))
         return digest
 
     def tag_all(self, repository: RepositoryName, tags: Mapping[Tag, ImageId]) -> None:

@@ -58,6 +58,22 @@ class Pushed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a manifest comes from, if not from the client that pushes it now.
+
+    Attributes:
+        v1_view: The V1 image that it was made from; V1 clients continue to see that.
+        pushed_at: When it was first pushed, if it is new to the repository; None: now.
+    """
+
+    v1_view: ImageId | None = None
+    pushed_at: datetime | None = None
+
+
+PUSHED_NOW = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
 class Manifests:
     """Stores, finds and deletes manifests, and points tags at them.
 
@@ -167,18 +183,18 @@ class Manifests:
         *,
         tags: Sequence[Tag] = (),
         condition: Precondition = UNCONDITIONAL,
-        v1_view: ImageId | None = None,
+        provenance: Provenance = PUSHED_NOW,
     ) -> Pushed:
         """Store a manifest and point *tags*, and *reference* if it is a tag, at it: all of it or nothing.
 
         Args:
             media_type: As declared by the client; empty: as the document says.
             condition: What must hold of *reference*.
-            v1_view: The V1 image that the manifest was made from; V1 clients continue to see that.
+            provenance: Where the manifest comes from, if not from the client that pushes it now.
 
         Raises:
             ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed; SizeMismatch if strict.
-            ImageUnknown: *v1_view* no longer exists.
+            ImageUnknown: the V1 image that it was made from no longer exists.
             ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
 
         Source: OCI distribution-spec v1.1, "Pushing Manifests".
@@ -189,13 +205,13 @@ class Manifests:
         with self.state.staged(*staged.values()) as uploads, self.state.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=self._needs_exclusive(manifest, condition))
             check_precondition(tx, condition, repository, reference, manifest.digest)
-            _check_view(tx, row, manifest.digest, v1_view)
+            _check_view(tx, row, manifest.digest, provenance.v1_view)
             children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
             for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
-            self._record(tx, row, manifest, children, v1_view)
+            self._record(tx, row, manifest, children, provenance)
             named = [*tags, reference] if isinstance(reference, Tag) else tags
-            self.point(tx, row, named, manifest.digest, Origin.V1 if v1_view else Origin.V2)
+            self.point(tx, row, named, manifest.digest, Origin.V1 if provenance.v1_view else Origin.V2)
         return Pushed(manifest, children.mismatches)
 
     def retag(
@@ -321,23 +337,23 @@ class Manifests:
         repository: RepositoryRow,
         manifest: Manifest,
         children: Children,
-        v1_view: ImageId | None,
+        provenance: Provenance,
     ) -> None:
-        links = self.state.links
-        if is_new := tx.manifests.record(repository.id, manifest):
+        links, at = self.state.links, provenance.pushed_at or tx.now
+        if is_new := tx.manifests.record(repository.id, manifest, at):
             tx.manifests.resolve_missing(repository.id, manifest.digest)
         if is_new or tx.manifests.redescribe(repository.id, manifest):
             media_type = None if manifest.self_described else manifest.media_type
             links.describe_manifest(repository.name, manifest.digest, media_type)
         tx.manifests.record_children(repository.id, manifest, children.held)
         tx.manifests.record_missing(repository.id, manifest, children.missing)
-        links.add_manifest(repository.name, manifest.digest, tx.now)
+        links.add_manifest(repository.name, manifest.digest, at)
         if manifest.signed:
             signed = Digest.of(manifest.signed)
             tx.manifests.record_signed(repository.id, manifest.digest, signed)
             links.add_signed(repository.name, manifest.digest, signed)
-        if v1_view:
-            self.state.record_view(tx, repository, manifest.digest, v1_view)
+        if provenance.v1_view:
+            self.state.record_view(tx, repository, manifest.digest, provenance.v1_view)
 
 
 def _parse_pushed(reference: Tag | Digest, media_type: str, payload: bytes) -> Manifest:

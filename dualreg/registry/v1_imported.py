@@ -9,10 +9,10 @@ from dualreg.image.v1_image import V1Image
 
 @dataclass(frozen=True, slots=True)
 class ImportedImage:
-    """A V1 image with everything that a client pushes of it.
+    """A V1 image with everything that a client pushes of it, or that is derived in its place.
 
     Attributes:
-        checksum: The payload checksum.
+        checksum: The payload checksum; None if it was derived from a manifest.
         tarsum: As its client stated it, if it did.
         tarsum_verified: Whether that agrees with the layer; None if the payload checksum proved the layer.
     """
@@ -20,7 +20,7 @@ class ImportedImage:
     document: V1Image
     layer: BlobRow
     diff_id: Digest
-    checksum: Digest
+    checksum: Digest | None
     tarsum: str | None = None
     tarsum_verified: bool | None = None
 

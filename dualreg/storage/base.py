@@ -165,18 +165,8 @@ class LinkFile:
     at: datetime
 
 
-class LinkTree(Protocol):
-    """The part of a driver that keeps link files; paths are relative to the folder of repositories.
-
-    All methods may be called by several threads and processes at once.
-    """
-
-    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
-        """Create or replace a file, atomically and durably, and date it *at*.
-
-        Args:
-            at: None: now; a file that has this content already is then left as it is.
-        """
+class LinkReader(Protocol):
+    """Reads link files; paths are relative to the folder of repositories."""
 
     def read_link(self, path: str) -> LinkFile | None:
         """Return a file; None if there is none.
@@ -190,6 +180,20 @@ class LinkTree(Protocol):
 
         Raises:
             OSError: it cannot be read.
+        """
+
+
+class LinkTree(LinkReader, Protocol):
+    """The part of a driver that keeps link files.
+
+    All methods may be called by several threads and processes at once.
+    """
+
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
+        """Create or replace a file, atomically and durably, and date it *at*.
+
+        Args:
+            at: None: now; a file that has this content already is then left as it is.
         """
 
     def remove_link(self, *paths: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from dualreg.errors import DigestInvalid, ImageIdInvalid, NameInvalid, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.storage.base import LinkFile, LinkTree
+from dualreg.storage.base import LinkFile, LinkReader
 from dualreg.storage.links import (
     blob_link,
     manifest_link,
@@ -102,7 +102,7 @@ class V1Name:
 class Names:
     """Reads the names in a tree of link files."""
 
-    tree: LinkTree
+    tree: LinkReader
 
     def is_empty(self) -> bool:
         """Return whether there is no repository."""
@@ -129,7 +129,25 @@ class Names:
     def manifests(self, name: RepositoryName) -> Iterator[ManifestName | OddEntry]:
         """Yield the manifests of a repository, ordered by digest. Of deleted ones, folders may be left."""
         for blob in self.manifest_blobs(name):
-            yield from [blob] if isinstance(blob, OddEntry) else self._manifest(name, blob.digest, blob.at)
+            yield from [blob] if isinstance(blob, OddEntry) else self.manifest(name, blob.digest, blob.at)
+
+    def manifest(
+        self, name: RepositoryName, digest: Digest, at: datetime
+    ) -> Iterator[ManifestName | OddEntry]:
+        """Yield a manifest, linked *at*, after the files beside its link that are not understood."""
+        folder = revision(name, digest)
+        entries = [*self._entries(folder)]
+        kinds = [*self._entries(f"{folder}/views")] if "views/" in entries else []
+        known: dict[str, str] = {}
+        for entry in (*entries, *(kind if isinstance(kind, OddEntry) else f"views/{kind}" for kind in kinds)):
+            text = entry if isinstance(entry, OddEntry) else self._text(folder, entry)
+            if isinstance(text, OddEntry):
+                yield text
+            elif text:
+                known[str(entry)] = text
+        views = {key.removeprefix("views/"): text for key, text in known.items() if key.startswith("views/")}
+        signed = Digest.parse(known["signed"]) if "signed" in known else None
+        yield ManifestName(digest, at, known.get("type", ""), signed, views)
 
     def tags(self, name: RepositoryName) -> Iterator[TagName | OddEntry]:
         """Yield the tags of a repository, by name. Of deleted ones, folders may be left."""
@@ -138,20 +156,27 @@ class Names:
             if isinstance(entry, OddEntry):
                 yield entry
                 continue
-            tag = entry.removesuffix("/")
-            found = self._read(tag_link(name, tag), partial(_tag, tag))
-            if isinstance(found, TagName):
-                yield from self._with_origin(name, found)
-            elif found:
-                yield found
+            yield from self.tag(name, entry.removesuffix("/"))
+
+    def tag(self, name: RepositoryName, tag: str) -> Iterator[TagName | OddEntry]:
+        """Yield a tag, after the file beside its link if that is not understood; none if it was deleted."""
+        found = self._read(tag_link(name, tag), partial(_tag, tag))
+        if isinstance(found, TagName):
+            yield from self._with_origin(name, found)
+        elif found:
+            yield found
 
     def v1_images(self, name: RepositoryName) -> Iterator[V1Name | OddEntry]:
         """Yield the V1 images of a repository, by ID."""
         for entry in self._entries(f"{name}/_v1"):
             if isinstance(entry, OddEntry):
                 yield entry
-            elif found := self._read(v1_file(name, entry), partial(_v1_image, entry)):
+            elif found := self.v1_image(name, entry):
                 yield found
+
+    def v1_image(self, name: RepositoryName, image: str) -> V1Name | OddEntry | None:
+        """Return a V1 image of a repository; None if there is none."""
+        return self._read(v1_file(name, image), partial(_v1_image, image))
 
     def _repositories(self, above: str) -> Iterator[RepositoryName | OddEntry]:
         below = [*self._entries(above)]
@@ -174,24 +199,6 @@ class Names:
                 yield from self._repositories(RepositoryName.parse(name))
         except NameInvalid:
             yield OddEntry(entry, "not a name of a repository")
-
-    def _manifest(
-        self, name: RepositoryName, digest: Digest, at: datetime
-    ) -> Iterator[ManifestName | OddEntry]:
-        """Yield a manifest, after those of the files beside its link that are not understood."""
-        folder = revision(name, digest)
-        entries = [*self._entries(folder)]
-        kinds = [*self._entries(f"{folder}/views")] if "views/" in entries else []
-        known: dict[str, str] = {}
-        for entry in (*entries, *(kind if isinstance(kind, OddEntry) else f"views/{kind}" for kind in kinds)):
-            text = entry if isinstance(entry, OddEntry) else self._text(folder, entry)
-            if isinstance(text, OddEntry):
-                yield text
-            elif text:
-                known[str(entry)] = text
-        views = {key.removeprefix("views/"): text for key, text in known.items() if key.startswith("views/")}
-        signed = Digest.parse(known["signed"]) if "signed" in known else None
-        yield ManifestName(digest, at, known.get("type", ""), signed, views)
 
     def _text(self, folder: str, entry: str) -> str | OddEntry | None:
         """Return the text in a file beside the link of a manifest; None if it says nothing."""

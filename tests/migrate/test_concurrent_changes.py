@@ -51,8 +51,8 @@ class Interrupted:
             self.meanwhile()
         return self.inner.is_same(repository, image, here)
 
-    def is_complete(self, repository: RepositoryName, image: str, here: CurrentManifest) -> bool:
-        return self.inner.is_complete(repository, image, here)
+    def is_complete(self, entry: Entry, repository: RepositoryName, here: CurrentManifest) -> bool:
+        return self.inner.is_complete(entry, repository, here)
 
     def import_entry(
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None

@@ -11,6 +11,7 @@ import pytest
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
+from dualreg.registry.manifests import Provenance
 from tests import builders
 from tests.migrate.commands import command
 from tests.migrate.stock_trees import small
@@ -131,7 +132,7 @@ def test_configs_of_other_images(source: str, data: Path, opened: Registry, chan
     payload = json.dumps(document).encode()
     image = image_id("1")
     media_type = str(document["mediaType"])
-    opened.manifests.put(name, Tag("1"), media_type, payload, v1_view=image)  # type: ignore[arg-type]  # an id's text
+    opened.manifests.put(name, Tag("1"), media_type, payload, provenance=Provenance(image))  # type: ignore[arg-type]  # an id's text
     (tag, found), *others = problems(data, source).items()
     assert (tag, others) == ("team/app:1", [])
     expected = {"swap": "in their order", "history": "2 steps, expected 3", "other": "diff ID"}

@@ -165,8 +165,7 @@ class OnDemandRegistryTree(RegistryTree):
         locks: KeyedLocks,
         stop: Stop,
     ) -> Importer:
-        del known
-        return V2Importer(registry, self, journal, locks=locks, stop=stop)
+        return V2Importer(registry, self, journal, locks=locks, stop=stop, known=known)
 
 
 def _stored_facts(registry: Registry, image: SourceImage) -> LayerFacts | None:

@@ -63,8 +63,8 @@ class SavedImporter:
     def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
         return config_of(self.registry, repository, current.digest) == image
 
-    def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
-        del image
+    def is_complete(self, entry: Entry, repository: RepositoryName, current: CurrentManifest) -> bool:
+        del entry
         return self._presence.manifest(repository, current.digest)
 
     def import_entry(

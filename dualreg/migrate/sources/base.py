@@ -12,11 +12,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.plan import full_name
 from dualreg.storage.base import Keeps
+from dualreg.storage.names import V1Name
 
 
 class SourceInvalid(Exception):
@@ -96,6 +98,8 @@ class SourceImage:
         json: Returns its JSON, byte for byte; raises Broken if it cannot be read any more.
         marked: Whether it is marked as being pushed.
         checksums: Those that the source states, of any algorithm; may be empty.
+        recorded: What another dualreg has recorded of it, and is taken over if the bytes agree; None: it is
+            found out.
     """
 
     id: ImageId
@@ -104,6 +108,7 @@ class SourceImage:
     layer: SourceBytes
     marked: bool = False
     checksums: tuple[str, ...] = ()
+    recorded: V1Name | None = None
 
     @property
     def size(self) -> int:
@@ -181,6 +186,19 @@ class ManifestSource(Protocol):
             Broken: it is missing, cannot be read, or has another digest.
         """
 
+    def pushed_at(self, repository: str, digest: Digest) -> datetime | None:
+        """Return when a manifest was first pushed to the repository; None if that is unknown."""
+
+    def pusher(self, repository: str, tag: str) -> tuple[Origin, str]:
+        """Return the generation of the client that pushed a tag, and its User-Agent if that is known."""
+
+    def v1_chain(self, repository: str, digest: Digest) -> tuple[SourceImage, ...]:
+        """Return the images that V1 clients pushed and see a manifest as, base first; none if unknown.
+
+        Raises:
+            Broken: a part of them is missing or damaged.
+        """
+
     def is_store(self, keeps: Keeps) -> bool:
         """Return whether the source is the store that *keeps* is of, which only lacks the catalog rows."""
 
@@ -190,3 +208,24 @@ class ManifestSource(Protocol):
         Raises:
             Broken: it is missing.
         """
+
+
+class OfV2Clients:
+    """The part of a ManifestSource that knows nothing of V1 clients, nor of times."""
+
+    __slots__ = ()
+
+    def pushed_at(self, repository: str, digest: Digest) -> datetime | None:
+        """Return None: the source does not say."""
+        del repository, digest
+        return None
+
+    def pusher(self, repository: str, tag: str) -> tuple[Origin, str]:
+        """Return what is assumed of every tag."""
+        del repository, tag
+        return Origin.V2, ""
+
+    def v1_chain(self, repository: str, digest: Digest) -> tuple[SourceImage, ...]:
+        """Return none: V1 images are derived."""
+        del repository, digest
+        return ()

@@ -15,7 +15,14 @@ from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.oci_annotations import NAME, REPOSITORY, annotations_of
-from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag, lost_tag
+from dualreg.migrate.sources.base import (
+    OfV2Clients,
+    SourceBytes,
+    SourceInvalid,
+    SourceManifest,
+    SourceTag,
+    lost_tag,
+)
 from dualreg.migrate.sources.files import blob_file, read_document, read_file
 from dualreg.migrate.sources.references import split_reference
 from dualreg.storage.base import Keeps
@@ -27,7 +34,7 @@ _NAMES = ("io.containerd.image.name", NAME)
 
 
 @dataclass(frozen=True, slots=True)
-class OciLayout:
+class OciLayout(OfV2Clients):
     """A layout; a ManifestSource.
 
     Attributes:

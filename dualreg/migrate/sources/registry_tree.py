@@ -6,6 +6,7 @@
                                                  /_manifests/tags/<tag>/current/link
 
 It is read liberally: release 2.1.0 lost or misplaced links, and 2.0 to 2.4 stored signatures separately.
+``dualreg_files`` reads what dualreg keeps besides.
 
 Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
 """
@@ -20,17 +21,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from dualreg.catalog.rows import Origin
 from dualreg.errors import DigestInvalid, ManifestUnverified
 from dualreg.image.digest import Digest
 from dualreg.image.jws import add_signatures, verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.sources.base import (
     SourceBytes,
+    SourceImage,
     SourceInvalid,
     SourceManifest,
     SourceTag,
     lost_tag,
 )
+from dualreg.migrate.sources.dualreg_files import DualregFiles
 from dualreg.migrate.sources.files import (
     blob_file,
     entries,
@@ -40,7 +44,9 @@ from dualreg.migrate.sources.files import (
     was_deleted,
 )
 from dualreg.storage.base import Keeps
+from dualreg.storage.durable import instant
 from dualreg.storage.filesystem import REGISTRY
+from dualreg.storage.links import blob_link, revision
 
 _LINK_LIMIT = 1 << 10
 #: A repository has one of these.
@@ -126,22 +132,43 @@ class RegistryTree:
         The garbage collection of releases from 2.5 on deletes them.
         """
         where = f"{repository}@{digest}"
-        revision = self._revision(repository, digest)
-        if _was_unlinked(revision) and not self._layer_link(repository, digest):
+        folder = self._revision(repository, digest)
+        if _was_unlinked(folder) and not self._layer_link(repository, digest):
             raise Broken(FindingKind.MISSING_MANIFEST, where, "deleted manifest")
-        body = self._signed_body(revision, digest) or read_document(self._data(digest), self.root, where)
+        kept = self._own.manifest(repository, digest)
+        body = self._signed_body(kept.signed, digest) or read_document(self._data(digest), self.root, where)
         try:
-            kept = _links(self.root, revision / "signatures")
+            apart = _links(self.root, folder / "signatures")
         except OSError as error:
             raise Broken(FindingKind.UNREADABLE, where, f"its signatures cannot be read: {error}") from error
-        signatures = [*self._whole(kept)]
-        return SourceManifest("", _signed(body, signatures) if signatures else body)
+        signatures = [*self._whole(apart)]
+        return SourceManifest(kept.media_type, _signed(body, signatures) if signatures else body)
+
+    def pushed_at(self, repository: str, digest: Digest) -> datetime | None:
+        found = self.revision(repository, digest)
+        return found.updated if found else None
+
+    def pusher(self, repository: str, tag: str) -> tuple[Origin, str]:
+        return self._own.pusher(repository, tag)
+
+    def v1_chain(self, repository: str, digest: Digest) -> tuple[SourceImage, ...]:
+        return self._own.v1_chain(repository, digest)
+
+    @property
+    def _own(self) -> DualregFiles:
+        return DualregFiles(self.root, self._document, self._blob)
+
+    def _document(self, digest: Digest) -> bytes:
+        return _verified(self._data(digest), self.root, digest)
+
+    def _blob(self, digest: Digest) -> SourceBytes:
+        return blob_file(self._data(digest), self.root, str(digest))
 
     def _whole(self, digests: Iterable[Digest]) -> Iterator[bytes]:
         """Yield those documents that are whole."""
         for digest in digests:
             with suppress(Broken):
-                yield _verified(self._data(digest), self.root, digest)
+                yield self._document(digest)
 
     def blob(self, repository: str, digest: Digest) -> SourceBytes:
         found = self._layer_link(repository, digest) or digest
@@ -161,9 +188,8 @@ class RegistryTree:
         except OSError as error:
             yield lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
 
-    def _signed_body(self, revision: Path, digest: Digest) -> bytes | None:
+    def _signed_body(self, signed: Digest | None, digest: Digest) -> bytes | None:
         """Return schema 1 with the signatures that dualreg keeps; None if they are lost or damaged."""
-        signed = _read_link(self.root, revision / "signed")
         try:
             body = read_document(self._data(signed), self.root, "") if signed else None
             return body if body and Digest.of(verified_payload(body), digest.algorithm) == digest else None
@@ -171,15 +197,14 @@ class RegistryTree:
             return None
 
     def _revision(self, repository: str, digest: Digest) -> Path:
-        return self._manifests(repository) / "revisions" / _folder(digest)
+        return self.root / "repositories" / revision(repository, digest)
 
     def _manifests(self, repository: str) -> Path:
         return self.root / "repositories" / repository / "_manifests"
 
     def _layer_link(self, repository: str, digest: Digest) -> Digest | None:
         """Return the digest in the link of a blob; release 2.1.0 linked manifests there as well."""
-        folder = self.root / "repositories" / repository / "_layers" / _folder(digest)
-        return _read_link(self.root, folder / "link")
+        return _read_link(self.root, self.root / "repositories" / blob_link(repository, digest))
 
     def _data(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
@@ -197,7 +222,7 @@ def _tag(root: Path, repository: str, folder: Path) -> SourceTag | None:
         return lost_tag(FindingKind.UNREADABLE, repository, folder.name, f"cannot be read: {error}")
     except DigestInvalid:
         return lost_tag(FindingKind.CORRUPT, repository, folder.name, "its link contains no digest")
-    return SourceTag(repository, folder.name, str(digest), datetime.fromtimestamp(found.st_mtime, UTC))
+    return SourceTag(repository, folder.name, str(digest), instant(found.st_mtime_ns))
 
 
 def _verified(path: Path, root: Path, digest: Digest) -> bytes:
@@ -253,16 +278,16 @@ def _revisions(root: Path, folder: Path) -> Iterator[tuple[Digest, Path]]:
         OSError: a folder of them cannot be read.
     """
     for algorithm in _folders(root, folder):
-        for revision in _folders(root, algorithm):
+        for each in _folders(root, algorithm):
             with suppress(DigestInvalid):
-                digest = Digest.parse(f"{algorithm.name}:{revision.name}")
-                if not _was_unlinked(revision):
-                    yield digest, revision / "link"
+                digest = Digest.parse(f"{algorithm.name}:{each.name}")
+                if not _was_unlinked(each):
+                    yield digest, each / "link"
 
 
-def _was_unlinked(revision: Path) -> bool:
+def _was_unlinked(folder: Path) -> bool:
     """Return whether only the folder of a manifest is left; not if a link is there, readable or not."""
-    return os.path.isdir(revision) and not os.path.lexists(revision / "link")  # noqa: PTH112 -- if unreadable
+    return os.path.isdir(folder) and not os.path.lexists(folder / "link")  # noqa: PTH112 -- if unreadable
 
 
 def _links(root: Path, folder: Path) -> list[Digest]:
@@ -300,10 +325,6 @@ def _parse_link(content: bytes) -> Digest:
     return Digest.parse(content.decode("ascii", "replace").strip())
 
 
-def _folder(digest: Digest) -> str:
-    return f"{digest.algorithm}/{digest.hex}"
-
-
 def _folders(root: Path, folder: Path) -> list[Path]:
     """Return the folders in *folder*, and dead links, which were folders; none if it does not exist.
 
@@ -321,5 +342,5 @@ def _folders(root: Path, folder: Path) -> list[Path]:
 def _time(path: Path) -> datetime:
     """Return when a link was written; the current time if it was removed meanwhile."""
     with suppress(FileNotFoundError):
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return instant(path.stat().st_mtime_ns)
     return datetime.now(UTC)

@@ -17,7 +17,14 @@ from dualreg.image.documents import parse_object
 from dualreg.image.jws import verified_payload
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions, bounded
-from dualreg.migrate.sources.base import SourceBytes, SourceInvalid, SourceManifest, SourceTag, lost_tag
+from dualreg.migrate.sources.base import (
+    OfV2Clients,
+    SourceBytes,
+    SourceInvalid,
+    SourceManifest,
+    SourceTag,
+    lost_tag,
+)
 from dualreg.remote.challenge import Scope, pulling
 from dualreg.remote.client import Client, as_stored
 from dualreg.remote.endpoint import RemoteError
@@ -40,7 +47,7 @@ def _cache_key(_: object, repository: str, digest: Digest | str) -> tuple[str, s
 
 
 @dataclass(frozen=True)
-class V2Remote:
+class V2Remote(OfV2Clients):
     """A ManifestSource, for any number of threads. The API does not say when a tag was pushed.
 
     Attributes:

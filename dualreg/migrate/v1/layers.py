@@ -114,7 +114,7 @@ class _Reading:
         """
         with self.damage_reported():
             diff_id = self._diff_id.digest()
-        verified = self._is_proven(reread)
+        verified = self._is_as_recorded(diff_id) or self._is_proven(reread)
         if not verified:
             with self.damage_reported():  # it must at least be a tar, and a whole one if it may be cut
                 deque(members(reread(), marked_end=self._source.marked), maxlen=0)
@@ -127,6 +127,20 @@ class _Reading:
             checksum=str(self._payload.digest()),
             verified=verified,
         )
+
+    def _is_as_recorded(self, diff_id: Digest) -> bool:
+        """Return whether another registry has recorded the layer, which must then be the same.
+
+        Raises:
+            Broken: it is another one.
+        """
+        recorded = self._source.recorded
+        if recorded is None:
+            return False
+        found = (self._digest.digest(), diff_id, self._payload.digest())
+        if found != (recorded.layer, recorded.diff_id, recorded.checksum or found[2]):
+            raise self._damaged(f"its layer is not the one that was recorded, {recorded.layer}")
+        return True
 
     def _is_proven(self, reread: Callable[[], Iterable[bytes]]) -> bool:
         """Return whether a stated checksum proves the layer.

@@ -1,14 +1,20 @@
-"""Import of manifests: blobs first, then manifests, children before their indexes, and the tag last."""
+"""Import of manifests: blobs first, then manifests, children before their indexes, and the tag last.
 
+If the source knows the V1 images that a manifest was made of, they are imported before it, under their IDs.
+"""
+
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
-from dualreg.catalog.rows import BlobRow, Origin
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import ImageExists
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.base import (
     CurrentManifest,
     current_manifest,
@@ -17,15 +23,17 @@ from dualreg.migrate.base import (
     require_unchanged,
 )
 from dualreg.migrate.findings import Broken, FindingKind
-from dualreg.migrate.journal import Journal
+from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
-from dualreg.migrate.sources.base import ManifestSource, SourceBytes
+from dualreg.migrate.sources.base import ManifestSource, SourceBytes, SourceImage
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
+from dualreg.migrate.v1.images import ImageImporter
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
+from dualreg.registry.manifests import Provenance
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
 
 
@@ -36,6 +44,7 @@ class V2Importer:
     Attributes:
         link: How blobs get into the store.
         stop: Says whether to go on.
+        known: The facts of V1 layers that earlier runs read, by image ID.
     """
 
     registry: Registry
@@ -44,18 +53,25 @@ class V2Importer:
     link: LinkMode = LinkMode.AUTO
     stop: Stop = field(default_factory=Stop)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
+    known: dict[str, LayerFacts] = field(default_factory=dict)
     _imported: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
     _presence: Presence = field(init=False)
+    _images: ImageImporter = field(init=False)
 
     def __post_init__(self) -> None:
         self._presence = Presence(self.registry)
+        self._images = ImageImporter(
+            self.registry, self.journal, self.link, self.known, self.locks, self.stop
+        )
 
     def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
         del repository
         return str(current.digest) == image
 
-    def is_complete(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
-        del image
+    def is_complete(self, entry: Entry, repository: RepositoryName, current: CurrentManifest) -> bool:
+        chain = self._chain(entry.repository, current.digest)
+        if chain and not self._is_seen_as(chain[-1], repository, current):
+            return False
         return self._presence.manifest(repository, current.digest)
 
     def import_entry(
@@ -66,18 +82,35 @@ class V2Importer:
         read = self._parts(entry.repository, repository, manifest)
         undeleted = Precondition(pushed_at=pushed_at(entry))
         if tag is None:
-            self._put(repository, manifest, undeleted)
+            self._put(entry.repository, repository, manifest, undeleted)
             return read
         made = current_manifest(self.registry, repository, digest) is None
         journal_tag_update(self.journal, entry, before, made=made, manifest=digest)
-        self._record(repository, manifest, undeleted)
+        self._record(entry.repository, repository, manifest, undeleted)
         expected, at = require_unchanged(entry, before), pushed_at(entry)
-        self.registry.manifests.retag(repository, tag, digest, Origin.V2, condition=expected, at=at)
+        origin, agent = self.source.pusher(entry.repository, entry.tag)
+        self.registry.manifests.retag(repository, tag, digest, origin, condition=expected, at=at, agent=agent)
         return read
 
+    def _chain(self, source: str, digest: Digest) -> tuple[SourceImage, ...]:
+        """Return the V1 images that a manifest was made of; none if one is lost, which the survey names."""
+        with suppress(Broken):
+            return self.source.v1_chain(source, digest)
+        return ()
+
+    def _is_seen_as(self, image: SourceImage, repository: RepositoryName, current: CurrentManifest) -> bool:
+        """Return whether V1 clients see a manifest as *image*, or as another one that a client pushed."""
+        if current.v1_image in (None, image.id):
+            return current.v1_image is not None
+        seen = self.registry.v1_images.peek(repository, ImageId(str(current.v1_image)))
+        return seen is not None and seen.checksum is not None
+
     def _parts(self, source: str, repository: RepositoryName, manifest: Manifest) -> int:
-        """Import all that a manifest names; return how many bytes were read."""
+        """Import all that a manifest names, or was made of; return how many bytes were read."""
         read = 0
+        for image in self._chain(source, manifest.digest):
+            self.stop.check()
+            read += self._images.add(repository, image)
         for child in manifest.children:
             part = child.descriptor.digest
             if child.role is Role.MANIFEST:
@@ -103,25 +136,35 @@ class V2Importer:
                 ):
                     return 0
                 raise
-            self._put(repository, manifest)
+            self._put(source, repository, manifest)
             return read
 
     def _put(
-        self, repository: RepositoryName, manifest: Manifest, condition: Precondition = UNCONDITIONAL
+        self,
+        source: str,
+        repository: RepositoryName,
+        manifest: Manifest,
+        condition: Precondition = UNCONDITIONAL,
     ) -> None:
         """Journal and record a manifest without a tag."""
         made = current_manifest(self.registry, repository, manifest.digest) is None
         self.journal.write("manifest", repository=repository, digest=str(manifest.digest), made=made)
-        self._record(repository, manifest, condition)
+        self._record(source, repository, manifest, condition)
         self._imported.add((repository, manifest.digest))
 
-    def _record(self, repository: RepositoryName, manifest: Manifest, condition: Precondition) -> None:
+    def _record(
+        self, source: str, repository: RepositoryName, manifest: Manifest, condition: Precondition
+    ) -> None:
+        """Record a manifest, as V1 clients of the source see it unless one pushed the same one."""
         body = manifest.signed or manifest.payload
         if manifest.contents.named and not manifest.signed:
             body = self.registry.negotiation.sign(manifest.payload)
-        self.registry.manifests.put(
-            repository, manifest.digest, manifest.media_type, body, condition=condition
-        )
+        put = partial(self.registry.manifests.put, repository, manifest.digest, manifest.media_type, body)
+        at, chain = self.source.pushed_at(source, manifest.digest), self._chain(source, manifest.digest)
+        try:
+            put(condition=condition, provenance=Provenance(chain[-1].id if chain else None, at))
+        except ImageExists:
+            put(condition=condition, provenance=Provenance(None, at))
 
     def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> int:
         """Import a blob, unless another thread has; return how many bytes were read for it.

@@ -134,8 +134,8 @@ class V2Survey:
         stop: Stop,
         earlier: EarlierRuns | None = None,
     ) -> V2Importer:
-        del earlier  # blobs are found by their digests
-        return V2Importer(registry, self.source, journal, options.link, stop)
+        known = (earlier or EarlierRuns.before(journal)).refresh().layers
+        return V2Importer(registry, self.source, journal, options.link, stop, known=known)
 
     def comparison(self, registry: Registry, *, quick: bool) -> V2Comparison:
         return V2Comparison(registry, self.source, BlobComparison(registry.blobs, quick=quick))
@@ -196,6 +196,7 @@ def survey_manifests(
     if scan.dated:
         survey.tags = _dated(source, scan, survey.tags)
     survey.findings += crawl.mismatches
+    survey.findings += _lost_chains(source, survey.known)
     survey.findings += [
         known.broken
         for known in survey.known.values()
@@ -207,6 +208,15 @@ def survey_manifests(
         if not (tag.tag or tag.subjects or tag.lost)
     ]
     return survey
+
+
+def _lost_chains(source: ManifestSource, places: Iterable[Place]) -> Iterator[Finding]:
+    """Yield why V1 clients will not see manifests as the images that they were made of."""
+    for repository, digest in places:
+        try:
+            source.v1_chain(repository, digest)
+        except Broken as error:
+            yield replace(error.finding, text=f"{error.finding.text}; needed by {digest}")
 
 
 def _tops(by_repository: Mapping[str, Iterable[SourceTag]]) -> Mapping[Place, FindingKind]:

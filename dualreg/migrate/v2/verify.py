@@ -1,6 +1,7 @@
 """Verification of manifests, and of all that they name."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -64,7 +65,7 @@ class V2Comparison:
             return
         yield from self._document(repository, manifest)
         yield from self.blobs.derived_problems(self.registry.derived.blobs(repository, digest))
-        yield from self._v1_images(repository, digest)
+        yield from self._v1_images(source, repository, digest)
         for child in manifest.children:
             part = child.descriptor.digest
             if child.role is Role.MANIFEST and not is_blob_only(self.registry, repository, part):
@@ -84,13 +85,17 @@ class V2Comparison:
         if signed and (problem := self.blobs.stored_problem(signed.digest)):
             yield f"manifest {manifest.digest}: its signatures: {problem}"
 
-    def _v1_images(self, repository: RepositoryName, digest: Digest) -> Iterator[str]:
+    def _v1_images(self, source: str, repository: RepositoryName, digest: Digest) -> Iterator[str]:
         """Yield what is wrong with the pushed V1 images that the manifest is seen as, or was made of.
 
         No manifest of the source need name them: in an import in place, its garbage collection deletes them.
         """
         row = self.registry.manifests.peek(repository, digest)
         image = self.registry.bridge.view_of(row) if row else None
+        with suppress(Broken):  # it could not be imported
+            chain = self.source.v1_chain(source, digest)
+            if chain and image != chain[-1].id:
+                yield f"V1 clients see {image or 'none'}, but {chain[-1].id} in the source"
         for each in self.registry.v1_images.peek_ancestry(repository, image) if image else ():
             parts = {"JSON": (each.json, None), "layer": (each.layer, each.layer_size)}
             for name, (blob, size) in parts.items() if each.checksum else ():
