@@ -1,6 +1,6 @@
 """SQL of checks: rows to compare with the store, some after a key at a time, and what damage hurts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from dualreg.catalog.tables import (
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
-from dualreg.image.names import ImageId
+from dualreg.image.names import ImageId, Tag
 
 #: Rows that are returned at a time, and places of each sort that a finding names at most.
 BATCH, PLACES = 500, 100
@@ -48,6 +48,20 @@ class Users(NamedTuple):
     images: Sequence[str]
 
 
+class Stale(NamedTuple):
+    """Which blobs are to be verified again.
+
+    Attributes:
+        before: They were last verified before.
+        repositories: They are linked to one of these, if any is given.
+        damaged: Whether they were known to be damaged then; None: either.
+    """
+
+    before: datetime
+    repositories: Collection[str] = ()
+    damaged: bool | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CheckQueries:
     """The rows that say what the store must have."""
@@ -62,14 +76,10 @@ class CheckQueries:
         return [BlobRow(*row) for row in rows]
 
     def stalest(
-        self, before: datetime, after: tuple[datetime, Digest] | None, repositories: Collection[str] = ()
+        self, stale: Stale, after: tuple[datetime, Digest] | None
     ) -> Sequence[tuple[datetime, BlobRow]]:
-        """Return some blobs that were last verified before an instant, with that time, the oldest first."""
-        query = select(Blobs.verified_at, Blobs.digest, Blobs.size).where(Blobs.verified_at < before)
-        query = query.where(*_linked_in(repositories))
-        if after:
-            place = tuple_(Blobs.verified_at, Blobs.digest)
-            query = query.where(place > tuple_(*after, types=[Blobs.verified_at.type, Blobs.digest.type]))
+        """Return some stale blobs after a place, with the times when they were verified, the oldest first."""
+        query = select(Blobs.verified_at, Blobs.digest, Blobs.size).where(*_matching(stale, after))
         rows = self.connection.execute(query.order_by(Blobs.verified_at, Blobs.digest).limit(BATCH))
         return [(row[0], BlobRow(row[1], row[2])) for row in rows]
 
@@ -82,9 +92,9 @@ class CheckQueries:
             for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
         ]
 
-    def total(self, before: datetime, repositories: Collection[str] = ()) -> int:
-        """Return how many blobs were last verified before an instant."""
-        found = select(Blobs.digest).where(Blobs.verified_at < before, *_linked_in(repositories))
+    def total(self, stale: Stale, after: tuple[datetime, Digest] | None = None) -> int:
+        """Return how many stale blobs there are after a place."""
+        found = select(Blobs.digest).where(*_matching(stale, after))
         return self.connection.scalar(select(func.count()).select_from(found.subquery())) or 0
 
     def lock(self, digest: Digest) -> int | None:
@@ -96,6 +106,25 @@ class CheckQueries:
         query = select(RepositoryBlobs.digest).where(RepositoryBlobs.repository_id == repository_id)
         query = query if after is None else query.where(RepositoryBlobs.digest > after)
         return self.connection.scalars(query.order_by(RepositoryBlobs.digest).limit(BATCH)).all()
+
+    def linked(self, repository_id: int, digests: Collection[Digest]) -> Sequence[Digest]:
+        """Return those of some blobs that a repository may read."""
+        query = select(RepositoryBlobs.digest).where(RepositoryBlobs.repository_id == repository_id)
+        return self.connection.scalars(query.where(RepositoryBlobs.digest.in_(digests))).all()
+
+    def tags(self, repository_id: int, tags: Collection[Tag]) -> Sequence[Tag]:
+        """Return those of some tags that a repository has."""
+        query = select(Tags.name).where(Tags.repository_id == repository_id, Tags.name.in_(tags))
+        return [Tag(name) for name in self.connection.scalars(query)]
+
+    def views(self, repository_id: int, manifests: Collection[Digest]) -> Sequence[tuple[Digest, str]]:
+        """Return those of some manifests that have a view, each with the kind of every view."""
+        query = select(ManifestViews.manifest, ManifestViews.kind).where(
+            ManifestViews.repository_id == repository_id,
+            ManifestViews.manifest.in_(manifests),
+            ManifestViews.view.is_not(None),
+        )
+        return [(row[0], row[1]) for row in self.connection.execute(query)]
 
     def children(
         self, repository_id: int, manifests: Collection[Digest]
@@ -187,6 +216,17 @@ class CheckQueries:
             bool(self.connection.scalar(select(signed))),
             self.connection.scalars(images.distinct().limit(PLACES)).all(),
         )
+
+
+def _matching(stale: Stale, after: tuple[datetime, Digest] | None) -> Iterator[ColumnElement[bool]]:
+    """Yield what is true of stale blobs after a place."""
+    yield Blobs.verified_at < stale.before
+    yield from _linked_in(stale.repositories)
+    if stale.damaged is not None:
+        yield Blobs.damaged_at < stale.before if stale.damaged else Blobs.damaged_at.is_(None)
+    if after:
+        place = tuple_(Blobs.verified_at, Blobs.digest)
+        yield place > tuple_(*after, types=[Blobs.verified_at.type, Blobs.digest.type])
 
 
 def _linked_in(repositories: Collection[str]) -> Sequence[ColumnElement[bool]]:

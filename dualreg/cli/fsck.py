@@ -12,6 +12,7 @@ from typing import Unpack
 import click
 
 from dualreg.assembly import open_catalog
+from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.command import Option
@@ -109,7 +110,7 @@ def fsck(
 
     Each finding names the tags that it hurts, and the generations of clients. With --json, each is one line.
 
-    Exits with 1 if something is damaged and was not repaired, and with 2 if it could not be checked.
+    Exits with 1 if something that was checked is damaged and was not repaired, and with 2 on failure.
     """
     if given["source"] and not given["repair"]:
         raise click.UsageError("--from requires --repair")
@@ -130,7 +131,7 @@ def fsck(
                 _print(finding, repaired=repaired, as_json=as_json)
         if found[True]:
             record("fsck", repaired=found[True])
-    _conclude(found, as_json=as_json)
+    _conclude(found, check.unread, as_json=as_json)
     if stop.is_set():
         raise Fatal("stopped before everything was checked; run the command again")
     raise SystemExit(1 if found[False] else 0)
@@ -148,7 +149,7 @@ def _shown(check: Check, stop: Event, *, quiet: bool) -> Iterator[tuple[Finding,
     """Run the check with its progress shown, if it reads all blobs."""
     check.stop = stop
     with check.catalog.read() as tx:
-        total = tx.checks.total(check.catalog.now(), check.repositories) if check.read else 0
+        total = tx.checks.total(Stale(check.catalog.now(), check.repositories)) if check.read else 0
     with progress("blobs", total, quiet=quiet or not check.read) as advance:
         check.advance = advance
         yield from check.run()
@@ -165,13 +166,16 @@ def _print(finding: Finding, *, repaired: bool, as_json: bool) -> None:
     echo(f"{finding.kind}: {finding.where}: {finding.text}{harm}{'; repaired' if repaired else ''}")
 
 
-def _conclude(found: Counter[bool], *, as_json: bool) -> None:
+def _conclude(found: Counter[bool], unread: int, *, as_json: bool) -> None:
     if as_json:
-        echo_json({"findings": found.total(), "repaired": found[True]}, indent=None)
-    elif found:
+        echo_json({"findings": found.total(), "repaired": found[True], "unread": unread}, indent=None)
+        return
+    if found:
         echo(f"{counted(found.total(), 'finding')}, {found[True]} repaired.", err=True)
     else:
         echo("No damage found.")
+    if unread:
+        echo(f"The limit left {counted(unread, 'blob')} unread. The next run goes on with them.", err=True)
 
 
 def _fetch_from(source: Location, login: LoginValues) -> Fetch:

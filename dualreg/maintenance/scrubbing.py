@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
+from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog, DatabaseFailure
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobMissing
@@ -79,7 +80,7 @@ class Scrubber:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with self.catalog.read() as tx:
-                page = tx.checks.stalest(self.catalog.now() - AGE, self._place)
+                page = tx.checks.stalest(Stale(self.catalog.now() - AGE), self._place)
             self._place = (page[-1][0], page[-1][1].digest) if page else None
             self._verify_all([blob for _, blob in page])
         except BlockingIOError:

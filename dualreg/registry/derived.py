@@ -67,6 +67,16 @@ class Derived:
                 self._hopeless[digest] = None
         return restored
 
+    def forget_view(self, repository: RepositoryName, manifest: Digest, kind: str) -> bool:
+        """Forget what a manifest is seen as, which is derived again; return False without the repository."""
+        with self.state.begin() as tx:
+            row = tx.repositories.lock(repository)
+            if row is None:
+                return False
+            tx.checks.forget_view(row.id, manifest, kind)
+            self.state.links.record_view(repository, manifest, kind, None)
+        return True
+
     @contextmanager
     def _once(self, digest: Digest) -> Iterator[bool]:
         """Yield whether this thread is not making the blob already."""

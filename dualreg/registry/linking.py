@@ -18,7 +18,7 @@ from dualreg.registry.manifests import unusual
 from dualreg.registry.state import State
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_repairs import write_v1_link
-from dualreg.storage.links import manifest_link, origin_file, revision, tag_link, v1_file
+from dualreg.storage.links import manifest_link, origin_file, tag_link, type_file, v1_file, view_file
 
 #: How far the time of a link may be from that of its row.
 _TOLERANCE = timedelta(seconds=5)
@@ -86,10 +86,10 @@ class Linking:
                     continue
                 if self._is_late(manifest_link(name, each.digest), each.at):
                     links.add_manifest(name, each.digest, each.at, anew=True)
-                if each.digest in undescribed and self._is_absent(f"{revision(name, each.digest)}/type"):
+                if each.digest in undescribed and self._is_absent(type_file(name, each.digest)):
                     links.describe_manifest(name, each.digest, each.media_type)
                 for kind, view in each.views.items():
-                    if self._is_absent(f"{revision(name, each.digest)}/views/{kind}"):
+                    if self._is_absent(view_file(name, each.digest, kind)):
                         links.record_view(name, each.digest, kind, view)
         return manifests[-1].digest if manifests else None
 

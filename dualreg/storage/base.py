@@ -79,7 +79,10 @@ class BlobStore(Protocol):
         """Remove the blob durably. It is not an error if there is none."""
 
     def walk(self) -> Iterator[StoredBlob]:
-        """Yield every published blob, in any order. Blobs published or deleted meanwhile may be left out."""
+        """Yield every published blob, ordered by digest if the driver can do so without keeping all of them.
+
+        Blobs published or deleted meanwhile may be left out.
+        """
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
         """Truncate the upload to *offset* bytes, append *chunks*, and return the new length in bytes.
@@ -198,6 +201,12 @@ class LinkTree(LinkReader, Protocol):
 
     def remove_link(self, *paths: str) -> None:
         """Remove files, durably, and folders that become empty. It is not an error if there are none."""
+
+    def quarantine_link(self, path: str) -> None:
+        """Move a file, durably, to where no name reaches it; it is kept for the operator.
+
+        It is not an error if there is none.
+        """
 
     def set_aside(self, folder: str) -> UploadId | None:
         """Remove *folder* with all files in it, at once and durably; None if there is none.

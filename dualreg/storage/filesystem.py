@@ -4,6 +4,7 @@
     <root>/docker/registry/v2/repositories/…                         link files (see ``links``)
     <root>/uploads/<upload id>                                       staged bytes, of each upload, mode 0600
     <root>/corrupt/<algorithm>-<hex>                                 damaged blobs that were set aside
+    <root>/corrupt/repositories/…                                    link files that were set aside
 
 All of it must be on one file system, so that publishing is a rename. The order is: write, fsync the file,
 rename, fsync the folder. What a method did when it returns survives a power cut.
@@ -17,6 +18,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -241,6 +243,14 @@ class FilesystemStore:
         for folder in {*map(_nearest, changed)}:  # once for all that they have lost
             durable.sync(folder)
 
+    def quarantine_link(self, path: str) -> None:
+        source, aside = self._names / path, self._corrupt / "repositories" / path
+        with suppress(FileNotFoundError):
+            durable.move(source, aside)
+            durable.sync(aside.parent)
+            self._prune(source)
+            durable.sync(_nearest(source.parent))
+
     def set_aside(self, folder: str) -> UploadId | None:
         target, aside = self._names / folder, UploadId.new()
         if not target.is_dir():
@@ -308,9 +318,9 @@ def _nearest(folder: Path) -> Path:
 
 
 def _folders(folder: os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
-    """Yield the folders in a folder, in any order; none if it is absent or cannot be read."""
+    """Yield the folders in a folder, by name; none if it is absent or cannot be read."""
     with suppress(OSError), os.scandir(folder) as entries:
-        yield from (each for each in entries if each.is_dir())
+        yield from sorted((each for each in entries if each.is_dir()), key=attrgetter("name"))
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -66,7 +66,7 @@ class Links:
 
     def describe_manifest(self, repository: RepositoryName, digest: Digest, media_type: str | None) -> None:
         """Record the media type of the manifest; None: it is what the document itself says."""
-        self._record(f"{revision(repository, digest)}/type", media_type)
+        self._record(type_file(repository, digest), media_type)
 
     def add_signed(self, repository: RepositoryName, digest: Digest, signed: Digest) -> None:
         """Record that the blob *signed* is the manifest with its signatures."""
@@ -74,7 +74,7 @@ class Links:
 
     def record_view(self, repository: RepositoryName, digest: Digest, kind: str, view: str | None) -> None:
         """Record what clients see the manifest as; None: nothing that is known."""
-        self._record(f"{revision(repository, digest)}/views/{kind}", view)
+        self._record(view_file(repository, digest, kind), view)
 
     def remove_manifest(self, repository: RepositoryName, digest: Digest) -> None:
         """Record that the manifest is no longer in the repository."""
@@ -99,8 +99,7 @@ class Links:
         None and None: nothing but what is assumed of every tag. What is recorded counts while the tag points
         at *digest*.
         """
-        facts = {"manifest": str(digest), "origin": origin, "agent": agent}
-        self._record(origin_file(repository, tag), _json(facts) if origin or agent else None)
+        self._record(origin_file(repository, tag), pusher_text(digest, origin, agent))
 
     def remove_tags(self, repository: RepositoryName, *tags: Tag) -> None:
         """Record that the tags were deleted."""
@@ -155,6 +154,16 @@ def signed_link(repository: str, digest: Digest) -> str:
     return f"{revision(repository, digest)}/signed"
 
 
+def type_file(repository: str, digest: Digest) -> str:
+    """Return the path of the file that says the media type of a manifest."""
+    return f"{revision(repository, digest)}/type"
+
+
+def view_file(repository: str, digest: Digest, kind: str) -> str:
+    """Return the path of the file that says what clients see a manifest as."""
+    return f"{revision(repository, digest)}/views/{kind}"
+
+
 def tag_link(repository: str, tag: str) -> str:
     """Return the path of the link file of a tag."""
     return f"{repository}/_manifests/tags/{tag}/current/link"
@@ -163,6 +172,12 @@ def tag_link(repository: str, tag: str) -> str:
 def origin_file(repository: str, tag: str) -> str:
     """Return the path of the file that says who pushed a tag."""
     return f"{repository}/_manifests/tags/{tag}/origin"
+
+
+def pusher_text(digest: Digest, origin: str | None, agent: str | None) -> str | None:
+    """Return what that file contains while the tag points at *digest*; None if it is not needed."""
+    facts = {"manifest": str(digest), "origin": origin, "agent": agent}
+    return _json(facts) if origin or agent else None
 
 
 def v1_file(repository: str, image: str) -> str:

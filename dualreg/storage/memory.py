@@ -100,6 +100,9 @@ class MemoryStore:
         for path in paths:
             self._links.pop(path, None)
 
+    def quarantine_link(self, path: str) -> None:
+        self._links.pop(path, None)
+
     def set_aside(self, folder: str) -> UploadId | None:
         paths = [path for path in [*self._links] if path.startswith(f"{folder}/")]
         aside = UploadId.new()

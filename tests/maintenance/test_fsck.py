@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from dualreg.assembly import open_catalog, open_registry, prepare
+from dualreg.catalog.checks import Stale
 from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.image.digest import Digest
@@ -30,6 +31,7 @@ from tests import builders
 from tests.apps import application, client_of
 from tests.contracts.postgresql import postgresql_server
 from tests.maintenance.world import CHAIN, ONE, TWO, fill
+from tests.protocol.test_schema1 import payload
 from tests.registry.test_damage import cut, empty, flip, lengthen, lose
 
 TREE = Path("docker/registry/v2")
@@ -74,6 +76,7 @@ def found(settings: Settings, *options: str) -> list[dict[str, object]]:
     assert lines[-1] == {
         "findings": len(findings),
         "repaired": sum(bool(each["repaired"]) for each in findings),
+        "unread": lines[-1]["unread"],
     }
     return findings
 
@@ -163,11 +166,27 @@ def _link(path: str, content: str | None) -> Callable[[Settings], None]:
     return change
 
 
+def _facts(path: str, **facts: str) -> Callable[[Settings], None]:
+    def change(settings: Settings) -> None:
+        file = settings.data / TREE / "repositories" / path
+        file.write_text(json.dumps(json.loads(file.read_text()) | facts))
+
+    return change
+
+
 LAYER_LINK = f"team/app/_layers/sha256/{Digest.of(ONE.config).hex}/link"
 REVISION = f"team/app/_manifests/revisions/sha256/{ONE.digest.hex}/link"
 TAG_LINK = "team/app/_manifests/tags/one/current/link"
 V1_FILE = f"library/old/_v1/{CHAIN[0].id}"
 OTHER = Digest.of(b"other")
+#: Of a manifest whose document does not say its media type, and of one whose does.
+UNTYPED = Digest.of(b'{"any": "thing"}')
+TYPE = f"team/art/_manifests/revisions/sha256/{UNTYPED.hex}/type"
+OTHER_TYPE = REVISION.replace("link", "type")
+#: Of tags that a V1 and a V2 client pushed.
+ORIGIN, OTHER_ORIGIN = "library/old/_manifests/tags/latest/origin", "team/app/_manifests/tags/one/origin"
+VIEW = REVISION.replace("link", "views/v1")
+SIGNED = f"old/app/_manifests/revisions/sha256/{Digest.of(payload()).hex}/signed"
 #: Damage of links and rows: how it is made, its kind, what it names, and whether it can be repaired.
 ROWS = {
     "lost blob link": (_link(LAYER_LINK, None), "missing-link", LAYER_LINK, True),
@@ -178,17 +197,39 @@ ROWS = {
     "wrong tag link": (_link(TAG_LINK, str(TWO.digest)), "wrong-link", TAG_LINK, True),
     "empty tag link": (_link(TAG_LINK, ""), "wrong-link", TAG_LINK, True),
     "wrong V1 file": (_link(V1_FILE, "{}"), "wrong-link", V1_FILE, True),
+    "lost type": (_link(TYPE, None), "missing-link", TYPE, True),
+    "wrong type": (_link(TYPE, "application/json"), "wrong-link", TYPE, True),
+    "needless type": (_link(OTHER_TYPE, "application/json"), "wrong-link", OTHER_TYPE, True),
+    "lost origin": (_link(ORIGIN, None), "missing-link", ORIGIN, True),
+    "wrong origin": (
+        _facts(ORIGIN, origin="v2"),
+        "wrong-link",
+        ORIGIN,
+        True,
+    ),
+    "damaged origin": (_link(ORIGIN, "{"), "wrong-link", ORIGIN, True),
+    "needless origin": (
+        _link(OTHER_ORIGIN, json.dumps({"manifest": str(ONE.digest), "origin": "v1", "agent": None})),
+        "wrong-link",
+        OTHER_ORIGIN,
+        True,
+    ),
+    "lost view file": (_link(VIEW, None), "missing-link", VIEW, True),
+    "wrong view file": (_link(VIEW, "0" * 64), "wrong-link", VIEW, True),
+    "stray view file": (_link(f"{VIEW}x", "0" * 64), "stray-link", f"{VIEW}x", True),
+    "lost signed link": (_link(SIGNED, None), "missing-link", SIGNED, True),
+    "wrong signed link": (_link(SIGNED, str(OTHER)), "wrong-link", SIGNED, True),
     "stray blob link": (
         _link(f"team/app/_layers/sha256/{OTHER.hex}/link", str(OTHER)),
         "stray-link",
         f"team/app/_layers/sha256/{OTHER.hex}/link",
-        False,
+        True,
     ),
     "stray repository": (
         _link("nowhere/_manifests/tags/x/current/link", str(OTHER)),
         "stray-link",
         "nowhere/_manifests/tags/x/current/link",
-        False,
+        True,
     ),
     "wrong media type": (
         _sql(("UPDATE manifests SET media_type = 'application/json' WHERE digest = ?", TWO.digest)),
@@ -210,7 +251,7 @@ ROWS = {
         ),
         "missing-child",
         f"team/app@{TWO.digest}",
-        False,
+        True,
     ),
     "lost view": (
         _sql(("UPDATE manifest_views SET view = 'gone' WHERE manifest = ? AND kind = 'v1'", TWO.digest)),
@@ -355,14 +396,19 @@ class _Unreadable(io.FileIO):
 def test_a_check_goes_on_with_what_was_read_longest_ago(settings: Settings) -> None:
     """Each run reads some more, within its limit, until everything was read once."""
     with closing(open_catalog(settings)) as catalog, catalog.begin() as tx:
-        total = tx.checks.total(catalog.now())
-        oldest = tx.checks.stalest(catalog.now(), None)[-1][1].digest
+        total = tx.checks.total(Stale(catalog.now()))
+        oldest = tx.checks.stalest(Stale(catalog.now()), None)[-1][1].digest
     flip(_file(settings, oldest))
     runs = 0
     while not any(each["where"] == str(oldest) for each in found(settings, "--read", "--limit-bytes", "4K")):
         runs += 1
         assert runs < total
     assert runs > 1
+    (last,) = fsck(settings, "--read", "--limit-bytes", "1", "--json").stdout.splitlines()
+    assert json.loads(last)["unread"] == total - 1  # nor is it read first again
+    result = fsck(settings, "--read", "--limit-bytes", "1")
+    assert f"The limit left {total - 1} blobs unread." in result.stderr
+    assert result.exit_code == 0
 
 
 def test_only_some_repositories_are_checked(settings: Settings) -> None:

@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from threading import Event
 
+from dualreg.catalog.checks import BATCH, Stale
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.linking import LinkedManifest
 from dualreg.catalog.rows import BlobRow, RepositoryRow
@@ -40,6 +43,10 @@ class Budget:
     read: int = 0
     began: float = field(default_factory=time.monotonic)
 
+    def begin(self) -> None:
+        """Note that reading begins now."""
+        self.began = time.monotonic()
+
     def is_spent(self) -> bool:
         """Return whether no more may be read."""
         late = self.seconds is not None and time.monotonic() - self.began >= self.seconds
@@ -62,6 +69,7 @@ class Check:
         repair: What repairs findings; None: they are only named.
         advance: Called with the number of blobs and bytes that are done since the last call.
         stop: Set from outside to stop between two blobs.
+        unread: How many blobs are still to be read after ``run``, because the budget is spent.
     """
 
     catalog: Catalog
@@ -73,6 +81,7 @@ class Check:
     repair: Repair | None = None
     advance: Callable[[int, int], None] = lambda *_: None
     stop: Event = field(default_factory=Event)
+    unread: int = 0
 
     def run(self) -> Iterator[tuple[Finding, bool]]:
         """Yield what is damaged, and whether it was repaired."""
@@ -84,6 +93,7 @@ class Check:
             yield from self._repository(name)
         if not self.repositories:
             yield from ((each, False) for each in self._orphans())
+            yield from self._unlisted_repositories()
         if self.read:
             for finding in self.contents(self.catalog.now()):
                 if finding.digest not in named:
@@ -93,26 +103,35 @@ class Check:
         """Read blobs that were last verified before an instant, the oldest first; yield the damaged ones.
 
         It ends when the budget is spent. Those that are sound are recorded as verified, so that a later check
-        goes on with the others.
+        goes on with the others. What is known to be damaged comes last: else it would use up every budget.
         """
-        place: tuple[datetime, Digest] | None = None
-        while not self._is_over():
-            with self.catalog.read() as tx:
-                page = tx.checks.stalest(before, place, self.repositories)
-            if not page:
-                return
-            sound = list[Digest]()
-            for at, blob in page:
-                if self._is_over():
-                    break
-                place = (at, blob.digest)
-                if finding := self._content(blob):
-                    yield finding
-                else:
-                    sound.append(blob.digest)
-                if len(sound) >= _RECORDED:
-                    self._record(sound)
-            self._record(sound)
+        self.budget.begin()
+        for damaged in (False, True):
+            stale = Stale(before, self.repositories, damaged)
+            place: tuple[datetime, Digest] | None = None
+            while page := self._page(stale, place):
+                sound = list[Digest]()
+                for at, blob in page:
+                    if self._is_over():
+                        break
+                    place = (at, blob.digest)
+                    if finding := self._content(blob):
+                        yield finding
+                    else:
+                        sound.append(blob.digest)
+                    if len(sound) >= _RECORDED:
+                        self._record(sound)
+                self._record(sound)
+
+    def _page(
+        self, stale: Stale, place: tuple[datetime, Digest] | None
+    ) -> Sequence[tuple[datetime, BlobRow]]:
+        """Return some blobs to be read; none, but count them, if no more may be read."""
+        with self.catalog.read() as tx:
+            if not self._is_over():
+                return tx.checks.stalest(stale, place)
+            self.unread += tx.checks.total(stale, place)
+        return ()
 
     def _is_over(self) -> bool:
         return self.stop.is_set() or self.budget.is_spent()
@@ -138,7 +157,11 @@ class Check:
             return self._hurting(Kind.UNREADABLE, blob.digest, f"it cannot be read ({error.strerror})")
         finally:
             self.advance(1, 0)
-        return None if sound else self._hurting(Kind.CORRUPT, blob.digest, "its bytes have another digest")
+        if sound:
+            return None
+        with self.catalog.begin() as tx:
+            tx.blobs.mark_damaged(blob.digest)
+        return self._hurting(Kind.CORRUPT, blob.digest, "its bytes have another digest")
 
     def _names(self) -> Iterator[RepositoryName]:
         if self.repositories:
@@ -185,13 +208,16 @@ class Check:
 
     def _repository(self, name: RepositoryName) -> Iterator[tuple[Finding, bool]]:
         """Yield what is wrong with the link files, manifests, views and V1 images of a repository."""
-        links = LinkCheck(self.catalog, self.store, repair=self.repair is not None)
-        yield from links.missing(name)
-        yield from ((finding, False) for finding in links.stray(name))
         with self.catalog.read() as tx:
             row = tx.repositories.find(name)
-        if row is None:
-            return
+        if row:
+            yield from self._rows(row)
+        links = self._links()
+        yield from links.missing(name)
+        yield from links.stray(name)
+
+    def _rows(self, row: RepositoryRow) -> Iterator[tuple[Finding, bool]]:
+        """Yield what is wrong with the rows of a repository, after which link files are repaired."""
         for finding in self._documents(row):
             yield self._repaired(finding)
         with self.catalog.read() as tx:
@@ -200,8 +226,8 @@ class Check:
             text = f"what it is seen as is missing: {view}"
             yield self._repaired(self._in(row, Kind.VIEW, manifest, text, detail=kind))
         for image, parent in orphans:
-            where, text = f"{name} image {image}", f"its parent is missing: {parent}"
-            yield Finding(Kind.PARENT, where, text, repositories=(name,), clients=("V1",)), False
+            where, text = f"{row.name} image {image}", f"its parent is missing: {parent}"
+            yield Finding(Kind.PARENT, where, text, repositories=(row.name,), clients=("V1",)), False
 
     def _documents(self, row: RepositoryRow) -> Iterator[Finding]:
         """Yield manifests that differ from what the catalog has of them."""
@@ -219,10 +245,8 @@ class Check:
     def _document(
         self, row: RepositoryRow, linked: LinkedManifest, listed: dict[Digest, str | None]
     ) -> Iterator[Finding]:
-        try:
-            with self.store.open(linked.digest) as reader:
-                payload = reader.read(_MANIFEST_LIMIT)
-        except (BlobMissing, OSError):
+        payload = self._payload(linked.digest)
+        if payload is None:
             return  # which the look at the files, or at contents, finds
         if Digest.of(payload, linked.digest.algorithm) != linked.digest:
             with self.catalog.read() as tx:
@@ -232,14 +256,36 @@ class Check:
             return
         try:
             manifest = stored(linked.media_type, payload, linked.digest)
-            declared = parse_object(payload).get("mediaType") or linked.media_type
+            declared = _declared(payload, linked.media_type)
         except (ManifestInvalid, ValueError) as error:
             yield self._in(row, Kind.MEDIA_TYPE, linked.digest, str(error))
             return
         if declared != linked.media_type:
             text = f"the catalog has {linked.media_type}, but the document {declared}"
-            yield self._in(row, Kind.MEDIA_TYPE, linked.digest, text, detail=str(declared))
+            yield self._in(row, Kind.MEDIA_TYPE, linked.digest, text, detail=declared)
         yield from self._children(row, manifest, listed)
+
+    def _payload(self, manifest: Digest) -> bytes | None:
+        """Return the document of a manifest as it is in the store; None if it cannot be read."""
+        with suppress(BlobMissing, OSError), self.store.open(manifest) as reader:
+            return reader.read(_MANIFEST_LIMIT)
+        return None
+
+    def _links(self) -> LinkCheck:
+        """Return what compares link files."""
+        describes_itself = lru_cache(BATCH)(self._describes_itself)
+        return LinkCheck(self.catalog, self.store, describes_itself, repair=self.repair is not None)
+
+    def _describes_itself(self, manifest: Digest, media_type: str) -> bool:
+        """Return whether a rebuild finds the media type in the document.
+
+        True too if the document is damaged, or is right and the catalog wrong.
+        """
+        payload = self._payload(manifest)
+        with suppress(ManifestInvalid, ValueError):
+            is_right = payload is not None and _declared(payload, media_type) == media_type
+            return not is_right or stored(media_type, payload or b"", manifest).self_described
+        return True
 
     def _children(
         self, row: RepositoryRow, manifest: Manifest, listed: dict[Digest, str | None]
@@ -276,7 +322,7 @@ class Check:
         )
 
     def _orphans(self) -> Iterator[Finding]:
-        """Yield files that the catalog does not list, and link files of repositories that it does not."""
+        """Yield files that the catalog does not list."""
         before, batch = self.catalog.now() - GRACE, list[Digest]()
         for found in self.store.walk():
             if found.modified_at < before:
@@ -284,10 +330,13 @@ class Check:
             if len(batch) >= _RECORDED:
                 yield from self._unlisted(batch)
         yield from self._unlisted(batch)
-        links = LinkCheck(self.catalog, self.store)
+
+    def _unlisted_repositories(self) -> Iterator[tuple[Finding, bool]]:
+        """Yield link files of repositories that the catalog does not list, and whether each was set aside."""
+        links = self._links()
         for name in Names(self.store).repositories():
             if not isinstance(name, RepositoryName):
-                yield Finding(Kind.STRAY_LINK, name.path, name.reason)
+                yield Finding(Kind.STRAY_LINK, name.path, name.reason), False
                 continue
             with self.catalog.read() as tx:
                 known = tx.repositories.find(name)
@@ -305,3 +354,12 @@ class Check:
 
     def _repaired(self, finding: Finding) -> tuple[Finding, bool]:
         return finding, self.repair is not None and self.repair.apply(finding)
+
+
+def _declared(payload: bytes, media_type: str) -> str:
+    """Return the media type that a manifest states; else *media_type*.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    return str(parse_object(payload).get("mediaType") or media_type)

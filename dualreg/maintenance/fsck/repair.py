@@ -4,9 +4,10 @@ import errno
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest, stored
@@ -45,12 +46,12 @@ class Repair:
             case Kind.LOST | Kind.SIZE | Kind.CORRUPT | Kind.UNREADABLE:
                 return self._blob(digest, finding)
             case Kind.VIEW:
-                return self._view(digest, finding)
+                name = finding.repository
+                return name is not None and self.registry.derived.forget_view(name, digest, finding.detail)
             case Kind.UNLISTED | Kind.MEDIA_TYPE:
                 return self._describe(digest, finding)
             case Kind.CHILD:
-                child = Digest.parse(finding.detail)
-                return finding.repository is not None and self._fetch(child, [finding.repository])
+                return finding.repository is not None and self._child(finding, finding.repository)
         return False
 
     def _blob(self, digest: Digest, finding: Finding) -> bool:
@@ -67,6 +68,20 @@ class Repair:
         integrity.alarm(digest, finding.text)
         names = [RepositoryName(name) for name in finding.repositories]
         return integrity.restore(digest) or self._sign_again(digest, names) or self._fetch(digest, names)
+
+    def _child(self, finding: Finding, name: RepositoryName) -> bool:
+        """Have what a manifest names: linked to its repository if the store has it, or fetched."""
+        child, manifest = Digest.parse(finding.detail), finding.digest
+        size = self.registry.blobs.stored_size(child)
+        try:
+            if size is not None and self.registry.integrity.verify(child):
+                self.registry.blobs.share(name, BlobRow(child, size))
+            elif not self._fetch(child, [name]):
+                return False
+        except (BlobMissing, BlobDamaged, OSError) as error:
+            _log.info("%s cannot be linked to %s: %s", child, name, error)
+            return False
+        return manifest is not None and self._describe(manifest, replace(finding, detail=""))
 
     def _set_aside(self, digest: Digest, error: OSError) -> None:
         """Take a blob out of service that the disk fails to read, so that the next push sends it."""
@@ -109,16 +124,6 @@ class Repair:
             except (RegistryError, OSError) as error:
                 _log.warning("%s cannot be fetched: %s", digest, error)
         return False
-
-    def _view(self, manifest: Digest, finding: Finding) -> bool:
-        """Forget a view, which is derived again when a client next asks for it."""
-        name = finding.repository
-        with self.catalog.begin() as tx:
-            row = tx.repositories.lock(name) if name else None
-            if row is None:
-                return False
-            tx.checks.forget_view(row.id, manifest, finding.detail)
-        return True
 
     def _describe(self, digest: Digest, finding: Finding) -> bool:
         """Record again what the document of a manifest says."""
