@@ -30,7 +30,7 @@ from dualreg.catalog.checks import CheckQueries
 from dualreg.catalog.clients import ClientQueries
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
-from dualreg.catalog.dialects import READ_ONLY, has_changed, open_engine, watch_changes
+from dualreg.catalog.dialects import READ_ONLY, has_changed, hasten, open_engine, watch_changes
 from dualreg.catalog.garbage import GarbageQueries
 from dualreg.catalog.integrity import file_of
 from dualreg.catalog.keys import KeyQueries
@@ -206,6 +206,13 @@ class Catalog:
         watch_changes(self.engine, NAMES)
         self._writers = Writers(max(pool_size * 3 // 4, 1))
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
+
+    def hasten(self) -> None:
+        """Do not wait for the disk with each commit from now on, for work that can be done again.
+
+        After a power cut, the last commits may be missing; no earlier one is then.
+        """
+        hasten(self.engine)
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:

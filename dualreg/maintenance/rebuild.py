@@ -72,7 +72,7 @@ class Rebuild:
         return Names(self.store)
 
     def begin(self, *, replace: bool = False) -> None:
-        """Note that the catalog is incomplete from now on.
+        """Note that the catalog is incomplete from now on; what a power cut takes from it is done again.
 
         Args:
             replace: Delete the content that it has.
@@ -90,6 +90,7 @@ class Rebuild:
             if replace or not unfinished:
                 tx.notes.write(Note.REBUILD, "")
                 tx.notes.remove(Note.SWEEP)
+        self.catalog.hasten()
 
     def run(self) -> Rebuilt:
         """Record everything, from where the last rebuild was stopped; then the catalog is complete."""
