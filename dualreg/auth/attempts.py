@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import math
 from datetime import timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from threading import Lock
 from typing import NamedTuple, Self
 
@@ -19,6 +19,7 @@ from cachetools import TTLCache
 from dualreg.auth.keyring import Keyring
 from dualreg.catalog.database import Catalog
 from dualreg.errors import TooManyAttempts
+from dualreg.networks import network_of
 
 #: How long a failure counts.
 WINDOW = timedelta(minutes=15)
@@ -159,15 +160,3 @@ def unlock_address(catalog: Catalog, address: str) -> int:
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def network_of(address: str) -> str:
-    """Return the addresses that a client can choose from: its own, or the /64 network of IPv6."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    if mapped or parsed.version == 4:  # noqa: PLR2004 -- IPv4
-        return str(mapped or parsed)
-    return str(ip_network((parsed, 64), strict=False))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, select
 from dualreg.catalog.dialects import batches, insert
 from dualreg.catalog.rows import ClientRow
 from dualreg.catalog.tables import V1Clients
+from dualreg.networks import network_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +23,26 @@ class ClientQueries:
         row = insert(self.connection, V1Clients)
         added = {
             "last_seen": row.excluded.last_seen,
+            "network": row.excluded.network,
             "requests": V1Clients.requests + row.excluded.requests,
             "refused": V1Clients.refused + row.excluded.refused,
         }
         key = [V1Clients.address, V1Clients.version, V1Clients.repository]
         statement = row.on_conflict_do_update(index_elements=key, set_=added)
         # In a fixed order, so that concurrent transactions cannot deadlock.
-        rows = sorted((asdict(client) for client in clients), key=lambda row: [row[name.key] for name in key])
+        rows = [asdict(client) | {"network": network_of(client.address)} for client in clients]
+        rows.sort(key=lambda row: [row[name.key] for name in key])
         if rows:
             self.connection.execute(statement, rows)
 
-    def kinds(self, addresses: Collection[str]) -> Sequence[tuple[str, str, str]]:
-        """Return address, version and repository of all rows of *addresses*."""
+    def kinds(self, networks: Collection[str]) -> Sequence[tuple[str, str, str]]:
+        """Return address, version and repository of all rows of *networks*."""
         query = select(V1Clients.address, V1Clients.version, V1Clients.repository)
         return [
             (address, version, repository)
-            for batch in batches(addresses)
+            for batch in batches(networks)
             for address, version, repository in self.connection.execute(
-                query.where(V1Clients.address.in_(batch))
+                query.where(V1Clients.network.in_(batch))
             )
         ]
 

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import ClientRow
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.networks import network_of
 
 Key = TypeVar("Key")
 Note = TypeVar("Note")
@@ -29,6 +30,9 @@ _VERSION_LIMIT = 100
 #: further ones are counted together, as this version.
 _NAMED_LIMIT = 500
 _NAMELESS_LIMIT = 20
+#: How many times that all addresses of one network may have. Anybody can make up those of a /64, so
+#: what is beyond is counted together, as if the network were the address.
+_NETWORK_FACTOR = 20
 _OTHERS = "others"
 #: Rows of all addresses, and how long one is kept after the last request.
 _CLIENTS_LIMIT = 100_000
@@ -153,7 +157,7 @@ class Clients:
 
     def _write(self, clients: Mapping[tuple[str, str, str], ClientRow]) -> None:
         with self._catalog.begin() as tx:
-            known = tx.clients.kinds({address for address, _, _ in clients})
+            known = tx.clients.kinds({network_of(address) for address, _, _ in clients})
             tx.clients.record(_limit_kinds(clients.values(), known))
             tx.clients.forget(self._catalog.now() - _CLIENTS_AGE, keep=_CLIENTS_LIMIT)
 
@@ -161,24 +165,40 @@ class Clients:
 def _limit_kinds(
     clients: Iterable[ClientRow], known: Iterable[tuple[str, str, str]]
 ) -> Collection[ClientRow]:
-    """Return *clients*, in which the kinds beyond the limits of an address are one.
+    """Return *clients*, in which the kinds beyond the limits of an address, or of a network, are one.
 
     Args:
         known: Address, version and repository of the rows there are.
     """
-    kinds = {*known}
-    counts = Counter((address, bool(repository)) for address, _, repository in kinds)
+    kinds, counts = {*known}, Counter[tuple[str, bool]]()
+    for address, _, repository in kinds:
+        counts.update(_counted(address, repository))
     found: dict[tuple[str, str, str], ClientRow] = {}
     for client in clients:
         key = (client.address, client.version, client.repository)
         if key not in kinds:
-            limit = _NAMED_LIMIT if client.repository else _NAMELESS_LIMIT
-            if counts[client.address, bool(client.repository)] >= limit:
-                key = (client.address, _OTHERS, "")
-            counts[client.address, bool(key[2])] += key not in kinds
+            key = _allowed(key, counts)
+            counts.update(() if key in kinds else _counted(key[0], key[2]))
             kinds.add(key)
-        found[key] = _add(found.get(key), replace(client, version=key[1], repository=key[2]))
+        address, version, repository = key
+        same = replace(client, address=address, version=version, repository=repository)
+        found[key] = _add(found.get(key), same)
     return found.values()
+
+
+def _counted(address: str, repository: str) -> Collection[tuple[str, bool]]:
+    """Return what a row counts for: its address and network, and whether it names a repository."""
+    return {(whose, bool(repository)) for whose in (address, network_of(address))}
+
+
+def _allowed(key: tuple[str, str, str], counts: Mapping[tuple[str, bool], int]) -> tuple[str, str, str]:
+    """Return address, version and repository under which a new client is recorded, given those there are."""
+    address, _, repository = key
+    limit = _NAMED_LIMIT if repository else _NAMELESS_LIMIT
+    network = network_of(address)
+    if network != address and counts[network, bool(repository)] >= limit * _NETWORK_FACTOR:
+        return network, _OTHERS, ""
+    return (address, _OTHERS, "") if counts[address, bool(repository)] >= limit else key
 
 
 def _add(known: ClientRow | None, client: ClientRow) -> ClientRow:

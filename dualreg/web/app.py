@@ -89,7 +89,7 @@ def _follow_up(app: Flask) -> None:
     app.after_request(_add_v2_headers)
     app.after_request(_forbid_rendering)
     app.after_request(v1.record_client)
-    app.after_request(audit.record)
+    app.after_request(partial(audit.record, audit.Denials()))
     cors.install(app)
     app.after_request(_hold_slot)  # may replace the response, which the others have to see
 

@@ -1,16 +1,26 @@
 """Audit: write one line for each request that changed something or was denied."""
 
+import logging
 from http import HTTPStatus
 
 from flask import Response, g, request
 
+from dualreg.errors import TooManyRequests
+from dualreg.networks import network_of
 from dualreg.web.context import audit, registry
 from dualreg.web.credentials import claimed_account
 from dualreg.web.forwarded import client_address
+from dualreg.web.outages import LimitedLog
+from dualreg.web.rates import Rates
 from dualreg.web.responses import API_CHECKS, DENIALS, READS
 
+_DENIED = "denied"
+#: Denials of one client that are recorded in a period, in seconds.
+_DENIALS, _PERIOD = 600, 60.0
 #: Characters of texts that clients choose; no account has a longer name.
 _TEXT_LIMIT = 300
+#: Characters of paths; none that anything has is longer.
+_PATH_LIMIT = 1000
 
 
 def require() -> None:
@@ -23,10 +33,30 @@ def require() -> None:
         audit().ready()
 
 
-def record(response: Response) -> Response:
+class Denials:
+    """Limits how many denials of one client are recorded, which would else fill the disk."""
+
+    def __init__(self) -> None:
+        """Start before the first."""
+        self._rates = Rates(_DENIALS, _PERIOD)
+        self._log = LimitedLog(logging.getLogger(__name__).warning)
+
+    def is_recorded(self, address: str) -> bool:
+        """Return whether the next denial of the client is recorded; log that it is not."""
+        try:
+            self._rates.take(network_of(address))
+        except TooManyRequests:
+            limit = f"{_DENIALS} times in {_PERIOD:.0f} seconds"
+            text = f"{address} was denied more than {limit}: the audit log has no line of further denials"
+            self._log.line("denials", text)
+            return False
+        return True
+
+
+def record(denials: Denials, response: Response) -> Response:
     """Write the audit line of the request, if it gets one; return *response* unchanged."""
     event = _event(response.status_code)
-    if event:
+    if event and (event != _DENIED or denials.is_recorded(client_address())):
         repository, action = g.get("requested", (None, None))
         audit().write(
             registry().now(),
@@ -34,7 +64,7 @@ def record(response: Response) -> Response:
             account=claimed_account()[:_TEXT_LIMIT],
             address=client_address(),
             method=request.method,
-            path=request.path,
+            path=request.path[:_PATH_LIMIT],
             repository=repository,
             action=action,
             status=response.status_code,
@@ -49,6 +79,6 @@ def _event(status: int) -> str | None:
         return None  # the server is busy, the client is to slow down, or another token may allow even more
     if status in DENIALS:
         challenged = request.path in API_CHECKS and "Authorization" not in request.headers
-        return None if challenged else "denied"
+        return None if challenged else _DENIED
     written = request.method not in READS and status < HTTPStatus.BAD_REQUEST
     return "write" if written and request.blueprint in ("v1", "v2") else None

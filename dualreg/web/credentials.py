@@ -14,9 +14,9 @@ from contextlib import suppress
 from flask import g, request
 
 from dualreg.auth.access import Grant
-from dualreg.auth.attempts import network_of
 from dualreg.errors import TooManyAttempts, TooManyRequests, Unauthenticated
 from dualreg.image.names import RepositoryName
+from dualreg.networks import network_of
 from dualreg.patterns import Reach
 from dualreg.web.context import authority, rates
 from dualreg.web.forwarded import client_address

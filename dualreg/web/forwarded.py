@@ -9,6 +9,8 @@ from dualreg.web.context import settings
 
 #: Among the trusted proxies: any address.
 _ANY = "*"
+#: Proxies that a request has passed through at most; what is before them is no address.
+_HOPS = 30
 #: Headers in which proxies say the scheme; the first that is there counts.
 _SCHEME_HEADERS = ("X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Forwarded-Protocol", "X-Forwarded-Ssl")
 _SECURE = frozenset({"https", "ssl", "on"})
@@ -21,7 +23,7 @@ def client_address() -> str:
     forge those before them.
     """
     peer = _peer()
-    hops = ",".join(request.headers.getlist("X-Forwarded-For")).split(",")
+    hops = ",".join(request.headers.getlist("X-Forwarded-For")).rsplit(",", _HOPS)[-_HOPS:]
     with suppress(ValueError):
         while hops and _is_trusted(peer):
             peer = str(ip_address(hops.pop().strip()))

@@ -13,8 +13,8 @@ from typing import Any
 
 from flask import Response, request
 
-from dualreg.auth.attempts import network_of
 from dualreg.errors import ServerBusy
+from dualreg.networks import network_of
 
 #: Largest request body, in bytes, that the server receives before a thread handles the request.
 SMALL_BODY = 64 << 10

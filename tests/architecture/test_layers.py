@@ -17,10 +17,11 @@ LAYERS: dict[str, set[str]] = {
     "reloading": set(),
     "ownership": set(),
     "transports": set(),
+    "networks": set(),
     "settings": {"patterns", "transports", "messages"},
     "image": {"errors"},
     "storage": {"errors", "image", "ownership"},
-    "catalog": {"errors", "image", "patterns", "ownership"},
+    "catalog": {"errors", "image", "patterns", "ownership", "networks"},
     "remote": {"image", "messages"},
     "auth": {
         "errors",
@@ -32,8 +33,9 @@ LAYERS: dict[str, set[str]] = {
         "reloading",
         "ownership",
         "messages",
+        "networks",
     },
-    "registry": {"errors", "image", "storage", "catalog", "patterns", "messages"},
+    "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"ownership", "messages"},
@@ -48,7 +50,7 @@ LAYERS: dict[str, set[str]] = {
         "settings",
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
-    | {"messages", ""},
+    | {"messages", "networks", ""},
     "cli": {"errors", "image", "remote", "storage", "catalog", "registry", "auth", "maintenance", "migrate"}
     | {"settings", "transports", "web", "assembly", "patterns", "reloading", "messages", ""},
     "__main__": {"cli"},

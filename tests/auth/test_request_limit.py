@@ -10,6 +10,7 @@ from sqlalchemy import event
 from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.registry import Registry
+from dualreg.web import audit as web_audit
 from dualreg.web.context import audit
 from tests.apps import client_of
 from tests.auth.conftest import Guarded, basic, bearer
@@ -105,6 +106,32 @@ def test_the_audit_log_is_not_filled(registry: Registry, tmp_path: Path) -> None
     with client.application.app_context():
         audit().close()
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["write"]
+
+
+def test_denials_do_not_fill_the_audit_log(
+    guard: Callable[..., Guarded],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond a number, those of a client leave no line but in the server's log; others are recorded."""
+    monkeypatch.setattr(web_audit, "_DENIALS", 5)
+    monkeypatch.setattr(web_audit, "_PERIOD", 1e6)
+    log = tmp_path / "audit.jsonl"
+    guarded = guard(audit=str(log))
+    alice = guarded.account("alice", ("team/*", "pull,push"))
+    for _ in range(8):
+        assert guarded.client.get(BLOB, headers=by("2001:db8::1")).status_code == 401
+    guarded.client.get(BLOB, headers=by("2001:db8::2"))
+    guarded.client.put(f"/v1/repositories/team/app{'/' * 5000}", headers=by("2001:db8:0:1::1"))
+    guarded.client.post("/v2/team/app/blobs/uploads/", headers=alice | by("2001:db8::1"))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["denied"] * 6 + ["write"]
+    assert [len(lines[5]["path"]), lines[5]["address"]] == [1000, "2001:db8:0:1::1"]
+    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["2001:db8::1"] * 3 + [
+        "2001:db8::2"
+    ]
+    assert "no line of further denials" in caplog.text
 
 
 @pytest.mark.slow

@@ -124,6 +124,7 @@ def test_visitors_fill_no_table(registry: Registry, monkeypatch: pytest.MonkeyPa
         ("127.0.0.1, 10.0.0.7", {"X-Forwarded-For": "6.6.6.6, 10.0.0.8, 10.0.0.7"}, "10.0.0.8"),
         ("127.0.0.1", {"X-Forwarded-For": "10.0.0.7, <script>"}, "127.0.0.1"),
         ("*", {"X-Forwarded-For": "fe80::1, 10.0.0.7"}, "fe80::1"),
+        ("*", {"X-Forwarded-For": "6.6.6.6" + ", 10.0.0.7" * 30}, "10.0.0.7"),
     ],
 )
 def test_only_trusted_proxies_tell_addresses(
@@ -132,6 +133,26 @@ def test_only_trusted_proxies_tell_addresses(
     """The last address that is no trusted proxy counts; any client can write those before it."""
     client_of(registry, trusted_proxies=trusted).get("/v1/users/", headers=dict(headers))
     assert [row[0] for row in seen(registry)] == [address]
+
+
+def test_made_up_addresses_of_a_network(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a /64 are one client's to choose from: beyond a number, they are counted together."""
+    monkeypatch.setattr(activity, "_NAMED_LIMIT", 2)
+    monkeypatch.setattr(activity, "_NAMELESS_LIMIT", 1)
+    for number in range(1, 200):
+        for name in ("team/app", "team/other", "team/third", ""):
+            registry.clients.record(f"2001:db8::{number:x}", "docker/1.5.0", name, refused=False)
+        registry.clients.record(f"192.0.2.{number}", "docker/1.5.0", "team/app", refused=False)
+        if number % 50 == 0:
+            registry.clients.flush()
+    registry.clients.flush()
+    found = registry.clients.list(registry.now().replace(year=2000))
+    ipv6 = [row for row in found if ":" in row.address]
+    assert len(ipv6) <= 2 * 20 + 20 + 1
+    assert sum(row.requests for row in ipv6) == 4 * 199
+    (others,) = [row for row in ipv6 if row.address == "2001:db8::/64"]
+    assert (others.version, others.repository) == ("others", "")
+    assert len([row for row in found if "." in row.address]) == 199
 
 
 def test_a_flood_of_clients_needs_no_memory(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

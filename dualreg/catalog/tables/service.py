@@ -59,7 +59,10 @@ class Deletions(Table):
 
 
 class V1Clients(Table):
-    """Clients of the V1 API, by repository; the name is empty for requests that concern none."""
+    """Clients of the V1 API, by repository; the name is empty for requests that concern none.
+
+    ``network`` has the addresses that a client can choose from (``networks.network_of``).
+    """
 
     __tablename__ = "v1_clients"
 
@@ -68,5 +71,6 @@ class V1Clients(Table):
     repository: Mapped[str] = mapped_column(NameColumn, primary_key=True)
     first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
     last_seen: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    network: Mapped[str] = mapped_column(String(64), server_default="", index=True)
     requests: Mapped[int] = mapped_column(BigInteger)
     refused: Mapped[int] = mapped_column(BigInteger)

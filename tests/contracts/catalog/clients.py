@@ -2,8 +2,11 @@
 
 from datetime import timedelta
 
+from sqlalchemy import update
+
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import ClientRow
+from dualreg.catalog.tables import V1Clients
 
 
 class ClientsContract:
@@ -26,6 +29,16 @@ class ClientsContract:
             assert tx.clients.list(now - 4 * day) == (together, visits[2])
             assert tx.clients.list(now - 2 * day) == (together,)
             assert tx.clients.list(now) == ()
+
+    def test_v1_clients_of_a_network(self, catalog: Catalog) -> None:
+        """The addresses of a /64 are found together, also those that a former version recorded."""
+        now, addresses = catalog.now(), ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")
+        rows = [ClientRow(address, "v", "", now, now, 1, 0) for address in addresses]
+        with catalog.begin() as tx:
+            tx.clients.record(rows)
+            tx.clients.connection.execute(update(V1Clients).values(network=""))
+            tx.clients.record(rows)
+            assert {address for address, _, _ in tx.clients.kinds(["2001:db8::/64"])} == {*addresses[:2]}
 
     def test_v1_clients_are_forgotten(self, catalog: Catalog) -> None:
         """Those that came no more, and the oldest if there are too many."""
