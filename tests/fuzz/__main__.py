@@ -5,31 +5,27 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
-from tests.fuzz.run import BATCH, Result, batch, run
-
-#: Failures that are printed.
-_SHOWN = 20
+from tests.fuzz.run import BATCH, Result, batch
 
 
 def main() -> None:
     """Send requests, and exit with 1 if an answer was wrong."""
     options = _options()
-    result, begun = Result(), time.monotonic()
-    if options.batch is not None:
-        result = batch(options.seed, options.batch)
-    else:
-        with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-            for number, result in enumerate(run(options.requests, options.seed, pool), 1):
-                if number % options.every == 0:
-                    sys.stderr.write(f"{_line(result, begun)}\n")
-    sys.stdout.write(f"{_line(result, begun)}\n")
-    for status, count in sorted(result.answers.items()):
-        sys.stdout.write(f"  {status}: {count}\n")
-    for failure in result.failures[:_SHOWN]:
-        sys.stdout.write(f"{failure}\n")
-    sys.exit(1 if result.failures else 0)
+    total, begun = Result(), time.monotonic()
+    numbers = range(-(-options.requests // BATCH)) if options.batch is None else [options.batch]
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        for done, result in enumerate(pool.map(partial(batch, options.seed), numbers), 1):
+            total.add(result)
+            sys.stdout.writelines(f"{failure}\n" for failure in result.failures)
+            if done % options.every == 0:
+                sys.stdout.write(f"{_line(total, begun)}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{_line(total, begun)}\n")
+    sys.stdout.writelines(f"  {status}: {count}\n" for status, count in sorted(total.answers.items()))
+    sys.exit(1 if total.failures else 0)
 
 
 def _line(result: Result, begun: float) -> str:

@@ -7,7 +7,6 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,14 +58,6 @@ class Result:
         """Add another result."""
         self.answers += other.answers
         self.failures += other.failures
-
-
-def run(requests: int, seed: int, pool: Executor) -> Iterator[Result]:
-    """Send so many requests, in batches; yield what has come of them so far, after each batch."""
-    total = Result()
-    for result in pool.map(functools.partial(batch, seed), range(-(-requests // BATCH))):
-        total.add(result)
-        yield total
 
 
 def batch(seed: int, number: int) -> Result:
