@@ -154,6 +154,14 @@ def test_what_never_changes_is_sent_once(client: FlaskClient, what: str) -> None
         assert (again.status_code, again.data) == (304, b"")
         unknown = client.get(f"/v1/images/{'0' * 64}/{what}", headers=TOKEN | condition)
         assert unknown.status_code == 404
+    for condition in (
+        {"If-Modified-Since": "Wed, 31 Dec 1969 23:59:59 GMT"},
+        {"If-Modified-Since": formatdate(usegmt=True), "If-None-Match": '"another"'},
+        {"If-Modified-Since": "no time"},
+        {"If-Match": '"another"'},
+    ):
+        whole = client.get(path, headers=TOKEN | condition)
+        assert (whole.status_code, whole.data) == (200, first.data)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from dualreg.web.credentials import client_key
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
 from dualreg.web.responses import json_response
-from dualreg.web.v1.responses import DOCUMENT_LIMIT, immutable, uncached_json
+from dualreg.web.v1.responses import DOCUMENT_LIMIT, immutable, is_held, uncached_json
 
 _PAYLOAD = "X-Docker-Checksum-Payload"
 #: The header of docker-registry 0.9, and that of 0.7 and 0.8.
@@ -71,7 +71,7 @@ def get_layer(repository: RepositoryName, image: ImageId) -> Response:
     row = registry().v1_images.get(repository, image)
     if row.layer is None:
         raise ImageUnknown(id=image)
-    if request.if_modified_since and not request.if_none_match:
+    if is_held(str(row.layer)):
         return immutable(Response(), str(row.layer))
     return send_blob(BlobRow(row.layer, row.layer_size or 0), {})
 
