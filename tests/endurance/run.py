@@ -3,6 +3,7 @@
 import random
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -144,12 +145,14 @@ class Endurance:
         for thread in threads:
             thread.start()
         end = time.monotonic() + self.plan.seconds
-        while (left := end - time.monotonic()) > 0:
-            self.result.peak = max(self.result.peak, stored(self.data))
-            self._over.wait(min(10, left))
-        self._over.set()
-        for thread in threads:
-            thread.join()
+        try:
+            while (left := end - time.monotonic()) > 0:
+                self.result.peak = max(self.result.peak, stored(self.data))
+                self._over.wait(min(10, left))
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join()
 
     def _live(self, client: Client) -> None:
         """Do one thing after the other."""
@@ -178,6 +181,7 @@ class Endurance:
         except Exception as error:  # noqa: BLE001 -- each is a finding
             kind = self.result.wrong if isinstance(error, WrongBytes) else self.result.failures
             kind.append(f"{datetime.now(UTC):%H:%M:%S} {what}: {type(error).__name__}: {error}")
+            sys.stderr.write(f"{kind[-1]}\n")
             if client:
                 client.start_over()
 
