@@ -30,6 +30,7 @@ from dualreg.migrate.on_demand.upstream import TreeUpstream
 from dualreg.migrate.transports import is_own_store, open_on_demand
 from dualreg.registry import Registry, Rules
 from dualreg.registry.children import ManifestRules
+from dualreg.registry.collections import Collections
 from dualreg.registry.state import Retention, State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.upstream import NoUpstream, Upstream
@@ -59,7 +60,8 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
 
     Raises:
         CatalogUnreachable: the database cannot be opened, is malformed, does not have the schema of this
-            version, is empty although the store is not, or was not rebuilt completely.
+            version, is empty although the store is not, is older than the store, or was not rebuilt
+            completely.
         ValueError: the URL of the database is invalid.
     """
     if damage := find_damage(settings.database_url):
@@ -111,6 +113,9 @@ def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:
         raise _lost(settings, "the last rebuild of the catalog was interrupted")
     if is_empty and Names(store).has_images() and not _imports_itself(settings, store):
         raise _lost(settings, "the catalog is empty, but the store is not")
+    if Collections(catalog, store).is_catalog_older():
+        what = "the catalog is older than the store: garbage was collected since this copy of it was made"
+        raise _lost(settings, what, "--replace")
 
 
 def _settle_access(sealed: Sealed) -> None:
@@ -133,9 +138,9 @@ def _imports_itself(settings: Settings, store: Store) -> bool:
     return bool(settings.legacy_source) and is_own_store(settings.legacy_source, partial(keeps, store))
 
 
-def _lost(settings: Settings, what: str) -> CatalogUnreachable:
+def _lost(settings: Settings, what: str, *options: str) -> CatalogUnreachable:
     """Return the error of a catalog that must be made anew, with the command that does so."""
-    command = ["dualreg", "db", "rebuild", "--data", f"{settings.data.absolute()}"]
+    command = ["dualreg", "db", "rebuild", *options, "--data", f"{settings.data.absolute()}"]
     return CatalogUnreachable(
         f"{what}\nRestore the catalog from a backup, or make it anew from the store in"
         f" {settings.store_folder}:  {shlex.join(command)}"

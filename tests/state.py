@@ -1,9 +1,15 @@
-"""What a registry knows, as one comparable value: for tests that something changed nothing."""
+"""What a registry knows, as one comparable value: for tests that something changed nothing.
+
+And the rows of a catalog, to be put back later as from a backup.
+"""
 
 from typing import Any
 
+from sqlalchemy import Table as SqlTable
 from sqlalchemy import select
 
+from dualreg.catalog.access import NAMES
+from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Table
 from dualreg.registry import Registry
 
@@ -31,3 +37,25 @@ def snapshot(registry: Registry) -> dict[str, Any]:
         "staged": staged,
         "links": [*tree.walk_links()],
     }
+
+
+Rows = dict[SqlTable, list[dict[str, Any]]]
+
+
+def copy_rows(catalog: Catalog) -> Rows:
+    """Return the content of every table, but for the accounts, which have a copy of their own."""
+    with catalog.engine.connect() as connection:
+        tables = [table for table in Table.metadata.sorted_tables if table.name not in NAMES]
+        rows = {table: [row._asdict() for row in connection.execute(select(table))] for table in tables}
+        connection.rollback()
+    return rows
+
+
+def put_back(catalog: Catalog, rows: Rows) -> None:
+    """Have the tables contain *rows* again, and nothing else."""
+    with catalog.engine.begin() as connection:
+        for table in reversed(rows):
+            connection.execute(table.delete())
+        for table, values in rows.items():
+            if values:
+                connection.execute(table.insert(), values)

@@ -22,6 +22,8 @@ class Note(StrEnum):
     SWEEP = "sweep"
     #: The number of the last change of accounts, permissions or keys.
     ACCESS = "access"
+    #: The number of the last collection of garbage.
+    COLLECTIONS = "collections"
     #: When the health of the catalog was last checked.
     HEALTH = "health"
 

@@ -67,6 +67,8 @@ class Collection:
         if not self.pace(0):
             result.complete = False
             return result
+        if not self.dry_run:
+            self.registry.collections.count()
         self._discard_uploads(result)
         if full and not self.dry_run:
             result.complete = self._note_all(result)

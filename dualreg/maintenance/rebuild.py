@@ -90,6 +90,7 @@ class Rebuild:
             if replace or not unfinished:
                 tx.notes.write(Note.REBUILD, "")
                 tx.notes.remove(Note.SWEEP)
+                tx.notes.remove(Note.COLLECTIONS)
         self.catalog.hasten()
 
     def run(self) -> Rebuilt:

@@ -16,6 +16,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.chains import Chains
 from dualreg.registry.children import ManifestRules
+from dualreg.registry.collections import Collections
 from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.garbage import Garbage
@@ -90,6 +91,7 @@ class Registry:
     clients: Clients
     health: Health
     garbage: Garbage
+    collections: Collections
     uses: Uses
     sweep: Sweep
     linking: Linking
@@ -129,6 +131,7 @@ class Registry:
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
             garbage=Garbage(state, manifests),
+            collections=Collections(state.catalog, state.store),
             uses=Uses(state),
             sweep=Sweep(state),
             linking=Linking(state, v1_images),

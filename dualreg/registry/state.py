@@ -14,7 +14,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.upstream import NoUpstream, Upstream
-from dualreg.storage.base import BlobStore, LinkFile
+from dualreg.storage import Store
+from dualreg.storage.base import LinkFile
 from dualreg.storage.links import Links
 
 #: How many files a transaction writes where there may be thousands, so that it takes milliseconds.
@@ -45,7 +46,7 @@ class State:
     """
 
     catalog: Catalog
-    store: BlobStore
+    store: Store
     links: Links
     upstream: Upstream = field(default_factory=NoUpstream)
     retention: Retention = Retention()

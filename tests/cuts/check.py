@@ -31,7 +31,7 @@ from tests.faults.faulty import check_sound
 from tests.protocol.clients.wire import Answer, ProtocolError, Wire, need
 
 #: What a registry may have in its folder beside its content.
-_OWN = ("catalog.sqlite3", "docker/", "uploads/", "migrations/", "access.json", "audit.jsonl")
+_OWN = ("catalog.sqlite3", "docker/", "uploads/", "migrations/", "access.json", "collections", "audit.jsonl")
 
 
 def check(root: Path, image: Image, allowed: Mapping[Key, set[Value]], story: str) -> None:

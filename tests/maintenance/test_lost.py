@@ -15,11 +15,13 @@ from dualreg.cli import main
 from dualreg.errors import CatalogUnreachable
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.maintenance.gc import Collection
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
 from tests.maintenance.test_rebuild import lose, rebuild, server, settings, with_tables
 from tests.protocol.exchange import push_image, v1_text, v2_codes
+from tests.state import copy_rows, put_back
 
 __all__ = ["server", "settings"]
 
@@ -67,6 +69,27 @@ def test_a_first_push_that_died_before_it_committed(settings: Settings) -> None:
     registry.state.links.add_blob(RepositoryName("team/app"), Digest.of(b"layer"))
     registry.close()
     prepare(settings)
+
+
+def test_a_catalog_that_is_older_than_the_store(settings: Settings) -> None:
+    """It does not know what was pushed since, which a collection would delete."""
+    prepare(settings)
+    with closing(open_registry(settings)) as registry, closing(open_catalog(settings)) as catalog:
+        client = client_of(registry, settings)
+        accounts_of(registry).add("alice", "a password")
+        push_image(client, "team/app", builders.image(builders.layer({"b": b"2"})), "zero")
+        Collection(registry).run()
+        rows = copy_rows(catalog)
+        push_image(client, "team/app", IMAGE, "one")
+        put_back(catalog, rows)
+        prepare(settings)  # nothing was collected since, so it does no harm
+        Collection(registry).run()
+        rows = copy_rows(catalog)
+        push_image(client, "team/app", IMAGE, "one")
+        Collection(registry).run()
+        prepare(settings)
+        put_back(catalog, rows)
+    assert is_refused(settings, "the catalog is older than the store")
 
 
 def test_an_interrupted_rebuild(full: Settings) -> None:

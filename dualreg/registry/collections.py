@@ -1,0 +1,45 @@
+"""Collections of garbage, counted in the catalog and in the store.
+
+A catalog that was restored from a backup does not know what was pushed since, and a collection would delete
+that. Such a catalog is recognized by its number, which is lower than that of the store.
+"""
+
+from dataclasses import dataclass
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.notes import Note
+from dualreg.storage.base import PrivateFiles
+
+#: The name of the file in the store.
+NAME = "collections"
+
+
+@dataclass(frozen=True, slots=True)
+class Collections:
+    """Counts collections."""
+
+    catalog: Catalog
+    files: PrivateFiles
+
+    def count(self) -> None:
+        """Count one that is about to begin; a catalog without a number, as of a rebuild, takes the store's.
+
+        The catalog is first, so that the store's number is lower where only one of them was written.
+        """
+        stored = self._stored()
+        with self.catalog.begin() as tx:
+            number = int(tx.notes.lock(Note.COLLECTIONS) or stored) + 1
+            tx.notes.write(Note.COLLECTIONS, str(number))
+        self.files.write_private(NAME, str(number).encode())
+
+    def is_catalog_older(self) -> bool:
+        """Return whether the store knows of a collection that the catalog does not know of."""
+        stored = self._stored()  # first: the catalog may be counted in meanwhile
+        with self.catalog.read() as tx:
+            number = tx.notes.read(Note.COLLECTIONS)
+        return number is not None and int(number) < stored
+
+    def _stored(self) -> int:
+        """Return the number of the store; 0 if it has none, or one that cannot be understood."""
+        content = self.files.read_private(NAME) or b""
+        return int(content) if content.isdigit() else 0
