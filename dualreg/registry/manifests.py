@@ -100,11 +100,13 @@ class Manifests:
         Source: the reference registry, ``handlers/manifests.go``.
         """
         row = self.peek(repository, reference)
+        if row and not self._promise(repository, row):
+            row = None  # collected meanwhile; upstream may have it
         upstream, shown = self.state.upstream, self.visibility.shown(repository, Origin.V2)
         if row is None and upstream.origin in shown and upstream.load(repository, reference):
             return self.find(repository, reference)
         hidden = row and row.origin and row.origin not in shown
-        if row is None or hidden or not self._promise(repository, row):
+        if row is None or hidden:
             raise ManifestUnknown(reference=str(reference))
         return row
 

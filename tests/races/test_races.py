@@ -6,10 +6,9 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +19,7 @@ from tests.protocol.clients.generation import V1_RELEASES
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import ProtocolError
+from tests.races.site import at_once
 
 PIECE = 1 << 16
 
@@ -29,18 +29,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``dualreg serve`` with two workers."""
     with dualreg_server(tmp_path_factory.mktemp("races") / "data", workers=2) as host:
         yield host
-
-
-def at_once(acts: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Do everything at the same moment; return the results in order."""
-    barrier = threading.Barrier(len(acts))
-
-    def wait(act: Callable[[], Any]) -> Any:
-        barrier.wait(20)
-        return act()
-
-    with ThreadPoolExecutor(len(acts)) as pool:
-        return [*pool.map(wait, acts)]
 
 
 @pytest.mark.parametrize("mode", ["stream", "monolithic", "single", "chunks"])
