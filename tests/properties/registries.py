@@ -1,11 +1,13 @@
 """Registries by the dozen: an empty one for every example, and how clients of both eras fill it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dualreg.assembly import build_registry
+from dualreg.catalog.database import utc_now
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag
@@ -17,12 +19,12 @@ from tests.conftest import GuardedCatalog, GuardedStore
 
 
 @contextmanager
-def fresh_registry() -> Iterator[Registry]:
-    """Yield an empty registry, guarded like that of the fixtures."""
+def fresh_registry(now: Callable[[], datetime] = utc_now) -> Iterator[Registry]:
+    """Yield an empty registry, guarded like that of the fixtures, with *now* as its clock."""
     with TemporaryDirectory(prefix="dualreg-example-", dir=quick.memory_folder()) as folder:
         path = Path(folder) / "catalog.sqlite3"
         path.write_bytes(quick.migrated())
-        catalog = GuardedCatalog(f"sqlite:///{path}")
+        catalog = GuardedCatalog(f"sqlite:///{path}", now=now)
         try:
             yield build_registry(catalog, GuardedStore())
         finally:
