@@ -142,9 +142,10 @@ def _require_empty(settings: Settings) -> None:
 
 
 def _restore_catalog(settings: Settings, source: BackupFolder, marker: Marker) -> None:
-    path = settings.data.absolute() / "catalog.restored.sqlite3"
+    file = file_of(settings.database_url)
+    path = (file.parent if file else settings.data.absolute()) / "catalog.restored.sqlite3"
     take_catalog(source, marker, path)
-    if file := file_of(settings.database_url):
+    if file:
         move_catalog(path, file)
         return
     with closing(open_catalog(settings)) as catalog:

@@ -54,11 +54,16 @@ class Backup:
             copy_journals(self.journals, self.folder.journals)
             sizes = (copied.blobs, copied.bytes, len(copied.missing))
             self.folder.conclude(Marker(at.isoformat(), path.name, digest_of(path), *sizes))
-            with closing(open_copy(path)) as copy:
-                unlisted = [*_unlisted(copy, self.folder.store)]
-            for digest in unlisted:
-                self.folder.store.delete(digest)
-        return copied, len(unlisted)
+            return copied, self._delete_unlisted(path)
+
+    def _delete_unlisted(self, path: Path) -> int:
+        """Delete the blobs that the catalog in a file does not list; return how many."""
+        store, deleted = self.folder.store, 0
+        with closing(open_copy(path)) as copy:
+            for digest in _unlisted(copy, store):
+                store.delete(digest)
+                deleted += 1
+        return deleted
 
     def plan(self, copying: BlobCopy, scratch: Path) -> tuple[Copied, int]:
         """Return what ``run`` would copy and delete; only write a copy of the catalog to *scratch*.

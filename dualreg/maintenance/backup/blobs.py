@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
 from typing import BinaryIO
@@ -33,7 +34,7 @@ class Missing:
 
 
 class _Damaged(Exception):
-    """The source has a blob that differs from what it should be."""
+    """A blob differs from what it should be."""
 
     def __init__(self, kind: Kind, text: str) -> None:
         super().__init__(text)
@@ -134,11 +135,8 @@ class BlobCopy:
             return blob.digest == empty_layer().digest and self.source.stat(blob.digest) is None
         if not self.verify:
             return True
-        hasher = Hasher(blob.digest.algorithm)
         with self.target.open(blob.digest) as reader:
-            for chunk in read_chunks(reader):
-                hasher.update(chunk)
-            return hasher.digest() == blob.digest or not self.target.quarantine(blob.digest, reader)
+            return _has_digest(reader, blob.digest) or not self.target.quarantine(blob.digest, reader)
 
     def _problem(self, blob: BlobRow) -> Missing | None:
         """Return what is wrong with the file of the source."""
@@ -195,8 +193,17 @@ def _has(store: BlobStore, blob: BlobRow) -> bool:
     return found is not None and found.size == blob.size
 
 
+def _has_digest(reader: BinaryIO, digest: Digest) -> bool:
+    hasher = Hasher(digest.algorithm)
+    with suppress(_Damaged):  # what cannot be read is no better than what is wrong
+        for chunk in _readable(reader):
+            hasher.update(chunk)
+        return hasher.digest() == digest
+    return False
+
+
 def _readable(reader: BinaryIO) -> Iterator[bytes]:
-    """Yield the bytes of the source.
+    """Yield the bytes of a blob.
 
     Raises:
         _Damaged: they cannot be read.

@@ -16,6 +16,7 @@ from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.backup.folder import BackupFolder, Marker, copy_journals
 from dualreg.maintenance.fsck.links import LinkCheck
+from dualreg.ownership import make_folders
 from dualreg.registry.linking import Linking
 from dualreg.storage import Store, durable
 from dualreg.storage.names import Names
@@ -59,6 +60,7 @@ def take_catalog(folder: BackupFolder, marker: Marker, path: Path) -> None:
         BackupInvalid: it is damaged.
         CatalogUnreachable: a newer version made it.
     """
+    make_folders(path.parent)
     folder.copy_catalog(marker, path)
     with closing(open_copy(path)) as copy:
         upgrade(copy)
