@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Lock
 
 from cachetools import LRUCache
@@ -17,6 +18,8 @@ from dualreg.storage.base import read_chunks
 
 #: Bytes of listings that each process keeps, even the longest one, and what remembering a failure counts as.
 _CAPACITY, _FAILURE_SIZE = TEXT_LIMIT + (16 << 20), 1 << 10
+#: Pieces of up to a megabyte that are uncompressed for a listing: the layers below may be a thousand.
+_PIECES = 64 << 10
 #: Seconds to wait while other layers are listed: threads are for pulls.
 _PATIENCE = 2.0
 
@@ -25,6 +28,18 @@ _Listing = bytes | ImageInvalid
 
 def _size(listing: _Listing) -> int:
     return len(listing) if isinstance(listing, bytes) else _FAILURE_SIZE
+
+
+def _bounded(check: Callable[[], None]) -> Callable[[], None]:
+    """Return *check*, which is called for each piece that is uncompressed, and ends the work after many."""
+    pieces = count(1)
+
+    def bounded() -> None:
+        if next(pieces) > _PIECES:
+            raise ImageInvalid(reason="too large to list")
+        check()
+
+    return bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,7 @@ class Listings:
             ImageInvalid: the layer is not a tar, or too large to be listed.
             ServerBusy: too many layers are being listed.
         """
+        check = _bounded(check)
         return self._remember(("files", row.layer), lambda: dump_files(self._files(row.layer, check)))
 
     def changes(self, rows: Sequence[V1ImageRow], check: Callable[[], None] = lambda: None) -> bytes:
@@ -56,7 +72,7 @@ class Listings:
         Raises:
             ImageInvalid, ServerBusy: as ``files``.
         """
-        layers = [row.layer for row in rows]
+        layers, check = [row.layer for row in rows], _bounded(check)
         read = (self._files(layer, check) for layer in layers)
         return self._remember(("changes", *layers), lambda: dump_changes(changes(next(read), read)))
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from dualreg.errors import ServerBusy
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry import Registry
+from dualreg.registry import Registry, listings
 from dualreg.registry.inflating import InflatingSlots
 from tests import builders
 from tests.properties.registries import push_v1, push_v2
@@ -96,6 +96,15 @@ def test_reading_a_layer_through_takes_a_slot(client: FlaskClient, monkeypatch: 
         patched.setattr(InflatingSlots, "slot", all_taken)
         assert statuses() == [429, 429, 429]
     assert statuses() == [200, 200, 200]
+
+
+@pytest.mark.usefixtures("pushed")
+def test_listings_are_bounded(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large the layers are: one that is listed, and all below it."""
+    monkeypatch.setattr(listings, "_PIECES", 1)
+    assert client.get(f"/v1/images/{TOP}/files", headers=TOKEN).status_code == 200
+    answer = client.get(f"/v1/images/{TOP}/diff", headers=TOKEN)
+    assert (answer.status_code, v1_text(answer)) == (400, "too large to list")
 
 
 @pytest.mark.parametrize("compress", [bz2.compress, lzma.compress], ids=["bzip2", "xz"])
