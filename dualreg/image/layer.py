@@ -34,8 +34,11 @@ _INFLATED_ALLOWANCE, _INFLATED_RATIO = 64 << 20, 1100
 #: What any compressed layer may uncompress to, in bytes: even at the ratio of gzip, a large layer must cost
 #: minutes, not days. Larger files, such as those of language models, come uncompressed.
 _INFLATED_LIMIT = 256 << 30
-#: Bytes of layers that are read through if their last bytes leave a doubt.
+#: Bytes of layers whose content may be smaller than they are.
 _SMALL_LAYER = 1 << 20
+#: Bytes at the end of a layer that tell whether something follows its stream.
+TAIL = 8
+_TAR_BLOCK = 512
 
 
 @cache
@@ -227,6 +230,19 @@ class DiffIdHasher:
         return self._hasher.digest()
 
 
+def read_diff_id(chunks: Iterable[bytes], *, zstd: bool = False) -> tuple[Digest, Compression]:
+    """Return the diff ID and the compression of a layer, which is read through.
+
+    Raises:
+        ImageInvalid: as ``Inflater``.
+    """
+    hasher = DiffIdHasher(zstd=zstd)
+    for chunk in chunks:
+        hasher.update(chunk)
+    diff_id = hasher.digest()
+    return diff_id, hasher.compression or Compression.NONE
+
+
 def inflated(chunks: Iterable[bytes], *, zstd: bool = False) -> Iterator[bytes]:
     """Yield what a layer of any compression uncompresses to.
 
@@ -262,21 +278,35 @@ def may_be_padded(head: bytes, tail: bytes, size: int) -> bool:
     """Return whether zeros may follow the stream of a gzip layer, judging by little of it.
 
     The last four bytes of gzip are the size of its content. If they are not, because other bytes follow, they
-    hardly ever fit the size of the layer. It may be a layer of several members as well.
+    hardly ever fit the size of the layer. It may be a layer of several members as well. Of a small layer, the
+    size must be that of a tar, and must not be one if it is read some zeros earlier.
 
     Args:
         head: Its first bytes, at least three.
-        tail: Its last four bytes.
+        tail: Its last bytes, TAIL of them.
         size: Of the layer.
 
     Source: RFC 1952, section 2.3.1.
     """
     if not head.startswith(Compression.GZIP.value):
         return False
-    stated = int.from_bytes(tail, "little")
-    if size <= _SMALL_LAYER:
-        return not tail[-1] or stated > _INFLATED_RATIO * size  # not sure: sizes end with zeros, too
-    return not size - _SMALL_LAYER // 2 <= stated <= _INFLATED_RATIO * size
+    limit, stated = _INFLATED_RATIO * size, int.from_bytes(tail[-4:], "little")
+    if size > _SMALL_LAYER:
+        return not size - _SMALL_LAYER // 2 <= stated <= limit
+    if tail[-1]:
+        return stated > limit
+    zeros = len(tail) - len(tail.rstrip(b"\0"))
+    ends = (tail[-4 - shift : len(tail) - shift] for shift in range(min(zeros, 4) + 1))
+    fits = [0 < (end := int.from_bytes(each, "little")) <= limit and not end % _TAR_BLOCK for each in ends]
+    return not fits[0] or any(fits[1:])
+
+
+def looks_padded(layer: BinaryIO) -> bool:
+    """Return whether zeros may follow the stream of a gzip layer, as ``may_be_padded``."""
+    layer.seek(0)
+    head, size = layer.read(_LONGEST_MAGIC), layer.seek(0, io.SEEK_END)
+    layer.seek(max(size - TAIL, 0))
+    return may_be_padded(head, layer.read(TAIL), size)
 
 
 def is_padded(layer: BinaryIO) -> bool:
@@ -285,9 +315,7 @@ def is_padded(layer: BinaryIO) -> bool:
     Raises:
         ImageInvalid: as ``Inflater.feed``.
     """
-    head, size = layer.read(_LONGEST_MAGIC), layer.seek(0, io.SEEK_END)
-    layer.seek(max(size - 4, 0))
-    if not may_be_padded(head, layer.read(4), size):
+    if not looks_padded(layer):
         return False
     layer.seek(0)
     return ends_with_padding(iter(partial(layer.read, _INFLATE_STEP), b""))

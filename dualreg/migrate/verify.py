@@ -8,7 +8,7 @@ from functools import partial
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobDamaged, BlobMissing, ImageInvalid, RegistryError
 from dualreg.image.digest import Digest
-from dualreg.image.layer import DiffIdHasher, empty_layer
+from dualreg.image.layer import empty_layer, read_diff_id
 from dualreg.migrate.base import Comparison
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.parallel import in_parallel
@@ -119,12 +119,9 @@ class BlobComparison:
         return "" if same else "differs from the source"
 
     def _read_diff_id(self, digest: Digest) -> str:
-        hasher = DiffIdHasher(zstd=True)
         try:
             with self._blobs.open(digest) as reader:
-                for chunk in read_chunks(reader):
-                    hasher.update(chunk)
-            return str(hasher.digest())
+                return str(read_diff_id(read_chunks(reader), zstd=True)[0])
         except BlobMissing:
             return _MISSING
         except ImageInvalid as error:

@@ -24,6 +24,7 @@ from dualreg.registry.health import Health
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.keys import Keys
+from dualreg.registry.layers import Layers
 from dualreg.registry.linking import Linking
 from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
@@ -107,7 +108,7 @@ class Registry:
         inflating = InflatingSlots()
         repairs = V1Repairs(state, documents, integrity, uploads)
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
-        chains = Chains(manifests, inflating)
+        chains = Chains(manifests, Layers(state.store, uploads, inflating))
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         derived = Derived(state, bridge)

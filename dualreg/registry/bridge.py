@@ -25,7 +25,7 @@ from dualreg.errors import (
 )
 from dualreg.image.convert import Converted, Link, V1Layer, manifest_from_chain
 from dualreg.image.digest import Digest
-from dualreg.image.layer import Compression, empty_diff_ids, is_padded, regzip
+from dualreg.image.layer import Compression, empty_diff_ids
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.chains import Chains
@@ -38,7 +38,6 @@ from dualreg.registry.upstream import available_v1_tags
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_views import V1Views
 from dualreg.registry.visibility import Visibility
-from dualreg.storage.base import read_chunks
 
 _log = logging.getLogger(__name__)
 
@@ -287,21 +286,13 @@ class Bridge:
         """Return the image with its layer.
 
         Args:
-            recompress: Compress it with gzip if its compression has no media type, or if bytes follow the
-                stream, which clients of V2 do not read.
+            recompress: Compress it with gzip if V2 clients cannot read it as it is.
         """
         if row.layer is None or row.diff_id is None:
             raise ImageIncomplete(id=row.id)
-        compression, padded, blob = Compression.GZIP, False, BlobRow(row.layer, row.layer_size or 0)
+        blob, compression = BlobRow(row.layer, row.layer_size or 0), Compression.GZIP
         if recompress:
-            with self.state.store.open(row.layer) as layer:
-                compression = Compression.sniff(layer.read(6))
-                layer.seek(0)
-                padded = is_padded(layer)
-        if padded or compression not in (Compression.GZIP, Compression.NONE):
-            with self.state.store.open(row.layer) as layer:
-                blob = self.uploads.ingest(repository, regzip(read_chunks(layer)))
-            compression = Compression.GZIP
+            blob, compression = self.chains.layers.for_v2(repository, blob)
         image = V1Image(row.id, row.parent, self.v1_images.json(row))
         return Link(image, V1Layer(blob.digest, blob.size, row.diff_id, compression))
 

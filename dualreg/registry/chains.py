@@ -1,22 +1,21 @@
 """Chains: manifests read as chains of V1 images, from their documents and layers; nothing is stored."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from dualreg.catalog.rows import ManifestRow, RepositoryRow, V1ImageRow
 from dualreg.errors import ImageInvalid
 from dualreg.image import media_types
-from dualreg.image.convert import Link, V1Layer, chain_from_manifest
+from dualreg.image.convert import Link, chain_from_manifest
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
 from dualreg.image.formats import Role, schema1
-from dualreg.image.layer import Compression, DiffIdHasher, empty_layer
+from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import CHAIN_LIMIT
-from dualreg.registry.inflating import InflatingSlots
+from dualreg.registry.layers import Layers
 from dualreg.registry.manifests import Manifests
-from dualreg.storage.base import BlobStore, read_chunks
 
 #: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
 CONFIG_LIMIT = 4 << 20
@@ -27,7 +26,7 @@ class Chains:
     """Reads manifests as chains of V1 images."""
 
     manifests: Manifests
-    inflating: InflatingSlots = field(default_factory=InflatingSlots)
+    layers: Layers
 
     def of(self, image: ManifestRow) -> tuple[Link, ...] | None:
         """Return an image manifest as a chain, base first; None if V1 clients cannot use it."""
@@ -47,8 +46,7 @@ class Chains:
         with state.catalog.read() as tx:
             sizes = tx.blobs.linked(row.repository_id, named)
         try:
-            with self.inflating.slot():
-                layers = _read_layers(state.store, sizes)
+            layers = self.layers.with_diff_ids(sizes)
         except ImageInvalid:
             return None  # zstd, or pushed damaged
         return chain_from_schema1(payload, layers)
@@ -66,26 +64,6 @@ class Chains:
         if not possible or (config.size or 0) > CONFIG_LIMIT:
             return None
         return manifest, self.manifests.documents.read(config.digest)
-
-
-def _read_layers(store: BlobStore, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:
-    """Read layers through to find their diff IDs and compressions.
-
-    Raises:
-        ImageInvalid: a layer cannot be decompressed.
-        BlobMissing: a layer is lost; none is read then.
-    """
-    for digest in sizes:
-        store.open(digest).close()
-    layers = {}
-    for digest, size in sizes.items():
-        hasher = DiffIdHasher()
-        with store.open(digest) as layer:
-            for chunk in read_chunks(layer):
-                hasher.update(chunk)
-        diff_id = hasher.digest()
-        layers[digest] = V1Layer(digest, size, diff_id, hasher.compression or Compression.NONE)
-    return layers
 
 
 def derived_rows(repository: RepositoryRow, chain: Iterable[Link]) -> list[V1ImageRow]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dualreg.image.digest import Digest
-from dualreg.image.layer import is_padded
+from dualreg.image.layer import TAIL, is_padded, looks_padded
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from tests import builders
@@ -38,7 +38,8 @@ def test_zeros_are_noticed(layer: bytes, zeros: int) -> None:
     assert is_padded(io.BytesIO(layer + bytes(zeros))) == bool(zeros)
 
 
-def test_large_layers_are_not_read_through() -> None:
+@pytest.mark.parametrize("layer", [_SMALL, _LARGE], ids=["small", "large"])
+def test_layers_are_not_read_through(layer: bytes) -> None:
     """If their last bytes are the size of their content."""
 
     class Reader(io.BytesIO):
@@ -49,8 +50,17 @@ def test_large_layers_are_not_read_through() -> None:
             Reader.count += len(data)
             return data
 
-    assert not is_padded(Reader(_LARGE))
-    assert Reader.count == 10
+    assert not is_padded(Reader(layer))
+    assert Reader.count == 6 + TAIL
+
+
+def test_hardly_any_small_layer_is_read_through() -> None:
+    """And each that zeros follow is, however many."""
+    sizes = [*range(1, 140), *range(130, 20_000, 331)]
+    layers = [gzip.compress(bytes(blocks * 512) + os.urandom(512), mtime=0) for blocks in sizes]
+    assert sum(looks_padded(io.BytesIO(layer)) for layer in layers) < len(layers) / 20
+    for zeros in (*range(1, 9), 511, 512, 1024):
+        assert all(looks_padded(io.BytesIO(layer + bytes(zeros))) for layer in layers)
 
 
 def test_v1_layers_are_compressed_again(tmp_path: Path, data: Path, opened: Registry) -> None:

@@ -2,22 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from threading import Event
 
-from dualreg.catalog.checks import BATCH, Stale
+from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.linking import LinkedManifest
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.errors import BlobMissing, ManifestInvalid
 from dualreg.image.digest import Digest
-from dualreg.image.documents import parse_object
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest, stored
 from dualreg.image.names import RepositoryName
+from dualreg.maintenance.fsck.documents import Documents, declared
 from dualreg.maintenance.fsck.findings import Finding, Kind, hurt_clients
 from dualreg.maintenance.fsck.links import LinkCheck
 from dualreg.maintenance.fsck.repair import Repair
@@ -27,8 +25,6 @@ from dualreg.storage.names import Names
 
 #: Files that the catalog does not list are left alone for this long: they may be about to be listed.
 GRACE = timedelta(hours=1)
-#: Bytes of the largest manifest that is read; none that was accepted is larger.
-_MANIFEST_LIMIT = 8 << 20
 #: Verified blobs that are recorded at a time.
 _RECORDED = 64
 
@@ -82,6 +78,10 @@ class Check:
     advance: Callable[[int, int], None] = lambda *_: None
     stop: Event = field(default_factory=Event)
     unread: int = 0
+    documents: Documents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.documents = Documents(self.store)
 
     def run(self) -> Iterator[tuple[Finding, bool]]:
         """Yield what is damaged, and whether it was repaired."""
@@ -245,7 +245,7 @@ class Check:
     def _document(
         self, row: RepositoryRow, linked: LinkedManifest, listed: dict[Digest, str | None]
     ) -> Iterator[Finding]:
-        payload = self._payload(linked.digest)
+        payload = self.documents.payload(linked.digest)
         if payload is None:
             return  # which the look at the files, or at contents, finds
         if Digest.of(payload, linked.digest.algorithm) != linked.digest:
@@ -256,36 +256,18 @@ class Check:
             return
         try:
             manifest = stored(linked.media_type, payload, linked.digest)
-            declared = _declared(payload, linked.media_type)
+            said = declared(payload, linked.media_type)
         except (ManifestInvalid, ValueError) as error:
             yield self._in(row, Kind.MEDIA_TYPE, linked.digest, str(error))
             return
-        if declared != linked.media_type:
-            text = f"the catalog has {linked.media_type}, but the document {declared}"
-            yield self._in(row, Kind.MEDIA_TYPE, linked.digest, text, detail=declared)
+        if said != linked.media_type:
+            text = f"the catalog has {linked.media_type}, but the document {said}"
+            yield self._in(row, Kind.MEDIA_TYPE, linked.digest, text, detail=said)
         yield from self._children(row, manifest, listed)
-
-    def _payload(self, manifest: Digest) -> bytes | None:
-        """Return the document of a manifest as it is in the store; None if it cannot be read."""
-        with suppress(BlobMissing, OSError), self.store.open(manifest) as reader:
-            return reader.read(_MANIFEST_LIMIT)
-        return None
 
     def _links(self) -> LinkCheck:
         """Return what compares link files."""
-        describes_itself = lru_cache(BATCH)(self._describes_itself)
-        return LinkCheck(self.catalog, self.store, describes_itself, repair=self.repair is not None)
-
-    def _describes_itself(self, manifest: Digest, media_type: str) -> bool:
-        """Return whether a rebuild finds the media type in the document.
-
-        True too if the document is damaged, or is right and the catalog wrong.
-        """
-        payload = self._payload(manifest)
-        with suppress(ManifestInvalid, ValueError):
-            is_right = payload is not None and _declared(payload, media_type) == media_type
-            return not is_right or stored(media_type, payload or b"", manifest).self_described
-        return True
+        return LinkCheck(self.catalog, self.store, repair=self.repair is not None)
 
     def _children(
         self, row: RepositoryRow, manifest: Manifest, listed: dict[Digest, str | None]
@@ -354,12 +336,3 @@ class Check:
 
     def _repaired(self, finding: Finding) -> tuple[Finding, bool]:
         return finding, self.repair is not None and self.repair.apply(finding)
-
-
-def _declared(payload: bytes, media_type: str) -> str:
-    """Return the media type that a manifest states; else *media_type*.
-
-    Raises:
-        ValueError: it is no JSON object.
-    """
-    return str(parse_object(payload).get("mediaType") or media_type)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -13,9 +13,11 @@ from dualreg.catalog.linking import LinkedManifest, LinkedTag
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.maintenance.fsck.documents import Documents
 from dualreg.maintenance.fsck.findings import Finding, Kind
 from dualreg.registry.manifests import unusual
 from dualreg.registry.v1_repairs import v1_facts
+from dualreg.storage import Store
 from dualreg.storage.base import LinkTree
 from dualreg.storage.links import (
     Links,
@@ -57,24 +59,26 @@ _UNLISTED = "the catalog does not list it"
 _Page = Callable[[Transaction, RepositoryRow, Any], Sequence[Expected]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class LinkCheck:
     """Compares link files with rows, in both directions.
 
     Attributes:
-        describes_itself: Returns whether the document of a manifest says that it has a media type.
         repair: Whether link files that are missing or wrong are written again, and others set aside.
     """
 
     catalog: Catalog
-    tree: LinkTree
-    describes_itself: Callable[[Digest, str], bool]
+    store: Store
     repair: bool = False
+    documents: Documents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.documents = Documents(self.store)
 
     @property
     def links(self) -> Links:
         """What writes link files."""
-        return Links(self.tree)
+        return Links(self.store)
 
     def missing(self, repository: RepositoryName) -> Iterator[tuple[Finding, bool]]:
         """Yield link files of rows that are missing or wrong, and whether each was written again."""
@@ -92,7 +96,7 @@ class LinkCheck:
 
     def stray(self, repository: RepositoryName) -> Iterator[tuple[Finding, bool]]:
         """Yield link files that no row needs, and whether each was set aside."""
-        names = Names(self.tree)
+        names = Names(self.store)
         for walk in (names.blobs, names.manifests, names.tags, names.v1_images):
             entries = iter(walk(repository))
             while batch := [*islice(entries, BATCH)]:
@@ -116,13 +120,13 @@ class LinkCheck:
                     continue
                 found.append(_finding(Kind.STRAY_LINK, repository, path, text))
                 if self.repair:
-                    self.tree.quarantine_link(path)
+                    self.store.quarantine_link(path)
         yield from ((finding, self.repair) for finding in found)
 
     def _is_there(self, path: str) -> bool:
         """Return whether there is a link file, or something in its place."""
         try:
-            return self.tree.read_link(path) is not None
+            return self.store.read_link(path) is not None
         except OSError:
             return True
 
@@ -160,7 +164,7 @@ class LinkCheck:
 
     def _problem(self, expected: Expected) -> Kind | None:
         try:
-            found = self.tree.read_link(expected.path)
+            found = self.store.read_link(expected.path)
         except OSError:
             return Kind.WRONG_LINK
         if found is None:
@@ -196,7 +200,7 @@ class LinkCheck:
         key, media_type, at, views = manifest
         write = partial(self.links.add_manifest, row.name, key, at)
         yield Expected(key, manifest_link(row.name, key), str(key).encode(), write)
-        known = self.describes_itself(key, media_type)
+        known = self.documents.describes_itself(key, media_type)
         write = partial(self.links.describe_manifest, row.name, key, None if known else media_type)
         yield Expected(key, type_file(row.name, key), media_type.encode(), write, optional=known)
         if form := signed.get(key):
@@ -221,7 +225,7 @@ class LinkCheck:
         write = partial(self.links.describe_tag, row.name, tag, manifest, unusual(origin), agent)
         if said:
             yield Expected(tag, path, said.encode(), write, tag)
-        elif _names(self.tree, path, manifest):
+        elif _names(self.store, path, manifest):
             yield Expected(tag, path, b"", write, tag)
 
     def _images(self, tx: Transaction, row: RepositoryRow, after: Any) -> Sequence[Expected]:  # noqa: ANN401 -- its own key

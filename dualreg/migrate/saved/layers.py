@@ -4,7 +4,7 @@ from typing import BinaryIO
 
 from dualreg.errors import ImageInvalid
 from dualreg.image.digest import Digest
-from dualreg.image.layer import DiffIdHasher
+from dualreg.image.layer import read_diff_id
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.transfer import reading
 from dualreg.storage.base import read_chunks
@@ -16,11 +16,8 @@ def diff_id_of(reader: BinaryIO, where: str) -> Digest:
     Raises:
         Broken: it cannot be read or decompressed.
     """
-    hasher = DiffIdHasher(zstd=True)
     try:
         with reader, reading(where):
-            for chunk in read_chunks(reader):
-                hasher.update(chunk)
-        return hasher.digest()
+            return read_diff_id(read_chunks(reader), zstd=True)[0]
     except ImageInvalid as error:
         raise Broken(FindingKind.CORRUPT, where, error.reason) from error

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from dualreg.errors import ImageInvalid
-from dualreg.image.layer import ends_with_padding, may_be_padded
+from dualreg.image.layer import TAIL, ends_with_padding, may_be_padded
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.transfer import chunks_of
 
-_HEAD, _TAIL = 6, 4
+_HEAD = 6
 _ZEROS = "zeros follow the compressed layer"
 
 
@@ -23,7 +23,7 @@ class Ends:
     def update(self, data: bytes) -> None:
         """Add the next bytes."""
         self.head = (self.head + data[:_HEAD])[:_HEAD]
-        self.tail = (self.tail + data[-_TAIL:])[-_TAIL:]
+        self.tail = (self.tail + data[-TAIL:])[-TAIL:]
         self.size += len(data)
 
     @property
