@@ -189,23 +189,7 @@ class V1ImageQueries:
             asked_before: Delete also what clients pushed, if they last asked for it then or earlier.
         """
         chain = self.ancestry(repository.name, top)
-        ids = [image.id for image in chain]
-        own, above = V1Images.repository_id == repository.id, aliased(V1Images)
-        is_view = exists().where(
-            ManifestViews.repository_id == V1Images.repository_id,
-            ManifestViews.kind == "v1",
-            ManifestViews.view == V1Images.image_id,
-        )
-        is_parent = exists().where(
-            above.repository_id == V1Images.repository_id,
-            above.parent_id == V1Images.image_id,
-            above.image_id.not_in(ids),
-        )
-        kept_by = or_(is_view, is_parent)
-        if asked_before:
-            kept_by = or_(kept_by, _asked_after(asked_before), ~idle(asked_before))
-        query = select(V1Images.image_id).where(own, V1Images.image_id.in_(ids), kept_by)
-        kept = {*self.connection.scalars(query)} if ids else set()
+        kept = self._kept(repository, [image.id for image in chain], asked_before)
 
         def is_free(row: V1ImageRow) -> bool:
             return row.id not in kept and (
@@ -214,10 +198,34 @@ class V1ImageQueries:
 
         gone = [*takewhile(is_free, chain)]
         if gone:
-            going = own & V1Images.image_id.in_([image.id for image in gone])
+            going = V1Images.image_id.in_([image.id for image in gone])
+            going &= V1Images.repository_id == repository.id
             note(self.connection, self.now, repository.id, *used_by(going))
             self.connection.execute(delete(V1Images).where(going))
         return tuple(gone)
+
+    def _kept(
+        self, repository: RepositoryRow, chain: list[ImageId], asked_before: datetime | None
+    ) -> set[ImageId]:
+        """Return the images of *chain* that are views, or parents of others, or asked for; see ``prune``."""
+        if not chain:
+            return set()
+        above = aliased(V1Images)
+        is_view = exists().where(
+            ManifestViews.repository_id == V1Images.repository_id,
+            ManifestViews.kind == "v1",
+            ManifestViews.view == V1Images.image_id,
+        )
+        is_parent = exists().where(
+            above.repository_id == V1Images.repository_id,
+            above.parent_id == V1Images.image_id,
+            above.image_id.not_in(chain),
+        )
+        kept_by = or_(is_view, is_parent)
+        if asked_before:
+            kept_by = or_(kept_by, _asked_after(asked_before), ~idle(asked_before))
+        among = (V1Images.repository_id == repository.id) & V1Images.image_id.in_(chain)
+        return {*self.connection.scalars(select(V1Images.image_id).where(among, kept_by))}
 
     def _set_layer(self, image: V1ImageRow, sent: SentLayer, **more: object) -> bool:
         """Give *image* a layer, and keep another one that it has beside it; see ``attach``."""
