@@ -1,6 +1,6 @@
 """SQL of V1 images. Ids are scoped to a repository, so that a push cannot occupy an id in another one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -205,7 +205,7 @@ class V1ImageQueries:
         return tuple(gone)
 
     def _kept(
-        self, repository: RepositoryRow, chain: list[ImageId], asked_before: datetime | None
+        self, repository: RepositoryRow, chain: Sequence[ImageId], asked_before: datetime | None
     ) -> set[ImageId]:
         """Return the images of *chain* that are views, or parents of others, or asked for; see ``prune``."""
         if not chain:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from dualreg.catalog.linking import LinkedManifest
 from dualreg.catalog.notes import Note
 from dualreg.errors import BlobDamaged, BlobMissing, ManifestInvalid
 from dualreg.image.digest import Digest
@@ -75,9 +76,7 @@ class Linking:
         with self.state.catalog.read() as tx:
             row = tx.repositories.find(name)
             manifests = tx.linking.manifests(row.id, after) if row else ()
-        undescribed = {
-            each.digest for each in manifests if not self.describes_itself(each.digest, each.media_type)
-        }
+        undescribed = {each.digest for each in manifests if not self._is_self_described(each)}
         links = self.state.links
         with self.state.begin() as tx:
             row = tx.repositories.lock(name, exclusive=True)
@@ -117,11 +116,11 @@ class Linking:
                     write_v1_link(self.state, row, found)
         return images[-1].id if images else None
 
-    def describes_itself(self, manifest: Digest, media_type: str) -> bool:
-        """Return whether a rebuild finds the media type of a manifest in its document."""
+    def _is_self_described(self, manifest: LinkedManifest) -> bool:
+        """Return whether a rebuild finds the media type in the document."""
         try:
-            payload = self.v1_images.documents.read(manifest)
-            return stored(media_type, payload, manifest).self_described
+            payload = self.v1_images.documents.read(manifest.digest)
+            return stored(manifest.media_type, payload, manifest.digest).self_described
         except (BlobMissing, BlobDamaged, ManifestInvalid):
             return True  # it cannot be rebuilt in any case
 

@@ -95,7 +95,7 @@ class Restore:
 
     def write_links(self, advance: Callable[[RepositoryName], None]) -> None:
         """Write the link files; call *advance* after each repository."""
-        check = LinkCheck(self.catalog, self.store, self.linking.describes_itself, repair=True)
+        check = LinkCheck(self.catalog, self.store, repair=True)
 
         def add_others(name: RepositoryName) -> None:
             """Write those that all versions have written, if they are not there yet."""
