@@ -198,8 +198,8 @@ class V1ImageQueries:
 
         gone = [*takewhile(is_free, chain)]
         if gone:
-            going = V1Images.image_id.in_([image.id for image in gone])
-            going &= V1Images.repository_id == repository.id
+            ids = [image.id for image in gone]
+            going = (V1Images.repository_id == repository.id) & V1Images.image_id.in_(ids)
             note(self.connection, self.now, repository.id, *used_by(going))
             self.connection.execute(delete(V1Images).where(going))
         return tuple(gone)
