@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Thread
@@ -32,6 +33,8 @@ _GRACE = 5.0
 _PARENT_POLL = 0.5
 #: Seconds after the start of the server at which garbage is first collected, at the latest.
 _FIRST_COLLECTION = 60.0
+#: Seconds by which the clock may be corrected without being set.
+_JUMP = 60.0
 
 
 class BackgroundImport:
@@ -76,25 +79,65 @@ class BackgroundImport:
         self._process = None
 
 
+class Schedule:
+    """Says when garbage is collected: every *interval*, in a window; times are in seconds."""
+
+    def __init__(
+        self,
+        interval: float,
+        grace: float,
+        window: str,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Begin soon; an *interval* of 0 means never. The *window* is as the setting ``gc_window``."""
+        self._interval, self._grace, self._window = interval, grace, window
+        self._monotonic, self._wall = monotonic, wall
+        self._due = monotonic() + min(interval, _FIRST_COLLECTION)
+        self._offset = wall() - monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether a collection is due; if so, the next one is due an interval later."""
+        now = self._monotonic()
+        is_open = in_window(self._window, datetime.fromtimestamp(self._wall()).astimezone().time())
+        if not (self._interval and now >= self._due and is_open):
+            return False
+        self._due = now + self._interval
+        return True
+
+    def has_jumped(self) -> bool:
+        """Return whether the clock was set forward since the last call: then nothing is due for a grace.
+
+        What clients were told of a moment ago seems to be old.
+        """
+        offset = self._wall() - self._monotonic()
+        jump, self._offset = offset - self._offset, offset
+        if jump > _JUMP:
+            self._due = max(self._due, self._monotonic() + self._grace)
+        return jump > _JUMP
+
+
 class BackgroundCollection:
-    """Runs a garbage collection every ``gc_interval``, in ``gc_window``; one at a time."""
+    """Runs a garbage collection whenever one is due; one at a time."""
 
     def __init__(self, settings: Settings) -> None:
         """Collect as *settings* say."""
         self._settings = settings
-        self._interval = settings.gc_interval.total_seconds()
+        interval, grace = settings.gc_interval.total_seconds(), settings.gc_grace.total_seconds()
+        self._schedule = Schedule(interval, grace, settings.gc_window)
         self._process: subprocess.Popen[bytes] | None = None
-        self._due = time.monotonic() + min(self._interval, _FIRST_COLLECTION)
 
     def keep_running(self) -> None:
         """Start a collection if one is due; to be called about every second."""
+        if self._schedule.has_jumped():
+            echo("the clock was set forward; no garbage is collected for the time of gc_grace", err=True)
+            self.stop()
         if self._process and (status := self._process.poll()) is not None:
             if status > 0:
                 echo(f"the garbage collection failed with status {status}", err=True)
             self._process = None
-        is_due = self._interval and self._process is None and time.monotonic() >= self._due
-        if is_due and in_window(self._settings.gc_window, datetime.now().astimezone().time()):
-            self._due = time.monotonic() + self._interval
+        if self._process is None and self._schedule.is_due():
             try:
                 self._process = _start_child(self._settings, "gc", "--scheduled")
             except OSError as error:

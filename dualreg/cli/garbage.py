@@ -35,6 +35,8 @@ def gc(
     says, manifests without one. What becomes unused stays for the time that gc_grace gives. Safe while the
     registry is serving, which does the same every gc_interval.
     """
+    if full and dry_run:
+        raise click.UsageError("--full only notes what later collections delete; use it without --dry-run")
     if scheduled:
         end_with(os.getppid())
     with audited_registry(data, config, alone=True, announce=not scheduled) as (registry, settings, record):

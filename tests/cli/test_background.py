@@ -1,0 +1,64 @@
+"""When the server collects garbage."""
+
+from datetime import datetime
+
+import pytest
+
+from dualreg.cli.background import Schedule
+
+HOUR, DAY = 3600.0, 86400.0
+#: Midnight, by the clock of this machine.
+MIDNIGHT = datetime(2026, 1, 1).astimezone().timestamp()
+
+
+class Clocks:
+    """A clock that runs evenly, and one that can be set."""
+
+    def __init__(self) -> None:
+        """Start at midnight."""
+        self.seconds, self.set_by = 0.0, 0.0
+
+    def schedule(self, interval: float = HOUR, window: str = "") -> Schedule:
+        """Return a schedule by these clocks, with a grace of a day."""
+        return Schedule(interval, DAY, window, monotonic=lambda: self.seconds, wall=self.wall)
+
+    def wall(self) -> float:
+        """Return the time of day."""
+        return MIDNIGHT + self.seconds + self.set_by
+
+    def due(self, schedule: Schedule, hours: int) -> list[int]:
+        """Return in which minutes of some *hours* a collection was due."""
+        begun, found = self.seconds, []
+        for minute in range(hours * 60):
+            self.seconds = begun + minute * 60 + 0.5
+            schedule.has_jumped()
+            if schedule.is_due():
+                found.append(minute)
+        return found
+
+
+def test_collections_are_due_every_interval() -> None:
+    """The first one soon after the start; with an interval of 0, none."""
+    clocks = Clocks()
+    assert clocks.due(clocks.schedule(), 3) == [1, 61, 121]
+    assert clocks.due(clocks.schedule(0), 3) == []
+
+
+@pytest.mark.parametrize("window", ["02:00-04:00", "22:00-04:00"])
+def test_collections_are_due_in_the_window(window: str) -> None:
+    """Which may span midnight."""
+    clocks = Clocks()
+    hours = {minute // 60 for minute in clocks.due(clocks.schedule(window=window), 24)}
+    assert hours == ({2, 3} if window.startswith("02") else {0, 1, 2, 3, 22, 23})
+
+
+@pytest.mark.parametrize(("seconds", "jumps"), [(DAY, True), (10, False), (-DAY, False)])
+def test_no_collection_follows_a_clock_that_was_set_forward(seconds: float, *, jumps: bool) -> None:
+    """What clients were told of a moment ago would be old; a correction of seconds does not matter."""
+    clocks = Clocks()
+    schedule = clocks.schedule()
+    assert clocks.due(schedule, 1) == [1]
+    clocks.set_by = seconds
+    assert schedule.has_jumped() is jumps
+    assert bool(clocks.due(schedule, 24)) is not jumps
+    assert clocks.due(schedule, 2)
