@@ -99,6 +99,8 @@ class BlobQueries:
 
         Blobs to which no link is left are condemned; their rows are locked first, as by ``record``.
         """
+        if not digests:
+            return ()
         self.connection.execute(_ordered(Blobs.digest.in_(digests)).with_for_update()).all()
         link = (RepositoryBlobs.repository_id == repository_id) & RepositoryBlobs.digest.in_(digests)
         unused = delete(RepositoryBlobs).where(link, not_used())

@@ -167,15 +167,10 @@ class V1ImageQueries:
     def remove(self, repository_id: int, image: ImageId) -> bool:
         """Delete the image unless it is a view of a manifest or a parent; return whether it was deleted."""
         above = aliased(V1Images)
-        is_view = exists().where(
-            ManifestViews.repository_id == repository_id,
-            ManifestViews.kind == "v1",
-            ManifestViews.view == image,
-        )
         is_parent = exists().where(above.repository_id == repository_id, above.parent_id == image)
         found = (V1Images.repository_id == repository_id) & (V1Images.image_id == image)
         note(self.connection, self.now, repository_id, *used_by(found))
-        return self.connection.execute(delete(V1Images).where(found, ~is_view, ~is_parent)).rowcount > 0
+        return self.connection.execute(delete(V1Images).where(found, ~_is_view(), ~is_parent)).rowcount > 0
 
     def prune(
         self, repository: RepositoryRow, top: ImageId, *, asked_before: datetime | None = None
@@ -189,42 +184,34 @@ class V1ImageQueries:
             asked_before: Delete also what clients pushed, if they last asked for it then or earlier.
         """
         chain = self.ancestry(repository.name, top)
-        kept = self._kept(repository, [image.id for image in chain], asked_before)
+        kept = self._kept(repository.id, [image.id for image in chain], asked_before)
 
         def is_free(row: V1ImageRow) -> bool:
-            return row.id not in kept and (
-                asked_before is not None or (row.complete and row.checksum is None)
-            )
+            is_derived = row.complete and row.checksum is None
+            return row.id not in kept and (is_derived or asked_before is not None)
 
         gone = [*takewhile(is_free, chain)]
         if gone:
-            ids = [image.id for image in gone]
-            going = (V1Images.repository_id == repository.id) & V1Images.image_id.in_(ids)
+            own = V1Images.repository_id == repository.id
+            going = own & V1Images.image_id.in_([image.id for image in gone])
             note(self.connection, self.now, repository.id, *used_by(going))
             self.connection.execute(delete(V1Images).where(going))
         return tuple(gone)
 
-    def _kept(
-        self, repository: RepositoryRow, chain: Sequence[ImageId], asked_before: datetime | None
-    ) -> set[ImageId]:
-        """Return the images of *chain* that are views, or parents of others, or asked for; see ``prune``."""
+    def _kept(self, repository_id: int, chain: Sequence[ImageId], asked_before: datetime | None) -> set[str]:
+        """Return which images of a chain are in use beyond it, or were asked for or pushed since a time."""
         if not chain:
             return set()
         above = aliased(V1Images)
-        is_view = exists().where(
-            ManifestViews.repository_id == V1Images.repository_id,
-            ManifestViews.kind == "v1",
-            ManifestViews.view == V1Images.image_id,
-        )
         is_parent = exists().where(
             above.repository_id == V1Images.repository_id,
             above.parent_id == V1Images.image_id,
             above.image_id.not_in(chain),
         )
-        kept_by = or_(is_view, is_parent)
+        kept_by = or_(_is_view(), is_parent)
         if asked_before:
             kept_by = or_(kept_by, _asked_after(asked_before), ~idle(asked_before))
-        among = (V1Images.repository_id == repository.id) & V1Images.image_id.in_(chain)
+        among = (V1Images.repository_id == repository_id) & V1Images.image_id.in_(chain)
         return {*self.connection.scalars(select(V1Images.image_id).where(among, kept_by))}
 
     def _set_layer(self, image: V1ImageRow, sent: SentLayer, **more: object) -> bool:
@@ -270,6 +257,15 @@ def _json_link() -> ColumnElement[bool]:
     """Return the condition that a row of RepositoryBlobs is the link to the JSON of a row of V1Images."""
     link = RepositoryBlobs
     return (link.repository_id == V1Images.repository_id) & (link.digest == V1Images.json)
+
+
+def _is_view() -> ColumnElement[bool]:
+    """Return the condition that a manifest is seen as a row of V1Images."""
+    return exists().where(
+        ManifestViews.repository_id == V1Images.repository_id,
+        ManifestViews.kind == "v1",
+        ManifestViews.view == V1Images.image_id,
+    )
 
 
 def _promised_at() -> ColumnElement[datetime]:

@@ -18,7 +18,7 @@ from dualreg.registry import Registry
 from dualreg.registry.garbage import Released
 
 #: Links or blobs in one transaction, which lasts milliseconds.
-_STEP = 16
+_STEP = 64
 
 
 @dataclass

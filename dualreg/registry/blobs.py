@@ -155,7 +155,7 @@ class Blobs:
             self.state.share(tx, tx.repositories.ensure(repository), blob)
 
     def delete(self, repository: RepositoryName, digest: Digest) -> None:
-        """Unlink the blob from the repository; its bytes stay in the store.
+        """Unlink the blob from the repository; its bytes go when no repository has used them for a while.
 
         Raises:
             BlobUnknown, BlobInUse.

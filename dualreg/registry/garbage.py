@@ -56,6 +56,8 @@ class Garbage:
                 return Released()
             before, keep = tx.now - self.state.retention.grace, self.state.retention.untagged is None
             digests = tx.garbage.lock(row.id, sizes, before)
+            if not digests:
+                return Released()
             tops = tx.garbage.unused_images(row.id, digests, before)
             going = () if keep else tx.garbage.unused_manifests(row.id, digests)
             unlinked = {*tx.blobs.unlink(row.id, *digests)}

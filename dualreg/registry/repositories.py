@@ -22,7 +22,7 @@ class Repositories:
     def delete(self, name: RepositoryName) -> None:
         """Delete the repository with its tags, manifests, images, links and uploads.
 
-        Bytes of blobs stay in the store.
+        Bytes of blobs go when no other repository has used them for a while.
 
         Raises:
             RepositoryUnknown.

@@ -76,7 +76,11 @@ class BlobStore(Protocol):
         """
 
     def delete(self, digest: Digest) -> None:
-        """Remove the blob durably. It is not an error if there is none."""
+        """Remove the blob. It is not an error if there is none.
+
+        After a power cut, it may be there again. Without a row it is not served, and a full collection of
+        garbage finds it.
+        """
 
     def walk(self) -> Iterator[StoredBlob]:
         """Yield every published blob, ordered by digest if the driver can do so without keeping all of them.

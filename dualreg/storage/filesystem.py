@@ -81,9 +81,7 @@ class FilesystemStore:
 
     def delete(self, digest: Digest) -> None:
         path = self.path(digest)
-        with suppress(FileNotFoundError):
-            path.unlink()
-            durable.sync(path.parent)
+        path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
 

@@ -1,8 +1,10 @@
 """Query plans: no request reads a table from end to end, or sorts what an index has in order."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,15 @@ from dualreg.catalog.tables import Blobs, Manifests, Repositories, RepositoryBlo
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.maintenance.gc import Collection
+from dualreg.registry.state import Retention
 from dualreg.storage.base import StoredBlob
 from dualreg.storage.memory import MemoryStore
+from tests import builders
 from tests.apps import client_of
 from tests.contracts.postgresql import postgresql_server
+from tests.properties.registries import push_v1, push_v2
 from tests.protocol.exchange import TOKEN, World, make_world
 from tests.soak import short_or_long
 
@@ -116,6 +123,28 @@ def test_requests_search_indexes(
         assert slow == [], f"{statement}\n{steps}"
 
 
+def test_a_collection_searches_indexes(world: tuple[Catalog, World], issued: list[tuple[str, Any]]) -> None:
+    """What it costs depends on the garbage, not on how much is alive."""
+    catalog, pushed = world
+    registry = build_registry(catalog, MemoryStore())
+    push_v1(registry, NAME, Tag("v1"), builders.v1_chain(builders.layer({"a": b"a"})))
+    for seed in ("one", "other"):
+        push_v2(registry, NAME, Tag("v2"), builders.image(builders.layer({"b": seed.encode()})))
+    registry.uploads.ingest(NAME, [b"unused"])
+    manifest = registry.manifests.find(NAME, Tag("v1"))
+    assert pushed.client.delete(f"/v2/{NAME}/manifests/{manifest.digest}").status_code == 202
+    issued.clear()
+    hasty = registry.over(replace(registry.state, retention=Retention(timedelta(0), timedelta(0))))
+    results = [Collection(hasty).run() for _ in range(3)]
+    released = [sum(each) for each in zip(*(each.repositories[NAME] for each in results[:2]), strict=True)]
+    assert min(released) > 0
+    assert sum(each.blobs for each in results) > 0
+    for statement, parameters in issued:
+        slow = [step for step in plan(catalog, statement, parameters) if re.match("SCAN (?!chain)", step)]
+        assert slow == [], statement
+
+
+NAME = RepositoryName("team/garbage")
 MANIFEST = Digest.of(b"{}")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
