@@ -3,20 +3,25 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flask import Flask
+from sqlalchemy import select
 
 from dualreg.assembly import build_authority, build_registry, prepare
 from dualreg.auth.audit import Audit
 from dualreg.catalog.database import Catalog, utc_now
+from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.maintenance import uploads
+from dualreg.maintenance.gc import Collection
 from dualreg.registry import Registry
+from dualreg.registry.state import Retention
 from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.web import context
@@ -177,10 +182,19 @@ def _check_files(data: Path, allowed: Mapping[Key, set[Value]]) -> None:
 
 
 def _check_debris(data: Path, registry: Registry) -> None:
-    """Check that nothing is left in the folder of uploads but what ``gc`` deletes."""
+    """Check that nothing is left but what ``gc`` deletes, and files of which ``fsck`` names a link file."""
     before = registry.now() + timedelta(days=1)
     uploads.apply(registry.uploads, before, uploads.plan(registry.uploads, before))
     assert not [*(data / "uploads").glob("*")]
+    hasty = registry.over(replace(registry.state, retention=Retention(timedelta(0))))
+    Collection(hasty).run(full=True)
+    Collection(hasty).run()
+    state = registry.state
+    with state.catalog.engine.connect() as connection:
+        kept = {str(digest) for digest in connection.scalars(select(RepositoryBlobs.digest))}
+    kept |= {content.decode() for _, content in state.links.tree.walk_links()}
+    left = {str(blob.digest) for blob in state.store.walk()} - kept
+    assert not left, f"gc leaves {left}"
 
 
 def refused(error: BaseException) -> str:

@@ -135,6 +135,17 @@ def _upload(scene: Scene) -> None:
         _idle.append(path)
 
 
+def _leave(scene: Scene) -> None:
+    """Leave uploads that nobody goes on with, and blobs that nothing uses."""
+    _upload(scene)
+    one, left = str(IMAGES[0].digest), ("latest", "2")
+    scene.pusher.delete(
+        f"/v2/team/app/manifests/{one}",
+        {("manifest", "team/app", one): None, ("tag", "team/app", "latest"): None},
+    )
+    scene.pusher.delete("/v1/repositories/team/old/", {("v1", "team/old", tag): None for tag in left})
+
+
 #: Paths of the uploads that ``gc`` deletes.
 _idle: list[str] = []
 
@@ -144,9 +155,12 @@ def _gc(scene: Scene) -> None:
     scene.pusher.delete(cancelled, {("upload", cancelled, str(Digest.of(IDLE))): None})
     time.sleep(1.1)
     os.environ["DUALREG_UPLOAD_TTL"] = "1s"
-    with scene.pusher.asking({("upload", path, str(Digest.of(IDLE))): None for path in idle}):
+    os.environ["DUALREG_GC_GRACE"] = "0s"
+    unused = IMAGES[0].blobs.keys() - IMAGES[1].blobs.keys()
+    uploads = {("upload", path, str(Digest.of(IDLE))): None for path in idle}
+    with scene.pusher.asking(uploads | {("blob", "team/app", str(digest)): None for digest in unused}):
         scene.command("gc")
-    del os.environ["DUALREG_UPLOAD_TTL"]
+    del os.environ["DUALREG_UPLOAD_TTL"], os.environ["DUALREG_GC_GRACE"]
 
 
 def _migrate(scene: Scene) -> None:
@@ -239,7 +253,7 @@ STORIES = {
     "V1 push": Story(_nothing, _push_v1),
     "tag move": Story(_push_both, _move),
     "delete": Story(_push_both, _delete),
-    "gc": Story(_upload, _gc),
+    "gc": Story(_leave, _gc),
     "migration": Story(_nothing, _migrate),
     "kill": Story(_nothing, _push_killed, _push_again),
 }

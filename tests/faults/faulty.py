@@ -10,7 +10,16 @@ from typing import BinaryIO, TypeVar
 from sqlalchemy import select
 
 from dualreg.catalog.database import Catalog, Transaction
-from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags, Uploads, V1Images
+from dualreg.catalog.tables import (
+    Blobs,
+    ManifestChildren,
+    Manifests,
+    Repositories,
+    RepositoryBlobs,
+    Tags,
+    Uploads,
+    V1Images,
+)
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
@@ -117,11 +126,13 @@ class FaultyCatalog(Catalog):
 def check_sound(registry: Registry) -> None:
     """Check that every row has its bytes, every tag resolves, and every link file is true.
 
-    Bytes that nobody names are allowed: a crash leaves them, and nobody can see them.
+    Bytes that nobody names are allowed: a crash leaves them, and nobody can see them. So are condemned rows
+    without bytes, which are deleted before their rows are.
     """
     state = registry.blobs.state
     with state.catalog.engine.connect() as connection:
-        blobs = connection.execute(select(Blobs.digest, Blobs.size)).all()
+        blobs = connection.execute(select(Blobs.digest, Blobs.size).where(Blobs.condemned_at.is_(None))).all()
+        linked = {*connection.scalars(select(RepositoryBlobs.digest))}
         tags = connection.execute(
             select(Repositories.name, Tags.name).join(Tags, Tags.repository_id == Repositories.id)
         ).all()
@@ -136,7 +147,7 @@ def check_sound(registry: Registry) -> None:
         with state.store.open(digest) as reader:
             data = reader.read()
         assert (hashlib.new(digest.algorithm, data).hexdigest(), len(data)) == (digest.hex, size)
-    assert set(named) <= {digest for digest, _ in blobs}
+    assert {*named, *linked} <= {digest for digest, _ in blobs}
     for name, tag in tags:
         row = registry.manifests.peek(RepositoryName(name), Tag(tag))
         assert row, f"{name}:{tag}"
