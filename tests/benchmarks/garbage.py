@@ -1,0 +1,206 @@
+"""``python -m tests.benchmarks.garbage``: collect dead blobs among many that are alive, while clients read.
+
+Blobs are small files: what a collection costs does not depend on their size.
+"""
+
+import argparse
+import hashlib
+import http.client
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from sqlalchemy import insert
+
+from dualreg.assembly import prepare
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.dialects import batches
+from dualreg.catalog.tables import (
+    Blobs,
+    ManifestChildren,
+    Manifests,
+    Repositories,
+    RepositoryBlobs,
+    Table,
+)
+from dualreg.image.digest import Digest
+from dualreg.image.media_types import DOCKER_MANIFEST
+from dualreg.settings import Settings
+from tests.programs import DUALREG, dualreg_server, environment
+
+#: Blobs of a repository, and those of them that each of its manifests names.
+_REPOSITORY, _IMAGE = 1_000, 20
+#: Clients, and how often each of them reads a blob in a second.
+_CLIENTS, _RATE = 4, 50
+_LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def main() -> None:
+    """Fill a registry, and measure reads without a collection, and beside one."""
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder) as folder:
+        data, began = Path(folder) / "data", time.monotonic()
+        urls = _fill(data, options.alive, options.dead)
+        _say(f"{options.alive:,} blobs alive and {options.dead:,} dead in {time.monotonic() - began:,.0f} s")
+        settings = {"gc_interval": "0s", "access_log": "false", "fsck_rate": 0}
+        with dualreg_server(data, **settings) as host:
+            _read(host, urls, lambda: time.sleep(options.seconds / 4))
+            alone, _ = _read(host, urls, lambda: time.sleep(options.seconds))
+            beside, (seconds, memory, result) = _read(host, urls, lambda: _collect(data))
+        _say(f"gc: {seconds:,.0f} s, {result['blobs']:,} blobs deleted, {memory / 2**20:,.0f} MiB of memory")
+        _say(f"reads alone: {_times(alone)}")
+        _say(f"reads beside gc: {_times(beside)}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.garbage", description=main.__doc__)
+    parser.add_argument("--alive", type=int, default=10_000, help="blobs that manifests name")
+    parser.add_argument("--dead", type=int, default=1_000, help="blobs that nothing names")
+    parser.add_argument("--seconds", type=int, default=10, help="of reading without a collection")
+    parser.add_argument("--folder", type=Path, help="where to work; default: the system's temporary folder")
+    return parser.parse_args()
+
+
+def _fill(data: Path, alive: int, dead: int) -> list[str]:
+    """Write files and rows, and return the paths of some blobs that are alive."""
+    prepare(Settings(data=data))
+    urls: list[str] = []
+    step = max(1, dead * _REPOSITORY // max(1, alive))
+    with closing(Catalog(f"sqlite:///{data}/catalog.sqlite3")) as catalog:
+        for number in range(-(-alive // _REPOSITORY)):
+            repository = _Repository(data / "docker/registry/v2", number + 1)
+            living = [*repository.blobs(min(_REPOSITORY, alive - number * _REPOSITORY))]
+            left = max(0, min(step, dead - number * step))
+            unused = [*repository.blobs(left, linked=True)]
+            _record(catalog, repository.id, repository.name, living, unused)
+            urls += [f"/v2/{repository.name}/blobs/{digest}" for digest in living[:: _REPOSITORY // 10]]
+    return urls
+
+
+def _record(catalog: Catalog, id_: int, name: str, living: list[Digest], unused: list[Digest]) -> None:
+    """Record a repository: of its *living* blobs, every twentieth is a manifest that names the next ones."""
+    images = [*batches(living, _IMAGE)]
+    own = {"repository_id": id_}
+    manifest = {"media_type": DOCKER_MANIFEST, "artifact_type": "", "annotations": {}, "pushed_at": _LONG_AGO}
+    rows: dict[type[Table], list[dict[str, Any]]] = {
+        Repositories: [{"id": id_, "name": name, "created_at": _LONG_AGO}],
+        Blobs: [
+            {"digest": digest, "size": 40, "created_at": _LONG_AGO, "verified_at": _LONG_AGO}
+            for digest in (*living, *unused)
+        ],
+        RepositoryBlobs: [
+            own | {"digest": digest, "linked_at": _LONG_AGO, "candidate_since": since}
+            for digests, since in ((living, None), (unused, _LONG_AGO))
+            for digest in digests
+        ],
+        Manifests: [own | manifest | {"digest": image[0]} for image in images],
+        ManifestChildren: [
+            own | {"manifest": image[0], "child": child, "role": "layer", "position": position}
+            for image in images
+            for position, child in enumerate(image[1:])
+        ],
+    }
+    with catalog.engine.begin() as connection:
+        for table, each in rows.items():
+            if each:
+                connection.execute(insert(table), each)
+
+
+class _Repository:
+    """Writes the files of a repository without waiting for the disk."""
+
+    def __init__(self, root: Path, number: int) -> None:
+        self.id, self.name = number, f"group{number % 100}/repository{number}"
+        self._root, self._numbers = root, count()
+
+    def blobs(self, number: int, *, linked: bool = False) -> Iterator[Digest]:
+        """Write some blobs of 40 bytes, and their links to the repository."""
+        for each, _ in zip(self._numbers, range(number), strict=False):
+            content = f"{self.name} {each}".ljust(40).encode()
+            hexadecimal = hashlib.sha256(content).hexdigest()
+            self._write(f"blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data", content)
+            if linked:
+                link = f"repositories/{self.name}/_layers/sha256/{hexadecimal}/link"
+                self._write(link, f"sha256:{hexadecimal}".encode())
+            yield Digest.parse(f"sha256:{hexadecimal}")
+
+    def _write(self, path: str, content: bytes) -> None:
+        target = self._root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def _read(host: str, urls: list[str], action: Callable[[], Any]) -> tuple[list[float], Any]:
+    """Read blobs while *action* runs; return how many seconds each took, and what *action* returned."""
+    done = Event()
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        reading = [pool.submit(_client, host, urls[first::_CLIENTS], done) for first in range(_CLIENTS)]
+        try:
+            result = action()
+        finally:
+            done.set()
+        return [each for client in reading for each in client.result()], result
+
+
+def _client(host: str, urls: list[str], done: Event) -> list[float]:
+    times, due = [], time.perf_counter()
+    with closing(http.client.HTTPConnection(host)) as connection:
+        for number in count():
+            if done.is_set():
+                return times
+            due = max(due + 1 / _RATE, time.perf_counter())
+            time.sleep(max(0.0, due - time.perf_counter()))
+            began = time.perf_counter()
+            connection.request("GET", urls[number % len(urls)])
+            response = connection.getresponse()
+            body = response.read()
+            times.append(time.perf_counter() - began)
+            assert (response.status, len(body)) == (200, 40), (response.status, body)
+    return times
+
+
+def _collect(data: Path) -> tuple[float, int, dict[str, Any]]:
+    """Collect as the server does; return the seconds and bytes of memory that it took, and what went."""
+    began, peak = time.monotonic(), 0
+    line = ["nice", "-n", "10", DUALREG, "gc", "--json", "--data", data]
+    env = environment() | {"DUALREG_GC_GRACE": "0s"}
+    with subprocess.Popen([*map(str, line)], env=env, stdout=subprocess.PIPE) as process:
+        while process.poll() is None:
+            peak = max(peak, _memory(process.pid))
+            time.sleep(0.05)
+        seconds = time.monotonic() - began
+        assert process.stdout is not None
+        return seconds, peak, json.load(process.stdout)
+
+
+def _memory(pid: int) -> int:
+    """Return the most bytes of memory that a process has had; 0 of one that has ended."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def _times(seconds: list[float]) -> str:
+    cuts = statistics.quantiles(seconds, n=100)
+    rate = f"{len(seconds):,} reads"
+    return f"{rate}, median {cuts[49] * 1e3:.1f} ms, 99 % within {cuts[98] * 1e3:.1f} ms"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
