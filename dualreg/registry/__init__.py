@@ -131,7 +131,7 @@ class Registry:
             negotiation=Negotiation(manifests, bridge, Keys(state.catalog)),
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
-            garbage=Garbage(state, manifests),
+            garbage=Garbage(state),
             collections=Collections(state.catalog, state.store),
             uses=Uses(state),
             sweep=Sweep(state),

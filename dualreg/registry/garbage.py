@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dualreg.catalog.garbage import Candidate, Condemned
 from dualreg.image.names import RepositoryName
-from dualreg.registry.manifests import Manifests
+from dualreg.registry.removal import remove_manifest
 from dualreg.registry.state import State
 
 #: Links or blobs that are read at a time.
@@ -31,7 +31,6 @@ class Garbage:
     """Finds garbage, and deletes it."""
 
     state: State
-    manifests: Manifests
 
     def due_at(self) -> datetime:
         """Return the time before which something must have been noted to be garbage now."""
@@ -62,7 +61,7 @@ class Garbage:
             going = () if keep else tx.garbage.unused_manifests(row.id, digests)
             unlinked = {*tx.blobs.unlink(row.id, *digests)}
             for digest in going:
-                self.manifests.remove(tx, row, digest)
+                remove_manifest(self.state, tx, row, digest)
             images = [image for top in tops for image in tx.v1_images.prune(row, top, asked_before=before)]
             # Not what they named: clients may have been told of that while it was in use.
             documents = {*going, *(image.json for image in images)}.intersection(digests)

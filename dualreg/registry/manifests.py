@@ -39,6 +39,7 @@ from dualreg.registry.preconditions import (
     check_precondition,
     load_for_precondition,
 )
+from dualreg.registry.removal import remove_manifest
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
@@ -301,28 +302,9 @@ class Manifests:
             leading = tx.tags.leading_to(repository.id, parents or [str(digest)])
             raise ManifestInUse(digest=str(digest), referrers=parents, tags=leading)
         self.state.upstream.mark_deleted(tx, repository.name, [*tags, *([view] if view else [])])
-        unused = self.remove(tx, repository, digest)
+        unused = remove_manifest(self.state, tx, repository, digest)
         self.state.links.remove_blobs(repository.name, *tx.blobs.unlink(repository.id, *unused))
         self.state.links.remove_tags(repository.name, *tags)
-
-    def remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> tuple[Digest, ...]:
-        """Delete a manifest, and what was derived from it alone, in a repository that is locked exclusively.
-
-        Return the blobs of these documents, which stay linked. They, and what the manifest names, become
-        candidates of the garbage collection.
-        """
-        links, view = self.state.links, tx.views.find(repository.id, digest)
-        derived = [blob.digest for blob in tx.derivations.conversions(repository.id, digest)]
-        tx.manifests.remove(repository.id, digest)
-        unused = tx.garbage.unused_manifests(repository.id, derived) if derived else ()
-        for each in unused:
-            tx.manifests.remove(repository.id, each)
-        images = tx.v1_images.prune(repository, ImageId(view)) if view else ()
-        gone = (digest, *unused)
-        links.remove_v1_images(repository.name, *(image.id for image in images))
-        for each in gone:
-            links.remove_manifest(repository.name, each)
-        return (*gone, *(image.json for image in images))
 
     def _needs_exclusive(self, manifest: Manifest, condition: Precondition) -> bool:
         """Return whether no other change of the repository may run meanwhile.
