@@ -11,9 +11,9 @@ serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_*
 test: $(VENV)/.installed-dev  ## run the tests; those that need a missing program are skipped, with the reason
 	$(BIN)/pytest -q -n auto --dist worksteal
 
-soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, kills at every step, large blobs; hours
+soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, races, kills at every step, large blobs; hours
 	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/faults tests/fuzz tests/maintenance \
-		tests/migrate/test_kill.py tests/properties tests/protocol/test_openapi.py tests/registry/test_plans.py
+		tests/migrate/test_kill.py tests/properties tests/protocol/test_openapi.py tests/races tests/registry/test_plans.py
 
 cuts: N ?= 1000
 cuts: $(VENV)/.installed-dev  ## kill and cut the power at N places of pushes, deletes, gc and a migration
