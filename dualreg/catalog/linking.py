@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, Select, select
 
 from dualreg.catalog.rows import Origin
-from dualreg.catalog.tables import Manifests, ManifestViews, Tags, V1Images
+from dualreg.catalog.tables import Manifests, ManifestViews, RepositoryBlobs, Tags, V1Images
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, Tag
 
@@ -47,6 +47,13 @@ class LinkingQueries:
     """The rows of a repository that have link files, ordered by their keys."""
 
     connection: Connection
+
+    def blobs(self, repository_id: int, after: Digest | None) -> Sequence[tuple[Digest, datetime]]:
+        """Return some blobs after a digest, and since when the repository may read them."""
+        columns = select(RepositoryBlobs.digest, RepositoryBlobs.linked_at)
+        columns = columns.where(RepositoryBlobs.repository_id == repository_id)
+        rows = self._page(columns, RepositoryBlobs.__table__.c.digest, after)
+        return [(row[0], row[1]) for row in rows]
 
     def manifests(self, repository_id: int, after: Digest | None) -> Sequence[LinkedManifest]:
         """Return some manifests after a digest."""

@@ -22,7 +22,7 @@ from dualreg.maintenance.backup.blobs import BlobCopy, Copied
 from dualreg.maintenance.backup.folder import BackupFolder, Marker
 from dualreg.maintenance.backup.restore import (
     NotEmpty,
-    Restore,
+    conclude,
     is_unfinished,
     load_catalog,
     move_catalog,
@@ -161,16 +161,15 @@ def _restore_content(settings: Settings, source: BackupFolder, *, share: bool, q
     store = open_store(settings.store_url)
     with closing(open_catalog(settings)) as catalog, stoppable(quiet=quiet) as stop:
         linking = build_registry(catalog, store, settings).linking
-        restoring = Restore(catalog, store, linking, source)
         copying = BlobCopy(source.store, store, share, verify=True, stop=stop)
         with _progress(catalog, copying, quiet=quiet):
             copied = copying.run(catalog)
         with progress("repositories", linking.count(), quiet=quiet) as advance:
             if not stop.is_set():
-                restoring.write_links(lambda _: advance(1, 0))
+                linking.complete(lambda _: advance(1, 0))
         if stop.is_set():
             raise Fatal("stopped; run the command again to go on")
-        restoring.conclude(settings.journals)
+        conclude(source, catalog, settings.journals)
     return copied
 
 

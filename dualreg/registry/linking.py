@@ -1,7 +1,7 @@
-"""Linking: completes link files that former versions wrote.
+"""Linking: writes link files that are missing, from the rows, so that a rebuild of the catalog finds them.
 
-They had no files for views, origins and media types, and dated links by the clock of the file system. What
-such files lack is written once, from the rows; a rebuild of the catalog then finds it.
+After a restore, all are. Former versions wrote none for views, origins and media types, and dated links by
+the clock of the file system.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,16 @@ from dualreg.registry.manifests import unusual
 from dualreg.registry.state import State
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_repairs import write_v1_link
-from dualreg.storage.links import manifest_link, origin_file, tag_link, type_file, v1_file, view_file
+from dualreg.storage.links import (
+    blob_link,
+    manifest_link,
+    origin_file,
+    signed_link,
+    tag_link,
+    type_file,
+    v1_file,
+    view_file,
+)
 
 #: How far the time of a link may be from that of its row.
 _TOLERANCE = timedelta(seconds=5)
@@ -63,7 +72,9 @@ class Linking:
 
     def _repository(self, name: RepositoryName) -> None:
         """Write what a repository lacks, some rows at a time, each locked against changes meanwhile."""
-        digest, tag, image = None, None, None
+        blob, digest, tag, image = None, None, None, None
+        while blob := self._add_blobs(name, blob):
+            pass
         while digest := self._add_manifests(name, digest):
             pass
         while tag := self._add_tags(name, tag):
@@ -71,11 +82,21 @@ class Linking:
         while image := self._add_images(name, image):
             pass
 
+    def _add_blobs(self, name: RepositoryName, after: Digest | None) -> Digest | None:
+        with self.state.begin() as tx:
+            row = tx.repositories.lock(name, exclusive=True)
+            blobs = tx.linking.blobs(row.id, after) if row else ()
+            for digest, at in blobs:
+                if self._is_absent(blob_link(name, digest)):
+                    self.state.links.add_blob(name, digest, at)
+        return blobs[-1][0] if blobs else None
+
     def _add_manifests(self, name: RepositoryName, after: Digest | None) -> Digest | None:
         """Write what manifests after a digest lack; return the last of them, None if there are none."""
         with self.state.catalog.read() as tx:
             row = tx.repositories.find(name)
             manifests = tx.linking.manifests(row.id, after) if row else ()
+            signed = tx.checks.signed(row.id, [each.digest for each in manifests]) if row else {}
         undescribed = {each.digest for each in manifests if not self._is_self_described(each)}
         links = self.state.links
         with self.state.begin() as tx:
@@ -88,6 +109,8 @@ class Linking:
                     links.add_manifest(name, each.digest, each.at, anew=True)
                 if each.digest in undescribed and self._is_absent(type_file(name, each.digest)):
                     links.describe_manifest(name, each.digest, each.media_type)
+                if each.digest in signed and self._is_absent(signed_link(name, each.digest)):
+                    links.add_signed(name, each.digest, signed[each.digest])
                 for kind, view in each.views.items():
                     if self._is_absent(view_file(name, each.digest, kind)):
                         links.record_view(name, each.digest, kind, view)

@@ -4,20 +4,15 @@ A note in the catalog says that it is not complete. While it is there, the regis
 same restore may be run again.
 """
 
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from dualreg.catalog.copying import load, open_copy
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.notes import Note
 from dualreg.catalog.upgrade import revision, upgrade
-from dualreg.image.names import RepositoryName
 from dualreg.maintenance.backup.folder import BackupFolder, Marker, copy_journals
-from dualreg.maintenance.fsck.links import LinkCheck
 from dualreg.ownership import make_folders
-from dualreg.registry.linking import Linking
 from dualreg.storage import Store, durable
 from dualreg.storage.names import Names
 
@@ -84,29 +79,8 @@ def load_catalog(path: Path, catalog: Catalog) -> None:
     path.unlink()
 
 
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """Completes a registry whose catalog and blobs were copied from a backup."""
-
-    catalog: Catalog
-    store: Store
-    linking: Linking
-    folder: BackupFolder
-
-    def write_links(self, advance: Callable[[RepositoryName], None]) -> None:
-        """Write the link files; call *advance* after each repository."""
-        check = LinkCheck(self.catalog, self.store, repair=True)
-
-        def add_others(name: RepositoryName) -> None:
-            """Write those that all versions have written, if they are not there yet."""
-            for _ in check.missing(name):
-                pass
-            advance(name)
-
-        self.linking.complete(add_others)
-
-    def conclude(self, journals: Path) -> None:
-        """Restore the journals of migrations, and declare the registry complete."""
-        copy_journals(self.folder.journals, journals)
-        with self.catalog.begin() as tx:
-            tx.notes.remove(Note.RESTORE)
+def conclude(folder: BackupFolder, catalog: Catalog, journals: Path) -> None:
+    """Restore the journals of migrations, and declare complete a registry with all blobs and link files."""
+    copy_journals(folder.journals, journals)
+    with catalog.begin() as tx:
+        tx.notes.remove(Note.RESTORE)
