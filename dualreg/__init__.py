@@ -13,6 +13,7 @@
     web/            HTTP: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
     ownership       the owner of files that root creates for a service
+    waiting         how many threads do work that takes long
     networks        the addresses that count as one client's
     messages        what messages and logs may contain: no secrets, no control characters
     reloading       values that are read again when their files change

@@ -92,6 +92,7 @@ class Authority:
         Raises:
             Unauthenticated: the credentials are wrong.
             TooManyAttempts: too many logins have failed.
+            ServerBusy: too many passwords are being verified.
         """
         if self.is_open or not (account or password):
             return self.anonymous()

@@ -10,6 +10,8 @@ from threading import Lock
 import bcrypt
 from cachetools import TTLCache
 
+from dualreg.waiting import WorkSlots
+
 #: Characters of a new password at least: a single one is a typing mistake. Existing ones are accepted.
 SHORTEST = 2
 #: Characters of a good password; commands warn of fewer.  Source: NIST SP 800-63B, "Passwords".
@@ -24,6 +26,8 @@ _HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.
 #: second.
 _MEMORY = timedelta(minutes=5)
 _MEMORY_SIZE = 1000
+#: Passwords that each process verifies at once, threads that wait for that, and for how many seconds.
+_AT_ONCE, _WAITING, _PATIENCE = 4, 8, 10.0
 
 
 class Passwords:
@@ -36,6 +40,7 @@ class Passwords:
         self._right: TTLCache[bytes, None] = TTLCache(_MEMORY_SIZE, _MEMORY.total_seconds())
         self._wrong: TTLCache[bytes, None] = TTLCache(_MEMORY_SIZE, _MEMORY.total_seconds())
         self._lock = Lock()
+        self._slots = WorkSlots(_AT_ONCE, _WAITING, _PATIENCE)
 
     def hash(self, password: str) -> str:
         """Return the bcrypt hash of a new password.
@@ -61,15 +66,19 @@ class Passwords:
         Args:
             hash_: None if there is no such account.
             cost: The highest cost of the hashes of all accounts; None: that of new hashes.
+
+        Raises:
+            ServerBusy: too many passwords are being verified.
         """
         fingerprint = self._fingerprint(account, password, hash_)
         with self._lock:
             if fingerprint in self._right or fingerprint in self._wrong:
                 return fingerprint in self._right
-        spent = cost_of(hash_) if hash_ and _is_possible(password.encode()) else None
-        correct = spent is not None and bcrypt.checkpw(password.encode(), str(hash_).encode())
-        if not correct:
-            _spend_up_to(self._rounds if cost is None else cost, spent)
+        with self._slots.slot():
+            spent = cost_of(hash_) if hash_ and _is_possible(password.encode()) else None
+            correct = spent is not None and bcrypt.checkpw(password.encode(), str(hash_).encode())
+            if not correct:
+                _spend_up_to(self._rounds if cost is None else cost, spent)
         with self._lock:
             (self._right if correct else self._wrong)[fingerprint] = None
         return correct

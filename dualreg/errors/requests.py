@@ -103,7 +103,7 @@ class SourceBusy(RegistryError):
 class ServerBusy(RegistryError):
     """All threads that such requests may take are busy; retry in *retry_after* seconds."""
 
-    message = "the server is busy with other uploads and downloads"
+    message = "the server is busy with other requests"
     details = _RETRY
     retry_after: int
 

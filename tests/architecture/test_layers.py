@@ -18,6 +18,7 @@ LAYERS: dict[str, set[str]] = {
     "ownership": set(),
     "transports": set(),
     "networks": set(),
+    "waiting": {"errors"},
     "settings": {"patterns", "transports", "messages"},
     "image": {"errors"},
     "storage": {"errors", "image", "ownership"},
@@ -34,8 +35,9 @@ LAYERS: dict[str, set[str]] = {
         "ownership",
         "messages",
         "networks",
+        "waiting",
     },
-    "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"},
+    "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"} | {"waiting"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"ownership", "messages"},

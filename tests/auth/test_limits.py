@@ -28,6 +28,7 @@ from dualreg.auth.trust import TrustedKeys
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
+from dualreg.errors import ServerBusy
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.reloading import ReloadingFile
 from dualreg.settings import Settings
@@ -553,3 +554,35 @@ def test_catalog_is_what_a_token_says(guarded: Guarded) -> None:
     """The scope for it is granted to whoever asks, and shows each what they may pull."""
     wanted = [CATALOG, Access.of("x", "pull")]
     assert guarded.authority.access_token(guarded.authority.anonymous(), wanted).accesses == (CATALOG,)
+
+
+def test_few_passwords_are_verified_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are, some wait, and the others are asked to come back; what is known takes no slot."""
+    passwords = Passwords(rounds=4)
+    known, hashed, go_on, check = "known", passwords.hash("known"), Event(), bcrypt.checkpw
+    assert passwords.verify(known, hashed)
+    results: list[bool | None] = []
+
+    def slow(*given: bytes) -> bool:
+        assert go_on.wait(20)
+        return check(*given)
+
+    def log_in(number: int) -> None:
+        try:
+            results.append(passwords.verify(f"wrong {number}", hashed))
+        except ServerBusy:
+            results.append(None)
+
+    monkeypatch.setattr(bcrypt, "checkpw", slow)
+    threads = [Thread(target=log_in, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 20
+    while len(results) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert results == [None] * 8
+    assert passwords.verify(known, hashed)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert results == [None] * 8 + [False] * 12
