@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from flask import Flask
 from sqlalchemy import select
@@ -20,6 +21,7 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.maintenance import uploads
 from dualreg.maintenance.gc import Collection
+from dualreg.maintenance.rebuild import Rebuild
 from dualreg.registry import Registry
 from dualreg.registry.state import Retention
 from dualreg.settings import Settings
@@ -33,33 +35,75 @@ from tests.cuts.disk import Image
 from tests.cuts.promises import Key, Value
 from tests.cuts.stories import CONTENT, LAYERS, STORIES, Scene
 from tests.faults.faulty import check_sound
+from tests.maintenance.world import known_rows, rebuilt_rows
 from tests.protocol.clients.wire import Answer, ProtocolError, Wire, need
 
+#: The catalog; its other files are called after it.
+CATALOG = "data/catalog.sqlite3"
+_TIMES = {"pushed_at", "condemned_at"}
 #: What a registry may have in its folder beside its content.
 _OWN = ("catalog.sqlite3", "docker/", "uploads/", "migrations/", "access.json", "collections", "audit.jsonl")
 
 
-def check(root: Path, image: Image, allowed: Mapping[Key, set[Value]], story: str) -> None:
+def check(
+    root: Path, image: Image, allowed: Mapping[Key, set[Value]], story: str, *, rebuilt: bool = False
+) -> None:
     """Write *image* to the empty folder *root*, and test what is left of a story there.
+
+    Args:
+        rebuilt: Test too that nothing is lost if the catalog is.
 
     Raises:
         AssertionError, ProtocolError: a promise does not hold.
     """
+    if rebuilt:
+        _check_rebuilt(root / "rebuilt", image, allowed)
     write(root, image)
     with _started(root) as (registry, wire):
-        for key, values in allowed.items():
-            found = _FIND[key[0]](wire, key)
-            assert found in values, f"{key} is {found}, promised was {values}"
+        _check_promises(wire, allowed)
         check_sound(registry)
         _check_files(root / "data", allowed)
         STORIES[story].repeat(Scene(root, Pusher(wire)))
         check_sound(registry)
         _check_debris(root / "data", registry)
+        if rebuilt:
+            found, known = rebuilt_rows(registry.state.store, root), known_rows(registry.state.catalog)
+            assert _timeless(found) == _timeless(known), "a rebuilt catalog differs"
+
+
+def _check_promises(wire: Wire, allowed: Mapping[Key, set[Value]]) -> None:
+    for key, values in allowed.items():
+        found = _FIND[key[0]](wire, key)
+        assert found in values, f"{key} is {found}, promised was {values}"
+
+
+def _timeless(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
+    """Return rows as texts, without times, which a disk of the model does not keep, and keys of ours."""
+    return {
+        table: sorted(repr([(name, row[name]) for name in row if name not in _TIMES]) for row in each)
+        for table, each in rows.items()
+        if table != "signing_keys"
+    }
+
+
+def _check_rebuilt(root: Path, image: Image, allowed: Mapping[Key, set[Value]]) -> None:
+    """Lose the catalog, make it anew from the store, and test all promises but those about uploads."""
+    write(root, {name: content for name, content in image.items() if not name.startswith(CATALOG)})
+    data = root / "data"
+    data.mkdir(exist_ok=True)
+    (data / "catalog.sqlite3").write_bytes(quick.migrated())
+    with closing(Catalog(Settings(data=data).database_url)) as catalog:
+        rebuild = Rebuild(catalog, FilesystemStore(data))
+        rebuild.begin()
+        assert rebuild.run().complete
+    with _started(root) as (registry, wire):
+        check_sound(registry)
+        _check_promises(wire, {key: values for key, values in allowed.items() if key[0] != "upload"})
 
 
 def write(root: Path, image: Image) -> None:
     """Write files and folders."""
-    root.mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     for name, content in image.items():
         if content is None:
             (root / name).mkdir()
