@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test soak cuts fuzz check bench clean
+.PHONY: serve test soak cuts fuzz endurance check bench clean
 
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
@@ -12,8 +12,9 @@ test: $(VENV)/.installed-dev  ## run the tests; those that need a missing progra
 	$(BIN)/pytest -q -n auto --dist worksteal
 
 soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, races, kills at every step, large blobs; hours
-	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/faults tests/fuzz tests/maintenance \
-		tests/migrate/test_kill.py tests/properties tests/protocol/test_openapi.py tests/races tests/registry/test_plans.py
+	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/endurance tests/faults tests/fuzz \
+		tests/maintenance tests/migrate/test_kill.py tests/properties tests/protocol/test_openapi.py tests/races \
+		tests/registry/test_plans.py
 
 cuts: N ?= 1000
 cuts: $(VENV)/.installed-dev  ## kill and cut the power at N places of pushes, deletes, gc and a migration
@@ -22,6 +23,10 @@ cuts: $(VENV)/.installed-dev  ## kill and cut the power at N places of pushes, d
 fuzz: N ?= 100000
 fuzz: $(VENV)/.installed-dev  ## send N requests that no client sends; none may fail
 	$(BIN)/python -m tests.fuzz $(N)
+
+endurance: MINUTES ?= 60
+endurance: $(VENV)/.installed-dev  ## push, pull and delete for MINUTES while garbage is collected and processes are killed
+	$(BIN)/python -m tests.endurance $(MINUTES)
 
 check: $(VENV)/.installed-dev  ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
