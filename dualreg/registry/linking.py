@@ -14,7 +14,7 @@ from dualreg.errors import BlobDamaged, BlobMissing, ManifestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import stored
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.registry.manifests import unusual
+from dualreg.registry.pointing import unusual
 from dualreg.registry.state import State
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_repairs import write_v1_link

@@ -33,6 +33,7 @@ from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.children import Children, ManifestRules, resolve_children
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.integrity import Integrity
+from dualreg.registry.pointing import pointing
 from dualreg.registry.preconditions import (
     UNCONDITIONAL,
     Precondition,
@@ -199,22 +200,23 @@ class Manifests:
             ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed; SizeMismatch if strict.
             ImageUnknown: the V1 image that it was made from no longer exists.
             ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
-
-        Source: OCI distribution-spec v1.1, "Pushing Manifests".
         """
         manifest = _parse_pushed(reference, media_type, payload)
         load_for_precondition(self.state.upstream, condition, repository, reference)
-        staged = _documents_to_store(manifest)
-        with self.state.staged(*staged.values()) as uploads, self.state.begin() as tx:
+        documents = _documents_to_store(manifest)
+        with (
+            pointing(self.state, repository, [*tags, reference], manifest.digest) as pointed,
+            self.state.staged(*documents.values()) as uploads,
+            self.state.begin() as tx,
+        ):
             row = tx.repositories.ensure(repository, exclusive=self._needs_exclusive(manifest, condition))
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
             children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
-            for upload, (digest, document) in zip(uploads, staged.items(), strict=True):
+            for upload, (digest, document) in zip(uploads, documents.items(), strict=True):
                 self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
             self._record(tx, row, manifest, children, provenance)
-            named = [*tags, reference] if isinstance(reference, Tag) else tags
-            self.point(tx, row, named, manifest.digest, Origin.V1 if provenance.v1_view else Origin.V2)
+            pointed.record(tx, row, Origin.V1 if provenance.v1_view else Origin.V2)
         return Pushed(manifest, children.mismatches)
 
     def retag(
@@ -238,29 +240,12 @@ class Manifests:
         Raises:
             ManifestUnknown, PreconditionFailed: nothing was changed.
         """
-        with self.state.begin() as tx:
+        with pointing(self.state, repository, [tag], digest, at) as pointed, self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=condition.is_conditional)
             if row is None or not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))
             check_precondition(tx, condition, repository, tag, digest)
-            self.point(tx, row, [tag], digest, origin, at=at, agent=agent)
-
-    def point(
-        self,
-        tx: Transaction,
-        repository: RepositoryRow,
-        tags: Sequence[Tag],
-        digest: Digest,
-        origin: Origin,
-        *,
-        at: datetime | None = None,
-        agent: str = "",
-    ) -> None:
-        """Point *tags* at a manifest within a transaction: rows first, then link files."""
-        tx.tags.point(repository.id, tags, digest, origin, at=at, agent=agent)
-        for tag in tags:
-            self.state.links.point_tag(repository.name, tag, digest, at or tx.now)
-            self.state.links.describe_tag(repository.name, tag, digest, unusual(origin), agent or None)
+            pointed.record(tx, row, origin, agent)
 
     def delete(
         self,
@@ -293,7 +278,7 @@ class Manifests:
             elif not available:
                 raise ManifestUnknown(reference=str(digest))
             upstream.mark_deleted(tx, repository, [digest])
-            self.state.links.remove_manifest(repository, digest)
+            self.state.links.remove_manifests(repository, digest)
 
     def _remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, tagged: bool) -> None:
         tags, view = tx.tags.pointing_at(repository.id, digest), tx.views.find(repository.id, digest)
@@ -385,11 +370,6 @@ def _documents_to_store(manifest: Manifest) -> dict[Digest, bytes]:
     if any(child.descriptor.digest == empty for child in manifest.children):
         documents[empty] = EMPTY_LAYER
     return documents
-
-
-def unusual(origin: Origin) -> Origin | None:
-    """Return the origin of a tag if link files must say it; they need not say that a V2 client pushed it."""
-    return None if origin is Origin.V2 else origin
 
 
 def _is_linux_amd64(descriptor: Descriptor) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import UploadId
@@ -172,6 +172,19 @@ class LinkFile:
     at: datetime
 
 
+class StagedLink(NamedTuple):
+    """A link file that is about to be *name* in *folder*; until then, it is kept as *upload*."""
+
+    upload: UploadId
+    folder: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Where it will be."""
+        return f"{self.folder}/{self.name}"
+
+
 class LinkReader(Protocol):
     """Reads link files; paths are relative to the folder of repositories."""
 
@@ -203,6 +216,12 @@ class LinkTree(LinkReader, Protocol):
             at: None: now; a file that has this content already is then left as it is.
         """
 
+    def stage_link(self, link: StagedLink, content: bytes, at: datetime) -> None:
+        """Write a file durably that is not in its folder yet; it is kept until it is placed or dropped."""
+
+    def place_links(self, links: Sequence[StagedLink]) -> None:
+        """Create or replace files by those that were staged: each atomically, and all durably."""
+
     def remove_link(self, *paths: str) -> None:
         """Remove files, durably, and folders that become empty. It is not an error if there are none."""
 
@@ -212,18 +231,18 @@ class LinkTree(LinkReader, Protocol):
         It is not an error if there is none.
         """
 
-    def set_aside(self, folder: str) -> UploadId | None:
-        """Remove *folder* with all files in it, at once and durably; None if there is none.
+    def set_aside(self, aside: UploadId, *folders: str) -> None:
+        """Remove *folders* with all files in them, each at once, and durably. Absent ones are no error.
 
-        The files are kept, where no name reaches them, until they are brought back or dropped. Those that a
-        crash leaves are collected like staged bytes.
+        The files are kept as *aside*, where no name reaches them, until they are brought back or dropped.
+        Those that a crash leaves are collected like staged bytes.
         """
 
-    def bring_back(self, aside: UploadId, folder: str) -> None:
-        """Return files to *folder*, durably; those that were written there since stay."""
+    def bring_back(self, aside: UploadId, *folders: str) -> None:
+        """Return files to the folders that were set aside, durably; those that were written since stay."""
 
     def drop(self, aside: UploadId) -> None:
-        """Delete files that were set aside."""
+        """Delete files that were set aside, or one that was staged, if there are any."""
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         """Yield the path and content of every file, ordered by path."""

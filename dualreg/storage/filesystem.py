@@ -27,7 +27,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
-from dualreg.storage.base import LinkFile, StagedUpload, StoredBlob
+from dualreg.storage.base import LinkFile, StagedLink, StagedUpload, StoredBlob
 
 #: The folder below its root in which the reference registry keeps everything.
 REGISTRY = Path("docker/registry/v2")
@@ -164,8 +164,8 @@ class FilesystemStore:
     def discard(self, upload: UploadId) -> None:
         try:
             (self._uploads / upload).unlink(missing_ok=True)
-        except IsADirectoryError:  # link files that a crash left set aside
-            self.drop(upload)
+        except IsADirectoryError:  # link files that were set aside
+            shutil.rmtree(self._uploads / upload, ignore_errors=True)
 
     def staged(self) -> Iterator[StagedUpload]:
         for path in self._uploads.glob("*-*-*-*-*"):
@@ -179,13 +179,48 @@ class FilesystemStore:
         return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
-        upload = UploadId.new()
-        target, fresh = self._names / path, self._uploads / upload
-        if self._holds(path, content, at):
-            durable.sync(target.parent)
+        target, fresh = self._names / path, self._uploads / UploadId.new()
+        if not self._holds(path, content, at):
+            self._write(fresh, content, at)
+            durable.move(fresh, target)
+        durable.sync(target.parent)
+
+    def stage_link(self, link: StagedLink, content: bytes, at: datetime) -> None:
+        fresh = self._uploads / link.upload
+        if (self._names / link.folder).exists():
+            self._write(fresh, content, at)
             return
-        # A crash may leave the temporary file; among the uploads, it is collected like them.
-        descriptor = self._create(upload, 0o644)
+        # A new folder is staged with the file, so that placing it is one rename.
+        file = fresh / link.name
+        self._write(file, content, at)
+        durable.sync(file.parent)
+
+    def place_links(self, links: Sequence[StagedLink]) -> None:
+        changed = {self._place(link).parent for link in links}
+        for folder in changed:
+            durable.sync(folder)
+
+    def _place(self, link: StagedLink) -> Path:
+        """Move a staged file, with its folder if that is new; return what is where it was not before."""
+        fresh, folder, target = (
+            self._uploads / link.upload,
+            self._names / link.folder,
+            self._names / link.path,
+        )
+        if fresh.is_dir():
+            try:
+                durable.move(fresh, folder)
+            except OSError:  # another request has made the folder meanwhile
+                fresh /= link.name
+            else:
+                return folder
+        durable.move(fresh, target)
+        return target
+
+    def _write(self, file: Path, content: bytes, at: datetime | None) -> None:
+        """Write a file among the uploads durably; what a crash leaves of it is collected like them."""
+        self._make_uploads()
+        descriptor = durable.create(file)
         try:
             durable.write(descriptor, content)
             if at:
@@ -193,8 +228,6 @@ class FilesystemStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        durable.move(fresh, target)
-        durable.sync(target.parent)
 
     def _holds(self, path: str, content: bytes, at: datetime | None) -> bool:
         """Return whether a file has that content and time, which may have been rounded, or cut to seconds.
@@ -249,28 +282,30 @@ class FilesystemStore:
             self._prune(source)
             durable.sync(_nearest(source.parent))
 
-    def set_aside(self, folder: str) -> UploadId | None:
-        target, aside = self._names / folder, UploadId.new()
-        if not target.is_dir():
-            return None
+    def set_aside(self, aside: UploadId, *folders: str) -> None:
         self._make_uploads()
-        target.rename(self._uploads / aside)
-        durable.sync(self._uploads)
-        durable.sync(target.parent)
-        self._prune(target)
-        return aside
+        create_folder(self._uploads / aside)
+        changed = dict[Path, Path]()  # one of the targets in each folder
+        for number, target in enumerate(map(self._names.joinpath, folders)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                target.rename(self._uploads / aside / f"{number}")
+                changed[target.parent] = target
+        for folder, target in changed.items():
+            durable.sync(folder)
+            self._prune(target)
 
-    def bring_back(self, aside: UploadId, folder: str) -> None:
-        source, target = self._uploads / aside, self._names / folder
-        for file in [*_files(source)]:
-            place = target / file.relative_to(source)
-            if not place.exists():
-                durable.move(file, place)
-                durable.sync(place.parent)
+    def bring_back(self, aside: UploadId, *folders: str) -> None:
+        for number, folder in enumerate(folders):
+            source, target = self._uploads / aside / f"{number}", self._names / folder
+            for file in [*_files(source)]:
+                place = target / file.relative_to(source)
+                if not place.exists():
+                    durable.move(file, place)
+                    durable.sync(place.parent)
         self.drop(aside)
 
     def drop(self, aside: UploadId) -> None:
-        shutil.rmtree(self._uploads / aside, ignore_errors=True)
+        self.discard(aside)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         for path in _files(self._names):

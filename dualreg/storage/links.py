@@ -17,16 +17,18 @@ relation, last before the commit, so that of concurrent requests the same one wi
 """
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.image.digest import Digest
-from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import undo
-from dualreg.storage.base import LinkTree
+from dualreg.storage.base import LinkTree, StagedLink
 
+#: The file in the folder of a tag that names its manifest.
+_CURRENT = "current/link"
 #: What a V1 image is recorded by: columns of its row, with digests in wire form.
 Facts = Mapping[str, str | bool | None]
 
@@ -50,7 +52,7 @@ class Links:
 
     def remove_blobs(self, repository: RepositoryName, *digests: Digest) -> None:
         """Record that the blobs may no longer be read from the repository."""
-        undo.remove(self.tree, *(blob_link(repository, digest) for digest in digests))
+        undo.remove_folders(self.tree, *(_layer(repository, digest) for digest in digests))
 
     def add_manifest(
         self,
@@ -76,9 +78,31 @@ class Links:
         """Record what clients see the manifest as; None: nothing that is known."""
         self._record(view_file(repository, digest, kind), view)
 
-    def remove_manifest(self, repository: RepositoryName, digest: Digest) -> None:
-        """Record that the manifest is no longer in the repository."""
-        undo.remove_folder(self.tree, revision(repository, digest))
+    def remove_manifests(self, repository: RepositoryName, *digests: Digest) -> None:
+        """Record that the manifests are no longer in the repository."""
+        undo.remove_folders(self.tree, *(revision(repository, digest) for digest in digests))
+
+    @contextmanager
+    def staged_tags(
+        self, repository: RepositoryName, tags: Iterable[Tag], digest: Digest, at: datetime
+    ) -> Iterator[Sequence[StagedLink]]:
+        """Stage for the block what ``point_tags`` places, before the transaction begins.
+
+        Args:
+            at: When the tags were pushed.
+        """
+        staged = [StagedLink(UploadId.new(), _tag(repository, tag), _CURRENT) for tag in tags]
+        try:
+            for link in staged:
+                self.tree.stage_link(link, str(digest).encode(), at)
+            yield staged
+        finally:
+            for link in staged:
+                self.tree.drop(link.upload)
+
+    def point_tags(self, staged: Sequence[StagedLink], digest: Digest) -> None:
+        """Record that tags point at the manifest, by link files that were staged for it."""
+        undo.place(self.tree, staged, str(digest).encode())
 
     def point_tag(
         self, repository: RepositoryName, tag: Tag, digest: Digest, at: datetime | None = None
@@ -103,7 +127,7 @@ class Links:
 
     def remove_tags(self, repository: RepositoryName, *tags: Tag) -> None:
         """Record that the tags were deleted."""
-        undo.remove(self.tree, *(file(repository, tag) for tag in tags for file in (origin_file, tag_link)))
+        undo.remove_folders(self.tree, *(_tag(repository, tag) for tag in tags))
 
     def add_v1_image(self, repository: RepositoryName, image: ImageId, facts: Facts) -> None:
         """Record that the V1 image is in the repository."""
@@ -115,8 +139,7 @@ class Links:
 
     def remove_repository(self, repository: RepositoryName) -> None:
         """Record that the repository was deleted; repositories below its name (``NAME/…``) stay."""
-        for folder in ("_manifests", "_layers", "_v1"):
-            undo.remove_folder(self.tree, f"{repository}/{folder}")
+        undo.remove_folders(self.tree, *(f"{repository}/{each}" for each in ("_manifests", "_layers", "_v1")))
 
     def _link(self, path: str, digest: Digest, at: datetime | None) -> None:
         undo.write(self.tree, path, str(digest).encode(), at)
@@ -136,7 +159,7 @@ class Links:
 
 def blob_link(repository: str, digest: Digest) -> str:
     """Return the path of the link file of a blob."""
-    return f"{repository}/_layers/{_folder(digest)}/link"
+    return f"{_layer(repository, digest)}/link"
 
 
 def revision(repository: str, digest: Digest) -> str:
@@ -166,12 +189,12 @@ def view_file(repository: str, digest: Digest, kind: str) -> str:
 
 def tag_link(repository: str, tag: str) -> str:
     """Return the path of the link file of a tag."""
-    return f"{repository}/_manifests/tags/{tag}/current/link"
+    return f"{_tag(repository, tag)}/{_CURRENT}"
 
 
 def origin_file(repository: str, tag: str) -> str:
     """Return the path of the file that says who pushed a tag."""
-    return f"{repository}/_manifests/tags/{tag}/origin"
+    return f"{_tag(repository, tag)}/origin"
 
 
 def pusher_text(digest: Digest, origin: str | None, agent: str | None) -> str | None:
@@ -183,6 +206,14 @@ def pusher_text(digest: Digest, origin: str | None, agent: str | None) -> str | 
 def v1_file(repository: str, image: str) -> str:
     """Return the path of the file of a V1 image."""
     return f"{repository}/_v1/{image}"
+
+
+def _layer(repository: str, digest: Digest) -> str:
+    return f"{repository}/_layers/{_folder(digest)}"
+
+
+def _tag(repository: str, tag: str) -> str:
+    return f"{repository}/_manifests/tags/{tag}"
 
 
 def _folder(digest: Digest) -> str:

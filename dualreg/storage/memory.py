@@ -9,7 +9,7 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.storage.base import LinkFile, StagedUpload, StoredBlob
+from dualreg.storage.base import LinkFile, StagedLink, StagedUpload, StoredBlob
 
 
 class MemoryStore:
@@ -75,7 +75,7 @@ class MemoryStore:
 
     def discard(self, upload: UploadId) -> None:
         self._staged.pop(upload, None)
-        self.drop(upload)
+        self._aside.pop(upload, None)
 
     def staged(self) -> Iterator[StagedUpload]:
         for upload, (_, modified_at) in [*self._staged.items()]:
@@ -103,18 +103,25 @@ class MemoryStore:
     def quarantine_link(self, path: str) -> None:
         self._links.pop(path, None)
 
-    def set_aside(self, folder: str) -> UploadId | None:
-        paths = [path for path in [*self._links] if path.startswith(f"{folder}/")]
-        aside = UploadId.new()
-        self._aside[aside] = {path.removeprefix(folder): self._links.pop(path) for path in paths}
-        return aside if paths else None
+    def stage_link(self, link: StagedLink, content: bytes, at: datetime) -> None:
+        self._staged[link.upload] = (content, at)
 
-    def bring_back(self, aside: UploadId, folder: str) -> None:
+    def place_links(self, links: Sequence[StagedLink]) -> None:
+        for link in links:
+            self._links[link.path] = LinkFile(*self._staged.pop(link.upload))
+
+    def set_aside(self, aside: UploadId, *folders: str) -> None:
+        prefixes = tuple(f"{folder}/" for folder in folders)
+        paths = [path for path in [*self._links] if path.startswith(prefixes)]
+        self._aside[aside] = {path: self._links.pop(path) for path in paths}
+
+    def bring_back(self, aside: UploadId, *folders: str) -> None:
+        del folders
         for path, file in self._aside.pop(aside).items():
-            self._links.setdefault(f"{folder}{path}", file)
+            self._links.setdefault(path, file)
 
     def drop(self, aside: UploadId) -> None:
-        self._aside.pop(aside, None)
+        self.discard(aside)
 
     def write_private(self, name: str, content: bytes) -> None:
         self._private[name] = content

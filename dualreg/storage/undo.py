@@ -6,7 +6,7 @@ would otherwise have what was refused.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from dualreg.image.names import UploadId
-from dualreg.storage.base import LinkFile, LinkTree
+from dualreg.storage.base import LinkFile, LinkTree, StagedLink
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class _Undo:
 
     tree: LinkTree
     changes: list[_Change] = field(default_factory=list)
-    aside: list[tuple[str, UploadId]] = field(default_factory=list)
+    aside: list[tuple[UploadId, Sequence[str]]] = field(default_factory=list)
 
     def restore(self) -> None:
         """Undo every change, the last one first; leave files that other requests have changed since."""
@@ -47,13 +47,13 @@ class _Undo:
                 if (found and found.content) == change.after:
                     _write(self.tree, change.path, change.before)
         while self.aside:
-            folder, aside = self.aside.pop()  # what cannot be brought back must not be deleted
+            aside, folders = self.aside.pop()  # what cannot be brought back must not be deleted
             with _logged():
-                self.tree.bring_back(aside, folder)
+                self.tree.bring_back(aside, *folders)
 
     def forget(self) -> None:
         """Delete what was set aside and not brought back."""
-        for _, aside in self.aside:
+        for aside, _ in self.aside:
             self.tree.drop(aside)
 
 
@@ -93,14 +93,20 @@ def remove(tree: LinkTree, *paths: str) -> None:
     tree.remove_link(*paths)
 
 
-def remove_folder(tree: LinkTree, folder: str) -> None:
-    """Remove a folder with all files in it, as ``write``."""
-    aside = tree.set_aside(folder)
-    if aside is None:
-        return
-    if undo := _active.get():
-        undo.aside.append((folder, aside))
-    else:
+def place(tree: LinkTree, links: Sequence[StagedLink], content: bytes) -> None:
+    """Place link files that were staged with *content*, as ``write``."""
+    for link in links:
+        _note(tree, link.path, content)
+    tree.place_links(links)
+
+
+def remove_folders(tree: LinkTree, *folders: str) -> None:
+    """Remove folders with all files in them, as ``write``."""
+    aside, undo = UploadId.new(), _active.get()
+    if undo:
+        undo.aside.append((aside, folders))
+    tree.set_aside(aside, *folders)
+    if undo is None:
         tree.drop(aside)
 
 

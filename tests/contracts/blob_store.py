@@ -9,7 +9,7 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import Store
-from dualreg.storage.base import CHUNK_SIZE, LinkFile, StoredBlob, read_chunks, rehash, tee
+from dualreg.storage.base import CHUNK_SIZE, LinkFile, StagedLink, StoredBlob, read_chunks, rehash, tee
 from dualreg.storage.links import Links
 
 DATA = b"some bytes"
@@ -314,19 +314,37 @@ class BlobStoreContract:
         """At once; they come back beside what was written since, or are dropped."""
         for path in ("a/x/1/link", "a/x/2/link", "a/y/link"):
             store.write_link(path, b"old")
-        aside = store.set_aside("a/x")
-        assert aside
+        aside, folders = UploadId.new(), ("a/x/1", "b", "a/x/2", "a/y/link/c")
+        store.set_aside(aside, *folders)
         assert [*store.walk_links()] == [("a/y/link", b"old")]
+        assert store.list_links("a") == ["y/"]
         store.write_link("a/x/1/link", b"new")
-        store.bring_back(aside, "a/x")
+        store.bring_back(aside, *folders)
         assert [content for _, content in store.walk_links()] == [b"new", b"old", b"old"]
-        assert store.set_aside("b") is None
         for remove in (store.drop, store.discard):  # the latter is for what a crash leaves
-            left = store.set_aside("a")
-            assert left
+            left = UploadId.new()
+            store.set_aside(left, "a")
+            remove(left)
             remove(left)
             assert [*store.walk_links()] == [*store.staged()] == []
             store.write_link("a/link", b"1")
+
+    def test_links_are_staged(self, store: Store) -> None:
+        """They have no names until they are placed, where they replace others; what is left is dropped."""
+        at = datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+        places = [("a", "link"), ("b/c", "d/link"), ("b/e", "f/link"), ("a/new", "link")]
+        store.write_link("a/link", b"old")
+        staged = [StagedLink(UploadId.new(), *place) for place in places]
+        for link in staged:
+            store.stage_link(link, b"new", at)
+        store.write_link("b/e/g/link", b"made meanwhile")
+        store.place_links(staged[:3])
+        for path in ("a/link", "b/c/d/link", "b/e/f/link"):
+            assert store.read_link(path) == LinkFile(b"new", at)
+        assert len([*store.walk_links()]) == 4
+        for link in staged:
+            store.drop(link.upload)
+        assert [*store.staged()] == []
 
     def test_private_files(self, store: Store) -> None:
         """One content by name, the last written."""
@@ -363,6 +381,6 @@ class BlobStoreContract:
             (f"library/x/_v1/{image}", b'{"json": "x", "parent": null}'),
         ]
         links.remove_blobs(repository, DIGEST)
-        links.remove_manifest(repository, DIGEST)
+        links.remove_manifests(repository, DIGEST)
         links.remove_tags(repository, Tag("v1"))
         assert [path for path, _ in store.walk_links()] == [f"library/x/_v1/{image}"]

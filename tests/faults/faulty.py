@@ -1,7 +1,7 @@
 """A store and a catalog that fail where they are told to, and a check that the rest is sound."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +24,7 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
+from dualreg.storage.base import StagedLink
 from dualreg.storage.filesystem import FilesystemStore
 
 Result = TypeVar("Result")
@@ -95,9 +96,17 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             super().remove_link(*paths)
 
-    def set_aside(self, folder: str) -> UploadId | None:
+    def stage_link(self, link: StagedLink, content: bytes, at: datetime) -> None:
         with self.plan.step():
-            return super().set_aside(folder)
+            super().stage_link(link, content, at)
+
+    def place_links(self, links: Sequence[StagedLink]) -> None:
+        with self.plan.step():
+            super().place_links(links)
+
+    def set_aside(self, aside: UploadId, *folders: str) -> None:
+        with self.plan.step():
+            super().set_aside(aside, *folders)
 
 
 class FaultyCatalog(Catalog):

@@ -22,10 +22,10 @@ class _Failing(FilesystemStore):
             raise OSError("no space")
         super().write_link(path, content, at)
 
-    def bring_back(self, aside: UploadId, folder: str) -> None:
+    def bring_back(self, aside: UploadId, *folders: str) -> None:
         if self.keeps:
             raise OSError("no space")
-        super().bring_back(aside, folder)
+        super().bring_back(aside, *folders)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def _fail(store: _Failing, broken: str = "", *, keeps: bool = False) -> None:
     with suppress(ZeroDivisionError), undo.undone_on_failure(store, lambda _: False):
         undo.write(store, "a/one", b"after", None)
         undo.write(store, "a/two", b"after", None)
-        undo.remove_folder(store, "b")
+        undo.remove_folders(store, "b")
         store.broken, store.keeps = broken, keeps
         _ = 1 // 0
 
@@ -57,4 +57,4 @@ def test_what_cannot_be_brought_back_is_kept(store: _Failing, tmp_path: Path) ->
     """The files of a removed folder are still set aside, where it is the operator's to look for them."""
     _fail(store, keeps=True)
     assert dict(store.walk_links()) == {"a/one": b"before", "a/two": b"before"}
-    assert [file.read_bytes() for file in (tmp_path / "uploads").glob("*/three")] == [b"before"]
+    assert [file.read_bytes() for file in (tmp_path / "uploads").glob("*/*/three")] == [b"before"]
