@@ -108,6 +108,14 @@ class BlobQueries:
         self._condemn(unlinked)
         return unlinked
 
+    def clear(self, repository_id: int, limit: int) -> tuple[Digest, ...]:
+        """Delete up to *limit* links of the repository that nothing in it uses, and return them."""
+        query = select(RepositoryBlobs.digest).where(
+            RepositoryBlobs.repository_id == repository_id, not_used()
+        )
+        digests = self.connection.scalars(query.limit(limit)).all()
+        return self.unlink(repository_id, *digests) if digests else ()
+
     def unlink_all(self, repository_id: int) -> None:
         """Delete all links of the repository, in which nothing must be left that uses them."""
         link = RepositoryBlobs.repository_id == repository_id

@@ -1,5 +1,6 @@
 """SQL that makes links candidates of the garbage collection: whatever drops a reference calls it."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -27,16 +28,16 @@ def note(
     connection.execute(update(RepositoryBlobs).where(link, found).values(candidate_since=now))
 
 
-def named_by(repository_id: int, manifest: Digest) -> tuple[Select[*tuple[Any, ...]], ...]:
-    """Return what may be garbage without a manifest: its children, its referrers, and its views."""
+def named_by(repository_id: int, manifests: Collection[Digest]) -> tuple[Select[*tuple[Any, ...]], ...]:
+    """Return what may be garbage without *manifests*: their children, their referrers, and their views."""
     return (
         select(ManifestChildren.child).where(
-            ManifestChildren.repository_id == repository_id, ManifestChildren.manifest == manifest
+            ManifestChildren.repository_id == repository_id, ManifestChildren.manifest.in_(manifests)
         ),
         select(Manifests.digest).where(
-            Manifests.repository_id == repository_id, Manifests.subject == manifest
+            Manifests.repository_id == repository_id, Manifests.subject.in_(manifests)
         ),
-        *seen_as(repository_id, ManifestViews.manifest == manifest),
+        *seen_as(repository_id, ManifestViews.manifest.in_(manifests)),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Connection, Select, bindparam, delete, null, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, exists, null, select, update
 
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import named_by, note
@@ -198,11 +198,26 @@ class ManifestQueries:
         )
         return tuple(dict.fromkeys(self.connection.scalars(query.limit(REFERRERS_LIMIT))))
 
-    def remove(self, repository_id: int, digest: Digest) -> None:
-        """Delete the manifest with its tags, children and views."""
-        note(self.connection, self.now, repository_id, digest, *named_by(repository_id, digest))
-        query = delete(Manifests).where(Manifests.repository_id == repository_id, Manifests.digest == digest)
+    def remove(self, repository_id: int, *digests: Digest) -> None:
+        """Delete the manifests with their tags, children and views."""
+        note(self.connection, self.now, repository_id, *digests, *named_by(repository_id, digests))
+        query = delete(Manifests).where(
+            Manifests.repository_id == repository_id, Manifests.digest.in_(digests)
+        )
         self.connection.execute(query)
+
+    def clear(self, repository_id: int, limit: int) -> tuple[Digest, ...]:
+        """Delete up to *limit* manifests that no other one of the repository names, and return them."""
+        above = (ManifestChildren.repository_id == repository_id) & (
+            ManifestChildren.child == Manifests.digest
+        )
+        query = select(Manifests.digest).where(
+            Manifests.repository_id == repository_id, ~exists().where(above)
+        )
+        digests = tuple(self.connection.scalars(query.limit(limit)))
+        if digests:
+            self.remove(repository_id, *digests)
+        return digests
 
 
 def description(manifest: Manifest) -> dict[str, object]:

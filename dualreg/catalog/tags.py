@@ -135,9 +135,10 @@ class TagQueries:
         ]
         self.connection.execute(update(Tags).where(pulled).values(pulled_at=bindparam("instant")), rows)
 
-    def pointing_at(self, repository_id: int, manifest: Digest) -> tuple[Tag, ...]:
-        """Return the tags that point at the manifest, in any order."""
+    def pointing_at(self, repository_id: int, manifest: Digest, limit: int | None = None) -> tuple[Tag, ...]:
+        """Return the tags that point at the manifest, or up to *limit* of them, in any order."""
         query = select(Tags.name).where(Tags.repository_id == repository_id, Tags.manifest == manifest)
+        query = query.limit(limit)
         return tuple(Tag(name) for name in self.connection.scalars(query))
 
     def leading_to(self, repository_id: int, manifests: Collection[str]) -> tuple[Tag, ...]:
@@ -150,17 +151,19 @@ class TagQueries:
         query = select(Tags.name).where(Tags.repository_id == repository_id, Tags.manifest.in_(digests))
         return tuple(sorted(map(Tag, self.connection.scalars(query.limit(REFERRERS_LIMIT)))))
 
-    def remove(self, repository_id: int, tag: Tag) -> bool:
-        """Delete the tag; return whether it existed."""
-        self._note_manifests(repository_id, Tags.name == tag)
-        query = delete(Tags).where(Tags.repository_id == repository_id, Tags.name == tag)
+    def remove(self, repository_id: int, *tags: Tag) -> bool:
+        """Delete the tags; return whether there was one."""
+        self._note_manifests(repository_id, Tags.name.in_(tags))
+        query = delete(Tags).where(Tags.repository_id == repository_id, Tags.name.in_(tags))
         return self.connection.execute(query).rowcount > 0
 
-    def clear(self, repository_id: int) -> tuple[Tag, ...]:
-        """Delete all tags of the repository, and return them."""
-        self._note_manifests(repository_id, true())
-        query = delete(Tags).where(Tags.repository_id == repository_id).returning(Tags.name)
-        return tuple(Tag(name) for name in self.connection.scalars(query))
+    def clear(self, repository_id: int, limit: int) -> tuple[Tag, ...]:
+        """Delete up to *limit* tags of the repository, and return them."""
+        query = select(Tags.name).where(Tags.repository_id == repository_id).limit(limit)
+        tags = tuple(map(Tag, self.connection.scalars(query)))
+        if tags:
+            self.remove(repository_id, *tags)
+        return tags
 
     def _note_manifests(self, repository_id: int, tags: ColumnElement[bool]) -> None:
         """Note that manifests may be garbage once *tags* no longer point at them."""

@@ -1,9 +1,9 @@
 """SQL of V1 images. Ids are scoped to a repository, so that a push cannot occupy an id in another one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -172,8 +172,28 @@ class V1ImageQueries:
         note(self.connection, self.now, repository_id, *used_by(found))
         return self.connection.execute(delete(V1Images).where(found, ~_is_view(), ~is_parent)).rowcount > 0
 
+    def clear(self, repository_id: int, limit: int) -> tuple[ImageId, ...]:
+        """Delete up to *limit* images of the repository, none before those that build on it; return them."""
+        own, parent = V1Images.repository_id == repository_id, aliased(V1Images)
+        has_parent = exists().where(
+            parent.repository_id == repository_id, parent.image_id == V1Images.parent_id
+        )
+        bases = select(V1Images.image_id, literal(0).label("depth")).where(own, ~has_parent)
+        chain = bases.cte("chain", recursive=True)
+        above = select(V1Images.image_id, chain.c.depth + 1).where(own)
+        chain = chain.union_all(above.join(chain, V1Images.parent_id == chain.c.image_id))
+        query = select(chain.c.image_id).order_by(chain.c.depth.desc()).limit(limit)
+        images = tuple(map(ImageId, self.connection.scalars(query)))
+        self._delete(repository_id, images)
+        return images
+
     def prune(
-        self, repository: RepositoryRow, top: ImageId, *, asked_before: datetime | None = None
+        self,
+        repository: RepositoryRow,
+        top: ImageId,
+        *,
+        asked_before: datetime | None = None,
+        limit: int | None = None,
     ) -> tuple[V1ImageRow, ...]:
         """Delete *top* and its ancestors, up to the first that is in use or was pushed by a client.
 
@@ -182,6 +202,7 @@ class V1ImageQueries:
 
         Args:
             asked_before: Delete also what clients pushed, if they last asked for it then or earlier.
+            limit: Delete no more images; the first of the others becomes a candidate of the collection.
         """
         chain = self.ancestry(repository.name, top)
         kept = self._kept(repository.id, [image.id for image in chain], asked_before)
@@ -190,13 +211,16 @@ class V1ImageQueries:
             is_derived = row.complete and row.checksum is None
             return row.id not in kept and (is_derived or asked_before is not None)
 
-        gone = [*takewhile(is_free, chain)]
-        if gone:
-            own = V1Images.repository_id == repository.id
-            going = own & V1Images.image_id.in_([image.id for image in gone])
-            note(self.connection, self.now, repository.id, *used_by(going))
+        gone = tuple(islice(takewhile(is_free, chain), limit))
+        self._delete(repository.id, [image.id for image in gone])
+        return gone
+
+    def _delete(self, repository_id: int, images: Collection[ImageId]) -> None:
+        """Delete images; what they used becomes a candidate of the garbage collection."""
+        if images:
+            going = (V1Images.repository_id == repository_id) & V1Images.image_id.in_(images)
+            note(self.connection, self.now, repository_id, *used_by(going))
             self.connection.execute(delete(V1Images).where(going))
-        return tuple(gone)
 
     def _kept(self, repository_id: int, chain: Sequence[ImageId], asked_before: datetime | None) -> set[str]:
         """Return which images of a chain are in use beyond it, or were asked for or pushed since a time."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dualreg.catalog.garbage import Candidate, Condemned
 from dualreg.image.names import RepositoryName
-from dualreg.registry.removal import remove_manifest
+from dualreg.registry.deletion import remove_manifest
 from dualreg.registry.state import State
 
 #: Links or blobs that are read at a time.

@@ -18,9 +18,7 @@ from dualreg.errors import (
     DigestMismatch,
     ImageExists,
     ImageUnknown,
-    ManifestInUse,
     ManifestUnknown,
-    RepositoryUnknown,
     SizeMismatch,
 )
 from dualreg.image import media_types
@@ -31,6 +29,7 @@ from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest, parse, stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.registry.children import Children, ManifestRules, resolve_children
+from dualreg.registry.deletion import delete_manifest
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.pointing import pointing
@@ -40,7 +39,6 @@ from dualreg.registry.preconditions import (
     check_precondition,
     load_for_precondition,
 )
-from dualreg.registry.removal import remove_manifest
 from dualreg.registry.state import State
 from dualreg.registry.visibility import Visibility
 
@@ -264,32 +262,8 @@ class Manifests:
             RepositoryUnknown, ManifestUnknown, PreconditionFailed.
             ManifestInUse: an index of the repository names it, or it has tags and must not.
         """
-        upstream = self.state.upstream
-        load_for_precondition(upstream, condition, repository, digest)
-        available = upstream.has(repository, digest)
-        with self.state.begin() as tx:
-            # Exclusive, so that no client starts to build on the V1 images that are deleted along with it.
-            row = tx.repositories.lock(repository, exclusive=True)
-            if row is None and not available:
-                raise RepositoryUnknown(name=repository)
-            check_precondition(tx, condition, repository, digest)
-            if row and tx.manifests.lock(row.id, digest):
-                self._remove(tx, row, digest, tagged=tagged)
-            elif not available:
-                raise ManifestUnknown(reference=str(digest))
-            upstream.mark_deleted(tx, repository, [digest])
-            self.state.links.remove_manifests(repository, digest)
-
-    def _remove(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, tagged: bool) -> None:
-        tags, view = tx.tags.pointing_at(repository.id, digest), tx.views.find(repository.id, digest)
-        parents = [str(parent) for parent in tx.manifests.parents(repository.id, digest)]
-        if parents or (tags and not tagged):
-            leading = tx.tags.leading_to(repository.id, parents or [str(digest)])
-            raise ManifestInUse(digest=str(digest), referrers=parents, tags=leading)
-        self.state.upstream.mark_deleted(tx, repository.name, [*tags, *([view] if view else [])])
-        unused = remove_manifest(self.state, tx, repository, digest)
-        self.state.links.remove_blobs(repository.name, *tx.blobs.unlink(repository.id, *unused))
-        self.state.links.remove_tags(repository.name, *tags)
+        load_for_precondition(self.state.upstream, condition, repository, digest)
+        delete_manifest(self.state, repository, digest, condition, tagged=tagged)
 
     def _needs_exclusive(self, manifest: Manifest, condition: Precondition) -> bool:
         """Return whether no other change of the repository may run meanwhile.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.catalog.deletions import RepositoryDeletions
-from dualreg.errors import RepositoryUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, RepositoryName, in_library
 from dualreg.patterns import EVERYWHERE, Reach
+from dualreg.registry.deletion import delete_repository
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.state import State
 
@@ -22,21 +22,13 @@ class Repositories:
     def delete(self, name: RepositoryName) -> None:
         """Delete the repository with its tags, manifests, images, links and uploads.
 
-        Bytes of blobs go when no other repository has used them for a while.
+        Bytes of blobs go when no other repository has used them for a while. Meanwhile, clients may see a
+        part of a large repository.
 
         Raises:
             RepositoryUnknown.
         """
-        available = self.state.upstream.available_tags(name, limit=1)
-        with self.state.begin() as tx:
-            row = tx.repositories.lock(name, exclusive=True)
-            if row is None and not available:
-                raise RepositoryUnknown(name=name)
-            self.state.upstream.mark_deleted(tx, name)
-            uploads = tx.repositories.remove(row.id) if row else ()
-            self.state.links.remove_repository(name)
-        for upload in uploads:
-            self.state.store.discard(upload)
+        delete_repository(self.state, name)
 
     def delete_if_empty(self, name: RepositoryName) -> None:
         """Delete the repository if it has no content."""

@@ -9,6 +9,7 @@ from dualreg.catalog.rows import ORIGINS, Origin, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.activity import Pulls
+from dualreg.registry.deletion import clear_tags
 from dualreg.registry.pages import SCAN_LIMIT, Page
 from dualreg.registry.preconditions import (
     UNCONDITIONAL,
@@ -135,14 +136,7 @@ class Tags:
         Raises:
             RepositoryUnknown: there is no such repository, or it has no tags.
         """
-        available = self.state.upstream.available_tags(repository, limit=1)
-        with self.state.begin() as tx:
-            row = tx.repositories.lock(repository)
-            tags = tx.tags.clear(row.id) if row else ()
-            if not tags and not available:
-                raise RepositoryUnknown(name=repository)
-            self.state.upstream.mark_deleted(tx, repository)
-            self.state.links.remove_tags(repository, *tags)
+        clear_tags(self.state, repository)
 
 
 def _newest(

@@ -30,9 +30,12 @@ class RecordedAs:
         """The IDs of those that the repository has as another image."""
         return [image.id for image in self.images if self.known.get(image.id, image) != image]
 
-    def is_current(self, tx: Transaction, repository: RepositoryRow) -> bool:
-        """Return whether the repository still has the same images under these IDs."""
-        return tx.v1_images.complete_ones(repository.id, [image.id for image in self.images]) == self.known
+    def is_current(
+        self, tx: Transaction, repository: RepositoryRow, added: Iterable[V1ImageRow] = ()
+    ) -> bool:
+        """Return whether the repository still has the same images under these IDs, but for those *added*."""
+        current = tx.v1_images.complete_ones(repository.id, [image.id for image in self.images])
+        return current == {**self.known, **{image.id: image for image in added}}
 
 
 def recorded_as(

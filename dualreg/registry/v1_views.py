@@ -114,15 +114,15 @@ class V1Views:
                 take over those of other images.
         """
         is_seen = bool(chain) and not (signed and recorded.contradicted)
+        below: Sequence[V1ImageRow] = ()
         if is_seen:
             self.state.store_documents(repository, missing_documents(recorded.images, chain))
-        if is_seen and not signed:
-            self._record_below(repository, row, recorded.images)
+            below = self._record_below(repository, row, recorded, signed=signed)
         with self.state.begin() as tx:
             locked = tx.repositories.lock(repository.name, exclusive=signed)
             if locked is None or not tx.manifests.lock_existing(repository.id, [row.digest]):
                 return True  # deleted in the meantime
-            if signed and not recorded.is_current(tx, repository):
+            if signed and not recorded.is_current(tx, repository, below):
                 return False
             if not is_seen:
                 self.state.record_view(tx, repository, row.digest, None)
@@ -134,16 +134,23 @@ class V1Views:
         return True
 
     def _record_below(
-        self, repository: RepositoryRow, row: ManifestRow, images: Sequence[V1ImageRow]
-    ) -> None:
-        """Record the images below the top of a chain, base first, a few in each transaction."""
-        below = images[:-1]
+        self, repository: RepositoryRow, row: ManifestRow, recorded: RecordedAs, *, signed: bool
+    ) -> Sequence[V1ImageRow]:
+        """Record the images below the top of a long chain, base first, STEP in each transaction.
+
+        Return those that were recorded: not all if the manifest is deleted or, with *signed*, IDs of the
+        chain are pushed meanwhile.
+        """
+        below = recorded.images[:-1] if len(recorded.images) > STEP else ()
         for first in range(0, len(below), STEP):
             with self.state.begin() as tx:
-                is_there = tx.repositories.lock(repository.name) == repository
+                is_there = tx.repositories.lock(repository.name, exclusive=signed) == repository
                 if not is_there or not tx.manifests.lock_existing(repository.id, [row.digest]):
-                    return
+                    return below[:first]
+                if signed and not recorded.is_current(tx, repository, below[:first]):
+                    return below[:first]
                 record_missing(tx, self.v1_images, repository, below[first : first + STEP])
+        return below
 
 
 def record_missing(

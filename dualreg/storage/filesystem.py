@@ -202,18 +202,16 @@ class FilesystemStore:
 
     def _place(self, link: StagedLink) -> Path:
         """Move a staged file, with its folder if that is new; return what is where it was not before."""
-        fresh, folder, target = (
-            self._uploads / link.upload,
-            self._names / link.folder,
-            self._names / link.path,
-        )
+        fresh, target = self._uploads / link.upload, self._names / link.path
         if fresh.is_dir():
             try:
-                durable.move(fresh, folder)
-            except OSError:  # another request has made the folder meanwhile
-                fresh /= link.name
+                durable.move(fresh, self._names / link.folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                fresh /= link.name  # another request has made the folder meanwhile
             else:
-                return folder
+                return self._names / link.folder
         durable.move(fresh, target)
         return target
 

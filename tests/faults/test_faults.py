@@ -16,6 +16,7 @@ from dualreg.auth.audit import Audit
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Table
 from dualreg.catalog.upgrade import upgrade
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.registry import Registry
@@ -28,9 +29,11 @@ from tests.apps import client_of
 from tests.faults.faulty import FaultyCatalog, FaultyStore, Plan, check_sound
 from tests.programs import until
 from tests.protocol.exchange import REPOSITORY, payload_checksum, v1_text, v2_codes
+from tests.soak import short_or_long
 from tests.state import snapshot
 
 IMAGE = builders.image(builders.layer({"a": b"1"}), builders.layer({"c": b"3"}))
+INDEX = builders.index(IMAGE)
 CHAIN = builders.v1_chain(builders.layer({"a": b"1"}), builders.layer({"b": b"2"}))
 
 
@@ -123,12 +126,59 @@ def is_forgotten(client: FlaskClient) -> bool:
     return all(client.get(url).status_code == 404 for url in urls)
 
 
+def seed_many(client: FlaskClient) -> None:
+    """Push an image with many tags, an index of it, and a V1 image."""
+    assert push_v2(client)
+    put = f"/v2/{REPOSITORY}/manifests/"
+    for number in range(4):
+        tagged = client.put(f"{put}t{number}", data=IMAGE.manifest, content_type=IMAGE.media_type)
+        assert tagged.status_code == 201
+    assert push_v1(client)
+    assert client.put(f"{put}index", data=INDEX, content_type=media_types.OCI_INDEX).status_code == 201
+
+
+def untag(client: FlaskClient) -> bool:
+    """Delete the index, and the image with all its tags."""
+    digests = (Digest.of(INDEX), IMAGE.digest)
+    deleted = [client.delete(f"/v2/{REPOSITORY}/manifests/{digest}").status_code for digest in digests]
+    return {*deleted} <= {202, 404}
+
+
+def is_untagged(client: FlaskClient) -> bool:
+    """Tell whether the tag of the V1 image is the only one."""
+    return bool(client.get(f"/v2/{REPOSITORY}/tags/list").json["tags"] == ["latest"])
+
+
+def is_empty_of_tags(client: FlaskClient) -> bool:
+    """Tell whether there is no tag any more."""
+    return client.get(f"/v2/{REPOSITORY}/tags/list").json["tags"] == []
+
+
+def delete_all(client: FlaskClient) -> bool:
+    """Delete the whole repository."""
+    return client.delete(f"/v2/{REPOSITORY}/_dualreg/repository").status_code in (202, 404)
+
+
+def is_empty(client: FlaskClient) -> bool:
+    """Tell whether there is no such repository any more."""
+    return client.get(f"/v2/{REPOSITORY}/tags/list").status_code == 404
+
+
+def clear(client: FlaskClient) -> bool:
+    """Delete all tags as a V1 client."""
+    token = {"Authorization": f'Token repository="{REPOSITORY}"'}
+    return client.delete(f"/v1/repositories/{REPOSITORY}/tags", headers=token).status_code in (200, 404)
+
+
 Act = Callable[[FlaskClient], bool]
 STORIES: dict[str, tuple[Callable[[FlaskClient], object], Act, Act]] = {
     "V2 push": (lambda _: None, push_v2, pull_v2),
     "V1 push": (lambda _: None, push_v1, pull_v1),
     "V1 look at a V2 image": (seed_v2, look_v1, look_v1),
     "V2 delete": (seed_v2, forget, is_forgotten),
+    "V2 delete of a manifest with many tags": (seed_many, untag, is_untagged),
+    "V2 delete of a repository": (seed_many, delete_all, is_empty),
+    "V1 delete of all tags": (seed_many, clear, is_empty_of_tags),
 }
 
 
@@ -165,8 +215,11 @@ def failing(tmp_path: Path, app: Flask, caplog: Any) -> Iterator[Make]:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
 @pytest.mark.parametrize("story", STORIES)
-def test_any_one_call_may_fail(failing: Make, story: str, *, after: bool) -> None:
+def test_any_one_call_may_fail(
+    failing: Make, story: str, monkeypatch: pytest.MonkeyPatch, *, after: bool
+) -> None:
     """The k-th call to store or catalog fails, for every k: nothing false is left, and a retry succeeds."""
+    monkeypatch.setattr("dualreg.registry.deletion.STEP", 2)
     prepare, act, check = STORIES[story]
     client, registry, plan = failing(Plan())
     prepare(client)
@@ -177,7 +230,8 @@ def test_any_one_call_may_fail(failing: Make, story: str, *, after: bool) -> Non
     assert check(client)
     check_sound(registry)
     noticed = 0
-    for step in range(steps):
+    stride = short_or_long(5 if prepare is seed_many else 1, 1)  # seeding takes most of the time
+    for step in range(0, steps, stride):
         client, registry, plan = failing(Plan())
         prepare(client)
         plan.calls, plan.fail_at, plan.after = 0, step, after
@@ -187,13 +241,13 @@ def test_any_one_call_may_fail(failing: Make, story: str, *, after: bool) -> Non
         assert act(client), f"the retry after a fault at call {step}"
         assert check(client), f"after a fault at call {step}"
         check_sound(registry)
-    assert noticed > steps / 2
+    assert noticed > steps / stride / 2
 
 
-class FullStore(FilesystemStore):
-    """A folder on a disk that fills up in the middle of a body."""
+class BrokenStore(FilesystemStore):
+    """A folder on a disk that fails in the middle of a body."""
 
-    full = False
+    error: int | None = None
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
         """Write the first piece, and no other."""
@@ -201,15 +255,26 @@ class FullStore(FilesystemStore):
         def filling() -> Iterator[bytes]:
             for piece in chunks:
                 yield piece
-                if self.full:
-                    raise OSError(errno.ENOSPC, "No space left on device")
+                if self.error:
+                    raise OSError(self.error, "of the device")
 
         return super().append(upload, filling(), offset=offset)
 
 
-def test_a_full_disk(catalog: Catalog, tmp_path: Path) -> None:
-    """503 in the request's dialect, no word about our files, nothing half-taken; with room, all goes on."""
-    store = FullStore(tmp_path / "store")
+@pytest.mark.parametrize(
+    ("error", "message", "wait"),
+    [
+        (errno.ENOSPC, "the disk of the registry is full", "60"),
+        (errno.EIO, "the disk of the registry fails", "60"),
+        (errno.EROFS, "the disk of the registry is read-only", "60"),
+        (errno.EMFILE, "the registry has too many files open", "5"),
+    ],
+)
+def test_a_disk_that_fails_in_a_body(
+    catalog: Catalog, tmp_path: Path, error: int, message: str, wait: str
+) -> None:
+    """503 in the request's dialect, no word about our files, nothing half-taken; then all goes on."""
+    store = BrokenStore(tmp_path / "store")
     registry = build_registry(catalog, store)
     client = client_of(registry)
     assert push_v2(client)
@@ -219,7 +284,7 @@ def test_a_full_disk(catalog: Catalog, tmp_path: Path) -> None:
     begun = CHAIN[0]
     client.put(f"/v1/images/{begun.id}/json", data=begun.json, headers=token)
     before = snapshot(registry)
-    store.full = True
+    store.error = error
     digest, manifest = Digest.of(b"heldmore"), IMAGE.manifest + b"\n"
     for response in (
         client.patch(location, data=b"more"),
@@ -228,20 +293,23 @@ def test_a_full_disk(catalog: Catalog, tmp_path: Path) -> None:
         client.put(f"/v2/{REPOSITORY}/manifests/latest", data=manifest, content_type=IMAGE.media_type),
     ):
         assert (response.status_code, v2_codes(response)) == (503, ["UNKNOWN"])
-        assert "the disk of the registry is full" in response.text
-        assert (response.headers["Retry-After"], "left on device" in response.text) == ("60", False)
+        assert message in response.text
+        assert (response.headers["Retry-After"], "of the device" in response.text) == (wait, False)
     for response in (
         client.put(f"/v1/images/{CHAIN[1].id}/json", data=CHAIN[1].json, headers=token),
         client.put(f"/v1/images/{begun.id}/layer", data=begun.layer, headers=token),
     ):
-        text = "service unavailable: the disk of the registry is full"
+        text = f"service unavailable: {message}"
         assert (response.status_code, v1_text(response)) == (503, text)
+        assert response.headers["Retry-After"] == wait
     held = snapshot(registry)
     # Bytes behind the offset do not count; there are none of any other upload.
     assert [data[:4] for data in held.pop("staged").values()] == [b"held"]
     assert before.pop("staged")
     assert held == before
-    store.full = False
+    store.error = None
+    held_back = client.get(location)
+    assert (held_back.status_code, held_back.headers["Range"]) == (204, "0-3")
     assert client.put(f"{location}?digest={digest}", data=b"more").status_code == 201
     assert push_v1(client)
     check_sound(registry)

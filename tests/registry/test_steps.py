@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,12 +13,16 @@ from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import Origin
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import RepositoryName, Tag, UploadId
+from dualreg.image.schema1 import schema1_from_image
 from dualreg.image.v1_image import CHAIN_LIMIT
-from dualreg.registry import Registry
+from dualreg.registry import Registry, deletion
 from dualreg.registry.state import STEP
+from dualreg.storage.base import StagedLink
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.memory import MemoryStore
+from tests import builders
+from tests.properties.registries import push_v1
 
 NAME, TAG = RepositoryName("team/app"), Tag("latest")
 LAYER = gzip.compress(bytes(1024), mtime=0)
@@ -42,6 +46,49 @@ class CountingStore(MemoryStore):
         self.files += 1
         super().write_link(*args)  # type: ignore[arg-type]  # handed on
 
+    def place_links(self, links: Sequence[StagedLink]) -> None:
+        """Count them."""
+        self.files += len(links)
+        super().place_links(links)
+
+    def set_aside(self, aside: UploadId, *folders: str) -> None:
+        """Count them."""
+        self.files += len(folders)
+        super().set_aside(aside, *folders)
+
+    def remove_link(self, *paths: str) -> None:
+        """Count them."""
+        self.files += len(paths)
+        super().remove_link(*paths)
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    """The store."""
+    return CountingStore()
+
+
+@pytest.fixture
+def registry(catalog: Catalog, store: CountingStore) -> Registry:
+    """A registry over it."""
+    return build_registry(catalog, store)
+
+
+@pytest.fixture
+def counts(catalog: Catalog, store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many files each transaction changes."""
+    counts, begin = list[int](), catalog.begin
+
+    @contextmanager
+    def counted() -> Iterator[Transaction]:
+        before = store.files
+        with begin() as tx:
+            yield tx
+        counts.append(store.files - before)
+
+    monkeypatch.setattr(catalog, "begin", counted)
+    return counts
+
 
 def push(registry: Registry, layers: int) -> Digest:
     """Push an image with that many layers; return its digest."""
@@ -60,25 +107,82 @@ def push(registry: Registry, layers: int) -> Digest:
     return registry.manifests.put(NAME, TAG, media_types.DOCKER_MANIFEST, payload).manifest.digest
 
 
-def test_a_long_chain_is_recorded_in_steps(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No transaction writes more than a few files, however many layers the image has."""
-    store = CountingStore()
-    registry, counts = build_registry(catalog, store), list[int]()
-    push(registry, CHAIN_LIMIT)
-    begin = catalog.begin
+def push_schema1(registry: Registry, layers: int) -> Digest:
+    """Push an image as ``push``, and then the same image as schema 1 under the same tag."""
+    row = registry.manifests.find(NAME, push(registry, layers) and TAG)
+    manifest = registry.manifests.load(row)
+    config = registry.manifests.documents.read(manifest.children[0].descriptor.digest)
+    payload = registry.negotiation.sign(schema1_from_image(manifest, config, NAME, TAG) or b"")
+    return registry.manifests.put(NAME, TAG, media_types.SCHEMA1_SIGNED, payload).manifest.digest
 
-    @contextmanager
-    def counted() -> Iterator[Transaction]:
-        before = store.files
-        with begin() as tx:
-            yield tx
-        counts.append(store.files - before)
 
-    monkeypatch.setattr(catalog, "begin", counted)
+@pytest.mark.parametrize("push", [push, push_schema1])
+def test_a_long_chain_is_recorded_and_deleted_in_steps(
+    registry: Registry, store: CountingStore, counts: list[int], push: Callable[[Registry, int], Digest]
+) -> None:
+    """No transaction changes more than a few files, however many layers the image has."""
+    digest = push(registry, CHAIN_LIMIT)
+    counts.clear()
     image = registry.bridge.resolve(NAME, TAG)
     assert len(registry.v1_images.ancestry(NAME, image)) == CHAIN_LIMIT
     assert max(counts) <= 3 * STEP
     assert sum(counts) > CHAIN_LIMIT
+    counts.clear()
+    registry.manifests.delete(NAME, digest)
+    assert registry.v1_images.list(NAME) == ()
+    assert not [path for path, _ in store.walk_links() if "/_v1/" in path]
+    assert max(counts) <= 3 * deletion.STEP
+    assert sum(counts) > CHAIN_LIMIT
+
+
+def delete_manifest(registry: Registry) -> None:
+    """Delete the only manifest."""
+    registry.manifests.delete(NAME, registry.manifests.find(NAME, TAG).digest)
+
+
+def clear(registry: Registry) -> None:
+    """Delete all tags."""
+    registry.tags.clear(NAME)
+
+
+def delete_repository(registry: Registry) -> None:
+    """Delete the repository."""
+    registry.repositories.delete(NAME)
+
+
+@pytest.mark.parametrize("delete", [delete_manifest, clear, delete_repository])
+def test_many_tags_are_deleted_in_steps(
+    registry: Registry, store: CountingStore, counts: list[int], delete: Callable[[Registry], None]
+) -> None:
+    """No transaction deletes more than some of them, and none is left in the catalog or the store."""
+    digest = push(registry, 1)
+    payload = registry.manifests.payload(registry.manifests.find(NAME, TAG))
+    tags = [Tag(f"t{number}") for number in range(5 * deletion.STEP)]
+    registry.manifests.put(NAME, digest, "", payload, tags=tags)
+    counts.clear()
+    delete(registry)
+    assert registry.tags.list_all(NAME) == ()
+    assert not [path for path, _ in store.walk_links() if "/tags/" in path]
+    assert max(counts) <= deletion.STEP + 3
+    assert len(counts) > 5
+
+
+def test_images_are_deleted_before_what_they_build_on(registry: Registry, catalog: Catalog) -> None:
+    """Whatever step a delete of a repository ends with, the images that are left have their parents."""
+    for seed in "ab":
+        push_v1(registry, NAME, Tag(seed), builders.v1_chain(LAYER, LAYER, LAYER, LAYER, seed=seed))
+    with catalog.read() as tx:
+        row = tx.repositories.find(NAME)
+        left = {image: registry.v1_images.peek(NAME, image) for image in tx.v1_images.list(NAME)}
+    assert row
+    clear(registry)
+    for digest in {registry.bridge.manifest_of(NAME, image) for image in left} - {None}:
+        registry.manifests.delete(NAME, digest)  # type: ignore[arg-type]  # not None
+    while left:
+        with catalog.begin() as tx:
+            for image in tx.v1_images.clear(row.id, 3):
+                del left[image]
+        assert {image.parent for image in left.values() if image and image.parent} <= left.keys()
 
 
 def test_a_longer_chain_has_no_v1_view(catalog: Catalog) -> None:

@@ -15,7 +15,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.fsck.documents import Documents
 from dualreg.maintenance.fsck.findings import Finding, Kind
-from dualreg.registry.manifests import unusual
+from dualreg.registry.pointing import unusual
 from dualreg.registry.v1_repairs import v1_facts
 from dualreg.storage import Store
 from dualreg.storage.base import LinkTree

@@ -56,8 +56,8 @@ class TagsContract:
             assert tx.tags.remove(repository_id, Tag("a")) is True
             assert tx.tags.remove(repository_id, Tag("a")) is False
             assert tx.tags.list(NAME, last="", limit=None) == ("b", "c", "d")
-            assert sorted(tx.tags.clear(repository_id)) == ["b", "c", "d"]
-            assert tx.tags.clear(repository_id) == ()
+            assert sorted(tx.tags.clear(repository_id, 9)) == ["b", "c", "d"]
+            assert tx.tags.clear(repository_id, 9) == ()
 
     def test_tags_are_case_sensitive(self, catalog: Catalog) -> None:
         """Two tags that differ in case are two tags."""

@@ -1,0 +1,162 @@
+"""Deletion: of manifests with all their tags, and of repositories, in steps that keep no writer waiting.
+
+A transaction deletes up to STEP rows with their link files. Each leaves a sound registry, since what is
+deleted first is what nothing else needs. If one fails, those before it stay, and the same request, made
+again, does the rest.
+"""
+
+from typing import NamedTuple
+
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.rows import RepositoryRow
+from dualreg.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName, UploadId
+from dualreg.registry.preconditions import Precondition, check_precondition
+from dualreg.registry.state import State
+
+#: Tags, manifests, images and links that a transaction deletes.
+STEP = 200
+
+
+class Removed(NamedTuple):
+    """What a step has deleted.
+
+    Attributes:
+        documents: The blobs of manifests and JSONs, which stay linked.
+        rest: The first V1 image that is left to the next step.
+    """
+
+    documents: tuple[Digest, ...] = ()
+    rest: ImageId | None = None
+
+
+def delete_manifest(
+    state: State, repository: RepositoryName, digest: Digest, condition: Precondition, *, tagged: bool
+) -> None:
+    """Delete a manifest, as ``Manifests.delete``: its tags, then itself, then what was derived from it."""
+    available = state.upstream.has(repository, digest)
+    more, rest = True, None
+    while more:
+        with state.begin() as tx:
+            # Exclusive, so that no client starts to build on the V1 images that are deleted along with it.
+            row = tx.repositories.lock(repository, exclusive=True)
+            if row is None and not available:
+                raise RepositoryUnknown(name=repository)
+            check_precondition(tx, condition, repository, digest)
+            holder = row if row and tx.manifests.lock(row.id, digest) else None
+            if holder is None and not available:
+                raise ManifestUnknown(reference=str(digest))
+            more = holder is not None and _delete_tags(state, tx, holder, digest, tagged=tagged)
+            if not more:
+                state.upstream.mark_deleted(tx, repository, [digest])
+                rest = (
+                    _unlink(state, tx, holder, remove_manifest(state, tx, holder, digest)) if holder else None
+                )
+    while rest:
+        with state.begin() as tx:
+            row = tx.repositories.lock(repository, exclusive=True)
+            rest = _unlink(state, tx, row, _prune(state, tx, row, rest)) if row else None
+
+
+def _delete_tags(
+    state: State, tx: Transaction, repository: RepositoryRow, digest: Digest, *, tagged: bool
+) -> bool:
+    """Delete tags of a manifest that may be deleted; return whether there may be more.
+
+    Raises:
+        ManifestInUse.
+    """
+    tags = tx.tags.pointing_at(repository.id, digest, limit=STEP)
+    parents = [str(parent) for parent in tx.manifests.parents(repository.id, digest)]
+    if parents or (tags and not tagged):
+        leading = tx.tags.leading_to(repository.id, parents or [str(digest)])
+        raise ManifestInUse(digest=str(digest), referrers=parents, tags=leading)
+    view = tx.views.find(repository.id, digest)
+    state.upstream.mark_deleted(tx, repository.name, [*tags, *([view] if view else [])])
+    tx.tags.remove(repository.id, *tags)
+    state.links.remove_tags(repository.name, *tags)
+    return len(tags) == STEP
+
+
+def remove_manifest(state: State, tx: Transaction, repository: RepositoryRow, digest: Digest) -> Removed:
+    """Delete a manifest, and what was derived from it alone, in a repository that is locked exclusively.
+
+    The documents, and what the manifest names, become candidates of the garbage collection. So do the V1
+    images of a long chain that this step does not reach.
+    """
+    view = tx.views.find(repository.id, digest)
+    derived = [blob.digest for blob in tx.derivations.conversions(repository.id, digest)]
+    tx.manifests.remove(repository.id, digest)
+    unused = tx.garbage.unused_manifests(repository.id, derived) if derived else ()
+    if unused:
+        tx.manifests.remove(repository.id, *unused)
+    gone = (digest, *unused)
+    state.links.remove_manifests(repository.name, *gone)
+    images = _prune(state, tx, repository, ImageId(view)) if view else Removed()
+    return Removed((*gone, *images.documents), images.rest)
+
+
+def _prune(state: State, tx: Transaction, repository: RepositoryRow, image: ImageId) -> Removed:
+    """Delete a derived V1 image and its ancestors."""
+    images = tx.v1_images.prune(repository, image, limit=STEP)
+    state.links.remove_v1_images(repository.name, *(each.id for each in images))
+    rest = images[-1].parent if len(images) == STEP else None
+    return Removed(tuple(each.json for each in images), rest)
+
+
+def _unlink(state: State, tx: Transaction, repository: RepositoryRow, removed: Removed) -> ImageId | None:
+    """Unlink the documents of what was removed; return the image that the next step removes."""
+    if removed.documents:
+        unlinked = tx.blobs.unlink(repository.id, *removed.documents)
+        state.links.remove_blobs(repository.name, *unlinked)
+    return removed.rest
+
+
+def clear_tags(state: State, name: RepositoryName) -> None:
+    """Delete every tag of a repository, as ``Tags.clear``."""
+    known = bool(state.upstream.available_tags(name, limit=1))
+    more = True
+    while more:
+        with state.begin() as tx:
+            row = tx.repositories.lock(name)
+            tags = tx.tags.clear(row.id, STEP) if row else ()
+            if not (tags or known):
+                raise RepositoryUnknown(name=name)
+            state.upstream.mark_deleted(tx, name)
+            state.links.remove_tags(name, *tags)
+        known, more = True, len(tags) == STEP
+
+
+def delete_repository(state: State, name: RepositoryName) -> None:
+    """Delete a repository, as ``Repositories.delete``: last of all, the repository itself."""
+    known = bool(state.upstream.available_tags(name, limit=1))
+    uploads: tuple[UploadId, ...] = ()
+    more = True
+    while more:
+        with state.begin() as tx:
+            row = tx.repositories.lock(name, exclusive=True)
+            if not (row or known):
+                raise RepositoryUnknown(name=name)
+            state.upstream.mark_deleted(tx, name)
+            known, more = True, row is not None and _empty(state, tx, row)
+            if row and not more:
+                uploads = tx.repositories.remove(row.id)
+                state.links.remove_repository(name)
+    for upload in uploads:
+        state.store.discard(upload)
+
+
+def _empty(state: State, tx: Transaction, repository: RepositoryRow) -> bool:
+    """Delete some content of a repository; return whether there may be more."""
+    links, left = state.links, STEP
+    for clear, unlink in (
+        (tx.tags.clear, links.remove_tags),
+        (tx.manifests.clear, links.remove_manifests),
+        (tx.v1_images.clear, links.remove_v1_images),
+        (tx.blobs.clear, links.remove_blobs),
+    ):
+        while left and (gone := clear(repository.id, left)):
+            unlink(repository.name, *gone)
+            left -= len(gone)
+    return left == 0
