@@ -50,9 +50,8 @@ def delete_manifest(
             more = holder is not None and _delete_tags(state, tx, holder, digest, tagged=tagged)
             if not more:
                 state.upstream.mark_deleted(tx, repository, [digest])
-                rest = (
-                    _unlink(state, tx, holder, remove_manifest(state, tx, holder, digest)) if holder else None
-                )
+            if holder and not more:
+                rest = _unlink(state, tx, holder, remove_manifest(state, tx, holder, digest))
     while rest:
         with state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)

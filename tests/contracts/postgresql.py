@@ -5,8 +5,9 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,26 +19,54 @@ from tests.quick import memory_folder
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A data directory of PostgreSQL, and how to run a server over it."""
+
+    folder: Path
+    programs: Path
+    as_postgres: Sequence[str]
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where SQLAlchemy finds the server."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+
+    @contextmanager
+    def running(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run the server for the block."""
+        log = self.folder / "log"
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(self.folder)]
+        line = [self.programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), *options]
+        with running([*self.as_postgres, *line], log) as process:
+            _wait_until_up(self.programs, self.port, process, log)
+            yield process
+
+
 @contextmanager
-def postgresql_server() -> Iterator[str]:
-    """Run an empty server for the block and yield its SQLAlchemy URL; skip the test if there is none.
+def postgresql_cluster() -> Iterator[Cluster]:
+    """Make an empty data directory for the block; skip the test if PostgreSQL is not installed.
 
     Its default collation is English, so that a query which forgets to ask for byte order is found out.
     """
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="dualreg-postgresql-", dir=memory_folder()))
     try:
-        as_postgres = _drop_root(folder)
-        data, log, port = folder / "data", folder / "log", free_port()
-        initdb = [programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]
-        collation = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en"]
-        subprocess.run([*as_postgres, *initdb, *collation], check=True, capture_output=True, cwd="/")
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-p", str(port), "-k", str(folder)]
-        with running([*as_postgres, programs / "postgres", "-D", data, *options], log) as process:
-            _wait_until_up(programs, port, process, log)
-            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+        cluster = Cluster(folder, programs, _drop_root(folder), free_port())
+        initdb = [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", "-E", "UTF8"]
+        collation = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en", "--no-sync"]
+        subprocess.run([*cluster.as_postgres, *initdb, *collation], check=True, capture_output=True, cwd="/")
+        yield cluster
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def postgresql_server() -> Iterator[str]:
+    """Run an empty server for the block and yield its SQLAlchemy URL, as ``postgresql_cluster``."""
+    with postgresql_cluster() as cluster, cluster.running():
+        yield cluster.url
 
 
 def _programs() -> Path:
