@@ -100,7 +100,7 @@ class Attempts:
             waits = {
                 subject: since + WINDOW - now
                 for subject, (count, since) in counted.items()
-                if count >= limits[subject]
+                if count >= limits[subject] and since <= now + WINDOW  # unless the clock was put back
             }
             if subjects.account in waits and tx.attempts.has_succeeded(subjects.pair, now - KNOWN):
                 del waits[subjects.account]
@@ -113,7 +113,7 @@ class Attempts:
         subjects = _Subjects.of(account, address)
         trace = _hash("secret", account, self._trace(account, secret))
         with self._catalog.begin() as tx:
-            tx.attempts.forget_failures(self._catalog.now() - WINDOW)
+            tx.attempts.forget_failures(WINDOW)
             if tx.attempts.count_failure(trace, subjects.account) == 1:
                 for subject in sorted(subjects):  # in a fixed order, so that transactions cannot deadlock
                     tx.attempts.count_failure(

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, or_, select
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.tables import LoginFailures, LoginSuccesses
@@ -37,9 +37,10 @@ class AttemptQueries:
         )
         return int(self.connection.scalars(counted.returning(LoginFailures.failures)).one())
 
-    def forget_failures(self, until: datetime) -> None:
-        """Delete the counters that began by *until*."""
-        self.connection.execute(delete(LoginFailures).where(LoginFailures.since <= until))
+    def forget_failures(self, window: timedelta) -> None:
+        """Delete the counters that did not begin within *window*, before or, by another clock, after now."""
+        outside = or_(LoginFailures.since <= self.now - window, LoginFailures.since > self.now + window)
+        self.connection.execute(delete(LoginFailures).where(outside))
 
     def reset(self, subject: str) -> None:
         """Reset the counter of *subject*."""

@@ -118,7 +118,10 @@ class UploadQueries:
         """
         owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
         free = or_(
-            Uploads.lease.is_(None), Uploads.lease_until < self.now, Uploads.lease.in_([lease.token, over])
+            Uploads.lease.is_(None),
+            Uploads.lease_until < self.now,
+            Uploads.lease_until > self.now + 2 * duration,  # the clock was put back
+            Uploads.lease.in_([lease.token, over]),
         )
         is_lost = Uploads.stalled.is_(None) & Uploads.lease.is_not(None) & (Uploads.lease != lease.token)
         statement = (
