@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from threading import Event
 import pytest
 from sqlalchemy import delete, event
 
+from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog, utc_now
 from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.catalog.upgrade import upgrade
@@ -19,10 +21,11 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.maintenance.gc import Collected, Collection
-from dualreg.registry import Registry
+from dualreg.maintenance.rebuild import Rebuild
+from dualreg.registry import Registry, sweep
 from dualreg.registry.state import Retention
 from tests import builders, quick
-from tests.conftest import Clock, GuardedCatalog
+from tests.conftest import Clock, GuardedCatalog, GuardedStore
 from tests.contracts.postgresql import postgresql_server
 from tests.properties.registries import push_v1, push_v2, read_blob
 from tests.soak import short_or_long
@@ -246,6 +249,56 @@ def test_a_full_collection_finds_what_was_never_noted(
     clock.instant = clock.instant.replace(year=2100)
     assert collect(registry, clock, full=True).orphans == 1
     assert stored(registry) == {*IMAGE.blobs, IMAGE.digest}
+
+
+def test_an_interrupted_full_collection_goes_on(
+    registry: Registry, catalog: Catalog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is interrupted, it looks at everything once."""
+    monkeypatch.setattr(sweep, "PAGE", 2)
+    unused = [registry.uploads.ingest(NAME, [b"unused %d" % number]).digest for number in range(9)]
+    push_v2(registry, NAME, TAG, IMAGE)
+    registry.blobs.delete(NAME, unused[0])
+    with catalog.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE repository_blobs SET candidate_since = NULL")
+        connection.exec_driver_sql("UPDATE blobs SET condemned_at = NULL")
+    steps: list[int] = []
+
+    def pace(count: int) -> bool:
+        steps.append(count)
+        return len(steps) % 4 != 0
+
+    runs = 1
+    while not Collection(registry, pace=pace).run(full=True).complete:
+        runs += 1
+        assert runs < 20
+    assert runs > 2
+    assert steps.count(2) == 16  # 6 pages of links, 7 of blobs, two ends, and the last one again
+    collect(registry, clock)
+    assert stored(registry) == {*IMAGE.blobs, IMAGE.digest}
+
+
+def test_a_rebuilt_catalog_knows_the_garbage(
+    registry: Registry, store: GuardedStore, tmp_path: Path, clock: Clock
+) -> None:
+    """What nothing uses, and what is linked to no repository, goes a grace after the rebuild."""
+    push_v2(registry, NAME, TAG, IMAGE)
+    unused = registry.uploads.ingest(NAME, [b"unused"])
+    unlinked = registry.uploads.ingest(OTHER, [b"unlinked"])
+    registry.blobs.delete(OTHER, unlinked.digest)
+    path = tmp_path / "rebuilt.sqlite3"
+    path.write_bytes(quick.migrated())
+    with closing(Catalog(f"sqlite:///{path}", now=clock)) as catalog:
+        rebuild = Rebuild(catalog, store)
+        rebuild.begin()
+        assert rebuild.run().complete
+        rebuilt = build_registry(catalog, store)
+        clock.advance(DAY / 2)
+        Collection(rebuilt).run()
+        assert rebuilt.blobs.find(NAME, unused.digest)
+        collect(rebuilt, clock)
+        assert stored(rebuilt) == {*IMAGE.blobs, IMAGE.digest}
+        assert read_blob(rebuilt, NAME, LAYER) == IMAGE.layers[0]
 
 
 def test_cost_follows_the_garbage(registry: Registry, catalog: Catalog, clock: Clock) -> None:
