@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -58,8 +59,11 @@ def main() -> None:
         with dualreg_server(data, **settings) as host:
             _read(host, urls, lambda: time.sleep(options.seconds / 4))
             alone, _ = _read(host, urls, lambda: time.sleep(options.seconds))
-            beside, (seconds, memory, result) = _read(host, urls, lambda: _collect(data))
-        _say(f"gc: {seconds:,.0f} s, {result['blobs']:,} blobs deleted, {memory / 2**20:,.0f} MiB of memory")
+            beside, (seconds, busy, memory, result) = _read(host, urls, lambda: _collect(data))
+        _say(
+            f"gc: {seconds:,.0f} s, {busy:,.1f} s of them on a processor, "
+            f"{result['blobs']:,} blobs deleted, {memory / 2**20:,.0f} MiB of memory"
+        )
         _say(f"reads alone: {_times(alone)}")
         _say(f"reads beside gc: {_times(beside)}")
 
@@ -171,9 +175,9 @@ def _client(host: str, urls: list[str], done: Event) -> list[float]:
     return times
 
 
-def _collect(data: Path) -> tuple[float, int, dict[str, Any]]:
-    """Collect as the server does; return the seconds and bytes of memory that it took, and what went."""
-    began, peak = time.monotonic(), 0
+def _collect(data: Path) -> tuple[float, float, int, dict[str, Any]]:
+    """Collect as the server does; return seconds, those on a processor, bytes of memory, and what went."""
+    began, used, peak = time.monotonic(), _processor(), 0
     line = ["nice", "-n", "10", DUALREG, "gc", "--json", "--data", data]
     env = environment() | {"DUALREG_GC_GRACE": "0s"}
     with subprocess.Popen([*map(str, line)], env=env, stdout=subprocess.PIPE) as process:
@@ -182,7 +186,13 @@ def _collect(data: Path) -> tuple[float, int, dict[str, Any]]:
             time.sleep(0.05)
         seconds = time.monotonic() - began
         assert process.stdout is not None
-        return seconds, peak, json.load(process.stdout)
+        return seconds, _processor() - used, peak, json.load(process.stdout)
+
+
+def _processor() -> float:
+    """Return how many seconds processes have used that this one has waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _memory(pid: int) -> int:
