@@ -48,6 +48,8 @@ REPOSITORIES, TAGS = st.sampled_from(NAMES), st.sampled_from(TAG_NAMES)
 #: Their numbers, which are easier to read in a failure.
 PICTURES, FORKS = st.sampled_from(range(len(IMAGES))), st.sampled_from(range(len(CHAINS)))
 DIGESTS, PICK = st.sampled_from(range(len(BLOBS))), st.integers(0, 99)
+#: Hours after which a promise must be made again, and a manifest without a tag is about to go, or gone.
+PAUSES = st.sampled_from([13, 25, 50, 61])
 Place = tuple[RepositoryName, Digest]
 
 
@@ -144,12 +146,44 @@ class Collections(RuleBasedStateMachine):
                 self._upload(repository, blob)
         self._put(repository, pushed.digest if by_digest else tag, pushed.media_type, pushed.manifest)
 
-    @rule(repository=REPOSITORIES, tag=TAGS, picture=PICTURES)
-    def push_late(self, repository: RepositoryName, tag: Tag, picture: int) -> None:
-        """A manifest is taken as long as what was promised of its blobs holds."""
+    @rule(repository=REPOSITORIES, tag=TAGS, picture=PICTURES, hours=PAUSES)
+    def push_slowly(self, repository: RepositoryName, tag: Tag, picture: int, hours: int) -> None:
+        """A client goes on after a pause, asks again, and pauses once more; what it was told holds."""
         pushed = IMAGES[picture]
-        if all(self._is_promised(repository, digest) for digest in pushed.blobs):
-            self._put(repository, tag, pushed.media_type, pushed.manifest)
+        for blob in pushed.blobs.values():
+            self._upload(repository, blob)
+        self._pass(hours)
+        for digest, blob in pushed.blobs.items():
+            if not self._head(repository, digest):
+                self._upload(repository, blob)
+        self._pass(11)
+        self._put(repository, tag, pushed.media_type, pushed.manifest)
+
+    @rule(repository=REPOSITORIES, tag=TAGS, picture=PICTURES, hours=PAUSES)
+    def push_an_index_slowly(self, repository: RepositoryName, tag: Tag, picture: int, hours: int) -> None:
+        """So it is with the manifests of an index, which have no tag."""
+        pushed = IMAGES[picture]
+        self.push(repository, tag, picture, by_digest=True)
+        self._pass(hours)
+        if not self._find(repository, pushed.digest):
+            self.push(repository, tag, picture, by_digest=True)
+        self._pass(11)
+        self._put(repository, tag, media_types.OCI_INDEX, index(pushed))
+
+    def _find(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Ask for a manifest by its digest; return whether it is there, which is a promise then."""
+        try:
+            self.registry.manifests.find(repository, digest)
+        except ManifestUnknown:
+            assert not self._is_promised(repository, digest)
+            return False
+        self._promise(repository, digest, GRACE / 2)
+        return True
+
+    def _pass(self, hours: int) -> None:
+        """Let time pass, and collect what is garbage then."""
+        self.wait(hours)
+        self.collect(full=False)
 
     @rule(repository=REPOSITORIES, blob=DIGESTS)
     def upload(self, repository: RepositoryName, blob: int) -> None:
@@ -264,6 +298,15 @@ class Collections(RuleBasedStateMachine):
             images.put_checksum(repository, pushed.id, checksum.digest())
             self._tell(repository, pushed, GRACE)
 
+    @rule(repository=REPOSITORIES, tag=TAGS, chain=FORKS, hours=PAUSES)
+    def push_v1_slowly(self, repository: RepositoryName, tag: Tag, chain: int, hours: int) -> None:
+        """A client of V1 goes on after a pause, asks again, and takes its time before the tag."""
+        self.push_v1_images(repository, chain, 2, whole=True)
+        self._pass(hours)
+        self.push_v1_images(repository, chain, 2, whole=True)
+        self._pass(11)
+        self.tag_v1(repository, tag, chain)
+
     @rule(repository=REPOSITORIES, tag=TAGS, chain=FORKS)
     def tag_v1(self, repository: RepositoryName, tag: Tag, chain: int) -> None:
         """Images that were promised can be tagged; V2 clients get a manifest of them."""
@@ -362,7 +405,7 @@ def _subject(manifest: Manifest) -> Digest | None:
 
 
 Collections.TestCase.settings = settings(
-    max_examples=short_or_long(30, 3000),
+    max_examples=short_or_long(20, 3000),
     stateful_step_count=30,
     deadline=None,
     print_blob=True,
