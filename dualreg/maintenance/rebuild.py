@@ -56,6 +56,8 @@ class Rebuild:
     Attributes:
         recognition: Of a registry over both. It finds the manifests that were made of V1 images, if a former
             version wrote the tree; None: they are not looked for.
+        sparse: Whether indexes may have been pushed without all that they list. If not, what they list was
+            in the repository, and is linked again; else that could be content of another repository.
         stop: Set from outside to stop between two batches; a rebuild that starts later goes on there.
     """
 
@@ -63,6 +65,7 @@ class Rebuild:
     store: Store
     recognition: Recognition | None = None
     advance: Advance = lambda *_: None
+    sparse: bool = True
     stop: Event = field(default_factory=Event)
     result: Rebuilt = field(default_factory=Rebuilt)
 
@@ -252,6 +255,9 @@ class _Repository:
         }
         named = {child.descriptor.digest for _, manifest in read for child in manifest.children}
         held = self._held(tx, required | {name.signed for name, _ in read if name.signed})
+        entries = {child.descriptor.digest for _, manifest in read for child in manifest.entries}
+        if not self.rebuild.sparse:
+            self._held(tx, {*tx.blobs.sizes(entries)})
         held |= tx.blobs.linked(self.id, named).keys()
         images = tx.rebuild.known_images(self.id, {name.views[V1] for name, _ in read if V1 in name.views})
         return [

@@ -1,10 +1,11 @@
-"""``python -m tests.benchmarks.large_store``: how fast a large store is rebuilt and checked.
+"""``python -m tests.benchmarks.large_store``: how fast a large store is rebuilt, checked and backed up.
 
 Layers and configs are tiny files: what is measured is the work for each name and file, not that for bytes.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,16 +17,20 @@ from pathlib import Path
 from tests.benchmarks.tree import Tree
 from tests.programs import DUALREG, environment
 
-#: What is measured, in this order; each is a command of dualreg.
-COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "db rebuild": ("db", "rebuild"),
-    "fsck": ("fsck",),
-    "fsck --read": ("fsck", "--read"),
+#: What is measured, in this order; each is a command of dualreg, ``{data}`` is the folder of the store.
+COMMANDS: Mapping[str, str] = {
+    "db rebuild": "db rebuild --data {data}",
+    "fsck": "fsck --data {data}",
+    "fsck --read": "fsck --read --data {data}",
+    "backup": "backup {data}.backup --data {data}",
+    "backup, nothing new": "backup {data}.backup --data {data}",
+    "backup --copy": "backup --copy {data}.copy --data {data}",
+    "restore": "restore {data}.backup --data {data}.restored",
 }
 
 
 def main() -> None:
-    """Build a store without a catalog, rebuild that, and check both."""
+    """Build a store without a catalog, rebuild that, check both, back them up and restore them."""
     options = _options()
     with ExitStack() as stack:
         data = options.data or Path(
@@ -34,8 +39,11 @@ def main() -> None:
         )
         links = _build(data, options.links)
         settings = {"DUALREG_DATABASE": options.database, "DUALREG_AUDIT": "off"}
+        for folder in data.parent.glob(f"{data.name}.*/"):
+            shutil.rmtree(folder)
         for title, command in COMMANDS.items():
-            seconds, memory = _measure(["nice", DUALREG, *command, "--data", str(data)], settings)
+            words = command.format(data=data).split()
+            seconds, memory = _measure(["nice", DUALREG, *words], settings)
             sys.stdout.write(
                 f"{title}: {seconds:,.0f} s, {links / seconds:,.0f} links/s, {memory:,.0f} MiB\n"
             )

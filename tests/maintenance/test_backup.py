@@ -333,26 +333,50 @@ def test_nothing_is_overwritten(request: pytest.FixtureRequest, tmp_path: Path, 
     assert content(settings.data) == before
 
 
-def killed(number: int, *arguments: object) -> bool:
-    """Run a command in a process of its own that kills itself when it waits for the *number*-th file.
+def signalled(number: int, by: signal.Signals, *arguments: object) -> int:
+    """Run a command in a process of its own that gets a signal when it waits for the *number*-th file.
 
-    Return whether it came that far.
+    Return what it exits with, as ``subprocess`` does.
     """
     child = os.fork()
     if not child:
         seen = itertools.count(1)
 
-        def killing(_: int) -> None:
-            if next(seen) >= number:
-                os.kill(os.getpid(), signal.SIGKILL)
+        def signalling(_: int) -> None:
+            if next(seen) == number:
+                os.kill(os.getpid(), by)
 
-        os.fsync = killing
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.fsync = signalling
+        for descriptor in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         try:
-            main([*map(str, arguments)], standalone_mode=False)
+            main([*map(str, arguments)])
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
         finally:
-            os._exit(0)
-    return os.waitpid(child, 0)[1] == signal.SIGKILL
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed(number: int, *arguments: object) -> bool:
+    """Run a command that is killed at the *number*-th file; return whether it came that far."""
+    code = signalled(number, signal.SIGKILL, *arguments)
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_backup_and_a_restore_that_are_stopped(tmp_path: Path, by: signal.Signals) -> None:
+    """They end soon, with 2, and go on when they are run again."""
+    data, folder, new = make(tmp_path / "data", ONE, TWO).data, tmp_path / "backup", tmp_path / "new"
+    assert signalled(4, by, "backup", folder, "--data", data) == 2
+    assert not (folder / "backup.json").exists()
+    assert back_up(folder, data)["missing"] == []
+    assert signalled(14, by, "restore", folder, "--data", new) == 2
+    with pytest.raises(CatalogUnreachable, match="the last restore was interrupted"):
+        prepare(Settings(data=new))
+    assert restored(folder, new)["missing"] == []
+    assert content(new) == content(data)
 
 
 def test_an_interrupted_backup(tmp_path: Path) -> None:

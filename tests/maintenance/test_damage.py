@@ -217,6 +217,28 @@ def test_an_image_of_an_index_is_not_linked(settings: Settings) -> None:
     assert [*map(_undated, after["manifests"])] == [*map(_undated, before["manifests"])]
 
 
+def test_an_image_of_an_index_is_linked_nowhere(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was in the repository unless indexes may be sparse: then it could be an image of others."""
+    rebuild(settings)
+    prepare(settings)
+    with closing(open_registry(settings)) as registry:
+        client = client_of(registry, settings)
+        push_image(client, "team/index", ONE, str(ONE.digest))
+        put(client, "team/index", "latest", builders.index(ONE), media_types.OCI_INDEX)
+    folder = settings.data / TREE / "repositories/team/index"
+    (folder / "_manifests/revisions/sha256" / ONE.digest.hex / "link").unlink()
+    (folder / "_layers/sha256" / ONE.digest.hex / "link").unlink()
+    for sparse, status in (("true", 404), ("false", 200)):
+        monkeypatch.setenv("DUALREG_SPARSE_INDEXES", sparse)
+        lose(settings)
+        rebuild(settings, code=int(status == 200))
+        prepare(settings)
+        with closing(open_registry(settings)) as registry:
+            client = client_of(registry, settings)
+            assert client.get("/v2/team/index/manifests/latest").status_code == 200
+            assert client.get(f"/v2/team/index/manifests/{ONE.digest}").status_code == status
+
+
 def _undated(row: dict[str, object]) -> dict[str, object]:
     """Return a row of a manifest without its time, which only the link says."""
     return {key: value for key, value in row.items() if key != "pushed_at"}
