@@ -100,7 +100,7 @@ class Attempts:
             waits = {
                 subject: since + WINDOW - now
                 for subject, (count, since) in counted.items()
-                if count >= limits[subject] and since <= now + WINDOW  # unless the clock was put back
+                if count >= limits[subject] and since <= now + WINDOW  # unless the clock was set back
             }
             if subjects.account in waits and tx.attempts.has_succeeded(subjects.pair, now - KNOWN):
                 del waits[subjects.account]

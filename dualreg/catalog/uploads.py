@@ -120,7 +120,7 @@ class UploadQueries:
         free = or_(
             Uploads.lease.is_(None),
             Uploads.lease_until < self.now,
-            Uploads.lease_until > self.now + 2 * duration,  # the clock was put back
+            Uploads.lease_until > self.now + 2 * duration,  # the clock was set back
             Uploads.lease.in_([lease.token, over]),
         )
         is_lost = Uploads.stalled.is_(None) & Uploads.lease.is_not(None) & (Uploads.lease != lease.token)

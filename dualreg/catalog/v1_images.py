@@ -50,8 +50,8 @@ class V1ImageQueries:
         row = V1ImageRow(repository_id, image.id, image.parent, json, None, None, None, None, complete=False)
         replaceable = ~V1Images.complete
         if idle_since:
-            put_back = V1Images.touched_at > self.now + (self.now - idle_since)  # the clock, meanwhile
-            replaceable &= or_(V1Images.touched_at.is_(None), V1Images.touched_at <= idle_since, put_back)
+            set_back = V1Images.touched_at > self.now + (self.now - idle_since)  # the clock, meanwhile
+            replaceable &= or_(V1Images.touched_at.is_(None), V1Images.touched_at <= idle_since, set_back)
         begun = self._put(row, replaceable)
         if begun:
             self.connection.execute(delete(V1SentLayers).where(_sent_for(row)))

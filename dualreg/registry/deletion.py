@@ -73,8 +73,9 @@ def _delete_tags(
         raise ManifestInUse(digest=str(digest), referrers=parents, tags=leading)
     view = tx.views.find(repository.id, digest)
     state.upstream.mark_deleted(tx, repository.name, [*tags, *([view] if view else [])])
-    tx.tags.remove(repository.id, *tags)
-    state.links.remove_tags(repository.name, *tags)
+    if tags:
+        tx.tags.remove(repository.id, *tags)
+        state.links.remove_tags(repository.name, *tags)
     return len(tags) == STEP
 
 

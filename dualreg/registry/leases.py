@@ -55,7 +55,7 @@ class RenewLease:
         Raises:
             UploadBusy: another request has taken it.
         """
-        if force or abs(self.catalog.now() - self._renewed_at) > LEASE / 3:  # the clock may be put back
+        if force or abs(self.catalog.now() - self._renewed_at) > LEASE / 3:  # the clock may be set back
             with self.catalog.begin() as tx:
                 others = tx.uploads.renew(self.row.id, self.lease, duration=LEASE, arriving=self.arrived)
             if others is None:

@@ -36,7 +36,7 @@ def is_begun(tx: Transaction, repository: RepositoryName, image: ImageId, json: 
         return True
     touched = tx.v1_images.touched_at(begun)
     left = touched + HOLD - tx.v1_images.now if touched else timedelta(0)
-    if timedelta(0) < left <= 2 * HOLD:  # more is left only if the clock was put back
+    if timedelta(0) < left <= 2 * HOLD:  # more is left only if the clock was set back
         raise UploadBusy(id=image, retry_after=math.ceil(left.total_seconds()))
     return False
 

@@ -102,6 +102,8 @@ def place(tree: LinkTree, links: Sequence[StagedLink], content: bytes) -> None:
 
 def remove_folders(tree: LinkTree, *folders: str) -> None:
     """Remove folders with all files in them, as ``write``."""
+    if not folders:
+        return
     aside, undo = UploadId.new(), _active.get()
     if undo:
         undo.aside.append((aside, folders))

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import locks
 from tests.programs import require
+
+
+def test_transactions_are_measured(tmp_path: Path) -> None:
+    """Of each operation there is a line with the longest one."""
+    lines = [*locks.measure(tmp_path, 40)]
+    assert len(lines) == 5
+    assert all(0 < longest <= total for _, total, longest, _ in lines)
 
 
 @pytest.mark.slow

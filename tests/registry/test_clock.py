@@ -1,4 +1,4 @@
-"""The clock is put forward or back: what is being written goes on, and nothing stays locked for long."""
+"""The clock is set forward or back: what is being written goes on, and nothing stays locked for long."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_a_lease_does_not_last(registry: Registry, catalog: Catalog, clock: Cloc
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_a_v1_image_is_not_held(registry: Registry, clock: Clock, jump: timedelta) -> None:
-    """Another client may begin an image that one had begun before the clock was put back, or forward."""
+    """Another client may begin an image that one had begun before the clock was set back, or forward."""
     (first,) = builders.v1_chain(builders.layer({"a": b"1"}))
     other = replace(first, json=first.json.replace(b"{", b'{"comment": "other", ', 1))
     registry.v1_images.begin(NAME, first.id, first.json)
@@ -66,7 +66,7 @@ def test_a_v1_image_is_not_held(registry: Registry, clock: Clock, jump: timedelt
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_nobody_is_locked_out(catalog: Catalog, clock: Clock, jump: timedelta) -> None:
-    """Logins that failed before the clock was put back, or forward, do not count for longer than usual."""
+    """Logins that failed before the clock was set back, or forward, do not count for longer than usual."""
     attempts = Attempts(catalog, Limits(pair=2))
     for number in range(2):
         attempts.failed("alice", "192.0.2.1", f"{number}")
