@@ -3,23 +3,26 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
     Connection,
+    Executable,
     Row,
-    ScalarSelect,
+    bindparam,
     case,
     delete,
     func,
     insert,
-    literal,
+    literal_column,
     or_,
     select,
     true,
     update,
 )
-from sqlalchemy.orm import aliased
 
 from dualreg.catalog.rows import Lease, OtherUploads, UploadRow
 from dualreg.catalog.tables import Repositories, Uploads
@@ -30,6 +33,12 @@ from dualreg.image.names import RepositoryName, UploadId
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The columns of an upload that no request holds the lease of.
 _FREE = {"lease": None, "lease_until": None, "process": "", "arriving": 0}
+#: More uploads than a client can have.
+_NO_LIMIT = 1 << 62
+#: In RETURNING, the bytes of all other uploads, and of those of the same client. As expressions, they would
+#: take longer to make than the statement takes.
+_TOTAL = '(SELECT coalesce(sum(o."offset" + o.arriving), 0) FROM uploads AS o WHERE o.id <> uploads.id)'
+_OWN = f"{_TOTAL[:-1]} AND o.client = uploads.client AND uploads.client <> '')"
 _COLUMNS = (
     Uploads.id,
     Uploads.repository_id,
@@ -69,21 +78,11 @@ class UploadQueries:
             client: Who starts it, as text of at most 64 characters; empty: not known.
             since: Those that were last touched before this do not count.
         """
-        row = {
-            Uploads.id: upload,
-            Uploads.staged: upload,
-            Uploads.repository_id: repository_id,
-            Uploads.client: client,
-            Uploads.offset: 0,
-            Uploads.started_at: self.now,
-            Uploads.touched_at: self.now,
-        }
-        new = select(*(literal(value, column.type) for column, value in row.items()))
-        if limit is not None:
-            count = select(func.count()).where(Uploads.client == client, Uploads.touched_at >= since)
-            new = new.where(count.scalar_subquery() < limit)
-        statement = insert(Uploads).from_select([*row], new).returning(Uploads.id)
-        return self.connection.execute(statement).first() is not None
+        row = {"id": upload, "staged": upload, "repository_id": repository_id, "client": client, "offset": 0}
+        row |= {"started_at": self.now, "touched_at": self.now}
+        parameters = {f"new_{name}": value for name, value in row.items()}
+        counted = {"since": since, "limit": _NO_LIMIT if limit is None else limit}
+        return self.connection.scalar(_start(), parameters | counted) is not None
 
     def find(
         self, repository: RepositoryName, upload: UploadId, *, since: datetime = _EPOCH
@@ -117,12 +116,7 @@ class UploadQueries:
             over: The token of another lease that ends with this, although it is in force.
         """
         owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
-        free = or_(
-            Uploads.lease.is_(None),
-            Uploads.lease_until < self.now,
-            Uploads.lease_until > self.now + 2 * duration,  # the clock was set back
-            Uploads.lease.in_([lease.token, over]),
-        )
+        free = self._ended(duration) | Uploads.lease.in_([lease.token, over])
         is_lost = Uploads.stalled.is_(None) & Uploads.lease.is_not(None) & (Uploads.lease != lease.token)
         statement = (
             update(Uploads)
@@ -136,10 +130,18 @@ class UploadQueries:
                 arriving=0,
                 stalled=case((is_lost, Uploads.process), else_=Uploads.stalled),
             )
-            .returning(*_COLUMNS, *_others(upload))
+            .returning(*_COLUMNS, *_others())
         )
         row = self.connection.execute(statement).one_or_none()
         return None if row is None else _row(row)
+
+    def _ended(self, duration: timedelta) -> ColumnElement[bool]:
+        """Return the condition that no lease is in force, each of which is for *duration*."""
+        return or_(
+            Uploads.lease.is_(None),
+            Uploads.lease_until < self.now,
+            Uploads.lease_until > self.now + 2 * duration,  # the clock was set back
+        )
 
     def held(self, upload: UploadId) -> Lease | None:
         """Return the lease of the upload, in force or not; None if there is none."""
@@ -170,7 +172,7 @@ class UploadQueries:
         held = (Uploads.id == upload) & (Uploads.lease == lease)
         values = {"lease_until": self.now + duration, "touched_at": self.now, "arriving": arriving}
         row = self.connection.execute(
-            update(Uploads).where(held).values(values).returning(*_others(upload))
+            update(Uploads).where(held).values(values).returning(*_others())
         ).one_or_none()
         return None if row is None else OtherUploads(*map(int, row))
 
@@ -220,15 +222,21 @@ class UploadQueries:
         return frozenset(UploadId(upload) for upload in self.connection.scalars(query))
 
 
-def _others(upload: UploadId) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
-    """Return the bytes of the uploads beside *upload*, as in ``OtherUploads``, for a RETURNING clause.
+def _others() -> tuple[ColumnElement[int], ColumnElement[int]]:
+    """Return the columns of ``OtherUploads``."""
+    return literal_column(_OWN, BigInteger), literal_column(_TOTAL, BigInteger)
 
-    There, SQLAlchemy does not qualify columns on SQLite. So no subquery uses any of a table around it.
-    """
-    other, itself = aliased(Uploads), aliased(Uploads)
-    client = select(itself.client).where(itself.id == upload, itself.client != "").scalar_subquery()
-    total = select(func.coalesce(func.sum(other.offset + other.arriving), 0)).where(other.id != upload)
-    return total.where(other.client == client).scalar_subquery(), total.scalar_subquery()
+
+@cache
+def _start() -> Executable:
+    """Return the statement of ``UploadQueries.start``, which takes long to make."""
+    names = ("id", "staged", "repository_id", "client", "offset", "started_at", "touched_at")
+    columns = [Uploads.__table__.c[name] for name in names]
+    new = select(*(bindparam(f"new_{column.key}", type_=column.type) for column in columns))
+    is_counted = (Uploads.client == bindparam("new_client")) & (Uploads.touched_at >= bindparam("since"))
+    count = select(func.count()).where(is_counted).scalar_subquery()
+    statement = insert(Uploads).from_select(columns, new.where(count < bindparam("limit", type_=BigInteger)))
+    return statement.returning(Uploads.id)
 
 
 def _row(row: Row[*tuple[Any, ...]]) -> UploadRow:
