@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.benchmarks.tree import Tree
 from tests.programs import DUALREG, environment
@@ -42,11 +43,10 @@ def main() -> None:
         for folder in data.parent.glob(f"{data.name}.*/"):
             shutil.rmtree(folder)
         for title, command in COMMANDS.items():
-            words = command.format(data=data).split()
-            seconds, memory = _measure(["nice", DUALREG, *words], settings)
-            sys.stdout.write(
-                f"{title}: {seconds:,.0f} s, {links / seconds:,.0f} links/s, {memory:,.0f} MiB\n"
-            )
+            used = _measure(["nice", DUALREG, *command.format(data=data).split()], settings)
+            sys.stdout.write(f"{title}: {links / used.elapsed:,.0f} links/s in {used.elapsed:,.0f} s, ")
+            sys.stdout.write(f"{used.processor:,.0f} s of a processor, {used.memory:,.0f} MiB
+")
         size = sum(path.stat().st_size for path in data.glob("catalog.sqlite3*"))
         sys.stdout.write(f"catalog: {size / 1e6:,.0f} MB\n")
 
@@ -68,15 +68,23 @@ def _build(data: Path, wanted: int) -> int:
     return tree.links
 
 
-def _measure(line: list[str | Path], settings: dict[str, str]) -> tuple[float, float]:
-    """Run a command; return its seconds, and the most memory that it had, in MiB."""
+class _Used(NamedTuple):
+    """Seconds that passed, those of a processor, and the most memory, in MiB."""
+
+    elapsed: float
+    processor: float
+    memory: float
+
+
+def _measure(line: list[str | Path], settings: dict[str, str]) -> _Used:
+    """Run a command, and return what it used."""
     began = time.monotonic()
     with subprocess.Popen(line, env=environment() | settings, stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{line} exited with {process.returncode}")
-    return time.monotonic() - began, usage.ru_maxrss / 1024
+    return _Used(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _options() -> argparse.Namespace:

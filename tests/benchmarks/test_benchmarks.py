@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import locks
+from tests.benchmarks.large_store import COMMANDS
 from tests.programs import require
 
 
@@ -39,3 +40,13 @@ def test_a_quick_run_measures_every_operation_on_both_registries(tmp_path: Path)
     assert rivalled == {line["operation"] for line in measured if not line["operation"].startswith("V1 ")}
     assert all(line["operation"] in done.stdout for line in measured)
     assert [*tmp_path.iterdir()] == [figures]
+
+
+@pytest.mark.slow
+def test_a_large_store_is_rebuilt_and_checked(tmp_path: Path) -> None:
+    """However small it is here, all that is measured succeeds."""
+    line = [sys.executable, "-m", "tests.benchmarks.large_store", "--links", "500", "--folder", tmp_path]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [each.partition(":")[0] for each in done.stdout.splitlines()[1:]] == [*COMMANDS, "catalog"]
+    assert not [*tmp_path.iterdir()]

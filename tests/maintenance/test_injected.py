@@ -178,7 +178,7 @@ def test_every_corruption_of_a_file_is_found(world: World, corruption: str) -> N
             seen = world.check()
         missed = [kind for kind, file in chosen.items() if name_of(file) not in seen]
         assert not missed, (number, missed, seen)
-        counts.update(chosen)
+        counts.update(chosen.keys())
     found = ", ".join(f"{kind} {count} of {count}" for kind, count in counts.items())
     sys.stdout.write(f"\n{corruption}: {found}\n")
     assert world.check() == set()
