@@ -45,8 +45,7 @@ def main() -> None:
         for title, command in COMMANDS.items():
             used = _measure(["nice", DUALREG, *command.format(data=data).split()], settings)
             sys.stdout.write(f"{title}: {links / used.elapsed:,.0f} links/s in {used.elapsed:,.0f} s, ")
-            sys.stdout.write(f"{used.processor:,.0f} s of a processor, {used.memory:,.0f} MiB
-")
+            sys.stdout.write(f"{used.processor:,.0f} s of a processor, {used.memory:,.0f} MiB\n")
         size = sum(path.stat().st_size for path in data.glob("catalog.sqlite3*"))
         sys.stdout.write(f"catalog: {size / 1e6:,.0f} MB\n")
 
