@@ -40,7 +40,7 @@ from tests.protocol.clients.wire import Answer, ProtocolError, Wire, need
 
 #: The catalog; its other files are called after it.
 CATALOG = "data/catalog.sqlite3"
-_TIMES = {"pushed_at", "condemned_at"}
+_TIMES = {"pushed_at", "updated_at", "condemned_at"}
 #: What a registry may have in its folder beside its content.
 _OWN = ("catalog.sqlite3", "docker/", "uploads/", "migrations/", "access.json", "collections", "audit.jsonl")
 

@@ -117,7 +117,7 @@ class Endurance:
         with ExitStack() as stack:
             database = stack.enter_context(_database()) if self.plan.postgresql else ""
             settings = self.plan.settings(database)
-            with dualreg_process(self.data, fresh=True, **settings) as serving:
+            with dualreg_process(self.data, **settings) as serving:
                 self._connect(serving.host)
                 self._work(serving.process.pid)
                 with self._noting("the end"):
