@@ -48,10 +48,13 @@ def delete_manifest(
             if holder is None and not available:
                 raise ManifestUnknown(reference=str(digest))
             more = holder is not None and _delete_tags(state, tx, holder, digest, tagged=tagged)
-            if not more:
-                state.upstream.mark_deleted(tx, repository, [digest])
-            if holder and not more:
+            if more:
+                continue
+            state.upstream.mark_deleted(tx, repository, [digest])
+            if holder:
                 rest = _unlink(state, tx, holder, remove_manifest(state, tx, holder, digest))
+            else:  # the source may be this registry's own store
+                state.links.remove_manifests(repository, digest)
     while rest:
         with state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)
@@ -140,8 +143,8 @@ def delete_repository(state: State, name: RepositoryName) -> None:
                 raise RepositoryUnknown(name=name)
             state.upstream.mark_deleted(tx, name)
             known, more = True, row is not None and _empty(state, tx, row)
-            if row and not more:
-                uploads = tx.repositories.remove(row.id)
+            if not more:
+                uploads = tx.repositories.remove(row.id) if row else ()
                 state.links.remove_repository(name)
     for upload in uploads:
         state.store.discard(upload)

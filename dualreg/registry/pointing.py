@@ -36,7 +36,7 @@ class Pointing:
         """
         tx.tags.point(repository.id, self.tags, self.digest, origin, at=self.at, agent=agent)
         links = self.state.links
-        links.point_tags(self.files, self.digest)
+        links.point_tags(self.files)
         for tag in self.tags:
             links.describe_tag(repository.name, tag, self.digest, unusual(origin), agent or None)
 

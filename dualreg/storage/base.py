@@ -173,11 +173,13 @@ class LinkFile:
 
 
 class StagedLink(NamedTuple):
-    """A link file that is about to be *name* in *folder*; until then, it is kept as *upload*."""
+    """A link file that is about to be *name* in *folder*, dated *at*; until then, it is kept as *upload*."""
 
     upload: UploadId
     folder: str
     name: str
+    content: bytes
+    at: datetime
 
     @property
     def path(self) -> str:
@@ -216,8 +218,11 @@ class LinkTree(LinkReader, Protocol):
             at: None: now; a file that has this content already is then left as it is.
         """
 
-    def stage_link(self, link: StagedLink, content: bytes, at: datetime) -> None:
-        """Write a file durably that is not in its folder yet; it is kept until it is placed or dropped."""
+    def stage_link(self, link: StagedLink) -> None:
+        """Write a file durably that is not in its folder yet; it is kept until it is placed or dropped.
+
+        Nothing need be written if the file that is there is right.
+        """
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         """Create or replace files by those that were staged: each atomically, and all durably."""

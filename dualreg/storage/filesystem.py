@@ -179,20 +179,26 @@ class FilesystemStore:
         return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
+        durable.sync(self._replace(path, content, at).parent)
+
+    def _replace(self, path: str, content: bytes, at: datetime | None) -> Path:
+        """Create or replace a file without syncing its folder, unless it is right; return its place."""
         target, fresh = self._names / path, self._uploads / UploadId.new()
         if not self._holds(path, content, at):
             self._write(fresh, content, at)
             durable.move(fresh, target)
-        durable.sync(target.parent)
+        return target
 
-    def stage_link(self, link: StagedLink, content: bytes, at: datetime) -> None:
+    def stage_link(self, link: StagedLink) -> None:
+        if self._holds(link.path, link.content, link.at):
+            return
         fresh = self._uploads / link.upload
         if (self._names / link.folder).exists():
-            self._write(fresh, content, at)
+            self._write(fresh, link.content, link.at)
             return
         # A new folder is staged with the file, so that placing it is one rename.
         file = fresh / link.name
-        self._write(file, content, at)
+        self._write(file, link.content, link.at)
         durable.sync(file.parent)
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
@@ -203,6 +209,8 @@ class FilesystemStore:
     def _place(self, link: StagedLink) -> Path:
         """Move a staged file, with its folder if that is new; return what is where it was not before."""
         fresh, target = self._uploads / link.upload, self._names / link.path
+        if not fresh.exists():  # the file was right; it may have been replaced since
+            return self._replace(link.path, link.content, link.at)
         if fresh.is_dir():
             try:
                 durable.move(fresh, self._names / link.folder)

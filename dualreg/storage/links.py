@@ -91,18 +91,19 @@ class Links:
         Args:
             at: When the tags were pushed.
         """
-        staged = [StagedLink(UploadId.new(), _tag(repository, tag), _CURRENT) for tag in tags]
+        content = str(digest).encode()
+        staged = [StagedLink(UploadId.new(), _tag(repository, tag), _CURRENT, content, at) for tag in tags]
         try:
             for link in staged:
-                self.tree.stage_link(link, str(digest).encode(), at)
+                self.tree.stage_link(link)
             yield staged
         finally:
             for link in staged:
                 self.tree.drop(link.upload)
 
-    def point_tags(self, staged: Sequence[StagedLink], digest: Digest) -> None:
-        """Record that tags point at the manifest, by link files that were staged for it."""
-        undo.place(self.tree, staged, str(digest).encode())
+    def point_tags(self, staged: Sequence[StagedLink]) -> None:
+        """Record where tags point by link files that were staged for it."""
+        undo.place(self.tree, staged)
 
     def point_tag(
         self, repository: RepositoryName, tag: Tag, digest: Digest, at: datetime | None = None

@@ -103,8 +103,8 @@ class MemoryStore:
     def quarantine_link(self, path: str) -> None:
         self._links.pop(path, None)
 
-    def stage_link(self, link: StagedLink, content: bytes, at: datetime) -> None:
-        self._staged[link.upload] = (content, at)
+    def stage_link(self, link: StagedLink) -> None:
+        self._staged[link.upload] = (link.content, link.at)
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         for link in links:

@@ -93,10 +93,10 @@ def remove(tree: LinkTree, *paths: str) -> None:
     tree.remove_link(*paths)
 
 
-def place(tree: LinkTree, links: Sequence[StagedLink], content: bytes) -> None:
-    """Place link files that were staged with *content*, as ``write``."""
+def place(tree: LinkTree, links: Sequence[StagedLink]) -> None:
+    """Place link files that were staged, as ``write``."""
     for link in links:
-        _note(tree, link.path, content)
+        _note(tree, link.path, link.content)
     tree.place_links(links)
 
 

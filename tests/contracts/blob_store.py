@@ -332,16 +332,18 @@ class BlobStoreContract:
     def test_links_are_staged(self, store: Store) -> None:
         """They have no names until they are placed, where they replace others; what is left is dropped."""
         at = datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
-        places = [("a", "link"), ("b/c", "d/link"), ("b/e", "f/link"), ("a/new", "link")]
+        places = [("a", "link"), ("b/c", "d/link"), ("b/e", "f/link"), ("same", "link"), ("a/new", "link")]
         store.write_link("a/link", b"old")
-        staged = [StagedLink(UploadId.new(), *place) for place in places]
+        store.write_link("same/link", b"new", at)
+        staged = [StagedLink(UploadId.new(), *place, b"new", at) for place in places]
         for link in staged:
-            store.stage_link(link, b"new", at)
+            store.stage_link(link)
         store.write_link("b/e/g/link", b"made meanwhile")
-        store.place_links(staged[:3])
-        for path in ("a/link", "b/c/d/link", "b/e/f/link"):
+        store.write_link("same/link", b"replaced meanwhile")
+        store.place_links(staged[:4])
+        for path in ("a/link", "b/c/d/link", "b/e/f/link", "same/link"):
             assert store.read_link(path) == LinkFile(b"new", at)
-        assert len([*store.walk_links()]) == 4
+        assert len([*store.walk_links()]) == 5
         for link in staged:
             store.drop(link.upload)
         assert [*store.staged()] == []

@@ -96,9 +96,9 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             super().remove_link(*paths)
 
-    def stage_link(self, link: StagedLink, content: bytes, at: datetime) -> None:
+    def stage_link(self, link: StagedLink) -> None:
         with self.plan.step():
-            super().stage_link(link, content, at)
+            super().stage_link(link)
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         with self.plan.step():

@@ -57,6 +57,14 @@ def test_a_period_at_once_and_then_the_rate(clock: Clock) -> None:
     assert granted(rates, "b", 30) == 10
 
 
+@pytest.mark.parametrize("now", [0.1, 31_743.816_273_9, 1e7 + 1 / 3])
+@pytest.mark.parametrize("count", [1, 3, 7, 600])
+def test_a_whole_period_at_any_time(clock: Clock, now: float, count: int) -> None:
+    """No request is refused because of rounding."""
+    clock.now = now
+    assert granted(Rates(count, 3600.0, clock), "a", count) == count
+
+
 def test_ahead_by_more(clock: Clock) -> None:
     """Some requests may be ahead by a second period; all count together."""
     rates = Rates(10, 60.0, clock)
