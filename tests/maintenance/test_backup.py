@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -432,6 +433,22 @@ def test_an_interrupted_restore(tmp_path: Path) -> None:
         assert rows(Settings(data=new)) == rows(settings)
         number += short_or_long(9, 1)
     assert number > 30
+
+
+def test_the_log_of_an_interrupted_restore(tmp_path: Path) -> None:
+    """What SQLite had not yet moved to the catalog of another backup is not applied to this one."""
+    settings = make(tmp_path / "data", ONE)
+    back_up(tmp_path / "backup", settings.data)
+    copy = tmp_path / "new/catalog.restored.sqlite3"
+    copy.parent.mkdir()
+    shutil.copy(next((tmp_path / "backup").glob("catalog-*.sqlite3")), copy)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("DELETE FROM tags")
+        connection.commit()
+        left = copy.with_name(f"{copy.name}-wal").read_bytes()
+    copy.with_name(f"{copy.name}-wal").write_bytes(left)
+    restored(tmp_path / "backup", tmp_path / "new")
+    assert rows(Settings(data=tmp_path / "new")) == rows(settings)
 
 
 @pytest.mark.slow

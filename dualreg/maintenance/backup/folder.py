@@ -164,10 +164,17 @@ class BackupFolder:
             BackupInvalid: it is not what it was when the backup was made.
         """
         path.unlink(missing_ok=True)
+        delete_log(path)
         copy_file(self.path / marker.catalog, path, mode=0o600)
         if digest_of(path) != marker.sha256:
             path.unlink()
             raise BackupInvalid(f"{self.path / marker.catalog} is damaged; run `dualreg backup` again")
+
+
+def delete_log(path: Path) -> None:
+    """Delete what SQLite would apply to a file that is about to be replaced: the log of an earlier one."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def digest_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from dualreg.catalog.copying import load, open_copy
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.notes import Note
 from dualreg.catalog.upgrade import revision, upgrade
-from dualreg.maintenance.backup.folder import BackupFolder, Marker, copy_journals
+from dualreg.maintenance.backup.folder import BackupFolder, Marker, copy_journals, delete_log
 from dualreg.ownership import make_folders
 from dualreg.storage import Store, durable
 from dualreg.storage.names import Names
@@ -65,8 +65,7 @@ def take_catalog(folder: BackupFolder, marker: Marker, path: Path) -> None:
 
 def move_catalog(path: Path, target: Path) -> None:
     """Make a catalog that was taken the SQLite file of the registry, in place of an unfinished one."""
-    for suffix in ("-wal", "-shm"):
-        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    delete_log(target)
     durable.move(path, target)
     durable.sync(target.parent)
 
