@@ -52,7 +52,7 @@ def delete_manifest(
                 continue
             state.upstream.mark_deleted(tx, repository, [digest])
             if holder:
-                rest = _unlink(state, tx, holder, remove_manifest(state, tx, holder, digest))
+                rest = _unlink(state, tx, holder, _remove_manifest(state, tx, holder, digest))
             else:  # the source may be this registry's own store
                 state.links.remove_manifests(repository, digest)
     while rest:
@@ -82,7 +82,7 @@ def _delete_tags(
     return len(tags) == STEP
 
 
-def remove_manifest(state: State, tx: Transaction, repository: RepositoryRow, digest: Digest) -> Removed:
+def _remove_manifest(state: State, tx: Transaction, repository: RepositoryRow, digest: Digest) -> Removed:
     """Delete a manifest, and what was derived from it alone, in a repository that is locked exclusively.
 
     The documents, and what the manifest names, become candidates of the garbage collection. So do the V1

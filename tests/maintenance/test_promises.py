@@ -177,6 +177,22 @@ def test_a_tagged_v1_image_is_promised_once_in_half_the_grace(
     assert len(executed(catalog, lambda: ask(registry))) == 1
 
 
+def test_a_view_that_is_said_to_be_present_outlives_its_manifest(registry: Registry, clock: Clock) -> None:
+    """A V1 client that was told of it, while a manifest was seen as it, may be about to build on it."""
+    registry = with_untagged(registry, timedelta(0))
+    push_v2(registry, NAME, TAG, IMAGE)
+    view = registry.bridge.resolve(NAME, TAG)
+    collect(registry, clock)
+    registry.tags.delete(NAME, TAG)
+    clock.advance(23 * HOUR)
+    registry.v1_images.promise(NAME, view)
+    clock.advance(HOUR)
+    assert Collection(registry).run().repositories[NAME].manifests == 1
+    assert registry.v1_images.get(NAME, view)
+    collect(registry, clock)
+    assert stored(registry) == set()
+
+
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_v1_push_that_goes_on_after_a_day_stays(
     registry: Registry, clock: Clock, *, complete: bool
