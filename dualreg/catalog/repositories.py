@@ -24,23 +24,31 @@ class RepositoryQueries:
     connection: Connection
     now: datetime
 
-    def ensure(self, name: RepositoryName, *, exclusive: bool = False) -> RepositoryRow:
+    def ensure(
+        self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False
+    ) -> RepositoryRow:
         """Return the repository, created if there is none, and locked as by ``lock``."""
-        known = self.lock(name, exclusive=exclusive)
+        known = self.lock(name, exclusive=exclusive, tagging=tagging)
         if known is None:
             row = insert(self.connection, Repositories).values(name=name, created_at=self.now)
             self.connection.execute(row.on_conflict_do_nothing())
-            known = self.lock(name, exclusive=exclusive)
+            known = self.lock(name, exclusive=exclusive, tagging=tagging)
         assert known is not None  # noqa: S101 -- inserted above, or by a concurrent transaction
         return known
 
-    def lock(self, name: RepositoryName, *, exclusive: bool = False) -> RepositoryRow | None:
+    def lock(
+        self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False
+    ) -> RepositoryRow | None:
         """Return the repository, locked against deletion until the transaction ends; None if there is none.
 
         With *exclusive*, it is locked against all writes, so that what was read stays true until the write.
+        With *tagging*, it is locked against others that point tags: each notes the manifests that its tags
+        leave, and two that exchange tags would wait for each other in a circle.
         """
         query = select(Repositories.id).where(Repositories.name == name)
-        id_ = self.connection.scalar(query.with_for_update(read=not exclusive))
+        id_ = self.connection.scalar(
+            query.with_for_update(read=not (exclusive or tagging), key_share=not exclusive)
+        )
         return None if id_ is None else RepositoryRow(id_, name)
 
     def find(self, *names: RepositoryName) -> RepositoryRow | None:

@@ -201,7 +201,7 @@ class UploadQueries:
         Its repository is locked first, as by ``RepositoryQueries.lock``.
         """
         owner = select(Repositories.id).where(Repositories.id == Uploads.repository_id)
-        locked = Uploads.repository_id == owner.with_for_update(read=True).scalar_subquery()
+        locked = Uploads.repository_id == owner.with_for_update(read=True, key_share=True).scalar_subquery()
         statement = delete(Uploads).where(Uploads.id == upload, Uploads.lease == lease, locked)
         return self.connection.execute(statement).rowcount > 0
 

@@ -207,7 +207,7 @@ class Manifests:
             self.state.staged(*documents.values()) as uploads,
             self.state.begin() as tx,
         ):
-            row = tx.repositories.ensure(repository, exclusive=self._needs_exclusive(manifest, condition))
+            row = self._ensure(tx, repository, manifest, condition, tagging=bool(pointed.tags))
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
             children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
@@ -239,7 +239,7 @@ class Manifests:
             ManifestUnknown, PreconditionFailed: nothing was changed.
         """
         with pointing(self.state, repository, [tag], digest, at) as pointed, self.state.begin() as tx:
-            row = tx.repositories.lock(repository, exclusive=condition.is_conditional)
+            row = tx.repositories.lock(repository, exclusive=condition.is_conditional, tagging=True)
             if row is None or not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))
             check_precondition(tx, condition, repository, tag, digest)
@@ -265,14 +265,24 @@ class Manifests:
         load_for_precondition(self.state.upstream, condition, repository, digest)
         delete_manifest(self.state, repository, digest, condition, tagged=tagged)
 
-    def _needs_exclusive(self, manifest: Manifest, condition: Precondition) -> bool:
-        """Return whether no other change of the repository may run meanwhile.
+    def _ensure(
+        self,
+        tx: Transaction,
+        repository: RepositoryName,
+        manifest: Manifest,
+        condition: Precondition,
+        *,
+        tagging: bool,
+    ) -> RepositoryRow:
+        """Return the repository, created if need be, and locked against what must not run meanwhile.
 
-        That is so for a condition, and for an index whose missing manifests may be pushed at this moment.
+        That is every other change for a condition, and for an index whose missing manifests may be pushed at
+        this moment.
         """
-        return condition.is_conditional or (
+        exclusive = condition.is_conditional or (
             self.rules.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
         )
+        return tx.repositories.ensure(repository, exclusive=exclusive, tagging=tagging)
 
     def _record(
         self,

@@ -361,6 +361,23 @@ def test_collections_and_pushes_race(registry: Registry) -> None:
         assert all(each.result(60) for each in collecting)
 
 
+def test_tags_that_exchange_their_manifests(registry: Registry) -> None:
+    """Neither push waits for what the other one holds, although each notes what its tag leaves."""
+    images = (IMAGE, builders.image())
+    tags = (TAG, Tag("stable"))
+    for tag, image in zip(tags, images, strict=True):
+        push_v2(registry, NAME, tag, image)
+    with ThreadPoolExecutor(2) as pool:
+        for turn in range(ROUNDS):
+            turned = images if turn % 2 else images[::-1]
+            pushing = [
+                pool.submit(registry.manifests.put, NAME, tag, image.media_type, image.manifest)
+                for tag, image in zip(tags, turned, strict=True)
+            ]
+            for each in pushing:
+                each.result(60)
+
+
 def _push_until_whole(registry: Registry, name: RepositoryName, image: builders.Image) -> None:
     """Push an image until its blobs are not collected before its manifest names them."""
     while True:
