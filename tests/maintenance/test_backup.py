@@ -236,6 +236,21 @@ def test_only_what_is_missing_is_copied(tmp_path: Path) -> None:
     assert rows(Settings(data=tmp_path / "new"))["tags"] == rows(settings)["tags"]
 
 
+def test_an_empty_registry_replaces_no_backup(tmp_path: Path) -> None:
+    """After the loss of a disk, the next backup would be of the new registry, and delete the old one."""
+    settings, folder = make(tmp_path / "data", ONE), tmp_path / "backup"
+    back_up(folder, settings.data)
+    empty = make(tmp_path / "empty")
+    for option in ("--dry-run", "--verify"):
+        assert (
+            "the registry has no blobs" in run("backup", folder, "--data", empty.data, option, code=2).stderr
+        )
+    restored(folder, tmp_path / "new")
+    assert content(tmp_path / "new") == content(settings.data)
+    back_up(tmp_path / "other", empty.data)
+    back_up(tmp_path / "other", empty.data)
+
+
 def test_damage(tmp_path: Path) -> None:
     """What the backup has damaged is replaced by --verify; what the registry has is named, and left out."""
     settings = make(tmp_path / "data", ONE, TWO)

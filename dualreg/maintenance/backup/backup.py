@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from dualreg.catalog.copying import open_copy, snapshot
+from dualreg.catalog.copying import measure, open_copy, snapshot
 from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.maintenance.backup.blobs import BlobCopy, Copied
-from dualreg.maintenance.backup.folder import BackupFolder, Marker, copy_journals, digest_of
+from dualreg.maintenance.backup.folder import BackupFolder, BackupInvalid, Marker, copy_journals, digest_of
 from dualreg.storage.base import BlobStore
 
 #: Blobs of a backup that are compared with its catalog at a time.
@@ -40,7 +40,7 @@ class Backup:
         it was, and the next run goes on.
 
         Raises:
-            BackupInvalid: the folder cannot be used.
+            BackupInvalid: the folder cannot be used, or the registry has no blobs, but the backup has.
             OSError, DatabaseFailure: it cannot be written, or the catalog fails.
         """
         with self.folder.writing():
@@ -48,6 +48,7 @@ class Backup:
             path = self.folder.new_catalog(at)
             snapshot(self.catalog, path)
             with closing(open_copy(path)) as copy:
+                self._require_content(copy)
                 copied = copying.run(copy)
             if copying.stop.is_set():
                 return copied, 0
@@ -55,6 +56,18 @@ class Backup:
             sizes = (copied.blobs, copied.bytes, len(copied.missing))
             self.folder.conclude(Marker(at.isoformat(), path.name, digest_of(path), *sizes))
             return copied, self._delete_unlisted(path)
+
+    def _require_content(self, copy: Catalog) -> None:
+        """Raise BackupInvalid if a catalog lists no blobs, but that of the backup does.
+
+        Such a registry is new: the one that was backed up is lost, or this is the wrong directory.
+        """
+        marker = self.folder.marker()
+        if marker and marker.blobs and not measure(copy)[0]:
+            raise BackupInvalid(
+                f"the registry has no blobs, but the backup in {self.folder.path} has {marker.blobs}, which "
+                "would be deleted; choose another directory"
+            )
 
     def _delete_unlisted(self, path: Path) -> int:
         """Delete the blobs that the catalog in a file does not list; return how many."""
@@ -74,6 +87,7 @@ class Backup:
         self.folder.require_usable()
         snapshot(self.catalog, scratch)
         with closing(open_copy(scratch)) as copy:
+            self._require_content(copy)
             deleted = sum(1 for _ in _unlisted(copy, self.folder.store))
             return copying.plan(copy), deleted
 
