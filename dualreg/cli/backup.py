@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from dualreg.assembly import build_registry, open_catalog, prepare
+from dualreg.auth import sealed
 from dualreg.catalog.copying import measure
 from dualreg.catalog.database import Catalog, is_absent
 from dualreg.catalog.integrity import file_of
@@ -30,6 +31,7 @@ from dualreg.maintenance.backup.restore import (
     require_empty_store,
     take_catalog,
 )
+from dualreg.registry import collections
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 
@@ -138,7 +140,7 @@ def _require_empty(settings: Settings) -> None:
             if file:
                 raise NotEmpty(f"{file} exists; restore to another directory, or move it away")
             require_empty_database(catalog)
-    require_empty_store(open_store(settings.store_url))
+    require_empty_store(open_store(settings.store_url), sealed.NAME, collections.NAME)
 
 
 def _restore_catalog(settings: Settings, source: BackupFolder, marker: Marker) -> None:

@@ -346,6 +346,9 @@ def test_nothing_is_overwritten(request: pytest.FixtureRequest, tmp_path: Path, 
     (tmp_path / "other/catalog.sqlite3").unlink()
     refused = run("restore", tmp_path / "backup", "--data", tmp_path / "other", code=2).stderr
     assert "the store is not empty" in refused
+    shutil.rmtree(tmp_path / "other/docker")  # what is left would be newer than the catalog of the backup
+    refused = run("restore", tmp_path / "backup", "--data", tmp_path / "other", code=2).stderr
+    assert "move it away, with access.json and collections" in refused
     assert content(settings.data) == before
 
 

@@ -33,10 +33,12 @@ def is_unfinished(catalog: Catalog) -> bool:
         return tx.notes.read(Note.RESTORE) is not None
 
 
-def require_empty_store(store: Store) -> None:
-    """Raise NotEmpty if a store has blobs or names."""
-    if next(store.walk(), None) is not None or not Names(store).is_empty():
-        raise NotEmpty("the store is not empty; restore to another directory, or move it away")
+def require_empty_store(store: Store, *private: str) -> None:
+    """Raise NotEmpty if a store has blobs, names, or one of the *private* files that belong to a catalog."""
+    left = any(store.read_private(name) is not None for name in private)
+    if left or next(store.walk(), None) is not None or not Names(store).is_empty():
+        also = f", with {' and '.join(private)}" if left else ""
+        raise NotEmpty(f"the store is not empty; restore to another directory, or move it away{also}")
 
 
 def require_empty_database(catalog: Catalog) -> None:
