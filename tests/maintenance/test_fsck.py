@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import BinaryIO
 
 import pytest
@@ -21,7 +21,7 @@ from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.maintenance.fsck.check import Check
+from dualreg.maintenance.fsck.check import Budget, Check
 from dualreg.maintenance.fsck.findings import Finding
 from dualreg.registry import Registry
 from dualreg.settings import Settings
@@ -409,6 +409,19 @@ def test_a_check_goes_on_with_what_was_read_longest_ago(settings: Settings) -> N
     result = fsck(settings, "--read", "--limit-bytes", "1")
     assert f"The limit left {total - 1} blobs unread." in result.stderr
     assert result.exit_code == 0
+
+
+def test_a_check_that_is_stopped_blames_no_limit(settings: Settings) -> None:
+    """Only blobs that a limit left unread are counted."""
+    with closing(open_registry(settings)) as registry:
+        state, stop = registry.state, Event()
+        check = Check(state.catalog, state.store, registry.integrity, read=True, stop=stop)
+        check.advance = lambda *_: stop.set()
+        assert [*check.run()] == []
+        assert check.unread == 0
+        spent = Check(state.catalog, state.store, registry.integrity, read=True, budget=Budget(size=0))
+        assert [*spent.run()] == []
+        assert spent.unread > 0
 
 
 def test_only_some_repositories_are_checked(settings: Settings) -> None:

@@ -126,9 +126,11 @@ class Check:
     def _page(
         self, stale: Stale, place: tuple[datetime, Digest] | None
     ) -> Sequence[tuple[datetime, BlobRow]]:
-        """Return some blobs to be read; none, but count them, if no more may be read."""
+        """Return some blobs to be read; none if the check is over. What the budget leaves is counted."""
+        if self.stop.is_set():
+            return ()
         with self.catalog.read() as tx:
-            if not self._is_over():
+            if not self.budget.is_spent():
                 return tx.checks.stalest(stale, place)
             self.unread += tx.checks.total(stale, place)
         return ()
