@@ -160,11 +160,14 @@ def _window(value: str) -> str:
 
 
 def in_window(window: str, moment: time) -> bool:
-    """Return whether a time of day is in a window as ``Window``; an empty one is always open."""
+    """Return whether a time of day is in a window as ``Window``.
+
+    An empty one is always open; so is one that ends when it begins, since that is a day later.
+    """
     if not window:
         return True
     start, end = map(time.fromisoformat, window.split("-"))
-    return start <= moment < end if start <= end else moment >= start or moment < end
+    return start <= moment < end if start < end else moment >= start or moment < end
 
 
 def _bridge(value: str) -> str:
