@@ -301,8 +301,8 @@ class _Repository:
     def _adopt_tagged(self, tags: Sequence[TagName]) -> None:
         """Adopt manifests that tags point at."""
         with self.rebuild.catalog.read() as tx:
-            known = tx.manifests.lock_existing(self.id, {tag.digest for tag in tags})
-        times = {tag.digest: tag.at for tag in tags if tag.digest not in known | self.lost}
+            known = self.lost | tx.manifests.lock_existing(self.id, {tag.digest for tag in tags})
+        times = {tag.digest: tag.at for tag in tags if tag.digest not in known}
         if times and self.id:
             self._adopt(ManifestName(digest, at) for digest, at in times.items())
             self._adopt_entries()
