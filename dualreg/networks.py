@@ -1,8 +1,13 @@
 """Networks: the addresses that one client can choose from, which count as one where clients are limited."""
 
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
+#: Of how many addresses the network is remembered: many requests come from each.
+_REMEMBERED = 1 << 12
 
+
+@lru_cache(maxsize=_REMEMBERED)
 def network_of(address: str) -> str:
     """Return the addresses that a client can choose from: its own, or the /64 network of IPv6."""
     try:

@@ -72,5 +72,7 @@ class Rates:
         """Return where the client is, or else that of its places whose client sent least lately."""
         first = key % (self._slots // _WAYS) * _WAYS * 2
         slots = range(first, first + _WAYS * 2, 2)
-        known = (slot for slot in slots if self._keys[slot] == key)
-        return next(known, min(slots, key=lambda slot: self._due[slot + 1]))
+        for slot in slots:
+            if self._keys[slot] == key:
+                return slot
+        return min(slots, key=lambda slot: self._due[slot + 1])
