@@ -222,6 +222,7 @@ class UploadQueries:
         return frozenset(UploadId(upload) for upload in self.connection.scalars(query))
 
 
+@cache
 def _others() -> tuple[ColumnElement[int], ColumnElement[int]]:
     """Return the columns of ``OtherUploads``."""
     return literal_column(_OWN, BigInteger), literal_column(_TOTAL, BigInteger)
