@@ -13,8 +13,9 @@ from dualreg.web.responses import json_response
 #: Maximum size of a V1 document in bytes: image JSONs grow with labels and commands, but not this large.
 DOCUMENT_LIMIT = 4 << 20
 
-#: The Last-Modified of immutable content.  Source: docker-registry 0.9, ``images.py``.
+#: When immutable content was last modified.  Source: docker-registry 0.9, ``images.py``.
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+_IMMUTABLE = {"Cache-Control": "private, max-age=31536000", "Last-Modified": "Thu, 01 Jan 1970 00:00:00 GMT"}
 _UNCACHED = {"Cache-Control": "no-cache", "Pragma": "no-cache", "Expires": "-1"}
 
 
@@ -34,8 +35,7 @@ def immutable(response: Response, version: str) -> Response:
     Args:
         version: The ``ETag``.
     """
-    response.headers["Cache-Control"] = "private, max-age=31536000"
-    response.last_modified = _ALWAYS
+    response.headers.update(_IMMUTABLE)
     response.set_etag(version)
     if is_held(version):
         response.status_code = 304
