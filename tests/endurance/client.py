@@ -31,13 +31,11 @@ class Tally:
         acts: How often it did each thing.
         retried: Things that it did again because a process was killed.
         late: Pushes that took longer than content is promised to stay, and found it gone.
-        failures: Whatever else was not as it must be.
     """
 
     acts: Counter[str] = field(default_factory=Counter)
     retried: int = 0
     late: int = 0
-    failures: list[str] = field(default_factory=list)
 
 
 class Client:
