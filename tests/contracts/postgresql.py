@@ -6,12 +6,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.upgrade import upgrade
 from tests.programs import free_port, require, running
 from tests.quick import memory_folder
 
@@ -67,6 +69,15 @@ def postgresql_server() -> Iterator[str]:
     """Run an empty server for the block and yield its SQLAlchemy URL, as ``postgresql_cluster``."""
     with postgresql_cluster() as cluster, cluster.running():
         yield cluster.url
+
+
+@contextmanager
+def migrated_postgresql() -> Iterator[str]:
+    """Run a server for the block that has the tables which the migrations make; yield its URL."""
+    with postgresql_server() as url:
+        with closing(Catalog(url)) as catalog:
+            upgrade(catalog)
+        yield url
 
 
 def _programs() -> Path:

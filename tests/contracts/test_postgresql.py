@@ -5,19 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.upgrade import upgrade
 from tests.conftest import Clock
 from tests.contracts.catalog import CatalogContract
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import migrated_postgresql
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URL of a server for this module, with the tables that the migrations make."""
-    with postgresql_server() as url:
-        catalog = Catalog(url)
-        upgrade(catalog)
-        catalog.close()
+    with migrated_postgresql() as url:
         yield url
 
 

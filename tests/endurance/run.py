@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dualreg.catalog.database import Catalog
-from dualreg.catalog.upgrade import upgrade
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import migrated_postgresql
 from tests.endurance.acts import ACTS, LOOKS, delete_repository, delete_tag
 from tests.endurance.client import Client
 from tests.endurance.contents import V2Image, WrongBytes
@@ -115,7 +113,7 @@ class Endurance:
     def run(self) -> Result:
         """Do everything, and return what came of it."""
         with ExitStack() as stack:
-            database = stack.enter_context(_database()) if self.plan.postgresql else ""
+            database = stack.enter_context(migrated_postgresql()) if self.plan.postgresql else ""
             settings = self.plan.settings(database)
             with dualreg_process(self.data, **settings) as serving:
                 self._connect(serving.host)
@@ -225,13 +223,3 @@ class Endurance:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             self.result.failures.append(f"fsck: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
-@contextmanager
-def _database() -> Iterator[str]:
-    """Run a PostgreSQL server that has the tables; yield its URL."""
-    with postgresql_server() as url:
-        catalog = Catalog(url)
-        upgrade(catalog)
-        catalog.close()
-        yield url

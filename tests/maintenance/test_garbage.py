@@ -15,7 +15,6 @@ from sqlalchemy import delete, event
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog, utc_now
 from dualreg.catalog.tables import RepositoryBlobs
-from dualreg.catalog.upgrade import upgrade
 from dualreg.errors import BlobUnknown, ImageUnknown, ManifestUnknown, ReferencesMissing
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -26,7 +25,7 @@ from dualreg.registry import Registry, sweep
 from dualreg.registry.state import Retention
 from tests import builders, quick
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import migrated_postgresql
 from tests.properties.registries import push_v1, push_v2, read_blob
 from tests.soak import short_or_long
 
@@ -39,10 +38,7 @@ LAYER = Digest.of(IMAGE.layers[0])
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URL of a PostgreSQL server for this module, with the tables that the migrations make."""
-    with postgresql_server() as url:
-        catalog = Catalog(url)
-        upgrade(catalog)
-        catalog.close()
+    with migrated_postgresql() as url:
         yield url
 
 
