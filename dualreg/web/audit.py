@@ -75,8 +75,10 @@ def record(denials: Denials, response: Response) -> Response:
 
 def _event(status: int) -> str | None:
     """Return ``write``, ``denied``, or None for a request that is not recorded."""
-    if status in DENIALS and (g.get("allowed") or "beyond_rate" in g):
-        return None  # the server is busy, the client is to slow down, or another token may allow even more
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return _DENIED if g.get("locked_out") else None  # the server is busy, or the client is to slow down
+    if status in DENIALS and g.get("allowed"):
+        return None  # another token may allow even more
     if status in DENIALS:
         challenged = request.path in API_CHECKS and "Authorization" not in request.headers
         return None if challenged else _DENIED

@@ -14,7 +14,7 @@ from contextlib import suppress
 from flask import g, request
 
 from dualreg.auth.access import Grant
-from dualreg.errors import TooManyAttempts, TooManyRequests, Unauthenticated
+from dualreg.errors import TooManyAttempts, Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.networks import network_of
 from dualreg.patterns import Reach
@@ -46,14 +46,16 @@ def counted(authenticate: Callable[[], Grant]) -> Grant:
 
     One whose credentials are wrong counts for its address. The check for the API does not count: load
     balancers and all clients send it, and its answer costs no more than a refusal.
+    For the audit log, ``g.locked_out`` says that too many logins have failed.
 
     Raises:
         TooManyRequests: the client has sent too many. Also what *authenticate* raises.
     """
     try:
         granted = authenticate()
-    except (Unauthenticated, TooManyAttempts):
+    except (Unauthenticated, TooManyAttempts) as error:
         _count("")
+        g.locked_out = isinstance(error, TooManyAttempts)
         raise
     _count(granted.identity.account)
     return granted
@@ -144,11 +146,7 @@ def _count(account: str) -> None:
     """Count the request, unless it only checks for the API."""
     if request.path in API_CHECKS:
         return
-    try:
-        rates().take(_client(account), periods=2 if request.method in _UNREPEATED else 1)
-    except TooManyRequests:
-        g.beyond_rate = True  # for the audit log, which such requests must not fill
-        raise
+    rates().take(_client(account), periods=2 if request.method in _UNREPEATED else 1)
 
 
 def _client(account: str) -> str:

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Never
 
 import pytest
 from sqlalchemy import event
 
+from dualreg.auth.passwords import Passwords
 from dualreg.catalog.database import Catalog
+from dualreg.errors import ServerBusy
 from dualreg.image.digest import Digest
 from dualreg.registry import Registry
 from dualreg.web import audit as web_audit
 from dualreg.web.context import audit
+from dualreg.web.slots import Slots
 from tests.apps import client_of
 from tests.auth.conftest import Guarded, basic, bearer
 from tests.programs import dualreg_process
@@ -106,6 +110,32 @@ def test_the_audit_log_is_not_filled(registry: Registry, tmp_path: Path) -> None
     with client.application.app_context():
         audit().close()
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["write"]
+
+
+def test_a_busy_server_denies_nothing(
+    guard: Callable[..., Guarded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client whose password is not verified now, or whose answer is not sent, leaves no line of that."""
+
+    def be_busy(*_: object, **__: object) -> Never:
+        raise ServerBusy(retry_after=5)
+
+    log = tmp_path / "audit.jsonl"
+    guarded = guard(audit=str(log))
+    login, form = (
+        basic("alice", "correct horse"),
+        {"grant_type": "password", "service": "dualreg", "client_id": "x"},
+    )
+    guarded.account("alice", ("team/*", "pull"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Slots, "hold_for", be_busy)
+        answers = [guarded.client.get(path, headers=login) for path in ("/v2/_catalog", "/v1/users/", BLOB)]
+    monkeypatch.setattr(Passwords, "verify", be_busy)
+    login = basic("alice", "another")
+    answers += [guarded.client.get(path, headers=login) for path in (BLOB, "/v2/", "/v1/users/", "/token")]
+    answers.append(guarded.client.post("/token", data=form | {"username": "alice", "password": "x"}))
+    assert [(each.status_code, each.headers["Retry-After"]) for each in answers] == [(429, "5")] * 8
+    assert log.read_text() == ""
 
 
 def test_denials_do_not_fill_the_audit_log(
