@@ -20,7 +20,7 @@ _SLOTS = 1 << 16
 #: Neighbouring slots in which a client may be found.
 _WAYS = 8
 _SLOT_SIZE = 16
-#: Times are counted in nanoseconds: sums of fractions of seconds would not be exact.
+#: Times are whole nanoseconds: sums of them are exact.
 _SECOND = 1_000_000_000
 
 
@@ -40,12 +40,12 @@ class Rates:
             clock: In seconds, the same in all processes.
             slots: How many clients are known at once.
         """
-        self._period = int(period * _SECOND)
+        self._period = round(period * _SECOND)
         self._interval = self._period // count if count else 0
         self._clock, self._slots = clock, slots
         memory = memoryview(mmap(-1, (slots if count else _WAYS) * _SLOT_SIZE))
         # Of each slot, the first half is the key of a client, and the second when its requests are due.
-        self._keys, self._due = memory.cast("Q"), memory.cast("Q")
+        self._halves = memory.cast("Q")
         self._lock = Lock()
 
     def take(self, client: str, *, periods: int = 1) -> None:
@@ -60,19 +60,19 @@ class Rates:
         if not self._interval:
             return
         key = hash(client) & 0xFFFF_FFFF_FFFF_FFFF  # salted by Python, once for all forks
-        now = int(self._clock() * _SECOND)
+        now = round(self._clock() * _SECOND)
         with self._lock:
             slot = self._slot(key)
-            due = max(self._due[slot + 1] if self._keys[slot] == key else now, now) + self._interval
+            due = max(self._halves[slot + 1] if self._halves[slot] == key else now, now) + self._interval
             if (wait := due - now - self._period * periods) > 0:
                 raise TooManyRequests(retry_after=math.ceil(wait / _SECOND))
-            self._keys[slot], self._due[slot + 1] = key, due
+            self._halves[slot], self._halves[slot + 1] = key, due
 
     def _slot(self, key: int) -> int:
         """Return where the client is, or else that of its places whose client sent least lately."""
         first = key % (self._slots // _WAYS) * _WAYS * 2
         slots = range(first, first + _WAYS * 2, 2)
         for slot in slots:
-            if self._keys[slot] == key:
+            if self._halves[slot] == key:
                 return slot
-        return min(slots, key=lambda slot: self._due[slot + 1])
+        return min(slots, key=lambda slot: self._halves[slot + 1])

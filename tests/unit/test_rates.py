@@ -1,6 +1,7 @@
 """Rates: how many requests a client may send, in any order of times, and in several processes."""
 
 import os
+import random
 
 import pytest
 
@@ -57,12 +58,15 @@ def test_a_period_at_once_and_then_the_rate(clock: Clock) -> None:
     assert granted(rates, "b", 30) == 10
 
 
-@pytest.mark.parametrize("now", [0.1, 31_743.816_273_9, 1e7 + 1 / 3])
-@pytest.mark.parametrize("count", [1, 3, 7, 600])
-def test_a_whole_period_at_any_time(clock: Clock, now: float, count: int) -> None:
-    """No request is refused because of rounding."""
-    clock.now = now
-    assert granted(Rates(count, 3600.0, clock), "a", count) == count
+@pytest.mark.parametrize(("count", "period"), [(1, 3600.0), (7, 60.0), (600, 60.0), (1000, 1.0)])
+def test_exactly_a_period_at_once(clock: Clock, count: int, period: float) -> None:
+    """Whatever time it is: sums of times are not rounded."""
+    rates, chance = Rates(count, period, clock), random.Random(count)  # noqa: S311 -- to be repeatable
+    found = set()
+    for number in range(100):
+        clock.now = chance.uniform(1e3, 1e7)
+        found.add(granted(rates, f"{number}", count + 2))
+    assert found == {count}
 
 
 def test_ahead_by_more(clock: Clock) -> None:
@@ -95,7 +99,7 @@ def test_more_clients_than_are_known(clock: Clock) -> None:
     for number in range(8):
         granted(rates, f"greedy {number}", 10)
         granted(rates, f"greedy {number}", 10)
-    assert len(rates._keys) == 16
+    assert len(rates._halves) == 16
 
 
 def test_processes_count_together() -> None:
