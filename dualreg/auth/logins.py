@@ -31,6 +31,7 @@ class Logins:
         Raises:
             Unauthenticated: the account or the password is wrong.
             TooManyAttempts: too many logins have failed.
+            ServerBusy: too many passwords are being verified.
         """
         if secret := Secret.parse(password):
             return self._by_key(account, secret)

@@ -34,7 +34,7 @@ def grant() -> Grant:
 
     Raises:
         Unauthenticated: the credentials are wrong or of an unknown scheme; such a request is never anonymous.
-        TooManyAttempts, TooManyRequests.
+        TooManyAttempts, TooManyRequests, ServerBusy.
     """
     if "grant" not in g:
         g.grant = counted(_authenticate)
