@@ -162,7 +162,7 @@ class TooManyStagedBytes(BodyTruncated):
     def explanation(self) -> str:
         """Name the limit, and what to do."""
         todo = f"finish or cancel uploads, or retry in {self.retry_after} seconds"
-        return f"{self.holder} may have {self.limit}: {todo}"
+        return f"{self.holder} may have {self.limit} bytes: {todo}"
 
 
 class UploadUnknown(RegistryError):
