@@ -78,7 +78,7 @@ def parse_upload_limits(text: str) -> UploadShares:
         raise ValueError(expected)
     try:
         return UploadShares(
-            int(values["open"]), *(_parse_reserve(values[name]) for name in ("bytes", "total"))
+            int(values["open"]), *(_parse_size_or_share(values[name]) for name in ("bytes", "total"))
         )
     except ValueError as error:
         raise ValueError(f"{expected}, with sizes such as 500m, 20g, 50% or 0") from error
@@ -91,15 +91,19 @@ def parse_min_free(text: str) -> Callable[[int], int]:
         ValueError: it is malformed.
     """
     try:
-        entries = [_parse_reserve(entry.strip()) for entry in text.split(",")]
+        entries = [_parse_size_or_share(entry.strip()) for entry in text.split(",")]
     except ValueError as error:
         expected = "expected a size or a share of the disk such as 1g, 500m, 2% or 1g,2%, or 0"
         raise ValueError(expected) from error
     return lambda disk: min(reserve(disk) for reserve in entries)
 
 
-def _parse_reserve(entry: str) -> Callable[[int], int]:
-    """Return the same for one size or share."""
+def _parse_size_or_share(entry: str) -> Callable[[int], int]:
+    """Return what says how many bytes of a disk of so many are meant by a size (1g) or a share (2%).
+
+    Raises:
+        ValueError: it is malformed.
+    """
     if share := _SHARE.fullmatch(entry):
         percent = int(share[1])
         return lambda disk: disk * percent // 100
