@@ -113,7 +113,10 @@ def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:
         raise _lost(settings, "the last rebuild of the catalog was interrupted")
     if is_empty and Names(store).has_images() and not _imports_itself(settings, store):
         raise _lost(settings, "the catalog is empty, but the store is not")
-    if Collections(catalog, store).is_catalog_older():
+    collections = Collections(catalog, store)
+    if is_empty:
+        collections.adopt()
+    elif collections.is_catalog_older():
         what = "the catalog is older than the store: garbage was collected since this copy of it was made"
         raise _lost(settings, what, "--replace")
 

@@ -25,6 +25,7 @@ from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest, stored
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.rebuilt import Damage, Finding, Rebuilt
+from dualreg.registry.collections import Collections
 from dualreg.registry.linking import COMPLETE
 from dualreg.registry.recognition import Recognition
 from dualreg.registry.sweep import sweep_rows
@@ -93,7 +94,7 @@ class Rebuild:
             if replace or not unfinished:
                 tx.notes.write(Note.REBUILD, "")
                 tx.notes.remove(Note.SWEEP)
-                tx.notes.remove(Note.COLLECTIONS)
+                tx.notes.write(Note.COLLECTIONS, str(Collections(self.catalog, self.store).stored()))
         self.catalog.hasten()
 
     def run(self) -> Rebuilt:

@@ -22,24 +22,31 @@ class Collections:
     files: PrivateFiles
 
     def count(self) -> None:
-        """Count one that is about to begin; a catalog without a number, as of a rebuild, takes the store's.
+        """Count one that is about to begin.
 
         The catalog is first, so that the store's number is lower where only one of them was written.
         """
-        stored = self._stored()
         with self.catalog.begin() as tx:
-            number = int(tx.notes.lock(Note.COLLECTIONS) or stored) + 1
+            number = int(tx.notes.lock(Note.COLLECTIONS) or 0) + 1
             tx.notes.write(Note.COLLECTIONS, str(number))
         self.files.write_private(NAME, str(number).encode())
 
     def is_catalog_older(self) -> bool:
         """Return whether the store knows of a collection that the catalog does not know of."""
-        stored = self._stored()  # first: the catalog may be counted in meanwhile
+        stored = self.stored()  # first: the catalog may be counted in meanwhile
         with self.catalog.read() as tx:
-            number = tx.notes.read(Note.COLLECTIONS)
-        return number is not None and int(number) < stored
+            return int(tx.notes.read(Note.COLLECTIONS) or 0) < stored
 
-    def _stored(self) -> int:
-        """Return the number of the store; 0 if it has none, or one that cannot be understood."""
+    def adopt(self) -> None:
+        """Give a catalog that has no content the number of the store."""
+        if self.is_catalog_older():
+            with self.catalog.begin() as tx:
+                tx.notes.write(Note.COLLECTIONS, str(self.stored()))
+
+    def stored(self) -> int:
+        """Return the number of the store; 0 if it has none, or one that cannot be understood.
+
+        A catalog that is made from the store takes it.
+        """
         content = self.files.read_private(NAME) or b""
         return int(content) if content.isdigit() else 0

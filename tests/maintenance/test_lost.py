@@ -71,20 +71,24 @@ def test_a_first_push_that_died_before_it_committed(settings: Settings) -> None:
     prepare(settings)
 
 
-def test_a_catalog_that_is_older_than_the_store(settings: Settings) -> None:
-    """It does not know what was pushed since, which a collection would delete."""
+@pytest.mark.parametrize("is_rebuilt", [True, False])
+def test_a_catalog_that_is_older_than_the_store(settings: Settings, *, is_rebuilt: bool) -> None:
+    """It does not know what was pushed since, which a collection would delete.
+
+    It may be of a time when no garbage had been collected yet, or none since a rebuild.
+    """
     prepare(settings)
     with closing(open_registry(settings)) as registry, closing(open_catalog(settings)) as catalog:
         client = client_of(registry, settings)
         accounts_of(registry).add("alice", "a password")
         push_image(client, "team/app", builders.image(builders.layer({"b": b"2"})), "zero")
-        Collection(registry).run()
+        if is_rebuilt:
+            Collection(registry).run()
+            rebuild(settings, "--replace")
         rows = copy_rows(catalog)
         push_image(client, "team/app", IMAGE, "one")
         put_back(catalog, rows)
         prepare(settings)  # nothing was collected since, so it does no harm
-        Collection(registry).run()
-        rows = copy_rows(catalog)
         push_image(client, "team/app", IMAGE, "one")
         Collection(registry).run()
         prepare(settings)
