@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,7 @@ from dualreg.catalog.integrity import file_of
 from dualreg.cli.admin import audited, prepare_or_fail
 from dualreg.cli.failures import Fatal, MigrateCommand
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json
+from dualreg.cli.output import counted, echo, echo_json, minute
 from dualreg.cli.progress import progress, stoppable
 from dualreg.maintenance.backup.backup import Backup
 from dualreg.maintenance.backup.blobs import BlobCopy, Copied
@@ -64,6 +65,8 @@ def backup(
     settings = load_settings(config, data=data)
     announce_registry(settings)
     prepare_or_fail(settings, create=False)
+    if settings.store_folder.resolve() in folder.resolve().parents:
+        raise Fatal(f"{folder} is in the store; choose another directory")
     target, store = BackupFolder(folder), open_store(settings.store_url)
     with closing(open_catalog(settings)) as catalog, stoppable(quiet=as_json) as stop:
         made = Backup(catalog, settings.journals, target)
@@ -105,7 +108,7 @@ def restore(
     announce_registry(settings)
     source = BackupFolder(folder)
     with source.reading() as marker:
-        _require_empty(settings)
+        _require_empty(settings, source)
         with audited(settings) as record:
             _restore_catalog(settings, source, marker)
             copied = _restore_content(settings, source, share=not always_copy, quiet=as_json)
@@ -113,7 +116,8 @@ def restore(
     prepare(settings)
     _print(copied, as_json=as_json)
     if not as_json:
-        echo(f"Restored {_amount(copied.blobs, copied.bytes)} and the catalog as of {marker.at}.")
+        as_of = minute(datetime.fromisoformat(marker.at))
+        echo(f"Restored {_amount(copied.blobs, copied.bytes)} and the catalog of {as_of}.")
         echo("Next:  dualreg serve, with the same settings")
     raise SystemExit(1 if copied.missing else 0)
 
@@ -126,12 +130,14 @@ def _progress(catalog: Catalog, copying: BlobCopy, *, quiet: bool) -> Iterator[N
         yield
 
 
-def _require_empty(settings: Settings) -> None:
+def _require_empty(settings: Settings, source: BackupFolder) -> None:
     """Check that a restore destroys nothing, unless an earlier one was not finished.
 
     Raises:
         NotEmpty.
     """
+    if source.path.resolve() in settings.store_folder.resolve().parents:
+        raise NotEmpty(f"{settings.store_folder} is in the backup; restore to another directory")
     file = file_of(settings.database_url)
     if not is_absent(settings.database_url):
         with closing(open_catalog(settings)) as catalog:

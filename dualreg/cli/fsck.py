@@ -114,18 +114,20 @@ def fsck(
     """
     if given["source"] and not given["repair"]:
         raise click.UsageError("--from requires --repair")
+    limits = (given["limit_bytes"], given["limit_time"], given["rate"])
+    if limits != (None, None, None) and not given["read"]:
+        raise click.UsageError("--limit-bytes, --limit-time and --rate require --read")
     try:
         names = tuple(map(RepositoryName.parse, repositories))
     except NameInvalid as error:
         raise Fatal(str(error)) from error
     fetch = _fetch_from(given["source"], given) if given["source"] else fetch_nothing
-    budget = Budget(given["limit_bytes"], given["limit_time"], given["rate"])
     with audited_registry(data, config, alone=True) as (registry, settings, record):
         found, store = Counter[bool](), open_store(settings.store_url)
         with closing(open_catalog(settings)) as catalog, stoppable(quiet=as_json) as stop:
             _require(catalog, names)
             mend = Repair(registry, catalog, fetch) if given["repair"] else None
-            check = Check(catalog, store, registry.integrity, names, given["read"], budget, mend)
+            check = Check(catalog, store, registry.integrity, names, given["read"], Budget(*limits), mend)
             for finding, repaired in _shown(check, stop, quiet=as_json):
                 found[repaired] += 1
                 _print(finding, repaired=repaired, as_json=as_json)

@@ -17,7 +17,7 @@ from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.cli.readonly import require_changeable
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.settings import Settings
-from dualreg.settings.values import in_window
+from dualreg.settings.values import format_duration, in_window
 
 
 @click.command()
@@ -52,7 +52,7 @@ def gc(
         repositories = {name: released._asdict() for name, released in result.repositories.items()}
         echo_json(asdict(result) | {"repositories": repositories})
     elif not scheduled:
-        _print(result, dry_run=dry_run)
+        _print(result, settings, full=full, dry_run=dry_run)
 
 
 def _pace(settings: Settings, *, scheduled: bool) -> Callable[[int], bool]:
@@ -72,7 +72,7 @@ def _pace(settings: Settings, *, scheduled: bool) -> Callable[[int], bool]:
     return pace
 
 
-def _print(result: Collected, *, dry_run: bool) -> None:
+def _print(result: Collected, settings: Settings, *, full: bool, dry_run: bool) -> None:
     table(
         ["REPOSITORY", "MANIFESTS", "V1 IMAGES", "BLOBS", "BYTES"],
         [[name, *map(str, released)] for name, released in sorted(result.repositories.items())],
@@ -81,6 +81,9 @@ def _print(result: Collected, *, dry_run: bool) -> None:
         echo(f"Found {counted(result.orphans, 'file')} that the catalog does not know.")
     found = f"{counted(result.idle_uploads, 'idle upload')} and {counted(result.blobs, 'blob')}"
     if dry_run:
-        echo(f"Would delete {found} ({result.bytes} bytes). Run without --dry-run to delete them.")
+        echo(f"Would delete {found} ({result.bytes} bytes) now. Run without --dry-run to delete them.")
     else:
         echo(f"Deleted {found} ({result.bytes} bytes).")
+    if full or result.repositories:
+        grace = format_duration(settings.gc_grace)
+        echo(f"Blobs that no repository uses any longer are deleted after {grace} (gc_grace).")

@@ -121,7 +121,7 @@ def _rebuild(settings: Settings, catalog: Catalog, *, dry_run: bool, replace: bo
     total = sum(isinstance(each, str) for each in names.repositories())
     with (
         stoppable(quiet=quiet) as stop,
-        progress("repositories", total, unit="links", quiet=quiet) as advance,
+        progress("repositories", total, unit="link files", quiet=quiet) as advance,
     ):
         registry = build_registry(catalog, store, settings)
         recognition = None if dry_run else Recognition(registry.bridge)

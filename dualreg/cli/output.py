@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -14,6 +14,11 @@ from dualreg.messages import json_text, mask, safe_line
 def counted(count: int, noun: str) -> str:
     """Return ``1 tag`` or ``2 tags``."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def minute(at: datetime) -> str:
+    """Return an aware instant as people read it, to the minute."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def echo(text: object, *, err: bool = False) -> None:

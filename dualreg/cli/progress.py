@@ -31,7 +31,7 @@ class Pace:
     Attributes:
         total: How many items there are.
         size: How many bytes there are at most; 0 if that is not known.
-        unit: What is counted instead of bytes, such as ``links``; empty: bytes.
+        unit: What is counted instead of bytes, such as ``link files``; empty: bytes.
         done: Items that are done.
         moved: Bytes that were read.
         began: When it began, by the monotonic clock.

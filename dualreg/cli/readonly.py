@@ -1,5 +1,6 @@
 """``dualreg readonly``: make a running registry read-only."""
 
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ from dualreg.assembly import writes_of
 from dualreg.catalog.database import utc_now
 from dualreg.cli.admin import audited, require_registry
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import echo, echo_json
+from dualreg.cli.output import echo, echo_json, minute
 from dualreg.errors import RegistryError
 from dualreg.settings import Settings
 
@@ -34,7 +35,7 @@ def require_changeable(settings: Settings) -> None:
     try:
         writes_of(settings).require_allowed()
     except RegistryError as error:
-        raise click.ClickException(f"{error}; see `dualreg readonly`") from error
+        raise click.ClickException(f"{error}\nTo end that, run `dualreg readonly off`.") from error
 
 
 @click.group()
@@ -82,7 +83,8 @@ def status(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     if as_json:
         echo_json({"readonly": marked is not None} | (marked._asdict() if marked else {}), indent=None)
     elif marked:
-        echo(f"read-only since {marked.since or 'an unknown time'}: {marked.reason}")
+        since = f" since {minute(datetime.fromisoformat(marked.since))}" if marked.since else ""
+        echo(f"The registry is read-only{since}: {marked.reason}")
     else:
         echo("The registry accepts changes.")
 

@@ -7,7 +7,7 @@ import click
 
 from dualreg.cli.admin import prepared_registry
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import counted, echo, echo_json
+from dualreg.cli.output import counted, echo, echo_json, minute
 from dualreg.errors import DigestInvalid, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -53,7 +53,8 @@ def _parse(registry: Registry, reference: str) -> tuple[RepositoryName | None, D
     except DigestInvalid:
         name, colon, tag = reference.rpartition(":")
         if not colon:
-            raise
+            what = f"{reference} is not a digest, REPOSITORY:TAG or REPOSITORY@DIGEST"
+            raise click.ClickException(what) from None
     repository = RepositoryName.parse(name)
     row = registry.manifests.peek(repository, Tag.parse(tag))
     if row is None:
@@ -77,7 +78,7 @@ def _path_members(path: UsePath) -> dict[str, object]:
 def _lines(found: Explanation) -> Iterator[str]:
     yield f"{found.digest}: {found.size} bytes"
     if not found.repositories:
-        kept = f"kept until {found.until:%Y-%m-%d %H:%M} UTC" if found.until else _NOT_NOTED
+        kept = f"kept until {minute(found.until)}" if found.until else _NOT_NOTED
         yield f"No repository has it; {kept}."
     for holder in found.repositories:
         yield f"{holder.repository}:"
@@ -86,7 +87,7 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield f"and {found.more} more {'repository' if found.more == 1 else 'repositories'}"
 
 
-_NOT_NOTED = "`dualreg gc --full` notes that"
+_NOT_NOTED = "not noted yet: run `dualreg gc --full`"
 
 
 def _of_repository(holder: Holder) -> Iterator[str]:
@@ -97,9 +98,9 @@ def _of_repository(holder: Holder) -> Iterator[str]:
                 yield line
             case Kept.UNTAGGED:
                 yield f"{line} (no tag; kept, as gc_untagged says)"
-            case Kept.GRACE:
-                yield f"{line} (unused; kept until {path.until:%Y-%m-%d %H:%M} UTC)"
-            case Kept.NOT_NOTED:
+            case Kept.GRACE if path.until:
+                yield f"{line} (unused; kept until {minute(path.until)})"
+            case _:
                 yield f"{line} (unused; {_NOT_NOTED})"
     if holder.more:
         noun = "tag" if holder.paths[0].kept is Kept.TAG else "path"

@@ -72,7 +72,7 @@ def test_what_nothing_keeps(data: Path) -> None:
         (f"team/app@{UNKNOWN}", f"blob unknown to registry: {UNKNOWN}"),
         (f"other@{LAYER}", f"blob unknown to registry: {LAYER}"),
         ("team/app:2", "there is no tag 2 in team/app"),
-        ("team/app", "invalid digest"),
+        ("team/app", "not a digest, REPOSITORY:TAG or REPOSITORY@DIGEST"),
     ],
 )
 def test_what_there_is_not(data: Path, reference: str, message: str) -> None:

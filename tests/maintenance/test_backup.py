@@ -330,7 +330,7 @@ def test_what_is_not_restored(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=POSTGRES)])
 def test_nothing_is_overwritten(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
-    """Neither a folder that is no backup, nor a registry, nor a store without a catalog."""
+    """Neither another folder, nor a registry, nor a store without a catalog; nor is one in the other."""
     url = database(kind, lambda: request.getfixturevalue("server"), "one")
     settings = make(tmp_path / "data", ONE, database=url)
     before = content(settings.data)
@@ -339,7 +339,12 @@ def test_nothing_is_overwritten(request: pytest.FixtureRequest, tmp_path: Path, 
             "neither empty nor a backup"
             in run("backup", folder, "--data", settings.data, code=2, database=url).stderr
         )
+    for within in ("backup", "docker/registry/v2/blobs/backup"):
+        refused = run("backup", settings.data / within, "--data", settings.data, code=2, database=url).stderr
+        assert "is in the store" in refused
     back_up(tmp_path / "backup", settings.data, database=url)
+    refused = run("restore", tmp_path / "backup", "--data", tmp_path / "backup/new", code=2).stderr
+    assert "is in the backup" in refused
     refused = run("restore", tmp_path / "backup", "--data", settings.data, code=2, database=url).stderr
     assert ("catalog.sqlite3 exists" if kind == "sqlite" else "the database is not empty") in refused
     make(tmp_path / "other", TWO)

@@ -431,6 +431,7 @@ def test_only_some_repositories_are_checked(settings: Settings) -> None:
     assert len(found(settings, "library/old")) == 1
     assert fsck(settings, "team/nothing").exit_code == 2
     assert fsck(settings, "--from", "v2+https://example.com").exit_code == 2
+    assert fsck(settings, "--limit-bytes", "1").exit_code == 2
 
 
 def test_a_catalog_that_is_not_there_cannot_be_checked(tmp_path: Path) -> None:
