@@ -17,11 +17,9 @@ from dualreg.catalog.tables import (
     RepositoryBlobs,
     V1Images,
 )
+from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
-
-#: The kind of view whose value is a V1 image id.
-_V1 = "v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class DerivationQueries:
             .where(
                 ManifestViews.repository_id == repository_id,
                 ManifestViews.manifest == manifest,
-                ManifestViews.kind == _V1,
+                ManifestViews.kind == V1,
             )
             .cte("above", recursive=True)
         )
@@ -93,7 +91,7 @@ class DerivationQueries:
         query = select(Repositories.id, Repositories.name, ManifestViews.manifest).join(
             ManifestViews, ManifestViews.repository_id == Repositories.id
         )
-        query = query.join(chain, seen).where(ManifestViews.kind == _V1)
+        query = query.join(chain, seen).where(ManifestViews.kind == V1)
         return _places(self.connection.execute(query.limit(limit)))
 
     def made_of_v1(self, blob: Digest, limit: int) -> tuple[tuple[RepositoryRow, Digest], ...]:
@@ -113,7 +111,7 @@ class DerivationQueries:
         query = select(Repositories.id, Repositories.name, naming.c.manifest)
         query = query.join(naming, naming.c.repository_id == Repositories.id).join(ManifestViews, seen)
         query = query.join(V1Images, pushed).where(
-            ManifestViews.kind == _V1, V1Images.checksum.is_not(None), ~is_layer
+            ManifestViews.kind == V1, V1Images.checksum.is_not(None), ~is_layer
         )
         return _places(self.connection.execute(query.limit(limit)))
 
@@ -125,7 +123,7 @@ class DerivationQueries:
         )
         query = select(Repositories.id, Repositories.name, ManifestViews.manifest)
         query = query.join(naming, naming.c.repository_id == Repositories.id).join(ManifestViews, made)
-        query = query.where(ManifestViews.kind != _V1)
+        query = query.where(ManifestViews.kind != V1)
         return _places(self.connection.execute(query.limit(limit)))
 
 
@@ -133,7 +131,7 @@ def _conversions_of(repository_id: int, manifest: Digest) -> tuple[ColumnElement
     return (
         ManifestViews.repository_id == repository_id,
         ManifestViews.manifest == manifest,
-        ManifestViews.kind != _V1,
+        ManifestViews.kind != V1,
         ManifestViews.view.is_not(None),
     )
 

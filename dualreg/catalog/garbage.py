@@ -25,7 +25,7 @@ from dualreg.catalog.tables import (
     Tags,
     V1Images,
 )
-from dualreg.catalog.v1_images import idle
+from dualreg.catalog.v1_images import idle, is_view
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
@@ -231,11 +231,7 @@ def _unused_image() -> ColumnElement[bool]:
     """Return the condition that nothing leads to a row of V1Images."""
     above, here = aliased(V1Images), V1Images.repository_id
     return and_(
-        ~exists().where(
-            ManifestViews.repository_id == here,
-            ManifestViews.kind == V1,
-            ManifestViews.view == V1Images.image_id,
-        ),
+        ~is_view(),
         ~exists().where(above.repository_id == here, above.parent_id == V1Images.image_id),
     )
 

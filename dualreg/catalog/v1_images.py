@@ -26,6 +26,7 @@ from dualreg.catalog.candidates import note, used_by
 from dualreg.catalog.dialects import batches, insert, within
 from dualreg.catalog.rows import RepositoryRow, SentLayer, V1ImageRow
 from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, RepositoryBlobs, V1Images, V1SentLayers
+from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
@@ -171,7 +172,7 @@ class V1ImageQueries:
         is_parent = exists().where(above.repository_id == repository_id, above.parent_id == image)
         found = (V1Images.repository_id == repository_id) & (V1Images.image_id == image)
         note(self.connection, self.now, repository_id, *used_by(found))
-        return self.connection.execute(delete(V1Images).where(found, ~_is_view(), ~is_parent)).rowcount > 0
+        return self.connection.execute(delete(V1Images).where(found, ~is_view(), ~is_parent)).rowcount > 0
 
     def clear(self, repository_id: int, limit: int) -> tuple[ImageId, ...]:
         """Delete up to *limit* images of the repository, none before those that build on it; return them."""
@@ -233,7 +234,7 @@ class V1ImageQueries:
             above.parent_id == V1Images.image_id,
             above.image_id.not_in(chain),
         )
-        kept_by = or_(_is_view(), is_parent)
+        kept_by = or_(is_view(), is_parent)
         if asked_before:
             kept_by = or_(kept_by, _asked_after(asked_before), ~idle(asked_before))
         among = (V1Images.repository_id == repository_id) & V1Images.image_id.in_(chain)
@@ -284,11 +285,11 @@ def _json_link() -> ColumnElement[bool]:
     return (link.repository_id == V1Images.repository_id) & (link.digest == V1Images.json)
 
 
-def _is_view() -> ColumnElement[bool]:
+def is_view() -> ColumnElement[bool]:
     """Return the condition that a manifest is seen as a row of V1Images."""
     return exists().where(
         ManifestViews.repository_id == V1Images.repository_id,
-        ManifestViews.kind == "v1",
+        ManifestViews.kind == V1,
         ManifestViews.view == V1Images.image_id,
     )
 
