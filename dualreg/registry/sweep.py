@@ -63,7 +63,7 @@ class Sweep:
         """Return those of *files* that no link file names."""
         wanted = {str(each.digest).encode(): each for each in files}
         for _, content in self.state.links.tree.walk_links():
-            wanted.pop(content, None)
+            wanted.pop(content.strip(), None)
         return [*wanted.values()]
 
 

@@ -23,6 +23,7 @@ from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.rebuild import Rebuild
 from dualreg.registry import Registry, sweep
 from dualreg.registry.state import Retention
+from dualreg.storage.links import blob_link
 from tests import builders, quick
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
 from tests.contracts.postgresql import migrated_postgresql
@@ -230,13 +231,20 @@ def test_v1_images_without_a_tag_go(registry: Registry, clock: Clock) -> None:
 def test_a_full_collection_finds_what_was_never_noted(
     registry: Registry, catalog: Catalog, clock: Clock
 ) -> None:
-    """Links, blobs and files that an older version left without a note go; others stay."""
+    """Links, blobs and files that an older version left without a note go; others stay.
+
+    Others are also files that a link file names, which may end with a line break, as editors leave it.
+    """
     push_v2(registry, NAME, TAG, IMAGE)
     registry.uploads.ingest(NAME, [b"unused"])
     registry.uploads.ingest(OTHER, [b"unlinked"])
-    with registry.uploads.staging() as staged:
-        staged.write([b"orphan"])
-        registry.blobs.state.store.publish(staged.upload, Digest.of(b"orphan"))
+    for content in (b"orphan", b"named", b"edited"):
+        with registry.uploads.staging() as staged:
+            staged.write([content])
+            registry.blobs.state.store.publish(staged.upload, Digest.of(content))
+    named = {Digest.of(b"named"): "", Digest.of(b"edited"): "\n"}
+    for digest, end in named.items():
+        registry.state.links.tree.write_link(blob_link("lost", digest), f"{digest}{end}".encode())
     with catalog.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE repository_blobs SET candidate_since = NULL")
         connection.execute(delete(RepositoryBlobs).where(RepositoryBlobs.digest == Digest.of(b"unlinked")))
@@ -244,7 +252,7 @@ def test_a_full_collection_finds_what_was_never_noted(
     assert {Digest.of(b"unused"), Digest.of(b"unlinked")} <= stored(registry)
     clock.instant = clock.instant.replace(year=2100)
     assert collect(registry, clock, full=True).orphans == 1
-    assert stored(registry) == {*IMAGE.blobs, IMAGE.digest}
+    assert stored(registry) == {*IMAGE.blobs, IMAGE.digest, *named}
 
 
 def test_an_interrupted_full_collection_goes_on(
