@@ -117,10 +117,7 @@ def fsck(
     limits = (given["limit_bytes"], given["limit_time"], given["rate"])
     if limits != (None, None, None) and not given["read"]:
         raise click.UsageError("--limit-bytes, --limit-time and --rate require --read")
-    try:
-        names = tuple(map(RepositoryName.parse, repositories))
-    except NameInvalid as error:
-        raise Fatal(str(error)) from error
+    names = _names(repositories)
     fetch = _fetch_from(given["source"], given) if given["source"] else fetch_nothing
     with audited_registry(data, config, alone=True) as (registry, settings, record):
         found, store = Counter[bool](), open_store(settings.store_url)
@@ -137,6 +134,13 @@ def fsck(
     if stop.is_set():
         raise Fatal("stopped before everything was checked; run the command again")
     raise SystemExit(1 if found[False] else 0)
+
+
+def _names(repositories: Iterable[str]) -> tuple[RepositoryName, ...]:
+    try:
+        return tuple(map(RepositoryName.parse, repositories))
+    except NameInvalid as error:
+        raise Fatal(str(error)) from error
 
 
 def _require(catalog: Catalog, names: Iterable[RepositoryName]) -> None:
