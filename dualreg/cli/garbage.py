@@ -22,7 +22,7 @@ from dualreg.settings.values import format_duration, in_window
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
-@click.option("--full", is_flag=True, help="Look at everything, not only at what was noted.")
+@click.option("--full", is_flag=True, help="Look at everything; later collections delete what it finds.")
 @click.option("--scheduled", is_flag=True, hidden=True, help="Run for the server, in gc_window.")
 @json_option
 @settings_options
