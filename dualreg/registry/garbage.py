@@ -3,15 +3,20 @@
 Rows go first, and bytes last. ``maintenance.gc`` runs it; ``State.promise`` keeps what clients were told of.
 """
 
+import errno
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from dualreg.catalog.database import Transaction
 from dualreg.catalog.garbage import Candidate, Condemned
+from dualreg.catalog.rows import BlobRow
 from dualreg.image.names import RepositoryName
 from dualreg.registry.state import State
 
+_log = logging.getLogger(__name__)
 #: Links or blobs that are read at a time.
 PAGE = 500
 
@@ -78,14 +83,29 @@ class Garbage:
             return tx.garbage.condemned(before, after, PAGE)
 
     def delete(self, batch: Sequence[Condemned]) -> Sequence[Condemned]:
-        """Delete condemned blobs with their bytes, unless they were pushed again; return which were."""
+        """Delete condemned blobs with their bytes, unless they were pushed again; return which were deleted.
+
+        A file that cannot be deleted is tried again after another grace, so that it does not stop the others.
+
+        Raises:
+            OSError: the disk is read-only.
+        """
         with self.state.begin() as tx:
             before = tx.now - self.state.retention.grace
             locked = tx.garbage.lock_condemned([each.digest for each in batch], before)
             gone = [each for each in batch if each.digest in locked and tx.blobs.release(each.digest)]
-            for each in gone:
-                self.state.store.delete(each.digest)
-        return gone
+            return [each for each in gone if self._delete_bytes(tx, each)]
+
+    def _delete_bytes(self, tx: Transaction, blob: Condemned) -> bool:
+        try:
+            self.state.store.delete(blob.digest)
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                raise
+            _log.warning("cannot delete the file of %s: %s", blob.digest, error.strerror)
+            tx.garbage.adopt([BlobRow(blob.digest, blob.size)])
+            return False
+        return True
 
     def empty_repositories(self) -> Iterator[RepositoryName]:
         """Yield repositories that were created before the grace and have no blobs, and may have uploads."""

@@ -1,5 +1,6 @@
 """Garbage goes after the grace, and nothing else does, whatever clients do meanwhile."""
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,27 @@ def test_a_deleted_repository_goes(registry: Registry, clock: Clock) -> None:
     assert (planned.blobs, planned.bytes) == (done.blobs, done.bytes)
     assert done.bytes == sum(map(len, (IMAGE.layers[1], IMAGE.config, IMAGE.manifest)))
     assert read_blob(registry, OTHER, LAYER) == IMAGE.layers[0]
+
+
+def test_a_file_that_cannot_be_deleted_does_not_stop_others(
+    registry: Registry, clock: Clock, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again after a grace."""
+    push_v2(registry, NAME, TAG, IMAGE)
+    registry.manifests.delete(NAME, IMAGE.digest)
+    delete, bad = store.delete, {LAYER}
+
+    def failing(digest: Digest) -> None:
+        if digest in bad:
+            raise OSError(errno.EIO, "Input/output error")
+        delete(digest)
+
+    monkeypatch.setattr(store, "delete", failing)
+    collect(registry, clock)
+    assert stored(registry) == {LAYER}
+    bad.clear()
+    collect(registry, clock)
+    assert stored(registry) == set()
 
 
 def stat(registry: Registry) -> None:
