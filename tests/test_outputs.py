@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from tests import builders
 from tests.migrate.commands import command, export
@@ -131,8 +132,9 @@ def answers(server: Hostile, paths: Iterable[str], body: object, **headers: str)
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2"])
-def test_hostile_registries(kind: str, tmp_path: Path, data: Path) -> None:
+def test_hostile_registries(kind: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does any of a server, whatever it answers; nor the password, nor what a redirect is signed with."""
+    monkeypatch.setattr(urllib3.Retry, "sleep", lambda *_: None)  # between two tries
     password = tmp_path / "password"
     password.write_text(f"{SECRET}\n")
     with hostile() as server:
