@@ -131,13 +131,14 @@ class BlobQueries:
             found = update(Blobs).where(Blobs.digest.in_(batch), unlinked)
             self.connection.execute(found.values(condemned_at=self.now))
 
-    def release(self, digest: Digest) -> bool:
-        """Delete the row of the blob unless a repository links to it; return whether it was deleted.
+    def release(self, *digests: Digest) -> frozenset[Digest]:
+        """Delete the rows of those of *digests* that no repository links to; return these.
 
-        If so, the caller must delete the bytes before the transaction ends, under the lock that this takes.
+        The caller must delete their bytes before the transaction ends, under the locks that this takes.
         """
         unused = ~exists().where(RepositoryBlobs.digest == Blobs.digest)
-        return self.connection.execute(delete(Blobs).where(Blobs.digest == digest, unused)).rowcount > 0
+        gone = delete(Blobs).where(Blobs.digest.in_(digests), unused).returning(Blobs.digest)
+        return frozenset(self.connection.scalars(gone))
 
     def lock(self, repository_id: int, digest: Digest) -> bool:
         """Lock the link against new uses of the blob until the transaction ends; return whether it exists.

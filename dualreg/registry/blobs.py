@@ -182,7 +182,7 @@ class Blobs:
                 return False
             for unlinked in tx.blobs.unlink(row.id, digest):
                 self.state.links.remove_blobs(repository, unlinked)
-            gone = tx.blobs.release(digest)
+            gone = bool(tx.blobs.release(digest))
             if gone and delete_bytes:
                 self.state.store.delete(digest)
         return gone

@@ -93,8 +93,8 @@ class Garbage:
         with self.state.begin() as tx:
             before = tx.now - self.state.retention.grace
             locked = tx.garbage.lock_condemned([each.digest for each in batch], before)
-            gone = [each for each in batch if each.digest in locked and tx.blobs.release(each.digest)]
-            return [each for each in gone if self._delete_bytes(tx, each)]
+            gone = tx.blobs.release(*locked)
+            return [each for each in batch if each.digest in gone and self._delete_bytes(tx, each)]
 
     def _delete_bytes(self, tx: Transaction, blob: Condemned) -> bool:
         try:

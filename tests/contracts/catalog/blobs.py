@@ -173,7 +173,7 @@ class BlobsContract:
             row = tx.repositories.ensure(NAME)
             tx.blobs.link(row.id, LOWER)
             assert tx.repositories.is_empty(row.id) is False
-            assert tx.blobs.release(LOWER) is False
+            assert tx.blobs.release(LOWER) == frozenset()
             tx.blobs.unlink(row.id, LOWER)
             assert tx.repositories.is_empty(row.id) is True
-            assert [tx.blobs.release(LOWER) for _ in range(2)] == [True, False]
+            assert [tx.blobs.release(LOWER) for _ in range(2)] == [{LOWER}, frozenset()]
