@@ -24,8 +24,18 @@ def note(
         *([RepositoryBlobs.digest.in_(named)] if named else []),
         *(RepositoryBlobs.digest.in_(query) for query in selected),
     )
-    link = RepositoryBlobs.repository_id == repository_id
-    connection.execute(update(RepositoryBlobs).where(link, found).values(candidate_since=now))
+    link = RepositoryBlobs
+    other = or_(link.candidate_since.is_(None), link.candidate_since != now)
+    # A row that a transaction updates twice has its foreign key checked, which locks the row of the blob:
+    # too late, since that is locked before the link everywhere. And links are locked in one order.
+    going = (
+        select(link.digest)
+        .where(link.repository_id == repository_id, found, other)
+        .order_by(link.digest)
+        .with_for_update(key_share=True)
+    )
+    noted = update(link).where(link.repository_id == repository_id, link.digest.in_(going))
+    connection.execute(noted.values(candidate_since=now))
 
 
 def named_by(repository_id: int, manifests: Collection[Digest]) -> tuple[Select[*tuple[Any, ...]], ...]:

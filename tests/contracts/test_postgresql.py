@@ -1,12 +1,20 @@
 """The catalog over a real PostgreSQL keeps the contract."""
 
+import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Event
 
 import pytest
 
+from dualreg.catalog.candidates import note
 from dualreg.catalog.database import Catalog
+from dualreg.image.digest import Digest
 from tests.conftest import Clock
 from tests.contracts.catalog import CatalogContract
+from tests.contracts.catalog.rows import LOWER, NAME
 from tests.contracts.postgresql import migrated_postgresql
 
 
@@ -32,3 +40,62 @@ class TestPostgresql(CatalogContract):
             )
         yield catalog
         catalog.close()
+
+    def test_notes_do_not_wait_in_a_circle_with_a_collection(self, catalog: Catalog, clock: Clock) -> None:
+        """What notes a link twice takes no lock of the blob, which others lock before the link."""
+        repository_id = _linked(catalog, LOWER)
+        clock.advance(timedelta(seconds=1))
+        noted = Event()
+
+        def lock() -> bool:
+            noted.wait(10)
+            with catalog.begin() as tx:
+                return tx.blobs.lock(repository_id, LOWER)
+
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.begin() as tx:
+                note(tx.blobs.connection, tx.now, repository_id, LOWER)
+                noted.set()
+                locking = pool.submit(lock)
+                _wait_for_waiters(catalog, 1)
+                note(tx.blobs.connection, tx.now, repository_id, LOWER)
+            assert locking.result(10)
+
+    def test_notes_of_the_same_links_do_not_wait_in_a_circle(self, catalog: Catalog, clock: Clock) -> None:
+        """Transactions that note some links of a repository at the same time lock them in one order."""
+        digests = [Digest.of(b"%d" % number) for number in range(60)]
+        repository_id = _linked(catalog, *digests)
+
+        def work(seed: int) -> None:
+            choice = random.Random(seed)  # noqa: S311 -- not a secret
+            for _ in range(25):
+                clock.advance(timedelta(seconds=1))
+                with catalog.begin() as tx:
+                    some = choice.sample(digests, 30)
+                    note(tx.blobs.connection, tx.now, repository_id, *some)
+                    time.sleep(0.001)
+
+        with ThreadPoolExecutor(6) as pool:
+            for each in [pool.submit(work, seed) for seed in range(6)]:
+                each.result()
+
+
+def _linked(catalog: Catalog, *digests: Digest) -> int:
+    """Link a repository to blobs, and return its ID."""
+    with catalog.begin() as tx:
+        repository_id = tx.repositories.ensure(NAME).id
+        for digest in digests:
+            tx.blobs.record(digest, 3)
+            tx.blobs.link(repository_id, digest)
+    return repository_id
+
+
+def _wait_for_waiters(catalog: Catalog, number: int) -> None:
+    """Wait until *number* transactions wait for a lock."""
+    for _ in range(1000):
+        with catalog.engine.connect() as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            if connection.exec_driver_sql(query).scalar() == number:
+                return
+        time.sleep(0.01)
+    raise AssertionError("nothing waits for a lock")

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 
 from dualreg.catalog.database import Catalog, utc_now
 from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs, V1Images
@@ -87,9 +87,8 @@ class Site:
         ids = select(Repositories.id).where(Repositories.name.in_(names))
         link, owned = RepositoryBlobs, RepositoryBlobs.repository_id.in_(ids)
         with self.catalog.engine.begin() as connection:
-            connection.execute(update(link).where(owned).values(linked_at=before))
-            noted = update(link).where(owned, link.candidate_since.is_not(None))
-            connection.execute(noted.values(candidate_since=before))
+            since = case((link.candidate_since.is_not(None), before), else_=None)
+            connection.execute(update(link).where(owned).values(linked_at=before, candidate_since=since))
             images = update(V1Images).where(V1Images.repository_id.in_(ids), V1Images.touched_at.is_not(None))
             connection.execute(images.values(touched_at=before))
 
