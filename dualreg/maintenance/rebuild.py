@@ -201,6 +201,8 @@ class _Repository:
             for image in {*batch}.difference(whole):
                 self._find(Damage.NO_IMAGE, f" image {image.id}", "its JSON or layer is missing")
             self._count("v1_images", len(whole))
+        if self.rebuild.stop.is_set():
+            return  # parents may be among the rest
         with self.rebuild.catalog.begin() as tx:
             while orphans := tx.rebuild.remove_orphans(self.id):
                 for orphan in orphans:
@@ -290,6 +292,8 @@ class _Repository:
         tags = self.rebuild.understood(self.rebuild.names.tags(self.name))
         for batch in self.rebuild.batches(tags, _BATCH):
             self._adopt_tagged(batch)
+            if self.rebuild.stop.is_set():
+                return  # not all were adopted
             with self.rebuild.catalog.begin() as tx:
                 known = tx.manifests.lock_existing(self.id, {tag.digest for tag in batch})
                 found = [tag for tag in batch if tag.digest in known]

@@ -16,6 +16,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance import rebuild as rebuilding
 from dualreg.maintenance.rebuild import Rebuild
+from dualreg.maintenance.rebuilt import Damage
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 from tests import builders
@@ -297,6 +298,25 @@ def test_a_rebuild_goes_on(tmp_path: Path) -> None:
         assert runs > 1
         for name in before.keys() - {"signing_keys"}:
             assert after[name] == before[name], (name, step)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_rebuild_that_is_stopped_blames_nothing(settings: Settings) -> None:
+    """What it did not come to is not missing, wherever it was stopped."""
+    (settings.data / REVISION / "link").unlink()
+    store, looks = open_store(settings.store_url), 0
+    while True:
+        lose(settings)
+        with_tables(settings)
+        with closing(open_catalog(settings)) as catalog:
+            run = Rebuild(catalog, store, stop=Stopping(looks))
+            run.begin()
+            result = run.run()
+        assert {each.kind for each in result.findings} <= {Damage.NO_LINK}
+        if result.complete:
+            break
+        looks += 1
+    assert looks > 20
 
 
 def _refuses(settings: Settings) -> bool:
