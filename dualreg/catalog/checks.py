@@ -101,12 +101,6 @@ class CheckQueries:
         """Return the size of the blob, locked against changes; None if there is no such blob any more."""
         return self.connection.scalar(select(Blobs.size).where(Blobs.digest == digest).with_for_update())
 
-    def links(self, repository_id: int, after: Digest | None) -> Sequence[Digest]:
-        """Return some blobs after a digest that a repository may read."""
-        query = select(RepositoryBlobs.digest).where(RepositoryBlobs.repository_id == repository_id)
-        query = query if after is None else query.where(RepositoryBlobs.digest > after)
-        return self.connection.scalars(query.order_by(RepositoryBlobs.digest).limit(BATCH)).all()
-
     def linked(self, repository_id: int, digests: Collection[Digest]) -> Sequence[Digest]:
         """Return those of some blobs that a repository may read."""
         query = select(RepositoryBlobs.digest).where(RepositoryBlobs.repository_id == repository_id)

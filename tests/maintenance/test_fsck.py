@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from werkzeug.serving import make_server
 
 from dualreg.assembly import open_catalog, open_registry, prepare
 from dualreg.catalog.checks import Stale
+from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.image.digest import Digest
@@ -30,7 +32,9 @@ from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import application, client_of
 from tests.contracts.postgresql import postgresql_server
-from tests.maintenance.world import CHAIN, ONE, TWO, fill
+from tests.maintenance.test_rebuild import lose as lose_catalog
+from tests.maintenance.test_rebuild import rebuild
+from tests.maintenance.world import CHAIN, ONE, TWO, fill, known_rows
 from tests.protocol.test_schema1 import payload
 from tests.registry.test_damage import cut, empty, flip, lengthen, lose
 
@@ -286,6 +290,31 @@ def test_rows_and_links_are_compared(settings: Settings, case: str) -> None:
         assert (kind, where) not in {(each["kind"], each["where"]) for each in found(settings)}
     if all(repaired.values()):
         assert found(settings, "--read") == []
+
+
+def test_all_link_files_are_written_again(settings: Settings) -> None:
+    """With the times of their rows, so that a catalog that is made of them equals this one."""
+    _sql(("UPDATE repository_blobs SET linked_at = ?", "2026-01-02 03:04:05.000000"))(settings)
+    with closing(open_catalog(settings)) as catalog:
+        before, linked_at = known_rows(catalog), _linked_at(catalog)
+    shutil.rmtree(settings.data / TREE / "repositories")
+    assert {each["kind"] for each in found(settings, "--repair")} == {"missing-link"}
+    lose_catalog(settings)
+    assert rebuild(settings)["findings"] == []
+    with closing(open_catalog(settings)) as catalog:
+        after = known_rows(catalog)
+        assert _linked_at(catalog) == linked_at
+    for name, rows in before.items():
+        assert after[name] == rows, name
+
+
+def _linked_at(catalog: Catalog) -> list[tuple[str, Digest, datetime]]:
+    """Return since when each repository may read each of its blobs."""
+    with catalog.read() as tx:
+        repositories = [
+            tx.repositories.find(name) for name, _ in tx.repositories.walk(last=RepositoryName(""), limit=100)
+        ]
+        return [(row.name, *blob) for row in repositories if row for blob in tx.linking.blobs(row.id, None)]
 
 
 def test_bytes_without_a_row_are_named_after_a_while(settings: Settings) -> None:

@@ -184,8 +184,8 @@ class LinkCheck:
     def _blobs(self, tx: Transaction, row: RepositoryRow, after: Any) -> Sequence[Expected]:  # noqa: ANN401 -- its own key
         add = partial(self.links.add_blob, row.name)
         return [
-            Expected(digest, blob_link(row.name, digest), str(digest).encode(), partial(add, digest))
-            for digest in tx.checks.links(row.id, after)
+            Expected(digest, blob_link(row.name, digest), str(digest).encode(), partial(add, digest, at))
+            for digest, at in tx.linking.blobs(row.id, after)
         ]
 
     def _manifests(self, tx: Transaction, row: RepositoryRow, after: Any) -> Sequence[Expected]:  # noqa: ANN401 -- its own key
