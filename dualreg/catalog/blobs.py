@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from dualreg.catalog.dialects import batches, insert, within
+from dualreg.catalog.dialects import batches, insert_for, within
 from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, RepositoryBlobs, V1Images
 from dualreg.image.digest import Digest
@@ -47,24 +48,18 @@ class BlobQueries:
         The row stays locked until the transaction ends, so that the bytes cannot be deleted meanwhile.
         For bytes that were just verified, see ``admit``.
         """
-        row = insert(self.connection, Blobs).values(
-            digest=digest, size=size, created_at=self.now, verified_at=self.now
-        )
-        known = case((Blobs.condemned_at.is_(None), Blobs.size), else_=size)
-        revived = {"size": known, "condemned_at": None}
-        statement = row.on_conflict_do_update(index_elements=[Blobs.digest], set_=revived)
-        return self.connection.execute(statement.returning(Blobs.size)).scalar_one()  # type: ignore[no-any-return]  # see insert
+        statement = _record(self.connection.dialect.name)
+        return self.connection.execute(statement, self._new(digest, size)).scalar_one()  # type: ignore[no-any-return]  # see insert_for
 
     def admit(self, digest: Digest, size: int) -> None:
         """Record the blob as ``record``, with the *size* of bytes that were just verified.
 
         They replace what was stored, so that a wrong size is corrected, and damage is over.
         """
-        row = insert(self.connection, Blobs).values(
-            digest=digest, size=size, created_at=self.now, verified_at=self.now
-        )
-        found = {"size": size, "verified_at": self.now, "condemned_at": None, "damaged_at": None}
-        self.connection.execute(row.on_conflict_do_update(index_elements=[Blobs.digest], set_=found))
+        self.connection.execute(_admit(self.connection.dialect.name), self._new(digest, size))
+
+    def _new(self, digest: Digest, size: int) -> dict[str, object]:
+        return {"digest": digest, "size": size, "created_at": self.now, "verified_at": self.now}
 
     def mark_damaged(self, digest: Digest) -> None:
         """Record that the stored bytes of the blob are lost or damaged, unless that is known."""
@@ -87,12 +82,9 @@ class BlobQueries:
 
         Nothing need use the blob yet, so the link is a candidate of the garbage collection.
         """
+        link = {"repository_id": repository_id, "digest": digest}
         times = {"linked_at": self.now, "candidate_since": self.now}
-        row = insert(self.connection, RepositoryBlobs).values(
-            repository_id=repository_id, digest=digest, **times
-        )
-        columns = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
-        self.connection.execute(row.on_conflict_do_update(index_elements=columns, set_=times))
+        self.connection.execute(_link(self.connection.dialect.name), link | times)
 
     def unlink(self, repository_id: int, *digests: Digest) -> tuple[Digest, ...]:
         """Delete the repository's links to the *digests* that nothing in it uses; return these.
@@ -180,16 +172,10 @@ class BlobQueries:
 
         Their links are locked against deletion until the transaction ends.
         """
-        query = (
-            select(Blobs.digest, Blobs.size)
-            .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
-            .where(RepositoryBlobs.repository_id == repository_id)
-            .with_for_update(read=True, key_share=True, of=RepositoryBlobs)
-        )
         return {
             row.digest: row.size
             for batch in batches(digests)
-            for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
+            for row in self.connection.execute(_linked(), {"repository": repository_id, "digests": batch})
         }
 
     def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
@@ -218,6 +204,42 @@ class BlobQueries:
             for row in self.connection.scalars(query.limit(REFERRERS_LIMIT))
         ]
         return tuple(dict.fromkeys(map(str, found)))
+
+
+@cache
+def _record(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    """Return the statement of ``record``, cached as those below: building it takes long."""
+    row = insert_for(dialect, Blobs)
+    known = case((Blobs.condemned_at.is_(None), Blobs.size), else_=row.excluded.size)
+    revived = {"size": known, "condemned_at": None}
+    return row.on_conflict_do_update(index_elements=[Blobs.digest], set_=revived).returning(Blobs.size)
+
+
+@cache
+def _admit(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    row = insert_for(dialect, Blobs)
+    found = {"size": row.excluded.size, "verified_at": row.excluded.verified_at}
+    found |= {"condemned_at": None, "damaged_at": None}
+    return row.on_conflict_do_update(index_elements=[Blobs.digest], set_=found)
+
+
+@cache
+def _link(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    row = insert_for(dialect, RepositoryBlobs)
+    times = {name: row.excluded[name] for name in ("linked_at", "candidate_since")}
+    columns = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
+    return row.on_conflict_do_update(index_elements=columns, set_=times)
+
+
+@cache
+def _linked() -> Select[Digest, int]:
+    found = RepositoryBlobs.digest.in_(bindparam("digests", expanding=True))
+    return (
+        select(Blobs.digest, Blobs.size)
+        .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
+        .where(RepositoryBlobs.repository_id == bindparam("repository"), found)
+        .with_for_update(read=True, key_share=True, of=RepositoryBlobs)
+    )
 
 
 @cache

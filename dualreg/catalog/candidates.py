@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, or_, select, update
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.tables import ManifestChildren, Manifests, ManifestViews, RepositoryBlobs, V1Images
@@ -18,24 +18,28 @@ def note(
 
     To be called before the change, in its transaction.
     """
+    connection.execute(noting(*digests), {"noted_in": repository_id, "noted_at": now})
+
+
+def noting(*digests: Select[*tuple[Any, ...]] | Digest) -> Update:
+    """Return the statement of ``note``, for callers that cache it; ``noted_in`` is the repository.
+
+    It is executed with this, with the time as ``noted_at``, and with the parameters of *digests*.
+    """
     named = [each for each in digests if isinstance(each, Digest)]
     selected = [each for each in digests if not isinstance(each, Digest)]
     found = or_(
         *([RepositoryBlobs.digest.in_(named)] if named else []),
         *(RepositoryBlobs.digest.in_(query) for query in selected),
     )
-    link = RepositoryBlobs
+    link, now = RepositoryBlobs, bindparam("noted_at", type_=RepositoryBlobs.candidate_since.type)
+    here = link.repository_id == bindparam("noted_in")
     other = or_(link.candidate_since.is_(None), link.candidate_since != now)
     # A row that a transaction updates twice has its foreign key checked, which locks the row of the blob:
     # too late, since that is locked before the link everywhere. And links are locked in one order.
-    going = (
-        select(link.digest)
-        .where(link.repository_id == repository_id, found, other)
-        .order_by(link.digest)
-        .with_for_update(key_share=True)
-    )
-    noted = update(link).where(link.repository_id == repository_id, link.digest.in_(going))
-    connection.execute(noted.values(candidate_since=now))
+    going = select(link.digest).where(here, found, other).order_by(link.digest)
+    going = going.with_for_update(key_share=True)
+    return update(link).where(here, link.digest.in_(going)).values(candidate_since=now)
 
 
 def named_by(repository_id: int, manifests: Collection[Digest]) -> tuple[Select[*tuple[Any, ...]], ...]:

@@ -112,7 +112,12 @@ def has_changed(connection: Connection) -> bool:
 
 def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -- the two Inserts share no typed base with ON CONFLICT
     """Return the INSERT of the connection's dialect; both have the same methods for ON CONFLICT."""
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: type[Table]) -> Any:  # noqa: ANN401 -- as above
+    """Return the INSERT of a dialect, for statements that are cached."""
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
 
 
 def within(column: QueryableAttribute[str], reach: Reach) -> ColumnElement[bool]:

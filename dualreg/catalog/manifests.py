@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, exists, null, select, update
 
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import named_by, note
-from dualreg.catalog.dialects import batches, insert
+from dualreg.catalog.dialects import batches, insert, insert_for
 from dualreg.catalog.rows import BlobRow, ManifestRow, Origin
 from dualreg.catalog.tables import (
     Blobs,
@@ -40,14 +41,9 @@ class ManifestQueries:
         Args:
             at: When it was pushed; None: now.
         """
-        row = insert(self.connection, Manifests).values(
-            repository_id=repository_id,
-            digest=manifest.digest,
-            pushed_at=at or self.now,
-            **description(manifest),
-        )
-        statement = row.on_conflict_do_nothing().returning(Manifests.digest)
-        return self.connection.execute(statement).first() is not None
+        row = {"repository_id": repository_id, "digest": manifest.digest, "pushed_at": at or self.now}
+        statement = _record(self.connection.dialect.name)
+        return self.connection.execute(statement, row | description(manifest)).first() is not None
 
     def redescribe(self, repository_id: int, manifest: Manifest) -> bool:
         """Record that the same bytes are now of another media type, unless only the known one says more.
@@ -228,6 +224,12 @@ def description(manifest: Manifest) -> dict[str, object]:
         "artifact_type": manifest.artifact_type,
         "annotations": dict(manifest.annotations),
     }
+
+
+@cache
+def _record(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    """Return the statement of ``record``, cached: building it takes longer than executing it."""
+    return insert_for(dialect, Manifests).on_conflict_do_nothing().returning(Manifests.digest)
 
 
 @cache

@@ -3,8 +3,20 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.dialects import insert, within
@@ -45,10 +57,8 @@ class RepositoryQueries:
         With *tagging*, it is locked against others that point tags: each notes the manifests that its tags
         leave, and two that exchange tags would wait for each other in a circle.
         """
-        query = select(Repositories.id).where(Repositories.name == name)
-        id_ = self.connection.scalar(
-            query.with_for_update(read=not (exclusive or tagging), key_share=not exclusive)
-        )
+        query = _lock(exclusive=exclusive, tagging=tagging)
+        id_ = self.connection.scalar(query, {"repository": name})
         return None if id_ is None else RepositoryRow(id_, name)
 
     def find(self, *names: RepositoryName) -> RepositoryRow | None:
@@ -109,6 +119,13 @@ class RepositoryQueries:
             select(Repositories.name).where(matches).order_by(Repositories.name).offset(offset).limit(limit)
         )
         return total, tuple(RepositoryName(name) for name in self.connection.scalars(query))
+
+
+@cache
+def _lock(*, exclusive: bool, tagging: bool) -> Select[int]:
+    """Return the statement of ``lock``, cached: building it takes longer than executing it."""
+    query = select(Repositories.id).where(Repositories.name == bindparam("repository"))
+    return query.with_for_update(read=not (exclusive or tagging), key_share=not exclusive)
 
 
 def _holds_an_image() -> ColumnElement[bool]:

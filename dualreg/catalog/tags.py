@@ -3,11 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    Update,
     bindparam,
     delete,
     select,
@@ -17,8 +20,8 @@ from sqlalchemy import (
 )
 
 from dualreg.catalog.blobs import REFERRERS_LIMIT
-from dualreg.catalog.candidates import note
-from dualreg.catalog.dialects import insert
+from dualreg.catalog.candidates import note, noting
+from dualreg.catalog.dialects import insert_for
 from dualreg.catalog.rows import ORIGINS, Origin, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
@@ -57,13 +60,10 @@ class TagQueries:
             "agent": agent or None,
         }
         rows = [values | {"name": tag} for tag in tags]
-        row = insert(self.connection, Tags)
-        moved = {name: row.excluded[name] for name in ("manifest", "updated_at", "origin", "agent")}
-        statement = row.on_conflict_do_update(index_elements=[Tags.repository_id, Tags.name], set_=moved)
         if rows:
-            elsewhere = Tags.name.in_([*tags]) & (Tags.manifest != manifest)
-            self._note_manifests(repository_id, elsewhere)
-            self.connection.execute(statement, rows)
+            noted = {"noted_in": repository_id, "noted_at": self.now}
+            self.connection.execute(_noting_moved(), noted | {"tags": [*tags], "target": manifest})
+            self.connection.execute(_point(self.connection.dialect.name), rows)
 
     def list(
         self,
@@ -153,9 +153,9 @@ class TagQueries:
 
     def remove(self, repository_id: int, *tags: Tag) -> bool:
         """Delete the tags; return whether there was one."""
-        self._note_manifests(repository_id, Tags.name.in_(tags))
-        query = delete(Tags).where(Tags.repository_id == repository_id, Tags.name.in_(tags))
-        return self.connection.execute(query).rowcount > 0
+        going = (Tags.repository_id == repository_id) & Tags.name.in_(tags)
+        note(self.connection, self.now, repository_id, select(Tags.manifest).where(going))
+        return self.connection.execute(delete(Tags).where(going)).rowcount > 0
 
     def clear(self, repository_id: int, limit: int) -> tuple[Tag, ...]:
         """Delete up to *limit* tags of the repository, and return them."""
@@ -165,10 +165,20 @@ class TagQueries:
             self.remove(repository_id, *tags)
         return tags
 
-    def _note_manifests(self, repository_id: int, tags: ColumnElement[bool]) -> None:
-        """Note that manifests may be garbage once *tags* no longer point at them."""
-        pointed_at = select(Tags.manifest).where(Tags.repository_id == repository_id, tags)
-        note(self.connection, self.now, repository_id, pointed_at)
+
+@cache
+def _point(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    """Return the statement of ``point``, cached: building it takes longer than executing it."""
+    row = insert_for(dialect, Tags)
+    moved = {name: row.excluded[name] for name in ("manifest", "updated_at", "origin", "agent")}
+    return row.on_conflict_do_update(index_elements=[Tags.repository_id, Tags.name], set_=moved)
+
+
+@cache
+def _noting_moved() -> Update:
+    """Return the statement that notes the manifests which ``point`` moves tags away from."""
+    elsewhere = Tags.name.in_(bindparam("tags", expanding=True)) & (Tags.manifest != bindparam("target"))
+    return noting(select(Tags.manifest).where(Tags.repository_id == bindparam("noted_in"), elsewhere))
 
 
 def _in(repository: RepositoryName) -> ColumnElement[bool]:

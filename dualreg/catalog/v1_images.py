@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import islice, takewhile
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Update,
+    bindparam,
     delete,
     exists,
     false,
@@ -22,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from dualreg.catalog.candidates import note, used_by
+from dualreg.catalog.candidates import note, noting, used_by
 from dualreg.catalog.dialects import batches, insert, within
 from dualreg.catalog.rows import RepositoryRow, SentLayer, V1ImageRow
 from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, RepositoryBlobs, V1Images, V1SentLayers
@@ -140,9 +143,7 @@ class V1ImageQueries:
 
     def find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:
         """Return the image, complete or not; None if there is none."""
-        query = _images().join(Repositories, Repositories.id == V1Images.repository_id)
-        query = query.where(V1Images.image_id == image, Repositories.name == repository)
-        row = self.connection.execute(query).one_or_none()
+        row = self.connection.execute(_find(), {"repository": repository, "image": image}).one_or_none()
         return None if row is None else _row(row)
 
     def ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
@@ -269,14 +270,21 @@ class V1ImageQueries:
             "tarsum_verified": image.tarsum_verified,
             "touched_at": None if image.complete else self.now,
         }
-        replaced = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
-        note(self.connection, self.now, image.repository_id, *used_by(replaced))
+        noted = {"noted_in": image.repository_id, "noted_at": self.now}
+        self.connection.execute(_noting_replaced(), noted | {"image": image.id})
         row = insert(self.connection, V1Images).values(
             repository_id=image.repository_id, image_id=image.id, **values
         )
         key = [V1Images.repository_id, V1Images.image_id]
         statement = row.on_conflict_do_update(index_elements=key, set_=values, where=replaceable)
         return self.connection.execute(statement.returning(V1Images.image_id)).first() is not None
+
+
+@cache
+def _noting_replaced() -> Update:
+    """Return the statement that notes what an image used that is replaced, cached as ``_find``."""
+    own = V1Images.repository_id == bindparam("noted_in")
+    return noting(*used_by(own & (V1Images.image_id == bindparam("image"))))
 
 
 def _json_link() -> ColumnElement[bool]:
@@ -315,6 +323,13 @@ def _images() -> Select[*tuple[Any, ...]]:
         _promised_at(),
     )
     return columns.join(RepositoryBlobs, _json_link()).outerjoin(Blobs, Blobs.digest == V1Images.layer)
+
+
+@cache
+def _find() -> Select[*tuple[Any, ...]]:
+    """Return the statement of ``find``, cached: building it takes longer than executing it."""
+    query = _images().join(Repositories, Repositories.id == V1Images.repository_id)
+    return query.where(V1Images.image_id == bindparam("image"), Repositories.name == bindparam("repository"))
 
 
 def idle(since: datetime) -> ColumnElement[bool]:
