@@ -72,6 +72,6 @@ def used_by(condition: ColumnElement[bool]) -> tuple[Select[*tuple[Any, ...]], .
     below = (parent.repository_id == V1Images.repository_id) & (parent.image_id == V1Images.parent_id)
     return (
         select(V1Images.json).where(condition),
-        select(V1Images.layer).where(condition, V1Images.layer.is_not(None)),
+        select(V1Images.layer).where(condition),
         select(parent.json).join(V1Images, below).where(condition),
     )

@@ -177,16 +177,18 @@ class V1ImageQueries:
 
     def clear(self, repository_id: int, limit: int) -> tuple[ImageId, ...]:
         """Delete up to *limit* images of the repository, none before those that build on it; return them."""
-        own, parent = V1Images.repository_id == repository_id, aliased(V1Images)
-        has_parent = exists().where(
-            parent.repository_id == repository_id, parent.image_id == V1Images.parent_id
-        )
-        bases = select(V1Images.image_id, literal(0).label("depth")).where(own, ~has_parent)
-        chain = bases.cte("chain", recursive=True)
-        above = select(V1Images.image_id, chain.c.depth + 1).where(own)
-        chain = chain.union_all(above.join(chain, V1Images.parent_id == chain.c.image_id))
-        query = select(chain.c.image_id).order_by(chain.c.depth.desc()).limit(limit)
-        images = tuple(map(ImageId, self.connection.scalars(query)))
+        own, above = V1Images.repository_id == repository_id, aliased(V1Images)
+        image = select(V1Images.image_id, V1Images.parent_id).where(own)
+        parents = select(V1Images.parent_id).where(own, V1Images.parent_id.is_not(None))
+        tops = select(V1Images.image_id).where(own).except_(parents)
+        first = image.where(V1Images.image_id.in_(tops.order_by("image_id").limit(limit)))
+        chain = first.cte("chain", recursive=True)
+        other = (above.repository_id == repository_id) & (above.parent_id == chain.c.parent_id)
+        is_shared = exists().where(other, above.image_id != chain.c.image_id)
+        below = image.join(chain, V1Images.image_id == chain.c.parent_id).where(~is_shared)
+        chain = chain.union_all(below)
+        # Each is found by the only image that builds on it, so those found first need none of the others.
+        images = tuple(map(ImageId, self.connection.scalars(select(chain.c.image_id).limit(limit))))
         self._delete(repository_id, images)
         return images
 

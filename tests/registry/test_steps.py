@@ -1,10 +1,12 @@
 """Work on thousands of rows and files: in steps, so that no other writer waits for long."""
 
 import gzip
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +15,9 @@ from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import Origin
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, Tag, UploadId
+from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.image.schema1 import schema1_from_image
-from dualreg.image.v1_image import CHAIN_LIMIT
+from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
 from dualreg.registry import Registry, deletion
 from dualreg.registry.state import STEP
 from dualreg.storage.base import StagedLink
@@ -24,7 +26,7 @@ from dualreg.storage.memory import MemoryStore
 from tests import builders
 from tests.properties.registries import push_v1
 
-NAME, TAG = RepositoryName("team/app"), Tag("latest")
+NAME, BASE, TAG = RepositoryName("team/app"), RepositoryName("team/base"), Tag("latest")
 LAYER = gzip.compress(bytes(1024), mtime=0)
 
 
@@ -183,6 +185,29 @@ def test_images_are_deleted_before_what_they_build_on(registry: Registry, catalo
             for image in tx.v1_images.clear(row.id, 3):
                 del left[image]
         assert {image.parent for image in left.values() if image and image.parent} <= left.keys()
+
+
+def test_a_step_does_not_look_at_all_images(catalog: Catalog) -> None:
+    """Deleting some of 2,000 images in chains takes no longer than deleting some of 50."""
+    costs = [cost_of_step(catalog, NAME, 50), cost_of_step(catalog, BASE, 2000)]
+    assert 0 < costs[1] < 2 * costs[0]
+
+
+def cost_of_step(catalog: Catalog, name: RepositoryName, count: int) -> int:
+    """Return how many instructions SQLite executes to delete five of *count* images, in chains of ten."""
+    steps, document = itertools.count(), Digest.of(b"{}")
+    with catalog.begin() as tx:
+        row = tx.repositories.ensure(name)
+        tx.blobs.admit(document, 2)
+        tx.blobs.link(row.id, document)
+        for number in range(count):
+            parent = ImageId(f"{number - 1:064x}") if number % 10 else None
+            tx.v1_images.begin(row.id, V1Image(ImageId(f"{number:064x}"), parent, b"{}"), document)
+        connection: Any = tx.v1_images.connection.connection.driver_connection
+        connection.set_progress_handler(lambda: next(steps) < 0, 1)
+        assert len(tx.v1_images.clear(row.id, 5)) == 5
+        connection.set_progress_handler(None, 0)
+    return next(steps)
 
 
 def test_a_longer_chain_has_no_v1_view(catalog: Catalog) -> None:

@@ -198,6 +198,22 @@ class V1ImagesContract:
             assert tx.v1_images.record(replace(pushed, checksum=LOWER)) is False
             assert tx.v1_images.record(replace(derived, diff_id=LOWER)) is True
 
+    def test_images_are_cleared_from_the_top(self, catalog: Catalog) -> None:
+        """Few at a time, each after all that build on it, also where several do."""
+        parents = [None, 0, 1, 1, 3, 0, 5, 6, None, 8]
+        self._chain(catalog, parents)
+        self._chain(catalog, [None], OTHER)
+        left = {image_id(number): number for number in range(len(parents))}
+        with catalog.begin() as tx:
+            repository_id = push(tx)
+            while gone := tx.v1_images.clear(repository_id, 2):
+                assert len(gone) <= 2
+                assert {left.pop(image) for image in gone}.isdisjoint(parents[each] for each in left.values())
+        assert left == {}
+        with catalog.read() as tx:
+            assert tx.v1_images.list(NAME) == ()
+            assert tx.v1_images.list(OTHER) == (image_id(0),)
+
     def test_images_are_forgotten_from_the_top(self, catalog: Catalog) -> None:
         """One that something stands on, or a manifest is seen as, stays."""
         with catalog.begin() as tx:
