@@ -70,7 +70,8 @@ class BlobQueries:
         """Record that the stored bytes of blobs have just been read, and have their digests."""
         for batch in batches(digests):
             found = {"verified_at": self.now, "damaged_at": None}
-            self.connection.execute(update(Blobs).where(Blobs.digest.in_(batch)).values(found))
+            read = _ordered(Blobs.digest.in_(batch)).with_for_update(key_share=True)
+            self.connection.execute(update(Blobs).where(Blobs.digest.in_(read)).values(found))
 
     def count_damaged(self) -> int:
         """Return the number of blobs that are recorded to be damaged."""

@@ -168,8 +168,11 @@ class GarbageQueries:
             tuple_(*row, types=[link.repository_id.type, link.digest.type]) for row in (rows[0], rows[-1])
         )
         unused = or_(not_used(), _is_unused_manifest(), _unused_image_json())
-        found = update(link).where(place >= first, place <= last, link.candidate_since.is_(None), unused)
-        self.connection.execute(found.values(candidate_since=self.now))
+        found = select(link.repository_id, link.digest).order_by(link.repository_id, link.digest)
+        found = found.where(place >= first, place <= last, link.candidate_since.is_(None), unused)
+        found = found.with_for_update(key_share=True)  # in the order of ``candidates.note``
+        noted = update(link).where(place >= first, place <= last, place.in_(found))
+        self.connection.execute(noted.values(candidate_since=self.now))
         return rows[-1][0], rows[-1][1]
 
     def condemn_unlinked(self, after: Digest | None, limit: int) -> Digest | None:
@@ -192,7 +195,7 @@ class GarbageQueries:
         rows = [
             {"digest": each.digest, "size": each.size}
             | dict.fromkeys(("created_at", "verified_at", "condemned_at"), self.now)
-            for each in orphans
+            for each in sorted(orphans, key=lambda each: str(each.digest))
         ]
         if not rows:
             return 0

@@ -59,7 +59,7 @@ class TagQueries:
             "origin": origin,
             "agent": agent or None,
         }
-        rows = [values | {"name": tag} for tag in tags]
+        rows = [values | {"name": tag} for tag in sorted(tags)]  # the order in which all lock tags
         if rows:
             noted = {"noted_in": repository_id, "noted_at": self.now}
             self.connection.execute(_noting_moved(), noted | {"tags": [*tags], "target": manifest})
@@ -131,7 +131,7 @@ class TagQueries:
         pulled = (Tags.repository_id == owner) & (Tags.name == bindparam("tag"))
         rows = [
             {"repository": repository, "tag": tag, "instant": instant}
-            for (repository, tag), instant in pulls.items()
+            for (repository, tag), instant in sorted(pulls.items())
         ]
         self.connection.execute(update(Tags).where(pulled).values(pulled_at=bindparam("instant")), rows)
 
@@ -155,7 +155,9 @@ class TagQueries:
         """Delete the tags; return whether there was one."""
         going = (Tags.repository_id == repository_id) & Tags.name.in_(tags)
         note(self.connection, self.now, repository_id, select(Tags.manifest).where(going))
-        return self.connection.execute(delete(Tags).where(going)).rowcount > 0
+        locked = select(Tags.name).where(going).order_by(Tags.name).with_for_update()
+        gone = delete(Tags).where(Tags.repository_id == repository_id, Tags.name.in_(locked))
+        return self.connection.execute(gone).rowcount > 0
 
     def clear(self, repository_id: int, limit: int) -> tuple[Tag, ...]:
         """Delete up to *limit* tags of the repository, and return them."""

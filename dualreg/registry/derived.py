@@ -146,7 +146,8 @@ class Derived:
         with self.state.staged(*made.values()) as uploads, self.state.begin() as tx:
             locked = tx.repositories.lock(repository.name)
             held = tx.blobs.linked(locked.id, made) if locked else {}
-            for upload, (digest, document) in zip(uploads, made.items(), strict=True):
-                if locked and digest in held:
-                    self.state.admit(tx, locked, upload, BlobRow(digest, len(document)))
+            if locked:
+                blobs = (BlobRow(digest, len(document)) for digest, document in made.items())
+                staged = zip(uploads, blobs, strict=True)
+                self.state.admit_all(tx, locked, (each for each in staged if each[1].digest in held))
         return held.keys()

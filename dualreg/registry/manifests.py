@@ -211,8 +211,8 @@ class Manifests:
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
             children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
-            for upload, (digest, document) in zip(uploads, documents.items(), strict=True):
-                self.state.admit(tx, row, upload, BlobRow(digest, len(document)))
+            blobs = (BlobRow(digest, len(document)) for digest, document in documents.items())
+            self.state.admit_all(tx, row, zip(uploads, blobs, strict=True))
             self._record(tx, row, manifest, children, provenance)
             pointed.record(tx, row, Origin.V1 if provenance.v1_view else Origin.V2)
         return Pushed(manifest, children.mismatches)

@@ -1,6 +1,6 @@
 """State: catalog, store, link files and upstream, and the one way in which verified bytes enter them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -122,14 +122,30 @@ class State:
         self.store.publish(upload, blob.digest)
         self._link(tx, repository, blob)
 
+    def admit_all(
+        self, tx: Transaction, repository: RepositoryRow, blobs: Iterable[tuple[UploadId | None, BlobRow]]
+    ) -> None:
+        """Admit several staged uploads, each as its blob; share those without one, which the store has.
+
+        They are locked by digest, as by all who lock several, so that transactions do not wait in a circle.
+
+        Raises:
+            BlobDamaged: as ``share``.
+        """
+        for upload, blob in sorted(blobs, key=lambda each: str(each[1].digest)):
+            if upload:
+                self.admit(tx, repository, upload, blob)
+            else:
+                self.share(tx, repository, blob)
+
     def store_documents(self, repository: RepositoryRow, documents: Sequence[bytes]) -> None:
         """Store small documents as blobs of the repository, if it exists: a few in each transaction."""
         for first in range(0, len(documents), STEP):
             batch = documents[first : first + STEP]
             with self.staged(*batch) as uploads, self.begin() as tx:
                 if tx.repositories.lock(repository.name) == repository:
-                    for upload, document in zip(uploads, batch, strict=True):
-                        self.admit(tx, repository, upload, BlobRow(Digest.of(document), len(document)))
+                    blobs = (BlobRow(Digest.of(document), len(document)) for document in batch)
+                    self.admit_all(tx, repository, zip(uploads, blobs, strict=True))
 
     def share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         """Link a *blob* that the store has to the repository.

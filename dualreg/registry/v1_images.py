@@ -285,11 +285,8 @@ class V1Images:
             known = recorded.known.get(imported.id, imported)
             if known.checksum and (known.json, known.diff_id) != (imported.json, imported.diff_id):
                 return True
-            self.state.admit(tx, repository, document, BlobRow(imported.json, len(json)))
-            if layer:
-                self.state.admit(tx, repository, layer.upload, image.layer)
-            else:
-                self.state.share(tx, repository, image.layer)
+            own = (document, BlobRow(imported.json, len(json)))
+            self.state.admit_all(tx, repository, [own, (layer.upload if layer else None, image.layer)])
             self.record(tx, repository, [imported], same=True)
         return True
 

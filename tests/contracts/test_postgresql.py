@@ -8,13 +8,20 @@ from datetime import timedelta
 from threading import Event
 
 import pytest
+from sqlalchemy import update
 
 from dualreg.catalog.candidates import note
-from dualreg.catalog.database import Catalog
+from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.rows import BlobRow, RepositoryRow
+from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.image.digest import Digest
+from dualreg.image.names import Tag
+from dualreg.registry.state import State
+from dualreg.storage.links import Links
+from dualreg.storage.memory import MemoryStore
 from tests.conftest import Clock
 from tests.contracts.catalog import CatalogContract
-from tests.contracts.catalog.rows import LOWER, NAME
+from tests.contracts.catalog.rows import LOWER, MANIFEST, NAME, link, push
 from tests.contracts.postgresql import migrated_postgresql
 
 
@@ -78,6 +85,68 @@ class TestPostgresql(CatalogContract):
         with ThreadPoolExecutor(6) as pool:
             for each in [pool.submit(work, seed) for seed in range(6)]:
                 each.result()
+
+    @pytest.mark.parametrize("work", ["verify", "adopt", "admit", "sweep", "point", "remove", "pull"])
+    def test_rows_are_locked_in_one_order(self, catalog: Catalog, work: str) -> None:
+        """Work on several rows locks those with lower keys first, in whatever order it gets or finds them."""
+        rows = _Rows(catalog, known=work != "adopt")
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.begin() as tx:
+                rows.lock(tx, work, -1)
+                working = pool.submit(rows.change, work)
+                _wait_for_waiters(catalog, 1)
+                rows.lock(tx, work, 0)
+            working.result(10)
+
+
+class _Rows:
+    """Rows that are stored with the highest key first, and work on all of them."""
+
+    def __init__(self, catalog: Catalog, *, known: bool) -> None:
+        """Record tags and, if they are to be *known*, blobs."""
+        self.catalog = catalog
+        documents = (b"%d" % number for number in range(9))
+        self.documents = sorted(documents, key=lambda each: str(Digest.of(each)), reverse=True)
+        self.blobs = [BlobRow(Digest.of(each), len(each)) for each in self.documents]
+        self.tags = [Tag(f"t{number}") for number in range(9, 0, -1)]
+        with catalog.begin() as tx:
+            self.repository = RepositoryRow(push(tx, NAME), NAME)
+            for tag in self.tags:
+                tx.tags.point(self.repository.id, [tag], MANIFEST.digest)
+            link(tx, self.repository.id, *(self.documents if known else ()))
+            tx.blobs.connection.execute(update(RepositoryBlobs).values(candidate_since=None))
+            tx.blobs.connection.exec_driver_sql("ANALYZE")  # so that it scans such small tables
+
+    def lock(self, tx: Transaction, work: str, place: int) -> None:
+        """Lock one of the rows that some work is on."""
+        match work:
+            case "point" | "remove" | "pull":
+                tx.tags.point(self.repository.id, [self.tags[place]], MANIFEST.digest)
+            case "sweep":
+                note(tx.blobs.connection, tx.now, self.repository.id, self.blobs[place].digest)
+            case _:
+                tx.blobs.record(self.blobs[place].digest, self.blobs[place].size)
+
+    def change(self, work: str) -> None:
+        """Change all rows in one transaction."""
+        if work == "admit":
+            store = MemoryStore()
+            State(self.catalog, store, Links(store)).store_documents(self.repository, self.documents)
+            return
+        with self.catalog.begin() as tx:
+            match work:
+                case "verify":
+                    tx.blobs.mark_verified([each.digest for each in self.blobs])
+                case "adopt":
+                    tx.garbage.adopt(self.blobs)
+                case "sweep":
+                    tx.garbage.note_unused(None, 100)
+                case "point":
+                    tx.tags.point(self.repository.id, self.tags, MANIFEST.digest)
+                case "remove":
+                    tx.tags.remove(self.repository.id, *self.tags)
+                case "pull":
+                    tx.tags.record_pulls({(NAME, tag): tx.now for tag in self.tags})
 
 
 def _linked(catalog: Catalog, *digests: Digest) -> int:
