@@ -73,6 +73,11 @@ class BlobQueries:
             read = _ordered(Blobs.digest.in_(batch)).with_for_update(key_share=True)
             self.connection.execute(update(Blobs).where(Blobs.digest.in_(read)).values(found))
 
+    def correct(self, digest: Digest, size: int) -> None:
+        """Record the size of stored bytes that were just verified; a condemned blob stays condemned."""
+        found = {"size": size, "verified_at": self.now, "damaged_at": None}
+        self.connection.execute(update(Blobs).where(Blobs.digest == digest).values(found))
+
     def count_damaged(self) -> int:
         """Return the number of blobs that are recorded to be damaged."""
         query = select(func.count()).select_from(Blobs).where(Blobs.damaged_at.is_not(None))

@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 from dualreg.assembly import open_catalog, open_registry, prepare
 from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.image.digest import Digest
@@ -290,6 +291,20 @@ def test_rows_and_links_are_compared(settings: Settings, case: str) -> None:
         assert (kind, where) not in {(each["kind"], each["where"]) for each in found(settings)}
     if all(repaired.values()):
         assert found(settings, "--read") == []
+
+
+def test_a_condemned_blob_stays_condemned(settings: Settings) -> None:
+    """A repair of its size does not keep it from the garbage collection."""
+    unused = Digest.of(b"unused")
+    _file(settings, unused).parent.mkdir(parents=True)
+    _file(settings, unused).write_bytes(b"unused")
+    with closing(open_catalog(settings)) as catalog:
+        with catalog.begin() as tx:
+            tx.garbage.adopt([BlobRow(unused, 1)])
+        assert [each["repaired"] for each in found(settings, "--repair")] == [True]
+        with catalog.read() as tx:
+            condemned = tx.garbage.condemned(tx.now, None, 10)
+    assert [(each.digest, each.size) for each in condemned] == [(unused, len(b"unused"))]
 
 
 def test_all_link_files_are_written_again(settings: Settings) -> None:

@@ -94,7 +94,7 @@ class Repair:
             found = self.registry.blobs.stored_size(digest)
             if found is None or tx.checks.lock(digest) is None:
                 return False
-            tx.blobs.admit(digest, found)
+            tx.blobs.correct(digest, found)
         return True
 
     def _sign_again(self, digest: Digest, names: Iterable[RepositoryName]) -> bool:
