@@ -141,9 +141,8 @@ def parse(media_type: str, payload: bytes, *, algorithm: str = CANONICAL) -> Man
         )
     if signed is None and (document.get("schemaVersion") == 1 or "signatures" in document):
         raise ManifestInvalid(reason="schema 1 manifest with another media type", media_type=media_type)
-    reader = FORMATS.get(media_type)
-    contents = Contents() if reader is None else reader(document)
-    if reader is not None:
+    contents = _contents(media_type, document)
+    if media_type in FORMATS:
         _check_spelling(document)
     return Manifest(
         media_type, payload, Digest.of(payload, algorithm), contents, signed, media_type == implied
@@ -161,14 +160,16 @@ def stored(media_type: str, payload: bytes, digest: Digest) -> Manifest:
         ManifestInvalid: it has another digest, or is no manifest of that media type.
     """
     try:
-        implied = _implied(parse_object(payload))
+        document = parse_object(payload)
+        implied = _implied(document)
         found = media_type or implied
         if Digest.of(payload, digest.algorithm) != digest or found is None:
             raise ManifestInvalid(reason="digest differs" if found else "no media type")
-        contents = stored_contents(found, payload)
+        contents = _contents(found, document)
     except ValueError as error:
         raise ManifestInvalid(reason=str(error)[:200]) from error
-    return Manifest(found, payload, digest, contents, self_described=found == implied)
+    described = found == implied or _declared(document) is not None
+    return Manifest(found, payload, digest, contents, self_described=described)
 
 
 def _check_spelling(document: Mapping[str, Any]) -> None:
@@ -197,8 +198,12 @@ def _refuse_misspelt(document: Mapping[str, Any], names: Sequence[str]) -> None:
 
 def stored_contents(media_type: str, payload: bytes) -> Contents:
     """Return the contents of a manifest that was stored before; *payload* is not verified again."""
+    return _contents(media_type, parse_object(payload) if media_type in FORMATS else {})
+
+
+def _contents(media_type: str, document: dict[str, Any]) -> Contents:
     reader = FORMATS.get(media_type)
-    return Contents() if reader is None else reader(parse_object(payload))
+    return Contents() if reader is None else reader(document)
 
 
 def _is_schema1(media_type: str, payload: bytes) -> bool:
@@ -221,10 +226,15 @@ def _require_type(implied: str | None) -> str:
     return implied
 
 
+def _declared(document: dict[str, Any]) -> str | None:
+    """Return the media type that a document gives itself; None if it gives none."""
+    declared = document.get("mediaType")
+    return declared if isinstance(declared, str) and declared else None
+
+
 def _implied(document: dict[str, Any]) -> str | None:
     """Return the media type that a document gives itself, or that its form implies; None: neither."""
-    declared = document.get("mediaType")
-    if isinstance(declared, str) and declared:
+    if declared := _declared(document):
         return declared
     if document.get("schemaVersion") == 1:
         return media_types.SCHEMA1_SIGNED

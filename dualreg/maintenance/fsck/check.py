@@ -13,7 +13,7 @@ from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.errors import BlobMissing, ManifestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.layer import empty_layer
-from dualreg.image.manifest import Manifest, stored
+from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.fsck.documents import Documents, declared
 from dualreg.maintenance.fsck.findings import Finding, Kind, hurt_clients
@@ -257,19 +257,18 @@ class Check:
                 yield self._hurting(Kind.CORRUPT, linked.digest, "its bytes have another digest")
             return
         try:
-            manifest = stored(linked.media_type, payload, linked.digest)
-            said = declared(payload, linked.media_type)
-        except (ManifestInvalid, ValueError) as error:
+            manifest = self.documents.parse(linked.digest, linked.media_type, payload)
+        except ManifestInvalid as error:
             yield self._in(row, Kind.MEDIA_TYPE, linked.digest, str(error))
             return
-        if said != linked.media_type:
+        if (said := declared(payload, linked.media_type)) != linked.media_type:
             text = f"the catalog has {linked.media_type}, but the document {said}"
             yield self._in(row, Kind.MEDIA_TYPE, linked.digest, text, detail=said)
         yield from self._children(row, manifest, listed)
 
     def _links(self) -> LinkCheck:
         """Return what compares link files."""
-        return LinkCheck(self.catalog, self.store, repair=self.repair is not None)
+        return LinkCheck(self.catalog, self.store, self.documents, repair=self.repair is not None)
 
     def _children(
         self, row: RepositoryRow, manifest: Manifest, listed: dict[Digest, str | None]

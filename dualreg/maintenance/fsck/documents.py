@@ -1,18 +1,17 @@
 """Manifests as they are in the store, whatever the catalog says of them."""
 
 from contextlib import suppress
-from functools import lru_cache
 
 from dualreg.errors import BlobMissing, ManifestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
-from dualreg.image.manifest import stored
+from dualreg.image.manifest import Manifest, stored
 from dualreg.storage import Store
 
 #: Bytes of the largest manifest that is read; none that was accepted is larger.
 _LIMIT = 8 << 20
-#: Of how many manifests it is remembered what they say.
-_REMEMBERED = 1000
+#: Of how many manifests it is remembered whether they describe themselves.
+_REMEMBERED = 100_000
 
 
 class Documents:
@@ -20,7 +19,7 @@ class Documents:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._remembered = lru_cache(_REMEMBERED)(self._describes_itself)
+        self._described = dict[tuple[Digest, str], bool]()
 
     def payload(self, manifest: Digest) -> bytes | None:
         """Return the bytes of a manifest, which may be damaged; None if it cannot be read."""
@@ -28,19 +27,25 @@ class Documents:
             return reader.read(_LIMIT)
         return None
 
-    def describes_itself(self, manifest: Digest, media_type: str) -> bool:
-        """Return whether a rebuild finds the media type in the document.
+    def parse(self, manifest: Digest, media_type: str, payload: bytes) -> Manifest:
+        """Return a manifest, and remember whether it describes itself.
 
-        True too if the document is damaged, or is right and the catalog wrong.
+        Raises:
+            ManifestInvalid: it has another digest, or is no manifest of that media type.
         """
-        return self._remembered(manifest, media_type)
+        found = stored(media_type, payload, manifest)
+        if len(self._described) >= _REMEMBERED:
+            self._described.clear()
+        self._described[manifest, media_type] = found.self_described
+        return found
 
-    def _describes_itself(self, manifest: Digest, media_type: str) -> bool:
-        payload = self.payload(manifest)
-        with suppress(ManifestInvalid, ValueError):
-            is_right = payload is not None and declared(payload, media_type) == media_type
-            return not is_right or stored(media_type, payload or b"", manifest).self_described
-        return True
+    def describes_itself(self, manifest: Digest, media_type: str) -> bool:
+        """Return whether a rebuild finds the media type in the document; True too if that is damaged."""
+        if (manifest, media_type) not in self._described:
+            payload = self.payload(manifest)
+            with suppress(ManifestInvalid):
+                return payload is None or self.parse(manifest, media_type, payload).self_described
+        return self._described.get((manifest, media_type), True)
 
 
 def declared(payload: bytes, media_type: str) -> str:

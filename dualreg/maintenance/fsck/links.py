@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -69,11 +69,8 @@ class LinkCheck:
 
     catalog: Catalog
     store: Store
+    documents: Documents
     repair: bool = False
-    documents: Documents = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.documents = Documents(self.store)
 
     @property
     def links(self) -> Links:

@@ -9,7 +9,7 @@ from dualreg.errors import ManifestInvalid
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.formats import FORMATS, Role
-from dualreg.image.manifest import parse
+from dualreg.image.manifest import parse, stored
 from tests.builders import descriptor, image, index, layer
 
 CONFIG = descriptor(media_types.OCI_CONFIG, b"config")
@@ -252,3 +252,23 @@ def test_the_builders_make_manifests() -> None:
 def test_parameters_are_stripped(content_type: str, expected: str) -> None:
     """A content type is compared without case and parameters."""
     assert media_types.strip_parameters(content_type) == expected
+
+
+@pytest.mark.parametrize(
+    ("recorded", "members", "described"),
+    [
+        (media_types.OCI_INDEX, {"mediaType": media_types.OCI_INDEX}, True),
+        ("application/json", {"mediaType": media_types.OCI_INDEX}, True),
+        (media_types.OCI_INDEX, {}, True),
+        (media_types.DOCKER_LIST, {}, False),
+        (media_types.DOCKER_LIST, {"mediaType": ""}, False),
+    ],
+)
+def test_whether_a_stored_manifest_says_its_media_type(
+    recorded: str,
+    members: dict[str, str],
+    described: bool,  # noqa: FBT001 -- a table's column
+) -> None:
+    """It does if it declares one, whatever was recorded, or if its form implies the one that was recorded."""
+    payload = json.dumps({"schemaVersion": 2, "manifests": []} | members).encode()
+    assert stored(recorded, payload, Digest.of(payload)).self_described is described
