@@ -79,14 +79,14 @@ class V2Importer:
     ) -> int:
         digest = Digest.parse(entry.image)
         manifest = read_manifest(self.source, entry.repository, digest)
-        read = self._parts(entry.repository, repository, manifest)
+        read, provenance = self._parts(entry.repository, repository, manifest)
         undeleted = Precondition(pushed_at=pushed_at(entry))
         if tag is None:
-            self._put(entry.repository, repository, manifest, undeleted)
+            self._put(repository, manifest, provenance, undeleted)
             return read
         made = current_manifest(self.registry, repository, digest) is None
         journal_tag_update(self.journal, entry, before, made=made, manifest=digest)
-        self._record(entry.repository, repository, manifest, undeleted)
+        self._record(repository, manifest, provenance, undeleted)
         expected, at = require_unchanged(entry, before), pushed_at(entry)
         origin, agent = self.source.pusher(entry.repository, entry.tag)
         self.registry.manifests.retag(repository, tag, digest, origin, condition=expected, at=at, agent=agent)
@@ -105,10 +105,13 @@ class V2Importer:
         seen = self.registry.v1_images.peek(repository, ImageId(str(current.v1_image)))
         return seen is not None and seen.checksum is not None
 
-    def _parts(self, source: str, repository: RepositoryName, manifest: Manifest) -> int:
-        """Import all that a manifest names, or was made of; return how many bytes were read."""
-        read = 0
-        for image in self._chain(source, manifest.digest):
+    def _parts(self, source: str, repository: RepositoryName, manifest: Manifest) -> tuple[int, Provenance]:
+        """Import all that a manifest names, or was made of.
+
+        Return how many bytes were read, and as what V1 clients of the source see the manifest, since when.
+        """
+        chain, read = self._chain(source, manifest.digest), 0
+        for image in chain:
             self.stop.check()
             read += self._images.add(repository, image)
         for child in manifest.children:
@@ -117,7 +120,8 @@ class V2Importer:
                 read += self._entry(source, repository, child.descriptor)
             elif child in manifest.required and part != empty_layer().digest:
                 read += self._blob(source, repository, part)
-        return read
+        at = self.source.pushed_at(source, manifest.digest)
+        return read, Provenance(chain[-1].id if chain else None, at)
 
     def _entry(self, source: str, repository: RepositoryName, entry: Descriptor) -> int:
         """Import an entry of an index; one that is missing is skipped if sparse indexes are allowed."""
@@ -128,7 +132,7 @@ class V2Importer:
                 manifest = read_entry(self.source, source, entry)
                 if manifest is None:
                     return self._blob(source, repository, entry.digest)
-                read = self._parts(source, repository, manifest)
+                read, provenance = self._parts(source, repository, manifest)
             except Broken as error:
                 if (
                     error.finding.kind is FindingKind.MISSING_MANIFEST
@@ -136,35 +140,38 @@ class V2Importer:
                 ):
                     return 0
                 raise
-            self._put(source, repository, manifest)
+            self._put(repository, manifest, provenance)
             return read
 
     def _put(
         self,
-        source: str,
         repository: RepositoryName,
         manifest: Manifest,
+        provenance: Provenance,
         condition: Precondition = UNCONDITIONAL,
     ) -> None:
         """Journal and record a manifest without a tag."""
         made = current_manifest(self.registry, repository, manifest.digest) is None
         self.journal.write("manifest", repository=repository, digest=str(manifest.digest), made=made)
-        self._record(source, repository, manifest, condition)
+        self._record(repository, manifest, provenance, condition)
         self._imported.add((repository, manifest.digest))
 
     def _record(
-        self, source: str, repository: RepositoryName, manifest: Manifest, condition: Precondition
+        self,
+        repository: RepositoryName,
+        manifest: Manifest,
+        provenance: Provenance,
+        condition: Precondition,
     ) -> None:
         """Record a manifest, as V1 clients of the source see it unless one pushed the same one."""
         body = manifest.signed or manifest.payload
         if manifest.contents.named and not manifest.signed:
             body = self.registry.negotiation.sign(manifest.payload)
         put = partial(self.registry.manifests.put, repository, manifest.digest, manifest.media_type, body)
-        at, chain = self.source.pushed_at(source, manifest.digest), self._chain(source, manifest.digest)
         try:
-            put(condition=condition, provenance=Provenance(chain[-1].id if chain else None, at))
+            put(condition=condition, provenance=provenance)
         except ImageExists:
-            put(condition=condition, provenance=Provenance(None, at))
+            put(condition=condition, provenance=Provenance(None, provenance.pushed_at))
 
     def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> int:
         """Import a blob, unless another thread has; return how many bytes were read for it.
