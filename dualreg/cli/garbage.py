@@ -42,12 +42,14 @@ def gc(
     with audited_registry(data, config, alone=True, announce=not scheduled) as (registry, settings, record):
         if not (dry_run or scheduled):
             require_changeable(settings)
-        pace = _pace(settings, scheduled=scheduled)
+        pace = _pace(settings, scheduled=scheduled, dry_run=dry_run)
         collection = Collection(registry, dry_run, settings.gc_empty_repositories, pace)
         result = collection.run(full=full)
         deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
         if not dry_run and any((*deleted.values(), *result.repositories)):
             record("gc", **deleted)
+        if not (result.complete or scheduled):
+            require_changeable(settings)
     if as_json:
         repositories = {name: released._asdict() for name, released in result.repositories.items()}
         echo_json(asdict(result) | {"repositories": repositories})
@@ -55,10 +57,11 @@ def gc(
         _print(result, settings, full=full, dry_run=dry_run)
 
 
-def _pace(settings: Settings, *, scheduled: bool) -> Callable[[int], bool]:
+def _pace(settings: Settings, *, scheduled: bool, dry_run: bool) -> Callable[[int], bool]:
     """Return what delays steps so that there are ``gc_rate`` links or blobs per second.
 
-    It ends a scheduled collection with ``gc_window``, or when the registry is made read-only.
+    It ends a collection that changes something when the registry is made read-only, and a scheduled one with
+    ``gc_window``.
     """
     due, rate, writes = time.monotonic(), settings.gc_rate, writes_of(settings)
 
@@ -67,7 +70,8 @@ def _pace(settings: Settings, *, scheduled: bool) -> Callable[[int], bool]:
         time.sleep(max(0.0, due - time.monotonic()))
         due = max(due, time.monotonic()) + (count / rate if rate else 0)
         now = datetime.now().astimezone().time()
-        return not scheduled or (in_window(settings.gc_window, now) and writes.marked() is None)
+        is_time = not scheduled or in_window(settings.gc_window, now)
+        return is_time and (dry_run or writes.marked() is None)
 
     return pace
 

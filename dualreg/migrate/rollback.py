@@ -3,12 +3,13 @@
 Tags that were moved after the run stay, and so does content of the run that others use.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import Origin
 from dualreg.errors import (
     ManifestInUse,
@@ -27,6 +28,10 @@ from dualreg.registry.preconditions import Precondition
 
 #: A blob of a repository; manifests are blobs, too.
 _RepositoryBlob = tuple[RepositoryName, Digest]
+#: An event of a journal.
+_Line = Mapping[str, Any]
+#: Lines of the journal that are undone between two calls of ``require``.
+_STEP = 50
 
 
 @dataclass
@@ -40,7 +45,13 @@ class RollbackResult:
     kept: tuple[str, ...] = ()
 
 
-def rollback(registry: Registry, folder: Path, *runs: str, dry_run: bool = False) -> RollbackResult:
+def rollback(
+    registry: Registry,
+    folder: Path,
+    *runs: str,
+    dry_run: bool = False,
+    require: Callable[[], None] = lambda: None,
+) -> RollbackResult:
     """Remove what *runs* added; it can be repeated.
 
     Content that an earlier rollback kept because these runs used it is removed with them. Of imports in place
@@ -49,35 +60,53 @@ def rollback(registry: Registry, folder: Path, *runs: str, dry_run: bool = False
     Args:
         folder: The folder of the journals.
         dry_run: Change nothing, but return what would be removed.
+        require: Called before each step of a few lines; an exception ends the rollback, which can be
+            repeated.
 
     Raises:
         ValueError: there is no such run, or its journal lacks the first line.
     """
     chosen, others = sorted(runs), [run for run in journal.runs(folder) if run not in runs]
-    result = RollbackResult(kept=tuple(text for run in chosen for text in _damage(folder, run)))
     lines = [line for run in chosen for line in _lines(folder, run)]
+    damage = [text for run in chosen for text in _damage(folder, run)]
     touched = {line["repository"] for line in lines if line["event"] == "pointing"}
     earlier = [
         line for run in others for line in _undone_lines(folder, run) if line.get("repository", "") in touched
     ]
-    places = {journal.source_of(folder, run) for run in chosen}
     in_place = any(line.get("in_place") for line in (*earlier, *lines))
-    in_place = in_place or any(is_own_store(place, registry.blobs.keeps) for place in places)
+    in_place = in_place or any(_was_own_store(registry, folder, run) for run in chosen)
     with registry.trial() if dry_run else nullcontext(registry) as tried:
         registry = tried.without_links() if in_place else tried
-        for line in reversed(lines):
-            if line["event"] == "pointing":
-                _restore_tag(registry, line, result)
-        named = _remove_all(registry, [*earlier, *lines], result)
-        result.blobs = _release(registry, named, delete_bytes=not (in_place or dry_run))
+        asked, delete_bytes = (lambda: None) if dry_run else require, not (in_place or dry_run)
+        result = _undo(registry, lines, earlier, asked, delete_bytes=delete_bytes)
     if not dry_run:
         for run in chosen:
             if any(True for _ in journal.read(folder, run)):
                 journal.append_event(folder, run, journal.UNDONE)
+    result.kept = (*damage, *result.kept)
     return result
 
 
-def _lines(folder: Path, run: str) -> list[Mapping[str, Any]]:
+def _undo(
+    registry: Registry,
+    lines: Sequence[_Line],
+    earlier: Sequence[_Line],
+    require: Callable[[], None],
+    *,
+    delete_bytes: bool,
+) -> RollbackResult:
+    """Undo *lines*, the last one first; what *earlier* rollbacks kept of theirs is removed with them."""
+    result, both = RollbackResult(), [*earlier, *lines]
+    require()
+    for undo, chosen in ((_restore_tag, lines), (_remove_tagged, both), (_remove_added, both)):
+        for step in batches(reversed(chosen), _STEP):
+            require()
+            named = {blob for line in step for blob in undo(registry, line, result)}
+            result.blobs += _release(registry, named, delete_bytes=delete_bytes)
+    return result
+
+
+def _lines(folder: Path, run: str) -> list[_Line]:
     """Return the lines of a run's journal.
 
     Raises:
@@ -94,59 +123,63 @@ def _damage(folder: Path, run: str) -> Iterator[str]:
         yield f"steps in damaged lines of the journal of {run}: {', '.join(map(str, numbers))}"
 
 
-def _undone_lines(folder: Path, run: str) -> list[Mapping[str, Any]]:
+def _was_own_store(registry: Registry, folder: Path, run: str) -> bool:
+    return is_own_store(journal.source_of(folder, run), registry.blobs.keeps)
+
+
+def _undone_lines(folder: Path, run: str) -> list[_Line]:
     """Return the lines of a run up to its last rollback; none if it was not rolled back."""
     lines = [*journal.read(folder, run)]
     last = max((number for number, line in enumerate(lines) if line["event"] == journal.UNDONE), default=0)
     return lines[:last]
 
 
-def _remove_all(
-    registry: Registry, lines: Sequence[Mapping[str, Any]], result: RollbackResult
-) -> set[_RepositoryBlob]:
-    """Remove manifests and images that nothing uses any longer; return the blobs that they named."""
-    named = set[_RepositoryBlob]()
-    for line in reversed(lines):
-        if line["event"] == "pointing" and line["made"]:
-            name = RepositoryName(line["repository"])
-            made = _made_manifest(registry, name, line)
-            named |= _remove(registry, name, made, result) if made else set()
-    for line in reversed(lines):
-        match line["event"]:
-            case "image":
-                named |= _forget(registry, line, result)
-            case "manifest" if line["made"]:
-                name, digest = RepositoryName(line["repository"]), Digest.parse(line["digest"])
-                named |= _remove(registry, name, digest, result)
-            case "blob":
-                named.add((RepositoryName(line["repository"]), Digest.parse(line["digest"])))
-    return named
+def _remove_tagged(registry: Registry, line: _Line, result: RollbackResult) -> set[_RepositoryBlob]:
+    """Remove a manifest that was made for a tag, if nothing uses it; return the blobs that it named."""
+    if line["event"] != "pointing" or not line["made"]:
+        return set()
+    name = RepositoryName(line["repository"])
+    made = _made_manifest(registry, name, line)
+    return _remove(registry, name, made, result) if made else set()
 
 
-def _restore_tag(registry: Registry, line: Mapping[str, Any], result: RollbackResult) -> None:
+def _remove_added(registry: Registry, line: _Line, result: RollbackResult) -> set[_RepositoryBlob]:
+    """Remove an image or a manifest that nothing uses any longer; return the blobs that it named."""
+    match line["event"]:
+        case "image":
+            return _forget(registry, line, result)
+        case "manifest" if line["made"]:
+            return _remove(registry, RepositoryName(line["repository"]), Digest.parse(line["digest"]), result)
+        case "blob":
+            return {(RepositoryName(line["repository"]), Digest.parse(line["digest"]))}
+    return set()
+
+
+def _restore_tag(registry: Registry, line: _Line, result: RollbackResult) -> set[_RepositoryBlob]:
     """Point a tag to where it pointed before the run, or delete it, unless it was moved since."""
+    if line["event"] != "pointing":
+        return set()
     name, tag = RepositoryName(line["repository"]), Tag(line["tag"])
     current = current_manifest(registry, name, tag)
     if current is None:
-        return
+        return set()
     unmoved = line["image"] == current.v1_image or line.get("manifest") == str(current.digest)
     changed = str(current.digest) != line["before"]
     if unmoved and changed and _point_back(registry, name, tag, line, current.digest):
         result.tags += 1
     else:
         result.kept += (f"{name}:{tag} was moved since",)
+    return set()
 
 
-def _made_manifest(registry: Registry, name: RepositoryName, line: Mapping[str, Any]) -> Digest | None:
+def _made_manifest(registry: Registry, name: RepositoryName, line: _Line) -> Digest | None:
     """Return the manifest that was made for a tag, if it still exists."""
     if line["manifest"]:
         return Digest.parse(line["manifest"])
     return registry.bridge.manifest_of(name, ImageId(line["image"]))
 
 
-def _point_back(
-    registry: Registry, name: RepositoryName, tag: Tag, line: Mapping[str, Any], current: Digest
-) -> bool:
+def _point_back(registry: Registry, name: RepositoryName, tag: Tag, line: _Line, current: Digest) -> bool:
     """Point a tag to where it pointed before, or delete it if that was nowhere or no longer exists.
 
     Return whether that was done: not if the tag no longer points at *current*.
@@ -186,7 +219,7 @@ def _remove(
     return {(name, each) for each in named | derived | {digest} | ({signed.digest} if signed else set())}
 
 
-def _forget(registry: Registry, line: Mapping[str, Any], result: RollbackResult) -> set[_RepositoryBlob]:
+def _forget(registry: Registry, line: _Line, result: RollbackResult) -> set[_RepositoryBlob]:
     """Remove a V1 image that nothing uses; return its JSON and layer."""
     name, image = RepositoryName(line["repository"]), ImageId(line["id"])
     if not registry.v1_images.forget(name, image):

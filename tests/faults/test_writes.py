@@ -1,5 +1,6 @@
 """Read-only registries and the reserve of the disk: what is refused, how it is said, and what goes on."""
 
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,11 +9,12 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 
 from dualreg.assembly import open_registry, prepare, writes_of
+from dualreg.catalog.database import utc_now
 from dualreg.cli import main
 from dualreg.errors import DiskReserved
 from dualreg.image.digest import Digest
 from dualreg.registry import Registry
-from dualreg.registry.writes import Writes
+from dualreg.registry.writes import Mark, Writes
 from dualreg.settings import Settings, SettingsInvalid
 from dualreg.settings.values import parse_bytes, parse_min_free
 from tests.apps import client_of
@@ -89,6 +91,25 @@ def test_commands_of_a_read_only_registry(folder: Path, words: list[str]) -> Non
     readonly("on", "--reason", "an audit", data=folder)
     done = CliRunner().invoke(main, [*words, "--data", str(folder)])
     assert (done.exit_code > 0, "this registry is read-only: an audit" in done.output) == (True, True)
+
+
+def test_a_collection_in_a_registry_that_becomes_read_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection that has begun ends between two steps, says why, and exits with an error."""
+    registry, client = opened(folder)
+    assert push_v2(client)
+    registry.close()
+    asked, marked = count(1), Writes.marked
+
+    def mark_first(writes: Writes) -> Mark | None:
+        if next(asked) == 3:
+            writes.set_mark("an audit", utc_now())
+        return marked(writes)
+
+    monkeypatch.setattr(Writes, "marked", mark_first)
+    done = CliRunner().invoke(main, ["gc", "--full", "--data", str(folder)])
+    assert (done.exit_code, "this registry is read-only: an audit" in done.output) == (1, True)
 
 
 @pytest.mark.parametrize(

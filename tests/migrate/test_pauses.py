@@ -1,5 +1,6 @@
 """A run ends when the registry takes no more content, wherever it is, and a later one goes on from there."""
 
+import json
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -46,16 +47,16 @@ def _full(patch: pytest.MonkeyPatch, number: int) -> None:
     patch.setattr(Writes, "room", lambda _: 1 << 40 if next(asked) < number else -1)
 
 
-def _read_only(patch: pytest.MonkeyPatch, number: int) -> None:
+def _read_only(patch: pytest.MonkeyPatch, number: int, method: str = "require") -> None:
     """Have the registry made read-only then."""
-    asked, require = count(1), Writes.require
+    asked, require = count(1), getattr(Writes, method)
 
     def mark_first(writes: Writes) -> None:
         if next(asked) == number:
             writes.set_mark("moving", utc_now())
         require(writes)
 
-    patch.setattr(Writes, "require", mark_first)
+    patch.setattr(Writes, method, mark_first)
 
 
 @pytest.mark.parametrize("make", [_v1, _stock, _saved])
@@ -94,6 +95,30 @@ def test_a_run_that_is_refused(
     assert ended > 2
 
 
+@pytest.mark.parametrize("make", [_v1, _stock])
+def test_a_rollback_that_is_refused(
+    make: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends where it is when the registry is made read-only; the same command then removes the rest."""
+    source, left = make(tmp_path / "old"), list[int]()
+    for number in count(2, 4):
+        data = tmp_path / str(number)
+        run = json.loads(command(data, f"run {source} --json").stdout)["run"]
+        with monkeypatch.context() as patch:
+            patch.setattr("dualreg.migrate.rollback._STEP", 1)
+            _read_only(patch, number, "require_allowed")
+            done = command(data, f"rollback {run}", code=None)
+        if done.exit_code == 0:
+            break
+        assert (done.exit_code, "read-only: moving" in done.output) == (2, True)
+        left.append(len(content(data)))
+        (data / MARK).unlink()
+        command(data, f"rollback {run}")
+        assert content(data) == {}
+    assert left == sorted(left, reverse=True)
+    assert left[0] > left[-1]
+
+
 @pytest.fixture
 def follower(tmp_path: Path, data: Path) -> Iterator[Path]:
     """``migrate run --follow`` over a tree of many images that take a while; yields its log."""
@@ -108,7 +133,7 @@ def follower(tmp_path: Path, data: Path) -> Iterator[Path]:
 def test_a_follower_of_a_read_only_registry(follower: Path, data: Path) -> None:
     """It pauses in the middle of a pass, says so, and goes on with a later pass."""
     writes = Writes(mark=data / MARK)
-    assert until(lambda: len([*data.rglob("current/link")]) > 5)
+    assert until(lambda: len([*(data / "docker").rglob("current/link")]) > 5)
     writes.set_mark("moving", utc_now())
     assert until(lambda: "import paused: this registry is read-only: moving" in follower.read_text())
     before = content(data)
@@ -116,4 +141,4 @@ def test_a_follower_of_a_read_only_registry(follower: Path, data: Path) -> None:
     assert content(data) == before
     assert 5 < len([path for path in before if path.endswith("current/link")]) < 30
     assert writes.remove_mark()
-    assert until(lambda: len([*data.rglob("current/link")]) == 30, 60)
+    assert until(lambda: len([*(data / "docker").rglob("current/link")]) == 30, 60)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -97,10 +98,9 @@ def rollback(
     known = load_settings(config, data=data).journals
     runs = journal.runs_over(known, source) if source else _chosen_runs(known, run_)
     with audited_registry(data, config, alone=True) as (registry, settings, record):
-        if not dry_run:
-            require_changeable(settings)
         with journal.exclusive(settings.journals):
-            undone = undo(registry, settings.journals, *runs, dry_run=dry_run)
+            require = partial(require_changeable, settings)
+            undone = undo(registry, settings.journals, *runs, dry_run=dry_run, require=require)
             if not dry_run:
                 counts = {"tags": undone.tags, "images": undone.images, "blobs": undone.blobs}
                 record("migrate rollback", run=", ".join(runs), **counts)
