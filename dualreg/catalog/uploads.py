@@ -115,33 +115,11 @@ class UploadQueries:
         Args:
             over: The token of another lease that ends with this, although it is in force.
         """
-        owner = select(Repositories.id).where(Repositories.name == repository).scalar_subquery()
-        free = self._ended(duration) | Uploads.lease.in_([lease.token, over])
-        is_lost = Uploads.stalled.is_(None) & Uploads.lease.is_not(None) & (Uploads.lease != lease.token)
-        statement = (
-            update(Uploads)
-            .where(Uploads.id == upload, Uploads.repository_id == owner, free, Uploads.touched_at >= since)
-            .where(Uploads.offset == offset if offset is not None else true())
-            .values(
-                lease=lease.token,
-                lease_until=self.now + duration,
-                touched_at=self.now,
-                process=lease.process,
-                arriving=0,
-                stalled=case((is_lost, Uploads.process), else_=Uploads.stalled),
-            )
-            .returning(*_COLUMNS, *_others())
-        )
-        row = self.connection.execute(statement).one_or_none()
+        parameters = {"repository": repository, "upload": upload, "since": since, "at": offset}
+        parameters |= {"new_lease": lease.token, "new_process": lease.process, "over": over}
+        parameters |= {"now": self.now, "until": self.now + duration, "latest": self.now + 2 * duration}
+        row = self.connection.execute(_lease(anywhere=offset is None), parameters).one_or_none()
         return None if row is None else _row(row)
-
-    def _ended(self, duration: timedelta) -> ColumnElement[bool]:
-        """Return the condition that no lease is in force, each of which is for *duration*."""
-        return or_(
-            Uploads.lease.is_(None),
-            Uploads.lease_until < self.now,
-            Uploads.lease_until > self.now + 2 * duration,  # the clock was set back
-        )
 
     def held(self, upload: UploadId) -> Lease | None:
         """Return the lease of the upload, in force or not; None if there is none."""
@@ -238,6 +216,42 @@ def _start() -> Executable:
     count = select(func.count()).where(is_counted).scalar_subquery()
     statement = insert(Uploads).from_select(columns, new.where(count < bindparam("limit", type_=BigInteger)))
     return statement.returning(Uploads.id)
+
+
+@cache
+def _lease(*, anywhere: bool) -> Executable:
+    """Return the statement of ``UploadQueries.lease``, which takes long to make.
+
+    Args:
+        anywhere: Whether the offset may be any.
+    """
+    columns = Uploads.__table__.c
+    token = bindparam("new_lease", type_=columns.lease.type)
+    now = bindparam("now", type_=columns.touched_at.type)
+    owner = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
+    is_free = or_(
+        Uploads.lease.is_(None),
+        Uploads.lease == token,
+        Uploads.lease == bindparam("over"),
+        Uploads.lease_until < now,
+        Uploads.lease_until > bindparam("latest"),  # the clock was set back
+    )
+    is_lost = Uploads.stalled.is_(None) & Uploads.lease.is_not(None) & (Uploads.lease != token)
+    return (
+        update(Uploads)
+        .where(Uploads.id == bindparam("upload"), Uploads.repository_id == owner, is_free)
+        .where(Uploads.touched_at >= bindparam("since"))
+        .where(true() if anywhere else Uploads.offset == bindparam("at"))
+        .values(
+            lease=token,
+            lease_until=bindparam("until", type_=columns.lease_until.type),
+            touched_at=now,
+            process=bindparam("new_process", type_=columns.process.type),
+            arriving=0,
+            stalled=case((is_lost, Uploads.process), else_=Uploads.stalled),
+        )
+        .returning(*_COLUMNS, *_others())
+    )
 
 
 def _row(row: Row[*tuple[Any, ...]]) -> UploadRow:
