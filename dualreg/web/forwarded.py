@@ -1,6 +1,7 @@
 """Forwarded: what trusted proxies say of the client: its address, and whether it uses HTTPS."""
 
 from contextlib import suppress
+from functools import cache
 from ipaddress import ip_address
 
 from flask import request
@@ -50,5 +51,10 @@ def _peer() -> str:
 
 def _is_trusted(peer: str) -> bool:
     """Return whether *peer* is a trusted proxy; so is whoever may open a Unix socket."""
-    trusted = {entry.strip() for entry in settings().trusted_proxies.split(",")}
+    trusted = _entries(settings().trusted_proxies)
     return not peer or peer in trusted or _ANY in trusted
+
+
+@cache  # of few settings, for all requests
+def _entries(text: str) -> frozenset[str]:
+    return frozenset(entry.strip() for entry in text.split(","))
