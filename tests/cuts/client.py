@@ -1,7 +1,7 @@
 """Clients of an application in the same process, which notes every promise of its answers."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from tests.builders import Image, V1Pushed
 from tests.cuts.promises import Facts, Notes
 from tests.protocol.clients.v1 import V1Client, session
 from tests.protocol.clients.v2 import V2Client
-from tests.protocol.clients.wire import Answer, Wire, need
+from tests.protocol.clients.wire import Answer, Request, Wire, need
 from tests.protocol.exchange import payload_checksum
 
 
@@ -24,19 +24,11 @@ class InProcess(Wire):
         super().__init__("localhost")
         self._client = client
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
-        body: bytes | Iterable[bytes] | None = None,
-        *,
-        read: int | None = None,
-    ) -> Answer:
-        """Send a request and return its answer."""
+    def answer(self, request: Request) -> Answer:
+        """Return the answer of the application."""
+        method, path, headers, body, read = request
         whole = body if isinstance(body, bytes) else b"".join(body or ())
-        pairs = [*headers.items()] if isinstance(headers, Mapping) else [*headers]
-        got = self._client.open(path, method=method, headers=pairs, data=whole)
+        got = self._client.open(path, method=method, headers=[*headers], data=whole)
         return Answer(got.status_code, {name.lower(): value for name, value in got.headers}, got.data[:read])
 
 

@@ -36,8 +36,10 @@ def record(story: str, folder: Path) -> Recording:
     notes.touch()
     build(root)
     disk = Disk(root)
-    strace = ["strace", "-f", "-qq", "-y", "-xx", "-s", "1048576", "-e", f"trace={TRACED}", "-o", str(log)]
-    words = [*strace, sys.executable, "-m", "tests.cuts.stories", story, str(root), str(notes)]
+    # With the filter, the process does not stop at calls that are not traced.
+    strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "1048576"]
+    command = [sys.executable, "-m", "tests.cuts.stories", story, str(root), str(notes)]
+    words = [*strace, "-e", f"trace={TRACED}", "-o", str(log), *command]
     done = subprocess.run(
         words, env=environment(), cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
     )

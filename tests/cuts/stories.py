@@ -6,7 +6,6 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,8 +152,7 @@ _idle: list[str] = []
 def _gc(scene: Scene) -> None:
     cancelled, *idle = _idle or ["/v2/team/app/blobs/uploads/gone"]
     scene.pusher.delete(cancelled, {("upload", cancelled, str(Digest.of(IDLE))): None})
-    time.sleep(1.1)
-    os.environ["DUALREG_UPLOAD_TTL"] = "1s"
+    os.environ["DUALREG_UPLOAD_TTL"] = "0s"
     os.environ["DUALREG_GC_GRACE"] = "0s"
     unused = IMAGES[0].blobs.keys() - IMAGES[1].blobs.keys()
     uploads = {("upload", path, str(Digest.of(IDLE))): None for path in idle}

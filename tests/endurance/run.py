@@ -60,7 +60,7 @@ class Plan:
             "gc_untagged": f"{self.grace}s",
             "gc_interval": f"{max(1, self.grace // 10)}s",
             "gc_empty_repositories": "true",
-            "upload_ttl": f"{self.grace * 2}s",
+            "upload_ttl": f"{self.grace * 3}s",
             **({"database": database} if database else {}),
         }
 

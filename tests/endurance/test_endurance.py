@@ -25,7 +25,7 @@ from tests.soak import short_or_long
 @pytest.mark.parametrize("postgresql", [False, pytest.param(True, marks=pytest.mark.postgres)])
 def test_a_registry_endures(tmp_path: Path, *, postgresql: bool) -> None:
     """Whatever is killed, what was acknowledged is there, and what was deleted is gone from the disk."""
-    seconds, grace = short_or_long((6, 5), (300, 20))
+    seconds, grace = short_or_long((6, 3), (300, 20))
     plan = Plan(seconds, clients=3, workers=2, kill_every=2, grace=grace, postgresql=postgresql)
     result = Endurance(plan, tmp_path).run()
     assert result.is_clean, text(plan, result)

@@ -5,10 +5,9 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from tests.protocol.clients.wire import Answer, ProtocolError, Wire
+from tests.protocol.clients.wire import Answer, ProtocolError, Request, Wire
 
 #: Seconds that a killed process may take until all its connections are closed.
 _CLOSING = 2.0
@@ -57,34 +56,25 @@ class WatchedWire(Wire):
         self._kills = kills
         self.requests = self.sent = self.received = 0
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
-        body: bytes | Iterable[bytes] | None = None,
-        *,
-        read: int | None = None,
-    ) -> Answer:
-        """Send a request and return its answer.
+    def answer(self, request: Request) -> Answer:
+        """Return the answer to a request.
 
         Raises:
             Interrupted: a process was killed, and there is no answer, or a part of one.
             ProtocolError: there is none although nothing was killed, or it is a failure of the server.
         """
-        begun = time.monotonic()
+        self.log.clear()  # it would grow for hours
+        begun, what, body = time.monotonic(), f"{request.method} {request.path}", request.body
         pieces = [body] if isinstance(body, bytes) else [*(body or ())]
         try:
-            whole = body if body is None or isinstance(body, bytes) else pieces
-            answer = super().send(method, path, headers, whole, read=read)
+            whole = body if isinstance(body, bytes | None) else pieces
+            answer = super().answer(request._replace(body=whole))
         except (OSError, http.client.HTTPException) as error:
             if self._kills.since(begun):
                 raise Interrupted from error
-            raise ProtocolError(f"{method} {path}: {error!r}, and nothing was killed") from error
-        finally:
-            self.log.clear()  # it would grow for hours
+            raise ProtocolError(f"{what}: {error!r}, and nothing was killed") from error
         if answer.status >= 500:
-            raise ProtocolError(f"{method} {path}: {answer.status} {answer.body[:300]!r}")
+            raise ProtocolError(f"{what}: {answer.status} {answer.body[:300]!r}")
         self.requests += 1
         self.sent += sum(map(len, pieces))
         self.received += len(answer.body)

@@ -3,6 +3,7 @@
 import http.client
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 #: Seconds until a silent server counts as dead.
 TIMEOUT = 20
@@ -34,6 +35,16 @@ class Answer:
     body: bytes
 
 
+class Request(NamedTuple):
+    """A request, as ``Wire.send`` is given it."""
+
+    method: str
+    path: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes | Iterable[bytes] | None
+    read: int | None
+
+
 @dataclass
 class Wire:
     """Speaks to HOST:PORT, and remembers what it asked.
@@ -60,11 +71,16 @@ class Wire:
             read: Bytes of the answer's body to read before the connection is cut; default: all.
         """
         self.log.append(f"{method} {path}")
-        connection = http.client.HTTPConnection(self.host, timeout=TIMEOUT)
+        pairs = [*headers.items()] if isinstance(headers, Mapping) else headers
+        return self.answer(Request(method, path, pairs, body, read))
+
+    def answer(self, request: Request) -> Answer:
+        """Return the answer to a request; other wires than TCP connections replace this."""
+        body, connection = request.body, http.client.HTTPConnection(self.host, timeout=TIMEOUT)
         chunked = body is not None and not isinstance(body, bytes)
         try:
-            connection.putrequest(method, path, skip_accept_encoding=True)
-            for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+            connection.putrequest(request.method, request.path, skip_accept_encoding=True)
+            for name, value in request.headers:
                 connection.putheader(name, value)
             if chunked:
                 connection.putheader("Transfer-Encoding", "chunked")
@@ -72,7 +88,7 @@ class Wire:
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body, encode_chunked=chunked)
             response = connection.getresponse()
-            received = response.read(read)
+            received = response.read(request.read)
         finally:
             connection.close()
         joined: dict[str, str] = {}
