@@ -4,6 +4,7 @@ Both are guarded against bytes moving inside a transaction.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,9 +29,17 @@ quick.install()
 
 
 def pytest_configure() -> None:
-    """Have the folders of tests in memory."""
+    """Have the folders of tests in memory, and modules compiled once for hundreds of processes."""
     if folder := quick.memory_folder():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Have more processes than processors: tests wait for servers and clocks half of their time."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 class Clock:

@@ -5,6 +5,7 @@ import gc
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -101,15 +102,20 @@ def start(
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, *, fresh: bool = False
+    command: Sequence[str | Path],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    fresh: bool = False,
+    end: signal.Signals = signal.SIGTERM,
 ) -> Iterator[Process]:
-    """Run *command* like ``start`` for the block; then end it and all it started."""
+    """Run *command* like ``start`` for the block; then send it *end*, which ends it and all it started."""
     log.touch()
     process = start(command, log, env, fresh=fresh)
     try:
         yield process
     finally:
-        process.terminate()
+        process.send_signal(end)
         try:
             process.wait(15)
         except subprocess.TimeoutExpired:

@@ -1,15 +1,20 @@
-"""A real PostgreSQL server for the tests that want one, started on a free port and gone with them."""
+"""A real PostgreSQL server on a free port: one for each process of tests, with a database for each use."""
 
+import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dualreg.catalog.database import Catalog
@@ -30,18 +35,23 @@ class Cluster:
     as_postgres: Sequence[str]
     port: int
 
-    @property
-    def url(self) -> str:
-        """Where SQLAlchemy finds the server."""
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+    def url(self, database: str = "postgres") -> str:
+        """Return where SQLAlchemy finds a database."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str) -> None:
+        """Execute a statement that may not be in a transaction, such as ``CREATE DATABASE``."""
+        address = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+        with closing(psycopg.connect(address, autocommit=True)) as connection:
+            connection.execute(statement.encode())
 
     @contextmanager
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run the server for the block."""
+        """Run the server for the block; it ends without waiting for its clients."""
         log = self.folder / "log"
         options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(self.folder)]
         line = [self.programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), *options]
-        with running([*self.as_postgres, *line], log) as process:
+        with running([*self.as_postgres, *line], log, end=signal.SIGINT) as process:
             _wait_until_up(self.programs, self.port, process, log)
             yield process
 
@@ -65,19 +75,53 @@ def postgresql_cluster() -> Iterator[Cluster]:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[str]:
-    """Run an empty server for the block and yield its SQLAlchemy URL, as ``postgresql_cluster``."""
-    with postgresql_cluster() as cluster, cluster.running():
-        yield cluster.url
+def postgresql_database() -> Iterator[str]:
+    """Make an empty database for the block and yield its SQLAlchemy URL.
+
+    The test is skipped if PostgreSQL is not installed.
+    """
+    with _database("template1") as url:
+        yield url
 
 
 @contextmanager
 def migrated_postgresql() -> Iterator[str]:
-    """Run a server for the block that has the tables which the migrations make; yield its URL."""
-    with postgresql_server() as url:
-        with closing(Catalog(url)) as catalog:
-            upgrade(catalog)
+    """Make a database for the block that has the tables which the migrations make; yield its URL."""
+    with _database(_migrated()) as url:
         yield url
+
+
+@cache
+def _server() -> Cluster:
+    """Return the server of this process, which ends with it."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    cluster = stack.enter_context(postgresql_cluster())
+    stack.enter_context(cluster.running())
+    return cluster
+
+
+@cache
+def _migrated() -> str:
+    """Return the name of a database that is copied instead of running the migrations again."""
+    name, server = "migrated", _server()
+    server.execute(f"CREATE DATABASE {name}")
+    with closing(Catalog(server.url(name))) as catalog:
+        upgrade(catalog)
+    return name
+
+
+_numbers = count()
+
+
+@contextmanager
+def _database(template: str) -> Iterator[str]:
+    name, server = f"test{next(_numbers)}", _server()
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield server.url(name)
+    finally:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _programs() -> Path:

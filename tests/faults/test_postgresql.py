@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
@@ -71,10 +71,10 @@ def test_postgresql_is_killed(tmp_path: Path) -> None:
     stop, v2, v1 = Event(), list[builders.Image](), list[list[Any]]()
     with postgresql_cluster() as cluster, ExitStack() as stack:
         with cluster.running() as process:
-            data, catalog = tmp_path / "data", Catalog(cluster.url)
-            upgrade(catalog)
-            catalog.close()
-            serving = stack.enter_context(dualreg_process(data, database=cluster.url, audit="off", workers=2))
+            data, url = tmp_path / "data", cluster.url()
+            with closing(Catalog(url)) as catalog:
+                upgrade(catalog)
+            serving = stack.enter_context(dualreg_process(data, database=url, audit="off", workers=2))
             host, pool = serving.host, stack.enter_context(ThreadPoolExecutor(2))
             stack.callback(stop.set)
             pushing = [pool.submit(push_on, host, *each, stop) for each in ((push_v2, v2), (push_v1, v1))]

@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dualreg.assembly import accounts_of, open_catalog, open_registry, prepare
-from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.errors import CatalogUnreachable
 from dualreg.image.digest import Digest
@@ -29,7 +28,7 @@ from dualreg.settings import Settings
 from dualreg.storage import open_store
 from tests import builders
 from tests.apps import client_of
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import migrated_postgresql
 from tests.maintenance.load import found_in, load
 from tests.maintenance.world import ONE, TWO, administer, fill, known_rows, rebuilt_rows
 from tests.migrate import trees
@@ -41,13 +40,6 @@ from tests.soak import short_or_long
 
 BLOBS = Path("docker/registry/v2/blobs")
 OTHER = builders.image(builders.layer({"other": b"1"}))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a PostgreSQL server for this module."""
-    with postgresql_server() as url:
-        yield url
 
 
 def run(*arguments: object, code: int = 0, **settings: object) -> Result:
@@ -93,19 +85,11 @@ def rows(settings: Settings) -> dict[str, list[dict[str, Any]]]:
         return known_rows(catalog)
 
 
-def database(kind: str, server: Callable[[], str], name: str) -> str:
-    """Return the URL of an empty database with tables, or of a new SQLite file (empty)."""
-    if kind == "sqlite":
-        return ""
-    settings = Settings(database=server())
-    with closing(open_catalog(settings)) as catalog, catalog.engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    url = f"{server().rpartition('/')[0]}/{name}"
-    with closing(open_catalog(Settings(database=url))) as catalog:
-        upgrade(catalog)
-    return url
+@pytest.fixture
+def database() -> Iterator[Callable[[str], str]]:
+    """Returns the URL of an empty database with tables, or of a new SQLite file (empty), by its kind."""
+    with ExitStack() as stack:
+        yield lambda kind: stack.enter_context(migrated_postgresql()) if kind == "postgresql" else ""
 
 
 POSTGRES = pytest.mark.postgres
@@ -121,16 +105,12 @@ POSTGRES = pytest.mark.postgres
     ],
 )
 def test_everything_comes_back(
-    request: pytest.FixtureRequest, tmp_path: Path, before: str, after: str
+    database: Callable[[str], str], tmp_path: Path, before: str, after: str
 ) -> None:
     """Every row, link file with its time, blob and journal, in either database; the registry then works."""
-    urls = [
-        database(kind, lambda: request.getfixturevalue("server"), name)
-        for kind, name in ((before, "one"), (after, "two"))
-    ]
     old, new = (
         Settings(data=tmp_path / name, audit="off", sparse_indexes=True, database=url)
-        for name, url in zip(("old", "new"), urls, strict=True)
+        for name, url in (("old", database(before)), ("new", database(after)))
     )
     prepare(old)
     with closing(open_registry(old)) as registry:
@@ -329,9 +309,9 @@ def test_what_is_not_restored(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=POSTGRES)])
-def test_nothing_is_overwritten(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+def test_nothing_is_overwritten(database: Callable[[str], str], tmp_path: Path, kind: str) -> None:
     """Neither another folder, nor a registry, nor a store without a catalog; nor is one in the other."""
-    url = database(kind, lambda: request.getfixturevalue("server"), "one")
+    url = database(kind)
     settings = make(tmp_path / "data", ONE, database=url)
     before = content(settings.data)
     for folder in (settings.data, tmp_path):
@@ -476,9 +456,9 @@ def test_the_log_of_an_interrupted_restore(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=POSTGRES)])
-def test_backups_under_load(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+def test_backups_under_load(database: Callable[[str], str], tmp_path: Path, kind: str) -> None:
     """Each is whole, and of one instant, while clients push, move and delete and garbage is collected."""
-    url = database(kind, lambda: request.getfixturevalue("server"), "one")
+    url = database(kind)
     data, folder, new = tmp_path / "data", tmp_path / "backup", tmp_path / "new"
     env = {"DUALREG_DATABASE": url, "DUALREG_GC_GRACE": "20s"}
     with dualreg_server(data, workers=2, database=url) as host, load(host) as history:

@@ -20,7 +20,6 @@ from dualreg.assembly import open_catalog, open_registry, prepare
 from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import BlobRow
-from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -32,7 +31,7 @@ from dualreg.storage import open_store
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import application, client_of
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import migrated_postgresql
 from tests.maintenance.test_rebuild import lose as lose_catalog
 from tests.maintenance.test_rebuild import rebuild
 from tests.maintenance.world import CHAIN, ONE, TWO, fill, known_rows
@@ -486,10 +485,8 @@ def test_a_catalog_that_is_not_there_cannot_be_checked(tmp_path: Path) -> None:
 @pytest.mark.postgres
 def test_postgresql_is_checked_alike(tmp_path: Path) -> None:
     """The same kinds of damage are found, and whom they hurt."""
-    with postgresql_server() as url:
+    with migrated_postgresql() as url:
         settings = Settings(data=tmp_path / "data", audit="off", sparse_indexes=True, database=url)
-        with closing(open_catalog(settings)) as catalog:
-            upgrade(catalog)
         with closing(open_registry(settings)) as registry:
             fill(client_of(registry, settings))
             store = open_store(settings.store_url)

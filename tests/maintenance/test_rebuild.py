@@ -13,7 +13,7 @@ from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.settings import Settings
 from tests.apps import client_of
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import migrated_postgresql
 from tests.maintenance.world import administer, fill, known_rows
 from tests.migrate import trees
 from tests.migrate.commands import command
@@ -21,20 +21,21 @@ from tests.migrate.commands import command
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a PostgreSQL server for this module."""
-    with postgresql_server() as url:
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database with tables, or nothing for SQLite."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    with migrated_postgresql() as url:
         yield url
 
 
-@pytest.fixture(params=DATABASES)
-def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+@pytest.fixture
+def settings(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An empty registry, over each database."""
-    url = "" if request.param == "sqlite" else request.getfixturevalue("server")
-    settings = Settings(data=tmp_path / "data", database=url, audit="off", sparse_indexes=True)
-    monkeypatch.setenv("DUALREG_DATABASE", url)
-    lose(settings)
+    settings = Settings(data=tmp_path / "data", database=database, audit="off", sparse_indexes=True)
+    monkeypatch.setenv("DUALREG_DATABASE", database)
     with_tables(settings)
     prepare(settings)
     return settings

@@ -29,7 +29,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Contents
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import postgresql_database
 from tests.programs import DUALREG, start
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -37,25 +37,14 @@ NAME = RepositoryName("x")
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a PostgreSQL server for this module."""
-    with postgresql_server() as url:
-        yield url
-
-
 @pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'folder' / 'catalog.sqlite3'}"
-    address: str = request.getfixturevalue("server")
-    catalog = Catalog(address)
-    with catalog.engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    catalog.close()
-    return address
+        yield f"sqlite:///{tmp_path / 'folder' / 'catalog.sqlite3'}"
+        return
+    with postgresql_database() as url:
+        yield url
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import migrated_postgresql
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -13,5 +13,5 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield ""
         return
-    with postgresql_server() as url:
+    with migrated_postgresql() as url:
         yield url

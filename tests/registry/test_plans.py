@@ -27,7 +27,7 @@ from dualreg.storage.base import StoredBlob
 from dualreg.storage.memory import MemoryStore
 from tests import builders
 from tests.apps import client_of
-from tests.contracts.postgresql import postgresql_server
+from tests.contracts.postgresql import migrated_postgresql
 from tests.properties.registries import push_v1, push_v2
 from tests.protocol.exchange import TOKEN, World, make_world
 from tests.soak import short_or_long
@@ -290,9 +290,8 @@ ROWS = short_or_long(8_000, 20_000)
 @pytest.fixture(scope="module")
 def large_postgresql() -> Iterator[Catalog]:
     """A PostgreSQL catalog that is large enough for its planner to mind, and knows it."""
-    with postgresql_server() as url:
+    with migrated_postgresql() as url:
         catalog = Catalog(url)
-        upgrade(catalog)
         fill(catalog, tags=ROWS, repositories=ROWS)
         with catalog.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")
