@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn
 import pytest
 from click.testing import Result
 
-from tests.zygote import Forked, Zygote
+from tests.zygote import PROGRAMS, Forked, Zygote
 
 #: The command, as it was installed beside the interpreter that runs the tests.
 DUALREG = Path(sys.executable).with_name("dualreg")
@@ -91,11 +91,11 @@ def start(
     """Start *command* in the background, its output in *log*.
 
     Args:
-        fresh: Even a command of ours gets an interpreter of its own.
+        fresh: Even a command of ours, or gunicorn, gets an interpreter of its own.
     """
     words, env = [*map(str, command)], {**environment(), **(env or {})}
-    if words[0] == str(DUALREG) and not fresh:
-        return _zygote().start(words[1:], log, env, cwd or Path.cwd())
+    if words[0] in map(str, map(DUALREG.with_name, PROGRAMS)) and not fresh:
+        return _zygote().start(words, log, env, cwd or Path.cwd())
     with log.open("ab") as output:
         return subprocess.Popen(words, stdout=output, stderr=output, env=env, cwd=cwd)
 

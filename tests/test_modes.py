@@ -4,7 +4,6 @@ import os
 import re
 import sqlite3
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests import builders
 from tests.migrate.stock_trees import LAYERS, StockTree
-from tests.programs import DUALREG, running, until
+from tests.programs import DUALREG, running, start, until
 
 pytestmark = pytest.mark.slow
 
@@ -43,17 +42,17 @@ def test_modes(tmp_path: Path, umask: int) -> None:
     }
     before = os.umask(umask)
     try:
-        run("migrate", "run", f"registry-tree:{tree.root}", env=env)
-        run("access", "grant", "anonymous", "*", "pull", env=env)
-        with running([DUALREG, "serve", "--bind", f"unix:{top}/s"], tmp_path / "out", env, fresh=True):
+        run(tmp_path, "migrate", "run", f"registry-tree:{tree.root}", env=env)
+        run(tmp_path, "access", "grant", "anonymous", "*", "pull", env=env)
+        with running([DUALREG, "serve", "--bind", f"unix:{top}/s"], tmp_path / "out", env):
             assert until(lambda: "Serving" in (tmp_path / "out").read_text())
-            run("gc", env=env)
+            run(tmp_path, "gc", env=env)
             database = sqlite3.connect(top / "db/catalog.sqlite3")
             database.execute("SELECT * FROM tags").fetchall()  # the other files exist while one is open
             found = {path.relative_to(top).as_posix(): path for path in top.rglob("*")}
             modes = {name: stat.S_IMODE(path.lstat().st_mode) for name, path in found.items()}
             database.close()
-        run("export", f"oci-layout:{tmp_path}/layout", env=env)
+        run(tmp_path, "export", f"oci-layout:{tmp_path}/layout", env=env)
     finally:
         os.umask(before)
     assert {name for pattern in MODES for name in matching(pattern, modes)} >= {
@@ -74,7 +73,7 @@ def matching(pattern: str, names: dict[str, int]) -> Iterator[str]:
     return (name for name in names if re.fullmatch(pattern, name))
 
 
-def run(*words: str, env: dict[str, str]) -> None:
-    """Run a command."""
-    done = subprocess.run([DUALREG, *words], env={**os.environ, **env}, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+def run(folder: Path, *words: str, env: dict[str, str]) -> None:
+    """Run a command, its output in *folder*."""
+    log = folder / f"{words[0]}.log"
+    assert start([DUALREG, *words], log, env).wait(60) == 0, log.read_text()

@@ -238,7 +238,7 @@ def test_any_gunicorn_can_serve_it(tmp_path: Path, options: list[str]) -> None:
     own = ["--chdir", ROOT, "--config", ROOT / "gunicorn.conf.py"]
     command = [DUALREG.with_name("gunicorn"), *own, *options, "wsgi:app"]
     variables = {"DUALREG_DATA": str(tmp_path / "data"), "DUALREG_BIND": host}
-    with running(command, log, variables) as process:
+    with running(command, log, variables, fresh=True) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
         assert Wire(host).send("GET", "/v2/", {"Authorization": "x" * 60_000}).status == 200
         chain = builders.v1_chain(builders.layer({"a": b"1"}))

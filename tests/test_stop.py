@@ -43,10 +43,10 @@ SIGNALS = {"stop": signal.SIGTERM, "reload": signal.SIGHUP}
 
 @contextmanager
 def impatient(data: Path, *more: str | Path) -> Iterator[tuple[str, Process]]:
-    """Run a server that waits two seconds for uploads when it stops, with *more* options."""
+    """Run a server that waits one second for uploads when it stops, with *more* options."""
     host, log = f"127.0.0.1:{free_port()}", data.parent / "impatient.log"
     options = ["--chdir", ROOT, "--bind", host, "-k", "dualreg.cli.worker.Worker", "--threads", "4"]
-    options += ["--graceful-timeout", "12", "--timeout", "0", "--no-control-socket"]
+    options += ["--graceful-timeout", "11", "--timeout", "0", "--no-control-socket"]
     command = [DUALREG.with_name("gunicorn"), *options, *more, "wsgi:app"]
     with running(command, log, {"DUALREG_DATA": str(data)}) as process:
         if more:
@@ -160,7 +160,7 @@ def test_v1_sends_a_layer_again(tmp_path: Path) -> None:
 def test_new_connections_are_told_that_the_server_stops(tmp_path: Path, path: str) -> None:
     """As long as an upload keeps it alive, in each dialect; the upload still succeeds."""
     target = f"/v2/late/blobs/uploads/?digest={Digest.of(CONTENT)}"
-    with dualreg_process(tmp_path / "data", fresh=True) as (host, process, _):
+    with dualreg_process(tmp_path / "data") as (host, process, _):
         with closing(connect(host)) as connection:
             connection.sendall(begin("POST", target))
             time.sleep(0.5)
@@ -181,7 +181,7 @@ def test_new_connections_are_told_that_the_server_stops(tmp_path: Path, path: st
 def test_new_connections_of_a_reload_are_for_the_next_workers(tmp_path: Path) -> None:
     """While the workers before them still receive an upload, which succeeds."""
     target = f"/v2/late/blobs/uploads/?digest={Digest.of(CONTENT)}"
-    with dualreg_process(tmp_path / "data", workers=1, fresh=True) as (host, process, _):
+    with dualreg_process(tmp_path / "data", workers=1) as (host, process, _):
         with closing(connect(host)) as connection:
             connection.sendall(begin("POST", target))
             time.sleep(0.5)
@@ -200,7 +200,7 @@ def test_new_connections_of_a_reload_are_for_the_next_workers(tmp_path: Path) ->
 @pytest.mark.parametrize("how", SIGNALS)
 def test_open_connections_end_between_requests(tmp_path: Path, how: str) -> None:
     """An idle one ends without a reset, one that sends a request meanwhile, or half of one, is answered."""
-    with dualreg_process(tmp_path / "data", workers=1, fresh=True) as (host, process, _):
+    with dualreg_process(tmp_path / "data", workers=1) as (host, process, _):
         idle, late, half = (connect(host) for _ in range(3))
         for connection in (idle, late):
             connection.sendall(head("GET", "/v2/"))
@@ -224,7 +224,7 @@ def test_open_connections_end_between_requests(tmp_path: Path, how: str) -> None
 
 def test_a_request_that_was_sent_before_the_stop_is_answered(tmp_path: Path) -> None:
     """Even if its connection was not accepted yet."""
-    with dualreg_process(tmp_path / "data", workers=1, fresh=True) as (host, process, _):
+    with dualreg_process(tmp_path / "data", workers=1) as (host, process, _):
         (worker,) = children(process.pid)
         os.kill(worker, signal.SIGSTOP)
         waiting = [connect(host) for _ in range(20)]
@@ -243,7 +243,7 @@ def test_a_request_that_was_sent_before_the_stop_is_answered(tmp_path: Path) -> 
 def test_ctrl_c_lets_requests_finish(tmp_path: Path, again: bool) -> None:  # noqa: FBT001 -- a case
     """A terminal sends it to all processes; a second one ends them at once."""
     target = f"/v2/late/blobs/uploads/?digest={Digest.of(CONTENT)}"
-    with dualreg_process(tmp_path / "data", fresh=True) as (host, process, _):
+    with dualreg_process(tmp_path / "data") as (host, process, _):
         with closing(connect(host)) as connection:
             connection.sendall(begin("POST", target))
             time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""A process that has imported dualreg already, and forks one for each command that a test runs.
+"""A process that has imported dualreg already, and forks one for each command or gunicorn that a test runs.
 
 It stands in for the interpreter's start and end alone, which cost more than most tests. Those that are about
 the command itself pass ``fresh=True`` to ``programs.running``, or run it on their own.
@@ -16,11 +16,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from gunicorn.app import wsgiapp
 
 import dualreg
 
+#: What it can run, by name: each reads ``sys.argv``.
+PROGRAMS: Mapping[str, Callable[[], object]] = {
+    "dualreg": lambda: importlib.import_module("dualreg.cli").main(prog_name="dualreg"),
+    "gunicorn": lambda: wsgiapp.run(prog="gunicorn"),
+}
 _TICK = 0.005
 
 
@@ -38,11 +45,12 @@ class Zygote:
             cwd=Path(__file__).parents[1],
         )
 
-    def start(self, arguments: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> "Forked":
-        """Run ``dualreg`` with *arguments* in *cwd*, its output at the end of *log*."""
-        pid = self.ask([[*arguments], str(log.absolute()), dict(env), str(cwd)])
+    def start(self, words: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> "Forked":
+        """Run a command, one of ``PROGRAMS``, in *cwd*, its output at the end of *log*."""
+        os.umask(umask := os.umask(0))
+        pid = self.ask([[*words], str(log.absolute()), dict(env), str(cwd), umask])
         assert pid
-        return Forked(self, pid, arguments)
+        return Forked(self, pid, words)
 
     def ask(self, question: object) -> int | None:
         """Return the answer to a command (its process id), or to a process id (its exit code, if any)."""
@@ -66,9 +74,9 @@ class Zygote:
 class Forked:
     """A process of it, with as much of ``subprocess.Popen`` as tests use."""
 
-    def __init__(self, zygote: Zygote, pid: int, arguments: Sequence[str]) -> None:
+    def __init__(self, zygote: Zygote, pid: int, words: Sequence[str]) -> None:
         """Remember which it is."""
-        self.pid, self.args = pid, ["dualreg", *arguments]
+        self.pid, self.args = pid, words
         self.returncode: int | None = None
         self._zygote = zygote
 
@@ -125,7 +133,7 @@ def _serve() -> None:
         os.kill(pid, signal.SIGTERM)
 
 
-def _run(arguments: list[str], log: str, env: dict[str, str], folder: str) -> None:
+def _run(words: list[str], log: str, env: dict[str, str], folder: str, umask: int) -> None:
     """Be the command; end as the interpreter would, but for what it takes apart then."""
     with open(os.devnull) as nothing, open(log, "ab") as output:  # noqa: PTH123 -- for descriptors
         os.dup2(nothing.fileno(), 0)
@@ -134,10 +142,11 @@ def _run(arguments: list[str], log: str, env: dict[str, str], folder: str) -> No
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    sys.argv = ["dualreg", *arguments]
+    os.umask(umask)
+    sys.argv = words
     code = 1
     try:
-        importlib.import_module("dualreg.cli").main(arguments, prog_name="dualreg")
+        PROGRAMS[Path(words[0]).name]()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001 -- as the interpreter

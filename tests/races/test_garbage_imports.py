@@ -1,6 +1,5 @@
 """Races of the garbage collection with what brings content back: imports on demand, and an older catalog."""
 
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from dualreg.image.digest import Digest
 from tests import builders
 from tests.migrate.stock_trees import StockTree
-from tests.programs import DUALREG, environment
+from tests.programs import DUALREG, start
 from tests.protocol.clients.v2 import V2Client
 from tests.races.site import Site, open_site
 from tests.races.test_garbage import ROUNDS, THREADS, image, is_pulled
@@ -40,10 +39,10 @@ def test_an_image_is_imported_while_it_goes(database: str, tmp_path: Path) -> No
         site.check()
 
 
-def run(site: Site, *command: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command of ours over what the server of a site has."""
-    env = {**environment(), **site.environment}
-    return subprocess.run([DUALREG, *command], env=env, text=True, capture_output=True, check=False)
+def run(site: Site, *command: str) -> tuple[int, str]:
+    """Run a command of ours over what the server of a site has; return its exit code and what it printed."""
+    log = site.data.parent / f"{command[0]}.log"
+    return start([DUALREG, *command], log, site.environment).wait(60), log.read_text()
 
 
 def test_a_catalog_that_is_older_than_the_store(database: str, tmp_path: Path) -> None:
@@ -61,11 +60,11 @@ def test_a_catalog_that_is_older_than_the_store(database: str, tmp_path: Path) -
         site.collect()
         put_back(site.catalog, rows)
         site.let_pass("older/app")
-        refused = run(site, "gc")
-        assert refused.returncode == 1
-        assert "the catalog is older than the store" in refused.stderr
+        code, printed = run(site, "gc")
+        assert code == 1
+        assert "the catalog is older than the store" in printed
         assert all(site.store.path(digest).exists() for digest in (*new.blobs, new.digest))
-    assert run(site, "db", "rebuild", "--replace").returncode == 0
+    assert run(site, "db", "rebuild", "--replace")[0] == 0
     with open_site(tmp_path / "data", database) as site:
         assert is_pulled(site, "older/app", "old", old)
         assert is_pulled(site, "older/app", "new", new)
