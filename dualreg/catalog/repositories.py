@@ -49,17 +49,28 @@ class RepositoryQueries:
         return known
 
     def lock(
-        self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False
+        self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False, absent: bool = False
     ) -> RepositoryRow | None:
         """Return the repository, locked against deletion until the transaction ends; None if there is none.
 
         With *exclusive*, it is locked against all writes, so that what was read stays true until the write.
         With *tagging*, it is locked against others that point tags: each notes the manifests that its tags
-        leave, and two that exchange tags would wait for each other in a circle.
+        leave, and two that exchange tags would wait for each other in a circle. With *absent*, one that does
+        not exist is not created before the transaction ends.
         """
         query = _lock(exclusive=exclusive, tagging=tagging)
         id_ = self.connection.scalar(query, {"repository": name})
+        if id_ is None and absent and not self._bar(name):
+            id_ = self.connection.scalar(query, {"repository": name})
         return None if id_ is None else RepositoryRow(id_, name)
+
+    def _bar(self, name: RepositoryName) -> bool:
+        """Let others who create the repository wait; return False if another transaction has created it."""
+        row = insert(self.connection, Repositories).values(name=name, created_at=self.now)
+        created = self.connection.scalar(row.on_conflict_do_nothing().returning(Repositories.id))
+        if created is not None:  # PostgreSQL lets inserts of the name wait, although the row is gone again
+            self.connection.execute(delete(Repositories).where(Repositories.id == created))
+        return created is not None
 
     def find(self, *names: RepositoryName) -> RepositoryRow | None:
         """Return the first of *names* that exists, or None."""

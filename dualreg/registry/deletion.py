@@ -40,7 +40,7 @@ def delete_manifest(
     while more:
         with state.begin() as tx:
             # Exclusive, so that no client starts to build on the V1 images that are deleted along with it.
-            row = tx.repositories.lock(repository, exclusive=True)
+            row = tx.repositories.lock(repository, exclusive=True, absent=available)
             if row is None and not available:
                 raise RepositoryUnknown(name=repository)
             check_precondition(tx, condition, repository, digest)
@@ -138,7 +138,7 @@ def delete_repository(state: State, name: RepositoryName) -> None:
     more = True
     while more:
         with state.begin() as tx:
-            row = tx.repositories.lock(name, exclusive=True)
+            row = tx.repositories.lock(name, exclusive=True, absent=known)
             if not (row or known):
                 raise RepositoryUnknown(name=name)
             state.upstream.mark_deleted(tx, name)

@@ -121,7 +121,10 @@ class Tags:
         load_for_precondition(upstream, condition, repository, tag)
         available = upstream.has(repository, tag)
         with self.state.begin() as tx:
-            row = tx.repositories.lock(repository, exclusive=condition.is_conditional)
+            # No push of the tag may be under way: its link file would go, and its row stay.
+            row = tx.repositories.lock(
+                repository, exclusive=condition.is_conditional, tagging=True, absent=available
+            )
             if row is None and not available:
                 raise RepositoryUnknown(name=repository)
             check_precondition(tx, condition, repository, tag)

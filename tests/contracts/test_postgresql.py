@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Event
@@ -10,14 +10,16 @@ from threading import Event
 import pytest
 from sqlalchemy import update
 
+from dualreg.assembly import build_registry
 from dualreg.catalog.candidates import note
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.image.digest import Digest
-from dualreg.image.names import Tag
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.state import State
-from dualreg.storage.links import Links
+from dualreg.registry.upstream import NoUpstream
+from dualreg.storage.links import Links, manifest_link, tag_link
 from dualreg.storage.memory import MemoryStore
 from tests.conftest import Clock
 from tests.contracts.catalog import CatalogContract
@@ -97,6 +99,72 @@ class TestPostgresql(CatalogContract):
                 _wait_for_waiters(catalog, 1)
                 rows.lock(tx, work, 0)
             working.result(10)
+
+    @pytest.mark.parametrize("first", [True, False])
+    @pytest.mark.parametrize("what", ["tag", "manifest", "repository"])
+    def test_deletes_of_available_content_wait_for_pushes(
+        self, catalog: Catalog, what: str, *, first: bool
+    ) -> None:
+        """What upstream has needs no row; rows and link files of a push that is under way stay equal."""
+        registry = build_registry(catalog, store := MemoryStore(), upstream=_Everything())
+        links, tag = Links(store), Tag("t")
+        if not first:
+            with catalog.begin() as tx:
+                tx.repositories.ensure(NAME)
+
+        def delete() -> None:
+            match what:
+                case "tag":
+                    registry.tags.delete(NAME, tag)
+                case "manifest":
+                    registry.manifests.delete(NAME, MANIFEST.digest)
+                case _:
+                    registry.repositories.delete(NAME)
+
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.begin() as tx:
+                tx.repositories.ensure(NAME, tagging=True)
+                push(tx, NAME, tag)
+                links.add_manifest(NAME, MANIFEST.digest)
+                links.point_tag(NAME, tag, MANIFEST.digest)
+                deleting = pool.submit(delete)
+                _wait_for_waiters(catalog, 1)
+            deleting.result(10)
+        with catalog.read() as tx:
+            kept = [tx.manifests.find(NAME, each) is not None for each in (tag, MANIFEST.digest)]
+        files = (tag_link(NAME, tag), manifest_link(NAME, MANIFEST.digest))
+        assert [store.read_link(each) is not None for each in files] == kept == [False, what == "tag"]
+
+    def test_an_absent_repository_is_not_created_meanwhile(self, catalog: Catalog) -> None:
+        """One that was locked although it does not exist; it is as absent afterwards."""
+
+        def create() -> RepositoryRow:
+            with catalog.begin() as tx:
+                return tx.repositories.ensure(NAME)
+
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.begin() as tx:
+                assert tx.repositories.lock(NAME, absent=True) is None
+                assert not tx.repositories.any()
+                creating = pool.submit(create)
+                _wait_for_waiters(catalog, 1)
+            assert creating.result(10).name == NAME
+
+
+class _Everything(NoUpstream):
+    """An upstream that has everything, and loads nothing."""
+
+    def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        """Return True."""
+        del repository, reference
+        return True
+
+    def available_tags(
+        self, repository: RepositoryName, *, last: str = "", limit: int | None = None
+    ) -> Sequence[Tag]:
+        """Return a tag."""
+        del repository, last, limit
+        return [Tag("t")]
 
 
 class _Rows:
