@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from click.testing import CliRunner, Result
@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 from dualreg.assembly import open_catalog, open_registry, prepare
 from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.linking import LinkingQueries
 from dualreg.catalog.rows import BlobRow
 from dualreg.cli import main
 from dualreg.image.digest import Digest
@@ -329,6 +330,29 @@ def _linked_at(catalog: Catalog) -> list[tuple[str, Digest, datetime]]:
             tx.repositories.find(name) for name, _ in tx.repositories.walk(last=RepositoryName(""), limit=100)
         ]
         return [(row.name, *blob) for row in repositories if row for blob in tx.linking.blobs(row.id, None)]
+
+
+def test_rows_are_not_read_for_each_damaged_link_file(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How often the rows of a repository are read does not depend on how many files are damaged."""
+    folders = (settings.data / TREE / "repositories").rglob("_layers/sha256")
+    links = max(([*folder.glob("*/link")] for folder in folders), key=len)
+    assert len(links) > 3
+    pages, read, times = LinkingQueries.blobs, list[object](), list[int]()
+
+    def counted(*given: Any) -> Any:
+        read.append(given)
+        return pages(*given)
+
+    monkeypatch.setattr(LinkingQueries, "blobs", counted)
+    for damaged in (links[:1], links):
+        for link in damaged:
+            link.write_bytes(b"")
+        read.clear()
+        assert len(found(settings)) == len(damaged)
+        times.append(len(read))
+    assert times[0] == times[1]
 
 
 def test_bytes_without_a_row_are_named_after_a_while(settings: Settings) -> None:

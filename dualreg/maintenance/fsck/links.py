@@ -79,12 +79,14 @@ class LinkCheck:
 
     def missing(self, repository: RepositoryName) -> Iterator[tuple[Finding, bool]]:
         """Yield link files of rows that are missing or wrong, and whether each was written again."""
+        row = self._find(repository)
+        if row is None:
+            return
         for page in (self._blobs, self._manifests, self._tags, self._images):
             after: object = None
             while True:
                 with self.catalog.read() as tx:
-                    row = tx.repositories.find(repository)
-                    expected = page(tx, row, after) if row else ()
+                    expected = page(tx, row, after)
                 if not expected:
                     break
                 if any(self._problem(each) for each in expected):
@@ -93,17 +95,27 @@ class LinkCheck:
 
     def stray(self, repository: RepositoryName) -> Iterator[tuple[Finding, bool]]:
         """Yield link files that no row needs, and whether each was set aside."""
-        names = Names(self.store)
-        for walk in (names.blobs, names.manifests, names.tags, names.v1_images):
+        names, row = Names(self.store), self._find(repository)
+        for walk, page in (
+            (names.blobs, self._blobs),
+            (names.manifests, self._manifests),
+            (names.tags, self._tags),
+            (names.v1_images, self._images),
+        ):
             entries = iter(walk(repository))
             while batch := [*islice(entries, BATCH)]:
                 with self.catalog.read() as tx:
-                    unlisted = [*self._unlisted(tx, tx.repositories.find(repository), repository, batch)]
+                    unlisted = [*_unlisted(tx, row, repository, page, batch)]
                 if unlisted:
-                    yield from self._set_aside(repository, batch)
+                    yield from self._set_aside(repository, page, batch)
+
+    def _find(self, repository: RepositoryName) -> RepositoryRow | None:
+        """Return the repository as it is now; findings are confirmed later, while it is locked."""
+        with self.catalog.read() as tx:
+            return tx.repositories.find(repository)
 
     def _set_aside(
-        self, repository: RepositoryName, entries: Sequence[Entry]
+        self, repository: RepositoryName, page: _Page, entries: Sequence[Entry]
     ) -> Iterator[tuple[Finding, bool]]:
         """Look at link files again while nothing can change them, and set aside those that no row needs.
 
@@ -112,7 +124,7 @@ class LinkCheck:
         found = list[Finding]()
         with self.catalog.trial() as trial, trial.begin() as tx:
             row = tx.repositories.ensure(repository, exclusive=True)
-            for path, text in self._unlisted(tx, row, repository, entries):
+            for path, text in _unlisted(tx, row, repository, page, entries):
                 if not self._is_there(path):
                     continue
                 found.append(_finding(Kind.STRAY_LINK, repository, path, text))
@@ -126,21 +138,6 @@ class LinkCheck:
             return self.store.read_link(path) is not None
         except OSError:
             return True
-
-    def _unlisted(
-        self,
-        tx: Transaction,
-        row: RepositoryRow | None,
-        repository: RepositoryName,
-        entries: Sequence[Entry],
-    ) -> Iterator[tuple[str, str]]:
-        """Yield the paths of link files that no row needs, and why not."""
-        listed = {*_listed(tx, row, entries)} if row else set[str]()
-        for entry in entries:
-            if not isinstance(entry, OddEntry):
-                yield from ((path, _UNLISTED) for path in _paths(repository, entry) if path not in listed)
-            elif row is None or not self._expects(tx, row, entry.path.removesuffix("/")):
-                yield entry.path, entry.reason
 
     def _confirmed(
         self, repository: RepositoryName, page: _Page, after: object
@@ -167,16 +164,6 @@ class LinkCheck:
         if found is None:
             return None if expected.optional else Kind.NO_LINK
         return None if _same(found.content, expected.content) else Kind.WRONG_LINK
-
-    def _expects(self, tx: Transaction, row: RepositoryRow, path: str) -> bool:
-        """Return whether a row needs the file: it is then found to be wrong."""
-        for page in (self._blobs, self._manifests, self._tags, self._images):
-            after: object = None
-            while expected := page(tx, row, after):
-                if any(each.path == path for each in expected):
-                    return True
-                after = expected[-1].key
-        return False
 
     def _blobs(self, tx: Transaction, row: RepositoryRow, after: Any) -> Sequence[Expected]:  # noqa: ANN401 -- its own key
         add = partial(self.links.add_blob, row.name)
@@ -236,6 +223,33 @@ class LinkCheck:
             for id_ in ids
             if id_ in facts
         ]
+
+
+def _unlisted(
+    tx: Transaction,
+    row: RepositoryRow | None,
+    repository: RepositoryName,
+    page: _Page,
+    entries: Sequence[Entry],
+) -> Iterator[tuple[str, str]]:
+    """Yield the paths of link files that no row needs, and why not."""
+    odd = {each.path.removesuffix("/") for each in entries if isinstance(each, OddEntry)}
+    wrong = _expected(tx, row, page, odd) if row and odd else set[str]()  # which ``missing`` finds
+    listed = {*_listed(tx, row, entries)} if row else set[str]()
+    for entry in entries:
+        if not isinstance(entry, OddEntry):
+            yield from ((path, _UNLISTED) for path in _paths(repository, entry) if path not in listed)
+        elif entry.path.removesuffix("/") not in wrong:
+            yield entry.path, entry.reason
+
+
+def _expected(tx: Transaction, row: RepositoryRow, page: _Page, paths: set[str]) -> set[str]:
+    """Return which of *paths* the rows of a repository need."""
+    found, after = set[str](), None
+    while found != paths and (expected := page(tx, row, after)):
+        found |= paths.intersection(each.path for each in expected)
+        after = expected[-1].key
+    return found
 
 
 def _same(found: bytes, expected: bytes) -> bool:
