@@ -16,7 +16,7 @@ from dualreg.auth.key_sources import FileKeys, KeySource, UrlKeys
 from dualreg.auth.keyring import Keyring
 from dualreg.auth.logins import Logins
 from dualreg.auth.passwords import Passwords
-from dualreg.auth.permissions import RuleLookup, catalog_rules, file_rules
+from dualreg.auth.permissions import FileRules, RuleLookup, catalog_rules
 from dualreg.auth.sealed import NAME, Sealed, SealedInvalid
 from dualreg.auth.tokens import Verifier
 from dualreg.auth.workloads import Workloads, parse_workload_rules
@@ -278,7 +278,7 @@ def _permission_rules(settings: Settings, catalog: Catalog) -> RuleLookup:
     Raises:
         ValueError: the file cannot be read, or a rule in it is invalid.
     """
-    return file_rules(settings.permissions) if settings.permissions else catalog_rules(catalog)
+    return FileRules(settings.permissions) if settings.permissions else catalog_rules(catalog)
 
 
 def _logins(settings: Settings, catalog: Catalog) -> Logins | None:

@@ -33,6 +33,7 @@ class ReloadingFile(Generic[Value]):
         self._name = " and ".join(map(str, paths))
         self._lock = Lock()
         self._last_error = ""
+        self._generation = 0
         try:
             self._loaded = self._stamps()
             self._value = read()
@@ -42,17 +43,27 @@ class ReloadingFile(Generic[Value]):
     def get(self) -> Value:
         """Return the current value."""
         with self._lock:
-            try:
-                stamps = self._stamps()
-                if stamps != self._loaded:
-                    self._value = self._read()
-                    self._loaded, self._last_error = stamps, ""
-                    _log.warning("reloaded %s", self._name)
-            except (OSError, ValueError) as error:
-                if str(error) != self._last_error:
-                    self._last_error = str(error)
-                    _log.warning("cannot reload %s, using the last version: %s", self._name, error)
+            self._reload()
             return self._value
+
+    def generation(self) -> int:
+        """Return a number that is another one if ``get`` now returns another value than before."""
+        with self._lock:
+            self._reload()
+            return self._generation
+
+    def _reload(self) -> None:
+        try:
+            stamps = self._stamps()
+            if stamps != self._loaded:
+                self._value = self._read()
+                self._loaded, self._last_error = stamps, ""
+                self._generation += 1
+                _log.warning("reloaded %s", self._name)
+        except (OSError, ValueError) as error:
+            if str(error) != self._last_error:
+                self._last_error = str(error)
+                _log.warning("cannot reload %s, using the last version: %s", self._name, error)
 
     def _stamps(self) -> _Stamps:
         found = [path.stat() for path in self._paths]

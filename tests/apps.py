@@ -10,8 +10,10 @@ from flask.testing import FlaskClient
 from dualreg.auth.access import ANONYMOUS, EVERYTHING, Action, Grant, is_repository
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from dualreg.web import context
+from dualreg.web import context, lane
 from dualreg.web.app import create_app
+from dualreg.web.lane import Lane
+from dualreg.web.responses import READS
 
 #: How tests write the token of a V1 session which they were not given.
 _UNSIGNED = re.compile(r'(?:signature=[0-9]+,)?repository="([^"]+)"')
@@ -25,13 +27,49 @@ def application(registry: Registry, settings: Settings | None = None, **chosen: 
     """
     settings = settings or Settings.model_validate({"audit": "off"} | chosen)
     app = create_app(settings.model_copy(update={"audit": settings.audit or "off"}), registry)
-    app.wsgi_app = _Signing(app, app.wsgi_app)  # type: ignore[method-assign]
+    assert isinstance(app.wsgi_app, Lane)
+    app.wsgi_app = _Signing(app, _Comparing(app.wsgi_app))  # type: ignore[method-assign]
     return app
 
 
 def client_of(registry: Registry, settings: Settings | None = None, **chosen: object) -> FlaskClient:
     """Return a client of an ``application``."""
     return application(registry, settings, **chosen).test_client()
+
+
+#: Whether reads that the lane may repeat are answered three times, to compare the answers.
+COMPARING = [False]
+
+
+class _Comparing:
+    """Compares what Flask answers, what the lane answers, and what it repeats; byte for byte."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request."""
+        if (
+            not COMPARING[0]
+            or environ["REQUEST_METHOD"] not in READS
+            or not lane.READS.fullmatch(environ["PATH_INFO"])
+        ):
+            return self._lane(environ, start_response)
+        answers = [_answer(each, {**environ}) for each in (self._lane.application, self._lane, self._lane)]
+        assert answers[0] == answers[1] == answers[2]
+        status, headers, body = answers[0]
+        start_response(status, headers)
+        return [body]
+
+
+def _answer(application: Any, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    started: list[Any] = []
+    body = application(environ, lambda *given: started.append(given))
+    try:
+        content = b"".join(body)
+    finally:
+        getattr(body, "close", lambda: None)()
+    return started[0][0], started[0][1], content
 
 
 class _Signing:

@@ -4,7 +4,7 @@ The authentication modes differ in the parts that it is made of, and in nothing 
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -32,6 +32,7 @@ from dualreg.auth.workloads import Workloads
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
+from dualreg.reloading import ReloadingFile
 
 #: Lifetime of a V1 session: a client gets one token for a whole push, which may take hours.
 SESSION = timedelta(hours=6)
@@ -67,6 +68,16 @@ class Authority:
     logins: Logins | None = None
     issuer: Verifier | None = None
     workloads: Workloads | None = None
+
+    def generation(self) -> Hashable:
+        """Return what is another value after each change of a file that decides on grants."""
+        return tuple(file.generation() for file in self._files)
+
+    @cached_property
+    def _files(self) -> tuple[ReloadingFile[Any], ...]:
+        parts = (self.rules, self.logins and self.logins.directory, self.issuer and self.issuer.keys)
+        files = (getattr(part, "file", None) for part in parts)
+        return tuple(file for file in files if isinstance(file, ReloadingFile))
 
     @property
     def is_open(self) -> bool:

@@ -58,17 +58,17 @@ class HtpasswdDirectory:
         Raises:
             ValueError: it cannot be read.
         """
-        self._file = ReloadingFile(lambda: _parse(path.read_text(encoding="utf-8")), path)
+        self.file = ReloadingFile(lambda: _parse(path.read_text(encoding="utf-8")), path)
         self._catalog = catalog
 
     def password_hash(self, account: str) -> str | None:
-        return self._file.get().hashes.get(account)
+        return self.file.get().hashes.get(account)
 
     def cost(self) -> int | None:
-        return self._file.get().cost
+        return self.file.get().cost
 
     def knows(self, account: str) -> bool:
-        if account in self._file.get().hashes:
+        if account in self.file.get().hashes:
             return True
         with self._catalog.read() as tx:
             row = tx.accounts.find(account)

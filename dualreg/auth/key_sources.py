@@ -41,10 +41,10 @@ class FileKeys:
         Raises:
             ValueError: it cannot be read, or contains no usable key.
         """
-        self._file = ReloadingFile(lambda: TrustedKeys.parse(path.read_bytes()), path)
+        self.file = ReloadingFile(lambda: TrustedKeys.parse(path.read_bytes()), path)
 
     def key_for(self, header: dict[str, Any]) -> Key | None:
-        return self._file.get().key_for(header)
+        return self.file.get().key_for(header)
 
 
 class UrlKeys:

@@ -54,16 +54,23 @@ def catalog_rules(catalog: Catalog) -> RuleLookup:
     return find
 
 
-def file_rules(path: Path) -> RuleLookup:
-    """Return the lookup of the rules in a file, which is reloaded when it changes.
+class FileRules:
+    """The lookup of the rules in a file, which is reloaded when it changes.
 
     A rule is a line ``WHO PATTERN ACTIONS``; ``#`` starts a comment.
-
-    Raises:
-        ValueError: the file cannot be read, or contains an invalid rule.
     """
-    rules = ReloadingFile(lambda: _parse_file(path.read_text(encoding="utf-8")), path)
-    return lambda names: [rule for rule in rules.get() if rule.who in names]
+
+    def __init__(self, path: Path) -> None:
+        """Read *path*.
+
+        Raises:
+            ValueError: the file cannot be read, or contains an invalid rule.
+        """
+        self.file = ReloadingFile(lambda: _parse_file(path.read_text(encoding="utf-8")), path)
+
+    def __call__(self, names: Collection[str]) -> Sequence[PermissionRow]:
+        """Return the current rules for any of *names*."""
+        return [rule for rule in self.file.get() if rule.who in names]
 
 
 def _parse_file(text: str) -> Sequence[PermissionRow]:

@@ -158,20 +158,17 @@ class BlobQueries:
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob, or None if the repository may not read it."""
-        found = self.find_noted(repository, digest, since=_EPOCH)
-        return found and found[0]
+        return self.find_noted(repository, digest, since=_EPOCH)
 
-    def find_noted(
-        self, repository: RepositoryName, digest: Digest, *, since: datetime
-    ) -> tuple[BlobRow, datetime | None] | None:
-        """Return the blob as ``find``, and since when its link is a candidate; None: it is none.
+    def find_noted(self, repository: RepositoryName, digest: Digest, *, since: datetime) -> BlobRow | None:
+        """Return the blob as ``find``.
 
         A candidate of longer than *since* whose blob is named by a manifest or a V1 image counts as none:
         when that is dropped, it is one anew.
         """
         names = {"repository": repository, "digest": digest, "since": since}
         row = self.connection.execute(_readable(), names).one_or_none()
-        return None if row is None else (BlobRow(digest, row[0]), row[1])
+        return None if row is None else BlobRow(digest, row[0], row[1])
 
     def linked(self, repository_id: int, digests: Collection[Digest]) -> dict[Digest, int]:
         """Return the size in bytes of each of *digests* that the repository may read.

@@ -4,7 +4,8 @@ Transactions are short: they last milliseconds, and never span the transfer of b
 ``tests/contracts/catalog.py`` tests all queries against SQLite and PostgreSQL.
 """
 
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ from dualreg.catalog.tags import TagQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.uses import UseQueries
 from dualreg.catalog.v1_images import V1ImageQueries
+from dualreg.catalog.versions import versions_of
 from dualreg.catalog.views import ViewQueries
 from dualreg.catalog.waiting import Writers
 from dualreg.ownership import inherit_owner, make_folders
@@ -205,6 +207,7 @@ class Catalog:
         self.engine = open_engine(url, pool_size=pool_size)
         watch_changes(self.engine, NAMES)
         self._writers = Writers(max(pool_size * 3 // 4, 1))
+        self._versions = versions_of(self.engine)
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
 
     def hasten(self) -> None:
@@ -248,6 +251,18 @@ class Catalog:
         with self._reader.connect() as connection:
             yield Transaction.over(connection, self.now())
 
+    def version(self) -> Hashable:
+        """Return a value that differs from all earlier ones if a transaction was committed in between.
+
+        If two values are equal, every query returns the same at both times. While the database fails, no two
+        are.
+        """
+        try:
+            self._require_file()
+            return self._versions.current()
+        except (SQLAlchemyError, sqlite3.Error):
+            return object()
+
     @contextmanager
     def trial(self) -> Iterator["Catalog"]:
         """Yield a catalog over the same database whose changes are rolled back at the end of the block.
@@ -262,6 +277,7 @@ class Catalog:
 
     def close(self) -> None:
         """Close all idle connections. The catalog can be used again."""
+        self._versions.close()
         self.engine.dispose()
 
     def _require_file(self) -> None:

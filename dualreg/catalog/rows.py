@@ -31,10 +31,16 @@ class RepositoryRow:
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
-    """A blob; *size* in bytes."""
+    """A blob; *size* in bytes.
+
+    Attributes:
+        noted_at: Since when its link is a candidate of the garbage collection, if that was asked for;
+            None: it is none.
+    """
 
     digest: Digest
     size: int
+    noted_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from dualreg.remote.endpoint import is_loopback
 from dualreg.settings import Settings
 from dualreg.web.app import create_app, rates_of
 from dualreg.web.context import close
-from dualreg.web.download import FILE
+from dualreg.web.responses import FILE
 
 #: gunicorn's format, and the seconds that the request took.
 _LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(L)s'

@@ -5,7 +5,7 @@ Every method of a service opens its own short transaction, and no bytes move ins
 checked by the callers; how bytes and rows are kept is up to ``storage`` and ``catalog``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -159,6 +159,10 @@ class Registry:
     def now(self) -> datetime:
         """Return the time by the clock that dates every row; aware, in UTC."""
         return self.state.catalog.now()
+
+    def version(self) -> Hashable:
+        """Return what is another value after each change of any row, by any process."""
+        return self.state.catalog.version()
 
     def close(self) -> None:
         """Write deferred notes, and close every connection to the catalog.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +42,13 @@ class Blobs:
         if blob is None:
             raise BlobUnknown(digest=str(digest))
         return blob
+
+    def unchanged_until(self, blob: BlobRow) -> datetime | None:
+        """Return when ``stat``, which returned *blob*, has to be called again even if no row has changed.
+
+        None: never.
+        """
+        return blob.noted_at and self.state.promised_until(blob.noted_at)
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if it is linked to the repository, with no exception for the empty layer."""

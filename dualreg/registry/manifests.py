@@ -117,6 +117,14 @@ class Manifests:
             return True
         return self.state.renew(repository, row.digest) is not None
 
+    def unchanged_until(self, row: ManifestRow) -> datetime | None:
+        """Return when ``find``, which returned *row*, has to be called again even if no row has changed.
+
+        None: never.
+        """
+        keep, noted = self.state.retention.untagged is None, row.noted_at
+        return None if keep or noted is None else self.state.promised_until(noted)
+
     def peek(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
         """Return the manifest in this registry, whatever `bridge` shows, without asking upstream."""
         with self.state.catalog.read() as tx:

@@ -79,12 +79,14 @@ class Representation:
     Attributes:
         digest: The value of ``Docker-Content-Digest``; for schema 1, of the payload without signatures.
         size: Bytes of what ``read`` returns.
+        row: The manifest that it is, byte for byte; None: it was generated, or signed anew.
     """
 
     media_type: str
     digest: Digest
     size: int
     read: Callable[[], bytes]
+    row: ManifestRow | None = None
 
 
 @dataclass(frozen=True)  # without slots, which cachedmethod cannot work with
@@ -156,9 +158,13 @@ class Negotiation:
         """Return the manifest as it was pushed."""
         if row.media_type in media_types.SCHEMA1_TYPES and (body := self.signed(repository, row)):
             return Representation(row.media_type, row.digest, len(body), lambda: body)
+        self.require(row)
+        return Representation(row.media_type, row.digest, row.size, lambda: self.manifests.payload(row), row)
+
+    def require(self, row: ManifestRow) -> None:
+        """Raise ManifestUnknown unless the store has all bytes of a manifest."""
         if not self.manifests.integrity.holds(BlobRow(row.digest, row.size)):
             raise ManifestUnknown(reference=str(row.digest), reason=LOST)
-        return Representation(row.media_type, row.digest, row.size, lambda: self.manifests.payload(row))
 
     def _as_schema1(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> Representation:
         image = self.manifests.image_of(repository, row)

@@ -68,14 +68,17 @@ class State:
         """
         with self.catalog.read() as tx:
             found = tx.blobs.find_noted(repository, digest, since=tx.now - self.retention.grace / 2)
-        if found is None:
-            return None
-        blob, noted_at = found
-        return blob if noted_at is None or self.is_promised(noted_at) else self.renew(repository, digest)
+        if found is None or found.noted_at is None or self.is_promised(found.noted_at):
+            return found
+        return self.renew(repository, digest)
 
     def is_promised(self, at: datetime) -> bool:
         """Return whether a promise made *at* a time holds for half the grace from now on."""
         return at > self.catalog.now() - self.retention.grace / 2
+
+    def promised_until(self, at: datetime) -> datetime:
+        """Return when a promise made *at* a time is to be renewed, if a client asks again."""
+        return at + self.retention.grace / 2
 
     def renew(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Promise that the blob, and a V1 image whose JSON it is, stay from now on; return it as ``promise``.

@@ -18,6 +18,7 @@ from dualreg.registry.preconditions import (
     load_for_precondition,
 )
 from dualreg.registry.state import State
+from dualreg.registry.upstream import NoUpstream
 from dualreg.registry.visibility import Visibility
 
 #: How many tags are read at a time where only some of them match.
@@ -46,7 +47,7 @@ class Tags:
             more = None if limit is None else limit + 1
             tags = tx.tags.list(repository, last=last, limit=more, origins=shown)
         upstream = self.state.upstream
-        if upstream.origin in shown:
+        if self.asks_upstream(repository):
             available = upstream.available_tags(repository, last=last, limit=more)
             if available or (tags is None and last and upstream.available_tags(repository, limit=1)):
                 tags = tuple(sorted({*(tags or ()), *available}))
@@ -55,6 +56,12 @@ class Tags:
         if limit is None:
             return Page(tags, more=False)
         return Page(tags[:limit], more=len(tags) > limit > 0)
+
+    def asks_upstream(self, repository: RepositoryName) -> bool:
+        """Return whether ``list`` depends on what is upstream, too."""
+        upstream = self.state.upstream
+        shown = self.visibility.shown(repository, Origin.V2)
+        return upstream.origin in shown and not isinstance(upstream, NoUpstream)
 
     def list_all(self, repository: RepositoryName, *, last: str = "") -> tuple[Tag, ...]:
         """Return the tags in this registry after *last*, whatever `bridge` shows, without asking upstream."""

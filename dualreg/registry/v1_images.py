@@ -7,6 +7,7 @@ changes. Images that are derived from manifests are recorded complete, without a
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow, SentLayer, V1ImageRow
@@ -186,9 +187,17 @@ class V1Images:
         row = self.get(repository, image)
         if not self._promise(repository, row):
             row = self.get(repository, image)
-        if self.repairs.is_lost(row):
-            raise ImageUnknown(id=image)
+        self.require(row)
         return row
+
+    def require(self, row: V1ImageRow) -> None:
+        """Raise ImageUnknown if the JSON or the layer of a complete image is lost or damaged."""
+        if self.repairs.is_lost(row):
+            raise ImageUnknown(id=row.id)
+
+    def unchanged_until(self, row: V1ImageRow) -> datetime | None:
+        """Return when ``promise``, which returned *row*, has to be called again if no row has changed."""
+        return row.promised_at and self.state.promised_until(row.promised_at)
 
     def _promise(self, repository: RepositoryName, row: V1ImageRow) -> bool:
         """Keep a complete image for half the grace at least; return whether that was promised before."""

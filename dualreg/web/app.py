@@ -28,6 +28,7 @@ from dualreg.settings import Settings
 from dualreg.settings.values import parse_rate
 from dualreg.web import address, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
+from dualreg.web.lane import Lane
 from dualreg.web.outages import LimitedLog, outage_of
 from dualreg.web.rates import Rates
 from dualreg.web.responses import add_warnings
@@ -71,6 +72,7 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     app.url_map.strict_slashes = False
     app.url_map.converters["path"] = _AnyPath
     context.install(parts, app.extensions)
+    app.wsgi_app = Lane(app.wsgi_app, parts, v2.kind_of_agent)  # type: ignore[method-assign]  # as Flask documents
     _register_views(app, issues_tokens=parts.authority.issues)
     app.url_value_preprocessor(v1.enforce_mode)
     app.before_request(address.check_host)

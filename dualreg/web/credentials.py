@@ -16,10 +16,10 @@ from flask import g, request
 from dualreg.auth.access import Grant
 from dualreg.errors import TooManyAttempts, Unauthenticated
 from dualreg.image.names import RepositoryName
-from dualreg.networks import network_of
 from dualreg.patterns import Reach
 from dualreg.web.context import authority, rates
 from dualreg.web.forwarded import client_address
+from dualreg.web.rates import client_of
 from dualreg.web.responses import API_CHECKS
 
 #: Carries the V1 session of clients that send Basic credentials with every request.
@@ -67,7 +67,8 @@ def client_key() -> str:
     Raises:
         Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
     """
-    return hashlib.sha256(_client(grant().identity.account).encode()).hexdigest()
+    client = client_of(grant().identity.account, client_address())
+    return hashlib.sha256(client.encode()).hexdigest()
 
 
 def session_repository() -> RepositoryName | None:
@@ -146,12 +147,8 @@ def _count(account: str) -> None:
     """Count the request, unless it only checks for the API."""
     if request.path in API_CHECKS:
         return
-    rates().take(_client(account), periods=2 if request.method in _UNREPEATED else 1)
-
-
-def _client(account: str) -> str:
-    """Return the text that names the account, or without one the network of the client."""
-    return f"account {account}" if account else f"network {network_of(client_address())}"
+    client = client_of(account, client_address())
+    rates().take(client, periods=2 if request.method in _UNREPEATED else 1)
 
 
 def _credentials() -> tuple[str, str]:

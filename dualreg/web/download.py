@@ -4,20 +4,20 @@ The bytes are sent by the first of these that is available: nginx (``X-Accel-Red
 (``wsgi.file_wrapper``, which is sendfile), this process.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, BinaryIO
 
 from flask import Response, request
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.image import media_types
+from dualreg.registry.blobs import Blobs
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.context import registry, settings
+from dualreg.web.lane import after, repeatable
 from dualreg.web.ranges import Span, requested_spans
-from dualreg.web.responses import empty_response
-
-#: Where the WSGI environment has a file that the server may send itself: its reader and the first byte.
-FILE = "dualreg.file"
+from dualreg.web.responses import FILE, empty_response
 
 
 def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
@@ -31,6 +31,7 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
 
     Source: RFC 9110, "Range Requests".
     """
+    blobs, until = registry().blobs, registry().blobs.unchanged_until(blob)
     fixed = {
         **headers,
         "Content-Type": media_types.OCTET_STREAM,
@@ -38,15 +39,18 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
         "Cache-Control": "private, max-age=31536000, immutable",
     }
     if request.if_none_match.contains_weak(str(blob.digest)):
+        repeatable(after(), until=until)
         return empty_response(304, {**headers, "ETag": fixed["ETag"]})
     spans = _requested_spans(blob)
     if request.method == "GET" and spans == []:
         return empty_response(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
     if request.method == "HEAD":
-        registry().blobs.require(blob)
+        blobs.require(blob)
+        repeatable(after(partial(blobs.require, blob)), until=until)
         return Response(headers=fixed | {"Accept-Ranges": "bytes", "Content-Length": str(blob.size)})
     if location := _internal_location(blob):
-        registry().blobs.open_whole(blob).close()
+        blobs.open_whole(blob).close()
+        repeatable(after(lambda: blobs.open_whole(blob).close()), until=until)
         return Response(headers=fixed | {"X-Accel-Redirect": location})  # nginx adds Accept-Ranges
     return _bytes(blob, spans, fixed | {"Accept-Ranges": "bytes"})
 
@@ -76,12 +80,20 @@ def _requested_spans(blob: BlobRow) -> list[Span] | None:
 
 def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> Response:
     """Return one range of the blob; the server's file wrapper, if it has one, respects Content-Length."""
-    reader = registry().blobs.open_whole(blob, start=span.start)
-    request.environ[FILE] = (reader, span.start)
-    wrapper = request.environ.get("wsgi.file_wrapper")
-    body = wrapper(reader, CHUNK_SIZE) if wrapper else _closing(reader, span.length)
+    opened = partial(_open, registry().blobs, blob, span)
+    body = opened(request.environ)
+    repeatable(opened, until=registry().blobs.unchanged_until(blob))
     headers = headers | {"Content-Length": str(span.length)}
-    return Response(body, status=status, headers=headers, direct_passthrough=wrapper is not None)
+    passed = "wsgi.file_wrapper" in request.environ
+    return Response(body, status=status, headers=headers, direct_passthrough=passed)
+
+
+def _open(blobs: Blobs, blob: BlobRow, span: Span, environ: dict[str, Any]) -> Iterable[bytes]:
+    """Return the bytes of a span, as the server's file wrapper if it has one."""
+    reader = blobs.open_whole(blob, start=span.start)
+    environ[FILE] = (reader, span.start)
+    wrapper = environ.get("wsgi.file_wrapper")
+    return wrapper(reader, CHUNK_SIZE) if wrapper else _closing(reader, span.length)
 
 
 def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> Response:

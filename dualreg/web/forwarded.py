@@ -1,8 +1,10 @@
 """Forwarded: what trusted proxies say of the client: its address, and whether it uses HTTPS."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from ipaddress import ip_address
+from typing import Any
 
 from flask import request
 
@@ -23,10 +25,15 @@ def client_address() -> str:
     ``X-Forwarded-For`` is read from its end, and only the entries that trusted proxies appended: a client can
     forge those before them.
     """
-    peer = _peer()
-    hops = ",".join(request.headers.getlist("X-Forwarded-For")).rsplit(",", _HOPS)[-_HOPS:]
+    return address_of(request.environ, settings().trusted_proxies)
+
+
+def address_of(environ: Mapping[str, Any], trusted_proxies: str) -> str:
+    """Return the ``client_address`` of a request, given as its WSGI environment and the setting."""
+    peer = _peer(environ)
+    hops = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", _HOPS)[-_HOPS:]
     with suppress(ValueError):
-        while hops and _is_trusted(peer):
+        while hops and _is_trusted(peer, trusted_proxies):
             peer = str(ip_address(hops.pop().strip()))
     return peer
 
@@ -39,19 +46,21 @@ def is_https() -> bool:
     """
     if request.scheme == "https":
         return True
-    for header in _SCHEME_HEADERS if _is_trusted(_peer()) else ():
+    is_trusted = _is_trusted(_peer(request.environ), settings().trusted_proxies)
+    for header in _SCHEME_HEADERS if is_trusted else ():
         if said := ",".join(request.headers.getlist(header)):
             return not _SECURE.isdisjoint(value.strip().lower() for value in said.split(","))
     return False
 
 
-def _peer() -> str:
-    return (request.remote_addr or "").removeprefix("::ffff:")  # IPv4 on a dual-stack socket
+def _peer(environ: Mapping[str, Any]) -> str:
+    address: str = environ.get("REMOTE_ADDR") or ""
+    return address.removeprefix("::ffff:")  # IPv4 on a dual-stack socket
 
 
-def _is_trusted(peer: str) -> bool:
+def _is_trusted(peer: str, trusted_proxies: str) -> bool:
     """Return whether *peer* is a trusted proxy; so is whoever may open a Unix socket."""
-    trusted = _entries(settings().trusted_proxies)
+    trusted = _entries(trusted_proxies)
     return not peer or peer in trusted or _ANY in trusted
 
 

@@ -14,6 +14,7 @@ from mmap import mmap
 from threading import Lock
 
 from dualreg.errors import TooManyRequests
+from dualreg.networks import network_of
 
 #: Clients that are known at once. Of more, those that sent least lately are forgotten.
 _SLOTS = 1 << 16
@@ -22,6 +23,11 @@ _WAYS = 8
 _SLOT_SIZE = 16
 #: Times are whole nanoseconds: sums of them are exact.
 _SECOND = 1_000_000_000
+
+
+def client_of(account: str, address: str) -> str:
+    """Return the text that names whom a request counts for: the account, or without one the network."""
+    return f"account {account}" if account else f"network {network_of(address)}"
 
 
 class Rates:
@@ -47,6 +53,11 @@ class Rates:
         # Of each slot, the first half is the key of a client, and the second when its requests are due.
         self._halves = memory.cast("Q")
         self._lock = Lock()
+
+    @property
+    def are_limited(self) -> bool:
+        """Whether requests are counted at all."""
+        return bool(self._interval)
 
     def take(self, client: str, *, periods: int = 1) -> None:
         """Count a request.

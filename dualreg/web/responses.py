@@ -8,6 +8,8 @@ from flask import Response, request
 
 from dualreg.errors import RegistryError
 
+#: Where the WSGI environment has a file that the server may send itself: its reader and the first byte.
+FILE = "dualreg.file"
 #: Methods that change nothing.
 READS = ("GET", "HEAD", "OPTIONS")
 #: By which clients find out whether the V2 API is served, and how to log in.

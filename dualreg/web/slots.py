@@ -19,7 +19,7 @@ from dualreg.networks import network_of
 #: Largest request body, in bytes, that the server receives before a thread handles the request.
 SMALL_BODY = 64 << 10
 #: Largest response body, in bytes, that fits into the buffers of any connection.
-_SMALL_RESPONSE = 8 << 10
+SMALL_RESPONSE = 8 << 10
 #: When a client that got no slot may try again, in seconds.
 _RETRY_AFTER = 5
 
@@ -87,7 +87,7 @@ class Slots:
             ServerBusy: as ``take``; the response is closed.
         """
         length = response.content_length
-        if request.method == "HEAD" or (length is not None and length <= _SMALL_RESPONSE):
+        if request.method == "HEAD" or (length is not None and length <= SMALL_RESPONSE):
             return
         try:
             release = self.take(address)
@@ -95,7 +95,7 @@ class Slots:
             _close(response)
             raise
         if response.direct_passthrough:
-            _call_on_close(response.response, release)
+            call_on_close(response.response, release)
         else:
             response.call_on_close(release)
 
@@ -114,7 +114,7 @@ class _Taken:
     __del__ = release
 
 
-def _call_on_close(body: Any, release: Callable[[], None]) -> None:  # noqa: ANN401 -- a server's file wrapper
+def call_on_close(body: Any, release: Callable[[], None]) -> None:  # noqa: ANN401 -- a server's file wrapper
     """Call *release* when the server closes *body*, of which werkzeug does not know the end."""
     close = body.close
 

@@ -17,7 +17,7 @@ from dualreg.auth.attempts import Attempts
 from dualreg.auth.audit import Audit
 from dualreg.auth.directories import HtpasswdDirectory
 from dualreg.auth.passwords import BYTES_LIMIT, Passwords, cost_of
-from dualreg.auth.permissions import catalog_rules, file_rules, grant_by_rules, parse_rule
+from dualreg.auth.permissions import FileRules, catalog_rules, grant_by_rules, parse_rule
 from dualreg.auth.secrets import Secret, SecretKind
 from dualreg.auth.workloads import parse_workload_rules
 from dualreg.catalog.database import Catalog
@@ -84,7 +84,7 @@ def test_a_file_of_rules(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     file.write_text(
         "# who may\n\n  alice team/* pull,push # all of it\n@dev x pull\nanonymous public/* pull\n"
     )
-    rules = file_rules(file)
+    rules = FileRules(file)
     alice = Identity("alice", frozenset({"dev"}))
     assert grant_by_rules(alice, rules).allows("team/x", Action.PUSH)
     assert grant_by_rules(alice, rules).allows("x", Action.PULL)
@@ -98,7 +98,7 @@ def test_a_file_of_rules(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     file.unlink()
     assert grant_by_rules(alice, rules).allows("x", Action.PULL)
     with pytest.raises(ValueError, match="cannot load"):
-        file_rules(file)
+        FileRules(file)
 
 
 def test_htpasswd(tmp_path: Path, catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,11 +11,17 @@ from flask.testing import FlaskClient
 from dualreg.assembly import build_registry, open_registry
 from dualreg.registry import Registry
 from dualreg.settings import Settings
-from tests import quick
+from tests import apps, quick
 from tests.apps import client_of
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
 from tests.programs import dualreg_server
 from tests.protocol.exchange import World, make_world
+
+
+@pytest.fixture(autouse=True)
+def compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every read is answered with the lane and without it, and the answers are compared."""
+    monkeypatch.setattr(apps, "COMPARING", [True])
 
 
 class Served(NamedTuple):

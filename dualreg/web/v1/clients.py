@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 
 from flask import Response, g, request
@@ -11,6 +12,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
 from dualreg.web.credentials import token_repository
 from dualreg.web.forwarded import client_address
+from dualreg.web.lane import note_repeats
 from dualreg.web.responses import DENIALS, READS
 
 #: Requests that current clients send too.
@@ -28,7 +30,9 @@ def record_client(response: Response) -> Response:
         # Unauthorized clients must not fill the table with invented names.
         repository = "" if response.status_code in DENIALS else _repository()
         refused = "v1_refused" in g
-        registry().clients.record(client_address(), request.user_agent.string, repository, refused=refused)
+        record = partial(registry().clients.record, repository=repository, refused=refused)
+        record(client_address(), request.user_agent.string)
+        note_repeats(record)
     return response
 
 

@@ -4,6 +4,7 @@ Source: docker-registry 0.9, ``images.py``; the exchanges of Docker 0.6 to 1.9.
 """
 
 import re
+from functools import partial
 
 from flask import Blueprint, Response, request
 
@@ -18,6 +19,7 @@ from dualreg.web.context import registry
 from dualreg.web.credentials import client_key
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
+from dualreg.web.lane import repeat_document
 from dualreg.web.responses import json_response
 from dualreg.web.v1.responses import DOCUMENT_LIMIT, immutable, is_held, uncached_json
 
@@ -55,7 +57,9 @@ def get_json(repository: RepositoryName, image: ImageId) -> Response:
         response.headers.update(dict.fromkeys(_PAYLOADS, str(row.checksum)))
     if row.tarsum and row.tarsum_verified is not False:
         response.headers[_TARSUM] = row.tarsum
-    return immutable(response, str(row.json))
+    until = registry().v1_images.unchanged_until(row)
+    require = partial(registry().v1_images.require, row)
+    return repeat_document(immutable(response, str(row.json)), require, until=until)
 
 
 @requires(Action.PUSH)
@@ -98,7 +102,7 @@ def put_checksum(repository: RepositoryName, image: ImageId) -> Response:
 def get_ancestry(repository: RepositoryName, image: ImageId) -> Response:
     """Return the IDs of the image and its ancestors, the base last."""
     rows = registry().v1_images.ancestry(repository, image)
-    return immutable(json_response([row.id for row in rows]), rows[-1].id + image)
+    return repeat_document(immutable(json_response([row.id for row in rows]), rows[-1].id + image))
 
 
 @requires(Action.PULL)

@@ -15,11 +15,12 @@ from dualreg.errors import BlobUnknown, ManifestUnknown, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
 from dualreg.web.guard import Need, authorize, enforce, requires
+from dualreg.web.lane import repeat_document
 from dualreg.web.responses import json_response
 from dualreg.web.v2 import blobs, extensions, manifests, referrers, repositories, tags, uploads
 from dualreg.web.v2.errors import render, render_status
 
-__all__ = ["create_blueprint", "is_hidden_from", "render", "render_status"]
+__all__ = ["create_blueprint", "is_hidden_from", "kind_of_agent", "render", "render_status"]
 
 #: Docker 1.3 to 1.5 has an unfinished V2 client that fails without falling back; its pings have Go's agent.
 #: Source: the registry mirror configuration that Docker published for 1.6, confirmed with the real daemons.
@@ -44,10 +45,15 @@ def is_hidden_from(user_agent: str) -> bool:
     return _UNFINISHED_V2.match(user_agent) is not None
 
 
+def kind_of_agent(user_agent: str) -> tuple[bool, bool]:
+    """Return all that answers to reads below ``/v2`` depend on of a User-Agent."""
+    return is_hidden_from(user_agent), manifests.reads_only_schema1(user_agent)
+
+
 @requires(Need.LOGIN)
 def get_base() -> Response:
     """Confirm that the registry implements V2.  Source: OCI distribution-spec v1.1, "Determining Support"."""
-    return json_response({})
+    return repeat_document(json_response({}))
 
 
 def _hide() -> Response | None:

@@ -5,6 +5,7 @@ Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing Manifests".
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from flask import Blueprint, Response, request
 
@@ -13,11 +14,12 @@ from dualreg.errors import RequestInvalid, SizeMismatch, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry.negotiation import Accept
+from dualreg.registry.negotiation import Accept, Representation
 from dualreg.registry.preconditions import Precondition
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
+from dualreg.web.lane import Note, repeat_document
 from dualreg.web.responses import add_warnings, empty_response
 from dualreg.web.v2.locations import manifest_headers
 
@@ -55,12 +57,23 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         "Vary": "Accept",
     }
     if request.if_none_match.contains_weak(str(manifest.digest)):
-        return empty_response(304, headers)
+        return _repeated(empty_response(304, headers), manifest)
     if request.method == "HEAD":
-        return Response(headers=headers)
-    if isinstance(reference, Tag):
-        registry().tags.record_pull(name, reference)
-    return Response(manifest.read(), headers=headers)
+        return _repeated(Response(headers=headers), manifest)
+    response = Response(manifest.read(), headers=headers)
+    if isinstance(reference, Digest):
+        return _repeated(response, manifest)
+    record = partial(registry().tags.record_pull, name, reference)
+    record()
+    return _repeated(response, manifest, lambda *_: record())
+
+
+def _repeated(response: Response, manifest: Representation, note: Note | None = None) -> Response:
+    """Let the response with a manifest be repeated, unless that was generated; return it."""
+    if row := manifest.row:
+        until = registry().manifests.unchanged_until(row)
+        repeat_document(response, partial(registry().negotiation.require, row), until=until, note=note)
+    return response
 
 
 @requires(Action.PUSH)
@@ -129,6 +142,11 @@ def _entity_tags(name: str) -> frozenset[str] | None:
     return frozenset(tag.strip(' "') for value in values for tag in value.split(",")) if values else None
 
 
+def reads_only_schema1(user_agent: str) -> bool:
+    """Return whether a client that sends no Accept header reads only schema 1."""
+    return _SCHEMA1_DOCKER.match(user_agent) is not None
+
+
 def _accept() -> Accept:
     """Return what manifests the client accepts.
 
@@ -136,7 +154,7 @@ def _accept() -> Accept:
     """
     values = ",".join(request.headers.getlist("Accept")).split(",")
     named = frozenset(filter(None, map(strip_parameters, values)))
-    old_docker = not named and _SCHEMA1_DOCKER.match(request.user_agent.string) is not None
+    old_docker = not named and reads_only_schema1(request.user_agent.string)
     wildcard = not named.isdisjoint(_ANYTHING)
     as_stored = bool(request.cache_control.no_transform)
     return Accept(named - _ANYTHING, wildcard=wildcard, schema1_by_default=old_docker, as_stored=as_stored)

@@ -7,6 +7,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.registry.pages import TAGS_LIMIT
 from dualreg.web.context import registry
 from dualreg.web.guard import requires
+from dualreg.web.lane import repeat_document
 from dualreg.web.paging import next_link, page_size
 from dualreg.web.responses import json_response
 
@@ -24,4 +25,5 @@ def list_tags(name: RepositoryName) -> Response:
     page = registry().tags.list(name, last=request.args.get("last", ""), limit=limit)
     number = {} if size is None else {"n": size}
     headers = next_link({"last": page.end, **number}) if page.more else {}
-    return json_response({"name": name, "tags": page.rows}, headers=headers)
+    response = json_response({"name": name, "tags": page.rows}, headers=headers)
+    return response if registry().tags.asks_upstream(name) else repeat_document(response)

@@ -49,6 +49,28 @@ class DatabaseContract:
             assert tx.repositories.search(text, offset=0, limit=1) == (0, ())
             assert [*tx.referrers.walk(NAME, CONFIG, artifact_type=text, after=None, limit=99)] == []
 
+    def test_a_version_is_that_of_all_that_was_committed(self, catalog: Catalog) -> None:
+        """Reads leave it as it is; every commit changes it, those of other processes too."""
+        with catalog.begin() as tx:
+            push(tx, NAME, "v1")
+        other = Catalog(catalog.engine.url.render_as_string(hide_password=False))
+        versions = []
+        for looking in (catalog, other):
+            versions.append(looking.version())
+            with catalog.read() as tx, other.read() as reader:
+                assert count(tx, Tags) == count(reader, Tags)
+            assert looking.version() == versions[-1]
+        for writing, looking in ((catalog, other), (other, catalog), (catalog, catalog)):
+            before = looking.version()
+            with writing.begin() as tx:
+                push(tx, NAME, f"v{len(versions)}")
+                versions.append(before)
+            assert looking.version() not in versions
+        before = catalog.version()
+        catalog.close()
+        other.close()
+        assert catalog.version() != before or catalog.engine.dialect.name == "postgresql"
+
     def test_a_nul_in_a_page_s_beginning_sorts_where_it_should(self, catalog: Catalog) -> None:
         """What follows ``a``, a NUL and more is what follows ``a``, whatever the database makes of NULs."""
         with catalog.begin() as tx:

@@ -1,0 +1,91 @@
+"""Versions of the whole database: proof that nothing has been committed since an earlier look."""
+
+import sqlite3
+from collections.abc import Hashable
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+from sqlalchemy import Engine, text
+
+_SNAPSHOT = text("SELECT pg_current_snapshot()::text")
+
+
+class Versions(Protocol):
+    """Looks at the version of a database. Threads may share it; after a fork, create another one."""
+
+    def current(self) -> Hashable:
+        """Return a value that differs from all earlier ones if a transaction was committed in between.
+
+        If two values are equal, every query returns the same at both times.
+
+        Raises:
+            SQLAlchemyError, sqlite3.Error: the database fails.
+        """
+
+    def close(self) -> None:
+        """Close the connection; ``current`` opens another one."""
+
+
+def versions_of(engine: Engine) -> Versions:
+    """Return what looks at the version of the database of *engine*."""
+    if engine.dialect.name == "postgresql":
+        return _Snapshots(engine)
+    file = engine.url.database
+    return _DataVersions(file) if file and file != ":memory:" else _Unknown()
+
+
+class _DataVersions:
+    """SQLite's own count of commits, as a connection sees it that never writes.
+
+    Source: SQLite, "PRAGMA data_version".
+    """
+
+    def __init__(self, file: str) -> None:
+        self._uri = f"{Path(file).absolute().as_uri()}?mode=rw"
+        self._opened: tuple[object, sqlite3.Connection] | None = None
+        self._lock = Lock()
+
+    def current(self) -> Hashable:
+        with self._lock:
+            opening, connection = self._opened = self._opened or self._open()
+            return opening, connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def _open(self) -> tuple[object, sqlite3.Connection]:
+        """Return a connection, and what tells it apart from others: counts of two cannot be compared."""
+        connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False, isolation_level=None)
+        return object(), connection
+
+    def close(self) -> None:
+        with self._lock:
+            if self._opened:
+                self._opened[1].close()
+            self._opened = None
+
+
+class _Snapshots:
+    """PostgreSQL's snapshots: which transactions a query sees.
+
+    A transaction that writes changes it when it begins to, and when it ends.
+
+    Source: PostgreSQL, "Transaction ID and Snapshot Information Functions".
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # one statement, not three
+
+    def current(self) -> Hashable:
+        with self._engine.connect() as connection:
+            found: Hashable = connection.scalar(_SNAPSHOT)
+            return found
+
+    def close(self) -> None: ...
+
+
+class _Unknown:
+    """A database in memory, of which nothing can be proved: no two values are equal."""
+
+    def current(self) -> Hashable:
+        return object()
+
+    def close(self) -> None: ...

@@ -1,0 +1,336 @@
+"""Lane: repeats answers to reads in front of Flask, as long as nothing that they depend on has changed.
+
+The handlers of the hottest reads say how their answer is given again (``repeatable``), and the lane keeps it.
+What an answer depends on is looked at with every request:
+
+- the request: what handlers look at is the key under which an answer is kept;
+- rows: ``Registry.version`` is another value after every commit of any process, so an answer that was made at
+  this version is the one that the handler would make now;
+- the clock and the bytes: the handler says until when, and how to open the body, which fails if it is lost;
+- who asks: grants are kept by credentials in the same way, and decide on every request.
+
+Everything else goes on to Flask unchanged: what is asked for the first time, what is not granted, and all
+that fails. So there is one description of every answer, and one of every error.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from http import HTTPStatus
+from threading import Lock
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from flask import Response, g, request
+
+from dualreg.auth.access import Action, Grant
+from dualreg.image.names import RepositoryName
+from dualreg.web.context import Parts
+from dualreg.web.forwarded import address_of
+from dualreg.web.rates import client_of
+from dualreg.web.responses import API_CHECKS, FILE
+from dualreg.web.slots import SMALL_RESPONSE, call_on_close
+
+Environ = dict[str, Any]
+Application = Callable[[Environ, Any], Iterable[bytes]]
+#: Called with the address and the User-Agent of a client.
+Note = Callable[[str, str], None]
+Value = TypeVar("Value")
+
+#: What handlers of repeatable reads look at, besides credentials, the address and the User-Agent.
+ASKED = (
+    "REQUEST_METHOD",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "HTTP_ACCEPT",
+    "HTTP_CACHE_CONTROL",
+    "HTTP_HOST",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_IF_RANGE",
+    "HTTP_ORIGIN",
+    "HTTP_RANGE",
+)
+#: Where the environment has what ``repeatable`` was called with.
+_REPEAT = "dualreg.repeat"
+#: Statuses of answers that are repeated.
+_REPEATED = ("200", "206", "304")
+#: Bytes of the answers and of the grants that a process keeps, and of what one takes besides texts and body.
+_ANSWERS, _GRANTS, _OVERHEAD = 32 << 20, 8 << 20, 2 << 10
+#: The largest body that is kept, in bytes.
+_BODY_LIMIT = 1 << 20
+#: For how many seconds a grant is kept: keys of other issuers change without a commit.
+_GRANT_AGE = 10.0
+#: The reads whose handlers may call ``repeatable``.
+READS = re.compile(
+    r"/v2/(?:.+/(?:manifests|blobs)/[^/]+|.+/tags/list)?|/v1/images/[^/]+/(?:json|layer|ancestry)"
+)
+#: Different User-Agents of which is remembered what they mean.
+_AGENTS = 1_000
+
+
+class Repeat(NamedTuple):
+    """How a handler's answer is given again.
+
+    Attributes:
+        grant: What its client is granted.
+        session: The repository of its V1 session.
+        repository: What the client has to be allowed to pull from; None: it has to be logged in.
+        open: Returns the body, given the WSGI environment; raises RegistryError if that is lost.
+        size: Bytes in memory that the body takes.
+        until: When the answer may change without a change of the catalog; None: never.
+        note: Called with the address and the User-Agent of each client that gets the answer.
+    """
+
+    grant: Grant
+    session: RepositoryName | None
+    repository: RepositoryName | None
+    open: Callable[[Environ], Iterable[bytes]]
+    size: int
+    until: datetime | None
+    note: Note | None
+
+
+def repeatable(
+    open_: Callable[[Environ], Iterable[bytes]],
+    *,
+    size: int = 0,
+    until: datetime | None = None,
+    note: Note | None = None,
+) -> None:
+    """Let the lane repeat the answer to the current request; for the parameters, see ``Repeat``.
+
+    Only for answers that depend on nothing but what the lane looks at.
+    """
+    repository, action = g.get("requested", (None, None))
+    is_known = request.blueprint != "v1" or g.get("session")  # else any repository may have the image
+    if is_known and action in (None, Action.PULL):
+        request.environ[_REPEAT] = Repeat(g.grant, g.get("session"), repository, open_, size, until, note)
+
+
+def repeat_document(
+    response: Response,
+    *checks: Callable[[], None],
+    until: datetime | None = None,
+    note: Note | None = None,
+) -> Response:
+    """Let the lane repeat *response*, whose body is in memory, while *checks* do not raise; return it."""
+    sent = request.method != "HEAD" and response.status_code != HTTPStatus.NOT_MODIFIED
+    body = response.get_data() if sent else b""
+    repeatable(after(*checks, body=body), size=len(body), until=until, note=note)
+    return response
+
+
+def note_repeats(note: Note) -> None:
+    """Have *note* called whenever the lane repeats the answer to the current request, if it does."""
+    if repeat := request.environ.get(_REPEAT):
+        request.environ[_REPEAT] = repeat._replace(note=note)
+
+
+def after(*checks: Callable[[], None], body: bytes = b"") -> Callable[[Environ], Iterable[bytes]]:
+    """Return what opens a body in memory, unless one of *checks* raises."""
+    parts = [body] if body else []
+
+    def open_(_: Environ) -> Iterable[bytes]:
+        for check in checks:
+            check()
+        return parts
+
+    return open_
+
+
+class _Answer(NamedTuple):
+    status: str
+    headers: tuple[tuple[str, str], ...]
+    length: int
+    repeat: Repeat
+
+
+class _Known(NamedTuple):
+    """What credentials stand for, until a time in seconds since the epoch."""
+
+    grant: Grant
+    session: RepositoryName | None
+    until: float
+
+
+class _Memory(Generic[Value]):
+    """Values that are true at one version of everything; a look at another one forgets them all."""
+
+    def __init__(self, capacity: int) -> None:
+        """Keep values of *capacity* bytes in all; the first ones make room for others."""
+        self._capacity = capacity
+        self._version: Hashable = None
+        self._values: dict[Hashable, tuple[Value, int]] = {}
+        self._used = 0
+        self._lock = Lock()
+
+    def find(self, version: Hashable, key: Hashable) -> Value | None:
+        """Return the value that was kept at this version."""
+        with self._lock:
+            self._turn_to(version)
+            found = self._values.get(key)
+        return None if found is None else found[0]
+
+    def keep(self, version: Hashable, key: Hashable, value: Value, size: int) -> None:
+        """Keep a value of *size* bytes."""
+        with self._lock:
+            self._turn_to(version)
+            self._used += size - self._values.pop(key, (None, 0))[1]
+            self._values[key] = (value, size)
+            while self._used > self._capacity:
+                self._used -= self._values.pop(next(iter(self._values)))[1]
+
+    def _turn_to(self, version: Hashable) -> None:
+        if version != self._version:
+            self._version, self._used = version, 0
+            self._values.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A request, as far as answers and grants depend on it."""
+
+    version: Hashable
+    credentials: tuple[str, ...]
+    asked: tuple[Hashable, ...]
+    address: str
+    agent: str
+
+
+class Lane:
+    """The WSGI application that answers what it can, and hands on everything else."""
+
+    def __init__(
+        self, application: Application, parts: Parts, kind_of_agent: Callable[[str], Hashable]
+    ) -> None:
+        """Stand before *application*.
+
+        Args:
+            kind_of_agent: Returns all that answers depend on of a User-Agent.
+        """
+        self.application = application
+        self._parts = parts
+        self._kind_of_agent = lru_cache(_AGENTS)(kind_of_agent)
+        self._answers = _Memory[_Answer](_ANSWERS)
+        self._grants = _Memory[_Known](_GRANTS)
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 -- WSGI
+        """Answer a request."""
+        visit = self._visit(environ)
+        if visit is None:
+            return self.application(environ, start_response)
+        body = self._repeat(visit, environ, start_response)
+        return self._hand_on(visit, environ, start_response) if body is None else body
+
+    def _visit(self, environ: Environ) -> _Visit | None:
+        """Return what a request depends on; None if its answer is never repeated."""
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not READS.fullmatch(environ["PATH_INFO"]):
+            return None
+        version = (self._parts.registry.version(), self._parts.authority.generation())
+        get, agent = environ.get, environ.get("HTTP_USER_AGENT", "")
+        address = address_of(environ, self._parts.settings.trusted_proxies)
+        credentials = get("HTTP_AUTHORIZATION", "")
+        whose = address if credentials[:6].lower() == "basic " else ""  # failed logins count for addresses
+        dialect = environ["PATH_INFO"][:4]
+        cookie = get("HTTP_COOKIE", "") if dialect == "/v1/" else ""
+        asked = (*map(get, ASKED), self._kind_of_agent(agent))
+        return _Visit(version, (dialect, credentials, cookie, whose), asked, address, agent)
+
+    def _repeat(self, visit: _Visit, environ: Environ, start_response: Any) -> Iterable[bytes] | None:  # noqa: ANN401 -- WSGI
+        """Give the answer to a request once more; return its body, or None if that is not possible."""
+        known = self._grants.find(visit.version, visit.credentials)
+        if known is None or known.until <= time.time():
+            return None
+        answer = self._answers.find(visit.version, (known.session, *visit.asked))
+        if answer is None or not _is_allowed(known.grant, answer.repeat.repository):
+            return None
+        repeat = answer.repeat
+        if repeat.until and repeat.until <= self._parts.registry.now():
+            return None
+        try:
+            body = self._open(visit, known, answer, environ)
+        except Exception:  # noqa: BLE001 -- the handler fails in the same way, and says how
+            return None
+        if repeat.note:
+            repeat.note(visit.address, visit.agent)
+        start_response(answer.status, [*answer.headers])
+        return body
+
+    def _open(self, visit: _Visit, known: _Known, answer: _Answer, environ: Environ) -> Iterable[bytes]:
+        """Return the body of an answer, for which the client is counted, and holds a slot.
+
+        Raises:
+            Exception: it cannot be sent.
+        """
+        if self._parts.rates.are_limited and environ["PATH_INFO"] not in API_CHECKS:
+            self._parts.rates.take(client_of(known.grant.identity.account, visit.address))
+        if answer.length <= SMALL_RESPONSE or environ["REQUEST_METHOD"] == "HEAD":
+            return answer.repeat.open(environ)
+        release = self._parts.slots.take(visit.address)
+        try:
+            body = answer.repeat.open(environ)
+        except BaseException:
+            release()
+            raise
+        if FILE not in environ or "wsgi.file_wrapper" not in environ:
+            return _Held(body, release)
+        call_on_close(body, release)  # the server has to get its own wrapper
+        return body
+
+    def _hand_on(self, visit: _Visit, environ: Environ, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 -- WSGI
+        """Let Flask answer, and keep the answer if its handler allows that."""
+
+        def keep(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:  # noqa: ANN401 -- WSGI
+            repeat = environ.pop(_REPEAT, None)
+            if repeat is not None and status.startswith(_REPEATED):
+                self._keep(visit, _Answer(status, tuple(headers), _length(headers), repeat))
+            return start_response(status, headers, *more)
+
+        return self.application(environ, keep)
+
+    def _keep(self, visit: _Visit, answer: _Answer) -> None:
+        repeat = answer.repeat
+        until = min(time.time() + _GRANT_AGE, repeat.grant.identity.until or math.inf)
+        known = _Known(repeat.grant, repeat.session, until)
+        self._grants.keep(visit.version, visit.credentials, known, _size(visit.credentials))
+        if repeat.size <= _BODY_LIMIT:
+            key = (repeat.session, *visit.asked)
+            self._answers.keep(visit.version, key, answer, repeat.size + _size(key))
+
+
+class _Held:
+    """A body whose end gives a slot back."""
+
+    def __init__(self, body: Iterable[bytes], release: Callable[[], None]) -> None:
+        self._body, self._release = body, release
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        try:
+            getattr(self._body, "close", _nothing)()
+        finally:
+            self._release()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _is_allowed(grant: Grant, repository: RepositoryName | None) -> bool:
+    return not grant.anonymous if repository is None else grant.allows(repository, Action.PULL)
+
+
+def _size(key: Iterable[Hashable]) -> int:
+    """Return about how many bytes a value takes with its key, without a body."""
+    return _OVERHEAD + sum(len(part) for part in key if isinstance(part, str))
+
+
+def _length(headers: Iterable[tuple[str, str]]) -> int:
+    """Return the length that a response has by its headers, in bytes; 0 if it has none."""
+    return next((int(value) for name, value in headers if name.lower() == "content-length"), 0)

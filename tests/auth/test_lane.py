@@ -1,0 +1,371 @@
+"""The lane: what was answered is answered again without Flask, as long as a handler would say the same."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from dualreg.errors import ServerBusy
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
+from dualreg.web import lane
+from dualreg.web.lane import Lane
+from dualreg.web.slots import Slots
+from tests.auth.conftest import Guarded, basic, bearer
+from tests.builders import image, layer, v1_chain
+from tests.conftest import Clock, GuardedStore
+from tests.properties.registries import push_v1, push_v2
+
+NAME, OTHER = RepositoryName("team/app"), RepositoryName("team/other")
+IMAGE, NEXT = image(layer({"f": b"1"})), image(layer({"f": hashlib.shake_128(b"2").digest(9000)}))
+CHAIN = v1_chain(layer({"a": b"a"}), layer({"b": b"b"}))
+LAYER = next(iter(IMAGE.blobs))
+ACCEPT = {"Accept": f"{IMAGE.media_type}, */*"}
+
+READS = {
+    "/v2/": "GET",
+    f"/v2/{NAME}/manifests/one": "GET",
+    f"/v2/{NAME}/manifests/{IMAGE.digest}": "HEAD",
+    f"/v2/{NAME}/blobs/{LAYER}": "GET",
+    f"/v2/{NAME}/tags/list?n=5": "GET",
+    f"/v1/images/{CHAIN[-1].id}/json": "GET",
+    f"/v1/images/{CHAIN[-1].id}/layer": "GET",
+    f"/v1/images/{CHAIN[-1].id}/ancestry": "GET",
+}
+
+
+@dataclass
+class Asked:
+    """A registry, and whether the last request was answered by Flask."""
+
+    guarded: Guarded
+    headers: Mapping[str, str]
+    reached: bool = False
+
+    @property
+    def client(self) -> FlaskClient:
+        """A client of the registry."""
+        return self.guarded.client
+
+    def send(self, path: str, method: str = "GET", **more: str) -> Any:
+        """Send a request; remember whether it reached Flask."""
+        self.reached = False
+        headers = {**self.headers, **{name.replace("_", "-"): value for name, value in more.items()}}
+        return self.client.open(path, method=method, headers=headers, buffered=True)
+
+    def is_repeated(self, path: str, method: str = "GET", **more: str) -> bool:
+        """Return whether the answer is repeated the third time, and the same; the first may be a login."""
+        answers = [self.send(path, method, **more) for _ in range(3)]
+        first, last = answers[0], answers[-1]
+        assert (first.status, [*first.headers], first.data) == (last.status, [*last.headers], last.data)
+        return not self.reached
+
+
+@contextmanager
+def watched(guarded: Guarded, headers: Mapping[str, str]) -> Iterator[Asked]:
+    """Yield a registry whose requests to Flask are noticed."""
+    front = guarded.client.application.wsgi_app
+    assert isinstance(front, Lane)
+    asked, inner = Asked(guarded, headers), front.application
+
+    def notice(environ: dict[str, Any], start_response: Any) -> Any:
+        asked.reached = True
+        return inner(environ, start_response)
+
+    front.application = notice
+    yield asked
+    front.application = inner
+
+
+def fill(registry: Registry) -> None:
+    """Push what is read."""
+    push_v2(registry, NAME, Tag("one"), IMAGE)
+    push_v1(registry, NAME, Tag("v1"), CHAIN)
+
+
+@pytest.fixture
+def asked(guarded: Guarded) -> Iterator[Asked]:
+    """A registry with an account that may read and write, by a token."""
+    fill(guarded.registry)
+    alice = guarded.account("alice", ("team/*", "pull,push,delete"))
+    token = bearer(guarded.token(f"repository:{NAME}:pull,push,delete", headers=alice))
+    with watched(guarded, {**token, **ACCEPT}) as asked:
+        yield asked
+
+
+def session(asked: Asked) -> dict[str, str]:
+    """Return the header of a V1 session on the repository."""
+    begun = asked.client.get(f"/v1/repositories/{NAME}/images", headers=basic("alice"))
+    return {"Authorization": f"Token {begun.headers['X-Docker-Token']}"}
+
+
+@pytest.mark.parametrize("path", READS)
+def test_a_read_is_repeated(asked: Asked, path: str) -> None:
+    """Byte for byte, without Flask; for another method or header, the answer is another one."""
+    headers = session(asked) if path.startswith("/v1") else {}
+    assert asked.is_repeated(path, READS[path], **headers)
+    asked.send(path, "HEAD" if READS[path] == "GET" else "GET", **headers)
+    assert asked.reached
+    asked.send(path, READS[path], **headers, Origin="https://elsewhere.example")
+    assert asked.reached
+
+
+class Recording(dict[str, Any]):
+    """A WSGI environment that knows what was looked at."""
+
+    looked_at: set[str]
+
+    def __getitem__(self, key: str) -> Any:
+        self.looked_at.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.looked_at.add(key)
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self.looked_at.add(str(key))
+        return super().__contains__(key)
+
+
+#: What the lane looks at beside the key: credentials and address; and what no answer to a read depends on.
+BESIDES = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_FORWARDED_FOR", "HTTP_USER_AGENT"} | {
+    # the scheme, which decides on which port the Host header may leave out
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_SCHEME",
+    "HTTP_X_FORWARDED_PROTOCOL",
+    "HTTP_X_FORWARDED_SSL",
+    # a body, which no read has, and whether the connection becomes another protocol's
+    "HTTP_TRANSFER_ENCODING",
+    "HTTP_CONNECTION",
+}
+
+
+@pytest.mark.parametrize("path", READS)
+def test_what_handlers_look_at_is_part_of_the_key(asked: Asked, path: str) -> None:
+    """A handler that looks at another header would get the answer to other headers."""
+    front = asked.client.application.wsgi_app
+    assert isinstance(front, Lane)
+    inner, seen = front.application, set[str]()
+
+    def record(environ: dict[str, Any], start_response: Any) -> Any:
+        recording = Recording(environ)
+        recording.looked_at = seen
+        return inner(recording, start_response)
+
+    front.application = record
+    headers = session(asked) if path.startswith("/v1") else {}
+    assert asked.send(path, READS[path], **headers).status_code == 200
+    assert {key for key in seen if key.startswith("HTTP_")} - {*lane.ASKED} <= BESIDES
+    assert {"PATH_INFO", "QUERY_STRING", "REQUEST_METHOD"} <= {*lane.ASKED}
+
+
+def move_the_tag(asked: Asked) -> None:
+    """Point the tag at another image."""
+    push_v2(asked.guarded.registry, NAME, Tag("one"), NEXT)
+
+
+def delete_the_tag(asked: Asked) -> None:
+    """Delete it over HTTP."""
+    assert asked.send(f"/v2/{NAME}/manifests/one", "DELETE").status_code == 202
+
+
+def delete_the_manifest(asked: Asked) -> None:
+    """Delete it by another process."""
+    asked.guarded.registry.manifests.delete(NAME, IMAGE.digest)
+
+
+def lose_the_bytes(asked: Asked) -> None:
+    """Lose them on the disk, where no row says so."""
+    for digest in (IMAGE.digest, LAYER):
+        asked.guarded.registry.state.store.delete(digest)
+
+
+CHANGES: Mapping[str, tuple[Callable[[Asked], None], str, int]] = {
+    "the tag moves": (move_the_tag, f"/v2/{NAME}/manifests/one", 200),
+    "the tag is deleted": (delete_the_tag, f"/v2/{NAME}/manifests/one", 404),
+    "the tag is not listed": (delete_the_tag, f"/v2/{NAME}/tags/list", 200),
+    "the manifest is deleted": (delete_the_manifest, f"/v2/{NAME}/manifests/{IMAGE.digest}", 404),
+    "the manifest is lost": (lose_the_bytes, f"/v2/{NAME}/manifests/{IMAGE.digest}", 404),
+    "the blob is lost": (lose_the_bytes, f"/v2/{NAME}/blobs/{LAYER}", 404),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_change_is_seen_at_once(asked: Asked, change: str, method: str) -> None:
+    """By the request that follows it."""
+    act, path, status = CHANGES[change]
+    before = asked.send(path, method)
+    assert asked.is_repeated(path, method)
+    act(asked)
+    after = asked.send(path, method)
+    assert asked.reached
+    assert after.status_code == status
+    assert [*after.headers] != [*before.headers]
+
+
+def revoke(guarded: Guarded) -> None:
+    """Take the permission back."""
+    guarded.accounts.ungrant("alice", "team/*", None)
+
+
+def remove(guarded: Guarded) -> None:
+    """Delete the account."""
+    guarded.accounts.remove("alice")
+
+
+def change_password(guarded: Guarded) -> None:
+    """Change the password."""
+    guarded.accounts.set_password("alice", "another horse")
+
+
+@pytest.mark.parametrize("act", [revoke, remove, change_password])
+def test_access_that_is_taken_back_is_refused_at_once(asked: Asked, act: Callable[[Guarded], None]) -> None:
+    """A client that sends its password with every request has no token that lasts."""
+    asked.headers = basic("alice") | ACCEPT
+    for path in (f"/v2/{NAME}/manifests/one", f"/v2/{NAME}/blobs/{LAYER}"):
+        assert asked.is_repeated(path)
+    act(asked.guarded)
+    for path in (f"/v2/{NAME}/manifests/one", f"/v2/{NAME}/blobs/{LAYER}"):
+        assert asked.send(path).status_code in (401, 403)
+
+
+def test_an_answer_is_for_those_who_may_read(asked: Asked) -> None:
+    """What is remembered for one client is not given to another that may not have it."""
+    path = f"/v2/{NAME}/manifests/one"
+    assert asked.is_repeated(path)
+    asked.headers = ACCEPT
+    assert asked.send(path).status_code == 401
+    asked.headers = asked.guarded.account("eve", ("other/*", "pull")) | ACCEPT
+    assert [asked.send(path).status_code for _ in range(3)] == [403] * 3
+    asked.headers = asked.guarded.account("bob", ("team/*", "pull")) | ACCEPT
+    assert asked.is_repeated(path)
+
+
+def test_a_token_ends_in_time(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a second later, although no row changes."""
+    path = f"/v2/{NAME}/manifests/one"
+    assert asked.is_repeated(path)
+    now = lane.time.time() + asked.guarded.settings.token_ttl.total_seconds() + 1
+    monkeypatch.setattr("dualreg.web.lane.time.time", lambda: now)
+    asked.send(path)
+    assert asked.reached
+
+
+def test_files_with_rules_are_read_again(guard: Callable[..., Guarded], tmp_path: Path) -> None:
+    """A rule that is removed from the file ends what was remembered."""
+    rules = tmp_path / "rules"
+    rules.write_text("alice team/* pull\n")
+    guarded = guard(permissions=rules)
+    fill(guarded.registry)
+    guarded.accounts.add("alice", "correct horse")
+    with watched(guarded, basic("alice") | ACCEPT) as asked:
+        path = f"/v2/{NAME}/manifests/one"
+        assert asked.is_repeated(path)
+        rules.write_text("alice other/* pull\n")
+        assert asked.send(path).status_code == 403
+
+
+def test_repeated_answers_count(guard: Callable[..., Guarded]) -> None:
+    """For the limit of requests, for the times of pulls, and for V1 clients."""
+    guarded = guard(auth="none", request_limit="10/m")
+    fill(guarded.registry)
+    with watched(guarded, ACCEPT) as asked:
+        path = f"/v2/{NAME}/manifests/one"
+        statuses = [asked.send(path).status_code for _ in range(11)]
+        assert statuses == [200] * 10 + [429]
+    guarded.registry.tags.pulls.flush()
+    (row,) = [row for row in guarded.registry.tags.describe(NAME, limit=9).rows if row.name == "one"]
+    assert row.pulled_at is not None
+
+
+def test_repeated_pulls_are_noted(asked: Asked, clock: Clock) -> None:
+    """With the time of the last one; HEAD is no pull. V1 clients are counted."""
+    path, v1 = f"/v2/{NAME}/manifests/one", f"/v1/images/{CHAIN[0].id}/layer"
+    registry, token = asked.guarded.registry, session(asked)
+    registry.clients.flush()
+    (known,) = [row.requests for row in registry.clients.list(clock() - timedelta(days=1))]
+    for _ in range(4):
+        asked.send(path)
+        asked.send(v1, **token)
+    assert not asked.reached
+    registry.clients.flush()
+    assert known + 4 == sum(row.requests for row in registry.clients.list(clock() - timedelta(days=1)))
+    clock.advance(timedelta(minutes=1))
+    asked.send(path)
+    asked.send(path)
+    assert not asked.reached
+    clock.advance(timedelta(minutes=1))
+    asked.send(path, "HEAD")
+    registry.tags.pulls.flush()
+    pulled = {row.name: row.pulled_at for row in registry.tags.describe(NAME, limit=9).rows}
+    assert pulled[Tag("one")] == clock() - timedelta(minutes=1)
+
+
+def test_a_promise_is_renewed(asked: Asked, clock: Clock) -> None:
+    """An unused blob that is found by HEAD stays for half of the grace, however often it was repeated."""
+    unused = layer({"u": b"u"})
+    asked.guarded.registry.uploads.ingest(NAME, [unused])
+    path = f"/v2/{NAME}/blobs/{Digest.of(unused)}"
+    assert asked.is_repeated(path, "HEAD")
+    clock.advance(timedelta(hours=11))
+    asked.send(path, "HEAD")
+    assert not asked.reached
+    clock.advance(timedelta(hours=2))
+    asked.send(path, "HEAD")
+    assert asked.reached
+    blob = asked.guarded.registry.blobs.stat(NAME, Digest.of(unused))
+    assert blob.noted_at == clock()
+
+
+def test_a_large_answer_takes_a_slot(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has been sent; without a free one, Flask says so."""
+    push_v2(asked.guarded.registry, NAME, Tag("large"), NEXT)
+    path = f"/v2/{NAME}/blobs/{next(each for each, data in NEXT.blobs.items() if len(data) > 8 << 10)}"
+    assert asked.is_repeated(path)
+    taken, released, take = [], [], Slots.take
+
+    def count(slots: Slots, address: str) -> Callable[[], None]:
+        release = take(slots, address)
+        taken.append(address)
+        return lambda: (released.append(address), release())[1]
+
+    monkeypatch.setattr(Slots, "take", count)
+    assert asked.is_repeated(path)
+    assert len(taken) == len(released) == 3
+
+    def refuse(*_: object) -> None:
+        raise ServerBusy(retry_after=5)
+
+    monkeypatch.setattr(Slots, "take", refuse)
+    assert asked.send(path).status_code == 429
+    assert asked.reached
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """By the bytes of keys and bodies; the first make room."""
+    memory = lane._Memory[int](100)
+    for number in range(10):
+        memory.keep("now", number, number, 30)
+    assert [memory.find("now", number) for number in range(10)] == [None] * 7 + [7, 8, 9]
+    memory.keep("now", 9, 90, 30)
+    assert [memory.find("now", number) for number in (7, 8, 9)] == [7, 8, 90]
+    assert memory.find("later", 9) is None
+    assert memory.find("now", 9) is None
+
+
+def test_generated_answers_are_not_repeated(asked: Asked, store: GuardedStore) -> None:
+    """They are signed; and errors are for Flask to find out anew."""
+    assert not asked.is_repeated(f"/v2/{NAME}/manifests/absent")
+    docker = {"User-Agent": "docker/1.6.2 go/go1.4", "Accept": ""}
+    assert not asked.is_repeated(f"/v2/{NAME}/manifests/one", **docker)
+    assert not asked.is_repeated("/v2/_catalog")
+    assert store is asked.guarded.registry.state.store

@@ -1,0 +1,157 @@
+"""A state machine of two processes over one registry: each repeats only what Flask would answer now."""
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from dualreg.assembly import build_registry
+from dualreg.auth.accounts import Accounts
+from dualreg.auth.passwords import Passwords
+from dualreg.catalog.database import Catalog
+from dualreg.errors import RegistryError
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.settings import Settings
+from dualreg.storage.memory import MemoryStore
+from dualreg.web.app import create_app
+from dualreg.web.lane import Lane
+from tests import quick
+from tests.auth.conftest import PASSWORD, basic, bearer
+from tests.builders import image, layer, v1_chain
+from tests.contracts.postgresql import migrated_postgresql
+from tests.properties.registries import push_v1, push_v2
+from tests.soak import short_or_long
+
+NAMES = [RepositoryName("team/a"), RepositoryName("b")]
+IMAGES = [image(layer({"f": b"1"})), image(layer({"f": b"2"}), oci=True)]
+CHAIN = v1_chain(layer({"v": b"1"}))
+TAGS = [Tag("one"), Tag("two")]
+PATHS = [
+    "/v2/",
+    *(f"/v2/{name}/tags/list" for name in NAMES),
+    *(f"/v2/{name}/manifests/{tag}" for name in NAMES for tag in TAGS),
+    *(f"/v2/{name}/manifests/{each.digest}" for name in NAMES for each in IMAGES),
+    *(f"/v2/{name}/blobs/{digest}" for name in NAMES for each in IMAGES for digest in each.blobs),
+]
+PROCESS, NAME = st.integers(0, 1), st.sampled_from(NAMES)
+
+
+class Processes(RuleBasedStateMachine):
+    """Two applications, each with connections of its own to one catalog, and one store."""
+
+    postgresql: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        """Begin with an account that may pull from one repository."""
+        super().__init__()
+        self.stack = ExitStack()
+        folder = Path(self.stack.enter_context(TemporaryDirectory(dir=quick.memory_folder())))
+        (folder / "catalog.sqlite3").write_bytes(quick.migrated())
+        chosen = Settings(data=folder, auth="accounts", audit="off")
+        url = self.stack.enter_context(migrated_postgresql()) if self.postgresql else chosen.database_url
+        store, self.apps = MemoryStore(), list[Flask]()
+        for _ in range(2):
+            catalog = self.stack.enter_context(closing(Catalog(url)))
+            self.accounts = Accounts(catalog, Passwords(rounds=4))
+            self.registry = build_registry(catalog, store)
+            self.apps.append(create_app(chosen, self.registry))
+        self.accounts.add("alice", PASSWORD)
+        self.accounts.grant("alice", "team/*", "pull")
+        self.credentials: list[dict[str, str]] = [{}, basic("alice")]
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        self.stack.close()
+
+    @rule(name=NAME, tag=st.sampled_from(TAGS), pushed=st.sampled_from(IMAGES))
+    def push(self, name: RepositoryName, tag: Tag, pushed: Any) -> None:
+        """Push an image; the tag may move."""
+        push_v2(self.registry, name, tag, pushed)
+
+    @rule(name=NAME)
+    def push_over_v1(self, name: RepositoryName) -> None:
+        """Push an image over V1, unless it is there."""
+        self._try(lambda: push_v1(self.registry, name, TAGS[0], CHAIN))
+
+    @rule(name=NAME, tag=st.sampled_from(TAGS))
+    def delete_tag(self, name: RepositoryName, tag: Tag) -> None:
+        """Delete a tag, if it is there."""
+        self._try(lambda: self.registry.tags.delete(name, tag))
+
+    @rule(name=NAME, pushed=st.sampled_from(IMAGES))
+    def delete_manifest(self, name: RepositoryName, pushed: Any) -> None:
+        """Delete a manifest, if it is there."""
+        self._try(lambda: self.registry.manifests.delete(name, pushed.digest))
+
+    @rule(pushed=st.sampled_from(IMAGES))
+    def lose(self, pushed: Any) -> None:
+        """Lose the bytes of a manifest, which no row says."""
+        self.registry.state.store.delete(pushed.digest)
+
+    @rule(pattern=st.sampled_from(["team/*", "b"]))
+    def grant(self, pattern: str) -> None:
+        """Let the account pull more."""
+        self.accounts.grant("alice", pattern, "pull")
+
+    @rule(pattern=st.sampled_from(["team/*", "b"]))
+    def revoke(self, pattern: str) -> None:
+        """Take a permission back, if it has it."""
+        self._try(lambda: self.accounts.ungrant("alice", pattern, None))
+
+    @rule(name=NAME, process=PROCESS)
+    def get_token(self, name: RepositoryName, process: int) -> None:
+        """Get a token for what is allowed now; it stays valid."""
+        query = {"scope": f"repository:{name}:pull"}
+        answer = self._client(process).get("/token", query_string=query, headers=basic("alice"))
+        self.credentials = [*self.credentials[:2], bearer(answer.json["token"])]
+
+    @rule(path=st.sampled_from(PATHS), process=PROCESS, method=st.sampled_from(["GET", "HEAD"]))
+    def read(self, path: str, process: int, method: str) -> None:
+        """Read with every credential, twice: the lane answers what Flask does."""
+        app = self.apps[process]
+        assert isinstance(app.wsgi_app, Lane)
+        for headers in self.credentials:
+            answers = [self._send(process, method, path, headers) for _ in range(2)]
+            lane, app.wsgi_app = app.wsgi_app, app.wsgi_app.application  # type: ignore[method-assign]
+            answers.append(self._send(process, method, path, headers))
+            app.wsgi_app = lane  # type: ignore[method-assign]
+            assert answers[0] == answers[1] == answers[2]
+
+    def _send(self, process: int, method: str, path: str, headers: dict[str, str]) -> tuple[object, ...]:
+        answer = self._client(process).open(path, method=method, headers=headers, buffered=True)
+        return answer.status, [*answer.headers], answer.data
+
+    def _client(self, process: int) -> Any:
+        return self.apps[process].test_client(use_cookies=False)
+
+    def _try(self, act: Any) -> None:
+        try:
+            act()
+        except (RegistryError, ValueError):
+            return
+
+
+class ProcessesOverPostgresql(Processes):
+    """The same, over one PostgreSQL."""
+
+    postgresql = True
+
+
+@pytest.mark.parametrize(
+    "machine", [Processes, pytest.param(ProcessesOverPostgresql, marks=pytest.mark.postgres)]
+)
+def test_what_is_repeated_is_what_flask_answers(machine: type[Processes]) -> None:
+    """Whatever was pushed, deleted, lost, granted or revoked, by either process."""
+    chosen = settings(
+        max_examples=short_or_long(5, 500),
+        stateful_step_count=short_or_long(20, 60),
+        deadline=None,
+        suppress_health_check=[*HealthCheck],
+    )
+    run_state_machine_as_test(machine, settings=chosen)
