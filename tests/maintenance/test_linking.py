@@ -13,13 +13,13 @@ from dualreg.catalog.notes import Note
 from dualreg.cli import main
 from dualreg.settings import Settings
 from tests.apps import client_of
-from tests.maintenance.test_rebuild import lose, rebuild, server, settings
+from tests.maintenance.test_rebuild import database, lose, rebuild, settings
 from tests.maintenance.world import ONE, fill, known_rows
 from tests.migrate import trees
 from tests.migrate.commands import command
 from tests.registry.test_damage import flip
 
-__all__ = ["server", "settings"]
+__all__ = ["database", "settings"]
 
 
 def make_old(settings: Settings) -> None:

@@ -19,11 +19,11 @@ from dualreg.maintenance.gc import Collection
 from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
-from tests.maintenance.test_rebuild import lose, rebuild, server, settings, with_tables
+from tests.maintenance.test_rebuild import database, lose, rebuild, settings, with_tables
 from tests.protocol.exchange import push_image, v1_text, v2_codes
 from tests.state import copy_rows, put_back
 
-__all__ = ["server", "settings"]
+__all__ = ["database", "settings"]
 
 IMAGE = builders.image(builders.layer({"a": b"1"}))
 
@@ -112,7 +112,7 @@ def _overwrite(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -133,7 +133,7 @@ def test_a_malformed_catalog(full: Settings, damage: Callable[[Path], object]) -
     assert kept.read_bytes() == content
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_catalog_of_pages_of_different_instants(full: Settings) -> None:
     """Its indexes do not agree with its tables; a rebuild sees that, and makes it anew from the store."""
     with closing(sqlite3.connect(full.data / "catalog.sqlite3")) as connection:
@@ -146,7 +146,7 @@ def test_a_catalog_of_pages_of_different_instants(full: Settings) -> None:
     assert [*full.data.glob("catalog.sqlite3.damaged-*")]
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_catalog_that_goes_while_it_is_served(full: Settings, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is taken that would be lost; another file in its place does not count."""
     registry = open_registry(full)
