@@ -2,77 +2,122 @@
 
 import argparse
 import json
-import os
+import re
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
-from tests.benchmarks.operations import QUICK, Effort, Operation, Workload, has_wrk
-from tests.benchmarks.report import Line, Report
-from tests.benchmarks.servers import Server, dualreg, reference, versions
+from tests.benchmarks import blobs, profile, pushes, reads, v1
+from tests.benchmarks.report import Report
+from tests.benchmarks.rows import QUICK, Effort, Row, measure
+from tests.benchmarks.servers import REFERENCE, Server, has_nginx, servers, versions
 
-#: Seconds of one operation after which no further round of it is begun: a run stays below three minutes.
-_PATIENCE = 14
+_AGAINST = re.compile(r"([A-Za-z0-9._-]+)=([^/=]+:[0-9]+)")
 
 
 def main() -> None:
-    """Run every operation against every registry that is installed."""
-    options = _options()
-    workload = Workload(QUICK if options.quick else Effort())
+    """Measure every row on every registry that is installed or named."""
+    parser = _parser()
+    options = parser.parse_args()
+    effort = QUICK if options.quick else Effort()
+    rows = [row for row in _chosen(effort, options.rows) if row.ask or not options.profile]
+    if not rows:
+        parser.error(f"no row matches {' or '.join(options.rows)}; the rows are:\n{_titles(effort)}")
     with ExitStack() as stack:
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder))
-        )
-        ours, theirs = stack.enter_context(dualreg(folder)), stack.enter_context(reference(folder))
-        servers = [ours] if theirs is None else [ours, theirs]
-        for server in servers:
-            workload.prepare(server)
-        lines = [
-            _line(operation, servers, workload.effort.rounds)
-            for operation in workload.operations()
-            if has_wrk() or not operation.needs_wrk
-        ]
-    report = Report(lines, versions(), len(os.sched_getaffinity(0)), _notes(theirs))
-    sys.stdout.write(report.text())
+        name = tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder)
+        folder = Path(stack.enter_context(name))
+        others = dict(options.against)
+        found = stack.enter_context(servers(folder, others, auth=options.auth, fresh=not options.quick))
+        result = _profile(rows, found, effort) if options.profile else _compare(rows, found, options, effort)
     if options.json:
-        options.json.write_text(json.dumps(report.json(), indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def _options() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=main.__doc__)
-    parser.add_argument("--quick", action="store_true", help="small and short: to see that it works, no more")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        help="where to keep the registries meanwhile; default: the system's temporary folder",
+    add = parser.add_argument
+    add("--quick", action="store_true", help="small and short: to see that it works, no more")
+    add("--rows", action="append", default=[], metavar="PATTERN", help="only rows like 'GET *tag' or 'V1*'")
+    add("--rounds", type=_positive, metavar="N", help="samples of each row and registry; default: 5")
+    add("--auth", action="store_true", help="also measure dualreg with auth = accounts, and tokens")
+    add("--profile", action="store_true", help="print processor time by part of dualreg instead")
+    add("--json", type=Path, metavar="FILE", help="also write the figures there")
+    add(
+        "--against",
+        action="append",
+        default=[],
+        type=_named,
+        metavar="NAME=HOST:PORT",
+        help="also measure a registry that serves there over plain HTTP, to anonymous clients; "
+        "what is pushed to it stays",
     )
-    return parser.parse_args()
+    add("--folder", type=Path, help="where to keep the registries; default: the system's temporary folder")
+    return parser
 
 
-def _line(operation: Operation, servers: Sequence[Server], rounds: int) -> Line:
-    """Measure in turns (A B A B …), so that what disturbs the machine disturbs all alike."""
-    competing = [server for server in servers if server.speaks_v1 or not operation.v1]
-    samples: dict[str, list[float]] = {server.name: [] for server in competing}
-    deadline = time.perf_counter() + _PATIENCE
-    for taken in range(rounds):
-        if taken and time.perf_counter() > deadline:
-            break
-        for server in competing:
-            samples[server.name].append(operation.measure(server))
-    sys.stderr.write(f"{operation.title}: done\n")
-    return Line(operation, {name: operation.best(taken) for name, taken in samples.items()})
+def _positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected 1 or more")
+    return number
 
 
-def _notes(theirs: Server | None) -> list[str]:
+def _named(value: str) -> tuple[str, str]:
+    match = _AGAINST.fullmatch(value)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{value!r} is not NAME=HOST:PORT")
+    return match[1], match[2]
+
+
+def _all_rows(effort: Effort) -> list[Row]:
+    """Return everything that can be measured, in the table's order."""
+    return [row for group in (reads, pushes, blobs, v1) for row in group.rows(effort)]
+
+
+def _chosen(effort: Effort, patterns: Sequence[str]) -> list[Row]:
+    """Return the rows whose title matches one of the patterns, in any case; without patterns, all."""
+    return [
+        row
+        for row in _all_rows(effort)
+        if not patterns or any(fnmatchcase(row.title.lower(), pattern.lower()) for pattern in patterns)
+    ]
+
+
+def _titles(effort: Effort) -> str:
+    return "\n".join(f"  {row.title}" for row in _all_rows(effort))
+
+
+def _compare(
+    rows: Sequence[Row], found: Sequence[Server], options: argparse.Namespace, effort: Effort
+) -> dict[str, Any]:
+    """Measure and print the table; return it for machines."""
+    rounds = options.rounds or effort.rounds
+    names = [server.name for server in found if not server.ours]
+    lines = [measure(row, found, rounds) for row in rows]
+    report = Report(lines, found, rounds, versions(), _missing(names))
+    sys.stdout.write(report.text())
+    return report.json()
+
+
+def _profile(rows: Sequence[Row], found: Sequence[Server], effort: Effort) -> dict[str, Any]:
+    """Print the profiles of the rows with one request each, on dualreg without nginx; return them."""
+    alone = [server for server in found if server.pid]
+    profiles = [*profile.profiles(rows, alone, effort.seconds)]
+    sys.stdout.write(profile.text(profiles))
+    return {"profiles": [asdict(each) | {"total": each.total} for each in profiles]}
+
+
+def _missing(names: Sequence[str]) -> list[str]:
     notes = []
-    if theirs is None:
-        notes.append("No reference registry to compare with: install Debian's package docker-registry.")
-    if not has_wrk():
-        notes.append("No wrk: GET rates were left out; install Debian's package wrk.")
+    if REFERENCE not in names:
+        notes.append("docker-registry is not installed: install Debian's package docker-registry.")
+    if not has_nginx():
+        notes.append("nginx is not measured: install Debian's packages nginx and openssl.")
     return notes
 
 

@@ -1,12 +1,19 @@
 """The table that people read, and the JSON that machines do."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.benchmarks.operations import Operation
+from tests.benchmarks.rows import Line
+from tests.benchmarks.servers import Server
 
-DIRECTION = "ratio: dualreg beside the reference registry; above 1, dualreg is better, in every row"
+COLUMNS = {
+    "dualreg": "dualreg alone, its defaults but no access log",
+    "nginx": "dualreg behind the configuration in nginx/, over plain HTTP; nginx sends the blobs",
+    "accounts": "dualreg alone, with auth = accounts; clients have tokens",
+    "docker-registry": "the reference registry, with its fast settings",
+}
 WARNING = "Compare within one run only: absolute figures mean nothing across machines, nor beside other load."
 DURABILITY = (
     "Pushes: dualreg fsyncs file, folder and catalog before it answers; the reference 2.x only the file."
@@ -14,77 +21,105 @@ DURABILITY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """An operation with each server's best sample, by the server's name."""
-
-    operation: Operation
-    best: Mapping[str, float]
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times better dualreg is; None without a rival."""
-        if not {"dualreg", "reference"} <= self.best.keys():
-            return None
-        ours, theirs = self.best["dualreg"], self.best["reference"]
-        return ours / theirs if self.operation.higher_is_better else theirs / ours
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
-    """A whole run."""
+    """A whole run.
+
+    Attributes:
+        servers: The columns. In each row, ours are compared with the first of the others that has a figure.
+    """
 
     lines: Sequence[Line]
+    servers: Sequence[Server]
+    rounds: int
     versions: Mapping[str, str]
-    cores: int
     notes: Sequence[str]
 
     def text(self) -> str:
         """Return the table."""
-        columns = ["dualreg", *(["reference", "ratio"] if self._rivalled else [])]
-        rows = [["operation", "unit", *columns], *map(self._row, self.lines)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        table = ["  ".join(_aligned(row, widths)) for row in rows]
-        table.insert(1, "  ".join("-" * width for width in widths))
-        taking_part = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        facts = [f"{self.cores} cores; {taking_part}", DIRECTION, DURABILITY] if self._rivalled else []
-        facts = facts or [f"{self.cores} cores; {taking_part}"]
-        return "\n".join([*table, "", *facts, WARNING, *self.notes, ""])
+        heads = [head for server in self.servers for head in self._heads(server)]
+        rows = [["row", "unit", *heads], *map(self._row, self.lines)]
+        return "\n".join([*table(rows, words=2), "", *self._facts(), ""])
 
     def json(self) -> dict[str, Any]:
-        """Return the same as a JSON object."""
+        """Return the same as a JSON object, with all samples."""
         return {
-            "operations": [
+            "rows": [
                 {
-                    "operation": line.operation.title,
-                    "unit": line.operation.unit,
-                    "higher_is_better": line.operation.higher_is_better,
-                    **line.best,
-                    "ratio": line.ratio,
+                    "row": line.row.title,
+                    "unit": line.row.unit,
+                    "higher_is_better": line.row.higher_is_better,
+                    "medians": line.medians,
+                    "reference": self._reference(line),
+                    "ratios": {server.name: self._ratio(line, server) for server in self._ours},
+                    "samples": {name: [*taken] for name, taken in line.samples.items()},
                 }
                 for line in self.lines
             ],
+            "rounds": self.rounds,
             "versions": dict(self.versions),
-            "cores": self.cores,
-            "notes": [DIRECTION, DURABILITY, WARNING, *self.notes],
+            "cores": _cores(),
+            "notes": self._facts(),
         }
 
     @property
-    def _rivalled(self) -> bool:
-        return any(line.ratio is not None for line in self.lines)
+    def _ours(self) -> list[Server]:
+        return [server for server in self.servers if server.ours]
+
+    @property
+    def _others(self) -> list[str]:
+        return [server.name for server in self.servers if not server.ours]
+
+    def _reference(self, line: Line) -> str | None:
+        return next((name for name in self._others if name in line.samples), None)
+
+    def _ratio(self, line: Line, server: Server) -> float | None:
+        return line.ratio(server.name, self._reference(line))
+
+    def _heads(self, server: Server) -> list[str]:
+        return [server.name, "ratio"] if server.ours and self._others else [server.name]
 
     def _row(self, line: Line) -> list[str]:
-        cells = [line.operation.title, line.operation.unit, _figure(line.best.get("dualreg"))]
-        if self._rivalled:
-            cells += [_figure(line.best.get("reference")), _figure(line.ratio, digits=2)]
+        cells, medians = [line.row.title, line.row.unit], line.medians
+        for server in self.servers:
+            cells.append(figure(medians.get(server.name)))
+            if server.ours and self._others:
+                cells.append(figure(self._ratio(line, server), digits=2))
         return cells
 
+    def _facts(self) -> list[str]:
+        taking_part = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        facts = [f"{_cores()} cores; {taking_part}", f"medians of {self.rounds} rounds, taken in turns"]
+        facts += [f"{each.name}: {COLUMNS[each.name]}" for each in self.servers if each.name in COLUMNS]
+        if self._others:
+            others = ", else ".join(self._others)
+            facts.append(f"ratio: beside {others}; above 1, dualreg is better, in every row")
+        refusals = [
+            f"{name}, {line.row.title}: {text}" for line in self.lines for name, text in line.refusals.items()
+        ]
+        return [*facts, DURABILITY, WARNING, *self.notes, *refusals]
 
-def _figure(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
+
+def table(rows: Sequence[Sequence[str]], *, words: int) -> list[str]:
+    """Return the lines of a table, whose first columns are words and the others figures."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            text.ljust(width) if column < words else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Pad a row: words to the left, figures to the right."""
-    words = 2
-    padded = [text.ljust(width) for text, width in zip(row[:words], widths[:words], strict=True)]
-    return padded + [text.rjust(width) for text, width in zip(row[words:], widths[words:], strict=True)]
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def figure(value: float | None, digits: int | None = None) -> str:
+    """Return a number with three significant digits, or so many after the point."""
+    if value is None:
+        return "-"
+    if digits is None:
+        digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}"

@@ -1,15 +1,27 @@
 """The benchmarks run; what they find is for people to read."""
 
 import json
+import socketserver
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
 from tests.benchmarks import locks
 from tests.benchmarks.large_store import COMMANDS
-from tests.programs import require
+from tests.benchmarks.load import CONNECTIONS, load
+from tests.benchmarks.profile import PARTS
+from tests.benchmarks.rows import Line, Row, measure
+from tests.benchmarks.servers import Server
+from tests.benchmarks.wire import Refused
+from tests.programs import dualreg_server, require
 
 
 def test_transactions_are_measured(tmp_path: Path) -> None:
@@ -21,25 +33,144 @@ def test_transactions_are_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.client
-def test_a_quick_run_measures_every_operation_on_both_registries(tmp_path: Path) -> None:
-    """Every rate and time is a positive number; only V1 has no rival; nothing stays on the disk."""
+def test_a_quick_run_measures_every_row_on_every_registry(tmp_path: Path) -> None:
+    """Every registry has a figure for what it can do, and ours a ratio; nothing stays on the disk."""
     require("docker-registry", package="docker-registry")
-    require("wrk", package="wrk")
-    figures = tmp_path / "figures.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks", "--quick", "--json", figures, "--folder", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    require("nginx", "openssl", package="nginx and openssl")
+    with dualreg_server(tmp_path / "other", access_log="false") as host:
+        done, measured = _run(tmp_path, "--auth", "--rounds", "2", "--against", f"other={host}")
+    ours = {"dualreg", "nginx", "accounts"}
+    assert len(measured["rows"]) == 25
+    for row in measured["rows"]:
+        named = ours | {"other"} | (set() if row["row"].startswith("V1 ") else {"docker-registry"})
+        if "/token" in row["row"]:
+            named = ours - {"nginx"}
+        assert row["medians"].keys() == named, row["row"]
+        assert all(len(taken) == 2 and min(taken) > 0 for taken in row["samples"].values())
+        assert row["reference"] == min(named - ours, default=None)
+        assert {name for name, ratio in row["ratios"].items() if ratio} == (ours if named - ours else set())
+        assert row["row"] in done.stdout
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"other"}
+
+
+@pytest.mark.slow
+def test_a_profile_divides_the_time_of_a_request(tmp_path: Path) -> None:
+    """Of the requests that match a pattern; the framework and the statements take some time each."""
+    done, measured = _run(tmp_path, "--profile", "--auth", "--rows", "get manifest*", "--rows", "*token*")
+    requests = ["GET manifest by tag", "GET manifest by digest", "GET /token with a password"]
+    assert [(each["server"], each["row"]) for each in measured["profiles"]] == [
+        (server, request) for server in ("dualreg", "accounts") for request in requests
+    ]
+    for each in measured["profiles"]:
+        assert each["parts"].keys() == {*PARTS}
+        assert each["parts"]["framework"] > 0
+        assert each["parts"]["SQL"] > 0
+        assert each["total"] == pytest.approx(sum(each["parts"].values()))
+        assert each["row"] in done.stdout
+
+
+def test_unknown_rows_are_an_error() -> None:
+    """The message lists those that exist."""
+    line = [sys.executable, "-m", "tests.benchmarks", "--rows", "GET nothing"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "GET manifest by tag" in done.stderr
+
+
+def _run(folder: Path, *options: str) -> tuple["subprocess.CompletedProcess[str]", dict[str, Any]]:
+    """Make a quick run with a folder; return it and what it wrote as JSON."""
+    figures = folder / "figures.json"
+    line = [sys.executable, "-m", "tests.benchmarks", "--quick", "--folder", folder, "--json", figures]
+    done = subprocess.run([*line, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    measured = json.loads(figures.read_text())["operations"]
-    assert len(measured) == 10
-    assert all(line["dualreg"] > 0 for line in measured)
-    rivalled = {line["operation"] for line in measured if line["ratio"] is not None}
-    assert rivalled == {line["operation"] for line in measured if not line["operation"].startswith("V1 ")}
-    assert all(line["operation"] in done.stdout for line in measured)
-    assert [*tmp_path.iterdir()] == [figures]
+    return done, json.loads(figures.read_text())
+
+
+def test_ratios_are_above_one_where_ours_is_better() -> None:
+    """Twice the rate is as good as half the time; without the other there is no ratio."""
+    samples = {"dualreg": [1.0, 2.0, 90.0], "docker-registry": [4.0]}
+    for higher_is_better, ratio in ((True, 0.5), (False, 2.0)):
+        row = Row("a row", "s", lambda _: lambda: 1.0, higher_is_better=higher_is_better)
+        line = Line(row, samples, {})
+        assert line.medians["dualreg"] == 2
+        assert line.ratio("dualreg", "docker-registry") == ratio
+        assert line.ratio("nginx", "docker-registry") is None
+
+
+def test_rounds_are_taken_in_turns_and_a_registry_that_fails_is_left_out() -> None:
+    """A B A B …; why another one has no figure is noted, but none of ours may lack one."""
+    asked: list[str] = []
+
+    def start(server: Server) -> Callable[[], float]:
+        def sample() -> float:
+            asked.append(server.name)
+            if asked.count(server.name) == 2 and server.name == "failing":
+                raise Refused("no")
+            return 1.0
+
+        return sample
+
+    servers = [Server(name, "", speaks_v1=True, ours=name == "dualreg") for name in ("dualreg", "failing")]
+    line = measure(Row("a row", "s", start), servers, 3)
+    assert asked == ["dualreg", "failing", "dualreg", "failing", "dualreg"]
+    assert line.samples == {"dualreg": [1.0, 1.0, 1.0]}
+    assert line.refusals == {"failing": "no"}
+    asked.clear()
+    with pytest.raises(Refused):
+        measure(Row("a row", "s", start), [replace(servers[1], ours=True)], 2)
+
+
+@pytest.mark.parametrize("pause", [0, 0.002])
+def test_load_counts_whole_answers(pause: float) -> None:
+    """In whatever pieces they come, and if the server closes the connection after some."""
+    with _answering(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", pause) as (host, answers):
+        answered = load(host, [b"GET / HTTP/1.1\r\n\r\n"], 200, 3, 0.2)
+    assert 0 < answered.count <= len(answers) <= answered.count + CONNECTIONS
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab",
+        b"HTTP/1.1 503 Busy\r\n\r\na",
+        b"",
+    ],
+)
+def test_load_refuses_other_answers(answer: bytes) -> None:
+    """At once: a wrong status, one byte too many or too few, and no answer at all."""
+    with _answering(answer, times=1 if not answer else 3) as (host, _), pytest.raises(Refused):
+        load(host, [b"GET / HTTP/1.1\r\n\r\n"], 200, 3, 5)
+
+
+@contextmanager
+def _answering(answer: bytes, pause: float = 0, times: int = 3) -> Iterator[tuple[str, list[bytes]]]:
+    """Run a server that answers so many requests on each connection, in two pieces if there is a pause.
+
+    It yields HOST:PORT, and a list of what was answered.
+    """
+    answers: list[bytes] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            for _ in range(times):
+                if not self.request.recv(1000):
+                    return
+                middle = len(answer) - 2 if pause else 0
+                self.request.sendall(answer[:middle])
+                time.sleep(pause)
+                self.request.sendall(answer[middle:])
+                answers.append(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients go away
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}", answers
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.slow

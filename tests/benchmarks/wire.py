@@ -4,18 +4,22 @@ Bodies are sent from memory and received into one buffer; nothing is hashed or w
 """
 
 import http.client
-import selectors
 import socket
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from typing import Self
 from urllib.parse import urlsplit
 
-#: Bytes received at a time.
+#: Ends the head of a message.
+HEAD_END = b"\r\n\r\n"
+#: Bytes of a chunk: what Go's HTTP client, and so Docker, sends.
+CHUNK = 32 << 10
+#: Bytes received at a time of a body that is thrown away.
 _BUFFER = 1 << 20
 _TIMEOUT = 120
-_HEAD_END = b"\r\n\r\n"
+_ERROR = 400
+_WITHOUT_BODY = (204, 304)
 
 
 class Refused(Exception):
@@ -24,64 +28,100 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response to a small request."""
+    """A response to a small request.
+
+    Attributes:
+        headers: By name in lower case; of several with one name the last.
+        received: Bytes of the body as they came, in their transfer coding.
+    """
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: Mapping[str, str]
     body: bytes
+    received: int
 
     @property
     def location(self) -> str:
         """The path and query of the Location header, whether it was absolute or not."""
-        return _path(self.headers["Location"])
+        parts = urlsplit(self.headers["location"])
+        return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+    @property
+    def length(self) -> int:
+        """The Content-Length: of an answer to HEAD, that of the body it would have."""
+        return int(self.headers.get("content-length", len(self.body)))
 
 
 class Connection:
-    """One kept-alive connection for small requests."""
+    """A kept-alive connection, for one request after the other."""
 
-    def __init__(self, host: str) -> None:
-        """Prepare to connect to *host*, as HOST:PORT."""
-        self._http = http.client.HTTPConnection(host, timeout=_TIMEOUT)
+    def __init__(self, host: str, headers: Mapping[str, str] | None = None) -> None:
+        """Prepare to connect to *host*, as HOST:PORT, and to send *headers* with every request."""
+        self._host, self._headers = host, dict(headers or {})
+        self._socket: socket.socket | None = None
+        self._reader: BufferedReader | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; another request opens a new one."""
+        if self._socket and self._reader:
+            self._reader.close()
+            self._socket.close()
+        self._socket = self._reader = None
 
     def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes | memoryview] = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        allowed: int = 0,
     ) -> Answer:
         """Send one request and return its answer.
+
+        Args:
+            body: As a whole, or its pieces in the transfer coding that *headers* name.
+            allowed: An error that is expected.
 
         Raises:
             Refused: the answer is an error.
         """
-        self._http.request(method, path, body=body, headers=dict(headers or {}))
-        response = self._http.getresponse()
-        answer = Answer(response.status, response.headers, response.read())
-        if answer.status >= http.HTTPStatus.BAD_REQUEST:
+        if self._socket is None:
+            self._socket = connect(self._host)
+            self._reader = self._socket.makefile("rb")
+        own = {"Content-Length": str(len(body))} if isinstance(body, bytes) and method != "GET" else {}
+        lines = head(self._host, method, path, own | self._headers | dict(headers or {}))
+        if isinstance(body, bytes):
+            self._socket.sendall(lines + body)
+        else:
+            self._socket.sendall(lines)
+            for piece in body:
+                self._socket.sendall(piece)
+        answer = self._receive(method)
+        if answer.status >= _ERROR and answer.status != allowed:
             raise Refused(f"{method} {path}: {answer.status} {answer.body[:300]!r}")
         return answer
 
-
-def send(
-    host: str, method: str, path: str, pieces: Iterable[bytes | memoryview], headers: Mapping[str, str]
-) -> str:
-    """Send a request whose body is *pieces*, already in their transfer coding; return its Location as a path.
-
-    Raises:
-        Refused: the answer is an error.
-    """
-    with _connect(host) as connection:
-        connection.sendall(_head(host, method, path, headers))
-        for piece in pieces:
-            connection.sendall(piece)
-        with connection.makefile("rb") as reader:
-            status = reader.readline()
-            answered = http.client.parse_headers(reader)
-    _check(status, method, path)
-    return _path(answered.get("Location", ""))
+    def _receive(self, method: str) -> Answer:
+        assert self._reader is not None
+        status = self._reader.readline()[9:12]
+        if not status.isdigit():
+            raise Refused(f"{method}: no answer")
+        headers: dict[str, str] = {}
+        while line := self._reader.readline().decode("latin-1").rstrip():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        bare = method == "HEAD" or int(status) in _WITHOUT_BODY
+        body, received = (b"", 0) if bare else _body(self._reader, headers)
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        return Answer(int(status), headers, body, received)
 
 
 def discard(host: str, path: str, headers: Mapping[str, str] | None = None) -> int:
@@ -91,84 +131,55 @@ def discard(host: str, path: str, headers: Mapping[str, str] | None = None) -> i
         Refused: the answer is an error.
     """
     buffer = bytearray(_BUFFER)
-    with _connect(host) as connection:
-        connection.sendall(_head(host, "GET", path, {**(headers or {}), "Connection": "close"}))
-        head = b""
-        while _HEAD_END not in head:
+    with connect(host) as connection:
+        connection.sendall(head(host, "GET", path, {**(headers or {}), "Connection": "close"}))
+        answer = b""
+        while HEAD_END not in answer:
             received = connection.recv(65536)
             if not received:
                 raise Refused(f"GET {path}: the connection ended inside the headers")
-            head += received
-        _check(head, "GET", path)
-        length = len(head) - head.index(_HEAD_END) - len(_HEAD_END)
+            answer += received
+        if answer[9:10] != b"2":
+            raise Refused(f"GET {path}: {answer[:300]!r}")
+        length = len(answer) - answer.index(HEAD_END) - len(HEAD_END)
         while count := connection.recv_into(buffer):
             length += count
     return length
 
 
-def head_rate(host: str, path: str, *, connections: int, seconds: float) -> float:
-    """Return how many HEAD requests a second are answered over that many connections.
-
-    One loop over non-blocking sockets: wrk cannot do it, since it waits for the body that HEAD does not have.
-
-    Raises:
-        Refused: an answer is an error.
-    """
-    request = _head(host, "HEAD", path, {})
-    answered = 0
-    with selectors.DefaultSelector() as selector:
-        for _ in range(connections):
-            connection = _connect(host)
-            connection.sendall(request)
-            selector.register(connection, selectors.EVENT_READ)
-        start = time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < seconds:
-            for connection in _readable(selector):
-                answer = connection.recv(65536)
-                if not answer.endswith(_HEAD_END):
-                    raise Refused(f"HEAD {path}: a broken answer: {answer[:100]!r}")
-                _check(answer, "HEAD", path)
-                answered += 1
-                connection.sendall(request)
-        for key in [*selector.get_map().values()]:
-            _socket(key).close()
-    return answered / elapsed
-
-
-def chunked(block: bytes, size: int) -> bytes:
+def chunked(block: bytes, size: int = CHUNK) -> bytes:
     """Return *block* in chunked transfer coding, in chunks of *size* bytes, without the end of the body."""
     pieces = (block[start : start + size] for start in range(0, len(block), size))
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
-def _path(location: str) -> str:
-    parts = urlsplit(location)
-    return f"{parts.path}?{parts.query}" if parts.query else parts.path
-
-
-def _readable(selector: selectors.BaseSelector) -> Iterator[socket.socket]:
-    for key, _ in selector.select(1):
-        yield _socket(key)
-
-
-def _socket(key: selectors.SelectorKey) -> socket.socket:
-    assert isinstance(key.fileobj, socket.socket)
-    return key.fileobj
-
-
-def _connect(host: str) -> socket.socket:
+def connect(host: str) -> socket.socket:
+    """Return a connection to *host*, as HOST:PORT, that sends small requests at once."""
     name, _, port = host.rpartition(":")
     connection = socket.create_connection((name, int(port)), timeout=_TIMEOUT)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
-def _head(host: str, method: str, path: str, headers: Mapping[str, str]) -> bytes:
+def head(host: str, method: str, path: str, headers: Mapping[str, str]) -> bytes:
+    """Return the head of a request."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{key}: {headers[key]}" for key in headers)]
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
-def _check(answer: bytes, method: str, path: str) -> None:
-    status = answer.split(b"\r\n", 1)[0]
-    if not status.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")):
-        raise Refused(f"{method} {path}: {status.decode('latin-1').strip() or 'no answer'}")
+def _body(reader: BufferedReader, headers: Mapping[str, str]) -> tuple[bytes, int]:
+    """Return a body, and how many bytes it had in its transfer coding."""
+    if headers.get("transfer-encoding", "").lower() != "chunked":
+        length = headers.get("content-length")
+        body = reader.read() if length is None else reader.read(int(length))
+        if length is not None and len(body) != int(length):
+            raise http.client.IncompleteRead(body, int(length) - len(body))
+        return body, len(body)
+    pieces, received = [], 0
+    while True:
+        line = reader.readline()
+        size = int(line.partition(b";")[0], 16)
+        pieces.append(reader.read(size))
+        received += len(line) + size + len(reader.readline())
+        if not size:
+            return b"".join(pieces), received

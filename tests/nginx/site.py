@@ -22,7 +22,7 @@ pid {prefix}/nginx.pid;
 error_log {prefix}/error.log notice;
 events {{ worker_connections 512; }}
 http {{
-    access_log {prefix}/access.log;
+    access_log {access_log};
     client_body_temp_path {prefix}/temp/body;
     proxy_temp_path {prefix}/temp/proxy;
     fastcgi_temp_path {prefix}/temp/fastcgi;
@@ -102,9 +102,13 @@ def make_certificate(folder: Path) -> Path:
 
 @contextmanager
 def nginx_site(
-    name: str, prefix: Path, certificate: Path, upstream: str, data: Path, *, old: str = ""
+    name: str, prefix: Path, certificate: Path, upstream: str, data: Path, *, old: str = "", log: bool = True
 ) -> Iterator[Site]:
-    """Run nginx with the file *name* in front of *upstream*, and of the registry *old* if it has one."""
+    """Run nginx with the file *name* in front of *upstream*, and of the registry *old* if it has one.
+
+    Args:
+        log: Write a line for each request into ``access.log``.
+    """
     tls, plain = (f"127.0.0.1:{free_port()}" for _ in range(2))
     edits = {
         "server.conf": {
@@ -123,10 +127,11 @@ def nginx_site(
         text = _edit(source.read_text(), edits.get(source.name, {}))
         (prefix / "dualreg" / source.name).write_text(text)
     main = prefix / "nginx.conf"
-    main.write_text(_MAIN.format(prefix=prefix, name=name))
-    log = prefix / "output.log"
-    with running(["nginx", "-p", prefix, "-c", main], log) as process:
-        wait_until_up(f"http://{plain}/", process, log)
+    access_log = prefix / "access.log" if log else "off"
+    main.write_text(_MAIN.format(prefix=prefix, name=name, access_log=access_log))
+    output = prefix / "output.log"
+    with running(["nginx", "-p", prefix, "-c", main], output) as process:
+        wait_until_up(f"http://{plain}/", process, output)
         yield Site(tls, plain, prefix, certificate)
 
 
