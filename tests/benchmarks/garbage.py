@@ -180,13 +180,17 @@ def _collect(data: Path) -> tuple[float, float, int, dict[str, Any]]:
     began, used, peak = time.monotonic(), _processor(), 0
     line = ["nice", "-n", "10", DUALREG, "gc", "--json", "--data", data]
     env = environment() | {"DUALREG_GC_GRACE": "0s"}
-    with subprocess.Popen([*map(str, line)], env=env, stdout=subprocess.PIPE) as process:
+    # Into a file: of many repositories, it prints more than a pipe holds.
+    with (
+        tempfile.TemporaryFile() as printed,
+        subprocess.Popen([*map(str, line)], env=env, stdout=printed) as process,
+    ):
         while process.poll() is None:
             peak = max(peak, _memory(process.pid))
             time.sleep(0.05)
         seconds = time.monotonic() - began
-        assert process.stdout is not None
-        return seconds, _processor() - used, peak, json.load(process.stdout)
+        printed.seek(0)
+        return seconds, _processor() - used, peak, json.load(printed)
 
 
 def _processor() -> float:
