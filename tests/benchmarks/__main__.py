@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import blobs, profile, pushes, reads, v1
-from tests.benchmarks.report import Report
+from tests.benchmarks.report import Report, progress
 from tests.benchmarks.rows import QUICK, Effort, Row, measure
 from tests.benchmarks.servers import REFERENCE, Server, has_nginx, servers, versions
 
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", action="append", default=[], metavar="PATTERN", help="only rows like 'GET *tag' or 'V1*'")
     add("--rounds", type=_positive, metavar="N", help="samples of each row and registry; default: 5")
     add("--auth", action="store_true", help="also measure dualreg with auth = accounts, and tokens")
-    add("--profile", action="store_true", help="print processor time by part of dualreg instead")
+    add("--profile", action="store_true", help="print the processor time of requests by part instead")
     add("--json", type=Path, metavar="FILE", help="also write the figures there")
     add(
         "--against",
@@ -98,18 +98,20 @@ def _compare(
     """Measure and print the table; return it for machines."""
     rounds = options.rounds or effort.rounds
     names = [server.name for server in found if not server.ours]
-    lines = [measure(row, found, rounds) for row in rows]
+    lines = []
+    for row in rows:
+        lines.append(measure(row, found, rounds))
+        sys.stderr.write(progress(lines[-1]))
     report = Report(lines, found, rounds, versions(), _missing(names))
     sys.stdout.write(report.text())
     return report.json()
 
 
 def _profile(rows: Sequence[Row], found: Sequence[Server], effort: Effort) -> dict[str, Any]:
-    """Print the profiles of the rows with one request each, on dualreg without nginx; return them."""
-    alone = [server for server in found if server.pid]
-    profiles = [*profile.profiles(rows, alone, effort.seconds)]
+    """Print the profiles of the rows with one request each; return them."""
+    profiles = [*profile.profiles(rows, found, effort.seconds)]
     sys.stdout.write(profile.text(profiles))
-    return {"profiles": [asdict(each) | {"total": each.total} for each in profiles]}
+    return {"profiles": [asdict(each) for each in profiles]}
 
 
 def _missing(names: Sequence[str]) -> list[str]:

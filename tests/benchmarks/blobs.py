@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 from tests.benchmarks.images import REPOSITORY, with_digest
-from tests.benchmarks.reads import has
-from tests.benchmarks.rows import Ask, Effort, Row, read
+from tests.benchmarks.rows import Ask, Effort, Row, has, read
 from tests.benchmarks.servers import Server
 from tests.benchmarks.wire import Connection, Refused, chunked, discard
 

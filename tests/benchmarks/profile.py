@@ -1,13 +1,14 @@
 """Where the processor time of a request goes, by part of the program.
 
-The *total* is how long the worker processes of a real ``dualreg serve`` are on a processor, in user and
-kernel mode, while many connections send the request, divided by the requests answered.
+The *total* is how long all processes of a real server are on a processor, in user and kernel mode, while many
+connections send the request, divided by the requests answered. Of other registries, and of dualreg behind
+nginx, that is all.
 
-Then the same request is made in this process, by a call of the WSGI application over the same data: first
-without looking, which gives the processor time of a call; then with a timer that goes off after each few
-milliseconds of processor time and notes which code runs. A sample belongs to the innermost function on the
-stack whose module is of one of the parts, so that the standard library counts for its caller. The time of a
-call is divided in proportion to the samples.
+Of dualreg alone, the same request is then made in this process, by a call of the WSGI application over the
+same data: first without looking, which gives the processor time of a call; then with a timer that goes off
+after each few milliseconds of processor time and notes which code runs. A sample belongs to the innermost
+function on the stack whose module is of one of the parts, so that the standard library counts for its caller.
+The time of a call is divided in proportion to the samples.
 
 *rendering* is all of dualreg that is none of the others: views, services, the store. *server* is the rest of
 the total: gunicorn, the worker's loop and its threads, what the kernel does for their sockets and files, and
@@ -74,40 +75,44 @@ _MICRO = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Microseconds of processor time for a request, by part; they add up to the total."""
+    """Microseconds of processor time for a request.
+
+    Attributes:
+        parts: They add up to the total; empty if only that is known.
+    """
 
     row: str
     server: str
+    total: float
     parts: dict[str, float]
-
-    @property
-    def total(self) -> float:
-        """All of them."""
-        return sum(self.parts.values())
 
 
 def profiles(rows: Sequence[Row], servers: Sequence[Server], seconds: float) -> Iterator[Profile]:
-    """Yield the profile of each row that has one request, on each of *servers*."""
-    for server in servers:
-        for row in rows:
-            if row.ask and row.fits(server):
+    """Yield the profile of each row that has one request, on each of *servers* that runs on this machine."""
+    for row in rows:
+        for server in servers:
+            if row.ask and row.fits(server) and server.pids:
                 ask = row.ask(server)
                 asked = server.issuer if server.issuer and ask.host == server.issuer.host else server
-                yield Profile(row.title, server.name, _parts(ask, asked, seconds))
+                total = _total(ask, asked, seconds)
+                alone = server.ours and len(server.pids) == 1  # without nginx
+                yield Profile(
+                    row.title, server.name, total, _parts(ask, asked, seconds, total) if alone else {}
+                )
 
 
 def text(found: Sequence[Profile]) -> str:
     """Return the table."""
     rows = [["request", "server", "total", *PARTS]]
     rows += [
-        [each.row, each.server, figure(each.total), *(figure(each.parts[part]) for part in PARTS)]
+        [each.row, each.server, figure(each.total), *(figure(each.parts.get(part)) for part in PARTS)]
         for each in found
     ]
     return "\n".join([*table(rows, words=2), "", "microseconds of processor time for a request", ""])
 
 
-def _parts(ask: Ask, server: Server, seconds: float) -> dict[str, float]:
-    total = _total(ask, server, seconds)
+def _parts(ask: Ask, server: Server, seconds: float, total: float) -> dict[str, float]:
+    """Return the parts of the total."""
     with _calling(ask, server) as call:
         own = _time_of(call, seconds)
         samples = _sample(call, round(_SAMPLES * seconds))
@@ -117,12 +122,12 @@ def _parts(ask: Ask, server: Server, seconds: float) -> dict[str, float]:
 
 
 def _total(ask: Ask, server: Server, seconds: float) -> float:
-    """Return the processor time of a request in the workers, in microseconds."""
+    """Return the processor time of a request, in microseconds."""
     loaded = ask.loader(seconds)
-    workers = children(server.pid)
-    before = sum(map(_on_processor, workers))
+    processes = [process for pid in server.pids for process in (pid, *children(pid))]
+    before = sum(map(_on_processor, processes))
     count = loaded().count
-    return (sum(map(_on_processor, workers)) - before) / 1000 / count
+    return (sum(map(_on_processor, processes)) - before) / 1000 / count
 
 
 def _on_processor(pid: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from dualreg.image.digest import Digest
 from tests.benchmarks.images import REPOSITORY, accepting, catalogued, pushed, tagged
-from tests.benchmarks.rows import Ask, Effort, Row, read
+from tests.benchmarks.rows import Ask, Effort, Row, has, read
 from tests.benchmarks.servers import Server, basic
 from tests.benchmarks.wire import Answer
 from tests.builders import Image
@@ -25,11 +25,6 @@ def rows(effort: Effort) -> Sequence[Row]:
         read(f"GET _catalog of {effort.listed}", _catalog(effort.listed), effort),
         read("GET /token with a password", _token, effort, _issues_tokens),
     )
-
-
-def has(length: int) -> Callable[[Answer], bool]:
-    """Return the check whether an answer has so many bytes, or to HEAD would have."""
-    return lambda answer: answer.length == length
 
 
 def _manifest(method: str, reference: Callable[[Image], str]) -> Callable[[Server], Ask]:

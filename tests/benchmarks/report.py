@@ -116,6 +116,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def progress(line: Line) -> str:
+    """Return the medians of a row that has just been measured."""
+    medians = ", ".join(f"{name} {figure(median)}" for name, median in line.medians.items())
+    return f"{line.row.title}, {line.row.unit}: {medians}\n"
+
+
 def figure(value: float | None, digits: int | None = None) -> str:
     """Return a number with three significant digits, or so many after the point."""
     if value is None:

@@ -1,7 +1,6 @@
 """What a row of the table is, and how one is measured."""
 
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -120,6 +119,11 @@ def read(
     return Row(title, "req/s", start, fits=fits, ask=ask)
 
 
+def has(length: int) -> Callable[[Answer], bool]:
+    """Return the check whether an answer has so many bytes, or to HEAD would have."""
+    return lambda answer: answer.length == length
+
+
 def v1_only(server: Server) -> bool:
     """Return whether a row of the V1 API can be measured."""
     return server.speaks_v1
@@ -170,5 +174,4 @@ def measure(row: Row, servers: Sequence[Server], rounds: int) -> Line:
         for server, sampler in samplers.items():
             sample = attempt(server, sampler) if sampler and server.name not in refusals else None
             samples[server.name] += [] if sample is None else [sample]
-    sys.stderr.write(f"{row.title}: done\n")
     return Line(row, {name: taken for name, taken in samples.items() if name not in refusals}, refusals)

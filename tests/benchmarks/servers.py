@@ -48,7 +48,7 @@ class Server:
         ours: It is this dualreg.
         accounts: It asks for logins; clients have tokens.
         issuer: The same with accounts, if this one has none.
-        pid: The main process of dualreg.
+        pids: Its main processes; none of one that runs elsewhere.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Server:
     ours: bool = False
     accounts: bool = False
     issuer: "Server | None" = None
-    pid: int = 0
+    pids: tuple[int, ...] = ()
 
     def forget(self, repository: str, digest: str) -> None:
         """Remove a blob's bytes from the disk; elsewhere, ask the registry to."""
@@ -140,7 +140,7 @@ def dualreg(
             ours=True,
             accounts=accounts,
             issuer=issuer,
-            pid=serving.process.pid,
+            pids=(serving.process.pid,),
         )
 
 
@@ -164,7 +164,8 @@ def behind_nginx(folder: Path, *, fresh: bool) -> Iterator[Server]:
         dualreg_process(data, fresh=fresh, x_accel_prefix="/_blobs", **chosen) as serving,
         nginx_site("dualreg.conf", prefix / "etc", certificate, serving.host, data, log=False) as site,
     ):
-        yield Server("nginx", site.plain, speaks_v1=True, root=data, ours=True)
+        pids = (int((site.prefix / "nginx.pid").read_text()), serving.process.pid)
+        yield Server("nginx", site.plain, speaks_v1=True, root=data, ours=True, pids=pids)
 
 
 @contextmanager
@@ -175,7 +176,7 @@ def reference(folder: Path) -> Iterator[Server]:
     config.write_text(_REFERENCE_CONFIG.format(root=root, host=host), encoding="utf-8")
     with running(["docker-registry", "serve", config], log) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
-        yield Server(REFERENCE, host, speaks_v1=False, root=root)
+        yield Server(REFERENCE, host, speaks_v1=False, root=root, pids=(process.pid,))
 
 
 def has_nginx() -> bool:

@@ -19,7 +19,7 @@ from tests.benchmarks.large_store import COMMANDS
 from tests.benchmarks.load import CONNECTIONS, load
 from tests.benchmarks.profile import PARTS
 from tests.benchmarks.rows import Line, Row, measure
-from tests.benchmarks.servers import Server
+from tests.benchmarks.servers import Server, has_nginx
 from tests.benchmarks.wire import Refused
 from tests.programs import dualreg_server, require
 
@@ -55,18 +55,25 @@ def test_a_quick_run_measures_every_row_on_every_registry(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_profile_divides_the_time_of_a_request(tmp_path: Path) -> None:
-    """Of the requests that match a pattern; the framework and the statements take some time each."""
+    """Of the requests that match a pattern, on dualreg alone; of dualreg behind nginx there is the total."""
     done, measured = _run(tmp_path, "--profile", "--auth", "--rows", "get manifest*", "--rows", "*token*")
-    requests = ["GET manifest by tag", "GET manifest by digest", "GET /token with a password"]
-    assert [(each["server"], each["row"]) for each in measured["profiles"]] == [
-        (server, request) for server in ("dualreg", "accounts") for request in requests
-    ]
+    titles = {(each["server"], each["row"]) for each in measured["profiles"]}
+    assert titles >= {
+        (server, row)
+        for server in ("dualreg", "accounts")
+        for row in ("GET manifest by tag", "GET manifest by digest", "GET /token with a password")
+    }
+    assert ("nginx", "GET manifest by tag") in titles or not has_nginx()
     for each in measured["profiles"]:
+        assert each["total"] > 0
+        assert each["row"] in done.stdout
+        if each["server"] not in {"dualreg", "accounts"}:
+            assert not each["parts"]
+            continue
         assert each["parts"].keys() == {*PARTS}
         assert each["parts"]["framework"] > 0
         assert each["parts"]["SQL"] > 0
         assert each["total"] == pytest.approx(sum(each["parts"].values()))
-        assert each["row"] in done.stdout
 
 
 def test_unknown_rows_are_an_error() -> None:

@@ -8,8 +8,7 @@ from functools import cache
 
 from tests.benchmarks import v1_images
 from tests.benchmarks.blobs import Blob, mebibytes, pull, size
-from tests.benchmarks.reads import has
-from tests.benchmarks.rows import Ask, Effort, Row, read, v1_only
+from tests.benchmarks.rows import Ask, Effort, Row, has, read, v1_only
 from tests.benchmarks.servers import Server
 from tests.benchmarks.wire import Answer, Connection, Refused
 from tests.builders import V1Pushed
