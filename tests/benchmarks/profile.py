@@ -15,12 +15,14 @@ the total: gunicorn, the worker's loop and its threads, what the kernel does for
 what requests in other threads cost by waiting for the interpreter's lock. So the parts add up to the total.
 
 A share of p percent of n samples is uncertain by about √(p · (100 - p) / n) percent, and Python notices the
-timer between instructions only: time may count for the function that is called next. The test of the total
-and that in this process run one after the other; other load on the machine disturbs one or the other.
+timer between instructions only: time may count for the function that is called next. The total and the time
+of a call are medians of measurements in turn; where other load on the machine disturbed one more than the
+other, *server* is wrong by that, and may even be negative.
 """
 
 import io
 import signal
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +40,7 @@ from werkzeug.test import create_environ
 from dualreg.settings import Settings
 from dualreg.web.app import create_app
 from dualreg.web.context import close
+from tests.benchmarks.load import Answered
 from tests.benchmarks.report import figure, table
 from tests.benchmarks.rows import Ask, Row
 from tests.benchmarks.servers import Server, settings
@@ -71,6 +74,8 @@ _INTERVAL = 0.001
 #: Samples for each second of load.
 _SAMPLES = 500
 _MICRO = 1e6
+#: Measurements of the total and of a call, in turn, of each of which the median counts.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,9 @@ def profiles(rows: Sequence[Row], servers: Sequence[Server], seconds: float) -> 
             if row.ask and row.fits(server) and server.pids:
                 ask = row.ask(server)
                 asked = server.issuer if server.issuer and ask.host == server.issuer.host else server
-                total = _total(ask, asked, seconds)
                 alone = server.ours and len(server.pids) == 1  # without nginx
-                yield Profile(
-                    row.title, server.name, total, _parts(ask, asked, seconds, total) if alone else {}
-                )
+                total, parts = (_divided if alone else _whole)(ask, asked, seconds)
+                yield Profile(row.title, server.name, total, parts)
 
 
 def text(found: Sequence[Profile]) -> str:
@@ -111,19 +114,26 @@ def text(found: Sequence[Profile]) -> str:
     return "\n".join([*table(rows, words=2), "", "microseconds of processor time for a request", ""])
 
 
-def _parts(ask: Ask, server: Server, seconds: float, total: float) -> dict[str, float]:
-    """Return the parts of the total."""
+def _whole(ask: Ask, server: Server, seconds: float) -> tuple[float, dict[str, float]]:
+    """Return the processor time of a request, in microseconds."""
+    loaded = ask.loader(seconds / _ROUNDS)
+    return statistics.median(_total(loaded, server) for _ in range(_ROUNDS)), {}
+
+
+def _divided(ask: Ask, server: Server, seconds: float) -> tuple[float, dict[str, float]]:
+    """Return the processor time of a request, in microseconds, and that of its parts."""
+    loaded = ask.loader(seconds / _ROUNDS)
     with _calling(ask, server) as call:
-        own = _time_of(call, seconds)
+        pairs = [(_total(loaded, server), _time_of(call, seconds / _ROUNDS)) for _ in range(_ROUNDS)]
         samples = _sample(call, round(_SAMPLES * seconds))
+    total, own = map(statistics.median, zip(*pairs, strict=True))
     share = own / samples.total()
     parts = {part: samples[part] * share for part in PARTS if part != _SERVER}
-    return {_SERVER: total - sum(parts.values()), **parts}
+    return total, {_SERVER: total - sum(parts.values()), **parts}
 
 
-def _total(ask: Ask, server: Server, seconds: float) -> float:
-    """Return the processor time of a request, in microseconds."""
-    loaded = ask.loader(seconds)
+def _total(loaded: Callable[[], Answered], server: Server) -> float:
+    """Return the processor time of a request under load, in microseconds."""
     processes = [process for pid in server.pids for process in (pid, *children(pid))]
     before = sum(map(_on_processor, processes))
     count = loaded().count
@@ -132,8 +142,8 @@ def _total(ask: Ask, server: Server, seconds: float) -> float:
 
 def _on_processor(pid: int) -> int:
     """Return how many nanoseconds the threads of a process have been on a processor."""
-    statistics = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(each.read_text().split()[0]) for each in statistics)
+    found = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in found)
 
 
 @contextmanager

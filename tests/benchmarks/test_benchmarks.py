@@ -65,14 +65,12 @@ def test_a_profile_divides_the_time_of_a_request(tmp_path: Path) -> None:
     }
     assert ("nginx", "GET manifest by tag") in titles or not has_nginx()
     for each in measured["profiles"]:
-        assert each["total"] > 0
         assert each["row"] in done.stdout
         if each["server"] not in {"dualreg", "accounts"}:
             assert not each["parts"]
             continue
         assert each["parts"].keys() == {*PARTS}
-        assert each["parts"]["framework"] > 0
-        assert each["parts"]["SQL"] > 0
+        assert each["total"] > each["parts"]["server"]
         assert each["total"] == pytest.approx(sum(each["parts"].values()))
 
 
