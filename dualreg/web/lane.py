@@ -54,12 +54,13 @@ ASKED = (
     "HTTP_ORIGIN",
     "HTTP_RANGE",
 )
-#: Where the environment has what ``repeatable`` was called with.
-_REPEAT = "dualreg.repeat"
+#: Where the environment has what ``repeatable`` was called with, and who asked.
+_REPEAT, _ASKER = "dualreg.repeat", "dualreg.asker"
 #: Statuses of answers that are repeated.
 _REPEATED = ("200", "206", "304")
-#: Bytes of the answers and of the grants that a process keeps, and of what one takes besides texts and body.
-_ANSWERS, _GRANTS, _OVERHEAD = 32 << 20, 8 << 20, 2 << 10
+#: Bytes of the answers and of the grants that a process keeps, of what one takes besides texts and body, and
+#: of what each access of a grant takes.
+_ANSWERS, _GRANTS, _OVERHEAD, _ACCESS = 32 << 20, 8 << 20, 4 << 10, 400
 #: The largest body that is kept, in bytes.
 _BODY_LIMIT = 1 << 20
 #: For how many seconds a grant is kept: keys of other issuers change without a commit.
@@ -72,12 +73,17 @@ READS = re.compile(
 _AGENTS = 1_000
 
 
+class Asker(NamedTuple):
+    """Who got an answer first: what that client is granted, and the repository of its V1 session."""
+
+    grant: Grant
+    session: RepositoryName | None
+
+
 class Repeat(NamedTuple):
     """How a handler's answer is given again.
 
     Attributes:
-        grant: What its client is granted.
-        session: The repository of its V1 session.
         repository: What the client has to be allowed to pull from; None: it has to be logged in.
         open: Returns the body, given the WSGI environment; raises RegistryError if that is lost.
         size: Bytes in memory that the body takes.
@@ -85,8 +91,6 @@ class Repeat(NamedTuple):
         note: Called with the address and the User-Agent of each client that gets the answer.
     """
 
-    grant: Grant
-    session: RepositoryName | None
     repository: RepositoryName | None
     open: Callable[[Environ], Iterable[bytes]]
     size: int
@@ -108,7 +112,8 @@ def repeatable(
     repository, action = g.get("requested", (None, None))
     is_known = request.blueprint != "v1" or g.get("session")  # else any repository may have the image
     if is_known and action in (None, Action.PULL):
-        request.environ[_REPEAT] = Repeat(g.grant, g.get("session"), repository, open_, size, until, note)
+        request.environ[_REPEAT] = Repeat(repository, open_, size, until, note)
+        request.environ[_ASKER] = Asker(g.grant, g.get("session"))
 
 
 def repeat_document(
@@ -287,19 +292,19 @@ class Lane:
         def keep(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:  # noqa: ANN401 -- WSGI
             repeat = environ.pop(_REPEAT, None)
             if repeat is not None and status.startswith(_REPEATED):
-                self._keep(visit, _Answer(status, tuple(headers), _length(headers), repeat))
+                answer = _Answer(status, tuple(headers), _length(headers), repeat)
+                self._keep(visit, environ.pop(_ASKER), answer)
             return start_response(status, headers, *more)
 
         return self.application(environ, keep)
 
-    def _keep(self, visit: _Visit, answer: _Answer) -> None:
-        repeat = answer.repeat
-        until = min(time.time() + _GRANT_AGE, repeat.grant.identity.until or math.inf)
-        known = _Known(repeat.grant, repeat.session, until)
-        self._grants.keep(visit.version, visit.credentials, known, _size(visit.credentials))
-        if repeat.size <= _BODY_LIMIT:
-            key = (repeat.session, *visit.asked)
-            self._answers.keep(visit.version, key, answer, repeat.size + _size(key))
+    def _keep(self, visit: _Visit, asker: Asker, answer: _Answer) -> None:
+        until = min(time.time() + _GRANT_AGE, asker.grant.identity.until or math.inf)
+        size = _size(visit.credentials) + _ACCESS * len(asker.grant.accesses)
+        self._grants.keep(visit.version, visit.credentials, _Known(*asker, until), size)
+        if answer.repeat.size <= _BODY_LIMIT:
+            key = (asker.session, *visit.asked)
+            self._answers.keep(visit.version, key, answer, answer.repeat.size + _size(key))
 
 
 class _Held:

@@ -1,5 +1,6 @@
 """The lane: what was answered is answered again without Flask, as long as a handler would say the same."""
 
+import gc
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from dualreg.auth.access import Grant
 from dualreg.errors import ServerBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -360,6 +362,26 @@ def test_what_is_remembered_is_bounded() -> None:
     assert [memory.find("now", number) for number in (7, 8, 9)] == [7, 8, 90]
     assert memory.find("later", 9) is None
     assert memory.find("now", 9) is None
+
+
+def test_what_clients_are_granted_counts_and_is_kept_once(asked: Asked) -> None:
+    """With the credentials, not with each answer: an account may have thousands of permissions."""
+    front = asked.client.application.wsgi_app
+    assert isinstance(front, Lane)
+    for number in range(50):
+        asked.guarded.accounts.grant("alice", f"more{number}/*", "pull")
+    asked.headers = basic("alice") | ACCEPT
+    before = grants_alive()
+    for number in range(20):
+        assert asked.send(f"/v2/{NAME}/manifests/one?number={number}").status_code == 200
+    assert grants_alive() <= before + 1
+    assert front._grants._used >= 50 * lane._ACCESS
+
+
+def grants_alive() -> int:
+    """Return how many grants there are in memory."""
+    gc.collect()
+    return sum(isinstance(each, Grant) for each in gc.get_objects())
 
 
 def test_generated_answers_are_not_repeated(asked: Asked, store: GuardedStore) -> None:
