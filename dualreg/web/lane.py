@@ -163,36 +163,27 @@ class _Known(NamedTuple):
 
 
 class _Memory(Generic[Value]):
-    """Values that are true at one version of everything; a look at another one forgets them all."""
+    """Values, each of which is true at one version of what it depends on."""
 
     def __init__(self, capacity: int) -> None:
         """Keep values of *capacity* bytes in all; the first ones make room for others."""
         self._capacity = capacity
-        self._version: Hashable = None
-        self._values: dict[Hashable, tuple[Value, int]] = {}
+        self._values: dict[Hashable, tuple[Hashable, Value, int]] = {}
         self._used = 0
         self._lock = Lock()
 
     def find(self, version: Hashable, key: Hashable) -> Value | None:
         """Return the value that was kept at this version."""
-        with self._lock:
-            self._turn_to(version)
-            found = self._values.get(key)
-        return None if found is None else found[0]
+        found = self._values.get(key)
+        return found[1] if found and found[0] == version else None
 
     def keep(self, version: Hashable, key: Hashable, value: Value, size: int) -> None:
         """Keep a value of *size* bytes."""
         with self._lock:
-            self._turn_to(version)
-            self._used += size - self._values.pop(key, (None, 0))[1]
-            self._values[key] = (value, size)
+            self._used += size - self._values.pop(key, (None, None, 0))[2]
+            self._values[key] = (version, value, size)
             while self._used > self._capacity:
-                self._used -= self._values.pop(next(iter(self._values)))[1]
-
-    def _turn_to(self, version: Hashable) -> None:
-        if version != self._version:
-            self._version, self._used = version, 0
-            self._values.clear()
+                self._used -= self._values.pop(next(iter(self._values)))[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +226,14 @@ class Lane:
         """Return what a request depends on; None if its answer is never repeated."""
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not READS.fullmatch(environ["PATH_INFO"]):
             return None
-        version = (self._parts.registry.version(), self._parts.authority.generation())
+        authority, path = self._parts.authority, environ["PATH_INFO"]
+        needs_rows = path not in API_CHECKS or not authority.is_open  # checks of open ones: never wait for it
+        version = (self._parts.registry.version() if needs_rows else None, authority.generation())
         get, agent = environ.get, environ.get("HTTP_USER_AGENT", "")
         address = address_of(environ, self._parts.settings.trusted_proxies)
         credentials = get("HTTP_AUTHORIZATION", "")
         whose = address if credentials[:6].lower() == "basic " else ""  # failed logins count for addresses
-        dialect = environ["PATH_INFO"][:4]
+        dialect = path[:4] if needs_rows else ""
         cookie = get("HTTP_COOKIE", "") if dialect == "/v1/" else ""
         asked = (*map(get, ASKED), self._kind_of_agent(agent))
         return _Visit(version, (dialect, credentials, cookie, whose), asked, address, agent)

@@ -352,6 +352,24 @@ def test_a_large_answer_takes_a_slot(asked: Asked, monkeypatch: pytest.MonkeyPat
     assert asked.reached
 
 
+def test_the_check_of_an_open_registry_needs_no_database(
+    guard: Callable[..., Guarded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Load balancers send it, and no row decides on it: a database that hangs must not take it along."""
+    guarded = guard(auth="none")
+    fill(guarded.registry)
+    with watched(guarded, ACCEPT) as asked:
+        assert asked.is_repeated("/v2/")
+        assert asked.is_repeated(f"/v2/{NAME}/manifests/one")
+
+        def hang(_: Registry) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(Registry, "version", hang)
+        asked.send("/v2/")
+        assert not asked.reached
+
+
 def test_what_is_remembered_is_bounded() -> None:
     """By the bytes of keys and bodies; the first make room."""
     memory = lane._Memory[int](100)
@@ -361,7 +379,9 @@ def test_what_is_remembered_is_bounded() -> None:
     memory.keep("now", 9, 90, 30)
     assert [memory.find("now", number) for number in (7, 8, 9)] == [7, 8, 90]
     assert memory.find("later", 9) is None
-    assert memory.find("now", 9) is None
+    memory.keep("later", 9, 900, 30)
+    assert [memory.find("now", number) for number in (7, 8, 9)] == [7, 8, None]
+    assert memory._used == 90
 
 
 def test_what_clients_are_granted_counts_and_is_kept_once(asked: Asked) -> None:
