@@ -254,13 +254,13 @@ class Catalog:
     def version(self) -> Hashable:
         """Return a value that differs from all earlier ones if a transaction was committed in between.
 
-        If two values are equal, every query returns the same at both times. While the database fails, no two
-        are.
+        If two values are equal, every query returns the same at both times. While the database or its disk
+        fails, no two are.
         """
         try:
             self._require_file()
             return self._versions.current()
-        except (SQLAlchemyError, sqlite3.Error):
+        except (SQLAlchemyError, sqlite3.Error, OSError):
             return object()
 
     @contextmanager

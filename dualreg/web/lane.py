@@ -251,10 +251,10 @@ class Lane:
             return None
         try:
             body = self._open(visit, known, answer, environ)
+            if repeat.note:
+                repeat.note(visit.address, visit.agent)
         except Exception:  # noqa: BLE001 -- the handler fails in the same way, and says how
             return None
-        if repeat.note:
-            repeat.note(visit.address, visit.agent)
         start_response(answer.status, [*answer.headers])
         return body
 

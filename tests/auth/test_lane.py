@@ -1,5 +1,6 @@
 """The lane: what was answered is answered again without Flask, as long as a handler would say the same."""
 
+import errno
 import gc
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -368,6 +369,34 @@ def test_the_check_of_an_open_registry_needs_no_database(
         monkeypatch.setattr(Registry, "version", hang)
         asked.send("/v2/")
         assert not asked.reached
+
+
+def test_a_disk_that_fails_is_an_outage(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lane cannot look at the version, and leaves it to Flask to say why."""
+    path = f"/v2/{NAME}/manifests/one"
+    assert asked.is_repeated(path)
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("dualreg.catalog.database._identity", fail)
+    assert asked.send(path).status_code == 503
+    assert asked.reached
+
+
+def test_a_pull_that_cannot_be_noted_fails_as_it_does_in_flask(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has no page of its own for that, and the slot would stay taken."""
+    path = f"/v2/{NAME}/manifests/one"
+    assert asked.is_repeated(path)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(asked.guarded.registry.tags.pulls, "record", fail)
+    assert asked.send(path).status_code == 500
+    assert asked.reached
 
 
 def test_what_is_remembered_is_bounded() -> None:
