@@ -13,8 +13,10 @@ Everything else goes on to Flask unchanged: what is asked for the first time, wh
 that fails. So there is one description of every answer, and one of every error.
 """
 
+import hashlib
 import math
 import re
+import secrets
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -191,7 +193,7 @@ class _Visit:
     """A request, as far as answers and grants depend on it."""
 
     version: Hashable
-    credentials: tuple[str, ...]
+    credentials: bytes
     asked: tuple[Hashable, ...]
     address: str
     agent: str
@@ -210,6 +212,7 @@ class Lane:
         """
         self.application = application
         self._parts = parts
+        self._key = secrets.token_bytes(32)
         self._kind_of_agent = lru_cache(_AGENTS)(kind_of_agent)
         self._answers = _Memory[_Answer](_ANSWERS)
         self._grants = _Memory[_Known](_GRANTS)
@@ -236,7 +239,12 @@ class Lane:
         dialect = path[:4] if needs_rows else ""
         cookie = get("HTTP_COOKIE", "") if dialect == "/v1/" else ""
         asked = (*map(get, ASKED), self._kind_of_agent(agent))
-        return _Visit(version, (dialect, credentials, cookie, whose), asked, address, agent)
+        fingerprint = self._fingerprint(dialect, credentials, cookie, whose)
+        return _Visit(version, fingerprint, asked, address, agent)
+
+    def _fingerprint(self, *credentials: str) -> bytes:
+        """Return what stands for them in memory: useless to an attacker who reads it there."""
+        return hashlib.blake2b(repr(credentials).encode(), key=self._key, digest_size=32).digest()
 
     def _repeat(self, visit: _Visit, environ: Environ, start_response: Any) -> Iterable[bytes] | None:  # noqa: ANN401 -- WSGI
         """Give the answer to a request once more; return its body, or None if that is not possible."""
@@ -293,7 +301,7 @@ class Lane:
 
     def _keep(self, visit: _Visit, asker: Asker, answer: _Answer) -> None:
         until = min(time.time() + _GRANT_AGE, asker.grant.identity.until or math.inf)
-        size = _size(visit.credentials) + _ACCESS * len(asker.grant.accesses)
+        size = _OVERHEAD + _ACCESS * len(asker.grant.accesses)
         self._grants.keep(visit.version, visit.credentials, _Known(*asker, until), size)
         if answer.repeat.size <= _BODY_LIMIT:
             key = (asker.session, *visit.asked)

@@ -399,6 +399,16 @@ def test_a_pull_that_cannot_be_noted_fails_as_it_does_in_flask(
     assert asked.reached
 
 
+def test_credentials_are_not_kept_as_they_are(asked: Asked) -> None:
+    """What stands for them in memory is useless to who reads it there, as with passwords."""
+    asked.headers = basic("alice") | ACCEPT
+    assert asked.is_repeated(f"/v2/{NAME}/manifests/one")
+    front = asked.client.application.wsgi_app
+    assert isinstance(front, Lane)
+    kept = repr([*front._grants._values, *front._answers._values])
+    assert basic("alice")["Authorization"].split()[1] not in kept
+
+
 def test_what_is_remembered_is_bounded() -> None:
     """By the bytes of keys and bodies; the first make room."""
     memory = lane._Memory[int](100)
