@@ -8,7 +8,9 @@ from typing import Protocol
 
 from sqlalchemy import Engine, text
 
-_SNAPSHOT = text("SELECT pg_current_snapshot()::text")
+_SNAPSHOT = text(
+    "SELECT pg_current_snapshot()::text, pg_postmaster_start_time()::text WHERE NOT pg_is_in_recovery()"
+)
 
 
 class Versions(Protocol):
@@ -66,7 +68,9 @@ class _DataVersions:
 class _Snapshots:
     """PostgreSQL's snapshots: which transactions a query sees.
 
-    A transaction that writes changes it when it begins to, and when it ends.
+    A transaction that writes changes it when it begins to, and when it ends. Not on a standby, whose
+    snapshots do not list the transactions in progress. A server that took over, or was restored, may come to
+    the same number again, with other transactions before it; it was started at another time.
 
     Source: PostgreSQL, "Transaction ID and Snapshot Information Functions".
     """
@@ -76,8 +80,8 @@ class _Snapshots:
 
     def current(self) -> Hashable:
         with self._engine.connect() as connection:
-            found: Hashable = connection.scalar(_SNAPSHOT)
-            return found
+            row = connection.execute(_SNAPSHOT).one_or_none()
+            return object() if row is None else tuple(row)
 
     def close(self) -> None: ...
 

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from threading import Event
 
@@ -49,6 +50,28 @@ class TestPostgresql(CatalogContract):
             )
         yield catalog
         catalog.close()
+
+    @pytest.mark.parametrize(
+        ("function", "pretended"),
+        [
+            ("pg_is_in_recovery() RETURNS boolean", "true"),  # a standby's snapshots say not what it sees
+            ("pg_postmaster_start_time() RETURNS timestamptz", "clock_timestamp()"),
+        ],
+    )
+    def test_no_version_is_that_of_a_standby_or_of_another_server(
+        self, catalog: Catalog, server: str, function: str, pretended: str
+    ) -> None:
+        """One that took over, or was restored, counts transactions from an earlier one on."""
+        with catalog.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE SCHEMA pretended")
+            connection.exec_driver_sql(
+                f"CREATE FUNCTION pretended.{function} LANGUAGE sql AS 'SELECT {pretended}'"
+            )
+        with closing(Catalog(f"{server}?options=-csearch_path%3Dpretended,pg_catalog")) as pretending:
+            assert catalog.version() == catalog.version()
+            assert pretending.version() != pretending.version()
+        with catalog.engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA pretended CASCADE")
 
     def test_notes_do_not_wait_in_a_circle_with_a_collection(self, catalog: Catalog, clock: Clock) -> None:
         """What notes a link twice takes no lock of the blob, which others lock before the link."""
