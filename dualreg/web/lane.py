@@ -272,16 +272,17 @@ class Lane:
         Raises:
             Exception: it cannot be sent.
         """
-        if self._parts.rates.are_limited and environ["PATH_INFO"] not in API_CHECKS:
-            self._parts.rates.take(client_of(known.grant.identity.account, visit.address))
-        if answer.length <= SMALL_RESPONSE or environ["REQUEST_METHOD"] == "HEAD":
-            return answer.repeat.open(environ)
-        release = self._parts.slots.take(visit.address)
+        is_short = answer.length <= SMALL_RESPONSE or environ["REQUEST_METHOD"] == "HEAD"
+        release = _nothing if is_short else self._parts.slots.take(visit.address)
         try:
+            if self._parts.rates.are_limited and environ["PATH_INFO"] not in API_CHECKS:
+                self._parts.rates.take(client_of(known.grant.identity.account, visit.address))
             body = answer.repeat.open(environ)
         except BaseException:
             release()
             raise
+        if is_short:
+            return body
         if FILE not in environ or "wsgi.file_wrapper" not in environ:
             return _Held(body, release)
         call_on_close(body, release)  # the server has to get its own wrapper

@@ -20,6 +20,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from dualreg.web import lane
 from dualreg.web.lane import Lane
+from dualreg.web.rates import Rates
 from dualreg.web.slots import Slots
 from tests.auth.conftest import Guarded, basic, bearer
 from tests.builders import image, layer, v1_chain
@@ -288,6 +289,26 @@ def test_repeated_answers_count(guard: Callable[..., Guarded]) -> None:
     guarded.registry.tags.pulls.flush()
     (row,) = [row for row in guarded.registry.tags.describe(NAME, limit=9).rows if row.name == "one"]
     assert row.pulled_at is not None
+
+
+def test_a_request_without_a_slot_counts_once(
+    guard: Callable[..., Guarded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flask counts it, and says that the server is busy."""
+    guarded = guard(auth="none", request_limit="10/m")
+    push_v2(guarded.registry, NAME, Tag("large"), NEXT)
+    path = f"/v2/{NAME}/blobs/{next(each for each, data in NEXT.blobs.items() if len(data) > 8 << 10)}"
+    with watched(guarded, ACCEPT) as asked:
+        assert asked.is_repeated(path)
+        taken, take = [], Rates.take
+        monkeypatch.setattr(Rates, "take", lambda *given, **more: (taken.append(0), take(*given, **more))[1])
+
+        def refuse(*_: object) -> None:
+            raise ServerBusy(retry_after=5)
+
+        monkeypatch.setattr(Slots, "take", refuse)
+        assert asked.send(path).status_code == 429
+        assert len(taken) == 1
 
 
 def test_repeated_pulls_are_noted(asked: Asked, clock: Clock) -> None:
