@@ -62,11 +62,13 @@ def test_tokens_carry_the_answer(guarded: Guarded, statements: list[str]) -> Non
 def test_a_password_is_hashed_once(
     guarded: Guarded, statements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a client that sends Basic everywhere; four small questions remain."""
+    """For a client that sends Basic everywhere; four small questions remain, once after a commit."""
     alice = guarded.account("alice", ("team/*", "pull,push"))
     checked, check = [], bcrypt.checkpw
     monkeypatch.setattr(bcrypt, "checkpw", lambda *given: checked.append(given) or check(*given))
-    for _ in range(3):
+    numbers = []
+    for _ in range(3):  # the first one notes where the account is known, the last one is repeated
         statements.clear()
         assert guarded.client.get("/v2/", headers=alice).status_code == 200
-    assert (len(checked), len(statements)) == (1, 4)
+        numbers.append(len(statements))
+    assert (len(checked), numbers[1:]) == (1, [4, 0])
