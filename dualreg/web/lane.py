@@ -259,15 +259,13 @@ class Lane:
             return None
         try:
             body = self._open(visit, known, answer, environ)
-            if repeat.note:
-                repeat.note(visit.address, visit.agent)
         except Exception:  # noqa: BLE001 -- the handler fails in the same way, and says how
             return None
         start_response(answer.status, [*answer.headers])
         return body
 
     def _open(self, visit: _Visit, known: _Known, answer: _Answer, environ: Environ) -> Iterable[bytes]:
-        """Return the body of an answer, for which the client is counted, and holds a slot.
+        """Return the body of an answer, which counts and is noted for its client, and holds a slot.
 
         Raises:
             Exception: it cannot be sent.
@@ -277,6 +275,8 @@ class Lane:
         try:
             if self._parts.rates.are_limited and environ["PATH_INFO"] not in API_CHECKS:
                 self._parts.rates.take(client_of(known.grant.identity.account, visit.address))
+            if answer.repeat.note:
+                answer.repeat.note(visit.address, visit.agent)
             body = answer.repeat.open(environ)
         except BaseException:
             release()

@@ -86,7 +86,8 @@ class Slots:
         Raises:
             ServerBusy: as ``take``; the response is closed.
         """
-        length = response.content_length
+        length: int | None = response.content_length  # or that of a body in memory
+        length = response.calculate_content_length() if length is None else length
         if request.method == "HEAD" or (length is not None and length <= SMALL_RESPONSE):
             return
         try:

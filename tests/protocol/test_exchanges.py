@@ -19,6 +19,7 @@ from dualreg.image.digest import Digest
 from dualreg.registry import Registry
 from dualreg.registry.v1_holds import HOLD
 from dualreg.storage.filesystem import FilesystemStore
+from dualreg.web.slots import Slots
 from tests import builders
 from tests.apps import client_of
 from tests.conftest import Clock
@@ -517,9 +518,12 @@ def test_v2_locations_are_absolute_if_told_so(registry: Registry) -> None:
     assert put.headers["Location"] == f"{prefix}manifests/{image.digest}"
 
 
-def test_blobs_are_left_to_nginx_if_told_so(catalog: Catalog, tmp_path: Any) -> None:
+def test_blobs_are_left_to_nginx_if_told_so(
+    catalog: Catalog, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a prefix set, GET of a blob or layer names the file and sends no body; all else is unchanged."""
     registry = build_registry(catalog, FilesystemStore(tmp_path))
+    monkeypatch.setattr(Slots, "take", lambda *_: pytest.fail("a slot is taken, but nginx sends the bytes"))
     client = client_of(registry, x_accel_prefix="/_blobs/")
     push_blob(client, REPOSITORY, LOOSE)
     (image,) = builders.v1_chain(builders.layer({"a": b"1"}))
