@@ -72,7 +72,7 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     app.url_map.strict_slashes = False
     app.url_map.converters["path"] = _AnyPath
     context.install(parts, app.extensions)
-    app.wsgi_app = Lane(app.wsgi_app, parts, v2.kind_of_agent)  # type: ignore[method-assign]  # as Flask documents
+    app.wsgi_app = Lane(app.wsgi_app, app.extensions, v2.kind_of_agent)  # type: ignore[method-assign]  # as Flask documents
     _register_views(app, issues_tokens=parts.authority.issues)
     app.url_value_preprocessor(v1.enforce_mode)
     app.before_request(address.check_host)

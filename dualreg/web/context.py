@@ -1,5 +1,6 @@
 """Context: the services that handlers get from the current application."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -37,9 +38,14 @@ def install(parts: Parts, extensions: dict[str, object]) -> None:
 
 def close(app: Flask) -> None:
     """Write what *app* has noted and not written yet, and close its registry and its audit log."""
-    parts = cast("Parts", app.extensions[_EXTENSION])
+    parts = parts_in(app.extensions)
     parts.registry.close()
     parts.audit.close()
+
+
+def parts_in(extensions: Mapping[str, object]) -> Parts:
+    """Return the parts that are installed in the *extensions* of an application."""
+    return cast("Parts", extensions[_EXTENSION])
 
 
 def registry() -> Registry:
@@ -84,4 +90,4 @@ def require_deletes() -> None:
 
 
 def _parts() -> Parts:
-    return cast("Parts", current_app.extensions[_EXTENSION])
+    return parts_in(current_app.extensions)

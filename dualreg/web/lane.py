@@ -18,9 +18,9 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from http import HTTPStatus
 from threading import Lock
@@ -30,7 +30,7 @@ from flask import Response, g, request
 
 from dualreg.auth.access import Action, Grant
 from dualreg.image.names import RepositoryName
-from dualreg.web.context import Parts
+from dualreg.web.context import Parts, parts_in
 from dualreg.web.forwarded import address_of
 from dualreg.web.rates import client_of
 from dualreg.web.responses import API_CHECKS, FILE
@@ -65,8 +65,8 @@ _REPEATED = ("200", "206", "304")
 _ANSWERS, _GRANTS, _OVERHEAD, _ACCESS = 32 << 20, 8 << 20, 4 << 10, 400
 #: The largest body that is kept, in bytes.
 _BODY_LIMIT = 1 << 20
-#: For how many seconds a grant is kept: keys of other issuers change without a commit.
-_GRANT_AGE = 10.0
+#: For how long a grant is kept: keys of other issuers change without a commit, and keys of ours retire.
+_GRANT_AGE = timedelta(seconds=10)
 #: The reads whose handlers may call ``repeatable``.
 READS = re.compile(
     r"/v2/(?:.+/(?:manifests|blobs)/[^/]+|.+/tags/list)?|/v1/images/[^/]+/(?:json|layer|ancestry)"
@@ -157,11 +157,21 @@ class _Answer(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What credentials stand for, until a time in seconds since the epoch."""
+    """What credentials stand for.
+
+    Attributes:
+        until: When they expire, in seconds since the epoch.
+        asked_at: When the authority was asked, by the registry's clock.
+    """
 
     grant: Grant
     session: RepositoryName | None
     until: float
+    asked_at: datetime
+
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether the authority need not be asked again."""
+        return time.time() < self.until and now - self.asked_at < _GRANT_AGE
 
 
 class _Memory(Generic[Value]):
@@ -203,19 +213,27 @@ class Lane:
     """The WSGI application that answers what it can, and hands on everything else."""
 
     def __init__(
-        self, application: Application, parts: Parts, kind_of_agent: Callable[[str], Hashable]
+        self,
+        application: Application,
+        extensions: Mapping[str, object],
+        kind_of_agent: Callable[[str], Hashable],
     ) -> None:
         """Stand before *application*.
 
         Args:
+            extensions: Those of the application, in which its parts are installed.
             kind_of_agent: Returns all that answers depend on of a User-Agent.
         """
         self.application = application
-        self._parts = parts
+        self._extensions = extensions
         self._key = secrets.token_bytes(32)
         self._kind_of_agent = lru_cache(_AGENTS)(kind_of_agent)
         self._answers = _Memory[_Answer](_ANSWERS)
         self._grants = _Memory[_Known](_GRANTS)
+
+    @property
+    def _parts(self) -> Parts:
+        return parts_in(self._extensions)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 -- WSGI
         """Answer a request."""
@@ -248,14 +266,14 @@ class Lane:
 
     def _repeat(self, visit: _Visit, environ: Environ, start_response: Any) -> Iterable[bytes] | None:  # noqa: ANN401 -- WSGI
         """Give the answer to a request once more; return its body, or None if that is not possible."""
-        known = self._grants.find(visit.version, visit.credentials)
-        if known is None or known.until <= time.time():
+        known, now = self._grants.find(visit.version, visit.credentials), self._parts.registry.now()
+        if known is None or not known.is_valid(now):
             return None
         answer = self._answers.find(visit.version, (known.session, *visit.asked))
         if answer is None or not _is_allowed(known.grant, answer.repeat.repository):
             return None
         repeat = answer.repeat
-        if repeat.until and repeat.until <= self._parts.registry.now():
+        if repeat.until and repeat.until <= now:
             return None
         try:
             body = self._open(visit, known, answer, environ)
@@ -301,9 +319,9 @@ class Lane:
         return self.application(environ, keep)
 
     def _keep(self, visit: _Visit, asker: Asker, answer: _Answer) -> None:
-        until = min(time.time() + _GRANT_AGE, asker.grant.identity.until or math.inf)
+        until, now = asker.grant.identity.until or math.inf, self._parts.registry.now()
         size = _OVERHEAD + _ACCESS * len(asker.grant.accesses)
-        self._grants.keep(visit.version, visit.credentials, _Known(*asker, until), size)
+        self._grants.keep(visit.version, visit.credentials, _Known(*asker, until, now), size)
         if answer.repeat.size <= _BODY_LIMIT:
             key = (asker.session, *visit.asked)
             self._answers.keep(visit.version, key, answer, answer.repeat.size + _size(key))
