@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from sys import intern
 from typing import Self
 
 from dualreg.errors import DigestInvalid
@@ -41,7 +42,7 @@ class Digest:
         match = _DIGEST.fullmatch(text)
         if match is None or HEX_DIGITS.get(match[1]) != len(match[2]):
             raise DigestInvalid(digest=text[:200])
-        return cls(match[1], match[2])
+        return cls(intern(match[1]), match[2])  # one text for the algorithm of millions of digests
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = CANONICAL) -> Self:

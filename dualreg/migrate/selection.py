@@ -62,17 +62,18 @@ class Selection:
 
 def make_plan(survey: Survey, selection: Selection) -> list[Entry]:
     """Return an entry for each name that each tag of the source gets, in the order of the source."""
-    return [
-        replace(entry, action=PlanAction.SKIP, reason=f"{obstacle.kind}: {obstacle.text}")
-        if obstacle
-        else entry
-        for entry, obstacle in _judge(survey, selection)
-    ]
+    return _planned(_judge(survey, selection))
 
 
 def lost_tags(survey: Survey, selection: Selection) -> Iterator[Finding]:
     """Yield why selected tags cannot be imported; once for a repository whose name is invalid."""
-    yield from dict.fromkeys(obstacle for _, obstacle in _judge(survey, selection) if obstacle)
+    yield from _losses(_judge(survey, selection))
+
+
+def plan_and_losses(survey: Survey, selection: Selection) -> tuple[list[Entry], list[Finding]]:
+    """Return what ``make_plan`` and ``lost_tags`` return, from one pass over the tags."""
+    judged = _judge(survey, selection)
+    return _planned(judged), [*_losses(judged)]
 
 
 def unmatched(survey: Survey, selection: Selection) -> list[str]:
@@ -83,6 +84,19 @@ def unmatched(survey: Survey, selection: Selection) -> list[str]:
     for tag in survey.tags if wanted else ():
         wanted -= {*names.aliases(tag.repository, tag.repository), *names.aliases(tag.repository, tag.name)}
     return sorted(wanted)
+
+
+def _planned(judged: Iterable[tuple[Entry, Finding | None]]) -> list[Entry]:
+    return [
+        replace(entry, action=PlanAction.SKIP, reason=f"{obstacle.kind}: {obstacle.text}")
+        if obstacle
+        else entry
+        for entry, obstacle in judged
+    ]
+
+
+def _losses(judged: Iterable[tuple[Entry, Finding | None]]) -> Iterable[Finding]:
+    return dict.fromkeys(obstacle for _, obstacle in judged if obstacle)
 
 
 def _judge(survey: Survey, selection: Selection) -> list[tuple[Entry, Finding | None]]:
@@ -210,11 +224,15 @@ def _collisions(entries: Iterable[Entry]) -> Mapping[Entry, Finding]:
     A tag may be in the source twice, because releases of docker-registry differ in how they encode its name;
     then the later one is imported.
     """
-    by_destination: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    first = dict[tuple[str, str], Entry]()
+    contested = defaultdict[tuple[str, str], list[Entry]](list)
     for entry in entries:
         if entry.action is PlanAction.IMPORT and entry.to_tag:
-            by_destination[entry.to_repository, entry.to_tag].append(entry)
-    return {entry: finding for rivals in by_destination.values() for entry, finding in _refused(rivals)}
+            destination = entry.to_repository, entry.to_tag
+            if first.setdefault(destination, entry) is not entry:
+                contested[destination].append(entry)
+    rivals = ([first[destination], *others] for destination, others in contested.items())
+    return {entry: finding for each in rivals for entry, finding in _refused(each)}
 
 
 def _refused(rivals: list[Entry]) -> Iterator[tuple[Entry, Finding]]:

@@ -139,7 +139,8 @@ class FilesystemStore:
         return self._blobs / self.internal_path(digest)
 
     def owns_file(self, path: Path, digest: Digest) -> bool:
-        return path.resolve() == self.path(digest).resolve()
+        own = self.path(digest)
+        return path == own or path.resolve() == own.resolve()
 
     def reopen(self, upload: UploadId) -> BinaryIO:
         try:

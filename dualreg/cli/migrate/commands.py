@@ -52,7 +52,7 @@ from dualreg.migrate.base import ImportOptions
 from dualreg.migrate.follow import Passes, Planned, foresee
 from dualreg.migrate.plan import PlanAction, write_plan
 from dualreg.migrate.run import Existing, Outcome
-from dualreg.migrate.selection import Selection, lost_tags, make_plan
+from dualreg.migrate.selection import Selection, plan_and_losses
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.verify import verify as compare
 from dualreg.migrate.verify_http import HttpComparison
@@ -111,11 +111,12 @@ def inspect(
     settings = load_settings(data=data, config=config)
     found = survey(source, given, settings)
     selection = Selection(library=found.default_library)
-    findings = [*found.findings, *lost_tags(found, selection)]
+    entries, lost = plan_and_losses(found, selection)
+    findings = [*found.findings, *lost]
     if deep:
         with progress("layers", found.blob_count, found.blob_bytes) as advance:
             findings += found.check_blobs(given["jobs"], advance)
-    space = space_for(found, make_plan(found, selection), settings)
+    space = space_for(found, entries, settings)
     numbers = {**found.counts(), "copy_bytes": space["copy_bytes"], "copy_inodes": space["copy_inodes"]}
     if as_json:
         echo_json({**numbers, **space, "findings": [asdict(each) for each in findings]})

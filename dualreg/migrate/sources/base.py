@@ -76,7 +76,7 @@ class SourceBytes:
 
     size: int
     open: Callable[[], BinaryIO]
-    path: Path | None = None
+    path: str | Path | None = None
     changed: int = 0
 
     @classmethod

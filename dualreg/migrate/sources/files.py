@@ -40,7 +40,7 @@ def open_file(path: str | Path, root: str | Path) -> BinaryIO:
     return file
 
 
-def blob_file(path: Path, root: Path, where: str) -> SourceBytes:
+def blob_file(path: str | Path, root: str | Path, where: str) -> SourceBytes:
     """Return the blob *where*, stored as a file.
 
     Raises:
@@ -56,7 +56,7 @@ def blob_file(path: Path, root: Path, where: str) -> SourceBytes:
         raise Broken(FindingKind.UNREADABLE, where, f"cannot be read: {error}") from error
 
 
-def read_document(path: Path, root: Path, where: str) -> bytes:
+def read_document(path: str | Path, root: str | Path, where: str) -> bytes:
     """Return the manifest *where*, stored as a file.
 
     Raises:
@@ -73,7 +73,7 @@ def read_document(path: Path, root: Path, where: str) -> bytes:
     return content
 
 
-def entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
+def entries(folder: str | Path, root: str | Path) -> list[os.DirEntry[str]]:
     """Return the entries of a folder, sorted by name.
 
     Raises:
@@ -101,10 +101,14 @@ def may_be_folder(entry: os.DirEntry[str]) -> bool:
     return is_folder(entry) or (entry.is_symlink() and not is_file(entry))
 
 
-def was_deleted(path: Path, error: OSError) -> bool:
+def was_deleted(path: str | Path, error: OSError) -> bool:
     """Return whether *error* means that *path*, which was listed, is gone; not if a dead link led to it."""
-    missing = isinstance(error, FileNotFoundError)
-    return missing and not any(_is_dead_link(each) for each in (path, *path.parents))
+    if not isinstance(error, FileNotFoundError):
+        return False
+    nearest = str(path)
+    while nearest and not os.path.lexists(nearest):
+        nearest = os.path.dirname(nearest)  # noqa: PTH120 -- text
+    return not nearest or os.path.exists(nearest)  # noqa: PTH110 -- it is the dead link, if there is one
 
 
 def is_file(entry: os.DirEntry[str]) -> bool:
@@ -141,10 +145,6 @@ def read_file(path: str | Path, root: str | Path, limit: int = SMALL) -> tuple[b
 
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would block
-
-
-def _is_dead_link(path: Path) -> bool:
-    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 -- if unreadable, too
 
 
 def _require_within(descriptor: int, path: str | Path, root: str | Path) -> None:

@@ -14,7 +14,7 @@ Source: distribution 2.0 to 3.0, ``registry/storage/paths.go``.
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,7 +74,7 @@ class RegistryTree:
         """
         for root in (path / REGISTRY, path, path / "registry" / "v2", path / "v2"):
             if (root / "repositories").is_dir() and (root / "blobs").is_dir():
-                return cls(root)
+                return cls(root.resolve())  # what is opened is compared with it
         if not path.is_dir():
             raise SourceInvalid(f"{path}: no such directory")
         old = (path / "images").is_dir()
@@ -83,33 +83,34 @@ class RegistryTree:
 
     def is_store(self, keeps: Keeps) -> bool:
         digest = Digest.of(b"")
-        return keeps(self._data(digest), digest)
+        return keeps(Path(self._data(digest)), digest)
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         for name, folder in _repositories(self.root, self.root / "repositories", ""):
             if isinstance(folder, SourceTag):
                 yield folder
                 continue
-            tags = [*self._repository(name, folder / "_manifests")]
+            tags = [*self._repository(name, f"{folder}/_manifests")]
             yield from tags
             if not tags:
                 yield Finding(FindingKind.EMPTY, name, "no manifests")
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
-        return _tag(self.root, repository, self._manifests(repository) / "tags" / tag)
+        return _tag(self.root, repository, tag, f"{self._manifests(repository)}/tags/{tag}")
 
     def names_of(self, repository: str) -> Iterator[str]:
         for folder in self.folders_of(repository):
             yield from (each.name for each in folder.iterdir())
 
     def folders_of(self, repository: str) -> Sequence[Path]:
-        folder = self._manifests(repository) / "tags"
+        folder = Path(self._manifests(repository), "tags")
         return [folder] if folder.is_dir() else []
 
     def revision(self, repository: str, digest: Digest) -> SourceTag | None:
         """Return a manifest that is linked in the repository, as an untagged image; None if it is not."""
-        link = self._revision(repository, digest) / "link"
-        return SourceTag(repository, "", str(digest), _time(link)) if link.is_file() else None
+        link = f"{self._revision(repository, digest)}/link"
+        is_file = os.path.isfile(link)  # noqa: PTH113 -- text
+        return SourceTag(repository, "", str(digest), _time(link)) if is_file else None
 
     def revisions_of(self, repository: str) -> Iterator[Digest]:
         """Yield the manifests of a repository; of deleted ones, the folder may be left."""
@@ -120,11 +121,11 @@ class RegistryTree:
 
     def revision_folders_of(self, repository: str) -> Sequence[Path]:
         """Return the folders whose modification time changes when ``revisions_of`` does."""
-        return _folders(self.root, self._manifests(repository) / "revisions")
+        return [Path(each) for each in _folders(self.root, f"{self._manifests(repository)}/revisions")]
 
     def has_blob(self, digest: Digest) -> bool:
         """Return whether the tree has a blob or manifest, in any repository."""
-        return self._data(digest).is_file()
+        return os.path.isfile(self._data(digest))  # noqa: PTH113 -- text
 
     def manifest(self, repository: str, digest: Digest) -> SourceManifest:
         """Return a manifest; signatures that were stored separately are put back, if they are whole.
@@ -133,12 +134,14 @@ class RegistryTree:
         """
         where = f"{repository}@{digest}"
         folder = self._revision(repository, digest)
+        if _names(folder) == ["link"]:  # as in most trees: nothing else is known of it
+            return SourceManifest("", read_document(self._data(digest), self.root, where))
         if _was_unlinked(folder) and not self._layer_link(repository, digest):
             raise Broken(FindingKind.MISSING_MANIFEST, where, "deleted manifest")
         kept = self._own.manifest(repository, digest)
         body = self._signed_body(kept.signed, digest) or read_document(self._data(digest), self.root, where)
         try:
-            apart = _links(self.root, folder / "signatures")
+            apart = _links(self.root, f"{folder}/signatures")
         except OSError as error:
             raise Broken(FindingKind.UNREADABLE, where, f"its signatures cannot be read: {error}") from error
         signatures = [*self._whole(apart)]
@@ -152,7 +155,8 @@ class RegistryTree:
         return self._own.pusher(repository, tag)
 
     def v1_chain(self, repository: str, digest: Digest) -> tuple[SourceImage, ...]:
-        return self._own.v1_chain(repository, digest)
+        has_views = os.path.isdir(f"{self._revision(repository, digest)}/views")  # noqa: PTH112 -- text
+        return self._own.v1_chain(repository, digest) if has_views else ()
 
     @property
     def _own(self) -> DualregFiles:
@@ -174,17 +178,16 @@ class RegistryTree:
         found = self._layer_link(repository, digest) or digest
         return blob_file(self._data(found), self.root, f"{repository}@{digest}")
 
-    def _repository(self, name: str, manifests: Path) -> Iterator[SourceTag]:
+    def _repository(self, name: str, manifests: str) -> Iterator[SourceTag]:
         """Yield the tags, and then the untagged manifests, of a repository."""
         images = set[str]()
         try:
-            for folder in _folders(self.root, manifests / "tags"):
-                if tag := _tag(self.root, name, folder):
+            for folder in _folders(self.root, f"{manifests}/tags"):
+                if tag := _tag(self.root, name, folder.name, folder.path):
                     yield tag
                     images.add(tag.image)
-            for digest, link in _revisions(self.root, manifests / "revisions"):
-                if str(digest) not in images:
-                    yield SourceTag(name, "", str(digest), _time(link))
+            for digest, link in _revisions(self.root, f"{manifests}/revisions", images):
+                yield SourceTag(name, "", digest, _time(link))
         except OSError as error:
             yield lost_tag(FindingKind.UNREADABLE, name, "", f"cannot be read: {error}")
 
@@ -196,36 +199,36 @@ class RegistryTree:
         except (Broken, ManifestUnverified, ValueError):
             return None
 
-    def _revision(self, repository: str, digest: Digest) -> Path:
-        return self.root / "repositories" / revision(repository, digest)
+    def _revision(self, repository: str, digest: Digest) -> str:
+        return f"{self.root}/repositories/{revision(repository, digest)}"
 
-    def _manifests(self, repository: str) -> Path:
-        return self.root / "repositories" / repository / "_manifests"
+    def _manifests(self, repository: str) -> str:
+        return f"{self.root}/repositories/{repository}/_manifests"
 
     def _layer_link(self, repository: str, digest: Digest) -> Digest | None:
         """Return the digest in the link of a blob; release 2.1.0 linked manifests there as well."""
-        return _read_link(self.root, self.root / "repositories" / blob_link(repository, digest))
+        return _read_link(self.root, f"{self.root}/repositories/{blob_link(repository, digest)}")
 
-    def _data(self, digest: Digest) -> Path:
-        return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
+    def _data(self, digest: Digest) -> str:
+        return f"{self.root}/blobs/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
 
-def _tag(root: Path, repository: str, folder: Path) -> SourceTag | None:
-    """Return the tag of a folder; None if it was deleted and only its history is left."""
-    link = folder / "current" / "link"
+def _tag(root: Path, repository: str, tag: str, folder: str) -> SourceTag | None:
+    """Return the *tag* of a folder; None if it was deleted and only its history is left."""
+    link = f"{folder}/current/link"
     try:
         content, found = read_file(link, root, _LINK_LIMIT)
         digest = _parse_link(content)
     except OSError as error:
         if was_deleted(link, error):
             return None
-        return lost_tag(FindingKind.UNREADABLE, repository, folder.name, f"cannot be read: {error}")
+        return lost_tag(FindingKind.UNREADABLE, repository, tag, f"cannot be read: {error}")
     except DigestInvalid:
-        return lost_tag(FindingKind.CORRUPT, repository, folder.name, "its link contains no digest")
-    return SourceTag(repository, folder.name, str(digest), instant(found.st_mtime_ns))
+        return lost_tag(FindingKind.CORRUPT, repository, tag, "its link contains no digest")
+    return SourceTag(repository, tag, str(digest), instant(found.st_mtime_ns))
 
 
-def _verified(path: Path, root: Path, digest: Digest) -> bytes:
+def _verified(path: str, root: Path, digest: Digest) -> bytes:
     """Return a document with its digest.
 
     Raises:
@@ -271,40 +274,55 @@ def _repositories(
             yield from _repositories(root, Path(each), inner, depth + 1)
 
 
-def _revisions(root: Path, folder: Path) -> Iterator[tuple[Digest, Path]]:
-    """Yield the digest and the link of each manifest that was not deleted; its folder says the digest.
+def _revisions(root: Path, folder: str, tagged: Container[str]) -> Iterator[tuple[str, str]]:
+    """Yield the digest and the link of each manifest that is neither *tagged* nor deleted.
+
+    Its folder says the digest.
 
     Raises:
         OSError: a folder of them cannot be read.
     """
     for algorithm in _folders(root, folder):
-        for each in _folders(root, algorithm):
-            with suppress(DigestInvalid):
-                digest = Digest.parse(f"{algorithm.name}:{each.name}")
-                if not _was_unlinked(each):
-                    yield digest, each / "link"
+        for each in _folders(root, algorithm.path):
+            digest = f"{algorithm.name}:{each.name}"
+            if digest not in tagged and _is_digest(digest) and not _was_unlinked(each.path):
+                yield digest, f"{each.path}/link"
 
 
-def _was_unlinked(folder: Path) -> bool:
+def _is_digest(text: str) -> bool:
+    with suppress(DigestInvalid):
+        return bool(Digest.parse(text))
+    return False
+
+
+def _names(folder: str) -> list[str] | None:
+    """Return the names of what is in a folder; None if it cannot be read."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 -- several for each manifest
+    except OSError:
+        return None
+
+
+def _was_unlinked(folder: str) -> bool:
     """Return whether only the folder of a manifest is left; not if a link is there, readable or not."""
-    return os.path.isdir(folder) and not os.path.lexists(folder / "link")  # noqa: PTH112 -- if unreadable
+    return os.path.isdir(folder) and not os.path.lexists(f"{folder}/link")  # noqa: PTH112 -- if unreadable
 
 
-def _links(root: Path, folder: Path) -> list[Digest]:
+def _links(root: Path, folder: str) -> list[Digest]:
     """Return the digests in the links below a folder.
 
     Raises:
         OSError: the folder cannot be read.
     """
     found = (
-        _read_link(root, each / "link")
+        _read_link(root, f"{each.path}/link")
         for algorithm in _folders(root, folder)
-        for each in _folders(root, algorithm)
+        for each in _folders(root, algorithm.path)
     )
     return [digest for digest in found if digest]
 
 
-def _read_link(root: Path, path: Path) -> Digest | None:
+def _read_link(root: Path, path: str) -> Digest | None:
     """Return the digest in a link file; None if there is none.
 
     Raises:
@@ -315,7 +333,7 @@ def _read_link(root: Path, path: Path) -> Digest | None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             return None
-        where = path.relative_to(root / "repositories").as_posix()
+        where = path.removeprefix(f"{root}/repositories/")
         raise Broken(FindingKind.UNREADABLE, where, f"cannot be read: {error}") from error
     except DigestInvalid:
         return None
@@ -325,22 +343,22 @@ def _parse_link(content: bytes) -> Digest:
     return Digest.parse(content.decode("ascii", "replace").strip())
 
 
-def _folders(root: Path, folder: Path) -> list[Path]:
+def _folders(root: Path, folder: str) -> list[os.DirEntry[str]]:
     """Return the folders in *folder*, and dead links, which were folders; none if it does not exist.
 
     Raises:
         OSError: it cannot be read.
     """
     try:
-        return [Path(each) for each in entries(folder, root) if may_be_folder(each)]
+        return [each for each in entries(folder, root) if may_be_folder(each)]
     except OSError as error:
         if was_deleted(folder, error):
             return []
         raise
 
 
-def _time(path: Path) -> datetime:
+def _time(path: str) -> datetime:
     """Return when a link was written; the current time if it was removed meanwhile."""
     with suppress(FileNotFoundError):
-        return instant(path.stat().st_mtime_ns)
+        return instant(os.stat(path).st_mtime_ns)  # noqa: PTH116 -- text
     return datetime.now(UTC)

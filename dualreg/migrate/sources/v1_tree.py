@@ -71,7 +71,7 @@ class V1Tree:
         if not path.is_dir():
             raise SourceInvalid(f"{path}: no such directory")
         if _is_tree(path):
-            return cls(path)
+            return cls(path.resolve())  # what is opened is compared with it
         below = [Path(entry) for entry in entries(path, path) if is_folder(entry)]
         found = [each for each in below if _is_tree(each)]
         if len(found) > 1:
@@ -80,7 +80,7 @@ class V1Tree:
             looks = next((each for each in (path, *below) if (each / _REGISTRY_TREE).is_dir()), None)
             hint = f"; it looks like registry-tree:{looks}" if looks else ""
             raise SourceInvalid(f"{path}: no images/ and repositories/ in it or one directory below{hint}")
-        return cls(found[0])
+        return cls(found[0].resolve())
 
     def tags(self) -> Iterator[SourceTag | Finding]:
         for name, folder in self._repositories():

@@ -1,6 +1,7 @@
 """Import of single V1 images: each layer is read once, and not again by later runs."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageExists
@@ -82,7 +83,7 @@ class ImageImporter:
         if source.recorded is None:
             return False
         blobs, digest = self.registry.blobs, source.recorded.layer
-        if source.layer.path and blobs.keeps(source.layer.path, digest):
+        if source.layer.path and blobs.keeps(Path(source.layer.path), digest):
             return True
         found = blobs.find_anywhere(digest)
         return found is not None and self._presence.blobs([found])

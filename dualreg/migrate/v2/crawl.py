@@ -37,6 +37,30 @@ class Known(NamedTuple):
 
 
 @dataclass
+class StatedSizes:
+    """The sizes that manifests state of what they name; nearly always, all state the same."""
+
+    _sizes: dict[Digest, tuple[Digest, int | None]] = field(default_factory=dict)
+    _others: dict[tuple[Place, Digest], int | None] = field(default_factory=dict)
+
+    def add(self, place: Place, digest: Digest, size: int | None) -> Digest:
+        """Add the size that a manifest states; return the digest as one object for all that name it."""
+        first, usual = self._sizes.setdefault(digest, (digest, size))
+        if size != usual:
+            self._others[place, digest] = size
+        return first
+
+    def of(self, place: Place, digest: Digest) -> int | None:
+        """Return the size that a manifest states; None if it states none."""
+        return self._others.get((place, digest), self._sizes[digest][1])
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._sizes.clear()
+        self._others.clear()
+
+
+@dataclass
 class Crawl:
     """Reads manifests, each once, and queries the blobs that they name.
 
@@ -55,7 +79,7 @@ class Crawl:
     known: dict[Place, Known] = field(default_factory=dict)
     blobs: dict[Digest, tuple[int, str]] = field(default_factory=dict)
     mismatches: list[Finding] = field(default_factory=list)
-    _stated: dict[Place, Mapping[Digest, int | None]] = field(default_factory=dict)
+    _stated: StatedSizes = field(default_factory=StatedSizes)
     _unsized: dict[Place, Sequence[Digest]] = field(default_factory=dict)
     _damages: dict[Digest, Finding | None] = field(default_factory=dict)
 
@@ -87,14 +111,16 @@ class Crawl:
             return Known(broken=error.finding, size=error.size)
         except Broken as error:
             return Known(broken=error.finding)
-        self._unsized[place] = manifest.unsized
-        self._stated[place] = {each.descriptor.digest: each.descriptor.size for each in manifest.children}
+        if unsized := manifest.unsized:
+            self._unsized[place] = unsized
+        stated = {each.descriptor.digest: each.descriptor.size for each in manifest.children}
+        one = {digest: self._stated.add(place, digest, size) for digest, size in stated.items()}
         entries = manifest.described(Role.MANIFEST)
         blobs = {each.digest: None for each in entries if is_blob(self.source, place[0], each)}
         others = (child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST)
         return Known(
-            (*others, *blobs),
-            tuple(each.digest for each in entries if each.digest not in blobs),
+            tuple(one[digest] for digest in (*others, *blobs)),
+            tuple(one[each.digest] for each in entries if each.digest not in blobs),
             manifest.subject.digest if manifest.subject else None,
             size=len(manifest.payload),
         )
@@ -123,17 +149,23 @@ class Crawl:
                 self.blobs.setdefault(digest, (stated, repository))
             else:
                 first.setdefault(digest, repository)
-        wanted = [(repository, digest) for digest, repository in first.items() if digest not in self.blobs]
-        answers = dict(zip(wanted, self.scan.each(self._query, wanted), strict=True))
+        wanted = ((repository, digest) for digest, repository in first.items() if digest not in self.blobs)
+        failures = dict[Place, Finding]()
+        for blob, answer in self.scan.each(lambda blob: (blob, self._query(blob)), wanted):
+            if isinstance(answer, Finding):
+                failures[blob] = answer
+            else:
+                self.blobs[blob[1]] = (answer, blob[0])
+        first.clear()
         for place, digest, stated in self._named():
-            self._break(place, self._check(place, digest, stated, answers))
+            self._break(place, self._check(place, digest, stated, failures))
 
     def _named(self) -> Iterator[tuple[Place, Digest, int | None]]:
         """Yield each blob that a manifest names, with the size that the manifest states."""
         for place, known in self.known.items():
             for digest in known.blobs:
                 if digest != empty_layer().digest:
-                    yield place, digest, self._stated[place][digest]
+                    yield place, digest, self._stated.of(place, digest)
 
     def _query(self, blob: Place) -> int | Finding:
         repository, digest = blob
@@ -146,11 +178,11 @@ class Crawl:
         return found.size
 
     def _check(
-        self, place: Place, digest: Digest, stated: int | None, answers: Mapping[Place, int | Finding]
+        self, place: Place, digest: Digest, stated: int | None, failures: Mapping[Place, Finding]
     ) -> Finding | None:
         blob = place[0], digest
         if digest not in self.blobs:
-            answer = answers[blob] if blob in answers else self._query(blob)  # perhaps of another repository
+            answer = failures.get(blob) or self._query(blob)  # the failure was perhaps of another repository
             if isinstance(answer, Finding):
                 return answer
             self.blobs[digest] = (answer, place[0])
@@ -165,7 +197,7 @@ class Crawl:
             for digest in self._unsized.get(place, ()):
                 self._break(place, self._refuse(place, digest, "the manifest states no size of it"))
             for digest in known.manifests:
-                child, stated = self.known.get((place[0], digest)), self._stated[place][digest]
+                child, stated = self.known.get((place[0], digest)), self._stated.of(place, digest)
                 if child and child.size and stated not in (None, child.size):
                     self._break(place, self._refuse(place, digest, _mismatch(stated, child.size)))
 

@@ -6,6 +6,7 @@ If the source knows the V1 images that a manifest was made of, they are imported
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageExists
@@ -196,7 +197,7 @@ class V2Importer:
                 self._share(repository, known)
             return 0
         found = self.source.blob(source, digest)
-        if found.path and blobs.keeps(found.path, digest):
+        if found.path and blobs.keeps(Path(found.path), digest):
             size = self._hash_in_place(found, digest)
             self._share(repository, BlobRow(digest, size))
         else:

@@ -75,17 +75,18 @@ class V2Survey:
         return [digest for digest in reached if (repository, digest) in self.known]
 
     def counts(self) -> Mapping[str, int]:
-        users: dict[Digest, set[str]] = defaultdict(set)
+        first, shared = dict[Digest, str](), set[Digest]()
         for (repository, _), known in self.known.items():
-            for digest in known.blobs:
-                users[digest].add(repository)
+            shared.update(
+                digest for digest in known.blobs if first.setdefault(digest, repository) != repository
+            )
         return {
             "repositories": count_repositories(self.tags, self.findings),
             "tags": sum(bool(tag.tag) for tag in self.tags),
             "manifests": len(self.known),
             "blobs": self.blob_count,
             "bytes": self.blob_bytes,
-            "shared_bytes": sum(size for digest, (size, _) in self.blobs.items() if len(users[digest]) > 1),
+            "shared_bytes": sum(size for digest, (size, _) in self.blobs.items() if digest in shared),
             "untagged": sum(not (tag.tag or tag.lost) for tag in self.tags),
         }
 
@@ -105,19 +106,17 @@ class V2Survey:
                 yield finding
 
     def content(self, entries: Iterable[Entry]) -> Content:
-        sizes = dict[Digest, int]()
-        blobs, manifests = defaultdict[str, set[Digest]](set), defaultdict[str, set[Digest]](set)
-        wanted = [entry for entry in entries if entry.action is PlanAction.IMPORT and _is_digest(entry.image)]
-        for entry in wanted:
-            for digest in self.reachable(entry.repository, _digest(entry.image)):
-                known = self.known[entry.repository, digest]
-                manifests[entry.to_repository].add(digest)
-                sizes[digest] = known.size
-                here = [blob for blob in known.blobs if blob in self.blobs]
-                blobs[entry.to_repository].update(here)
-                sizes |= {blob: self.blobs[blob][0] for blob in here}
-        links = sum(map(len, blobs.values())) + 2 * sum(map(len, manifests.values()))
-        return Content(sizes.values(), len(manifests), links, sum(bool(entry.to_tag) for entry in wanted))
+        wanted = defaultdict[str, list[Entry]](list)
+        for entry in entries:
+            if entry.action is PlanAction.IMPORT and _is_digest(entry.image):
+                wanted[entry.to_repository].append(entry)
+        sizes, links, tags = dict[Digest, int](), 0, 0
+        for members in wanted.values():
+            manifests, blobs = self._named(members)
+            sizes |= manifests | blobs
+            links += 2 * len(manifests) + len(blobs)
+            tags += sum(bool(entry.to_tag) for entry in members)
+        return Content(sizes.values(), len(wanted), links, tags)
 
     def bytes_to_read(self, entries: Iterable[Entry], registry: Registry, earlier: EarlierRuns) -> int:
         del earlier  # what they read is stored
@@ -156,6 +155,16 @@ class V2Survey:
         except Broken as error:
             return error.finding
         return None
+
+    def _named(self, entries: Iterable[Entry]) -> tuple[dict[Digest, int], dict[Digest, int]]:
+        """Return the manifests that *entries* need, and the blobs that exist, each with its size."""
+        manifests, blobs = dict[Digest, int](), dict[Digest, int]()
+        for entry in entries:
+            for digest in self.reachable(entry.repository, _digest(entry.image)):
+                known = self.known[entry.repository, digest]
+                manifests[digest] = known.size
+                blobs |= {blob: self.blobs[blob][0] for blob in known.blobs if blob in self.blobs}
+        return manifests, blobs
 
     def _blobs_of(self, entries: Iterable[Entry]) -> Iterator[Digest]:
         """Yield the blobs that the manifests of *entries* name and that exist, each once."""
@@ -255,7 +264,8 @@ def _without_children(survey: V2Survey, repository: str, tags: list[SourceTag]) 
     subjects = {tag_prefix(digest): images for digest, images in tops.items()}
     for tag in tags:
         if tag.tag:
-            yield replace(tag, subjects=frozenset(subjects.get(subject_prefix(tag.tag) or "", ())))
+            images = subjects.get(subject_prefix(tag.tag) or "")
+            yield replace(tag, subjects=frozenset(images)) if images else tag
         elif tag.lost:
             yield replace(tag, subjects=frozenset(filter(None, {tag.image})))
         elif _digest(tag.image) not in children:

@@ -1,0 +1,100 @@
+"""What a survey takes for each tag: calls, files and memory, however large the source is."""
+
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dualreg.migrate.base import Survey
+from dualreg.migrate.selection import Selection, plan_and_losses
+from dualreg.migrate.sources.registry_tree import RegistryTree
+from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.v1.survey import survey_images
+from dualreg.migrate.v2.survey import survey_manifests
+from tests import builders
+from tests.builders import image
+from tests.migrate.stock_trees import StockTree
+from tests.migrate.trees import Tree
+
+#: Tags of the small and of the large source, and of a repository.
+SMALL, LARGE, EACH = 50, 200, 25
+
+
+def registry_tree(root: Path, tags: int) -> Callable[[], Survey]:
+    """Write a tree of manifests, two blobs to each; return its survey."""
+    tree = StockTree(root)
+    for number in range(tags):
+        tree.image(
+            f"team/app{number // EACH}", image(builders.layer({"a": str(number).encode()})), f"{number}"
+        )
+    return lambda: survey_manifests(RegistryTree.open(root))
+
+
+def v1_tree(root: Path, tags: int) -> Callable[[], Survey]:
+    """Write a tree of V1 images, four to a tag; return its survey."""
+    tree, layer = Tree(root), builders.layer({"a": b"a"})
+    for chain in range(tags):
+        top = None
+        for number in range(4):
+            top = tree.image(f"{chain} {number}", layer, parent=top)
+        tree.tag(f"team/app{chain // EACH}", f"{chain}", str(top), updated=1_400_000_000)
+    return lambda: survey_images(V1Tree.open(root))
+
+
+def inspected(survey: Callable[[], Survey]) -> object:
+    """Return all that ``migrate inspect`` computes."""
+    found = survey()
+    entries, losses = plan_and_losses(found, Selection(library=found.default_library))
+    assert entries
+    assert not losses
+    return found, found.content(entries), found.counts(), entries
+
+
+def calls_of(survey: Callable[[], Survey], name: str = "") -> int:
+    """Return how many functions an inspection calls: all, or those of C named *name*."""
+    calls = 0
+
+    def count(_: object, event: str, function: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call") and (not name or getattr(function, "__name__", "") == name)
+
+    sys.setprofile(count)
+    try:
+        inspected(survey)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize(("write", "files", "stats"), [(registry_tree, 6, 0), (v1_tree, 14, 4)])
+def test_an_inspection_takes_the_same_for_each_tag(
+    write: Callable[[Path, int], Callable[[], Survey]], files: int, stats: int, tmp_path: Path
+) -> None:
+    """However many there are: so many files that are opened, so many that are looked at, and few calls."""
+    small, large = write(tmp_path / "small", SMALL), write(tmp_path / "large", LARGE)
+    inspected(small)  # what is imported, or built once
+    assert calls_of(large) < calls_of(small) * LARGE / SMALL * 1.02
+    for name, limit in (("open", 2 * files), ("lstat", stats)):  # Python opens a file by two functions
+        more = calls_of(large, name) - calls_of(small, name)
+        assert more <= limit * (LARGE - SMALL) * 1.02, name
+
+
+@pytest.mark.parametrize(("write", "limit"), [(registry_tree, 2_300), (v1_tree, 3_500)])
+def test_a_survey_remembers_little(
+    write: Callable[[Path, int], Callable[[], Survey]], limit: int, tmp_path: Path
+) -> None:
+    """So few bytes for each tag of two blobs, or of four V1 images, at the peak."""
+    used = []
+    for tags in (SMALL, LARGE):
+        survey = write(tmp_path / f"{tags}", tags)
+        inspected(survey)
+        tracemalloc.start()
+        try:
+            kept = inspected(survey)
+            used.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        del kept
+    assert (used[1] - used[0]) / (LARGE - SMALL) < limit
