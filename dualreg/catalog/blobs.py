@@ -26,7 +26,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, RepositoryBlobs, V1Images
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
-from dualreg.patterns import Reach
+from dualreg.patterns import EVERYWHERE, Reach
 
 #: Limit of the referrers that an error names: a base layer may have a million.
 REFERRERS_LIMIT = 100
@@ -149,11 +149,8 @@ class BlobQueries:
 
     def owner(self, digest: Digest, reach: Reach) -> RepositoryName | None:
         """Return a repository in *reach* that may read the blob, or None if there is none."""
-        query = select(Repositories.name).join(
-            RepositoryBlobs, RepositoryBlobs.repository_id == Repositories.id
-        )
-        query = query.where(RepositoryBlobs.digest == digest, within(Repositories.name, reach)).limit(1)
-        name = self.connection.scalar(query)
+        query = _owner() if reach == EVERYWHERE else _owner().where(within(Repositories.name, reach))
+        name = self.connection.scalar(query, {"digest": digest})
         return None if name is None else RepositoryName(name)
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
@@ -232,6 +229,12 @@ def _link(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
     times = {name: row.excluded[name] for name in ("linked_at", "candidate_since")}
     columns = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
     return row.on_conflict_do_update(index_elements=columns, set_=times)
+
+
+@cache
+def _owner() -> Select[str]:
+    query = select(Repositories.name).join(RepositoryBlobs, RepositoryBlobs.repository_id == Repositories.id)
+    return query.where(RepositoryBlobs.digest == bindparam("digest")).limit(1)
 
 
 @cache

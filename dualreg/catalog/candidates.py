@@ -4,7 +4,17 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    Update,
+    bindparam,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.tables import ManifestChildren, Manifests, ManifestViews, RepositoryBlobs, V1Images
@@ -55,7 +65,9 @@ def named_by(repository_id: int, manifests: Collection[Digest]) -> tuple[Select[
     )
 
 
-def seen_as(repository_id: int, views: ColumnElement[bool]) -> tuple[Select[*tuple[Any, ...]], ...]:
+def seen_as(
+    repository_id: int | BindParameter[int], views: ColumnElement[bool]
+) -> tuple[Select[*tuple[Any, ...]], ...]:
     """Return what may be garbage without *views* of manifests: other manifests, and JSONs of V1 images."""
     here = (ManifestViews.repository_id == repository_id) & views
     image = (V1Images.repository_id == repository_id) & (V1Images.image_id == ManifestViews.view)

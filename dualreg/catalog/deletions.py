@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Select, bindparam, delete, func, select
 
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.tables import Deletions
@@ -44,13 +45,19 @@ class DeletionQueries:
     def last(self, repository: RepositoryName, *references: str | Digest) -> datetime | None:
         """Return when one of *references*, or the whole repository, was last deleted; None if never."""
         wanted = [_REPOSITORY, *map(str, references)]
-        deleted = (Deletions.repository == repository) & Deletions.reference.in_(wanted)
-        return self.connection.scalar(select(func.max(Deletions.at)).where(deleted))
+        return self.connection.scalar(_last(), {"repository": repository, "references": wanted})
 
     def of(self, repository: RepositoryName) -> "RepositoryDeletions":
         """Return all deletions in a repository."""
         query = select(Deletions.reference, Deletions.at).where(Deletions.repository == repository)
         return RepositoryDeletions({row.reference: row.at for row in self.connection.execute(query)})
+
+
+@cache
+def _last() -> Select[datetime]:
+    """Return the statement of ``last``, cached: building it takes longer than executing it."""
+    among = Deletions.reference.in_(bindparam("references", expanding=True))
+    return select(func.max(Deletions.at)).where(Deletions.repository == bindparam("repository"), among)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Subquery, exists, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Subquery,
+    and_,
+    bindparam,
+    exists,
+    select,
+)
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.rows import BlobRow, RepositoryRow
@@ -30,49 +42,18 @@ class DerivationQueries:
 
     def jsons(self, repository_id: int, manifest: Digest) -> tuple[BlobRow, ...]:
         """Return the JSONs of the derived V1 images that a manifest is seen as."""
-        above = (
-            select(V1Images.image_id, V1Images.parent_id)
-            .join(
-                ManifestViews,
-                (ManifestViews.repository_id == V1Images.repository_id)
-                & (ManifestViews.view == V1Images.image_id),
-            )
-            .where(
-                ManifestViews.repository_id == repository_id,
-                ManifestViews.manifest == manifest,
-                ManifestViews.kind == V1,
-            )
-            .cte("above", recursive=True)
-        )
-        parent = (V1Images.repository_id == repository_id) & (V1Images.image_id == above.c.parent_id)
-        chain = above.union(select(V1Images.image_id, V1Images.parent_id).join(above, parent))
-        query = (
-            select(Blobs.digest, Blobs.size)
-            .join(V1Images, V1Images.json == Blobs.digest)
-            .join(chain, chain.c.image_id == V1Images.image_id)
-            .where(V1Images.repository_id == repository_id, V1Images.checksum.is_(None), V1Images.complete)
-            .distinct()
-        )
-        return tuple(BlobRow(*row) for row in self.connection.execute(query))
+        values = {"repository": repository_id, "manifest": manifest}
+        return tuple(BlobRow(*row) for row in self.connection.execute(_jsons(), values))
 
     def conversions(self, repository_id: int, manifest: Digest) -> tuple[BlobRow, ...]:
         """Return the manifests that a schema 1 manifest was converted to, as blobs."""
-        query = select(Blobs.digest, Blobs.size).join(ManifestViews, ManifestViews.view == Blobs.digest)
-        query = query.where(*_conversions_of(repository_id, manifest))
-        return tuple(BlobRow(*row) for row in self.connection.execute(query))
+        values = {"repository": repository_id, "manifest": manifest}
+        return tuple(BlobRow(*row) for row in self.connection.execute(_conversions(), values))
 
     def configs(self, repository_id: int, manifest: Digest) -> tuple[BlobRow, ...]:
         """Return the configs of these manifests."""
-        made = (ManifestChildren.repository_id == ManifestViews.repository_id) & (
-            ManifestChildren.manifest == ManifestViews.view
-        )
-        query = select(Blobs.digest, Blobs.size).join(
-            ManifestChildren, ManifestChildren.child == Blobs.digest
-        )
-        query = query.join(ManifestViews, made).where(
-            *_conversions_of(repository_id, manifest), ManifestChildren.role == Role.CONFIG
-        )
-        return tuple(BlobRow(*row) for row in self.connection.execute(query.distinct()))
+        values = {"repository": repository_id, "manifest": manifest}
+        return tuple(BlobRow(*row) for row in self.connection.execute(_configs(), values))
 
     def seen_with_json(self, json: Digest, limit: int) -> tuple[tuple[RepositoryRow, Digest], ...]:
         """Return manifests, with their repositories, whose V1 view has a derived image with that JSON."""
@@ -127,13 +108,41 @@ class DerivationQueries:
         return _places(self.connection.execute(query.limit(limit)))
 
 
-def _conversions_of(repository_id: int, manifest: Digest) -> tuple[ColumnElement[bool], ...]:
-    return (
-        ManifestViews.repository_id == repository_id,
-        ManifestViews.manifest == manifest,
-        ManifestViews.kind != V1,
-        ManifestViews.view.is_not(None),
-    )
+@cache
+def _jsons() -> Select[Digest, int]:
+    """Return the statement of ``jsons``, cached as those below: building it takes longer than executing."""
+    repository: BindParameter[int] = bindparam("repository")
+    seen = (ManifestViews.repository_id == V1Images.repository_id) & (ManifestViews.view == V1Images.image_id)
+    own = (ManifestViews.repository_id == repository) & (ManifestViews.manifest == bindparam("manifest"))
+    first = select(V1Images.image_id, V1Images.parent_id).join(ManifestViews, seen)
+    above = first.where(own, ManifestViews.kind == V1).cte("above", recursive=True)
+    parent = (V1Images.repository_id == repository) & (V1Images.image_id == above.c.parent_id)
+    chain = above.union(select(V1Images.image_id, V1Images.parent_id).join(above, parent))
+    query = select(Blobs.digest, Blobs.size).join(V1Images, V1Images.json == Blobs.digest)
+    query = query.join(chain, chain.c.image_id == V1Images.image_id)
+    derived = V1Images.checksum.is_(None) & V1Images.complete
+    return query.where(V1Images.repository_id == repository, derived).distinct()
+
+
+@cache
+def _conversions() -> Select[Digest, int]:
+    query = select(Blobs.digest, Blobs.size).join(ManifestViews, ManifestViews.view == Blobs.digest)
+    return query.where(_converted())
+
+
+@cache
+def _configs() -> Select[Digest, int]:
+    child = ManifestChildren
+    made = (child.repository_id == ManifestViews.repository_id) & (child.manifest == ManifestViews.view)
+    query = select(Blobs.digest, Blobs.size).join(child, child.child == Blobs.digest)
+    return query.join(ManifestViews, made).where(_converted(), child.role == Role.CONFIG).distinct()
+
+
+def _converted() -> ColumnElement[bool]:
+    """Return the condition that a row of ManifestViews is a manifest that *manifest* was converted to."""
+    views = ManifestViews
+    own = (views.repository_id == bindparam("repository")) & (views.manifest == bindparam("manifest"))
+    return and_(own, views.kind != V1, views.view.is_not(None))
 
 
 def _naming(blob: Digest) -> Subquery:

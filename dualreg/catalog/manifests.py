@@ -88,10 +88,7 @@ class ManifestQueries:
 
         Views of these indexes that are None are deleted, because there may be one now.
         """
-        waiting = delete(MissingChildren).where(
-            MissingChildren.repository_id == repository_id, MissingChildren.child == child
-        )
-        rows = self.connection.execute(waiting.returning(MissingChildren.manifest, MissingChildren.position))
+        rows = self.connection.execute(_waiting(), {"repository": repository_id, "named": child})
         found = {"repository_id": repository_id, "child": child, "role": Role.MANIFEST}
         children = [found | {"manifest": manifest, "position": position} for manifest, position in rows]
         if not children:
@@ -135,16 +132,8 @@ class ManifestQueries:
 
     def signed(self, repository_id: int, manifest: Digest) -> BlobRow | None:
         """Return the blob that is the manifest with its signatures, or None if there is none."""
-        query = (
-            select(Blobs.digest, Blobs.size)
-            .join(ManifestChildren, ManifestChildren.child == Blobs.digest)
-            .where(
-                ManifestChildren.repository_id == repository_id,
-                ManifestChildren.manifest == manifest,
-                ManifestChildren.role == Role.SIGNED,
-            )
-        )
-        row = self.connection.execute(query).one_or_none()
+        values = {"repository": repository_id, "manifest": manifest}
+        row = self.connection.execute(_signed(), values).one_or_none()
         return None if row is None else BlobRow(*row)
 
     def find(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
@@ -179,8 +168,8 @@ class ManifestQueries:
 
     def lock(self, repository_id: int, digest: Digest) -> bool:
         """Lock the manifest against new uses until the transaction ends; return whether it exists."""
-        found = (Manifests.repository_id == repository_id) & (Manifests.digest == digest)
-        return self.connection.scalar(select(Manifests.digest).where(found).with_for_update()) is not None
+        values = {"repository": repository_id, "digest": digest}
+        return self.connection.scalar(_lock(), values) is not None
 
     def graph(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRow, ...]:
         """Return the manifest and its descendants that are in the repository, in any order."""
@@ -230,6 +219,27 @@ def description(manifest: Manifest) -> dict[str, object]:
 def _record(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
     """Return the statement of ``record``, cached: building it takes longer than executing it."""
     return insert_for(dialect, Manifests).on_conflict_do_nothing().returning(Manifests.digest)
+
+
+@cache
+def _signed() -> Select[Digest, int]:
+    children = ManifestChildren
+    own = (children.repository_id == bindparam("repository")) & (children.manifest == bindparam("manifest"))
+    query = select(Blobs.digest, Blobs.size).join(children, children.child == Blobs.digest)
+    return query.where(own, children.role == Role.SIGNED)
+
+
+@cache
+def _lock() -> Select[Digest]:
+    own = Manifests.repository_id == bindparam("repository")
+    return select(Manifests.digest).where(own, Manifests.digest == bindparam("digest")).with_for_update()
+
+
+@cache
+def _waiting() -> Any:  # noqa: ANN401 -- a DELETE with RETURNING
+    own = MissingChildren.repository_id == bindparam("repository")
+    waiting = delete(MissingChildren).where(own, MissingChildren.child == bindparam("named"))
+    return waiting.returning(MissingChildren.manifest, MissingChildren.position)
 
 
 @cache

@@ -74,8 +74,7 @@ class RepositoryQueries:
 
     def find(self, *names: RepositoryName) -> RepositoryRow | None:
         """Return the first of *names* that exists, or None."""
-        query = select(Repositories.id, Repositories.name).where(Repositories.name.in_(names))
-        found = {name: id_ for id_, name in self.connection.execute(query)}
+        found = {name: id_ for id_, name in self.connection.execute(_find(), {"names": names})}
         return next((RepositoryRow(found[name], name) for name in names if name in found), None)
 
     def any(self) -> bool:
@@ -137,6 +136,12 @@ def _lock(*, exclusive: bool, tagging: bool) -> Select[int]:
     """Return the statement of ``lock``, cached: building it takes longer than executing it."""
     query = select(Repositories.id).where(Repositories.name == bindparam("repository"))
     return query.with_for_update(read=not (exclusive or tagging), key_share=not exclusive)
+
+
+@cache
+def _find() -> Select[int, str]:
+    among = Repositories.name.in_(bindparam("names", expanding=True))
+    return select(Repositories.id, Repositories.name).where(among)
 
 
 def _holds_an_image() -> ColumnElement[bool]:

@@ -1,6 +1,6 @@
 """SQL of V1 images. Ids are scoped to a repository, so that a push cannot occupy an id in another one."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -16,7 +16,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
-    false,
     func,
     literal,
     or_,
@@ -26,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.candidates import note, noting, used_by
-from dualreg.catalog.dialects import batches, insert, within
+from dualreg.catalog.dialects import batches, insert, insert_for, within
 from dualreg.catalog.rows import RepositoryRow, SentLayer, V1ImageRow
 from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, RepositoryBlobs, V1Images, V1SentLayers
 from dualreg.catalog.views import V1
@@ -56,7 +55,7 @@ class V1ImageQueries:
         if idle_since:
             set_back = V1Images.touched_at > self.now + (self.now - idle_since)  # the clock, meanwhile
             replaceable &= or_(V1Images.touched_at.is_(None), V1Images.touched_at <= idle_since, set_back)
-        begun = self._put(row, replaceable)
+        begun = self._put(row, _upsert(self.connection.dialect.name, lambda _: replaceable))
         if begun:
             self.connection.execute(delete(V1SentLayers).where(_sent_for(row)))
         return begun
@@ -76,20 +75,16 @@ class V1ImageQueries:
         the client that pushed it gets back its own JSON. A derived one gives way to one that was pushed. Any
         other image is replaced, so that a client cannot occupy the id of content that it does not have.
         """
-        other = or_(
-            V1Images.diff_id.is_distinct_from(image.diff_id),
-            V1Images.parent_id.is_distinct_from(image.parent),
-            V1Images.checksum.is_(None) if image.checksum else false(),
-        )
-        return self._put(image, or_(~V1Images.complete, other))
+        return self._put(image, _record(self.connection.dialect.name))
 
     def complete_ones(self, repository_id: int, ids: Iterable[ImageId]) -> dict[ImageId, V1ImageRow]:
         """Return those of *ids* that are complete images of the repository."""
-        query = _images().where(V1Images.repository_id == repository_id, V1Images.complete)
         return {
             image.id: image
             for batch in batches(ids)
-            for image in map(_row, self.connection.execute(query.where(V1Images.image_id.in_(batch))))
+            for image in map(
+                _row, self.connection.execute(_complete_ones(), {"repository": repository_id, "ids": batch})
+            )
         }
 
     def attach(self, image: V1ImageRow, sent: SentLayer) -> bool:
@@ -148,18 +143,8 @@ class V1ImageQueries:
 
     def ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
         """Return the image and its ancestors, base last; empty if there is no such image."""
-        first = select(
-            V1Images.repository_id, V1Images.image_id, V1Images.parent_id, literal(0).label("depth")
-        )
-        first = first.join(Repositories, Repositories.id == V1Images.repository_id)
-        first = first.where(V1Images.image_id == image, Repositories.name == repository)
-        chain = first.cte("chain", recursive=True)
-        parent = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.parent_id)
-        above = select(V1Images.repository_id, V1Images.image_id, V1Images.parent_id, chain.c.depth + 1)
-        chain = chain.union_all(above.join(chain, parent).where(chain.c.depth < CHAIN_LIMIT))
-        member = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.image_id)
-        query = _images().join(chain, member).order_by(chain.c.depth)
-        return tuple(_row(row) for row in self.connection.execute(query))
+        values = {"repository": repository, "image": image}
+        return tuple(_row(row) for row in self.connection.execute(_ancestry(), values))
 
     def list(self, repository: RepositoryName, *, limit: int | None = None) -> tuple[ImageId, ...]:
         """Return the ids of the complete images of the repository, ordered: up to *limit*; None: all."""
@@ -260,8 +245,10 @@ class V1ImageQueries:
         self.add_sent(image, SentLayer(layer, cast("Digest", diff_id), checksum))
         return self.connection.execute(change).rowcount > 0
 
-    def _put(self, image: V1ImageRow, replaceable: ColumnElement[bool]) -> bool:
+    def _put(self, image: V1ImageRow, upsert: Any) -> bool:  # noqa: ANN401 -- see insert_for
         values = {
+            "repository_id": image.repository_id,
+            "image_id": image.id,
             "parent_id": image.parent,
             "json": image.json,
             "layer": image.layer,
@@ -274,12 +261,54 @@ class V1ImageQueries:
         }
         noted = {"noted_in": image.repository_id, "noted_at": self.now}
         self.connection.execute(_noting_replaced(), noted | {"image": image.id})
-        row = insert(self.connection, V1Images).values(
-            repository_id=image.repository_id, image_id=image.id, **values
-        )
-        key = [V1Images.repository_id, V1Images.image_id]
-        statement = row.on_conflict_do_update(index_elements=key, set_=values, where=replaceable)
-        return self.connection.execute(statement.returning(V1Images.image_id)).first() is not None
+        return self.connection.execute(upsert, values).first() is not None
+
+
+def _upsert(dialect: str, replaceable: Callable[[Any], ColumnElement[bool]]) -> Any:  # noqa: ANN401 -- as above
+    """Return the statement that adds an image, and returns its ID, unless one is there that has to stay.
+
+    Args:
+        replaceable: Returns the condition that what is there may be replaced, given the new row.
+    """
+    row = insert_for(dialect, V1Images)
+    key = (V1Images.repository_id, V1Images.image_id)
+    values = {column.name: row.excluded[column.name] for column in V1Images.__table__.columns}
+    values = {name: value for name, value in values.items() if name not in {each.key for each in key}}
+    upsert = row.on_conflict_do_update(index_elements=key, set_=values, where=replaceable(row.excluded))
+    return upsert.returning(V1Images.image_id)
+
+
+@cache
+def _record(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    """Return the statement of ``record``, cached as ``_find``."""
+
+    def is_other(new: Any) -> ColumnElement[bool]:  # noqa: ANN401 -- the row of ON CONFLICT
+        derived = V1Images.checksum.is_(None) & new.checksum.is_not(None)
+        files = V1Images.diff_id.is_distinct_from(new.diff_id)
+        return or_(~V1Images.complete, files, V1Images.parent_id.is_distinct_from(new.parent_id), derived)
+
+    return _upsert(dialect, is_other)
+
+
+@cache
+def _complete_ones() -> Select[*tuple[Any, ...]]:
+    """Return the statement of ``complete_ones``, cached as ``_find``."""
+    among = V1Images.image_id.in_(bindparam("ids", expanding=True))
+    return _images().where(V1Images.repository_id == bindparam("repository"), V1Images.complete, among)
+
+
+@cache
+def _ancestry() -> Select[*tuple[Any, ...]]:
+    """Return the statement of ``ancestry``, cached as ``_find``."""
+    first = select(V1Images.repository_id, V1Images.image_id, V1Images.parent_id, literal(0).label("depth"))
+    first = first.join(Repositories, Repositories.id == V1Images.repository_id)
+    first = first.where(V1Images.image_id == bindparam("image"), Repositories.name == bindparam("repository"))
+    chain = first.cte("chain", recursive=True)
+    parent = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.parent_id)
+    above = select(V1Images.repository_id, V1Images.image_id, V1Images.parent_id, chain.c.depth + 1)
+    chain = chain.union_all(above.join(chain, parent).where(chain.c.depth < CHAIN_LIMIT))
+    member = (V1Images.repository_id == chain.c.repository_id) & (V1Images.image_id == chain.c.image_id)
+    return _images().join(chain, member).order_by(chain.c.depth)
 
 
 @cache

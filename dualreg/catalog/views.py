@@ -3,13 +3,14 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from dualreg.catalog.candidates import note, seen_as
-from dualreg.catalog.dialects import batches, insert
+from dualreg.catalog.candidates import note, noting, seen_as
+from dualreg.catalog.dialects import batches, insert_for
 from dualreg.catalog.rows import ORIGINS, ManifestRow, Origin
 from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories, Tags
 from dualreg.image.digest import Digest
@@ -42,22 +43,15 @@ class ViewQueries:
 
     def record(self, repository_id: int, manifest: Digest, view: str | None, *, kind: str = V1) -> None:
         """Record the view of the manifest, in place of an earlier one; None: there cannot be one."""
-        row = insert(self.connection, ManifestViews).values(
-            repository_id=repository_id, manifest=manifest, kind=kind, view=view
-        )
-        earlier = (ManifestViews.manifest == manifest) & (ManifestViews.kind == kind)
-        note(self.connection, self.now, repository_id, *seen_as(repository_id, earlier))
-        key = [ManifestViews.repository_id, ManifestViews.manifest, ManifestViews.kind]
-        self.connection.execute(row.on_conflict_do_update(index_elements=key, set_={"view": view}))
+        noted = {"noted_in": repository_id, "noted_at": self.now}
+        self.connection.execute(_noting_replaced(), noted | {"manifest": manifest, "kind": kind})
+        row = {"repository_id": repository_id, "manifest": manifest, "kind": kind, "view": view}
+        self.connection.execute(_record(self.connection.dialect.name), row)
 
     def find(self, repository_id: int, manifest: Digest, *, kind: str = V1) -> str | None:
         """Return the view of the manifest; None if it is not recorded, or there cannot be one."""
-        query = select(ManifestViews.view).where(
-            ManifestViews.repository_id == repository_id,
-            ManifestViews.manifest == manifest,
-            ManifestViews.kind == kind,
-        )
-        return self.connection.scalar(query)
+        values = {"repository": repository_id, "manifest": manifest, "kind": kind}
+        return self.connection.scalar(_find(), values)
 
     def excluded(self, repository_id: int, manifest: Digest, *, kind: str) -> bool:
         """Return whether it is recorded that there cannot be a view of the manifest of this kind."""
@@ -97,20 +91,7 @@ class ViewQueries:
 
     def manifest_of(self, repository_id: int, image: ImageId) -> Digest | None:
         """Return the most recently pushed manifest whose V1 view is *image*; None if there is none."""
-        same = (Manifests.repository_id == ManifestViews.repository_id) & (
-            Manifests.digest == ManifestViews.manifest
-        )
-        query = (
-            select(Manifests.digest)
-            .join(ManifestViews, same)
-            .where(
-                ManifestViews.repository_id == repository_id,
-                ManifestViews.kind == V1,
-                ManifestViews.view == image,
-            )
-        )
-        newest = query.order_by(Manifests.pushed_at.desc(), Manifests.digest).limit(1)
-        return self.connection.scalar(newest)
+        return self.connection.scalar(_manifest_of(), {"repository": repository_id, "image": image})
 
     def missing(
         self,
@@ -168,6 +149,39 @@ class ViewQueries:
         rows = self.connection.execute(query).all()
         images = {Tag(name): ImageId(view) for name, view, _ in rows if view is not None}
         return V1Tags(images, all(known is not None for *_, known in rows), len(rows))
+
+
+@cache
+def _find() -> Select[str | None]:
+    """Return the statement of ``find``, cached as those below: building it takes longer than executing it."""
+    return select(ManifestViews.view).where(
+        ManifestViews.repository_id == bindparam("repository"),
+        ManifestViews.manifest == bindparam("manifest"),
+        ManifestViews.kind == bindparam("kind"),
+    )
+
+
+@cache
+def _manifest_of() -> Select[Digest]:
+    views = ManifestViews
+    same = (Manifests.repository_id == views.repository_id) & (Manifests.digest == views.manifest)
+    seen = (views.repository_id == bindparam("repository")) & (views.view == bindparam("image"))
+    query = select(Manifests.digest).join(views, same).where(seen, views.kind == V1)
+    return query.order_by(Manifests.pushed_at.desc(), Manifests.digest).limit(1)
+
+
+@cache
+def _noting_replaced() -> Update:
+    own = ManifestViews.manifest == bindparam("manifest")
+    earlier = own & (ManifestViews.kind == bindparam("kind"))
+    return noting(*seen_as(bindparam("noted_in"), earlier))
+
+
+@cache
+def _record(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    row = insert_for(dialect, ManifestViews)
+    key = [ManifestViews.repository_id, ManifestViews.manifest, ManifestViews.kind]
+    return row.on_conflict_do_update(index_elements=key, set_={"view": row.excluded.view})
 
 
 def _of(
