@@ -187,6 +187,16 @@ class BlobQueries:
             for row in self.connection.execute(query.where(Blobs.digest.in_(batch)))
         }
 
+    def known(
+        self, repository: RepositoryName, digests: Collection[Digest]
+    ) -> dict[Digest, tuple[BlobRow, bool]]:
+        """Return those of *digests* that any repository may read, and whether this one may."""
+        return {
+            row[0]: (BlobRow(row[0], row[1]), row[2])
+            for batch in batches(digests)
+            for row in self.connection.execute(_known(), {"repository": repository, "digests": batch})
+        }
+
     def referrers(self, repository_id: int, digest: Digest) -> tuple[str, ...]:
         """Return what uses the blob in the repository: digests of manifests, then V1 image ids.
 
@@ -229,6 +239,16 @@ def _link(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
     times = {name: row.excluded[name] for name in ("linked_at", "candidate_since")}
     columns = [RepositoryBlobs.repository_id, RepositoryBlobs.digest]
     return row.on_conflict_do_update(index_elements=columns, set_=times)
+
+
+@cache
+def _known() -> Select[Digest, int, bool]:
+    link = RepositoryBlobs
+    own = select(link.digest).join(Repositories, Repositories.id == link.repository_id)
+    own = own.where(Repositories.name == bindparam("repository"), link.digest == Blobs.digest)
+    among = Blobs.digest.in_(bindparam("digests", expanding=True))
+    held = exists().where(link.digest == Blobs.digest)
+    return select(Blobs.digest, Blobs.size, own.exists()).where(among, held)
 
 
 @cache

@@ -7,7 +7,7 @@ a step in the journal may not have been made.
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,11 +91,15 @@ class Journal:
         Raises:
             OSError: the line cannot be written, because the disk is full or so; none of it is in the file.
         """
+        self.write_all(event, [facts], durable=durable)
+
+    def write_all(self, event: str, steps: Iterable[Mapping[str, object]], *, durable: bool = True) -> None:
+        """Append a line with the facts of each of *steps*, as ``write``; the disk is waited for once."""
         with self._lock:
             if self._descriptor is None:
                 self._descriptor = _create(self.path)
                 finalize(self, os.close, self._descriptor)
-            lines = format_line(event, facts)
+            lines = b"".join(format_line(event, facts) for facts in steps)
             if not self._started:
                 lines = format_line("run", self._first) + lines
             append(self._descriptor, lines, durable=durable)

@@ -29,6 +29,14 @@ class Presence:
         """Return whether all of *blobs* can be opened, and have their sizes or, if small, their digests."""
         return all(blob in self._blobs or self._is_stored(blob) for blob in blobs)
 
+    def note(self, blob: BlobRow) -> None:
+        """Note that a blob has just been read in the store, and is whole."""
+        self._blobs.add(blob)
+
+    def is_noted(self, blob: BlobRow) -> bool:
+        """Return whether a blob was found before."""
+        return blob in self._blobs
+
     def manifest(self, repository: RepositoryName, digest: Digest) -> bool:
         """Return whether that is so for a manifest, all that it names, and all that was derived from it."""
         if (repository, digest) in self._manifests:

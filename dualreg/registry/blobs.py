@@ -1,6 +1,6 @@
 """Blobs: bytes by digest, and which repositories may read them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -14,7 +14,7 @@ from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.integrity import Integrity
-from dualreg.registry.state import State
+from dualreg.registry.state import STEP, State
 from dualreg.storage.base import FileBacked, SupportsAccelRedirect, keeps
 
 
@@ -60,6 +60,13 @@ class Blobs:
         with self.state.catalog.read() as tx:
             holder = tx.blobs.owner(digest, EVERYWHERE)
             return tx.blobs.find(holder, digest) if holder else None
+
+    def known(
+        self, repository: RepositoryName, digests: Collection[Digest]
+    ) -> dict[Digest, tuple[BlobRow, bool]]:
+        """Return those of *digests* that are linked to any repository, and whether they are to this one."""
+        with self.state.catalog.read() as tx:
+            return tx.blobs.known(repository, digests)
 
     def absent(self, digests: Iterable[Digest]) -> frozenset[Digest]:
         """Return those of *digests* that are linked to no repository."""
@@ -153,14 +160,16 @@ class Blobs:
             self.state.share(tx, target, blob)
         return True
 
-    def share(self, repository: RepositoryName, blob: BlobRow) -> None:
-        """Link a *blob* that the store already has to the repository, which is created if it is new.
+    def share(self, repository: RepositoryName, *blobs: BlobRow) -> None:
+        """Link *blobs* that the store already has to the repository, which is created if it is new.
 
         Raises:
-            BlobDamaged: the catalog knows the blob with another size.
+            BlobDamaged: the catalog knows one of the blobs with another size.
         """
-        with self.state.begin() as tx:
-            self.state.share(tx, tx.repositories.ensure(repository), blob)
+        for first in range(0, len(blobs), STEP):
+            with self.state.begin() as tx:
+                some = ((None, blob) for blob in blobs[first : first + STEP])
+                self.state.admit_all(tx, tx.repositories.ensure(repository), some)
 
     def delete(self, repository: RepositoryName, digest: Digest) -> None:
         """Unlink the blob from the repository; its bytes go when no repository has used them for a while.

@@ -1,18 +1,25 @@
-"""What a survey takes for each tag: calls, files and memory, however large the source is."""
+"""What a survey takes for each tag, and an import for each blob: calls, files, memory, waits."""
 
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from dualreg.migrate.base import Survey
-from dualreg.migrate.selection import Selection, plan_and_losses
+from dualreg import migrate
+from dualreg.catalog.database import Transaction
+from dualreg.migrate.base import ImportOptions, Survey
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.run import Run, Status
+from dualreg.migrate.selection import Selection, make_plan, plan_and_losses
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
+from dualreg.migrate.stopping import Stop
 from dualreg.migrate.v1.survey import survey_images
 from dualreg.migrate.v2.survey import survey_manifests
+from dualreg.registry import Registry
 from tests import builders
 from tests.builders import image
 from tests.migrate.stock_trees import StockTree
@@ -98,3 +105,44 @@ def test_a_survey_remembers_little(
             tracemalloc.stop()
         del kept
     assert (used[1] - used[0]) / (LARGE - SMALL) < limit
+
+
+def waits_of(registry: Registry, root: Path, layers: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Import an image of so many layers in place; return how many waits for the journal it took.
+
+    And how many transactions.
+    """
+    name, waits, transactions = f"team/of{layers}", list[bytes](), list[Transaction]()
+    content = [builders.layer({"a": f"{layers} {number}".encode()}) for number in range(layers)]
+    StockTree(root).image(name, image(*content), "1")
+    survey = survey_manifests(RegistryTree.open(root))
+    journal = Journal(root / "migrations", registry.now(), f"registry-tree:{root}", in_place=True)
+    importer = survey.importer(registry, journal, ImportOptions(), Stop())
+    journal.write("begun")
+    begin, append = registry.state.catalog.begin, migrate.journal.append
+
+    @contextmanager
+    def counted() -> Iterator[Transaction]:
+        with begin() as tx:
+            transactions.append(tx)
+            yield tx
+
+    def appended(descriptor: int, lines: bytes, *, durable: bool) -> None:
+        waits.extend([lines] * durable)
+        append(descriptor, lines, durable=durable)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry.state.catalog, "begin", counted)
+        patched.setattr(migrate.journal, "append", appended)
+        entries = [each for each in make_plan(survey, Selection()) if each.repository == name]
+        (outcome,) = Run(registry, importer, journal).import_all(entries, 1)
+    assert outcome.status is Status.DONE
+    return len(waits), len(transactions)
+
+
+def test_blobs_in_place_are_recorded_at_once(
+    data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one wait for the journal, in one transaction; its manifest, its tag and the end take one each."""
+    for layers in (1, 12):
+        assert waits_of(opened, data, layers, monkeypatch) == (3, 3)

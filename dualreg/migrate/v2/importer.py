@@ -3,6 +3,7 @@
 If the source knows the V1 images that a manifest was made of, they are imported before it, under their IDs.
 """
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,9 @@ from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Provenance
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
+
+#: Bytes of blobs that are read before what was read is recorded.
+_LARGE = 16 << 20
 
 
 @dataclass
@@ -115,12 +119,11 @@ class V2Importer:
         for image in chain:
             self.stop.check()
             read += self._images.add(repository, image)
-        for child in manifest.children:
-            part = child.descriptor.digest
-            if child.role is Role.MANIFEST:
-                read += self._entry(source, repository, child.descriptor)
-            elif child in manifest.required and part != empty_layer().digest:
-                read += self._blob(source, repository, part)
+        blobs = (child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST)
+        needed = [each for each in blobs if each != empty_layer().digest]  # which need not be stored
+        read += self._import_blobs(source, repository, needed)
+        for entry in manifest.entries:
+            read += self._entry(source, repository, entry.descriptor)
         at = self.source.pushed_at(source, manifest.digest)
         return read, Provenance(chain[-1].id if chain else None, at)
 
@@ -132,7 +135,7 @@ class V2Importer:
             try:
                 manifest = read_entry(self.source, source, entry)
                 if manifest is None:
-                    return self._blob(source, repository, entry.digest)
+                    return self._import_blobs(source, repository, [entry.digest])
                 read, provenance = self._parts(source, repository, manifest)
             except Broken as error:
                 if (
@@ -174,41 +177,66 @@ class V2Importer:
         except ImageExists:
             put(condition=condition, provenance=Provenance(None, provenance.pushed_at))
 
-    def _blob(self, source: str, repository: RepositoryName, digest: Digest) -> int:
-        """Import a blob, unless another thread has; return how many bytes were read for it.
+    def _import_blobs(self, source: str, repository: RepositoryName, digests: Iterable[Digest]) -> int:
+        """Import the blobs of a manifest, unless another thread has; return how many bytes were read.
+
+        Those that the store has are linked all at once, or right after a large one was read, for which a run
+        that is killed would have to read it again.
 
         Raises:
-            Broken: the source lacks it, or its bytes do not have its digest.
+            Broken: the source lacks one, or its bytes do not have its digest.
         """
+        self.stop.check()
+        wanted = [each for each in dict.fromkeys(digests) if (repository, each) not in self._imported]
+        known = self.registry.blobs.known(repository, wanted) if wanted else {}
+        read, shared = 0, list[BlobRow]()
+        try:
+            for digest in wanted:
+                blob, is_linked = known.get(digest, (None, False))
+                if blob and self._presence.blobs([blob]):
+                    fresh = None if is_linked else blob
+                else:
+                    size, fresh = self._import_once(source, repository, digest)
+                    read += size
+                if fresh:
+                    shared.append(fresh)
+                if sum(each.size for each in shared) > _LARGE:
+                    self._share(repository, shared)
+                    shared = []
+        finally:
+            self._share(repository, shared)
+        self._imported.update((repository, digest) for digest in wanted)
+        return read
+
+    def _import_once(
+        self, source: str, repository: RepositoryName, digest: Digest
+    ) -> tuple[int, BlobRow | None]:
+        """Bring a blob into the store; return how many bytes were read, and it, unless it was linked, too."""
         self.stop.check()
         with self.locks.lock(digest):
             if (repository, digest) in self._imported:
-                return 0
-            read = self._import_once(source, repository, digest)
-            self._imported.add((repository, digest))
-            return read
-
-    def _import_once(self, source: str, repository: RepositoryName, digest: Digest) -> int:
-        blobs = self.registry.blobs
-        linked = blobs.find(repository, digest)
-        known = linked or blobs.find_anywhere(digest)
-        if known and self._presence.blobs([known]):
-            if not linked:
-                self._share(repository, known)
-            return 0
-        found = self.source.blob(source, digest)
-        if found.path and blobs.keeps(Path(found.path), digest):
-            size = self._hash_in_place(found, digest)
-            self._share(repository, BlobRow(digest, size))
-        else:
+                return 0, None
+            known = self.registry.blobs.find_anywhere(digest)  # by now
+            if known and self._presence.blobs([known]):
+                return 0, known
+            found = self.source.blob(source, digest)
+            if found.path and self.registry.blobs.keeps(Path(found.path), digest):
+                return self._hash_in_place(found, digest)
             size = self._stage(repository, found, digest)
-        return size
+            self._imported.add((repository, digest))
+            return size, None
 
-    def _hash_in_place(self, found: SourceBytes, digest: Digest) -> int:
+    def _hash_in_place(self, found: SourceBytes, digest: Digest) -> tuple[int, BlobRow]:
+        """Read a blob that the store has, unless another thread has; return as ``_import_once``."""
+        blob = BlobRow(digest, found.size)
+        if self._presence.is_noted(blob):
+            return 0, blob
         verifier = DigestVerifier(digest)
         feed(found, verifier.update, str(digest))
         verifier.check()
-        return verifier.size
+        blob = BlobRow(digest, verifier.size)
+        self._presence.note(blob)
+        return verifier.size, blob
 
     def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
         verifier = DigestVerifier(digest)
@@ -216,13 +244,15 @@ class V2Importer:
             stage(staged, found, self.link, verifier.update, self.stop.check_room, where=str(digest))
             verifier.check()
             blob = BlobRow(digest, verifier.size)
-            self._journal_blob(repository, blob)
+            self._journal_blobs(repository, [blob])
             self.registry.uploads.publish(repository, staged, blob)
         return blob.size
 
-    def _share(self, repository: RepositoryName, blob: BlobRow) -> None:
-        self._journal_blob(repository, blob)
-        self.registry.blobs.share(repository, blob)
+    def _share(self, repository: RepositoryName, blobs: Sequence[BlobRow]) -> None:
+        if blobs:
+            self._journal_blobs(repository, blobs)
+            self.registry.blobs.share(repository, *blobs)
 
-    def _journal_blob(self, repository: RepositoryName, blob: BlobRow) -> None:
-        self.journal.write("blob", repository=repository, digest=str(blob.digest), size=blob.size)
+    def _journal_blobs(self, repository: RepositoryName, blobs: Iterable[BlobRow]) -> None:
+        steps = ({"repository": repository, "digest": str(each.digest), "size": each.size} for each in blobs)
+        self.journal.write_all("blob", steps)
