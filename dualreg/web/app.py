@@ -26,7 +26,7 @@ from dualreg.registry import Registry
 from dualreg.registry.negotiation import LOST
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_rate
-from dualreg.web import address, audit, context, cors, token, v1, v2
+from dualreg.web import accel, address, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
 from dualreg.web.lane import Lane
 from dualreg.web.outages import LimitedLog, outage_of
@@ -100,6 +100,7 @@ def _register_views(app: Flask, *, issues_tokens: bool) -> None:
     """Register both dialects, what is above them, and what answers if no view does."""
     app.register_blueprint(v1.create_blueprint())
     app.register_blueprint(v2.create_blueprint())
+    app.register_blueprint(accel.create_blueprint())
     if issues_tokens:
         app.register_blueprint(token.create_blueprint())
     app.add_url_rule("/", view_func=_index)

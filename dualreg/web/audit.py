@@ -12,7 +12,7 @@ from dualreg.web.credentials import claimed_account
 from dualreg.web.forwarded import client_address
 from dualreg.web.outages import LimitedLog
 from dualreg.web.rates import Rates
-from dualreg.web.responses import API_CHECKS, DENIALS, READS
+from dualreg.web.responses import API_CHECKS, DENIALS, PROBES, READS
 
 _DENIED = "denied"
 #: Denials of one client that are recorded in a period, in seconds.
@@ -77,8 +77,8 @@ def _event(status: int) -> str | None:
     """Return ``write``, ``denied``, or None for a request that is not recorded."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _DENIED if g.get("locked_out") else None  # the server is busy, or the client is to slow down
-    if status in DENIALS and g.get("allowed"):
-        return None  # another token may allow even more
+    if status in DENIALS and (g.get("allowed") or request.blueprint == PROBES):
+        return None  # another token may allow even more; or the request itself follows
     if status in DENIALS:
         challenged = request.path in API_CHECKS and "Authorization" not in request.headers
         return None if challenged else _DENIED

@@ -14,6 +14,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.image import media_types
 from dualreg.registry.blobs import Blobs
 from dualreg.storage.base import CHUNK_SIZE
+from dualreg.web.accel import memory
 from dualreg.web.context import registry, settings
 from dualreg.web.lane import after, repeatable
 from dualreg.web.ranges import Span, requested_spans
@@ -51,7 +52,8 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
     if location := _internal_location(blob):
         blobs.open_whole(blob).close()
         repeatable(after(lambda: blobs.open_whole(blob).close()), until=until)
-        return Response(headers=fixed | {"X-Accel-Redirect": location})  # nginx adds Accept-Ranges
+        accelerated = {"X-Accel-Redirect": location, **memory(until)}  # nginx adds Accept-Ranges
+        return Response(headers=fixed | accelerated)
     return _bytes(blob, spans, fixed | {"Accept-Ranges": "bytes"})
 
 

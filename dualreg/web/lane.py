@@ -30,6 +30,7 @@ from flask import Response, g, request
 
 from dualreg.auth.access import Action, Grant
 from dualreg.image.names import RepositoryName
+from dualreg.web.accel import MEMORY
 from dualreg.web.context import Parts, parts_in
 from dualreg.web.forwarded import address_of
 from dualreg.web.rates import client_of
@@ -273,7 +274,7 @@ class Lane:
         if answer is None or not _is_allowed(known.grant, answer.repeat.repository):
             return None
         repeat = answer.repeat
-        if repeat.until and repeat.until <= now:
+        if repeat.until and repeat.until <= now + MEMORY:  # nginx may give the answer again meanwhile
             return None
         try:
             body = self._open(visit, known, answer, environ)

@@ -14,6 +14,8 @@ FILE = "dualreg.file"
 READS = ("GET", "HEAD", "OPTIONS")
 #: By which clients find out whether the V2 API is served, and how to log in.
 API_CHECKS = ("/v2", "/v2/")
+#: The blueprint of questions about requests that follow, if the answer is no.
+PROBES = "accel"
 #: Statuses of requests that are not, or not yet, authorized.
 DENIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 

@@ -116,9 +116,9 @@ def nginx_site(
             "listen 80;": f"listen {plain};",
             "/etc/ssl/registry/fullchain.pem": str(certificate),
             "/etc/ssl/registry/privkey.pem": str(certificate.with_name("key.pem")),
-            "/var/lib/dualreg/": f"{data}/",
+            "/var/lib/dualreg;": f"{data};",
         },
-        "upstream.conf": {"127.0.0.1:5000": upstream},
+        "upstream.conf": {"127.0.0.1:5000": upstream, "/run/nginx-dualreg": f"{prefix}/cache"},
         "transition.conf": {"127.0.0.1:5001": old},
     }
     (prefix / "dualreg").mkdir(parents=True)

@@ -16,6 +16,7 @@ from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.negotiation import Accept, Representation
 from dualreg.registry.preconditions import Precondition
+from dualreg.web.accel import memory
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
@@ -62,6 +63,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         return _repeated(Response(headers=headers), manifest)
     response = Response(manifest.read(), headers=headers)
     if isinstance(reference, Digest):
+        response.headers.update(_memory(manifest))
         return _repeated(response, manifest)
     record = partial(registry().tags.record_pull, name, reference)
     record()
@@ -74,6 +76,11 @@ def _repeated(response: Response, manifest: Representation, note: Note | None = 
         until = registry().manifests.unchanged_until(row)
         repeat_document(response, partial(registry().negotiation.require, row), until=until, note=note)
     return response
+
+
+def _memory(manifest: Representation) -> dict[str, str]:
+    """Return the header by which nginx may give the manifest again; unless it was generated."""
+    return memory(registry().manifests.unchanged_until(manifest.row)) if manifest.row else {}
 
 
 @requires(Action.PUSH)
