@@ -109,9 +109,10 @@ def pair(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """With an image, and all else that PATHS names."""
     folder = tmp_path_factory.mktemp("pair")
     data, key = folder / "data", ec.generate_private_key(ec.SECP256R1())
+    notice = {"notice": "closed on Sunday"}
     with (
-        dualreg_process(data, x_accel_prefix="/_blobs", access_log="true") as (direct, _, log),
-        dualreg_server(data) as alone,
+        dualreg_process(data, x_accel_prefix="/_blobs", access_log="true", **notice) as (direct, _, log),
+        dualreg_server(data, **notice) as alone,
         nginx_site("dualreg.conf", folder / "nginx", certificate, direct, data) as site,
     ):
         client = V2Client(site.plain)
@@ -232,6 +233,21 @@ def test_what_nginx_may_not_answer(certificate: Path, tmp_path: Path, settings: 
         assert [answer.status for answer in answers] == [200] * 5 + [429 if limited else 200]
         assert log.read_text().count(f"{MANIFEST} HTTP") == 2
         assert "error]" not in (site.prefix / "error.log").read_text()
+
+
+def test_pages_of_other_origins_read_blobs(certificate: Path, tmp_path: Path) -> None:
+    """The headers that let them are there, though nginx sends the file."""
+    data, origin = tmp_path / "data", "https://example.com"
+    with (
+        dualreg_server(data, x_accel_prefix="/_blobs", cors_origins=origin) as direct,
+        nginx_site("dualreg.conf", tmp_path / "nginx", certificate, direct, data) as site,
+    ):
+        V2Client(direct).push(NAME, "one", IMAGE)
+        head = Wire(direct).send("HEAD", BLOB, {"Origin": origin})
+        answer = site.send("GET", BLOB, {"Origin": origin})
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert compared(answer)[1] == compared(head)[1]
+        assert site.send("GET", BLOB).headers["vary"] == "Origin"
 
 
 @dataclass(frozen=True)
