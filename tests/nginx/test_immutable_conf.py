@@ -312,6 +312,9 @@ def test_nobody_reads_what_somebody_else_has_just_read(guarded: Guarded, path: s
     assert guarded.site.send("GET", path, basic("bob")).status == 403
     assert guarded.denials() - before == 13
     assert guarded.site.send("GET", path, token).status == 200
+    kept = [file.read_bytes() for file in (guarded.site.prefix / "cache").rglob("*") if file.is_file()]
+    assert any(NAME.encode() in content for content in kept)
+    assert not any(token["Authorization"].split(".")[1].encode() in content for content in kept)
 
 
 def test_wrong_passwords_count_once(guarded: Guarded) -> None:
