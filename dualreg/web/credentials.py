@@ -5,7 +5,6 @@ some clients send twice (``Token Token signature=…``).
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable
@@ -168,7 +167,7 @@ def _decode(value: str) -> tuple[str, str]:
     """Return the account and password of Basic credentials."""
     try:
         account, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # not base64, not ASCII, or not UTF-8
         raise Unauthenticated(reason="malformed credentials") from error
     if not colon:
         raise Unauthenticated(reason="malformed credentials")
