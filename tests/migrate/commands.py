@@ -81,7 +81,7 @@ from dualreg.migrate.journal import Journal
 CliRunner().invoke(main, json.loads(sys.argv[2]), catch_exceptions=False)  # what it compiles, children have
 gc.collect()
 gc.freeze()
-of, name = {"journal": (Journal, "write"), "disk": (os, "fsync")}[sys.argv[1]]
+of, name = {"journal": (Journal, "write_all"), "disk": (os, "fsync")}[sys.argv[1]]
 step = getattr(of, name)
 for line in sys.stdin:
     number, when, arguments = json.loads(line)

@@ -335,15 +335,15 @@ class Pause:
 @pytest.fixture
 def pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pause]:
     """A pause, until it is ended."""
-    made, write = Pause(), Journal.write
+    made, write = Pause(), Journal.write_all
 
-    def wait(self: Journal, event: str, **facts: object) -> None:
+    def wait(self: Journal, event: str, *steps: Any, **options: Any) -> None:
         if event in ("image", "blob"):
             made.begun.set()
             assert made.end.wait(20)
-        write(self, event, **facts)
+        write(self, event, *steps, **options)
 
-    monkeypatch.setattr(Journal, "write", wait)
+    monkeypatch.setattr(Journal, "write_all", wait)
     yield made
     made.end.set()
 
