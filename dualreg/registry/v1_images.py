@@ -5,7 +5,7 @@ changes. Images that are derived from manifests are recorded complete, without a
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -23,7 +23,7 @@ from dualreg.errors import (
 )
 from dualreg.image.digest import Digest
 from dualreg.image.layer import DiffIdHasher, have_same_files
-from dualreg.image.names import ImageId, RepositoryName
+from dualreg.image.names import ImageId, RepositoryName, UploadId
 from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
@@ -254,49 +254,56 @@ class V1Images:
         require_short(repository, len(images), IMAGES_LIMIT, "images")
         return tuple(dict.fromkeys((*images, *available)))
 
-    def import_image(
-        self, repository: RepositoryName, image: ImportedImage, layer: Staging | None = None
+    def import_images(
+        self, repository: RepositoryName, images: Sequence[tuple[ImportedImage, Staging | None]]
     ) -> None:
-        """Record a complete image with its JSON and layer, in one transaction.
+        """Record a few complete images with their JSONs and layers, in one transaction; parents come first.
 
         Args:
-            layer: The layer's bytes; None: the store has them already.
+            images: Each with its layer's bytes; None: the store has them already.
 
         Raises:
-            ImageExists: another image is complete under this ID.
-            BlobDamaged: the catalog knows JSON or layer with another size.
+            ImageExists: another image is complete under one of these IDs; nothing was recorded.
+            BlobDamaged: the catalog knows a JSON or layer with another size.
         """
         for _ in range(_ATTEMPTS):
             with self.state.catalog.read() as tx:
                 row = tx.repositories.find(repository) or RepositoryRow(0, repository)  # which has no images
-            images = [(image.row(row.id), image.document.json)]
-            recorded = recorded_as(self.state, self.documents, row, images)
+            given = [(image.row(row.id), image.document.json) for image, _ in images]
+            recorded = recorded_as(self.state, self.documents, row, given)
             if recorded.contradicted:
-                break
-            if self._import(row, image, recorded, layer):
+                raise ImageExists(id=recorded.contradicted[0])
+            if self._import(row, images, recorded):
                 return
-        raise ImageExists(id=image.document.id)
+        raise ImageExists(id=images[0][0].document.id)
 
     def _import(
-        self, row: RepositoryRow, image: ImportedImage, recorded: RecordedAs, layer: Staging | None
+        self,
+        row: RepositoryRow,
+        images: Sequence[tuple[ImportedImage, Staging | None]],
+        recorded: RecordedAs,
     ) -> bool:
-        """Record an image as ``import_image``; return False if its ID was pushed since *recorded* was read.
+        """Record images as ``import_images``; return False if an ID was pushed since *recorded* was read.
 
         An image that was derived from a manifest and means the same gives way to it; one that a client pushed
         stays as that client wrote it.
         """
-        json = image.document.json
-        with self.state.staged(json) as (document,), self.state.begin() as tx:
+        jsons = [image.document.json for image, _ in images]
+        with self.state.staged(*jsons) as documents, self.state.begin() as tx:
             repository = tx.repositories.ensure(row.name, exclusive=True)
             if not recorded.is_current(tx, repository):
                 return False
-            imported = image.row(repository.id)
-            known = recorded.known.get(imported.id, imported)
-            if known.checksum and (known.json, known.diff_id) != (imported.json, imported.diff_id):
-                return True
-            own = (document, BlobRow(imported.json, len(json)))
-            self.state.admit_all(tx, repository, [own, (layer.upload if layer else None, image.layer)])
-            self.record(tx, repository, [imported], same=True)
+            blobs, rows = list[tuple[UploadId | None, BlobRow]](), list[V1ImageRow]()
+            for document, (image, layer) in zip(documents, images, strict=True):
+                imported = image.row(repository.id)
+                known = recorded.known.get(imported.id, imported)
+                if known.checksum and (known.json, known.diff_id) != (imported.json, imported.diff_id):
+                    continue
+                rows.append(imported)
+                blobs.append((document, BlobRow(imported.json, len(image.document.json))))
+                blobs.append((layer.upload if layer else None, image.layer))
+            self.state.admit_all(tx, repository, blobs)
+            self.record(tx, repository, rows, same=True)
         return True
 
     def forget(self, repository: RepositoryName, image: ImageId) -> bool:

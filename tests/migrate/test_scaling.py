@@ -107,16 +107,12 @@ def test_a_survey_remembers_little(
     assert (used[1] - used[0]) / (LARGE - SMALL) < limit
 
 
-def waits_of(registry: Registry, root: Path, layers: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """Import an image of so many layers in place; return how many waits for the journal it took.
-
-    And how many transactions.
-    """
-    name, waits, transactions = f"team/of{layers}", list[bytes](), list[Transaction]()
-    content = [builders.layer({"a": f"{layers} {number}".encode()}) for number in range(layers)]
-    StockTree(root).image(name, image(*content), "1")
-    survey = survey_manifests(RegistryTree.open(root))
-    journal = Journal(root / "migrations", registry.now(), f"registry-tree:{root}", in_place=True)
+def waits_of(
+    registry: Registry, survey: Survey, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, int]:
+    """Import all tags; return how many waits for the journal, and how many transactions, it took."""
+    waits, transactions = list[bytes](), list[Transaction]()
+    journal = Journal(folder, registry.now(), "source")
     importer = survey.importer(registry, journal, ImportOptions(), Stop())
     journal.write("begun")
     begin, append = registry.state.catalog.begin, migrate.journal.append
@@ -134,15 +130,30 @@ def waits_of(registry: Registry, root: Path, layers: int, monkeypatch: pytest.Mo
     with monkeypatch.context() as patched:
         patched.setattr(registry.state.catalog, "begin", counted)
         patched.setattr(migrate.journal, "append", appended)
-        entries = [each for each in make_plan(survey, Selection()) if each.repository == name]
-        (outcome,) = Run(registry, importer, journal).import_all(entries, 1)
-    assert outcome.status is Status.DONE
+        outcomes = Run(registry, importer, journal).import_all(make_plan(survey, Selection()), 1)
+    assert {each.status for each in outcomes} == {Status.DONE}
     return len(waits), len(transactions)
 
 
+@pytest.mark.parametrize("layers", [1, 12])
 def test_blobs_in_place_are_recorded_at_once(
-    data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+    layers: int, data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After one wait for the journal, in one transaction; its manifest, its tag and the end take one each."""
-    for layers in (1, 12):
-        assert waits_of(opened, data, layers, monkeypatch) == (3, 3)
+    content = [builders.layer({"a": f"{number}".encode()}) for number in range(layers)]
+    StockTree(data).image("team/app", image(*content), "1")
+    survey = survey_manifests(RegistryTree.open(data))
+    assert waits_of(opened, survey, data / "migrations", monkeypatch) == (3, 3)
+
+
+@pytest.mark.parametrize(("images", "groups"), [(1, 1), (3, 1), (7, 3)])
+def test_small_v1_images_are_recorded_three_at_once(
+    images: int, groups: int, tmp_path: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one wait for the journal, in one transaction; what is made of them takes the same always."""
+    tree, top = Tree(tmp_path / "old"), None
+    for number in range(images):
+        top = tree.image(f"{number}", builders.layer({"a": f"{number}".encode()}), parent=top)
+    tree.tag("team/app", "1", str(top))
+    survey = survey_images(V1Tree.open(tree.root))
+    assert waits_of(opened, survey, tmp_path, monkeypatch) == (groups + 2, groups + 3)

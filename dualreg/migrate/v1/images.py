@@ -1,7 +1,10 @@
 """Import of single V1 images: each layer is read once, and not again by later runs."""
 
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ImageExists
@@ -19,8 +22,14 @@ from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.v1.identity import id_collision
 from dualreg.migrate.v1.layers import read_layer, staged
 from dualreg.registry import Registry
+from dualreg.registry.state import STEP
 from dualreg.registry.v1_imported import ImportedImage
 from dualreg.storage.staging import Staging
+
+#: Files of an image: its JSON, its layer, and the links of both and of itself.
+_FILES = 5
+#: Bytes of layers that are read before what was read is recorded.
+_LARGE = 16 << 20
 
 
 @dataclass
@@ -47,36 +56,48 @@ class ImageImporter:
     def __post_init__(self) -> None:
         self._presence = Presence(self.registry)
 
-    def add(self, repository: RepositoryName, source: SourceImage) -> int:
-        """Import one image, unless another thread has; return how many bytes were read for it.
+    def add(self, repository: RepositoryName, chain: Iterable[SourceImage]) -> int:
+        """Import images, base first, unless another thread has; return how many bytes were read for them.
+
+        A few small ones are recorded at once; a large one right away, since a run that is killed before would
+        have to read it again.
 
         Raises:
-            Broken: its layer contradicts its checksums, or the repository has another image of this ID.
+            Broken: a layer contradicts its checksums, or the repository has another image of an ID. Those
+                before it are imported.
         """
+        read, waiting = 0, [*chain][::-1]
+        while waiting:
+            with _Group() as group:
+                try:
+                    while waiting and not group.is_full:
+                        source = waiting.pop()
+                        self.stop.check()
+                        group.enter_context(self.locks.lock(source.id))
+                        self._prepare(group, repository, source)
+                finally:
+                    self._record(repository, group.images)
+            read += sum(each.facts.size for each in group.images if each.is_read)
+        return read
+
+    def _prepare(self, group: "_Group", repository: RepositoryName, source: SourceImage) -> None:
+        """Read an image, and add it to a group, unless the repository has it."""
         if self.strict and source.marked:
             raise Broken(FindingKind.STALE_MARK, source.id, "marked as being pushed")
-        with self.locks.lock(source.id):
-            if (repository, source.id) in self._imported:
-                return 0
-            read = self._import_once(repository, source)
-            self._imported.add((repository, source.id))
-            return read
-
-    def _import_once(self, repository: RepositoryName, source: SourceImage) -> int:
+        if (repository, source.id) in self._imported:
+            return
         facts = self._known_facts(source)
         if facts and self._is_present(repository, source, facts):
-            return 0
-        if facts and self._is_stored(facts):
-            self._record(repository, source, facts, None)
-            return 0
-        if self._has_layer(source):
-            self.known[source.id] = facts = read_layer(source)
-            self._record(repository, source, facts, None)
-            return facts.size
-        with staged(self.registry.uploads, source, self.link, self.stop.check_room) as layer:
-            self._record(repository, source, layer.facts, layer.bytes)
-            self.known[source.id] = layer.facts
-        return layer.facts.size
+            self._imported.add((repository, source.id))
+        elif facts and self._is_stored(facts):
+            group.images.append(_Prepared(source, facts, None, is_read=False))
+        elif self._has_layer(source):
+            group.images.append(_Prepared(source, read_layer(source), None))
+        else:
+            found = group.enter_context(
+                staged(self.registry.uploads, source, self.link, self.stop.check_room)
+            )
+            group.images.append(_Prepared(source, found.facts, found.bytes))
 
     def _has_layer(self, source: SourceImage) -> bool:
         """Return whether the store has the layer, or the source's is in the store, if its digest is known."""
@@ -108,29 +129,66 @@ class ImageImporter:
         blob = facts.blob
         return self.registry.blobs.find_anywhere(blob.digest) is not None and self._presence.blobs([blob])
 
-    def _record(
-        self, repository: RepositoryName, source: SourceImage, facts: LayerFacts, layer: Staging | None
-    ) -> None:
-        """Journal and record the image.
-
-        Args:
-            layer: The bytes of its layer; None: the store has them.
+    def _record(self, repository: RepositoryName, images: Sequence["_Prepared"]) -> None:
+        """Journal and record images.
 
         Raises:
-            Broken: the repository has another image of this ID.
+            Broken: the repository has another image of an ID.
         """
-        json = source.json()
-        if str(Digest.of(json)) != facts.json:
-            raise Broken(FindingKind.CORRUPT, source.id, "JSON changed while it was being read")
-        self.journal.write("image", repository=repository, id=source.id, **asdict(facts))
+        if not images:
+            return
+        steps = ({"repository": repository, "id": each.source.id, **asdict(each.facts)} for each in images)
+        made = [(_image(each.source, each.facts), each.layer) for each in images]
+        self.journal.write_all("image", steps)
         try:
-            self.registry.v1_images.import_image(repository, _image(source, json, facts), layer)
+            self.registry.v1_images.import_images(repository, made)
         except ImageExists as error:
-            raise id_collision(repository, source.id) from error
+            if len(images) == 1:
+                raise id_collision(repository, images[0].source.id) from error
+            for each in images:  # those before it are not affected
+                self._record(repository, [each])
+            return
+        self.known.update((each.source.id, each.facts) for each in images)
+        self._imported.update((repository, each.source.id) for each in images)
 
 
-def _image(source: SourceImage, json: bytes, facts: LayerFacts) -> ImportedImage:
-    """Return the image as the registry records it; a stated TarSum is kept, as after a push."""
+class _Prepared(NamedTuple):
+    """An image that was read.
+
+    Attributes:
+        layer: The bytes of its layer; None: the store has them.
+        is_read: Whether that layer was read now.
+    """
+
+    source: SourceImage
+    facts: LayerFacts
+    layer: Staging | None
+    is_read: bool = True
+
+
+class _Group(ExitStack):
+    """Images that are recorded in one transaction, with their locks and staged layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = list[_Prepared]()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a transaction writes no more, or so much was read that it should be recorded."""
+        read = sum(each.facts.size for each in self.images if each.is_read)
+        return len(self.images) >= STEP // _FILES or read > _LARGE
+
+
+def _image(source: SourceImage, facts: LayerFacts) -> ImportedImage:
+    """Return the image as the registry records it; a stated TarSum is kept, as after a push.
+
+    Raises:
+        Broken: its JSON is not the one that was read with its layer.
+    """
+    json = source.json()
+    if str(Digest.of(json)) != facts.json:
+        raise Broken(FindingKind.CORRUPT, source.id, "JSON changed while it was being read")
     document, diff_id = V1Image(source.id, source.parent, json), Digest.parse(facts.diff_id)
     if known := source.recorded:
         return ImportedImage(

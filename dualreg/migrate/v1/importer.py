@@ -66,10 +66,7 @@ class V1Importer:
         self, entry: Entry, repository: RepositoryName, tag: Tag | None, before: CurrentManifest | None
     ) -> int:
         image = ImageId.parse(entry.image)
-        read = 0
-        for member in self.chain(image):
-            self.stop.check()
-            read += self._images.add(repository, member)
+        read = self._images.add(repository, self.chain(image))
         if tag:
             known = self.registry.bridge.manifest_of(repository, image)
             journal_tag_update(self.journal, entry, before, made=known is None)

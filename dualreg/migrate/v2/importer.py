@@ -115,10 +115,8 @@ class V2Importer:
 
         Return how many bytes were read, and as what V1 clients of the source see the manifest, since when.
         """
-        chain, read = self._chain(source, manifest.digest), 0
-        for image in chain:
-            self.stop.check()
-            read += self._images.add(repository, image)
+        chain = self._chain(source, manifest.digest)
+        read = self._images.add(repository, chain)
         blobs = (child.descriptor.digest for child in manifest.required if child.role is not Role.MANIFEST)
         needed = [each for each in blobs if each != empty_layer().digest]  # which need not be stored
         read += self._import_blobs(source, repository, needed)
