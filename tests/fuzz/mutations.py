@@ -43,9 +43,14 @@ def changed_text(chance: random.Random, text: str) -> str:
         lambda: text + text,
         text.swapcase,
         lambda: text[:at] + text[at:end][::-1] + text[end:],
-        lambda: text[:at] + "".join(f"%{byte:02x}" for byte in text[at:end].encode()) + text[end:],
+        lambda: text[:at] + _quoted(text[at:end]) + text[end:],
     )
     return chance.choice(changes)()[:20_000]
+
+
+def _quoted(text: str) -> str:
+    """Return every byte of a text percent-encoded; of one that is no Unicode, too."""
+    return "".join(f"%{byte:02x}" for byte in text.encode(errors="surrogatepass"))
 
 
 def changed_bytes(chance: random.Random, data: bytes) -> bytes:
