@@ -28,14 +28,16 @@ def note(
 
     To be called before the change, in its transaction.
     """
-    connection.execute(noting(*digests), {"noted_in": repository_id, "noted_at": now})
+    connection.execute(noting(*digests), noted(repository_id, now))
+
+
+def noted(repository_id: int, now: datetime, **values: object) -> dict[str, object]:
+    """Return the parameters of ``noting``, and *values* for what it selects."""
+    return {"noted_in": repository_id, "noted_at": now, **values}
 
 
 def noting(*digests: Select[*tuple[Any, ...]] | Digest) -> Update:
-    """Return the statement of ``note``, for callers that cache it; ``noted_in`` is the repository.
-
-    It is executed with this, with the time as ``noted_at``, and with the parameters of *digests*.
-    """
+    """Return the statement of ``note``, for callers that cache it; ``noted_in`` is the repository."""
     named = [each for each in digests if isinstance(each, Digest)]
     selected = [each for each in digests if not isinstance(each, Digest)]
     found = or_(

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from dualreg.catalog.blobs import REFERRERS_LIMIT
-from dualreg.catalog.candidates import note, noting
+from dualreg.catalog.candidates import note, noted, noting
 from dualreg.catalog.dialects import insert_for
 from dualreg.catalog.rows import ORIGINS, Origin, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
@@ -61,8 +61,8 @@ class TagQueries:
         }
         rows = [values | {"name": tag} for tag in sorted(tags)]  # the order in which all lock tags
         if rows:
-            noted = {"noted_in": repository_id, "noted_at": self.now}
-            self.connection.execute(_noting_moved(), noted | {"tags": [*tags], "target": manifest})
+            moved = noted(repository_id, self.now, tags=[*tags], target=manifest)
+            self.connection.execute(_noting_moved(), moved)
             self.connection.execute(_point(self.connection.dialect.name), rows)
 
     def list(

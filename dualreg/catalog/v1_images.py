@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from dualreg.catalog.candidates import note, noting, used_by
+from dualreg.catalog.candidates import note, noted, noting, used_by
 from dualreg.catalog.dialects import batches, insert, insert_for, within
 from dualreg.catalog.rows import RepositoryRow, SentLayer, V1ImageRow
 from dualreg.catalog.tables import Blobs, ManifestViews, Repositories, RepositoryBlobs, V1Images, V1SentLayers
@@ -259,8 +259,8 @@ class V1ImageQueries:
             "tarsum_verified": image.tarsum_verified,
             "touched_at": None if image.complete else self.now,
         }
-        noted = {"noted_in": image.repository_id, "noted_at": self.now}
-        self.connection.execute(_noting_replaced(), noted | {"image": image.id})
+        going = noted(image.repository_id, self.now, image=image.id)
+        self.connection.execute(_noting_replaced(), going)
         return self.connection.execute(upsert, values).first() is not None
 
 

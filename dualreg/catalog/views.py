@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from dualreg.catalog.candidates import note, noting, seen_as
+from dualreg.catalog.candidates import note, noted, noting, seen_as
 from dualreg.catalog.dialects import batches, insert_for
 from dualreg.catalog.rows import ORIGINS, ManifestRow, Origin
 from dualreg.catalog.tables import Blobs, Manifests, ManifestViews, Repositories, Tags
@@ -43,8 +43,8 @@ class ViewQueries:
 
     def record(self, repository_id: int, manifest: Digest, view: str | None, *, kind: str = V1) -> None:
         """Record the view of the manifest, in place of an earlier one; None: there cannot be one."""
-        noted = {"noted_in": repository_id, "noted_at": self.now}
-        self.connection.execute(_noting_replaced(), noted | {"manifest": manifest, "kind": kind})
+        replaced = noted(repository_id, self.now, manifest=manifest, kind=kind)
+        self.connection.execute(_noting_replaced(), replaced)
         row = {"repository_id": repository_id, "manifest": manifest, "kind": kind, "view": view}
         self.connection.execute(_record(self.connection.dialect.name), row)
 
