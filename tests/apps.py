@@ -52,7 +52,7 @@ class _Comparing:
         if (
             not COMPARING[0]
             or environ["REQUEST_METHOD"] not in READS
-            or not lane.READS.fullmatch(environ["PATH_INFO"])
+            or not lane.PATHS.fullmatch(environ["PATH_INFO"])
         ):
             return self._lane(environ, start_response)
         answers = [_answer(each, {**environ}) for each in (self._lane.application, self._lane, self._lane)]

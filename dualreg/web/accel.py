@@ -53,8 +53,8 @@ def get_pull() -> Response:
     return empty_response(204, {"X-Accel-Expires": f"@{int(until) - _ROUNDING}"})
 
 
-def memory(until: datetime | None) -> dict[str, str]:
-    """Return the header by which nginx may give the answer to a read again, if it may.
+def let_remember(response: Response, until: datetime | None) -> datetime | None:
+    """Let nginx give the response to a read again, if it may; return until when nginx may be given it.
 
     What is in use can be answered again: once it is not, it stays for the grace, and nginx sees when the link
     file is gone. A promise that content stays (``State.promise``) is answered again while it holds.
@@ -62,10 +62,12 @@ def memory(until: datetime | None) -> dict[str, str]:
     Args:
         until: When the answer may change without a change of the catalog; None: never.
     """
-    holds = until is None or until > registry().now() + MEMORY
+    before = until and until - MEMORY
+    holds = before is None or before > registry().now()
     if not holds or settings().gc_grace < 2 * MEMORY or not settings().x_accel_prefix:
-        return {}
-    return {"X-Accel-Expires": f"{MEMORY.seconds - _ROUNDING}"}
+        return until
+    response.headers["X-Accel-Expires"] = f"{MEMORY.seconds - _ROUNDING}"
+    return before
 
 
 def _is_answered_by_nginx() -> bool:

@@ -14,7 +14,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.image import media_types
 from dualreg.registry.blobs import Blobs
 from dualreg.storage.base import CHUNK_SIZE
-from dualreg.web.accel import memory
+from dualreg.web.accel import let_remember
 from dualreg.web.context import registry, settings
 from dualreg.web.lane import after, repeatable
 from dualreg.web.ranges import Span, requested_spans
@@ -51,9 +51,9 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
         return Response(headers=fixed | {"Accept-Ranges": "bytes", "Content-Length": str(blob.size)})
     if location := _internal_location(blob):
         blobs.open_whole(blob).close()
-        repeatable(after(lambda: blobs.open_whole(blob).close()), until=until)
-        accelerated = {"X-Accel-Redirect": location, **memory(until)}  # nginx adds Accept-Ranges
-        return Response(headers=fixed | accelerated)
+        response = Response(headers=fixed | {"X-Accel-Redirect": location})  # nginx adds Accept-Ranges
+        repeatable(after(lambda: blobs.open_whole(blob).close()), until=let_remember(response, until))
+        return response
     return _bytes(blob, spans, fixed | {"Accept-Ranges": "bytes"})
 
 

@@ -31,7 +31,8 @@ def client_address() -> str:
 def address_of(environ: Mapping[str, Any], trusted_proxies: str) -> str:
     """Return the ``client_address`` of a request, given as its WSGI environment and the setting."""
     peer = _peer(environ)
-    hops = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", _HOPS)[-_HOPS:]
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR")
+    hops = forwarded.rsplit(",", _HOPS)[-_HOPS:] if forwarded else []
     with suppress(ValueError):
         while hops and _is_trusted(peer, trusted_proxies):
             peer = str(ip_address(hops.pop().strip()))

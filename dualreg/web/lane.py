@@ -14,11 +14,10 @@ that fails. So there is one description of every answer, and one of every error.
 """
 
 import hashlib
-import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -27,11 +26,11 @@ from threading import Lock
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flask import Response, g, request
+from werkzeug.wsgi import ClosingIterator
 
 from dualreg.auth.access import Action, Grant
 from dualreg.image.names import RepositoryName
-from dualreg.web.accel import MEMORY
-from dualreg.web.context import Parts, parts_in
+from dualreg.web.context import Parts, parts_in, registry
 from dualreg.web.forwarded import address_of
 from dualreg.web.rates import client_of
 from dualreg.web.responses import API_CHECKS, FILE
@@ -68,19 +67,30 @@ _ANSWERS, _GRANTS, _OVERHEAD, _ACCESS = 32 << 20, 8 << 20, 4 << 10, 400
 _BODY_LIMIT = 1 << 20
 #: For how long a grant is kept: keys of other issuers change without a commit, and keys of ours retire.
 _GRANT_AGE = timedelta(seconds=10)
-#: The reads whose handlers may call ``repeatable``.
-READS = re.compile(
+#: The paths whose handlers may call ``repeatable``.
+PATHS = re.compile(
     r"/v2/(?:.+/(?:manifests|blobs)/[^/]+|.+/tags/list)?|/v1/images/[^/]+/(?:json|layer|ancestry)"
 )
 #: Different User-Agents of which is remembered what they mean.
 _AGENTS = 1_000
 
 
-class Asker(NamedTuple):
-    """Who got an answer first: what that client is granted, and the repository of its V1 session."""
+class _Asker(NamedTuple):
+    """What credentials stand for.
+
+    Attributes:
+        session: The repository of a V1 session.
+        asked_at: When the authority was asked, by the registry's clock.
+    """
 
     grant: Grant
     session: RepositoryName | None
+    asked_at: datetime
+
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether the authority need not be asked again."""
+        until = self.grant.identity.until
+        return (until is None or time.time() < until) and now - self.asked_at < _GRANT_AGE
 
 
 class Repeat(NamedTuple):
@@ -98,15 +108,11 @@ class Repeat(NamedTuple):
     open: Callable[[Environ], Iterable[bytes]]
     size: int
     until: datetime | None
-    note: Note | None
+    note: Note | None = None
 
 
 def repeatable(
-    open_: Callable[[Environ], Iterable[bytes]],
-    *,
-    size: int = 0,
-    until: datetime | None = None,
-    note: Note | None = None,
+    open_: Callable[[Environ], Iterable[bytes]], *, size: int = 0, until: datetime | None = None
 ) -> None:
     """Let the lane repeat the answer to the current request; for the parameters, see ``Repeat``.
 
@@ -115,20 +121,17 @@ def repeatable(
     repository, action = g.get("requested", (None, None))
     is_known = request.blueprint != "v1" or g.get("session")  # else any repository may have the image
     if is_known and action in (None, Action.PULL):
-        request.environ[_REPEAT] = Repeat(repository, open_, size, until, note)
-        request.environ[_ASKER] = Asker(g.grant, g.get("session"))
+        request.environ[_REPEAT] = Repeat(repository, open_, size, until)
+        request.environ[_ASKER] = _Asker(g.grant, g.get("session"), registry().now())
 
 
 def repeat_document(
-    response: Response,
-    *checks: Callable[[], None],
-    until: datetime | None = None,
-    note: Note | None = None,
+    response: Response, *checks: Callable[[], None], until: datetime | None = None
 ) -> Response:
     """Let the lane repeat *response*, whose body is in memory, while *checks* do not raise; return it."""
     sent = request.method != "HEAD" and response.status_code != HTTPStatus.NOT_MODIFIED
     body = response.get_data() if sent else b""
-    repeatable(after(*checks, body=body), size=len(body), until=until, note=note)
+    repeatable(after(*checks, body=body), size=len(body), until=until)
     return response
 
 
@@ -155,24 +158,6 @@ class _Answer(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     length: int
     repeat: Repeat
-
-
-class _Known(NamedTuple):
-    """What credentials stand for.
-
-    Attributes:
-        until: When they expire, in seconds since the epoch.
-        asked_at: When the authority was asked, by the registry's clock.
-    """
-
-    grant: Grant
-    session: RepositoryName | None
-    until: float
-    asked_at: datetime
-
-    def is_valid(self, now: datetime) -> bool:
-        """Return whether the authority need not be asked again."""
-        return time.time() < self.until and now - self.asked_at < _GRANT_AGE
 
 
 class _Memory(Generic[Value]):
@@ -230,7 +215,7 @@ class Lane:
         self._key = secrets.token_bytes(32)
         self._kind_of_agent = lru_cache(_AGENTS)(kind_of_agent)
         self._answers = _Memory[_Answer](_ANSWERS)
-        self._grants = _Memory[_Known](_GRANTS)
+        self._grants = _Memory[_Asker](_GRANTS)
 
     @property
     def _parts(self) -> Parts:
@@ -246,7 +231,7 @@ class Lane:
 
     def _visit(self, environ: Environ) -> _Visit | None:
         """Return what a request depends on; None if its answer is never repeated."""
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not READS.fullmatch(environ["PATH_INFO"]):
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not PATHS.fullmatch(environ["PATH_INFO"]):
             return None
         authority, path = self._parts.authority, environ["PATH_INFO"]
         needs_rows = path not in API_CHECKS or not authority.is_open  # checks of open ones: never wait for it
@@ -267,23 +252,23 @@ class Lane:
 
     def _repeat(self, visit: _Visit, environ: Environ, start_response: Any) -> Iterable[bytes] | None:  # noqa: ANN401 -- WSGI
         """Give the answer to a request once more; return its body, or None if that is not possible."""
-        known, now = self._grants.find(visit.version, visit.credentials), self._parts.registry.now()
-        if known is None or not known.is_valid(now):
+        asker, now = self._grants.find(visit.version, visit.credentials), self._parts.registry.now()
+        if asker is None or not asker.is_valid(now):
             return None
-        answer = self._answers.find(visit.version, (known.session, *visit.asked))
-        if answer is None or not _is_allowed(known.grant, answer.repeat.repository):
+        answer = self._answers.find(visit.version, (asker.session, *visit.asked))
+        if answer is None or not _is_allowed(asker.grant, answer.repeat.repository):
             return None
         repeat = answer.repeat
-        if repeat.until and repeat.until <= now + MEMORY:  # nginx may give the answer again meanwhile
+        if repeat.until and repeat.until <= now:
             return None
         try:
-            body = self._open(visit, known, answer, environ)
+            body = self._open(visit, asker, answer, environ)
         except Exception:  # noqa: BLE001 -- the handler fails in the same way, and says how
             return None
         start_response(answer.status, [*answer.headers])
         return body
 
-    def _open(self, visit: _Visit, known: _Known, answer: _Answer, environ: Environ) -> Iterable[bytes]:
+    def _open(self, visit: _Visit, asker: _Asker, answer: _Answer, environ: Environ) -> Iterable[bytes]:
         """Return the body of an answer, which counts and is noted for its client, and holds a slot.
 
         Raises:
@@ -293,7 +278,7 @@ class Lane:
         release = _nothing if is_short else self._parts.slots.take(visit.address)
         try:
             if self._parts.rates.are_limited and environ["PATH_INFO"] not in API_CHECKS:
-                self._parts.rates.take(client_of(known.grant.identity.account, visit.address))
+                self._parts.rates.take(client_of(asker.grant.identity.account, visit.address))
             if answer.repeat.note:
                 answer.repeat.note(visit.address, visit.agent)
             body = answer.repeat.open(environ)
@@ -303,7 +288,7 @@ class Lane:
         if is_short:
             return body
         if FILE not in environ or "wsgi.file_wrapper" not in environ:
-            return _Held(body, release)
+            return ClosingIterator(body, release)
         call_on_close(body, release)  # the server has to get its own wrapper
         return body
 
@@ -319,29 +304,12 @@ class Lane:
 
         return self.application(environ, keep)
 
-    def _keep(self, visit: _Visit, asker: Asker, answer: _Answer) -> None:
-        until, now = asker.grant.identity.until or math.inf, self._parts.registry.now()
+    def _keep(self, visit: _Visit, asker: _Asker, answer: _Answer) -> None:
         size = _OVERHEAD + _ACCESS * len(asker.grant.accesses)
-        self._grants.keep(visit.version, visit.credentials, _Known(*asker, until, now), size)
+        self._grants.keep(visit.version, visit.credentials, asker, size)
         if answer.repeat.size <= _BODY_LIMIT:
             key = (asker.session, *visit.asked)
             self._answers.keep(visit.version, key, answer, answer.repeat.size + _size(key))
-
-
-class _Held:
-    """A body whose end gives a slot back."""
-
-    def __init__(self, body: Iterable[bytes], release: Callable[[], None]) -> None:
-        self._body, self._release = body, release
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def close(self) -> None:
-        try:
-            getattr(self._body, "close", _nothing)()
-        finally:
-            self._release()
 
 
 def _nothing() -> None:

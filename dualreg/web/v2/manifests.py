@@ -6,6 +6,7 @@ Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing Manifests".
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from http import HTTPStatus
 
 from flask import Blueprint, Response, request
 
@@ -16,11 +17,11 @@ from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.negotiation import Accept, Representation
 from dualreg.registry.preconditions import Precondition
-from dualreg.web.accel import memory
+from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
-from dualreg.web.lane import Note, repeat_document
+from dualreg.web.lane import note_repeats, repeat_document
 from dualreg.web.responses import add_warnings, empty_response
 from dualreg.web.v2.locations import manifest_headers
 
@@ -58,29 +59,25 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         "Vary": "Accept",
     }
     if request.if_none_match.contains_weak(str(manifest.digest)):
-        return _repeated(empty_response(304, headers), manifest)
-    if request.method == "HEAD":
-        return _repeated(Response(headers=headers), manifest)
-    response = Response(manifest.read(), headers=headers)
-    if isinstance(reference, Digest):
-        response.headers.update(_memory(manifest))
-        return _repeated(response, manifest)
-    record = partial(registry().tags.record_pull, name, reference)
-    record()
-    return _repeated(response, manifest, lambda *_: record())
-
-
-def _repeated(response: Response, manifest: Representation, note: Note | None = None) -> Response:
-    """Let the response with a manifest be repeated, unless that was generated; return it."""
-    if row := manifest.row:
-        until = registry().manifests.unchanged_until(row)
-        repeat_document(response, partial(registry().negotiation.require, row), until=until, note=note)
+        response = empty_response(304, headers)
+    else:
+        response = Response(manifest.read() if request.method == "GET" else None, headers=headers)
+    is_sent = response.status_code == HTTPStatus.OK and request.method == "GET"
+    _let_repeat(response, manifest, by_nginx=is_sent and isinstance(reference, Digest))
+    if is_sent and isinstance(reference, Tag):
+        record = partial(registry().tags.record_pull, name, reference)
+        record()
+        note_repeats(lambda *_: record())
     return response
 
 
-def _memory(manifest: Representation) -> dict[str, str]:
-    """Return the header by which nginx may give the manifest again; unless it was generated."""
-    return memory(registry().manifests.unchanged_until(manifest.row)) if manifest.row else {}
+def _let_repeat(response: Response, manifest: Representation, *, by_nginx: bool) -> None:
+    """Let the response with a manifest be repeated, unless that was generated."""
+    if row := manifest.row:
+        until = registry().manifests.unchanged_until(row)
+        if by_nginx:
+            until = let_remember(response, until)
+        repeat_document(response, partial(registry().negotiation.require, row), until=until)
 
 
 @requires(Action.PUSH)
