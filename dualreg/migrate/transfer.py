@@ -18,6 +18,8 @@ from dualreg.storage.staging import Staging
 
 #: Errors of what is written to, rather than of one file that is read: it is full, or gone.
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
+#: Bytes that are read before what was read is recorded: a run that is killed before has to read them again.
+LARGE = 16 << 20
 
 
 class LinkMode(StrEnum):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from dualreg.catalog.rows import BlobRow
@@ -18,7 +19,7 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.stopping import Stop
-from dualreg.migrate.transfer import LinkMode
+from dualreg.migrate.transfer import LARGE, LinkMode
 from dualreg.migrate.v1.identity import id_collision
 from dualreg.migrate.v1.layers import read_layer, staged
 from dualreg.registry import Registry
@@ -28,8 +29,6 @@ from dualreg.storage.staging import Staging
 
 #: Files of an image: its JSON, its layer, and the links of both and of itself.
 _FILES = 5
-#: Bytes of layers that are read before what was read is recorded.
-_LARGE = 16 << 20
 
 
 @dataclass
@@ -70,34 +69,52 @@ class ImageImporter:
         while waiting:
             with _Group() as group:
                 try:
-                    while waiting and not group.is_full:
-                        source = waiting.pop()
-                        self.stop.check()
-                        group.enter_context(self.locks.lock(source.id))
-                        self._prepare(group, repository, source)
+                    while waiting and not group.is_full and self._prepare(group, repository, waiting[-1]):
+                        waiting.pop()
                 finally:
                     self._record(repository, group.images)
-            read += sum(each.facts.size for each in group.images if each.is_read)
+            read += group.read
         return read
 
-    def _prepare(self, group: "_Group", repository: RepositoryName, source: SourceImage) -> None:
-        """Read an image, and add it to a group, unless the repository has it."""
+    def _prepare(self, group: "_Group", repository: RepositoryName, source: SourceImage) -> bool:
+        """Add an image to a group, read if need be, unless the repository has it.
+
+        Return False if another thread is reading it: the group has to be recorded before that is waited for.
+        """
+        self.stop.check()
         if self.strict and source.marked:
             raise Broken(FindingKind.STALE_MARK, source.id, "marked as being pushed")
+        if self._is_settled(group, repository, source):
+            return True
+        if not group.hold(self.locks.lock(source.id)):
+            return False
+        if not self._is_settled(group, repository, source):  # another thread may have read it meanwhile
+            self._read(group, source)
+        return True
+
+    def _is_settled(self, group: "_Group", repository: RepositoryName, source: SourceImage) -> bool:
+        """Return whether an image need not be read; add it to a group, unless the repository has it."""
         if (repository, source.id) in self._imported:
-            return
+            return True
         facts = self._known_facts(source)
         if facts and self._is_present(repository, source, facts):
             self._imported.add((repository, source.id))
-        elif facts and self._is_stored(facts):
-            group.images.append(_Prepared(source, facts, None, is_read=False))
-        elif self._has_layer(source):
-            group.images.append(_Prepared(source, read_layer(source), None))
+            return True
+        if facts and self._is_stored(facts):
+            group.images.append(_Prepared(_image(source, facts), facts, None, is_read=False))
+            return True
+        return False
+
+    def _read(self, group: "_Group", source: SourceImage) -> None:
+        """Read an image, and add it to a group."""
+        if self._has_layer(source):
+            facts, layer = read_layer(source), None
         else:
             found = group.enter_context(
                 staged(self.registry.uploads, source, self.link, self.stop.check_room)
             )
-            group.images.append(_Prepared(source, found.facts, found.bytes))
+            facts, layer = found.facts, found.bytes
+        group.images.append(_Prepared(_image(source, facts), facts, layer))
 
     def _has_layer(self, source: SourceImage) -> bool:
         """Return whether the store has the layer, or the source's is in the store, if its digest is known."""
@@ -137,47 +154,64 @@ class ImageImporter:
         """
         if not images:
             return
-        steps = ({"repository": repository, "id": each.source.id, **asdict(each.facts)} for each in images)
-        made = [(_image(each.source, each.facts), each.layer) for each in images]
+        steps = ({"repository": repository, "id": each.id, **asdict(each.facts)} for each in images)
         self.journal.write_all("image", steps)
         try:
-            self.registry.v1_images.import_images(repository, made)
+            self.registry.v1_images.import_images(repository, [(each.image, each.layer) for each in images])
         except ImageExists as error:
-            if len(images) == 1:
-                raise id_collision(repository, images[0].source.id) from error
-            for each in images:  # those before it are not affected
-                self._record(repository, [each])
-            return
-        self.known.update((each.source.id, each.facts) for each in images)
-        self._imported.update((repository, each.source.id) for each in images)
+            before = [each.id for each in images].index(error.id)
+            self._record(repository, images[:before])
+            raise id_collision(repository, error.id) from error
+        self.known.update((each.id, each.facts) for each in images)
+        self._imported.update((repository, each.id) for each in images)
 
 
 class _Prepared(NamedTuple):
-    """An image that was read.
+    """An image that is ready to be recorded.
 
     Attributes:
         layer: The bytes of its layer; None: the store has them.
         is_read: Whether that layer was read now.
     """
 
-    source: SourceImage
+    image: ImportedImage
     facts: LayerFacts
     layer: Staging | None
     is_read: bool = True
 
+    @property
+    def id(self) -> str:
+        return self.image.document.id
+
 
 class _Group(ExitStack):
-    """Images that are recorded in one transaction, with their locks and staged layers."""
+    """Images that are recorded in one transaction, with locks and staged layers of those that were read."""
 
     def __init__(self) -> None:
         super().__init__()
         self.images = list[_Prepared]()
+        self._holds = False
+
+    @property
+    def read(self) -> int:
+        """How many bytes were read."""
+        return sum(each.facts.size for each in self.images if each.is_read)
 
     @property
     def is_full(self) -> bool:
         """Whether a transaction writes no more, or so much was read that it should be recorded."""
-        read = sum(each.facts.size for each in self.images if each.is_read)
-        return len(self.images) >= STEP // _FILES or read > _LARGE
+        return len(self.images) >= STEP // _FILES or self.read > LARGE
+
+    def hold(self, lock: Lock) -> bool:
+        """Hold a lock until the images are recorded; return False if another thread does, and this holds one.
+
+        So threads do not wait in a circle, whatever the order of their images.
+        """
+        held = lock.acquire(blocking=not self._holds)
+        if held:
+            self.callback(lock.release)
+            self._holds = True
+        return held
 
 
 def _image(source: SourceImage, facts: LayerFacts) -> ImportedImage:

@@ -31,15 +31,12 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes, SourceImage
 from dualreg.migrate.stopping import Stop
-from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
+from dualreg.migrate.transfer import LARGE, DigestVerifier, LinkMode, feed, stage
 from dualreg.migrate.v1.images import ImageImporter
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Provenance
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
-
-#: Bytes of blobs that are read before what was read is recorded.
-_LARGE = 16 << 20
 
 
 @dataclass
@@ -198,7 +195,7 @@ class V2Importer:
                     read += size
                 if fresh:
                     shared.append(fresh)
-                if sum(each.size for each in shared) > _LARGE:
+                if sum(each.size for each in shared) > LARGE:
                     self._share(repository, shared)
                     shared = []
         finally:
