@@ -146,6 +146,20 @@ def test_blobs_in_place_are_recorded_at_once(
     assert waits_of(opened, survey, data / "migrations", monkeypatch) == (3, 3)
 
 
+def test_large_blobs_of_another_repository_are_linked_at_once(
+    data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not read again, so that nothing is lost if the run is killed before."""
+    tree, content = StockTree(data), image(builders.layer({"a": b"a"}), builders.layer({"a": b"b"}))
+    for name in ("team/app", "team/other"):
+        tree.image(name, content, "1")
+    monkeypatch.setattr("dualreg.migrate.v2.importer.LARGE", 0)
+    survey = survey_manifests(RegistryTree.open(data))
+    reading, linking, tags, manifests, end = 3, 1, 2, 2, 1
+    expected = reading + linking + tags + end, reading + linking + tags + manifests
+    assert waits_of(opened, survey, data / "migrations", monkeypatch) == expected
+
+
 @pytest.mark.parametrize(("images", "groups"), [(1, 1), (3, 1), (7, 3)])
 def test_small_v1_images_are_recorded_three_at_once(
     images: int, groups: int, tmp_path: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch

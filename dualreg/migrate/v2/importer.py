@@ -184,20 +184,20 @@ class V2Importer:
         self.stop.check()
         wanted = [each for each in dict.fromkeys(digests) if (repository, each) not in self._imported]
         known = self.registry.blobs.known(repository, wanted) if wanted else {}
-        read, shared = 0, list[BlobRow]()
+        read, unsaved, shared = 0, 0, list[BlobRow]()
         try:
             for digest in wanted:
                 blob, is_linked = known.get(digest, (None, False))
-                if blob and self._presence.blobs([blob]):
-                    fresh = None if is_linked else blob
-                else:
+                size, fresh = 0, None if is_linked else blob
+                if not (blob and self._presence.blobs([blob])):
                     size, fresh = self._import_once(source, repository, digest)
-                    read += size
+                read += size
                 if fresh:
                     shared.append(fresh)
-                if sum(each.size for each in shared) > LARGE:
+                    unsaved += size
+                if unsaved > LARGE:
                     self._share(repository, shared)
-                    shared = []
+                    unsaved, shared = 0, []
         finally:
             self._share(repository, shared)
         self._imported.update((repository, digest) for digest in wanted)
