@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobInUse, BlobUnknown
 from dualreg.image.digest import Digest
@@ -48,7 +49,7 @@ class Blobs:
 
         None: never.
         """
-        return blob.noted_at and self.state.promised_until(blob.noted_at)
+        return self.state.promised_until(blob.noted_at)
 
     def find(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if it is linked to the repository, with no exception for the empty layer."""
@@ -166,10 +167,10 @@ class Blobs:
         Raises:
             BlobDamaged: the catalog knows one of the blobs with another size.
         """
-        for first in range(0, len(blobs), STEP):
+        for batch in batches(blobs, STEP):
             with self.state.begin() as tx:
-                some = ((None, blob) for blob in blobs[first : first + STEP])
-                self.state.admit_all(tx, tx.repositories.ensure(repository), some)
+                stored = ((None, blob) for blob in batch)
+                self.state.admit_all(tx, tx.repositories.ensure(repository), stored)
 
     def delete(self, repository: RepositoryName, digest: Digest) -> None:
         """Unlink the blob from the repository; its bytes go when no repository has used them for a while.

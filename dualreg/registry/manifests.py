@@ -112,8 +112,7 @@ class Manifests:
 
     def _promise(self, repository: RepositoryName, row: ManifestRow) -> bool:
         """Let a manifest stay for half the grace at least; return False if it is gone."""
-        keep, noted = self.state.retention.untagged is None, row.noted_at
-        if keep or noted is None or self.state.is_promised(noted):
+        if self._is_kept or self.state.is_promised(row.noted_at):
             return True
         return self.state.renew(repository, row.digest) is not None
 
@@ -122,8 +121,12 @@ class Manifests:
 
         None: never.
         """
-        keep, noted = self.state.retention.untagged is None, row.noted_at
-        return None if keep or noted is None else self.state.promised_until(noted)
+        return None if self._is_kept else self.state.promised_until(row.noted_at)
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether the garbage collection leaves manifests that nothing leads to."""
+        return self.state.retention.untagged is None
 
     def peek(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
         """Return the manifest in this registry, whatever `bridge` shows, without asking upstream."""

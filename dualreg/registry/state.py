@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from dualreg.catalog.database import Catalog, Transaction, is_disconnect
+from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.views import V1
 from dualreg.errors import BlobDamaged
@@ -68,17 +69,18 @@ class State:
         """
         with self.catalog.read() as tx:
             found = tx.blobs.find_noted(repository, digest, since=tx.now - self.retention.grace / 2)
-        if found is None or found.noted_at is None or self.is_promised(found.noted_at):
+        if found is None or self.is_promised(found.noted_at):
             return found
         return self.renew(repository, digest)
 
-    def is_promised(self, at: datetime) -> bool:
-        """Return whether a promise made *at* a time holds for half the grace from now on."""
-        return at > self.catalog.now() - self.retention.grace / 2
+    def is_promised(self, at: datetime | None) -> bool:
+        """Return whether a promise made *at* a time holds for half the grace from now on; None: always."""
+        until = self.promised_until(at)
+        return until is None or until > self.catalog.now()
 
-    def promised_until(self, at: datetime) -> datetime:
-        """Return when a promise made *at* a time is to be renewed, if a client asks again."""
-        return at + self.retention.grace / 2
+    def promised_until(self, at: datetime | None) -> datetime | None:
+        """Return when a promise made *at* a time is to be renewed, if a client asks again; None: never."""
+        return None if at is None else at + self.retention.grace / 2
 
     def renew(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Promise that the blob, and a V1 image whose JSON it is, stay from now on; return it as ``promise``.
@@ -143,8 +145,7 @@ class State:
 
     def store_documents(self, repository: RepositoryRow, documents: Sequence[bytes]) -> None:
         """Store small documents as blobs of the repository, if it exists: a few in each transaction."""
-        for first in range(0, len(documents), STEP):
-            batch = documents[first : first + STEP]
+        for batch in batches(documents, STEP):
             with self.staged(*batch) as uploads, self.begin() as tx:
                 if tx.repositories.lock(repository.name) == repository:
                     blobs = (BlobRow(Digest.of(document), len(document)) for document in batch)

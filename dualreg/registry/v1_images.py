@@ -197,7 +197,7 @@ class V1Images:
 
     def unchanged_until(self, row: V1ImageRow) -> datetime | None:
         """Return when ``promise``, which returned *row*, has to be called again if no row has changed."""
-        return row.promised_at and self.state.promised_until(row.promised_at)
+        return self.state.promised_until(row.promised_at)
 
     def _promise(self, repository: RepositoryName, row: V1ImageRow) -> bool:
         """Keep a complete image for half the grace at least; return whether that was promised before."""
