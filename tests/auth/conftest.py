@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jwt
 import pytest
 from flask.testing import FlaskClient
 
@@ -29,6 +30,11 @@ def basic(account: str, password: str = PASSWORD) -> dict[str, str]:
 def bearer(token: str) -> dict[str, str]:
     """Return the header of a bearer token."""
     return {"Authorization": f"Bearer {token}"}
+
+
+def ends(token: str) -> float:
+    """Return when a token ends."""
+    return float(jwt.decode(token, options={"verify_signature": False})["exp"])
 
 
 @dataclass(frozen=True)

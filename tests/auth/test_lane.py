@@ -3,8 +3,7 @@
 import errno
 import gc
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,13 +23,15 @@ from dualreg.web.rates import Rates
 from dualreg.web.slots import Slots
 from tests.auth.conftest import Guarded, basic, bearer
 from tests.builders import image, layer, v1_chain
-from tests.conftest import Clock, GuardedStore
+from tests.conftest import Clock
 from tests.properties.registries import push_v1, push_v2
 
-NAME, OTHER = RepositoryName("team/app"), RepositoryName("team/other")
+NAME = RepositoryName("team/app")
 IMAGE, NEXT = image(layer({"f": b"1"})), image(layer({"f": hashlib.shake_128(b"2").digest(9000)}))
 CHAIN = v1_chain(layer({"a": b"a"}), layer({"b": b"b"}))
 LAYER = next(iter(IMAGE.blobs))
+#: A blob of NEXT that is large enough to take a slot.
+LARGE = f"/v2/{NAME}/blobs/{next(each for each, data in NEXT.blobs.items() if len(data) > 8 << 10)}"
 ACCEPT = {"Accept": f"{IMAGE.media_type}, */*"}
 
 READS = {
@@ -72,11 +73,16 @@ class Asked:
         return not self.reached
 
 
-@contextmanager
-def watched(guarded: Guarded, headers: Mapping[str, str]) -> Iterator[Asked]:
-    """Yield a registry whose requests to Flask are noticed."""
+def lane_of(guarded: Guarded) -> Lane:
+    """Return the lane of a registry."""
     front = guarded.client.application.wsgi_app
     assert isinstance(front, Lane)
+    return front
+
+
+def watch(guarded: Guarded, headers: Mapping[str, str]) -> Asked:
+    """Return a registry whose requests to Flask are noticed."""
+    front = lane_of(guarded)
     asked, inner = Asked(guarded, headers), front.application
 
     def notice(environ: dict[str, Any], start_response: Any) -> Any:
@@ -84,8 +90,7 @@ def watched(guarded: Guarded, headers: Mapping[str, str]) -> Iterator[Asked]:
         return inner(environ, start_response)
 
     front.application = notice
-    yield asked
-    front.application = inner
+    return asked
 
 
 def fill(registry: Registry) -> None:
@@ -95,19 +100,23 @@ def fill(registry: Registry) -> None:
 
 
 @pytest.fixture
-def asked(guarded: Guarded) -> Iterator[Asked]:
+def asked(guarded: Guarded) -> Asked:
     """A registry with an account that may read and write, by a token."""
     fill(guarded.registry)
     alice = guarded.account("alice", ("team/*", "pull,push,delete"))
     token = bearer(guarded.token(f"repository:{NAME}:pull,push,delete", headers=alice))
-    with watched(guarded, {**token, **ACCEPT}) as asked:
-        yield asked
+    return watch(guarded, {**token, **ACCEPT})
 
 
 def session(asked: Asked) -> dict[str, str]:
     """Return the header of a V1 session on the repository."""
     begun = asked.client.get(f"/v1/repositories/{NAME}/images", headers=basic("alice"))
     return {"Authorization": f"Token {begun.headers['X-Docker-Token']}"}
+
+
+def refuse(*_: object) -> None:
+    """Say that the server is busy."""
+    raise ServerBusy(retry_after=5)
 
 
 @pytest.mark.parametrize("path", READS)
@@ -155,8 +164,7 @@ BESIDES = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_FORWARDED_FOR", "HTTP_US
 @pytest.mark.parametrize("path", READS)
 def test_what_handlers_look_at_is_part_of_the_key(asked: Asked, path: str) -> None:
     """A handler that looks at another header would get the answer to other headers."""
-    front = asked.client.application.wsgi_app
-    assert isinstance(front, Lane)
+    front = lane_of(asked.guarded)
     inner, seen = front.application, set[str]()
 
     def record(environ: dict[str, Any], start_response: Any) -> Any:
@@ -271,21 +279,21 @@ def test_files_with_rules_are_read_again(guard: Callable[..., Guarded], tmp_path
     guarded = guard(permissions=rules)
     fill(guarded.registry)
     guarded.accounts.add("alice", "correct horse")
-    with watched(guarded, basic("alice") | ACCEPT) as asked:
-        path = f"/v2/{NAME}/manifests/one"
-        assert asked.is_repeated(path)
-        rules.write_text("alice other/* pull\n")
-        assert asked.send(path).status_code == 403
+    asked = watch(guarded, basic("alice") | ACCEPT)
+    path = f"/v2/{NAME}/manifests/one"
+    assert asked.is_repeated(path)
+    rules.write_text("alice other/* pull\n")
+    assert asked.send(path).status_code == 403
 
 
 def test_repeated_answers_count(guard: Callable[..., Guarded]) -> None:
     """For the limit of requests, for the times of pulls, and for V1 clients."""
     guarded = guard(auth="none", request_limit="10/m")
     fill(guarded.registry)
-    with watched(guarded, ACCEPT) as asked:
-        path = f"/v2/{NAME}/manifests/one"
-        statuses = [asked.send(path).status_code for _ in range(11)]
-        assert statuses == [200] * 10 + [429]
+    asked = watch(guarded, ACCEPT)
+    path = f"/v2/{NAME}/manifests/one"
+    statuses = [asked.send(path).status_code for _ in range(11)]
+    assert statuses == [200] * 10 + [429]
     guarded.registry.tags.pulls.flush()
     (row,) = [row for row in guarded.registry.tags.describe(NAME, limit=9).rows if row.name == "one"]
     assert row.pulled_at is not None
@@ -297,18 +305,13 @@ def test_a_request_without_a_slot_counts_once(
     """Flask counts it, and says that the server is busy."""
     guarded = guard(auth="none", request_limit="10/m")
     push_v2(guarded.registry, NAME, Tag("large"), NEXT)
-    path = f"/v2/{NAME}/blobs/{next(each for each, data in NEXT.blobs.items() if len(data) > 8 << 10)}"
-    with watched(guarded, ACCEPT) as asked:
-        assert asked.is_repeated(path)
-        taken, take = [], Rates.take
-        monkeypatch.setattr(Rates, "take", lambda *given, **more: (taken.append(0), take(*given, **more))[1])
-
-        def refuse(*_: object) -> None:
-            raise ServerBusy(retry_after=5)
-
-        monkeypatch.setattr(Slots, "take", refuse)
-        assert asked.send(path).status_code == 429
-        assert len(taken) == 1
+    asked = watch(guarded, ACCEPT)
+    assert asked.is_repeated(LARGE)
+    taken, take = [], Rates.take
+    monkeypatch.setattr(Rates, "take", lambda *given, **more: (taken.append(0), take(*given, **more))[1])
+    monkeypatch.setattr(Slots, "take", refuse)
+    assert asked.send(LARGE).status_code == 429
+    assert len(taken) == 1
 
 
 def test_repeated_pulls_are_noted(asked: Asked, clock: Clock) -> None:
@@ -352,8 +355,7 @@ def test_a_promise_is_renewed(asked: Asked, clock: Clock) -> None:
 def test_a_large_answer_takes_a_slot(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it has been sent; without a free one, Flask says so."""
     push_v2(asked.guarded.registry, NAME, Tag("large"), NEXT)
-    path = f"/v2/{NAME}/blobs/{next(each for each, data in NEXT.blobs.items() if len(data) > 8 << 10)}"
-    assert asked.is_repeated(path)
+    assert asked.is_repeated(LARGE)
     taken, released, take = [], [], Slots.take
 
     def count(slots: Slots, address: str) -> Callable[[], None]:
@@ -362,14 +364,11 @@ def test_a_large_answer_takes_a_slot(asked: Asked, monkeypatch: pytest.MonkeyPat
         return lambda: (released.append(address), release())[1]
 
     monkeypatch.setattr(Slots, "take", count)
-    assert asked.is_repeated(path)
+    assert asked.is_repeated(LARGE)
     assert len(taken) == len(released) == 3
 
-    def refuse(*_: object) -> None:
-        raise ServerBusy(retry_after=5)
-
     monkeypatch.setattr(Slots, "take", refuse)
-    assert asked.send(path).status_code == 429
+    assert asked.send(LARGE).status_code == 429
     assert asked.reached
 
 
@@ -379,16 +378,16 @@ def test_the_check_of_an_open_registry_needs_no_database(
     """Load balancers send it, and no row decides on it: a database that hangs must not take it along."""
     guarded = guard(auth="none")
     fill(guarded.registry)
-    with watched(guarded, ACCEPT) as asked:
-        assert asked.is_repeated("/v2/")
-        assert asked.is_repeated(f"/v2/{NAME}/manifests/one")
+    asked = watch(guarded, ACCEPT)
+    assert asked.is_repeated("/v2/")
+    assert asked.is_repeated(f"/v2/{NAME}/manifests/one")
 
-        def hang(_: Registry) -> None:
-            raise AssertionError
+    def hang(_: Registry) -> None:
+        raise AssertionError
 
-        monkeypatch.setattr(Registry, "version", hang)
-        asked.send("/v2/")
-        assert not asked.reached
+    monkeypatch.setattr(Registry, "version", hang)
+    asked.send("/v2/")
+    assert not asked.reached
 
 
 def test_a_disk_that_fails_is_an_outage(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,8 +422,7 @@ def test_credentials_are_not_kept_as_they_are(asked: Asked) -> None:
     """What stands for them in memory is useless to who reads it there, as with passwords."""
     asked.headers = basic("alice") | ACCEPT
     assert asked.is_repeated(f"/v2/{NAME}/manifests/one")
-    front = asked.client.application.wsgi_app
-    assert isinstance(front, Lane)
+    front = lane_of(asked.guarded)
     kept = repr([*front._grants._values, *front._answers._values])
     assert basic("alice")["Authorization"].split()[1] not in kept
 
@@ -445,8 +443,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_what_clients_are_granted_counts_and_is_kept_once(asked: Asked) -> None:
     """With the credentials, not with each answer: an account may have thousands of permissions."""
-    front = asked.client.application.wsgi_app
-    assert isinstance(front, Lane)
+    front = lane_of(asked.guarded)
     for number in range(50):
         asked.guarded.accounts.grant("alice", f"more{number}/*", "pull")
     asked.headers = basic("alice") | ACCEPT
@@ -463,10 +460,9 @@ def grants_alive() -> int:
     return sum(isinstance(each, Grant) for each in gc.get_objects())
 
 
-def test_generated_answers_are_not_repeated(asked: Asked, store: GuardedStore) -> None:
+def test_generated_answers_are_not_repeated(asked: Asked) -> None:
     """They are signed; and errors are for Flask to find out anew."""
     assert not asked.is_repeated(f"/v2/{NAME}/manifests/absent")
     docker = {"User-Agent": "docker/1.6.2 go/go1.4", "Accept": ""}
     assert not asked.is_repeated(f"/v2/{NAME}/manifests/one", **docker)
     assert not asked.is_repeated("/v2/_catalog")
-    assert store is asked.guarded.registry.state.store

@@ -34,7 +34,7 @@ from dualreg.reloading import ReloadingFile
 from dualreg.settings import Settings
 from tests import builders
 from tests.auth import test_forged_tokens as forged
-from tests.auth.conftest import Guarded, basic, bearer
+from tests.auth.conftest import Guarded, basic, bearer, ends
 from tests.conftest import Clock
 from tests.migrate.fronts import Step, hostile, status
 from tests.programs import dualreg_process
@@ -58,11 +58,6 @@ def login(guarded: Guarded, headers: dict[str, str], address: str) -> int:
     """Log in from an address; return the status."""
     place = {"REMOTE_ADDR": address}
     return guarded.client.get("/token", headers=headers, environ_overrides=place).status_code
-
-
-def ends(token: str) -> float:
-    """Return when a token ends."""
-    return float(jwt.decode(token, options={"verify_signature": False})["exp"])
 
 
 def test_nothing_lasts_longer_than_what_it_was_got_by(guarded: Guarded, clock: Clock) -> None:

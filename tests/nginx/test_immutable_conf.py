@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -19,11 +18,13 @@ from dualreg.auth.passwords import Passwords
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.settings import Settings
 from tests import builders
-from tests.auth.conftest import PASSWORD, basic, bearer
+from tests.auth.conftest import PASSWORD, basic, bearer, ends
 from tests.nginx.site import Site, nginx_site
 from tests.programs import dualreg_process, dualreg_server, until
+from tests.properties.registries import push_v2
 from tests.protocol.clients.libtrust import signed
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Answer, Wire
@@ -282,12 +283,7 @@ def guarded(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         for name in ("alice", "bob"):
             accounts.add(name, PASSWORD)
         accounts.grant("alice", "*", "pull,push,delete")
-        allowed = basic("alice")
-        for digest, content in IMAGE.blobs.items():
-            stored = site.send("POST", f"/v2/{NAME}/blobs/uploads/?digest={digest}", allowed, content)
-            assert stored.status == 201
-        typed = {"Content-Type": IMAGE.media_type, **allowed}
-        assert site.send("PUT", f"/v2/{NAME}/manifests/one", typed, IMAGE.manifest).status == 201
+        push_v2(registry, RepositoryName(NAME), Tag("one"), IMAGE)
         yield Guarded(site, accounts, data / "audit.jsonl")
         registry.close()
 
@@ -341,9 +337,7 @@ def test_a_token_is_not_remembered_for_longer_than_it_is_valid(guarded: Guarded)
     """It ends with the key that it was issued for."""
     key = guarded.accounts.add_key("alice", limits="", note="", lifetime=timedelta(seconds=4)).text
     token = guarded.token("alice", key)
-    text = token["Authorization"].removeprefix("Bearer ")
-    expires = jwt.decode(text, options={"verify_signature": False})["exp"]
-    served = []
+    expires, served = ends(token["Authorization"].removeprefix("Bearer ")), []
     while (now := time.time()) < expires + 1:
         served.append((now, guarded.site.send("GET", BLOB, token).status))
     assert {status for at, status in served if at < expires - 0.5} == {200}
