@@ -11,7 +11,7 @@ from functools import cache
 from tests.benchmarks.images import REPOSITORY, with_digest
 from tests.benchmarks.rows import Ask, Effort, Row, has, read
 from tests.benchmarks.servers import Server
-from tests.benchmarks.wire import Connection, Refused, chunked, discard
+from tests.benchmarks.wire import CHUNKED, LAST_CHUNK, STREAM, Connection, Refused, chunked, discard
 
 _BLOBS = f"/v2/{REPOSITORY}/blobs"
 #: Bytes of the block that big blobs are made of, over and over, and of what makes one like no other.
@@ -21,8 +21,6 @@ _MEBI = 1 << 20
 _PARALLEL = 8
 #: Bytes of a range, and how many different ones are asked for.
 _RANGE, _RANGES = 64 << 10, 256
-_STREAM = {"Content-Type": "application/octet-stream"}
-CHUNKED = {"Transfer-Encoding": "chunked", **_STREAM}
 
 
 def rows(effort: Effort) -> Sequence[Row]:
@@ -76,7 +74,7 @@ class Blob:
     def coded(self) -> Iterator[bytes]:
         """Yield it in chunked transfer coding."""
         yield from map(_coded, _pieces(self.length))
-        yield chunked(self._nonce) + b"0\r\n\r\n"
+        yield chunked(self._nonce) + LAST_CHUNK
 
 
 @cache
@@ -137,7 +135,7 @@ def _chunked(connection: Connection, blob: Blob) -> None:
 def _monolithic(connection: Connection, blob: Blob) -> None:
     """Push in one PUT of known length."""
     location = connection.ask("POST", f"{_BLOBS}/uploads/").location
-    headers = {"Content-Length": str(blob.length), **_STREAM}
+    headers = {"Content-Length": str(blob.length), **STREAM}
     connection.ask("PUT", with_digest(location, blob.digest), blob.pieces(), headers)
 
 

@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 from tests.benchmarks.servers import Server
-from tests.benchmarks.wire import Connection
+from tests.benchmarks.wire import STREAM, Connection
 from tests.builders import Image, image, layer
 
 #: Where the image is that small requests are about.
 REPOSITORY = "bench/image"
 _LISTED = "bench/tags"
-_STREAM = {"Content-Type": "application/octet-stream"}
 #: Connections over which many small things are prepared.
 _CLIENTS = 8
 
@@ -29,7 +28,7 @@ def push(connection: Connection, repository: str, image: Image, tag: str) -> Non
         if connection.ask("HEAD", f"{blobs}/{digest}", allowed=404).status == 200:
             continue
         location = connection.ask("POST", f"{blobs}/uploads/").location
-        location = connection.ask("PATCH", location, content, _STREAM).location
+        location = connection.ask("PATCH", location, content, STREAM).location
         connection.ask("PUT", with_digest(location, str(digest)))
     put_manifest(connection, repository, image, tag)
 

@@ -1,6 +1,5 @@
 """The registries that are compared: ours, alone and behind nginx, the reference registry, and others."""
 
-import base64
 import json
 import platform
 import shutil
@@ -17,6 +16,7 @@ from dualreg.assembly import open_registry
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.passwords import Passwords
 from dualreg.settings import Settings
+from tests.auth import conftest
 from tests.benchmarks.wire import Connection, Refused
 from tests.nginx.site import make_certificate, nginx_site
 from tests.programs import dualreg_process, free_port, running, wait_until_up
@@ -76,7 +76,7 @@ class Server:
 
     def bearer(self, scope: str) -> dict[str, str]:
         """Return the header of a token that covers *scope*; none without accounts."""
-        return {"Authorization": f"Bearer {_token(self.host, scope)}"} if self.accounts else {}
+        return conftest.bearer(_token(self.host, scope)) if self.accounts else {}
 
     def basic(self) -> dict[str, str]:
         """Return the header of a password; none without accounts."""
@@ -85,8 +85,7 @@ class Server:
 
 def basic() -> dict[str, str]:
     """Return the header of the account's password."""
-    encoded = base64.b64encode(f"{_ACCOUNT}:{_PASSWORD}".encode()).decode()
-    return {"Authorization": f"Basic {encoded}"}
+    return conftest.basic(_ACCOUNT, _PASSWORD)
 
 
 @cache
@@ -164,7 +163,7 @@ def behind_nginx(folder: Path, *, fresh: bool) -> Iterator[Server]:
         dualreg_process(data, fresh=fresh, x_accel_prefix="/_blobs", **chosen) as serving,
         nginx_site("dualreg.conf", prefix / "etc", certificate, serving.host, data, log=False) as site,
     ):
-        pids = (int((site.prefix / "nginx.pid").read_text()), serving.process.pid)
+        pids = (site.pid, serving.process.pid)
         yield Server("nginx", site.plain, speaks_v1=True, root=data, ours=True, pids=pids)
 
 

@@ -1,6 +1,5 @@
 """V1 images, and pushes and pulls of them as Docker 1.5 does them, but over one connection."""
 
-import hashlib
 import json
 import os
 import secrets
@@ -10,11 +9,11 @@ from typing import Self
 
 from dualreg.image.names import ImageId
 from tests.benchmarks.servers import Server
-from tests.benchmarks.wire import Answer, Connection, Refused
+from tests.benchmarks.wire import CHUNKED, LAST_CHUNK, Answer, Connection, Refused, chunked
 from tests.builders import V1Pushed, layer
+from tests.protocol.exchange import payload_checksum
 
 _JSON = {"Content-Type": "application/json"}
-_CHUNKED = {"Transfer-Encoding": "chunked", "Content-Type": "application/octet-stream"}
 
 
 def new_chain(layers: int, size: int) -> list[V1Pushed]:
@@ -55,9 +54,8 @@ class Push:
             path = f"/v1/images/{image.id}/json"
             if self.connection.ask("GET", path, headers=self.session, allowed=404).status != 404:
                 raise Refused(f"{image.id} is there before it is pushed")
-            payload = hashlib.sha256(image.json + b"\n" + image.layer).hexdigest()
-            checksum = {"X-Docker-Checksum-Payload": f"sha256:{payload}"}
-            coded = b"%x\r\n%b\r\n0\r\n\r\n" % (len(image.layer), image.layer)
+            checksum = {"X-Docker-Checksum-Payload": payload_checksum(image)}
+            coded = chunked(image.layer) + LAST_CHUNK
             self.image(image.id, image.json, [coded], checksum)
         self.tag("latest", chain[-1].id)
 
@@ -70,7 +68,7 @@ class Push:
         """
         path = f"/v1/images/{image}"
         self.connection.ask("PUT", f"{path}/json", document, {**self.session, **_JSON})
-        self.connection.ask("PUT", f"{path}/layer", layer, {**self.session, **_CHUNKED})
+        self.connection.ask("PUT", f"{path}/layer", layer, {**self.session, **CHUNKED})
         self.connection.ask("PUT", f"{path}/checksum", b"", {**self.session, **checksum})
 
     def tag(self, tag: str, image: str) -> None:

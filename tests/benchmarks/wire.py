@@ -13,6 +13,11 @@ from urllib.parse import urlsplit
 
 #: Ends the head of a message.
 HEAD_END = b"\r\n\r\n"
+#: Ends a body in chunked transfer coding.
+LAST_CHUNK = b"0\r\n\r\n"
+#: Headers of a request with a body: of known length, and in chunked transfer coding.
+STREAM = {"Content-Type": "application/octet-stream"}
+CHUNKED = {"Transfer-Encoding": "chunked", **STREAM}
 #: Bytes of a chunk: what Go's HTTP client, and so Docker, sends.
 CHUNK = 32 << 10
 #: Bytes received at a time of a body that is thrown away.

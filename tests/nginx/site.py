@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.programs import free_port, running, wait_until_up
+from tests.programs import children, free_port, running, wait_until_up
 from tests.protocol.clients.wire import Answer
 
 SOURCE = Path(__file__).parents[2] / "nginx"
@@ -72,11 +72,14 @@ class Site:
         finally:
             connection.close()
 
+    @property
+    def pid(self) -> int:
+        """The main process."""
+        return int((self.prefix / "nginx.pid").read_text())
+
     def kept_on_disk(self) -> list[str]:
         """Return the temporary files that nginx has open; it unlinks them as soon as it has made them."""
-        main = int((self.prefix / "nginx.pid").read_text())
-        workers = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        opened = (path for pid in workers for path in Path(f"/proc/{pid}/fd").iterdir())
+        opened = (path for worker in children(self.pid) for path in Path(f"/proc/{worker}/fd").iterdir())
         targets = [_target(path) for path in opened]
         return [target for target in targets if target.startswith(f"{self.prefix}/temp/")]
 
