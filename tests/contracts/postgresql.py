@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -24,6 +24,8 @@ from tests.quick import memory_folder
 
 #: Where Debian puts programs that are not meant for everybody's PATH.
 _DEBIAN = Path("/usr/lib/postgresql")
+#: Kinds of databases, as parameters of a test.
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,13 @@ def postgresql_database() -> Iterator[str]:
 def migrated_postgresql() -> Iterator[str]:
     """Make a database for the block that has the tables which the migrations make; yield its URL."""
     with _database(_migrated()) as url:
+        yield url
+
+
+@contextmanager
+def database_of(kind: str) -> Iterator[str]:
+    """Yield the URL of an empty database with tables for one of DATABASES; nothing for SQLite."""
+    with migrated_postgresql() if kind == "postgresql" else nullcontext("") as url:
         yield url
 
 

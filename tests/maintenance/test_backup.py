@@ -28,7 +28,7 @@ from dualreg.settings import Settings
 from dualreg.storage import open_store
 from tests import builders
 from tests.apps import client_of
-from tests.contracts.postgresql import migrated_postgresql
+from tests.contracts.postgresql import DATABASES, database_of
 from tests.maintenance.load import found_in, load
 from tests.maintenance.world import ONE, TWO, administer, fill, known_rows, rebuilt_rows
 from tests.migrate import trees
@@ -89,7 +89,7 @@ def rows(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 def database() -> Iterator[Callable[[str], str]]:
     """Returns the URL of an empty database with tables, or of a new SQLite file (empty), by its kind."""
     with ExitStack() as stack:
-        yield lambda kind: stack.enter_context(migrated_postgresql()) if kind == "postgresql" else ""
+        yield lambda kind: stack.enter_context(database_of(kind))
 
 
 POSTGRES = pytest.mark.postgres
@@ -308,7 +308,7 @@ def test_what_is_not_restored(tmp_path: Path, case: str) -> None:
     assert not (tmp_path / "new/catalog.sqlite3").exists()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=POSTGRES)])
+@pytest.mark.parametrize("kind", DATABASES)
 def test_nothing_is_overwritten(database: Callable[[str], str], tmp_path: Path, kind: str) -> None:
     """Neither another folder, nor a registry, nor a store without a catalog; nor is one in the other."""
     url = database(kind)
@@ -455,7 +455,7 @@ def test_the_log_of_an_interrupted_restore(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=POSTGRES)])
+@pytest.mark.parametrize("kind", DATABASES)
 def test_backups_under_load(database: Callable[[str], str], tmp_path: Path, kind: str) -> None:
     """Each is whole, and of one instant, while clients push, move and delete and garbage is collected."""
     url = database(kind)

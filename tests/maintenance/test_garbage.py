@@ -27,7 +27,7 @@ from dualreg.registry.state import Retention
 from dualreg.storage.links import blob_link
 from tests import builders, quick
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
-from tests.contracts.postgresql import migrated_postgresql
+from tests.contracts.postgresql import DATABASES, migrated_postgresql
 from tests.properties.registries import push_v1, push_v2, read_blob
 from tests.soak import short_or_long
 
@@ -44,7 +44,7 @@ def server() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(params=DATABASES)
 def catalog(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
     """An empty catalog in either database."""
     if request.param == "sqlite":

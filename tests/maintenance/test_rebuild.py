@@ -13,21 +13,16 @@ from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.settings import Settings
 from tests.apps import client_of
-from tests.contracts.postgresql import migrated_postgresql
+from tests.contracts.postgresql import DATABASES, database_of
 from tests.maintenance.world import administer, fill, known_rows
 from tests.migrate import trees
 from tests.migrate.commands import command
-
-DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
 @pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty PostgreSQL database with tables, or nothing for SQLite."""
-    if request.param == "sqlite":
-        yield ""
-        return
-    with migrated_postgresql() as url:
+    with database_of(request.param) as url:
         yield url
 
 

@@ -29,12 +29,11 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Contents
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName
-from tests.contracts.postgresql import postgresql_database
+from tests.contracts.postgresql import DATABASES, postgresql_database
 from tests.programs import DUALREG, start
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 NAME = RepositoryName("x")
-DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
 @pytest.fixture(params=DATABASES)

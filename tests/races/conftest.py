@@ -4,14 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contracts.postgresql import migrated_postgresql
+from tests.contracts.postgresql import DATABASES, database_of
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(scope="module", params=DATABASES)
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty PostgreSQL database, or nothing for SQLite."""
-    if request.param == "sqlite":
-        yield ""
-        return
-    with migrated_postgresql() as url:
+    with database_of(request.param) as url:
         yield url
