@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
-from threading import Event
 
 import pytest
 from sqlalchemy import update
@@ -26,6 +25,7 @@ from tests.conftest import Clock
 from tests.contracts.catalog import CatalogContract
 from tests.contracts.catalog.rows import LOWER, MANIFEST, NAME, link, push
 from tests.contracts.postgresql import migrated_postgresql
+from tests.programs import until
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +77,16 @@ class TestPostgresql(CatalogContract):
         """What notes a link twice takes no lock of the blob, which others lock before the link."""
         repository_id = _linked(catalog, LOWER)
         clock.advance(timedelta(seconds=1))
-        noted = Event()
 
         def lock() -> bool:
-            noted.wait(10)
             with catalog.begin() as tx:
                 return tx.blobs.lock(repository_id, LOWER)
 
         with ThreadPoolExecutor(1) as pool:
             with catalog.begin() as tx:
                 note(tx.blobs.connection, tx.now, repository_id, LOWER)
-                noted.set()
                 locking = pool.submit(lock)
-                _wait_for_waiters(catalog, 1)
+                _wait_for_a_waiter(catalog)
                 note(tx.blobs.connection, tx.now, repository_id, LOWER)
             assert locking.result(10)
 
@@ -119,7 +116,7 @@ class TestPostgresql(CatalogContract):
             with catalog.begin() as tx:
                 rows.lock(tx, work, -1)
                 working = pool.submit(rows.change, work)
-                _wait_for_waiters(catalog, 1)
+                _wait_for_a_waiter(catalog)
                 rows.lock(tx, work, 0)
             working.result(10)
 
@@ -151,7 +148,7 @@ class TestPostgresql(CatalogContract):
                 links.add_manifest(NAME, MANIFEST.digest)
                 links.point_tag(NAME, tag, MANIFEST.digest)
                 deleting = pool.submit(delete)
-                _wait_for_waiters(catalog, 1)
+                _wait_for_a_waiter(catalog)
             deleting.result(10)
         with catalog.read() as tx:
             kept = [tx.manifests.find(NAME, each) is not None for each in (tag, MANIFEST.digest)]
@@ -170,7 +167,7 @@ class TestPostgresql(CatalogContract):
                 assert tx.repositories.lock(NAME, absent=True) is None
                 assert not tx.repositories.any()
                 creating = pool.submit(create)
-                _wait_for_waiters(catalog, 1)
+                _wait_for_a_waiter(catalog)
             assert creating.result(10).name == NAME
 
 
@@ -250,12 +247,12 @@ def _linked(catalog: Catalog, *digests: Digest) -> int:
     return repository_id
 
 
-def _wait_for_waiters(catalog: Catalog, number: int) -> None:
-    """Wait until *number* transactions wait for a lock."""
-    for _ in range(1000):
+def _wait_for_a_waiter(catalog: Catalog) -> None:
+    """Wait until one transaction waits for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    def waits() -> bool:
         with catalog.engine.connect() as connection:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            if connection.exec_driver_sql(query).scalar() == number:
-                return
-        time.sleep(0.01)
-    raise AssertionError("nothing waits for a lock")
+            return connection.exec_driver_sql(query).scalar() == 1
+
+    assert until(waits), "nothing waits for a lock"
