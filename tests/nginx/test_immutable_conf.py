@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,12 +22,12 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.settings import Settings
 from tests import builders
 from tests.auth.conftest import PASSWORD, basic, bearer, ends
-from tests.nginx.site import Site, nginx_site
+from tests.nginx.site import Site, compared, nginx_site
 from tests.programs import dualreg_process, dualreg_server, until
 from tests.properties.registries import push_v2
 from tests.protocol.clients.libtrust import signed
 from tests.protocol.clients.v2 import V2Client
-from tests.protocol.clients.wire import Answer, Wire
+from tests.protocol.clients.wire import Wire
 from tests.protocol.test_schema1 import payload
 
 pytestmark = pytest.mark.client
@@ -40,8 +40,6 @@ UNTYPED = json.dumps(
 SCHEMA1 = payload(NAME, layers=(EMPTY_LAYER,), ids=(f"{1:064x}",))
 LOOSE = b"a blob that nothing names"
 LAYER = next(iter(IMAGE.blobs))
-#: What differs between any two answers.
-OWN = {"date", "server", "connection"}
 #: For how many seconds an answer may be remembered, and for how many the test may be late.
 MEMORY, LATE = 5, 1.5
 
@@ -126,13 +124,6 @@ def pair(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         typed, old = {"Content-Type": media_types.SCHEMA1_SIGNED}, f"/v2/{NAME}/manifests/old"
         assert site.send("PUT", old, typed, signed(SCHEMA1, key)).status == 201
         yield Pair(site, alone, log)
-
-
-def compared(answer: Answer) -> tuple[int, Mapping[str, str], bytes]:
-    """Return what has to be the same, whoever gives the answer; nginx leaves out Accept-Ranges of a part."""
-    left_out = OWN | ({"accept-ranges"} if answer.status == 206 else set())
-    kept = {name: text for name, text in answer.headers.items() if name not in left_out}
-    return answer.status, kept, answer.body
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
