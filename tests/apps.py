@@ -38,7 +38,7 @@ def client_of(registry: Registry, settings: Settings | None = None, **chosen: ob
 
 
 #: Whether reads that the lane may repeat are answered three times, to compare the answers.
-COMPARING = [False]
+COMPARING = False
 
 
 class _Comparing:
@@ -50,19 +50,20 @@ class _Comparing:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request."""
         if (
-            not COMPARING[0]
+            not COMPARING
             or environ["REQUEST_METHOD"] not in READS
             or not lane.PATHS.fullmatch(environ["PATH_INFO"])
         ):
             return self._lane(environ, start_response)
-        answers = [_answer(each, {**environ}) for each in (self._lane.application, self._lane, self._lane)]
+        answers = [answer_of(each, {**environ}) for each in (self._lane.application, self._lane, self._lane)]
         assert answers[0] == answers[1] == answers[2]
         status, headers, body = answers[0]
         start_response(status, headers)
         return [body]
 
 
-def _answer(application: Any, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+def answer_of(application: Any, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Return the status, the headers and the whole body that a WSGI application answers."""
     started: list[Any] = []
     body = application(environ, lambda *given: started.append(given))
     try:

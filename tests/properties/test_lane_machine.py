@@ -10,6 +10,7 @@ from flask import Flask
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from werkzeug.test import create_environ
 
 from dualreg.assembly import build_registry
 from dualreg.auth.accounts import Accounts
@@ -22,6 +23,7 @@ from dualreg.storage.memory import MemoryStore
 from dualreg.web.app import create_app
 from dualreg.web.lane import Lane
 from tests import quick
+from tests.apps import answer_of
 from tests.auth.conftest import PASSWORD, basic, bearer
 from tests.builders import image, layer, v1_chain
 from tests.contracts.postgresql import migrated_postgresql
@@ -39,6 +41,7 @@ PATHS = [
     *(f"/v2/{name}/manifests/{each.digest}" for name in NAMES for each in IMAGES),
     *(f"/v2/{name}/blobs/{digest}" for name in NAMES for each in IMAGES for digest in each.blobs),
 ]
+ADDRESS = {"REMOTE_ADDR": "127.0.0.1"}
 PROCESS, NAME = st.integers(0, 1), st.sampled_from(NAMES)
 
 
@@ -108,27 +111,19 @@ class Processes(RuleBasedStateMachine):
     def get_token(self, name: RepositoryName, process: int) -> None:
         """Get a token for what is allowed now; it stays valid."""
         query = {"scope": f"repository:{name}:pull"}
-        answer = self._client(process).get("/token", query_string=query, headers=basic("alice"))
+        client = self.apps[process].test_client(use_cookies=False)
+        answer = client.get("/token", query_string=query, headers=basic("alice"))
         self.credentials = [*self.credentials[:2], bearer(answer.json["token"])]
 
     @rule(path=st.sampled_from(PATHS), process=PROCESS, method=st.sampled_from(["GET", "HEAD"]))
     def read(self, path: str, process: int, method: str) -> None:
         """Read with every credential, twice: the lane answers what Flask does."""
-        app = self.apps[process]
-        assert isinstance(app.wsgi_app, Lane)
+        lane = self.apps[process].wsgi_app
+        assert isinstance(lane, Lane)
         for headers in self.credentials:
-            answers = [self._send(process, method, path, headers) for _ in range(2)]
-            lane, app.wsgi_app = app.wsgi_app, app.wsgi_app.application  # type: ignore[method-assign]
-            answers.append(self._send(process, method, path, headers))
-            app.wsgi_app = lane  # type: ignore[method-assign]
+            asked = create_environ(path, method=method, headers=headers, environ_base=ADDRESS)
+            answers = [answer_of(each, {**asked}) for each in (lane, lane, lane.application)]
             assert answers[0] == answers[1] == answers[2]
-
-    def _send(self, process: int, method: str, path: str, headers: dict[str, str]) -> tuple[object, ...]:
-        answer = self._client(process).open(path, method=method, headers=headers, buffered=True)
-        return answer.status, [*answer.headers], answer.data
-
-    def _client(self, process: int) -> Any:
-        return self.apps[process].test_client(use_cookies=False)
 
     def _try(self, act: Any) -> None:
         try:

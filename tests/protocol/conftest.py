@@ -21,7 +21,7 @@ from tests.protocol.exchange import World, make_world
 @pytest.fixture(autouse=True)
 def compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every read is answered with the lane and without it, and the answers are compared."""
-    monkeypatch.setattr(apps, "COMPARING", [True])
+    monkeypatch.setattr(apps, "COMPARING", True)
 
 
 class Served(NamedTuple):

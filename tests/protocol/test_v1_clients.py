@@ -12,7 +12,7 @@ from dualreg.cli import main
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry, activity
 from dualreg.settings import Settings
-from tests import apps, builders
+from tests import builders
 from tests.apps import client_of
 from tests.programs import unannounced
 from tests.properties.registries import push_v1
@@ -21,10 +21,8 @@ DOCKER = "docker/1.5.0 go/go1.3.3 git-commit/a8a31ef kernel/3.13.0 os/linux arch
 
 
 @pytest.fixture(autouse=True)
-def once(compared: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def compared() -> None:
     """Every request is answered once: those that are compared would count three times."""
-    del compared
-    monkeypatch.setattr(apps, "COMPARING", [False])
 
 
 def seen(registry: Registry) -> list[tuple[str, str, str, int, int]]:
