@@ -15,7 +15,9 @@ from dualreg import __version__
 from dualreg.assembly import open_registry
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.passwords import Passwords
+from dualreg.image.digest import Digest
 from dualreg.settings import Settings
+from dualreg.storage.filesystem import FilesystemStore
 from tests.auth import conftest
 from tests.benchmarks.wire import Connection, Refused
 from tests.nginx.site import make_certificate, nginx_site
@@ -66,9 +68,7 @@ class Server:
             with suppress(Refused), Connection(self.host) as connection:
                 connection.ask("DELETE", f"/v2/{repository}/blobs/{digest}")
             return
-        algorithm, _, digits = digest.partition(":")
-        blob = self.root / "docker/registry/v2/blobs" / algorithm / digits[:2] / digits / "data"
-        blob.unlink(missing_ok=True)
+        FilesystemStore(self.root).path(Digest.parse(digest)).unlink(missing_ok=True)
 
     def login(self, repository: str) -> dict[str, str]:
         """Return the header of a token to pull from and push to a repository; none without accounts."""

@@ -20,6 +20,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.settings import Settings
+from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.auth.conftest import PASSWORD, basic, bearer, ends
 from tests.nginx.site import Site, compared, nginx_site
@@ -206,7 +207,7 @@ def test_lost_bytes_are_soon_unknown(pair: Pair) -> None:
     path = f"/v2/{NAME}/blobs/{digest}"
     V2Client(pair.site.plain).push_blob(NAME, str(digest), content)
     assert pair.site.send("GET", path).body == content
-    (pair.log.parent / f"data/docker/registry/v2/blobs/sha256/{digest.hex[:2]}/{digest.hex}/data").unlink()
+    FilesystemStore(pair.log.parent / "data").path(digest).unlink()
     assert until(lambda: pair.site.send("GET", path).status == 404, MEMORY + LATE)
 
 
