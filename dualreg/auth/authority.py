@@ -38,6 +38,20 @@ from dualreg.reloading import ReloadingFile
 SESSION = timedelta(hours=6)
 
 
+class Session(NamedTuple):
+    """A V1 session.
+
+    Attributes:
+        repository: The only one that it is for.
+        writes: Whether it is a push, and not a pull.
+        grant: What it allows.
+    """
+
+    repository: RepositoryName
+    writes: bool
+    grant: Grant
+
+
 class Issued(NamedTuple):
     """A token that was issued, the accesses it grants, and its lifetime."""
 
@@ -142,8 +156,8 @@ class Authority:
             raise Unauthenticated(reason="this registry issues no refresh tokens")
         return self._grant(self.logins.by_refresh(token, service))
 
-    def by_session(self, token: str) -> tuple[RepositoryName, Grant]:
-        """Return the repository of a V1 session, and what its token grants on it; everything if that is open.
+    def by_session(self, token: str) -> Session:
+        """Return the V1 session of a token; it allows everything if this registry is open.
 
         Raises:
             Unauthenticated: the token is invalid or expired.
@@ -153,7 +167,8 @@ class Authority:
         except TokenInvalid as error:
             raise _invalid_token(error) from error
         (access,) = grant.accesses  # as it was signed
-        return RepositoryName(access.name), self.anonymous() if self.is_open else grant
+        writes = access.permits(Action.PUSH)
+        return Session(RepositoryName(access.name), writes, self.anonymous() if self.is_open else grant)
 
     def session_token(self, grant: Grant, repository: RepositoryName, *actions: Action) -> str:
         """Return a token for a V1 session: those of *actions* on *repository* that *grant* allows."""
@@ -184,14 +199,24 @@ class Authority:
         (public,) = self.anonymous().reach(Action.PULL).groups
         return self._listing(grant).reach(Action.PULL).including(public)
 
+    def own(self, grant: Grant) -> Reach:
+        """Return which repositories the client may both pull from and push to, also beyond a token of ours.
+
+        What another issuer would grant beyond its token is not known.
+        """
+        whole = self._whole(grant) if grant.bearer and not self.issuer else grant
+        return Reach((*whole.reach(Action.PULL).groups, *whole.reach(Action.PUSH).groups))
+
     def _listing(self, grant: Grant) -> Grant:
         """Return the grant that decides which repositories lists contain."""
         if self.is_open:
             return self.anonymous()
         if not grant.bearer or not grant.searches():
             return grant
-        if self.issuer:
-            return Grant(grant.identity, EVERYTHING)
+        return Grant(grant.identity, EVERYTHING) if self.issuer else self._whole(grant)
+
+    def _whole(self, grant: Grant) -> Grant:
+        """Return all that the sender of a token of ours is granted by now."""
         identity = grant.identity
         return self._grant(self.logins.with_current_groups(identity) if self.logins else identity)
 

@@ -38,6 +38,7 @@ from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.uses import Uses
 from dualreg.registry.v1_images import V1Images
+from dualreg.registry.v1_mounts import V1Mounts
 from dualreg.registry.v1_repairs import V1Repairs
 from dualreg.registry.v1_sent import SentLayers
 from dualreg.registry.v1_views import V1Views
@@ -84,6 +85,7 @@ class Registry:
     blobs: Blobs
     uploads: Uploads
     v1_images: V1Images
+    v1_mounts: V1Mounts
     listings: Listings
     referrers: Referrers
     bridge: Bridge
@@ -124,6 +126,7 @@ class Registry:
             blobs=Blobs(state, integrity),
             uploads=uploads,
             v1_images=v1_images,
+            v1_mounts=V1Mounts(state, documents, v1_images),
             listings=Listings(state, inflating),
             referrers=Referrers(state),
             bridge=bridge,

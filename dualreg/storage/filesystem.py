@@ -320,6 +320,14 @@ class FilesystemStore:
                 yield path.relative_to(self._names).as_posix(), path.read_bytes()
 
     def write_private(self, name: str, content: bytes) -> None:
+        try:
+            self._stage(content).rename(self._root / name)
+        except FileNotFoundError:  # discarded as a stray by a process whose clock is ahead
+            self._stage(content).rename(self._root / name)
+        durable.sync(self._root)
+
+    def _stage(self, content: bytes) -> Path:
+        """Return a new file with *content*, which is durable."""
         upload = UploadId.new()
         descriptor = self._create(upload)
         try:
@@ -327,8 +335,7 @@ class FilesystemStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        (self._uploads / upload).rename(self._root / name)
-        durable.sync(self._root)
+        return self._uploads / upload
 
     def read_private(self, name: str) -> bytes | None:
         try:

@@ -82,11 +82,20 @@ def session_repository() -> RepositoryName | None:
     return g.session  # type: ignore[no-any-return]  # flask.g is untyped
 
 
+def session_writes() -> bool:
+    """Return whether the request belongs to a V1 session that pushes.
+
+    Raises:
+        Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
+    """
+    return session_repository() is not None and bool(g.session_writes)
+
+
 def token_repository() -> RepositoryName | None:
     """Return the repository of the request's V1 token, for statistics; passwords are not checked."""
     if "session" not in g and request.headers.get("Authorization", "").lower().startswith("token "):
         with suppress(Unauthenticated):
-            g.session, _ = authority().by_session(_signature(request.headers["Authorization"]))
+            _begin_session(_signature(request.headers["Authorization"]))
     return g.get("session")  # type: ignore[no-any-return]  # flask.g is untyped
 
 
@@ -129,8 +138,7 @@ def claimed_account() -> str:
 def _authenticate() -> Grant:
     scheme, value = _credentials()
     if scheme == "token" and request.blueprint == "v1":
-        g.session, granted = authority().by_session(_signature(request.headers["Authorization"]))
-        return granted
+        return _begin_session(_signature(request.headers["Authorization"]))
     if not scheme or authority().is_open:
         return authority().anonymous()
     if scheme == "bearer":
@@ -174,6 +182,16 @@ def _decode(value: str) -> tuple[str, str]:
     return account, password
 
 
+def _begin_session(token: str) -> Grant:
+    """Keep the V1 session of a token for the request, and return what that grants.
+
+    Raises:
+        Unauthenticated: it is invalid or expired.
+    """
+    g.session, g.session_writes, granted = authority().by_session(token)
+    return granted
+
+
 def _session_of_cookie(account: str) -> RepositoryName | None:
     """Return the repository of the session cookie, if it was issued to *account*.
 
@@ -183,7 +201,7 @@ def _session_of_cookie(account: str) -> RepositoryName | None:
     if not token:
         return None
     try:
-        repository, granted = authority().by_session(token)
+        repository, g.session_writes, granted = authority().by_session(token)
     except Unauthenticated:
         return None
     return repository if granted.identity.account == account else None

@@ -439,3 +439,19 @@ def test_a_link_that_is_right_is_left_alone(root: Path, tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "nowhere")
     store.write_link("a/link", b"2")
     assert (link.is_symlink(), link.read_bytes()) == (False, b"2")
+
+
+def test_a_private_file_is_taken_for_a_stray(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose clock is ahead discards it before it gets its name: it is written again."""
+    stage = FilesystemStore._stage
+
+    def late(self: FilesystemStore, content: bytes) -> Path:
+        monkeypatch.setattr(FilesystemStore, "_stage", stage)
+        staged = stage(self, content)
+        for each in self.staged():
+            self.discard(each.upload)
+        return staged
+
+    monkeypatch.setattr(FilesystemStore, "_stage", late)
+    store.write_private("x.json", b"1")
+    assert store.read_private("x.json") == b"1"

@@ -1006,7 +1006,6 @@ def test_v1_a_token_shows_one_repository(world: World) -> None:
     """The same id may be another image in another repository."""
     image, token = world.chain[0], {"Authorization": 'Token repository="other"'}
     path = f"/v1/images/{image.id}/json"
-    assert v1_text(world.client.get(path, headers=token)) == "Image not found"
     other = lone("chain", builders.layer({"other": b"1"}))
     squatter = builders.V1Pushed(image.id, json.dumps({"id": image.id}).encode(), other.layer)
     put_v1(world.client, squatter, token)

@@ -4,19 +4,20 @@ Source: docker-registry 0.9, ``images.py``; the exchanges of Docker 0.6 to 1.9.
 """
 
 import re
+from contextlib import suppress
 from functools import partial
 
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
-from dualreg.catalog.rows import BlobRow
-from dualreg.errors import ImageUnknown, RequestInvalid
+from dualreg.catalog.rows import BlobRow, V1ImageRow
+from dualreg.errors import DiskReserved, ImageUnknown, ReadOnly, RequestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import is_tarsum
 from dualreg.web.body import body_chunks, read_limited, require_client
-from dualreg.web.context import registry
-from dualreg.web.credentials import client_key
+from dualreg.web.context import authority, registry, settings, writes
+from dualreg.web.credentials import client_key, grant, session_writes
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
 from dualreg.web.lane import repeat_document
@@ -48,9 +49,10 @@ def register(blueprint: Blueprint) -> None:
 def get_json(repository: RepositoryName, image: ImageId) -> Response:
     """Return the image's JSON, byte for byte as it was pushed.
 
-    Clients also use this request to check whether the registry has the image, and send it if not.
+    Clients also use this request to check whether the registry has the image, and send it if not. One that
+    pushes gets to hear of images in its other repositories too.
     """
-    row = registry().v1_images.promise(repository, image)
+    row = _promise(repository, image)
     response = Response(registry().v1_images.json(row), content_type="application/json")
     response.headers["X-Docker-Size"] = str(row.layer_size or 0)
     if row.checksum:
@@ -119,6 +121,32 @@ def get_diff(repository: RepositoryName, image: ImageId) -> Response:
     rows = registry().v1_images.ancestry(repository, image)
     listed = registry().listings.changes(rows, require_client)
     return immutable(Response(listed, content_type="application/json"), f"{image} diff")
+
+
+def _promise(repository: RepositoryName, image: ImageId) -> V1ImageRow:
+    """Return an image that the repository has, or takes over for a client that would push it otherwise.
+
+    Raises:
+        ImageUnknown, ImageIncomplete: the client has to push it.
+    """
+    images = registry().v1_images
+    try:
+        return images.promise(repository, image)
+    except ImageUnknown:
+        own = authority().own(grant())
+        if not _may_mount(repository) or not registry().v1_mounts.mount(repository, image, own):
+            raise
+        return images.promise(repository, image)
+
+
+def _may_mount(repository: RepositoryName) -> bool:
+    """Return whether the request is a part of a push to the repository, which is possible now."""
+    if settings().v1 != "on" or not session_writes() or not grant().allows(repository, Action.PUSH):
+        return False
+    with suppress(ReadOnly, DiskReserved):
+        writes().require()
+        return True
+    return False
 
 
 def _payload_checksum() -> Digest | None:
