@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import locks
+from tests.benchmarks import growth, locks
 from tests.benchmarks.large_store import COMMANDS
 from tests.benchmarks.load import CONNECTIONS, load
 from tests.benchmarks.profile import PARTS
@@ -186,3 +186,14 @@ def test_a_large_store_is_rebuilt_and_checked(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [each.partition(":")[0] for each in done.stdout.splitlines()[1:]] == [*COMMANDS, "catalog"]
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+def test_growth_is_measured(tmp_path: Path) -> None:
+    """Of each kind of read there is a line, from a small registry and a large one."""
+    command = [sys.executable, "-m", "tests.benchmarks.growth", "--folder", str(tmp_path)]
+    sizes = ["--small", "20", "--large", "60", "--reads", "5"]
+    done = subprocess.run([*command, *sizes], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("99 % within") == len(growth.ROWS)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]

@@ -124,6 +124,26 @@ def test_requests_search_indexes(
         assert {*slow} <= {"SCAN CONSTANT ROW"}, f"{statement}\n{steps}"
 
 
+@pytest.mark.parametrize("repository", ["", "t/other"], ids=["any repository", "a push elsewhere"])
+@pytest.mark.parametrize("part", ["json", "layer", "ancestry"])
+def test_v1_images_are_found_by_indexes(
+    world: tuple[Catalog, World], issued: list[tuple[str, Any]], repository: str, part: str
+) -> None:
+    """Also in a repository that the request does not name, which is looked for, or takes the image over."""
+    catalog, pushed = world
+    headers = {"Authorization": f'Token repository="{repository}"'} if repository else {}
+    if repository:
+        pushed.client.get(f"/v1/images/{pushed.chain[-1].id}/json", headers=headers)
+    path = f"/v1/images/{pushed.chain[-1].id}/{part}"
+    assert pushed.client.get(path, headers=headers).status_code == 200
+    assert issued
+    for statement, parameters in issued:
+        slow = [
+            step for step in plan(catalog, statement, parameters) if re.match("SCAN (?!chain|CONST)", step)
+        ]
+        assert slow == [], statement
+
+
 def test_a_collection_searches_indexes(world: tuple[Catalog, World], issued: list[tuple[str, Any]]) -> None:
     """What it costs depends on the garbage, not on how much is alive."""
     catalog, pushed = world
