@@ -11,11 +11,11 @@ import time
 from typing import Any
 
 from flask import Response
-from gunicorn import http
 from gunicorn.sock import ssl_context
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
+from dualreg.cli.bodies import Parser
 from dualreg.cli.pacing import PacedSocket
 from dualreg.web.slots import SMALL_BODY
 
@@ -115,7 +115,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
             context = ssl_context(cfg)
             self._raw = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.sock = PacedSocket(self._raw, window)
-        self.parser = http.get_parser(cfg, self.sock, client)
+        self.parser = Parser(cfg, self.sock, client)
         self._shaken = not cfg.is_ssl
 
     @property

@@ -14,7 +14,7 @@ from dualreg.web.context import slots, writes
 from dualreg.web.forwarded import client_address
 from dualreg.web.slots import SMALL_BODY
 
-_READ_SIZE = 256 << 10
+_READ_SIZE = 512 << 10
 #: When a client may send the rest of a body that a server cut off because it stops, in seconds.
 _RETRY_AFTER = 5
 
@@ -92,14 +92,17 @@ def _arriving() -> Iterator[bytes]:
     Raises:
         _Cut: it ended early; all that arrived was yielded.
     """
+    read = getattr(
+        request.stream, "read1", request.stream.read
+    )  # what has arrived, if the server can do that
     try:
-        while chunk := request.stream.read(_READ_SIZE):
+        while chunk := read(_READ_SIZE):
             yield chunk
     except Exception as error:
         # The server's exceptions (a reset, a malformed or missing chunk) share no base class but Exception,
         # and any failure to read from a client means that its body ended early.
         with suppress(Exception):
-            if rest := request.stream.read(_READ_SIZE):  # what gunicorn has collected of a chunked body
+            if rest := read(_READ_SIZE):  # what gunicorn's own reader has collected of a chunked body
                 yield rest
         raise _Cut from error
 

@@ -168,11 +168,11 @@ def test_an_upload_that_reaches_the_reserve(folder: Path, monkeypatch: pytest.Mo
     rooms = iter([1 << 30, 1 << 30, -1])
     with monkeypatch.context() as patch:
         patch.setattr(Writes, "room", lambda _: next(rooms, -1))
-        data = bytes(1 << 20)
+        data = bytes(2 << 20)
         assert client.patch(location, data=data).status_code == 403
     held = client.get(location)
-    assert (held.status_code, held.headers["Range"]) == (204, f"0-{(512 << 10) - 1}")
-    rest = client.patch(held.headers["Location"], data=data[512 << 10 :])
+    assert (held.status_code, held.headers["Range"]) == (204, f"0-{(1 << 20) - 1}")
+    rest = client.patch(held.headers["Location"], data=data[1 << 20 :])
     assert client.put(f"{rest.headers['Location']}&digest={Digest.of(data)}").status_code == 201
     registry.close()
 
