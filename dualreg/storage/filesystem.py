@@ -28,6 +28,7 @@ from dualreg.image.names import UploadId
 from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
 from dualreg.storage.base import LinkFile, StagedLink, StagedUpload, StoredBlob
+from dualreg.storage.writeback import WriteBehind
 
 #: The folder below its root in which the reference registry keeps everything.
 REGISTRY = Path("docker/registry/v2")
@@ -109,9 +110,11 @@ class FilesystemStore:
             if size > offset:
                 os.ftruncate(descriptor, offset)
             length = os.lseek(descriptor, offset, os.SEEK_SET)
+            behind = WriteBehind(descriptor, length)
             for chunk in chunks:
                 durable.write(descriptor, chunk)
                 length += len(chunk)
+                behind.reach(length)
             if size > offset or length > offset:
                 os.fsync(descriptor)
         finally:

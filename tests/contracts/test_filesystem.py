@@ -1,7 +1,10 @@
 """FilesystemStore keeps the contract, and what is more: its tree, its modes, and the order of its writes."""
 
 import os
+import re
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +20,7 @@ from dualreg.storage import open_store
 from dualreg.storage.base import SupportsAccelRedirect
 from dualreg.storage.filesystem import FilesystemStore
 from tests.contracts.blob_store import BlobStoreContract
+from tests.programs import require
 
 DATA = b"some bytes"
 DIGEST = Digest.of(DATA)
@@ -455,3 +459,50 @@ def test_a_private_file_is_taken_for_a_stray(store: FilesystemStore, monkeypatch
     monkeypatch.setattr(FilesystemStore, "_stage", late)
     store.write_private("x.json", b"1")
     assert store.read_private("x.json") == b"1"
+
+
+#: Appends 100 MiB to an upload in a new store, in 20 pieces.
+APPEND = """
+import sys; from pathlib import Path
+from dualreg.image.names import UploadId; from dualreg.storage.filesystem import FilesystemStore
+FilesystemStore(Path(sys.argv[1])).append(UploadId.new(), [bytes(5 << 20)] * 20, offset=0)
+"""
+
+
+def _append(folder: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run APPEND under strace; return how it ended, and its calls that write to the disk."""
+    require("strace", package="strace")
+    calls = folder / "calls"
+    strace = ["strace", "-f", "-qq", "-e", "trace=sync_file_range,fsync", *options, "-o", calls]
+    done = subprocess.run(
+        [*strace, sys.executable, "-c", APPEND, folder / "store"], check=False, capture_output=True, text=True
+    )
+    return done, calls.read_text().splitlines()
+
+
+def test_large_uploads_go_to_the_disk_while_they_arrive(tmp_path: Path) -> None:
+    """The disk is asked to write part by part, and little is left for the sync, which comes last."""
+    done, calls = _append(tmp_path)
+    begun = written = 0
+    for call in calls[:-1]:
+        if found := re.search(r"sync_file_range\(\d+, (\d+), (\d+), SYNC_FILE_RANGE_(\w+)\) += 0", call):
+            start, end = int(found[1]), int(found[1]) + int(found[2])
+            assert start == (begun if found[3] == "WRITE" else written)
+            begun, written = (end, written) if found[3] == "WRITE" else (begun, end)
+    assert (done.returncode, begun, written) == (0, 100 << 20, 36 << 20)
+    assert "fsync(" in calls[-1]
+
+
+@pytest.mark.parametrize(
+    ("inject", "error"),
+    [
+        pytest.param("error=ENOSYS", "", id="not supported"),
+        pytest.param("error=EIO:when=1..7", "", id="not begun"),
+        pytest.param("error=EIO:when=8", "[Errno 5] Input/output error", id="not written"),
+    ],
+)
+def test_a_disk_that_cannot_write_while_bytes_arrive(tmp_path: Path, inject: str, error: str) -> None:
+    """If it has lost bytes, which the sync need not report again, the upload fails; else the sync decides."""
+    done, calls = _append(tmp_path, "-e", f"inject=sync_file_range:{inject}")
+    assert (bool(done.returncode), error in done.stderr) == (bool(error), True)
+    assert bool(error) or "fsync(" in calls[-1]
