@@ -1,9 +1,14 @@
 """Digest: the identity of bytes. Hasher: computes it while the bytes are streamed."""
 
 import hashlib
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from queue import SimpleQueue
 from sys import intern
+from threading import Lock, Thread
 from typing import Self
 
 from dualreg.errors import DigestInvalid
@@ -12,6 +17,8 @@ from dualreg.errors import DigestInvalid
 #: "Registered algorithms".
 HEX_DIGITS = {"sha256": 64, "sha512": 128}
 CANONICAL = "sha256"
+#: Bytes of a piece that takes much longer to hash than to hand over to another thread.
+_OVERLAPPED = 128 << 10
 
 _DIGEST = re.compile(r"([a-z0-9]+):([0-9a-f]+)", re.ASCII)
 
@@ -61,11 +68,42 @@ class Hasher:
         """Start with *prefix*, as if it had been fed already."""
         self._algorithm = algorithm
         self._hash = hashlib.new(algorithm, prefix)
+        self._free = Lock()
 
     def update(self, data: bytes) -> None:
-        """Feed the next piece."""
-        self._hash.update(data)
+        """Feed the next piece; a large one is hashed by another thread, while the caller goes on."""
+        self._free.acquire()
+        if len(data) < _OVERLAPPED:
+            self._hash_piece(data)
+        else:
+            _pieces(os.getpid()).put((self._hash_piece, data))
 
     def digest(self) -> Digest:
         """Return the digest of everything fed so far; more may be fed afterwards."""
-        return Digest(self._algorithm, self._hash.hexdigest())
+        with self._free:
+            return Digest(self._algorithm, self._hash.hexdigest())
+
+    def _hash_piece(self, data: bytes) -> None:
+        try:
+            self._hash.update(data)
+        finally:
+            self._free.release()
+
+
+_Pieces = SimpleQueue[tuple[Callable[[bytes], None], bytes]]
+
+
+@lru_cache(maxsize=1)
+def _pieces(_process: int) -> _Pieces:
+    """Return the queue of the threads that hash large pieces; after a fork, a process needs its own."""
+    pieces: _Pieces = SimpleQueue()
+    for _ in range(os.cpu_count() or 1):
+        Thread(target=_hash_pieces, args=(pieces,), name="hash", daemon=True).start()
+    return pieces
+
+
+def _hash_pieces(pieces: _Pieces) -> None:
+    while True:
+        update, data = pieces.get()
+        update(data)
+        del update, data  # they may be large, and the next may come late

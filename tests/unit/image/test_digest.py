@@ -1,6 +1,9 @@
 """Digests: the wire form, and hashing while bytes pass by."""
 
 import hashlib
+import subprocess
+import sys
+from textwrap import dedent
 
 import pytest
 
@@ -69,3 +72,38 @@ def test_a_hasher_can_be_asked_on_the_way() -> None:
     assert hasher.digest() == Digest("sha256", SHA256)
     hasher.update(b"more")
     assert hasher.digest() == Digest.of(b"more")
+
+
+def test_large_pieces_are_hashed_in_order() -> None:
+    """Pieces that are hashed in other threads and those that are not, of several hashers at once."""
+    block = bytes(range(256)) * 4096
+    pieces = [
+        block[at : at + size] for at, size in enumerate([1 << 20, 5, 300_000, 0, 200_000, 7, 900_000] * 5)
+    ]
+    hashers = [Hasher(prefix=bytes([number])) for number in range(6)]
+    so_far = b""
+    for piece in pieces:
+        so_far += piece
+        for hasher in hashers:
+            hasher.update(piece)
+        assert hashers[0].digest() == Digest.of(bytes([0]) + so_far)
+    assert [each.digest() for each in hashers] == [Digest.of(bytes([number]) + so_far) for number in range(6)]
+
+
+def test_a_child_of_a_process_that_hashes_can_hash() -> None:
+    """The threads of the parent do not run in a child, which starts its own."""
+    program = """
+        import os, sys
+        from dualreg.image.digest import Hasher
+        def digest():
+            hasher = Hasher()
+            for _ in range(9):
+                hasher.update(bytes(1 << 20))
+            return hasher.digest()
+        expected, child = digest(), os.fork()
+        if child:
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        os._exit(digest() != expected)
+    """
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", dedent(program)], timeout=60, check=False)
+    assert ran.returncode == 0
