@@ -230,6 +230,40 @@ class DiffIdHasher:
         return self._hasher.digest()
 
 
+class LayerHasher:
+    """Computes the digest and the diff ID of a layer while it is streamed.
+
+    They are the same for a layer that is not compressed, whose bytes are hashed once.
+    """
+
+    def __init__(self, *, zstd: bool = False) -> None:
+        """Start before the first byte; *zstd* as for ``Inflater``."""
+        self._inside, self._packed = DiffIdHasher(zstd=zstd), Hasher()
+
+    def update(self, data: bytes) -> None:
+        """Feed the next piece of the layer.
+
+        Raises:
+            ImageInvalid: as ``Inflater.feed``.
+        """
+        self._inside.update(data)
+        if self._inside.compression is not Compression.NONE:
+            self._packed.update(data)
+
+    def diff_id(self) -> Digest:
+        """Return the diff ID of the layer; call this after the last piece.
+
+        Raises:
+            ImageInvalid: the compressed stream is truncated.
+        """
+        return self._inside.digest()
+
+    def digest(self) -> Digest:
+        """Return the digest of the layer, as ``diff_id``."""
+        diff_id = self.diff_id()
+        return diff_id if self._inside.compression is Compression.NONE else self._packed.digest()
+
+
 def read_diff_id(chunks: Iterable[bytes], *, zstd: bool = False) -> tuple[Digest, Compression]:
     """Return the diff ID and the compression of a layer, which is read through.
 

@@ -5,7 +5,7 @@ durable, and one request at a time holds its lease. Bytes that arrive in one cal
 no session (``ingest``, ``staging``).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -235,19 +235,21 @@ class Uploads:
         chunks: Iterable[bytes],
         *,
         expected: Digest | None = None,
+        digest: Callable[[], Digest] | None = None,
     ) -> BlobRow:
         """Store a whole blob in the repository and return it; if anything fails, nothing is stored.
 
         Args:
             expected: The digest that it must have; None: any.
+            digest: Returns that of *chunks* when all were read, if the caller hashes them.
 
         Raises:
             BodyTruncated, DigestMismatch, and whatever *chunks* raise.
         """
         hasher = Hasher(expected.algorithm if expected else CANONICAL)
         with self.staging() as staged:
-            size = staged.write(tee(chunks, hasher.update))
-            blob = BlobRow(hasher.digest(), size)
+            size = staged.write(chunks if digest else tee(chunks, hasher.update))
+            blob = BlobRow(digest() if digest else hasher.digest(), size)
             if expected not in (None, blob.digest):
                 raise DigestMismatch(digest=str(expected), actual=str(blob.digest))
             self.publish(repository, staged, blob)

@@ -22,7 +22,7 @@ from dualreg.errors import (
     UploadBusy,
 )
 from dualreg.image.digest import Digest
-from dualreg.image.layer import DiffIdHasher, have_same_files
+from dualreg.image.layer import LayerHasher, have_same_files
 from dualreg.image.names import ImageId, RepositoryName, UploadId
 from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.patterns import EVERYWHERE, Reach
@@ -106,17 +106,18 @@ class V1Images:
             BodyTruncated.
         """
         row = self._find(repository, image)
-        diff_id, checksum = DiffIdHasher(), payload_hasher(self.documents.read(row.json))
-        verified = _verified(tee(chunks, checksum.update), diff_id)
+        layer, checksum = LayerHasher(), payload_hasher(self.documents.read(row.json))
+        verified = _verified(tee(chunks, checksum.update), layer)
         if row.complete and not self.repairs.has_layer(row):
-            self.repairs.take_layer(repository, row, verified, diff_id, checksum)
+            self.repairs.take_layer(repository, row, verified, layer, checksum)
             return
         if row.complete:
             deque(verified, maxlen=0)
-            self._accept_same(repository, row, SentLayer(None, diff_id.digest(), checksum.digest()))
+            self._accept_same(repository, row, SentLayer(None, layer.diff_id(), checksum.digest()))
             return
-        blob = self.uploads.ingest(repository, holding(self.state.catalog, row, verified))
-        sent = SentLayer(blob.digest, diff_id.digest(), checksum.digest())
+        held = holding(self.state.catalog, row, verified)
+        blob = self.uploads.ingest(repository, held, digest=layer.digest)
+        sent = SentLayer(blob.digest, layer.diff_id(), checksum.digest())
         with self.state.begin() as tx:
             tx.repositories.lock(repository)
             linked = tx.blobs.lock(row.repository_id, blob.digest)
@@ -376,10 +377,10 @@ class V1Images:
         return found
 
 
-def _verified(chunks: Iterable[bytes], diff_id: DiffIdHasher) -> Iterator[bytes]:
+def _verified(chunks: Iterable[bytes], layer: LayerHasher) -> Iterator[bytes]:
     """Yield a layer's *chunks*; raise at the end if its compressed stream is cut short."""
-    yield from tee(chunks, diff_id.update)
-    diff_id.digest()
+    yield from tee(chunks, layer.update)
+    layer.diff_id()
 
 
 def _require_complete(row: V1ImageRow | None, image: ImageId) -> V1ImageRow:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from dualreg.catalog.rows import BlobRow, RepositoryRow, SentLayer, V1ImageRow
 from dualreg.errors import BlobDamaged, BlobMissing, ImageExists
 from dualreg.image.digest import Digest, Hasher
-from dualreg.image.layer import DiffIdHasher, have_same_files
+from dualreg.image.layer import LayerHasher, have_same_files
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.integrity import Integrity
@@ -56,19 +56,19 @@ class V1Repairs:
         repository: RepositoryName,
         row: V1ImageRow,
         chunks: Iterable[bytes],
-        diff_id: DiffIdHasher,
+        layer: LayerHasher,
         checksum: Hasher,
     ) -> None:
         """Store the layer of a complete image whose own is lost; one of the same files takes its place.
 
         Args:
-            chunks: The layer; *diff_id* and *checksum* hash it while it is read.
+            chunks: The layer; *layer* and *checksum* hash it while it is read.
 
         Raises:
             ImageExists: it has other files.
         """
-        blob = self.uploads.ingest(repository, chunks)
-        sent = SentLayer(blob.digest, diff_id.digest(), checksum.digest())
+        blob = self.uploads.ingest(repository, chunks, digest=layer.digest)
+        sent = SentLayer(blob.digest, layer.diff_id(), checksum.digest())
         if blob.digest == row.layer:
             return
         if not have_same_files(row.diff_id, sent.diff_id):

@@ -92,9 +92,7 @@ def _arriving() -> Iterator[bytes]:
     Raises:
         _Cut: it ended early; all that arrived was yielded.
     """
-    read = getattr(
-        request.stream, "read1", request.stream.read
-    )  # what has arrived, if the server can do that
+    read = getattr(request.stream, "read1", request.stream.read)  # what is there, if the server says that
     try:
         while chunk := read(_READ_SIZE):
             yield chunk

@@ -16,7 +16,15 @@ import pytest
 from dualreg.errors import ImageInvalid
 from dualreg.image import layer
 from dualreg.image.digest import Digest
-from dualreg.image.layer import EMPTY_LAYER, Compression, DiffIdHasher, Inflater, empty_diff_ids, regzip
+from dualreg.image.layer import (
+    EMPTY_LAYER,
+    Compression,
+    DiffIdHasher,
+    Inflater,
+    LayerHasher,
+    empty_diff_ids,
+    regzip,
+)
 from tests.builders import tar
 
 if sys.version_info >= (3, 14):
@@ -70,14 +78,16 @@ def test_diff_ids(layer: bytes, inside: bytes, compression: Compression, size: i
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("layer", "inside", "compression"), LAYERS)
 def test_diff_ids_of_random_pieces(layer: bytes, inside: bytes, compression: Compression, seed: int) -> None:
-    """Pieces of mixed sizes, empty ones among them, change nothing."""
+    """Pieces of mixed sizes, empty ones among them, change nothing; nor that the layer is hashed as well."""
     sizes = random.Random(seed)  # noqa: S311 -- a test, not a secret
-    hasher, rest = DiffIdHasher(), layer
+    hasher, whole, rest = DiffIdHasher(), LayerHasher(), layer
     while rest:
         size = sizes.choice((0, 1, 2, 3, 50, 1000))
         hasher.update(rest[:size])
+        whole.update(rest[:size])
         rest = rest[size:]
     assert (hasher.digest(), hasher.compression) == (Digest.of(inside), compression)
+    assert (whole.digest(), whole.diff_id()) == (Digest.of(layer), Digest.of(inside))
 
 
 @pytest.mark.parametrize(
