@@ -42,14 +42,17 @@ class Session(NamedTuple):
     """A V1 session.
 
     Attributes:
-        repository: The only one that it is for.
+        repository: The one that it is limited to.
         writes: Whether it is a push, and not a pull.
         grant: What it allows.
+        narrowed: Whether its client may do more than *grant* says: it logged in with a password, or not at
+            all.
     """
 
     repository: RepositoryName
     writes: bool
     grant: Grant
+    narrowed: bool
 
 
 class Issued(NamedTuple):
@@ -163,17 +166,21 @@ class Authority:
             Unauthenticated: the token is invalid or expired.
         """
         try:
-            grant = _verify_own(token, self._session_tokens)
+            claims = self._session_tokens.verify(token)
         except TokenInvalid as error:
             raise _invalid_token(error) from error
+        grant = _grant_of_claims(_identity(claims), claims)
         (access,) = grant.accesses  # as it was signed
-        writes = access.permits(Action.PUSH)
-        return Session(RepositoryName(access.name), writes, self.anonymous() if self.is_open else grant)
+        if self.is_open:
+            grant = self.anonymous()
+        return Session(RepositoryName(access.name), access.permits(Action.PUSH), grant, "narrowed" in claims)
 
     def session_token(self, grant: Grant, repository: RepositoryName, *actions: Action) -> str:
         """Return a token for a V1 session: those of *actions* on *repository* that *grant* allows."""
         accesses = grant.restricted_to([Access.of(repository, *actions)])
-        return self._sign(grant, accesses, self._session_tokens, SESSION).text
+        narrowed = not grant.bearer and (grant.identity.password or not grant.identity.account)
+        more = {"narrowed": True} if narrowed else {}
+        return self._sign(grant, accesses, self._session_tokens, SESSION, **more).text
 
     def access_token(self, grant: Grant, wanted: Iterable[Access]) -> Issued:
         """Return a token for V2 requests: the part of *wanted* that *grant* allows.
@@ -199,12 +206,17 @@ class Authority:
         (public,) = self.anonymous().reach(Action.PULL).groups
         return self._listing(grant).reach(Action.PULL).including(public)
 
-    def own(self, grant: Grant) -> Reach:
-        """Return which repositories the client may both pull from and push to, also beyond a token of ours.
+    def own(self, session: Session, grant: Grant) -> Reach:
+        """Return which repositories a client may both pull from and push to.
 
-        What another issuer would grant beyond its token is not known.
+        A session is limited to one repository because clients of V1 know no more; one that began with a
+        password reaches all that its account may by now. Tokens and API keys reach what they say.
+
+        Args:
+            grant: That of the request, which is the session's own unless it has other credentials.
         """
-        whole = self._whole(grant) if grant.bearer and not self.issuer else grant
+        widened = session.narrowed and grant is session.grant and self._exists(grant.identity)
+        whole = self._whole(grant) if widened else grant
         return Reach((*whole.reach(Action.PULL).groups, *whole.reach(Action.PUSH).groups))
 
     def _listing(self, grant: Grant) -> Grant:
@@ -214,6 +226,12 @@ class Authority:
         if not grant.bearer or not grant.searches():
             return grant
         return Grant(grant.identity, EVERYTHING) if self.issuer else self._whole(grant)
+
+    def _exists(self, identity: Identity) -> bool:
+        """Return whether there still is the account of a session; an open registry has none."""
+        if not identity.account:
+            return not self.is_open
+        return self.logins is not None and self.logins.directory.knows(identity.account)
 
     def _whole(self, grant: Grant) -> Grant:
         """Return all that the sender of a token of ours is granted by now."""

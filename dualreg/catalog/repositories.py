@@ -40,12 +40,9 @@ class RepositoryQueries:
         self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False
     ) -> RepositoryRow:
         """Return the repository, created if there is none, and locked as by ``lock``."""
-        known = self.lock(name, exclusive=exclusive, tagging=tagging)
-        if known is None:
+        while (known := self.lock(name, exclusive=exclusive, tagging=tagging)) is None:
             row = insert(self.connection, Repositories).values(name=name, created_at=self.now)
-            self.connection.execute(row.on_conflict_do_nothing())
-            known = self.lock(name, exclusive=exclusive, tagging=tagging)
-        assert known is not None  # noqa: S101 -- inserted above, or by a concurrent transaction
+            self.connection.execute(row.on_conflict_do_nothing())  # one that is there may be deleted by then
         return known
 
     def lock(

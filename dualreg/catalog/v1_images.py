@@ -129,12 +129,21 @@ class V1ImageQueries:
         values = {"layer": sent.layer, "diff_id": sent.diff_id, "checksum": sent.checksum}
         return self.connection.execute(change.values(values)).rowcount > 0
 
-    def holder(self, image: ImageId, reach: Reach) -> RepositoryName | None:
-        """Return the oldest repository in *reach* that has the image, complete; None if there is none."""
+    def holders(
+        self, image: ImageId, reach: Reach, *, but: RepositoryName | None = None, limit: int = 1
+    ) -> tuple[RepositoryName, ...]:
+        """Return the oldest repositories in *reach*, *but* one, that have the image, complete."""
         query = select(Repositories.name).join(V1Images, V1Images.repository_id == Repositories.id)
         query = query.where(V1Images.image_id == image, V1Images.complete, within(Repositories.name, reach))
-        name = self.connection.scalar(query.order_by(Repositories.created_at, Repositories.id).limit(1))
-        return None if name is None else RepositoryName(name)
+        query = query.where(Repositories.name.is_distinct_from(but)).limit(limit)
+        names = self.connection.scalars(query.order_by(Repositories.created_at, Repositories.id))
+        return tuple(map(RepositoryName, names))
+
+    def is_pushed(self, repository_id: int, ids: Collection[ImageId], *, since: datetime) -> bool:
+        """Return whether a client has sent something of an incomplete image among *ids* after *since*."""
+        own = V1Images.repository_id == repository_id
+        begun = exists().where(own, V1Images.image_id.in_(ids), ~V1Images.complete, ~idle(since))
+        return bool(self.connection.scalar(select(begun)))
 
     def find(self, repository: RepositoryName, image: ImageId) -> V1ImageRow | None:
         """Return the image, complete or not; None if there is none."""

@@ -160,10 +160,10 @@ class V1Images:
             ImageUnknown.
         """
         with self.state.catalog.read() as tx:
-            found = tx.v1_images.holder(image, reach)
-        if found is None:
+            holders = tx.v1_images.holders(image, reach)
+        if not holders:
             raise ImageUnknown(id=image)
-        return found
+        return holders[0]
 
     def get(self, repository: RepositoryName, image: ImageId) -> V1ImageRow:
         """Return a complete image.
@@ -215,8 +215,8 @@ class V1Images:
     def peek_anywhere(self, image: ImageId) -> V1ImageRow | None:
         """Return an image that is complete in any repository, as ``peek``."""
         with self.state.catalog.read() as tx:
-            holder = tx.v1_images.holder(image, EVERYWHERE)
-            return tx.v1_images.find(holder, image) if holder else None
+            holders = tx.v1_images.holders(image, EVERYWHERE)
+            return tx.v1_images.find(holders[0], image) if holders else None
 
     def peek_ancestry(self, repository: RepositoryName, image: ImageId) -> tuple[V1ImageRow, ...]:
         """Return an image and its ancestors, image first, as ``peek``; empty if there is no such image."""

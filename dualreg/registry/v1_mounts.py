@@ -10,16 +10,25 @@ from itertools import takewhile
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import BlobRow, RepositoryRow, V1ImageRow
 from dualreg.errors import BlobDamaged, BlobMissing
+from dualreg.image.layer import have_same_files
 from dualreg.image.names import ImageId, RepositoryName
+from dualreg.image.v1_image import CHAIN_LIMIT
 from dualreg.patterns import Reach
 from dualreg.registry.document_cache import DocumentCache
-from dualreg.registry.state import State
+from dualreg.registry.state import STEP, State
+from dualreg.registry.v1_holds import HOLD
 from dualreg.registry.v1_images import V1Images
 
 #: Images that one mount takes over. Clients ask for the base first, so that it is one as a rule.
 _LIMIT = 128
-#: How often a mount is tried while the client asks for other images of the chain: Docker 1.5 asks for five.
-_ATTEMPTS = 10
+#: Repositories that it is looked for in.
+_HOLDERS = 5
+#: How often a repository is tried: each time takes a few images over, unless another request was faster.
+_ATTEMPTS = _LIMIT // STEP + 10
+
+
+class _Changed(Exception):
+    """The repositories have changed since they were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,48 +42,56 @@ class V1Mounts:
     def mount(self, repository: RepositoryName, image: ImageId, reach: Reach) -> bool:
         """Record a complete image, with the ancestors that *repository* lacks, as another one has it.
 
-        Return whether it has the image then. If no other repository has it whole, nothing changes: the client
-        sends it.
+        Return whether the repository has the image then. If not, the client sends it: none of a few other
+        repositories has it complete and in the store, or it does not fit on what this one has.
 
         Args:
-            reach: Where the image may come from. An ID proves nothing about the content, so these should only
-                be repositories that nobody else fills whom the client does not trust.
+            reach: Where the image may come from. An ID proves nothing about the content, so these should be
+                repositories to which only people push whom the client trusts.
         """
+        with self.state.catalog.read() as tx:
+            holders = tx.v1_images.holders(image, reach, but=repository, limit=_HOLDERS)
+        return any(self._mount_from(holder, repository, image) for holder in holders)
+
+    def _mount_from(self, holder: RepositoryName, repository: RepositoryName, image: ImageId) -> bool:
         for _ in range(_ATTEMPTS):
             with self.state.catalog.read() as tx:
+                chain = tx.v1_images.ancestry(holder, image)
                 target = tx.repositories.find(repository) or RepositoryRow(0, repository)  # has no images
-                holder = tx.v1_images.holder(image, reach)
-                chain = tx.v1_images.ancestry(holder, image) if holder else ()
                 missing = _missing(tx, target, chain)
-            if not chain or len(missing) > _LIMIT or any(map(self._is_unusable, missing)):
+            if not chain or missing is None or len(missing) > _LIMIT or any(map(self._is_lost, missing)):
                 return False
+            if not missing:
+                return True
             try:
-                if not missing or self._take(repository, chain, missing):
-                    return True
+                self._take(repository, chain, missing)
+            except _Changed:
+                continue
             except (BlobDamaged, BlobMissing):  # deleted meanwhile
                 return False
         return False
 
-    def _is_unusable(self, row: V1ImageRow) -> bool:
+    def _is_lost(self, row: V1ImageRow) -> bool:
         return not row.complete or self.images.repairs.is_lost(row)
 
     def _take(
         self, repository: RepositoryName, chain: Sequence[V1ImageRow], missing: Sequence[V1ImageRow]
-    ) -> bool:
-        """Record what a repository lacks of a chain; return False if that has changed.
+    ) -> None:
+        """Record the lowest few images that a repository lacks of a chain.
 
         Raises:
-            BlobDamaged, BlobMissing: some of it is gone.
+            _Changed: it lacks others.
+            BlobDamaged, BlobMissing: the bytes of one are gone.
         """
-        blobs = [(None, blob) for row in missing for blob in self._blobs(row)]
+        rows = missing[-STEP:]
+        blobs = [(None, blob) for row in rows for blob in self._blobs(row)]
         with self.state.begin() as tx:
             target = tx.repositories.ensure(repository, exclusive=True)
             if _missing(tx, target, chain) != missing:
-                return False
+                raise _Changed
             self.state.admit_all(tx, target, blobs)
-            rows = [replace(row, repository_id=target.id) for row in reversed(missing)]
-            self.images.record(tx, target, rows, same=True)
-        return True
+            own = [replace(row, repository_id=target.id) for row in reversed(rows)]
+            self.images.record(tx, target, own, same=True)
 
     def _blobs(self, row: V1ImageRow) -> Iterator[BlobRow]:
         yield BlobRow(row.json, len(self.documents.read(row.json)))
@@ -82,7 +99,23 @@ class V1Mounts:
             yield BlobRow(row.layer, row.layer_size or 0)
 
 
-def _missing(tx: Transaction, target: RepositoryRow, chain: Sequence[V1ImageRow]) -> list[V1ImageRow]:
-    """Return the images of a chain, its top first, before the first one that a repository has."""
+def _missing(
+    tx: Transaction, target: RepositoryRow, chain: Sequence[V1ImageRow]
+) -> Sequence[V1ImageRow] | None:
+    """Return the images of a chain, its top first, before the first one that a repository has.
+
+    None if they do not fit on that: it is another image, or has one of them as an ancestor; the whole chain
+    would be too long; or a client is pushing one of them.
+    """
     known = tx.v1_images.complete_ones(target.id, [row.id for row in chain])
-    return [*takewhile(lambda row: row.id not in known, chain)]
+    missing = [*takewhile(lambda row: row.id not in known, chain)]
+    ids = [row.id for row in missing]
+    if ids and tx.v1_images.is_pushed(target.id, ids, since=tx.now - HOLD):
+        return None
+    if missing and len(missing) < len(chain):
+        base = chain[len(missing)]
+        same = known[base.id].parent == base.parent and have_same_files(known[base.id].diff_id, base.diff_id)
+        below = [row.id for row in tx.v1_images.ancestry(target.name, base.id)]
+        if not same or not {*ids}.isdisjoint(below) or len(ids) + len(below) > CHAIN_LIMIT:
+            return None
+    return missing

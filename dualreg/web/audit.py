@@ -82,5 +82,6 @@ def _event(status: int) -> str | None:
     if status in DENIALS:
         challenged = request.path in API_CHECKS and "Authorization" not in request.headers
         return None if challenged else _DENIED
-    written = request.method not in READS and status < HTTPStatus.BAD_REQUEST
+    writes = request.method not in READS or g.get("mounted")
+    written = writes and status < HTTPStatus.BAD_REQUEST
     return "write" if written and request.blueprint in ("v1", "v2") else None

@@ -13,6 +13,7 @@ from contextlib import suppress
 from flask import g, request
 
 from dualreg.auth.access import Grant
+from dualreg.auth.authority import Session
 from dualreg.errors import TooManyAttempts, Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
@@ -70,32 +71,33 @@ def client_key() -> str:
     return hashlib.sha256(client.encode()).hexdigest()
 
 
+def v1_session() -> Session | None:
+    """Return the V1 session of the request; None if it has none.
+
+    Raises:
+        Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
+    """
+    granted = grant()
+    if "v1_session" not in g:
+        _keep_session(_session_of_cookie(granted.identity.account))
+    return g.v1_session  # type: ignore[no-any-return]  # flask.g is untyped
+
+
 def session_repository() -> RepositoryName | None:
     """Return the repository of the request's V1 session, or None without a session.
 
     Raises:
         Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
     """
-    granted = grant()
-    if "session" not in g:
-        g.session = _session_of_cookie(granted.identity.account)
-    return g.session  # type: ignore[no-any-return]  # flask.g is untyped
-
-
-def session_writes() -> bool:
-    """Return whether the request belongs to a V1 session that pushes.
-
-    Raises:
-        Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
-    """
-    return session_repository() is not None and bool(g.session_writes)
+    session = v1_session()
+    return session.repository if session else None
 
 
 def token_repository() -> RepositoryName | None:
     """Return the repository of the request's V1 token, for statistics; passwords are not checked."""
     if "session" not in g and request.headers.get("Authorization", "").lower().startswith("token "):
         with suppress(Unauthenticated):
-            _begin_session(_signature(request.headers["Authorization"]))
+            _keep_session(authority().by_session(_signature(request.headers["Authorization"])))
     return g.get("session")  # type: ignore[no-any-return]  # flask.g is untyped
 
 
@@ -138,7 +140,9 @@ def claimed_account() -> str:
 def _authenticate() -> Grant:
     scheme, value = _credentials()
     if scheme == "token" and request.blueprint == "v1":
-        return _begin_session(_signature(request.headers["Authorization"]))
+        session = authority().by_session(_signature(request.headers["Authorization"]))
+        _keep_session(session)
+        return session.grant
     if not scheme or authority().is_open:
         return authority().anonymous()
     if scheme == "bearer":
@@ -182,18 +186,12 @@ def _decode(value: str) -> tuple[str, str]:
     return account, password
 
 
-def _begin_session(token: str) -> Grant:
-    """Keep the V1 session of a token for the request, and return what that grants.
-
-    Raises:
-        Unauthenticated: it is invalid or expired.
-    """
-    g.session, g.session_writes, granted = authority().by_session(token)
-    return granted
+def _keep_session(session: Session | None) -> None:
+    g.v1_session, g.session = session, session.repository if session else None
 
 
-def _session_of_cookie(account: str) -> RepositoryName | None:
-    """Return the repository of the session cookie, if it was issued to *account*.
+def _session_of_cookie(account: str) -> Session | None:
+    """Return the session of the cookie, if that was issued to *account*.
 
     The cookie grants nothing: the request's own credentials do.
     """
@@ -201,7 +199,7 @@ def _session_of_cookie(account: str) -> RepositoryName | None:
     if not token:
         return None
     try:
-        repository, g.session_writes, granted = authority().by_session(token)
+        session = authority().by_session(token)
     except Unauthenticated:
         return None
-    return repository if granted.identity.account == account else None
+    return session if session.grant.identity.account == account else None

@@ -2,23 +2,28 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from werkzeug.test import TestResponse
 
-from dualreg.errors import BlobDamaged, ReadOnly
+from dualreg.auth.audit import Audit
+from dualreg.errors import AuditUnavailable, BlobDamaged, ReadOnly
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.patterns import EVERYWHERE
-from dualreg.registry import Registry
-from dualreg.registry.state import State
+from dualreg.registry import Registry, v1_mounts
+from dualreg.registry.state import STEP, State
+from dualreg.registry.v1_holds import HOLD
 from dualreg.registry.v1_mounts import V1Mounts
 from dualreg.registry.writes import Writes
 from tests import builders
-from tests.auth.conftest import Guarded
+from tests.auth.conftest import Guarded, basic, bearer
 from tests.builders import V1Pushed
+from tests.conftest import Clock
 from tests.properties.registries import push_v1, push_v2
+from tests.protocol.exchange import put_v1
 
 CHAIN = builders.v1_chain(*(builders.layer({f"{number}": b"x" * 100}) for number in range(3)))
 BASE, _, TOP = (image.id for image in CHAIN)
@@ -144,6 +149,105 @@ def test_an_image_that_is_not_complete(guarded: Guarded, alice: dict[str, str]) 
     assert probes(guarded, alice, CHAIN[:1]) == [404]
 
 
+@pytest.mark.parametrize("as_password", [False, True], ids=["as a bearer", "as a password"])
+def test_a_token_reaches_what_it_names(guarded: Guarded, alice: dict[str, str], *, as_password: bool) -> None:
+    """A session that began with a token for one repository takes nothing over from others."""
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    token = guarded.token(f"repository:{NEW}:pull,push", headers=alice)
+    assert probes(guarded, basic("alice", token) if as_password else bearer(token)) == [404, 404, 404]
+
+
+@pytest.mark.parametrize("limits", ["", f"repository:{NEW}:pull,push"])
+def test_an_api_key_reaches_no_further(guarded: Guarded, alice: dict[str, str], limits: str) -> None:
+    """It can be revoked, which a session does not notice."""
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    key = guarded.accounts.add_key("alice", limits=limits, note="", lifetime=None)
+    assert alice
+    assert probes(guarded, basic("alice", key.text)) == [404, 404, 404]
+
+
+def test_an_account_that_is_removed(guarded: Guarded, alice: dict[str, str]) -> None:
+    """Its sessions end later, and take nothing over until then, though all accounts may push there."""
+    guarded.accounts.grant("authenticated", "mine/*", "pull,push")
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    session = session_of(guarded.client.put(f"/v1/repositories/{NEW}/", headers=alice, json=[]))
+    guarded.accounts.remove("alice")
+    assert ask(guarded, session) == [404, 404, 404]
+
+
+def test_a_mount_is_in_the_audit_log(guarded: Guarded, alice: dict[str, str]) -> None:
+    """As a push, once."""
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    session = session_of(guarded.client.put(f"/v1/repositories/{NEW}/", headers=alice, json=[]))
+    with patch.object(Audit, "write") as write:
+        assert ask(guarded, session, [CHAIN[0], CHAIN[0]]) == [200, 200]
+    (line,) = write.call_args_list
+    assert (line.args[1], line.kwargs["action"], line.kwargs["repository"]) == ("write", "push", NEW)
+    assert line.kwargs["account"] == "alice"
+    with patch.object(Audit, "ready", side_effect=AuditUnavailable("full")):
+        assert ask(guarded, session) == [200, 404, 404]
+
+
+@pytest.mark.parametrize(("begun", "statuses"), [(0, [400, 404, 404]), (1, [200, 400, 404])])
+def test_an_image_that_another_client_pushes(
+    guarded: Guarded, clock: Clock, alice: dict[str, str], begun: int, statuses: Sequence[int]
+) -> None:
+    """It is that client's, and so is what builds on it; when it is left alone, it is taken over."""
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    alone = replace(CHAIN[begun], json=json.dumps({"id": CHAIN[begun].id}).encode())
+    guarded.registry.v1_images.begin(NEW, alone.id, alone.json)
+    assert probes(guarded, alice) == statuses
+    clock.advance(HOLD)
+    assert probes(guarded, alice) == [200, 200, 200]
+
+
+def test_ancestors_in_a_circle(guarded: Guarded, clock: Clock, alice: dict[str, str]) -> None:
+    """An image is not taken over onto one that has it as an ancestor."""
+    base, middle, top = CHAIN
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    begun = guarded.client.put(f"/v1/repositories/{NEW}/", headers=alice, json=[])
+    guarded.registry.v1_images.begin(NEW, top.id, json.dumps({"id": top.id}).encode())
+    on_top = replace(base, json=json.dumps({"id": base.id, "parent": top.id}).encode())
+    for image in (on_top, middle):
+        put_v1(guarded.client, image, session_of(begun))
+    clock.advance(HOLD)
+    assert probes(guarded, alice, [top]) == [400]
+
+
+def test_a_chain_that_would_be_too_long(
+    guarded: Guarded, alice: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its base would be cut off."""
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    monkeypatch.setattr(v1_mounts, "CHAIN_LIMIT", 2)
+    assert probes(guarded, alice) == [200, 200, 404]
+
+
+def test_another_image_under_the_id_of_the_parent(guarded: Guarded, alice: dict[str, str]) -> None:
+    """What builds on it in the other repository does not belong to this one."""
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    push_v1(guarded.registry, NEW, Tag("x"), [replace(CHAIN[0], layer=builders.layer({"other": b"1"}))])
+    assert probes(guarded, alice) == [200, 404, 404]
+
+
+def test_a_long_chain(guarded: Guarded, alice: dict[str, str]) -> None:
+    """It is taken over in steps."""
+    chain = builders.v1_chain(*[CHAIN[0].layer] * (2 * STEP + 1), seed="long")
+    push_v1(guarded.registry, OLD, Tag("latest"), chain)
+    assert probes(guarded, alice, chain[::-1]) == [200] * len(chain)
+
+
+def test_a_repository_that_has_lost_it_is_not_the_only_one(guarded: Guarded, alice: dict[str, str]) -> None:
+    """The image comes from another one."""
+    push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
+    lose_a_layer(guarded.registry)
+    other = [
+        replace(image, layer=builders.layer({f"{n}": b"x" * 100}) + b"") for n, image in enumerate(CHAIN)
+    ]
+    push_v1(guarded.registry, RepositoryName("mine/z"), Tag("latest"), other)
+    assert probes(guarded, alice) == [200, 200, 200]
+
+
 def test_an_image_that_goes_meanwhile(guarded: Guarded, alice: dict[str, str]) -> None:
     """The client sends it, and nothing of it is recorded."""
     push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
@@ -157,10 +261,10 @@ def test_two_requests_for_one_chain(guarded: Guarded) -> None:
     push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
     take = V1Mounts._take
 
-    def late(self: V1Mounts, *given: Any) -> bool:
+    def late(self: V1Mounts, *given: Any) -> None:
         with patch.object(V1Mounts, "_take", take):
             assert self.mount(NEW, CHAIN[1].id, EVERYWHERE)
-        return take(self, *given)
+        take(self, *given)
 
     with patch.object(V1Mounts, "_take", late):
         assert guarded.registry.v1_mounts.mount(NEW, TOP, EVERYWHERE)

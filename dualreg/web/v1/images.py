@@ -4,20 +4,26 @@ Source: docker-registry 0.9, ``images.py``; the exchanges of Docker 0.6 to 1.9.
 """
 
 import re
-from contextlib import suppress
 from functools import partial
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from dualreg.auth.access import Action
 from dualreg.catalog.rows import BlobRow, V1ImageRow
-from dualreg.errors import DiskReserved, ImageUnknown, ReadOnly, RequestInvalid
+from dualreg.errors import (
+    AuditUnavailable,
+    DiskReserved,
+    ImageIncomplete,
+    ImageUnknown,
+    ReadOnly,
+    RequestInvalid,
+)
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import is_tarsum
 from dualreg.web.body import body_chunks, read_limited, require_client
-from dualreg.web.context import authority, registry, settings, writes
-from dualreg.web.credentials import client_key, grant, session_writes
+from dualreg.web.context import audit, authority, registry, settings, writes
+from dualreg.web.credentials import client_key, grant, v1_session
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
 from dualreg.web.lane import repeat_document
@@ -50,7 +56,7 @@ def get_json(repository: RepositoryName, image: ImageId) -> Response:
     """Return the image's JSON, byte for byte as it was pushed.
 
     Clients also use this request to check whether the registry has the image, and send it if not. One that
-    pushes gets to hear of images in its other repositories too.
+    pushes is also told about images of its other repositories, which this one then takes over.
     """
     row = _promise(repository, image)
     response = Response(registry().v1_images.json(row), content_type="application/json")
@@ -132,21 +138,28 @@ def _promise(repository: RepositoryName, image: ImageId) -> V1ImageRow:
     images = registry().v1_images
     try:
         return images.promise(repository, image)
-    except ImageUnknown:
-        own = authority().own(grant())
-        if not _may_mount(repository) or not registry().v1_mounts.mount(repository, image, own):
+    except (ImageUnknown, ImageIncomplete):
+        if not _mount(repository, image):
             raise
         return images.promise(repository, image)
 
 
-def _may_mount(repository: RepositoryName) -> bool:
-    """Return whether the request is a part of a push to the repository, which is possible now."""
-    if settings().v1 != "on" or not session_writes() or not grant().allows(repository, Action.PUSH):
+def _mount(repository: RepositoryName, image: ImageId) -> bool:
+    """Take an image over if the request belongs to a push that could write to the repository now."""
+    session = v1_session()
+    if not session or not session.writes or not grant().allows(repository, Action.PUSH):
         return False
-    with suppress(ReadOnly, DiskReserved):
+    try:
         writes().require()
-        return True
-    return False
+        audit().ready()
+    except (ReadOnly, DiskReserved, AuditUnavailable):
+        return False
+    if settings().v1 != "on" or not registry().v1_mounts.mount(
+        repository, image, authority().own(session, grant())
+    ):
+        return False
+    g.mounted, g.requested = True, (repository, Action.PUSH)  # for the audit log
+    return True
 
 
 def _payload_checksum() -> Digest | None:

@@ -74,12 +74,14 @@ class V1ImagesContract:
             tx.v1_images.begin(first, V1Image(image_id(1), None, b""), CONFIG)
             tx.v1_images.record(v1_row(second, 0))
             tx.v1_images.record(v1_row(second, 1, 0))
-            assert tx.v1_images.holder(image_id(1), EVERYWHERE) == OTHER
-            assert tx.v1_images.holder(image_id(1), Reach(((NAME,),))) is None
+            assert tx.v1_images.holders(image_id(1), EVERYWHERE) == (OTHER,)
+            assert tx.v1_images.holders(image_id(1), Reach(((NAME,),))) == ()
             tx.v1_images.record(v1_row(first, 1))
-            assert tx.v1_images.holder(image_id(1), EVERYWHERE) == NAME
-            assert tx.v1_images.holder(image_id(1), Reach(((OTHER,),))) == OTHER
-            assert tx.v1_images.holder(image_id(9), EVERYWHERE) is None
+            assert tx.v1_images.holders(image_id(1), EVERYWHERE) == (NAME,)
+            assert tx.v1_images.holders(image_id(1), EVERYWHERE, limit=5) == (NAME, OTHER)
+            assert tx.v1_images.holders(image_id(1), EVERYWHERE, but=NAME) == (OTHER,)
+            assert tx.v1_images.holders(image_id(1), Reach(((OTHER,),))) == (OTHER,)
+            assert tx.v1_images.holders(image_id(9), EVERYWHERE) == ()
 
     def test_an_image_arrives_in_three_steps(self, catalog: Catalog) -> None:
         """JSON, layer, completion: each is visible, and only complete images are listed."""
