@@ -12,8 +12,8 @@ from gunicorn.http import body
 from gunicorn.http.message import Request as _Request
 from gunicorn.http.parser import RequestParser
 
-#: Bytes of a body in chunked transfer coding that are received at a time.
-_READ_SIZE = 512 << 10
+from dualreg.storage.base import CHUNK_SIZE
+
 #: The end of a chunk, and the line before the next one, unless that is the last.
 #: Source: RFC 9112, section 7.1; leading zeros are allowed.
 _NEXT_CHUNK = re.compile(rb"\r\n0*([1-9A-Fa-f][0-9A-Fa-f]{0,15})" + body.CHUNK_EXT_RE.pattern + rb"\r\n")
@@ -57,7 +57,7 @@ class _ChunkedReader(body.ChunkedReader):  # type: ignore[misc]  # gunicorn is u
             if data:
                 yield data
             if left:
-                rest = unreader.read(None, read_ahead=_READ_SIZE)
+                rest = unreader.read(None, read_ahead=CHUNK_SIZE)
                 if not rest:
                     raise body.NoMoreData
             else:

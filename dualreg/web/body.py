@@ -10,11 +10,11 @@ from contextlib import suppress
 from flask import request
 
 from dualreg.errors import BodyTruncated, ManifestTooLarge, ServerStopping, SizeMismatch
+from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.context import slots, writes
 from dualreg.web.forwarded import client_address
 from dualreg.web.slots import SMALL_BODY
 
-_READ_SIZE = 512 << 10
 #: When a client may send the rest of a body that a server cut off because it stops, in seconds.
 _RETRY_AFTER = 5
 
@@ -94,13 +94,13 @@ def _arriving() -> Iterator[bytes]:
     """
     read = getattr(request.stream, "read1", request.stream.read)  # what is there, if the server says that
     try:
-        while chunk := read(_READ_SIZE):
+        while chunk := read(CHUNK_SIZE):
             yield chunk
     except Exception as error:
         # The server's exceptions (a reset, a malformed or missing chunk) share no base class but Exception,
         # and any failure to read from a client means that its body ended early.
         with suppress(Exception):
-            if rest := read(_READ_SIZE):  # what gunicorn's own reader has collected of a chunked body
+            if rest := read(CHUNK_SIZE):  # what gunicorn's own reader has collected of a chunked body
                 yield rest
         raise _Cut from error
 

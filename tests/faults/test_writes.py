@@ -17,6 +17,7 @@ from dualreg.registry import Registry
 from dualreg.registry.writes import Mark, Writes
 from dualreg.settings import Settings, SettingsInvalid
 from dualreg.settings.values import parse_bytes, parse_min_free
+from dualreg.storage.base import CHUNK_SIZE
 from tests.apps import client_of
 from tests.faults.test_faults import CHAIN, IMAGE, pull_v2, push_v1, push_v2
 from tests.protocol.exchange import REPOSITORY, v1_text, v2_codes
@@ -168,11 +169,11 @@ def test_an_upload_that_reaches_the_reserve(folder: Path, monkeypatch: pytest.Mo
     rooms = iter([1 << 30, 1 << 30, -1])
     with monkeypatch.context() as patch:
         patch.setattr(Writes, "room", lambda _: next(rooms, -1))
-        data = bytes(2 << 20)
+        data = bytes(4 * CHUNK_SIZE)
         assert client.patch(location, data=data).status_code == 403
     held = client.get(location)
-    assert (held.status_code, held.headers["Range"]) == (204, f"0-{(1 << 20) - 1}")
-    rest = client.patch(held.headers["Location"], data=data[1 << 20 :])
+    assert (held.status_code, held.headers["Range"]) == (204, f"0-{2 * CHUNK_SIZE - 1}")
+    rest = client.patch(held.headers["Location"], data=data[2 * CHUNK_SIZE :])
     assert client.put(f"{rest.headers['Location']}&digest={Digest.of(data)}").status_code == 201
     registry.close()
 
