@@ -6,9 +6,9 @@ from dualreg.catalog.rows import BlobRow, Origin
 from dualreg.errors import ImageInvalid
 from dualreg.image import media_types
 from dualreg.image.convert import V1Layer, image_manifest
-from dualreg.image.digest import Digest, Hasher
+from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
-from dualreg.image.layer import DiffIdHasher
+from dualreg.image.layer import LayerHasher
 from dualreg.image.manifest import stored_contents
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.base import (
@@ -103,14 +103,14 @@ class SavedImporter:
             self._journal_blob(repository, diff_id, known)
             self.registry.blobs.share(repository, known)
             return known, 0
-        inside, packed, uploads = DiffIdHasher(zstd=True), Hasher(), self.registry.uploads
+        layer, uploads = LayerHasher(zstd=True), self.registry.uploads
         try:
             with uploads.staging() as staged:
                 read = chunks_of(lambda: compressed(source), str(diff_id))
-                size = staged.write(tee(read, self.stop.check_room, packed.update, inside.update))
-                if inside.digest() != diff_id:
-                    raise Broken(FindingKind.CORRUPT, str(diff_id), f"its diff ID is {inside.digest()}")
-                blob = BlobRow(packed.digest(), size)
+                size = staged.write(tee(read, self.stop.check_room, layer.update))
+                if layer.diff_id() != diff_id:
+                    raise Broken(FindingKind.CORRUPT, str(diff_id), f"its diff ID is {layer.diff_id()}")
+                blob = BlobRow(layer.digest(), size)
                 self._journal_blob(repository, diff_id, blob)
                 uploads.publish(repository, staged, blob)
         except ImageInvalid as error:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dualreg.errors import ImageInvalid
-from dualreg.image.digest import Digest, Hasher
-from dualreg.image.layer import DiffIdHasher
+from dualreg.image.digest import Digest
+from dualreg.image.layer import LayerHasher
 from dualreg.image.tar import members
 from dualreg.image.tarsum import is_tarsum, verify_tarsum
 from dualreg.image.v1_image import payload_hasher
@@ -79,19 +79,18 @@ class _Reading:
 
     def __init__(self, source: SourceImage) -> None:
         self._source = source
-        self._digest = Hasher()
         self._json = source.json()
         self._stated = source.checksums
         self._payload = payload_hasher(self._json)
         self._others = _other_payloads(self._stated, self._json + b"\n")
-        self._diff_id = DiffIdHasher()
+        self._layer = LayerHasher()
         self._size = 0
 
     def update(self, data: bytes) -> None:
         """Add the next bytes."""
         self._size += len(data)
-        for hasher in (self._digest, self._payload, self._diff_id):
-            hasher.update(data)
+        self._payload.update(data)
+        self._layer.update(data)
         for other in self._others.values():
             other.update(data)
 
@@ -113,7 +112,7 @@ class _Reading:
             Broken: it is not a layer, or contradicts a stated checksum.
         """
         with self.damage_reported():
-            diff_id = self._diff_id.digest()
+            diff_id = self._layer.diff_id()
         verified = self._is_as_recorded(diff_id) or self._is_proven(reread)
         if not verified:
             with self.damage_reported():  # it must at least be a tar, and a whole one if it may be cut
@@ -122,7 +121,7 @@ class _Reading:
             size=self._size,
             mtime=self._source.layer.changed,
             json=str(Digest.of(self._json)),
-            layer=str(self._digest.digest()),
+            layer=str(self._layer.digest()),
             diff_id=str(diff_id),
             checksum=str(self._payload.digest()),
             verified=verified,
@@ -137,7 +136,7 @@ class _Reading:
         recorded = self._source.recorded
         if recorded is None:
             return False
-        found = (self._digest.digest(), diff_id, self._payload.digest())
+        found = (self._layer.digest(), diff_id, self._payload.digest())
         if found != (recorded.layer, recorded.diff_id, recorded.checksum or found[2]):
             raise self._damaged(f"its layer is not the one that was recorded, {recorded.layer}")
         return True
