@@ -69,6 +69,7 @@ class Hasher:
         self._algorithm = algorithm
         self._hash = hashlib.new(algorithm, prefix)
         self._free = Lock()
+        self._failure: Exception | None = None
 
     def update(self, data: bytes) -> None:
         """Feed the next piece; a large one is hashed by another thread, while the caller goes on."""
@@ -81,11 +82,15 @@ class Hasher:
     def digest(self) -> Digest:
         """Return the digest of everything fed so far; more may be fed afterwards."""
         with self._free:
+            if self._failure:
+                raise self._failure
             return Digest(self._algorithm, self._hash.hexdigest())
 
     def _hash_piece(self, data: bytes) -> None:
         try:
             self._hash.update(data)
+        except Exception as error:  # noqa: BLE001 -- raised where the digest is asked for
+            self._failure = error
         finally:
             self._free.release()
 

@@ -90,6 +90,18 @@ def test_large_pieces_are_hashed_in_order() -> None:
     assert [each.digest() for each in hashers] == [Digest.of(bytes([number]) + so_far) for number in range(6)]
 
 
+def test_what_cannot_be_hashed_has_no_digest() -> None:
+    """It is not left out, in whichever thread that is noticed; nor does it keep others from being hashed."""
+    for size in (1, 1 << 20):
+        for _ in range(9):
+            hasher = Hasher()
+            hasher.update("x" * size)  # type: ignore[arg-type]  # what else could fail
+            hasher.update(b"x")
+            with pytest.raises(TypeError):
+                hasher.digest()
+    test_large_pieces_are_hashed_in_order()
+
+
 def test_a_child_of_a_process_that_hashes_can_hash() -> None:
     """The threads of the parent do not run in a child, which starts its own."""
     program = """
