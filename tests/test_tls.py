@@ -2,8 +2,12 @@
 
 import datetime as dt
 import ipaddress
+import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from dualreg.cli.pacing import PacedSocket
 from dualreg.cli.serve import certificate
 from tests import builders
 from tests.programs import DUALREG, environment, free_port, require, running, until, wait_for
@@ -131,3 +136,46 @@ def test_a_context_is_made_once(tmp_path: Path) -> None:
     assert second is not first
     (tmp_path / "key.pem").unlink()
     assert tls.get() is second
+
+
+@contextmanager
+def _connected(folder: Path, window: float) -> Iterator[tuple[PacedSocket, ssl.SSLSocket]]:
+    """Both ends of a connection over TLS: the server's, which is paced, and the client's."""
+    chain, key = make_certificate(folder, "pair")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    trusting = ssl.create_default_context(cafile=chain)
+    ours, theirs = socket.socketpair()
+    with ThreadPoolExecutor(1) as pool, ours, theirs:
+        ours.settimeout(10)
+        theirs.settimeout(10)
+        client = pool.submit(trusting.wrap_socket, theirs, server_hostname="127.0.0.1")
+        with context.wrap_socket(ours, server_side=True) as served, client.result() as connected:
+            yield PacedSocket(served, window), connected
+
+
+def test_what_has_arrived_over_tls_is_received_at_once(tmp_path: Path) -> None:
+    """Many records, up to the size that is asked for; the next call gets the rest, the last sees the end."""
+    with _connected(tmp_path, 10) as (server, client):
+        for part in (b"a" * 40_000, b"b", b"c" * 20_000):
+            client.sendall(part)
+        assert server.recv(40_000) == b"a" * 40_000
+        assert server.recv(1 << 20) == b"b" + b"c" * 20_000
+        assert not server.ended
+        client.sendall(b"the rest")
+        client.close()
+        assert (server.recv(3), server.ended) == (b"the", False)
+        assert (server.recv(1 << 20), server.ended) == (b" rest", False)
+        assert (server.recv(1 << 20), server.ended) == (b"", True)
+
+
+def test_a_client_that_sends_nothing_over_tls_is_given_up(tmp_path: Path) -> None:
+    """After its time, or at once if no wait is allowed; not before."""
+    with _connected(tmp_path, 0.2) as (server, client):
+        client.sendall(b"x")
+        assert server.recv(9) == b"x"
+        server.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            server.recv(9)
+        server.settimeout(None)
+        assert (server.recv(9), server.ended) == (b"", True)

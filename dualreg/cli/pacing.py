@@ -5,6 +5,7 @@ import math
 import os
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,8 @@ LEAST_PROGRESS = 16 << 10
 #: Seconds after which a thread that waits looks whether the server stops, and for which it still sends then.
 _LOOK = 1.0
 _ANSWER_TIME = 5.0
+#: Bytes of a record of TLS.  Source: RFC 8446, section 5.1.
+_RECORD_SIZE = 16 << 10
 #: Bytes that one call sends over TLS, so that progress shows.
 _SEND_SIZE = 64 << 10
 
@@ -106,13 +109,22 @@ class PacedSocket:
 
         def receive() -> int:
             nonlocal received
-            received = self._sock.recv(size)
+            received = self._records(size) if isinstance(self._sock, ssl.SSLSocket) else self._sock.recv(size)
             return len(received)
 
         with suppress(ConnectionError):
             self._wait(self._reading, receive)
         self.ended = not received
         return received
+
+    def _records(self, size: int) -> bytes:
+        """Receive over TLS up to *size* bytes: one of its small records, and those that have arrived, too."""
+        records = [self._sock.recv(min(size, _RECORD_SIZE))]
+        self._sock.settimeout(0)
+        with suppress(OSError):  # no other has arrived, or something that the next call finds, too
+            while records[-1] and (size := size - len(records[-1])):
+                records.append(self._sock.recv(min(size, _RECORD_SIZE)))
+        return b"".join(records)
 
     def send(self, data: bytes | memoryview) -> int:
         """Send the beginning of *data*; return how much that was.
