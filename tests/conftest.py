@@ -65,11 +65,11 @@ class GuardedCatalog(Catalog):
     """A catalog that knows whether this thread is inside a transaction."""
 
     @contextmanager
-    def begin(self) -> Iterator[Transaction]:
+    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
         """Count this thread in."""
         _transactions.depth = getattr(_transactions, "depth", 0) + 1
         try:
-            with super().begin() as tx:
+            with super().begin(durable=durable) as tx:
                 yield tx
         finally:
             _transactions.depth -= 1

@@ -118,7 +118,7 @@ def install() -> None:
     """
     upgrade.command = _Command  # type: ignore[misc, assignment]
     upgrade.ScriptDirectory = _Scripts  # type: ignore[misc, assignment]
-    os.fsync = lambda _: None
+    os.fsync = os.fdatasync = lambda _: None
     passwords.bcrypt = _Bcrypt  # type: ignore[assignment, misc]
     Rule._compile_builder = _compile_later  # type: ignore[assignment]
     SQLiteDialect_pysqlite.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]

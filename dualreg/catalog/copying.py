@@ -53,6 +53,7 @@ def load(copy: Catalog, catalog: Catalog) -> None:
         _copy_rows(source, target)
         if target.dialect.name == "postgresql":
             _restart_counters(target)
+    catalog.settle()
 
 
 def measure(catalog: Catalog) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.checks import CheckQueries
 from dualreg.catalog.clients import ClientQueries
+from dualreg.catalog.commits import CommitUncertain, DurableCommits, commits_of
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
 from dualreg.catalog.dialects import READ_ONLY, has_changed, hasten, open_engine, watch_changes
@@ -73,13 +74,17 @@ def is_outage(error: SQLAlchemyError) -> bool:
 
     A file that is malformed raises DatabaseError itself, the base of both sorts.
     """
-    outages = OperationalError | InterfaceError | InternalError | PoolTimeout | CatalogGone
+    outages = OperationalError | InterfaceError | InternalError | PoolTimeout | CatalogGone | CommitUncertain
     return isinstance(error, outages) or type(error) is DatabaseError
 
 
-def is_disconnect(error: Exception) -> bool:
-    """Return whether the connection was lost, so that it is not known if a transaction was committed."""
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+def is_undecided(error: BaseException) -> bool:
+    """Return whether it is not known if a transaction was committed, or will stay so after a power cut.
+
+    The connection was lost, or the disk failed.
+    """
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return lost or isinstance(error, CommitUncertain)
 
 
 def is_absent(url: str) -> bool:
@@ -206,7 +211,8 @@ class Catalog:
         self.now = now
         self.engine = open_engine(url, pool_size=pool_size)
         watch_changes(self.engine, NAMES)
-        self._writers = Writers(max(pool_size * 3 // 4, 1))
+        self._writers = Writers(max(pool_size * 3 // 4, 1), alone=self._file is not None)
+        self._commits = commits_of(self._file)
         self._versions = versions_of(self.engine)
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
 
@@ -215,28 +221,49 @@ class Catalog:
 
         After a power cut, the last commits may be missing; no earlier one is then.
         """
+        self._commits = DurableCommits()
         hasten(self.engine)
 
     @contextmanager
-    def begin(self) -> Iterator[Transaction]:
+    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
         """Open a transaction that commits at the end of the block, or rolls back if the block raises.
 
-        After the block, its changes are durable. On SQLite, the transaction holds the write lock of the
-        database from its start, so there is one at a time; on PostgreSQL, it is READ COMMITTED. A quarter of
-        the connections is left to readers.
+        After the block, its changes are durable, as is all that was committed before. On SQLite, the
+        transaction holds the write lock of the database from its start, so there is one at a time; on
+        PostgreSQL, it is READ COMMITTED. A quarter of the connections is left to readers.
+
+        Others see the changes a moment before they are durable. Who answers for what was only read calls
+        ``settle``.
+
+        Args:
+            durable: Whether to wait for the disk. Without that, a power cut may undo the transaction, unless
+                another one was made durable after it.
 
         Raises:
             DatabaseFailure: the database fails or is gone, another transaction holds a lock for too long, or
                 too many are waiting for one that does.
+            CommitUncertain: the disk failed after the commit. It is a DatabaseFailure.
         """
         self._require_file()
-        with self._writers.enter(), self.engine.begin() as connection:
-            tx = Transaction.over(connection, self.now())
-            yield tx
-            if changed := self.on_access_change is not None and has_changed(connection):
-                tx.notes.count(Note.ACCESS)
+        self._commits.require()
+        with self._writers.enter():
+            with self._writers.turn(), self.engine.begin() as connection:
+                tx = Transaction.over(connection, self.now())
+                yield tx
+                if changed := self.on_access_change is not None and has_changed(connection):
+                    tx.notes.count(Note.ACCESS)
+            if durable:
+                self.settle()
         if changed and self.on_access_change:
             self.on_access_change()
+
+    def settle(self) -> None:
+        """Make durable whatever was committed before, by anyone.
+
+        Raises:
+            CommitUncertain: the disk fails.
+        """
+        self._commits.settle()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -279,6 +306,7 @@ class Catalog:
         """Close all idle connections. The catalog can be used again."""
         self._versions.close()
         self.engine.dispose()
+        self._commits.close()
 
     def _require_file(self) -> None:
         """Raise CatalogGone unless the file is the one that was opened."""
@@ -303,9 +331,12 @@ class _Trial(Catalog):
         self._connection = connection
 
     @contextmanager
-    def begin(self) -> Iterator[Transaction]:
+    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
+        del durable  # nothing is
         with self._connection.begin_nested():
             yield Transaction.over(self._connection, self.now())
+
+    def settle(self) -> None: ...
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

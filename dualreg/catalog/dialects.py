@@ -1,7 +1,9 @@
 """The differences between SQLite and PostgreSQL: connections, upserts, and limits of statements."""
 
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -33,6 +35,8 @@ from dualreg.patterns import LIKE_ESCAPE, Reach, has_wildcard, to_like
 
 #: Time that a writer waits for another one, in seconds.
 _BUSY_SECONDS = 30
+#: Between two looks at a lock that another process holds, and for how long to look like that, in seconds.
+_PAUSE, _LONGEST_PAUSE, _SOON = 0.0001, 0.005, 1.0
 _POSTGRESQL_OPTIONS = f"-c lock_timeout={_BUSY_SECONDS}s"
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
@@ -148,13 +152,7 @@ def batches(values: Iterable[Value], size: int = _VALUES_LIMIT) -> Iterator[list
 def hasten(engine: Engine) -> None:
     """Do not wait for the disk with each commit from now on; a power cut may take the last ones back."""
     if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def relax(connection: sqlite3.Connection, _: object) -> None:
-            connection.execute("PRAGMA synchronous = NORMAL")
-
-        engine.dispose()
-        return
+        return  # ``catalog.commits`` waits
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -174,12 +172,13 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
     def configure(connection: sqlite3.Connection, _: object) -> None:
         """Disable the implicit transactions of ``sqlite3``, and configure the connection.
 
-        Readers and the writer do not block each other (WAL); a commit survives a power cut (FULL).
+        Readers and the writer do not block each other (WAL). With NORMAL, the database is never malformed
+        after a power cut; that commits survive it is for ``catalog.commits``.
         """
         connection.isolation_level = None
         for pragma in (
             "journal_mode = WAL",
-            "synchronous = FULL",
+            "synchronous = NORMAL",
             "foreign_keys = ON",
             "cache_size = -16384",
         ):
@@ -188,7 +187,35 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         """Take the write lock at once: a read transaction that is upgraded later fails instead of waiting."""
-        if not connection.get_execution_options().get(READ_ONLY):
+        if connection.get_execution_options().get(READ_ONLY):
+            return
+        own = connection.connection.driver_connection
+        if not isinstance(own, sqlite3.Connection) or not _lock_soon(own):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _lock_soon(connection: sqlite3.Connection) -> bool:
+    """Begin a transaction with the write lock; return False if another process does not release it soon.
+
+    SQLite itself would look for the lock after 1, 2, 5, 10 and more milliseconds; most hold it for one.
+    """
+    pause, until = _PAUSE, time.monotonic() + _SOON
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _lock_now(connection):
+            if time.monotonic() > until:
+                return False
+            time.sleep(pause)
+            pause = min(pause * 1.2, _LONGEST_PAUSE)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    return True
+
+
+def _lock_now(connection: sqlite3.Connection) -> bool:
+    """Begin a transaction with the write lock; return False if that is not possible now."""
+    with suppress(sqlite3.OperationalError):
+        connection.execute("BEGIN IMMEDIATE")
+    return connection.in_transaction

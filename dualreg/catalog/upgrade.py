@@ -48,6 +48,7 @@ def upgrade(catalog: Catalog) -> tuple[str | None, str | None]:
         if before != head:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    catalog.settle()
     return before, head
 
 

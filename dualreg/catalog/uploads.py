@@ -168,6 +168,26 @@ class UploadQueries:
         )
         return self.connection.execute(statement).rowcount > 0
 
+    def fill(
+        self,
+        repository: RepositoryName,
+        upload: UploadId,
+        staged: UploadId,
+        *,
+        offset: int,
+        digest_so_far: Digest,
+        since: datetime = _EPOCH,
+    ) -> OtherUploads | None:
+        """Record that an upload has the *offset* durable bytes called *staged*; return what else there is.
+
+        Return None, and change nothing, if there is no such upload, it was last touched before *since*, or
+        another request has ever written to it or holds its lease.
+        """
+        parameters = {"repository": repository, "upload": upload, "since": since, "now": self.now}
+        parameters |= {"new_staged": staged, "new_offset": offset, "so_far": digest_so_far}
+        row = self.connection.execute(_fill(), parameters).one_or_none()
+        return None if row is None else OtherUploads(*map(int, row))
+
     def release(self, upload: UploadId, lease: str) -> None:
         """Release the lease, if it is held, and change nothing else."""
         held = (Uploads.id == upload) & (Uploads.lease == lease)
@@ -216,6 +236,26 @@ def _start() -> Executable:
     count = select(func.count()).where(is_counted).scalar_subquery()
     statement = insert(Uploads).from_select(columns, new.where(count < bindparam("limit", type_=BigInteger)))
     return statement.returning(Uploads.id)
+
+
+@cache
+def _fill() -> Executable:
+    """Return the statement of ``UploadQueries.fill``, which takes long to make."""
+    columns = Uploads.__table__.c
+    owner = select(Repositories.id).where(Repositories.name == bindparam("repository")).scalar_subquery()
+    is_new = (Uploads.offset == 0) & Uploads.lease.is_(None) & Uploads.stalled.is_(None)
+    return (
+        update(Uploads)
+        .where(Uploads.id == bindparam("upload"), Uploads.repository_id == owner, is_new)
+        .where(Uploads.staged == Uploads.id, Uploads.touched_at >= bindparam("since"))
+        .values(
+            staged=bindparam("new_staged", type_=columns.staged.type),
+            offset=bindparam("new_offset", type_=columns.offset.type),
+            digest_so_far=bindparam("so_far", type_=columns.digest_so_far.type),
+            touched_at=bindparam("now", type_=columns.touched_at.type),
+        )
+        .returning(*_others())
+    )
 
 
 @cache

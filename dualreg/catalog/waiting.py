@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition
+from threading import Condition, Lock
 from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,6 +10,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 #: Seconds without a transaction having ended, after which no more threads wait for one.
 _STUCK = 1.0
+#: Seconds that a thread waits for its turn.
+_PATIENCE = 30.0
 
 
 class Writers:
@@ -19,9 +21,15 @@ class Writers:
     holds the lock for long, they are refused at once.
     """
 
-    def __init__(self, limit: int) -> None:
-        """Let up to *limit* threads in."""
+    def __init__(self, limit: int, *, alone: bool = False) -> None:
+        """Let up to *limit* threads in.
+
+        Args:
+            alone: Let one of them write at a time. The next one goes on at once then: SQLite, if left to it,
+                would let each sleep and look again, for longer and longer.
+        """
         self._limit, self._inside = limit, 0
+        self._turn = Lock() if alone else None
         self._moved = 0.0
         self._changed = Condition()
 
@@ -41,6 +49,23 @@ class Writers:
             raise
         finally:
             self._leave(failed=failed)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Write for the block, as one of those inside.
+
+        Raises:
+            SQLAlchemyError: another one has been writing for too long.
+        """
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=_PATIENCE):
+            raise PoolTimeout("another transaction has been writing for too long")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _wait(self) -> None:
         with self._changed:

@@ -159,6 +159,7 @@ class Bridge:
         for tag, image in moved.items():
             with suppress(ImageUnknown, ImageIncomplete):  # deleted meanwhile
                 self.tag(repository, tag, image)
+        self.state.catalog.settle()
 
     def prepare(self, repository: RepositoryName) -> None:
         """Make the repository known, and show V1 clients all of it that they can use, before one pushes."""

@@ -56,7 +56,7 @@ class RenewLease:
             UploadBusy: another request has taken it.
         """
         if force or abs(self.catalog.now() - self._renewed_at) > LEASE / 3:  # the clock may be set back
-            with self.catalog.begin() as tx:
+            with self.catalog.begin(durable=False) as tx:
                 others = tx.uploads.renew(self.row.id, self.lease, duration=LEASE, arriving=self.arrived)
             if others is None:
                 raise busy(self.row.id)
@@ -137,7 +137,7 @@ class Leases:
         self, repository: RepositoryName, upload: UploadId, lease: str, offset: int | None
     ) -> UploadRow:
         own, since = Lease(lease, own_name()), self.state.catalog.now() - self.ttl
-        with self.state.begin() as tx:
+        with self.state.catalog.begin(durable=False) as tx:  # no power cut leaves a process that has it
             take = partial(tx.uploads.lease, repository, upload, own, duration=LEASE)
             row = take(since=since, offset=offset)
             if row is None and (held := tx.uploads.held(upload)) and has_ended(held.process):
@@ -152,6 +152,7 @@ class Leases:
             row = tx.uploads.find(repository, upload, since=self.state.catalog.now() - self.ttl)
         if row is None:
             raise UploadUnknown(upload=upload)
+        self.state.catalog.settle()
         if offset not in (None, row.offset):
             raise RangeInvalid(repository=repository, upload=upload, offset=row.offset)
         raise busy(upload)

@@ -4,7 +4,8 @@ A manifest is parsed, its children are looked up in the repository, and its rows
 together. ``Manifests`` has the operations; the functions after it are their steps.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
@@ -39,8 +40,9 @@ from dualreg.registry.preconditions import (
     check_precondition,
     load_for_precondition,
 )
-from dualreg.registry.state import State
+from dualreg.registry.state import Arriving, State
 from dualreg.registry.visibility import Visibility
+from dualreg.storage.links import staged_manifest
 
 #: Indexes of which each process remembers the entry that clients get who cannot read indexes.
 _CHOSEN = 10_000
@@ -212,21 +214,32 @@ class Manifests:
         """
         manifest = _parse_pushed(reference, media_type, payload)
         load_for_precondition(self.state.upstream, condition, repository, reference)
-        documents = _documents_to_store(manifest)
+        at, references = provenance.pushed_at or self.state.catalog.now(), [*tags, reference]
         with (
-            pointing(self.state, repository, [*tags, reference], manifest.digest) as pointed,
-            self.state.staged(*documents.values()) as uploads,
+            self._arriving(repository, manifest, at) as arriving,
+            pointing(self.state, repository, references, manifest.digest, more=arriving.files) as pointed,
             self.state.begin() as tx,
         ):
             row = self._ensure(tx, repository, manifest, condition, tagging=bool(pointed.tags))
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
             children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
-            blobs = (BlobRow(digest, len(document)) for digest, document in documents.items())
-            self.state.admit_all(tx, row, zip(uploads, blobs, strict=True))
-            self._record(tx, row, manifest, children, provenance)
+            arriving.record(tx, row)
+            self._record(tx, row, manifest, children, provenance, at=at)
             pointed.record(tx, row, Origin.V1 if provenance.v1_view else Origin.V2)
         return Pushed(manifest, children.mismatches)
+
+    @contextmanager
+    def _arriving(self, repository: RepositoryName, manifest: Manifest, at: datetime) -> Iterator[Arriving]:
+        """Stage for the block the manifest, what is stored along with it, and their link files."""
+        documents = _documents_to_store(manifest)
+        blobs = [BlobRow(digest, len(document)) for digest, document in documents.items()]
+        link = staged_manifest(repository, manifest.digest, at)
+        with (
+            self.state.staged(*documents.values()) as uploads,
+            self.state.arriving(repository, *zip(uploads, blobs, strict=True), also=[link]) as arriving,
+        ):
+            yield arriving
 
     def retag(
         self,
@@ -302,8 +315,10 @@ class Manifests:
         manifest: Manifest,
         children: Children,
         provenance: Provenance,
+        *,
+        at: datetime,
     ) -> None:
-        links, at = self.state.links, provenance.pushed_at or tx.now
+        links = self.state.links
         if is_new := tx.manifests.record(repository.id, manifest, at):
             tx.manifests.resolve_missing(repository.id, manifest.digest)
         if is_new or tx.manifests.redescribe(repository.id, manifest):
@@ -311,7 +326,6 @@ class Manifests:
             links.describe_manifest(repository.name, manifest.digest, media_type)
         tx.manifests.record_children(repository.id, manifest, children.held)
         tx.manifests.record_missing(repository.id, manifest, children.missing)
-        links.add_manifest(repository.name, manifest.digest, at)
         if manifest.signed:
             signed = Digest.of(manifest.signed)
             tx.manifests.record_signed(repository.id, manifest.digest, signed)

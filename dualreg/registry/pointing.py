@@ -11,6 +11,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.state import State
 from dualreg.storage.base import StagedLink
+from dualreg.storage.links import staged_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Pointing:
 
     Attributes:
         at: When they were pushed.
-        files: The link files of the tags, which are durable, but not in their places.
+        files: The link files of the tags, and others, which are durable, but not in their places.
     """
 
     state: State
@@ -29,14 +30,14 @@ class Pointing:
     files: Sequence[StagedLink]
 
     def record(self, tx: Transaction, repository: RepositoryRow, origin: Origin, agent: str = "") -> None:
-        """Point the tags at the manifest within a transaction: rows first, then link files.
+        """Point the tags at the manifest within a transaction: rows first, then all link files.
 
         Args:
             agent: The ``User-Agent`` of the client that pushed them, if it is to be recorded.
         """
         tx.tags.point(repository.id, self.tags, self.digest, origin, at=self.at, agent=agent)
         links = self.state.links
-        links.point_tags(self.files)
+        links.place(self.files)
         for tag in self.tags:
             links.describe_tag(repository.name, tag, self.digest, unusual(origin), agent or None)
 
@@ -48,15 +49,19 @@ def pointing(
     references: Sequence[Tag | Digest],
     digest: Digest,
     at: datetime | None = None,
+    *,
+    more: Sequence[StagedLink] = (),
 ) -> Iterator[Pointing]:
     """Prepare for the block that the tags among *references* point at a manifest.
 
     Args:
         at: When they were pushed; None: now.
+        more: Link files that others have staged, to be placed with theirs.
     """
     tags, when = [each for each in references if isinstance(each, Tag)], at or state.catalog.now()
-    with state.links.staged_tags(repository, tags, digest, when) as files:
-        yield Pointing(state, tags, digest, when, files)
+    files = [staged_tag(repository, tag, digest, when) for tag in tags]
+    with state.links.staged(files):
+        yield Pointing(state, tags, digest, when, [*more, *files])
 
 
 def unusual(origin: Origin) -> Origin | None:

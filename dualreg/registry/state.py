@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
-from dualreg.catalog.database import Catalog, Transaction, is_disconnect
+from dualreg.catalog.database import Catalog, Transaction, is_undecided
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.views import V1
@@ -17,7 +17,7 @@ from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage import Store
 from dualreg.storage.base import LinkFile, StagedLink
-from dualreg.storage.links import Links
+from dualreg.storage.links import Links, staged_blob
 
 #: How many files a transaction writes where there may be thousands, so that it takes milliseconds.
 STEP = 16
@@ -56,9 +56,9 @@ class State:
     def begin(self) -> Iterator[Transaction]:
         """Open a transaction of the catalog; if it fails, its changes of link files are undone.
 
-        They stay if the connection was lost, since the commit may have succeeded.
+        They stay if the commit may have succeeded.
         """
-        with self.links.undone_on_failure(unless=is_disconnect), self.catalog.begin() as tx:
+        with self.links.undone_on_failure(unless=is_undecided), self.catalog.begin() as tx:
             yield tx
 
     def promise(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
@@ -116,6 +116,30 @@ class State:
             for upload in uploads:
                 self.store.discard(upload)
 
+    @contextmanager
+    def arriving(
+        self,
+        repository: RepositoryName,
+        *blobs: tuple[UploadId, BlobRow],
+        also: Sequence[StagedLink] = (),
+    ) -> Iterator["Arriving"]:
+        """Prepare for the block that staged uploads are admitted, each as its blob.
+
+        The caller has verified the bytes. They are durable under their digests before the transaction begins,
+        and their link files are staged, so that the transaction waits for the disk once. Bytes that are not
+        admitted then have no row, and cost nothing but space.
+
+        Args:
+            also: Other link files, to be staged with theirs.
+        """
+        waits = [self.store.prepare(upload, blob.digest) for upload, blob in blobs]
+        files = [staged_blob(repository, blob.digest, self.catalog.now()) for _, blob in blobs]
+        files += also
+        with self.links.staged(files):  # the disk takes names together with the files that are written next
+            for wait in waits:
+                wait()
+            yield Arriving(self, blobs, files)
+
     def admit(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
         """Publish the staged *upload* as *blob*, and link that to the repository.
 
@@ -123,9 +147,13 @@ class State:
         changes the same blob meanwhile. Publishing is a rename, so the transaction stays short. It replaces
         stored bytes, and what the catalog has of them, so that damage is repaired.
         """
+        self._publish(tx, repository, upload, blob)
+        self.links.add_blob(repository.name, blob.digest, tx.now)
+
+    def _publish(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
         tx.blobs.admit(blob.digest, blob.size)
         self.store.publish(upload, blob.digest)
-        self._link(tx, repository, blob)
+        tx.blobs.link(repository.id, blob.digest)
 
     def admit_all(
         self, tx: Transaction, repository: RepositoryRow, blobs: Iterable[tuple[UploadId | None, BlobRow]]
@@ -163,7 +191,8 @@ class State:
         stored = self.store.stat(blob.digest)
         if (stored is None or stored.size != blob.size) and blob.digest != empty_layer().digest:
             raise BlobDamaged(f"{blob.digest}: {stored.size if stored else 0} of {blob.size} bytes stored")
-        self._link(tx, repository, blob)
+        tx.blobs.link(repository.id, blob.digest)
+        self.links.add_blob(repository.name, blob.digest, tx.now)
 
     def record_view(
         self, tx: Transaction, repository: RepositoryRow, manifest: Digest, view: str | None, kind: str = V1
@@ -175,9 +204,28 @@ class State:
         tx.views.record(repository.id, manifest, view, kind=kind)
         self.links.record_view(repository.name, manifest, kind, view)
 
-    def _link(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
-        tx.blobs.link(repository.id, blob.digest)
-        self.links.add_blob(repository.name, blob.digest, tx.now)
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """Staged uploads that are about to be admitted to a repository.
+
+    Attributes:
+        files: Their link files, and others, which are staged.
+    """
+
+    state: State
+    blobs: Sequence[tuple[UploadId, BlobRow]]
+    files: Sequence[StagedLink]
+
+    def admit(self, tx: Transaction, repository: RepositoryRow) -> None:
+        """Publish each as its blob, and link that to the repository, as ``State.admit_all``."""
+        self.record(tx, repository)
+        self.state.links.place(self.files)
+
+    def record(self, tx: Transaction, repository: RepositoryRow) -> None:
+        """Do the same, but leave it to the caller to place the link files, with others."""
+        for upload, blob in sorted(self.blobs, key=lambda each: str(each[1].digest)):
+            self.state._publish(tx, repository, upload, blob)  # noqa: SLF001 -- a part of it
 
 
 class _NoLinkTree:

@@ -15,6 +15,7 @@ from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, ServerBusy, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.at_once import AtOnce, read_beginning
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.leases import LEASE, LeasedUpload, Leases, RequestCount, busy
@@ -114,6 +115,7 @@ class Uploads:
             row = tx.uploads.find(repository, upload, since=self.state.catalog.now() - self.ttl)
         if row is None or (row.offset and not self._is_staged(row.staged)):
             raise UploadUnknown(upload=upload)
+        self.state.catalog.settle()
         return Upload(repository, upload, row.offset)
 
     def append(
@@ -137,11 +139,17 @@ class Uploads:
                 begin with all that came since, the request is a repeated one, and that counts once.
 
         Raises:
-            UploadUnknown, UploadBusy, RangeInvalid: nothing was read from *chunks*.
+            UploadUnknown, UploadBusy, RangeInvalid: no more was read from *chunks* than fits into memory.
             BodyTruncated: the upload holds what arrived; resume from its offset. TooManyStagedBytes is one.
 
         Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
         """
+        beginning = read_beginning(chunks) if not (offset or known) else None
+        if beginning and beginning.is_all and beginning.pieces:
+            at_once = AtOnce(self.state, self.ttl, self.limits)
+            if at_once.fill(repository, upload, beginning.pieces):
+                return Upload(repository, upload, sum(map(len, beginning.pieces)))
+        chunks = beginning.chunks if beginning else chunks
         with self._leases.hold(repository, upload, offset) as leased:
             body = UploadBody(leased, self._new(leased, chunks, offset or known), CANONICAL)
             length = self.state.store.append(leased.row.staged, body, offset=leased.row.offset)
@@ -182,6 +190,7 @@ class Uploads:
             blob = self.state.promise(repository, digest)
             if blob is None or not self.integrity.holds(blob):
                 raise
+            self.state.catalog.settle()
             return blob
 
     def _finish(
@@ -211,10 +220,10 @@ class Uploads:
                 self.state.store.append(staged, (), offset=held)
                 raise DigestMismatch(digest=str(digest), actual=str(actual))
             blob = BlobRow(digest, length)
-            with self.state.begin() as tx:
+            with self.state.arriving(repository, (staged, blob)) as arriving, self.state.begin() as tx:
                 if not tx.uploads.remove(upload, leased.lease):
                     raise busy(upload)
-                self.state.admit(tx, RepositoryRow(leased.row.repository_id, repository), staged, blob)
+                arriving.admit(tx, RepositoryRow(leased.row.repository_id, repository))
         return blob
 
     def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
@@ -282,8 +291,8 @@ class Uploads:
 
     def publish(self, repository: RepositoryName, staged: Staging, blob: BlobRow) -> None:
         """Make *staged* bytes, which the caller has verified to be *blob*, a blob of the repository."""
-        with self.state.begin() as tx:
-            self.state.admit(tx, tx.repositories.ensure(repository), staged.upload, blob)
+        with self.state.arriving(repository, (staged.upload, blob)) as arriving, self.state.begin() as tx:
+            arriving.admit(tx, tx.repositories.ensure(repository))
 
     def idle(self, before: datetime) -> tuple[UploadId, ...]:
         """Return the upload sessions that no client has touched since *before*."""

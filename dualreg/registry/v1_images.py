@@ -340,6 +340,7 @@ class V1Images:
             raise ImageUnknown(id=image)
         if row.complete:
             self._promise(repository, row)
+            self.state.catalog.settle()
         return row
 
     def _accept_same(self, repository: RepositoryName, image: V1ImageRow, sent: SentLayer) -> None:

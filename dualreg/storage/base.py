@@ -106,6 +106,16 @@ class BlobStore(Protocol):
             BlobMissing: there is no such upload.
         """
 
+    def prepare(self, upload: UploadId, digest: Digest) -> Callable[[], None]:
+        """Do what ``publish`` takes time for; return what must be called before it, to wait for the disk.
+
+        The caller has verified that the bytes have this digest. The blob may exist from now on. The upload
+        stays until it is published or discarded; what is appended to it does not change the blob.
+
+        Raises:
+            BlobMissing: there is no such upload.
+        """
+
     def publish(self, upload: UploadId, digest: Digest) -> None:
         """Turn the upload into the blob *digest*, atomically and durably.
 
@@ -173,18 +183,28 @@ class LinkFile:
 
 
 class StagedLink(NamedTuple):
-    """A link file that is about to be *name* in *folder*, dated *at*; until then, it is kept as *upload*."""
+    """A link file that is about to be *name* in *folder*, dated *at*; until then, it is kept as *upload*.
+
+    Attributes:
+        once: A file with this content is right, whatever its date.
+    """
 
     upload: UploadId
     folder: str
     name: str
     content: bytes
     at: datetime
+    once: bool = False
 
     @property
     def path(self) -> str:
         """Where it will be."""
         return f"{self.folder}/{self.name}"
+
+    @property
+    def due(self) -> datetime | None:
+        """What a file must be dated to be right; None: anything."""
+        return None if self.once else self.at
 
 
 class LinkReader(Protocol):

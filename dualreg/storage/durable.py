@@ -26,13 +26,16 @@ def instant(nanoseconds: int) -> datetime:
 
 
 def create(path: Path, mode: int = 0o644) -> int:
-    """Create a file and return its descriptor; create its folder, even if others remove it as empty."""
+    """Create a file and return its descriptor; create its folder, even if others remove it as empty.
+
+    A folder that exists need not be durable yet.
+    """
     while True:
         with suppress(FileNotFoundError):
-            make_folders(path.parent, SHARED)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             inherit_owner(path)
             return descriptor
+        make_folders(path.parent, SHARED)
 
 
 def move(path: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ relation, last before the commit, so that of concurrent requests the same one wi
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,26 +83,18 @@ class Links:
         undo.remove_folders(self.tree, *(revision(repository, digest) for digest in digests))
 
     @contextmanager
-    def staged_tags(
-        self, repository: RepositoryName, tags: Iterable[Tag], digest: Digest, at: datetime
-    ) -> Iterator[Sequence[StagedLink]]:
-        """Stage for the block what ``point_tags`` places, before the transaction begins.
-
-        Args:
-            at: When the tags were pushed.
-        """
-        content = str(digest).encode()
-        staged = [StagedLink(UploadId.new(), _tag(repository, tag), _CURRENT, content, at) for tag in tags]
+    def staged(self, links: Sequence[StagedLink]) -> Iterator[None]:
+        """Stage for the block what ``place`` places, before the transaction begins."""
         try:
-            for link in staged:
+            for link in links:
                 self.tree.stage_link(link)
-            yield staged
+            yield
         finally:
-            for link in staged:
+            for link in links:
                 self.tree.drop(link.upload)
 
-    def point_tags(self, staged: Sequence[StagedLink]) -> None:
-        """Record where tags point by link files that were staged for it."""
+    def place(self, staged: Sequence[StagedLink]) -> None:
+        """Record what link files say that were staged: with one wait for the disk, however many they are."""
         undo.place(self.tree, staged)
 
     def point_tag(
@@ -156,6 +148,29 @@ class Links:
             undo.remove(self.tree, path)
         else:
             undo.write(self.tree, path, text.encode(), None)
+
+
+def staged_blob(repository: RepositoryName, digest: Digest, at: datetime) -> StagedLink:
+    """Return the link file of a blob, to be staged; one that exists keeps its time."""
+    return _staged(_layer(repository, digest), "link", digest, at, once=True)
+
+
+def staged_manifest(repository: RepositoryName, digest: Digest, at: datetime) -> StagedLink:
+    """Return the link file of a manifest, to be staged; one that exists keeps its time."""
+    return _staged(revision(repository, digest), "link", digest, at, once=True)
+
+
+def staged_tag(repository: RepositoryName, tag: Tag, digest: Digest, at: datetime) -> StagedLink:
+    """Return the link file of a tag, to be staged.
+
+    Args:
+        at: When the tag was pushed.
+    """
+    return _staged(_tag(repository, tag), _CURRENT, digest, at)
+
+
+def _staged(folder: str, name: str, digest: Digest, at: datetime, *, once: bool = False) -> StagedLink:
+    return StagedLink(UploadId.new(), folder, name, str(digest).encode(), at, once)
 
 
 def blob_link(repository: str, digest: Digest) -> str:

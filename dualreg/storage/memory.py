@@ -1,7 +1,7 @@
 """MemoryStore: a minimal driver in memory, for tests and as an example."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from threading import Lock
 from typing import BinaryIO
@@ -65,6 +65,12 @@ class MemoryStore:
         except KeyError as error:
             raise BlobMissing(upload) from error
 
+    def prepare(self, upload: UploadId, digest: Digest) -> Callable[[], None]:
+        del digest
+        if upload not in self._staged:
+            raise BlobMissing(upload)
+        return lambda: None
+
     def publish(self, upload: UploadId, digest: Digest) -> None:
         with self._lock:
             staged = self._staged.pop(upload, None)
@@ -108,7 +114,9 @@ class MemoryStore:
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         for link in links:
-            self._links[link.path] = LinkFile(*self._staged.pop(link.upload))
+            file, found = LinkFile(*self._staged.pop(link.upload)), self._links.get(link.path)
+            if not (link.once and found and found.content == file.content):
+                self._links[link.path] = file
 
     def set_aside(self, aside: UploadId, *folders: str) -> None:
         prefixes = tuple(f"{folder}/" for folder in folders)

@@ -80,6 +80,11 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             return super().append(upload, chunks, offset=offset)
 
+    def prepare(self, upload: UploadId, digest: Digest) -> Callable[[], None]:
+        with self.plan.step():
+            wait = super().prepare(upload, digest)
+        return lambda: self.plan.run(wait)
+
     def publish(self, upload: UploadId, digest: Digest) -> None:
         with self.plan.step():
             super().publish(upload, digest)
@@ -115,11 +120,11 @@ class FaultyCatalog(Catalog):
     plan = Plan()
 
     @contextmanager
-    def begin(self) -> Iterator[Transaction]:
+    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
         """Lose everything if the power fails before the commit."""
         mine, self.plan.calls = self.plan.calls, self.plan.calls + 1
         fails = mine == self.plan.fail_at
-        with super().begin() as tx:
+        with super().begin(durable=durable) as tx:
             yield tx
             if fails and not self.plan.after:
                 raise Fault(mine)

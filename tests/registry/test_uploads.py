@@ -28,7 +28,7 @@ from dualreg.errors import (
 from dualreg.image.digest import Digest
 from dualreg.image.documents import dump
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
-from dualreg.registry import Registry
+from dualreg.registry import Registry, at_once
 from dualreg.registry.chains import CONFIG_LIMIT
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.leases import LEASE
@@ -43,6 +43,12 @@ from tests.properties.registries import push_v2
 from tests.state import snapshot
 
 NAME = RepositoryName("team/app")
+
+
+@pytest.fixture(autouse=True)
+def leased(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have even the shortest body written under a lease."""
+    monkeypatch.setattr(at_once, "SHORT", -1)
 
 
 @pytest.fixture
@@ -296,10 +302,10 @@ def test_a_late_cancel_is_refused(
     before = [lambda: None, take_over]  # the lease of the cancel, and its second transaction
 
     @contextmanager
-    def stalled() -> Iterator[Transaction]:
+    def stalled(*, durable: bool = True) -> Iterator[Transaction]:
         if before:
             before.pop(0)()
-        with begin() as tx:
+        with begin(durable=durable) as tx:
             yield tx
 
     monkeypatch.setattr(registry.state.catalog, "begin", stalled)

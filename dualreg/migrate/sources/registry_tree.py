@@ -45,7 +45,7 @@ from dualreg.migrate.sources.files import (
 )
 from dualreg.storage.base import Keeps
 from dualreg.storage.durable import instant
-from dualreg.storage.filesystem import REGISTRY
+from dualreg.storage.link_folder import REGISTRY
 from dualreg.storage.links import blob_link, revision
 
 _LINK_LIMIT = 1 << 10

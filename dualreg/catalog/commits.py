@@ -1,0 +1,156 @@
+"""Commits: on SQLite, all that end while the disk is busy become durable by one wait for it.
+
+With ``synchronous = NORMAL``, SQLite appends a commit to its write-ahead log, and leaves out one thing that
+FULL does: it does not wait until the log is on the disk. Whoever answers for a commit waits for that here,
+when the lock of the database is free again. A wait makes durable whatever was committed before it, by any
+thread or process; later commits depend on earlier ones, and never outlast them. Checkpoints still sync the
+log before they copy it to the database, and the database before the log is used again, so what has left the
+log is durable, too.
+
+The log has a descriptor of its own. SQLite's locks are on the other two files, so closing it releases none.
+
+Source: SQLite, "PRAGMA synchronous", "Write-Ahead Logging"; ``sqlite3WalFrames`` and ``walCheckpoint``.
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from threading import Condition
+from typing import Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from dualreg.ownership import sync
+
+#: Seconds to wait for the lock of the database before the log is written again.
+_PATIENCE = 30
+_PIECE = 1 << 20
+
+
+class CommitUncertain(SQLAlchemyError):
+    """A transaction was committed, but the disk failed to make it durable: a power cut may undo it."""
+
+
+class Commits(Protocol):
+    """Waits until commits are durable. Threads may share it; after a fork, create another one."""
+
+    def settle(self) -> None:
+        """Make durable whatever was committed before the call.
+
+        Raises:
+            CommitUncertain: the disk fails.
+        """
+
+    def require(self) -> None:
+        """Raise CommitUncertain if the last attempt failed, and another one does."""
+
+    def close(self) -> None:
+        """Close the log; the next wait opens it again."""
+
+
+def commits_of(file: Path | None) -> Commits:
+    """Return what makes commits durable to the SQLite database *file*; None: it is another database."""
+    return _LoggedCommits(file) if file else DurableCommits()
+
+
+class DurableCommits:
+    """Commits that are durable when they return, or need not be."""
+
+    def settle(self) -> None: ...
+    def require(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _LoggedCommits:
+    """Commits in the write-ahead log of an SQLite database.
+
+    Of the threads that wait, one syncs the log for all whose commits ended before it began.
+
+    The kernel reports a failure once, and then takes what it could not write for written. So what is in the
+    log is written and synced again, under the lock of the database, before anything else is committed. Each
+    process keeps the log open, since the kernel tells each descriptor of a failure.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._log = file, file.with_name(f"{file.name}-wal")
+        self._changed = Condition()
+        #: Numbers of syncs: of the last that began, that ended, and that ended well.
+        self._begun = self._ended = self._good = 0
+        self._failure: Exception | None = None
+        self._descriptor: int | None = None
+
+    def settle(self) -> None:
+        with self._changed:
+            needed = self._begun + 1  # one that has begun may have missed the commit
+            while self._ended < self._begun and self._ended < needed:
+                self._changed.wait()
+            leads = self._ended < needed
+            if leads:
+                self._begun = needed
+        if leads:
+            self._lead()
+        if self._good < needed:
+            raise CommitUncertain(f"the disk does not take the log: {self._failure}") from self._failure
+
+    def require(self) -> None:
+        if self._failure:
+            self.settle()
+
+    def close(self) -> None:
+        with self._changed:
+            while self._ended < self._begun:
+                self._changed.wait()
+            self._forget()
+
+    def _lead(self) -> None:
+        """Sync the log for all who wait."""
+        failure: Exception | None = OSError("interrupted")
+        try:
+            self._sync()
+            failure = None
+        except (OSError, sqlite3.Error) as error:
+            failure = error
+        finally:
+            with self._changed:
+                self._ended, self._failure = self._begun, failure
+                if failure is None:
+                    self._good = self._ended
+                self._changed.notify_all()
+
+    def _sync(self) -> None:
+        log = self._open()
+        if log is None:
+            return  # the last connection has copied everything to the database
+        if self._failure:
+            self._write_again()
+        os.fdatasync(log)
+
+    def _open(self) -> int | None:
+        """Return the descriptor of the log that has its name now; None if there is none."""
+        try:
+            if self._descriptor is not None and os.path.samestat(
+                os.fstat(self._descriptor), self._log.stat()
+            ):
+                return self._descriptor
+            self._forget()
+            self._descriptor = os.open(self._log, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        sync(self._log.parent)
+        return self._descriptor
+
+    def _forget(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+    def _write_again(self) -> None:
+        """Replace the log by what is in it, while nobody else writes to it."""
+        with closing(sqlite3.connect(self._file, timeout=_PATIENCE, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            log = self._open()
+            if log is None:
+                return
+            for offset in range(0, os.fstat(log).st_size, _PIECE):
+                os.pwrite(log, os.pread(log, _PIECE, offset), offset)

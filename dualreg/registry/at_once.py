@@ -1,0 +1,102 @@
+"""At once: bytes of uploads that are short enough to be held in memory.
+
+If all bytes of an upload come in one request, it needs no lease: they are written under a name of their own,
+which no other request knows, and one transaction gives them to the upload, unless another request was first.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
+from typing import NamedTuple
+
+from dualreg.catalog.database import is_undecided
+from dualreg.errors import TooManyStagedBytes
+from dualreg.image.digest import CANONICAL, Digest, Hasher
+from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.state import State
+from dualreg.registry.upload_limits import UploadLimits
+
+#: The most bytes that are held in memory.
+SHORT = 256 << 10
+
+
+class Beginning(NamedTuple):
+    """The beginning of a body.
+
+    Attributes:
+        pieces: What was read of it.
+        is_all: Whether that is the whole body, and arrived without an error.
+        chunks: The body from its first byte on, with the error with which it ends, if it does.
+    """
+
+    pieces: list[bytes]
+    is_all: bool
+    chunks: Iterator[bytes]
+
+
+def read_beginning(chunks: Iterable[bytes]) -> Beginning:
+    """Read a body until it ends, or is no longer short."""
+    pieces, size, rest = list[bytes](), 0, iter(chunks)
+    try:
+        while size <= SHORT:
+            piece = next(rest, None)
+            if piece is None:
+                return Beginning(pieces, is_all=True, chunks=iter(pieces))
+            pieces.append(bytes(piece))
+            size += len(piece)
+    except Exception as error:  # noqa: BLE001 -- whoever reads all of it gets it
+        rest = _raising(error)
+    return Beginning(pieces, is_all=False, chunks=chain(pieces, rest))
+
+
+def _raising(error: Exception) -> Iterator[bytes]:
+    """Raise *error* instead of yielding anything."""
+    yield from ()
+    raise error
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """Gives uploads all their bytes.
+
+    Attributes:
+        ttl, limits: As of ``Uploads``.
+    """
+
+    state: State
+    ttl: timedelta
+    limits: UploadLimits
+
+    def fill(self, repository: RepositoryName, upload: UploadId, body: list[bytes]) -> bool:
+        """Give *body* to an upload that has no bytes; return False if that must be done under a lease.
+
+        That is so if there is no such upload, another request has written to it or does so now, or there are
+        too many bytes with these. Then nothing is changed.
+        """
+        hasher, staged = Hasher(CANONICAL), UploadId.new()
+        for piece in body:
+            hasher.update(piece)
+        try:
+            length = self.state.store.append(staged, body, offset=0)
+            if self._record(repository, upload, staged, length, hasher.digest()):
+                return True
+        except BaseException as error:
+            if not is_undecided(error):
+                self.state.store.discard(staged)
+            raise
+        self.state.store.discard(staged)
+        return False
+
+    def _record(
+        self, repository: RepositoryName, upload: UploadId, staged: UploadId, length: int, digest: Digest
+    ) -> bool:
+        with suppress(TooManyStagedBytes), self.state.catalog.begin() as tx:
+            others = tx.uploads.fill(
+                repository, upload, staged, offset=length, digest_so_far=digest, since=tx.now - self.ttl
+            )
+            if others is not None:
+                self.limits.require(others, length)
+                return True
+        return False

@@ -1,0 +1,211 @@
+"""LinkFolder: link files in a folder, safe against power cuts.
+
+The order is: write, fsync the file, rename, fsync the folder. What a method did when it returns survives a
+power cut. What has no name yet, or none any more, is among the uploads, where what a crash leaves of it is
+collected.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from dualreg.image.names import UploadId
+from dualreg.ownership import create_folder, make_folders
+from dualreg.storage import durable
+from dualreg.storage.base import LinkFile, StagedLink
+
+#: The folder below its root in which the reference registry keeps everything.
+REGISTRY = Path("docker/registry/v2")
+#: The resolution of the times of rows; files have nanoseconds.
+_ROUNDING = timedelta(microseconds=1)
+#: More bytes than any link file has.
+_LINK_LIMIT = 1 << 16
+
+
+class LinkFolder:
+    """A LinkTree in the folder of a store."""
+
+    def __init__(self, root: Path) -> None:
+        """Use the folder *root*, which is created when it is first written to, for owner and group."""
+        self._root = root
+        self._uploads = root / "uploads"
+        self._corrupt = root / "corrupt"
+        self._names = root / REGISTRY / "repositories"
+
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
+        durable.sync(self._replace(path, content, at).parent)
+
+    def _replace(self, path: str, content: bytes, due: datetime | None, at: datetime | None = None) -> Path:
+        """Create or replace a file without syncing its folder, unless it is right; return its place."""
+        target, fresh = self._names / path, self._uploads / UploadId.new()
+        if not self._holds(path, content, due):
+            self._write(fresh, content, due or at)
+            durable.move(fresh, target)
+        return target
+
+    def stage_link(self, link: StagedLink) -> None:
+        if self._holds(link.path, link.content, link.due):
+            return
+        fresh = self._uploads / link.upload
+        if (self._names / link.folder).exists():
+            self._write(fresh, link.content, link.at)
+            return
+        # A new folder is staged with the file, so that placing it is one rename.
+        file = fresh / link.name
+        folders = [folder for folder in file.parents if folder.is_relative_to(fresh)]
+        self._make_uploads()
+        for folder in reversed(folders):
+            create_folder(folder, durable.SHARED)
+        self._write(file, link.content, link.at)
+        for folder in folders:
+            durable.sync(folder)
+
+    def place_links(self, links: Sequence[StagedLink]) -> None:
+        changed = {self._place(link).parent for link in links}
+        for folder in changed:
+            durable.sync(folder)
+
+    def _place(self, link: StagedLink) -> Path:
+        """Move a staged file, with its folder if that is new; return what is where it was not before."""
+        fresh, target = self._uploads / link.upload, self._names / link.path
+        if not fresh.exists():  # the file was right; it may have been replaced since
+            return self._replace(link.path, link.content, link.due, link.at)
+        if fresh.is_dir():
+            try:
+                durable.move(fresh, self._names / link.folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                fresh /= link.name  # another request has made the folder meanwhile
+            else:
+                return self._names / link.folder
+        durable.move(fresh, target)
+        return target
+
+    def _write(self, file: Path, content: bytes, at: datetime | None) -> None:
+        """Write a file among the uploads durably; what a crash leaves of it is collected like them."""
+        self._make_uploads()
+        descriptor = durable.create(file)
+        try:
+            durable.write(descriptor, content)
+            if at:
+                os.utime(descriptor, ns=(durable.nanoseconds(at),) * 2)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _holds(self, path: str, content: bytes, at: datetime | None) -> bool:
+        """Return whether a file has that content and time, which may have been rounded, or cut to seconds.
+
+        A file that need not be written keeps its time, which may be that of a push to another registry.
+        """
+        try:
+            found = self.read_link(path)
+        except OSError:
+            return False
+        if found is None or found.content != content:
+            return False
+        return at is None or abs(at - found.at) <= _ROUNDING or at == found.at.replace(microsecond=0)
+
+    def read_link(self, path: str) -> LinkFile | None:
+        try:
+            descriptor = os.open(f"{self._names}/{path}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            if found.st_size > _LINK_LIMIT:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return LinkFile(os.read(descriptor, _LINK_LIMIT), durable.instant(found.st_mtime_ns))
+        finally:
+            os.close(descriptor)
+
+    def list_links(self, folder: str) -> Sequence[str]:
+        try:
+            with os.scandir(f"{self._names}/{folder}") as entries:
+                return sorted(f"{each.name}/" if each.is_dir() else each.name for each in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def remove_link(self, *paths: str) -> None:
+        changed = set[Path]()
+        for target in map(self._names.joinpath, paths):
+            with suppress(FileNotFoundError):
+                target.unlink()
+                changed.add(target.parent)
+            self._prune(target)
+        for folder in {*map(_nearest, changed)}:  # once for all that they have lost
+            durable.sync(folder)
+
+    def quarantine_link(self, path: str) -> None:
+        source, aside = self._names / path, self._corrupt / "repositories" / path
+        with suppress(FileNotFoundError):
+            durable.move(source, aside)
+            durable.sync(aside.parent)
+            self._prune(source)
+            durable.sync(_nearest(source.parent))
+
+    def set_aside(self, aside: UploadId, *folders: str) -> None:
+        self._make_uploads()
+        create_folder(self._uploads / aside)
+        changed = dict[Path, Path]()  # one of the targets in each folder
+        for number, target in enumerate(map(self._names.joinpath, folders)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                target.rename(self._uploads / aside / f"{number}")
+                changed[target.parent] = target
+        for folder, target in changed.items():
+            durable.sync(folder)
+            self._prune(target)
+
+    def bring_back(self, aside: UploadId, *folders: str) -> None:
+        for number, folder in enumerate(folders):
+            source, target = self._uploads / aside / f"{number}", self._names / folder
+            for file in [*_files(source)]:
+                place = target / file.relative_to(source)
+                if not place.exists():
+                    durable.move(file, place)
+                    durable.sync(place.parent)
+        self.drop(aside)
+
+    def drop(self, aside: UploadId) -> None:
+        try:
+            (self._uploads / aside).unlink(missing_ok=True)
+        except IsADirectoryError:
+            shutil.rmtree(self._uploads / aside, ignore_errors=True)
+
+    def walk_links(self) -> Iterator[tuple[str, bytes]]:
+        for path in _files(self._names):
+            if not path.name.startswith("."):
+                yield path.relative_to(self._names).as_posix(), path.read_bytes()
+
+    def _make_uploads(self) -> None:
+        make_folders(self._root)
+        make_folders(self._uploads, durable.SHARED)
+
+    def _prune(self, path: Path) -> None:
+        """Remove empty folders above *path*: the reference registry would list them as repositories."""
+        with suppress(OSError):
+            for folder in path.relative_to(self._names).parents[:-1]:
+                (self._names / folder).rmdir()
+
+
+def _nearest(folder: Path) -> Path:
+    """Return *folder* or the first folder above it that exists."""
+    return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below *folder* by path, reading one folder after the other; none if it is absent."""
+    with suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                yield from _files(path)
+            elif path.is_file():
+                yield path

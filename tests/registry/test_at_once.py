@@ -1,0 +1,159 @@
+"""Short uploads: all bytes at once, without a lease, unless another request was first."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from datetime import timedelta
+
+import pytest
+
+from dualreg.catalog.database import Transaction
+from dualreg.errors import BodyTruncated, TooManyStagedBytes, UploadBusy, UploadUnknown
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry import Registry, at_once
+from dualreg.registry.leases import LEASE
+from dualreg.registry.upload_limits import UploadLimits
+from dualreg.registry.uploads import Uploads
+from tests.conftest import Clock, GuardedStore
+
+NAME = RepositoryName("team/app")
+BODY = b"all of it"
+
+
+@pytest.fixture
+def upload(registry: Registry) -> UploadId:
+    """An empty upload."""
+    return registry.uploads.start(NAME).id
+
+
+def _append(registry: Registry, upload: UploadId, *chunks: bytes) -> int:
+    return registry.uploads.append(NAME, upload, chunks, known=0).offset
+
+
+def _cut_short(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    yield from chunks
+    raise BodyTruncated(received=len(BODY))
+
+
+def _begins(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list that grows with each transaction: whether it waits for the disk."""
+    found, begin = list[bool](), registry.state.catalog.begin
+
+    def record(*, durable: bool = True) -> AbstractContextManager[Transaction]:
+        found.append(durable)
+        return begin(durable=durable)
+
+    monkeypatch.setattr(registry.state.catalog, "begin", record)
+    return found
+
+
+def test_a_push_of_a_short_blob_waits_for_three_commits(
+    registry: Registry, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each request; the lease of the last one need not be durable."""
+    begins = _begins(registry, monkeypatch)
+    upload = registry.uploads.start(NAME).id
+    assert _append(registry, upload, BODY[:4], BODY[4:]) == len(BODY)
+    registry.uploads.finish(NAME, upload, Digest.of(BODY))
+    assert begins == [True, True, False, True]
+    assert [*store.staged()] == []
+    with registry.blobs.open(Digest.of(BODY)) as reader:
+        assert reader.read() == BODY
+
+
+def test_uploads_go_on_after_it(registry: Registry, upload: UploadId) -> None:
+    """More bytes are appended under a lease; a repeated request counts once."""
+    _append(registry, upload, BODY)
+    assert _append(registry, upload, BODY) == len(BODY)
+    assert registry.uploads.append(NAME, upload, [b" and more"], offset=len(BODY)).offset == len(BODY) + 9
+    assert registry.uploads.finish(NAME, upload, Digest.of(BODY + b" and more")).size == len(BODY) + 9
+
+
+def test_a_long_body_is_written_under_a_lease(
+    registry: Registry, upload: UploadId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is lost on the way."""
+    monkeypatch.setattr(at_once, "SHORT", len(BODY))
+    begins = _begins(registry, monkeypatch)
+    assert _append(registry, upload, BODY, b"!", b"?") == len(BODY) + 2
+    assert begins == [False, True]
+    assert registry.uploads.finish(NAME, upload, Digest.of(BODY + b"!?")).size == len(BODY) + 2
+
+
+def test_another_writer_comes_first(
+    registry: Registry, upload: UploadId, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who holds the lease is not disturbed, and no bytes of the other one stay."""
+
+    def slow() -> Iterator[bytes]:
+        yield b"first"
+        with pytest.raises(UploadBusy):
+            _append(registry, upload, BODY)
+        yield b" and last"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at_once, "SHORT", -1)
+        leased = registry.uploads.append(NAME, upload, slow())
+    assert leased.offset == 14
+    assert len([*store.staged()]) == 1
+
+
+def test_a_writer_that_wakes_up_late_is_refused(registry: Registry, upload: UploadId, clock: Clock) -> None:
+    """Its lease has run out, and another request has taken it over: with a copy, not at once."""
+
+    def stalled() -> Iterator[bytes]:
+        yield bytes(at_once.SHORT + 1)
+        clock.advance(LEASE + timedelta(seconds=1))
+        assert _append(registry, upload, BODY) == len(BODY)
+        yield b"late"
+
+    with pytest.raises(UploadBusy):
+        registry.uploads.append(NAME, upload, stalled())
+    assert registry.uploads.finish(NAME, upload, Digest.of(BODY)).size == len(BODY)
+
+
+def test_a_body_cut_short_counts(registry: Registry, upload: UploadId) -> None:
+    """What arrived is durable, and the error is that of the body."""
+    with pytest.raises(BodyTruncated):
+        registry.uploads.append(NAME, upload, _cut_short([BODY]), known=0)
+    assert registry.uploads.status(NAME, upload).offset == len(BODY)
+
+
+def test_limits_hold(registry: Registry, upload: UploadId, store: GuardedStore) -> None:
+    """A body that is too large ends at the limit."""
+    state, integrity = registry.state, registry.uploads.integrity
+    limited = Uploads(state, integrity, limits=UploadLimits(total=len(BODY)))
+    with pytest.raises(TooManyStagedBytes):
+        limited.append(NAME, upload, [BODY, b"!"], known=0)
+    assert limited.status(NAME, upload).offset == len(BODY)
+    assert [each.upload for each in store.staged()] == [upload]
+
+
+@pytest.mark.parametrize("gone", ["unknown", "expired", "elsewhere"])
+def test_no_bytes_stay_without_an_upload(
+    registry: Registry, upload: UploadId, store: GuardedStore, clock: Clock, gone: str
+) -> None:
+    """It is as unknown as to any other request."""
+    if gone == "expired":
+        clock.advance(registry.uploads.ttl + timedelta(seconds=1))
+    named = UploadId.new() if gone == "unknown" else upload
+    name = RepositoryName("team/other") if gone == "elsewhere" else NAME
+    with pytest.raises(UploadUnknown):
+        registry.uploads.append(name, named, [BODY], known=0)
+    assert [*store.staged()] == []
+
+
+def test_a_failing_catalog_leaves_no_bytes(
+    registry: Registry, upload: UploadId, store: GuardedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upload is as it was."""
+
+    def fail(**_: bool) -> None:
+        raise OSError("the disk fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.state.catalog, "begin", fail)
+        with pytest.raises(OSError, match="the disk fails"):
+            _append(registry, upload, BODY)
+    assert [*store.staged()] == []
+    assert _append(registry, upload, BODY) == len(BODY)

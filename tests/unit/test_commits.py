@@ -1,0 +1,151 @@
+"""Commits of SQLite: shared waits, and what happens if the disk fails."""
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dualreg.catalog.commits import CommitUncertain, commits_of
+from dualreg.catalog.database import Catalog, is_outage, is_undecided
+from dualreg.catalog.notes import Note
+from dualreg.catalog.upgrade import upgrade
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """An empty catalog."""
+    with closing(Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite3'}")) as catalog:
+        upgrade(catalog)
+        yield catalog
+
+
+def _write(catalog: Catalog, text: str) -> None:
+    with catalog.begin() as tx:
+        tx.notes.write(Note.HEALTH, text)
+
+
+def _read(catalog: Catalog) -> str | None:
+    with catalog.read() as tx:
+        return tx.notes.read(Note.HEALTH)
+
+
+class _Disk:
+    """Counts and delays syncs of the log, and fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.synced, self.error = 0, 0
+        self.begun, self.go = threading.Semaphore(0), threading.Event()
+        self.go.set()
+        monkeypatch.setattr(os, "fdatasync", self._sync)
+
+    def _sync(self, descriptor: int) -> None:
+        assert Path(f"/proc/self/fd/{descriptor}").readlink().name == "catalog.sqlite3-wal"
+        self.begun.release()
+        assert self.go.wait(20)
+        if self.error:
+            raise OSError(self.error, os.strerror(self.error))
+        self.synced += 1
+
+
+@pytest.fixture
+def disk(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> _Disk:
+    """The disk of the catalog."""
+    del catalog
+    return _Disk(monkeypatch)
+
+
+def test_commits_share_a_wait(catalog: Catalog, disk: _Disk) -> None:
+    """All that end while the disk is busy wait for one sync, which begins after them; none waits for less."""
+    disk.go.clear()
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(_write, catalog, "first")
+        assert disk.begun.acquire(timeout=20)
+        others = [pool.submit(_write, catalog, f"{number}") for number in range(4)]
+        while _read(catalog) == "first":
+            pass
+        for _ in range(1000):  # all have committed: the lock of the database is free between them
+            if catalog._writers._inside == 5 and not catalog._writers._turn.locked():  # type: ignore[union-attr]
+                break
+            threading.Event().wait(0.01)
+        assert not any(each.done() for each in (first, *others))
+        disk.go.set()
+        for each in (first, *others):
+            each.result(20)
+    assert disk.synced == 2
+
+
+def test_a_commit_that_need_not_last_waits_for_nothing(catalog: Catalog, disk: _Disk) -> None:
+    """The next one that waits makes it durable, too."""
+    with catalog.begin(durable=False) as tx:
+        tx.notes.write(Note.HEALTH, "1")
+    assert disk.synced == 0
+    catalog.settle()
+    assert disk.synced == 1
+
+
+def test_a_disk_that_fails(catalog: Catalog, disk: _Disk) -> None:
+    """The commit is uncertain. Until the log was written again, and synced, no other begins."""
+    _write(catalog, "before")
+    disk.error = errno.EIO
+    with pytest.raises(CommitUncertain, match="Input/output error") as failed:
+        _write(catalog, "uncertain")
+    assert is_outage(failed.value)
+    assert is_undecided(failed.value)
+    with pytest.raises(CommitUncertain):
+        _write(catalog, "refused")
+    assert _read(catalog) == "uncertain"
+    disk.error = 0
+    _write(catalog, "after")
+    assert _read(catalog) == "after"
+
+
+def test_the_log_is_written_again(
+    catalog: Catalog, tmp_path: Path, disk: _Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte of it, as it is, and nobody else writes meanwhile."""
+    _write(catalog, "before")
+    disk.error = errno.EIO
+    with pytest.raises(CommitUncertain):
+        _write(catalog, "uncertain")
+    disk.error = 0
+    log, write, written = tmp_path / "catalog.sqlite3-wal", os.pwrite, bytearray()
+    content = log.read_bytes()
+
+    def record(descriptor: int, data: bytes, offset: int) -> int:
+        with (
+            closing(sqlite3.connect(tmp_path / "catalog.sqlite3", timeout=0)) as other,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            other.execute("BEGIN IMMEDIATE")
+        written[offset:] = data
+        return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", record)
+    catalog.settle()
+    assert bytes(written) == content == log.read_bytes()
+    assert disk.synced == 2
+
+
+def test_another_log(catalog: Catalog, tmp_path: Path, disk: _Disk) -> None:
+    """The last connection copies the log to the database, and removes it; the next one makes another."""
+    _write(catalog, "1")
+    catalog.close()
+    assert not (tmp_path / "catalog.sqlite3-wal").exists()
+    catalog.settle()
+    assert disk.synced == 1
+    _write(catalog, "2")
+    assert disk.synced == 2
+
+
+def test_other_databases_make_commits_durable_themselves() -> None:
+    """There is nothing to wait for."""
+    commits = commits_of(None)
+    commits.settle()
+    commits.require()
+    commits.close()
