@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import (
@@ -52,6 +52,8 @@ from dualreg.catalog.versions import versions_of
 from dualreg.catalog.views import ViewQueries
 from dualreg.catalog.waiting import Writers
 from dualreg.ownership import inherit_owner, make_folders
+
+Queries = TypeVar("Queries")
 
 #: The base class of what a failing database raises, for example on a full disk.
 DatabaseFailure = SQLAlchemyError
@@ -108,7 +110,24 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
+class _Noun(Generic[Queries]):
+    """The queries of one noun, made when they are first asked for: most transactions need few of them."""
+
+    def __init__(self, make: Callable[..., Queries], *, timed: bool = True) -> None:
+        """Make them of the connection and, if *timed*, the time of the transaction."""
+        self._make, self._timed = make, timed
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, transaction: "Transaction", owner: type) -> Queries:
+        given = (transaction.connection, transaction.now) if self._timed else (transaction.connection,)
+        made = self._make(*given)
+        setattr(transaction, self._name, made)  # found before this from then on
+        return made
+
+
+@dataclass
 class Transaction:
     """All queries, by noun, in one database transaction: they commit together or not at all.
 
@@ -117,63 +136,35 @@ class Transaction:
     for each other and then see each other's result; other locks are named by the methods that take them.
 
     Attributes:
+        connection: For the queries alone.
         now: The time that its writes record.
     """
 
+    connection: Connection
     now: datetime
-    repositories: RepositoryQueries
-    tags: TagQueries
-    manifests: ManifestQueries
-    blobs: BlobQueries
-    uploads: UploadQueries
-    v1_images: V1ImageQueries
-    views: ViewQueries
-    derivations: DerivationQueries
-    garbage: GarbageQueries
-    uses: UseQueries
-    referrers: ReferrerQueries
-    keys: KeyQueries
-    clients: ClientQueries
-    accounts: AccountQueries
-    permissions: PermissionQueries
-    secrets: SecretQueries
-    attempts: AttemptQueries
-    deletions: DeletionQueries
-    access: AccessQueries
-    linking: LinkingQueries
-    checks: CheckQueries
-    notes: NoteQueries
-    rebuild: RebuildQueries
-
-    @classmethod
-    def over(cls, connection: Connection, now: datetime) -> Self:
-        """Return a transaction over *connection*; *now* is the time that its writes record."""
-        return cls(
-            now,
-            RepositoryQueries(connection, now),
-            TagQueries(connection, now),
-            ManifestQueries(connection, now),
-            BlobQueries(connection, now),
-            UploadQueries(connection, now),
-            V1ImageQueries(connection, now),
-            ViewQueries(connection, now),
-            DerivationQueries(connection),
-            GarbageQueries(connection, now),
-            UseQueries(connection),
-            ReferrerQueries(connection),
-            KeyQueries(connection, now),
-            ClientQueries(connection),
-            AccountQueries(connection, now),
-            PermissionQueries(connection),
-            SecretQueries(connection),
-            AttemptQueries(connection, now),
-            DeletionQueries(connection, now),
-            AccessQueries(connection),
-            LinkingQueries(connection),
-            CheckQueries(connection),
-            NoteQueries(connection),
-            RebuildQueries(connection),
-        )
+    repositories = _Noun(RepositoryQueries)
+    tags = _Noun(TagQueries)
+    manifests = _Noun(ManifestQueries)
+    blobs = _Noun(BlobQueries)
+    uploads = _Noun(UploadQueries)
+    v1_images = _Noun(V1ImageQueries)
+    views = _Noun(ViewQueries)
+    derivations = _Noun(DerivationQueries, timed=False)
+    garbage = _Noun(GarbageQueries)
+    uses = _Noun(UseQueries, timed=False)
+    referrers = _Noun(ReferrerQueries, timed=False)
+    keys = _Noun(KeyQueries)
+    clients = _Noun(ClientQueries, timed=False)
+    accounts = _Noun(AccountQueries)
+    permissions = _Noun(PermissionQueries, timed=False)
+    secrets = _Noun(SecretQueries, timed=False)
+    attempts = _Noun(AttemptQueries)
+    deletions = _Noun(DeletionQueries)
+    access = _Noun(AccessQueries, timed=False)
+    linking = _Noun(LinkingQueries, timed=False)
+    checks = _Noun(CheckQueries, timed=False)
+    notes = _Noun(NoteQueries, timed=False)
+    rebuild = _Noun(RebuildQueries, timed=False)
 
 
 class Catalog:
@@ -248,7 +239,7 @@ class Catalog:
         self._commits.require()
         with self._writers.enter():
             with self._writers.turn(), self.engine.begin() as connection:
-                tx = Transaction.over(connection, self.now())
+                tx = Transaction(connection, self.now())
                 yield tx
                 if changed := self.on_access_change is not None and has_changed(connection):
                     tx.notes.count(Note.ACCESS)
@@ -276,7 +267,7 @@ class Catalog:
         """
         self._require_file()
         with self._reader.connect() as connection:
-            yield Transaction.over(connection, self.now())
+            yield Transaction(connection, self.now())
 
     def version(self) -> Hashable:
         """Return a value that differs from all earlier ones if a transaction was committed in between.
@@ -334,10 +325,10 @@ class _Trial(Catalog):
     def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
         del durable  # nothing is
         with self._connection.begin_nested():
-            yield Transaction.over(self._connection, self.now())
+            yield Transaction(self._connection, self.now())
 
     def settle(self) -> None: ...
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        yield Transaction.over(self._connection, self.now())
+        yield Transaction(self._connection, self.now())

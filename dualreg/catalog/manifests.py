@@ -114,7 +114,7 @@ class ManifestQueries:
             for child in children
         ]
         if rows:
-            self.connection.execute(insert(self.connection, ManifestChildren).on_conflict_do_nothing(), rows)
+            self.connection.execute(_record_children(self.connection.dialect.name), rows)
 
     def record_signed(self, repository_id: int, manifest: Digest, signed: Digest) -> None:
         """Record the blob that is the manifest with its signatures, in place of an earlier one."""
@@ -219,6 +219,11 @@ def description(manifest: Manifest) -> dict[str, object]:
 def _record(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
     """Return the statement of ``record``, cached: building it takes longer than executing it."""
     return insert_for(dialect, Manifests).on_conflict_do_nothing().returning(Manifests.digest)
+
+
+@cache
+def _record_children(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    return insert_for(dialect, ManifestChildren).on_conflict_do_nothing()
 
 
 @cache

@@ -33,6 +33,8 @@ from dualreg.image.names import RepositoryName, UploadId
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The columns of an upload that no request holds the lease of.
 _FREE = {"lease": None, "lease_until": None, "process": "", "arriving": 0}
+#: Columns that change when bytes are durable, and the names of their parameters.
+_ADVANCED = {"offset": "new_offset", "digest_so_far": "so_far", "touched_at": "now"}
 #: More uploads than a client can have.
 _NO_LIMIT = 1 << 62
 #: In RETURNING, the bytes of all other uploads, and of those of the same client. As expressions, they would
@@ -156,17 +158,9 @@ class UploadQueries:
 
     def advance(self, upload: UploadId, lease: str, *, offset: int, digest_so_far: Digest | None) -> bool:
         """Record that *offset* bytes are durable, and release the lease; return whether it was still held."""
-        statement = (
-            update(Uploads)
-            .where(Uploads.id == upload, Uploads.lease == lease)
-            .values(
-                offset=offset,
-                digest_so_far=digest_so_far,
-                **_FREE,
-                touched_at=self.now,
-            )
-        )
-        return self.connection.execute(statement).rowcount > 0
+        values = {"upload": upload, "held": lease, "new_offset": offset}
+        values |= {"so_far": digest_so_far, "now": self.now}
+        return self.connection.execute(_advance(), values).rowcount > 0
 
     def fill(
         self,
@@ -198,10 +192,7 @@ class UploadQueries:
 
         Its repository is locked first, as by ``RepositoryQueries.lock``.
         """
-        owner = select(Repositories.id).where(Repositories.id == Uploads.repository_id)
-        locked = Uploads.repository_id == owner.with_for_update(read=True, key_share=True).scalar_subquery()
-        statement = delete(Uploads).where(Uploads.id == upload, Uploads.lease == lease, locked)
-        return self.connection.execute(statement).rowcount > 0
+        return self.connection.execute(_remove(), {"upload": upload, "held": lease}).rowcount > 0
 
     def idle(self, *, before: datetime) -> tuple[UploadId, ...]:
         """Return the uploads that were last touched before *before*, oldest first."""
@@ -239,6 +230,24 @@ def _start() -> Executable:
 
 
 @cache
+def _advance() -> Executable:
+    """Return the statement of ``UploadQueries.advance``, which takes long to make."""
+    columns = Uploads.__table__.c
+    new = {name: bindparam(key, type_=columns[name].type) for name, key in _ADVANCED.items()}
+    held = (Uploads.id == bindparam("upload")) & (Uploads.lease == bindparam("held"))
+    return update(Uploads).where(held).values({**new, **_FREE})
+
+
+@cache
+def _remove() -> Executable:
+    """Return the statement of ``UploadQueries.remove``, which takes long to make."""
+    owner = select(Repositories.id).where(Repositories.id == Uploads.repository_id)
+    locked = Uploads.repository_id == owner.with_for_update(read=True, key_share=True).scalar_subquery()
+    held = (Uploads.id == bindparam("upload")) & (Uploads.lease == bindparam("held"))
+    return delete(Uploads).where(held, locked)
+
+
+@cache
 def _fill() -> Executable:
     """Return the statement of ``UploadQueries.fill``, which takes long to make."""
     columns = Uploads.__table__.c
@@ -248,12 +257,8 @@ def _fill() -> Executable:
         update(Uploads)
         .where(Uploads.id == bindparam("upload"), Uploads.repository_id == owner, is_new)
         .where(Uploads.staged == Uploads.id, Uploads.touched_at >= bindparam("since"))
-        .values(
-            staged=bindparam("new_staged", type_=columns.staged.type),
-            offset=bindparam("new_offset", type_=columns.offset.type),
-            digest_so_far=bindparam("so_far", type_=columns.digest_so_far.type),
-            touched_at=bindparam("now", type_=columns.touched_at.type),
-        )
+        .values({name: bindparam(key, type_=columns[name].type) for name, key in _ADVANCED.items()})
+        .values(staged=bindparam("new_staged", type_=columns.staged.type))
         .returning(*_others())
     )
 

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from dualreg.catalog.database import is_undecided
-from dualreg.errors import TooManyStagedBytes
+from dualreg.errors import BlobMissing, TooManyStagedBytes, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.state import State
@@ -81,6 +81,7 @@ class AtOnce:
         try:
             length = self.state.store.append(staged, body, offset=0)
             if self._record(repository, upload, staged, length, hasher.digest()):
+                self._require(upload, staged)
                 return True
         except BaseException as error:
             if not is_undecided(error):
@@ -88,6 +89,13 @@ class AtOnce:
             raise
         self.state.store.discard(staged)
         return False
+
+    def _require(self, upload: UploadId, staged: UploadId) -> None:
+        """Raise UploadUnknown if a process whose clock is ahead discarded the bytes before they had a row."""
+        try:
+            self.state.store.reopen(staged).close()
+        except BlobMissing as error:
+            raise UploadUnknown(upload=upload) from error
 
     def _record(
         self, repository: RepositoryName, upload: UploadId, staged: UploadId, length: int, digest: Digest

@@ -33,7 +33,7 @@ from dualreg.registry.children import Children, ManifestRules, resolve_children
 from dualreg.registry.deletion import delete_manifest
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.integrity import Integrity
-from dualreg.registry.pointing import pointing
+from dualreg.registry.pointing import Pointing
 from dualreg.registry.preconditions import (
     UNCONDITIONAL,
     Precondition,
@@ -42,6 +42,7 @@ from dualreg.registry.preconditions import (
 )
 from dualreg.registry.state import Arriving, State
 from dualreg.registry.visibility import Visibility
+from dualreg.storage.base import StagedLink
 from dualreg.storage.links import staged_manifest
 
 #: Indexes of which each process remembers the entry that clients get who cannot read indexes.
@@ -70,6 +71,11 @@ class Provenance:
 
     v1_view: ImageId | None = None
     pushed_at: datetime | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """The generation whose clients see it as what they pushed."""
+        return Origin.V1 if self.v1_view else Origin.V2
 
 
 PUSHED_NOW = Provenance()
@@ -214,30 +220,29 @@ class Manifests:
         """
         manifest = _parse_pushed(reference, media_type, payload)
         load_for_precondition(self.state.upstream, condition, repository, reference)
-        at, references = provenance.pushed_at or self.state.catalog.now(), [*tags, reference]
-        with (
-            self._arriving(repository, manifest, at) as arriving,
-            pointing(self.state, repository, references, manifest.digest, more=arriving.files) as pointed,
-            self.state.begin() as tx,
-        ):
+        at, origin = provenance.pushed_at or self.state.catalog.now(), provenance.origin
+        pointed = Pointing.at_tags(self.state, repository, [*tags, reference], manifest.digest)
+        links = [staged_manifest(repository, manifest.digest, at), *pointed.files]
+        with self._arriving(repository, manifest, links) as arriving, self.state.begin() as tx:
             row = self._ensure(tx, repository, manifest, condition, tagging=bool(pointed.tags))
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
             children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
             arriving.record(tx, row)
             self._record(tx, row, manifest, children, provenance, at=at)
-            pointed.record(tx, row, Origin.V1 if provenance.v1_view else Origin.V2)
+            pointed.record(tx, row, origin, files=arriving.files)
         return Pushed(manifest, children.mismatches)
 
     @contextmanager
-    def _arriving(self, repository: RepositoryName, manifest: Manifest, at: datetime) -> Iterator[Arriving]:
-        """Stage for the block the manifest, what is stored along with it, and their link files."""
+    def _arriving(
+        self, repository: RepositoryName, manifest: Manifest, links: Sequence[StagedLink]
+    ) -> Iterator[Arriving]:
+        """Stage for the block the manifest, what is stored along with it, and *links* beside their own."""
         documents = _documents_to_store(manifest)
         blobs = [BlobRow(digest, len(document)) for digest, document in documents.items()]
-        link = staged_manifest(repository, manifest.digest, at)
         with (
             self.state.staged(*documents.values()) as uploads,
-            self.state.arriving(repository, *zip(uploads, blobs, strict=True), also=[link]) as arriving,
+            self.state.arriving(repository, *zip(uploads, blobs, strict=True), also=links) as arriving,
         ):
             yield arriving
 
@@ -262,7 +267,8 @@ class Manifests:
         Raises:
             ManifestUnknown, PreconditionFailed: nothing was changed.
         """
-        with pointing(self.state, repository, [tag], digest, at) as pointed, self.state.begin() as tx:
+        pointed = Pointing.at_tags(self.state, repository, [tag], digest, at)
+        with self.state.links.staged(pointed.files), self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=condition.is_conditional, tagging=True)
             if row is None or not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))

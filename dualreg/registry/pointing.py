@@ -1,9 +1,9 @@
 """Pointing: tags get another manifest, by rows and link files that were staged before the transaction."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import Origin, RepositoryRow
@@ -20,7 +20,7 @@ class Pointing:
 
     Attributes:
         at: When they were pushed.
-        files: The link files of the tags, and others, which are durable, but not in their places.
+        files: The link files of the tags, which are staged, but not in their places.
     """
 
     state: State
@@ -29,39 +29,43 @@ class Pointing:
     at: datetime
     files: Sequence[StagedLink]
 
-    def record(self, tx: Transaction, repository: RepositoryRow, origin: Origin, agent: str = "") -> None:
+    @classmethod
+    def at_tags(
+        cls,
+        state: State,
+        repository: RepositoryName,
+        references: Sequence[Tag | Digest],
+        digest: Digest,
+        at: datetime | None = None,
+    ) -> Self:
+        """Return how the tags among *references* will point at a manifest; their files are to be staged.
+
+        Args:
+            at: When they were pushed; None: now.
+        """
+        tags, when = [each for each in references if isinstance(each, Tag)], at or state.catalog.now()
+        return cls(state, tags, digest, when, [staged_tag(repository, tag, digest, when) for tag in tags])
+
+    def record(
+        self,
+        tx: Transaction,
+        repository: RepositoryRow,
+        origin: Origin,
+        agent: str = "",
+        *,
+        files: Sequence[StagedLink] | None = None,
+    ) -> None:
         """Point the tags at the manifest within a transaction: rows first, then all link files.
 
         Args:
             agent: The ``User-Agent`` of the client that pushed them, if it is to be recorded.
+            files: All link files that are placed; None: those of the tags.
         """
         tx.tags.point(repository.id, self.tags, self.digest, origin, at=self.at, agent=agent)
         links = self.state.links
-        links.place(self.files)
+        links.place(self.files if files is None else files)
         for tag in self.tags:
             links.describe_tag(repository.name, tag, self.digest, unusual(origin), agent or None)
-
-
-@contextmanager
-def pointing(
-    state: State,
-    repository: RepositoryName,
-    references: Sequence[Tag | Digest],
-    digest: Digest,
-    at: datetime | None = None,
-    *,
-    more: Sequence[StagedLink] = (),
-) -> Iterator[Pointing]:
-    """Prepare for the block that the tags among *references* point at a manifest.
-
-    Args:
-        at: When they were pushed; None: now.
-        more: Link files that others have staged, to be placed with theirs.
-    """
-    tags, when = [each for each in references if isinstance(each, Tag)], at or state.catalog.now()
-    files = [staged_tag(repository, tag, digest, when) for tag in tags]
-    with state.links.staged(files):
-        yield Pointing(state, tags, digest, when, [*more, *files])
 
 
 def unusual(origin: Origin) -> Origin | None:

@@ -238,8 +238,8 @@ class LinkTree(LinkReader, Protocol):
             at: None: now; a file that has this content already is then left as it is.
         """
 
-    def stage_link(self, link: StagedLink) -> None:
-        """Write a file durably that is not in its folder yet; it is kept until it is placed or dropped.
+    def stage_links(self, links: Sequence[StagedLink]) -> None:
+        """Write files durably that are not in their folders yet; they are kept until placed or dropped.
 
         Nothing need be written if the file that is there is right.
         """

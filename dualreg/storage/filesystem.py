@@ -97,8 +97,6 @@ class FilesystemStore(LinkFolder):
             self._separate(path, offset)
         descriptor = self._create(upload) if new else os.open(path, os.O_RDWR)
         try:
-            if new:
-                durable.sync(self._uploads)
             size = os.fstat(descriptor).st_size
             if size < offset:
                 raise BlobMissing(upload)
@@ -112,6 +110,8 @@ class FilesystemStore(LinkFolder):
                 behind.reach(length)
             if size > offset or length > offset:
                 os.fsync(descriptor)
+            if new:
+                durable.sync(self._uploads)
         finally:
             os.close(descriptor)
         return length
@@ -166,10 +166,11 @@ class FilesystemStore(LinkFolder):
         is_shared = staged.stat().st_nlink > 1  # a hard link shares its mode with the source
         self._make_blob_folder(path)
         try:
+            os.link(staged, path)
+        except FileExistsError:  # it is replaced, as by ``publish``
             os.link(staged, fresh)
             fresh.rename(path)
         except OSError:  # there are no hard links here, or the folder was removed as empty
-            fresh.unlink(missing_ok=True)
             return lambda: None
         if not is_shared:
             path.chmod(_PUBLISHED)

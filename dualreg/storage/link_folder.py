@@ -10,13 +10,13 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from dualreg.image.names import UploadId
 from dualreg.ownership import create_folder, make_folders
-from dualreg.storage import durable
+from dualreg.storage import durable, writeback
 from dualreg.storage.base import LinkFile, StagedLink
 
 #: The folder below its root in which the reference registry keeps everything.
@@ -44,26 +44,40 @@ class LinkFolder:
         """Create or replace a file without syncing its folder, unless it is right; return its place."""
         target, fresh = self._names / path, self._uploads / UploadId.new()
         if not self._holds(path, content, due):
-            self._write(fresh, content, due or at)
+            with ExitStack() as stack:
+                os.fsync(self._write(fresh, content, due or at, stack))
             durable.move(fresh, target)
         return target
 
-    def stage_link(self, link: StagedLink) -> None:
-        if self._holds(link.path, link.content, link.due):
-            return
-        fresh = self._uploads / link.upload
-        if (self._names / link.folder).exists():
-            self._write(fresh, link.content, link.at)
-            return
-        # A new folder is staged with the file, so that placing it is one rename.
-        file = fresh / link.name
-        folders = [folder for folder in file.parents if folder.is_relative_to(fresh)]
-        self._make_uploads()
-        for folder in reversed(folders):
-            create_folder(folder, durable.SHARED)
-        self._write(file, link.content, link.at)
-        for folder in folders:
-            durable.sync(folder)
+    def stage_links(self, links: Sequence[StagedLink]) -> None:
+        with ExitStack() as stack:
+            staged = [
+                self._stage_link(link, stack)
+                for link in links
+                if not self._holds(link.path, link.content, link.due)
+            ]
+            for descriptor, _ in staged[1:]:
+                writeback.begin(descriptor)
+            for descriptor, _ in staged:
+                os.fsync(descriptor)
+        for _, folders in staged:
+            for folder in folders:
+                durable.sync(folder)
+
+    def _stage_link(self, link: StagedLink, stack: ExitStack) -> tuple[int, Sequence[Path]]:
+        """Write a link file among the uploads, with its folder if that is new: placing it is one rename.
+
+        Return its descriptor, which *stack* closes, and its new folders, the innermost first.
+        """
+        top, folders = self._uploads / link.upload, list[Path]()
+        file = top
+        if not (self._names / link.folder).exists():
+            file = top / link.name
+            folders = [folder for folder in file.parents if folder.is_relative_to(top)]
+            self._make_uploads()
+            for folder in reversed(folders):
+                create_folder(folder, durable.SHARED)
+        return self._write(file, link.content, link.at, stack), folders
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         changed = {self._place(link).parent for link in links}
@@ -87,17 +101,18 @@ class LinkFolder:
         durable.move(fresh, target)
         return target
 
-    def _write(self, file: Path, content: bytes, at: datetime | None) -> None:
-        """Write a file among the uploads durably; what a crash leaves of it is collected like them."""
+    def _write(self, file: Path, content: bytes, at: datetime | None, stack: ExitStack) -> int:
+        """Write a file among the uploads; return its descriptor, which *stack* closes.
+
+        What a crash leaves of it is collected like them.
+        """
         self._make_uploads()
         descriptor = durable.create(file)
-        try:
-            durable.write(descriptor, content)
-            if at:
-                os.utime(descriptor, ns=(durable.nanoseconds(at),) * 2)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        stack.callback(os.close, descriptor)
+        durable.write(descriptor, content)
+        if at:
+            os.utime(descriptor, ns=(durable.nanoseconds(at),) * 2)
+        return descriptor
 
     def _holds(self, path: str, content: bytes, at: datetime | None) -> bool:
         """Return whether a file has that content and time, which may have been rounded, or cut to seconds.

@@ -86,8 +86,7 @@ class Links:
     def staged(self, links: Sequence[StagedLink]) -> Iterator[None]:
         """Stage for the block what ``place`` places, before the transaction begins."""
         try:
-            for link in links:
-                self.tree.stage_link(link)
+            self.tree.stage_links(links)
             yield
         finally:
             for link in links:

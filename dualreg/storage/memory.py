@@ -109,8 +109,9 @@ class MemoryStore:
     def quarantine_link(self, path: str) -> None:
         self._links.pop(path, None)
 
-    def stage_link(self, link: StagedLink) -> None:
-        self._staged[link.upload] = (link.content, link.at)
+    def stage_links(self, links: Sequence[StagedLink]) -> None:
+        for link in links:
+            self._staged[link.upload] = (link.content, link.at)
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         for link in links:

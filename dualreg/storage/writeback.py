@@ -14,6 +14,12 @@ _STEP, _LEFT = 8 << 20, 64 << 20
 _WAIT_BEFORE, _WRITE = 1, 2
 
 
+def begin(descriptor: int) -> None:
+    """Ask the disk to begin with a file that is synced soon: it takes several such files together."""
+    if function := _sync_file_range():
+        function(descriptor, 0, 0, _WRITE)  # what fails is left to the sync
+
+
 class WriteBehind:
     """Has a growing file written to the disk. Nothing is durable before the file is synced."""
 

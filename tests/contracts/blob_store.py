@@ -336,8 +336,7 @@ class BlobStoreContract:
         store.write_link("a/link", b"old")
         store.write_link("same/link", b"new", at)
         staged = [StagedLink(UploadId.new(), *place, b"new", at) for place in places]
-        for link in staged:
-            store.stage_link(link)
+        store.stage_links(staged)
         store.write_link("b/e/g/link", b"made meanwhile")
         store.write_link("same/link", b"replaced meanwhile")
         store.place_links(staged[:4])

@@ -171,7 +171,7 @@ def test_published_bytes_survive_a_power_cut(
     """The file is synced before it is renamed, and the folder that it came to after."""
     upload = UploadId.new()
     store.append(upload, [DATA], offset=0)
-    assert journal[-2:] == [("fsync", root / "uploads"), ("fsync", root / "uploads" / upload)]
+    assert journal[-2:] == [("fsync", root / "uploads" / upload), ("fsync", root / "uploads")]
     store.publish(upload, DIGEST)
     blob = root / BLOBS / store.internal_path(DIGEST)
     steps = _positions(

@@ -101,9 +101,9 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             super().remove_link(*paths)
 
-    def stage_link(self, link: StagedLink) -> None:
+    def stage_links(self, links: Sequence[StagedLink]) -> None:
         with self.plan.step():
-            super().stage_link(link)
+            super().stage_links(links)
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         with self.plan.step():
