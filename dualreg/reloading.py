@@ -6,6 +6,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
+from dualreg.mounts import is_local
+
 Value = TypeVar("Value")
 
 #: Modification time (ns), size and inode of each file; another one means that it has changed.
@@ -51,6 +53,20 @@ class ReloadingFile(Generic[Value]):
         with self._lock:
             self._reload()
             return self._generation
+
+    def generation_at_once(self) -> int | None:
+        """Return ``generation`` without reading a file; None: one has changed, or is being read."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._generation if self._stamps() == self._loaded else None
+        finally:
+            self._lock.release()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all files are on this machine."""
+        return all(map(is_local, self._paths))
 
     def _reload(self) -> None:
         try:

@@ -42,7 +42,7 @@ COMPARING = False
 
 
 class _Comparing:
-    """Compares what Flask answers, what the lane answers, and what it repeats; byte for byte."""
+    """Compares what Flask answers, what the lane answers, and what it repeats, at once too; byte for byte."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
@@ -57,6 +57,7 @@ class _Comparing:
             return self._lane(environ, start_response)
         answers = [answer_of(each, {**environ}) for each in (self._lane.application, self._lane, self._lane)]
         assert answers[0] == answers[1] == answers[2]
+        assert answer_at_once(self._lane, environ) in (None, answers[0])
         status, headers, body = answers[0]
         start_response(status, headers)
         return [body]
@@ -71,6 +72,15 @@ def answer_of(application: Any, environ: dict[str, Any]) -> tuple[str, list[tupl
     finally:
         getattr(body, "close", lambda: None)()
     return started[0][0], started[0][1], content
+
+
+def answer_at_once(lane: Lane, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes] | None:
+    """Return what the lane answers without waiting, as ``answer_of``; None if it answers nothing."""
+    ready = lane.at_once(environ)
+    if ready is None:
+        return None
+    ready.release()
+    return ready.status, [*ready.headers], ready.body
 
 
 class _Signing:

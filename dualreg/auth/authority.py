@@ -90,6 +90,20 @@ class Authority:
         """Return what is another value after each change of a file that decides on grants."""
         return tuple(file.generation() for file in self._files)
 
+    def generation_at_once(self) -> Hashable | None:
+        """Return ``generation`` without waiting for a file to be read; None if that is to be done.
+
+        Raises:
+            OSError: one cannot be looked at.
+        """
+        found = tuple(file.generation_at_once() for file in self._files)
+        return None if None in found else found
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all files that decide on grants are on this machine."""
+        return all(file.is_local for file in self._files)
+
     @cached_property
     def _files(self) -> tuple[ReloadingFile[Any], ...]:
         parts = (self.rules, self.logins and self.logins.directory, self.issuer and self.issuer.keys)

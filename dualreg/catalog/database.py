@@ -51,6 +51,7 @@ from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.versions import versions_of
 from dualreg.catalog.views import ViewQueries
 from dualreg.catalog.waiting import Writers
+from dualreg.mounts import is_local
 from dualreg.ownership import inherit_owner, make_folders
 
 Queries = TypeVar("Queries")
@@ -280,6 +281,19 @@ class Catalog:
             return self._versions.current()
         except (SQLAlchemyError, sqlite3.Error, OSError):
             return object()
+
+    def version_at_once(self) -> Hashable | None:
+        """Return ``version`` without waiting; None if that is not possible, or the database fails."""
+        try:
+            self._require_file()
+            return self._versions.at_once()
+        except (sqlite3.Error, OSError):
+            return None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the database is a file on this machine."""
+        return self._file is not None and is_local(self._file)
 
     @contextmanager
     def trial(self) -> Iterator["Catalog"]:

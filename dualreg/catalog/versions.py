@@ -25,6 +25,13 @@ class Versions(Protocol):
             SQLAlchemyError, sqlite3.Error: the database fails.
         """
 
+    def at_once(self) -> Hashable | None:
+        """Return what ``current`` would, without waiting for anything; None if that is not possible.
+
+        Raises:
+            sqlite3.Error: as ``current``.
+        """
+
     def close(self) -> None:
         """Close the connection; ``current`` opens another one."""
 
@@ -38,7 +45,7 @@ def versions_of(engine: Engine) -> Versions:
 
 
 class _DataVersions:
-    """SQLite's own count of commits, as a connection sees it that never writes.
+    """SQLite's own count of commits, as a connection sees it that never writes, and never waits for a lock.
 
     Source: SQLite, "PRAGMA data_version".
     """
@@ -50,12 +57,22 @@ class _DataVersions:
 
     def current(self) -> Hashable:
         with self._lock:
-            opening, connection = self._opened = self._opened or self._open()
-            return opening, connection.execute("PRAGMA data_version").fetchone()[0]
+            self._opened = self._opened or self._open()
+            return _look(*self._opened)
+
+    def at_once(self) -> Hashable | None:
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return _look(*self._opened) if self._opened else None
+        finally:
+            self._lock.release()
 
     def _open(self) -> tuple[object, sqlite3.Connection]:
         """Return a connection, and what tells it apart from others: counts of two cannot be compared."""
-        connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False, isolation_level=None)
+        connection = sqlite3.connect(
+            self._uri, timeout=0, uri=True, check_same_thread=False, isolation_level=None
+        )
         return object(), connection
 
     def close(self) -> None:
@@ -63,6 +80,10 @@ class _DataVersions:
             if self._opened:
                 self._opened[1].close()
             self._opened = None
+
+
+def _look(opening: object, connection: sqlite3.Connection) -> tuple[object, int]:
+    return opening, connection.execute("PRAGMA data_version").fetchone()[0]
 
 
 class _Snapshots:
@@ -83,6 +104,8 @@ class _Snapshots:
             row = connection.execute(_SNAPSHOT).one_or_none()
             return object() if row is None else tuple(row)
 
+    def at_once(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -91,5 +114,7 @@ class _Unknown:
 
     def current(self) -> Hashable:
         return object()
+
+    def at_once(self) -> None: ...
 
     def close(self) -> None: ...

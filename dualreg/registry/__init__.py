@@ -167,6 +167,14 @@ class Registry:
         """Return what is another value after each change of any row, by any process."""
         return self.state.catalog.version()
 
+    def version_at_once(self) -> Hashable | None:
+        """Return ``version`` without waiting for anything; None if that is not possible."""
+        return self.state.catalog.version_at_once()
+
+    def is_local(self) -> bool:
+        """Return whether rows and bytes are looked up without asking another machine or process."""
+        return self.state.catalog.is_local and self.state.store.is_local()
+
     def close(self) -> None:
         """Write deferred notes, and close every connection to the catalog.
 

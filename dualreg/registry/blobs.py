@@ -123,6 +123,28 @@ class Blobs:
         self.integrity.served.append(blob.digest)
         return reader
 
+    def has(self, *blobs: BlobRow) -> bool:
+        """Return whether the store has all bytes of *blobs*, without any further effect."""
+        return all(map(self.integrity.has, blobs))
+
+    def can_be_sent(self, blob: BlobRow) -> bool:
+        """Return whether the store has the blob, for a front server to send; it may be verified later."""
+        if found := self.has(blob):
+            self.integrity.served.append(blob.digest)
+        return found
+
+    def read_at_once(self, blob: BlobRow, *, start: int, length: int) -> bytes | None:
+        """Return bytes of a blob, to send them, if they are in memory; it may be verified later.
+
+        None: they are not, or the store does not have all of the blob.
+        """
+        if blob.digest == empty_layer().digest:
+            return EMPTY_LAYER[start : start + length]
+        data = self.state.store.read_at_once(blob.digest, blob.size, start=start, length=length)
+        if data is not None:
+            self.integrity.served.append(blob.digest)
+        return data
+
     def internal_path(self, digest: Digest) -> str | None:
         """Return the path by which a front server can send the blob; None if it cannot."""
         store = self.state.store

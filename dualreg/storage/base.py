@@ -68,6 +68,15 @@ class BlobStore(Protocol):
     def stat(self, digest: Digest) -> StoredBlob | None:
         """Return what the store has of the blob without opening it; None if there is no such blob."""
 
+    def is_local(self) -> bool:
+        """Return whether ``stat`` and ``read_at_once`` ask no other machine or process."""
+
+    def read_at_once(self, digest: Digest, size: int, *, start: int, length: int) -> bytes | None:
+        """Return *length* bytes from *start* on, if they are in memory.
+
+        None: they are not, or that cannot be known, or the store has no such blob of *size* bytes.
+        """
+
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
         """Take the blob that *reader* has open out of the store, durably, and keep its bytes elsewhere.
 

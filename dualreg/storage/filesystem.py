@@ -24,9 +24,11 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
+from dualreg.mounts import is_local
 from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
 from dualreg.storage.base import StagedUpload, StoredBlob
+from dualreg.storage.cached import read_cached
 from dualreg.storage.link_folder import REGISTRY, LinkFolder
 from dualreg.storage.writeback import WriteBehind
 
@@ -60,6 +62,12 @@ class FilesystemStore(LinkFolder):
         except FileNotFoundError:
             return None
         return StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
+
+    def is_local(self) -> bool:
+        return is_local(self._root)
+
+    def read_at_once(self, digest: Digest, size: int, *, start: int, length: int) -> bytes | None:
+        return read_cached(self.path(digest), size, start=start, length=length)
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
         path, aside = self.path(digest), self._corrupt / f"{digest.algorithm}-{digest.hex}"

@@ -36,6 +36,13 @@ class MemoryStore:
         data = self._blobs.get(digest)
         return None if data is None else StoredBlob(digest, len(data), datetime.now(UTC))
 
+    def is_local(self) -> bool:
+        return True
+
+    def read_at_once(self, digest: Digest, size: int, *, start: int, length: int) -> bytes | None:
+        data = self._blobs.get(digest, b"")
+        return data[start : start + length] if len(data) == size >= start + length else None
+
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
         reader.seek(0)
         with self._lock:

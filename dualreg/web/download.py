@@ -16,8 +16,8 @@ from dualreg.registry.blobs import Blobs
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.accel import let_remember
 from dualreg.web.context import registry, settings
-from dualreg.web.lane import after, repeatable
 from dualreg.web.ranges import Span, requested_spans
+from dualreg.web.repeats import REPEATED_AT_ONCE, repeat_document, repeatable
 from dualreg.web.responses import FILE, empty_response
 
 
@@ -40,19 +40,19 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
         "Cache-Control": "private, max-age=31536000, immutable",
     }
     if request.if_none_match.contains_weak(str(blob.digest)):
-        repeatable(after(), until=until)
-        return empty_response(304, {**headers, "ETag": fixed["ETag"]})
+        return repeat_document(empty_response(304, {**headers, "ETag": fixed["ETag"]}), until=until)
     spans = _requested_spans(blob)
     if request.method == "GET" and spans == []:
         return empty_response(416, {**headers, "Content-Range": f"bytes */{blob.size}"})
     if request.method == "HEAD":
         blobs.require(blob)
-        repeatable(after(partial(blobs.require, blob)), until=until)
-        return Response(headers=fixed | {"Accept-Ranges": "bytes", "Content-Length": str(blob.size)})
+        response = Response(headers=fixed | {"Accept-Ranges": "bytes", "Content-Length": str(blob.size)})
+        return repeat_document(response, blob, until=until)
     if location := _internal_location(blob):
         blobs.open_whole(blob).close()
         response = Response(headers=fixed | {"X-Accel-Redirect": location})  # nginx adds Accept-Ranges
-        repeatable(after(lambda: blobs.open_whole(blob).close()), until=let_remember(response, until))
+        until = let_remember(response, until)
+        repeatable(lambda: b"" if blobs.can_be_sent(blob) else None, until=until)
         return response
     return _bytes(blob, spans, fixed | {"Accept-Ranges": "bytes"})
 
@@ -82,9 +82,10 @@ def _requested_spans(blob: BlobRow) -> list[Span] | None:
 
 def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> Response:
     """Return one range of the blob; the server's file wrapper, if it has one, respects Content-Length."""
-    opened = partial(_open, registry().blobs, blob, span)
+    blobs = registry().blobs
+    opened, whole = partial(_open, blobs, blob, span), partial(_read_at_once, blobs, blob, span)
     body = opened(request.environ)
-    repeatable(opened, until=registry().blobs.unchanged_until(blob))
+    repeatable(whole, opened, until=blobs.unchanged_until(blob))
     headers = headers | {"Content-Length": str(span.length)}
     passed = "wsgi.file_wrapper" in request.environ
     return Response(body, status=status, headers=headers, direct_passthrough=passed)
@@ -96,6 +97,13 @@ def _open(blobs: Blobs, blob: BlobRow, span: Span, environ: dict[str, Any]) -> I
     environ[FILE] = (reader, span.start)
     wrapper = environ.get("wsgi.file_wrapper")
     return wrapper(reader, CHUNK_SIZE) if wrapper else _closing(reader, span.length)
+
+
+def _read_at_once(blobs: Blobs, blob: BlobRow, span: Span) -> bytes | None:
+    """Return the bytes of a short span, if they are in memory; None of a long one."""
+    if span.length > REPEATED_AT_ONCE:
+        return None
+    return blobs.read_at_once(blob, start=span.start, length=span.length)
 
 
 def _multiple(blob: BlobRow, spans: Sequence[Span], headers: dict[str, str]) -> Response:

@@ -49,6 +49,18 @@ class BlobStoreContract:
         assert store.append(upload, iter([b"three"]), offset=6) == 11
         assert _staged(store, upload) == b"onetwothree"
 
+    def test_what_is_read_at_once_is_what_there_is(self, store: Store) -> None:
+        """Nothing of a blob that is not there or has another size, and nothing past its end."""
+        size = len(DATA)
+        assert store.read_at_once(DIGEST, size, start=0, length=size) is None
+        _publish(store, DATA)
+        for start, length in [(0, size), (3, 2), (size - 1, 1)]:
+            found = store.read_at_once(DIGEST, size, start=start, length=length)
+            assert found in (None, DATA[start : start + length])
+        assert store.read_at_once(DIGEST, size + 1, start=0, length=1) is None
+        assert store.read_at_once(DIGEST, size, start=1, length=size) is None
+        assert store.is_local()
+
     @pytest.mark.parametrize(
         ("offset", "expected"), [(0, b"new"), (1, b"onew"), (6, b"onetwonew")], ids=["all", "most", "none"]
     )

@@ -1,5 +1,6 @@
 """FilesystemStore keeps the contract, and what is more: its tree, its modes, and the order of its writes."""
 
+import errno
 import os
 import re
 import stat
@@ -98,6 +99,29 @@ def test_readers_are_real_files(store: FilesystemStore) -> None:
     _publish(store, DATA)
     with store.open(DIGEST, start=5) as reader:
         assert os.pread(reader.fileno(), 100, 0) == DATA
+
+
+@pytest.mark.parametrize("error", [None, errno.EAGAIN, errno.EOPNOTSUPP])
+def test_nothing_is_read_from_a_disk_at_once(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch, error: int | None
+) -> None:
+    """Only what is in memory, where the file system can tell."""
+    _publish(store, DATA)
+    read, flags = os.preadv, []
+
+    def look(descriptor: int, buffers: list[bytearray], offset: int, flag: int) -> int:
+        flags.append(flag)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return read(descriptor, buffers, offset)
+
+    monkeypatch.setattr("os.preadv", look)
+    found = store.read_at_once(DIGEST, len(DATA), start=2, length=4)
+    assert found == (None if error else DATA[2:6])
+    assert flags == [os.RWF_NOWAIT]
+    if not error:
+        monkeypatch.delattr("os.RWF_NOWAIT")
+        assert store.read_at_once(DIGEST, len(DATA), start=2, length=4) is None
 
 
 def test_deleting_leaves_no_empty_folder(store: FilesystemStore, root: Path) -> None:

@@ -4,7 +4,6 @@ Source: docker-registry 0.9, ``images.py``; the exchanges of Docker 0.6 to 1.9.
 """
 
 import re
-from functools import partial
 
 from flask import Blueprint, Response, g, request
 
@@ -26,7 +25,7 @@ from dualreg.web.context import audit, authority, registry, settings, writes
 from dualreg.web.credentials import client_key, grant, v1_session
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
-from dualreg.web.lane import repeat_document
+from dualreg.web.repeats import repeat_document
 from dualreg.web.responses import json_response
 from dualreg.web.v1.responses import DOCUMENT_LIMIT, immutable, is_held, uncached_json
 
@@ -59,15 +58,17 @@ def get_json(repository: RepositoryName, image: ImageId) -> Response:
     pushes is also told about images of its other repositories, which this one then takes over.
     """
     row = _promise(repository, image)
-    response = Response(registry().v1_images.json(row), content_type="application/json")
+    document = registry().v1_images.json(row)
+    response = Response(document, content_type="application/json")
     response.headers["X-Docker-Size"] = str(row.layer_size or 0)
     if row.checksum:
         response.headers.update(dict.fromkeys(_PAYLOADS, str(row.checksum)))
     if row.tarsum and row.tarsum_verified is not False:
         response.headers[_TARSUM] = row.tarsum
     until = registry().v1_images.unchanged_until(row)
-    require = partial(registry().v1_images.require, row)
-    return repeat_document(immutable(response, str(row.json)), require, until=until)
+    sources = [BlobRow(row.json, len(document))]
+    sources += [BlobRow(row.layer, row.layer_size or 0)] if row.layer else []
+    return repeat_document(immutable(response, str(row.json)), *sources, until=until)
 
 
 @requires(Action.PUSH)

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
+from dualreg.catalog.rows import BlobRow
 from dualreg.errors import RequestInvalid, SizeMismatch, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
@@ -21,7 +22,7 @@ from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
-from dualreg.web.lane import note_repeats, repeat_document
+from dualreg.web.repeats import note_repeats, repeat_document
 from dualreg.web.responses import add_warnings, empty_response
 from dualreg.web.v2.locations import manifest_headers
 
@@ -77,7 +78,7 @@ def _let_repeat(response: Response, manifest: Representation, *, by_nginx: bool)
         until = registry().manifests.unchanged_until(row)
         if by_nginx:
             until = let_remember(response, until)
-        repeat_document(response, partial(registry().negotiation.require, row), until=until)
+        repeat_document(response, BlobRow(row.digest, row.size), until=until)
 
 
 @requires(Action.PUSH)
