@@ -15,6 +15,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
+from dualreg.cli.at_once import Answer, peer_of
 from dualreg.cli.bodies import Parser
 from dualreg.cli.pacing import PacedSocket
 from dualreg.web.slots import SMALL_BODY
@@ -64,12 +65,23 @@ class Arriving:
         self.data = bytearray()
         self._wanted: int | None = None
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes | bytearray) -> None:
         """Add what came next."""
         looked_at = max(len(self.data) - len(_HEAD_END) + 1, 0)
         self.data += data
         if self._wanted is None and (end := self.data.find(_HEAD_END, looked_at)) >= 0:
             self._wanted = end + len(_HEAD_END) + self._small_body(end)
+
+    def take(self) -> "Arriving":
+        """Return what has arrived of the request after this one, which is ready."""
+        following = Arriving()
+        following.add(self.data[self._wanted :])
+        return following
+
+    @property
+    def request(self) -> bytes:
+        """The bytes of the request, which is ready."""
+        return bytes(self.data[: self._wanted])
 
     @property
     def has_head(self) -> bool:
@@ -95,6 +107,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         deadline: When the worker stops waiting for the client, by the monotonic clock.
         late: Whether it was accepted only to be told that the server stops.
         request: gunicorn's request that a thread handles; None while there is none.
+        peer: What the WSGI environments of its plain requests have in common.
     """
 
     late = False
@@ -108,6 +121,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         self.window = window
         self.deadline = time.monotonic() + window
         self.lingering = False
+        self.peer = peer_of(client)
         self._raw = sock
         self._arriving = Arriving()
         self._discarded = 0
@@ -130,7 +144,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
             Refused: it is no request, or too large.
             OSError: the client is gone, or does not speak TLS.
         """
-        self._raw.settimeout(0)
+        self._wait_for_nothing()
         try:
             if not self._shaken:
                 self._raw.do_handshake()  # type: ignore[attr-defined]  # of TLS
@@ -156,6 +170,16 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
             raise Refused(414, "the request line is too long")
 
     @property
+    def arrived(self) -> bytes:
+        """The request that has arrived, when ``receive`` has returned True."""
+        return self._arriving.request
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``receive`` may find more, although nothing need arrive."""
+        return self._arriving.is_ready or (self.cfg.is_ssl and self._raw.pending() > 0)  # type: ignore[attr-defined]  # of TLS
+
+    @property
     def asked(self) -> bytes:
         """The beginning of the request that arrives; empty before its first byte."""
         return bytes(self._arriving.data[:_ASKED_SIZE])
@@ -163,9 +187,9 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
     def hand_over(self) -> None:
         """Give what was received to the parser, which a thread continues with."""
         self.sock.restart(self.asked)
+        self.sock.settimeout(None)
         self.parser.unreader.unread(bytes(self._arriving.data))
         self._arriving = Arriving()
-        self.sock.settimeout(None)
 
     def end_by(self, cut_at: float) -> None:
         """Receive the rest of the request until *cut_at*; its response, if it has not begun, is the last."""
@@ -195,15 +219,44 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         self._arriving.add(self.parser.unreader.take_buffered())
         self.deadline = time.monotonic() + (self.window if self._arriving.data else seconds)
 
-    def answer(self, data: bytes) -> None:
-        """Send *data*, as much as fits, without waiting.
+    def begin_next(self, seconds: float) -> None:
+        """Wait for the request after the one that has arrived, as ``begin_idle``."""
+        self._arriving = self._arriving.take()
+        self.begin_idle(seconds)
+
+    def answer(self, data: bytes) -> int:
+        """Send *data*, as much as fits, without waiting; return how much that was.
 
         Raises:
             OSError: the client is gone.
         """
-        self._raw.settimeout(0)
-        if data and self._shaken:
-            self._raw.send(data)
+        self._wait_for_nothing()
+        if not data or not self._shaken:
+            return 0
+        try:
+            return self._raw.send(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+
+    def send_rest(self, answer: Answer, sent: int) -> bool:
+        """Send what follows the first *sent* bytes of an answer, in a thread; return True.
+
+        Raises:
+            OSError: the client is gone, or too slow.
+        """
+        self.sock.restart(b"")
+        self.sock.settimeout(None)
+        data = memoryview(answer.data)
+        try:
+            while sent < len(data):
+                sent += self.sock.send(data[sent:])
+        finally:
+            answer.end(sent)
+        return True
+
+    def _wait_for_nothing(self) -> None:
+        if self._raw.gettimeout() != 0:  # setting it is a call of the kernel
+            self._raw.settimeout(0)
 
     def begin_lingering(self, seconds: float) -> None:
         """Send no more, and discard what still arrives, so that the client gets to read the response.
@@ -217,7 +270,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         """
         self.lingering = True
         self.deadline = time.monotonic() + seconds
-        self._raw.settimeout(0)
+        self._wait_for_nothing()
         self._raw.shutdown(socket.SHUT_WR)
 
     def discard(self) -> bool:

@@ -9,6 +9,7 @@ import errno
 import math
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from socket import socket
@@ -16,6 +17,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
+from dualreg.cli.at_once import Answer, AtOnce
 from dualreg.cli.connection import Connection, Refused, serialize
 from dualreg.cli.descriptors import waiting_connections
 from dualreg.cli.pacing import PacedSocket
@@ -56,12 +58,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._busy = 0
         self._end_at = math.inf
         self._look_at = 0.0
+        self._at_once: AtOnce | None = None
 
     def init_process(self) -> None:
         """Serve until stopped."""
         self._health = ThreadPoolExecutor(_HEALTH_THREADS)
         self._room = waiting_connections(CONNECTIONS, self.cfg.threads + _HEALTH_THREADS)
         super().init_process()
+
+    def run(self) -> None:
+        """Handle events until the worker stops."""
+        self._at_once = AtOnce.of(self.wsgi, self.cfg, self.log)
+        super().run()
 
     def init_signals(self) -> None:
         """Leave Ctrl-C, which a terminal sends to all processes, to the main one."""
@@ -98,13 +106,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def enqueue_req(self, conn: Connection) -> None:
         """Let a thread handle the request that has arrived."""
         spare = conn.asks_for_health and self._busy >= self.cfg.threads
+        conn.hand_over()
+        self._submit(conn, self.handle, spare=spare)
+
+    def _submit(
+        self, conn: Connection, handle: Callable[[Connection], object], *, spare: bool = False
+    ) -> None:
+        """Let a thread handle the connection: one of all, or a *spare* one."""
         pool: ThreadPoolExecutor = self._health if spare else self.tpool
         self._busy += not spare
         self._handled.add(conn)
-        conn.hand_over()
         conn.end_by(self._end_at)
         done = partial(self._finish, conn, spare=spare)
-        pool.submit(self.handle, conn).add_done_callback(lambda future: self.method_queue.defer(done, future))
+        pool.submit(handle, conn).add_done_callback(lambda future: self.method_queue.defer(done, future))
 
     def handle_error(self, req: Any, client: PacedSocket, addr: Any, exc: Exception) -> None:  # noqa: ANN401 -- gunicorn's
         """Answer what gunicorn refuses, or the application fails on."""
@@ -207,7 +221,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             elif connection.receive():
                 if connection.late:
                     self._refuse(connection, Refused(503, "the server is stopping", _RETRY_AFTER))
-                else:
+                elif not self._answer_at_once(connection):
                     self._forget(connection)
                     self.enqueue_req(connection)
         except Refused as error:
@@ -215,6 +229,40 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         except OSError as error:
             self.log.debug("Closing connection. %s", error)
             self._drop(connection)
+
+    def _answer_at_once(self, connection: Connection) -> bool:
+        """Answer the request that has arrived if that takes no wait; return whether it did.
+
+        One request in each turn, however many have arrived: other connections have theirs.
+
+        Raises:
+            OSError: the client is gone.
+        """
+        if not self._at_once or not self.alive or self.nr + 1 >= self.max_requests:
+            return False
+        answer = self._at_once.answer(connection.arrived, connection.peer)
+        if answer is None:
+            return False
+        self.nr += 1
+        self._send(connection, answer)
+        return True
+
+    def _send(self, connection: Connection, answer: Answer) -> None:
+        """Send an answer, as much as fits without waiting; a thread sends the rest."""
+        try:
+            sent = connection.answer(answer.data)
+        except OSError:
+            answer.end(0)
+            raise
+        connection.begin_next(self.cfg.keepalive)
+        if sent < len(answer.data):
+            self._forget(connection)
+            self._submit(connection, partial(Connection.send_rest, answer=answer, sent=sent))
+            return
+        answer.end(sent)
+        self._waiting[connection] = self._waiting.pop(connection)  # others have waited longer
+        if connection.has_more:
+            self.method_queue.defer(self._on_readable, connection)
 
     def _is_stopping(self) -> bool:
         """Return whether the whole server stops, not only this worker."""

@@ -1,0 +1,128 @@
+"""At once: requests that the worker's loop answers itself, without a thread.
+
+They are plain requests whose answer is repeated without waiting for anything (``Lane.at_once``). The bytes
+are those that gunicorn would send: its own class makes the head of the response, once in each second.
+"""
+
+import select
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from functools import lru_cache, partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Self
+
+from gunicorn.http.wsgi import Response
+
+from dualreg.cli import plain_requests
+from dualreg.cli.options import environment
+from dualreg.web.lane import Lane, Ready
+
+#: Heads of responses that are remembered.
+_HEADS = 1_000
+_VERSION = (1, 1)
+#: Settings of gunicorn of which another value means more work for each request, or another meaning of it.
+_USUAL = (
+    "casefold_http_method",
+    "limit_request_fields",
+    "post_request",
+    "pre_request",
+    "protocol",
+    "proxy_protocol",
+)
+
+
+class Answer(NamedTuple):
+    """An answer to be sent.
+
+    Attributes:
+        data: All of its bytes.
+        end: To be called once with how many of them were sent, when no more will be.
+    """
+
+    data: bytes
+    end: Callable[[int], None]
+
+
+class AtOnce:
+    """Answers requests, if that takes no wait."""
+
+    def __init__(self, lane: Lane, cfg: Any, log: Any) -> None:  # noqa: ANN401 -- gunicorn's
+        """Answer what *lane* repeats, as a worker with this configuration and log would."""
+        self._lane, self._cfg, self._log = lane, cfg, log
+        self._head = lru_cache(_HEADS)(self._make_head)
+        self._writer = ThreadPoolExecutor(1)
+        self._late_line: Future[None] | None = None
+
+    @classmethod
+    def of(cls, app: object, cfg: Any, log: Any) -> Self | None:  # noqa: ANN401 -- gunicorn's
+        """Return what answers for *app* in a worker; None if all requests need a thread there."""
+        lane = getattr(app, "wsgi_app", None)
+        limit = min(cfg.limit_request_line, cfg.limit_request_field_size)
+        is_usual = all(cfg.settings[name].get() == cfg.settings[name].default for name in _USUAL)
+        if not is_usual or limit < plain_requests.HEAD_LIMIT or "SCRIPT_NAME" in environment():
+            return None
+        keeps = cfg.keepalive and cfg.worker_connections > cfg.threads
+        return cls(lane, cfg, log) if keeps and isinstance(lane, Lane) and lane.is_immediate else None
+
+    def answer(self, head: bytes, peer: Mapping[str, str]) -> Answer | None:
+        """Return the answer to a request; None: a thread has to find it, or what is wrong with the request.
+
+        Args:
+            head: All bytes of the request, if it is a plain one.
+            peer: See ``peer_of``.
+        """
+        began = time.perf_counter()
+        if self._late_line and not self._late_line.done():
+            return None  # a thread may wait for the reader of the log
+        environ = plain_requests.read(head, peer)
+        ready = environ and self._lane.at_once(environ)
+        if not environ or not ready:
+            return None
+        start = self._head(environ["REQUEST_METHOD"], ready.status, ready.headers, int(time.time()))
+        return Answer(start + ready.body, partial(self._end, environ, ready, len(start), began))
+
+    def _make_head(self, method: str, status: str, headers: tuple[tuple[str, str], ...], _: int) -> bytes:
+        """Return the head of a response that keeps the connection, with the time of now."""
+        sent: list[bytes] = []
+        request = SimpleNamespace(method=method, version=_VERSION, should_close=lambda: False)
+        response = Response(request, SimpleNamespace(sendall=sent.append), self._cfg)
+        response.start_response(status, [*headers])
+        response.send_headers()
+        return b"".join(sent)
+
+    def _can_log(self) -> bool:
+        """Return whether a line can be written to the access log without waiting for its reader."""
+        writable, handlers = select.poll(), self._log.access_log.handlers
+        try:
+            for handler in handlers:
+                writable.register(handler.stream, select.POLLOUT)
+        except (AttributeError, ValueError):
+            return False  # it is no file, or a closed one
+        return len(writable.poll(0)) == len(handlers)
+
+    def _end(self, environ: dict[str, str], ready: Ready, head: int, began: float, sent: int) -> None:
+        ready.release()
+        if not self._log.access_log_enabled:
+            return
+        request = SimpleNamespace(headers=plain_requests.headers_of(environ))
+        response = SimpleNamespace(status=ready.status, headers=ready.headers, sent=max(sent - head, 0))
+        duration = timedelta(seconds=time.perf_counter() - began)
+        write = partial(self._log.access, response, request, environ, duration)
+        if self._can_log():
+            write()
+        else:
+            self._late_line = self._writer.submit(write)
+
+
+def peer_of(client: object) -> dict[str, str]:
+    """Return what the WSGI environment of every plain request on a connection has in common.
+
+    Args:
+        client: The address of its other side, as of sockets.
+    """
+    common = {"SERVER_PROTOCOL": "HTTP/{}.{}".format(*_VERSION)}
+    if isinstance(client, tuple):
+        return common | {"REMOTE_ADDR": str(client[0]), "REMOTE_PORT": str(client[1])}
+    return common | {"REMOTE_ADDR": client.decode() if isinstance(client, bytes) else str(client)}

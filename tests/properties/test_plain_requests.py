@@ -1,0 +1,148 @@
+"""Plain requests: what is read without gunicorn's parser is what gunicorn reads."""
+
+from typing import Any
+
+import pytest
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import IterUnreader
+from gunicorn.http.wsgi import create
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from dualreg.cli import plain_requests
+from dualreg.cli.at_once import peer_of
+from dualreg.settings import Settings
+from tests.soak import short_or_long
+from tests.test_at_once import configured
+
+CLIENT, SERVER = ("192.0.2.1", 40_000), ("192.0.2.2", 5000)
+#: What gunicorn adds that no answer and no log line depends on.
+ADDED = {"SERVER_NAME", "SERVER_PORT", "SERVER_SOFTWARE", "SCRIPT_NAME"}
+LINE = "GET /v2/team/app/manifests/latest HTTP/1.1"
+COMMON = ["Host: registry.example:5000", "User-Agent: docker/28.0.1 go/go1.23.6 (linux)", "Accept: */*"]
+
+
+CONFIG = configured(Settings())
+
+
+def by_gunicorn(head: bytes) -> tuple[Request, dict[str, Any]]:
+    """Return a request as gunicorn reads it, and the environment of the application."""
+    request = Request(CONFIG, IterUnreader(iter([head])), CLIENT)
+    return request, create(request, None, CLIENT, SERVER, CONFIG)[1]
+
+
+def require_same(head: bytes) -> bool:
+    """Compare what both read; return whether it is a plain request."""
+    environ = plain_requests.read(head, peer_of(CLIENT))
+    if environ is None:
+        return False
+    request, expected = by_gunicorn(head)
+    assert environ == {
+        name: value
+        for name, value in expected.items()
+        if name not in ADDED and not name.startswith(("wsgi.", "gunicorn."))
+    }
+    assert not request.should_close()
+    assert request.unreader.take_buffered() == b""
+    assert request.body.read() == b""
+    names = {name for name, _ in request.headers}
+    assert {name for name, _ in plain_requests.headers_of(environ)} == names
+    return True
+
+
+def head_of(*lines: str, first: str = LINE) -> bytes:
+    """Return a head."""
+    return "\r\n".join([first, *lines, "", ""]).encode("latin-1")
+
+
+PLAIN = [
+    head_of(*COMMON),
+    head_of(*COMMON, first=LINE.replace("GET", "HEAD")),
+    head_of(first="GET /v2/ HTTP/1.1"),
+    head_of("accept: a/b", "ACCEPT-ENCODING: gzip", "Accept:c/d; q=0.1, e", "Accept: ", *COMMON[:1]),
+    head_of("Range:  bytes=0-1, 4-  ", *COMMON, first="GET /v2/a/blobs/sha256:0a?ns=docker.io&n=1 HTTP/1.1"),
+    head_of("Authorization: Basic YWxpY2U6eA==", "Cookie: a=b; c=d", "Connection: Keep-Alive", *COMMON),
+    head_of("X-Forwarded-For: 192.0.2.3, 192.0.2.4", "X-Real-IP: 192.0.2.3", first="GET //v2/ HTTP/1.1"),
+    head_of('If-None-Match: "sha256:a", W/"b"', "Traceparent: 00-0-0-00", first="GET /v2/../a? HTTP/1.1"),
+]
+
+OTHERS = {
+    "another method": head_of(*COMMON, first=LINE.replace("GET", "PUT")),
+    "small letters": head_of(*COMMON, first=LINE.replace("GET", "get")),
+    "another version": head_of(*COMMON, first=LINE.replace("1.1", "1.0")),
+    "an escape": head_of(*COMMON, first=LINE.replace("team", "te%61m")),
+    "a fragment": head_of(*COMMON, first=LINE.replace("latest", "latest#1")),
+    "a whole URL": head_of(*COMMON, first=LINE.replace("/v2", "http://registry/v2", 1)),
+    "two spaces": head_of(*COMMON, first=LINE.replace(" HTTP", "  HTTP")),
+    "a length": head_of(*COMMON, "Content-Length: 0"),
+    "chunks": head_of(*COMMON, "Transfer-Encoding: chunked"),
+    "an expectation": head_of(*COMMON, "Expect: 100-continue"),
+    "another protocol": head_of(*COMMON, "Upgrade: h2c"),
+    "a last request": head_of(*COMMON, "Connection: close"),
+    "several words about the connection": head_of(*COMMON, "Connection: keep-alive, upgrade"),
+    "two hosts": head_of(*COMMON, COMMON[0]),
+    "two ranges": head_of(*COMMON, "Range: bytes=0-1", "range: bytes=2-3"),
+    "an unknown header": head_of(*COMMON, "X-Unknown: 1"),
+    "an underscore": head_of(*COMMON, "X_Forwarded_For: 192.0.2.3"),
+    "a space before the colon": head_of(*COMMON, "Range : bytes=0-1"),
+    "a line that goes on": head_of(*COMMON, "Range: bytes=0-1", " 2-3"),
+    "a tab": head_of(*COMMON, "Range:\tbytes=0-1"),
+    "a control character": head_of(*COMMON, "Range: bytes\0=0-1"),
+    "a bare line feed": head_of(*COMMON, "Range: bytes=0-1\nX-Unknown: 1"),
+    "a bare carriage return": head_of(*COMMON, "Range: bytes=0-1\rX-Unknown: 1"),
+    "a letter beyond ASCII": head_of(*COMMON, "Referer: caf\xe9"),
+    "an empty line before": b"\r\n" + head_of(*COMMON),
+    "half a head": head_of(*COMMON)[:-2],
+    "bytes after it": head_of(*COMMON) + b"{}",
+    "no colon": head_of(*COMMON, "Range"),
+    "a long head": head_of(*COMMON, "Authorization: Bearer " + "x" * plain_requests.HEAD_LIMIT),
+    "many lines": head_of(*COMMON, *["Accept: a/b"] * plain_requests.LINES_LIMIT),
+}
+
+
+@pytest.mark.parametrize("head", PLAIN)
+def test_what_clients_send_is_plain(head: bytes) -> None:
+    """It means the same to gunicorn."""
+    assert require_same(head)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_everything_else_is_left_to_gunicorn(kind: str) -> None:
+    """Whether gunicorn takes it or refuses it."""
+    assert plain_requests.read(OTHERS[kind], {}) is None
+
+
+NAME = st.sampled_from([*plain_requests._HEADERS, "host", "ACCEPT", "Content-Length", "X-A", "Expect", "TE"])
+VALUE = st.sampled_from(
+    ["a", "", " a ", "keep-alive", "close", "0", "1", "chunked", "a, b", "\t", "a:b", "a\n"]
+)
+FIELD = st.builds("{}{}{}".format, NAME, st.sampled_from([": ", ":", " :", ":\t", ""]), VALUE)
+TARGET = st.text("ab/:.~_-+@?&=%#,;* \\", max_size=12).map("/{}".format) | st.just("/v2/")
+FIRST = st.builds(
+    "{} {} {}".format,
+    st.sampled_from(["GET", "HEAD", "PUT", "Get"]),
+    TARGET,
+    st.sampled_from(["HTTP/1.1", "HTTP/1.1 ", "HTTP/1.0", "HTTP/2.0"]),
+)
+HEAD = st.builds(lambda first, fields: head_of(*fields, first=first), FIRST, st.lists(FIELD, max_size=4))
+
+
+@st.composite
+def nearly_plain(draw: st.DrawFn) -> bytes:
+    """Draw a head of the parts that heads are made of, or a plain one with a few bytes exchanged."""
+    if draw(st.booleans()):
+        return draw(HEAD)
+    head = bytearray(draw(st.sampled_from(PLAIN)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(head)))
+        head[at : at + draw(st.integers(0, 2))] = draw(
+            st.text("\r\n\0 \t:,/?#%_aZ\x7f\xff", max_size=3)
+        ).encode("latin-1")
+    return bytes(head)
+
+
+@settings(max_examples=short_or_long(1_000, 100_000))
+@given(nearly_plain())
+def test_a_plain_request_is_what_gunicorn_reads(head: bytes) -> None:
+    """Whatever is taken for one: the same environment, no body, nothing left, and the connection goes on."""
+    event(f"plain: {require_same(head)}")

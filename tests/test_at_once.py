@@ -1,0 +1,459 @@
+"""Answers without a thread: byte for byte what gunicorn sends, in turn, and only where nothing waits."""
+
+import os
+import re
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.workers.base import Worker as BaseWorker
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from dualreg.cli.at_once import AtOnce
+from dualreg.cli.connection import Connection
+from dualreg.cli.serve import ServerLog, gunicorn_settings
+from dualreg.cli.worker import Worker
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
+from dualreg.settings import Settings
+from dualreg.storage.memory import MemoryStore
+from dualreg.web.app import create_app
+from tests.builders import image, layer, v1_chain
+from tests.programs import until
+from tests.properties.registries import push_v1, push_v2
+
+NAME = RepositoryName("team/app")
+IMAGE, CHAIN = image(layer({"f": b"1"})), v1_chain(layer({"a": b"a"}), layer({"b": b"b"}))
+#: Blobs: one that fits into any buffer, one that does not, and one that is never sent at once.
+SMALL, MIDDLE, LARGE = (bytes(range(256)) * count for count in (8, 250, 300))
+#: What is wrong with no request, but not in the list of what is plain.
+ODD = "X-Odd: 1"
+_DATE = re.compile(rb"\r\nDate: [^\r]+")
+_LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]+)\r\n")
+
+
+def blob(data: bytes) -> str:
+    """Return the path of a blob."""
+    return f"/v2/{NAME}/blobs/{Digest.of(data)}"
+
+
+@dataclass
+class Running:
+    """A worker that runs in a thread of this process.
+
+    Attributes:
+        threads: The requests for which it used a thread.
+    """
+
+    worker: Worker
+    port: int
+    threads: list[Connection] = field(default_factory=list)
+
+    def connect(self, buffer: int = 0) -> socket.socket:
+        """Connect; with a receive buffer of that size, if it is given."""
+        connection = socket.socket()
+        if buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", self.port))
+        return connection
+
+    def ask(self, connection: socket.socket, *requests: bytes) -> list[bytes]:
+        """Send requests together; return the answers, without their dates."""
+        connection.sendall(b"".join(requests))
+        return read(connection, *requests)
+
+    def warm(self, request: bytes) -> bytes:
+        """Ask in a thread, so that the answer is remembered; return it."""
+        with closing(self.connect()) as connection:
+            return self.ask(connection, request)[0]
+
+
+def read(connection: socket.socket, *requests: bytes) -> list[bytes]:
+    """Return the answers to requests that were sent, without their dates."""
+    answers, received = [], b""
+    for request in requests:
+        while b"\r\n\r\n" not in received:
+            received += receive(connection)
+        end = received.index(b"\r\n\r\n") + 4
+        found = _LENGTH.search(received, 0, end)
+        length = int(found[1]) if found and not request.startswith(b"HEAD") else 0
+        while len(received) < end + length:
+            received += receive(connection)
+        answers.append(_DATE.sub(b"", received[: end + length], count=1))
+        received = received[end + length :]
+    assert not received
+    return answers
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Receive something."""
+    data = connection.recv(1 << 16)
+    assert data
+    return data
+
+
+def request(path: str, *lines: str, method: str = "GET") -> bytes:
+    """Return a request."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: registry", *lines, "", ""]).encode()
+
+
+def configured(settings: Settings) -> Config:
+    """Return the configuration of gunicorn."""
+    cfg = Config()
+    for name, value in gunicorn_settings(settings).items():
+        cfg.set(name, value)
+    return cfg
+
+
+@pytest.fixture
+def run(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
+    """Runs a worker over the registry, with settings of the test's choice."""
+    monkeypatch.setattr(BaseWorker, "init_process", lambda _: None)  # signals, and the rest of a process
+    for data in (SMALL, MIDDLE, LARGE):
+        registry.uploads.ingest(NAME, [data])
+    push_v2(registry, NAME, Tag("one"), IMAGE)
+    push_v1(registry, NAME, Tag("v1"), CHAIN)
+    started: list[tuple[Worker, threading.Thread]] = []
+
+    def start(access_log: Path | None = None, **chosen: Any) -> Running:
+        settings = Settings.model_validate({"audit": "off", "threads": 4} | chosen)
+        cfg, listener = configured(settings), socket.create_server(("127.0.0.1", 0))
+        cfg.set("accesslog", access_log and f"{access_log}")
+        log = ServerLog(cfg)
+        log.access_log.handlers = [each for each in log.access_log.handlers if hasattr(each, "_gunicorn")]
+        worker = Worker(0, os.getppid(), [listener], None, 0, cfg, log)
+        worker.wsgi = create_app(settings, registry)
+        worker.init_process()
+        running = Running(worker, listener.getsockname()[1])
+        enqueue = worker.enqueue_req
+        monkeypatch.setattr(worker, "enqueue_req", lambda conn: (running.threads.append(conn), enqueue(conn)))
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        started.append((worker, thread))
+        return running
+
+    yield start
+    for worker, thread in started:
+        worker.handle_exit(None, None)
+        thread.join(20)
+        assert not thread.is_alive()
+        assert worker.nr_conns == 0
+        worker._health.shutdown()
+        for handler in worker.log.access_log.handlers:
+            handler.close()
+        worker.tmp.close()
+
+
+@pytest.fixture
+def running(run: Callable[..., Running]) -> Running:
+    """A worker with the settings that ``dualreg serve`` has by default, but no access log."""
+    return run()
+
+
+DIGEST = f"/v2/{NAME}/manifests/{IMAGE.digest}"
+V1 = f"/v1/images/{CHAIN[-1].id}"
+#: What is answered again, and the status.
+READS: dict[str, tuple[bytes, int]] = {
+    f"{method} {what}": (request(path, *lines, method=method), status)
+    for method in ("GET", "HEAD")
+    for what, path, lines, status in [
+        ("the version", "/v2/", [], 200),
+        ("a tag", f"/v2/{NAME}/manifests/one", [f"Accept: {IMAGE.media_type}"], 200),
+        (
+            "a tag, with many types",
+            f"/v2/{NAME}/manifests/one",
+            [f"Accept: {IMAGE.media_type}", "Accept: a/b"],
+            200,
+        ),
+        ("a digest", DIGEST, ["Accept: */*", "Connection: keep-alive"], 200),
+        ("a digest that is known", DIGEST, [f'If-None-Match: "{IMAGE.digest}"'], 304),
+        ("a small blob", blob(SMALL), [], 200),
+        ("a blob", blob(MIDDLE), [], 200),
+        ("a blob that is known", blob(MIDDLE), [f'If-None-Match: "{Digest.of(MIDDLE)}"'], 304),
+        ("a range", blob(LARGE), ["Range: bytes=5-60000"], 206 if method == "GET" else 200),
+        ("the end", blob(LARGE), ["Range: bytes=-1"], 206 if method == "GET" else 200),
+        ("tags", f"/v2/{NAME}/tags/list?n=1", [], 200),
+    ]
+}
+#: V1 reads are repeated within the session of a repository.
+V1_READS = {
+    f"{method} {what}": (method, f"{V1}/{what}")
+    for method in ("GET", "HEAD")
+    for what in ("json", "layer", "ancestry")
+}
+
+
+@pytest.mark.parametrize("read_", READS)
+def test_the_bytes_are_those_of_a_thread(running: Running, read_: str) -> None:
+    """On one connection that is kept, and sends another request in a thread between two without."""
+    plain, status = READS[read_]
+    odd = plain.replace(b"\r\n\r\n", f"\r\n{ODD}\r\n\r\n".encode())
+    expected = running.warm(plain)
+    assert expected.startswith(b"HTTP/1.1 %d " % status)
+    with closing(running.connect()) as connection:
+        for sent, threads in [(plain, 0), (odd, 1), (plain, 0), (plain, 0)]:
+            before = len(running.threads)
+            assert running.ask(connection, sent) == [expected]
+            assert len(running.threads) == before + threads
+
+
+@pytest.mark.parametrize("read_", V1_READS)
+def test_the_bytes_of_v1_are_those_of_a_thread(running: Running, read_: str) -> None:
+    """With the session's token, whatever else the daemon sends."""
+    begin = request(f"/v1/repositories/{NAME}/images", "X-Docker-Token: true")
+    token = re.search(rb"\r\nX-Docker-Token: ([^\r]+)", running.warm(begin))
+    assert token
+    method, path = V1_READS[read_]
+    plain = request(path, f"Authorization: Token {token[1].decode()}", "Cookie: a=b", method=method)
+    expected = running.warm(plain)
+    threads = len(running.threads)
+    with closing(running.connect()) as connection:
+        assert running.ask(connection, plain) == [expected]
+    assert len(running.threads) == threads
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_requests_in_one_packet_are_answered_in_their_order(running: Running, parts: int) -> None:
+    """Without a thread, or with one for each that needs it, and with a head that comes in parts."""
+    plain = [sent for sent, _ in READS.values()]
+    expected = [running.warm(each) for each in plain]
+    odd = request("/v2/_catalog")
+    other = running.warm(odd)
+    with closing(running.connect()) as connection:
+        threads = len(running.threads)
+        together = b"".join(plain)
+        for at in range(parts):
+            connection.sendall(together[at * len(together) // parts : (at + 1) * len(together) // parts])
+            time.sleep(0.05)
+        assert read(connection, *plain) == expected
+        assert len(running.threads) == threads
+        assert running.ask(connection, *plain[:2], odd, plain[2], odd) == [
+            *expected[:2],
+            other,
+            expected[2],
+            other,
+        ]
+        assert len(running.threads) > threads
+
+
+def test_a_head_may_come_byte_by_byte(running: Running) -> None:
+    """It is answered when it is complete, and not before."""
+    plain = READS["GET a tag"][0]
+    expected = running.warm(plain)
+    threads = len(running.threads)
+    with closing(running.connect()) as connection:
+        for at in range(len(plain)):
+            connection.sendall(plain[at : at + 1])
+            time.sleep(0.002)
+        assert read(connection, plain) == [expected]
+    assert len(running.threads) == threads
+
+
+def test_one_connection_does_not_take_all_turns(running: Running) -> None:
+    """Another one is answered while it has a thousand requests waiting."""
+    plain = READS["HEAD a tag"][0]
+    expected = running.warm(plain)
+    with closing(running.connect()) as greedy, closing(running.connect()) as other:
+        running.ask(other, plain)
+        order: list[str] = []
+        real = Worker._send
+
+        def note(worker: Worker, connection: Connection, answer: Any) -> None:
+            order.append("other" if connection.client == other.getsockname() else "greedy")
+            real(worker, connection, answer)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Worker, "_send", note)
+            greedy.sendall(plain * 1000)
+            assert until(lambda: order)
+            assert running.ask(other, plain) == [expected]
+            assert read(greedy, *[plain] * 1000) == [expected] * 1000
+        assert order.index("other") < len(order) - 1
+
+
+def test_a_client_that_reads_slowly_gets_all(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread sends what did not fit, and holds a slot; then the connection goes on."""
+    plain, small = READS["GET a blob"][0], READS["GET a small blob"][0]
+    expected = [running.warm(plain), running.warm(small)]
+    answer = Connection.answer
+    monkeypatch.setattr(Connection, "answer", lambda conn, data: answer(conn, data[:100]))
+    threads = len(running.threads)
+    with closing(running.connect()) as connection:
+        assert running.ask(connection, plain, small, plain) == [*expected, expected[0]]
+    assert len(running.threads) == threads
+    slots = running.worker.wsgi.extensions["dualreg"].slots
+    assert until(lambda: slots._held.total() == 0)
+
+
+def test_a_client_that_reads_nothing_is_given_up(run: Callable[..., Running]) -> None:
+    """After ``client_timeout``, with the rest of its answer unsent; its slot is free again."""
+    running = run()
+    running.worker._window = 0.5
+    plain = READS["GET a blob"][0]
+    running.warm(plain)
+    with closing(running.connect(buffer=2048)) as connection:
+        connection.sendall(plain * 200)
+        assert until(lambda: running.worker._busy)
+        assert until(lambda: not running.worker._busy and len(running.worker._waiting) < 2)
+    slots = running.worker.wsgi.extensions["dualreg"].slots
+    assert until(lambda: slots._held.total() == 0)
+
+
+def test_a_client_that_is_gone_is_forgotten(running: Running) -> None:
+    """Before or after it has sent a request."""
+    plain = READS["GET a blob"][0]
+    running.warm(plain)
+    for sent in (plain, plain * 100, plain[:-1]):
+        connection = running.connect()
+        connection.sendall(sent)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+    assert until(lambda: running.worker.nr_conns == 0)
+    slots = running.worker.wsgi.extensions["dualreg"].slots
+    assert until(lambda: slots._held.total() == 0)
+
+
+def test_the_connection_that_asked_last_stays_longest(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When another one needs room, the one goes that has been silent for longest."""
+    plain = READS["GET a tag"][0]
+    running.warm(plain)
+    with closing(running.connect()) as first, closing(running.connect()) as second:
+        for connection in (first, second, first):
+            running.ask(connection, plain)
+        order = [second.getsockname(), first.getsockname()]
+        assert until(lambda: [each.client for each in running.worker._waiting][-2:] == order)
+        monkeypatch.setattr(running.worker, "_room", 2)
+        with closing(running.connect()) as third:
+            running.ask(third, plain)
+            assert second.recv(1) == b""
+            assert running.ask(first, plain)
+
+
+def test_a_worker_that_stops_ends_its_connections(running: Running) -> None:
+    """Its last answer says so."""
+    plain = READS["GET a tag"][0]
+    running.warm(plain)
+    with closing(running.connect()) as connection:
+        running.ask(connection, plain)
+        running.worker.handle_exit(None, None)
+        time.sleep(0.2)
+        connection.sendall(plain)
+        assert b"\r\nConnection: close\r\n" in receive(connection)
+
+
+def test_the_last_request_of_a_worker_is_a_threads(running: Running) -> None:
+    """With gunicorn's ``max_requests``, its answer ends the connection, and another worker takes over."""
+    plain = READS["GET a tag"][0]
+    running.warm(plain)
+    threads = len(running.threads)
+    running.worker.max_requests = running.worker.nr + 2
+    with closing(running.connect()) as connection:
+        assert b"\r\nConnection: keep-alive\r\n" in running.ask(connection, plain)[0]
+        assert b"\r\nConnection: close\r\n" in running.ask(connection, plain)[0]
+    assert len(running.threads) == threads + 1
+    assert not running.worker.alive
+
+
+#: Settings of gunicorn, or of its environment, with which more is done for each request.
+MORE: dict[str, object] = {
+    "keepalive": 0,
+    "worker_connections": 4,
+    "limit_request_line": 4094,
+    "limit_request_fields": 10,
+    "proxy_protocol": True,
+    "pre_request": lambda _worker, _request: None,
+    "post_request": lambda _worker, _request, _environ, _response: None,
+}
+
+
+@pytest.mark.parametrize("name", [None, *MORE, "SCRIPT_NAME", "middleware", "another disk"])
+def test_where_each_request_is_more_all_have_threads(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    """Options of gunicorn do what they say, and files of other machines may take their time."""
+    settings = Settings.model_validate({"audit": "off", "threads": 4})
+    cfg, app = configured(settings), create_app(settings, registry)
+    if name in MORE:
+        cfg.set(name, MORE[name])
+    elif name == "SCRIPT_NAME":
+        monkeypatch.setenv(name, "/below")
+    elif name == "middleware":
+        app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]  # as Werkzeug documents
+    elif name:
+        monkeypatch.setattr(MemoryStore, "is_local", lambda _: False)
+    assert (AtOnce.of(app, cfg, ServerLog(cfg)) is None) == (name is not None)
+
+
+def test_the_access_log_has_the_same_lines(run: Callable[..., Running], tmp_path: Path) -> None:
+    """But for the time that the request took."""
+    log = tmp_path / "access.log"
+    running, lines = run(log), ['Referer: https://elsewhere.example/"', "User-Agent: docker/28"]
+    for path, method in [(blob(SMALL), "GET"), (blob(SMALL), "HEAD"), (f"/v2/{NAME}/tags/list?n=1", "GET")]:
+        plain, odd = request(path, *lines, method=method), request(path, *lines, ODD, method=method)
+        running.warm(plain)
+        threads = len(running.threads)
+        running.warm(plain)
+        assert len(running.threads) == threads
+        running.warm(odd)
+        assert until(lambda: len(log.read_text().splitlines()) == 3)
+        first, at_once, last = [
+            re.sub(r"\[[^]]+\]|[0-9.]+$", "", each) for each in log.read_text().splitlines()
+        ]
+        assert first == at_once == last
+        assert f'"{method} {path.partition("?")[0]} HTTP/1.1" 200 ' in at_once
+        assert '/\\"" "docker/28"' in at_once
+        log.write_bytes(b"")
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[int]:
+    """A pipe in the folder of the test, open for both, which waits for nothing."""
+    os.mkfifo(tmp_path / "pipe")
+    descriptor = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_nothing_waits_for_a_reader_of_the_access_log(
+    pipe: int, run: Callable[..., Running], tmp_path: Path
+) -> None:
+    """While it reads nothing, the line is written later, and the next requests have threads, which wait."""
+    running, plain = run(tmp_path / "pipe"), READS["GET a tag"][0]
+    running.warm(plain)
+    threads = len(running.threads)
+    running.warm(plain)
+    lines = b""
+    while lines.count(b"\n") < 2:
+        lines += receive_from(pipe)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe, bytes(4096))
+    running.warm(plain)
+    assert until(lambda: running.worker._at_once._late_line)
+    assert len(running.threads) == threads
+    running.warm(plain)
+    assert len(running.threads) == threads + 1
+    lines = b""
+    while lines.count(b"\n") < 2:
+        lines += receive_from(pipe)
+    assert until(lambda: not running.worker._busy and running.worker._at_once._late_line.done())
+    running.warm(plain)
+    assert len(running.threads) == threads + 1
+
+
+def receive_from(pipe: int) -> bytes:
+    """Read what is in a pipe."""
+    assert until(lambda: select.select([pipe], [], [], 0)[0])
+    return os.read(pipe, 1 << 20)
