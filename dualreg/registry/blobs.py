@@ -175,12 +175,12 @@ class Blobs:
             blob = tx.blobs.find(owner, digest) if owner and reach.covers(owner) else None
         if owner is None or blob is None or not self.integrity.holds(blob):
             return False
-        with self.state.begin() as tx:
+        with self.state.arriving(repository, (None, blob)) as arriving, self.state.begin() as tx:
             target = tx.repositories.ensure(repository)
             holder = tx.repositories.find(owner)
             if holder is None or not tx.blobs.lock(holder.id, digest):
                 return False  # deleted meanwhile
-            self.state.share(tx, target, blob)
+            arriving.admit(tx, target)
         return True
 
     def share(self, repository: RepositoryName, *blobs: BlobRow) -> None:
@@ -190,9 +190,9 @@ class Blobs:
             BlobDamaged: the catalog knows one of the blobs with another size.
         """
         for batch in batches(blobs, STEP):
-            with self.state.begin() as tx:
-                stored = ((None, blob) for blob in batch)
-                self.state.admit_all(tx, tx.repositories.ensure(repository), stored)
+            stored = ((None, blob) for blob in batch)
+            with self.state.arriving(repository, *stored) as arriving, self.state.begin() as tx:
+                arriving.admit(tx, tx.repositories.ensure(repository))
 
     def delete(self, repository: RepositoryName, digest: Digest) -> None:
         """Unlink the blob from the repository; its bytes go when no repository has used them for a while.

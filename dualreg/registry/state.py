@@ -120,10 +120,11 @@ class State:
     def arriving(
         self,
         repository: RepositoryName,
-        *blobs: tuple[UploadId, BlobRow],
+        *blobs: tuple[UploadId | None, BlobRow],
         also: Sequence[StagedLink] = (),
+        early: bool = True,
     ) -> Iterator["Arriving"]:
-        """Prepare for the block that staged uploads are admitted, each as its blob.
+        """Prepare for the block that staged uploads are admitted, each as its blob; others are shared.
 
         The caller has verified the bytes. They are durable under their digests before the transaction begins,
         and their link files are staged, so that the transaction waits for the disk once. Bytes that are not
@@ -131,8 +132,10 @@ class State:
 
         Args:
             also: Other link files, to be staged with theirs.
+            early: Whether bytes may be published before it is known that they are admitted.
         """
-        waits = [self.store.prepare(upload, blob.digest) for upload, blob in blobs]
+        given = [(upload, blob) for upload, blob in blobs if upload] if early else []
+        waits = [self.store.prepare(upload, blob.digest) for upload, blob in given]
         files = [staged_blob(repository, blob.digest, self.catalog.now()) for _, blob in blobs]
         files += also
         with self.links.staged(files):  # with the sync of these files, the disk takes the names above, too
@@ -185,6 +188,10 @@ class State:
         Raises:
             BlobDamaged: the catalog or the store has it with another size, or it was deleted meanwhile.
         """
+        self._share(tx, repository, blob)
+        self.links.add_blob(repository.name, blob.digest, tx.now)
+
+    def _share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         recorded = tx.blobs.record(blob.digest, blob.size)
         if recorded != blob.size:
             raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} found")
@@ -192,7 +199,6 @@ class State:
         if (stored is None or stored.size != blob.size) and blob.digest != empty_layer().digest:
             raise BlobDamaged(f"{blob.digest}: {stored.size if stored else 0} of {blob.size} bytes stored")
         tx.blobs.link(repository.id, blob.digest)
-        self.links.add_blob(repository.name, blob.digest, tx.now)
 
     def record_view(
         self, tx: Transaction, repository: RepositoryRow, manifest: Digest, view: str | None, kind: str = V1
@@ -207,25 +213,32 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """Staged uploads that are about to be admitted to a repository.
+    """Blobs that are about to be admitted to a repository; those without an upload are shared.
 
     Attributes:
         files: Their link files, and others, which are staged.
     """
 
     state: State
-    blobs: Sequence[tuple[UploadId, BlobRow]]
+    blobs: Sequence[tuple[UploadId | None, BlobRow]]
     files: Sequence[StagedLink]
 
     def admit(self, tx: Transaction, repository: RepositoryRow) -> None:
-        """Publish each as its blob, and link that to the repository, as ``State.admit_all``."""
+        """Publish each as its blob, and link that to the repository, as ``State.admit_all``.
+
+        Raises:
+            BlobDamaged: as ``State.share``.
+        """
         self.record(tx, repository)
         self.state.links.place(self.files)
 
     def record(self, tx: Transaction, repository: RepositoryRow) -> None:
         """Do the same, but leave it to the caller to place the link files, with others."""
         for upload, blob in sorted(self.blobs, key=lambda each: str(each[1].digest)):
-            self.state._publish(tx, repository, upload, blob)  # noqa: SLF001 -- a part of it
+            if upload:
+                self.state._publish(tx, repository, upload, blob)  # noqa: SLF001 -- a part of it
+            else:
+                self.state._share(tx, repository, blob)  # noqa: SLF001 -- a part of it
 
 
 class _NoLinkTree:

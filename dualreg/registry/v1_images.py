@@ -34,10 +34,11 @@ from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_holds import HOLD, check_parent, holding, is_begun
 from dualreg.registry.v1_imported import ImportedImage
-from dualreg.registry.v1_repairs import V1Repairs, write_v1_link
+from dualreg.registry.v1_repairs import V1Repairs, v1_facts, write_v1_link
 from dualreg.registry.v1_sent import SentLayers
 from dualreg.registry.visibility import log_unseen
 from dualreg.storage.base import tee
+from dualreg.storage.links import staged_v1_image
 from dualreg.storage.staging import Staging
 
 #: How often an import is tried while clients push the same image.
@@ -80,12 +81,17 @@ class V1Images:
 
     def _begin(self, repository: RepositoryName, document: V1Image, digest: Digest) -> None:
         image, json = document.id, document.json
-        with self.state.staged(json) as (upload,), self.state.begin() as tx:
+        blob = BlobRow(digest, len(json))
+        with (
+            self.state.staged(json) as (upload,),
+            self.state.arriving(repository, (upload, blob), early=False) as arriving,
+            self.state.begin() as tx,
+        ):
             row = tx.repositories.ensure(repository)
             check_parent(tx, repository, document)
             if is_begun(tx, repository, image, digest):
                 return
-            self.state.admit(tx, row, upload, BlobRow(digest, len(json)))
+            arriving.admit(tx, row)
             idle_since = self.state.catalog.now() - HOLD
             begun = tx.v1_images.begin(row.id, document, digest, idle_since=idle_since)
             if not begun and not is_begun(tx, repository, image, digest):
@@ -366,11 +372,12 @@ class V1Images:
             UploadBusy: another client has started it anew, or the layer was deleted meanwhile.
         """
         completed = replace(row, layer=sent.layer, diff_id=sent.diff_id, checksum=sent.checksum)
-        with self.state.begin() as tx:
+        links = [staged_v1_image(repository, row.id, v1_facts(completed), self.state.catalog.now())]
+        with self.state.links.staged(links), self.state.begin() as tx:
             tx.repositories.lock(repository)
             linked = sent.layer and tx.blobs.lock(row.repository_id, sent.layer)
             if linked and tx.v1_images.complete(row, sent):
-                write_v1_link(self.state, RepositoryRow(row.repository_id, repository), completed)
+                self.state.links.place(links)
                 return completed
         found = self._find(repository, row.id)
         if not found.complete:

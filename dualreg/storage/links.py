@@ -168,6 +168,12 @@ def staged_tag(repository: RepositoryName, tag: Tag, digest: Digest, at: datetim
     return _staged(_tag(repository, tag), _CURRENT, digest, at)
 
 
+def staged_v1_image(repository: RepositoryName, image: ImageId, facts: Facts, at: datetime) -> StagedLink:
+    """Return the link file of a V1 image, to be staged; one that says the same keeps its time."""
+    folder, _, name = v1_file(repository, image).rpartition("/")
+    return StagedLink(UploadId.new(), folder, name, _json(facts).encode(), at, once=True)
+
+
 def _staged(folder: str, name: str, digest: Digest, at: datetime, *, once: bool = False) -> StagedLink:
     return StagedLink(UploadId.new(), folder, name, str(digest).encode(), at, once)
 

@@ -160,6 +160,46 @@ class BlobStoreContract:
         assert [*store.walk()] == [StoredBlob(DIGEST, len(DATA))]
         assert [*store.staged()] == []
 
+    @pytest.mark.parametrize("known", [False, True])
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_publish_after_prepare(self, store: Store, known: bool, lost: bool) -> None:  # noqa: FBT001
+        """The upload becomes the blob, be it known already, or deleted in between."""
+        upload = UploadId.new()
+        if known:
+            _publish(store, DATA)
+        store.append(upload, [DATA], offset=0)
+        store.prepare(upload, DIGEST)()
+        assert _staged(store, upload) == DATA
+        if lost:
+            store.delete(DIGEST)
+        store.publish(upload, DIGEST)
+        assert _read(store, DIGEST) == DATA
+        assert [*store.staged()] == []
+
+    def test_an_upload_goes_on_after_prepare(self, store: Store) -> None:
+        """If the blob was never published, what is appended, or cut off, does not change it."""
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        for again in (b" and more", b"!"):
+            store.prepare(upload, DIGEST)()
+            assert store.append(upload, [again], offset=len(DATA)) == len(DATA + again)
+            assert _staged(store, upload) == DATA + again
+            assert store.append(upload, [], offset=len(DATA)) == len(DATA)
+        assert [blob.size for blob in store.walk()] in ([], [len(DATA)])
+        store.publish(upload, DIGEST)
+        assert _read(store, DIGEST) == DATA
+
+    def test_an_upload_is_discarded_after_prepare(self, store: Store) -> None:
+        """A blob that was never recorded may stay, and is whole."""
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        store.prepare(upload, DIGEST)()
+        store.discard(upload)
+        assert [*store.staged()] == []
+        assert [_read(store, blob.digest) for blob in store.walk()] in ([], [DATA])
+        with pytest.raises(BlobMissing):
+            store.prepare(upload, DIGEST)
+
     def test_publish_of_nothing_fails(self, store: Store) -> None:
         """Neither upload nor blob: there is nothing to publish, and nothing appears."""
         with pytest.raises(BlobMissing):
@@ -358,6 +398,18 @@ class BlobStoreContract:
         for link in staged:
             store.drop(link.upload)
         assert [*store.staged()] == []
+
+    def test_staged_links_keep_the_time_of_what_is_right(self, store: Store) -> None:
+        """If that is asked for: a file of other content is replaced, and one made meanwhile may be."""
+        old, new = datetime(2020, 1, 2, tzinfo=UTC), datetime(2021, 1, 2, tzinfo=UTC)
+        store.write_link("same/link", b"1", old)
+        store.write_link("other/link", b"2", old)
+        names = ("same", "other", "none")
+        staged = [StagedLink(UploadId.new(), name, "link", b"1", new, once=True) for name in names]
+        store.stage_links(staged)
+        store.place_links(staged)
+        found = [store.read_link(link.path) for link in staged]
+        assert found == [LinkFile(b"1", old), LinkFile(b"1", new), LinkFile(b"1", new)]
 
     def test_private_files(self, store: Store) -> None:
         """One content by name, the last written."""

@@ -18,7 +18,7 @@ from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import open_store
-from dualreg.storage.base import SupportsAccelRedirect
+from dualreg.storage.base import StagedLink, SupportsAccelRedirect
 from dualreg.storage.filesystem import FilesystemStore
 from tests.contracts.blob_store import BlobStoreContract
 from tests.programs import require
@@ -208,6 +208,60 @@ def test_published_bytes_survive_a_power_cut(
     )
     assert steps == sorted(steps)
     assert steps[-1] == len(journal) - 1
+
+
+def test_prepared_bytes_survive_a_power_cut(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """What is left to publishing waits for nothing; a blob that exists is replaced."""
+    blob = root / BLOBS / store.internal_path(DIGEST)
+    for _ in range(2):
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        journal.clear()
+        store.prepare(upload, DIGEST)()
+        assert journal[-2:] == [("fsync", blob.parent), ("fsync", blob.parent.parent)]
+        assert blob.stat().st_nlink == 2
+        journal.clear()
+        store.publish(upload, DIGEST)
+        assert journal == [("unlink", root / "uploads" / upload)]
+        assert (blob.stat().st_nlink, stat.S_IMODE(blob.stat().st_mode)) == (1, 0o444)
+
+
+def test_a_file_system_without_hard_links(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes are published by a rename then."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    upload = UploadId.new()
+    store.append(upload, [DATA], offset=0)
+    store.prepare(upload, DIGEST)()
+    assert store.stat(DIGEST) is None
+    store.publish(upload, DIGEST)
+    with store.open(DIGEST) as reader:
+        assert reader.read() == DATA
+
+
+def test_staged_links_survive_a_power_cut(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """Files and new folders are synced before they have names; then each folder once, when all have."""
+    at = datetime(2020, 1, 2, tzinfo=UTC)
+    for path in ("a/1/link", "b/link", "a/link", "b/2/link"):  # which finds each folder
+        store.write_link(path, b"old")
+    places = [("a/2", "link"), ("a/3", "c/link"), ("b", "link")]
+    staged = [StagedLink(UploadId.new(), *place, b"new", at) for place in places]
+    journal.clear()
+    store.stage_links(staged)
+    first, second, third = (root / "uploads" / link.upload for link in staged)
+    synced = [path for name, path in journal if name == "fsync"]
+    assert synced == [first / "link", second / "c/link", third, first, second / "c", second]
+    journal.clear()
+    store.place_links(staged)
+    assert [name for name, _ in journal] == ["rename"] * 6 + ["fsync"] * 2
+    assert {path for name, path in journal if name == "fsync"} == {root / NAMES / "a", root / NAMES / "b"}
 
 
 def test_new_folders_survive_a_power_cut(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -229,16 +230,14 @@ def _killed(root: Path, number: int, push: Callable[[Pusher], None]) -> None:
     if child:
         os.waitpid(child, 0)
         return
-    sync, seen = os.fsync, 0
+    waits = count(1)
 
-    def killing(descriptor: int) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == number:
+    def killing(sync: Callable[[int], None], descriptor: int) -> None:
+        if next(waits) == number:
             os.kill(os.getpid(), signal.SIGKILL)
         sync(descriptor)
 
-    os.fsync = killing
+    os.fsync, os.fdatasync = partial(killing, os.fsync), partial(killing, os.fdatasync)
     try:
         with serving(root) as scene:
             push(scene.pusher)

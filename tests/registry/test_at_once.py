@@ -1,13 +1,13 @@
 """Short uploads: all bytes at once, without a lease, unless another request was first."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
 import pytest
 
 from dualreg.catalog.database import Transaction
-from dualreg.errors import BodyTruncated, TooManyStagedBytes, UploadBusy, UploadUnknown
+from dualreg.errors import BodyTruncated, RangeInvalid, TooManyStagedBytes, UploadBusy, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry import Registry, at_once
@@ -157,3 +157,28 @@ def test_a_failing_catalog_leaves_no_bytes(
             _append(registry, upload, BODY)
     assert [*store.staged()] == []
     assert _append(registry, upload, BODY) == len(BODY)
+
+
+def test_what_was_only_read_is_made_durable_before_it_is_reported(
+    registry: Registry, upload: UploadId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another request may have committed it a moment ago, and still be waiting for the disk."""
+    settled = list[str]()
+    settle = registry.state.catalog.settle
+    monkeypatch.setattr(
+        type(registry.state.catalog), "settle", lambda _: (settled.append("settled"), settle())[1]
+    )
+
+    def waits(ask: Callable[[], object], error: type[Exception] | None = None) -> bool:
+        settled.clear()
+        with pytest.raises(error) if error else nullcontext():
+            ask()
+        return bool(settled)
+
+    uploads, digest = registry.uploads, Digest.of(BODY)
+    _append(registry, upload, BODY)
+    assert waits(lambda: uploads.status(NAME, upload))
+    assert waits(lambda: uploads.append(NAME, upload, [b"?"], offset=3), RangeInvalid)
+    uploads.finish(NAME, upload, digest)
+    assert waits(lambda: uploads.finish(NAME, upload, digest))
+    assert not waits(lambda: registry.blobs.stat(NAME, digest))
