@@ -40,7 +40,7 @@ class Sealed:
                     _log.warning("%s is newer than the catalog, and is left as it is", NAME)
                     return
                 content = {"revision": revision, "tables": tx.access.dump()}
-                self.catalog.settle()  # a power cut must not leave a copy that is newer than the catalog
+                self.catalog.settle_locked()  # the copy is never newer than the catalog
                 self.files.write_private(NAME, json.dumps(content, indent=1).encode())
         except (OSError, DatabaseFailure, SealedInvalid) as error:
             _log.error("cannot write %s, the copy of accounts, permissions and keys: %s", NAME, error)

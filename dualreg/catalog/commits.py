@@ -42,6 +42,9 @@ class Commits(Protocol):
             CommitUncertain: the disk fails.
         """
 
+    def settle_locked(self) -> None:
+        """Do the same within a transaction, which holds the lock of the database."""
+
     def require(self) -> None:
         """Raise CommitUncertain if the last attempt failed, and another one does."""
 
@@ -58,6 +61,7 @@ class DurableCommits:
     """Commits that are durable when they return, or need not be."""
 
     def settle(self) -> None: ...
+    def settle_locked(self) -> None: ...
     def require(self) -> None: ...
     def close(self) -> None: ...
 
@@ -69,16 +73,19 @@ class _LoggedCommits:
 
     The kernel reports a failure once, and then takes what it could not write for written. So what is in the
     log is written and synced again, under the lock of the database, before anything else is committed. Each
-    process keeps the log open, since the kernel tells each descriptor of a failure.
+    process keeps the log open, since the kernel tells each descriptor of a failure; and one that opens it may
+    be too late to be told, and writes it again first.
     """
 
     def __init__(self, file: Path) -> None:
-        self._file, self._log = file, file.with_name(f"{file.name}-wal")
+        self._file = Path(os.path.realpath(file))  # as SQLite, which has the log beside the target of a link
+        self._log = self._file.with_name(f"{self._file.name}-wal")
         self._changed = Condition()
         #: Numbers of syncs: of the last that began, that ended, and that ended well.
         self._begun = self._ended = self._good = 0
         self._failure: Exception | None = None
         self._descriptor: int | None = None
+        self._is_new = False
 
     def settle(self) -> None:
         with self._changed:
@@ -92,6 +99,19 @@ class _LoggedCommits:
             self._lead()
         if self._good < needed:
             raise CommitUncertain(f"the disk does not take the log: {self._failure}") from self._failure
+
+    def settle_locked(self) -> None:
+        try:
+            log = os.open(self._log, os.O_RDWR)  # of its own: another thread may be syncing
+        except FileNotFoundError:
+            return
+        try:
+            _copy(log)
+            os.fdatasync(log)
+        except OSError as error:
+            raise CommitUncertain(f"the disk does not take the log: {error}") from error
+        finally:
+            os.close(log)
 
     def require(self) -> None:
         if self._failure:
@@ -120,11 +140,12 @@ class _LoggedCommits:
 
     def _sync(self) -> None:
         log = self._open()
+        if log is not None and (self._failure or self._is_new):
+            log = self._write_again()
         if log is None:
             return  # the last connection has copied everything to the database
-        if self._failure:
-            self._write_again()
         os.fdatasync(log)
+        self._is_new = False
 
     def _open(self) -> int | None:
         """Return the descriptor of the log that has its name now; None if there is none."""
@@ -135,6 +156,7 @@ class _LoggedCommits:
                 return self._descriptor
             self._forget()
             self._descriptor = os.open(self._log, os.O_RDWR)
+            self._is_new = True
         except FileNotFoundError:
             return None
         sync(self._log.parent)
@@ -145,12 +167,17 @@ class _LoggedCommits:
             os.close(self._descriptor)
         self._descriptor = None
 
-    def _write_again(self) -> None:
-        """Replace the log by what is in it, while nobody else writes to it."""
+    def _write_again(self) -> int | None:
+        """Replace the log by what is in it, while nobody else writes to it; return its descriptor."""
         with closing(sqlite3.connect(self._file, timeout=_PATIENCE, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             log = self._open()
-            if log is None:
-                return
-            for offset in range(0, os.fstat(log).st_size, _PIECE):
-                os.pwrite(log, os.pread(log, _PIECE, offset), offset)
+            if log is not None:
+                _copy(log)
+            return log
+
+
+def _copy(log: int) -> None:
+    """Replace a log by what is in it, so that the kernel takes it for changed."""
+    for offset in range(0, os.fstat(log).st_size, _PIECE):
+        os.pwrite(log, os.pread(log, _PIECE, offset), offset)

@@ -257,6 +257,14 @@ class Catalog:
         """
         self._commits.settle()
 
+    def settle_locked(self) -> None:
+        """Do the same within a transaction.
+
+        Raises:
+            CommitUncertain: the disk fails.
+        """
+        self._commits.settle_locked()
+
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a connection that only reads, and never waits for writers.

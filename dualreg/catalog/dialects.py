@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -35,8 +34,10 @@ from dualreg.patterns import LIKE_ESCAPE, Reach, has_wildcard, to_like
 
 #: Time that a writer waits for another one, in seconds.
 _BUSY_SECONDS = 30
-#: Between two looks at a lock that another process holds, and for how long to look like that, in seconds.
-_PAUSE, _LONGEST_PAUSE, _SOON = 0.0001, 0.005, 1.0
+#: Seconds between two looks at a lock that another process holds, at first and later.
+_PAUSE, _LONGEST_PAUSE = 0.0001, 0.005
+#: The part of an error code of SQLite that is the same for all kinds of an error.
+_PRIMARY = 0xFF
 _POSTGRESQL_OPTIONS = f"-c lock_timeout={_BUSY_SECONDS}s"
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
@@ -190,32 +191,31 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
         if connection.get_execution_options().get(READ_ONLY):
             return
         own = connection.connection.driver_connection
-        if not isinstance(own, sqlite3.Connection) or not _lock_soon(own):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        assert isinstance(own, sqlite3.Connection)  # noqa: S101 -- the driver of this engine
+        own.execute("PRAGMA busy_timeout = 0")
+        try:
+            if not _lock(own):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # which fails, with an error of SQLAlchemy
+        finally:
+            own.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
 
     return engine
 
 
-def _lock_soon(connection: sqlite3.Connection) -> bool:
-    """Begin a transaction with the write lock; return False if another process does not release it soon.
+def _lock(connection: sqlite3.Connection) -> bool:
+    """Begin a transaction with the write lock; return False if another one holds it for long, or on errors.
 
-    SQLite itself would look for the lock after 1, 2, 5, 10 and more milliseconds; most hold it for one.
+    SQLite itself would look for the lock after 1, 2, 5, 10 and up to 100 milliseconds; most hold it for one.
     """
-    pause, until = _PAUSE, time.monotonic() + _SOON
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        while not _lock_now(connection):
-            if time.monotonic() > until:
+    pause, until = _PAUSE, time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            is_busy = getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > until:
                 return False
-            time.sleep(pause)
-            pause = min(pause * 1.2, _LONGEST_PAUSE)
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-    return True
-
-
-def _lock_now(connection: sqlite3.Connection) -> bool:
-    """Begin a transaction with the write lock; return False if that is not possible now."""
-    with suppress(sqlite3.OperationalError):
-        connection.execute("BEGIN IMMEDIATE")
-    return connection.in_transaction
+        else:
+            return True
+        time.sleep(pause)
+        pause = min(pause * 1.2, _LONGEST_PAUSE)

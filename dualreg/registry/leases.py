@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import BinaryIO, Never
 
-from dualreg.catalog.database import Catalog
+from dualreg.catalog.database import Catalog, is_undecided
 from dualreg.catalog.rows import Lease, UploadRow
 from dualreg.errors import BlobMissing, RangeInvalid, UploadBusy, UploadUnknown
 from dualreg.image.names import RepositoryName, UploadId
@@ -179,8 +179,9 @@ class Leases:
             if row.offset:
                 self._copy(row, staged, renew)
             self._record(row, lease, staged)
-        except BaseException:
-            self.state.store.discard(staged)
+        except BaseException as error:
+            if not is_undecided(error):  # else they may be the upload's by now
+                self.state.store.discard(staged)
             raise
         self.state.store.discard(row.staged)
         return replace(row, staged=staged, stalled=None)

@@ -1,7 +1,56 @@
-"""The catalog over SQLite keeps the contract."""
+"""The catalog over SQLite keeps the contract, and what is more: the errors of its locks."""
 
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import DatabaseError
+
+from dualreg.catalog.database import Catalog, is_outage
+from dualreg.catalog.upgrade import upgrade
 from tests.contracts.catalog import CatalogContract
 
 
 class TestSqlite(CatalogContract):
     """The contract, over the file that the shared ``catalog`` fixture makes."""
+
+
+def _garble(file: Path) -> None:
+    """Overwrite the header of a database whose log is empty."""
+    with sqlite3.connect(file) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    with file.open("r+b") as opened:
+        opened.write(b"garbage" * 20)
+
+
+def _take_log(file: Path) -> None:
+    """Put a folder in the place of the files beside the database."""
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink()
+        file.with_name(file.name + suffix).mkdir()
+
+
+@pytest.mark.parametrize(("damage", "opened"), [(_garble, True), (_take_log, False)])
+def test_a_database_that_cannot_be_locked(
+    tmp_path: Path, damage: Callable[[Path], None], *, opened: bool
+) -> None:
+    """That is an outage, and found out at once: it is no lock that another process holds."""
+    file = tmp_path / "catalog.sqlite3"
+    catalog = Catalog(f"sqlite:///{file}")
+    upgrade(catalog)
+    with catalog.begin():
+        pass
+    if not opened:
+        catalog.close()
+        file.with_name(f"{file.name}-wal").touch()
+        file.with_name(f"{file.name}-shm").touch()
+    damage(file)
+    began = time.monotonic()
+    with pytest.raises(DatabaseError) as failed, catalog.begin():
+        pass
+    assert is_outage(failed.value)
+    assert time.monotonic() - began < 1
+    catalog.close()

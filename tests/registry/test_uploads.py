@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from typing import Any, BinaryIO, Never
 import pytest
 
 from dualreg.assembly import build_registry
+from dualreg.catalog.commits import CommitUncertain
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, Lease
+from dualreg.catalog.uploads import UploadQueries
 from dualreg.errors import (
     BodyTruncated,
     DigestMismatch,
@@ -647,3 +650,39 @@ def test_a_slow_layer_holds_its_image(registry: Registry, clock: Clock) -> None:
     checksum = Digest.of(image.json + b"\n" + image.layer)
     registry.v1_images.put_checksum(NAME, image.id, checksum)
     assert registry.v1_images.json(registry.v1_images.get(NAME, image.id)) == image.json
+
+
+def test_the_disk_fails_while_an_upload_is_taken_over(
+    catalog: Catalog, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is recorded is not known, so neither copy of the bytes goes whose offset was reported."""
+    registry = build_registry(catalog, FilesystemStore(tmp_path / "data"))
+    upload = registry.uploads.start(NAME).id
+    assert registry.uploads.append(NAME, upload, [b"reported"]).offset == 8
+    sync = os.fdatasync
+
+    def fail(_: int) -> Never:
+        monkeypatch.setattr(os, "fdatasync", sync)
+        raise OSError(errno.EIO, "the disk failed")
+
+    def stalled() -> Iterator[bytes]:
+        yield b"more"
+        clock.advance(2 * LEASE)
+        lease = UploadQueries.secure
+
+        def secure(*given: Any) -> bool:
+            monkeypatch.setattr(UploadQueries, "secure", lease)
+            monkeypatch.setattr(os, "fdatasync", fail)
+            return lease(*given)
+
+        monkeypatch.setattr(UploadQueries, "secure", secure)
+        with pytest.raises(CommitUncertain):
+            registry.uploads.append(NAME, upload, [b"z"], offset=8)
+        yield b"late"
+
+    with pytest.raises(UploadBusy):
+        registry.uploads.append(NAME, upload, stalled(), offset=8)
+    assert registry.uploads.status(NAME, upload).offset == 8
+    assert registry.uploads.append(NAME, upload, [b"!"], offset=8).offset == 9
+    registry.uploads.finish(NAME, upload, Digest.of(b"reported!"))
+    assert read(registry, Digest.of(b"reported!")) == b"reported!"

@@ -4,6 +4,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -60,19 +61,23 @@ def disk(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> _Disk:
     return _Disk(monkeypatch)
 
 
-def test_commits_share_a_wait(catalog: Catalog, disk: _Disk) -> None:
+def test_commits_share_a_wait(catalog: Catalog, disk: _Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that end while the disk is busy wait for one sync, which begins after them; none waits for less."""
+    committed, settle = threading.Semaphore(0), catalog.settle
+
+    def count() -> None:
+        committed.release()
+        settle()
+
+    monkeypatch.setattr(catalog, "settle", count)
     disk.go.clear()
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(_write, catalog, "first")
         assert disk.begun.acquire(timeout=20)
         others = [pool.submit(_write, catalog, f"{number}") for number in range(4)]
-        while _read(catalog) == "first":
-            pass
-        for _ in range(1000):  # all have committed: the lock of the database is free between them
-            if catalog._writers._inside == 5 and not catalog._writers._turn.locked():  # type: ignore[union-attr]
-                break
-            threading.Event().wait(0.01)
+        for _ in range(5):
+            assert committed.acquire(timeout=20)
+        time.sleep(0.1)  # all of them wait
         assert not any(each.done() for each in (first, *others))
         disk.go.set()
         for each in (first, *others):
@@ -149,3 +154,51 @@ def test_other_databases_make_commits_durable_themselves() -> None:
     commits.settle()
     commits.require()
     commits.close()
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_database_behind_a_link(
+    tmp_path: Path, disk: _Disk, monkeypatch: pytest.MonkeyPatch, *, relative: bool
+) -> None:
+    """SQLite keeps the log beside the file, and not beside the link."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links/linked.sqlite3"
+    link.symlink_to(Path("../catalog.sqlite3") if relative else tmp_path / "catalog.sqlite3")
+    with closing(Catalog(f"sqlite:///{link}")) as catalog:
+        _write(catalog, "1")
+    assert disk.synced == 1
+
+
+def test_a_process_that_comes_after_a_failure(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not told of that any more, and writes what is in the log again before it relies on it."""
+    _write(catalog, "before")
+    log, written = (tmp_path / "catalog.sqlite3-wal").read_bytes(), bytearray()
+    write = os.pwrite
+
+    def record(descriptor: int, data: bytes, offset: int) -> int:
+        written[offset:] = data
+        return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", record)
+    with closing(Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite3'}")) as late:
+        _write(late, "1")
+        assert bytes(written).startswith(log)
+        written.clear()
+        _write(late, "2")
+        assert not written
+
+
+def test_a_transaction_waits_for_what_was_committed_before(catalog: Catalog, disk: _Disk) -> None:
+    """Also after a failure, when the log has to be written again under the lock that the transaction has."""
+    _write(catalog, "before")
+    with catalog.begin() as tx:
+        disk.error = errno.EIO
+        with pytest.raises(CommitUncertain):
+            catalog.settle_locked()
+        disk.error = 0
+        catalog.settle_locked()
+        tx.notes.write(Note.HEALTH, "after")
+    assert _read(catalog) == "after"
