@@ -19,7 +19,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from dualreg.cli.at_once import AtOnce
 from dualreg.cli.connection import Connection
-from dualreg.cli.serve import ServerLog, gunicorn_settings
+from dualreg.cli.serve import gunicorn_settings
+from dualreg.cli.server_log import ServerLog
 from dualreg.cli.worker import Worker
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag

@@ -2,13 +2,9 @@
 
 import errno
 import os
-import re
 import socket
 import ssl
-import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
 from mmap import mmap
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,6 @@ import click
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
-from gunicorn.glogging import Logger
 
 from dualreg.assembly import build_authority, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
@@ -25,9 +20,10 @@ from dualreg.cli.background import BackgroundCollection, BackgroundImport
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.options import environment, load_settings, settings_options
 from dualreg.cli.output import echo
+from dualreg.cli.server_log import LOG_FORMAT, ServerLog
 from dualreg.cli.worker import CONNECTIONS, Worker
 from dualreg.maintenance.scrubbing import Scrubber
-from dualreg.messages import LogFormatter, safe_line
+from dualreg.messages import safe_line
 from dualreg.migrate.sources.base import SourceInvalid
 from dualreg.migrate.transports import open_on_demand
 from dualreg.reloading import ReloadingFile
@@ -35,12 +31,7 @@ from dualreg.remote.endpoint import is_loopback
 from dualreg.settings import Settings
 from dualreg.web.app import create_app, rates_of
 from dualreg.web.context import close
-from dualreg.web.responses import FILE
 
-#: gunicorn's format, and the seconds that the request took.
-_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(L)s'
-#: Characters of the Referer and User-Agent that are logged; both may be as long as headers may be.
-_TEXT_LIMIT = 300
 #: The longest header line in bytes: tokens of many scopes or groups are long, and so are podman's ranges.
 _HEADER_LIMIT = 64 << 10
 
@@ -60,53 +51,6 @@ def certificate(chain: Path, key: Path) -> ReloadingFile[ssl.SSLContext]:
         return context
 
     return ReloadingFile(read, chain, key)
-
-
-#: gunicorn's warning of a request whose first line is not HTTP.
-_NOT_HTTP = re.compile(
-    r"Invalid request from ip=\S*: Invalid HTTP (?:request line|method|version)", re.IGNORECASE
-)
-
-
-class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn's logs, without secrets and control characters, and without what does not speak HTTP.
-
-    gunicorn logs the user name of Basic credentials unescaped: it could be a secret, or forge a log line. The
-    audit log says who did what. The line ends with the seconds that the request took.
-
-    Of connections that do not speak HTTP there are many, and nothing is wrong: Docker tries TLS first with
-    every registry that it need not use TLS with.
-    """
-
-    def warning(self, msg: object, *args: object, **options: Any) -> None:  # noqa: ANN401 -- gunicorn's, untyped
-        log = super().info if _NOT_HTTP.match(str(msg)) else super().warning
-        log(msg, *args, **options)
-
-    def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> dict[str, Any]:  # noqa: ANN401 -- gunicorn's, untyped
-        path = str(environ["RAW_URI"]).partition("?")[0]
-        atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
-        line = f"{environ['REQUEST_METHOD']} {path} {environ['SERVER_PROTOCOL']}"
-        chosen = {name: str(atoms[name])[:_TEXT_LIMIT] for name in ("f", "a")}
-        atoms |= chosen | {"u": "-", "q": "", "r": line, "b": _bytes_sent(resp, environ)}
-        return {name: safe_line(atom) if isinstance(atom, str) else atom for name, atom in atoms.items()}
-
-    def setup(self, cfg: Any) -> None:  # noqa: ANN401 -- gunicorn's, untyped
-        super().setup(cfg)
-        for handler in self.error_log.handlers:
-            handler.setFormatter(LogFormatter(self.error_fmt, self.datefmt))
-
-    def _get_user(self, environ: dict[str, Any]) -> None:
-        """Read no credentials."""
-
-
-def _bytes_sent(resp: Any, environ: Mapping[str, Any]) -> int:  # noqa: ANN401 -- gunicorn's, untyped
-    """Return how much of the body was sent; gunicorn does not count what sendfile sends."""
-    if resp.sent or FILE not in environ:
-        return int(resp.sent)
-    if sys.exc_info()[0] is None:
-        return int(resp.response_length or 0)
-    reader, start = environ[FILE]
-    return int(reader.tell() - start)  # an interrupted sendfile leaves the reader behind the last byte sent
 
 
 @click.command()
@@ -376,7 +320,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "forwarder_headers": "",
         "logger_class": ServerLog,
         "accesslog": "-" if settings.access_log else None,
-        "access_log_format": _LOG_FORMAT,
+        "access_log_format": LOG_FORMAT,
         "loglevel": "warning",
         "proc_name": "dualreg",
         "control_socket_disable": True,

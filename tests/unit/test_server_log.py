@@ -1,0 +1,44 @@
+"""The access log: the same line whatever else gunicorn knows, and no secrets."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from gunicorn.config import Config
+
+from dualreg.cli.server_log import LOG_FORMAT, ServerLog
+
+ENVIRON = {
+    "REQUEST_METHOD": "GET",
+    "RAW_URI": "/v2/a/manifests/b?token=s3cret",
+    "PATH_INFO": "/v2/a/manifests/b",
+    "QUERY_STRING": "token=s3cret",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "REMOTE_ADDR": "192.0.2.1",
+    "HTTP_AUTHORIZATION": "Basic czNjcmV0OnMzY3JldA==",
+    "HTTP_REFERER": "https://user:s3cret@elsewhere.example/",
+    "HTTP_USER_AGENT": "docker/28\x1b[2J" + "x" * 400,
+}
+
+
+@pytest.mark.parametrize("named", [LOG_FORMAT, LOG_FORMAT + " %(m)s %(U)s %({host}i)s %({etag}o)s %(D)s"])
+def test_a_line_of_any_format(named: str) -> None:
+    """Names of gunicorn's say what they say there, but never a query, an account, or a password."""
+    cfg = Config()
+    cfg.set("access_log_format", named)
+    request = SimpleNamespace(
+        headers=[("HOST", "registry\n"), ("AUTHORIZATION", "Basic czNjcmV0OnMzY3JldA==")]
+    )
+    response = SimpleNamespace(status="200 OK", headers=[("ETag", '"sha256:a"')], sent=7)
+    log = ServerLog(cfg)
+    atoms = log.atoms_wrapper_class(log.atoms(response, request, ENVIRON, timedelta(seconds=61.5)))
+    line = named % atoms
+    assert line.startswith("192.0.2.1 - - [")
+    middle = (
+        '"GET /v2/a/manifests/b HTTP/1.1" 200 7 "https://***@elsewhere.example/" "docker/28\\x1b[2J'
+        + "x" * 287
+    )
+    assert middle + '" 61.500000' in line
+    assert "s3cret" not in repr([line, atoms["q"], atoms["u"]])
+    if named != LOG_FORMAT:
+        assert line.endswith(' GET /v2/a/manifests/b registry\\n \\"sha256:a\\" 61500000')
