@@ -34,7 +34,7 @@ _HEALTH_THREADS = 2
 _MARGIN = 10
 #: When a client that comes while the server stops may try again, in seconds.
 _RETRY_AFTER = 5
-#: Seconds between two looks for connections that have waited too long.
+#: Seconds between two looks for connections that have waited too long, and for the main process.
 _INTERVAL = 1.0
 #: Errors for lack of what each connection takes.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -57,7 +57,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._handled: set[Connection] = set()
         self._busy = 0
         self._end_at = math.inf
-        self._look_at = 0.0
+        self._look_at, self._has_looked = 0.0, True
         self._at_once: AtOnce | None = None
 
     def init_process(self) -> None:
@@ -130,12 +130,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         except OSError as error:
             self.log.debug("Failed to send an error. %s", error)
 
+    def notify(self) -> None:
+        """Tell the main process that this one is alive; gunicorn calls this in each round of the loop."""
+        if self._has_looked:
+            self._has_looked = False
+            super().notify()
+
+    def is_parent_alive(self) -> bool:
+        """Return whether there still is a main process; gunicorn calls this in each round of the loop."""
+        return time.monotonic() < self._look_at or bool(super().is_parent_alive())
+
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 -- gunicorn's
         """Close the connections whose clients took too long, or all that wait."""
         now = time.monotonic()
         if now < self._look_at and not force:
             return
-        self._look_at = now + _INTERVAL
+        self._look_at, self._has_looked = now + _INTERVAL, True
         if not self.alive and not force:
             self.set_accept_enabled(False)  # the server may have begun to stop after this worker
         for connection in [each for each in self._waiting if force or each.deadline <= now]:
