@@ -1,10 +1,9 @@
 """Cached: bytes of files that the kernel has in memory, read without waiting for a disk."""
 
 import os
-from pathlib import Path
 
 
-def read_cached(path: Path, size: int, *, start: int, length: int) -> bytes | None:
+def read_cached(path: str, size: int, *, start: int, length: int) -> bytes | None:
     """Return *length* bytes of a file of *size* bytes, from *start* on.
 
     None: they are not in memory, the file system cannot tell, or there is no such file of that size.

@@ -11,6 +11,7 @@ from flask import Response, g, request
 from dualreg.auth.access import Action, Grant
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.names import RepositoryName
+from dualreg.patterns import Reach
 from dualreg.web.context import registry
 
 Environ = dict[str, Any]
@@ -29,11 +30,13 @@ class Asker(NamedTuple):
     """What credentials stand for.
 
     Attributes:
+        pulls: What the client may pull from.
         session: The repository of a V1 session.
         asked_at: When the authority was asked, by the registry's clock.
     """
 
     grant: Grant
+    pulls: Reach
     session: RepositoryName | None
     asked_at: datetime
 
@@ -46,7 +49,7 @@ class Asker(NamedTuple):
         """Return whether the client may pull from *repository*; None: whether it is logged in."""
         if repository is None:
             return not self.grant.anonymous
-        return self.grant.allows(repository, Action.PULL)
+        return self.pulls.covers(repository)
 
 
 class Repeat(NamedTuple):
@@ -86,7 +89,8 @@ def repeatable(
     is_known = request.blueprint != "v1" or g.get("session")  # else any repository may have the image
     if is_known and action in (None, Action.PULL):
         request.environ[_REPEAT] = Repeat(repository, body, open_, size, until)
-        request.environ[_ASKER] = Asker(g.grant, g.get("session"), registry().now())
+        asker = Asker(g.grant, g.grant.reach(Action.PULL), g.get("session"), registry().now())
+        request.environ[_ASKER] = asker
 
 
 def repeat_document(response: Response, *sources: BlobRow, until: datetime | None = None) -> Response:
