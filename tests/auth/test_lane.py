@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import create_environ
 
 from dualreg.auth.access import Grant
 from dualreg.errors import ServerBusy
@@ -370,6 +371,55 @@ def test_a_large_answer_takes_a_slot(asked: Asked, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Slots, "take", refuse)
     assert asked.send(LARGE).status_code == 429
     assert asked.reached
+
+
+def at_once(asked: Asked, path: str, **more: str) -> bool:
+    """Return whether the lane has the answer without waiting; it is that which it had before."""
+    environ = create_environ(
+        path, headers={**asked.headers, **more}, environ_base={"REMOTE_ADDR": "127.0.0.1"}
+    )
+    ready = lane_of(asked.guarded).at_once(environ)
+    if ready is not None:
+        ready.release()
+        assert ready.body == asked.send(path, **more).data
+    return ready is not None
+
+
+def lose_access(asked: Asked) -> None:
+    """Ask without credentials."""
+    asked.headers = ACCEPT
+
+
+@pytest.mark.parametrize("act", [lose_the_bytes, move_the_tag, lose_access, revoke])
+@pytest.mark.parametrize("path", [f"/v2/{NAME}/manifests/one", f"/v2/{NAME}/blobs/{LAYER}"])
+def test_what_is_answered_at_once_is_right(asked: Asked, act: Callable[[Any], None], path: str) -> None:
+    """Nothing is, before Flask has answered, and after something has changed."""
+    asked.headers = basic("alice") | ACCEPT
+    assert not at_once(asked, path)
+    assert asked.is_repeated(path)
+    assert at_once(asked, path)
+    act(asked.guarded if act is revoke else asked)
+    assert not at_once(asked, path)
+
+
+def test_what_is_answered_at_once_counts(
+    guard: Callable[..., Guarded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, if it is answered; a request over the limit, or for which there is no slot, is Flask's."""
+    guarded = guard(auth="none", request_limit="10/m")
+    push_v2(guarded.registry, NAME, Tag("large"), NEXT)
+    asked, taken, take = watch(guarded, ACCEPT), [], Slots.take
+    monkeypatch.setattr(Slots, "take", lambda *given: (taken.append(0), take(*given))[1])
+    assert asked.is_repeated(LARGE)
+    slots, answers = len(taken), [at_once(asked, LARGE) for _ in range(3)]
+    assert answers == [True] * 3
+    assert len(taken) == slots + 6  # with those of the requests that it is compared with
+    assert asked.send(LARGE).status_code == 200
+    monkeypatch.setattr(Slots, "take", refuse)
+    assert not at_once(asked, LARGE)
+    monkeypatch.undo()
+    assert not at_once(asked, LARGE)
+    assert asked.send(LARGE).status_code == 429
 
 
 def test_the_check_of_an_open_registry_needs_no_database(
