@@ -4,6 +4,7 @@ import os
 import re
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from dualreg.web.app import create_app
 from tests.builders import image, layer, v1_chain
 from tests.programs import until
 from tests.properties.registries import push_v1, push_v2
+from tests.test_tls import make_certificate
 
 NAME = RepositoryName("team/app")
 IMAGE, CHAIN = image(layer({"f": b"1"})), v1_chain(layer({"a": b"a"}), layer({"b": b"b"}))
@@ -247,6 +249,22 @@ def test_requests_in_one_packet_are_answered_in_their_order(running: Running, pa
         assert len(running.threads) > threads
 
 
+def test_requests_over_tls(run: Callable[..., Running], tmp_path: Path) -> None:
+    """What was decrypted already is answered too, although nothing more arrives."""
+    chain, key = make_certificate(tmp_path, "at once")
+    running, context = run(tls_cert=chain, tls_key=key), ssl.create_default_context(cafile=chain)
+    plain = [sent for sent, _ in READS.values()]
+    with context.wrap_socket(running.connect(), server_hostname="127.0.0.1") as connection:
+        expected = [running.ask(connection, each)[0] for each in plain]
+        threads = len(running.threads)
+        assert [running.ask(connection, each)[0] for each in plain] == expected
+        for each in plain:
+            connection.sendall(each)  # in a record of its own
+        assert read(connection, *plain) == expected
+        assert running.ask(connection, *plain) == expected
+        assert len(running.threads) == threads
+
+
 def test_a_head_may_come_byte_by_byte(running: Running) -> None:
     """It is answered when it is complete, and not before."""
     plain = READS["GET a tag"][0]
@@ -280,6 +298,19 @@ def test_one_connection_does_not_take_all_turns(running: Running) -> None:
             assert running.ask(other, plain) == [expected]
             assert read(greedy, *[plain] * 1000) == [expected] * 1000
         assert order.index("other") < len(order) - 1
+
+
+@pytest.mark.parametrize(("workers", "waits"), [(1, False), (2, True)])
+def test_the_next_connection_is_left_to_another_process(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, workers: int, *, waits: bool
+) -> None:
+    """For a moment, if there is another one: a process that is quick would have all of them."""
+    monkeypatch.setattr("dualreg.cli.worker._TURN", 0.5)
+    running, plain = run(workers=workers), READS["GET a tag"][0]
+    running.warm(plain)
+    began = time.monotonic()
+    running.warm(plain)
+    assert (time.monotonic() - began > 0.25) is waits
 
 
 def test_a_client_that_reads_slowly_gets_all(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,9 @@ _MARGIN = 10
 _RETRY_AFTER = 5
 #: Seconds between two looks for connections that have waited too long, and for the main process.
 _INTERVAL = 1.0
+#: Seconds for which the next connection is left to another process, which needs them to wake up: one that
+#: answers at once would be first each time, and have all connections while others have none.
+_TURN = 0.0002
 #: Errors for lack of what each connection takes.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: Seconds to wait for each part of a body that the application left unread.
@@ -57,6 +60,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._handled: set[Connection] = set()
         self._busy = 0
         self._end_at = math.inf
+        self._turn = 0.0
         self._look_at, self._has_looked = 0.0, True
         self._at_once: AtOnce | None = None
 
@@ -77,7 +81,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def accept(self, listener: socket) -> None:
-        """Accept a connection, which waits for its first request."""
+        """Accept a connection, which waits for its first request; the next one is another process's turn."""
+        now = time.monotonic()
+        if now < self._turn and self.alive:
+            return
+        self._turn = now + (_TURN if self.cfg.workers > 1 else 0)
         if len(self._waiting) >= self._room:
             self._drop(next(iter(self._waiting)))
         try:
