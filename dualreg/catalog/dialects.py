@@ -38,6 +38,9 @@ _BUSY_SECONDS = 30
 _PAUSE, _LONGEST_PAUSE = 0.0001, 0.005
 #: The part of an error code of SQLite that is the same for all kinds of an error.
 _PRIMARY = 0xFF
+#: Pages of the write-ahead log, of 4 KiB, after which they are copied to the database. The request that does
+#: so waits for the disk twice. A push of a blob writes some thirty, and most are the same each time.
+_CHECKPOINT = 4000
 _POSTGRESQL_OPTIONS = f"-c lock_timeout={_BUSY_SECONDS}s"
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
@@ -181,6 +184,7 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
             "journal_mode = WAL",
             "synchronous = NORMAL",
             "foreign_keys = ON",
+            f"wal_autocheckpoint = {_CHECKPOINT}",
             "cache_size = -16384",
         ):
             connection.execute(f"PRAGMA {pragma}")
