@@ -44,6 +44,7 @@ class LinkFolder:
         """Create or replace a file without syncing its folder, unless it is right; return its place."""
         target, fresh = self._names / path, self._uploads / UploadId.new()
         if not self._holds(path, content, due):
+            self._make_uploads()
             with ExitStack() as stack:
                 os.fsync(self._write(fresh, content, due or at, stack))
             durable.move(fresh, target)
@@ -69,12 +70,12 @@ class LinkFolder:
 
         Return its descriptor, which *stack* closes, and its new folders, the innermost first.
         """
-        top, folders = self._uploads / link.upload, list[Path]()
-        file = top
-        if not (self._names / link.folder).exists():
-            file = top / link.name
-            folders = [folder for folder in file.parents if folder.is_relative_to(top)]
-            self._make_uploads()
+        file, folders = self._uploads / link.upload, list[Path]()
+        self._make_uploads()
+        if not os.path.lexists(f"{self._names}/{link.folder}"):
+            file /= link.name
+            while (folder := folders[-1].parent if folders else file.parent) != self._uploads:
+                folders.append(folder)
             for folder in reversed(folders):
                 create_folder(folder, durable.SHARED)
         return self._write(file, link.content, link.at, stack), folders
@@ -106,7 +107,6 @@ class LinkFolder:
 
         What a crash leaves of it is collected like them.
         """
-        self._make_uploads()
         descriptor = durable.create(file)
         stack.callback(os.close, descriptor)
         durable.write(descriptor, content)
