@@ -1,5 +1,7 @@
 """Link files say what the catalog says, also after a change that failed."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,29 @@ def test_a_failed_change_leaves_the_links_as_they_were(failing: Make, tmp_path: 
             rebuilt_rows(registry.state.store, tmp_path)  # type: ignore[arg-type]  # it is one
         ), f"after a fault at call {step}"
     assert failures > steps / 2
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_commit_that_the_disk_does_not_take(
+    failing: Make, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client is asked to try again; link files say what was committed, and then all goes on."""
+    act = CHANGES[change]
+    client, registry, _ = failing(Plan())
+    _prepare(client)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        answer = act(client)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+    assert client.post(f"{V2}/blobs/uploads/").status_code == 202
+    assert _rows(known_rows(registry.state.catalog)) == _rows(
+        rebuilt_rows(registry.state.store, tmp_path)  # type: ignore[arg-type]  # it is one
+    )
 
 
 def _rows(known: dict[str, Any]) -> dict[str, Any]:
