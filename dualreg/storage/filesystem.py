@@ -12,11 +12,11 @@ rename, fsync the folder. What a method did when it returns survives a power cut
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +27,7 @@ from dualreg.image.names import UploadId
 from dualreg.mounts import is_local
 from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
-from dualreg.storage.base import StagedUpload, StoredBlob
+from dualreg.storage.base import CHUNK_SIZE, StagedUpload, StoredBlob
 from dualreg.storage.cached import read_cached
 from dualreg.storage.link_folder import REGISTRY, LinkFolder
 from dualreg.storage.writeback import WriteBehind
@@ -98,22 +98,23 @@ class FilesystemStore(LinkFolder):
                         yield StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
-        path = self._uploads / upload
+        path, pieces = self._uploads / upload, filter(None, chunks)
         new = not path.exists()
-        if new and offset:
+        size = 0 if new else path.stat().st_size
+        if size < offset:
             raise BlobMissing(upload)
+        first = [] if new else [*islice(pieces, 1)]
+        if not (new or first or size > offset):
+            return offset
         if not new:
-            self._separate(path, offset)
+            self._make_writable(path, offset)
         descriptor = self._create(upload) if new else os.open(path, os.O_RDWR)
         try:
-            size = os.fstat(descriptor).st_size
-            if size < offset:
-                raise BlobMissing(upload)
             if size > offset:
                 os.ftruncate(descriptor, offset)
             length = os.lseek(descriptor, offset, os.SEEK_SET)
             behind = WriteBehind(descriptor, length)
-            for chunk in chunks:
+            for chunk in chain(first, pieces):
                 durable.write(descriptor, chunk)
                 length += len(chunk)
                 behind.reach(length)
@@ -158,34 +159,41 @@ class FilesystemStore(LinkFolder):
         except FileNotFoundError as error:
             raise BlobMissing(upload) from error
 
-    def _separate(self, staged: Path, offset: int) -> None:
-        """Give an upload a file of its own, if a process died after ``prepare`` and it is that of a blob."""
-        if staged.stat().st_nlink == 1:
+    def _make_writable(self, staged: Path, offset: int) -> None:
+        """Give an upload of *offset* bytes a file of its own, if ``prepare`` has made it that of a blob.
+
+        If the blob has been replaced or deleted since then, the file is its own already, but read-only.
+        """
+        if staged.stat().st_nlink <= 1:
+            staged.chmod(_STAGED)
             return
         fresh = UploadId.new()
-        with staged.open("rb") as source, os.fdopen(self._create(fresh), "wb") as target:
-            shutil.copyfileobj(source, target)
-            target.truncate(offset)
-            target.flush()
-            os.fsync(target.fileno())
-        (self._uploads / fresh).rename(staged)
+        try:
+            with staged.open("rb", buffering=0) as source:
+                pieces = iter(lambda: source.read(min(CHUNK_SIZE, offset - source.tell())), b"")
+                self.append(fresh, pieces, offset=0)
+            (self._uploads / fresh).rename(staged)
+        finally:
+            self.discard(fresh)
         durable.sync(self._uploads)
 
     def prepare(self, upload: UploadId, digest: Digest) -> Callable[[], None]:
         staged, path, fresh = self._uploads / upload, self.path(digest), self._uploads / UploadId.new()
-        if not staged.exists():
-            raise BlobMissing(upload)
-        is_shared = staged.stat().st_nlink > 1  # a hard link shares its mode with the source
+        try:
+            is_shared = staged.stat().st_nlink > 1  # a hard link shares its mode with the source
+        except FileNotFoundError as error:
+            raise BlobMissing(upload) from error
         self._make_blob_folder(path)
         try:
-            os.link(staged, path)
-        except FileExistsError:  # it is replaced, as by ``publish``
-            os.link(staged, fresh)
-            fresh.rename(path)
-        except OSError:  # there are no hard links here, or the folder was removed as empty
+            if not is_shared:
+                staged.chmod(_PUBLISHED)
+            _link_over(staged, path, fresh)
+        except (
+            OSError
+        ):  # there are no hard links here, or the folder was removed as empty: ``publish`` does all
             return lambda: None
-        if not is_shared:
-            path.chmod(_PUBLISHED)
+        finally:
+            fresh.unlink(missing_ok=True)
         return partial(self._sync_blob, path)
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
@@ -255,6 +263,18 @@ class FilesystemStore(LinkFolder):
         """Create the file of an upload, and return its descriptor."""
         self._make_uploads()
         return durable.create(self._uploads / upload, mode)
+
+
+def _link_over(source: Path, path: Path, fresh: Path) -> None:
+    """Make *path* a name of *source*, even if it exists; *fresh* is a name for the time in between.
+
+    If it already is one, *fresh* stays.
+    """
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        os.link(source, fresh)
+        fresh.rename(path)
 
 
 def _is_same(found: os.stat_result, path: Path) -> bool:

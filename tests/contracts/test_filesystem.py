@@ -18,7 +18,7 @@ from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import open_store
-from dualreg.storage.base import StagedLink, SupportsAccelRedirect
+from dualreg.storage.base import StagedLink, StoredBlob, SupportsAccelRedirect
 from dualreg.storage.filesystem import FilesystemStore
 from tests.contracts.blob_store import BlobStoreContract
 from tests.programs import require
@@ -228,20 +228,131 @@ def test_prepared_bytes_survive_a_power_cut(
         assert (blob.stat().st_nlink, stat.S_IMODE(blob.stat().st_mode)) == (1, 0o444)
 
 
-def test_a_file_system_without_hard_links(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes are published by a rename then."""
+@pytest.mark.parametrize("known", [False, True])
+def test_a_file_system_without_hard_links(
+    store: FilesystemStore,
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,  # noqa: FBT001
+) -> None:
+    """Bytes are published by a rename then; Linux looks at the new name before it asks the file system."""
+    if known:
+        _publish(store, DATA)
 
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError("Operation not permitted")
+    def refuse(_: Path, target: Path) -> None:
+        code = errno.EEXIST if target.exists() else errno.EPERM
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", refuse)
     upload = UploadId.new()
     store.append(upload, [DATA], offset=0)
     store.prepare(upload, DIGEST)()
-    assert store.stat(DIGEST) is None
+    assert bool(store.stat(DIGEST)) == known
     store.publish(upload, DIGEST)
     with store.open(DIGEST) as reader:
         assert reader.read() == DATA
+    assert [*store.staged()] == []
+    assert stat.S_IMODE(store.path(DIGEST).stat().st_mode) == 0o444
+
+
+@pytest.mark.parametrize("call", ["chmod", "link", "rename"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_blob_is_deleted_while_it_is_prepared(
+    store: FilesystemStore,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    when: str,
+    known: bool,  # noqa: FBT001
+) -> None:
+    """A collection, or one that found damage, may take its old bytes at any moment: it is published then."""
+    if known:
+        _publish(store, DATA)
+    upload = UploadId.new()
+    store.append(upload, [DATA], offset=0)
+    real = getattr(os, call)
+
+    def late(*args: Any, **kwargs: Any) -> None:
+        if when == "before":
+            store.delete(DIGEST)
+        real(*args, **kwargs)
+        if when == "after":
+            store.delete(DIGEST)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, late)
+        store.prepare(upload, DIGEST)()
+    assert [each.upload for each in store.staged()] == [upload]
+    store.publish(upload, DIGEST)
+    assert [*store.walk()] == [StoredBlob(DIGEST, len(DATA))]
+    assert [*store.staged()] == []
+    assert stat.S_IMODE(store.path(DIGEST).stat().st_mode) == 0o444
+
+
+def test_an_upload_that_is_prepared_again_has_no_third_name(store: FilesystemStore) -> None:
+    """A rename of one name of a file to another one does nothing."""
+    upload = UploadId.new()
+    store.append(upload, [DATA], offset=0)
+    for _ in range(2):
+        store.prepare(upload, DIGEST)()
+        assert [each.upload for each in store.staged()] == [upload]
+    store.publish(upload, DIGEST)
+    assert store.path(DIGEST).stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("change", [FilesystemStore.delete, lambda store, _: _publish(store, DATA)])
+def test_an_upload_can_be_written_after_prepare(
+    store: FilesystemStore, root: Path, change: Callable[[FilesystemStore, Digest], None]
+) -> None:
+    """If the blob was deleted or replaced since then, the file is the upload's alone, and read-only."""
+    upload = UploadId.new()
+    store.append(upload, [DATA], offset=0)
+    store.prepare(upload, DIGEST)()
+    change(store, DIGEST)
+    staged = root / "uploads" / upload
+    assert (staged.stat().st_nlink, stat.S_IMODE(staged.stat().st_mode)) == (1, 0o444)
+    real, modes = os.open, dict[str, int]()
+
+    def look(path: str | Path, *args: int, **kwargs: Any) -> int:
+        modes[str(path)] = stat.S_IMODE(os.stat(path).st_mode)  # noqa: PTH116 -- which it opens
+        return real(path, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", look)
+        store.append(upload, [b"!"], offset=len(DATA))
+    assert modes[str(staged)] == 0o600  # for others than root, it could not be opened
+
+
+def test_a_prepared_upload_is_copied_only_as_far_as_it_is_changed(store: FilesystemStore, root: Path) -> None:
+    """The request that ends it may come again: it writes nothing, and costs nothing, however long it is."""
+    upload, staged = UploadId.new(), root / "uploads"
+    store.append(upload, [DATA], offset=0)
+    store.prepare(upload, DIGEST)()
+    store.append(upload, iter([b"", b""]), offset=len(DATA))
+    assert staged.joinpath(upload).samefile(store.path(DIGEST))
+    read, copied = os.write, list[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: (copied.append(len(data)), read(fd, data))[1])
+        store.append(upload, [b"!"], offset=3)
+    assert copied == [3, 1]
+    assert (staged / upload).read_bytes() == DATA[:3] + b"!"
+    assert store.path(DIGEST).read_bytes() == DATA
+
+
+def test_a_prepared_upload_that_cannot_be_copied_leaves_nothing(
+    store: FilesystemStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is not filled further by each attempt."""
+    upload = UploadId.new()
+    store.append(upload, [DATA], offset=0)
+    store.prepare(upload, DIGEST)()
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(OSError, match="No space"):
+        store.append(upload, [b"!"], offset=len(DATA))
+    assert [path.name for path in (root / "uploads").iterdir()] == [upload]
 
 
 def test_staged_links_survive_a_power_cut(
