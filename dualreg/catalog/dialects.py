@@ -171,39 +171,40 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
         max_overflow=pool_size,
         connect_args={"timeout": _BUSY_SECONDS},
     )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _: object) -> None:
-        """Disable the implicit transactions of ``sqlite3``, and configure the connection.
-
-        Readers and the writer do not block each other (WAL). With NORMAL, the database is never malformed
-        after a power cut; that commits survive it is for ``catalog.commits``.
-        """
-        connection.isolation_level = None
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-            "foreign_keys = ON",
-            f"wal_autocheckpoint = {_CHECKPOINT}",
-            "cache_size = -16384",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        """Take the write lock at once: a read transaction that is upgraded later fails instead of waiting."""
-        if connection.get_execution_options().get(READ_ONLY):
-            return
-        own = connection.connection.driver_connection
-        assert isinstance(own, sqlite3.Connection)  # noqa: S101 -- the driver of this engine
-        own.execute("PRAGMA busy_timeout = 0")
-        try:
-            if not _lock(own):
-                connection.exec_driver_sql("BEGIN IMMEDIATE")  # which fails, with an error of SQLAlchemy
-        finally:
-            own.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
     return engine
+
+
+def _configure(connection: sqlite3.Connection, _: object) -> None:
+    """Disable the implicit transactions of ``sqlite3``, and configure the connection.
+
+    Readers and the writer do not block each other (WAL). With NORMAL, the database is never malformed after a
+    power cut; that commits survive it is for ``catalog.commits``.
+    """
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        f"wal_autocheckpoint = {_CHECKPOINT}",
+        "cache_size = -16384",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """Take the write lock at once: a read transaction that is upgraded later fails instead of waiting."""
+    if connection.get_execution_options().get(READ_ONLY):
+        return
+    own = connection.connection.driver_connection
+    assert isinstance(own, sqlite3.Connection)  # noqa: S101 -- the driver of this engine
+    own.execute("PRAGMA busy_timeout = 0")
+    try:
+        if not _lock(own):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # which fails, with an error of SQLAlchemy
+    finally:
+        own.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
 
 
 def _lock(connection: sqlite3.Connection) -> bool:
