@@ -29,7 +29,7 @@ from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.checks import CheckQueries
 from dualreg.catalog.clients import ClientQueries
-from dualreg.catalog.commits import CommitUncertain, DurableCommits, commits_of
+from dualreg.catalog.commits import CommitUncertain, commits_of
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
 from dualreg.catalog.dialects import READ_ONLY, has_changed, hasten, open_engine, watch_changes
@@ -205,15 +205,17 @@ class Catalog:
         watch_changes(self.engine, NAMES)
         self._writers = Writers(max(pool_size * 3 // 4, 1), alone=self._file is not None)
         self._commits = commits_of(self._file)
+        self._waits = True
         self._versions = versions_of(self.engine)
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
 
     def hasten(self) -> None:
         """Do not wait for the disk with each commit from now on, for work that can be done again.
 
-        After a power cut, the last commits may be missing; no earlier one is then.
+        After a power cut, the last commits may be missing; no earlier one is then. ``settle`` still waits on
+        SQLite, and ``RebuildQueries.wait_for_disk`` lets a transaction wait on PostgreSQL.
         """
-        self._commits = DurableCommits()
+        self._waits = False
         hasten(self.engine)
 
     @contextmanager
@@ -244,7 +246,7 @@ class Catalog:
                 yield tx
                 if changed := self.on_access_change is not None and has_changed(connection):
                     tx.notes.count(Note.ACCESS)
-            if durable:
+            if durable and self._waits:
                 self.settle()
         if changed and self.on_access_change:
             self.on_access_change()

@@ -81,6 +81,11 @@ class RebuildQueries:
 
     connection: Connection
 
+    def wait_for_disk(self) -> None:
+        """Let this transaction be durable on PostgreSQL when it is committed, after ``Catalog.hasten``."""
+        if self.connection.dialect.name == "postgresql":
+            self.connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+
     def clear(self) -> None:
         """Delete all repositories and blobs with whatever depends on them; accounts and notes stay."""
         tables = (Uploads, V1SentLayers, V1Images, Manifests, RepositoryBlobs, Repositories, Blobs)

@@ -117,9 +117,11 @@ class Rebuild:
             pass
         if not self.stop.is_set():
             with self.catalog.begin() as tx:
+                tx.rebuild.wait_for_disk()
                 tx.notes.remove(Note.REBUILD)
                 tx.notes.remove(Note.SWEEP)
                 tx.notes.write(Note.LINKS, COMPLETE)
+            self.catalog.settle()
             self.result.complete = True
         return self.result
 

@@ -215,6 +215,8 @@ class Blobs:
         """Unlink a blob that nothing in the repository names; return whether it is now gone altogether.
 
         A blob that no other repository has is forgotten, and its bytes deleted unless *delete_bytes* is off.
+        That is after the links are durably gone, so that no power cut leaves one without bytes; and unless
+        the blob was pushed again meanwhile.
         """
         with self.state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)
@@ -222,7 +224,9 @@ class Blobs:
                 return False
             for unlinked in tx.blobs.unlink(row.id, digest):
                 self.state.links.remove_blobs(repository, unlinked)
-            gone = bool(tx.blobs.release(digest))
+            before = tx.now
+        with self.state.begin() as tx:
+            gone = bool(tx.blobs.release(*tx.garbage.lock_condemned([digest], before)))
             if gone and delete_bytes:
                 self.state.store.delete(digest)
         return gone

@@ -90,8 +90,9 @@ class Garbage:
         Raises:
             OSError: the disk is read-only.
         """
+        before = self.due_at()
+        self.state.catalog.settle()  # a power cut must not bring back the link that another process deleted
         with self.state.begin() as tx:
-            before = tx.now - self.state.retention.grace
             locked = tx.garbage.lock_condemned([each.digest for each in batch], before)
             gone = tx.blobs.release(*locked)
             return [each for each in batch if each.digest in gone and self._delete_bytes(tx, each)]

@@ -10,7 +10,7 @@ from dualreg.catalog.database import Catalog, Transaction, is_undecided
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.views import V1
-from dualreg.errors import BlobDamaged
+from dualreg.errors import BlobDamaged, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, UploadId
@@ -21,6 +21,8 @@ from dualreg.storage.links import Links, staged_blob
 
 #: How many files a transaction writes where there may be thousands, so that it takes milliseconds.
 STEP = 16
+#: A transaction that began longer ago is durable, or has failed.
+_RECENT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,15 @@ class State:
     def begin(self) -> Iterator[Transaction]:
         """Open a transaction of the catalog; if it fails, its changes of link files are undone.
 
-        They stay if the commit may have succeeded.
+        They stay if the commit may have succeeded. If the block refuses a request because of what it has
+        read, that is durable before the error goes on.
         """
-        with self.links.undone_on_failure(unless=is_undecided), self.catalog.begin() as tx:
-            yield tx
+        try:
+            with self.links.undone_on_failure(unless=is_undecided), self.catalog.begin() as tx:
+                yield tx
+        except RegistryError:  # for example, the repetition of a deletion that still waits for the disk
+            self.catalog.settle()
+            raise
 
     def promise(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if the repository may read it; a client that hears so need not send it.
@@ -69,9 +76,11 @@ class State:
         """
         with self.catalog.read() as tx:
             found = tx.blobs.find_noted(repository, digest, since=tx.now - self.retention.grace / 2)
-        if found is None or self.is_promised(found.noted_at):
-            return found
-        return self.renew(repository, digest)
+        if found and not self.is_promised(found.noted_at):
+            return self.renew(repository, digest)
+        if found and found.noted_at and abs(self.catalog.now() - found.noted_at) < _RECENT:
+            self.catalog.settle()  # another request may have promised it, and still wait for the disk
+        return found
 
     def is_promised(self, at: datetime | None) -> bool:
         """Return whether a promise made *at* a time holds for half the grace from now on; None: always."""

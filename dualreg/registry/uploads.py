@@ -305,6 +305,7 @@ class Uploads:
         for batch in batches(old):
             with self.state.catalog.read() as tx:
                 named = tx.uploads.named(batch)
+            self.state.catalog.settle()  # a power cut must not bring back the row that named them
             yield from (staged for staged in batch if staged not in named)
 
     def expire(self, upload: UploadId, before: datetime) -> bool:

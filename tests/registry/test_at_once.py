@@ -160,7 +160,7 @@ def test_a_failing_catalog_leaves_no_bytes(
 
 
 def test_what_was_only_read_is_made_durable_before_it_is_reported(
-    registry: Registry, upload: UploadId, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, upload: UploadId, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another request may have committed it a moment ago, and still be waiting for the disk."""
     settled = list[str]()
@@ -181,4 +181,6 @@ def test_what_was_only_read_is_made_durable_before_it_is_reported(
     assert waits(lambda: uploads.append(NAME, upload, [b"?"], offset=3), RangeInvalid)
     uploads.finish(NAME, upload, digest)
     assert waits(lambda: uploads.finish(NAME, upload, digest))
+    assert waits(lambda: registry.blobs.stat(NAME, digest))
+    clock.advance(timedelta(minutes=2))
     assert not waits(lambda: registry.blobs.stat(NAME, digest))

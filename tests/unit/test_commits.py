@@ -94,6 +94,16 @@ def test_a_commit_that_need_not_last_waits_for_nothing(catalog: Catalog, disk: _
     assert disk.synced == 1
 
 
+def test_what_need_not_last_is_made_durable_at_its_end(catalog: Catalog, disk: _Disk) -> None:
+    """A rebuild waits once."""
+    catalog.hasten()
+    for text in "12":
+        _write(catalog, text)
+    assert disk.synced == 0
+    catalog.settle()
+    assert disk.synced == 1
+
+
 def test_a_disk_that_fails(catalog: Catalog, disk: _Disk) -> None:
     """The commit is uncertain. Until the log was written again, and synced, no other begins."""
     _write(catalog, "before")
