@@ -1,6 +1,6 @@
 """SQL of blobs, and of the links by which repositories may read them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -58,6 +58,12 @@ class BlobQueries:
         """
         self.connection.execute(_admit(self.connection.dialect.name), self._new(digest, size))
 
+    def record_all(self, sizes: Mapping[Digest, int]) -> None:
+        """Record blobs as ``record``, and lock their rows in order; ``sizes`` returns what is recorded."""
+        rows = [self._new(digest, sizes[digest]) for digest in sorted(sizes)]
+        if rows:
+            self.connection.execute(_revive(self.connection.dialect.name), rows)
+
     def _new(self, digest: Digest, size: int) -> dict[str, object]:
         return {"digest": digest, "size": size, "created_at": self.now, "verified_at": self.now}
 
@@ -91,6 +97,20 @@ class BlobQueries:
         link = {"repository_id": repository_id, "digest": digest}
         times = {"linked_at": self.now, "candidate_since": self.now}
         self.connection.execute(_link(self.connection.dialect.name), link | times)
+
+    def link_all(self, links: Iterable[tuple[int, Digest]], at: datetime) -> None:
+        """Let repositories, by their IDs, read blobs since a time, as ``link``."""
+        times = {"linked_at": at, "candidate_since": self.now}
+        rows = [times | {"repository_id": id_, "digest": digest} for id_, digest in sorted(links)]
+        if rows:
+            self.connection.execute(_link(self.connection.dialect.name), rows)
+
+    def mend(self, digests: Collection[Digest]) -> None:
+        """Record of blobs that are damaged that their bytes have just been verified and stored."""
+        found = {"verified_at": self.now, "damaged_at": None}
+        for batch in batches(digests):
+            damaged = Blobs.digest.in_(batch) & Blobs.damaged_at.is_not(None)
+            self.connection.execute(update(Blobs).where(damaged).values(found))
 
     def unlink(self, repository_id: int, *digests: Digest) -> tuple[Digest, ...]:
         """Delete the repository's links to the *digests* that nothing in it uses; return these.
@@ -219,10 +239,15 @@ class BlobQueries:
 @cache
 def _record(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
     """Return the statement of ``record``, cached as those below: building it takes long."""
+    return _revive(dialect).returning(Blobs.size)
+
+
+@cache
+def _revive(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
     row = insert_for(dialect, Blobs)
     known = case((Blobs.condemned_at.is_(None), Blobs.size), else_=row.excluded.size)
     revived = {"size": known, "condemned_at": None}
-    return row.on_conflict_do_update(index_elements=[Blobs.digest], set_=revived).returning(Blobs.size)
+    return row.on_conflict_do_update(index_elements=[Blobs.digest], set_=revived)
 
 
 @cache

@@ -83,6 +83,11 @@ class ManifestQueries:
         if rows:
             self.connection.execute(insert(self.connection, MissingChildren).on_conflict_do_nothing(), rows)
 
+    def awaits_any(self, repository_id: int) -> bool:
+        """Return whether an index of the repository lists manifests that are not there."""
+        query = select(MissingChildren.child).where(MissingChildren.repository_id == repository_id)
+        return self.connection.scalar(query.limit(1)) is not None
+
     def resolve_missing(self, repository_id: int, child: Digest) -> None:
         """Record the manifest *child*, now that it exists, as a child of every index that names it.
 

@@ -1,4 +1,4 @@
-"""SQL of a rebuild: many rows at once, of content that is known to have been accepted before.
+"""SQL of a rebuild, and of imports: many rows at once, of content that is known to be complete.
 
 Every method may be repeated: rows that exist stay as they are.
 """
@@ -6,12 +6,13 @@ Every method may be repeated: rows that exist stay as they are.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select, update
 from sqlalchemy.orm import aliased
 
-from dualreg.catalog.dialects import batches, insert
+from dualreg.catalog.dialects import batches, insert_for
 from dualreg.catalog.manifests import description
 from dualreg.catalog.rows import Origin, V1ImageRow
 from dualreg.catalog.tables import (
@@ -228,7 +229,13 @@ class RebuildQueries:
 
     def _add(self, table: type[Table], rows: Iterable[Mapping[str, Any]]) -> None:
         if found := [*rows]:
-            self.connection.execute(insert(self.connection, table).on_conflict_do_nothing(), found)
+            self.connection.execute(_adding(self.connection.dialect.name, table), found)
+
+
+@cache
+def _adding(dialect: str, table: type[Table]) -> Any:  # noqa: ANN401 -- see insert_for
+    """Return the statement that adds rows, cached: building it takes longer than a few rows."""
+    return insert_for(dialect, table).on_conflict_do_nothing()
 
 
 def _children(found: FoundManifest) -> Iterable[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """SQL of repositories."""
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -16,12 +16,13 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    union,
 )
 
 from dualreg.catalog.blobs import BlobQueries
-from dualreg.catalog.dialects import insert, within
+from dualreg.catalog.dialects import batches, insert, within
 from dualreg.catalog.rows import RepositoryRow
-from dualreg.catalog.tables import Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
+from dualreg.catalog.tables import Deletions, Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.patterns import EVERYWHERE, Reach
 
@@ -84,9 +85,18 @@ class RepositoryQueries:
 
     def is_empty(self, repository_id: int) -> bool:
         """Return whether the repository has no content and no uploads."""
-        tables = (RepositoryBlobs, Manifests, V1Images, Uploads)
-        found = (exists().where(table.repository_id == repository_id) for table in tables)
-        return not self.connection.scalar(select(or_(*found)))
+        return not self.connection.scalar(_has_content(), {"repository": repository_id})
+
+    def used(self, names: Collection[RepositoryName]) -> frozenset[str]:
+        """Return those of *names* that are repositories, or were, or in which something was deleted."""
+        queries = (
+            select(table).where(table.in_(bindparam("names", expanding=True)))
+            for table in (Repositories.name, Deletions.repository)
+        )
+        statement = union(*queries)
+        return frozenset(
+            name for batch in batches(names) for name in self.connection.scalars(statement, {"names": batch})
+        )
 
     def remove(self, repository_id: int) -> tuple[UploadId, ...]:
         """Delete the repository with all its content; return its staged bytes, which the caller discards."""
@@ -133,6 +143,13 @@ def _lock(*, exclusive: bool, tagging: bool) -> Select[int]:
     """Return the statement of ``lock``, cached: building it takes longer than executing it."""
     query = select(Repositories.id).where(Repositories.name == bindparam("repository"))
     return query.with_for_update(read=not (exclusive or tagging), key_share=not exclusive)
+
+
+@cache
+def _has_content() -> Select[bool]:
+    """Return the statement of ``is_empty``, cached: building it takes longer than executing it."""
+    tables = (RepositoryBlobs, Manifests, V1Images, Uploads)
+    return select(or_(*(exists().where(t.repository_id == bindparam("repository")) for t in tables)))
 
 
 @cache

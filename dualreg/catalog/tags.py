@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import note, noted, noting
-from dualreg.catalog.dialects import insert_for
+from dualreg.catalog.dialects import batches, insert_for
 from dualreg.catalog.rows import ORIGINS, Origin, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
@@ -64,6 +64,15 @@ class TagQueries:
             moved = noted(repository_id, self.now, tags=[*tags], target=manifest)
             self.connection.execute(_noting_moved(), moved)
             self.connection.execute(_point(self.connection.dialect.name), rows)
+
+    def has_any(self, repository_id: int, tags: Collection[Tag]) -> bool:
+        """Return whether the repository has one of *tags*."""
+        own = Tags.repository_id == repository_id
+        found = (
+            self.connection.scalar(select(Tags.name).where(own, Tags.name.in_(batch)).limit(1))
+            for batch in batches(tags)
+        )
+        return any(each is not None for each in found)
 
     def list(
         self,

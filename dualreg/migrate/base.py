@@ -4,7 +4,7 @@ V1 images, manifests and saved images implement each of them, in ``v1/``, ``v2/`
 share is below: the state of a tag before it changes, the journal line of a change, and counts.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, NamedTuple, Protocol
@@ -36,6 +36,13 @@ class CurrentManifest(NamedTuple):
     digest: Digest
     v1_image: str | None
     origin: Origin | None
+
+
+class Imported(NamedTuple):
+    """What an entry became: the digest of its manifest, and how many bytes were read for it."""
+
+    digest: Digest
+    read: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +158,13 @@ class Importer(Protocol):
             Stopped: the run ends early.
         """
 
+    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
+        """Import entries whose tags do not exist, many at once; leave out those that need more than that.
+
+        Raises:
+            OSError, DatabaseFailure: nothing further can be imported.
+        """
+
 
 class Comparison(Protocol):
     """Compares a source with what was imported from it."""
@@ -183,16 +197,22 @@ def journal_tag_update(
         manifest: What it will point at, if that is known already.
         made: Whether that manifest is new to this registry.
     """
-    journal.write(
-        "pointing",
-        repository=entry.to_repository,
-        tag=entry.to_tag,
-        image=entry.image,
-        manifest=str(manifest or ""),
-        before=str(before.digest) if before else "",
-        origin=before.origin if before else "",
-        made=made,
-    )
+    journal.write_all("pointing", [tag_update(entry, before, made=made, manifest=manifest)])
+
+
+def tag_update(
+    entry: Entry, before: CurrentManifest | None, *, made: bool, manifest: Digest | None = None
+) -> dict[str, object]:
+    """Return the facts of the line that ``journal_tag_update`` writes."""
+    return {
+        "repository": entry.to_repository,
+        "tag": entry.to_tag,
+        "image": entry.image,
+        "manifest": str(manifest or ""),
+        "before": str(before.digest) if before else "",
+        "origin": before.origin if before else "",
+        "made": made,
+    }
 
 
 def require_unchanged(entry: Entry, before: CurrentManifest | None) -> Precondition:

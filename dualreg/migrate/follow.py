@@ -72,7 +72,7 @@ class Passes:
         """
         run = self._begin(found, stop)
         name = run.journal.path.stem
-        foreseen = {each: run.predict(each) for each in entries if each.action is not PlanAction.LEAVE}
+        foreseen = run.foresee(entries)
         left = [entry for entry, outcome in foreseen.items() if outcome is None]
         if unsettled:
             left = [entry for entry in left if not self._has_failed(entry)]
@@ -161,7 +161,7 @@ def foresee(
     unwritten = Journal(journals, registry.now(), "")
     importer = found.importer(registry, unwritten, ImportOptions(), Stop())
     run = Run(registry, importer, unwritten, existing)
-    return {entry: run.predict(entry) for entry in wanted}
+    return run.foresee(wanted)
 
 
 def _key(entry: Entry) -> tuple[str, str]:

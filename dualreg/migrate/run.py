@@ -1,11 +1,12 @@
 """A run: imports the tags of a plan; every step is journaled before it is made, and tags are set last."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from dualreg.catalog.dialects import batches
 from dualreg.errors import BlobDamaged, BlobMissing, PreconditionFailed, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -17,6 +18,9 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.stopping import Stop, Stopped
 from dualreg.registry import Registry
 from dualreg.remote.endpoint import RemoteError
+
+#: Entries that are imported together, at most.
+_TOGETHER = 64
 
 
 class Existing(StrEnum):
@@ -74,6 +78,8 @@ class Run:
     stop: Stop = field(default_factory=Stop)
     on_outcome: Callable[[Outcome], None] = lambda _: None
     predicted: Mapping[Entry, Outcome] = field(default_factory=dict)
+    _new: set[Entry] = field(default_factory=set)
+    _searched: set[str] = field(default_factory=set)
 
     def import_all(self, entries: Iterable[Entry], jobs: int) -> Sequence[Outcome]:
         """Import *entries*, *jobs* at a time; return the outcomes in the order of the plan.
@@ -82,9 +88,46 @@ class Run:
         """
         wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
         with ThreadPoolExecutor(jobs) as pool:
-            outcomes = [*pool.map(self._import_one, wanted)]
+            own = by_repository(wanted)
+            self._find_new(own)
+            together = pool.map(self._import_new, _in_steps(own))
+            done = {entry: outcome for step in together for entry, outcome in step.items()}
+            outcomes = [*pool.map(lambda entry: done.get(entry) or self._import_one(entry), wanted)]
         self.journal.write("end", stopped=self.stop.is_set())
         return outcomes
+
+    def foresee(self, entries: Iterable[Entry]) -> dict[Entry, Outcome | None]:
+        """Return the outcome of each entry that is selected, without importing it, as ``predict``."""
+        wanted = [entry for entry in entries if entry.action is not PlanAction.LEAVE]
+        self._find_new(by_repository(wanted))
+        return {entry: None if entry in self._new else self.predict(entry) for entry in wanted}
+
+    def _find_new(self, entries: Mapping[str, Sequence[Entry]]) -> None:
+        """Find those entries, given by repository, that are to be imported and whose tags never existed."""
+        names = [RepositoryName(name) for name in entries if name not in self._searched]
+        used = self.registry.repositories.used(names)
+        self._searched.update(names)
+        for name in names:
+            own = [each for each in entries[name] if _is_named(each)]
+            if name in used:
+                tags = {*self.registry.tags.list_all(name)}
+                deleted = self.registry.repositories.deletions(name).times
+                own = [] if deleted else [each for each in own if each.to_tag not in tags]
+            self._new.update(own)
+
+    def _import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Outcome]:
+        """Import those of *entries* that are new, together; return and record their outcomes."""
+        done = dict[Entry, Outcome]()
+        new = (entry for entry in entries if entry in self._new and entry not in self.predicted)
+        try:
+            for batch in batches(new, _TOGETHER):
+                for entry, (digest, read) in self.importer.import_new(batch).items():
+                    done[entry] = Outcome(entry, Status.DONE, digest=str(digest), read=read)
+                    self.record(done[entry])
+        except BaseException:
+            self.stop.set()
+            raise
+        return done
 
     def predict(self, entry: Entry) -> Outcome | None:
         """Return the outcome of an entry, without importing it; None if it would be imported."""
@@ -167,6 +210,8 @@ class Run:
         self.stop.check()
         repository, tag, reference = _destination(entry)
         before = current_manifest(self.registry, repository, reference)
+        if before and entry in self._new:
+            return self._overtaken(entry)
         if outcome := self._settled(entry, repository, tag, before):
             return outcome
         read = self.importer.import_entry(entry, repository, tag, before)
@@ -197,6 +242,29 @@ class Run:
         return None
 
 
+def by_repository(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Return entries by the repository that they are imported to."""
+    found = dict[str, list[Entry]]()
+    for entry in entries:
+        found.setdefault(entry.to_repository, []).append(entry)
+    return found
+
+
+def _in_steps(entries: Mapping[str, list[Entry]]) -> Iterator[list[Entry]]:
+    """Yield entries, several repositories at a time if they are small.
+
+    None is in two steps: what threads import together is in different repositories.
+    """
+    step = list[Entry]()
+    for own in entries.values():
+        step += own
+        if len(step) >= _TOGETHER:
+            yield step
+            step = []
+    if step:
+        yield step
+
+
 def skipped_by_plan(entry: Entry) -> Outcome | None:
     """Return the outcome of an entry that the plan does not import; None if it does."""
     return (
@@ -204,6 +272,17 @@ def skipped_by_plan(entry: Entry) -> Outcome | None:
         if entry.action is PlanAction.IMPORT
         else Outcome(entry, Status.SKIPPED, entry.reason or "skipped by the plan")
     )
+
+
+def _is_named(entry: Entry) -> bool:
+    """Return whether an entry is to be imported with a tag, and both names are allowed."""
+    if entry.action is not PlanAction.IMPORT or not entry.to_tag:
+        return False
+    try:
+        _destination(entry)
+    except RegistryError:
+        return False
+    return True
 
 
 def _refused(entry: Entry, error: Exception) -> Outcome:

@@ -5,16 +5,15 @@ An error of the source fails one image. An error of the store, such as a full di
 
 import errno
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from dualreg.image.digest import Digest, Hasher
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.storage.base import CHUNK_SIZE, read_chunks, tee
-from dualreg.storage.staging import Staging
 
 #: Errors of what is written to, rather than of one file that is read: it is full, or gone.
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)
@@ -31,6 +30,19 @@ class LinkMode(StrEnum):
     AUTO = "auto"
     HARD = "hard"
     COPY = "copy"
+
+
+class StagedBytes(Protocol):
+    """One blob's bytes in a store before they are published: ``Staging``, or one of many files in bulk."""
+
+    def write(self, chunks: Iterable[bytes]) -> int:
+        """Write *chunks*; return how many bytes they are."""
+
+    def adopt(self, file: BinaryIO, *, hard: bool) -> bool:
+        """Share an open file; return False if the store cannot."""
+
+    def open(self) -> BinaryIO:
+        """Return a reader of the bytes from the beginning."""
 
 
 class DigestVerifier:
@@ -69,7 +81,7 @@ def has_digest(reader: BinaryIO, digest: Digest) -> bool:
 
 
 def stage(
-    staged: Staging,
+    staged: StagedBytes,
     source: SourceBytes,
     link: LinkMode,
     *updates: Callable[[bytes], None],
@@ -148,7 +160,7 @@ def _read(reader: BinaryIO, where: str) -> Iterator[bytes]:
         yield chunk
 
 
-def _is_linked(staged: Staging, source: SourceBytes, link: LinkMode, where: str) -> bool:
+def _is_linked(staged: StagedBytes, source: SourceBytes, link: LinkMode, where: str) -> bool:
     if link is LinkMode.COPY or source.path is None:
         return False
     with reading(where):

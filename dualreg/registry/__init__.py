@@ -21,6 +21,7 @@ from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.garbage import Garbage
 from dualreg.registry.health import Health
+from dualreg.registry.imports import Imports
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.keys import Keys
@@ -140,6 +141,11 @@ class Registry:
             sweep=Sweep(state),
             linking=Linking(state, v1_images),
         )
+
+    @property
+    def imports(self) -> Imports:
+        """What records many new tags at once."""
+        return Imports(self.state, self.rules.manifests)
 
     def over(self, state: State) -> Self:
         """Return a registry with the same rules, every service of which works on *state*."""

@@ -72,7 +72,8 @@ class Blobs:
     def absent(self, digests: Iterable[Digest]) -> frozenset[Digest]:
         """Return those of *digests* that are linked to no repository."""
         with self.state.catalog.read() as tx:
-            return frozenset(digest for digest in digests if tx.blobs.owner(digest, EVERYWHERE) is None)
+            wanted = frozenset(digests)
+            return wanted - tx.blobs.known(RepositoryName(""), wanted).keys()
 
     def stored_size(self, digest: Digest) -> int | None:
         """Return how many bytes the store has of a blob, whatever the catalog says; None if it has none.

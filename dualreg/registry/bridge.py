@@ -42,7 +42,7 @@ from dualreg.registry.visibility import Visibility
 _log = logging.getLogger(__name__)
 
 #: The largest JSON, in bytes, of all images of a chain.
-_CHAIN_JSON_LIMIT = 16 << 20
+CHAIN_JSON_LIMIT = 16 << 20
 #: Tags that one request points, each in a transaction.
 _MOVED_AT_ONCE = 1000
 #: Characters of a User-Agent that are kept.
@@ -92,7 +92,7 @@ class Bridge:
             ImageInvalid: the JSONs of its chain are too large.
             ImageExists: with the ID of that other image.
         """
-        agent = "".join(filter(str.isprintable, agent))[:_AGENT_LIMIT]
+        agent = recorded_agent(agent)
         for _ in range(_ATTEMPTS):
             manifest = self._publish(repository, image, refuse_duplicate=refuse_duplicate)
             try:
@@ -298,6 +298,11 @@ class Bridge:
         return Link(image, V1Layer(blob.digest, blob.size, row.diff_id, compression))
 
 
+def recorded_agent(agent: str) -> str:
+    """Return a User-Agent as it is recorded."""
+    return "".join(filter(str.isprintable, agent))[:_AGENT_LIMIT]
+
+
 def non_empty(ancestry: Sequence[V1ImageRow]) -> Sequence[V1ImageRow]:
     """Return those images of an ancestry whose layers have files: a manifest names only these layers.
 
@@ -315,8 +320,8 @@ def _bounded(links: Iterable[Link]) -> Iterator[Link]:
     total = 0
     for link in links:
         total += len(link.image.json)
-        if total > _CHAIN_JSON_LIMIT:
+        if total > CHAIN_JSON_LIMIT:
             raise ImageInvalid(
-                reason=f"the JSONs of the image's chain have more than {_CHAIN_JSON_LIMIT} bytes"
+                reason=f"the JSONs of the image's chain have more than {CHAIN_JSON_LIMIT} bytes"
             )
         yield link

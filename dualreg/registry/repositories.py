@@ -1,5 +1,6 @@
 """Repositories: the names under which tags, manifests and blobs are kept."""
 
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,6 +47,11 @@ class Repositories:
         """
         with self.state.catalog.read() as tx:
             return tx.deletions.last(name, *references)
+
+    def used(self, names: Collection[RepositoryName]) -> frozenset[str]:
+        """Return those of *names* that are repositories, or were, or in which something was deleted."""
+        with self.state.catalog.read() as tx:
+            return tx.repositories.used(names)
 
     def deletions(self, name: RepositoryName) -> RepositoryDeletions:
         """Return when everything that was deleted from the repository was deleted."""

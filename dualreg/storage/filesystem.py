@@ -28,6 +28,7 @@ from dualreg.mounts import is_local
 from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
 from dualreg.storage.base import CHUNK_SIZE, StagedUpload, StoredBlob
+from dualreg.storage.bulk import Places
 from dualreg.storage.cached import read_cached
 from dualreg.storage.link_folder import REGISTRY, LinkFolder
 from dualreg.storage.writeback import WriteBehind
@@ -41,13 +42,16 @@ _FICLONE = 0x40049409
 
 
 class FilesystemStore(LinkFolder):
-    """A BlobStore, LinkTree, SupportsAccelRedirect and FileBacked in one folder."""
+    """A BlobStore, LinkTree, SupportsAccelRedirect, SupportsBulk and FileBacked in one folder."""
 
     def __init__(self, root: Path) -> None:
         """Use the folder *root*, which is created when it is first written to, for owner and group."""
         super().__init__(root)
         self._blobs = root / REGISTRY / "blobs"
         self._blob_folder = f"{self._blobs}"
+
+    def places(self) -> Places:
+        return Places(self._uploads, self._blobs, self._names, self)
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
         try:

@@ -82,21 +82,21 @@ def undone_on_failure(tree: LinkTree, unless: Callable[[Exception], bool]) -> It
 
 def write(tree: LinkTree, path: str, content: bytes, at: datetime | None) -> None:
     """Write a link file, so that ``undone_on_failure`` can undo it."""
-    _note(tree, path, content)
+    note(tree, path, content)
     tree.write_link(path, content, at)
 
 
 def remove(tree: LinkTree, *paths: str) -> None:
     """Remove link files, as ``write``."""
     for path in paths:
-        _note(tree, path, None)
+        note(tree, path, None)
     tree.remove_link(*paths)
 
 
 def place(tree: LinkTree, links: Sequence[StagedLink]) -> None:
     """Place link files that were staged, as ``write``."""
     for link in links:
-        _note(tree, link.path, link.content)
+        note(tree, link.path, link.content)
     tree.place_links(links)
 
 
@@ -112,7 +112,8 @@ def remove_folders(tree: LinkTree, *folders: str) -> None:
         tree.drop(aside)
 
 
-def _note(tree: LinkTree, path: str, after: bytes | None) -> None:
+def note(tree: LinkTree, path: str, after: bytes | None) -> None:
+    """Note that a link file is about to become *after* (None: be removed), so that it can be undone."""
     if undo := _active.get():
         undo.changes.append(_Change(path, tree.read_link(path), after))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 #: What strace is asked for: everything that can change a file or a folder, so that nothing is missed.
 TRACED = (
     "open,openat,creat,close,lseek,write,pwrite64,writev,pwritev,pwritev2,ftruncate,truncate,fallocate,fsync,"
-    "fdatasync,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,"
+    "fdatasync,sync,syncfs,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,"
     "sendfile,copy_file_range,splice"
 )
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)(?:<([^>]*)>)?.*")
@@ -22,8 +22,8 @@ class Call(NamedTuple):
     """One change, in terms of paths.
 
     Attributes:
-        kind: ``create``, ``write``, ``cut``, ``sync``, ``rename``, ``link``, ``remove``, ``folder`` or
-            ``note``.
+        kind: ``create``, ``write``, ``cut``, ``sync``, ``settle`` (of everything), ``rename``, ``link``,
+            ``remove``, ``folder`` or ``note``.
         offset: Where *data* goes, or the new length; None: at the end.
     """
 
@@ -83,6 +83,8 @@ class _Reader:
             self.places[_handle(words[0])[0]] = result
         elif name in ("write", "pwrite64"):
             yield from self._write(name, words, result)
+        elif name == "sync":
+            yield Call("settle", self.root)
         elif make := _CHANGES.get(name):
             call = make(words)
             if self._is_ours(call.path) or self._is_ours(call.target):
@@ -138,6 +140,7 @@ def _at(folder: str, path: str) -> str:
 _CHANGES: Mapping[str, Callable[[list[str]], Call]] = {
     "fsync": lambda words: Call("sync", _handle(words[0])[1]),
     "fdatasync": lambda words: Call("sync", _handle(words[0])[1]),
+    "syncfs": lambda words: Call("settle", _handle(words[0])[1]),
     "ftruncate": lambda words: Call("cut", _handle(words[0])[1], offset=int(words[1])),
     "truncate": lambda words: Call("cut", _text(words[0]), offset=int(words[1])),
     "rename": lambda words: Call("rename", _text(words[0]), _text(words[1])),

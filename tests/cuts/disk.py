@@ -183,6 +183,21 @@ class Disk:
             _apply(entries)
             self._pending.remove(entries)
 
+    def _settle(self, _: Call) -> None:
+        for entries in self._pending:
+            _apply(entries)
+        self._pending = []
+        for file in _files(self._root):
+            file.sync()
+
+
+def _files(folder: Folder) -> Iterator[File]:
+    for node in folder.now.values():
+        if isinstance(node, File):
+            yield node
+        else:
+            yield from _files(node)
+
 
 def _put(entries: dict[str, Node], name: str, node: Node | None) -> None:
     if node is None:

@@ -52,6 +52,9 @@ def test_nothing_that_was_answered_for_is_lost(story: str, tmp_path: Path, pool:
          {"f": None, "f/b": b""}),
         ([("create", "a"), ("sync", ""), ("remove", "a")], {"a": b""}),
         ([("create", "a"), ("sync", ""), ("remove", "a"), ("sync", "")], {}),
+        ([("folder", "f"), ("create", "f/a"), ("write", "f/a"), ("settle", "f")],
+         {"f": None, "f/a": b"data"}),
+        ([("create", "a"), ("settle", ""), ("remove", "a"), ("settle", "")], {}),
     ],
 )  # fmt: skip
 def test_the_disk_keeps_what_was_synced(

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event
 from dualreg.assembly import prepare
 from dualreg.registry import Registry
 from dualreg.settings import Settings
+from dualreg.storage.bulk import BulkFile
 from dualreg.storage.filesystem import FilesystemStore
 from tests.migrate.commands import command, content, snapshot, source
 from tests.migrate.trees import LAYERS, Expected, Tree, image_id
@@ -56,6 +57,7 @@ def test_a_full_disk_ends_a_run(expected: Expected, data: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(FilesystemStore, "append", full)
+        patch.setattr(BulkFile, "write", full)
         assert "No space left" in command(data, f"run {source(expected)} --link copy", code=2).output
     result = json.loads(command(data, f"run {source(expected)} --json", code=1).stdout)
     assert result["counts"]["done"] == len(expected.good)

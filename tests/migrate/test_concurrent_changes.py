@@ -1,7 +1,7 @@
 """Changes that clients make in this registry during an import are kept."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -16,7 +16,7 @@ from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import DOCKER_MANIFEST
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.base import CurrentManifest, Importer, ImportOptions
+from dualreg.migrate.base import CurrentManifest, Imported, Importer, ImportOptions
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.rollback import rollback
@@ -60,6 +60,10 @@ class Interrupted:
         if not self.judging:
             self.meanwhile()
         return self.inner.import_entry(entry, repository, tag, before)
+
+    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
+        del entries  # each is imported alone
+        return {}
 
 
 def _v1(root: Path) -> str:

@@ -135,15 +135,16 @@ def waits_of(
     return len(waits), len(transactions)
 
 
-@pytest.mark.parametrize("layers", [1, 12])
-def test_blobs_in_place_are_recorded_at_once(
-    layers: int, data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("tags", "repositories"), [(1, 1), (12, 1), (12, 3)])
+def test_new_tags_in_place_are_recorded_at_once(
+    tags: int, repositories: int, data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After one wait for the journal, in one transaction; its manifest, its tag and the end take one each."""
-    content = [builders.layer({"a": f"{number}".encode()}) for number in range(layers)]
-    StockTree(data).image("team/app", image(*content), "1")
+    """After one wait for the journal, in one transaction; an empty catalog takes one, its end a wait."""
+    for number in range(tags):
+        content = image(builders.layer({"a": f"{number}".encode()}))
+        StockTree(data).image(f"team/app{number % repositories}", content, f"{number}")
     survey = survey_manifests(RegistryTree.open(data))
-    assert waits_of(opened, survey, data / "migrations", monkeypatch) == (3, 3)
+    assert waits_of(opened, survey, data / "migrations", monkeypatch) == (2, 2)
 
 
 def test_large_blobs_of_another_repository_are_linked_at_once(
@@ -153,7 +154,8 @@ def test_large_blobs_of_another_repository_are_linked_at_once(
     tree, content = StockTree(data), image(builders.layer({"a": b"a"}), builders.layer({"a": b"b"}))
     for name in ("team/app", "team/other"):
         tree.image(name, content, "1")
-    monkeypatch.setattr("dualreg.migrate.v2.importer.LARGE", 0)
+    for module in ("v2.importer", "together"):
+        monkeypatch.setattr(f"dualreg.migrate.{module}.LARGE", 0)
     survey = survey_manifests(RegistryTree.open(data))
     reading, linking, tags, manifests, end = 3, 1, 2, 2, 1
     expected = reading + linking + tags + end, reading + linking + tags + manifests
@@ -164,10 +166,19 @@ def test_large_blobs_of_another_repository_are_linked_at_once(
 def test_small_v1_images_are_recorded_three_at_once(
     images: int, groups: int, tmp_path: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After one wait for the journal, in one transaction; what is made of them takes the same always."""
+    """If they have a large one below them; what is made of them takes the same always."""
+    monkeypatch.setattr("dualreg.migrate.together.LARGE", 0)
     tree, top = Tree(tmp_path / "old"), None
     for number in range(images):
         top = tree.image(f"{number}", builders.layer({"a": f"{number}".encode()}), parent=top)
     tree.tag("team/app", "1", str(top))
     survey = survey_images(V1Tree.open(tree.root))
     assert waits_of(opened, survey, tmp_path, monkeypatch) == (groups + 2, groups + 3)
+
+
+def test_new_tags_of_v1_images_are_recorded_at_once(
+    tmp_path: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that is made of them."""
+    survey = v1_tree(tmp_path / "old", 5)()
+    assert waits_of(opened, survey, tmp_path, monkeypatch) == (2, 2)

@@ -1,6 +1,6 @@
 """Import of single V1 images: each layer is read once, and not again by later runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,6 +76,11 @@ class ImageImporter:
             read += group.read
         return read
 
+    def note(self, repository: RepositoryName, ids: Iterable[str], facts: Mapping[str, LayerFacts]) -> None:
+        """Note images that were imported otherwise, and the facts of layers that were read for that."""
+        self.known.update(facts)
+        self._imported.update((repository, each) for each in ids)
+
     def _prepare(self, group: "_Group", repository: RepositoryName, source: SourceImage) -> bool:
         """Add an image to a group, read if need be, unless the repository has it.
 
@@ -96,12 +101,12 @@ class ImageImporter:
         """Return whether an image need not be read; add it to a group, unless the repository has it."""
         if (repository, source.id) in self._imported:
             return True
-        facts = self._known_facts(source)
+        facts = self.known_facts(source)
         if facts and self._is_present(repository, source, facts):
             self._imported.add((repository, source.id))
             return True
         if facts and self._is_stored(facts):
-            group.images.append(_Prepared(_image(source, facts), facts, None, is_read=False))
+            group.images.append(_Prepared(imported_image(source, facts), facts, None, is_read=False))
             return True
         return False
 
@@ -114,7 +119,7 @@ class ImageImporter:
                 staged(self.registry.uploads, source, self.link, self.stop.check_room)
             )
             facts, layer = found.facts, found.bytes
-        group.images.append(_Prepared(_image(source, facts), facts, layer))
+        group.images.append(_Prepared(imported_image(source, facts), facts, layer))
 
     def _has_layer(self, source: SourceImage) -> bool:
         """Return whether the store has the layer, or the source's is in the store, if its digest is known."""
@@ -126,7 +131,7 @@ class ImageImporter:
         found = blobs.find_anywhere(digest)
         return found is not None and self._presence.blobs([found])
 
-    def _known_facts(self, source: SourceImage) -> LayerFacts | None:
+    def known_facts(self, source: SourceImage) -> LayerFacts | None:
         """Return the facts of a layer that was read before, if its file has not changed since."""
         facts = self.known.get(source.id)
         if facts is None or facts.json != str(Digest.of(source.json())):
@@ -214,7 +219,7 @@ class _Group(ExitStack):
         return held
 
 
-def _image(source: SourceImage, facts: LayerFacts) -> ImportedImage:
+def imported_image(source: SourceImage, facts: LayerFacts) -> ImportedImage:
     """Return the image as the registry records it; a stated TarSum is kept, as after a push.
 
     Raises:

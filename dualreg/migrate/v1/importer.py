@@ -1,21 +1,29 @@
 """Import of V1 images, base first; tags are pointed at manifests made of them, as after a V1 push."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dualreg.errors import ImageExists
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.migrate.base import CurrentManifest, journal_tag_update, pushed_at, require_unchanged
+from dualreg.migrate.base import (
+    CurrentManifest,
+    Imported,
+    journal_tag_update,
+    pushed_at,
+    require_unchanged,
+)
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.stopping import Stop
+from dualreg.migrate.together import import_in_steps
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.v1.duplicates import duplicate_image
 from dualreg.migrate.v1.identity import ImageIdentity
 from dualreg.migrate.v1.images import ImageImporter
+from dualreg.migrate.v1.together import ImagesTogether
 from dualreg.registry import Registry
 from dualreg.registry.bridge import non_empty
 
@@ -45,11 +53,13 @@ class V1Importer:
     _images: ImageImporter = field(init=False)
     _identity: ImageIdentity = field(init=False)
     _presence: Presence = field(init=False)
+    _together: ImagesTogether = field(init=False)
 
     def __post_init__(self) -> None:
         self._images = ImageImporter(
             self.registry, self.journal, self.link, self.known, self.locks, self.stop, strict=self.strict
         )
+        self._together = ImagesTogether(self._images, self.chain, self.agent)
         self._identity, self._presence = ImageIdentity(self.registry), Presence(self.registry)
 
     def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
@@ -73,6 +83,9 @@ class V1Importer:
             lost = known is not None and not self._presence.manifest(repository, known)
             self._point(entry, repository, tag, before, remake=lost)
         return read
+
+    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
+        return import_in_steps(self._together.add, entries)
 
     def _point(
         self,

@@ -16,7 +16,7 @@ from dualreg.image.v1_image import payload_hasher
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.journal import LayerFacts
 from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.transfer import LinkMode, chunks_of, feed, stage
+from dualreg.migrate.transfer import LinkMode, StagedBytes, chunks_of, feed, stage
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.staging import Staging
 
@@ -54,12 +54,18 @@ def staged(
     Raises:
         Broken: the layer contradicts a stated checksum, cannot be read, or does not decompress.
     """
-    reading = _Reading(source)
     with uploads.staging() as layer:
-        with reading.damage_reported():
-            stage(layer, source.layer, link, reading.update, check, where=source.id)
-        facts = reading.facts(lambda: chunks_of(layer.open, ""))
-        yield StagedLayer(layer, facts)
+        yield StagedLayer(layer, stage_layer(layer, source, link, check))
+
+
+def stage_layer(
+    layer: StagedBytes, source: SourceImage, link: LinkMode, check: Callable[[bytes], None]
+) -> LayerFacts:
+    """Stage the layer of *source* as ``staged``, which says more, as *layer*; return what was found out."""
+    reading = _Reading(source)
+    with reading.damage_reported():
+        stage(layer, source.layer, link, reading.update, check, where=source.id)
+    return reading.facts(lambda: chunks_of(layer.open, ""))
 
 
 def read_layer(source: SourceImage) -> LayerFacts:

@@ -3,7 +3,7 @@
 If the source knows the V1 images that a manifest was made of, they are imported before it, under their IDs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from dualreg.image.manifest import Manifest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.migrate.base import (
     CurrentManifest,
+    Imported,
     current_manifest,
     journal_tag_update,
     pushed_at,
@@ -31,9 +32,11 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes, SourceImage
 from dualreg.migrate.stopping import Stop
+from dualreg.migrate.together import import_in_steps
 from dualreg.migrate.transfer import LARGE, DigestVerifier, LinkMode, feed, stage
 from dualreg.migrate.v1.images import ImageImporter
 from dualreg.migrate.v2.documents import read_entry, read_manifest
+from dualreg.migrate.v2.together import ManifestsTogether
 from dualreg.registry import Registry
 from dualreg.registry.manifests import Provenance
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
@@ -59,11 +62,15 @@ class V2Importer:
     _imported: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
     _presence: Presence = field(init=False)
     _images: ImageImporter = field(init=False)
+    _together: ManifestsTogether = field(init=False)
 
     def __post_init__(self) -> None:
         self._presence = Presence(self.registry)
         self._images = ImageImporter(
             self.registry, self.journal, self.link, self.known, self.locks, self.stop
+        )
+        self._together = ManifestsTogether(
+            self.registry, self.source, self.journal, self.link, self.stop, self.locks, self._presence
         )
 
     def is_same(self, repository: RepositoryName, image: str, current: CurrentManifest) -> bool:
@@ -93,6 +100,9 @@ class V2Importer:
         origin, agent = self.source.pusher(entry.repository, entry.tag)
         self.registry.manifests.retag(repository, tag, digest, origin, condition=expected, at=at, agent=agent)
         return read
+
+    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
+        return import_in_steps(self._together.add, entries)
 
     def _chain(self, source: str, digest: Digest) -> tuple[SourceImage, ...]:
         """Return the V1 images that a manifest was made of; none if one is lost, which the survey names."""

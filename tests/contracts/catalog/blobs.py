@@ -35,6 +35,31 @@ from tests.contracts.catalog.rows import (
 class BlobsContract:
     """Blobs: claimed, linked, released."""
 
+    def test_many_at_once(self, catalog: Catalog) -> None:
+        """As one by one: known sizes stay, condemned blobs are revived, and links get their times."""
+        sizes = {digest: size for size, digest in enumerate((CONFIG, LOWER, UPPER), 1)}
+        with catalog.begin() as tx:
+            repository = tx.repositories.ensure(NAME)
+            tx.blobs.record(CONFIG, 9)
+            for digest in (LOWER, UPPER):
+                tx.blobs.record(digest, 9)
+                tx.blobs.link(repository.id, digest)
+            tx.blobs.unlink(repository.id, LOWER, UPPER)
+        at = catalog.now() - timedelta(days=1)
+        with catalog.begin() as tx:
+            tx.blobs.record_all(sizes)
+            tx.blobs.record_all({})
+            assert tx.blobs.sizes(sizes) == {**sizes, CONFIG: 9}
+            tx.blobs.link_all(((repository.id, digest) for digest in sizes), at)
+            tx.blobs.link_all([], at)
+            tx.blobs.mark_damaged(CONFIG)
+            tx.blobs.mend([LOWER])
+            assert tx.blobs.count_damaged() == 1
+            tx.blobs.mend(sizes)
+            assert tx.blobs.count_damaged() == 0
+            assert dict(tx.linking.blobs(repository.id, None)) == dict.fromkeys(sizes, at)
+            assert tx.blobs.release(*sizes) == frozenset()
+
     def test_a_blob_is_found_wherever_it_is_linked(self, catalog: Catalog) -> None:
         """A blob that nobody may read is not found anywhere."""
         with catalog.begin() as tx:

@@ -131,8 +131,10 @@ class ManifestsContract:
                 tx.manifests.record_missing(repository_id, both, both.children[:1])
                 tx.views.record(repository_id, both.digest, None)
             assert push(tx) == ids[0]
+            assert tx.manifests.awaits_any(ids[0])
             tx.manifests.resolve_missing(ids[0], MANIFEST.digest)
             tx.manifests.resolve_missing(ids[0], MANIFEST.digest)
+            assert [tx.manifests.awaits_any(each) for each in ids] == [False, True]
             assert tx.manifests.parents(ids[0], MANIFEST.digest) == (both.digest,)
             assert (count(tx, MissingChildren), count(tx, ManifestViews)) == (1, 1)
             tx.manifests.remove(ids[1], both.digest)

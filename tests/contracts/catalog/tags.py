@@ -53,8 +53,10 @@ class TagsContract:
             tx.tags.point(repository_id, [], other.digest)
             assert sorted(tx.tags.pointing_at(repository_id, MANIFEST.digest)) == ["a", "c"]
             assert sorted(tx.tags.pointing_at(repository_id, other.digest)) == ["b", "d"]
+            assert tx.tags.has_any(repository_id, [Tag("a"), Tag("z")])
             assert tx.tags.remove(repository_id, Tag("a")) is True
             assert tx.tags.remove(repository_id, Tag("a")) is False
+            assert not tx.tags.has_any(repository_id, [Tag("a"), Tag("z")])
             assert tx.tags.list(NAME, last="", limit=None) == ("b", "c", "d")
             assert sorted(tx.tags.clear(repository_id, 9)) == ["b", "c", "d"]
             assert tx.tags.clear(repository_id, 9) == ()

@@ -1,0 +1,196 @@
+"""Import of many new tags with their manifests and small blobs in one step: see ``migrate.together``."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import RegistryError
+from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
+from dualreg.image.layer import EMPTY_LAYER, empty_layer
+from dualreg.image.manifest import Manifest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.base import Imported, pushed_at, tag_update
+from dualreg.migrate.findings import Broken
+from dualreg.migrate.journal import Journal
+from dualreg.migrate.plan import Entry
+from dualreg.migrate.presence import Presence
+from dualreg.migrate.single_flight import KeyedLocks
+from dualreg.migrate.sources.base import ManifestSource
+from dualreg.migrate.stopping import Stop
+from dualreg.migrate.together import Together, unread
+from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
+from dualreg.migrate.v2.documents import read_entry, read_manifest
+from dualreg.registry import Registry
+from dualreg.registry.imports import NewManifest, NewTag, NotPlain
+from dualreg.storage.bulk import Bulk, Places
+
+_Known = Mapping[Digest, tuple[BlobRow, bool]]
+
+
+@dataclass
+class ManifestsTogether:
+    """Imports new tags of manifests; what it has imported, later steps need not."""
+
+    registry: Registry
+    source: ManifestSource
+    journal: Journal
+    link: LinkMode
+    stop: Stop
+    locks: KeyedLocks
+    presence: Presence
+    _recorded: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
+    _in_place: bool = field(init=False)
+    _places: Places | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self._in_place = self.source.is_store(self.registry.blobs.keeps)
+
+    def add(self, entries: Sequence[Entry]) -> tuple[dict[Entry, Imported], int]:
+        """Import the first of *entries*, as many as fit into a step; return these, and how many were tried.
+
+        Raises:
+            Stopped: the run ends early; nothing was imported.
+        """
+        with Bulk(self._settled()) as files:
+            step = Together(self.registry, files, self.locks, self.registry.now())
+            with step.held:
+                tried = self._stage(step, entries)
+                recorded = step.record(self.journal)
+        if not recorded:
+            return {}, tried
+        for name, added in step.additions.items():
+            self._recorded.update((name, digest) for digest in added.manifests)
+        return step.entries, tried
+
+    def _settled(self) -> Places:
+        """Return where the store keeps its files; what an import in place finds is on disk from then on."""
+        with self._lock:
+            if self._places is None:
+                self._places = self.registry.imports.places()
+                if self._in_place:
+                    os.sync()
+                    self._places.settled = True
+            return self._places
+
+    def _stage(self, step: Together, entries: Sequence[Entry]) -> int:
+        """Stage what is new of the first of *entries*; return how many were looked at."""
+        found = list[tuple[Entry, list[Manifest]]]()
+        for entry in entries:
+            self.stop.check()
+            with suppress(NotPlain, Broken, RegistryError):
+                found.append((entry, [*self._read(entry, Digest.parse(entry.image))]))
+        known = self._known(found)
+        for number, (entry, manifests) in enumerate(found):
+            if step.is_full:
+                return entries.index(found[number][0])
+            with suppress(NotPlain, Broken, RegistryError):
+                self._add(step, entry, manifests, known)
+        return len(entries)
+
+    def _read(self, entry: Entry, digest: Digest) -> Iterator[Manifest]:
+        """Yield the manifests that an entry needs and that are not recorded, children first.
+
+        Raises:
+            NotPlain: it is schema 1, was made of V1 images, or lists blobs.
+        """
+        if (RepositoryName.parse(entry.to_repository), digest) in self._recorded:
+            return
+        manifest = read_manifest(self.source, entry.repository, digest)
+        if manifest.contents.named is not None or self.source.v1_chain(entry.repository, digest):
+            raise NotPlain("V1 clients pushed it, or clients of schema 1")
+        for child in manifest.entries:
+            listed = read_entry(self.source, entry.repository, child.descriptor)
+            if listed is None:
+                raise NotPlain("it lists a blob")
+            yield from self._read(entry, listed.digest)
+        yield manifest
+
+    def _known(self, found: Sequence[tuple[Entry, list[Manifest]]]) -> Mapping[str, _Known]:
+        """Return what the registry knows of the blobs that are needed, by repository."""
+        needed = dict[str, dict[Digest, None]]()
+        for entry, manifests in found:
+            own = needed.setdefault(entry.to_repository, {})
+            own.update((digest, None) for each in manifests for digest in _blobs(each))
+        blobs = self.registry.blobs
+        return {name: blobs.known(RepositoryName(name), own) if own else {} for name, own in needed.items()}
+
+    def _add(
+        self, step: Together, entry: Entry, manifests: Sequence[Manifest], known: Mapping[str, _Known]
+    ) -> None:
+        repository, digest = RepositoryName.parse(entry.to_repository), Digest.parse(entry.image)
+        tag, read = Tag.parse(entry.to_tag), step.read
+        added = step.of(repository)
+        for manifest in manifests:
+            if manifest.digest in added.manifests:
+                continue
+            for blob in unread([*_blobs(manifest)], added):
+                self._add_blob(step, entry, blob, known[entry.to_repository])
+            self._add_document(step, repository, manifest)
+            if manifest.digest != digest:
+                line = {"repository": repository, "digest": str(manifest.digest), "made": True}
+                step.lines["manifest"].append(line)
+            at = self.source.pushed_at(entry.repository, manifest.digest) or step.at
+            added.manifests[manifest.digest] = NewManifest(manifest, at)
+        origin, agent = self.source.pusher(entry.repository, entry.tag)
+        added.tags.append(NewTag(tag, digest, pushed_at(entry) or step.at, origin, agent))
+        made = any(manifest.digest == digest for manifest in manifests)
+        step.lines["pointing"].append(tag_update(entry, None, made=made, manifest=digest))
+        step.entries[entry] = Imported(digest, step.read - read)
+
+    def _add_document(self, step: Together, repository: RepositoryName, manifest: Manifest) -> None:
+        added = step.of(repository)
+        added.blobs[manifest.digest] = len(manifest.payload)
+        if not self._in_place:
+            step.files.add_document(manifest.digest, manifest.payload)
+        if any(child.descriptor.digest == empty_layer().digest for child in manifest.children):
+            added.blobs[empty_layer().digest] = len(EMPTY_LAYER)
+            step.files.add_document(empty_layer().digest, EMPTY_LAYER)
+
+    def _add_blob(self, step: Together, entry: Entry, digest: Digest, known: _Known) -> None:
+        """Add a blob to what is new, unless the repository has it.
+
+        Raises:
+            NotPlain: it is large, or another thread is reading it.
+            Broken: the source lacks it, or it has another digest.
+        """
+        blob, is_linked = known.get(digest, (None, False))
+        if blob is None or not self.presence.blobs([blob]):
+            blob, is_linked = self._bring(step, entry, digest), False
+        if not is_linked:
+            added = step.of(RepositoryName(entry.to_repository))
+            added.blobs[digest] = blob.size
+            step.lines["blob"].append(
+                {"repository": added.repository, "digest": str(digest), "size": blob.size}
+            )
+
+    def _bring(self, step: Together, entry: Entry, digest: Digest) -> BlobRow:
+        """Read a blob of the source, and stage it unless it is in its place; return it."""
+        found = self.source.blob(entry.repository, digest)
+        if self.presence.is_noted(BlobRow(digest, found.size)):
+            return BlobRow(digest, found.size)
+        step.require_small(found.size)
+        step.hold(digest)
+        verifier = DigestVerifier(digest)
+        if found.path and self.registry.blobs.keeps(Path(found.path), digest):
+            feed(found, verifier.update, str(digest))
+            verifier.check()
+            self.presence.note(BlobRow(digest, verifier.size))
+        else:
+            file = step.files.file()
+            stage(file, found, self.link, verifier.update, self.stop.check_room, where=str(digest))
+            verifier.check()
+            step.files.add_blob(digest, file)
+        return BlobRow(digest, verifier.size)
+
+
+def _blobs(manifest: Manifest) -> Iterator[Digest]:
+    """Yield the blobs that a repository needs for a manifest, but for manifests and the empty layer."""
+    for child in manifest.required:
+        if child.role is not Role.MANIFEST and child.descriptor.digest != empty_layer().digest:
+            yield child.descriptor.digest
