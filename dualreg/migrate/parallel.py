@@ -3,9 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from itertools import islice
+from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TypeVar
 
+#: Items that each thread may be ahead of what was read: there may be millions.
+_AHEAD = 64
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -16,22 +20,31 @@ def in_parallel(work: Callable[[_Item], _Result], items: Iterable[_Item], jobs: 
     No work is begun after that, or after the caller has stopped to read. Work that is in progress then is
     neither waited for, nor does it keep the process from ending.
     """
-    futures = deque((Future[_Result](), item) for item in items)
-    left, ended = iter([*futures]), Event()
+    left, ended = iter(items), Event()
+    given, futures = SimpleQueue[tuple[Future[_Result], _Item] | None](), deque[Future[_Result]]()
+
+    def give(number: int) -> None:
+        for item in islice(left, number):
+            futures.append(Future())
+            given.put((futures[-1], item))
 
     def run() -> None:
-        for future, item in left:  # one step of an iterator over a list is atomic
-            if ended.is_set():
-                return
+        while (task := given.get()) and not ended.is_set():
+            future, item = task
             try:
                 future.set_result(work(item))
             except BaseException as error:  # noqa: BLE001 -- raised where the result is read
                 future.set_exception(error)
 
-    for _ in range(min(jobs, len(futures))):
-        Thread(target=run, daemon=True).start()
+    give(jobs * _AHEAD)
+    threads = [Thread(target=run, daemon=True) for _ in range(min(jobs, len(futures)))]
+    for thread in threads:
+        thread.start()
     try:
         while futures:
-            yield futures.popleft()[0].result()
+            yield futures.popleft().result()
+            give(1)
     finally:
         ended.set()
+        for _ in threads:
+            given.put(None)

@@ -92,7 +92,9 @@ class Run:
             self._find_new(own)
             together = pool.map(self._import_new, _in_steps(own))
             done = {entry: outcome for step in together for entry, outcome in step.items()}
-            outcomes = [*pool.map(lambda entry: done.get(entry) or self._import_one(entry), wanted)]
+            left = [entry for entry in wanted if entry not in done]
+            done |= zip(left, pool.map(self._import_one, left), strict=True)
+        outcomes = [done[entry] for entry in wanted]
         self.journal.write("end", stopped=self.stop.is_set())
         return outcomes
 

@@ -1,6 +1,7 @@
 """``python -m tests.benchmarks.migration``: how fast an old registry's tree of small images comes in.
 
-Every image has a layer of its own, so that what is measured is what an image costs, not what bytes do.
+Every image has a layer of its own, so that what is measured is what an image costs, not what bytes do. With
+``--in-place``, the tree is one of the reference registry, and its own folder gets the catalog.
 """
 
 import argparse
@@ -13,16 +14,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests import builders
+from tests.migrate.stock_trees import StockTree
 from tests.migrate.trees import Tree
 from tests.programs import DUALREG, environment
 
 #: Images that stand on each other under each tag.
 _DEPTH = 10
+#: Tags of a repository in a tree of the reference registry.
+_TAGS = 50
 
 
 def main() -> None:
     """Build the tree, and run every command over it."""
     options = _options()
+    (_in_place if options.in_place else _v1)(options)
+
+
+def _in_place(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder) as folder:
+        tree = StockTree(Path(folder))
+        for number in range(options.images):
+            image = builders.image(builders.layer({"a": f"{number}".encode()}))
+            tree.image(f"team/app{number // _TAGS}", image, f"{number}")
+        source = f"registry-tree:{folder}"
+        for title in ("inspect", "run", "verify --quick", "verify"):
+            command, *more = title.split()
+            seconds = _measure((command, source, "--data", folder, *more))
+            sys.stdout.write(f"{title:16} {seconds:8.1f} s {options.images / seconds:10,.0f} tags/s\n")
+
+
+def _v1(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder) as folder:
         root, data = Path(folder) / "old", Path(folder) / "data"
         _build(root, options.images // _DEPTH)
@@ -47,6 +68,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.migration", description=main.__doc__)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--in-place", action="store_true", help="import a registry tree in place instead")
     parser.add_argument("--folder", type=Path, help="where to work; default: the system's temporary folder")
     return parser.parse_args()
 
