@@ -158,10 +158,13 @@ class Imports:
             files.wait()
 
     def _withdraw(self, published: Mapping[Digest, int]) -> None:
-        """Delete the bytes of blobs that were published, unless a repository has them by now."""
+        """Delete the bytes of blobs that were published and that the catalog does not know."""
         with self.state.begin() as tx:
-            tx.blobs.record_all(published)  # and lock them
-            for digest in tx.blobs.release(*published):
+            known = tx.blobs.sizes(published)
+            fresh = {digest: size for digest, size in published.items() if digest not in known}
+            tx.blobs.record_all(fresh)  # and lock them
+            self.state.catalog.settle_locked()  # a power cut must not bring back a row of one of them
+            for digest in tx.blobs.release(*fresh):
                 self.state.store.delete(digest)
 
     def _record_blobs(
