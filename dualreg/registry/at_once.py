@@ -80,15 +80,17 @@ class AtOnce:
             hasher.update(piece)
         try:
             length = self.state.store.append(staged, body, offset=0)
-            if self._record(repository, upload, staged, length, hasher.digest()):
-                self._require(upload, staged)
-                return True
+            filled = self._record(repository, upload, staged, length, hasher.digest())
         except BaseException as error:
             if not is_undecided(error):
                 self.state.store.discard(staged)
             raise
-        self.state.store.discard(staged)
-        return False
+        if filled:
+            self._require(upload, staged)
+            self.state.store.discard(upload)  # what a request left under its first name that failed
+        else:
+            self.state.store.discard(staged)
+        return filled
 
     def _require(self, upload: UploadId, staged: UploadId) -> None:
         """Raise UploadUnknown if a process whose clock is ahead discarded the bytes before they had a row."""

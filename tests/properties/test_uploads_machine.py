@@ -11,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from dualreg.errors import BlobUnknown, BodyTruncated, DigestMismatch, RangeInvalid, UploadUnknown
 from dualreg.image.digest import HEX_DIGITS, Digest
 from dualreg.image.names import RepositoryName, UploadId
+from dualreg.registry.at_once import SHORT
 from tests.properties.registries import fresh_registry, read_blob
 from tests.soak import short_or_long
 
@@ -23,6 +24,13 @@ Session = tuple[RepositoryName, UploadId]
 def _untouchable() -> Iterator[bytes]:
     pytest.fail("a body was read although the request is refused")
     yield b""
+
+
+def _long() -> Iterator[bytes]:
+    """Yield what fits into memory, of which a request may read a part before it is refused."""
+    yield bytes(SHORT)
+    yield b"!"
+    pytest.fail("a long body was read although the request is refused")
 
 
 def _truncated(chunks: list[bytes]) -> Iterator[bytes]:
@@ -69,7 +77,7 @@ class Uploads(RuleBasedStateMachine):
 
     @rule(session=sessions, off=st.integers(-3, 3).filter(bool), finish=st.booleans())
     def write_elsewhere(self, session: Session, off: int, *, finish: bool) -> None:
-        """Bytes for another offset are refused unread, and the client is told the right one."""
+        """Bytes for another offset are refused, and the client is told the right one."""
         offset = max(0, len(self.held[session]) + off)
         if offset == len(self.held[session]):
             return
@@ -77,7 +85,7 @@ class Uploads(RuleBasedStateMachine):
             if finish:
                 self.uploads.finish(*session, Digest.of(b""), _untouchable(), offset=offset)
             else:
-                self.uploads.append(*session, _untouchable(), offset=offset)
+                self.uploads.append(*session, _long(), offset=offset)
         assert caught.value.offset == len(self.held[session])
 
     @rule(session=sessions, chunks=CHUNKS, finish=st.booleans())
@@ -125,7 +133,7 @@ class Uploads(RuleBasedStateMachine):
         with pytest.raises(UploadUnknown):
             self.uploads.status(other, upload)
         with pytest.raises(UploadUnknown):
-            self.uploads.append(other, upload, _untouchable())
+            self.uploads.append(other, upload, _long())
         with pytest.raises(UploadUnknown):
             self.uploads.finish(other, upload, Digest.of(b"nobody has this"), _untouchable())
         with pytest.raises(UploadUnknown):
@@ -149,10 +157,14 @@ class Uploads(RuleBasedStateMachine):
         """Every upload has the offset and the bytes that its client believes in."""
         for session, data in self.held.items():
             assert self.uploads.status(*session).offset == len(data)
-        store = self.uploads.state.store
-        for staged in store.staged():
-            (data,) = (held for (_, upload), held in self.held.items() if upload == staged.upload)
-            with store.reopen(staged.upload) as reader:
+        state = self.uploads.state
+        with state.catalog.read() as tx:
+            rows = {upload: tx.uploads.find(repository, upload) for repository, upload in self.held}
+        names = {row.staged: upload for upload, row in rows.items() if row}
+        held = {upload: data for (_, upload), data in self.held.items()}
+        for staged in state.store.staged():
+            data = held[names[staged.upload]]
+            with state.store.reopen(staged.upload) as reader:
                 assert reader.read(len(data)) == data
 
     @invariant()

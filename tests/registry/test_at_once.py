@@ -69,6 +69,19 @@ def test_uploads_go_on_after_it(registry: Registry, upload: UploadId) -> None:
     assert registry.uploads.finish(NAME, upload, Digest.of(BODY + b" and more")).size == len(BODY) + 9
 
 
+def test_bytes_that_are_not_the_uploads_any_more_go(
+    registry: Registry, store: GuardedStore, upload: UploadId
+) -> None:
+    """An earlier request had staged some that did not count; they would take space until a collection."""
+    assert _append(registry, upload) == 0
+    assert [each.upload for each in store.staged()] == [upload]
+    assert _append(registry, upload, BODY) == len(BODY)
+    (left,) = store.staged()
+    assert left.upload != upload
+    with store.reopen(left.upload) as reader:
+        assert reader.read() == BODY
+
+
 def test_a_long_body_is_written_under_a_lease(
     registry: Registry, upload: UploadId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
