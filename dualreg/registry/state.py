@@ -152,17 +152,13 @@ class State:
                 wait()
             yield Arriving(self, blobs, files)
 
-    def admit(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
+    def _publish(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
         """Publish the staged *upload* as *blob*, and link that to the repository.
 
         The caller has verified the bytes. ``BlobQueries.admit`` locks the blob's row, so that nothing else
         changes the same blob meanwhile. Publishing is a rename, so the transaction stays short. It replaces
         stored bytes, and what the catalog has of them, so that damage is repaired.
         """
-        self._publish(tx, repository, upload, blob)
-        self.links.add_blob(repository.name, blob.digest, tx.now)
-
-    def _publish(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
         tx.blobs.admit(blob.digest, blob.size)
         self.store.publish(upload, blob.digest)
         tx.blobs.link(repository.id, blob.digest)
@@ -175,13 +171,22 @@ class State:
         They are locked by digest, as by all who lock several, so that transactions do not wait in a circle.
 
         Raises:
-            BlobDamaged: as ``share``.
+            BlobDamaged: the catalog or the store has one with another size, or it was deleted meanwhile.
         """
+        arriving = [*blobs]
+        self.record_all(tx, repository, arriving)
+        for _, blob in arriving:
+            self.links.add_blob(repository.name, blob.digest, tx.now)
+
+    def record_all(
+        self, tx: Transaction, repository: RepositoryRow, blobs: Iterable[tuple[UploadId | None, BlobRow]]
+    ) -> None:
+        """Do the same, but leave it to the caller to write the link files."""
         for upload, blob in sorted(blobs, key=lambda each: str(each[1].digest)):
             if upload:
-                self.admit(tx, repository, upload, blob)
+                self._publish(tx, repository, upload, blob)
             else:
-                self.share(tx, repository, blob)
+                self._share(tx, repository, blob)
 
     def store_documents(self, repository: RepositoryRow, documents: Sequence[bytes]) -> None:
         """Store small documents as blobs of the repository, if it exists: a few in each transaction."""
@@ -191,16 +196,12 @@ class State:
                     blobs = (BlobRow(Digest.of(document), len(document)) for document in batch)
                     self.admit_all(tx, repository, zip(uploads, blobs, strict=True))
 
-    def share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
+    def _share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         """Link a *blob* that the store has to the repository.
 
         Raises:
             BlobDamaged: the catalog or the store has it with another size, or it was deleted meanwhile.
         """
-        self._share(tx, repository, blob)
-        self.links.add_blob(repository.name, blob.digest, tx.now)
-
-    def _share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
         recorded = tx.blobs.record(blob.digest, blob.size)
         if recorded != blob.size:
             raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} found")
@@ -236,18 +237,14 @@ class Arriving:
         """Publish each as its blob, and link that to the repository, as ``State.admit_all``.
 
         Raises:
-            BlobDamaged: as ``State.share``.
+            BlobDamaged: as ``State.admit_all``.
         """
         self.record(tx, repository)
         self.state.links.place(self.files)
 
     def record(self, tx: Transaction, repository: RepositoryRow) -> None:
         """Do the same, but leave it to the caller to place the link files, with others."""
-        for upload, blob in sorted(self.blobs, key=lambda each: str(each[1].digest)):
-            if upload:
-                self.state._publish(tx, repository, upload, blob)  # noqa: SLF001 -- a part of it
-            else:
-                self.state._share(tx, repository, blob)  # noqa: SLF001 -- a part of it
+        self.state.record_all(tx, repository, self.blobs)
 
 
 class _NoLinkTree:
