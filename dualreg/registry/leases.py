@@ -150,9 +150,9 @@ class Leases:
         """Raise the reason why the lease could not be taken."""
         with self.state.catalog.read() as tx:
             row = tx.uploads.find(repository, upload, since=self.state.catalog.now() - self.ttl)
+        self.state.catalog.settle()
         if row is None:
             raise UploadUnknown(upload=upload)
-        self.state.catalog.settle()
         if offset not in (None, row.offset):
             raise RangeInvalid(repository=repository, upload=upload, offset=row.offset)
         raise busy(upload)
