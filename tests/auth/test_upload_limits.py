@@ -17,11 +17,12 @@ from dualreg.catalog.tables import Uploads
 from dualreg.errors import TooManyStagedBytes
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
-from dualreg.registry import leases
+from dualreg.registry import at_once, leases
 from dualreg.registry.leases import LEASE
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.settings import Settings, SettingsInvalid
 from dualreg.settings.values import parse_upload_limits
+from dualreg.web import body
 from dualreg.web.app import create_app
 from tests import builders
 from tests.apps import client_of
@@ -102,8 +103,9 @@ def test_open_uploads_of_an_account(catalog: Catalog, store: GuardedStore) -> No
 
 
 @pytest.mark.parametrize("limits", ["bytes=600k", "total=600k,bytes=0"])
-def test_bytes_of_open_uploads(limited: Open, limits: str) -> None:
+def test_bytes_of_open_uploads(limited: Open, limits: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body ends at the limit, and what arrived counts; with room again, the upload goes on from there."""
+    monkeypatch.setattr(body, "CHUNK_SIZE", 256 << 10)  # the piece that goes beyond it is lost
     client = limited(limits)
     held = client.patch(client.post(UPLOADS).headers["Location"], data=bytes(80 << 10)).headers["Location"]
     location = client.post(UPLOADS).headers["Location"]
@@ -167,8 +169,11 @@ def test_bytes_that_arrive_in_one_request(
     assert rows(catalog) == 1
 
 
-def test_processes_know_of_each_other(catalog: Catalog, store: GuardedStore, clock: Clock) -> None:
+def test_processes_know_of_each_other(
+    catalog: Catalog, store: GuardedStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What arrives at one is known to the others once it renews its lease, until it is killed."""
+    monkeypatch.setattr(at_once, "SHORT", -1)
     registries = [build_registry(catalog, store) for _ in range(2)]
     one, two = (replace(each.uploads, limits=UploadLimits(own=1000)) for each in registries)
     first, second = one.start(NAME, "a").id, two.start(NAME, "a").id

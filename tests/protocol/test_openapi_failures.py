@@ -126,7 +126,7 @@ def test_answers_while_the_database_is_gone(
     """All that needs it is answered with 503."""
 
     @contextmanager
-    def fail(_: Catalog) -> Iterator[Transaction]:
+    def fail(_: Catalog, **__: object) -> Iterator[Transaction]:
         raise OperationalError("", {}, Exception("the server closed the connection"))
         yield
 
