@@ -127,7 +127,7 @@ class Registry:
             blobs=Blobs(state, integrity),
             uploads=uploads,
             v1_images=v1_images,
-            v1_mounts=V1Mounts(state, documents, v1_images),
+            v1_mounts=V1Mounts(state, documents, repairs),
             listings=Listings(state, inflating),
             referrers=Referrers(state),
             bridge=bridge,

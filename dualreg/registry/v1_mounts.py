@@ -17,7 +17,8 @@ from dualreg.patterns import Reach
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.state import STEP, State
 from dualreg.registry.v1_holds import HOLD
-from dualreg.registry.v1_images import V1Images
+from dualreg.registry.v1_repairs import V1Repairs, v1_facts
+from dualreg.storage.links import staged_v1_image
 
 #: Images that one mount takes over. Clients ask for the base first, so that it is one as a rule.
 _LIMIT = 128
@@ -37,7 +38,7 @@ class V1Mounts:
 
     state: State
     documents: DocumentCache
-    images: V1Images
+    repairs: V1Repairs
 
     def mount(self, repository: RepositoryName, image: ImageId, reach: Reach) -> bool:
         """Record a complete image, with the ancestors that *repository* lacks, as another one has it.
@@ -59,7 +60,7 @@ class V1Mounts:
                 chain = tx.v1_images.ancestry(holder, image)
                 target = tx.repositories.find(repository) or RepositoryRow(0, repository)  # has no images
                 missing = _missing(tx, target, chain)
-            if not chain or missing is None or len(missing) > _LIMIT or any(map(self._is_lost, missing)):
+            if not chain or missing is None or len(missing) > _LIMIT:
                 return False
             if not missing:
                 return True
@@ -67,12 +68,9 @@ class V1Mounts:
                 self._take(repository, chain, missing)
             except _Changed:
                 continue
-            except (BlobDamaged, BlobMissing):  # deleted meanwhile
+            except (BlobDamaged, BlobMissing):
                 return False
         return False
-
-    def _is_lost(self, row: V1ImageRow) -> bool:
-        return not row.complete or self.images.repairs.is_lost(row)
 
     def _take(
         self, repository: RepositoryName, chain: Sequence[V1ImageRow], missing: Sequence[V1ImageRow]
@@ -81,19 +79,29 @@ class V1Mounts:
 
         Raises:
             _Changed: it lacks others.
-            BlobDamaged, BlobMissing: the bytes of one are gone.
+            BlobDamaged, BlobMissing: one of them is not complete, or its bytes are gone.
         """
-        rows = missing[-STEP:]
+        rows = missing[: -STEP - 1 : -1]
         blobs = [(None, blob) for row in rows for blob in self._blobs(row)]
-        with self.state.begin() as tx:
+        now = self.state.catalog.now()
+        links = [staged_v1_image(repository, row.id, v1_facts(row), now) for row in rows]
+        with self.state.arriving(repository, *blobs, also=links) as arriving, self.state.begin() as tx:
             target = tx.repositories.ensure(repository, exclusive=True)
             if _missing(tx, target, chain) != missing:
                 raise _Changed
-            self.state.admit_all(tx, target, blobs)
-            own = [replace(row, repository_id=target.id) for row in reversed(rows)]
-            self.images.record(tx, target, own, same=True)
+            arriving.record(tx, target)
+            for row in rows:
+                tx.v1_images.record(replace(row, repository_id=target.id))
+            self.state.links.place(arriving.files)
 
     def _blobs(self, row: V1ImageRow) -> Iterator[BlobRow]:
+        """Yield the JSON and the layer of an image, which the store has.
+
+        Raises:
+            BlobMissing: it has not, or the image is not complete.
+        """
+        if not row.complete or self.repairs.is_lost(row):
+            raise BlobMissing(row.json)
         yield BlobRow(row.json, len(self.documents.read(row.json)))
         if row.layer:
             yield BlobRow(row.layer, row.layer_size or 0)

@@ -251,7 +251,7 @@ def test_a_repository_that_has_lost_it_is_not_the_only_one(guarded: Guarded, ali
 def test_an_image_that_goes_meanwhile(guarded: Guarded, alice: dict[str, str]) -> None:
     """The client sends it, and nothing of it is recorded."""
     push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
-    with patch.object(State, "admit_all", side_effect=BlobDamaged("gone")):
+    with patch.object(State, "record_all", side_effect=BlobDamaged("gone")):
         assert probes(guarded, alice) == [404, 404, 404]
     assert images(guarded.registry) == []
 
