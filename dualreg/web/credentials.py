@@ -78,27 +78,23 @@ def v1_session() -> Session | None:
         Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
     """
     granted = grant()
-    if "v1_session" not in g:
-        _keep_session(_session_of_cookie(granted.identity.account))
-    return g.v1_session  # type: ignore[no-any-return]  # flask.g is untyped
-
-
-def session_repository() -> RepositoryName | None:
-    """Return the repository of the request's V1 session, or None without a session.
-
-    Raises:
-        Unauthenticated, TooManyAttempts, TooManyRequests: see ``grant``.
-    """
-    session = v1_session()
-    return session.repository if session else None
+    if "session" not in g:
+        g.session = _session_of_cookie(granted.identity.account)
+    return g.session  # type: ignore[no-any-return]  # flask.g is untyped
 
 
 def token_repository() -> RepositoryName | None:
     """Return the repository of the request's V1 token, for statistics; passwords are not checked."""
     if "session" not in g and request.headers.get("Authorization", "").lower().startswith("token "):
         with suppress(Unauthenticated):
-            _keep_session(authority().by_session(_signature(request.headers["Authorization"])))
-    return g.get("session")  # type: ignore[no-any-return]  # flask.g is untyped
+            _begin_session()
+    return known_repository()
+
+
+def known_repository() -> RepositoryName | None:
+    """Return the repository of the request's V1 session, if that was asked for before and there is one."""
+    session: Session | None = g.get("session")
+    return session.repository if session else None
 
 
 def claim_account(account: str) -> None:
@@ -140,9 +136,7 @@ def claimed_account() -> str:
 def _authenticate() -> Grant:
     scheme, value = _credentials()
     if scheme == "token" and request.blueprint == "v1":
-        session = authority().by_session(_signature(request.headers["Authorization"]))
-        _keep_session(session)
-        return session.grant
+        return _begin_session().grant
     if not scheme or authority().is_open:
         return authority().anonymous()
     if scheme == "bearer":
@@ -186,8 +180,15 @@ def _decode(value: str) -> tuple[str, str]:
     return account, password
 
 
-def _keep_session(session: Session | None) -> None:
-    g.v1_session, g.session = session, session.repository if session else None
+def _begin_session() -> Session:
+    """Keep the V1 session of the request's token, and return it.
+
+    Raises:
+        Unauthenticated: the token is invalid or expired.
+    """
+    session = authority().by_session(_signature(request.headers["Authorization"]))
+    g.session = session
+    return session
 
 
 def _session_of_cookie(account: str) -> Session | None:

@@ -13,6 +13,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
 from dualreg.web.context import registry
+from dualreg.web.credentials import known_repository
 
 Environ = dict[str, Any]
 #: Called with the address and the User-Agent of a client.
@@ -86,10 +87,11 @@ def repeatable(
     Only for answers that depend on nothing but what the lane looks at.
     """
     repository, action = g.get("requested", (None, None))
-    is_known = request.blueprint != "v1" or g.get("session")  # else any repository may have the image
+    session = known_repository()
+    is_known = request.blueprint != "v1" or session  # else any repository may have the image
     if is_known and action in (None, Action.PULL):
         request.environ[_REPEAT] = Repeat(repository, body, open_, size, until)
-        asker = Asker(g.grant, g.grant.reach(Action.PULL), g.get("session"), registry().now())
+        asker = Asker(g.grant, g.grant.reach(Action.PULL), session, registry().now())
         request.environ[_ASKER] = asker
 
 

@@ -148,19 +148,18 @@ def _promise(repository: RepositoryName, image: ImageId) -> V1ImageRow:
 def _mount(repository: RepositoryName, image: ImageId) -> bool:
     """Take an image over if the request belongs to a push that could write to the repository now."""
     session = v1_session()
-    if not session or not session.writes or not grant().allows(repository, Action.PUSH):
+    may_push = settings().v1 == "on" and grant().allows(repository, Action.PUSH)
+    if not session or not session.writes or not may_push:
         return False
     try:
         writes().require()
         audit().ready()
     except (ReadOnly, DiskReserved, AuditUnavailable):
         return False
-    if settings().v1 != "on" or not registry().v1_mounts.mount(
-        repository, image, authority().own(session, grant())
-    ):
-        return False
-    g.mounted, g.requested = True, (repository, Action.PUSH)  # for the audit log
-    return True
+    mounted = registry().v1_mounts.mount(repository, image, authority().own(session, grant()))
+    if mounted:
+        g.mounted, g.requested = True, (repository, Action.PUSH)  # for the audit log
+    return mounted
 
 
 def _payload_checksum() -> Digest | None:

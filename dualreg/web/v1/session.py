@@ -16,7 +16,7 @@ from dualreg.image.names import ImageId, RepositoryName
 from dualreg.registry.repositories import alias_of
 from dualreg.web.address import own_host, own_path
 from dualreg.web.context import authority, registry
-from dualreg.web.credentials import SESSION_COOKIE, grant, session_repository
+from dualreg.web.credentials import SESSION_COOKIE, grant, v1_session
 from dualreg.web.forwarded import is_https
 from dualreg.web.guard import authorize
 
@@ -78,10 +78,9 @@ def _resolve(name: RepositoryName, action: Action) -> RepositoryName:
 
 def _repository_of(image: ImageId, action: Action) -> RepositoryName:
     """Return the repository through which the image is read or written."""
-    repository = session_repository()
-    if repository is not None:
-        authorize(repository, action)
-        return repository
+    if session := v1_session():
+        authorize(session.repository, action)
+        return session.repository
     if action is not Action.PULL:
         raise Unauthenticated(reason="send the token that the repository was answered with")
     try:
