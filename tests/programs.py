@@ -128,6 +128,17 @@ def children(pid: int) -> list[int]:
     return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
+def memory(pid: int, which: str = "VmHWM") -> int:
+    """Return the most bytes of memory that a process ever had; with ``VmRSS``, those that it has now.
+
+    None are 0: it has ended.
+
+    Source: proc_pid_status(5).
+    """
+    found = re.search(rf"{which}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> bool:
     """Wait until *condition* holds; tell whether it ever did."""
     deadline = time.monotonic() + seconds

@@ -4,26 +4,20 @@ Blobs are small files: what a collection costs does not depend on their size.
 """
 
 import argparse
-import hashlib
 import http.client
 import json
-import re
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Any
-
-from sqlalchemy import insert
 
 from dualreg.assembly import prepare
 from dualreg.catalog.database import Catalog
@@ -39,13 +33,16 @@ from dualreg.catalog.tables import (
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import DOCKER_MANIFEST
 from dualreg.settings import Settings
-from tests.programs import DUALREG, dualreg_server, environment
+from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.link_folder import REGISTRY
+from dualreg.storage.links import blob_link
+from tests.benchmarks.filling import LONG_AGO, blob_row, record, say, write_blob, write_file
+from tests.programs import DUALREG, dualreg_server, environment, memory
 
 #: Blobs of a repository, and those of them that each of its manifests names.
 _REPOSITORY, _IMAGE = 1_000, 20
 #: Clients, and how often each of them reads a blob in a second.
 _CLIENTS, _RATE = 4, 50
-_LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def main() -> None:
@@ -54,18 +51,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder) as folder:
         data, began = Path(folder) / "data", time.monotonic()
         urls = _fill(data, options.alive, options.dead)
-        _say(f"{options.alive:,} blobs alive and {options.dead:,} dead in {time.monotonic() - began:,.0f} s")
+        say(f"{options.alive:,} blobs alive and {options.dead:,} dead in {time.monotonic() - began:,.0f} s")
         settings = {"gc_interval": "0s", "access_log": "false", "fsck_rate": 0}
         with dualreg_server(data, **settings) as host:
             _read(host, urls, lambda: time.sleep(options.seconds / 4))
             alone, _ = _read(host, urls, lambda: time.sleep(options.seconds))
             beside, (seconds, busy, memory, result) = _read(host, urls, lambda: _collect(data))
-        _say(
+        say(
             f"gc: {seconds:,.0f} s, {busy:,.1f} s of them on a processor, "
             f"{result['blobs']:,} blobs deleted, {memory / 2**20:,.0f} MiB of memory"
         )
-        _say(f"reads alone: {_times(alone)}")
-        _say(f"reads beside gc: {_times(beside)}")
+        say(f"reads alone: {_times(alone)}")
+        say(f"reads beside gc: {_times(beside)}")
 
 
 def _options() -> argparse.Namespace:
@@ -84,7 +81,7 @@ def _fill(data: Path, alive: int, dead: int) -> list[str]:
     step = max(1, dead * _REPOSITORY // max(1, alive))
     with closing(Catalog(f"sqlite:///{data}/catalog.sqlite3")) as catalog:
         for number in range(-(-alive // _REPOSITORY)):
-            repository = _Repository(data / "docker/registry/v2", number + 1)
+            repository = _Repository(data, number + 1)
             living = [*repository.blobs(min(_REPOSITORY, alive - number * _REPOSITORY))]
             left = max(0, min(step, dead - number * step))
             unused = [*repository.blobs(left, linked=True)]
@@ -97,16 +94,13 @@ def _record(catalog: Catalog, id_: int, name: str, living: list[Digest], unused:
     """Record a repository: of its *living* blobs, every twentieth is a manifest that names the next ones."""
     images = [*batches(living, _IMAGE)]
     own = {"repository_id": id_}
-    manifest = {"media_type": DOCKER_MANIFEST, "artifact_type": "", "annotations": {}, "pushed_at": _LONG_AGO}
+    manifest = {"media_type": DOCKER_MANIFEST, "artifact_type": "", "annotations": {}, "pushed_at": LONG_AGO}
     rows: dict[type[Table], list[dict[str, Any]]] = {
-        Repositories: [{"id": id_, "name": name, "created_at": _LONG_AGO}],
-        Blobs: [
-            {"digest": digest, "size": 40, "created_at": _LONG_AGO, "verified_at": _LONG_AGO}
-            for digest in (*living, *unused)
-        ],
+        Repositories: [{"id": id_, "name": name, "created_at": LONG_AGO}],
+        Blobs: [blob_row(digest, 40) for digest in (*living, *unused)],
         RepositoryBlobs: [
-            own | {"digest": digest, "linked_at": _LONG_AGO, "candidate_since": since}
-            for digests, since in ((living, None), (unused, _LONG_AGO))
+            own | {"digest": digest, "linked_at": LONG_AGO, "candidate_since": since}
+            for digests, since in ((living, None), (unused, LONG_AGO))
             for digest in digests
         ],
         Manifests: [own | manifest | {"digest": image[0]} for image in images],
@@ -117,33 +111,24 @@ def _record(catalog: Catalog, id_: int, name: str, living: list[Digest], unused:
         ],
     }
     with catalog.engine.begin() as connection:
-        for table, each in rows.items():
-            if each:
-                connection.execute(insert(table), each)
+        record(connection, rows)
 
 
 class _Repository:
     """Writes the files of a repository without waiting for the disk."""
 
-    def __init__(self, root: Path, number: int) -> None:
+    def __init__(self, data: Path, number: int) -> None:
         self.id, self.name = number, f"group{number % 100}/repository{number}"
-        self._root, self._numbers = root, count()
+        self._store, self._links = FilesystemStore(data), data / REGISTRY / "repositories"
+        self._numbers = count()
 
     def blobs(self, number: int, *, linked: bool = False) -> Iterator[Digest]:
         """Write some blobs of 40 bytes, and their links to the repository."""
         for each, _ in zip(self._numbers, range(number), strict=False):
-            content = f"{self.name} {each}".ljust(40).encode()
-            hexadecimal = hashlib.sha256(content).hexdigest()
-            self._write(f"blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data", content)
+            digest = write_blob(self._store, f"{self.name} {each}".ljust(40).encode())
             if linked:
-                link = f"repositories/{self.name}/_layers/sha256/{hexadecimal}/link"
-                self._write(link, f"sha256:{hexadecimal}".encode())
-            yield Digest.parse(f"sha256:{hexadecimal}")
-
-    def _write(self, path: str, content: bytes) -> None:
-        target = self._root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+                write_file(self._links / blob_link(self.name, digest), str(digest).encode())
+            yield digest
 
 
 def _read(host: str, urls: list[str], action: Callable[[], Any]) -> tuple[list[float], Any]:
@@ -186,7 +171,7 @@ def _collect(data: Path) -> tuple[float, float, int, dict[str, Any]]:
         subprocess.Popen([*map(str, line)], env=env, stdout=printed) as process,
     ):
         while process.poll() is None:
-            peak = max(peak, _memory(process.pid))
+            peak = max(peak, memory(process.pid))
             time.sleep(0.05)
         seconds = time.monotonic() - began
         printed.seek(0)
@@ -199,21 +184,10 @@ def _processor() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _memory(pid: int) -> int:
-    """Return the most bytes of memory that a process has had; 0 of one that has ended."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) * 1024 if found else 0
-
-
 def _times(seconds: list[float]) -> str:
     cuts = statistics.quantiles(seconds, n=100)
     rate = f"{len(seconds):,} reads"
     return f"{rate}, median {cuts[49] * 1e3:.1f} ms, 99 % within {cuts[98] * 1e3:.1f} ms"
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -6,19 +6,16 @@ Every repository has a manifest with a tag, and a V1 image that is its view. Onl
 import argparse
 import hashlib
 import json
-import re
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from dualreg.assembly import prepare
 from dualreg.catalog.database import Catalog
@@ -40,7 +37,8 @@ from dualreg.settings import Settings
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.benchmarks import wire
-from tests.programs import Serving, dualreg_process
+from tests.benchmarks.filling import LONG_AGO, blob_row, record, say, write_blob
+from tests.programs import Serving, children, dualreg_process, memory
 
 #: Repositories that are recorded at once.
 _BATCH = 5_000
@@ -48,7 +46,9 @@ _LAYER = builders.layer({"file": b"1" * 2_000})
 _CONFIG = json.dumps(
     {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
 ).encode()
-_LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+#: What all manifests name.
+_DESCRIBED = builders.descriptor(DOCKER_CONFIG, _CONFIG)
+_LAYERS = [builders.descriptor(DOCKER_LAYER_GZIP, _LAYER)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,8 @@ class _Content:
 
     @property
     def manifest(self) -> bytes:
-        described = [_descriptor(DOCKER_CONFIG, _CONFIG), _descriptor(DOCKER_LAYER_GZIP, _LAYER)]
-        content = {"schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "config": described[0]}
-        return json.dumps({**content, "layers": described[1:], "annotations": {"name": self.name}}).encode()
-
-
-def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
-    return {"mediaType": media_type, "size": len(content), "digest": str(Digest.of(content))}
+        content = {"schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "config": _DESCRIBED, "layers": _LAYERS}
+        return json.dumps({**content, "annotations": {"name": self.name}}).encode()
 
 
 #: What is asked of each repository that is read: the title, and the path.
@@ -107,7 +102,7 @@ def main() -> None:
         for size in (options.small, options.large):
             began = time.monotonic()
             read = _fill(folder / f"{size}", size, options.reads)
-            _say(f"{size:,} repositories, tags, manifests and V1 images in {time.monotonic() - began:,.0f} s")
+            say(f"{size:,} repositories, tags, manifests and V1 images in {time.monotonic() - began:,.0f} s")
             began = time.monotonic()
             settings: dict[str, Any] = {
                 "workers": 1,
@@ -116,7 +111,7 @@ def main() -> None:
                 "gc_interval": "0s",
             }
             process = stack.enter_context(dualreg_process(folder / f"{size}", **settings))
-            _say(f"  started in {time.monotonic() - began:.1f} s")
+            say(f"  started in {time.monotonic() - began:.1f} s")
             servers.append((process, read))
         _compare(servers, options.reads)
 
@@ -137,7 +132,7 @@ def _fill(data: Path, size: int, reads: int) -> Sequence[_Content]:
     prepare(Settings(data=data))
     store = FilesystemStore(data)
     for content in (_LAYER, _CONFIG):
-        _write(store, content)
+        write_blob(store, content)
     numbers = range(0, size, max(1, size // reads))[:reads]
     with closing(Catalog(f"sqlite:///{data}/catalog.sqlite3")) as catalog:
         for first in range(0, size, _BATCH):
@@ -145,16 +140,9 @@ def _fill(data: Path, size: int, reads: int) -> Sequence[_Content]:
                 _record(connection, [_Content(number) for number in range(first, min(first + _BATCH, size))])
     read = [_Content(number) for number in numbers]
     for each in read:
-        _write(store, each.manifest)
-        _write(store, each.json)
+        write_blob(store, each.manifest)
+        write_blob(store, each.json)
     return read
-
-
-def _write(store: FilesystemStore, content: bytes) -> None:
-    """Write the file of a blob without waiting for the disk."""
-    path = store.path(Digest.of(content))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
 
 
 def _record(connection: Connection, contents: Sequence[_Content]) -> None:
@@ -163,41 +151,35 @@ def _record(connection: Connection, contents: Sequence[_Content]) -> None:
         rows.setdefault(table, []).append(values)
     if contents[0].number == 0:
         rows[Blobs] += [_blob(_LAYER), _blob(_CONFIG)]
-    for table, each in rows.items():
-        connection.execute(insert(table), each)
+    record(connection, rows)
 
 
 def _rows(content: _Content) -> Iterator[tuple[type[Table], dict[str, Any]]]:
     """Yield the rows of a repository, those first that others refer to."""
     own, manifest = {"repository_id": content.number + 1}, Digest.of(content.manifest)
-    yield Repositories, {"id": content.number + 1, "name": content.name, "created_at": _LONG_AGO}
+    yield Repositories, {"id": content.number + 1, "name": content.name, "created_at": LONG_AGO}
     for each in (content.manifest, content.json):
         yield Blobs, _blob(each)
     for each in (content.manifest, content.json, _LAYER, _CONFIG):
-        yield RepositoryBlobs, own | {"digest": Digest.of(each), "linked_at": _LONG_AGO}
+        yield RepositoryBlobs, own | {"digest": Digest.of(each), "linked_at": LONG_AGO}
     described = {"media_type": DOCKER_MANIFEST, "artifact_type": "", "annotations": {"name": content.name}}
-    yield Manifests, own | described | {"digest": manifest, "pushed_at": _LONG_AGO}
+    yield Manifests, own | described | {"digest": manifest, "pushed_at": LONG_AGO}
     for position, (role, child) in enumerate((("config", _CONFIG), ("layer", _LAYER))):
         child_of = {"manifest": manifest, "child": Digest.of(child), "role": role, "position": position}
         yield ManifestChildren, own | child_of
-    yield Tags, own | {"name": "latest", "manifest": manifest, "updated_at": _LONG_AGO}
+    yield Tags, own | {"name": "latest", "manifest": manifest, "updated_at": LONG_AGO}
     layer = {"layer": Digest.of(_LAYER), "diff_id": Digest.of(_LAYER), "complete": True}
     yield V1Images, own | layer | {"image_id": content.image, "json": Digest.of(content.json)}
     yield ManifestViews, own | {"manifest": manifest, "kind": V1, "view": content.image}
 
 
 def _blob(content: bytes) -> dict[str, Any]:
-    return {
-        "digest": Digest.of(content),
-        "size": len(content),
-        "created_at": _LONG_AGO,
-        "verified_at": _LONG_AGO,
-    }
+    return blob_row(Digest.of(content), len(content))
 
 
 def _compare(served: Sequence[tuple[Serving, Sequence[_Content]]], reads: int) -> None:
     """Read everything once from each registry, in turn, and print the times and the memory that it took."""
-    memory = [[_memory(server)] for server, _ in served]
+    taken_up = [[_memory(server)] for server, _ in served]
     with ExitStack() as stack:
         clients = [stack.enter_context(wire.Connection(server.host)) for server, _ in served]
         for title, path in ROWS.items():
@@ -205,11 +187,11 @@ def _compare(served: Sequence[tuple[Serving, Sequence[_Content]]], reads: int) -
             for number in range(reads):
                 for client, taken, (_, read) in zip(clients, times, served, strict=True):
                     taken.append(_time(client, path(read[number % len(read)])))
-            _say(f"{title}: {_against(*map(_cuts, times))}")
-            for sizes, (server, _) in zip(memory, served, strict=True):
+            say(f"{title}: {_against(*map(_cuts, times))}")
+            for sizes, (server, _) in zip(taken_up, served, strict=True):
                 sizes.append(_memory(server))
-    for sizes in memory:
-        _say(f"MiB of memory before all that, and after each: {' '.join(f'{size:,.0f}' for size in sizes)}")
+    for sizes in taken_up:
+        say(f"MiB of memory before all that, and after each: {' '.join(f'{size:,.0f}' for size in sizes)}")
 
 
 def _time(client: wire.Connection, path: str) -> float:
@@ -234,14 +216,7 @@ def _against(small: tuple[float, float], large: tuple[float, float]) -> str:
 
 def _memory(server: Serving) -> float:
     """Return the MiB of memory that the processes of a server have that answer requests."""
-    workers = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    sizes = (re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text()) for pid in workers)
-    return sum(int(found[1]) for found in sizes if found) / 1024
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    return sum(memory(worker, "VmRSS") for worker in children(server.process.pid)) / 2**20
 
 
 if __name__ == "__main__":

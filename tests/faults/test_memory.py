@@ -5,11 +5,10 @@ import http.client
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from tests.programs import Process, Serving, children, dualreg_process
+from tests.programs import Process, Serving, children, dualreg_process, memory
 from tests.soak import short_or_long
 
 pytestmark = pytest.mark.slow
@@ -50,12 +49,7 @@ def pieces(count: int) -> Iterator[bytes]:
 
 def peaks(process: Process) -> dict[int, int]:
     """Return the most memory that each process of the server ever had, in bytes, by process id."""
-    return {pid: _peak(pid) for pid in (process.pid, *children(process.pid))}
-
-
-def _peak(pid: int) -> int:
-    fields = dict(line.split(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(fields["VmHWM"].removesuffix("kB")) * 1024
+    return {pid: memory(pid) for pid in (process.pid, *children(process.pid))}
 
 
 def grown(serving: Serving, before: dict[int, int]) -> int:
