@@ -65,10 +65,10 @@ def _sync_found(folder: Path) -> None:
         sync(folder.parent)
 
 
-def sync(folder: Path) -> None:
-    """Make the creation, renaming and removal of files in *folder* durable; it may be gone."""
+def sync(path: str | Path) -> None:
+    """Make a file durable or, of a folder, the creation, renaming and removal of files; it may be gone."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return
     try:

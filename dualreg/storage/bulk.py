@@ -235,7 +235,7 @@ class Bulk:
         made, self._made = self._made, []
         if len(waiting) < _MANY or not self._whole.sync():
             with ThreadPoolExecutor(_WAITS) as pool:
-                for _ in pool.map(_sync, waiting):
+                for _ in pool.map(durable.sync, waiting):
                     pass
         self.places.note_durable(made)
 
@@ -334,15 +334,3 @@ def _owner_of(folder: Path) -> tuple[int, int] | None:
     found = folder.stat()
     own = found.st_uid, found.st_gid
     return None if os.geteuid() != 0 or own == (0, os.getegid()) else own
-
-
-def _sync(path: str) -> None:
-    """Wait until a file or folder is on disk; it may be gone."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

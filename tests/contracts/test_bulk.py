@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dualreg.image.digest import Digest
-from dualreg.storage import bulk, whole
+from dualreg.storage import durable, whole
 from dualreg.storage.bulk import Bulk, BulkLink
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.whole import WholeFileSystem
@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> FilesystemStore:
 def synced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is synced, as paths; the whole file system, if it can be, is the empty path."""
     calls = list[str]()
-    monkeypatch.setattr(bulk, "_sync", calls.append)
+    monkeypatch.setattr(durable, "sync", calls.append)
     monkeypatch.setattr(WholeFileSystem, "sync", lambda _: request.param and not calls.append(""))
     return calls
 
