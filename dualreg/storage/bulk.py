@@ -5,7 +5,6 @@ The order is that of single files: bytes are durable before they have names, and
 """
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
@@ -33,8 +32,6 @@ _MANY = 8
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 #: Folders that are remembered to be durable.
 _REMEMBERED = 1 << 14
-#: Linux's ioctl that makes a file a clone of another.  Source: ``linux/fs.h``.
-_FICLONE = 0x40049409
 
 
 class BulkLink(NamedTuple):
@@ -119,15 +116,14 @@ class BulkFile:
             OSError: the link cannot be made.
         """
         if hard:
-            source = file.fileno()  # see ``durable.link``
-            os.link(f"/proc/self/fd/{source}", self.path, src_dir_fd=source, follow_symlinks=True)
+            durable.link(file.fileno(), self.path)
             self.bulk.unsynced[self.path] = None
         return hard or (self.bulk.places.clones and self._clone(file))
 
     def _clone(self, file: BinaryIO) -> bool:
         descriptor = self.bulk.create(self.path, published=True)
         try:
-            fcntl.ioctl(descriptor, _FICLONE, file.fileno())
+            durable.clone(file.fileno(), descriptor)
         except OSError:
             os.unlink(self.path)  # noqa: PTH108 -- text
             self.bulk.places.clones = False
@@ -269,9 +265,7 @@ class Bulk:
             self._make_staged(_above(path))
         descriptor = self.create(path)
         try:
-            durable.write(descriptor, link.content)
-            if link.at:
-                os.utime(descriptor, ns=(durable.nanoseconds(link.at),) * 2)
+            durable.write(descriptor, link.content, link.at)
         finally:
             os.close(descriptor)
 
@@ -313,16 +307,13 @@ class Bulk:
 
 
 def _rename(path: str, target: str) -> None:
-    """Rename a file or folder; create the folder above it, even if others remove that as empty."""
-    while True:
-        try:
-            os.rename(path, target)  # noqa: PTH104 -- text
-        except FileNotFoundError:
-            if not os.path.lexists(path):
-                raise
-            make_folders(Path(_above(target)), durable.SHARED)
-        else:
-            return
+    """Rename a file or folder; create the folder above it if others have removed that as empty."""
+    try:
+        os.rename(path, target)  # noqa: PTH104 -- text
+    except FileNotFoundError:
+        if not os.path.lexists(path):
+            raise
+        durable.move(Path(path), Path(target))
 
 
 def _above(path: str) -> str:

@@ -10,7 +10,6 @@ All of it must be on one file system, so that publishing is a rename. The order 
 rename, fsync the folder. What a method did when it returns survives a power cut.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -37,8 +36,6 @@ from dualreg.storage.writeback import WriteBehind
 _STAGED = 0o600
 #: Mode of blobs, which never change.
 _PUBLISHED = 0o444
-#: Linux's ioctl that makes a file a clone of another.  Source: ``linux/fs.h``.
-_FICLONE = 0x40049409
 
 
 class FilesystemStore(LinkFolder):
@@ -135,10 +132,11 @@ class FilesystemStore(LinkFolder):
         if hard:
             self._make_uploads()
             durable.link(file.fileno(), staged)
+            os.fsync(file.fileno())
             return True
         descriptor = self._create(upload)
         try:
-            fcntl.ioctl(descriptor, _FICLONE, file.fileno())
+            durable.clone(file.fileno(), descriptor)
             os.fsync(descriptor)
         except OSError:
             staged.unlink()

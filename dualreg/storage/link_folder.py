@@ -109,9 +109,7 @@ class LinkFolder:
         """
         descriptor = durable.create(file)
         stack.callback(os.close, descriptor)
-        durable.write(descriptor, content)
-        if at:
-            os.utime(descriptor, ns=(durable.nanoseconds(at),) * 2)
+        durable.write(descriptor, content, at)
         return descriptor
 
     def _holds(self, path: str, content: bytes, at: datetime | None) -> bool:
