@@ -4,7 +4,6 @@ The order is that of single files: bytes are durable before they have names, and
 ``Bulk.wait`` waits for all that was written, made or renamed since it was last called, several at a time.
 """
 
-import errno
 import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
@@ -28,8 +27,6 @@ from dualreg.storage.whole import WholeFileSystem
 _WAITS = 2
 #: Files for which the whole file system is waited for instead, where that is possible.
 _MANY = 8
-#: Errors of renaming a folder to a place where one is.
-_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 #: Folders that are remembered to be durable.
 _REMEMBERED = 1 << 14
 
@@ -299,7 +296,7 @@ class Bulk:
         try:
             _rename(staged, target)
         except OSError as error:
-            if error.errno not in _TAKEN:
+            if error.errno not in durable.TAKEN:
                 raise
             for name in names:
                 _rename(f"{staged}/{name}", f"{target}/{name}")

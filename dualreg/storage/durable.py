@@ -1,17 +1,33 @@
 """Durable: file operations whose results survive a power cut."""
 
+import errno
 import fcntl
 import os
+import shutil
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dualreg.ownership import inherit_owner, make_folders, sync
 
-__all__ = ["SHARED", "clone", "create", "instant", "link", "move", "nanoseconds", "sync", "write"]
+__all__ = [
+    "SHARED",
+    "TAKEN",
+    "clone",
+    "create",
+    "instant",
+    "link",
+    "move",
+    "nanoseconds",
+    "remove",
+    "sync",
+    "write",
+]
 
 #: Mode of the folders of a store, before the umask: nobody but owner and group may write to them.
 SHARED = 0o775
+#: Errors of renaming a folder to a place where one is.
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 #: Bytes of one write. For more at once, Linux looks for memory in larger blocks. In a virtual machine,
 #: that may take four times as long, because the host has to find them.
 _WRITE_SIZE = 256 << 10
@@ -50,6 +66,14 @@ def move(path: Path, target: Path) -> None:
         with suppress(FileNotFoundError):
             make_folders(target.parent, SHARED)
             path.rename(target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, without syncing; it may be gone."""
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def clone(descriptor: int, target: int) -> None:

@@ -224,7 +224,7 @@ class FilesystemStore(LinkFolder):
         durable.sync(path.parent.parent)
 
     def discard(self, upload: UploadId) -> None:
-        self.drop(upload)
+        durable.remove(self._uploads / upload)
 
     def staged(self) -> Iterator[StagedUpload]:
         for path in self._uploads.glob("*-*-*-*-*"):

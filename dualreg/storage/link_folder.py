@@ -7,7 +7,6 @@ collected.
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -94,7 +93,7 @@ class LinkFolder:
             try:
                 durable.move(fresh, self._names / link.folder)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if error.errno not in durable.TAKEN:
                     raise
                 fresh /= link.name  # another request has made the folder meanwhile
             else:
@@ -188,10 +187,7 @@ class LinkFolder:
         self.drop(aside)
 
     def drop(self, aside: UploadId) -> None:
-        try:
-            (self._uploads / aside).unlink(missing_ok=True)
-        except IsADirectoryError:
-            shutil.rmtree(self._uploads / aside, ignore_errors=True)
+        durable.remove(self._uploads / aside)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         for path in _files(self._names):
