@@ -25,6 +25,13 @@ def inherit_owner(path: Path) -> None:
             os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
+def owner_within(folder: Path) -> tuple[int, int] | None:
+    """Return the owner and group to give to many new files below *folder*; None: they have them anyway."""
+    found = folder.stat()
+    own = found.st_uid, found.st_gid
+    return None if os.geteuid() != 0 or own == (0, os.getegid()) else own
+
+
 def create_folder(folder: Path, mode: int = 0o777) -> None:
     """Create a directory in an existing one unless it exists, with ``inherit_owner``.
 

@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -18,7 +17,7 @@ from typing import BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.ownership import create_folder, make_folders
+from dualreg.ownership import create_folder, make_folders, owner_within
 from dualreg.storage import durable, undo
 from dualreg.storage.base import LinkTree
 from dualreg.storage.whole import WholeFileSystem
@@ -158,7 +157,7 @@ class Bulk:
         make_folders(self.places.uploads.parent)
         make_folders(self.places.uploads, durable.SHARED)
         create_folder(Path(self._folder), durable.SHARED)
-        self._owner = _owner_of(self.places.uploads)
+        self._owner = owner_within(self.places.uploads)
         self._whole.__enter__()
         return self
 
@@ -252,7 +251,7 @@ class Bulk:
         self.unsynced[folder] = None
 
     def _give(self, file: str | int) -> None:
-        """Give a new file to the owner of the store."""
+        """Give a new file, which has no name that others know, to the owner of the store."""
         if self._owner:
             os.chown(file, *self._owner)
 
@@ -284,9 +283,7 @@ class Bulk:
             return
         if not os.path.isdir(folder):  # noqa: PTH112 -- text
             self._make(_above(folder))
-            with suppress(FileExistsError):
-                os.mkdir(folder, durable.SHARED)  # noqa: PTH102 -- text
-                self._give(folder)
+            create_folder(Path(folder), durable.SHARED)
         self.unsynced[_above(folder)] = None
         self._made.append(folder)
 
@@ -315,10 +312,3 @@ def _rename(path: str, target: str) -> None:
 
 def _above(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _owner_of(folder: Path) -> tuple[int, int] | None:
-    """Return the owner and group of a folder; None if what this process creates has them anyway."""
-    found = folder.stat()
-    own = found.st_uid, found.st_gid
-    return None if os.geteuid() != 0 or own == (0, os.getegid()) else own
