@@ -21,10 +21,9 @@ from typing import Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from dualreg.catalog.waiting import PATIENCE
 from dualreg.ownership import sync
 
-#: Seconds to wait for the lock of the database before the log is written again.
-_PATIENCE = 30
 _PIECE = 1 << 20
 
 
@@ -169,7 +168,7 @@ class _LoggedCommits:
 
     def _write_again(self) -> int | None:
         """Replace the log by what is in it, while nobody else writes to it; return its descriptor."""
-        with closing(sqlite3.connect(self._file, timeout=_PATIENCE, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(self._file, timeout=PATIENCE, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             log = self._open()
             if log is not None:

@@ -29,11 +29,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import QueryableAttribute
 
 from dualreg.catalog.tables import Table
+from dualreg.catalog.waiting import PATIENCE
 from dualreg.errors import CatalogUnreachable
 from dualreg.patterns import LIKE_ESCAPE, Reach, has_wildcard, to_like
 
-#: Time that a writer waits for another one, in seconds.
-_BUSY_SECONDS = 30
 #: Seconds between two looks at a lock that another process holds, at first and later.
 _PAUSE, _LONGEST_PAUSE = 0.0001, 0.005
 #: The part of an error code of SQLite that is the same for all kinds of an error.
@@ -41,7 +40,7 @@ _PRIMARY = 0xFF
 #: Pages of the write-ahead log, of 4 KiB, after which they are copied to the database. The request that does
 #: so waits for the disk twice. A push of a blob writes some thirty, and most are the same each time.
 _CHECKPOINT = 4000
-_POSTGRESQL_OPTIONS = f"-c lock_timeout={_BUSY_SECONDS}s"
+_POSTGRESQL_OPTIONS = f"-c lock_timeout={PATIENCE}s"
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
@@ -169,7 +168,7 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
         hide_parameters=True,
         pool_size=pool_size,
         max_overflow=pool_size,
-        connect_args={"timeout": _BUSY_SECONDS},
+        connect_args={"timeout": PATIENCE},
     )
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
@@ -204,7 +203,7 @@ def _begin(connection: Connection) -> None:
         if not _lock(own):
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # which fails, with an error of SQLAlchemy
     finally:
-        own.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+        own.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000}")
 
 
 def _lock(connection: sqlite3.Connection) -> bool:
@@ -212,7 +211,7 @@ def _lock(connection: sqlite3.Connection) -> bool:
 
     SQLite itself would look for the lock after 1, 2, 5, 10 and up to 100 milliseconds; most hold it for one.
     """
-    pause, until = _PAUSE, time.monotonic() + _BUSY_SECONDS
+    pause, until = _PAUSE, time.monotonic() + PATIENCE
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")

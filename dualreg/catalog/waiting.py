@@ -10,8 +10,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 #: Seconds without a transaction having ended, after which no more threads wait for one.
 _STUCK = 1.0
-#: Seconds that a thread waits for its turn.
-_PATIENCE = 30.0
+#: Seconds that a writer waits for another one, of this process or another.
+PATIENCE = 30
 
 
 class Writers:
@@ -60,7 +60,7 @@ class Writers:
         if self._turn is None:
             yield
             return
-        if not self._turn.acquire(timeout=_PATIENCE):
+        if not self._turn.acquire(timeout=PATIENCE):
             raise PoolTimeout("another transaction has been writing for too long")
         try:
             yield

@@ -68,7 +68,7 @@ def test_a_lock_of_another_process_is_taken_soon(catalog: Catalog, tmp_path: Pat
 
 def test_a_turn_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread does not wait for another one without end."""
-    monkeypatch.setattr(waiting, "_PATIENCE", 0.05)
+    monkeypatch.setattr(waiting, "PATIENCE", 0.05)
     writers = waiting.Writers(4, alone=True)
     with writers.turn(), pytest.raises(SQLAlchemyError, match="too long"), writers.turn():
         pass
