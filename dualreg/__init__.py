@@ -12,7 +12,7 @@
     maintenance/    housekeeping while the registry serves
     web/            HTTP: Flask blueprints for V1 and V2, thin
     cli/            the ``dualreg`` command
-    mounts          which files are on this machine
+    mountinfo       which files are on this machine
     ownership       the owner of files that root creates for a service
     waiting         how many threads do work that takes long
     networks        the addresses that count as one client's

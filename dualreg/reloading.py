@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
-from dualreg.mounts import is_local
+from dualreg.mountinfo import is_local
 
 Value = TypeVar("Value")
 

@@ -51,7 +51,7 @@ from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.versions import versions_of
 from dualreg.catalog.views import ViewQueries
 from dualreg.catalog.waiting import Writers
-from dualreg.mounts import is_local
+from dualreg.mountinfo import is_local
 from dualreg.ownership import inherit_owner, make_folders
 
 Queries = TypeVar("Queries")

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.mounts import is_local
+from dualreg.mountinfo import is_local
 from dualreg.ownership import create_folder, make_folders
 from dualreg.storage import durable
 from dualreg.storage.base import CHUNK_SIZE, StagedUpload, StoredBlob

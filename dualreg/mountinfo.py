@@ -1,4 +1,4 @@
-"""Mounts: which files are on this machine, so that the kernel asks no other one about them."""
+"""Mount info: which files are on this machine, so that the kernel asks no other one about them."""
 
 import re
 from functools import cache

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dualreg.mounts import is_local
+from dualreg.mountinfo import is_local
 
 #: As proc_pid_mountinfo(5) describes it, with a blank and a backslash in names.
 MOUNTS = r"""
