@@ -15,8 +15,8 @@ from gunicorn.sock import ssl_context
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
-from dualreg.cli.at_once import Answer, peer_of
 from dualreg.cli.bodies import Parser
+from dualreg.cli.fast_path import Answer, peer_of
 from dualreg.cli.pacing import PacedSocket
 from dualreg.web.slots import SMALL_BODY
 

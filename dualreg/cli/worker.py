@@ -17,9 +17,9 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from dualreg.cli.at_once import Answer, AtOnce
 from dualreg.cli.connection import Connection, Refused, serialize
 from dualreg.cli.descriptors import waiting_connections
+from dualreg.cli.fast_path import Answer, FastPath
 from dualreg.cli.pacing import PacedSocket
 from dualreg.web.app import refusal
 
@@ -62,7 +62,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._end_at = math.inf
         self._turn = 0.0
         self._look_at, self._has_looked = 0.0, True
-        self._at_once: AtOnce | None = None
+        self._fast_path: FastPath | None = None
 
     def init_process(self) -> None:
         """Serve until stopped."""
@@ -72,7 +72,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def run(self) -> None:
         """Handle events until the worker stops."""
-        self._at_once = AtOnce.of(self.wsgi, self.cfg, self.log)
+        self._fast_path = FastPath.of(self.wsgi, self.cfg, self.log)
         super().run()
 
     def init_signals(self) -> None:
@@ -256,9 +256,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         Raises:
             OSError: the client is gone.
         """
-        if not self._at_once or not self.alive or self.nr + 1 >= self.max_requests:
+        if not self._fast_path or not self.alive or self.nr + 1 >= self.max_requests:
             return False
-        answer = self._at_once.answer(connection.arrived, connection.peer)
+        answer = self._fast_path.answer(connection.arrived, connection.peer)
         if answer is None:
             return False
         self.nr += 1

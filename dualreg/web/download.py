@@ -17,7 +17,7 @@ from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.accel import let_remember
 from dualreg.web.context import registry, settings
 from dualreg.web.ranges import Span, requested_spans
-from dualreg.web.repeats import REPEATED_AT_ONCE, repeat_document, repeatable
+from dualreg.web.repeatable import REPEATED_AT_ONCE, repeat_document, repeatable
 from dualreg.web.responses import FILE, empty_response
 
 

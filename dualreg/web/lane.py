@@ -27,7 +27,7 @@ from werkzeug.wsgi import ClosingIterator
 from dualreg.web.context import Parts, parts_in
 from dualreg.web.forwarded import address_of
 from dualreg.web.rates import client_of
-from dualreg.web.repeats import REPEATED_AT_ONCE, Asker, Environ, Repeat, take_repeat
+from dualreg.web.repeatable import REPEATED_AT_ONCE, Asker, Environ, Repeat, take_repeat
 from dualreg.web.responses import API_CHECKS, FILE
 from dualreg.web.slots import SMALL_RESPONSE, call_on_close
 

@@ -18,7 +18,7 @@ from dualreg.errors import ServerBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
-from dualreg.web import lane, repeats
+from dualreg.web import lane, repeatable
 from dualreg.web.lane import Lane
 from dualreg.web.rates import Rates
 from dualreg.web.slots import Slots
@@ -267,8 +267,8 @@ def test_a_token_ends_in_time(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
     """Not a second later, although no row changes."""
     path = f"/v2/{NAME}/manifests/one"
     assert asked.is_repeated(path)
-    now = repeats.time.time() + asked.guarded.settings.token_ttl.total_seconds() + 1
-    monkeypatch.setattr("dualreg.web.repeats.time.time", lambda: now)
+    now = repeatable.time.time() + asked.guarded.settings.token_ttl.total_seconds() + 1
+    monkeypatch.setattr("dualreg.web.repeatable.time.time", lambda: now)
     asked.send(path)
     assert asked.reached
 

@@ -10,10 +10,10 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dualreg.cli import plain_requests
-from dualreg.cli.at_once import peer_of
+from dualreg.cli.fast_path import peer_of
 from dualreg.settings import Settings
 from tests.soak import short_or_long
-from tests.test_at_once import configured
+from tests.test_fast_path import configured
 
 CLIENT, SERVER = ("192.0.2.1", 40_000), ("192.0.2.2", 5000)
 #: What gunicorn adds that no answer and no log line depends on.

@@ -12,7 +12,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.web.context import registry
 from dualreg.web.credentials import token_repository
 from dualreg.web.forwarded import client_address
-from dualreg.web.repeats import note_repeats
+from dualreg.web.repeatable import note_repeats
 from dualreg.web.responses import DENIALS, READS
 
 #: Requests that current clients send too.

@@ -25,7 +25,7 @@ from dualreg.web.context import audit, authority, registry, settings, writes
 from dualreg.web.credentials import client_key, grant, v1_session
 from dualreg.web.download import send_blob
 from dualreg.web.guard import requires
-from dualreg.web.repeats import repeat_document
+from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
 from dualreg.web.v1.responses import DOCUMENT_LIMIT, immutable, is_held, uncached_json
 

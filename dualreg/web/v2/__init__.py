@@ -15,7 +15,7 @@ from dualreg.errors import BlobUnknown, ManifestUnknown, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
 from dualreg.web.guard import Need, authorize, enforce, requires
-from dualreg.web.repeats import repeat_document
+from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
 from dualreg.web.v2 import blobs, extensions, manifests, referrers, repositories, tags, uploads
 from dualreg.web.v2.errors import render, render_status

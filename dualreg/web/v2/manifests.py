@@ -22,7 +22,7 @@ from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
-from dualreg.web.repeats import note_repeats, repeat_document
+from dualreg.web.repeatable import note_repeats, repeat_document
 from dualreg.web.responses import add_warnings, empty_response
 from dualreg.web.v2.locations import manifest_headers
 

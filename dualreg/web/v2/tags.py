@@ -8,7 +8,7 @@ from dualreg.registry.pages import TAGS_LIMIT
 from dualreg.web.context import registry
 from dualreg.web.guard import requires
 from dualreg.web.paging import next_link, page_size
-from dualreg.web.repeats import repeat_document
+from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
 
 

@@ -1,4 +1,4 @@
-"""Repeats: how handlers let the lane give their answer again, while what it depends on does not change."""
+"""Repeatable: how handlers let the lane give their answer again, while what it depends on does not change."""
 
 import time
 from collections.abc import Callable, Iterable

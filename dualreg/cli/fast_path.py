@@ -1,4 +1,4 @@
-"""At once: requests that the worker's loop answers itself, without a thread.
+"""Fast path: requests that the worker's loop answers itself, without a thread.
 
 They are plain requests whose answer is repeated without waiting for anything (``Lane.at_once``). The bytes
 are those that gunicorn would send: its own class makes the head of the response, once in each second.
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
     end: Callable[[int], None]
 
 
-class AtOnce:
+class FastPath:
     """Answers requests, if that takes no wait."""
 
     def __init__(self, lane: Lane, cfg: Any, log: Any) -> None:  # noqa: ANN401 -- gunicorn's

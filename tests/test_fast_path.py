@@ -18,8 +18,8 @@ from gunicorn.config import Config
 from gunicorn.workers.base import Worker as BaseWorker
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from dualreg.cli.at_once import AtOnce
 from dualreg.cli.connection import Connection
+from dualreg.cli.fast_path import FastPath
 from dualreg.cli.serve import gunicorn_settings
 from dualreg.cli.server_log import ServerLog
 from dualreg.cli.worker import Worker
@@ -425,7 +425,7 @@ def test_where_each_request_is_more_all_have_threads(
         app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]  # as Werkzeug documents
     elif name:
         monkeypatch.setattr(MemoryStore, "is_local", lambda _: False)
-    assert (AtOnce.of(app, cfg, ServerLog(cfg)) is None) == (name is not None)
+    assert (FastPath.of(app, cfg, ServerLog(cfg)) is None) == (name is not None)
 
 
 def test_the_access_log_has_the_same_lines(run: Callable[..., Running], tmp_path: Path) -> None:
@@ -473,14 +473,14 @@ def test_nothing_waits_for_a_reader_of_the_access_log(
         while True:
             os.write(pipe, bytes(4096))
     running.warm(plain)
-    assert until(lambda: running.worker._at_once._late_line)
+    assert until(lambda: running.worker._fast_path._late_line)
     assert len(running.threads) == threads
     running.warm(plain)
     assert len(running.threads) == threads + 1
     lines = b""
     while lines.count(b"\n") < 2:
         lines += receive_from(pipe)
-    assert until(lambda: not running.worker._busy and running.worker._at_once._late_line.done())
+    assert until(lambda: not running.worker._busy and running.worker._fast_path._late_line.done())
     running.warm(plain)
     assert len(running.threads) == threads + 1
 
