@@ -48,18 +48,23 @@ class ReloadingFile(Generic[Value]):
             self._reload()
             return self._value
 
-    def generation(self) -> int:
-        """Return a number that is another one if ``get`` now returns another value than before."""
-        with self._lock:
-            self._reload()
-            return self._generation
+    def generation(self, *, wait: bool = True) -> int | None:
+        """Return a number that is another one if ``get`` now returns another value than before.
 
-    def generation_at_once(self) -> int | None:
-        """Return ``generation`` without reading a file; None: one has changed, or is being read."""
-        if not self._lock.acquire(blocking=False):
+        Args:
+            wait: Whether to read a file that has changed; otherwise None is returned, also while one is read.
+
+        Raises:
+            OSError: a file cannot be looked at, and *wait* is False.
+        """
+        if not self._lock.acquire(blocking=wait):
             return None
         try:
-            return self._generation if self._stamps() == self._loaded else None
+            if wait:
+                self._reload()
+            elif self._stamps() != self._loaded:
+                return None
+            return self._generation
         finally:
             self._lock.release()
 

@@ -86,17 +86,16 @@ class Authority:
     issuer: Verifier | None = None
     workloads: Workloads | None = None
 
-    def generation(self) -> Hashable:
-        """Return what is another value after each change of a file that decides on grants."""
-        return tuple(file.generation() for file in self._files)
+    def generation(self, *, wait: bool = True) -> Hashable | None:
+        """Return what is another value after each change of a file that decides on grants.
 
-    def generation_at_once(self) -> Hashable | None:
-        """Return ``generation`` without waiting for a file to be read; None if that is to be done.
+        Args:
+            wait: Whether to read files that have changed; otherwise None is returned instead.
 
         Raises:
-            OSError: one cannot be looked at.
+            OSError: a file cannot be looked at, and *wait* is False.
         """
-        found = tuple(file.generation_at_once() for file in self._files)
+        found = tuple(file.generation(wait=wait) for file in self._files)
         return None if None in found else found
 
     @property

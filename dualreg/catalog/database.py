@@ -280,25 +280,20 @@ class Catalog:
         with self._reader.connect() as connection:
             yield Transaction(connection, self.now())
 
-    def version(self) -> Hashable:
+    def version(self, *, wait: bool = True) -> Hashable | None:
         """Return a value that differs from all earlier ones if a transaction was committed in between.
 
         If two values are equal, every query returns the same at both times. While the database or its disk
         fails, no two are.
+
+        Args:
+            wait: Whether to wait for threads and the database; otherwise None is returned instead.
         """
         try:
             self._require_file()
-            return self._versions.current()
+            return self._versions.current(wait=wait)
         except (SQLAlchemyError, sqlite3.Error, OSError):
             return object()
-
-    def version_at_once(self) -> Hashable | None:
-        """Return ``version`` without waiting; None if that is not possible, or the database fails."""
-        try:
-            self._require_file()
-            return self._versions.at_once()
-        except (sqlite3.Error, OSError):
-            return None
 
     @property
     def is_local(self) -> bool:

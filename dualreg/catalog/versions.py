@@ -16,20 +16,16 @@ _SNAPSHOT = text(
 class Versions(Protocol):
     """Looks at the version of a database. Threads may share it; after a fork, create another one."""
 
-    def current(self) -> Hashable:
+    def current(self, *, wait: bool) -> Hashable | None:
         """Return a value that differs from all earlier ones if a transaction was committed in between.
 
         If two values are equal, every query returns the same at both times.
 
+        Args:
+            wait: Whether to wait for threads and the database; otherwise None is returned instead.
+
         Raises:
             SQLAlchemyError, sqlite3.Error: the database fails.
-        """
-
-    def at_once(self) -> Hashable | None:
-        """Return what ``current`` would, without waiting for anything; None if that is not possible.
-
-        Raises:
-            sqlite3.Error: as ``current``.
         """
 
     def close(self) -> None:
@@ -55,15 +51,12 @@ class _DataVersions:
         self._opened: tuple[object, sqlite3.Connection] | None = None
         self._lock = Lock()
 
-    def current(self) -> Hashable:
-        with self._lock:
-            self._opened = self._opened or self._open()
-            return _look(*self._opened)
-
-    def at_once(self) -> Hashable | None:
-        if not self._lock.acquire(blocking=False):
+    def current(self, *, wait: bool) -> Hashable | None:
+        if not self._lock.acquire(blocking=wait):
             return None
         try:
+            if wait and not self._opened:
+                self._opened = self._open()
             return _look(*self._opened) if self._opened else None
         finally:
             self._lock.release()
@@ -99,12 +92,12 @@ class _Snapshots:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # one statement, not three
 
-    def current(self) -> Hashable:
+    def current(self, *, wait: bool) -> Hashable | None:
+        if not wait:
+            return None
         with self._engine.connect() as connection:
             row = connection.execute(_SNAPSHOT).one_or_none()
             return object() if row is None else tuple(row)
-
-    def at_once(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -112,9 +105,7 @@ class _Snapshots:
 class _Unknown:
     """A database in memory, of which nothing can be proved: no two values are equal."""
 
-    def current(self) -> Hashable:
+    def current(self, *, wait: bool) -> Hashable:  # noqa: ARG002 -- it never waits
         return object()
-
-    def at_once(self) -> None: ...
 
     def close(self) -> None: ...

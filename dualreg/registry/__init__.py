@@ -169,13 +169,13 @@ class Registry:
         """Return the time by the clock that dates every row; aware, in UTC."""
         return self.state.catalog.now()
 
-    def version(self) -> Hashable:
-        """Return what is another value after each change of any row, by any process."""
-        return self.state.catalog.version()
+    def version(self, *, wait: bool = True) -> Hashable | None:
+        """Return what is another value after each change of any row, by any process.
 
-    def version_at_once(self) -> Hashable | None:
-        """Return ``version`` without waiting for anything; None if that is not possible."""
-        return self.state.catalog.version_at_once()
+        Args:
+            wait: Whether to wait for threads and the database; otherwise None is returned instead.
+        """
+        return self.state.catalog.version(wait=wait)
 
     def is_local(self) -> bool:
         """Return whether rows and bytes are looked up without asking another machine or process."""

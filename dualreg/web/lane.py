@@ -150,7 +150,7 @@ class Lane:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 -- WSGI
         """Answer a request."""
-        visit = self._visit(environ, self._version)
+        visit = self._visit(environ, wait=True)
         if visit is None:
             return self.application(environ, start_response)
         body = self._repeat(visit, environ, start_response)
@@ -170,7 +170,7 @@ class Lane:
             environ: Of its WSGI environment, what a head contains and the address.
         """
         try:
-            visit = self._visit(environ, self._version_at_once)
+            visit = self._visit(environ, wait=False)
             if visit is None or (found := self._find(visit)) is None:
                 return None
             asker, answer = found
@@ -181,12 +181,12 @@ class Lane:
         except Exception:  # noqa: BLE001 -- the handler fails in the same way, and says how
             return None
 
-    def _visit(self, environ: Environ, version_of: Callable[[str], Hashable | None]) -> _Visit | None:
-        """Return what a request depends on; None if its answer is never repeated, or has no version."""
+    def _visit(self, environ: Environ, *, wait: bool) -> _Visit | None:
+        """Return what a request depends on; None: its answer is not repeated, or its version takes a wait."""
         path = environ["PATH_INFO"]
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not PATHS.fullmatch(path):
             return None
-        if (version := version_of(path)) is None:
+        if (version := self._version(path, wait=wait)) is None:
             return None
         get, agent = environ.get, environ.get("HTTP_USER_AGENT", "")
         address = address_of(environ, self._parts.settings.trusted_proxies)
@@ -202,16 +202,15 @@ class Lane:
         """Return whether an answer depends on rows: checks of open registries never wait for the database."""
         return path not in API_CHECKS or not self._parts.authority.is_open
 
-    def _version(self, path: str) -> Hashable:
-        """Return the version of all that answers depend on but requests, bytes, and the clock."""
-        rows = self._parts.registry.version() if self._needs_rows(path) else None
-        return rows, self._parts.authority.generation()
+    def _version(self, path: str, *, wait: bool) -> Hashable | None:
+        """Return the version of all that answers depend on but requests, bytes, and the clock.
 
-    def _version_at_once(self, path: str) -> Hashable | None:
-        """Return the same without waiting, or None."""
-        needs_rows, generation = self._needs_rows(path), self._parts.authority.generation_at_once()
-        rows = self._parts.registry.version_at_once() if needs_rows else None
-        return None if generation is None or (needs_rows and rows is None) else (rows, generation)
+        Args:
+            wait: Whether to wait for the database and files; otherwise None is returned instead.
+        """
+        rows = self._parts.registry.version(wait=wait) if self._needs_rows(path) else ()
+        generation = self._parts.authority.generation(wait=wait)
+        return None if rows is None or generation is None else (rows, generation)
 
     def _fingerprint(self, *credentials: str) -> bytes:
         """Return what stands for them in memory: useless to an attacker who reads it there."""

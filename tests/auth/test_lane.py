@@ -283,7 +283,9 @@ def test_files_with_rules_are_read_again(guard: Callable[..., Guarded], tmp_path
     asked = watch(guarded, basic("alice") | ACCEPT)
     path = f"/v2/{NAME}/manifests/one"
     assert asked.is_repeated(path)
+    assert at_once(asked, path)
     rules.write_text("alice other/* pull\n")
+    assert not at_once(asked, path)
     assert asked.send(path).status_code == 403
 
 

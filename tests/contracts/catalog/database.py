@@ -73,20 +73,20 @@ class DatabaseContract:
 
     def test_a_version_that_takes_no_wait_is_the_same(self, catalog: Catalog) -> None:
         """Where there is one: of a file that was looked at before, and by no other thread now."""
-        assert catalog.version_at_once() is None
+        assert catalog.version(wait=False) is None
         looked_at = catalog.version()
         if not catalog.is_local:
             assert catalog.engine.dialect.name == "postgresql"
-            assert catalog.version_at_once() is None
+            assert catalog.version(wait=False) is None
             return
-        assert catalog.version_at_once() == catalog.version() == looked_at
+        assert catalog.version(wait=False) == catalog.version() == looked_at
         with catalog.begin() as tx:
             push(tx, NAME, "v1")
-        assert catalog.version_at_once() == catalog.version() != looked_at
+        assert catalog.version(wait=False) == catalog.version() != looked_at
         with catalog._versions._lock:  # type: ignore[attr-defined]  # of the one for SQLite
-            assert catalog.version_at_once() is None
+            assert catalog.version(wait=False) is None
         catalog.close()
-        assert catalog.version_at_once() is None
+        assert catalog.version(wait=False) is None
 
     def test_a_nul_in_a_page_s_beginning_sorts_where_it_should(self, catalog: Catalog) -> None:
         """What follows ``a``, a NUL and more is what follows ``a``, whatever the database makes of NULs."""
