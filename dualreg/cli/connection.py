@@ -187,7 +187,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
     def hand_over(self) -> None:
         """Give what was received to the parser, which a thread continues with."""
         self.sock.restart(self.asked)
-        self.sock.settimeout(None)
         self.parser.unreader.unread(bytes(self._arriving.data))
         self._arriving = Arriving()
 
@@ -245,7 +244,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
             OSError: the client is gone, or too slow.
         """
         self.sock.restart(b"")
-        self.sock.settimeout(None)
         data = memoryview(answer.data)
         try:
             while sent < len(data):

@@ -74,8 +74,8 @@ class PacedSocket:
         return getattr(self._sock, name)
 
     def restart(self, asked: bytes) -> None:
-        """Begin with another request, which begins with *asked*."""
-        self.asked = asked
+        """Begin with another request, which begins with *asked*; no timeout is set."""
+        self.asked, self._timeout = asked, None
         self._reading.restart()
         self._writing.restart()
 
