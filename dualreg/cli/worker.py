@@ -61,7 +61,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._busy = 0
         self._end_at = math.inf
         self._turn = 0.0
-        self._look_at, self._has_looked = 0.0, True
+        self._look_at = 0.0
         self._fast_path: FastPath | None = None
 
     def init_process(self) -> None:
@@ -139,10 +139,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             self.log.debug("Failed to send an error. %s", error)
 
     def notify(self) -> None:
-        """Tell the main process that this one is alive; gunicorn calls this in each round of the loop."""
-        if self._has_looked:
-            self._has_looked = False
-            super().notify()
+        """Do nothing in each round of the loop; ``murder_keepalived`` reports that the process is alive."""
 
     def is_parent_alive(self) -> bool:
         """Return whether there still is a main process; gunicorn calls this in each round of the loop."""
@@ -153,7 +150,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         now = time.monotonic()
         if now < self._look_at and not force:
             return
-        self._look_at, self._has_looked = now + _INTERVAL, True
+        self._look_at = now + _INTERVAL
+        super().notify()
         if not self.alive and not force:
             self.set_accept_enabled(False)  # the server may have begun to stop after this worker
         for connection in [each for each in self._waiting if force or each.deadline <= now]:
