@@ -16,8 +16,9 @@ from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
 from dualreg.cli.bodies import Parser
-from dualreg.cli.fast_path import Answer, peer_of
+from dualreg.cli.fast_path import Answer
 from dualreg.cli.pacing import PacedSocket
+from dualreg.cli.plain_requests import peer_of
 from dualreg.web.slots import SMALL_BODY
 
 #: Bytes of a request's head that are kept while the rest is awaited.

@@ -21,7 +21,6 @@ from dualreg.web.lane import Lane, Ready
 
 #: Heads of responses that are remembered.
 _HEADS = 1_000
-_VERSION = (1, 1)
 #: Settings of gunicorn of which another value means more work for each request, or another meaning of it.
 _USUAL = (
     "casefold_http_method",
@@ -71,7 +70,7 @@ class FastPath:
 
         Args:
             head: All bytes of the request, if it is a plain one.
-            peer: See ``peer_of``.
+            peer: As for ``plain_requests.read``.
         """
         began = time.perf_counter()
         if self._late_line and not self._late_line.done():
@@ -86,7 +85,7 @@ class FastPath:
     def _make_head(self, method: str, status: str, headers: tuple[tuple[str, str], ...], _: int) -> bytes:
         """Return the head of a response that keeps the connection, with the time of now."""
         sent: list[bytes] = []
-        request = SimpleNamespace(method=method, version=_VERSION, should_close=lambda: False)
+        request = SimpleNamespace(method=method, version=plain_requests.VERSION, should_close=lambda: False)
         response = Response(request, SimpleNamespace(sendall=sent.append), self._cfg)
         response.start_response(status, [*headers])
         response.send_headers()
@@ -114,15 +113,3 @@ class FastPath:
             write()
         else:
             self._late_line = self._writer.submit(write)
-
-
-def peer_of(client: object) -> dict[str, str]:
-    """Return what the WSGI environment of every plain request on a connection has in common.
-
-    Args:
-        client: The address of its other side, as of sockets.
-    """
-    common = {"SERVER_PROTOCOL": "HTTP/{}.{}".format(*_VERSION)}
-    if isinstance(client, tuple):
-        return common | {"REMOTE_ADDR": str(client[0]), "REMOTE_PORT": str(client[1])}
-    return common | {"REMOTE_ADDR": client.decode() if isinstance(client, bytes) else str(client)}

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 #: Bytes of a head, and lines. gunicorn allows more, as it is configured here.
 HEAD_LIMIT, LINES_LIMIT = 8000, 64
+#: Of HTTP.
+VERSION = (1, 1)
 _METHODS = (b"GET ", b"HEAD ")
 _LINE = re.compile(r"(GET|HEAD) ((/[A-Za-z0-9/._~:@+-]*)(?:\?([A-Za-z0-9/._~:@+=&,*-]*))?) HTTP/1\.1")
 #: Headers that say nothing about where messages end, and nothing about the connection.
@@ -66,6 +68,18 @@ _ACCEPT = "HTTP_ACCEPT"
 _CONNECTION, _KEPT = "HTTP_CONNECTION", "keep-alive"
 
 
+def peer_of(client: object) -> dict[str, str]:
+    """Return what the environments of all plain requests on a connection have in common.
+
+    Args:
+        client: The address of its other side, as of sockets.
+    """
+    common = {"SERVER_PROTOCOL": "HTTP/{}.{}".format(*VERSION)}
+    if isinstance(client, tuple):
+        return common | {"REMOTE_ADDR": str(client[0]), "REMOTE_PORT": str(client[1])}
+    return common | {"REMOTE_ADDR": client.decode() if isinstance(client, bytes) else str(client)}
+
+
 def read(head: bytes, peer: Mapping[str, str]) -> dict[str, str] | None:
     """Return the WSGI environment of a request as far as its head decides on it; None if it is not plain.
 
@@ -73,7 +87,7 @@ def read(head: bytes, peer: Mapping[str, str]) -> dict[str, str] | None:
     application beside the request.
 
     Args:
-        peer: The environment of every request on its connection.
+        peer: See ``peer_of``.
 
     Source: RFC 9112, "Request Line" and "Field Syntax".
     """

@@ -10,7 +10,6 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dualreg.cli import plain_requests
-from dualreg.cli.fast_path import peer_of
 from dualreg.settings import Settings
 from tests.soak import short_or_long
 from tests.test_fast_path import configured
@@ -33,7 +32,7 @@ def by_gunicorn(head: bytes) -> tuple[Request, dict[str, Any]]:
 
 def require_same(head: bytes) -> bool:
     """Compare what both read; return whether it is a plain request."""
-    environ = plain_requests.read(head, peer_of(CLIENT))
+    environ = plain_requests.read(head, plain_requests.peer_of(CLIENT))
     if environ is None:
         return False
     request, expected = by_gunicorn(head)
