@@ -6,7 +6,7 @@ of them. A result is stored only under its own digest, so that what is made agai
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -110,7 +110,7 @@ class Derived:
         """Store the JSONs of the V1 view of a manifest."""
         image = self.bridge.manifests.image_of(repository.name, row)
         chain = (image and self.bridge.chains.of(image)) or ()
-        return self._store(repository, [link.image.json for link in chain])
+        return self.state.store_documents(repository, [link.image.json for link in chain], again=True)
 
     def _manifest(self, repository: RepositoryRow, row: ManifestRow) -> AbstractSet[Digest]:
         """Store a manifest that was made of V1 images, with its config and the layers compressed for it."""
@@ -123,7 +123,9 @@ class Derived:
         for named in (False, True):
             made = manifest_from_chain(links, named=named)
             if Digest.of(made.payload) == row.digest:
-                return compressed | self._store(repository, [made.config, made.payload])
+                return compressed | self.state.store_documents(
+                    repository, [made.config, made.payload], again=True
+                )
         return compressed
 
     def _conversions(self, repository: RepositoryRow, row: ManifestRow) -> AbstractSet[Digest]:
@@ -137,17 +139,5 @@ class Derived:
             for media_type in (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST):
                 made = chain and manifest_from_chain(chain, media_type=media_type)
                 if made and Digest.of(made.payload) in wanted:
-                    stored |= self._store(repository, [made.config, made.payload])
+                    stored |= self.state.store_documents(repository, [made.config, made.payload], again=True)
         return stored
-
-    def _store(self, repository: RepositoryRow, documents: Sequence[bytes]) -> AbstractSet[Digest]:
-        """Store those of *documents* that the repository has, and return their digests."""
-        made = {Digest.of(document): document for document in documents}
-        with self.state.staged(*made.values()) as uploads, self.state.begin() as tx:
-            locked = tx.repositories.lock(repository.name)
-            held = tx.blobs.linked(locked.id, made) if locked else {}
-            if locked:
-                blobs = (BlobRow(digest, len(document)) for digest, document in made.items())
-                staged = zip(uploads, blobs, strict=True)
-                self.state.admit_all(tx, locked, (each for each in staged if each[1].digest in held))
-        return held.keys()

@@ -145,70 +145,42 @@ class State:
         """
         given = [(upload, blob) for upload, blob in blobs if upload] if early else []
         waits = [self.store.prepare(upload, blob.digest) for upload, blob in given]
-        files = [staged_blob(repository, blob.digest, self.catalog.now()) for _, blob in blobs]
+        digests = dict.fromkeys(blob.digest for _, blob in blobs)
+        files = [staged_blob(repository, digest, self.catalog.now()) for digest in digests]
         files += also
         with self.links.staged(files):  # with the sync of these files, the disk takes the names above, too
             for wait in waits:
                 wait()
             yield Arriving(self, blobs, files)
 
-    def _publish(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
-        """Publish the staged *upload* as *blob*, and link that to the repository.
+    def store_documents(
+        self, repository: RepositoryRow, documents: Iterable[bytes], *, again: bool = False
+    ) -> frozenset[Digest]:
+        """Store small documents as blobs of the repository, if it exists: a few in each transaction.
 
-        The caller has verified the bytes. ``BlobQueries.admit`` locks the blob's row, so that nothing else
-        changes the same blob meanwhile. Publishing is a rename, so the transaction stays short. It replaces
-        stored bytes, and what the catalog has of them, so that damage is repaired.
+        Args:
+            again: Only those that it has. If one of a few is unlinked meanwhile, none of them is stored.
+
+        Returns:
+            Which were stored.
         """
-        tx.blobs.admit(blob.digest, blob.size)
-        self.store.publish(upload, blob.digest)
-        tx.blobs.link(repository.id, blob.digest)
-
-    def admit_all(
-        self, tx: Transaction, repository: RepositoryRow, blobs: Iterable[tuple[UploadId | None, BlobRow]]
-    ) -> None:
-        """Admit several staged uploads, each as its blob; share those without one, which the store has.
-
-        They are locked by digest, as by all who lock several, so that transactions do not wait in a circle.
-
-        Raises:
-            BlobDamaged: the catalog or the store has one with another size, or it was deleted meanwhile.
-        """
-        arriving = [*blobs]
-        self.record_all(tx, repository, arriving)
-        for _, blob in arriving:
-            self.links.add_blob(repository.name, blob.digest, tx.now)
-
-    def record_all(
-        self, tx: Transaction, repository: RepositoryRow, blobs: Iterable[tuple[UploadId | None, BlobRow]]
-    ) -> None:
-        """Do the same, but leave it to the caller to write the link files."""
-        for upload, blob in sorted(blobs, key=lambda each: str(each[1].digest)):
-            if upload:
-                self._publish(tx, repository, upload, blob)
-            else:
-                self._share(tx, repository, blob)
-
-    def store_documents(self, repository: RepositoryRow, documents: Sequence[bytes]) -> None:
-        """Store small documents as blobs of the repository, if it exists: a few in each transaction."""
-        for batch in batches(documents, STEP):
-            with self.staged(*batch) as uploads, self.begin() as tx:
-                if tx.repositories.lock(repository.name) == repository:
-                    blobs = (BlobRow(Digest.of(document), len(document)) for document in batch)
-                    self.admit_all(tx, repository, zip(uploads, blobs, strict=True))
-
-    def _share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
-        """Link a *blob* that the store has to the repository.
-
-        Raises:
-            BlobDamaged: the catalog or the store has it with another size, or it was deleted meanwhile.
-        """
-        recorded = tx.blobs.record(blob.digest, blob.size)
-        if recorded != blob.size:
-            raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} found")
-        stored = self.store.stat(blob.digest)
-        if (stored is None or stored.size != blob.size) and blob.digest != empty_layer().digest:
-            raise BlobDamaged(f"{blob.digest}: {stored.size if stored else 0} of {blob.size} bytes stored")
-        tx.blobs.link(repository.id, blob.digest)
+        stored, made = set[Digest](), {Digest.of(document): document for document in documents}
+        if again:
+            with self.catalog.read() as tx:
+                known = tx.blobs.known(repository.name, made.keys())
+            made = {digest: made[digest] for digest, (_, is_own) in known.items() if is_own}
+        for batch in batches(made, STEP):
+            blobs = [BlobRow(digest, len(made[digest])) for digest in batch]
+            with (
+                self.staged(*map(made.__getitem__, batch)) as uploads,
+                self.arriving(repository.name, *zip(uploads, blobs, strict=True)) as arriving,
+                self.begin() as tx,
+            ):
+                is_there = tx.repositories.lock(repository.name) == repository
+                if is_there and (not again or len(tx.blobs.linked(repository.id, batch)) == len(batch)):
+                    arriving.admit(tx, repository)
+                    stored.update(batch)
+        return frozenset(stored)
 
     def record_view(
         self, tx: Transaction, repository: RepositoryRow, manifest: Digest, view: str | None, kind: str = V1
@@ -234,17 +206,48 @@ class Arriving:
     files: Sequence[StagedLink]
 
     def admit(self, tx: Transaction, repository: RepositoryRow) -> None:
-        """Publish each as its blob, and link that to the repository, as ``State.admit_all``.
+        """Publish each as its blob, and link that to the repository.
+
+        They are locked by digest, as by all who lock several, so that transactions do not wait in a circle.
 
         Raises:
-            BlobDamaged: as ``State.admit_all``.
+            BlobDamaged: the catalog or the store has one with another size, or it was deleted meanwhile.
         """
         self.record(tx, repository)
         self.state.links.place(self.files)
 
     def record(self, tx: Transaction, repository: RepositoryRow) -> None:
         """Do the same, but leave it to the caller to place the link files, with others."""
-        self.state.record_all(tx, repository, self.blobs)
+        for upload, blob in sorted(self.blobs, key=lambda each: str(each[1].digest)):
+            if upload:
+                self._publish(tx, repository, upload, blob)
+            else:
+                self._share(tx, repository, blob)
+
+    def _publish(self, tx: Transaction, repository: RepositoryRow, upload: UploadId, blob: BlobRow) -> None:
+        """Publish the staged *upload* as *blob*, and link that to the repository.
+
+        The caller has verified the bytes. ``BlobQueries.admit`` locks the blob's row, so that nothing else
+        changes the same blob meanwhile. Publishing is a rename, so the transaction stays short. It replaces
+        stored bytes, and what the catalog has of them, so that damage is repaired.
+        """
+        tx.blobs.admit(blob.digest, blob.size)
+        self.state.store.publish(upload, blob.digest)
+        tx.blobs.link(repository.id, blob.digest)
+
+    def _share(self, tx: Transaction, repository: RepositoryRow, blob: BlobRow) -> None:
+        """Link a *blob* that the store has to the repository.
+
+        Raises:
+            BlobDamaged: the catalog or the store has it with another size, or it was deleted meanwhile.
+        """
+        recorded = tx.blobs.record(blob.digest, blob.size)
+        if recorded != blob.size:
+            raise BlobDamaged(f"{blob.digest}: {recorded} bytes recorded, {blob.size} found")
+        stored = self.state.store.stat(blob.digest)
+        if (stored is None or stored.size != blob.size) and blob.digest != empty_layer().digest:
+            raise BlobDamaged(f"{blob.digest}: {stored.size if stored else 0} of {blob.size} bytes stored")
+        tx.blobs.link(repository.id, blob.digest)
 
 
 class _NoLinkTree:

@@ -285,7 +285,7 @@ class Uploads:
     def staging(self) -> AbstractContextManager[Staging]:
         """Stage one blob's bytes for the block, outside any upload session.
 
-        They are discarded at its end, unless ``publish`` or ``V1Images.import_image`` took them.
+        They are discarded at its end, unless ``publish`` or ``V1Images.import_images`` took them.
         """
         return staging(self.state.store)
 

@@ -30,6 +30,11 @@ class RecordedAs:
         """The IDs of those that the repository has as another image."""
         return [image.id for image in self.images if self.known.get(image.id, image) != image]
 
+    def is_pushed_otherwise(self, image: V1ImageRow) -> bool:
+        """Return whether a client pushed another JSON or other files under the ID of an image."""
+        known = self.known.get(image.id, image)
+        return bool(known.checksum) and (known.json, known.diff_id) != (image.json, image.diff_id)
+
     def is_current(
         self, tx: Transaction, repository: RepositoryRow, added: Iterable[V1ImageRow] = ()
     ) -> bool:

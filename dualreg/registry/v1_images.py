@@ -23,7 +23,7 @@ from dualreg.errors import (
 )
 from dualreg.image.digest import Digest
 from dualreg.image.layer import LayerHasher, have_same_files
-from dualreg.image.names import ImageId, RepositoryName, UploadId
+from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.v1_image import V1Image, payload_hasher
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.document_cache import DocumentCache
@@ -33,7 +33,7 @@ from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
 from dualreg.registry.v1_holds import HOLD, check_parent, holding, is_begun
-from dualreg.registry.v1_imported import ImportedImage
+from dualreg.registry.v1_imported import ImportedImage, blobs_of
 from dualreg.registry.v1_repairs import V1Repairs, v1_facts, write_v1_link
 from dualreg.registry.v1_sent import SentLayers
 from dualreg.registry.visibility import log_unseen
@@ -295,22 +295,17 @@ class V1Images:
         An image that was derived from a manifest and means the same gives way to it; one that a client pushed
         stays as that client wrote it.
         """
-        jsons = [image.document.json for image, _ in images]
-        with self.state.staged(*jsons) as documents, self.state.begin() as tx:
+        wanted = [each for each in images if not recorded.is_pushed_otherwise(each[0].row(row.id))]
+        with (
+            self.state.staged(*(image.document.json for image, _ in wanted)) as documents,
+            self.state.arriving(row.name, *blobs_of(wanted, documents)) as arriving,
+            self.state.begin() as tx,
+        ):
             repository = tx.repositories.ensure(row.name, exclusive=True)
             if not recorded.is_current(tx, repository):
                 return False
-            blobs, rows = list[tuple[UploadId | None, BlobRow]](), list[V1ImageRow]()
-            for document, (image, layer) in zip(documents, images, strict=True):
-                imported = image.row(repository.id)
-                known = recorded.known.get(imported.id, imported)
-                if known.checksum and (known.json, known.diff_id) != (imported.json, imported.diff_id):
-                    continue
-                rows.append(imported)
-                blobs.append((document, BlobRow(imported.json, len(image.document.json))))
-                blobs.append((layer.upload if layer else None, image.layer))
-            self.state.admit_all(tx, repository, blobs)
-            self.record(tx, repository, rows, same=True)
+            arriving.admit(tx, repository)
+            self.record(tx, repository, [image.row(repository.id) for image, _ in wanted], same=True)
         return True
 
     def forget(self, repository: RepositoryName, image: ImageId) -> bool:

@@ -1,10 +1,13 @@
-"""Imported V1 images, as ``V1Images.import_image`` takes them."""
+"""Imported V1 images, as ``V1Images.import_images`` takes them."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dualreg.catalog.rows import BlobRow, V1ImageRow
 from dualreg.image.digest import Digest
+from dualreg.image.names import UploadId
 from dualreg.image.v1_image import V1Image
+from dualreg.storage.staging import Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,12 @@ class ImportedImage:
             tarsum=self.tarsum,
             tarsum_verified=self.tarsum_verified,
         )
+
+
+def blobs_of(
+    images: Iterable[tuple[ImportedImage, Staging | None]], jsons: Iterable[UploadId]
+) -> Iterator[tuple[UploadId | None, BlobRow]]:
+    """Yield the JSONs, which are staged, and the layers of images, as ``State.arriving`` takes them."""
+    for json, (image, layer) in zip(jsons, images, strict=True):
+        yield json, BlobRow(Digest.of(image.document.json), len(image.document.json))
+        yield layer.upload if layer else None, image.layer

@@ -14,7 +14,7 @@ from dualreg.errors import AuditUnavailable, BlobDamaged, ReadOnly
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.patterns import EVERYWHERE
 from dualreg.registry import Registry, v1_mounts
-from dualreg.registry.state import STEP, State
+from dualreg.registry.state import STEP, Arriving
 from dualreg.registry.v1_holds import HOLD
 from dualreg.registry.v1_mounts import V1Mounts
 from dualreg.registry.writes import Writes
@@ -251,7 +251,7 @@ def test_a_repository_that_has_lost_it_is_not_the_only_one(guarded: Guarded, ali
 def test_an_image_that_goes_meanwhile(guarded: Guarded, alice: dict[str, str]) -> None:
     """The client sends it, and nothing of it is recorded."""
     push_v1(guarded.registry, OLD, Tag("latest"), CHAIN)
-    with patch.object(State, "record_all", side_effect=BlobDamaged("gone")):
+    with patch.object(Arriving, "record", side_effect=BlobDamaged("gone")):
         assert probes(guarded, alice) == [404, 404, 404]
     assert images(guarded.registry) == []
 
