@@ -4,12 +4,11 @@ An entry that needs more than that, because something of it exists, is large or 
 another thread, is left out: it is imported alone, by the services that care for all of it.
 """
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.migrate.base import Imported
 from dualreg.migrate.journal import Journal
@@ -111,8 +110,3 @@ def import_in_steps(step: _Step, entries: Sequence[Entry]) -> Mapping[Entry, Imp
             imported.update(found)
             left = left[tried:]
     return imported
-
-
-def unread(digests: Collection[Digest], added: Additions) -> list[Digest]:
-    """Return those of *digests* that are not among what is new."""
-    return [digest for digest in dict.fromkeys(digests) if digest not in added.blobs]

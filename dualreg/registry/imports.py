@@ -11,12 +11,12 @@ from datetime import datetime
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rebuilding import FoundManifest, FoundTag
-from dualreg.catalog.rows import Origin, RepositoryRow
+from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.views import V1
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest
-from dualreg.image.names import ImageId, RepositoryName, Tag
+from dualreg.image.names import ImageId, RepositoryName
 from dualreg.registry.children import ManifestRules, size_mismatches
 from dualreg.registry.pointing import unusual
 from dualreg.registry.state import State
@@ -46,17 +46,6 @@ class NewManifest:
     view: ImageId | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewTag:
-    """A tag that its repository does not have; see ``TagQueries.point``."""
-
-    name: Tag
-    digest: Digest
-    at: datetime
-    origin: Origin
-    agent: str = ""
-
-
 @dataclass
 class Additions:
     """What is new in a repository.
@@ -65,13 +54,14 @@ class Additions:
         blobs: All blobs that the rest needs and that were not linked, documents too, with their sizes.
         images: V1 images, parents first.
         manifests: Indexes come after what they list.
+        tags: Those that the repository does not have.
     """
 
     repository: RepositoryName
     blobs: dict[Digest, int] = field(default_factory=dict)
     images: dict[ImageId, ImportedImage] = field(default_factory=dict)
     manifests: dict[Digest, NewManifest] = field(default_factory=dict)
-    tags: list[NewTag] = field(default_factory=list)
+    tags: list[FoundTag] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +180,9 @@ class Imports:
         named = {
             child.descriptor.digest for each in added.manifests.values() for child in each.manifest.children
         }
-        sizes = tx.blobs.linked(row.id, named | {each.digest for each in added.tags})
+        sizes = tx.blobs.linked(row.id, named | {each.manifest for each in added.tags})
         tx.rebuild.add_manifests(row.id, [self._found(each, sizes) for each in added.manifests.values()])
-        tags = (FoundTag(t.name, t.digest, t.at, t.origin, t.agent or None) for t in added.tags)
-        tx.rebuild.add_tags(row.id, tags)
+        tx.rebuild.add_tags(row.id, added.tags)
 
     def _found(self, new: NewManifest, linked: Mapping[Digest, int]) -> FoundManifest:
         """Return a manifest with its children, as ``resolve_children`` finds them.
@@ -218,7 +207,7 @@ def _require_new(tx: Transaction, row: RepositoryRow, added: Additions) -> None:
         NotPlain.
     """
     tags, manifests = [each.name for each in added.tags], added.manifests.keys()
-    needed = {each.digest for each in added.tags} - manifests
+    needed = {each.manifest for each in added.tags} - manifests
     parents = {image.document.parent for image in added.images.values()} - {None, *added.images}
     if tx.deletions.last(row.name, *tags, *manifests, *needed, *added.images) is not None:
         raise NotPlain("something was deleted")
@@ -256,6 +245,6 @@ def _links(added: Additions, now: datetime) -> Iterator[BulkLink]:
         file = origin_file(name, tag.name)
         folder, _, described = file.rpartition("/")
         current = tag_link(name, tag.name).removeprefix(f"{folder}/")
-        yield BulkLink(folder, current, str(tag.digest).encode(), tag.at, keeps=False)
-        if text := pusher_text(tag.digest, unusual(tag.origin), tag.agent or None):
+        yield BulkLink(folder, current, str(tag.manifest).encode(), tag.at, keeps=False)
+        if text := pusher_text(tag.manifest, unusual(tag.origin), tag.agent):
             yield BulkLink(folder, described, text.encode())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
+from dualreg.catalog.rebuilding import FoundTag
 from dualreg.catalog.rows import Origin
 from dualreg.errors import RegistryError
 from dualreg.image.convert import Link, V1Layer, manifest_from_chain
@@ -21,7 +22,7 @@ from dualreg.migrate.together import Together
 from dualreg.migrate.v1.images import ImageImporter, imported_image
 from dualreg.migrate.v1.layers import stage_layer
 from dualreg.registry.bridge import CHAIN_JSON_LIMIT, recorded_agent
-from dualreg.registry.imports import NewManifest, NewTag, NotPlain
+from dualreg.registry.imports import NewManifest, NotPlain
 from dualreg.storage.bulk import Bulk, BulkFile, Places
 
 #: Bytes at the start of a layer that tell its compression.
@@ -90,8 +91,8 @@ class ImagesTogether:
         known = self._manifests.get((repository, image))
         known = known or next((each for each, new in added.manifests.items() if new.view == image), None)
         digest = known or self._make(step, repository, links)
-        agent = recorded_agent(self.agent(entry.repository, entry.tag) or "")
-        added.tags.append(NewTag(tag, digest, pushed_at(entry) or step.at, Origin.V1, agent))
+        agent = recorded_agent(self.agent(entry.repository, entry.tag) or "") or None
+        added.tags.append(FoundTag(tag, digest, pushed_at(entry) or step.at, Origin.V1, agent))
         step.lines["pointing"].append(tag_update(entry, None, made=known is None))
         step.entries[entry] = Imported(digest, step.read - read)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
+from dualreg.catalog.rebuilding import FoundTag
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
@@ -22,11 +23,11 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.stopping import Stop
-from dualreg.migrate.together import Together, unread
+from dualreg.migrate.together import Together
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
-from dualreg.registry.imports import NewManifest, NewTag, NotPlain
+from dualreg.registry.imports import NewManifest, NotPlain
 from dualreg.storage.bulk import Bulk, Places
 
 _Known = Mapping[Digest, tuple[BlobRow, bool]]
@@ -129,8 +130,9 @@ class ManifestsTogether:
         for manifest in manifests:
             if manifest.digest in added.manifests:
                 continue
-            for blob in unread([*_blobs(manifest)], added):
-                self._add_blob(step, entry, blob, known[entry.to_repository])
+            for blob in _blobs(manifest):
+                if blob not in added.blobs:
+                    self._add_blob(step, entry, blob, known[entry.to_repository])
             self._add_document(step, repository, manifest)
             if manifest.digest != digest:
                 line = {"repository": repository, "digest": str(manifest.digest), "made": True}
@@ -138,7 +140,7 @@ class ManifestsTogether:
             at = self.source.pushed_at(entry.repository, manifest.digest) or step.at
             added.manifests[manifest.digest] = NewManifest(manifest, at)
         origin, agent = self.source.pusher(entry.repository, entry.tag)
-        added.tags.append(NewTag(tag, digest, pushed_at(entry) or step.at, origin, agent))
+        added.tags.append(FoundTag(tag, digest, pushed_at(entry) or step.at, origin, agent or None))
         made = any(manifest.digest == digest for manifest in manifests)
         step.lines["pointing"].append(tag_update(entry, None, made=made, manifest=digest))
         step.entries[entry] = Imported(digest, step.read - read)
