@@ -8,7 +8,8 @@ A source is never changed. ``migrate run SOURCE``, up to the first byte of a lay
     4.  ``selection.make_plan`` makes ``plan`` entries: each tag is imported, skipped or left.
     5.  ``follow.Passes`` opens a ``journal``, under the lock that all runs share, and gets an ``Importer``.
     6.  ``Run.predict`` gives the outcome of each entry that needs no import: equal, existing or deleted tags.
-    7.  ``Run.import_all`` passes the others to ``Importer.import_entry``, several at a time.
+    7.  ``Run.import_all`` passes the others to the importer: those that are new and small to ``import_new``,
+        dozens in one step (``together``), and then the rest to ``import_entry``, several at a time.
     8.  The importer goes through the blobs of an image, base first, without those that are stored already.
     9.  ``transfer.stage`` opens a blob, reads the first byte, and hashes it on the way into the store.
     10. Verified blobs are journaled and admitted, then the manifest or V1 image, and last the tag is set.

@@ -158,8 +158,10 @@ class Importer(Protocol):
             Stopped: the run ends early.
         """
 
-    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
+    def import_new(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Imported]]:
         """Import entries whose tags do not exist, many at once; leave out those that need more than that.
+
+        Yield what became of each that was imported, soon after it was.
 
         Raises:
             OSError, DatabaseFailure: nothing further can be imported.

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from dualreg.catalog.dialects import batches
 from dualreg.errors import BlobDamaged, BlobMissing, PreconditionFailed, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -19,7 +18,7 @@ from dualreg.migrate.stopping import Stop, Stopped
 from dualreg.registry import Registry
 from dualreg.remote.endpoint import RemoteError
 
-#: Entries that are imported together, at most.
+#: Entries that a thread imports together, at least: their repositories are small.
 _TOGETHER = 64
 
 
@@ -120,12 +119,11 @@ class Run:
     def _import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Outcome]:
         """Import those of *entries* that are new, together; return and record their outcomes."""
         done = dict[Entry, Outcome]()
-        new = (entry for entry in entries if entry in self._new and entry not in self.predicted)
+        new = [entry for entry in entries if entry in self._new and entry not in self.predicted]
         try:
-            for batch in batches(new, _TOGETHER):
-                for entry, (digest, read) in self.importer.import_new(batch).items():
-                    done[entry] = Outcome(entry, Status.DONE, digest=str(digest), read=read)
-                    self.record(done[entry])
+            for entry, (digest, read) in self.importer.import_new(new):
+                done[entry] = Outcome(entry, Status.DONE, digest=str(digest), read=read)
+                self.record(done[entry])
         except BaseException:
             self.stop.set()
             raise

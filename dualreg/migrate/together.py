@@ -4,12 +4,16 @@ An entry that needs more than that, because something of it exists, is large or 
 another thread, is left out: it is imported alone, by the services that care for all of it.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import os
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
+from typing import Generic, TypeVar
 
-from dualreg.image.names import RepositoryName
+from dualreg.image.digest import Digest
+from dualreg.image.names import ImageId, RepositoryName
 from dualreg.migrate.base import Imported
 from dualreg.migrate.journal import Journal
 from dualreg.migrate.plan import Entry
@@ -18,12 +22,30 @@ from dualreg.migrate.stopping import Stopped
 from dualreg.migrate.transfer import LARGE
 from dualreg.registry import Registry
 from dualreg.registry.imports import Additions, NotPlain
-from dualreg.storage.bulk import Bulk
+from dualreg.storage.bulk import Bulk, Places
 
 #: Files that a transaction records, about: it holds the lock of an SQLite catalog for so long.
-_FILES = 400
+FILES = 400
 #: The events that a journal announces before the steps are made, in their order.
 _EVENTS = ("image", "blob", "manifest", "pointing")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the steps before have recorded.
+
+    Attributes:
+        manifests: Each by the V1 image that it is seen as, or else by its own digest.
+    """
+
+    images: set[tuple[RepositoryName, ImageId]] = field(default_factory=set)
+    manifests: dict[tuple[RepositoryName, ImageId | Digest], Digest] = field(default_factory=dict)
+
+    def note(self, added: Additions) -> None:
+        """Note what was recorded in a repository."""
+        name = added.repository
+        self.images.update((name, image) for image in added.images)
+        self.manifests.update(((name, new.view or digest), digest) for digest, new in added.manifests.items())
 
 
 @dataclass
@@ -31,6 +53,7 @@ class Together:
     """Entries that are imported in one step.
 
     Attributes:
+        before: What need not be imported any more.
         files: The files that the store gets.
         at: When that is.
         lines: What the journal says, by event.
@@ -39,6 +62,7 @@ class Together:
     """
 
     registry: Registry
+    before: Recorded
     files: Bulk
     locks: KeyedLocks
     at: datetime
@@ -79,7 +103,7 @@ class Together:
         files = sum(
             2 * len(each.blobs) + len(each.images) + len(each.tags) for each in self.additions.values()
         )
-        return files > _FILES or self.read > LARGE
+        return files > FILES or self.read > LARGE
 
     def record(self, journal: Journal) -> bool:
         """Journal and record all of it; return False if it is not as new as it seemed: nothing is."""
@@ -94,19 +118,65 @@ class Together:
             self.registry.imports.record([*self.additions.values()], self.files, announce)
         except NotPlain:
             return False
+        for added in self.additions.values():
+            self.before.note(added)
         return True
 
 
-#: Imports the first of some entries, and returns what they became, and how many it has tried.
-_Step = Callable[[Sequence[Entry]], tuple[Mapping[Entry, Imported], int]]
+_Step = TypeVar("_Step", bound=Together)
 
 
-def import_in_steps(step: _Step, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
-    """Import entries by one step after the other; return what became of those that were imported."""
-    imported, left = dict[Entry, Imported](), entries
-    with suppress(Stopped, NotPlain):  # then they are tried alone, each
-        while left:
-            found, tried = step(left)
-            imported.update(found)
-            left = left[tried:]
-    return imported
+@dataclass
+class Steps(Generic[_Step]):
+    """Imports entries by one step after the other.
+
+    Attributes:
+        kind: The class of a step.
+        stage: Stages what is new of the first of some entries, as many as fit into a step; returns how many
+            it has looked at.
+        note: Called with each step that was recorded, whose locks are still held.
+        in_place: Whether the source is this registry's own storage.
+    """
+
+    registry: Registry
+    journal: Journal
+    locks: KeyedLocks
+    kind: type[_Step]
+    stage: Callable[[_Step, Sequence[Entry]], int]
+    note: Callable[[_Step], None] = lambda _: None
+    in_place: bool = False
+    _places: Places | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def run(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Imported]]:
+        """Import entries, and yield what became of those that were imported.
+
+        All entries of their repositories are among them: what was recorded is remembered until the end only.
+        """
+        left, recorded = entries, Recorded()
+        with suppress(Stopped, NotPlain):  # then they are tried alone, each
+            while left:
+                tried, step = self._add(left, recorded)
+                left = left[tried:]
+                yield from step.entries.items() if step else ()
+
+    def _add(self, entries: Sequence[Entry], recorded: Recorded) -> tuple[int, _Step | None]:
+        """Import the first of *entries*; return how many were tried, and the step if that was recorded."""
+        with Bulk(self._settled()) as files:
+            step = self.kind(self.registry, recorded, files, self.locks, self.registry.now())
+            with step.held:
+                tried = self.stage(step, entries)
+                if not step.record(self.journal):
+                    return tried, None
+                self.note(step)
+        return tried, step
+
+    def _settled(self) -> Places:
+        """Return where the store keeps its files; what an import in place finds is on disk from then on."""
+        with self._lock:
+            if self._places is None:
+                self._places = self.registry.imports.places()
+                if self.in_place:
+                    os.sync()
+                    self._places.settled = True
+            return self._places

@@ -1,7 +1,7 @@
 """Changes that clients make in this registry during an import are kept."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -61,9 +61,9 @@ class Interrupted:
             self.meanwhile()
         return self.inner.import_entry(entry, repository, tag, before)
 
-    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
+    def import_new(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Imported]]:
         del entries  # each is imported alone
-        return {}
+        return iter(())
 
 
 def _v1(root: Path) -> str:

@@ -1,6 +1,6 @@
 """Import of saved images: layers are compressed reproducibly, and a manifest is made of config and layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dualreg.catalog.rows import BlobRow, Origin
@@ -94,9 +94,9 @@ class SavedImporter:
             self.registry.manifests.retag(repository, tag, digest, Origin.V2, condition=expected, at=at)
         return read
 
-    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
+    def import_new(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Imported]]:
         del entries  # an archive has few, whose layers are compressed anew
-        return {}
+        return iter(())
 
     def _layer(self, repository: RepositoryName, diff_id: Digest, source: SourceBytes) -> tuple[BlobRow, int]:
         """Import a layer; return its compressed blob, and how many bytes were read for it.

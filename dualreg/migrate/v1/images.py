@@ -1,6 +1,6 @@
 """Import of single V1 images: each layer is read once, and not again by later runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,11 +75,6 @@ class ImageImporter:
                     self._record(repository, group.images)
             read += group.read
         return read
-
-    def note(self, repository: RepositoryName, ids: Iterable[str], facts: Mapping[str, LayerFacts]) -> None:
-        """Note images that were imported otherwise, and the facts of layers that were read for that."""
-        self.known.update(facts)
-        self._imported.update((repository, each) for each in ids)
 
     def _prepare(self, group: "_Group", repository: RepositoryName, source: SourceImage) -> bool:
         """Add an image to a group, read if need be, unless the repository has it.

@@ -1,6 +1,6 @@
 """Import of V1 images, base first; tags are pointed at manifests made of them, as after a V1 push."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dualreg.errors import ImageExists
@@ -18,7 +18,6 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import SourceImage
 from dualreg.migrate.stopping import Stop
-from dualreg.migrate.together import import_in_steps
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.v1.duplicates import duplicate_image
 from dualreg.migrate.v1.identity import ImageIdentity
@@ -84,8 +83,8 @@ class V1Importer:
             self._point(entry, repository, tag, before, remake=lost)
         return read
 
-    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
-        return import_in_steps(self._together.add, entries)
+    def import_new(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Imported]]:
+        return self._together.import_new(entries)
 
     def _point(
         self,

@@ -1,6 +1,6 @@
 """Import of many new tags with their V1 images in one step: see ``migrate.together``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
@@ -18,12 +18,12 @@ from dualreg.migrate.findings import Broken
 from dualreg.migrate.journal import LayerFacts
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.sources.base import SourceImage
-from dualreg.migrate.together import Together
+from dualreg.migrate.together import Steps, Together
 from dualreg.migrate.v1.images import ImageImporter, imported_image
 from dualreg.migrate.v1.layers import stage_layer
 from dualreg.registry.bridge import CHAIN_JSON_LIMIT, recorded_agent
 from dualreg.registry.imports import NewManifest, NotPlain
-from dualreg.storage.bulk import Bulk, BulkFile, Places
+from dualreg.storage.bulk import BulkFile
 
 #: Bytes at the start of a layer that tell its compression.
 _HEAD = 6
@@ -31,7 +31,7 @@ _HEAD = 6
 
 @dataclass
 class ImagesTogether:
-    """Imports new tags of V1 images; what it has imported, later steps need not.
+    """Imports new tags of V1 images; each layer is read once.
 
     Attributes:
         images: Imports single images; what it knows of layers is shared.
@@ -42,34 +42,20 @@ class ImagesTogether:
     images: ImageImporter
     chain: Callable[[str], list[SourceImage]]
     agent: Callable[[str, str], str]
-    _recorded: set[tuple[RepositoryName, str]] = field(default_factory=set)
-    _manifests: dict[tuple[RepositoryName, str], Digest] = field(default_factory=dict)
-    _compressions: dict[Digest, Compression] = field(default_factory=dict)
-    _places: Places | None = None
+    _compressions: dict[str, Compression] = field(default_factory=dict)
+    _steps: "Steps[_Step]" = field(init=False)
 
-    def add(self, entries: Sequence[Entry]) -> tuple[dict[Entry, Imported], int]:
-        """Import the first of *entries*, as many as fit into a step; return these, and how many were tried.
+    def __post_init__(self) -> None:
+        own = self.images
+        self._steps = Steps(own.registry, own.journal, own.locks, _Step, self._stage, self._note)
 
-        Raises:
-            Stopped: the run ends early; nothing was imported.
-        """
-        registry = self.images.registry
-        self._places = self._places or registry.imports.places()
-        with Bulk(self._places) as files:
-            step = _Step(registry, files, self.images.locks, registry.now())
-            with step.held:
-                tried = self._stage(step, entries)
-                recorded = step.record(self.images.journal)
-                if recorded:
-                    self._note(step)
-        return (step.entries if recorded else {}), tried
+    def import_new(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Imported]]:
+        """Import what is new of *entries*, as ``Importer.import_new``."""
+        return self._steps.run(entries)
 
     def _note(self, step: "_Step") -> None:
-        """Note what was recorded."""
-        for name, added in step.additions.items():
-            self._recorded.update((name, image) for image in added.images)
-            self._manifests.update(((name, str(new.view)), digest) for digest, new in added.manifests.items())
-            self.images.note(name, added.images, step.facts)
+        """Note the layers that were read and recorded."""
+        self.images.known.update(step.facts)
         self._compressions |= step.compressions
 
     def _stage(self, step: "_Step", entries: Sequence[Entry]) -> int:
@@ -88,7 +74,7 @@ class ImagesTogether:
         image, added, chain = ImageId.parse(entry.image), step.of(repository), self.chain(entry.image)
         self._require_absent(step, repository, chain)
         links = [self._link(step, repository, each) for each in chain]
-        known = self._manifests.get((repository, image))
+        known = step.before.manifests.get((repository, image))
         known = known or next((each for each, new in added.manifests.items() if new.view == image), None)
         digest = known or self._make(step, repository, links)
         agent = recorded_agent(self.agent(entry.repository, entry.tag) or "") or None
@@ -108,7 +94,7 @@ class ImagesTogether:
         others = [
             each.id
             for each in chain
-            if each.id not in added.images and (repository, each.id) not in self._recorded
+            if each.id not in added.images and (repository, each.id) not in step.before.images
         ]
         if others and step.registry.imports.known_images(repository, others):
             raise NotPlain("the repository has some of its images")
@@ -120,7 +106,7 @@ class ImagesTogether:
             NotPlain, Broken: as ``_add_image``.
         """
         added = step.of(repository)
-        if source.id not in added.images and (repository, source.id) not in self._recorded:
+        if source.id not in added.images and (repository, source.id) not in step.before.images:
             self._add_image(step, repository, source)
         if new := added.images.get(source.id):
             image, layer, diff_id = new.document, new.layer, new.diff_id
@@ -129,7 +115,7 @@ class ImagesTogether:
             diff_id = Digest.parse(facts.diff_id)
         else:
             raise NotPlain("it has changed")
-        compression = step.compressions.get(layer.digest) or self._compressions[layer.digest]
+        compression = step.compressions.get(source.id) or self._compressions[source.id]
         return Link(image, V1Layer(layer.digest, layer.size, diff_id, compression))
 
     def _add_image(self, step: "_Step", repository: RepositoryName, source: SourceImage) -> None:
@@ -155,7 +141,7 @@ class ImagesTogether:
     def _imported_facts(self, source: SourceImage) -> LayerFacts | None:
         """Return the facts of a layer that this has imported, if its file has not changed since."""
         facts = self.images.known_facts(source)
-        return facts if facts and facts.blob.digest in self._compressions else None
+        return facts if facts and source.id in self._compressions else None
 
     def _read(self, step: "_Step", source: SourceImage) -> LayerFacts:
         """Stage and read a layer.
@@ -166,9 +152,9 @@ class ImagesTogether:
         file = step.files.file()
         facts = stage_layer(file, source, self.images.link, self.images.stop.check_room)
         digest, diff_id = Digest.parse(facts.layer), Digest.parse(facts.diff_id)
-        step.compressions[digest] = Compression.GZIP  # what an empty one is taken for
+        step.compressions[source.id] = Compression.GZIP  # what an empty one is taken for
         if diff_id not in empty_diff_ids():
-            step.compressions[digest] = _readable_compression(file)
+            step.compressions[source.id] = _readable_compression(file)
         step.files.add_blob(digest, file)
         step.facts[source.id] = facts
         return facts
@@ -197,10 +183,10 @@ class ImagesTogether:
 
 @dataclass
 class _Step(Together):
-    """A step with what was found out about the layers that it has read: by image, and by layer."""
+    """A step with what was found out about the layers that it has read, by image."""
 
     facts: dict[str, LayerFacts] = field(default_factory=dict)
-    compressions: dict[Digest, Compression] = field(default_factory=dict)
+    compressions: dict[str, Compression] = field(default_factory=dict)
 
 
 def _readable_compression(file: BulkFile) -> Compression:

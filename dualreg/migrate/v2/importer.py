@@ -3,7 +3,7 @@
 If the source knows the V1 images that a manifest was made of, they are imported before it, under their IDs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,6 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes, SourceImage
 from dualreg.migrate.stopping import Stop
-from dualreg.migrate.together import import_in_steps
 from dualreg.migrate.transfer import LARGE, DigestVerifier, LinkMode, feed, stage
 from dualreg.migrate.v1.images import ImageImporter
 from dualreg.migrate.v2.documents import read_entry, read_manifest
@@ -101,8 +100,8 @@ class V2Importer:
         self.registry.manifests.retag(repository, tag, digest, origin, condition=expected, at=at, agent=agent)
         return read
 
-    def import_new(self, entries: Sequence[Entry]) -> Mapping[Entry, Imported]:
-        return import_in_steps(self._together.add, entries)
+    def import_new(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Imported]]:
+        return self._together.import_new(entries)
 
     def _chain(self, source: str, digest: Digest) -> tuple[SourceImage, ...]:
         """Return the V1 images that a manifest was made of; none if one is lost, which the survey names."""

@@ -1,11 +1,9 @@
 """Import of many new tags with their manifests and small blobs in one step: see ``migrate.together``."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 
 from dualreg.catalog.rebuilding import FoundTag
 from dualreg.catalog.rows import BlobRow
@@ -23,19 +21,18 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.stopping import Stop
-from dualreg.migrate.together import Together
+from dualreg.migrate.together import FILES, Steps, Together
 from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.imports import NewManifest, NotPlain
-from dualreg.storage.bulk import Bulk, Places
 
 _Known = Mapping[Digest, tuple[BlobRow, bool]]
 
 
 @dataclass
 class ManifestsTogether:
-    """Imports new tags of manifests; what it has imported, later steps need not."""
+    """Imports new tags of manifests."""
 
     registry: Registry
     source: ManifestSource
@@ -44,63 +41,49 @@ class ManifestsTogether:
     stop: Stop
     locks: KeyedLocks
     presence: Presence
-    _recorded: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
-    _in_place: bool = field(init=False)
-    _places: Places | None = None
-    _lock: Lock = field(default_factory=Lock)
+    _steps: Steps[Together] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._in_place = self.source.is_store(self.registry.blobs.keeps)
+        in_place = self.source.is_store(self.registry.blobs.keeps)
+        self._steps = Steps(self.registry, self.journal, self.locks, Together, self._stage, in_place=in_place)
 
-    def add(self, entries: Sequence[Entry]) -> tuple[dict[Entry, Imported], int]:
-        """Import the first of *entries*, as many as fit into a step; return these, and how many were tried.
-
-        Raises:
-            Stopped: the run ends early; nothing was imported.
-        """
-        with Bulk(self._settled()) as files:
-            step = Together(self.registry, files, self.locks, self.registry.now())
-            with step.held:
-                tried = self._stage(step, entries)
-                recorded = step.record(self.journal)
-        if not recorded:
-            return {}, tried
-        for name, added in step.additions.items():
-            self._recorded.update((name, digest) for digest in added.manifests)
-        return step.entries, tried
-
-    def _settled(self) -> Places:
-        """Return where the store keeps its files; what an import in place finds is on disk from then on."""
-        with self._lock:
-            if self._places is None:
-                self._places = self.registry.imports.places()
-                if self._in_place:
-                    os.sync()
-                    self._places.settled = True
-            return self._places
+    def import_new(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Imported]]:
+        """Import what is new of *entries*, as ``Importer.import_new``."""
+        return self._steps.run(entries)
 
     def _stage(self, step: Together, entries: Sequence[Entry]) -> int:
         """Stage what is new of the first of *entries*; return how many were looked at."""
-        found = list[tuple[Entry, list[Manifest]]]()
-        for entry in entries:
-            self.stop.check()
-            with suppress(NotPlain, Broken, RegistryError):
-                found.append((entry, [*self._read(entry, Digest.parse(entry.image))]))
+        found, tried = self._found(step, entries)
         known = self._known(found)
-        for number, (entry, manifests) in enumerate(found):
+        for entry, manifests in found.items():
             if step.is_full:
-                return entries.index(found[number][0])
+                return entries.index(entry)
             with suppress(NotPlain, Broken, RegistryError):
                 self._add(step, entry, manifests, known)
-        return len(entries)
+        return tried
 
-    def _read(self, entry: Entry, digest: Digest) -> Iterator[Manifest]:
+    def _found(self, step: Together, entries: Sequence[Entry]) -> tuple[dict[Entry, list[Manifest]], int]:
+        """Read what the first of *entries* need, until it fills a step; return it, and how many were read."""
+        found, tried = dict[Entry, list[Manifest]](), 0
+        named = set[tuple[str, Digest]]()
+        while tried < len(entries) and 2 * len(named) + len(found) <= FILES:
+            self.stop.check()
+            entry = entries[tried]
+            tried += 1
+            with suppress(NotPlain, Broken, RegistryError):
+                found[entry] = [*self._read(step, entry, Digest.parse(entry.image))]
+                name = entry.to_repository
+                named.update((name, each.digest) for each in found[entry])
+                named.update((name, blob) for each in found[entry] for blob in _blobs(each))
+        return found, tried
+
+    def _read(self, step: Together, entry: Entry, digest: Digest) -> Iterator[Manifest]:
         """Yield the manifests that an entry needs and that are not recorded, children first.
 
         Raises:
             NotPlain: it is schema 1, was made of V1 images, or lists blobs.
         """
-        if (RepositoryName.parse(entry.to_repository), digest) in self._recorded:
+        if (RepositoryName.parse(entry.to_repository), digest) in step.before.manifests:
             return
         manifest = read_manifest(self.source, entry.repository, digest)
         if manifest.contents.named is not None or self.source.v1_chain(entry.repository, digest):
@@ -109,13 +92,13 @@ class ManifestsTogether:
             listed = read_entry(self.source, entry.repository, child.descriptor)
             if listed is None:
                 raise NotPlain("it lists a blob")
-            yield from self._read(entry, listed.digest)
+            yield from self._read(step, entry, listed.digest)
         yield manifest
 
-    def _known(self, found: Sequence[tuple[Entry, list[Manifest]]]) -> Mapping[str, _Known]:
+    def _known(self, found: Mapping[Entry, list[Manifest]]) -> Mapping[str, _Known]:
         """Return what the registry knows of the blobs that are needed, by repository."""
         needed = dict[str, dict[Digest, None]]()
-        for entry, manifests in found:
+        for entry, manifests in found.items():
             own = needed.setdefault(entry.to_repository, {})
             own.update((digest, None) for each in manifests for digest in _blobs(each))
         blobs = self.registry.blobs
@@ -148,7 +131,7 @@ class ManifestsTogether:
     def _add_document(self, step: Together, repository: RepositoryName, manifest: Manifest) -> None:
         added = step.of(repository)
         added.blobs[manifest.digest] = len(manifest.payload)
-        if not self._in_place:
+        if not self._steps.in_place:
             step.files.add_document(manifest.digest, manifest.payload)
         if any(child.descriptor.digest == empty_layer().digest for child in manifest.children):
             added.blobs[empty_layer().digest] = len(EMPTY_LAYER)
