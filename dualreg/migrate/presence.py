@@ -29,6 +29,11 @@ class Presence:
         """Return whether all of *blobs* can be opened, and have their sizes or, if small, their digests."""
         return all(blob in self._blobs or self._is_stored(blob) for blob in blobs)
 
+    def find(self, digest: Digest) -> BlobRow | None:
+        """Return a blob of any repository, if that is so for it; None if there is none."""
+        found = self.registry.blobs.find_anywhere(digest)
+        return found if found and self.blobs([found]) else None
+
     def note(self, blob: BlobRow) -> None:
         """Note that a blob has just been read in the store, and is whole."""
         self._blobs.add(blob)

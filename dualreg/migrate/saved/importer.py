@@ -105,7 +105,7 @@ class SavedImporter:
             Broken: it does not have the diff ID that the config gives.
         """
         known = self.known.get(diff_id)
-        if known and self._is_stored(known):
+        if known and self._presence.find(known.digest) == known:
             self._journal_blob(repository, diff_id, known)
             self.registry.blobs.share(repository, known)
             return known, 0
@@ -123,9 +123,6 @@ class SavedImporter:
             raise Broken(FindingKind.CORRUPT, str(diff_id), error.reason) from error
         self.known[diff_id] = blob
         return blob, source.size
-
-    def _is_stored(self, blob: BlobRow) -> bool:
-        return self.registry.blobs.find_anywhere(blob.digest) is not None and self._presence.blobs([blob])
 
     def _journal_blob(self, repository: RepositoryName, diff_id: Digest, blob: BlobRow) -> None:
         self.journal.write(

@@ -100,7 +100,7 @@ class ImageImporter:
         if facts and self._is_present(repository, source, facts):
             self._imported.add((repository, source.id))
             return True
-        if facts and self._is_stored(facts):
+        if facts and self._presence.find(facts.blob.digest) == facts.blob:
             group.images.append(_Prepared(imported_image(source, facts), facts, None, is_read=False))
             return True
         return False
@@ -120,11 +120,10 @@ class ImageImporter:
         """Return whether the store has the layer, or the source's is in the store, if its digest is known."""
         if source.recorded is None:
             return False
-        blobs, digest = self.registry.blobs, source.recorded.layer
-        if source.layer.path and blobs.keeps(Path(source.layer.path), digest):
+        digest = source.recorded.layer
+        if source.layer.path and self.registry.blobs.keeps(Path(source.layer.path), digest):
             return True
-        found = blobs.find_anywhere(digest)
-        return found is not None and self._presence.blobs([found])
+        return self._presence.find(digest) is not None
 
     def known_facts(self, source: SourceImage) -> LayerFacts | None:
         """Return the facts of a layer that was read before, if its file has not changed since."""
@@ -141,10 +140,6 @@ class ImageImporter:
             return False
         same = (str(row.json), str(row.layer)) == (facts.json, facts.layer)
         return same and self._presence.blobs([BlobRow(row.json, len(source.json())), facts.blob])
-
-    def _is_stored(self, facts: LayerFacts) -> bool:
-        blob = facts.blob
-        return self.registry.blobs.find_anywhere(blob.digest) is not None and self._presence.blobs([blob])
 
     def _record(self, repository: RepositoryName, images: Sequence["_Prepared"]) -> None:
         """Journal and record images.

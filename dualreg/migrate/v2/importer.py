@@ -220,8 +220,7 @@ class V2Importer:
         with self.locks.lock(digest):
             if (repository, digest) in self._imported:
                 return 0, None
-            known = self.registry.blobs.find_anywhere(digest)  # by now
-            if known and self._presence.blobs([known]):
+            if known := self._presence.find(digest):  # by now
                 return 0, known
             found = self.source.blob(source, digest)
             if found.path and self.registry.blobs.keeps(Path(found.path), digest):
