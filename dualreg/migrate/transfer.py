@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import BinaryIO, Protocol
 
+from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest, Hasher
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes
@@ -114,6 +115,38 @@ def feed(source: SourceBytes, update: Callable[[bytes], None], where: str = "") 
     """
     for chunk in chunks_of(source.open, where):
         update(chunk)
+
+
+def stage_blob(
+    staged: StagedBytes,
+    source: SourceBytes,
+    digest: Digest,
+    link: LinkMode,
+    *updates: Callable[[bytes], None],
+    where: str = "",
+) -> BlobRow:
+    """Stage a blob of the source as ``stage`` does, and return it.
+
+    Raises:
+        Broken: the source cannot be read, or has other bytes.
+        OSError: as of ``stage``.
+    """
+    verifier = DigestVerifier(digest)
+    stage(staged, source, link, verifier.update, *updates, where=where)
+    verifier.check()
+    return BlobRow(digest, verifier.size)
+
+
+def read_blob(source: SourceBytes, digest: Digest, where: str) -> BlobRow:
+    """Read a blob of the source through, and return it.
+
+    Raises:
+        Broken: it cannot be read, or has other bytes.
+    """
+    verifier = DigestVerifier(digest)
+    feed(source, verifier.update, where)
+    verifier.check()
+    return BlobRow(digest, verifier.size)
 
 
 def chunks_of(open_: Callable[[], BinaryIO], where: str) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.sources.base import SourceBytes
 from dualreg.migrate.targets.base import Outgoing, TargetInvalid, check_folder
 from dualreg.migrate.targets.files import has_blob
-from dualreg.migrate.transfer import DigestVerifier, LinkMode, stage
+from dualreg.migrate.transfer import LinkMode, stage_blob
 from dualreg.registry.blobs import Blobs
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.links import Links, blob_link, manifest_link, signed_link, tag_link
@@ -85,9 +85,7 @@ class RegistryTreeTarget:
     def _content(self, digest: Digest, source: SourceBytes, *, deep: bool) -> int:
         if has_blob(self._store.path(digest), digest, source.size, deep=deep):
             return 0
-        verifier = DigestVerifier(digest)
         with staging(self._store) as staged:
-            stage(staged, source, self._link, verifier.update)
-            verifier.check()
+            blob = stage_blob(staged, source, digest, self._link)
             staged.publish(digest)
-        return verifier.size
+        return blob.size

@@ -10,7 +10,7 @@ from dualreg.image.layer import empty_layer
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.scan_options import ScanOptions
 from dualreg.migrate.sources.base import ManifestSource
-from dualreg.migrate.transfer import DigestVerifier, feed
+from dualreg.migrate.transfer import read_blob
 from dualreg.migrate.v2.documents import NoManifest, has_blob, is_blob, read_manifest
 from dualreg.registry.children import ManifestRules
 
@@ -208,10 +208,8 @@ class Crawl:
         return self._damages[blob[1]]
 
     def _read_blob(self, repository: str, digest: Digest) -> Finding | None:
-        verifier = DigestVerifier(digest)
         try:
-            feed(self.source.blob(repository, digest), verifier.update, f"{repository}@{digest}")
-            verifier.check()
+            read_blob(self.source.blob(repository, digest), digest, f"{repository}@{digest}")
         except Broken as error:
             return error.finding
         return None

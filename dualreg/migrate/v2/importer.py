@@ -32,7 +32,7 @@ from dualreg.migrate.presence import Presence
 from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource, SourceBytes, SourceImage
 from dualreg.migrate.stopping import Stop
-from dualreg.migrate.transfer import LARGE, DigestVerifier, LinkMode, feed, stage
+from dualreg.migrate.transfer import LARGE, LinkMode, read_blob, stage_blob
 from dualreg.migrate.v1.images import ImageImporter
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.migrate.v2.together import ManifestsTogether
@@ -234,19 +234,13 @@ class V2Importer:
         blob = BlobRow(digest, found.size)
         if self._presence.is_noted(blob):
             return 0, blob
-        verifier = DigestVerifier(digest)
-        feed(found, verifier.update, str(digest))
-        verifier.check()
-        blob = BlobRow(digest, verifier.size)
+        blob = read_blob(found, digest, str(digest))
         self._presence.note(blob)
-        return verifier.size, blob
+        return blob.size, blob
 
     def _stage(self, repository: RepositoryName, found: SourceBytes, digest: Digest) -> int:
-        verifier = DigestVerifier(digest)
         with self.registry.uploads.staging() as staged:
-            stage(staged, found, self.link, verifier.update, self.stop.check_room, where=str(digest))
-            verifier.check()
-            blob = BlobRow(digest, verifier.size)
+            blob = stage_blob(staged, found, digest, self.link, self.stop.check_room, where=str(digest))
             self._journal_blobs(repository, [blob])
             self.registry.uploads.publish(repository, staged, blob)
         return blob.size

@@ -22,7 +22,7 @@ from dualreg.migrate.single_flight import KeyedLocks
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.stopping import Stop
 from dualreg.migrate.together import FILES, Steps, Together
-from dualreg.migrate.transfer import DigestVerifier, LinkMode, feed, stage
+from dualreg.migrate.transfer import LinkMode, read_blob, stage_blob
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.registry import Registry
 from dualreg.registry.imports import NewManifest, NotPlain
@@ -161,17 +161,14 @@ class ManifestsTogether:
             return BlobRow(digest, found.size)
         step.require_small(found.size)
         step.hold(digest)
-        verifier = DigestVerifier(digest)
         if found.path and self.registry.blobs.keeps(Path(found.path), digest):
-            feed(found, verifier.update, str(digest))
-            verifier.check()
-            self.presence.note(BlobRow(digest, verifier.size))
+            blob = read_blob(found, digest, str(digest))
+            self.presence.note(blob)
         else:
             file = step.files.file()
-            stage(file, found, self.link, verifier.update, self.stop.check_room, where=str(digest))
-            verifier.check()
+            blob = stage_blob(file, found, digest, self.link, self.stop.check_room, where=str(digest))
             step.files.add_blob(digest, file)
-        return BlobRow(digest, verifier.size)
+        return blob
 
 
 def _blobs(manifest: Manifest) -> Iterator[Digest]:
