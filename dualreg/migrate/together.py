@@ -12,6 +12,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Generic, TypeVar
 
+from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.migrate.base import Imported
@@ -75,6 +76,13 @@ class Together:
     def of(self, repository: RepositoryName) -> Additions:
         """Return what is new in a repository."""
         return self.additions.setdefault(repository, Additions(repository))
+
+    def staged(self, digest: Digest) -> BlobRow | None:
+        """Return a blob that was staged for this step, for whatever repository; None if it was not."""
+        if digest not in self.files.published:
+            return None
+        sizes = (added.blobs.get(digest) for added in self.additions.values())
+        return next((BlobRow(digest, size) for size in sizes if size is not None), None)
 
     def hold(self, key: Hashable) -> None:
         """Hold the lock of what is about to be read.

@@ -147,6 +147,18 @@ def test_new_tags_in_place_are_recorded_at_once(
     assert waits_of(opened, survey, data / "migrations", monkeypatch) == (2, 2)
 
 
+def test_new_repositories_with_the_same_layers_are_recorded_at_once(
+    tmp_path: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each layer is read once."""
+    tree, base = StockTree(tmp_path / "old"), builders.layer({"a": b"base"})
+    for number in range(3):
+        own = builders.layer({"a": f"{number}".encode()})
+        tree.image(f"team/app{number}", image(base, own), "1")
+    survey = survey_manifests(RegistryTree.open(tree.root))
+    assert waits_of(opened, survey, tmp_path, monkeypatch) == (2, 2)
+
+
 def test_large_blobs_of_another_repository_are_linked_at_once(
     data: Path, opened: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,7 +155,9 @@ class ManifestsTogether:
             )
 
     def _bring(self, step: Together, entry: Entry, digest: Digest) -> BlobRow:
-        """Read a blob of the source, and stage it unless it is in its place; return it."""
+        """Return a blob of the source: read once in a step, and staged unless it is in its place."""
+        if staged := step.staged(digest):
+            return staged
         found = self.source.blob(entry.repository, digest)
         if self.presence.is_noted(BlobRow(digest, found.size)):
             return BlobRow(digest, found.size)
