@@ -230,7 +230,7 @@ def test_requests_in_one_packet_are_answered_in_their_order(running: Running, pa
     """Without a thread, or with one for each that needs it, and with a head that comes in parts."""
     plain = [sent for sent, _ in READS.values()]
     expected = [running.warm(each) for each in plain]
-    odd = request("/v2/_catalog")
+    odd = request("/v1/search?q=other")
     other = running.warm(odd)
     with closing(running.connect()) as connection:
         threads = len(running.threads)

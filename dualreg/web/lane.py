@@ -57,7 +57,7 @@ _ANSWERS, _GRANTS, _OVERHEAD, _ACCESS = 32 << 20, 8 << 20, 4 << 10, 400
 _BODY_LIMIT = 1 << 20
 #: The paths whose handlers may call ``repeatable``.
 PATHS = re.compile(
-    r"/v2/(?:.+/(?:manifests|blobs)/[^/]+|.+/tags/list)?|/v1/images/[^/]+/(?:json|layer|ancestry)"
+    r"/v2/(?:.+/(?:manifests|blobs)/[^/]+|.+/tags/list|_catalog)?|/v1/images/[^/]+/(?:json|layer|ancestry)"
 )
 #: Different User-Agents of which is remembered what they mean.
 _AGENTS = 1_000
@@ -222,7 +222,9 @@ class Lane:
         if asker is None or not asker.is_valid(now):
             return None
         answer = self._answers.find(visit.version, (asker.session, *visit.asked))
-        if answer is None or not asker.may_get(answer.repeat.repository):
+        if answer is None:
+            answer = self._answers.find(visit.version, (visit.credentials, *visit.asked))
+        if answer is None or not asker.may_get(answer.repeat):
             return None
         until = answer.repeat.until
         return None if until and until <= now else (asker, answer)
@@ -288,7 +290,7 @@ class Lane:
         size = _OVERHEAD + _ACCESS * len(asker.grant.accesses)
         self._grants.keep(visit.version, visit.credentials, asker, size)
         if answer.repeat.size <= _BODY_LIMIT:
-            key = (asker.session, *visit.asked)
+            key = (visit.credentials if answer.repeat.is_personal else asker.session, *visit.asked)
             self._answers.keep(visit.version, key, answer, answer.repeat.size + _size(key))
 
 

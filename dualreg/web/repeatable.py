@@ -46,11 +46,13 @@ class Asker(NamedTuple):
         until = self.grant.identity.until
         return (until is None or time.time() < until) and now - self.asked_at < _GRANT_AGE
 
-    def may_get(self, repository: RepositoryName | None) -> bool:
-        """Return whether the client may pull from *repository*; None: whether it is logged in."""
-        if repository is None:
+    def may_get(self, repeat: "Repeat") -> bool:
+        """Return whether the client may have the answer once more."""
+        if repeat.is_personal:
+            return True
+        if repeat.repository is None:
             return not self.grant.anonymous
-        return self.pulls.covers(repository)
+        return self.pulls.covers(repeat.repository)
 
 
 class Repeat(NamedTuple):
@@ -64,6 +66,7 @@ class Repeat(NamedTuple):
             lost.
         size: Bytes in memory that the body takes.
         until: When the answer may change without a change of the catalog; None: never.
+        is_personal: Whether only the credentials that got the answer get it again.
         note: Called with the address and the User-Agent of each client that gets the answer.
     """
 
@@ -72,6 +75,7 @@ class Repeat(NamedTuple):
     open: Callable[[Environ], Iterable[bytes]] | None
     size: int
     until: datetime | None
+    is_personal: bool
     note: Note | None = None
 
 
@@ -81,6 +85,7 @@ def repeatable(
     *,
     size: int = 0,
     until: datetime | None = None,
+    is_personal: bool = False,
 ) -> None:
     """Let the lane repeat the answer to the current request; for the parameters, see ``Repeat``.
 
@@ -90,17 +95,21 @@ def repeatable(
     session = known_repository()
     is_known = request.blueprint != "v1" or session  # else any repository may have the image
     if is_known and action in (None, Action.PULL):
-        request.environ[_REPEAT] = Repeat(repository, body, open_, size, until)
+        request.environ[_REPEAT] = Repeat(repository, body, open_, size, until, is_personal)
         asker = Asker(g.grant, g.grant.reach(Action.PULL), session, registry().now())
         request.environ[_ASKER] = asker
 
 
-def repeat_document(response: Response, *sources: BlobRow, until: datetime | None = None) -> Response:
+def repeat_document(
+    response: Response, *sources: BlobRow, until: datetime | None = None, is_personal: bool = False
+) -> Response:
     """Let the lane repeat *response*, whose body is in memory, while the store has *sources*; return it."""
     sent = request.method != "HEAD" and response.status_code != HTTPStatus.NOT_MODIFIED
     content = response.get_data() if sent else b""
     has = registry().blobs.has
-    repeatable(lambda: content if has(*sources) else None, size=len(content), until=until)
+    repeatable(
+        lambda: content if has(*sources) else None, size=len(content), until=until, is_personal=is_personal
+    )
     return response
 
 

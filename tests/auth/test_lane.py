@@ -264,6 +264,29 @@ def test_an_answer_is_for_those_who_may_read(asked: Asked) -> None:
     assert asked.is_repeated(path)
 
 
+def test_a_list_of_repositories_is_for_one_client(asked: Asked) -> None:
+    """Each gets its own again, by its password or its token, until a permission or a repository changes."""
+    accounts, path = asked.guarded.accounts, "/v2/_catalog"
+    alice, eve = basic("alice"), asked.guarded.account("eve", ("other/*", "pull"))
+    token = bearer(asked.guarded.token("registry:catalog:*", headers=alice))
+    push_v2(asked.guarded.registry, RepositoryName("other/app"), Tag("one"), IMAGE)
+
+    def listed(headers: Mapping[str, str]) -> list[str]:
+        asked.headers = headers
+        assert asked.is_repeated(path)
+        return list(asked.send(path).json["repositories"])
+
+    assert [*map(listed, (alice, eve, token))] == [["team/app"], ["other/app"], ["team/app"]]
+    accounts.grant("alice", "other/*", "pull")
+    both = ["other/app", "team/app"]
+    assert [*map(listed, (alice, eve, token))] == [both, ["other/app"], both]
+    asked.guarded.registry.tags.delete(RepositoryName("other/app"), Tag("one"))
+    asked.guarded.registry.manifests.delete(RepositoryName("other/app"), IMAGE.digest)
+    assert [*map(listed, (alice, eve, token))] == [["team/app"], [], ["team/app"]]
+    asked.headers = bearer(asked.guarded.token(f"repository:{NAME}:pull", headers=alice))
+    assert [asked.send(path).status_code for _ in range(2)] == [401, 401]
+
+
 def test_a_token_ends_in_time(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a second later, although no row changes."""
     path = f"/v2/{NAME}/manifests/one"
@@ -516,4 +539,3 @@ def test_generated_answers_are_not_repeated(asked: Asked) -> None:
     assert not asked.is_repeated(f"/v2/{NAME}/manifests/absent")
     docker = {"User-Agent": "docker/1.6.2 go/go1.4", "Accept": ""}
     assert not asked.is_repeated(f"/v2/{NAME}/manifests/one", **docker)
-    assert not asked.is_repeated("/v2/_catalog")

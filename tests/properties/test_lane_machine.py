@@ -36,6 +36,8 @@ CHAIN = v1_chain(layer({"v": b"1"}))
 TAGS = [Tag("one"), Tag("two")]
 PATHS = [
     "/v2/",
+    "/v2/_catalog",
+    "/v2/_catalog?n=1",
     *(f"/v2/{name}/tags/list" for name in NAMES),
     *(f"/v2/{name}/manifests/{tag}" for name in NAMES for tag in TAGS),
     *(f"/v2/{name}/manifests/{each.digest}" for name in NAMES for each in IMAGES),
@@ -107,10 +109,13 @@ class Processes(RuleBasedStateMachine):
         """Take a permission back, if it has it."""
         self._try(lambda: self.accounts.ungrant("alice", pattern, None))
 
-    @rule(name=NAME, process=PROCESS)
-    def get_token(self, name: RepositoryName, process: int) -> None:
+    @rule(
+        scope=st.sampled_from([*(f"repository:{name}:pull" for name in NAMES), "registry:catalog:*"]),
+        process=PROCESS,
+    )
+    def get_token(self, scope: str, process: int) -> None:
         """Get a token for what is allowed now; it stays valid."""
-        query = {"scope": f"repository:{name}:pull"}
+        query = {"scope": scope}
         client = self.apps[process].test_client(use_cookies=False)
         answer = client.get("/token", query_string=query, headers=basic("alice"))
         self.credentials = [*self.credentials[:2], bearer(answer.json["token"])]

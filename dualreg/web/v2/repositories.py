@@ -6,6 +6,7 @@ from dualreg.web.context import registry
 from dualreg.web.credentials import listable
 from dualreg.web.guard import Need, requires
 from dualreg.web.paging import next_link, page_size
+from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
 
 #: Page size without ``n``, as in the reference registry.
@@ -23,4 +24,5 @@ def list_repositories() -> Response:
     size = page_size(_DEFAULT_SIZE) or 0
     page = registry().repositories.list(last=request.args.get("last", ""), limit=size, reach=listable())
     headers = next_link({"last": page.end, "n": size}) if page.more else {}
-    return json_response({"repositories": page.rows}, headers=headers)
+    response = json_response({"repositories": page.rows}, headers=headers)
+    return repeat_document(response, is_personal=True)
