@@ -17,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dualreg.assembly import build_registry
-from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.database import Catalog, Transaction, Undo
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.registry import Registry
@@ -65,11 +65,11 @@ class GuardedCatalog(Catalog):
     """A catalog that knows whether this thread is inside a transaction."""
 
     @contextmanager
-    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
+    def begin(self, *, durable: bool = True, undo: Undo | None = None) -> Iterator[Transaction]:
         """Count this thread in."""
         _transactions.depth = getattr(_transactions, "depth", 0) + 1
         try:
-            with super().begin(durable=durable) as tx:
+            with super().begin(durable=durable, undo=undo) as tx:
                 yield tx
         finally:
             _transactions.depth -= 1

@@ -55,6 +55,8 @@ from dualreg.mountinfo import is_local
 from dualreg.ownership import inherit_owner, make_folders
 
 Queries = TypeVar("Queries")
+#: Undoes what was done beside a transaction, if it fails.
+Undo = Callable[[], object]
 
 #: The base class of what a failing database raises, for example on a full disk.
 DatabaseFailure = SQLAlchemyError
@@ -81,13 +83,12 @@ def is_outage(error: SQLAlchemyError) -> bool:
     return isinstance(error, outages) or type(error) is DatabaseError
 
 
-def is_undecided(error: BaseException) -> bool:
-    """Return whether it is not known if a transaction was committed, or will stay so after a power cut.
+def _is_refusal(error: BaseException) -> bool:
+    """Return whether *error* is the answer of the database that it has not committed.
 
-    The connection was lost, or the disk failed.
+    It is not if the connection was lost, the disk failed after the commit, or the program was interrupted.
     """
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return lost or isinstance(error, CommitUncertain)
+    return isinstance(error, DBAPIError) and not error.connection_invalidated
 
 
 def is_absent(url: str) -> bool:
@@ -219,7 +220,7 @@ class Catalog:
         hasten(self.engine)
 
     @contextmanager
-    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
+    def begin(self, *, durable: bool = True, undo: Undo | None = None) -> Iterator[Transaction]:
         """Open a transaction that commits at the end of the block, or rolls back if the block raises.
 
         After the block, its changes are durable, as is all that was committed before. On SQLite, the
@@ -232,22 +233,31 @@ class Catalog:
         Args:
             durable: Whether to wait for the disk. Without that, a power cut may undo the transaction, unless
                 another one was made durable after it.
+            undo: Called if the transaction fails, but not if it may be committed all the same, whatever has
+                failed or was interrupted then.
 
         Raises:
             DatabaseFailure: the database fails or is gone, another transaction holds a lock for too long, or
                 too many are waiting for one that does.
             CommitUncertain: the disk failed after the commit. It is a DatabaseFailure.
         """
-        self._require_file()
-        self._commits.require()
-        with self._writers.enter():
-            with self._writers.turn(), self.engine.begin() as connection:
-                tx = Transaction(connection, self.now())
-                yield tx
-                if changed := self.on_access_change is not None and has_changed(connection):
-                    tx.notes.count(Note.ACCESS)
-            if durable and self._waits:
-                self.settle()
+        is_ending = False
+        try:
+            self._require_file()
+            self._commits.require()
+            with self._writers.enter():
+                with self._writers.turn(), self.engine.begin() as connection:
+                    tx = Transaction(connection, self.now())
+                    yield tx
+                    if changed := self.on_access_change is not None and has_changed(connection):
+                        tx.notes.count(Note.ACCESS)
+                    is_ending = True
+                if durable and self._waits:
+                    self.settle()
+        except BaseException as error:
+            if undo and (not is_ending or _is_refusal(error)):
+                undo()
+            raise
         if changed and self.on_access_change:
             self.on_access_change()
 
@@ -341,8 +351,8 @@ class _Trial(Catalog):
         self._connection = connection
 
     @contextmanager
-    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
-        del durable  # nothing is
+    def begin(self, *, durable: bool = True, undo: Undo | None = None) -> Iterator[Transaction]:
+        del durable, undo  # nothing is durable, and nothing else may be changed
         with self._connection.begin_nested():
             yield Transaction(self._connection, self.now())
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from dualreg.catalog.database import is_undecided
 from dualreg.errors import BlobMissing, TooManyStagedBytes, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
@@ -80,11 +80,10 @@ class AtOnce:
             hasher.update(piece)
         try:
             length = self.state.store.append(staged, body, offset=0)
-            filled = self._record(repository, upload, staged, length, hasher.digest())
-        except BaseException as error:
-            if not is_undecided(error):
-                self.state.store.discard(staged)
+        except BaseException:
+            self.state.store.discard(staged)
             raise
+        filled = self._record(repository, upload, staged, length, hasher.digest())
         if filled:
             self._require(upload, staged)
             self.state.store.discard(upload)  # what a request left under its first name that failed
@@ -102,7 +101,8 @@ class AtOnce:
     def _record(
         self, repository: RepositoryName, upload: UploadId, staged: UploadId, length: int, digest: Digest
     ) -> bool:
-        with suppress(TooManyStagedBytes), self.state.catalog.begin() as tx:
+        discard = partial(self.state.store.discard, staged)
+        with suppress(TooManyStagedBytes), self.state.catalog.begin(undo=discard) as tx:
             others = tx.uploads.fill(
                 repository, upload, staged, offset=length, digest_so_far=digest, since=tx.now - self.ttl
             )

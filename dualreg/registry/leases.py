@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import BinaryIO, Never
 
-from dualreg.catalog.database import Catalog, is_undecided
+from dualreg.catalog.database import Catalog, Undo
 from dualreg.catalog.rows import Lease, UploadRow
 from dualreg.errors import BlobMissing, RangeInvalid, UploadBusy, UploadUnknown
 from dualreg.image.names import RepositoryName, UploadId
@@ -175,19 +175,19 @@ class Leases:
             self._record(row, lease, row.staged)
             return replace(row, stalled=None)
         staged = UploadId.new()
+        discard = partial(self.state.store.discard, staged)
         try:
             if row.offset:
                 self._copy(row, staged, renew)
-            self._record(row, lease, staged)
-        except BaseException as error:
-            if not is_undecided(error):  # else they may be the upload's by now
-                self.state.store.discard(staged)
+        except BaseException:
+            discard()
             raise
+        self._record(row, lease, staged, undo=discard)
         self.state.store.discard(row.staged)
         return replace(row, staged=staged, stalled=None)
 
-    def _record(self, row: UploadRow, lease: str, staged: UploadId) -> None:
-        with self.state.begin() as tx:
+    def _record(self, row: UploadRow, lease: str, staged: UploadId, undo: Undo | None = None) -> None:
+        with self.state.catalog.begin(undo=undo) as tx:
             if not tx.uploads.secure(row.id, lease, staged):
                 raise busy(row.id)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
-from dualreg.catalog.database import Catalog, Transaction, is_undecided
+from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import BlobRow, RepositoryRow
 from dualreg.catalog.views import V1
@@ -62,7 +62,7 @@ class State:
         read, that is durable before the error goes on.
         """
         try:
-            with self.links.undone_on_failure(unless=is_undecided), self.catalog.begin() as tx:
+            with self.links.noted() as undo, self.catalog.begin(undo=undo) as tx:
                 yield tx
         except RegistryError:  # for example, the repetition of a deletion that still waits for the disk
             self.catalog.settle()

@@ -42,9 +42,9 @@ class Links:
 
     tree: LinkTree
 
-    def undone_on_failure(self, unless: Callable[[Exception], bool]) -> AbstractContextManager[None]:
-        """Undo the changes that the block makes if it raises, as ``undo.undone_on_failure``."""
-        return undo.undone_on_failure(self.tree, unless)
+    def noted(self) -> AbstractContextManager[Callable[[], None]]:
+        """Note the changes that the block makes; yield what undoes them, as ``undo.noted``."""
+        return undo.noted(self.tree)
 
     def add_blob(self, repository: RepositoryName, digest: Digest, at: datetime | None = None) -> None:
         """Record that the blob may be read from the repository; a link that exists keeps its time."""

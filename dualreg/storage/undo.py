@@ -61,27 +61,22 @@ _active: ContextVar[_Undo | None] = ContextVar("dualreg_undo", default=None)
 
 
 @contextmanager
-def undone_on_failure(tree: LinkTree, unless: Callable[[Exception], bool]) -> Iterator[None]:
-    """Undo the changes of link files that the block makes if it raises; a failure to do so is logged.
+def noted(tree: LinkTree) -> Iterator[Callable[[], None]]:
+    """Note the changes of link files that the block makes; yield what undoes them, until the block ends.
 
-    Args:
-        unless: Whether an error leaves it open if the block succeeded: then the changes stay.
+    What it fails to undo is logged.
     """
     undo = _Undo(tree)
     token = _active.set(undo)
     try:
-        yield
-    except BaseException as failure:
-        if not isinstance(failure, Exception) or not unless(failure):
-            undo.restore()
-        raise
+        yield undo.restore
     finally:
         _active.reset(token)
         undo.forget()
 
 
 def write(tree: LinkTree, path: str, content: bytes, at: datetime | None) -> None:
-    """Write a link file, so that ``undone_on_failure`` can undo it."""
+    """Write a link file, so that what ``noted`` yields can undo it."""
     note(tree, path, content)
     tree.write_link(path, content, at)
 

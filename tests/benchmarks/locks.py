@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dualreg.assembly import build_registry
-from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.database import Catalog, Transaction, Undo
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
@@ -38,9 +38,9 @@ class TimedCatalog(Catalog):
         self.times: list[float] = []
 
     @contextmanager
-    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
+    def begin(self, *, durable: bool = True, undo: Undo | None = None) -> Iterator[Transaction]:
         """Measure from when the lock is held to the end of the commit."""
-        with super().begin(durable=durable) as tx:
+        with super().begin(durable=durable, undo=undo) as tx:
             began = time.perf_counter()
             yield tx
         self.times.append(time.perf_counter() - began)

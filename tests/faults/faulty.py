@@ -9,7 +9,7 @@ from typing import BinaryIO, TypeVar
 
 from sqlalchemy import select
 
-from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.database import Catalog, Transaction, Undo
 from dualreg.catalog.tables import (
     Blobs,
     ManifestChildren,
@@ -120,11 +120,11 @@ class FaultyCatalog(Catalog):
     plan = Plan()
 
     @contextmanager
-    def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
+    def begin(self, *, durable: bool = True, undo: Undo | None = None) -> Iterator[Transaction]:
         """Lose everything if the power fails before the commit."""
         mine, self.plan.calls = self.plan.calls, self.plan.calls + 1
         fails = mine == self.plan.fail_at
-        with super().begin(durable=durable) as tx:
+        with super().begin(durable=durable, undo=undo) as tx:
             yield tx
             if fails and not self.plan.after:
                 raise Fault(mine)

@@ -1,15 +1,19 @@
 """Link files say what the catalog says, also after a change that failed."""
 
 import errno
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from dualreg.catalog.commits import CommitUncertain
 from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
 from tests import builders
 from tests.faults.faulty import Plan
 from tests.faults.test_faults import CHAIN, IMAGE, Make, failing, look_v1, push_v1, push_v2
@@ -89,9 +93,7 @@ def test_a_failed_change_leaves_the_links_as_they_were(failing: Make, tmp_path: 
         plan.calls, plan.fail_at = 0, step
         failures += getattr(act(client), "status_code", 500) >= 500
         plan.fail_at = None
-        assert _rows(known_rows(registry.state.catalog)) == _rows(
-            rebuilt_rows(registry.state.store, tmp_path)  # type: ignore[arg-type]  # it is one
-        ), f"after a fault at call {step}"
+        _check_links(registry, tmp_path, f"after a fault at call {step}")
     assert failures > steps / 2
 
 
@@ -113,9 +115,58 @@ def test_a_commit_that_the_disk_does_not_take(
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
     assert client.post(f"{V2}/blobs/uploads/").status_code == 202
-    assert _rows(known_rows(registry.state.catalog)) == _rows(
-        rebuilt_rows(registry.state.store, tmp_path)  # type: ignore[arg-type]  # it is one
-    )
+    _check_links(registry, tmp_path)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_interrupted_wait_for_the_disk(
+    failing: Make, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever it is of those after a commit: link files say what was committed."""
+    client, registry, _ = failing(Plan())
+    _prepare(client)
+    for number in range(20):
+        waits = itertools.count()
+
+        def wait(waits: Iterator[int] = waits, number: int = number) -> None:
+            if next(waits) == number:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(registry.state.catalog, "settle", wait)
+            try:
+                CHANGES[change](client)
+                break
+            except KeyboardInterrupt:
+                _check_links(registry, tmp_path, f"after wait {number}")
+    assert 0 < number < 19
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, CommitUncertain])
+def test_a_failure_before_the_commit(failing: Make, tmp_path: Path, failure: type[BaseException]) -> None:
+    """Link files are as they were, also if a wait for an earlier commit failed."""
+    client, registry, _ = failing(Plan())
+    _prepare(client)
+    repository, tag = RepositoryName(REPOSITORY), Tag("latest")
+
+    def interrupted() -> None:
+        with registry.state.begin() as tx:
+            row = tx.repositories.find(repository)
+            assert row
+            tx.tags.remove(row.id, tag)
+            registry.state.links.remove_tags(repository, tag)
+            raise failure
+
+    with pytest.raises(failure):
+        interrupted()
+    assert registry.manifests.peek(repository, tag)
+    _check_links(registry, tmp_path)
+
+
+def _check_links(registry: Registry, folder: Path, when: str = "") -> None:
+    """Check that the catalog which is made in *folder* of the link files equals the one in use."""
+    rebuilt = rebuilt_rows(registry.state.store, folder)  # type: ignore[arg-type]  # it is one
+    assert _rows(known_rows(registry.state.catalog)) == _rows(rebuilt), when
 
 
 def _rows(known: dict[str, Any]) -> dict[str, Any]:

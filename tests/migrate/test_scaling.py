@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,8 +119,8 @@ def waits_of(
     begin, append = registry.state.catalog.begin, migrate.journal.append
 
     @contextmanager
-    def counted() -> Iterator[Transaction]:
-        with begin() as tx:
+    def counted(**options: Any) -> Iterator[Transaction]:
+        with begin(**options) as tx:
             transactions.append(tx)
             yield tx
 

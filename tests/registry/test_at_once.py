@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from dualreg.catalog.database import Transaction
+from dualreg.catalog.database import Transaction, Undo
 from dualreg.errors import BodyTruncated, RangeInvalid, TooManyStagedBytes, UploadBusy, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
@@ -39,9 +39,9 @@ def _begins(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Return a list that grows with each transaction: whether it waits for the disk."""
     found, begin = list[bool](), registry.state.catalog.begin
 
-    def record(*, durable: bool = True) -> AbstractContextManager[Transaction]:
+    def record(*, durable: bool = True, undo: Undo | None = None) -> AbstractContextManager[Transaction]:
         found.append(durable)
-        return begin(durable=durable)
+        return begin(durable=durable, undo=undo)
 
     monkeypatch.setattr(registry.state.catalog, "begin", record)
     return found
@@ -161,15 +161,32 @@ def test_a_failing_catalog_leaves_no_bytes(
 ) -> None:
     """The upload is as it was."""
 
-    def fail(**_: bool) -> None:
+    def fail() -> None:
         raise OSError("the disk fails")
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry.state.catalog, "begin", fail)
+        patch.setattr(registry.state.catalog.engine, "begin", fail)
         with pytest.raises(OSError, match="the disk fails"):
             _append(registry, upload, BODY)
     assert [*store.staged()] == []
     assert _append(registry, upload, BODY) == len(BODY)
+
+
+def test_an_interrupt_after_the_commit_leaves_the_bytes(
+    registry: Registry, upload: UploadId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the upload's, although nobody waited until the disk had the commit."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.state.catalog, "settle", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _append(registry, upload, BODY)
+    registry.uploads.finish(NAME, upload, Digest.of(BODY))
+    with registry.blobs.open(Digest.of(BODY)) as reader:
+        assert reader.read() == BODY
 
 
 def test_what_was_only_read_is_made_durable_before_it_is_reported(

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_a_blob_that_is_pushed_while_it_is_released(
     registry.uploads.ingest(NAME, [IMAGE.layers[0]])
     begin, begun = GuardedCatalog.begin, list[int]()
 
-    def push_in_between(catalog: GuardedCatalog, **options: bool) -> AbstractContextManager[Transaction]:
+    def push_in_between(catalog: GuardedCatalog, **options: Any) -> AbstractContextManager[Transaction]:
         begun.append(1)
         if len(begun) == 2:
             registry.uploads.ingest(NAME, [IMAGE.layers[0]])

@@ -82,9 +82,9 @@ def counts(catalog: Catalog, store: CountingStore, monkeypatch: pytest.MonkeyPat
     counts, begin = list[int](), catalog.begin
 
     @contextmanager
-    def counted() -> Iterator[Transaction]:
+    def counted(**options: Any) -> Iterator[Transaction]:
         before = store.files
-        with begin() as tx:
+        with begin(**options) as tx:
             yield tx
         counts.append(store.files - before)
 

@@ -305,10 +305,10 @@ def test_a_late_cancel_is_refused(
     before = [lambda: None, take_over]  # the lease of the cancel, and its second transaction
 
     @contextmanager
-    def stalled(*, durable: bool = True) -> Iterator[Transaction]:
+    def stalled(**options: Any) -> Iterator[Transaction]:
         if before:
             before.pop(0)()
-        with begin(durable=durable) as tx:
+        with begin(**options) as tx:
             yield tx
 
     monkeypatch.setattr(registry.state.catalog, "begin", stalled)
@@ -652,8 +652,19 @@ def test_a_slow_layer_holds_its_image(registry: Registry, clock: Clock) -> None:
     assert registry.v1_images.json(registry.v1_images.get(NAME, image.id)) == image.json
 
 
-def test_the_disk_fails_while_an_upload_is_taken_over(
-    catalog: Catalog, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(OSError(errno.EIO, "the disk failed"), CommitUncertain), (KeyboardInterrupt(), KeyboardInterrupt)],
+    ids=["fails", "interrupted"],
+)
+def test_the_wait_for_the_disk_fails_while_an_upload_is_taken_over(
+    *,
+    catalog: Catalog,
+    clock: Clock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    raised: type[BaseException],
 ) -> None:
     """Whether it is recorded is not known, so neither copy of the bytes goes whose offset was reported."""
     registry = build_registry(catalog, FilesystemStore(tmp_path / "data"))
@@ -663,7 +674,7 @@ def test_the_disk_fails_while_an_upload_is_taken_over(
 
     def fail(_: int) -> Never:
         monkeypatch.setattr(os, "fdatasync", sync)
-        raise OSError(errno.EIO, "the disk failed")
+        raise failure
 
     def stalled() -> Iterator[bytes]:
         yield b"more"
@@ -676,7 +687,7 @@ def test_the_disk_fails_while_an_upload_is_taken_over(
             return lease(*given)
 
         monkeypatch.setattr(UploadQueries, "secure", secure)
-        with pytest.raises(CommitUncertain):
+        with pytest.raises(raised):
             registry.uploads.append(NAME, upload, [b"z"], offset=8)
         yield b"late"
 
