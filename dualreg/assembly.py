@@ -70,13 +70,11 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
     try:
         if catalog.engine.dialect.name == "sqlite":
             upgrade(catalog)
-        found, wanted = revision(catalog)
-        if found is None and not rebuild and not Names(store).is_empty():
+        found = revision(catalog)
+        if found.found is None and not rebuild and not Names(store).is_empty():
             raise _lost(settings, "the catalog is empty, but the store is not")
-        if found != wanted:
-            raise CatalogUnreachable(
-                f"the catalog is at revision {found}, expected {wanted}; run `dualreg db upgrade`"
-            )
+        if not found.is_current:
+            raise CatalogUnreachable(f"the catalog is at revision {found.found}; {found.advice}")
         _check_restored(catalog)
         if not rebuild:
             _check_not_lost(settings, catalog, store)

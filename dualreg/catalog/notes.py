@@ -28,6 +28,10 @@ class Note(StrEnum):
     HEALTH = "health"
 
 
+#: Notes of work that was interrupted, and the command that goes on with it. The catalog is not served then.
+UNFINISHED = {Note.RESTORE: "restore", Note.REBUILD: "db rebuild"}
+
+
 @dataclass(frozen=True, slots=True)
 class NoteQueries:
     """What the service notes about itself."""

@@ -16,7 +16,7 @@ from dualreg.messages import LogFormatter
 COMMANDS = {
     "serve": ("serve:serve", "Serve the registry until interrupted."),
     "config": ("config:config", "Show the configuration."),
-    "db": ("maintenance:db", "Manage the catalog database."),
+    "db": ("db.commands:db", "Manage the catalog database."),
     "account": ("accounts:account", "Manage accounts."),
     "group": ("accounts:group", "Manage groups."),
     "key": ("secrets:key", "Manage API keys."),

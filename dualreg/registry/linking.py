@@ -47,10 +47,15 @@ class Linking:
         with self.state.catalog.read() as tx:
             if tx.notes.read(Note.LINKS) == COMPLETE:
                 return False
-            due = tx.repositories.any()
+        due = self.is_incomplete()
         if not due:
             self._note()
         return due
+
+    def is_incomplete(self) -> bool:
+        """Return whether link files lack what this version writes; note nothing."""
+        with self.state.catalog.read() as tx:
+            return tx.notes.read(Note.LINKS) != COMPLETE and tx.repositories.any()
 
     def count(self) -> int:
         """Return the number of repositories."""

@@ -34,6 +34,7 @@ _BY_DATA = {
     "counts": "STATUS",
     "wrong": "TAG",
     "skipped": "TAG",
+    "rows": "TABLE",
 }
 
 Names = Mapping[str, object]
@@ -259,6 +260,8 @@ class Seen:
         self.prints("gc --dry-run")
         self.prints("gc")
         self.prints("why team/old:1")
+        self.prints("db current")
+        self.prints("db check")
 
     def _read(self) -> None:
         for path in self.folder.glob("*/migrations/*.jsonl"):

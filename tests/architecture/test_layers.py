@@ -66,7 +66,7 @@ HOMES: dict[str, set[str]] = {
     "flask": {"dualreg.web", "dualreg.cli"},
     "werkzeug": {"dualreg.web"},
     "sqlalchemy": {"dualreg.catalog"},
-    "alembic": {"dualreg.catalog.upgrade"},
+    "alembic": {"dualreg.catalog.schema", "dualreg.catalog.upgrade"},
     "gunicorn": {"dualreg.cli"},
     "pydantic": {"dualreg.settings"},
     "click": {"dualreg.cli"},

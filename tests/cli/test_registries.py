@@ -28,6 +28,7 @@ NEEDING_ONE = (
     "token list", "token revoke x", "token rotate", "repository show x", "repository delete x", "clients",
     "clients --json", "readonly on --reason x", "readonly off", "readonly status",
     "gc", "gc --dry-run", "why x:1", "fsck", "fsck --repair", "db rebuild", "db rebuild --dry-run",
+    "db current", "db current --json", "db check",
     "export oci-layout:out", "migrate verify registry-tree:absent",
 )  # fmt: skip
 
@@ -160,7 +161,7 @@ def test_a_newer_catalog_is_refused_in_a_sentence(tmp_path: Path, line: str) -> 
     result = run(tmp_path, line)
     error = result.stderr.splitlines()[-1]
     assert result.exit_code in (1, 2)
-    assert error.startswith("Error: the catalog is at revision 9999, which a newer version of dualreg made")
+    assert error.startswith("Error: the catalog is at revision 9999; a newer version of dualreg made it")
 
 
 def test_root_leaves_the_owner_of_the_directory(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def is_unfinished(catalog: Catalog) -> bool:
     Raises:
         CatalogUnreachable, DatabaseFailure.
     """
-    if revision(catalog)[0] is None:
+    if revision(catalog).found is None:
         return False
     with catalog.read() as tx:
         return tx.notes.read(Note.RESTORE) is not None
@@ -43,7 +43,7 @@ def require_empty_store(store: Store, *private: str) -> None:
 
 def require_empty_database(catalog: Catalog) -> None:
     """Raise NotEmpty if a database that others may have prepared has content."""
-    if revision(catalog)[0] is None:
+    if revision(catalog).found is None:
         return
     with catalog.read() as tx:
         if tx.repositories.any() or not tx.access.is_empty():

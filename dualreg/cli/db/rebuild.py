@@ -1,4 +1,4 @@
-"""``dualreg db``: the catalog as a whole."""
+"""``dualreg db rebuild``: a lost catalog, made again from the store."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -18,7 +18,6 @@ from dualreg.cli.failures import FAILURES, Fatal, reason_of
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
 from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.cli.progress import progress, stoppable
-from dualreg.errors import CatalogUnreachable
 from dualreg.maintenance.rebuild import CatalogNotEmpty, Rebuild
 from dualreg.maintenance.rebuilt import COUNTED, Damage, Rebuilt
 from dualreg.registry.recognition import Recognition
@@ -27,33 +26,7 @@ from dualreg.storage import open_store
 from dualreg.storage.names import Names
 
 
-@click.group()
-def db() -> None:
-    """Manage the catalog database."""
-
-
-@db.command()
-@settings_options
-def upgrade(data: Path | None, config: Path | None) -> None:
-    """Upgrade the catalog and the link files in the store to this version.
-
-    Safe to repeat, and while an older version is still serving.
-    """
-    settings = load_settings(config, data=data)
-    announce_registry(settings)
-    try:
-        with closing(open_catalog(settings)) as catalog:
-            before, after = upgrade_catalog(catalog)
-            linking = build_registry(catalog, open_store(settings.store_url), settings).linking
-            if linking.is_due():
-                with progress("repositories", linking.count()) as advance:
-                    linking.complete(lambda _: advance(1, 0))
-    except (CatalogUnreachable, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    echo(f"The catalog is up to date ({after})." if before == after else f"Upgraded {before} to {after}.")
-
-
-@db.command()
+@click.command()
 @click.option("--dry-run", is_flag=True, help="Only print what would be recorded, and what is damaged.")
 @click.option("--replace", is_flag=True, help="Delete the content that the catalog has, and start over.")
 @json_option

@@ -1,0 +1,1 @@
+"""``dualreg db``: the catalog as a whole."""
