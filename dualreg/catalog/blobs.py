@@ -198,6 +198,11 @@ class BlobQueries:
             for row in self.connection.execute(_linked(), {"repository": repository_id, "digests": batch})
         }
 
+    def hold(self, repository_id: int, *digests: Digest) -> dict[Digest, int]:
+        """Return what ``linked`` does, with the rows of the blobs locked first, in the order of all."""
+        self.connection.execute(_ordered(Blobs.digest.in_(digests)).with_for_update(key_share=True)).all()
+        return self.linked(repository_id, digests)
+
     def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
         """Return the size in bytes of each of *digests* that any repository has."""
         query = select(Blobs.digest, Blobs.size)

@@ -177,7 +177,7 @@ class State:
                 self.begin() as tx,
             ):
                 is_there = tx.repositories.lock(repository.name) == repository
-                if is_there and (not again or len(tx.blobs.linked(repository.id, batch)) == len(batch)):
+                if is_there and (not again or len(tx.blobs.hold(repository.id, *batch)) == len(batch)):
                     arriving.admit(tx, repository)
                     stored.update(batch)
         return frozenset(stored)

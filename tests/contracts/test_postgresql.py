@@ -108,6 +108,18 @@ class TestPostgresql(CatalogContract):
             for each in [pool.submit(work, seed) for seed in range(6)]:
                 each.result()
 
+    def test_documents_that_are_stored_again_do_not_wait_in_a_circle(self, catalog: Catalog) -> None:
+        """They lock the blobs before the links, as a deletion of one of them does."""
+        rows = _Rows(catalog, known=True)
+        blob = rows.blobs[0]
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.begin() as tx:
+                tx.blobs.record(blob.digest, blob.size)
+                storing = pool.submit(rows.store_documents, again=True)
+                _wait_for_a_waiter(catalog)
+                assert tx.blobs.lock(rows.repository.id, blob.digest)
+            assert storing.result(10) == {each.digest for each in rows.blobs}
+
     @pytest.mark.parametrize("work", ["verify", "adopt", "admit", "sweep", "point", "remove", "pull"])
     def test_rows_are_locked_in_one_order(self, catalog: Catalog, work: str) -> None:
         """Work on several rows locks those with lower keys first, in whatever order it gets or finds them."""
@@ -215,11 +227,15 @@ class _Rows:
             case _:
                 tx.blobs.record(self.blobs[place].digest, self.blobs[place].size)
 
+    def store_documents(self, *, again: bool = False) -> frozenset[Digest]:
+        """Store the documents whose blobs they are."""
+        state = State(self.catalog, store := MemoryStore(), Links(store))
+        return state.store_documents(self.repository, self.documents, again=again)
+
     def change(self, work: str) -> None:
         """Change all rows in one transaction."""
         if work == "admit":
-            store = MemoryStore()
-            State(self.catalog, store, Links(store)).store_documents(self.repository, self.documents)
+            self.store_documents()
             return
         with self.catalog.begin() as tx:
             match work:
