@@ -1,8 +1,9 @@
 """What a registry knows, as one comparable value: for tests that something changed nothing.
 
-And the rows of a catalog, to be put back later as from a backup.
+And the rows of a catalog, to be put back later as from a backup, and where the store keeps a blob.
 """
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Table as SqlTable
@@ -12,6 +13,16 @@ from dualreg.catalog.access import NAMES
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Table
 from dualreg.registry import Registry
+
+
+def blob_file(data: Path, digest: object) -> Path:
+    """Return the file of a blob below a data folder, in the layout of the reference registry.
+
+    Args:
+        digest: Or its wire form.
+    """
+    algorithm, _, hex_ = str(digest).partition(":")
+    return data / "docker/registry/v2/blobs" / algorithm / hex_[:2] / hex_ / "data"
 
 
 def snapshot(registry: Registry) -> dict[str, Any]:

@@ -3,9 +3,23 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, or_, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.dialects import batches
@@ -103,48 +117,37 @@ class CheckQueries:
 
     def linked(self, repository_id: int, digests: Collection[Digest]) -> Sequence[Digest]:
         """Return those of some blobs that a repository may read."""
-        query = select(RepositoryBlobs.digest).where(RepositoryBlobs.repository_id == repository_id)
-        return self.connection.scalars(query.where(RepositoryBlobs.digest.in_(digests))).all()
+        given = {"repository": repository_id, "digests": [*digests]}
+        return self.connection.scalars(_linked(), given).all()
 
     def tags(self, repository_id: int, tags: Collection[Tag]) -> Sequence[Tag]:
         """Return those of some tags that a repository has."""
-        query = select(Tags.name).where(Tags.repository_id == repository_id, Tags.name.in_(tags))
-        return [Tag(name) for name in self.connection.scalars(query)]
+        given = {"repository": repository_id, "tags": [*tags]}
+        return [Tag(name) for name in self.connection.scalars(_tags(), given)]
 
     def views(self, repository_id: int, manifests: Collection[Digest]) -> Sequence[tuple[Digest, str]]:
         """Return those of some manifests that have a view, each with the kind of every view."""
-        query = select(ManifestViews.manifest, ManifestViews.kind).where(
-            ManifestViews.repository_id == repository_id,
-            ManifestViews.manifest.in_(manifests),
-            ManifestViews.view.is_not(None),
-        )
-        return [(row[0], row[1]) for row in self.connection.execute(query)]
+        given = {"repository": repository_id, "manifests": [*manifests]}
+        return [(row[0], row[1]) for row in self.connection.execute(_views(), given)]
 
     def children(
         self, repository_id: int, manifests: Collection[Digest]
     ) -> dict[Digest, dict[Digest, str | None]]:
         """Return the children of each manifest with their roles; None as role: recorded as missing."""
         found: dict[Digest, dict[Digest, str | None]] = {digest: {} for digest in manifests}
-        absent = select(MissingChildren.manifest, MissingChildren.child).where(
-            MissingChildren.repository_id == repository_id, MissingChildren.manifest.in_(manifests)
-        )
-        for manifest, child in self.connection.execute(absent):
+        if not found:
+            return found
+        given = {"repository": repository_id, "manifests": [*found]}
+        for manifest, child in self.connection.execute(_missing(), given):
             found[manifest][child] = None
-        held = select(ManifestChildren.manifest, ManifestChildren.child, ManifestChildren.role).where(
-            ManifestChildren.repository_id == repository_id, ManifestChildren.manifest.in_(manifests)
-        )
-        for manifest, child, role in self.connection.execute(held):
+        for manifest, child, role in self.connection.execute(_children(), given):
             found[manifest][child] = role
         return found
 
     def signed(self, repository_id: int, manifests: Collection[Digest]) -> dict[Digest, Digest]:
         """Return the blobs that are schema 1 manifests with their signatures, by manifest."""
-        query = select(ManifestChildren.manifest, ManifestChildren.child).where(
-            ManifestChildren.repository_id == repository_id,
-            ManifestChildren.manifest.in_(manifests),
-            ManifestChildren.role == Role.SIGNED,
-        )
-        return {row[0]: row[1] for row in self.connection.execute(query)}
+        given = {"repository": repository_id, "manifests": [*manifests]}
+        return {row[0]: row[1] for row in self.connection.execute(_signed(), given)} if manifests else {}
 
     def signed_as(self, repository_id: int, blob: Digest) -> Sequence[Digest]:
         """Return the schema 1 manifests whose signed form is *blob*."""
@@ -157,17 +160,7 @@ class CheckQueries:
 
     def lost_views(self, repository_id: int) -> Sequence[tuple[Digest, str, str]]:
         """Return manifests, kinds of views, and views that the repository does not have; not all if many."""
-        image = exists().where(
-            V1Images.repository_id == repository_id, V1Images.image_id == ManifestViews.view
-        )
-        manifest = exists().where(
-            Manifests.repository_id == repository_id, Manifests.digest == ManifestViews.view
-        )
-        lost = or_(and_(ManifestViews.kind == V1, ~image), and_(ManifestViews.kind != V1, ~manifest))
-        query = select(ManifestViews.manifest, ManifestViews.kind, ManifestViews.view).where(
-            ManifestViews.repository_id == repository_id, ManifestViews.view.is_not(None), lost
-        )
-        rows = self.connection.execute(query.order_by(ManifestViews.manifest).limit(BATCH))
+        rows = self.connection.execute(_lost_views(), {"repository": repository_id})
         return [(row[0], row[1], str(row[2])) for row in rows]
 
     def forget_view(self, repository_id: int, manifest: Digest, kind: str) -> None:
@@ -177,12 +170,7 @@ class CheckQueries:
 
     def orphans(self, repository_id: int) -> Sequence[tuple[ImageId, ImageId]]:
         """Return V1 images whose parents the repository does not have, with these; not all if many."""
-        parent = aliased(V1Images)
-        known = exists().where(parent.repository_id == repository_id, parent.image_id == V1Images.parent_id)
-        query = select(V1Images.image_id, V1Images.parent_id).where(
-            V1Images.repository_id == repository_id, V1Images.parent_id.is_not(None), ~known
-        )
-        rows = self.connection.execute(query.order_by(V1Images.image_id).limit(BATCH))
+        rows = self.connection.execute(_orphans(), {"repository": repository_id})
         return [(ImageId(row[0]), ImageId(str(row[1]))) for row in rows]
 
     def users(self, digest: Digest) -> Users:
@@ -210,6 +198,71 @@ class CheckQueries:
             bool(self.connection.scalar(select(signed))),
             self.connection.scalars(images.distinct().limit(PLACES)).all(),
         )
+
+
+@cache
+def _linked() -> Select[Digest]:
+    """Return the statement of ``linked``, cached as those below: building it takes long."""
+    own = RepositoryBlobs.repository_id == bindparam("repository")
+    among = RepositoryBlobs.digest.in_(bindparam("digests", expanding=True))
+    return select(RepositoryBlobs.digest).where(own, among)
+
+
+@cache
+def _tags() -> Select[str]:
+    own = Tags.repository_id == bindparam("repository")
+    return select(Tags.name).where(own, Tags.name.in_(bindparam("tags", expanding=True)))
+
+
+@cache
+def _views() -> Select[Digest, str]:
+    views = select(ManifestViews.manifest, ManifestViews.kind).where(_of_manifests(ManifestViews))
+    return views.where(ManifestViews.view.is_not(None))
+
+
+@cache
+def _missing() -> Select[Digest, Digest]:
+    return select(MissingChildren.manifest, MissingChildren.child).where(_of_manifests(MissingChildren))
+
+
+@cache
+def _children() -> Select[Digest, Digest, str]:
+    children = ManifestChildren
+    return select(children.manifest, children.child, children.role).where(_of_manifests(children))
+
+
+@cache
+def _signed() -> Select[Digest, Digest]:
+    signed = select(ManifestChildren.manifest, ManifestChildren.child).where(_of_manifests(ManifestChildren))
+    return signed.where(ManifestChildren.role == Role.SIGNED)
+
+
+def _of_manifests(rows: type[ManifestChildren | MissingChildren | ManifestViews]) -> ColumnElement[bool]:
+    """Return the condition that rows are of some manifests of a repository, both to be given."""
+    among = rows.manifest.in_(bindparam("manifests", expanding=True))
+    return and_(rows.repository_id == bindparam("repository"), among)
+
+
+@cache
+def _lost_views() -> Select[Digest, str, str | None]:
+    own: BindParameter[int] = bindparam("repository")
+    views = ManifestViews
+    image = exists().where(V1Images.repository_id == own, V1Images.image_id == views.view)
+    manifest = exists().where(Manifests.repository_id == own, Manifests.digest == views.view)
+    lost = or_(and_(views.kind == V1, ~image), and_(views.kind != V1, ~manifest))
+    query = select(views.manifest, views.kind, views.view)
+    query = query.where(views.repository_id == own, views.view.is_not(None), lost)
+    return query.order_by(views.manifest).limit(BATCH)
+
+
+@cache
+def _orphans() -> Select[str, str | None]:
+    own: BindParameter[int] = bindparam("repository")
+    parent = aliased(V1Images)
+    known = exists().where(parent.repository_id == own, parent.image_id == V1Images.parent_id)
+    query = select(V1Images.image_id, V1Images.parent_id)
+    query = query.where(V1Images.repository_id == own, V1Images.parent_id.is_not(None), ~known)
+    return query.order_by(V1Images.image_id).limit(BATCH)
 
 
 def _matching(stale: Stale, after: tuple[datetime, Digest] | None) -> Iterator[ColumnElement[bool]]:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, bindparam, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from dualreg.catalog.rows import Origin
 from dualreg.catalog.tables import Manifests, ManifestViews, RepositoryBlobs, Tags, V1Images
@@ -50,44 +52,78 @@ class LinkingQueries:
 
     def blobs(self, repository_id: int, after: Digest | None) -> Sequence[tuple[Digest, datetime]]:
         """Return some blobs after a digest, and since when the repository may read them."""
-        columns = select(RepositoryBlobs.digest, RepositoryBlobs.linked_at)
-        columns = columns.where(RepositoryBlobs.repository_id == repository_id)
-        rows = self._page(columns, RepositoryBlobs.__table__.c.digest, after)
-        return [(row[0], row[1]) for row in rows]
+        return [(row[0], row[1]) for row in self._page(_blobs(), repository_id, after)]
 
     def manifests(self, repository_id: int, after: Digest | None) -> Sequence[LinkedManifest]:
         """Return some manifests after a digest."""
-        columns = select(Manifests.digest, Manifests.media_type, Manifests.pushed_at)
-        columns = columns.where(Manifests.repository_id == repository_id)
         found = {
             row[0]: LinkedManifest(row[0], row[1], row[2], {})
-            for row in self._page(columns, Manifests.__table__.c.digest, after)
+            for row in self._page(_manifests(), repository_id, after)
         }
-        views = select(ManifestViews.manifest, ManifestViews.kind, ManifestViews.view).where(
-            ManifestViews.repository_id == repository_id,
-            ManifestViews.manifest.in_([*found]),
-            ManifestViews.view.is_not(None),
-        )
-        for manifest, kind, view in self.connection.execute(views):
-            found[manifest].views[kind] = str(view)
+        if found:
+            given = {"repository": repository_id, "manifests": [*found]}
+            for manifest, kind, view in self.connection.execute(_views(), given):
+                found[manifest].views[kind] = str(view)
         return [*found.values()]
 
     def tags(self, repository_id: int, after: Tag | None) -> Sequence[LinkedTag]:
         """Return some tags after a name."""
-        columns = select(Tags.name, Tags.manifest, Tags.updated_at, Tags.origin, Tags.agent)
-        columns = columns.where(Tags.repository_id == repository_id)
-        rows = self._page(columns, Tags.__table__.c.name, after)
+        rows = self._page(_tags(), repository_id, after)
         return [LinkedTag(Tag(row[0]), row[1], row[2], Origin(row[3]), row[4]) for row in rows]
 
     def v1_images(self, repository_id: int, after: ImageId | None) -> Sequence[LinkedImage]:
         """Return some complete V1 images after an ID."""
-        columns = select(V1Images.image_id, V1Images.tarsum_verified.is_not(None))
-        columns = columns.where(V1Images.complete, V1Images.repository_id == repository_id)
-        rows = self._page(columns, V1Images.__table__.c.image_id, after)
+        rows = self._page(_v1_images(), repository_id, after)
         return [LinkedImage(ImageId(row[0]), bool(row[1])) for row in rows]
 
-    def _page(
-        self, columns: Select[*tuple[Any, ...]], key: ColumnElement[Any], after: object
-    ) -> Iterator[Row[*tuple[Any, ...]]]:
-        found = columns if after is None else columns.where(key > after)
-        yield from self.connection.execute(found.order_by(key).limit(_BATCH))
+    def _page(self, pages: "_Pages", repository_id: int, after: object) -> Iterator[Row[*tuple[Any, ...]]]:
+        page = pages.first if after is None else pages.next
+        yield from self.connection.execute(page, {"repository": repository_id, "after": after})
+
+
+class _Pages(NamedTuple):
+    """The statements of the first page of rows of a repository, and of one after a key."""
+
+    first: Select[*tuple[Any, ...]]
+    next: Select[*tuple[Any, ...]]
+
+
+def _pages(
+    columns: Select[*tuple[Any, ...]], repository: InstrumentedAttribute[int], key: InstrumentedAttribute[Any]
+) -> _Pages:
+    own = columns.where(repository == bindparam("repository")).order_by(key).limit(_BATCH)
+    return _Pages(own, own.where(key > bindparam("after", type_=key.type)))
+
+
+@cache
+def _blobs() -> _Pages:
+    """Return the statements of ``blobs``, cached as those below: building them takes long."""
+    link = RepositoryBlobs
+    return _pages(select(link.digest, link.linked_at), link.repository_id, link.digest)
+
+
+@cache
+def _manifests() -> _Pages:
+    columns = select(Manifests.digest, Manifests.media_type, Manifests.pushed_at)
+    return _pages(columns, Manifests.repository_id, Manifests.digest)
+
+
+@cache
+def _views() -> Select[Digest, str, str | None]:
+    return select(ManifestViews.manifest, ManifestViews.kind, ManifestViews.view).where(
+        ManifestViews.repository_id == bindparam("repository"),
+        ManifestViews.manifest.in_(bindparam("manifests", expanding=True)),
+        ManifestViews.view.is_not(None),
+    )
+
+
+@cache
+def _tags() -> _Pages:
+    columns = select(Tags.name, Tags.manifest, Tags.updated_at, Tags.origin, Tags.agent)
+    return _pages(columns, Tags.repository_id, Tags.name)
+
+
+@cache
+def _v1_images() -> _Pages:
+    columns = select(V1Images.image_id, V1Images.tarsum_verified.is_not(None)).where(V1Images.complete)
+    return _pages(columns, V1Images.repository_id, V1Images.image_id)

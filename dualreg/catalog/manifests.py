@@ -152,13 +152,10 @@ class ManifestQueries:
 
     def find_all(self, repository: RepositoryName, digests: Collection[Digest]) -> dict[Digest, ManifestRow]:
         """Return those of *digests* that are manifests of the repository, as ``find`` does."""
-        query = _manifests()
         return {
             row[1]: ManifestRow(row[0], row[1], row[2], row[3])
             for batch in batches(digests)
-            for row in self.connection.execute(
-                query.where(Manifests.digest.in_(batch)), {"repository": repository}
-            )
+            for row in self.connection.execute(_among(), {"repository": repository, "digests": batch})
         }
 
     def lock_existing(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
@@ -260,6 +257,11 @@ def _by_digest() -> Select[int, Digest, str, int, str | None, datetime | None]:
     )
     query = _manifests().add_columns(null(), RepositoryBlobs.candidate_since).join(RepositoryBlobs, link)
     return query.where(Manifests.digest == bindparam("reference"))
+
+
+@cache
+def _among() -> Select[int, Digest, str, int]:
+    return _manifests().where(Manifests.digest.in_(bindparam("digests", expanding=True)))
 
 
 @cache

@@ -38,6 +38,7 @@ class Manifest:
         digest: The digest of the payload.
         signed: For schema 1, the bytes as pushed, including the signatures; else None.
         self_described: Whether the payload alone says which media type it has (``stored``).
+        declared: The media type that the payload gives itself, if it gives one (``stored``).
     """
 
     media_type: str
@@ -46,6 +47,7 @@ class Manifest:
     contents: Contents
     signed: bytes | None = None
     self_described: bool = True
+    declared: str | None = None
 
     @property
     def children(self) -> tuple[Child, ...]:
@@ -168,8 +170,9 @@ def stored(media_type: str, payload: bytes, digest: Digest) -> Manifest:
         contents = _contents(found, document)
     except ValueError as error:
         raise ManifestInvalid(reason=str(error)[:200]) from error
-    described = found == implied or _declared(document) is not None
-    return Manifest(found, payload, digest, contents, self_described=described)
+    declared = _declared(document)
+    described = found == implied or declared is not None
+    return Manifest(found, payload, digest, contents, self_described=described, declared=declared)
 
 
 def _check_spelling(document: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from tests.endurance.wire import Interrupted, Kills, WatchedWire
 from tests.programs import dualreg_server, free_port
 from tests.protocol.clients.wire import ProtocolError, Wire
 from tests.soak import short_or_long
+from tests.state import blob_file
 
 
 @pytest.mark.slow
@@ -46,9 +47,8 @@ def _move(client: Client, _: Path) -> None:
 def _flip(client: Client, data: Path) -> None:
     (content,) = client.tags.values()
     assert isinstance(content, V2Image)
-    digest = Digest.of(content.image.layers[0]).hex
-    path = data / f"docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data"
-    path.write_bytes(bytes(len(content.image.layers[0])))
+    layer = content.image.layers[0]
+    blob_file(data, Digest.of(layer)).write_bytes(bytes(len(layer)))
 
 
 @pytest.fixture(scope="module")

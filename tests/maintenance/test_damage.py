@@ -25,6 +25,7 @@ from tests.maintenance.test_rebuild import lose, rebuild, with_tables
 from tests.maintenance.world import CHAIN, ONE, TWO, fill, known_rows, put
 from tests.migrate.stock_trees import small
 from tests.protocol.exchange import push_blob, push_image, push_v1
+from tests.state import blob_file
 
 TREE = Path("docker/registry/v2")
 APP, OLD = TREE / "repositories/team/app", TREE / "repositories/team/old"
@@ -45,16 +46,12 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def _blob(digest: Digest) -> Path:
-    return TREE / "blobs/sha256" / digest.hex[:2] / digest.hex / "data"
-
-
 def _layer_link(digest: Digest) -> Path:
     return APP / "_layers/sha256" / digest.hex / "link"
 
 
 def _config_of_two(data: Path) -> None:
-    (data / _blob(Digest.of(TWO.config))).unlink()
+    blob_file(data, Digest.of(TWO.config)).unlink()
 
 
 def _not_linked(data: Path) -> None:
@@ -62,11 +59,11 @@ def _not_linked(data: Path) -> None:
 
 
 def _manifest_gone(data: Path) -> None:
-    (data / _blob(TWO.digest)).unlink()
+    blob_file(data, TWO.digest).unlink()
 
 
 def _manifest_changed(data: Path) -> None:
-    path = data / _blob(TWO.digest)
+    path = blob_file(data, TWO.digest)
     path.chmod(0o644)
     path.write_bytes(TWO.manifest + b" ")
 
@@ -76,7 +73,7 @@ def _base_gone(data: Path) -> None:
 
 
 def _json_gone(data: Path) -> None:
-    (data / _blob(Digest.of(CHAIN[2].json))).unlink()
+    blob_file(data, Digest.of(CHAIN[2].json)).unlink()
 
 
 def _write(path: Path, content: bytes) -> Callable[[Path], None]:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import event, select
 from werkzeug.serving import make_server
 
 from dualreg.assembly import open_catalog, open_registry, prepare
@@ -21,6 +23,7 @@ from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.linking import LinkingQueries
 from dualreg.catalog.rows import BlobRow
+from dualreg.catalog.tables import Manifests
 from dualreg.cli import main
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -36,8 +39,10 @@ from tests.contracts.postgresql import migrated_postgresql
 from tests.maintenance.test_rebuild import lose as lose_catalog
 from tests.maintenance.test_rebuild import rebuild
 from tests.maintenance.world import CHAIN, ONE, TWO, fill, known_rows
+from tests.protocol.exchange import push_image, push_v1
 from tests.protocol.test_schema1 import payload
 from tests.registry.test_damage import cut, empty, flip, lengthen, lose
+from tests.state import blob_file
 
 TREE = Path("docker/registry/v2")
 INDEX = builders.index(ONE, TWO)
@@ -100,10 +105,6 @@ def serving(registry: Registry) -> Iterator[str]:
         server.server_close()
 
 
-def _file(settings: Settings, digest: Digest) -> Path:
-    return settings.data / TREE / "blobs/sha256" / digest.hex[:2] / digest.hex / "data"
-
-
 def test_a_whole_registry_is_clean(settings: Settings) -> None:
     """Whatever is in it."""
     assert found(settings) == found(settings, "--read") == []
@@ -125,12 +126,12 @@ FILES = {
 def test_damage_is_named(settings: Settings, file: str, damage: str) -> None:
     """With the kind, the tags that it hurts, and the clients; nothing else is found."""
     digest, tag, clients = FILES[file]
-    DAMAGES[damage](_file(settings, digest))
+    DAMAGES[damage](blob_file(settings.data, digest))
     (finding,) = found(settings, "--read")
     assert (finding["kind"], finding["where"]) == (KINDS.get(damage, "wrong-size"), str(digest))
     assert tag in finding["tags"]  # type: ignore[operator]  # a list
     assert finding["clients"] == clients
-    assert _file(settings, digest).exists() == (damage != "lose")
+    assert blob_file(settings.data, digest).exists() == (damage != "lose")
 
 
 def test_all_damage_at_once_is_found(settings: Settings) -> None:
@@ -296,8 +297,8 @@ def test_rows_and_links_are_compared(settings: Settings, case: str) -> None:
 def test_a_condemned_blob_stays_condemned(settings: Settings) -> None:
     """A repair of its size does not keep it from the garbage collection."""
     unused = Digest.of(b"unused")
-    _file(settings, unused).parent.mkdir(parents=True)
-    _file(settings, unused).write_bytes(b"unused")
+    blob_file(settings.data, unused).parent.mkdir(parents=True)
+    blob_file(settings.data, unused).write_bytes(b"unused")
     with closing(open_catalog(settings)) as catalog:
         with catalog.begin() as tx:
             tx.garbage.adopt([BlobRow(unused, 1)])
@@ -355,10 +356,47 @@ def test_rows_are_not_read_for_each_damaged_link_file(
     assert times[0] == times[1]
 
 
+def test_manifests_are_parsed_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each repository, whatever is compared with them: children, media types and link files."""
+    with closing(open_catalog(settings)) as catalog, catalog.engine.connect() as connection:
+        holders = Counter(connection.scalars(select(Manifests.digest)))
+    parsed, loads = Counter[Digest](), json.loads
+
+    def counted(text: str | bytes, **options: Any) -> Any:
+        data = text.encode() if isinstance(text, str) else text
+        parsed.update(Digest.of(data, algorithm) for algorithm in ("sha256", "sha512"))
+        return loads(text, **options)
+
+    monkeypatch.setattr(json, "loads", counted)
+    result = fsck(settings)
+    monkeypatch.undo()
+    assert result.exit_code == 0
+    assert {digest: parsed[digest] for digest in holders} == holders
+
+
+def test_statements_are_built_once(settings: Settings) -> None:
+    """However many repositories there are."""
+    with closing(open_registry(settings)) as registry:
+        client, state, counts = client_of(registry, settings), registry.state, list[int]()
+        for number in range(3):
+            push_image(client, f"more/v{number}", ONE, "1")
+            push_v1(client, f"more/old{number}", CHAIN, "1")
+            statements = list[object]()
+
+            def note(_: object, statement: object, *__: object, seen: list[object] = statements) -> None:
+                seen.append(statement)
+
+            event.listen(state.catalog.engine, "before_execute", note)
+            assert [*Check(state.catalog, state.store, registry.integrity).run()] == []
+            event.remove(state.catalog.engine, "before_execute", note)
+            counts.append(len({*map(id, statements)}))
+    assert counts[0] == counts[1] == counts[2] < 50
+
+
 def test_bytes_without_a_row_are_named_after_a_while(settings: Settings) -> None:
     """A file that was just written may be about to be listed."""
     for content, age in ((b"new", 0), (b"old", 7200)):
-        path = _file(settings, Digest.of(content))
+        path = blob_file(settings.data, Digest.of(content))
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
         os.utime(path, (path.stat().st_mtime - age,) * 2)
@@ -373,7 +411,7 @@ def test_what_is_lost_is_fetched_from_another_registry(
     other = tmp_path / "other"
     shutil.copytree(filled, other)
     for number, (digest, _, _) in enumerate(FILES.values()):
-        [*DAMAGES.values()][number % len(DAMAGES)](_file(settings, digest))
+        [*DAMAGES.values()][number % len(DAMAGES)](blob_file(settings.data, digest))
     alone = found(settings, "--read", "--repair")
     assert not any(each["repaired"] for each in alone)
     with closing(open_registry(_settings(other))) as registry, serving(registry) as url:
@@ -396,7 +434,7 @@ def test_what_was_derived_is_derived_again(settings: Settings) -> None:
                 derived.add(signed.digest)
     pushed = {Digest.of(image.json) for image in CHAIN}
     for digest in derived - pushed:
-        lose(_file(settings, digest))
+        lose(blob_file(settings.data, digest))
     repaired = found(settings, "--repair")  # some are derived along with others
     assert {each["kind"] for each in repaired} == {"lost-blob"}
     assert all(each["repaired"] for each in repaired)
@@ -410,8 +448,8 @@ def test_a_signed_form_whose_manifest_is_damaged_too_is_left_and_named(settings:
         signed = row and registry.manifests.signed(row)
     assert row
     assert signed
-    lose(_file(settings, signed.digest))
-    flip(_file(settings, row.digest))
+    lose(blob_file(settings.data, signed.digest))
+    flip(blob_file(settings.data, row.digest))
     findings = {each["where"]: each for each in found(settings, "--read", "--repair")}
     assert not any(findings[str(each.digest)]["repaired"] for each in (signed, row))
 
@@ -422,7 +460,7 @@ def test_an_unreadable_file_is_set_aside_by_a_repair(
 ) -> None:
     """So that the next push sends the blob, unless it was fetched."""
     layer = Digest.of(ONE.layers[1])
-    path, other = _file(settings, layer), tmp_path / "other"
+    path, other = blob_file(settings.data, layer), tmp_path / "other"
     shutil.copytree(filled, other)
     bad, opened = path.stat().st_ino, FilesystemStore.open
 
@@ -465,7 +503,7 @@ def test_a_check_goes_on_with_what_was_read_longest_ago(settings: Settings) -> N
     with closing(open_catalog(settings)) as catalog, catalog.begin() as tx:
         total = tx.checks.total(Stale(catalog.now()))
         oldest = tx.checks.stalest(Stale(catalog.now()), None)[-1][1].digest
-    flip(_file(settings, oldest))
+    flip(blob_file(settings.data, oldest))
     runs = 0
     while not any(each["where"] == str(oldest) for each in found(settings, "--read", "--limit-bytes", "4K")):
         runs += 1
@@ -493,7 +531,7 @@ def test_a_check_that_is_stopped_blames_no_limit(settings: Settings) -> None:
 
 def test_only_some_repositories_are_checked(settings: Settings) -> None:
     """Damage elsewhere is not named; a repository that does not exist is a mistake."""
-    lose(_file(settings, FILES["V1 layer"][0]))
+    lose(blob_file(settings.data, FILES["V1 layer"][0]))
     assert found(settings, "team/app", "--read") == []
     assert len(found(settings, "library/old")) == 1
     assert fsck(settings, "team/nothing").exit_code == 2
@@ -517,7 +555,7 @@ def test_postgresql_is_checked_alike(tmp_path: Path) -> None:
             with closing(open_catalog(settings)) as catalog:
                 assert [*Check(catalog, store, registry.integrity, read=True).run()] == []
                 for (digest, _, _), damage in zip(FILES.values(), DAMAGES.values(), strict=False):
-                    damage(_file(settings, digest))
+                    damage(blob_file(settings.data, digest))
                 seen = [each for each, _ in Check(catalog, store, registry.integrity, read=True).run()]
     assert {each.where for each in seen} == {str(digest) for digest, _, _ in [*FILES.values()][:5]}
     assert all([*each.clients] == FILES[name][2] for each, name in _named(seen))

@@ -18,6 +18,7 @@ from tests.maintenance.world import ONE, fill, known_rows
 from tests.migrate import trees
 from tests.migrate.commands import command
 from tests.registry.test_damage import flip
+from tests.state import blob_file
 
 __all__ = ["database", "settings"]
 
@@ -70,7 +71,7 @@ def test_damaged_manifests_do_not_stop_it(settings: Settings) -> None:
     with closing(open_registry(settings)) as registry:
         fill(client_of(registry, settings))
     make_old(settings)
-    flip(settings.data / f"docker/registry/v2/blobs/sha256/{ONE.digest.hex[:2]}/{ONE.digest.hex}/data")
+    flip(blob_file(settings.data, ONE.digest))
     line = ["db", "upgrade", "--data", str(settings.data)]
     done = CliRunner().invoke(main, line, env={"DUALREG_CONFIG": None})
     assert done.exit_code == 0, done.output

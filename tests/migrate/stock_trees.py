@@ -9,6 +9,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.jws import SigningKey, sign
 from tests import builders
 from tests.builders import Image
+from tests.state import blob_file
 
 
 @dataclass
@@ -24,7 +25,7 @@ class StockTree:
 
     def data(self, digest: Digest) -> Path:
         """Return where a blob's bytes are."""
-        return self.v2 / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
+        return blob_file(self.root, digest)
 
     def revision(self, name: str, digest: Digest) -> Path:
         """Return a manifest's folder."""

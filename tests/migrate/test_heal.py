@@ -18,8 +18,9 @@ from tests.migrate import stock_trees
 from tests.migrate.commands import command, content
 from tests.migrate.stock_trees import StockTree
 from tests.migrate.test_files import saved
-from tests.migrate.test_verify import blob_path, manifest
+from tests.migrate.test_verify import manifest
 from tests.migrate.trees import LAYERS, Tree, image_id
+from tests.state import blob_file
 
 APP = RepositoryName("team/app")
 
@@ -107,7 +108,7 @@ def test_what_is_lost_comes_again(
     source = build(tmp_path / "old")
     told = json.loads(command(data, f"run {source} --json").stdout)
     whole = content(data)
-    damage(blob_path(data, lost(opened)))
+    damage(blob_file(data, lost(opened)))
     command(data, f"verify {source}", code=1)
     healed = json.loads(command(data, f"run {source} --existing fail --json").stdout)
     assert healed["counts"].get("done", 0) >= 1
@@ -175,7 +176,7 @@ def test_what_was_derived_is_derived_again(
     assert len(derived) == count
     whole = content(data)
     for digest in derived:
-        damage(blob_path(data, digest))
+        damage(blob_file(data, digest))
         wrong = command(data, f"verify {source}", code=1).output
         assert str(digest) in wrong or "its signatures: " in wrong
         command(data, f"run {source} --existing fail")

@@ -20,6 +20,7 @@ from tests.builders import V1Pushed
 from tests.maintenance.world import CHAIN, OLDER, fill, known_rows
 from tests.migrate.commands import command, content
 from tests.protocol.exchange import push_v1
+from tests.state import blob_file
 
 TREE = Path("docker/registry/v2")
 TABLES = ("manifests", "manifest_children", "manifest_views", "missing_children", "v1_images", "tags")
@@ -142,8 +143,7 @@ def _v1(image: V1Pushed) -> Path:
 
 
 def _data(content_: bytes) -> Path:
-    digest = Digest.of(content_)
-    return TREE / "blobs/sha256" / digest.hex[:2] / digest.hex / "data"
+    return blob_file(Path(), Digest.of(content_))
 
 
 def _lose(path: Path) -> Callable[[Path], None]:

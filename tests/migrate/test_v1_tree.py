@@ -23,6 +23,7 @@ from tests.migrate.trees import Expected, Tree, image_id
 from tests.programs import DUALREG, dualreg_server, environment, running, until
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
+from tests.state import blob_file
 
 
 def test_inspect_names_everything(expected: Expected, data: Path) -> None:
@@ -213,13 +214,11 @@ def test_verify_needs_no_journal_and_finds_damage(expected: Expected, data: Path
     line = f"verify {source(expected)} {some} --json"
     assert json.loads(command(data, line).stdout) == {"verified": 16, "wrong": {}, "skipped": {}}
     assert "16 of 16" in command(data, f"verify {source(expected)} {some} --quick").output
-    layer = Digest.of(expected.tree.layers[image_id("xz")]).hex
-    blob = data / "docker/registry/v2/blobs/sha256" / layer[:2] / layer / "data"
+    blob = blob_file(data, Digest.of(expected.tree.layers[image_id("xz")]))
     size = blob.stat().st_size
     blob.chmod(0o644)
     blob.write_bytes(bytes(size))
-    gone = Digest.of(expected.tree.layers[image_id("bz2")]).hex
-    (data / "docker/registry/v2/blobs/sha256" / gone[:2] / gone / "data").unlink()
+    blob_file(data, Digest.of(expected.tree.layers[image_id("bz2")])).unlink()
     (expected.tree.root / "images" / image_id("tar") / "layer").write_bytes(b"another")
     expected.tree.tag("team/app", "2", image_id("top"))
     wrong = json.loads(command(data, line, code=1).stdout)["wrong"]

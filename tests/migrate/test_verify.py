@@ -17,12 +17,7 @@ from tests.migrate.commands import command
 from tests.migrate.stock_trees import small
 from tests.migrate.test_files import saved
 from tests.migrate.trees import LAYERS, Tree, image_id
-
-
-def blob_path(data: Path, digest: object) -> Path:
-    """Return the file of a blob of this registry."""
-    hex_ = str(digest).partition(":")[2]
-    return data / "docker/registry/v2/blobs/sha256" / hex_[:2] / hex_ / "data"
+from tests.state import blob_file
 
 
 def overwrite(path: Path, old: bytes, new: bytes) -> None:
@@ -66,21 +61,21 @@ def manifest(opened: Registry, tag: str) -> tuple[Digest, dict[str, object], dic
 
 
 def _manifest(data: Path, opened: Registry) -> None:
-    overwrite(blob_path(data, manifest(opened, "1")[0]), b"schemaVersion", b"schemaversion")
+    overwrite(blob_file(data, manifest(opened, "1")[0]), b"schemaVersion", b"schemaversion")
 
 
 def _config(data: Path, opened: Registry) -> None:
-    overwrite(blob_path(data, manifest(opened, "1")[1]["config"]["digest"]), b"linux", b"plan9")  # type: ignore[index]  # a document
+    overwrite(blob_file(data, manifest(opened, "1")[1]["config"]["digest"]), b"linux", b"plan9")  # type: ignore[index]  # a document
 
 
 def _layer(data: Path, opened: Registry) -> None:
-    path = blob_path(data, manifest(opened, "1")[1]["layers"][0]["digest"])  # type: ignore[index]  # a document
+    path = blob_file(data, manifest(opened, "1")[1]["layers"][0]["digest"])  # type: ignore[index]  # a document
     overwrite(path, path.read_bytes(), bytes(path.stat().st_size))
 
 
 def _json(data: Path, opened: Registry) -> None:
     row = opened.v1_images.get(RepositoryName("team/app"), image_id("1"))  # type: ignore[arg-type]  # an id's text
-    overwrite(blob_path(data, row.json), b"linux", b"plan9")
+    overwrite(blob_file(data, row.json), b"linux", b"plan9")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +102,7 @@ def test_damage_that_clients_would_meet(
 
 def test_quickly_sizes_are_compared(source: str, data: Path, opened: Registry) -> None:
     """--quick compares sizes, also of blobs that only V2 clients get."""
-    path = blob_path(data, manifest(opened, "1")[1]["layers"][0]["digest"])  # type: ignore[index]  # a document
+    path = blob_file(data, manifest(opened, "1")[1]["layers"][0]["digest"])  # type: ignore[index]  # a document
     path.chmod(0o644)
     path.write_bytes(b"xz")
     found = problems(data, f"{source} --quick")
@@ -164,6 +159,6 @@ def test_damage_of_other_sorts(tmp_path: Path, data: Path, opened: Registry, sor
     assert problems(data, line) == {}
     assert problems(data, f"{line} --quick") == {}
     parts = next(parts for parts in _images(opened) if "config" in parts)
-    path = blob_path(data, parts[part])
+    path = blob_file(data, parts[part])
     overwrite(path, path.read_bytes(), path.read_bytes()[:-1] + b"?")
     assert problems(data, line)

@@ -15,7 +15,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import empty_layer
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName
-from dualreg.maintenance.fsck.documents import Documents, declared
+from dualreg.maintenance.fsck.documents import Documents
 from dualreg.maintenance.fsck.findings import Finding, Kind, hurt_clients
 from dualreg.maintenance.fsck.links import LinkCheck
 from dualreg.maintenance.fsck.repair import Repair
@@ -250,21 +250,25 @@ class Check:
         payload = self.documents.payload(linked.digest)
         if payload is None:
             return  # which the look at the files, or at contents, finds
-        if Digest.of(payload, linked.digest.algorithm) != linked.digest:
-            with self.catalog.read() as tx:
-                size = tx.blobs.sizes([linked.digest]).get(linked.digest)
-            if not self.read and size == len(payload):
-                yield self._hurting(Kind.CORRUPT, linked.digest, "its bytes have another digest")
-            return
         try:
             manifest = self.documents.parse(linked.digest, linked.media_type, payload)
         except ManifestInvalid as error:
-            yield self._in(row, Kind.MEDIA_TYPE, linked.digest, str(error))
+            if Digest.of(payload, linked.digest.algorithm) == linked.digest:
+                yield self._in(row, Kind.MEDIA_TYPE, linked.digest, str(error))
+            else:
+                yield from self._corrupt(linked.digest, len(payload))
             return
-        if (said := declared(payload, linked.media_type)) != linked.media_type:
+        if (said := manifest.declared or linked.media_type) != linked.media_type:
             text = f"the catalog has {linked.media_type}, but the document {said}"
             yield self._in(row, Kind.MEDIA_TYPE, linked.digest, text, detail=said)
         yield from self._children(row, manifest, listed)
+
+    def _corrupt(self, manifest: Digest, length: int) -> Iterator[Finding]:
+        """Yield that a manifest has another digest, unless another look finds that, or its size is wrong."""
+        with self.catalog.read() as tx:
+            size = tx.blobs.sizes([manifest]).get(manifest)
+        if not self.read and size == length:
+            yield self._hurting(Kind.CORRUPT, manifest, "its bytes have another digest")
 
     def _links(self) -> LinkCheck:
         """Return what compares link files."""

@@ -4,7 +4,6 @@ from contextlib import suppress
 
 from dualreg.errors import BlobMissing, ManifestInvalid
 from dualreg.image.digest import Digest
-from dualreg.image.documents import parse_object
 from dualreg.image.manifest import Manifest, stored
 from dualreg.storage import Store
 
@@ -46,12 +45,3 @@ class Documents:
             with suppress(ManifestInvalid):
                 return payload is None or self.parse(manifest, media_type, payload).self_described
         return self._described.get((manifest, media_type), True)
-
-
-def declared(payload: bytes, media_type: str) -> str:
-    """Return the media type that a manifest states; else *media_type*.
-
-    Raises:
-        ValueError: it is no JSON object.
-    """
-    return str(parse_object(payload).get("mediaType") or media_type)
