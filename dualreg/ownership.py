@@ -4,23 +4,26 @@ Otherwise a command that is run as root would leave files that a server under an
 """
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 
 #: Mode of directories that hold what is not for everybody on the machine: for owner and group.
 PRIVATE = 0o750
+#: Directories that are remembered to be durable.
+_REMEMBERED = 1 << 14
 #: Held while a directory exists without its owner, so that no thread takes root's for what it creates there.
 _lock = RLock()
+_durable: dict[str, None] = {}
 
 
-def inherit_owner(path: Path) -> None:
+def inherit_owner(path: str | Path) -> None:
     """Give a new file or directory the owner and group of its directory, if this process is root."""
     if os.geteuid() != 0:
         return
     with _lock, suppress(FileNotFoundError):  # it was removed meanwhile
-        above, own = path.parent.stat(), path.lstat()
+        above, own = os.stat(os.path.dirname(path) or "."), os.lstat(path)
         if (above.st_uid, above.st_gid) != (own.st_uid, own.st_gid):
             os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
@@ -32,21 +35,26 @@ def owner_within(folder: Path) -> tuple[int, int] | None:
     return None if os.geteuid() != 0 or own == (0, os.getegid()) else own
 
 
-def create_folder(folder: Path, mode: int = 0o777) -> None:
+def create_folder(folder: str | Path, mode: int = 0o777) -> None:
     """Create a directory in an existing one unless it exists, with ``inherit_owner``.
 
     Raises:
         OSError: it cannot be created, or is a file.
     """
     with _lock:
-        folder.mkdir(mode, exist_ok=True)
+        try:
+            os.mkdir(folder, mode)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise
         inherit_owner(folder)
 
 
-def make_folders(folder: Path, mode: int = PRIVATE) -> None:
+def make_folders(folder: str | Path, mode: int = PRIVATE) -> None:
     """Create a directory and its parents where they are missing, with ``inherit_owner``.
 
-    Each is durable before anything is created in it, so that a power cut cannot remove what it contains.
+    Each is durable before anything is created in it, so that a power cut cannot remove what it contains. That
+    goes for those that another process or thread created, too, and may not have synced yet; once is enough.
 
     Args:
         mode: Of each, before the umask; by default, for owner and group.
@@ -54,22 +62,27 @@ def make_folders(folder: Path, mode: int = PRIVATE) -> None:
     Raises:
         OSError: one cannot be created.
     """
-    if folder.is_dir():
-        _sync_found(folder)
-        return
-    make_folders(folder.parent, mode)
-    create_folder(folder, mode)
-    sync(folder.parent)
+    path = os.fspath(folder)
+    if not os.path.isdir(path):
+        make_folders(os.path.dirname(path) or ".", mode)
+        create_folder(path, mode)
+        sync(os.path.dirname(path) or ".")
+    elif not is_durable(path):
+        with suppress(PermissionError):  # of a directory above the service's own
+            sync(os.path.dirname(path) or ".")
+    note_durable([path])
 
 
-@lru_cache(maxsize=1 << 14)
-def _sync_found(folder: Path) -> None:
-    """Make a directory durable that another process or thread created, and may not have synced yet.
+def is_durable(folder: str) -> bool:
+    """Return whether this process has seen a directory to be durable. It may have been removed since."""
+    return folder in _durable
 
-    Once is enough: this process has seen it then. What was created above it was synced before it.
-    """
-    with suppress(PermissionError):  # of a directory above the service's own
-        sync(folder.parent)
+
+def note_durable(folders: Iterable[str]) -> None:
+    """Note that directories are durable, with those above them."""
+    if len(_durable) > _REMEMBERED:
+        _durable.clear()
+    _durable.update(dict.fromkeys(folders))
 
 
 def sync(path: str | Path) -> None:

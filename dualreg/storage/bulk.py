@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.ownership import create_folder, make_folders, owner_within
+from dualreg.ownership import create_folder, is_durable, make_folders, note_durable, owner_within
 from dualreg.storage import durable, undo
 from dualreg.storage.base import LinkTree
 from dualreg.storage.whole import WholeFileSystem
@@ -26,8 +26,6 @@ from dualreg.storage.whole import WholeFileSystem
 _WAITS = 2
 #: Files for which the whole file system is waited for instead, where that is possible.
 _MANY = 8
-#: Folders that are remembered to be durable.
-_REMEMBERED = 1 << 14
 
 
 class BulkLink(NamedTuple):
@@ -66,17 +64,6 @@ class Places:
     links: LinkTree
     clones: bool = True
     settled: bool = False
-    _durable: set[str] = field(default_factory=set)
-
-    def note_durable(self, folders: Collection[str]) -> None:
-        """Note that folders are on disk, with those above them."""
-        if len(self._durable) > _REMEMBERED:
-            self._durable = set()  # another thread may still read the old one
-        self._durable.update(folders)
-
-    def is_durable(self, folder: str) -> bool:
-        """Return whether a folder is known to be on disk."""
-        return folder in self._durable
 
 
 @runtime_checkable
@@ -121,7 +108,7 @@ class BulkFile:
         try:
             durable.clone(file.fileno(), descriptor)
         except OSError:
-            os.unlink(self.path)  # noqa: PTH108 -- text
+            os.unlink(self.path)
             self.bulk.places.clones = False
         finally:
             os.close(descriptor)
@@ -129,7 +116,7 @@ class BulkFile:
 
     def open(self) -> BinaryIO:
         """Return a reader of the bytes from the beginning."""
-        return open(self.path, "rb", buffering=0)  # noqa: PTH123 -- text; the caller closes it
+        return open(self.path, "rb", buffering=0)  # the caller closes it
 
 
 class Bulk:
@@ -156,7 +143,7 @@ class Bulk:
     def __enter__(self) -> Self:
         make_folders(self.places.uploads.parent)
         make_folders(self.places.uploads, durable.SHARED)
-        create_folder(Path(self._folder), durable.SHARED)
+        create_folder(self._folder, durable.SHARED)
         self._owner = owner_within(self.places.uploads)
         self._whole.__enter__()
         return self
@@ -173,7 +160,7 @@ class Bulk:
 
     def add_blob(self, digest: Digest, file: BulkFile) -> None:
         """Have ``publish`` make *file* a blob; the caller has verified it."""
-        self._blobs[digest] = os.path.dirname(file.path)  # noqa: PTH120 -- text
+        self._blobs[digest] = durable.above(file.path)
         self._make(self._prefix(digest))
 
     def add_document(self, digest: Digest, content: bytes) -> None:
@@ -190,7 +177,7 @@ class Bulk:
                 continue
             if link.folder not in self._links:
                 self._links[link.folder] = self._new_folder()
-                self._make(_above(f"{self.places.names}/{link.folder}"))
+                self._make(durable.above(f"{self.places.names}/{link.folder}"))
             self._stage_link(self._links[link.folder], link)
 
     @property
@@ -229,7 +216,7 @@ class Bulk:
             with ThreadPoolExecutor(_WAITS) as pool:
                 for _ in pool.map(durable.sync, waiting):
                     pass
-        self.places.note_durable(made)
+        note_durable(made)
 
     def create(self, path: str, *, published: bool = False) -> int:
         """Create a file, of which nobody may change the bytes if it is *published*; return its descriptor."""
@@ -246,7 +233,7 @@ class Bulk:
         return folder
 
     def _make_staged(self, folder: str) -> None:
-        os.mkdir(folder, durable.SHARED)  # noqa: PTH102 -- text
+        os.mkdir(folder, durable.SHARED)
         self._give(folder)
         self.unsynced[folder] = None
 
@@ -257,8 +244,8 @@ class Bulk:
 
     def _stage_link(self, staged: str, link: BulkLink) -> None:
         path = f"{staged}/{link.name}"
-        if "/" in link.name and _above(path) not in self.unsynced:
-            self._make_staged(_above(path))
+        if "/" in link.name and durable.above(path) not in self.unsynced:
+            self._make_staged(durable.above(path))
         descriptor = self.create(path)
         try:
             durable.write(descriptor, link.content, link.at)
@@ -272,24 +259,24 @@ class Bulk:
         if found is None or found.content != link.content or not dated:
             undo.write(self.places.links, link.path, link.content, link.at)
         elif not self.places.settled:
-            self.unsynced[_above(f"{self.places.names}/{link.path}")] = None
+            self.unsynced[durable.above(f"{self.places.names}/{link.path}")] = None
 
     def _prefix(self, digest: Digest) -> str:
         return f"{self.places.blobs}/{digest.algorithm}/{digest.hex[:2]}"
 
     def _make(self, folder: str) -> None:
         """Create a folder, and those above it, where they are missing; they are durable after ``wait``."""
-        if self.places.is_durable(folder):
+        if is_durable(folder):
             return
-        if not os.path.isdir(folder):  # noqa: PTH112 -- text
-            self._make(_above(folder))
-            create_folder(Path(folder), durable.SHARED)
-        self.unsynced[_above(folder)] = None
+        if not os.path.isdir(folder):
+            self._make(durable.above(folder))
+            create_folder(folder, durable.SHARED)
+        self.unsynced[durable.above(folder)] = None
         self._made.append(folder)
 
     def _rename(self, staged: str, target: str, names: Sequence[str]) -> None:
         """Rename a staged folder, or the files *names* in it if there is such a folder already."""
-        self.unsynced[_above(target)] = None
+        self.unsynced[durable.above(target)] = None
         try:
             _rename(staged, target)
         except OSError as error:
@@ -297,18 +284,14 @@ class Bulk:
                 raise
             for name in names:
                 _rename(f"{staged}/{name}", f"{target}/{name}")
-                self.unsynced[_above(f"{target}/{name}")] = None
+                self.unsynced[durable.above(f"{target}/{name}")] = None
 
 
 def _rename(path: str, target: str) -> None:
     """Rename a file or folder; create the folder above it if others have removed that as empty."""
     try:
-        os.rename(path, target)  # noqa: PTH104 -- text
+        os.rename(path, target)
     except FileNotFoundError:
         if not os.path.lexists(path):
             raise
-        durable.move(Path(path), Path(target))
-
-
-def _above(path: str) -> str:
-    return path.rpartition("/")[0]
+        durable.move(path, target)

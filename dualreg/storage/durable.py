@@ -13,6 +13,7 @@ from dualreg.ownership import inherit_owner, make_folders, sync
 __all__ = [
     "SHARED",
     "TAKEN",
+    "above",
     "clone",
     "create",
     "instant",
@@ -47,33 +48,46 @@ def instant(nanoseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
-def create(path: Path, mode: int = 0o644) -> int:
+def create(path: str | Path, mode: int = 0o644) -> int:
     """Create a file and return its descriptor; create its folder, even if others remove it as empty.
 
     A folder that exists need not be durable yet.
     """
     while True:
-        with suppress(FileNotFoundError):
+        try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except FileNotFoundError:
+            make_folders(above(path), SHARED)
+        else:
             inherit_owner(path)
             return descriptor
-        make_folders(path.parent, SHARED)
 
 
-def move(path: Path, target: Path) -> None:
-    """Rename a file; create its new folder, even if others remove it as empty."""
-    while path.exists():
+def move(path: str | Path, target: str | Path) -> None:
+    """Rename a file or folder; create its new folder, even if others remove it as empty.
+
+    If it is gone, nothing is done.
+    """
+    while os.path.lexists(path):
+        make_folders(above(target), SHARED)
         with suppress(FileNotFoundError):
-            make_folders(target.parent, SHARED)
-            path.rename(target)
+            os.rename(path, target)
+            return
 
 
-def remove(path: Path) -> None:
+def remove(path: str | Path) -> None:
     """Remove a file, or a folder with all that is in it, without syncing; it may be gone."""
     try:
-        path.unlink(missing_ok=True)
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
     except IsADirectoryError:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def above(path: str | Path) -> str:
+    """Return the folder of a file or folder."""
+    return os.path.dirname(path)
 
 
 def clone(descriptor: int, target: int) -> None:

@@ -59,11 +59,8 @@ class FilesystemStore(LinkFolder):
         return reader
 
     def stat(self, digest: Digest) -> StoredBlob | None:
-        try:
-            found = os.stat(self._file(digest))  # noqa: PTH116 -- a Path takes longer to make than this call
-        except FileNotFoundError:
-            return None
-        return StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
+        found = _look(self._file(digest))
+        return found and StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
 
     def is_local(self) -> bool:
         return is_local(self._root)
@@ -99,17 +96,17 @@ class FilesystemStore(LinkFolder):
                         yield StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
-        path, pieces = self._uploads / upload, filter(None, chunks)
-        new = not path.exists()
-        size = 0 if new else path.stat().st_size
+        path, pieces = self._staged_file(upload), filter(None, chunks)
+        found = _look(path)
+        size = found.st_size if found else 0
         if size < offset:
             raise BlobMissing(upload)
-        first = [] if new else [*islice(pieces, 1)]
-        if not (new or first or size > offset):
+        first = [*islice(pieces, 1)] if found else []
+        if found and not first and size == offset:
             return offset
-        if not new:
-            self._make_writable(path, offset)
-        descriptor = self._create(upload) if new else os.open(path, os.O_RDWR)
+        if found:
+            self._make_writable(upload, found, offset)
+        descriptor = os.open(path, os.O_RDWR) if found else self._create(upload)
         try:
             if size > offset:
                 os.ftruncate(descriptor, offset)
@@ -121,7 +118,7 @@ class FilesystemStore(LinkFolder):
                 behind.reach(length)
             if size > offset or length > offset:
                 os.fsync(descriptor)
-            if new:
+            if not found:
                 durable.sync(self._uploads)
         finally:
             os.close(descriptor)
@@ -157,74 +154,70 @@ class FilesystemStore(LinkFolder):
 
     def reopen(self, upload: UploadId) -> BinaryIO:
         try:
-            return (self._uploads / upload).open("rb", buffering=0)
+            return open(self._staged_file(upload), "rb", buffering=0)
         except FileNotFoundError as error:
             raise BlobMissing(upload) from error
 
-    def _make_writable(self, staged: Path, offset: int) -> None:
+    def _make_writable(self, upload: UploadId, found: os.stat_result, offset: int) -> None:
         """Give an upload of *offset* bytes a file of its own, if ``prepare`` has made it that of a blob.
 
         If the blob has been replaced or deleted since then, the file is its own already, but read-only.
         """
-        if staged.stat().st_nlink <= 1:
-            staged.chmod(_STAGED)
+        staged = self._staged_file(upload)
+        if found.st_nlink <= 1:
+            os.chmod(staged, _STAGED)
             return
         fresh = UploadId.new()
         try:
-            with staged.open("rb", buffering=0) as source:
+            with self.reopen(upload) as source:
                 pieces = iter(lambda: source.read(min(CHUNK_SIZE, offset - source.tell())), b"")
                 self.append(fresh, pieces, offset=0)
-            (self._uploads / fresh).rename(staged)
+            os.rename(self._staged_file(fresh), staged)
         finally:
             self.discard(fresh)
         durable.sync(self._uploads)
 
     def prepare(self, upload: UploadId, digest: Digest) -> Callable[[], None]:
-        staged, path, fresh = self._uploads / upload, self.path(digest), self._uploads / UploadId.new()
-        try:
-            is_shared = staged.stat().st_nlink > 1  # a hard link shares its mode with the source
-        except FileNotFoundError as error:
-            raise BlobMissing(upload) from error
+        staged, path = self._staged_file(upload), self._file(digest)
+        found = _look(staged)
+        if found is None:
+            raise BlobMissing(upload)
         self._make_blob_folder(path)
         try:
-            if not is_shared:
-                staged.chmod(_PUBLISHED)
-            _link_over(staged, path, fresh)
-        except (
-            OSError
-        ):  # there are no hard links here, or the folder was removed as empty: ``publish`` does all
+            if found.st_nlink == 1:  # a hard link shares its mode with the source
+                os.chmod(staged, _PUBLISHED)
+            _link_over(staged, path, self._staged_file(UploadId.new()))
+        except OSError:  # there are no hard links here, or the folder was removed: ``publish`` does all
             return lambda: None
-        finally:
-            fresh.unlink(missing_ok=True)
         return partial(self._sync_blob, path)
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
-        staged, path = self._uploads / upload, self.path(digest)
-        try:
-            found = staged.stat()
-        except FileNotFoundError:
-            if not path.exists():
-                raise BlobMissing(str(digest)) from None
-            return
-        if found.st_nlink > 1 and _is_same(found, path):
-            staged.unlink()
-            return
-        self._make_blob_folder(path)
-        if found.st_nlink == 1:
-            staged.chmod(_PUBLISHED)
-        staged.rename(path)
-        self._sync_blob(path)
+        staged, path = self._staged_file(upload), self._file(digest)
+        found, published = _look(staged), _look(path)
+        if found is None:
+            if published is None:
+                raise BlobMissing(str(digest))
+        elif published and os.path.samestat(found, published):
+            os.unlink(staged)
+        else:
+            self._make_blob_folder(path)
+            if found.st_nlink == 1:
+                os.chmod(staged, _PUBLISHED)
+            os.rename(staged, path)
+            self._sync_blob(path)
 
-    def _make_blob_folder(self, path: Path) -> None:
-        make_folders(path.parent.parent, durable.SHARED)
-        create_folder(path.parent, durable.SHARED)  # made durable with the blob
+    def _make_blob_folder(self, path: str) -> None:
+        folder = durable.above(path)
+        make_folders(durable.above(folder), durable.SHARED)
+        create_folder(folder, durable.SHARED)  # made durable with the blob
 
-    def _sync_blob(self, path: Path) -> None:
-        durable.sync(path.parent)
-        durable.sync(path.parent.parent)
+    def _sync_blob(self, path: str) -> None:
+        folder = durable.above(path)
+        durable.sync(folder)
+        durable.sync(durable.above(folder))
 
     def discard(self, upload: UploadId) -> None:
-        durable.remove(self._uploads / upload)
+        durable.remove(self._staged_file(upload))
 
     def staged(self) -> Iterator[StagedUpload]:
         for path in self._uploads.glob("*-*-*-*-*"):
@@ -264,26 +257,31 @@ class FilesystemStore(LinkFolder):
     def _create(self, upload: UploadId, mode: int = _STAGED) -> int:
         """Create the file of an upload, and return its descriptor."""
         self._make_uploads()
-        return durable.create(self._uploads / upload, mode)
+        return durable.create(self._staged_file(upload), mode)
+
+    def _staged_file(self, upload: UploadId) -> str:
+        """Return the file of an upload."""
+        return f"{self._uploads}/{upload}"
 
 
-def _link_over(source: Path, path: Path, fresh: Path) -> None:
-    """Make *path* a name of *source*, even if it exists; *fresh* is a name for the time in between.
+def _look(path: str) -> os.stat_result | None:
+    """Return what is known of a file; None if there is none."""
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
 
-    If it already is one, *fresh* stays.
-    """
+
+def _link_over(source: str, path: str, fresh: str) -> None:
+    """Make *path* a name of *source*, even if it exists; *fresh* is a name for the time in between."""
     try:
         os.link(source, path)
     except FileExistsError:
         os.link(source, fresh)
-        fresh.rename(path)
-
-
-def _is_same(found: os.stat_result, path: Path) -> bool:
-    """Return whether *path* is the file that was *found*."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(found, path.stat())
-    return False
+        try:
+            os.rename(fresh, path)
+        finally:
+            durable.remove(fresh)  # it stays if *path* is one already
 
 
 def _folders(folder: os.PathLike[str]) -> Iterator[os.DirEntry[str]]:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 
 from dualreg.image.names import UploadId
@@ -37,11 +38,11 @@ class LinkFolder:
         self._names = root / REGISTRY / "repositories"
 
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
-        durable.sync(self._replace(path, content, at).parent)
+        durable.sync(durable.above(self._replace(path, content, at)))
 
-    def _replace(self, path: str, content: bytes, due: datetime | None, at: datetime | None = None) -> Path:
+    def _replace(self, path: str, content: bytes, due: datetime | None, at: datetime | None = None) -> str:
         """Create or replace a file without syncing its folder, unless it is right; return its place."""
-        target, fresh = self._names / path, self._uploads / UploadId.new()
+        target, fresh = f"{self._names}/{path}", f"{self._uploads}/{UploadId.new()}"
         if not self._holds(path, content, due):
             self._make_uploads()
             with ExitStack() as stack:
@@ -50,12 +51,9 @@ class LinkFolder:
         return target
 
     def stage_links(self, links: Sequence[StagedLink]) -> None:
+        self._make_uploads()
         with ExitStack() as stack:
-            staged = [
-                self._stage_link(link, stack)
-                for link in links
-                if not self._holds(link.path, link.content, link.due)
-            ]
+            staged = [each for link in links if (each := self._stage_link(link, stack))]
             for descriptor, _ in staged[1:]:
                 writeback.begin(descriptor)
             for descriptor, _ in staged:
@@ -64,44 +62,47 @@ class LinkFolder:
             for folder in folders:
                 durable.sync(folder)
 
-    def _stage_link(self, link: StagedLink, stack: ExitStack) -> tuple[int, Sequence[Path]]:
+    def _stage_link(self, link: StagedLink, stack: ExitStack) -> tuple[int, Sequence[str]] | None:
         """Write a link file among the uploads, with its folder if that is new: placing it is one rename.
 
-        Return its descriptor, which *stack* closes, and its new folders, the innermost first.
+        Return its descriptor, which *stack* closes, and its new folders, the innermost first; None if the
+        file that is there is right.
         """
-        file, folders = self._uploads / link.upload, list[Path]()
-        self._make_uploads()
-        if not os.path.lexists(f"{self._names}/{link.folder}"):
-            file /= link.name
-            while (folder := folders[-1].parent if folders else file.parent) != self._uploads:
-                folders.append(folder)
-            for folder in reversed(folders):
-                create_folder(folder, durable.SHARED)
-        return self._write(file, link.content, link.at, stack), folders
+        file = f"{self._uploads}/{link.upload}"
+        if os.path.lexists(f"{self._names}/{link.folder}"):
+            is_right = self._holds(link.path, link.content, link.due)
+            return None if is_right else (self._write(file, link.content, link.at, stack), ())
+        folders = [*accumulate([file, *link.name.split("/")[:-1]], "{}/{}".format)]
+        for folder in folders:
+            create_folder(folder, durable.SHARED)
+        return self._write(f"{file}/{link.name}", link.content, link.at, stack), folders[::-1]
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
-        changed = {self._place(link).parent for link in links}
+        changed = {durable.above(self._place(link)) for link in links}
         for folder in changed:
             durable.sync(folder)
 
-    def _place(self, link: StagedLink) -> Path:
+    def _place(self, link: StagedLink) -> str:
         """Move a staged file, with its folder if that is new; return what is where it was not before."""
-        fresh, target = self._uploads / link.upload, self._names / link.path
-        if not fresh.exists():  # the file was right; it may have been replaced since
+        fresh, folder = f"{self._uploads}/{link.upload}", f"{self._names}/{link.folder}"
+        try:
+            is_folder = stat.S_ISDIR(os.stat(fresh).st_mode)
+        except FileNotFoundError:  # the file was right; it may have been replaced since
             return self._replace(link.path, link.content, link.due, link.at)
-        if fresh.is_dir():
+        if is_folder:
             try:
-                durable.move(fresh, self._names / link.folder)
+                durable.move(fresh, folder)
             except OSError as error:
                 if error.errno not in durable.TAKEN:
                     raise
-                fresh /= link.name  # another request has made the folder meanwhile
+                fresh += f"/{link.name}"  # another request has made the folder meanwhile
             else:
-                return self._names / link.folder
+                return folder
+        target = f"{folder}/{link.name}"
         durable.move(fresh, target)
         return target
 
-    def _write(self, file: Path, content: bytes, at: datetime | None, stack: ExitStack) -> int:
+    def _write(self, file: str, content: bytes, at: datetime | None, stack: ExitStack) -> int:
         """Write a file among the uploads; return its descriptor, which *stack* closes.
 
         What a crash leaves of it is collected like them.
@@ -148,10 +149,10 @@ class LinkFolder:
 
     def remove_link(self, *paths: str) -> None:
         changed = set[Path]()
-        for target in map(self._names.joinpath, paths):
+        for target in (f"{self._names}/{path}" for path in paths):
             with suppress(FileNotFoundError):
-                target.unlink()
-                changed.add(target.parent)
+                os.unlink(target)
+                changed.add(Path(target).parent)
             self._prune(target)
         for folder in {*map(_nearest, changed)}:  # once for all that they have lost
             durable.sync(folder)
@@ -195,14 +196,17 @@ class LinkFolder:
                 yield path.relative_to(self._names).as_posix(), path.read_bytes()
 
     def _make_uploads(self) -> None:
-        make_folders(self._root)
+        if not os.path.isdir(self._uploads):
+            make_folders(self._root)  # for owner and group alone
         make_folders(self._uploads, durable.SHARED)
 
-    def _prune(self, path: Path) -> None:
+    def _prune(self, path: str | Path) -> None:
         """Remove empty folders above *path*: the reference registry would list them as repositories."""
+        root, folder = f"{self._names}", durable.above(path)
         with suppress(OSError):
-            for folder in path.relative_to(self._names).parents[:-1]:
-                (self._names / folder).rmdir()
+            while folder != root:
+                os.rmdir(folder)
+                folder = durable.above(folder)
 
 
 def _nearest(folder: Path) -> Path:

@@ -238,8 +238,8 @@ def test_a_file_system_without_hard_links(
     if known:
         _publish(store, DATA)
 
-    def refuse(_: Path, target: Path) -> None:
-        code = errno.EEXIST if target.exists() else errno.EPERM
+    def refuse(_: str, target: str) -> None:
+        code = errno.EEXIST if Path(target).exists() else errno.EPERM
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", refuse)
