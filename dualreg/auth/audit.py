@@ -9,9 +9,8 @@ import os
 import sys
 from contextlib import suppress
 from datetime import datetime
-from io import TextIOWrapper
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from threading import Lock
 from typing import TextIO
 
 from dualreg.errors import AuditUnavailable
@@ -21,36 +20,79 @@ from dualreg.ownership import inherit_owner, make_folders
 _log = logging.getLogger(__name__)
 
 
-def _open_private(name: str, flags: int) -> int:
-    """Open a file; one that is new is not world-readable."""
-    path = Path(name)
-    new = not path.exists()
-    descriptor = os.open(path, flags, 0o640)
-    if new:
-        inherit_owner(path)
-    return descriptor
+class _File:
+    """A file that is appended to. It is created again if it has been renamed or removed."""
 
-
-class _Handler(WatchedFileHandler):
-    """Raises what fails."""
-
-    def _open(self) -> TextIOWrapper:
-        make_folders(Path(self.baseFilename).parent)
-        return open(self.baseFilename, "a", encoding="utf-8", opener=_open_private)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, os.stat_result] | None = None
+        self._unwritten = b""
+        self._lock = Lock()
 
     def ready(self) -> None:
-        """Open the file unless it is open, and write what could not be written before."""
-        with self.lock:  # type: ignore[union-attr]  # None only while the handler is made
-            self.reopenIfNeeded()
-            if self.stream is None:
-                self.stream = self._open()
-                self._statstream()
-            self.stream.flush()
+        """Open the file unless it is open, and write what could not be written before.
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's
-        """Raise the exception that is being handled."""
-        del record
-        raise  # noqa: PLE0704 -- logging calls this in its except clause
+        Raises:
+            OSError: it cannot be opened or written to.
+        """
+        self.append(b"")
+
+    def append(self, line: bytes) -> None:
+        """Append a line by a single write.
+
+        Raises:
+            OSError: as ``ready``. If it was the write that failed, it is tried again before the next one.
+        """
+        with self._lock:
+            descriptor = self._open()
+            self._write(descriptor)
+            self._unwritten = line
+            self._write(descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._close()
+
+    def _open(self) -> int:
+        """Return the descriptor of the file that has the name now; one that is new is not world-readable."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 -- each request that writes does this
+        except FileNotFoundError:
+            found = None
+        if self._opened and found and os.path.samestat(found, self._opened[1]):
+            return self._opened[0]
+        self._close()
+        make_folders(self._path.parent)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        self._opened = descriptor, os.fstat(descriptor)
+        if found is None:
+            inherit_owner(self._path)
+        return descriptor
+
+    def _write(self, descriptor: int) -> None:
+        while self._unwritten:
+            self._unwritten = self._unwritten[os.write(descriptor, self._unwritten) :]
+
+    def _close(self) -> None:
+        if self._opened:
+            os.close(self._opened[0])
+        self._opened = None
+
+
+class _Stream:
+    """A stream that is appended to."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def ready(self) -> None: ...
+
+    def append(self, line: bytes) -> None:
+        self._stream.write(line.decode())
+        self._stream.flush()
+
+    def close(self) -> None: ...
 
 
 class Audit:
@@ -66,11 +108,11 @@ class Audit:
         Args:
             console: Default: standard output.
         """
-        self._handler: logging.Handler = logging.NullHandler()
+        self._output: _File | _Stream | None = None
         if target == "-":
-            self._handler = logging.StreamHandler(console or sys.stdout)
+            self._output = _Stream(console or sys.stdout)
         elif target:
-            self._handler = _Handler(target, encoding="utf-8", delay=True)
+            self._output = _File(Path(target))
 
     def ready(self) -> None:
         """Check that lines can be appended; creates the file.
@@ -79,8 +121,8 @@ class Audit:
             AuditUnavailable: they cannot.
         """
         try:
-            if isinstance(self._handler, _Handler):
-                self._handler.ready()
+            if self._output:
+                self._output.ready()
         except OSError as error:
             raise AuditUnavailable(f"cannot write the audit log: {error}") from error
 
@@ -97,14 +139,17 @@ class Audit:
 
         What it records has happened, so a failure raises nothing: the line goes to the server's log instead.
         """
+        if self._output is None:
+            return
         present = {name: fact for name, fact in facts.items() if fact not in (None, "")}
         line = json_text({"time": at.isoformat(), "event": event} | present)
         try:
-            self._handler.handle(logging.makeLogRecord({"msg": "%s", "args": (line,)}))
+            self._output.append(f"{line}\n".encode())
         except OSError as error:
             _log.error("cannot write the audit log: %s; the line is: %s", error, line)
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(OSError):  # what could not be written is in the server's log
-            self._handler.close()
+        if self._output:
+            with suppress(OSError):  # what could not be written is in the server's log
+                self._output.close()
