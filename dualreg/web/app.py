@@ -2,8 +2,9 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -46,6 +47,14 @@ class _AnyPath(PathConverter):
     part_isolating = False
 
 
+class _Application(Flask):
+    """Flask without what is not used here, and takes time in every request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return *func*: no handler is a coroutine."""
+        return func
+
+
 def create_app(settings: Settings, registry: Registry | None = None, rates: Rates | None = None) -> Flask:
     """Return the WSGI application.
 
@@ -65,7 +74,7 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     authority, writes = authority_of(registry, settings), writes_of(settings)
     rates = rates or rates_of(settings)
     parts = context.Parts(registry, authority, log, settings, slots, writes, rates)
-    app = Flask("dualreg", static_folder=None)
+    app = _Application("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.
     app.url_map.merge_slashes = False
@@ -187,7 +196,7 @@ def refusal(app: Flask, head: bytes, status: int, message: str, headers: Mapping
 def _hold_slot(response: Response) -> Response:
     """Let a response that may take long to send take a slot; refuse the request if there is none."""
     try:
-        context.slots().hold_for(response, client_address())
+        context.slots().hold_for(response, client_address)
     except ServerBusy as error:
         return _render(error)
     return response

@@ -36,7 +36,7 @@ def body_chunks(*, length: int | None = None) -> Iterator[bytes]:
     if None not in (length, declared) and length != declared:
         raise SizeMismatch(promised=length, declared=declared)
     received = 0
-    with slots().for_body(client_address()):
+    with slots().for_body(client_address):
         try:
             for chunk in _arriving():
                 received += len(chunk)

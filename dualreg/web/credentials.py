@@ -150,7 +150,7 @@ def _authenticate() -> Grant:
 
 def _count(account: str) -> None:
     """Count the request, unless it only checks for the API."""
-    if request.path in API_CHECKS:
+    if not rates().are_limited or request.path in API_CHECKS:
         return
     client = client_of(account, client_address())
     rates().take(client, periods=2 if request.method in _UNREPEATED else 1)

@@ -14,8 +14,13 @@ from dualreg.web.context import settings
 _ANY = "*"
 #: Proxies that a request has passed through at most; what is before them is no address.
 _HOPS = 30
-#: Headers in which proxies say the scheme; the first that is there counts.
-_SCHEME_HEADERS = ("X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Forwarded-Protocol", "X-Forwarded-Ssl")
+#: Headers in which proxies say the scheme, as WSGI has them: the first that is there counts.
+_SCHEME_HEADERS = (
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_SCHEME",
+    "HTTP_X_FORWARDED_PROTOCOL",
+    "HTTP_X_FORWARDED_SSL",
+)
 _SECURE = frozenset({"https", "ssl", "on"})
 
 
@@ -45,11 +50,12 @@ def is_https() -> bool:
     Of several proxies, each may have said its own, in one header or in several; the first one that a client
     meets usually ends TLS.
     """
-    if request.scheme == "https":
+    environ = request.environ
+    if environ["wsgi.url_scheme"] == "https":
         return True
-    is_trusted = _is_trusted(_peer(request.environ), settings().trusted_proxies)
+    is_trusted = _is_trusted(_peer(environ), settings().trusted_proxies)
     for header in _SCHEME_HEADERS if is_trusted else ():
-        if said := ",".join(request.headers.getlist(header)):
+        if said := environ.get(header):
             return not _SECURE.isdisjoint(value.strip().lower() for value in said.split(","))
     return False
 

@@ -60,28 +60,28 @@ class Slots:
             self._held -= Counter((network,))  # which forgets those that hold none
 
     @contextmanager
-    def for_body(self, address: str) -> Iterator[None]:
+    def for_body(self, address: Callable[[], str]) -> Iterator[None]:
         """Hold a slot for the block, unless the body of the request has arrived already.
 
         Args:
-            address: As for ``take``.
+            address: Returns that of the client, as for ``take``.
 
         Raises:
             ServerBusy: as ``take``.
         """
         declared = request.content_length
         arrived = declared is not None and declared <= SMALL_BODY and "Expect" not in request.headers
-        release = _nothing if arrived else self.take(address)
+        release = _nothing if arrived else self.take(address())
         try:
             yield
         finally:
             release()
 
-    def hold_for(self, response: Response, address: str) -> None:
+    def hold_for(self, response: Response, address: Callable[[], str]) -> None:
         """Hold a slot until the body of *response* has been sent, unless that cannot take long.
 
         Args:
-            address: As for ``take``.
+            address: Returns that of the client, as for ``take``.
 
         Raises:
             ServerBusy: as ``take``; the response is closed.
@@ -91,7 +91,7 @@ class Slots:
         if request.method == "HEAD" or (length is not None and length <= SMALL_RESPONSE):
             return
         try:
-            release = self.take(address)
+            release = self.take(address())
         except ServerBusy:
             _close(response)
             raise

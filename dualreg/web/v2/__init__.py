@@ -69,6 +69,8 @@ def _guard() -> None:
 
 def _mount_access() -> Iterator[Access]:
     """Yield the access to its source that a mount needs."""
+    if request.method != "POST":
+        return
     source = request.args.get("from", "")
     if request.args.get("mount") and is_repository(source):
         yield Access.of(source, Action.PULL)

@@ -1,6 +1,7 @@
 """``/v2/<name>/blobs/uploads/``.  Source: OCI distribution-spec v1.1, "Pushing blobs"."""
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -72,7 +73,7 @@ def get_upload(name: RepositoryName, upload: UploadId) -> Response:
 @requires(Action.PUSH)
 def append_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Append a chunk, whose Content-Range has to start where the upload ends, or a stream."""
-    chunk = _declared_chunk(name, upload)
+    chunk = _declared_chunk(name, upload, _arguments())
     body = body_chunks(length=chunk.length)
     grown = registry().uploads.append(name, upload, body, offset=chunk.offset, known=chunk.known)
     return empty_response(202, upload_headers(grown))
@@ -81,8 +82,9 @@ def append_upload(name: RepositoryName, upload: UploadId) -> Response:
 @requires(Action.PUSH)
 def finish_upload(name: RepositoryName, upload: UploadId) -> Response:
     """Append the last chunk, if any, and turn the upload into a blob."""
-    digest = Digest.parse(_argument("digest"))
-    chunk = _declared_chunk(name, upload)
+    arguments = _arguments()
+    digest = Digest.parse(arguments.get("digest", ""))
+    chunk = _declared_chunk(name, upload, arguments)
     body = body_chunks(length=chunk.length)
     registry().uploads.finish(name, upload, digest, body, offset=chunk.offset, known=chunk.known)
     for _ in body:
@@ -107,16 +109,15 @@ def _mount(name: RepositoryName, mount: str, source: str | None) -> Digest | Non
     return None
 
 
-def _argument(name: str) -> str:
-    """Return a parameter of an upload's location, empty if there is none.
+def _arguments() -> dict[str, str]:
+    """Return the parameters of an upload's location.
 
     Some clients append ``?digest=`` to the location even if it has a query.
     """
-    arguments = dict(parse_qsl(request.query_string.decode("utf-8", "replace").replace("?", "&")))
-    return arguments.get(name, "")
+    return dict(parse_qsl(request.query_string.decode("utf-8", "replace").replace("?", "&")))
 
 
-def _declared_chunk(name: RepositoryName, upload: UploadId) -> _Chunk:
+def _declared_chunk(name: RepositoryName, upload: UploadId, arguments: Mapping[str, str]) -> _Chunk:
     """Return the chunk that Content-Range declares.
 
     Raises:
@@ -124,7 +125,7 @@ def _declared_chunk(name: RepositoryName, upload: UploadId) -> _Chunk:
     """
     text = request.headers.get("Content-Range")
     if not text:
-        known = _argument("offset")
+        known = arguments.get("offset", "")
         return _Chunk(known=int(known) if _OFFSET.fullmatch(known) else 0)
     match = _CONTENT_RANGE.fullmatch(text)
     if match is None or int(match[1]) > int(match[2]):
