@@ -1,4 +1,7 @@
-"""Answers without a thread: byte for byte what gunicorn sends, in turn, and only where nothing waits."""
+"""Answers without a thread: byte for byte what gunicorn sends, in turn, and only where nothing waits.
+
+And what a thread does with the next requests of its client.
+"""
 
 import os
 import re
@@ -8,7 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from gunicorn.config import Config
 from gunicorn.workers.base import Worker as BaseWorker
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from dualreg.cli.connection import Connection
+from dualreg.cli.connection import HEAD_LIMIT, Connection
 from dualreg.cli.fast_path import FastPath
 from dualreg.cli.serve import gunicorn_settings
 from dualreg.cli.server_log import ServerLog
@@ -163,6 +166,8 @@ def running(run: Callable[..., Running]) -> Running:
     return run()
 
 
+#: A read that needs a thread each time.
+ODD_READ = request("/v1/search?q=other")
 DIGEST = f"/v2/{NAME}/manifests/{IMAGE.digest}"
 V1 = f"/v1/images/{CHAIN[-1].id}"
 #: What is answered again, and the status.
@@ -230,8 +235,7 @@ def test_requests_in_one_packet_are_answered_in_their_order(running: Running, pa
     """Without a thread, or with one for each that needs it, and with a head that comes in parts."""
     plain = [sent for sent, _ in READS.values()]
     expected = [running.warm(each) for each in plain]
-    odd = request("/v1/search?q=other")
-    other = running.warm(odd)
+    other = running.warm(ODD_READ)
     with closing(running.connect()) as connection:
         threads = len(running.threads)
         together = b"".join(plain)
@@ -240,7 +244,7 @@ def test_requests_in_one_packet_are_answered_in_their_order(running: Running, pa
             time.sleep(0.05)
         assert read(connection, *plain) == expected
         assert len(running.threads) == threads
-        assert running.ask(connection, *plain[:2], odd, plain[2], odd) == [
+        assert running.ask(connection, *plain[:2], ODD_READ, plain[2], ODD_READ) == [
             *expected[:2],
             other,
             expected[2],
@@ -396,6 +400,98 @@ def test_the_last_request_of_a_worker_is_a_threads(running: Running) -> None:
         assert b"\r\nConnection: close\r\n" in running.ask(connection, plain)[0]
     assert len(running.threads) == threads + 1
     assert not running.worker.alive
+
+
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads wait for the next request of their client for longer than a test takes."""
+    monkeypatch.setattr("dualreg.cli.worker._MOMENT", 60)
+
+
+def test_a_thread_goes_on_with_its_client(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers the next requests, if they come soon, whether they come one by one or together."""
+    monkeypatch.setattr("dualreg.cli.worker._MOMENT", 1)
+    expected = running.warm(ODD_READ)
+    with closing(running.connect()) as connection:
+        threads = len(running.threads)
+        for count in (1, 1, 3):
+            assert running.ask(connection, *[ODD_READ] * count) == [expected] * count
+        assert len(running.threads) == threads + 1
+        assert until(lambda: not running.worker._busy)
+        assert running.ask(connection, ODD_READ) == [expected]
+        assert len(running.threads) == threads + 2
+
+
+@pytest.mark.usefixtures("_patient")
+def test_the_last_free_thread_waits_for_nobody(run: Callable[..., Running]) -> None:
+    """However many clients might send more, others are answered at once."""
+    running = run(threads=2)
+    with ExitStack() as stack:
+        for _ in range(5):
+            connection = stack.enter_context(closing(running.connect()))
+            for _ in range(2):
+                running.ask(connection, ODD_READ)
+        assert until(lambda: running.worker._busy == 1)
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_thread_leaves_what_needs_none(running: Running) -> None:
+    """It sends the answer, and the loop has the connection again."""
+    plain, other = READS["GET a blob"][0], READS["GET a tag"][0]
+    expected = [running.warm(plain), running.warm(other)]
+    with closing(running.connect()) as connection:
+        running.ask(connection, ODD_READ)
+        threads = len(running.threads)
+        assert running.worker._busy
+        assert running.ask(connection, plain, other) == expected
+        assert until(lambda: not running.worker._busy)
+        assert running.ask(connection, other) == expected[1:]
+        assert len(running.threads) == threads
+
+
+@pytest.mark.usefixtures("_patient")
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01", b"\x16\r\n\r\n", b"GET /" + b"a" * HEAD_LIMIT])
+def test_what_is_no_request_ends_what_a_thread_waits_for(running: Running, sent: bytes) -> None:
+    """It is refused as on a new connection."""
+    with closing(running.connect()) as connection:
+        running.ask(connection, ODD_READ)
+        connection.sendall(sent)
+        assert b"\r\nConnection: close\r\n" in receive(connection)
+    assert until(lambda: running.worker.nr_conns == 0)
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_thread_waits_for_the_beginning_only(running: Running) -> None:
+    """Half a head leaves the connection to the loop, until the rest comes."""
+    expected = running.warm(ODD_READ)
+    with closing(running.connect()) as connection:
+        running.ask(connection, ODD_READ)
+        connection.sendall(ODD_READ[:9])
+        assert until(lambda: not running.worker._busy)
+        connection.sendall(ODD_READ[9:])
+        assert read(connection, ODD_READ) == [expected]
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_client_that_leaves_frees_its_thread(running: Running) -> None:
+    """At once."""
+    with closing(running.connect()) as connection:
+        running.ask(connection, ODD_READ)
+        assert running.worker._busy
+    assert until(lambda: running.worker.nr_conns == 0 and not running.worker._busy)
+
+
+def test_a_thread_of_a_worker_that_stops_waits_no_longer(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers what still comes, and ends the connection."""
+    monkeypatch.setattr("dualreg.cli.worker._MOMENT", 1)
+    with closing(running.connect()) as connection:
+        running.ask(connection, ODD_READ)
+        assert until(lambda: running.threads[-1].request is None)
+        running.worker.handle_exit(None, None)
+        assert b"\r\nConnection: close\r\n" in running.ask(connection, ODD_READ)[0]
+        assert connection.recv(1) == b""
 
 
 #: Settings of gunicorn, or of its environment, with which more is done for each request.

@@ -72,6 +72,7 @@ def head(method: str, path: str, *lines: str) -> bytes:
 KINDS: dict[str, Callable[[str], bytes]] = {
     "nothing": lambda _: b"",
     "half a request line": lambda _: b"GET /v2/slow",
+    "a request, then half a head": lambda _: head("GET", "/v2/_catalog?n=1") + head("GET", "/v2/")[:-2],
     "half a head": lambda _: head("GET", "/v2/_catalog")[:-2],
     "a byte of a manifest": lambda _: head("PUT", "/v2/slow/manifests/1", "Content-Length: 60000") + b"{",
     "a byte of a large manifest": lambda _: (

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from gunicorn.http import body
-from gunicorn.http.message import Request as _Request
-from gunicorn.http.parser import RequestParser
 
 from dualreg.storage.base import CHUNK_SIZE
 
@@ -105,20 +103,10 @@ class Body(body.Body):  # type: ignore[misc]  # gunicorn is untyped
         return data
 
 
-class _StreamedRequest(_Request):  # type: ignore[misc]  # gunicorn is untyped
-    body: Any
-
-    def set_body_reader(self) -> None:
-        """Let gunicorn choose how the body is read, and read it so."""
-        super().set_body_reader()
-        reader = self.body.reader
-        if isinstance(reader, body.ChunkedReader):
-            self.body = Body(_ChunkedReader(self, self.unreader))
-        else:
-            self.body = Body(_LengthReader(self.unreader, reader.length))
-
-
-class Parser(RequestParser):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn's parser, whose requests have a Body."""
-
-    mesg_class = _StreamedRequest
+def stream(request: Any) -> None:  # noqa: ANN401 -- gunicorn's
+    """Let the body of a request be read as it arrives, in the way that gunicorn chose."""
+    reader = request.body.reader
+    if isinstance(reader, body.ChunkedReader):
+        request.body = Body(_ChunkedReader(request, request.unreader))
+    else:
+        request.body = Body(_LengthReader(request.unreader, reader.length))

@@ -5,6 +5,7 @@ long a thread waits for the rest is in ``pacing``.
 """
 
 import re
+import select
 import socket
 import ssl
 import time
@@ -15,10 +16,10 @@ from gunicorn.sock import ssl_context
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
-from dualreg.cli.bodies import Parser
 from dualreg.cli.fast_path import Answer
 from dualreg.cli.pacing import PacedSocket
-from dualreg.cli.plain_requests import peer_of
+from dualreg.cli.parsing import Parser
+from dualreg.cli.plain_requests import END, peer_of
 from dualreg.web.slots import SMALL_BODY
 
 #: Bytes of a request's head that are kept while the rest is awaited.
@@ -30,7 +31,6 @@ _RECEIVE_SIZE = 64 << 10
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 #: Bytes of a request that show which path it is for.
 _ASKED_SIZE = 1 << 10
-_HEAD_END = b"\r\n\r\n"
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,19})[ \t]*\r\n", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 #: The requests of load balancers, which ask whether the registry works.
@@ -68,10 +68,10 @@ class Arriving:
 
     def add(self, data: bytes | bytearray) -> None:
         """Add what came next."""
-        looked_at = max(len(self.data) - len(_HEAD_END) + 1, 0)
+        looked_at = max(len(self.data) - len(END) + 1, 0)
         self.data += data
-        if self._wanted is None and (end := self.data.find(_HEAD_END, looked_at)) >= 0:
-            self._wanted = end + len(_HEAD_END) + self._small_body(end)
+        if self._wanted is None and (end := self.data.find(END, looked_at)) >= 0:
+            self._wanted = end + len(END) + self._small_body(end)
 
     def take(self) -> "Arriving":
         """Return what has arrived of the request after this one, which is ready."""
@@ -145,30 +145,30 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
             Refused: it is no request, or too large.
             OSError: the client is gone, or does not speak TLS.
         """
-        self._wait_for_nothing()
         try:
             if not self._shaken:
                 self._raw.do_handshake()  # type: ignore[attr-defined]  # of TLS
                 self._shaken = True
-            while not self._arriving.is_ready:
+            while not self._is_complete():
                 if not (data := self._raw.recv(_RECEIVE_SIZE)):
                     return self._at_end()
                 if not self._arriving.data:
                     self.deadline = time.monotonic() + self.window
                 self._arriving.add(data)
-                self._check_head()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         return True
 
-    def _check_head(self) -> None:
+    def _is_complete(self) -> bool:
+        """Return whether a request has arrived, after refusing what is none."""
         data = self._arriving.data
-        if not _METHOD.match(data):
+        if data and not _METHOD.match(data):
             raise Refused(400, "not an HTTP request")  # a client that tried TLS goes on without it
         if len(data) > HEAD_LIMIT and not self._arriving.has_head:
             if b"\n" in data:
                 raise Refused(431, "the headers are too large")
             raise Refused(414, "the request line is too long")
+        return self._arriving.is_ready
 
     @property
     def arrived(self) -> bytes:
@@ -185,9 +185,18 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         """The beginning of the request that arrives; empty before its first byte."""
         return bytes(self._arriving.data[:_ASKED_SIZE])
 
+    def is_followed(self, patience: float) -> bool:
+        """Return whether another request has arrived, after waiting *patience* seconds for its first byte.
+
+        Raises:
+            Refused, OSError: as ``receive``.
+        """
+        return (self.has_more or self.sock.wait(select.POLLIN, patience)) and self.receive()
+
     def hand_over(self) -> None:
         """Give what was received to the parser, which a thread continues with."""
         self.sock.restart(self.asked)
+        self.parser.mesg = None  # the request before ended where this one begins
         self.parser.unreader.unread(bytes(self._arriving.data))
         self._arriving = Arriving()
 
@@ -230,7 +239,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         Raises:
             OSError: the client is gone.
         """
-        self._wait_for_nothing()
         if not data or not self._shaken:
             return 0
         try:
@@ -253,10 +261,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
             answer.end(sent)
         return True
 
-    def _wait_for_nothing(self) -> None:
-        if self._raw.gettimeout() != 0:  # setting it is a call of the kernel
-            self._raw.settimeout(0)
-
     def begin_lingering(self, seconds: float) -> None:
         """Send no more, and discard what still arrives, so that the client gets to read the response.
 
@@ -269,7 +273,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn is untyped
         """
         self.lingering = True
         self.deadline = time.monotonic() + seconds
-        self._wait_for_nothing()
         self._raw.shutdown(socket.SHUT_WR)
 
     def discard(self) -> bool:

@@ -21,15 +21,8 @@ from dualreg.web.lane import Lane, Ready
 
 #: Heads of responses that are remembered.
 _HEADS = 1_000
-#: Settings of gunicorn of which another value means more work for each request, or another meaning of it.
-_USUAL = (
-    "casefold_http_method",
-    "limit_request_fields",
-    "post_request",
-    "pre_request",
-    "protocol",
-    "proxy_protocol",
-)
+#: Settings of gunicorn that call something for each request.
+_HOOKS = ("post_request", "pre_request")
 
 
 class Answer(NamedTuple):
@@ -58,9 +51,8 @@ class FastPath:
     def of(cls, app: object, cfg: Any, log: Any) -> Self | None:  # noqa: ANN401 -- gunicorn's
         """Return what answers for *app* in a worker; None if all requests need a thread there."""
         lane = getattr(app, "wsgi_app", None)
-        limit = min(cfg.limit_request_line, cfg.limit_request_field_size)
-        is_usual = all(cfg.settings[name].get() == cfg.settings[name].default for name in _USUAL)
-        if not is_usual or limit < plain_requests.HEAD_LIMIT or "SCRIPT_NAME" in environment():
+        has_hooks = any(cfg.settings[name].get() != cfg.settings[name].default for name in _HOOKS)
+        if has_hooks or not plain_requests.mean_the_same(cfg) or "SCRIPT_NAME" in environment():
             return None
         keeps = cfg.keepalive and cfg.worker_connections > cfg.threads
         return cls(lane, cfg, log) if keeps and isinstance(lane, Lane) and lane.is_immediate else None

@@ -21,6 +21,9 @@ _ANSWER_TIME = 5.0
 _RECORD_SIZE = 16 << 10
 #: Bytes that one call sends over TLS, so that progress shows.
 _SEND_SIZE = 64 << 10
+#: What a call raises that would have to wait; and for which event, if that says so.
+_BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_EVENTS: dict[type, int] = {ssl.SSLWantReadError: select.POLLIN, ssl.SSLWantWriteError: select.POLLOUT}
 
 
 class ClientStalled(ConnectionResetError):
@@ -53,7 +56,8 @@ class Pace:
 class PacedSocket:
     """A client's socket, plain or TLS, on which every wait of a thread is bounded by progress.
 
-    It has the methods of a socket that gunicorn uses. A timeout that is set bounds each call as well.
+    It has the methods of a socket that gunicorn uses. A timeout that is set bounds each call as well. The
+    socket itself does not block: what is there is taken without asking the kernel first.
 
     Attributes:
         asked: The beginning of the request that is handled.
@@ -63,6 +67,7 @@ class PacedSocket:
 
     def __init__(self, sock: socket.socket, window: float) -> None:
         """Wrap *sock*; *window* as for Pace."""
+        sock.settimeout(0)
         self._sock = sock
         self.asked = b""
         self.cut_at = math.inf
@@ -113,14 +118,13 @@ class PacedSocket:
             return len(received)
 
         with suppress(ConnectionError):
-            self._wait(self._reading, receive)
+            self._wait(self._reading, select.POLLIN, receive)
         self.ended = not received
         return received
 
     def _records(self, size: int) -> bytes:
         """Receive over TLS up to *size* bytes: one of its small records, and those that have arrived, too."""
         records = [self._sock.recv(min(size, _RECORD_SIZE))]
-        self._sock.settimeout(0)
         with suppress(OSError):  # no other has arrived, or something that the next call finds, too
             while records[-1] and (size := size - len(records[-1])):
                 records.append(self._sock.recv(min(size, _RECORD_SIZE)))
@@ -133,7 +137,7 @@ class PacedSocket:
             ClientStalled: too few went in time.
             TimeoutError: nothing went within the timeout that is set.
         """
-        return self._wait(self._writing, lambda: self._sock.send(data), grace=_ANSWER_TIME)
+        return self._wait(self._writing, select.POLLOUT, lambda: self._sock.send(data), grace=_ANSWER_TIME)
 
     def sendall(self, data: bytes) -> None:
         """Send *data*; see ``send``."""
@@ -147,10 +151,8 @@ class PacedSocket:
         end = os.fstat(descriptor).st_size if count is None else offset + count
         try:
             while at < end:
-                start, length = at, end - at
-                sent = self._wait(
-                    self._writing, partial(self._send_from, descriptor, start, length), grace=_ANSWER_TIME
-                )
+                send = partial(os.sendfile, self._sock.fileno(), descriptor, at, end - at)
+                sent = self._wait(self._writing, select.POLLOUT, send, grace=_ANSWER_TIME)
                 if not sent:
                     break
                 at += sent
@@ -158,41 +160,39 @@ class PacedSocket:
             file.seek(at)  # as a socket's: the access log counts what was sent
         return at - offset
 
-    def _send_from(self, descriptor: int, start: int, length: int) -> int:
-        """Send as much as fits, after waiting until anything does."""
-        try:
-            return os.sendfile(self._sock.fileno(), descriptor, start, length)
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(self._sock, select.POLLOUT)
-            if not poll.poll((self._sock.gettimeout() or 0) * 1000):
-                raise TimeoutError from None
-            return os.sendfile(self._sock.fileno(), descriptor, start, length)
-
-    def _wait(self, pace: Pace, move: Callable[[], int], *, grace: float = 0) -> int:
-        """Return what *move* moves; it may wait for what is left of the window.
+    def _wait(self, pace: Pace, event: int, move: Callable[[], int], *, grace: float = 0) -> int:
+        """Return what *move* moves, after waiting for *event* for up to what is left of the window.
 
         Args:
+            event: Of ``poll``; over TLS, another one may be needed first.
             grace: Seconds that it may take beyond ``cut_at``, which may be set meanwhile.
 
         Raises:
             ClientStalled: it was too little, or it is too late.
             TimeoutError: see ``settimeout``.
         """
-        began = time.monotonic()
+        began = now = time.monotonic()
         left = pace.left()
         allowed = left if self._timeout is None else min(left, self._timeout)
-        while (now := time.monotonic()) < self.cut_at + grace:
-            rest = allowed - (now - began)
-            self._sock.settimeout(min(max(rest, 0.001), _LOOK) if allowed else 0)
+        while now < self.cut_at + grace:
             try:
                 moved = move()
-            except TimeoutError:
-                if time.monotonic() - began < allowed:
-                    continue
-                if allowed < left:
+            except _BLOCKED as blocked:
+                if not allowed:
                     raise
-                break
-            pace.note(time.monotonic() - began, moved)
-            return moved
+                if (rest := began + allowed - now) <= 0:
+                    if allowed < left:
+                        raise TimeoutError from None
+                    break
+                self.wait(_EVENTS.get(type(blocked), event), min(rest, _LOOK))
+                now = time.monotonic()
+            else:
+                pace.note(now - began, moved)
+                return moved
         raise ClientStalled(errno.ECONNRESET, "the client is too slow")
+
+    def wait(self, event: int, seconds: float) -> bool:
+        """Wait for an *event* of ``poll``, or an error; return whether it came within *seconds*."""
+        poll = select.poll()
+        poll.register(self._sock, event)
+        return bool(poll.poll(seconds * 1000))

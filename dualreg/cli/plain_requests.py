@@ -1,19 +1,27 @@
 """Plain requests: heads so simple that they mean the same to every server, read without gunicorn's parser.
 
-For reads, clients of registries hardly send others. What is in any way unusual is left to gunicorn: other
-methods and versions, a body, escapes in the path, headers that are not in the list.
+Clients of registries hardly send others. What is in any way unusual is left to gunicorn: other methods and
+versions, escapes in the path, headers that are not in the list. So is what a head says about the body.
 """
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 #: Bytes of a head, and lines. gunicorn allows more, as it is configured here.
 HEAD_LIMIT, LINES_LIMIT = 8000, 64
 #: Of HTTP.
 VERSION = (1, 1)
-_METHODS = (b"GET ", b"HEAD ")
-_LINE = re.compile(r"(GET|HEAD) ((/[A-Za-z0-9/._~:@+-]*)(?:\?([A-Za-z0-9/._~:@+=&,*-]*))?) HTTP/1\.1")
+#: What ends a head.
+END = b"\r\n\r\n"
+_READS = (b"GET ", b"HEAD ")
+_LINE = re.compile(
+    r"(GET|HEAD|POST|PUT|PATCH|DELETE)"
+    r" ((/[A-Za-z0-9/._~:@+-]*)(?:\?([A-Za-z0-9/._~:@+=&,*%-]*))?) HTTP/1\.1"
+)
+#: Settings of gunicorn of which another value than its own gives heads another meaning.
+_USUAL = ("casefold_http_method", "limit_request_fields", "protocol", "proxy_protocol")
 #: Headers that say nothing about where messages end, and nothing about the connection.
 _HEADERS = frozenset(
     {
@@ -60,12 +68,69 @@ _HEADERS = frozenset(
         "x-request-id",
     }
 )
+#: Those of requests with a body; gunicorn finds out where it ends.
+_BODY_HEADERS = frozenset(
+    {
+        "content-length",
+        "content-range",
+        "content-type",
+        "transfer-encoding",
+        "x-docker-checksum",
+        "x-docker-checksum-payload",
+    }
+)
 #: Spellings of them that are remembered.
 _SPELLINGS = 200
 #: The only header that clients send more than once: a list, whose parts are joined.
-_ACCEPT = "HTTP_ACCEPT"
+_ACCEPT = "ACCEPT"
 #: The exception: this value is what HTTP/1.1 does anyway.
 _CONNECTION, _KEPT = "HTTP_CONNECTION", "keep-alive"
+
+
+class Head(NamedTuple):
+    """The head of a plain request, in the words of gunicorn.
+
+    Attributes:
+        uri: Path and query as they came.
+        headers: With names in capitals.
+    """
+
+    method: str
+    uri: str
+    path: str
+    query: str
+    headers: list[tuple[str, str]]
+
+
+def mean_the_same(cfg: Any) -> bool:  # noqa: ANN401 -- gunicorn's
+    """Return whether gunicorn, with this configuration, takes plain requests for what they are here."""
+    limit = min(cfg.limit_request_line, cfg.limit_request_field_size)
+    is_usual = all(cfg.settings[name].get() == cfg.settings[name].default for name in _USUAL)
+    return is_usual and limit >= HEAD_LIMIT
+
+
+def parse(head: bytes) -> Head | None:
+    """Return what a head says, without its END; None if it is not plain.
+
+    Source: RFC 9112, "Request Line" and "Field Syntax".
+    """
+    if len(head) > HEAD_LIMIT or not head.isascii():
+        return None
+    first, *lines = head.decode("ascii").split("\r\n")
+    match = _LINE.fullmatch(first)
+    if match is None or len(lines) > LINES_LIMIT:
+        return None
+    headers, seen = [], set()
+    for line in lines:
+        spelled, colon, value = line.partition(":")
+        name = _name(spelled)
+        if name is None or name in seen or not colon or not value.isprintable():
+            return None
+        if name != _ACCEPT:
+            seen.add(name)
+        headers.append((name, value.strip(" ")))
+    method, uri, path, query = match.groups("")
+    return Head(method, uri, path, query, headers)
 
 
 def peer_of(client: object) -> dict[str, str]:
@@ -80,37 +145,26 @@ def peer_of(client: object) -> dict[str, str]:
     return common | {"REMOTE_ADDR": client.decode() if isinstance(client, bytes) else str(client)}
 
 
-def read(head: bytes, peer: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the WSGI environment of a request as far as its head decides on it; None if it is not plain.
+def read(request: bytes, peer: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the WSGI environment of a request that reads, as far as its head decides on it; or None.
 
     It is that which gunicorn makes, without what is the same for all requests, and what it gives to the
-    application beside the request.
+    application beside the request. None: it is not plain, has a body, or is the last one of its connection.
 
     Args:
         peer: See ``peer_of``.
-
-    Source: RFC 9112, "Request Line" and "Field Syntax".
     """
-    if len(head) > HEAD_LIMIT or not head.startswith(_METHODS) or not head.isascii():
-        return None
-    first, *lines = head.decode("ascii").split("\r\n")
-    match = _LINE.fullmatch(first)
-    if match is None or len(lines) > LINES_LIMIT or lines[-2:] != ["", ""]:
+    head = parse(request[: -len(END)]) if request.startswith(_READS) and request.endswith(END) else None
+    if head is None:
         return None
     environ = {**peer}
-    environ["REQUEST_METHOD"], environ["RAW_URI"] = match[1], match[2]
-    environ["PATH_INFO"], environ["QUERY_STRING"] = match[3], match[4] or ""
-    for line in lines[:-2]:
-        name, colon, value = line.partition(":")
-        key = _key(name)
-        if key is None or not colon or not value.isprintable():
+    environ["REQUEST_METHOD"], environ["RAW_URI"] = head.method, head.uri
+    environ["PATH_INFO"], environ["QUERY_STRING"] = head.path, head.query
+    for name, value in head.headers:
+        key = _variable(name)
+        if key is None:
             return None
-        if key not in environ:
-            environ[key] = value.strip(" ")
-        elif key == _ACCEPT:
-            environ[key] += f",{value.strip(' ')}"
-        else:
-            return None
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
     return environ if environ.get(_CONNECTION, _KEPT).lower() == _KEPT else None
 
 
@@ -121,6 +175,12 @@ def headers_of(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 @lru_cache(_SPELLINGS)
-def _key(name: str) -> str | None:
-    """Return the name of a header in WSGI environments; None if it is not in the list."""
-    return "HTTP_" + name.upper().replace("-", "_") if name.lower() in _HEADERS else None
+def _name(spelled: str) -> str | None:
+    """Return the name of a header in capitals; None if it is in neither list."""
+    return spelled.upper() if spelled.lower() in _HEADERS | _BODY_HEADERS else None
+
+
+@lru_cache(_SPELLINGS)
+def _variable(name: str) -> str | None:
+    """Return the name of a header in the environment of a request without a body; None of other requests."""
+    return "HTTP_" + name.replace("-", "_") if name.lower() in _HEADERS else None

@@ -39,6 +39,8 @@ _INTERVAL = 1.0
 #: Seconds for which the next connection is left to another process, which needs them to wake up: one that
 #: answers at once would be first each time, and have all connections while others have none.
 _TURN = 0.0002
+#: Seconds for which a thread waits for the next request of its client, while another thread is free.
+_MOMENT = 0.01
 #: Errors for lack of what each connection takes.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: Seconds to wait for each part of a body that the application left unread.
@@ -179,6 +181,38 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             known = self.nr_conns
             self.wait_for_and_dispatch_events(0)
 
+    def handle(self, conn: Connection) -> bool:
+        """Answer the request that has arrived, and those that its client sends next while a thread is free.
+
+        Returns:
+            Whether the connection can take another request.
+        """
+        keep = bool(super().handle(conn))
+        while keep and self._takes_next(conn):
+            conn.hand_over()
+            keep = bool(super().handle(conn))
+        return keep
+
+    def _takes_next(self, conn: Connection) -> bool:
+        """Return whether another request comes within a moment, and needs this thread.
+
+        It waits only while another thread is free. A request that needs no thread is answered, and leaves the
+        connection to the loop, as does all that is no whole request.
+        """
+        if not self.alive or self._busy >= self.cfg.threads:
+            return False
+        conn.begin_idle(self.cfg.keepalive)
+        try:
+            if not conn.is_followed(_MOMENT):
+                return False
+        except (Refused, OSError):
+            return False
+        answer = self._find_answer(conn)
+        if answer:
+            conn.send_rest(answer, 0)
+            conn.begin_next(self.cfg.keepalive)
+        return answer is None
+
     def handle_request(self, req: Any, conn: Connection) -> bool:  # noqa: ANN401 -- gunicorn's
         """Answer a request; return whether the connection can take another one."""
         conn.request = req
@@ -254,14 +288,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         Raises:
             OSError: the client is gone.
         """
+        answer = self._find_answer(connection)
+        if answer:
+            self._send(connection, answer)
+        return answer is not None
+
+    def _find_answer(self, connection: Connection) -> Answer | None:
+        """Return the answer to the request that has arrived if that takes no wait."""
         if not self._fast_path or not self.alive or self.nr + 1 >= self.max_requests:
-            return False
+            return None
         answer = self._fast_path.answer(connection.arrived, connection.peer)
-        if answer is None:
-            return False
-        self.nr += 1
-        self._send(connection, answer)
-        return True
+        self.nr += answer is not None
+        return answer
 
     def _send(self, connection: Connection, answer: Answer) -> None:
         """Send an answer, as much as fits without waiting; a thread sends the rest."""

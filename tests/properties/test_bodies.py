@@ -12,7 +12,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualreg.cli.bodies import Parser
+from dualreg.cli.parsing import Parser
 from tests.soak import short_or_long
 
 #: The next request on the connection.

@@ -1,15 +1,18 @@
 """Plain requests: what is read without gunicorn's parser is what gunicorn reads."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.http.wsgi import create
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dualreg.cli import plain_requests
+from dualreg.cli.parsing import Parser
 from dualreg.settings import Settings
 from tests.soak import short_or_long
 from tests.test_fast_path import configured
@@ -49,6 +52,19 @@ def require_same(head: bytes) -> bool:
     return True
 
 
+def outcome(parser: type[RequestParser], sent: bytes) -> object:
+    """Return all that is made of what a client sent, when *parser* reads it; or how that fails."""
+    client = SimpleNamespace(send=lambda _: None)
+    try:
+        request = next(parser(CONFIG, iter([sent]), CLIENT))
+        environ = create(request, client, CLIENT, SERVER, CONFIG)[1]
+        body = request.body.read()
+    except Exception as error:  # noqa: BLE001 -- gunicorn's share no other class
+        return type(error), str(error)
+    shown = {name: value for name, value in environ.items() if isinstance(value, str | bool | tuple)}
+    return shown, request.headers, body, request.unreader.take_buffered(), request.should_close()
+
+
 def head_of(*lines: str, first: str = LINE) -> bytes:
     """Return a head."""
     return "\r\n".join([first, *lines, "", ""]).encode("latin-1")
@@ -63,6 +79,28 @@ PLAIN = [
     head_of("Authorization: Basic YWxpY2U6eA==", "Cookie: a=b; c=d", "Connection: Keep-Alive", *COMMON),
     head_of("X-Forwarded-For: 192.0.2.3, 192.0.2.4", "X-Real-IP: 192.0.2.3", first="GET //v2/ HTTP/1.1"),
     head_of('If-None-Match: "sha256:a", W/"b"', "Traceparent: 00-0-0-00", first="GET /v2/../a? HTTP/1.1"),
+]
+
+#: What follows a head: nothing, bodies, a part of one, or the next request.
+FOLLOWS = [b"", b"12345", b"5\r\n12345\r\n0\r\n\r\n", b"5\r\n1", PLAIN[0]]
+PUSHES = [
+    head_of(
+        *COMMON, "Content-Length: 0", first="POST /v2/a/blobs/uploads/?mount=sha256%3A0a&from=b HTTP/1.1"
+    ),
+    head_of(
+        *COMMON,
+        "Content-Type: application/octet-stream",
+        "Content-Range: 0-4",
+        "Content-Length: 5",
+        "Authorization: Bearer a.b.c",
+        first="PATCH /v2/a/blobs/uploads/0a-1?_state=eyJ_-x%3D HTTP/1.1",
+    ),
+    head_of(
+        *COMMON, "Transfer-Encoding: chunked", first="PATCH /v2/a/blobs/uploads/0a-1?_state=eyJ HTTP/1.1"
+    ),
+    head_of(*COMMON, "Content-Length: 5", "Content-Type: a/b+json", first="PUT /v2/a/manifests/1 HTTP/1.1"),
+    head_of("Content-Length: 0", "X-Docker-Checksum: sha256:0a", first="PUT /v1/images/0a/checksum HTTP/1.1"),
+    head_of(*COMMON, "Connection: close", first="DELETE /v2/a/manifests/sha256:0a HTTP/1.1"),
 ]
 
 OTHERS = {
@@ -105,21 +143,31 @@ def test_what_clients_send_is_plain(head: bytes) -> None:
     assert require_same(head)
 
 
+@pytest.mark.parametrize("follows", FOLLOWS)
+@pytest.mark.parametrize("head", PUSHES)
+def test_what_clients_push_with_is_plain(head: bytes, follows: bytes) -> None:
+    """It is read without gunicorn's parser, and means the same to it, as does whatever follows."""
+    assert plain_requests.parse(head.removesuffix(plain_requests.END))
+    assert plain_requests.read(head, {}) is None
+    assert outcome(Parser, head + follows) == outcome(RequestParser, head + follows)
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_everything_else_is_left_to_gunicorn(kind: str) -> None:
     """Whether gunicorn takes it or refuses it."""
     assert plain_requests.read(OTHERS[kind], {}) is None
 
 
-NAME = st.sampled_from([*plain_requests._HEADERS, "host", "ACCEPT", "Content-Length", "X-A", "Expect", "TE"])
+NAMES = [*plain_requests._HEADERS, "host", "ACCEPT", "X-A", "Expect", "TE"]
+NAME = st.sampled_from(NAMES) | st.sampled_from([*plain_requests._BODY_HEADERS, "Content-Length"])
 VALUE = st.sampled_from(
-    ["a", "", " a ", "keep-alive", "close", "0", "1", "chunked", "a, b", "\t", "a:b", "a\n"]
+    ["a", "", " a ", "keep-alive", "close", "0", "5", "chunked", "a, b", "\t", "a:b", "a\n"]
 )
 FIELD = st.builds("{}{}{}".format, NAME, st.sampled_from([": ", ":", " :", ":\t", ""]), VALUE)
 TARGET = st.text("ab/:.~_-+@?&=%#,;* \\", max_size=12).map("/{}".format) | st.just("/v2/")
 FIRST = st.builds(
     "{} {} {}".format,
-    st.sampled_from(["GET", "HEAD", "PUT", "Get"]),
+    st.sampled_from(["GET", "HEAD", "PUT", "PATCH", "Get"]),
     TARGET,
     st.sampled_from(["HTTP/1.1", "HTTP/1.1 ", "HTTP/1.0", "HTTP/2.0"]),
 )
@@ -131,7 +179,7 @@ def nearly_plain(draw: st.DrawFn) -> bytes:
     """Draw a head of the parts that heads are made of, or a plain one with a few bytes exchanged."""
     if draw(st.booleans()):
         return draw(HEAD)
-    head = bytearray(draw(st.sampled_from(PLAIN)))
+    head = bytearray(draw(st.sampled_from(PLAIN + PUSHES)))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(head)))
         head[at : at + draw(st.integers(0, 2))] = draw(
@@ -140,8 +188,16 @@ def nearly_plain(draw: st.DrawFn) -> bytes:
     return bytes(head)
 
 
-@settings(max_examples=short_or_long(1_000, 100_000))
+@settings(max_examples=short_or_long(1_000, 100_000), deadline=None)
 @given(nearly_plain())
 def test_a_plain_request_is_what_gunicorn_reads(head: bytes) -> None:
     """Whatever is taken for one: the same environment, no body, nothing left, and the connection goes on."""
     event(f"plain: {require_same(head)}")
+
+
+@settings(max_examples=short_or_long(1_000, 100_000), deadline=None)
+@given(nearly_plain(), st.sampled_from(FOLLOWS))
+def test_a_request_of_a_thread_is_what_gunicorn_reads(head: bytes, follows: bytes) -> None:
+    """Whatever is sent: the same environment, body or error, and the same is left for the next request."""
+    event(f"plain: {plain_requests.parse(head.partition(plain_requests.END)[0]) is not None}")
+    assert outcome(Parser, head + follows) == outcome(RequestParser, head + follows)
