@@ -23,8 +23,10 @@ from tests import builders
 from tests.apps import application
 from tests.builders import Image, V1Pushed
 from tests.cuts.client import InProcess, Pusher
-from tests.cuts.promises import Notes
-from tests.migrate import stock_trees
+from tests.cuts.promises import Facts, Notes
+from tests.migrate import stock_trees, trees
+from tests.protocol.clients.v1 import session
+from tests.protocol.clients.wire import need
 
 IMAGES = tuple(
     builders.image(builders.layer({"base": b"0"}), builders.layer({"own": str(number).encode()}))
@@ -176,11 +178,52 @@ OLD = {
 }
 
 
+#: An image of V1 whose parents have tags, too: those of the tree of V1 that is migrated.
+_OLD_CHAIN = builders.v1_chain(*(builders.layer({each: each.encode()}) for each in "abc"), seed="old")
+OLD_V1 = {
+    ("old/app", "base"): _OLD_CHAIN[:1],
+    ("old/app", "1"): _OLD_CHAIN,
+    ("old/app", "2"): CHAINS[2],
+    ("old/fork", "1"): _OLD_CHAIN[:2],
+}
+LAYERS |= {chain[-1].id: [image.layer for image in chain] for chain in OLD_V1.values()}
+
+
 def build(root: Path) -> None:
-    """Write the tree that is migrated to ROOT/old."""
+    """Write the trees that are migrated to ROOT/old and ROOT/old-v1."""
     tree = stock_trees.StockTree(root / "old")
     for (name, tag), digest in OLD.items():
         tree.image(name, next(image for image in IMAGES if image.digest == digest), tag)
+    old = trees.Tree(root / "old-v1")
+    for (name, tag), chain in OLD_V1.items():
+        for parent, image in zip((None, *chain), chain, strict=False):
+            above = parent and parent.id
+            old.image("", image.layer, parent=above, id_=image.id, document=image.json)
+        old.tag(name, tag, chain[-1].id, 1_400_000_000)
+
+
+def _migrate_v1(scene: Scene) -> None:
+    """Migrate the image that others are built on, then all: many at once, and on what is there."""
+    for some in ("--include old/app:base", ""):
+        asked: Facts = {
+            ("v1", name, tag): chain[-1].id
+            for (name, tag), chain in OLD_V1.items()
+            if not some or tag == "base"
+        }
+        with scene.pusher.asking(asked):
+            scene.command(f"migrate run v1-tree:{scene.root}/old-v1 --jobs 1 {some}")
+
+
+def _mount_v1(scene: Scene) -> None:
+    """Push images that another repository of the client has: it sends nothing but their tags."""
+    for name, tag, chain in (
+        ("team/copy", "latest", CHAINS[0]),
+        ("team/copy", "2", CHAINS[1]),
+        ("other/copy", "2", CHAINS[1]),
+    ):
+        token, wire = session(scene.pusher.wire, name), scene.pusher.wire
+        need(wire.send("GET", f"/v1/images/{chain[0].id}/json", token), 200, "mount")
+        scene.pusher.push_v1(name, tag, chain)
 
 
 #: The files after which pushes are killed when they wait for them.
@@ -252,6 +295,8 @@ STORIES = {
     "delete": Story(_push_both, _delete),
     "gc": Story(_leave, _gc),
     "migration": Story(_nothing, _migrate),
+    "V1 migration": Story(_nothing, _migrate_v1),
+    "V1 mount": Story(_push_v1, _mount_v1),
     "kill": Story(_nothing, _push_killed, _push_again),
 }
 
