@@ -148,23 +148,32 @@ def _lost(settings: Settings, what: str, *options: str) -> CatalogUnreachable:
     )
 
 
-def open_catalog(settings: Settings) -> Catalog:
-    """Return the catalog, with one pooled connection for each thread of a worker.
+def open_catalog(settings: Settings, *, serving: bool = False) -> Catalog:
+    """Return the catalog, with a connection for each thread of a worker, or as many as PostgreSQL may have.
 
     Its changes of accounts, permissions and keys are copied to the store.
+
+    Args:
+        serving: For requests, which do not wait for long; the statements of a command take what they need.
     """
-    catalog = Catalog(settings.database_url, pool_size=settings.threads)
+    is_file = file_of(settings.database_url) is not None
+    catalog = Catalog(
+        settings.database_url,
+        pool_size=settings.threads if is_file else settings.database_connections,
+        timeout=settings.database_timeout.total_seconds() if serving else None,
+    )
     catalog.on_access_change = Sealed(catalog, open_store(settings.store_url)).write
     return catalog
 
 
-def open_registry(settings: Settings, *, alone: bool = False) -> Registry:
+def open_registry(settings: Settings, *, alone: bool = False, serving: bool = False) -> Registry:
     """Return the registry that *settings* describe; its catalog must have been prepared.
 
     Args:
         alone: Without upstream, even if *settings* name one.
+        serving: As ``open_catalog``.
     """
-    catalog, store = open_catalog(settings), open_store(settings.store_url)
+    catalog, store = open_catalog(settings, serving=serving), open_store(settings.store_url)
     upstream: Upstream = NoUpstream()
     if settings.legacy_source and not alone:
         upstream = _upstream(settings, build_registry(catalog, store, settings))
@@ -244,6 +253,11 @@ def manifest_rules(settings: Settings) -> ManifestRules:
 def authority_of(registry: Registry, settings: Settings) -> Authority:
     """Return the authority over *registry*, as ``build_authority``."""
     return build_authority(settings, registry.state.catalog)
+
+
+def catalog_of(registry: Registry) -> Catalog:
+    """Return the catalog of *registry*, for background work beside it."""
+    return registry.state.catalog
 
 
 def accounts_of(registry: Registry) -> Accounts:

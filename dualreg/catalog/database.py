@@ -180,14 +180,22 @@ class Catalog:
 
     on_access_change: Callable[[], None] | None = None
 
-    def __init__(self, url: str, *, pool_size: int = 8, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        timeout: float | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
         """Use the database at *url*, without connecting before the first transaction.
 
         An SQLite database is created, with its folder; its tables are not (``catalog.upgrade``).
 
         Args:
             url: As SQLAlchemy takes it.
-            pool_size: Number of connections to keep open; with one for each thread, none has to wait.
+            pool_size: Number of connections, at most; on SQLite, twice as many for a moment.
+            timeout: Seconds that a statement may take on PostgreSQL; None: as long as it needs.
             now: The clock; returns aware times in UTC.
 
         Raises:
@@ -202,7 +210,7 @@ class Catalog:
                 inherit_owner(self._file)
         self._identity = _identity(self._file)
         self.now = now
-        self.engine = open_engine(url, pool_size=pool_size)
+        self.engine = open_engine(url, pool_size=pool_size, timeout=timeout)
         watch_changes(self.engine, NAMES)
         self._writers = Writers(max(pool_size * 3 // 4, 1), alone=self._file is not None)
         self._commits = commits_of(self._file)

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import values as row_values
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import QueryableAttribute
 
 from dualreg.catalog.tables import Table
@@ -40,7 +40,6 @@ _PRIMARY = 0xFF
 #: Pages of the write-ahead log, of 4 KiB, after which they are copied to the database. The request that does
 #: so waits for the disk twice. A push of a blob writes some thirty, and most are the same each time.
 _CHECKPOINT = 4000
-_POSTGRESQL_OPTIONS = f"-c lock_timeout={PATIENCE}s"
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
@@ -63,7 +62,7 @@ def parse_url(url: str) -> URL:
     """Return the URL of a database.
 
     Raises:
-        CatalogUnreachable: it is malformed, or the database is neither SQLite nor PostgreSQL.
+        CatalogUnreachable: it is malformed, or for another database or driver than ours.
     """
     try:
         parsed = make_url(url)
@@ -71,32 +70,31 @@ def parse_url(url: str) -> URL:
         raise CatalogUnreachable(f"invalid URL of a database; expected {_GRAMMAR}") from error
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise CatalogUnreachable(f'unknown database "{parsed.drivername}"; expected {_GRAMMAR}')
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
+        raise CatalogUnreachable(f'unknown driver in "{parsed.drivername}"; expected {_GRAMMAR}')
     return parsed
 
 
-def open_engine(url: str, *, pool_size: int) -> Engine:
-    """Return an engine for *url* with *pool_size* connections, and twice as many under load.
+def open_engine(url: str, *, pool_size: int, timeout: float | None = None) -> Engine:
+    """Return an engine for *url* with up to *pool_size* connections; on SQLite, twice as many under load.
+
+    Args:
+        timeout: Seconds that a statement may take on PostgreSQL; None: as long as it needs.
 
     Raises:
-        CatalogUnreachable: as ``parse_url``, or the driver of the database is unknown or not installed.
+        CatalogUnreachable: as ``parse_url``, or the driver of the database is not installed.
     """
     database = parse_url(url)
+    if database.get_backend_name() == "sqlite":
+        return _open_sqlite(url, pool_size)
     try:
-        if database.get_backend_name() == "sqlite":
-            return _open_sqlite(url, pool_size)
-        return create_engine(
-            url,
-            hide_parameters=True,
-            pool_size=pool_size,
-            max_overflow=pool_size,
-            pool_pre_ping=True,
-            connect_args={} if "options" in database.query else {"options": _POSTGRESQL_OPTIONS},
-        )
-    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        from dualreg.catalog.postgresql import open_postgresql  # noqa: PLC0415 -- its driver is optional
+    except ImportError as error:
         raise CatalogUnreachable(
-            f"the driver of {database.drivername} is not installed: {error}; expected {_GRAMMAR}, with the "
-            "packages of dualreg[postgresql]"
+            f"the driver of {database.drivername} is not installed: {error}; install the packages of "
+            "dualreg[postgresql]"
         ) from error
+    return open_postgresql(database, pool_size=pool_size, timeout=timeout)
 
 
 def watch_changes(engine: Engine, tables: Collection[str]) -> None:

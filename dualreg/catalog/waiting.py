@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 #: Seconds without a transaction having ended, after which no more threads wait for one.
-_STUCK = 1.0
+STUCK = 1.0
 #: Seconds that a writer waits for another one, of this process or another.
 PATIENCE = 30
 
@@ -72,7 +72,7 @@ class Writers:
             if self._inside == 0:
                 self._moved = monotonic()
             while self._inside >= self._limit:
-                rest = self._moved + _STUCK - monotonic()
+                rest = self._moved + STUCK - monotonic()
                 if rest <= 0:
                     raise PoolTimeout("too many requests are waiting for another one to finish writing")
                 self._changed.wait(rest)

@@ -22,6 +22,7 @@ from dualreg.settings.values import format_duration, in_window
 #: Settings that a child gets from the server, from whatever origin; it has no others.
 _SHARED = ("store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free")
 _SHARED_BY_GC = ("upload_ttl", "gc_grace", "gc_untagged", "gc_window", "gc_rate", "gc_empty_repositories")
+_SHARED_CONNECTIONS = "database_connections"
 _IMPORT_OPTIONS = ("--follow", "10m", "--jobs", "2")
 #: Added to the niceness of the server.
 _NICENESS = 10
@@ -168,7 +169,7 @@ def _start_child(settings: Settings, *command: str) -> "subprocess.Popen[bytes]"
 def child_environment(settings: Settings) -> dict[str, str]:
     """Return an environment that gives a child the settings of the server, and no others."""
     others = {name: value for name, value in environment().items() if not name.startswith(PREFIX)}
-    values = {name: getattr(settings, name) for name in (*_SHARED, *_SHARED_BY_GC)}
+    values = {name: getattr(settings, name) for name in (*_SHARED, _SHARED_CONNECTIONS, *_SHARED_BY_GC)}
     shared = {f"{PREFIX}{name.upper()}": _as_text(value) for name, value in values.items()}
     return {**others, **shared, f"{PREFIX}DATA": str(settings.data.absolute()), CONFIG_VARIABLE: os.devnull}
 

@@ -14,7 +14,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from dualreg.assembly import build_authority, open_catalog, open_registry
+from dualreg.assembly import build_authority, catalog_of, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import BackgroundCollection, BackgroundImport
 from dualreg.cli.descriptors import needed, raise_limit
@@ -258,12 +258,10 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def load(self) -> Flask:
         """Return the application; gunicorn calls this in each worker, so no connection outlives a fork."""
-        registry = open_registry(self._settings)
+        registry = open_registry(self._settings, serving=True)
         self._app = create_app(self._settings, registry, self.rates)
         if rate := self._settings.fsck_rate:
-            self._scrubber = Scrubber(
-                open_catalog(self._settings), registry.integrity, rate, self._settings.data
-            )
+            self._scrubber = Scrubber(catalog_of(registry), registry.integrity, rate, self._settings.data)
             self._scrubber.start()
         return self._app
 

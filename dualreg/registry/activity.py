@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from threading import Lock, Timer
 from typing import Generic, TypeVar
 
-from dualreg.catalog.database import Catalog
+from dualreg.catalog.database import Catalog, DatabaseFailure, failure_text
 from dualreg.catalog.rows import ClientRow
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.networks import network_of
@@ -85,6 +85,8 @@ class WriteBehind(Generic[Key, Note]):
             timer.cancel()
         try:
             self.flush()
+        except DatabaseFailure as error:
+            _log.warning("cannot write when tags were pulled, and by whom: %s", failure_text(error))
         except Exception:  # noqa: BLE001 -- a busy or broken database must not end the thread unlogged
             _log.exception("failed to flush deferred writes")
 

@@ -15,6 +15,8 @@ from dualreg.registry.state import State
 _log = logging.getLogger(__name__)
 
 _SAMPLE = b"health"
+#: Seconds after which what is being tried counts as failed.
+_SLOW = 5.0
 
 
 class _Result(NamedTuple):
@@ -35,16 +37,17 @@ class Health:
     state: State
     interval: float = 0.0
     _results: list[_Result] = field(default_factory=list)
+    _trying: list[tuple[str, float]] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
     def failures(self) -> Mapping[str, str]:
         """Return what fails, ``catalog`` or ``storage``, with the name of the error; the log has details.
 
-        While another thread is trying, return what was found before.
+        While another thread is trying, return what was found before, or that it takes too long.
         """
         is_first = not self._results
         if not self._lock.acquire(blocking=is_first):
-            return self._results[-1].failures
+            return self._results[-1].failures or self._slow()
         try:
             if not self._results or monotonic() - self._results[-1].at >= self.interval:
                 self._results[:] = [_Result(self._try(), monotonic())]
@@ -55,12 +58,17 @@ class Health:
     def _try(self) -> dict[str, str]:
         failures = {}
         for name, attempt in (("catalog", self._try_catalog), ("storage", self._try_store)):
+            self._trying[:] = [(name, monotonic())]
             try:
                 attempt()
             except Exception as error:  # noqa: BLE001 -- any failure is the answer
                 _log.warning("health check failed: %s: %s", name, str(error).partition("\n")[0])
                 failures[name] = type(error).__name__
         return failures
+
+    def _slow(self) -> dict[str, str]:
+        name, began = self._trying[-1]
+        return {name: "TimeoutError"} if monotonic() - began > _SLOW else {}
 
     @staticmethod
     def outage(error: Exception) -> str | None:

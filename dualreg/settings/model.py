@@ -23,6 +23,7 @@ from dualreg.settings.values import (
     Algorithms,
     Bridge,
     ByteCount,
+    DatabaseTimeout,
     DatabaseUrl,
     Duration,
     HeaderText,
@@ -66,6 +67,14 @@ class Settings(BaseModel):
     )
     database: DatabaseUrl = Field(
         "", description="SQLAlchemy URL of the catalog; default: SQLite in the data directory"
+    )
+    database_connections: int = Field(
+        8, ge=2, le=1000, description="connections to PostgreSQL of each process, at most"
+    )
+    database_timeout: DatabaseTimeout = Field(
+        "30s",
+        description="how long requests wait for an answer of PostgreSQL",
+        validate_default=True,
     )
     workers: int = Field(2, ge=1, le=256, description="number of server processes")
     threads: int = Field(16, ge=1, le=1024, description="number of concurrent requests per process")

@@ -146,8 +146,15 @@ def _token_lifetime(value: timedelta) -> timedelta:
     return value
 
 
+def _database_timeout(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("expected 1s or more")
+    return value
+
+
 ByteCount = Annotated[int, BeforeValidator(_bytes)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+DatabaseTimeout = Annotated[Duration, AfterValidator(_database_timeout)]
 TokenLifetime = Annotated[Duration, AfterValidator(_token_lifetime)]
 
 

@@ -68,7 +68,7 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     """
     if registry is None:
         prepare(settings)
-        registry = open_registry(settings)
+        registry = open_registry(settings, serving=True)
     log, slots = Audit(settings.audit_target), Slots(settings.threads)
     log.ready()
     authority, writes = authority_of(registry, settings), writes_of(settings)

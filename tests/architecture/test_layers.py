@@ -67,6 +67,7 @@ HOMES: dict[str, set[str]] = {
     "werkzeug": {"dualreg.web"},
     "sqlalchemy": {"dualreg.catalog"},
     "alembic": {"dualreg.catalog.schema", "dualreg.catalog.upgrade"},
+    "psycopg": {"dualreg.catalog.postgresql"},
     "gunicorn": {"dualreg.cli"},
     "pydantic": {"dualreg.settings"},
     "click": {"dualreg.cli"},

@@ -135,8 +135,8 @@ def test_an_empty_catalog_is_served_where_it_is_meant(lost: Settings, tmp_path: 
     [
         ("mysql://me:secret@h/db", 'unknown database "mysql"'),
         ("nonsense", "invalid URL of a database"),
-        ("postgresql+nothing://me:secret@h/db", "the driver of postgresql+nothing is not installed"),
-        ("postgresql+pg8000://me:secret@h/db", "the driver of postgresql+pg8000 is not installed"),
+        ("postgresql+nothing://me:secret@h/db", 'unknown driver in "postgresql+nothing"'),
+        ("postgresql+pg8000://me:secret@h/db", 'unknown driver in "postgresql+pg8000"'),
     ],
 )
 def test_an_unusable_database_is_refused_in_a_sentence(

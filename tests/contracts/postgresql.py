@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -41,17 +42,23 @@ class Cluster:
         """Return where SQLAlchemy finds a database."""
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
+    def connect(self) -> "psycopg.Connection[Any]":
+        """Open a connection, in which each statement is a transaction."""
+        address = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+        return psycopg.connect(address, autocommit=True)
+
     def execute(self, statement: str) -> None:
         """Execute a statement that may not be in a transaction, such as ``CREATE DATABASE``."""
-        address = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
-        with closing(psycopg.connect(address, autocommit=True)) as connection:
+        with closing(self.connect()) as connection:
             connection.execute(statement.encode())
 
     @contextmanager
-    def running(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run the server for the block; it ends without waiting for its clients."""
+    def running(self, **settings: str | int) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run the server with *settings* for the block; it ends without waiting for its clients."""
         log = self.folder / "log"
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(self.folder)]
+        chosen = {"listen_addresses": "127.0.0.1", "fsync": "off"} | settings
+        options = [f"--{name}={value}" for name, value in chosen.items()]
+        options += ["-k", str(self.folder)]
         line = [self.programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), *options]
         with running([*self.as_postgres, *line], log, end=signal.SIGINT) as process:
             _wait_until_up(self.programs, self.port, process, log)

@@ -1,0 +1,173 @@
+"""PostgreSQL: connections to a server, or to a pooler before it, whose waits have an end.
+
+The server limits its own statements and waits for locks. It cannot if it is stopped, if its host is gone, or
+if something between takes connections and does not answer: then the limits of this side count.
+
+A pooler such as PgBouncer gives each transaction another connection to the server. So nothing may be left in
+a session: neither settings nor prepared statements.
+"""
+
+import math
+import select
+from time import monotonic
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import Connection as Transaction
+from sqlalchemy.exc import DisconnectionError
+
+from dualreg.catalog.pool import BoundedPool
+from dualreg.catalog.waiting import PATIENCE
+
+Result = TypeVar("Result")
+
+#: Seconds that a server may take to accept a connection.
+_CONNECT = 5
+#: Seconds after which a server that has not ended a statement itself is given up.
+_GRACE = 5.0
+#: Seconds for which a transaction may do nothing: of a request, and of a command, which may do other work.
+_IDLE, _IDLE_COMMAND = 60, 3600
+#: What the URL of a database may change. The kernel finds out within 60 seconds that a host is gone.
+#: Source: PostgreSQL, "Parameter Key Words".
+_NETWORK = {
+    "connect_timeout": _CONNECT,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "fallback_application_name": "dualreg",
+}
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that is closed if the server does not answer.
+
+    Attributes:
+        limit: Seconds that it may take to.
+        pooled: Whether another program stands before the server.
+    """
+
+    limit = math.inf
+    pooled = False
+
+    def wait(self, gen: PQGen[Result], *args: Any, **options: Any) -> Result:  # noqa: ANN401 -- those of the driver
+        return super().wait(self._limited(gen) if self.limit < math.inf else gen, *args, **options)
+
+    def _limited(self, steps: PQGen[Result]) -> PQGen[Result]:
+        """Take the steps of a statement, as long as the server answers in time.
+
+        Raises:
+            OperationalError: it does not.
+        """
+        until = monotonic() + self.limit
+        try:
+            wanted = next(steps)
+            while True:
+                ready = yield wanted
+                if not ready and monotonic() >= until:
+                    self.close()
+                    raise psycopg.OperationalError(f"no answer within {self.limit:.0f} seconds")
+                wanted = steps.send(ready)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def open_postgresql(url: URL, *, pool_size: int, timeout: float | None) -> Engine:
+    """Return an engine with up to *pool_size* connections.
+
+    Args:
+        timeout: Seconds that a statement may take; None: as long as it needs.
+    """
+    session = _Session(timeout)
+    engine = create_engine(
+        url, hide_parameters=True, poolclass=BoundedPool, pool_size=pool_size, use_native_hstore=False
+    )
+    event.listen(engine, "do_connect", session.connect)
+    event.listen(engine, "checkout", _require_alive)
+    event.listen(engine, "begin", session.begin)
+    return engine
+
+
+class _Session:
+    """What is set in each session, or in each transaction if there is a pooler."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._limit = timeout + _GRACE if timeout else math.inf
+        #: In milliseconds; 0 is no limit.
+        self._settings = {
+            "statement_timeout": int((timeout or 0) * 1000),
+            "lock_timeout": int((timeout or PATIENCE) * 1000),
+            "idle_in_transaction_session_timeout": (_IDLE if timeout else _IDLE_COMMAND) * 1000,
+        }
+        self._takes_options = True
+
+    def connect(self, dialect: object, record: object, args: Any, parameters: Any) -> Connection:  # noqa: ANN401 -- the driver's
+        """Open a connection, with what the URL chooses in *parameters*.
+
+        Raises:
+            psycopg.Error: the server cannot be reached, or refuses it.
+        """
+        del dialect, record
+        chosen = _NETWORK | parameters
+        connection = self._open(args, chosen)
+        connection.limit = self._limit
+        own = connection.execute("SELECT pg_backend_pid()").fetchone()
+        connection.autocommit = False
+        connection.pooled = own != (connection.info.backend_pid,)
+        if connection.pooled:
+            connection.prepare_threshold = None
+        return connection
+
+    def _open(self, args: Any, parameters: dict[str, Any]) -> Connection:  # noqa: ANN401 -- the driver's
+        """Open a connection with options, unless a pooler does not take any."""
+        settings = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
+        options = {"options": f"{settings} {parameters.get('options', '')}".rstrip()}
+        if self._takes_options:
+            try:
+                return Connection.connect(*args, autocommit=True, **parameters | options)
+            except psycopg.OperationalError as error:
+                if "unsupported startup parameter" not in str(error):
+                    raise
+                self._takes_options = False
+        return Connection.connect(*args, autocommit=True, **parameters)
+
+    def begin(self, connection: Transaction) -> None:
+        """Set for a transaction what the session cannot have."""
+        own = connection.connection.driver_connection
+        if isinstance(own, Connection) and own.pooled and not own.autocommit:
+            settings = ", ".join(
+                f"set_config('{name}', '{value}', true)" for name, value in self._settings.items()
+            )
+            connection.exec_driver_sql(f"SELECT {settings}")
+
+
+def _require_alive(connection: Connection, record: object, proxy: object) -> None:
+    """Have a connection opened again that the server has ended while it was idle.
+
+    It cannot have sent anything else, but for rare notices: only then it is asked.
+
+    Raises:
+        DisconnectionError: as SQLAlchemy takes it.
+    """
+    del record, proxy
+    if connection.closed or (_has_arrived(connection) and not _answers(connection)):
+        raise DisconnectionError("the server has closed the connection")
+
+
+def _has_arrived(connection: Connection) -> bool:
+    """Return whether there is something to read, without waiting."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _answers(connection: Connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+        connection.rollback()
+    except psycopg.OperationalError:
+        return False
+    return True
