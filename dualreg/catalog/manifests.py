@@ -168,6 +168,12 @@ class ManifestQueries:
             for digest in self.connection.scalars(query.where(Manifests.digest.in_(batch)))
         )
 
+    def lock_view(self, repository_id: int, digest: Digest) -> bool:
+        """Lock the manifest against deletion, and others who record its view; return whether it exists."""
+        here = (Manifests.repository_id == repository_id) & (Manifests.digest == digest)
+        query = select(Manifests.digest).where(here).with_for_update(key_share=True)
+        return self.connection.scalar(query) is not None
+
     def lock(self, repository_id: int, digest: Digest) -> bool:
         """Lock the manifest against new uses until the transaction ends; return whether it exists."""
         values = {"repository": repository_id, "digest": digest}

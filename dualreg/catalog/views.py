@@ -43,10 +43,16 @@ class ViewQueries:
 
     def record(self, repository_id: int, manifest: Digest, view: str | None, *, kind: str = V1) -> None:
         """Record the view of the manifest, in place of an earlier one; None: there cannot be one."""
-        replaced = noted(repository_id, self.now, manifest=manifest, kind=kind)
+        replaced = noted(repository_id, self.now, manifest=manifest, kind=kind, other_than=view)
         self.connection.execute(_noting_replaced(), replaced)
         row = {"repository_id": repository_id, "manifest": manifest, "kind": kind, "view": view}
         self.connection.execute(_record(self.connection.dialect.name), row)
+
+    def is_recorded(self, repository_id: int, manifest: Digest, *, kind: str = V1) -> bool:
+        """Return whether the view of the manifest is recorded, or that there cannot be one."""
+        own = (ManifestViews.repository_id == repository_id) & (ManifestViews.manifest == manifest)
+        query = select(ManifestViews.manifest).where(own, ManifestViews.kind == kind)
+        return self.connection.scalar(query) is not None
 
     def find(self, repository_id: int, manifest: Digest, *, kind: str = V1) -> str | None:
         """Return the view of the manifest; None if it is not recorded, or there cannot be one."""
@@ -174,6 +180,7 @@ def _manifest_of() -> Select[Digest]:
 def _noting_replaced() -> Update:
     own = ManifestViews.manifest == bindparam("manifest")
     earlier = own & (ManifestViews.kind == bindparam("kind"))
+    earlier &= ManifestViews.view.is_distinct_from(bindparam("other_than", type_=ManifestViews.view.type))
     return noting(*seen_as(bindparam("noted_in"), earlier))
 
 

@@ -120,8 +120,10 @@ class V1Views:
             below = self._record_below(repository, row, recorded, signed=signed)
         with self.state.begin() as tx:
             locked = tx.repositories.lock(repository.name, exclusive=signed)
-            if locked is None or not tx.manifests.lock_existing(repository.id, [row.digest]):
+            if locked is None or not tx.manifests.lock_view(repository.id, row.digest):
                 return True  # deleted in the meantime
+            if tx.views.is_recorded(repository.id, row.digest):
+                return True  # by another request
             if signed and not recorded.is_current(tx, repository, below):
                 return False
             if not is_seen:
