@@ -106,6 +106,7 @@ class UploadRow:
         offset: Number of bytes that are durable.
         digest_so_far: The digest of these bytes; None if no single hasher saw all of them.
         staged: The name of its bytes in the store.
+        layout: What the store needs besides to go on with them, see ``BlobStore.layout``.
         stalled: The process that lost the lease, and may still write to these bytes; None: there is none.
         others: What else was in progress when the lease was taken.
     """
@@ -116,6 +117,7 @@ class UploadRow:
     digest_so_far: Digest | None
     touched_at: datetime
     staged: UploadId
+    layout: str
     stalled: str | None
     others: OtherUploads = field(default_factory=OtherUploads)
 

@@ -34,7 +34,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The columns of an upload that no request holds the lease of.
 _FREE = {"lease": None, "lease_until": None, "process": "", "arriving": 0}
 #: Columns that change when bytes are durable, and the names of their parameters.
-_ADVANCED = {"offset": "new_offset", "digest_so_far": "so_far", "touched_at": "now"}
+_ADVANCED = {"offset": "new_offset", "layout": "new_layout", "digest_so_far": "so_far", "touched_at": "now"}
 #: More uploads than a client can have.
 _NO_LIMIT = 1 << 62
 #: In RETURNING, the bytes of all other uploads, and of those of the same client. As expressions, they would
@@ -48,6 +48,7 @@ _COLUMNS = (
     Uploads.digest_so_far,
     Uploads.touched_at,
     Uploads.staged,
+    Uploads.layout,
     Uploads.stalled,
 )
 
@@ -129,13 +130,16 @@ class UploadQueries:
         row = self.connection.execute(query).one_or_none()
         return None if row is None else Lease(str(row[0]), row[1])
 
-    def secure(self, upload: UploadId, lease: str, staged: UploadId) -> bool:
+    def secure(self, upload: UploadId, lease: str, staged: UploadId, layout: str) -> bool:
         """Record that only the holder of the lease can write to the bytes called *staged*, the upload's.
 
         Return whether the lease was still held.
+
+        Args:
+            layout: Of these bytes, see ``BlobStore.layout``.
         """
         held = (Uploads.id == upload) & (Uploads.lease == lease)
-        statement = update(Uploads).where(held).values(staged=staged, stalled=None)
+        statement = update(Uploads).where(held).values(staged=staged, layout=layout, stalled=None)
         return self.connection.execute(statement).rowcount > 0
 
     def renew(
@@ -156,9 +160,15 @@ class UploadQueries:
         ).one_or_none()
         return None if row is None else OtherUploads(*map(int, row))
 
-    def advance(self, upload: UploadId, lease: str, *, offset: int, digest_so_far: Digest | None) -> bool:
-        """Record that *offset* bytes are durable, and release the lease; return whether it was still held."""
-        values = {"upload": upload, "held": lease, "new_offset": offset}
+    def advance(
+        self, upload: UploadId, lease: str, *, offset: int, layout: str, digest_so_far: Digest | None
+    ) -> bool:
+        """Record that *offset* bytes are durable, and release the lease; return whether it was still held.
+
+        Args:
+            layout: Of these bytes, see ``BlobStore.layout``.
+        """
+        values = {"upload": upload, "held": lease, "new_offset": offset, "new_layout": layout}
         values |= {"so_far": digest_so_far, "now": self.now}
         return self.connection.execute(_advance(), values).rowcount > 0
 
@@ -169,6 +179,7 @@ class UploadQueries:
         staged: UploadId,
         *,
         offset: int,
+        layout: str,
         digest_so_far: Digest,
         since: datetime = _EPOCH,
     ) -> OtherUploads | None:
@@ -178,7 +189,8 @@ class UploadQueries:
         another request has ever written to it or holds its lease.
         """
         parameters = {"repository": repository, "upload": upload, "since": since, "now": self.now}
-        parameters |= {"new_staged": staged, "new_offset": offset, "so_far": digest_so_far}
+        parameters |= {"new_staged": staged, "new_layout": layout, "new_offset": offset}
+        parameters |= {"so_far": digest_so_far}
         row = self.connection.execute(_fill(), parameters).one_or_none()
         return None if row is None else OtherUploads(*map(int, row))
 
@@ -300,7 +312,7 @@ def _lease(*, anywhere: bool) -> Executable:
 
 
 def _row(row: Row[*tuple[Any, ...]]) -> UploadRow:
-    upload, repository_id, offset, so_far, touched_at, staged, stalled, *others = row
+    upload, repository_id, offset, so_far, touched_at, staged, layout, stalled, *others = row
     return UploadRow(
         UploadId(upload),
         repository_id,
@@ -308,6 +320,7 @@ def _row(row: Row[*tuple[Any, ...]]) -> UploadRow:
         so_far,
         touched_at,
         UploadId(staged),
+        layout,
         stalled,
         OtherUploads(*map(int, others)),
     )

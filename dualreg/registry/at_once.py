@@ -86,7 +86,8 @@ class AtOnce:
         filled = self._record(repository, upload, staged, length, hasher.digest())
         if filled:
             self._require(upload, staged)
-            self.state.store.discard(upload)  # what a request left under its first name that failed
+            if self.state.store.is_local():  # elsewhere, it costs more than to collect it later
+                self.state.store.discard(upload)  # what a request left under its first name that failed
         else:
             self.state.store.discard(staged)
         return filled
@@ -104,7 +105,13 @@ class AtOnce:
         discard = partial(self.state.store.discard, staged)
         with suppress(TooManyStagedBytes), self.state.catalog.begin(undo=discard) as tx:
             others = tx.uploads.fill(
-                repository, upload, staged, offset=length, digest_so_far=digest, since=tx.now - self.ttl
+                repository,
+                upload,
+                staged,
+                offset=length,
+                layout=self.state.store.layout(staged),
+                digest_so_far=digest,
+                since=tx.now - self.ttl,
             )
             if others is not None:
                 self.limits.require(others, length)

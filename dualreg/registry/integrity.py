@@ -79,7 +79,7 @@ class Integrity:
         """
         for _ in range(2):
             with suppress(BlobMissing):
-                reader = self._state.store.open(blob.digest)
+                reader = self._state.store.open(blob.digest, start=start)
                 if reader.seek(0, os.SEEK_END) == blob.size:
                     reader.seek(start)
                     return reader

@@ -119,6 +119,7 @@ class Leases:
         lease = str(UploadId.new())
         row = self._take(repository, upload, lease, offset)
         renew = RenewLease(self.state.catalog, self.limits, row, lease)
+        self.state.store.adopt(row.staged, row.layout)
         try:
             if row.stalled is not None:
                 row = self._secure(row, lease, renew)
@@ -188,7 +189,7 @@ class Leases:
 
     def _record(self, row: UploadRow, lease: str, staged: UploadId, undo: Undo | None = None) -> None:
         with self.state.catalog.begin(undo=undo) as tx:
-            if not tx.uploads.secure(row.id, lease, staged):
+            if not tx.uploads.secure(row.id, lease, staged, self.state.store.layout(staged)):
                 raise busy(row.id)
 
     def _copy(self, row: UploadRow, staged: UploadId, renew: RenewLease) -> None:

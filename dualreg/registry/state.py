@@ -255,6 +255,9 @@ class _NoLinkTree:
 
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None: ...
     def read_link(self, path: str) -> LinkFile | None: ...
+    def read_links(self, paths: Sequence[str]) -> Sequence[LinkFile | None]:
+        return [None for _ in paths]
+
     def list_links(self, folder: str) -> Sequence[str]:
         del folder
         return ()

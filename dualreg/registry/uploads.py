@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dualreg.catalog.dialects import batches
-from dualreg.catalog.rows import BlobRow, RepositoryRow
+from dualreg.catalog.rows import BlobRow, RepositoryRow, UploadRow
 from dualreg.errors import BlobMissing, BodyTruncated, DigestMismatch, ServerBusy, UploadUnknown
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import RepositoryName, UploadId
@@ -113,7 +113,7 @@ class Uploads:
         """
         with self.state.catalog.read() as tx:
             row = tx.uploads.find(repository, upload, since=self.state.catalog.now() - self.ttl)
-        if row is None or (row.offset and not self._is_staged(row.staged)):
+        if row is None or (row.offset and not self._is_staged(row)):
             raise UploadUnknown(upload=upload)
         self.state.catalog.settle()
         return Upload(repository, upload, row.offset)
@@ -334,18 +334,21 @@ class Uploads:
             arriving = tee(chunks, lambda _: leased.renew())
             yield from filter(None, without_repeated(arriving, stored, held - known))
 
-    def _is_staged(self, upload: UploadId) -> bool:
+    def _is_staged(self, row: UploadRow) -> bool:
+        self.state.store.adopt(row.staged, row.layout)
         try:
-            self.state.store.reopen(upload).close()
+            self.state.store.reopen(row.staged).close()
         except BlobMissing:
             return False
         return True
 
     def _advance(self, leased: LeasedUpload, length: int, body: UploadBody) -> None:
         """Move the offset to *length* bytes and release the lease."""
-        so_far = body.digest_so_far(length)
+        so_far, layout = body.digest_so_far(length), self.state.store.layout(leased.row.staged)
         with self.state.begin() as tx:
-            if not tx.uploads.advance(leased.row.id, leased.lease, offset=length, digest_so_far=so_far):
+            if not tx.uploads.advance(
+                leased.row.id, leased.lease, offset=length, layout=layout, digest_so_far=so_far
+            ):
                 raise busy(leased.row.id)
 
     def _digest(self, leased: LeasedUpload, length: int, body: UploadBody, algorithm: str) -> Digest:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -63,8 +63,12 @@ class Settings(BaseModel):
     bind: Address = Field("127.0.0.1:5000", description="address to serve on: HOST:PORT, PORT or unix:PATH")
     data: Path = Field(Path("dualreg-data"), description="directory of the default store and database")
     store: StoreUrl = Field(
-        "", description="where the bytes are stored: file:///PATH; default: in the data directory"
+        "",
+        description="where the bytes are stored: file:///PATH or s3://BUCKET/PREFIX; default: in the data "
+        "directory",
     )
+    s3_endpoint: HttpUrl = Field("", description="URL of the object store; default: Amazon's")
+    s3_region: str = Field("", description="region of the bucket; default: that of the AWS configuration")
     database: DatabaseUrl = Field(
         "", description="SQLAlchemy URL of the catalog; default: SQLite in the data directory"
     )
@@ -237,7 +241,11 @@ class Settings(BaseModel):
 
     @property
     def store_url(self) -> str:
-        """The store's URL; default: the data directory."""
+        """The store's URL, as ``open_store`` takes it; default: the data directory."""
+        if self.store.startswith("s3://"):
+            options = {"endpoint": self.s3_endpoint, "region": self.s3_region}
+            query = urlencode({name: value for name, value in options.items() if value})
+            return f"{self.store}?{query}" if query else self.store
         return self.store or self.data.absolute().as_uri()
 
     @property

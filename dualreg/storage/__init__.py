@@ -7,6 +7,8 @@ from urllib.parse import unquote, urlsplit
 from dualreg.storage.base import BlobStore, LinkTree, PrivateFiles
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.memory import MemoryStore
+from dualreg.storage.s3 import Bucket
+from dualreg.storage.s3_store import S3Store
 
 
 class Store(BlobStore, LinkTree, PrivateFiles, Protocol):
@@ -14,7 +16,7 @@ class Store(BlobStore, LinkTree, PrivateFiles, Protocol):
 
 
 def open_store(url: str) -> Store:
-    """Return the store at *url*: ``file:///PATH``, or ``memory:`` for tests.
+    """Return the store at *url*: ``file:///PATH``, ``s3://BUCKET/PREFIX``, or ``memory:`` for tests.
 
     Raises:
         ValueError: no driver supports the scheme of *url*.
@@ -25,5 +27,7 @@ def open_store(url: str) -> Store:
             return FilesystemStore(Path(unquote(parts.path)))
         case "memory":
             return MemoryStore()
+        case "s3":
+            return S3Store(Bucket.parse(url))
         case _:
-            raise ValueError(f'unsupported store "{url}": expected file:///PATH')
+            raise ValueError(f'unsupported store "{url}": expected file:///PATH or s3://BUCKET/PREFIX')

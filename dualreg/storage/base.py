@@ -22,6 +22,10 @@ CHUNK_SIZE = 1 << 20
 _UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class StoreUnavailable(OSError):
+    """An object store does not answer, or refuses what it should do; the disk of this machine is well."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
     """A published blob and its size in bytes.
@@ -107,6 +111,15 @@ class BlobStore(Protocol):
         Raises:
             BlobMissing: the upload has fewer than *offset* bytes, or does not exist and *offset* is not 0.
         """
+
+    def layout(self, upload: UploadId) -> str:
+        """Return what another process needs besides its id to go on with the upload; empty: nothing.
+
+        It is another one after each ``append``.
+        """
+
+    def adopt(self, upload: UploadId, layout: str) -> None:
+        """Go on with an upload whose ``layout`` was this, whichever process has appended to it last."""
 
     def reopen(self, upload: UploadId) -> BinaryIO:
         """Return a reader of the upload, positioned at its first byte; the caller closes it.
@@ -239,6 +252,9 @@ class LinkTree(LinkReader, Protocol):
 
     All methods may be called by several threads and processes at once.
     """
+
+    def read_links(self, paths: Sequence[str]) -> Sequence[LinkFile | None]:
+        """Return several files, each as ``read_link``."""
 
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
         """Create or replace a file, atomically and durably, and date it *at*.

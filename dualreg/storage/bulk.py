@@ -201,7 +201,7 @@ class Bulk:
             staged = self._links.get(link.folder)
             if staged and os.path.lexists(f"{staged}/{link.name}"):
                 folders.setdefault(link.folder, []).append(link)
-                undo.note(self.places.links, link.path, link.content)
+                undo.note(self.places.links, {link.path: link.content})
             else:
                 self._keep(link)
         for folder, members in folders.items():

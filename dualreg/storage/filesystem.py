@@ -152,6 +152,13 @@ class FilesystemStore(LinkFolder):
         own = self.path(digest)
         return path == own or path.resolve() == own.resolve()
 
+    def layout(self, upload: UploadId) -> str:
+        del upload
+        return ""
+
+    def adopt(self, upload: UploadId, layout: str) -> None:
+        pass
+
     def reopen(self, upload: UploadId) -> BinaryIO:
         try:
             return open(self._staged_file(upload), "rb", buffering=0)

@@ -125,6 +125,9 @@ class LinkFolder:
             return False
         return at is None or abs(at - found.at) <= _ROUNDING or at == found.at.replace(microsecond=0)
 
+    def read_links(self, paths: Sequence[str]) -> Sequence[LinkFile | None]:
+        return [*map(self.read_link, paths)]
+
     def read_link(self, path: str) -> LinkFile | None:
         try:
             descriptor = os.open(f"{self._names}/{path}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)

@@ -66,6 +66,13 @@ class MemoryStore:
         self._staged[upload] = (data, datetime.now(UTC))
         return len(data)
 
+    def layout(self, upload: UploadId) -> str:
+        del upload
+        return ""
+
+    def adopt(self, upload: UploadId, layout: str) -> None:
+        pass
+
     def reopen(self, upload: UploadId) -> BinaryIO:
         try:
             return io.BytesIO(self._staged[upload][0])
@@ -101,6 +108,9 @@ class MemoryStore:
 
     def read_link(self, path: str) -> LinkFile | None:
         return self._links.get(path)
+
+    def read_links(self, paths: Sequence[str]) -> Sequence[LinkFile | None]:
+        return [*map(self.read_link, paths)]
 
     def list_links(self, folder: str) -> Sequence[str]:
         prefix = f"{folder}/" if folder else ""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import UnsupportedOperation
 from typing import BinaryIO
 
 from dualreg.image.digest import Digest
@@ -26,8 +27,14 @@ class Staging:
         return self.store.append(self.upload, chunks, offset=0)
 
     def adopt(self, file: BinaryIO, *, hard: bool) -> bool:
-        """Share an open file (``FileBacked.stage_file``); return False if the store cannot."""
-        return isinstance(self.store, FileBacked) and self.store.stage_file(self.upload, file, hard=hard)
+        """Share an open file (``FileBacked.stage_file``); return False if it is none, or the store cannot."""
+        if not isinstance(self.store, FileBacked):
+            return False
+        try:
+            file.fileno()
+        except UnsupportedOperation:
+            return False
+        return self.store.stage_file(self.upload, file, hard=hard)
 
     def open(self) -> BinaryIO:
         """Return a reader of the staged bytes from the beginning.

@@ -6,7 +6,7 @@ would otherwise have what was refused.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -77,21 +77,19 @@ def noted(tree: LinkTree) -> Iterator[Callable[[], None]]:
 
 def write(tree: LinkTree, path: str, content: bytes, at: datetime | None) -> None:
     """Write a link file, so that what ``noted`` yields can undo it."""
-    note(tree, path, content)
+    note(tree, {path: content})
     tree.write_link(path, content, at)
 
 
 def remove(tree: LinkTree, *paths: str) -> None:
     """Remove link files, as ``write``."""
-    for path in paths:
-        note(tree, path, None)
+    note(tree, dict.fromkeys(paths))
     tree.remove_link(*paths)
 
 
 def place(tree: LinkTree, links: Sequence[StagedLink]) -> None:
     """Place link files that were staged, as ``write``."""
-    for link in links:
-        note(tree, link.path, link.content)
+    note(tree, {link.path: link.content for link in links})
     tree.place_links(links)
 
 
@@ -107,10 +105,11 @@ def remove_folders(tree: LinkTree, *folders: str) -> None:
         tree.drop(aside)
 
 
-def note(tree: LinkTree, path: str, after: bytes | None) -> None:
-    """Note that a link file is about to become *after* (None: be removed), so that it can be undone."""
+def note(tree: LinkTree, changes: Mapping[str, bytes | None]) -> None:
+    """Note what link files are about to become (None: be removed), so that it can be undone."""
     if undo := _active.get():
-        undo.changes.append(_Change(path, tree.read_link(path), after))
+        found = zip(changes.items(), tree.read_links([*changes]), strict=True)
+        undo.changes += [_Change(path, before, after) for (path, after), before in found]
 
 
 @contextmanager

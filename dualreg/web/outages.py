@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dualreg.errors import AuditUnavailable
 from dualreg.registry.health import Health
+from dualreg.storage.base import StoreUnavailable
 
 #: Seconds after which a client should return: for what ends with other requests, and what an operator ends.
 _SOON, _LATER = 5, 60
@@ -59,6 +60,8 @@ def outage_of(error: BaseException | None) -> Outage | None:
     while error is not None:
         if isinstance(error, AuditUnavailable):
             return Outage("the audit log of the registry cannot be written", str(error))
+        if isinstance(error, StoreUnavailable):
+            return Outage("the object store of the registry does not answer", str(error))
         if isinstance(error, OSError) and (known := _BY_ERRNO.get(error.errno or 0)):
             message, retry_after = known
             return Outage(message, str(error), retry_after)

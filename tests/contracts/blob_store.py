@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import pytest
 
@@ -39,7 +40,13 @@ def _read(store: Store, digest: Digest, start: int = 0) -> bytes:
 
 
 class BlobStoreContract:
-    """The promises of BlobStore and LinkTree; a driver's test class provides the ``store`` fixture."""
+    """The promises of BlobStore and LinkTree; a driver's test class provides the ``store`` fixture.
+
+    Attributes:
+        is_local: Whether the driver asks no other machine.
+    """
+
+    is_local: ClassVar[bool] = True
 
     def test_append_continues_where_it_ended(self, store: Store) -> None:
         """Appends return the new length, and the bytes follow each other."""
@@ -59,7 +66,7 @@ class BlobStoreContract:
             assert found in (None, DATA[start : start + length])
         assert store.read_at_once(DIGEST, size + 1, start=0, length=1) is None
         assert store.read_at_once(DIGEST, size, start=1, length=size) is None
-        assert store.is_local()
+        assert store.is_local() == self.is_local
 
     @pytest.mark.parametrize(
         ("offset", "expected"), [(0, b"new"), (1, b"onew"), (6, b"onetwonew")], ids=["all", "most", "none"]

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    Text,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -149,9 +150,10 @@ class Tags(Table):
 class Uploads(Table):
     """Uploads in progress. ``offset`` bytes are durable; the request that writes holds the ``lease``.
 
-    ``staged`` names the bytes in the store. ``process`` took the last lease. ``stalled`` is a process that
-    lost its lease and may still write to these bytes; NULL: there is none. ``client`` is who started it;
-    empty: not known. ``arriving`` is how much its writer has received beyond the offset, as far as is known.
+    ``staged`` names the bytes in the store; ``layout`` is what the store needs besides. ``process`` took the
+    last lease. ``stalled`` is a process that lost its lease and may still write to these bytes; NULL: there
+    is none. ``client`` is who started it; empty: not known. ``arriving`` is how much its writer has received
+    beyond the offset, as far as is known.
     """
 
     __tablename__ = "uploads"
@@ -165,6 +167,7 @@ class Uploads(Table):
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     process: Mapped[str] = mapped_column(String(100), server_default="")
     staged: Mapped[str] = mapped_column(String(36), server_default="", index=True)
+    layout: Mapped[str] = mapped_column(Text, server_default="")
     stalled: Mapped[str | None] = mapped_column(String(100))
     client: Mapped[str] = mapped_column(String(64), server_default="")
     arriving: Mapped[int] = mapped_column(BigInteger, server_default="0")

@@ -34,7 +34,7 @@ class UploadsContract:
         with catalog.begin() as tx:
             row = tx.uploads.find(NAME, upload)
             assert row is not None
-            assert row == UploadRow(upload, row.repository_id, 0, None, clock.instant, upload, None)
+            assert row == UploadRow(upload, row.repository_id, 0, None, clock.instant, upload, "", None)
             assert tx.uploads.find(OTHER, upload) is None
             assert tx.uploads.find(NAME, UploadId.new()) is None
             assert tx.uploads.lease(OTHER, upload, Lease("x", ""), duration=LEASE) is None
@@ -63,10 +63,10 @@ class UploadsContract:
         assert self._lease(catalog, upload, "other") is not None
         assert self._lease(catalog, upload, "mine") is None
         with catalog.begin() as tx:
-            assert tx.uploads.advance(upload, "mine", offset=5, digest_so_far=None) is False
+            assert tx.uploads.advance(upload, "mine", offset=5, layout="", digest_so_far=None) is False
             assert tx.uploads.remove(upload, "mine") is False
             tx.uploads.release(upload, "mine")
-            assert tx.uploads.advance(upload, "other", offset=7, digest_so_far=None) is True
+            assert tx.uploads.advance(upload, "other", offset=7, layout="", digest_so_far=None) is True
 
     def test_renewing_makes_a_lease_last(self, catalog: Catalog, clock: Clock) -> None:
         """A writer that renews in time keeps its lease beyond its first end."""
@@ -82,11 +82,14 @@ class UploadsContract:
         assert self._lease(catalog, upload, "a", 1) is None
         assert self._lease(catalog, upload, "a", 0) is not None
         with catalog.begin() as tx:
-            assert tx.uploads.advance(upload, "a", offset=3_000_000_000, digest_so_far=CONFIG) is True
+            assert (
+                tx.uploads.advance(upload, "a", offset=3_000_000_000, layout="a:1:1", digest_so_far=CONFIG)
+                is True
+            )
         assert self._lease(catalog, upload, "b", 0) is None
         row = self._lease(catalog, upload, "b", 3_000_000_000)
         assert row is not None
-        assert (row.offset, row.digest_so_far) == (3_000_000_000, CONFIG)
+        assert (row.offset, row.layout, row.digest_so_far) == (3_000_000_000, "a:1:1", CONFIG)
 
     def test_advancing_gives_the_lease_back(self, catalog: Catalog, clock: Clock) -> None:
         """After its bytes are recorded a writer is done; the upload is dated by that."""
@@ -94,8 +97,8 @@ class UploadsContract:
         self._lease(catalog, upload, "a")
         clock.advance(timedelta(seconds=1))
         with catalog.begin() as tx:
-            assert tx.uploads.advance(upload, "a", offset=3, digest_so_far=None) is True
-            assert tx.uploads.advance(upload, "a", offset=4, digest_so_far=None) is False
+            assert tx.uploads.advance(upload, "a", offset=3, layout="", digest_so_far=None) is True
+            assert tx.uploads.advance(upload, "a", offset=4, layout="", digest_so_far=None) is False
             row = tx.uploads.find(NAME, upload)
             assert row is not None
             assert (row.offset, row.touched_at) == (3, clock.instant)
@@ -134,8 +137,8 @@ class UploadsContract:
         assert row is not None
         assert row.stalled == "process of second"
         with catalog.begin() as tx:
-            assert tx.uploads.secure(upload, "second", UploadId.new()) is False
-            assert tx.uploads.secure(upload, "fifth", copy) is True
+            assert tx.uploads.secure(upload, "second", UploadId.new(), "") is False
+            assert tx.uploads.secure(upload, "fifth", copy, "") is True
             row = tx.uploads.find(NAME, upload)
             assert row is not None
             assert (row.staged, row.stalled) == (copy, None)
@@ -151,7 +154,7 @@ class UploadsContract:
             row = tx.uploads.lease(NAME, upload, later, duration=LEASE, over="dead")
             assert row is not None
             assert row.stalled == "process of dead"
-            assert tx.uploads.advance(upload, "dead", offset=1, digest_so_far=None) is False
+            assert tx.uploads.advance(upload, "dead", offset=1, layout="", digest_so_far=None) is False
 
     def test_renewing_never_takes_a_lease_back(self, catalog: Catalog, clock: Clock) -> None:
         """A holder keeps its lease even when late, unless somebody else has had it meanwhile."""
@@ -192,7 +195,9 @@ class UploadsContract:
                 client = {"one": "a", "two": "a", "other": "b"}.get(name, "")
                 assert tx.uploads.start(repository, upload, client)
                 assert tx.uploads.lease(NAME, upload, Lease(name, ""), duration=LEASE)
-                assert tx.uploads.advance(upload, name, offset=10**number * 5_000_000_000, digest_so_far=None)
+                assert tx.uploads.advance(
+                    upload, name, offset=10**number * 5_000_000_000, layout="", digest_so_far=None
+                )
         row = self._lease(catalog, uploads["two"], "two")
         assert row is not None
         assert row.others == OtherUploads(5_000_000_000, 55_505_000_000_000)

@@ -1,0 +1,108 @@
+"""ObjectReader: bytes of objects in a bucket, one after another, read like a file."""
+
+import errno
+import io
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Self
+
+from dualreg.storage.base import StoreUnavailable
+from dualreg.storage.s3 import Bucket, Range, failures
+
+#: How often a stream that ends too early is continued by another request.
+_CONTINUED = 3
+
+
+class ObjectReader(io.RawIOBase):
+    """A reader of ranges of objects. A request is sent when a byte is read, unless it follows the last one.
+
+    Reading raises StoreUnavailable if an object ends too early, is gone, or was replaced: what was read is
+    never continued by the bytes of another object.
+    """
+
+    def __init__(self, bucket: Bucket, ranges: Sequence[Range]) -> None:
+        """Read *ranges* from the beginning of the first one."""
+        super().__init__()
+        self._bucket, self._ranges = bucket, [each for each in ranges if each.length]
+        self._size = sum(each.length for each in self._ranges)
+        self._position = 0
+        self._stream: Any = None
+        self._streamed = 0, 0  # what is left of the stream: from which byte on, and how many
+        self.etag = ""  # of a whole object: what stands for its content
+
+    @classmethod
+    def of(cls, bucket: Bucket, key: str, start: int) -> Self | None:
+        """Return a reader of a whole object, positioned at byte *start*; None if there is none."""
+        opened = bucket.get(key, start=start)
+        if opened is None:
+            return None
+        found, stream = opened
+        reader = cls(bucket, [Range(key, found.size, found.size)])
+        reader.etag, reader._stream = found.etag, stream
+        reader._position, reader._streamed = start, (start, found.size - start)
+        return reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 -- any writable buffer
+        if self._position >= self._size or not len(buffer):
+            return 0
+        for _ in range(_CONTINUED):
+            if data := self._read(len(buffer)):
+                buffer[: len(data)] = data
+                self._position += len(data)
+                return len(data)
+            self._drop()
+        raise StoreUnavailable(errno.EIO, f"an object ends before byte {self._position} of {self._size}")
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+    def _read(self, size: int) -> bytes:
+        """Return up to *size* bytes from the position on; none if the stream broke."""
+        begin, left = self._streamed
+        if begin != self._position or not left or self._stream is None:
+            self._open()
+            begin, left = self._streamed
+        with suppress(StoreUnavailable), failures(self._ranges[0].key):
+            data: bytes = self._stream.read(min(size, left))
+            self._streamed = begin + len(data), left - len(data)
+            return data
+        return b""
+
+    def _open(self) -> None:
+        """Open a stream at the position.
+
+        Raises:
+            StoreUnavailable: the object is gone, or is another one.
+        """
+        self._drop()
+        start = 0
+        for each in self._ranges:
+            if self._position < start + each.length:
+                break
+            start += each.length
+        skipped = self._position - start
+        opened = self._bucket.get(each.key, start=skipped, etag=self.etag or None)
+        if opened is None:
+            raise StoreUnavailable(errno.EIO, f"{each.key} was deleted while it was read")
+        self._stream, self._streamed = opened[1], (self._position, each.length - skipped)
+
+    def _drop(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None

@@ -1,0 +1,129 @@
+"""S3Links: link files as objects of a bucket.
+
+Their keys are the paths of the reference registry's tree, so that it can serve the bucket, and a lost catalog
+can be made from it. An object keeps the time of its row in its metadata.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from dualreg.image.names import UploadId
+from dualreg.storage.base import LinkFile, StagedLink
+from dualreg.storage.s3 import Bucket, Found
+
+#: Keys of what a store has: the reference registry's tree, what has no name yet, and what was set aside.
+TREE = "docker/registry/v2/"
+UPLOADS = "uploads/"
+CORRUPT = "corrupt/"
+_NAMES = f"{TREE}repositories/"
+#: The metadata with the time of a row, in ISO 8601.
+_AT = "at"
+
+
+class S3Links:
+    """A LinkTree in a bucket. Each object is written and deleted atomically, and durably."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        """Use *bucket*, without a request."""
+        self._bucket = bucket
+        self._aside = set[UploadId]()
+
+    def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
+        found = None if at else self.read_link(path)
+        if found is None or found.content != content:
+            self._put(path, content, at)
+
+    def _put(self, path: str, content: bytes, at: datetime | None) -> None:
+        self._bucket.put(_NAMES + path, content, {_AT: (at or datetime.now(UTC)).isoformat()})
+
+    def read_link(self, path: str) -> LinkFile | None:
+        opened = self._bucket.get(_NAMES + path)
+        if opened is None:
+            return None
+        found, stream = opened
+        return LinkFile(stream.read(), _time_of(found))
+
+    def read_links(self, paths: Sequence[str]) -> Sequence[LinkFile | None]:
+        return self._bucket.map(self.read_link, paths)
+
+    def list_links(self, folder: str) -> Sequence[str]:
+        prefix = f"{_NAMES}{folder}/" if folder else _NAMES
+        return [each.key.removeprefix(prefix) for each in self._bucket.walk(prefix, deep=False)]
+
+    def remove_link(self, *paths: str) -> None:
+        if paths:
+            self._bucket.delete(*(_NAMES + path for path in paths))
+
+    def quarantine_link(self, path: str) -> None:
+        if opened := self._bucket.get(_NAMES + path):
+            found, stream = opened
+            self._bucket.put(f"{CORRUPT}repositories/{path}", stream.read(), found.metadata)
+            self.remove_link(path)
+
+    def stage_links(self, links: Sequence[StagedLink]) -> None:
+        """Nothing: one request creates an object, with its content."""
+
+    def place_links(self, links: Sequence[StagedLink]) -> None:
+        self._bucket.map(self._place, links)
+
+    def _place(self, link: StagedLink) -> None:
+        found = self.read_link(link.path) if link.once else None
+        if found is None or found.content != link.content:
+            self._put(link.path, link.content, link.at)
+
+    def set_aside(self, aside: UploadId, *folders: str) -> None:
+        """See ``LinkTree``; the files are kept in one object, which is written before they are deleted."""
+        paths = [path for folder in folders for path in self._paths(f"{folder}/")]
+        files = dict(zip(paths, self.read_links(paths), strict=True))
+        self._aside.add(aside)
+        self._bucket.put(_aside(aside), _packed({path: file for path, file in files.items() if file}))
+        self.remove_link(*paths)
+
+    def bring_back(self, aside: UploadId, *folders: str) -> None:
+        del folders
+        if opened := self._bucket.get(_aside(aside)):
+            self._bucket.map(lambda each: self._bring_back(*each), _unpacked(opened[1].read()).items())
+            self.drop(aside)
+
+    def _bring_back(self, path: str, file: LinkFile) -> None:
+        if self.read_link(path) is None:
+            self._put(path, file.content, file.at)
+
+    def drop(self, aside: UploadId) -> None:
+        if aside in self._aside:  # files that were staged are nowhere yet
+            self._bucket.delete(_aside(aside))
+            self._aside.remove(aside)
+
+    def walk_links(self) -> Iterator[tuple[str, bytes]]:
+        for path in self._paths(""):
+            if found := self.read_link(path):
+                yield path, found.content
+
+    def _paths(self, prefix: str) -> Iterator[str]:
+        return (each.key.removeprefix(_NAMES) for each in self._bucket.walk(_NAMES + prefix))
+
+
+def _aside(aside: UploadId) -> str:
+    return f"{UPLOADS}{aside}/links"
+
+
+def _time_of(found: Found) -> datetime:
+    """Return when a row says that the link was made; for one of another registry, when it was written."""
+    try:
+        return datetime.fromisoformat(found.metadata[_AT]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return found.modified.astimezone(UTC)
+
+
+def _packed(files: Mapping[str, LinkFile]) -> bytes:
+    entries = {path: [file.content.decode("latin-1"), file.at.isoformat()] for path, file in files.items()}
+    return json.dumps(entries).encode()
+
+
+def _unpacked(packed: bytes) -> dict[str, LinkFile]:
+    entries: dict[str, tuple[str, str]] = json.loads(packed)
+    return {
+        path: LinkFile(content.encode("latin-1"), datetime.fromisoformat(at))
+        for path, (content, at) in entries.items()
+    }

@@ -1,0 +1,300 @@
+"""S3Store: a bucket of an object store, in the layout of the reference registry (distribution).
+
+    <prefix>docker/registry/v2/blobs/<algorithm>/<ab>/<abcd…>/data   published blobs
+    <prefix>docker/registry/v2/repositories/…                        link files (see ``links``)
+    <prefix>uploads/<upload id>/<segment>                            staged bytes of an upload
+    <prefix>corrupt/…                                                what was set aside as damaged
+
+An object cannot grow. So an upload consists of segments: each append writes new ones while bytes arrive, and
+publishing joins them where they are. Which segments count, in which order, is the layout of the upload. It is
+kept with the row of the upload, since no list of a bucket says which of them a late writer has added.
+"""
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC
+from functools import cached_property
+from itertools import chain, groupby, islice
+from threading import Lock
+from typing import BinaryIO, cast
+
+from cachetools import LRUCache, TTLCache
+
+from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
+from dualreg.image.digest import Digest
+from dualreg.image.names import UploadId
+from dualreg.storage.base import StagedUpload, StoredBlob, read_chunks
+from dualreg.storage.object_reader import ObjectReader
+from dualreg.storage.s3 import PART, PARTS_LIMIT, Bucket, Range
+from dualreg.storage.s3_links import CORRUPT, TREE, UPLOADS, S3Links
+
+_log = logging.getLogger(__name__)
+_BLOBS = f"{TREE}blobs/"
+#: The least bytes of a range that another one follows, where ranges are joined.
+_JOINED = 5 << 20
+#: Uploads whose layouts a process remembers.
+_REMEMBERED = 10_000
+#: For how many seconds a process knows that it has deleted the bytes of an upload.
+_FORGOTTEN = 600
+
+Layout = tuple[Range, ...]
+
+
+class S3Store(S3Links):
+    """A BlobStore, LinkTree and PrivateFiles in a bucket."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        """Use *bucket*, without a request."""
+        super().__init__(bucket)
+        self._layouts = _Layouts()
+        self._cleaned = deque[Future[None]](maxlen=_REMEMBERED)
+
+    @cached_property
+    def _cleaner(self) -> ThreadPoolExecutor:
+        """The thread that deletes what is needed no more, for which no request waits."""
+        return ThreadPoolExecutor(1, thread_name_prefix="s3-cleaner")
+
+    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+        reader = ObjectReader.of(self._bucket, _blob(digest), start)
+        if reader is None:
+            raise BlobMissing(str(digest))
+        return cast("BinaryIO", reader)
+
+    def stat(self, digest: Digest) -> StoredBlob | None:
+        found = self._bucket.head(_blob(digest))
+        return None if found is None else StoredBlob(digest, found.size, found.modified)
+
+    def is_local(self) -> bool:
+        return False
+
+    def read_at_once(self, digest: Digest, size: int, *, start: int, length: int) -> bytes | None:
+        """Nothing: it takes a request."""
+
+    def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
+        """See ``BlobStore``; a blob that is replaced between the look at it and its removal is removed."""
+        key = _blob(digest)
+        found = self._bucket.head(key)
+        if found is None or found.etag != getattr(reader, "etag", None):
+            return False
+        aside = f"{CORRUPT}{digest.algorithm}-{digest.hex}"
+        self._bucket.join(aside, [Range(key, found.size, found.size)])
+        self._bucket.delete(key)
+        return True
+
+    def delete(self, digest: Digest) -> None:
+        self._bucket.delete(_blob(digest))
+
+    def walk(self) -> Iterator[StoredBlob]:
+        for each in self._bucket.walk(_BLOBS):
+            algorithm, _, folder = each.key.removeprefix(_BLOBS).removesuffix("/data").partition("/")
+            with suppress(DigestInvalid):
+                digest = Digest.parse(f"{algorithm}:{folder.rpartition('/')[2]}")
+                if each.modified and _blob(digest) == each.key:
+                    yield StoredBlob(digest, each.size, each.modified)
+
+    def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
+        known = self._layouts.find(upload)
+        kept = _first(known or (), offset)
+        if kept is None:
+            raise BlobMissing(upload)
+        pieces: Iterator[bytes] = filter(None, chunks)
+        first = next(pieces, None)
+        if first is not None:
+            kept, pieces = self._open_end(kept, chain((first,), pieces))
+            kept += tuple(self._write(upload, pieces))
+        elif known is None:
+            kept = (self._write_one(upload, ()),)
+        self._layouts.keep(upload, kept)
+        return _length(kept)
+
+    def _open_end(self, kept: Layout, pieces: Iterable[bytes]) -> tuple[Layout, Iterator[bytes]]:
+        """Let *pieces* begin with the last range if that is too short for another one to follow it."""
+        last = next((each for each in reversed(kept) if each.length), None)
+        if last is None or last.length >= _JOINED:
+            return kept, iter(pieces)
+        unused = tuple(each._replace(length=0) if each is last else each for each in kept)
+        short = cast("BinaryIO", ObjectReader(self._bucket, (last,)))
+        return unused, chain(read_chunks(short), pieces)
+
+    def _write(self, upload: UploadId, pieces: Iterable[bytes]) -> Iterator[Range]:
+        """Write segments, and yield what they are as they are written."""
+        parts = _parts(pieces)
+        for first in parts:
+            yield self._write_one(upload, chain((first,), islice(parts, PARTS_LIMIT - 1)))
+
+    def _write_one(self, upload: UploadId, parts: Iterable[bytes]) -> Range:
+        key = f"{_folder(upload)}{secrets.token_hex(6)}"
+        size = self._bucket.write(key, parts)
+        return Range(key, size, size)
+
+    def layout(self, upload: UploadId) -> str:
+        ranges = self._layouts.find(upload) or ()
+        return " ".join(f"{each.key.rpartition('/')[2]}:{each.length}:{each.size}" for each in ranges)
+
+    def adopt(self, upload: UploadId, layout: str) -> None:
+        entries = (each.split(":") for each in layout.split())
+        ranges = (Range(_folder(upload) + name, int(length), int(size)) for name, length, size in entries)
+        if layout:
+            self._layouts.keep(upload, tuple(ranges))
+
+    def reopen(self, upload: UploadId) -> BinaryIO:
+        ranges = self._layouts.find(upload)
+        if ranges is None:
+            raise BlobMissing(upload)
+        return cast("BinaryIO", ObjectReader(self._bucket, ranges))
+
+    def prepare(self, upload: UploadId, digest: Digest) -> Callable[[], None]:
+        ranges = self._layouts.find(upload)
+        if ranges is None:
+            raise BlobMissing(upload)
+        try:
+            self._bucket.join(_blob(digest), ranges)
+        except FileNotFoundError as error:
+            raise BlobMissing(upload) from error
+        self._layouts.prepare(upload, digest)
+        return lambda: None
+
+    def publish(self, upload: UploadId, digest: Digest) -> None:
+        ranges = self._layouts.find(upload)
+        is_prepared = ranges is None or self._layouts.is_prepared(upload, digest)
+        found = self.stat(digest) if is_prepared else None
+        if ranges is None and found is None:
+            raise BlobMissing(str(digest))
+        if ranges is not None and (found is None or found.size != _length(ranges)):
+            self.prepare(upload, digest)
+        self.discard(upload)
+
+    def discard(self, upload: UploadId) -> None:
+        if self._layouts.has_forgotten(upload):
+            return
+        ranges = self._layouts.forget(upload)
+        self._cleaned.append(self._cleaner.submit(self._clean, upload, ranges))
+
+    def _clean(self, upload: UploadId, ranges: Layout | None) -> None:
+        """Delete the bytes of an upload; None: whatever there is."""
+        try:
+            if ranges is not None:
+                self._bucket.delete(*(each.key for each in ranges))
+                return
+            self._bucket.delete(*(each.key for each in self._bucket.walk(_folder(upload))))
+            for key, name, _ in self._bucket.unfinished(_folder(upload)):
+                self._bucket.abort(key, name)
+        except OSError as error:
+            _log.warning("cannot delete the bytes of upload %s, which are collected later: %s", upload, error)
+
+    def staged(self) -> Iterator[StagedUpload]:
+        self.flush()
+        written = ((each.key, each.modified) for each in self._bucket.walk(UPLOADS))
+        begun = ((key, at) for key, _, at in self._bucket.unfinished(UPLOADS))
+        for entries in (written, begun):
+            for name, group in groupby(entries, key=lambda each: each[0].split("/")[1]):
+                with suppress(UploadUnknown):
+                    times = [at for _, at in group if at]
+                    yield StagedUpload(UploadId.parse(name), max(times).astimezone(UTC))
+
+    def flush(self) -> None:
+        """Wait until all is deleted that is needed no more."""
+        while self._cleaned:
+            self._cleaned.popleft().result()
+
+    def close(self) -> None:
+        """Delete what is needed no more, and close all connections. The store can be used again."""
+        self.flush()
+        if cleaner := self.__dict__.pop("_cleaner", None):
+            cleaner.shutdown()
+        self._bucket.close()
+
+    def write_private(self, name: str, content: bytes) -> None:
+        self._bucket.put(name, content)
+
+    def read_private(self, name: str) -> bytes | None:
+        opened = self._bucket.get(name)
+        return None if opened is None else bytes(opened[1].read())
+
+
+class _Layouts:
+    """The layouts of uploads that this process has to do with, as far as they fit."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._known: LRUCache[UploadId, tuple[Layout, Digest | None]] = LRUCache(_REMEMBERED)
+        self._forgotten: TTLCache[UploadId, None] = TTLCache(_REMEMBERED, _FORGOTTEN)
+        self._lock = Lock()
+
+    def find(self, upload: UploadId) -> Layout | None:
+        """Return a layout; None if it is not known."""
+        with self._lock:
+            found = self._known.get(upload)
+        return None if found is None else found[0]
+
+    def keep(self, upload: UploadId, layout: Layout) -> None:
+        """Keep a layout, instead of the one that was known."""
+        with self._lock:
+            if self._known.get(upload, (None, None))[0] != layout:
+                self._known[upload] = (layout, None)
+            self._forgotten.pop(upload, None)
+
+    def prepare(self, upload: UploadId, digest: Digest) -> None:
+        """Remember that the bytes were made the blob *digest*, as long as the layout stays."""
+        with self._lock:
+            if found := self._known.get(upload):
+                self._known[upload] = (found[0], digest)
+
+    def is_prepared(self, upload: UploadId, digest: Digest) -> bool:
+        """Return whether the bytes were made the blob *digest*."""
+        with self._lock:
+            return self._known.get(upload, ((), None))[1] == digest
+
+    def forget(self, upload: UploadId) -> Layout | None:
+        """Return a layout, and know from now on that there are no bytes."""
+        with self._lock:
+            self._forgotten[upload] = None
+            found = self._known.pop(upload, None)
+        return None if found is None else found[0]
+
+    def has_forgotten(self, upload: UploadId) -> bool:
+        """Return whether it is known that there are no bytes."""
+        with self._lock:
+            return upload in self._forgotten
+
+
+def _blob(digest: Digest) -> str:
+    return f"{_BLOBS}{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
+
+
+def _folder(upload: UploadId) -> str:
+    return f"{UPLOADS}{upload}/"
+
+
+def _length(layout: Layout) -> int:
+    return sum(each.length for each in layout)
+
+
+def _first(layout: Layout, length: int) -> Layout | None:
+    """Return the first *length* bytes of a layout; None if it has fewer.
+
+    What has no bytes of the upload any more stays in it, so that it is deleted with the others.
+    """
+    kept, left = list[Range](), length
+    for each in layout:
+        kept.append(each._replace(length=min(each.length, left)))
+        left -= kept[-1].length
+    return None if left else tuple(kept)
+
+
+def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of *pieces* in parts of PART bytes, and a last one of what is left."""
+    gathered, size = list[bytes](), 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while size + len(view) >= PART:
+            yield b"".join((*gathered, view[: PART - size]))
+            view, gathered, size = view[PART - size :], [], 0
+        gathered.append(bytes(view))
+        size += len(view)
+    if size:
+        yield b"".join(gathered)

@@ -1,0 +1,196 @@
+"""Instances over one bucket: clients of every generation, both databases, and what else reads the bucket."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from itertools import cycle
+from pathlib import Path
+from unittest.mock import patch
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests import builders
+from tests.contracts.postgresql import DATABASES, database_of
+from tests.contracts.radosgw import s3_bucket
+from tests.contracts.s3_faults import faulty
+from tests.programs import DUALREG, dualreg_process, free_port, require, running, until, wait_until_up
+from tests.protocol.clients.v1 import V1Client
+from tests.protocol.clients.v2 import V2Client
+from tests.protocol.clients.wire import Refused, Wire
+from tests.protocol.everyone import (
+    OLD_PULLERS,
+    OLD_PUSHERS,
+    TODAY_PULLERS,
+    TODAY_PUSHERS,
+    V1_PULLERS,
+    V1_PUSHERS,
+    assert_same,
+)
+from tests.protocol.layers import OLD_LAYERS
+
+pytestmark = [pytest.mark.s3, pytest.mark.client]
+
+PUSHERS = TODAY_PUSHERS | dict([*V1_PUSHERS.items()][-1:]) | dict([*OLD_PUSHERS.items()][:1])
+PULLERS = TODAY_PULLERS | dict([*V1_PULLERS.items()][-1:]) | dict([*OLD_PULLERS.items()][:1])
+
+
+def settings(url: str, database: str) -> dict[str, str]:
+    """Return the settings of an instance over a bucket and a catalog."""
+    parts = urlsplit(url)
+    options = parse_qs(parts.query)
+    return {
+        "store": f"s3://{parts.netloc}{parts.path}",
+        "s3_endpoint": options["endpoint"][0],
+        "s3_region": options["region"][0],
+        "database": database,
+    }
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """The URL of an empty store."""
+    with s3_bucket() as url:
+        yield url
+
+
+@contextmanager
+def instances(folder: Path, number: int, chosen: Mapping[str, str]) -> Iterator[list[str]]:
+    """Run instances that share nothing but the bucket and the catalog; yield where each serves."""
+    with ExitStack() as stack:
+        run = stack.enter_context
+        yield [
+            run(dualreg_process(folder / f"data{each}", workers=1, **chosen)).host for each in range(number)
+        ]
+
+
+@contextmanager
+def hopping(hosts: list[str]) -> Iterator[None]:
+    """Have each connection of clients reach another instance than the one before, as behind a proxy."""
+    turns = cycle(hosts)
+
+    def connect(connection: HTTPConnection) -> None:
+        host, _, port = next(turns).partition(":")
+        connection.sock = socket.create_connection((host, int(port)), connection.timeout)
+
+    with patch.object(HTTPConnection, "connect", connect):
+        yield
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_every_request_goes_to_another_instance(tmp_path: Path, url: str, kind: str) -> None:
+    """What clients of all generations push, those of all generations pull; then from a catalog made anew."""
+    with database_of(kind) as database:
+        chosen = settings(url, database or f"sqlite:///{tmp_path}/catalog.sqlite3")
+        with instances(tmp_path, 2, chosen) as hosts, hopping(hosts):
+            for pusher, push in PUSHERS.items():
+                push(hosts[0], f"team/{pusher.replace(' ', '').lower()}", "latest", OLD_LAYERS)
+            require_all_pull(hosts[0])
+    chosen["database"] = f"sqlite:///{tmp_path}/rebuilt.sqlite3"
+    run(tmp_path, chosen, "db", "rebuild", "--data", tmp_path / "data0")
+    with instances(tmp_path, 1, chosen) as hosts:
+        require_all_pull(hosts[0])
+
+
+def require_all_pull(host: str) -> None:
+    """Assert that all pullers get what all pushers have pushed."""
+    for pusher in PUSHERS:
+        for pull in PULLERS.values():
+            pulled = pull(host, f"team/{pusher.replace(' ', '').lower()}", "latest")
+            assert_same(pulled, OLD_LAYERS, exactly=False)
+
+
+@pytest.mark.parametrize("mode", ["stream", "chunks", "monolithic", "single"])
+def test_large_blobs_hop(tmp_path: Path, url: str, mode: str) -> None:
+    """In every way in which clients upload; both APIs, and ranges of the result."""
+    image = builders.image(builders.layer({"big": os.urandom(20 << 20)}), builders.layer({"a": b"1"}))
+    chain = builders.v1_chain(builders.layer({"big": os.urandom(9 << 20)}))
+    chosen = settings(url, f"sqlite:///{tmp_path}/catalog.sqlite3")
+    with instances(tmp_path, 2, chosen) as hosts, hopping(hosts):
+        V2Client(hosts[0], mode=mode).push("team/big", "1", image)
+        V1Client(hosts[0]).push("team/old", "1", chain)
+        assert [*V2Client(hosts[0]).pull("team/big", "1").layers] == [*image.layers]
+        assert [each.layer for each in V1Client(hosts[0]).pull("team/old", "1")] == [chain[0].layer]
+        digest, data = next((each, data) for each, data in image.blobs.items() if len(data) > 20 << 20)
+        for first, last in ((0, 9), (9 << 20, (9 << 20) + 99), (len(data) - 5, len(data) - 1)):
+            span = {"Range": f"bytes={first}-{last}"}
+            answer = Wire(hosts[0]).send("GET", f"/v2/team/big/blobs/{digest}", span)
+            assert (answer.status, answer.body) == (206, data[first : last + 1])
+
+
+def test_a_backup_moves_a_registry(tmp_path: Path, url: str) -> None:
+    """From a bucket to a folder, and from there to another bucket; blobs are verified on both ways."""
+    image, chosen = builders.image(builders.layer({"a": b"1"})), settings(url, "")
+    with dualreg_process(tmp_path / "data", **chosen) as (host, _, _):
+        V2Client(host).push("team/app", "1", image)
+        run(tmp_path, chosen, "backup", tmp_path / "backup", "--data", tmp_path / "data")
+    other = chosen | {"store": chosen["store"] + "-moved"}
+    run(tmp_path, other, "restore", tmp_path / "backup", "--data", tmp_path / "moved")
+    run(tmp_path, other, "fsck", "--read", "--data", tmp_path / "moved")
+    with dualreg_process(tmp_path / "moved", **other) as (host, _, _):
+        assert [*V2Client(host).pull("team/app", "1").layers] == [*image.layers]
+
+
+def run(folder: Path, chosen: Mapping[str, str], *command: str | Path) -> None:
+    """Run a command of dualreg's to its end; it must succeed."""
+    log = folder / "command.log"
+    env = {f"DUALREG_{name.upper()}": value for name, value in chosen.items() if value}
+    with running([DUALREG, *command], log, env) as process:
+        assert until(lambda: process.poll() is not None, 60)
+    assert process.poll() == 0, log.read_text()
+
+
+def test_an_object_store_that_is_down_is_an_outage(tmp_path: Path, url: str) -> None:
+    """Both dialects say when to come back; what has no need of it goes on, and all goes on by itself."""
+    chosen = settings(url, f"sqlite:///{tmp_path}/catalog.sqlite3")
+    image = builders.image(builders.layer({"a": b"1"}))
+    chain = builders.v1_chain(builders.layer({"b": b"2"}))
+    with (
+        faulty(chosen["s3_endpoint"]) as (proxy, faults),
+        dualreg_process(tmp_path / "data", **chosen | {"s3_endpoint": proxy}) as (host, _, log),
+    ):
+        V2Client(host).push("team/app", "1", image)
+        faults.kind, faults.times = "busy", 1 << 30
+        with pytest.raises(Refused, match="503"):
+            V2Client(host).push("team/app", "2", builders.image(builders.layer({"c": b"3"})))
+        with pytest.raises(Refused, match="503"):
+            V1Client(host).push("team/old", "1", chain)
+        answer = Wire(host).send("GET", f"/v2/team/app/blobs/{next(iter(image.blobs))}")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert b"the object store of the registry does not answer" in answer.body
+        assert Wire(host).send("GET", "/v2/").status == 200
+        assert "Traceback" not in log.read_text()
+        faults.times = 0
+        V1Client(host).push("team/old", "1", chain)
+        assert [*V2Client(host).pull("team/app", "1").layers] == [*image.layers]
+
+
+def test_the_reference_registry_serves_the_bucket(tmp_path: Path, url: str) -> None:
+    """It finds images by tag and digest where it keeps its own."""
+    require("docker-registry", package="docker-registry")
+    image, chosen = builders.image(builders.layer({"a": b"1"})), settings(url, f"sqlite:///{tmp_path}/c.db")
+    with dualreg_process(tmp_path / "data", **chosen) as (host, _, _):
+        V2Client(host).push("team/app", "1", image)
+    bucket = urlsplit(url)
+    port = free_port()
+    options = {
+        "bucket": bucket.netloc,
+        "rootdirectory": bucket.path,
+        "region": "us-east-1",
+        "regionendpoint": chosen["s3_endpoint"],
+        "accesskey": os.environ["AWS_ACCESS_KEY_ID"],
+        "secretkey": os.environ["AWS_SECRET_ACCESS_KEY"],
+        "secure": False,
+    }
+    configuration, log = tmp_path / "config.yml", tmp_path / "reference.log"
+    storage = {"s3": options, "redirect": {"disable": True}}
+    document = {"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}
+    configuration.write_text(json.dumps(document))
+    with running(["docker-registry", "serve", configuration], log) as process:
+        wait_until_up(f"http://127.0.0.1:{port}/v2/", process, log)
+        pulled = V2Client(f"127.0.0.1:{port}").pull("team/app", "1")
+        assert [*pulled.layers] == [*image.layers]
+        assert pulled.digest == str(image.digest)

@@ -1,0 +1,128 @@
+"""A proxy before an S3 server that fails as networks and object stores do."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import urlsplit
+
+#: What a busy object store answers.  Source: Amazon S3, "Error responses".
+_BUSY = (
+    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+)
+_BROKEN = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>Try again.</Message></Error>"
+_EXPIRED = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>"
+
+
+@dataclass
+class Faults:
+    """What the proxy does to requests.
+
+    Attributes:
+        kind: One of KINDS.
+        times: How many requests it happens to; they then go through.
+        wanted: Whether it happens to a request, given its method and path.
+        requests: The methods and paths of all that came.
+    """
+
+    kind: str = ""
+    times: int = 0
+    wanted: Callable[[str, str], bool] = lambda _, __: True
+    requests: list[tuple[str, str]] = field(default_factory=list)
+
+    def take(self, method: str, path: str) -> str:
+        """Return what happens to a request; empty: nothing."""
+        self.requests.append((method, path))
+        if not self.times or not self.wanted(method, path):
+            return ""
+        self.times -= 1
+        return self.kind
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    faults: Faults
+    upstream: str
+
+    def _handle(self) -> None:
+        kind = self.faults.take(self.command, self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if kind in _INSTEAD:
+            self._answer(*_INSTEAD[kind])
+            return
+        if kind == "lost request":
+            self._hang_up()
+            return
+        if kind == "damaged request" and body:
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        if kind == "slow":
+            time.sleep(0.2)
+        with closing(HTTPConnection(self.upstream, timeout=30)) as connection:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            self._pass_on(connection.getresponse(), kind)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815 -- http.server's names
+
+    def _pass_on(self, answer: HTTPResponse, kind: str) -> None:
+        content = answer.read()
+        if kind == "lost answer":
+            self._hang_up()
+            return
+        self.send_response(answer.status)
+        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
+        if self.command != "HEAD":
+            headers.append(("Content-Length", str(len(content))))
+        else:
+            headers += [
+                (name, value) for name, value in answer.getheaders() if name.lower() == "content-length"
+            ]
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        if kind == "truncated answer":
+            self.wfile.write(content[: len(content) // 2])
+            self._hang_up()
+            return
+        self.wfile.write(content)
+
+    def _answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+_HOP = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
+_INSTEAD = {"busy": (503, _BUSY), "broken": (500, _BROKEN), "expired": (400, _EXPIRED)}
+#: What passes if it is tried again.
+KINDS = ("busy", "broken", "lost request", "lost answer", "truncated answer", "slow")
+
+
+@contextmanager
+def faulty(endpoint: str) -> Iterator[tuple[str, Faults]]:
+    """Run the proxy for the block; yield its URL, and what it does, which is nothing at first."""
+    faults = Faults()
+    handler = type("Handler", (_Handler,), {"faults": faults, "upstream": urlsplit(endpoint).netloc})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", faults
+        finally:
+            server.shutdown()
+            thread.join()
