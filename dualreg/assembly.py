@@ -22,7 +22,7 @@ from dualreg.auth.tokens import Verifier
 from dualreg.auth.workloads import Workloads, parse_workload_rules
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.integrity import file_of, find_damage
-from dualreg.catalog.notes import Note
+from dualreg.catalog.notes import UNFINISHED, Note
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
 from dualreg.migrate.on_demand.loader import Loader
@@ -75,7 +75,7 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
             raise _lost(settings, "the catalog is empty, but the store is not")
         if not found.is_current:
             raise CatalogUnreachable(f"the catalog is at revision {found.found}; {found.advice}")
-        _check_restored(catalog)
+        _check_complete(catalog)
         if not rebuild:
             _check_not_lost(settings, catalog, store)
         _settle_access(Sealed(catalog, store))
@@ -90,12 +90,15 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
         catalog.close()
 
 
-def _check_restored(catalog: Catalog) -> None:
-    """Raise CatalogUnreachable if a restore from a backup was not finished."""
-    with catalog.read() as tx:
-        unfinished = tx.notes.read(Note.RESTORE) is not None
-    if unfinished:
-        raise CatalogUnreachable("the last restore was interrupted; run the same `dualreg restore` again")
+def _check_complete(catalog: Catalog) -> None:
+    """Raise CatalogUnreachable if a restore from a backup, or a copy to this database, was not finished."""
+    for note in (Note.RESTORE, Note.COPY):
+        with catalog.read() as tx:
+            unfinished = tx.notes.read(note) is not None
+        if unfinished:
+            raise CatalogUnreachable(
+                f"the last {note} was interrupted; run the same `dualreg {UNFINISHED[note]}` again"
+            )
 
 
 def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy import Table as SqlTable
 from sqlalchemy import values as row_values
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
@@ -120,8 +121,8 @@ def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -
     return insert_for(connection.dialect.name, table)
 
 
-def insert_for(dialect: str, table: type[Table]) -> Any:  # noqa: ANN401 -- as above
-    """Return the INSERT of a dialect, for statements that are cached."""
+def insert_for(dialect: str, table: type[Table] | SqlTable) -> Any:  # noqa: ANN401 -- as above
+    """Return the INSERT of a dialect, for statements that are cached, or for a table without its class."""
     return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
 
 

@@ -16,6 +16,8 @@ class Note(StrEnum):
     REBUILD = "rebuild"
     #: The instant that the catalog of an unfinished restore is of.
     RESTORE = "restore"
+    #: When a copy to this database began that is unfinished.
+    COPY = "copy"
     #: Which generation of link files is complete (``registry.linking``).
     LINKS = "links"
     #: How far an unfinished sweep for garbage has come (``maintenance.sweep``).
@@ -29,7 +31,7 @@ class Note(StrEnum):
 
 
 #: Notes of work that was interrupted, and the command that goes on with it. The catalog is not served then.
-UNFINISHED = {Note.RESTORE: "restore", Note.REBUILD: "db rebuild"}
+UNFINISHED = {Note.RESTORE: "restore", Note.COPY: "db copy", Note.REBUILD: "db rebuild"}
 
 
 @dataclass(frozen=True, slots=True)

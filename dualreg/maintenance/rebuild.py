@@ -89,6 +89,7 @@ class Rebuild:
             if replace:
                 tx.rebuild.clear()
                 tx.notes.remove(Note.RESTORE)
+                tx.notes.remove(Note.COPY)
             elif tx.repositories.any() and not unfinished:
                 raise CatalogNotEmpty
             if replace or not unfinished:

@@ -35,6 +35,7 @@ _BY_DATA = {
     "wrong": "TAG",
     "skipped": "TAG",
     "rows": "TABLE",
+    "tables": "TABLE",
 }
 
 Names = Mapping[str, object]
@@ -262,6 +263,10 @@ class Seen:
         self.prints("why team/old:1")
         self.prints("db current")
         self.prints("db check")
+        self.invoke("readonly on --reason copy")
+        for option in ("--dry-run", ""):
+            self.prints(f"db copy sqlite:///{self.folder}/copy.sqlite3 {option}")
+        self.invoke("readonly off")
 
     def _read(self) -> None:
         for path in self.folder.glob("*/migrations/*.jsonl"):

@@ -28,7 +28,7 @@ NEEDING_ONE = (
     "token list", "token revoke x", "token rotate", "repository show x", "repository delete x", "clients",
     "clients --json", "readonly on --reason x", "readonly off", "readonly status",
     "gc", "gc --dry-run", "why x:1", "fsck", "fsck --repair", "db rebuild", "db rebuild --dry-run",
-    "db current", "db current --json", "db check",
+    "db current", "db current --json", "db check", "db copy sqlite:///x --dry-run",
     "export oci-layout:out", "migrate verify registry-tree:absent",
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ from dualreg.catalog.integrity import find_damage
 from dualreg.catalog.upgrade import Revision, revision
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
 from dualreg.cli.admin import require_registry
+from dualreg.cli.db.copy import copy
 from dualreg.cli.db.rebuild import rebuild
 from dualreg.cli.failures import MigrateCommand
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
@@ -124,6 +125,6 @@ def upgrade(data: Path | None, config: Path | None) -> None:
     echo(f"The catalog is up to date ({after})." if before == after else f"Upgraded {before} to {after}.")
 
 
-@click.group(commands=[current, check, upgrade, rebuild])
+@click.group(commands=[current, check, upgrade, copy, rebuild])
 def db() -> None:
     """Manage the catalog database."""

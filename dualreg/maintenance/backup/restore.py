@@ -7,7 +7,7 @@ same restore may be run again.
 from contextlib import closing
 from pathlib import Path
 
-from dualreg.catalog.copying import load, open_copy
+from dualreg.catalog.copying import at_one_instant, copy_rows, open_copy
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.notes import Note
 from dualreg.catalog.upgrade import revision, upgrade
@@ -47,7 +47,7 @@ def require_empty_database(catalog: Catalog) -> None:
         return
     with catalog.read() as tx:
         if tx.repositories.any() or not tx.access.is_empty():
-            raise NotEmpty("the database is not empty; restore to another one")
+            raise NotEmpty("the database is not empty; choose another one")
 
 
 def take_catalog(folder: BackupFolder, marker: Marker, path: Path) -> None:
@@ -75,8 +75,10 @@ def move_catalog(path: Path, target: Path) -> None:
 def load_catalog(path: Path, catalog: Catalog) -> None:
     """Load a catalog that was taken into another database, and delete it."""
     upgrade(catalog)
-    with closing(open_copy(path)) as copy:
-        load(copy, catalog)
+    with closing(open_copy(path)) as copy, at_one_instant(copy) as rows:
+        with copy.read() as taken, catalog.begin() as tx:
+            tx.notes.write(Note.RESTORE, taken.notes.read(Note.RESTORE) or "")  # before any other row
+        copy_rows(rows, catalog)
     path.unlink()
 
 
