@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any, Self
 
 from dualreg.storage.base import StoreUnavailable
-from dualreg.storage.s3 import Bucket, Range, failures
+from dualreg.storage.s3 import Bucket, Range
+from dualreg.storage.s3_library import failures
 
 #: How often a stream that ends too early is continued by another request.
 _CONTINUED = 3

@@ -9,16 +9,17 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from io import BytesIO
 from itertools import chain, islice, pairwise
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dualreg.storage.base import StoreUnavailable
+from dualreg.storage.s3_library import code_of, failures, open_library, unless_missing
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
@@ -33,13 +34,8 @@ _COPIED_AT_ONCE = 1 << 30
 _DELETED_AT_ONCE = 1_000
 #: Requests of one store and process that run in parallel.
 _PARALLEL = 16
-#: Seconds for a connection, and for each byte of an answer.
-_CONNECT_TIMEOUT, _READ_TIMEOUT = 5, 30
-#: How often a request is tried, with growing pauses of random length in between.
-_ATTEMPTS = 4
 #: Parts of an object that are on their way at the same time, and in memory.
 _PARTS_AT_ONCE = 3
-_MISSING = frozenset({"404", "NoSuchKey"})
 
 
 class Found(NamedTuple):
@@ -123,7 +119,7 @@ class Bucket:
     @cached_property
     def _client(self) -> Any:  # noqa: ANN401 -- boto3 makes its classes when it runs
         """The client, once the bucket was found."""
-        boto3, config = _library(path_style=self.endpoint is not None)
+        boto3, config = open_library(path_style=self.endpoint is not None, connections=4 * _PARALLEL)
         with failures(f"s3://{self.name}"):
             session = boto3.session.Session()
             region = self.region or session.region_name or "us-east-1"
@@ -134,7 +130,7 @@ class Bucket:
     def head(self, key: str) -> Found | None:
         """Return what there is of an object; None if there is none."""
         with failures(key):
-            answer = _unless_missing(self._client.head_object, **self._at(key))
+            answer = unless_missing(self._client.head_object, **self._at(key))
         return None if answer is None else _found(answer)
 
     def get(self, key: str, *, start: int = 0, etag: str | None = None) -> tuple[Found, Any] | None:
@@ -147,9 +143,9 @@ class Bucket:
         wanted |= {"IfMatch": etag} if etag else {}
         try:
             with failures(key):
-                answer = _unless_missing(self._client.get_object, **self._at(key), **wanted)
+                answer = unless_missing(self._client.get_object, **self._at(key), **wanted)
         except StoreUnavailable as error:
-            if _code(error.__cause__) != "InvalidRange":
+            if code_of(error.__cause__) != "InvalidRange":
                 raise
             found = self.head(key)  # it has no bytes from *start* on
             return found and (found, BytesIO())
@@ -192,7 +188,7 @@ class Bucket:
         elif len(ranges) == 1 and ranges[0].length == ranges[0].size <= _COPIED_AT_ONCE:
             source = self._at(ranges[0].key)
             with failures(key):
-                copied = _unless_missing(self._client.copy_object, **self._at(key), CopySource=source)
+                copied = unless_missing(self._client.copy_object, **self._at(key), CopySource=source)
             _require(copied, ranges[0].key)
         else:
             pieces = (piece for each in ranges for piece in _pieces(each))
@@ -290,7 +286,7 @@ class Bucket:
         span = f"bytes={piece.first}-{piece.first + piece.length - 1}"
         with failures(at["Key"]):
             source = self._at(piece.key)
-            answer = _unless_missing(
+            answer = unless_missing(
                 self._client.upload_part_copy, **at, CopySource=source, CopySourceRange=span
             )
         copied = _require(answer, piece.key)["CopyPartResult"]
@@ -304,78 +300,12 @@ class Bucket:
                     **self._at(key), UploadId=upload, MultipartUpload={"Parts": [*parts]}
                 )
         except StoreUnavailable as error:
-            made = self.head(key) if _code(error.__cause__) == "NoSuchUpload" else None
+            made = self.head(key) if code_of(error.__cause__) == "NoSuchUpload" else None
             if made is None or made.size != size:
                 raise
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.name, "Key": self.prefix + key}
-
-
-def _library(*, path_style: bool) -> tuple[Any, Any]:
-    """Return boto3, which is optional and slow to import, and how it is used here.
-
-    Args:
-        path_style: Name the bucket in the path of URLs, since its name may be no name of a host.
-
-    Raises:
-        StoreUnavailable: it is not installed.
-    """
-    try:
-        import boto3  # noqa: PLC0415 -- optional
-        from botocore.config import Config  # noqa: PLC0415 -- optional
-    except ImportError as error:
-        message = "a store in S3 needs boto3; install it with: pip install 'dualreg[s3]'"
-        raise StoreUnavailable(errno.ENOPKG, message) from error
-    config = Config(
-        connect_timeout=_CONNECT_TIMEOUT,
-        read_timeout=_READ_TIMEOUT,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        max_pool_connections=4 * _PARALLEL,
-        # Content-MD5 says the same as these, and every object store knows it
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": "path" if path_style else "auto", "payload_signing_enabled": False},
-    )
-    return boto3, config
-
-
-@contextmanager
-def failures(what: str) -> Iterator[None]:
-    """Raise StoreUnavailable for all that the library raises in the block.
-
-    It is an OSError for the callers, who know nothing of S3.
-    """
-    try:
-        yield
-    except _errors() as error:
-        raise StoreUnavailable(errno.EIO, f"{what}: {error}") from error
-
-
-def _unless_missing(request: Callable[..., dict[str, Any]], **given: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- what boto3 takes
-    """Return the answer to a request; None if there is no such object."""
-    try:
-        return request(**given)
-    except _errors() as error:
-        if _code(error) in _MISSING:
-            return None
-        raise
-
-
-@cache
-def _errors() -> tuple[type[Exception], ...]:
-    """Return the base classes of what the library raises; none if it is not installed."""
-    try:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- optional
-    except ImportError:
-        return ()
-    return BotoCoreError, ClientError
-
-
-def _code(error: BaseException | None) -> str:
-    """Return what the object store calls an error; empty if it has not answered."""
-    answer = getattr(error, "response", None) or {}
-    return str(answer.get("Error", {}).get("Code", ""))
 
 
 def _require(answer: dict[str, Any] | None, source: str) -> dict[str, Any]:

@@ -91,8 +91,8 @@ HOMES: dict[str, set[str]] = {
     "jwt": {"dualreg.auth.tokens", "dualreg.auth.trust"},
     "rich": {"dualreg.cli.progress"},
     "yaml": {"dualreg.migrate.sources.v1_config"},
-    "boto3": {"dualreg.storage.s3"},
-    "botocore": {"dualreg.storage.s3"},
+    "boto3": {"dualreg.storage.s3_library"},
+    "botocore": {"dualreg.storage.s3_library"},
     "bcrypt": {"dualreg.auth.passwords"},
     "urllib3": {"dualreg.remote"},
 }

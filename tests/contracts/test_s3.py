@@ -14,7 +14,8 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import open_store
 from dualreg.storage.base import StagedLink, StoreUnavailable
-from dualreg.storage.s3 import PART, Bucket, _errors
+from dualreg.storage.s3 import PART, Bucket
+from dualreg.storage.s3_library import _errors
 from dualreg.storage.s3_store import S3Store
 from tests.contracts.blob_store import DATA, DIGEST, BlobStoreContract
 from tests.contracts.radosgw import s3_bucket
