@@ -481,6 +481,21 @@ def test_a_client_that_leaves_frees_its_thread(running: Running) -> None:
     assert until(lambda: running.worker.nr_conns == 0 and not running.worker._busy)
 
 
+@pytest.mark.usefixtures("_patient")
+def test_a_thread_for_health_waits_for_nobody(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its client asks next is for one of the other threads, even if one is free by then."""
+    worker, gate, application = running.worker, threading.Event(), running.worker.wsgi
+    monkeypatch.setattr(worker, "wsgi", lambda *given: gate.wait(10) and application(*given))
+    with closing(running.connect()) as connection:
+        worker._busy += worker.cfg.threads
+        connection.sendall(request("/v2/", ODD))
+        assert until(lambda: worker._handled)
+        worker._busy -= worker.cfg.threads
+        gate.set()
+        read(connection, request("/v2/", ODD))
+        assert until(lambda: not worker._handled)
+
+
 def test_a_thread_of_a_worker_that_stops_waits_no_longer(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,7 +117,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         """Let a thread handle the request that has arrived."""
         spare = conn.asks_for_health and self._busy >= self.cfg.threads
         conn.hand_over()
-        self._submit(conn, self.handle, spare=spare)
+        handle = super().handle if spare else self.handle  # what comes next may be no load balancer's
+        self._submit(conn, handle, spare=spare)
 
     def _submit(
         self, conn: Connection, handle: Callable[[Connection], object], *, spare: bool = False
