@@ -4,8 +4,8 @@ Otherwise a command that is run as root would leave files that a server under an
 """
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
@@ -15,7 +15,8 @@ PRIVATE = 0o750
 _REMEMBERED = 1 << 14
 #: Held while a directory exists without its owner, so that no thread takes root's for what it creates there.
 _lock = RLock()
-_durable: dict[str, None] = {}
+#: Those, with the last change of what is above each before it was synced.
+_durable: dict[str, int | None] = {}
 
 
 def inherit_owner(path: str | Path) -> None:
@@ -54,7 +55,8 @@ def make_folders(folder: str | Path, mode: int = PRIVATE) -> None:
     """Create a directory and its parents where they are missing, with ``inherit_owner``.
 
     Each is durable before anything is created in it, so that a power cut cannot remove what it contains. That
-    goes for those that another process or thread created, too, and may not have synced yet; once is enough.
+    goes for those that another process or thread created, too, and may not have synced yet; once is enough
+    while nothing changes above.
 
     Args:
         mode: Of each, before the umask; by default, for owner and group.
@@ -63,26 +65,49 @@ def make_folders(folder: str | Path, mode: int = PRIVATE) -> None:
         OSError: one cannot be created.
     """
     path = os.fspath(folder)
-    if not os.path.isdir(path):
-        make_folders(os.path.dirname(path) or ".", mode)
-        create_folder(path, mode)
-        sync(os.path.dirname(path) or ".")
-    elif not is_durable(path):
-        with suppress(PermissionError):  # of a directory above the service's own
-            sync(os.path.dirname(path) or ".")
-    note_durable([path])
+    if is_durable(path):
+        return
+    above = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        with suppress(PermissionError), noted_durable([path]):  # of a directory above the service's own
+            sync(above)
+        return
+    make_folders(above, mode)
+    create_folder(path, mode)
+    with noted_durable([path]):
+        sync(above)
 
 
 def is_durable(folder: str) -> bool:
-    """Return whether this process has seen a directory to be durable. It may have been removed since."""
-    return folder in _durable
+    """Return whether a directory exists, and this process has seen that it is durable.
+
+    Others remove empty directories and create them again. They change what is above it, and that shows.
+    """
+    noted = _durable.get(folder)
+    return (
+        noted is not None and noted == _last_change(os.path.dirname(folder) or ".") and os.path.isdir(folder)
+    )
 
 
-def note_durable(folders: Iterable[str]) -> None:
-    """Note that directories are durable, with those above them."""
+@contextmanager
+def noted_durable(folders: Iterable[str]) -> Iterator[None]:
+    """Note that directories are durable when the block, which syncs what is above each, has succeeded."""
+    seen = {folder: _last_change(os.path.dirname(folder) or ".") for folder in folders}
+    yield
     if len(_durable) > _REMEMBERED:
         _durable.clear()
-    _durable.update(dict.fromkeys(folders))
+    _durable.update(seen)
+
+
+def _last_change(folder: str) -> int | None:
+    """Return when something was created, renamed or removed in a directory; None if it is gone.
+
+    It is the time that no program can set.
+    """
+    try:
+        return os.stat(folder).st_ctime_ns
+    except FileNotFoundError:
+        return None
 
 
 def sync(path: str | Path) -> None:

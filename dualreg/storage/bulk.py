@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.ownership import create_folder, is_durable, make_folders, note_durable, owner_within
+from dualreg.ownership import create_folder, is_durable, make_folders, noted_durable, owner_within
 from dualreg.storage import durable, undo
 from dualreg.storage.base import LinkTree
 from dualreg.storage.whole import WholeFileSystem
@@ -134,8 +134,9 @@ class Bulk:
         self.unsynced = dict[str, None]()
         self._blobs = dict[Digest, str]()
         self._links = dict[str, str]()
-        self._made = list[str]()
+        self._made = dict[str, None]()
         self._numbers = count()
+        self._root = f"{places.uploads.parent}"
         self._folder = f"{places.uploads}/{UploadId.new()}"
         self._owner: tuple[int, int] | None = None
         self._whole = WholeFileSystem(places.uploads)
@@ -211,12 +212,12 @@ class Bulk:
     def wait(self) -> None:
         """Wait until everything that was done is on disk."""
         waiting, self.unsynced = self.unsynced, {}
-        made, self._made = self._made, []
-        if len(waiting) < _MANY or not self._whole.sync():
-            with ThreadPoolExecutor(_WAITS) as pool:
-                for _ in pool.map(durable.sync, waiting):
-                    pass
-        note_durable(made)
+        made, self._made = self._made, {}
+        with noted_durable(made):
+            if len(waiting) < _MANY or not self._whole.sync():
+                with ThreadPoolExecutor(_WAITS) as pool:
+                    for _ in pool.map(durable.sync, waiting):
+                        pass
 
     def create(self, path: str, *, published: bool = False) -> int:
         """Create a file, of which nobody may change the bytes if it is *published*; return its descriptor."""
@@ -265,14 +266,17 @@ class Bulk:
         return f"{self.places.blobs}/{digest.algorithm}/{digest.hex[:2]}"
 
     def _make(self, folder: str) -> None:
-        """Create a folder, and those above it, where they are missing; they are durable after ``wait``."""
-        if is_durable(folder):
+        """Create a folder, and those above it, where they are missing; they are durable after ``wait``.
+
+        So are those that are found: a run that was killed before it waited may have made all of them.
+        """
+        if folder in self._made or is_durable(folder) or folder == self._root:
             return
+        self._make(durable.above(folder))
         if not os.path.isdir(folder):
-            self._make(durable.above(folder))
             create_folder(folder, durable.SHARED)
         self.unsynced[durable.above(folder)] = None
-        self._made.append(folder)
+        self._made[folder] = None
 
     def _rename(self, staged: str, target: str, names: Sequence[str]) -> None:
         """Rename a staged folder, or the files *names* in it if there is such a folder already."""

@@ -90,6 +90,19 @@ def test_names_come_after_bytes(store: FilesystemStore, synced: list[str]) -> No
     assert names == [str(store.places().names / "team/app")]
 
 
+def test_folders_of_a_run_that_died_survive_a_power_cut(store: FilesystemStore, synced: list[str]) -> None:
+    """It may have made all of them, and synced none: each is synced, once."""
+    names = store.places().names
+    (names / "team/app").mkdir(parents=True)
+    for expected in (True, False):
+        with Bulk(store.places()) as files:
+            files.stage_links(links(f"{expected}"))
+            files.wait()
+        folders = {str(each) for each in (names, names / "team", names.parent)}
+        assert "" in synced or folders.intersection(synced) == (folders if expected else set())
+        synced.clear()
+
+
 def test_a_folder_that_was_made_meanwhile(store: FilesystemStore) -> None:
     """The files go into it."""
     with Bulk(store.places()) as files:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -403,6 +404,24 @@ def test_a_folder_of_a_process_that_died_survives_a_power_cut(
     (first,) = _positions(journal, ("fsync", folder.parent))
     assert first < _positions(journal, ("fsync", folder))[0]
     assert journal.count(("fsync", folder.parent)) == 1
+
+
+def test_a_folder_that_was_made_again_survives_a_power_cut(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """Another process removed it as empty, made it again, and was killed before it synced that."""
+    folder = root / NAMES / "team/app/_layers"
+    for content in b"one", b"two":
+        store.write_link("team/app/_layers/link", content)
+    time.sleep(0.05)  # the clock of the file system has ticks
+    (folder / "link").unlink()
+    folder.rmdir()
+    folder.mkdir()
+    journal.clear()
+    for content in b"three", b"four":
+        store.write_link("team/app/_layers/link", content)
+    assert journal.count(("fsync", folder.parent)) == 1
+    assert _positions(journal, ("fsync", folder.parent)) < _positions(journal, ("fsync", folder))
 
 
 def test_the_folder_of_a_new_catalog_survives_a_power_cut(
