@@ -1,5 +1,6 @@
 """Read-only registries and the reserve of the disk: what is refused, how it is said, and what goes on."""
 
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,12 +129,17 @@ def test_what_cannot_be_recorded_is_not_done(folder: Path, words: list[str]) -> 
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
-def test_a_mark_without_a_reason(folder: Path) -> None:
-    """A file that an operator made without the command counts."""
-    (folder / "readonly.json").write_text("")
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_a_mark_without_a_reason(folder: Path, make: Callable[[Path], None]) -> None:
+    """What an operator made without the command counts, and no look at it leaves a file open."""
+    make(folder / "readonly.json")
     registry, client = opened(folder)
-    response = client.post(f"/v2/{REPOSITORY}/blobs/uploads/")
-    assert (response.status_code, "read-only" in response.text) == (405, True)
+    opens = list[int]()
+    for _ in range(3):
+        response = client.post(f"/v2/{REPOSITORY}/blobs/uploads/")
+        assert (response.status_code, "read-only" in response.text) == (405, True)
+        opens.append(len([*Path("/proc/self/fd").iterdir()]))
+    assert opens[1] == opens[2]
     registry.close()
 
 
