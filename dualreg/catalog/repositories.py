@@ -4,6 +4,7 @@ from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,7 +21,7 @@ from sqlalchemy import (
 )
 
 from dualreg.catalog.blobs import BlobQueries
-from dualreg.catalog.dialects import batches, insert, within
+from dualreg.catalog.dialects import batches, insert_for, within
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.catalog.tables import Deletions, Manifests, Repositories, RepositoryBlobs, Uploads, V1Images
 from dualreg.image.names import RepositoryName, UploadId
@@ -41,9 +42,9 @@ class RepositoryQueries:
         self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False
     ) -> RepositoryRow:
         """Return the repository, created if there is none, and locked as by ``lock``."""
-        while (known := self.lock(name, exclusive=exclusive, tagging=tagging)) is None:
-            row = insert(self.connection, Repositories).values(name=name, created_at=self.now)
-            self.connection.execute(row.on_conflict_do_nothing())  # one that is there may be deleted by then
+        while (known := self.lock(name, exclusive=exclusive, tagging=tagging)) is None:  # or deleted by now
+            if (id_ := self._create(name)) is not None:
+                return RepositoryRow(id_, name)  # which nobody else sees before the transaction ends
         return known
 
     def lock(
@@ -64,11 +65,15 @@ class RepositoryQueries:
 
     def _bar(self, name: RepositoryName) -> bool:
         """Let others who create the repository wait; return False if another transaction has created it."""
-        row = insert(self.connection, Repositories).values(name=name, created_at=self.now)
-        created = self.connection.scalar(row.on_conflict_do_nothing().returning(Repositories.id))
+        created = self._create(name)
         if created is not None:  # PostgreSQL lets inserts of the name wait, although the row is gone again
             self.connection.execute(delete(Repositories).where(Repositories.id == created))
         return created is not None
+
+    def _create(self, name: RepositoryName) -> int | None:
+        """Create the repository and return its ID; None if there is one."""
+        row = {"name": name, "created_at": self.now}
+        return self.connection.scalar(_create(self.connection.dialect.name), row)  # type: ignore[no-any-return]  # see insert_for
 
     def find(self, *names: RepositoryName) -> RepositoryRow | None:
         """Return the first of *names* that exists, or None."""
@@ -143,6 +148,12 @@ def _lock(*, exclusive: bool, tagging: bool) -> Select[int]:
     """Return the statement of ``lock``, cached: building it takes longer than executing it."""
     query = select(Repositories.id).where(Repositories.name == bindparam("repository"))
     return query.with_for_update(read=not (exclusive or tagging), key_share=not exclusive)
+
+
+@cache
+def _create(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
+    """Return the statement of ``_create``, cached: building it takes longer than executing it."""
+    return insert_for(dialect, Repositories).on_conflict_do_nothing().returning(Repositories.id)
 
 
 @cache
