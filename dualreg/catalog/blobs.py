@@ -21,6 +21,7 @@ from sqlalchemy import (
     update,
 )
 
+from dualreg.catalog import prepared
 from dualreg.catalog.dialects import batches, insert_for, within
 from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, RepositoryBlobs, V1Images
@@ -49,14 +50,15 @@ class BlobQueries:
         For bytes that were just verified, see ``admit``.
         """
         statement = _record(self.connection.dialect.name)
-        return self.connection.execute(statement, self._new(digest, size)).scalar_one()  # type: ignore[no-any-return]  # see insert_for
+        ((recorded,),) = prepared.rows(self.connection, statement, self._new(digest, size))
+        return int(recorded)
 
     def admit(self, digest: Digest, size: int) -> None:
         """Record the blob as ``record``, with the *size* of bytes that were just verified.
 
         They replace what was stored, so that a wrong size is corrected, and damage is over.
         """
-        self.connection.execute(_admit(self.connection.dialect.name), self._new(digest, size))
+        prepared.change(self.connection, _admit(self.connection.dialect.name), self._new(digest, size))
 
     def record_all(self, sizes: Mapping[Digest, int]) -> None:
         """Record blobs as ``record``, and lock their rows in order; ``sizes`` returns what is recorded."""
@@ -96,7 +98,7 @@ class BlobQueries:
         """
         link = {"repository_id": repository_id, "digest": digest}
         times = {"linked_at": self.now, "candidate_since": self.now}
-        self.connection.execute(_link(self.connection.dialect.name), link | times)
+        prepared.change(self.connection, _link(self.connection.dialect.name), link | times)
 
     def link_all(self, links: Iterable[tuple[int, Digest]], at: datetime) -> None:
         """Let repositories, by their IDs, read blobs since a time, as ``link``."""
@@ -184,8 +186,8 @@ class BlobQueries:
         when that is dropped, it is one anew.
         """
         names = {"repository": repository, "digest": digest, "since": since}
-        row = self.connection.execute(_readable(), names).one_or_none()
-        return None if row is None else BlobRow(digest, row[0], row[1])
+        row = prepared.row(self.connection, _readable(), names)
+        return None if row is None else BlobRow(digest, *row)
 
     def linked(self, repository_id: int, digests: Collection[Digest]) -> dict[Digest, int]:
         """Return the size in bytes of each of *digests* that the repository may read.

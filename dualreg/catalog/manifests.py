@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, exists, null, select, update
 
+from dualreg.catalog import prepared
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import named_by, note
 from dualreg.catalog.dialects import batches, insert, insert_for
@@ -43,7 +44,7 @@ class ManifestQueries:
         """
         row = {"repository_id": repository_id, "digest": manifest.digest, "pushed_at": at or self.now}
         statement = _record(self.connection.dialect.name)
-        return self.connection.execute(statement, row | description(manifest)).first() is not None
+        return prepared.row(self.connection, statement, row | description(manifest)) is not None
 
     def redescribe(self, repository_id: int, manifest: Manifest) -> bool:
         """Record that the same bytes are now of another media type, unless only the known one says more.
@@ -93,7 +94,7 @@ class ManifestQueries:
 
         Views of these indexes that are None are deleted, because there may be one now.
         """
-        rows = self.connection.execute(_waiting(), {"repository": repository_id, "named": child})
+        rows = prepared.rows(self.connection, _waiting(), {"repository": repository_id, "named": child})
         found = {"repository_id": repository_id, "child": child, "role": Role.MANIFEST}
         children = [found | {"manifest": manifest, "position": position} for manifest, position in rows]
         if not children:
@@ -145,10 +146,12 @@ class ManifestQueries:
         """Return the manifest that *reference* names, or None if there is none."""
         query = _by_digest() if isinstance(reference, Digest) else _by_tag()
         values = {"repository": repository, "reference": reference}
-        row = self.connection.execute(query, values).one_or_none()
+        row = prepared.row(self.connection, query, values)
         if row is None:
             return None
-        return ManifestRow(*row[:4], None if row[4] is None else Origin(row[4]), row[5])
+        repository_id, digest, media_type, size, origin, noted_at = row
+        found = None if origin is None else Origin(origin)
+        return ManifestRow(repository_id, digest, media_type, size, found, noted_at)
 
     def find_all(self, repository: RepositoryName, digests: Collection[Digest]) -> dict[Digest, ManifestRow]:
         """Return those of *digests* that are manifests of the repository, as ``find`` does."""

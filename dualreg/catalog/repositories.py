@@ -20,6 +20,7 @@ from sqlalchemy import (
     union,
 )
 
+from dualreg.catalog import prepared
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.dialects import batches, insert_for, within
 from dualreg.catalog.rows import RepositoryRow
@@ -42,9 +43,10 @@ class RepositoryQueries:
         self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False
     ) -> RepositoryRow:
         """Return the repository, created if there is none, and locked as by ``lock``."""
-        while (known := self.lock(name, exclusive=exclusive, tagging=tagging)) is None:  # or deleted by now
-            if (id_ := self._create(name)) is not None:
-                return RepositoryRow(id_, name)  # which nobody else sees before the transaction ends
+        row = {"name": name, "created_at": self.now}
+        while (known := self.lock(name, exclusive=exclusive, tagging=tagging)) is None:
+            # One that is there may be deleted by then. With RETURNING, SQLite would look at all uploads.
+            prepared.change(self.connection, _create(self.connection.dialect.name), row)
         return known
 
     def lock(
@@ -57,23 +59,20 @@ class RepositoryQueries:
         leave, and two that exchange tags would wait for each other in a circle. With *absent*, one that does
         not exist is not created before the transaction ends.
         """
-        query = _lock(exclusive=exclusive, tagging=tagging)
-        id_ = self.connection.scalar(query, {"repository": name})
-        if id_ is None and absent and not self._bar(name):
-            id_ = self.connection.scalar(query, {"repository": name})
-        return None if id_ is None else RepositoryRow(id_, name)
+        query, values = _lock(exclusive=exclusive, tagging=tagging), {"repository": name}
+        found = prepared.row(self.connection, query, values)
+        if found is None and absent and not self._bar(name):
+            found = prepared.row(self.connection, query, values)
+        return None if found is None else RepositoryRow(found[0], name)
 
     def _bar(self, name: RepositoryName) -> bool:
         """Let others who create the repository wait; return False if another transaction has created it."""
-        created = self._create(name)
+        row = {"name": name, "created_at": self.now}
+        statement = _create(self.connection.dialect.name).returning(Repositories.id)
+        created = self.connection.scalar(statement, row)
         if created is not None:  # PostgreSQL lets inserts of the name wait, although the row is gone again
             self.connection.execute(delete(Repositories).where(Repositories.id == created))
         return created is not None
-
-    def _create(self, name: RepositoryName) -> int | None:
-        """Create the repository and return its ID; None if there is one."""
-        row = {"name": name, "created_at": self.now}
-        return self.connection.scalar(_create(self.connection.dialect.name), row)  # type: ignore[no-any-return]  # see insert_for
 
     def find(self, *names: RepositoryName) -> RepositoryRow | None:
         """Return the first of *names* that exists, or None."""
@@ -152,8 +151,8 @@ def _lock(*, exclusive: bool, tagging: bool) -> Select[int]:
 
 @cache
 def _create(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
-    """Return the statement of ``_create``, cached: building it takes longer than executing it."""
-    return insert_for(dialect, Repositories).on_conflict_do_nothing().returning(Repositories.id)
+    """Return the statement of ``ensure``, cached: building it takes longer than executing it."""
+    return insert_for(dialect, Repositories).on_conflict_do_nothing()
 
 
 @cache

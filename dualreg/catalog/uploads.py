@@ -1,6 +1,6 @@
 """SQL of uploads. The offset in the catalog is authoritative; the staged file may have more bytes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -11,7 +11,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Executable,
-    Row,
     bindparam,
     case,
     delete,
@@ -24,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from dualreg.catalog import prepared
 from dualreg.catalog.rows import Lease, OtherUploads, UploadRow
 from dualreg.catalog.tables import Repositories, Uploads
 from dualreg.image.digest import Digest
@@ -85,7 +85,7 @@ class UploadQueries:
         row |= {"started_at": self.now, "touched_at": self.now}
         parameters = {f"new_{name}": value for name, value in row.items()}
         counted = {"since": since, "limit": _NO_LIMIT if limit is None else limit}
-        return self.connection.scalar(_start(), parameters | counted) is not None
+        return prepared.row(self.connection, _start(), parameters | counted) is not None
 
     def find(
         self, repository: RepositoryName, upload: UploadId, *, since: datetime = _EPOCH
@@ -121,7 +121,7 @@ class UploadQueries:
         parameters = {"repository": repository, "upload": upload, "since": since, "at": offset}
         parameters |= {"new_lease": lease.token, "new_process": lease.process, "over": over}
         parameters |= {"now": self.now, "until": self.now + duration, "latest": self.now + 2 * duration}
-        row = self.connection.execute(_lease(anywhere=offset is None), parameters).one_or_none()
+        row = prepared.row(self.connection, _lease(anywhere=offset is None), parameters)
         return None if row is None else _row(row)
 
     def held(self, upload: UploadId) -> Lease | None:
@@ -170,7 +170,7 @@ class UploadQueries:
         """
         values = {"upload": upload, "held": lease, "new_offset": offset, "new_layout": layout}
         values |= {"so_far": digest_so_far, "now": self.now}
-        return self.connection.execute(_advance(), values).rowcount > 0
+        return prepared.change(self.connection, _advance(), values) > 0
 
     def fill(
         self,
@@ -191,7 +191,7 @@ class UploadQueries:
         parameters = {"repository": repository, "upload": upload, "since": since, "now": self.now}
         parameters |= {"new_staged": staged, "new_layout": layout, "new_offset": offset}
         parameters |= {"so_far": digest_so_far}
-        row = self.connection.execute(_fill(), parameters).one_or_none()
+        row = prepared.row(self.connection, _fill(), parameters)
         return None if row is None else OtherUploads(*map(int, row))
 
     def release(self, upload: UploadId, lease: str) -> None:
@@ -204,7 +204,7 @@ class UploadQueries:
 
         Its repository is locked first, as by ``RepositoryQueries.lock``.
         """
-        return self.connection.execute(_remove(), {"upload": upload, "held": lease}).rowcount > 0
+        return prepared.change(self.connection, _remove(), {"upload": upload, "held": lease}) > 0
 
     def idle(self, *, before: datetime) -> tuple[UploadId, ...]:
         """Return the uploads that were last touched before *before*, oldest first."""
@@ -311,7 +311,7 @@ def _lease(*, anywhere: bool) -> Executable:
     )
 
 
-def _row(row: Row[*tuple[Any, ...]]) -> UploadRow:
+def _row(row: Sequence[Any]) -> UploadRow:
     upload, repository_id, offset, so_far, touched_at, staged, layout, stalled, *others = row
     return UploadRow(
         UploadId(upload),

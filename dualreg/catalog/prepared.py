@@ -1,0 +1,106 @@
+"""Prepared: the statements of every push and pull, each of which is compiled once.
+
+Whenever SQLAlchemy executes an expression, it looks for its text by its structure, and for what converts each
+value by its column, which takes several times as long as SQLite takes for the statement. Here, that is found
+when the statement is first executed, and its text goes to the driver. On PostgreSQL, the way to the server
+takes longer than both, and SQLAlchemy executes all.
+
+A statement is one object, which the function that makes it caches. Its parameters are the same each time. It
+writes to no table that ``dialects.watch_changes`` watches.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import Connection, CursorResult, Dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
+
+#: Statements that are remembered, each with the dialect of an engine.
+_REMEMBERED = 256
+
+_Convert = Callable[[Any], Any] | None
+_Row = tuple[Any, ...]
+Values = Mapping[str, object]
+
+
+class _Prepared(NamedTuple):
+    """A statement as the driver gets it.
+
+    Attributes:
+        binds: The names of its parameters in their order, what converts them, and what they are if not given.
+        results: What converts each column of its rows.
+    """
+
+    text: str
+    binds: tuple[tuple[str, _Convert, object], ...]
+    results: tuple[_Convert, ...]
+
+    def values(self, given: Values) -> _Row:
+        """Return the parameters for the driver."""
+        return tuple(
+            convert(given.get(name, default)) if convert else given.get(name, default)
+            for name, convert, default in self.binds
+        )
+
+    def row(self, row: Sequence[Any]) -> _Row:
+        """Return a row of the driver with the values that its columns have."""
+        return tuple(
+            convert(value) if convert else value for convert, value in zip(self.results, row, strict=True)
+        )
+
+
+def rows(connection: Connection, statement: Any, values: Values) -> list[_Row]:  # noqa: ANN401 -- see insert_for
+    """Execute a statement that returns rows, and return these."""
+    if connection.dialect.name != "sqlite":
+        return [tuple(row) for row in connection.execute(statement, values)]
+    prepared = _prepare(statement, connection.dialect, tuple(values))
+    found = _execute(connection, prepared.text, prepared.values(values)).fetchall()
+    return [*map(prepared.row, found)]
+
+
+def row(connection: Connection, statement: Any, values: Values) -> _Row | None:  # noqa: ANN401 -- see insert_for
+    """Execute a statement that returns one row at most, and return that."""
+    found = rows(connection, statement, values)
+    return found[0] if found else None
+
+
+def change(connection: Connection, statement: Any, values: Values) -> int:  # noqa: ANN401 -- see insert_for
+    """Execute a statement that returns no rows; return how many it changed."""
+    if connection.dialect.name != "sqlite":
+        return connection.execute(statement, values).rowcount
+    prepared = _prepare(statement, connection.dialect, tuple(values))
+    return _execute(connection, prepared.text, prepared.values(values)).rowcount
+
+
+def _execute(connection: Connection, text: str, values: _Row) -> CursorResult[Any] | sqlite3.Cursor:
+    """Execute a statement by the driver, or by SQLAlchemy if somebody listens to what that executes.
+
+    Raises:
+        DBAPIError: as SQLAlchemy raises it.
+    """
+    if connection.engine.dispatch.before_cursor_execute:
+        return connection.exec_driver_sql(text, values)
+    try:
+        return cast("sqlite3.Connection", connection.connection.driver_connection).execute(text, values)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(
+            text, values, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _prepare(statement: Any, dialect: Dialect, names: tuple[str, ...]) -> _Prepared:  # noqa: ANN401 -- see insert_for
+    compiled = statement.compile(dialect=dialect, column_keys=[*names])
+    assert isinstance(compiled, SQLCompiler)  # noqa: S101 -- of an SQL statement
+    binds = tuple(
+        (name, bind.type.dialect_impl(dialect).bind_processor(dialect), bind.effective_value)
+        for name, bind in ((name, compiled.binds[name]) for name in compiled.positiontup or ())
+    )
+    results = (
+        column.type.dialect_impl(dialect).result_processor(dialect, None)
+        for column in statement.exported_columns
+    )
+    return _Prepared(compiled.string, binds, tuple(results))

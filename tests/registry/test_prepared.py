@@ -1,0 +1,70 @@
+"""Statements that are compiled once do what SQLAlchemy does with them, listened to or not."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
+
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import BlobRow
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, UploadId
+
+NAME = RepositoryName("team/app")
+DIGEST = Digest.of(b"some bytes")
+
+
+@pytest.fixture(params=["listened to", "not listened to"])
+def heard(request: pytest.FixtureRequest, catalog: Catalog) -> Iterator[list[str] | None]:
+    """The statements that SQLAlchemy says it executes; None: nothing listens."""
+    heard: list[str] = []
+
+    def note(*given: object) -> None:
+        heard.append(str(given[2]))
+
+    if request.param == "not listened to":
+        yield None
+        return
+    event.listen(catalog.engine, "before_cursor_execute", note)
+    yield heard
+    event.remove(catalog.engine, "before_cursor_execute", note)
+
+
+def test_rows_have_the_types_of_their_columns(catalog: Catalog, heard: list[str] | None) -> None:
+    """Times are aware, digests are digests, and constants of a statement count."""
+    with catalog.begin() as tx:
+        repository, now = tx.repositories.ensure(NAME), tx.now
+        tx.blobs.admit(DIGEST, 10)
+        tx.blobs.link(repository.id, DIGEST)
+    upload, staged = UploadId.new(), UploadId.new()
+    with catalog.begin() as tx:
+        assert tx.repositories.ensure(NAME) == repository
+        assert tx.uploads.start(repository.id, upload)
+        assert tx.uploads.fill(NAME, upload, staged, offset=3, layout="", digest_so_far=DIGEST)
+        assert not tx.uploads.fill(NAME, upload, staged, offset=3, layout="", digest_so_far=DIGEST)
+        assert not tx.uploads.remove(upload, "another lease")
+    with catalog.read() as tx:
+        assert tx.blobs.find_noted(NAME, DIGEST, since=now) == BlobRow(DIGEST, 10, now)
+        assert tx.blobs.find_noted(RepositoryName("other"), DIGEST, since=now) is None
+        row = tx.uploads.find(NAME, upload)
+    assert row
+    assert (row.offset, row.digest_so_far, row.staged) == (3, DIGEST, staged)
+    assert heard is None or any(text.startswith("INSERT INTO blobs") for text in heard)
+
+
+def test_errors_are_those_of_sqlalchemy(catalog: Catalog, heard: list[str] | None) -> None:
+    """Their messages have no values; what has failed is rolled back."""
+    with pytest.raises(IntegrityError) as caught:
+        _link_nothing(catalog)
+    assert DIGEST.hex not in str(caught.value)
+    with catalog.read() as tx:
+        assert tx.repositories.find(NAME) is None
+    assert heard is None or any(text.startswith("INSERT INTO repository_blobs") for text in heard)
+
+
+def _link_nothing(catalog: Catalog) -> None:
+    """Link a blob that there is not to a repository that there is not."""
+    with catalog.begin() as tx:
+        tx.repositories.ensure(NAME)
+        tx.blobs.link(1 << 40, DIGEST)
