@@ -194,11 +194,12 @@ class BlobQueries:
 
         Their links are locked against deletion until the transaction ends.
         """
-        return {
-            row.digest: row.size
-            for batch in batches(digests)
-            for row in self.connection.execute(_linked(), {"repository": repository_id, "digests": batch})
-        }
+        found = dict[Digest, int]()
+        for batch in batches(digests):
+            named = prepared.listed("digest", batch)
+            values = {"repository": repository_id, **named}
+            found.update(prepared.rows(self.connection, _linked(len(named)), values))
+        return found
 
     def hold(self, repository_id: int, *digests: Digest) -> dict[Digest, int]:
         """Return what ``linked`` does, with the rows of the blobs locked first, in the order of all."""
@@ -290,8 +291,8 @@ def _owner() -> Select[str]:
 
 
 @cache
-def _linked() -> Select[Digest, int]:
-    found = RepositoryBlobs.digest.in_(bindparam("digests", expanding=True))
+def _linked(count: int) -> Select[Digest, int]:
+    found = prepared.among(RepositoryBlobs.digest, "digest", count)
     return (
         select(Blobs.digest, Blobs.size)
         .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)

@@ -120,7 +120,7 @@ class ManifestQueries:
             for child in children
         ]
         if rows:
-            self.connection.execute(_record_children(self.connection.dialect.name), rows)
+            prepared.change_all(self.connection, _record_children(self.connection.dialect.name), rows)
 
     def record_signed(self, repository_id: int, manifest: Digest, signed: Digest) -> None:
         """Record the blob that is the manifest with its signatures, in place of an earlier one."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, CursorResult, Dialect
+from sqlalchemy import ColumnElement, Connection, CursorResult, Dialect, bindparam
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -75,16 +75,45 @@ def change(connection: Connection, statement: Any, values: Values) -> int:  # no
     return _execute(connection, prepared.text, prepared.values(values)).rowcount
 
 
-def _execute(connection: Connection, text: str, values: _Row) -> CursorResult[Any] | sqlite3.Cursor:
+def change_all(connection: Connection, statement: Any, rows: Sequence[Values]) -> None:  # noqa: ANN401 -- see insert_for
+    """Execute a statement that returns no rows with each of several sets of values, of which there is one."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(statement, rows)
+        return
+    prepared = _prepare(statement, connection.dialect, tuple(rows[0]))
+    _execute(connection, prepared.text, [*map(prepared.values, rows)])
+
+
+def among(column: Any, name: str, count: int) -> ColumnElement[bool]:  # noqa: ANN401 -- a column of any type
+    """Return the condition that *column* is one of *count* values, which ``listed`` makes parameters of."""
+    return column.in_([bindparam(f"{name}_{number}", type_=column.type) for number in range(count)])  # type: ignore[no-any-return]  # see above
+
+
+def listed(name: str, values: Sequence[object]) -> dict[str, object]:
+    """Return the parameters of ``among`` for *values*, of which there is one.
+
+    The last one is repeated until their number is a power of two, so that there are few different statements.
+    """
+    count = 1 << (len(values) - 1).bit_length()
+    return {f"{name}_{number}": values[min(number, len(values) - 1)] for number in range(count)}
+
+
+def _execute(
+    connection: Connection, text: str, values: _Row | list[_Row]
+) -> CursorResult[Any] | sqlite3.Cursor:
     """Execute a statement by the driver, or by SQLAlchemy if somebody listens to what that executes.
+
+    Args:
+        values: Those of one execution, or a list of several.
 
     Raises:
         DBAPIError: as SQLAlchemy raises it.
     """
     if connection.engine.dispatch.before_cursor_execute:
         return connection.exec_driver_sql(text, values)
+    own = cast("sqlite3.Connection", connection.connection.driver_connection)
     try:
-        return cast("sqlite3.Connection", connection.connection.driver_connection).execute(text, values)
+        return own.executemany(text, values) if isinstance(values, list) else own.execute(text, values)
     except sqlite3.Error as error:
         raise DBAPIError.instance(
             text, values, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect

@@ -19,6 +19,7 @@ from sqlalchemy import (
     update,
 )
 
+from dualreg.catalog import prepared
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import note, noted, noting
 from dualreg.catalog.dialects import batches, insert_for
@@ -61,9 +62,10 @@ class TagQueries:
         }
         rows = [values | {"name": tag} for tag in sorted(tags)]  # the order in which all lock tags
         if rows:
-            moved = noted(repository_id, self.now, tags=[*tags], target=manifest)
-            self.connection.execute(_noting_moved(), moved)
-            self.connection.execute(_point(self.connection.dialect.name), rows)
+            named = prepared.listed("tag", tags)
+            moved = noted(repository_id, self.now, target=manifest, **named)
+            prepared.change(self.connection, _noting_moved(len(named)), moved)
+            prepared.change_all(self.connection, _point(self.connection.dialect.name), rows)
 
     def has_any(self, repository_id: int, tags: Collection[Tag]) -> bool:
         """Return whether the repository has one of *tags*."""
@@ -186,9 +188,9 @@ def _point(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
 
 
 @cache
-def _noting_moved() -> Update:
+def _noting_moved(count: int) -> Update:
     """Return the statement that notes the manifests which ``point`` moves tags away from."""
-    elsewhere = Tags.name.in_(bindparam("tags", expanding=True)) & (Tags.manifest != bindparam("target"))
+    elsewhere = prepared.among(Tags.name, "tag", count) & (Tags.manifest != bindparam("target"))
     return noting(select(Tags.manifest).where(Tags.repository_id == bindparam("noted_in"), elsewhere))
 
 

@@ -68,3 +68,18 @@ def _link_nothing(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         tx.repositories.ensure(NAME)
         tx.blobs.link(1 << 40, DIGEST)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_lists_of_any_length(catalog: Catalog, heard: list[str] | None, count: int) -> None:
+    """Their number is padded; nothing that is not named is found or changed."""
+    del heard
+    digests = [Digest.of(bytes([number])) for number in range(6)]
+    with catalog.begin() as tx:
+        repository = tx.repositories.ensure(NAME)
+        tx.blobs.record_all(dict.fromkeys(digests, 1))
+        tx.blobs.link_all([(repository.id, digest) for digest in digests], tx.now)
+    with catalog.begin() as tx:
+        assert tx.blobs.linked(repository.id, digests[:count]) == dict.fromkeys(digests[:count], 1)
+        assert tx.blobs.linked(repository.id, [*digests[:count], DIGEST]).keys() == {*digests[:count]}
+        assert tx.blobs.linked(repository.id, []) == {}
