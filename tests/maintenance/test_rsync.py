@@ -19,7 +19,8 @@ from tests.protocol.clients.v2 import V2Client
 from tests.soak import short_or_long
 
 RELIABILITY = Path(__file__).parents[2] / "docs/reliability.md"
-ROUNDS = short_or_long(4, 100)
+#: Registries, each of which is copied so many times: the longer one is pushed to, the longer a copy takes.
+REGISTRIES, ROUNDS = short_or_long((1, 4), (10, 10))
 #: What rsync exits with if files vanished while it ran; deletes do that.  Source: rsync(1), EXIT VALUES.
 VANISHED = 24
 
@@ -54,11 +55,13 @@ def rebuilt(copy: Path, restored: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_the_documented_commands_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("registry", range(REGISTRIES))
+def test_the_documented_commands_lose_nothing(tmp_path: Path, registry: int) -> None:
     """Whatever instants they catch, what was pushed before they began is whole, and nothing else comes back.
 
     Clients push, move and delete meanwhile. Each copy shares files with the one before.
     """
+    del registry
     data, restored = tmp_path / "data", tmp_path / "restored"
     with dualreg_server(data, workers=2) as host, load(host) as history:
         for _ in range(ROUNDS):
@@ -72,8 +75,10 @@ def test_the_documented_commands_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_pass_over_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("registry", range(REGISTRIES))
+def test_one_pass_over_everything(tmp_path: Path, registry: int) -> None:
     """Every tag resolves, every blob verifies, and each one that cannot be pulled is named."""
+    del registry
     data, copy, restored = tmp_path / "data", tmp_path / "copy", tmp_path / "restored"
     with dualreg_server(data, workers=2) as host, load(host) as history:
         for _ in range(ROUNDS):
