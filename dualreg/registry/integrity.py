@@ -47,8 +47,8 @@ class Integrity:
 
     def has(self, blob: BlobRow) -> bool:
         """Return whether the store has a file of the blob with its size, without any further effect."""
-        if blob.digest == empty_layer().digest:
-            return True  # it need not be in the store
+        if blob.digest == empty_layer().digest or self._state.store.has_seen(blob.digest, blob.size):
+            return True  # the empty layer need not be in the store
         found = self._state.store.stat(blob.digest)
         return found is not None and found.size == blob.size
 

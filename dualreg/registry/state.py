@@ -119,7 +119,7 @@ class State:
         uploads = tuple(UploadId.new() for _ in documents)
         try:
             for upload, document in zip(uploads, documents, strict=True):
-                self.store.append(upload, (document,), offset=0)
+                self.store.stage(upload, document)
             yield uploads
         finally:
             for upload in uploads:

@@ -72,6 +72,12 @@ class BlobStore(Protocol):
     def stat(self, digest: Digest) -> StoredBlob | None:
         """Return what the store has of the blob without opening it; None if there is no such blob."""
 
+    def has_seen(self, digest: Digest, size: int) -> bool:
+        """Return whether this process has found the blob, of that size, in the last minutes.
+
+        Always False where ``stat`` takes no longer. If ``open`` or ``stat`` finds none, it has not any more.
+        """
+
     def is_local(self) -> bool:
         """Return whether ``stat`` and ``read_at_once`` ask no other machine or process."""
 
@@ -99,6 +105,12 @@ class BlobStore(Protocol):
         """Yield every published blob, ordered by digest if the driver can do so without keeping all of them.
 
         Blobs published or deleted meanwhile may be left out.
+        """
+
+    def stage(self, upload: UploadId, content: bytes) -> None:
+        """Create the upload with bytes that this process is about to publish or to discard.
+
+        Unlike after ``append``, they need not be durable before ``prepare``.
         """
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:

@@ -8,11 +8,8 @@ from contextlib import suppress
 from typing import Any, Self
 
 from dualreg.storage.base import StoreUnavailable
-from dualreg.storage.s3 import Bucket, Range
+from dualreg.storage.s3 import FETCHES, Bucket, Range
 from dualreg.storage.s3_library import failures
-
-#: How often a stream that ends too early is continued by another request.
-_CONTINUED = 3
 
 
 class ObjectReader(io.RawIOBase):
@@ -44,6 +41,11 @@ class ObjectReader(io.RawIOBase):
         reader._position, reader._streamed = start, (start, found.size - start)
         return reader
 
+    @property
+    def size(self) -> int:
+        """How many bytes there are in all."""
+        return self._size
+
     def readable(self) -> bool:
         return True
 
@@ -61,7 +63,7 @@ class ObjectReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 -- any writable buffer
         if self._position >= self._size or not len(buffer):
             return 0
-        for _ in range(_CONTINUED):
+        for _ in range(FETCHES):
             if data := self._read(len(buffer)):
                 buffer[: len(data)] = data
                 self._position += len(data)

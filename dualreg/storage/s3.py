@@ -28,12 +28,16 @@ Result = TypeVar("Result")
 PART = 8 << 20
 #: The most parts of one object that are sent; the API allows 10,000.
 PARTS_LIMIT = 1_000
+#: How often a stream that ends too early is read, or continued, by another request.
+FETCHES = 3
 #: Bytes that one request copies: 5 GiB is the limit, and more requests run in parallel.
 _COPIED_AT_ONCE = 1 << 30
 #: Keys that one request deletes.
 _DELETED_AT_ONCE = 1_000
 #: Requests of one store and process that run in parallel.
 _PARALLEL = 16
+#: What an object store says of an object that was to be new, or is made by somebody else right now.
+_EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 #: Parts of an object that are on their way at the same time, and in memory.
 _PARTS_AT_ONCE = 3
 
@@ -154,12 +158,37 @@ class Bucket:
         found = _found(answer)
         return found._replace(size=start + found.size), answer["Body"]
 
-    def put(self, key: str, content: bytes, metadata: Mapping[str, str] | None = None) -> None:
-        """Create or replace an object."""
-        with failures(key):
-            self._client.put_object(
-                **self._at(key), Body=content, ContentMD5=_md5(content), Metadata={**(metadata or {})}
-            )
+    def fetch(self, key: str) -> tuple[Found, bytes] | None:
+        """Return a small object and all its bytes; None if there is none."""
+        for left in reversed(range(FETCHES)):
+            if (opened := self.get(key)) is None:
+                break
+            found, stream = opened
+            try:
+                with failures(key):
+                    return found, bytes(stream.read())
+            except StoreUnavailable:
+                if not left:
+                    raise
+        return None
+
+    def put(
+        self, key: str, content: bytes, metadata: Mapping[str, str] | None = None, *, new: bool = False
+    ) -> bool:
+        """Create or replace an object; return False, and change nothing, if it is to be *new* and exists.
+
+        An object store that does not know the condition replaces it.
+        """
+        condition = {"IfNoneMatch": "*"} if new else {}
+        described = {"ContentMD5": _md5(content), "Metadata": {**(metadata or {})}}
+        try:
+            with failures(key):
+                self._client.put_object(**self._at(key), Body=content, **described, **condition)
+        except StoreUnavailable as error:
+            if code_of(error.__cause__) not in _EXISTS:
+                raise
+            return False
+        return True
 
     def write(self, key: str, parts: Iterable[bytes]) -> int:
         """Create an object of *parts*, which are sent while more arrive; return its size in bytes.

@@ -34,15 +34,17 @@ class S3Links:
         if found is None or found.content != content:
             self._put(path, content, at)
 
-    def _put(self, path: str, content: bytes, at: datetime | None) -> None:
-        self._bucket.put(_NAMES + path, content, {_AT: (at or datetime.now(UTC)).isoformat()})
+    def _put(self, path: str, content: bytes, at: datetime | None, *, new: bool = False) -> bool:
+        """Write a file; return False if it is to be *new*, and is not."""
+        metadata = {_AT: (at or datetime.now(UTC)).isoformat()}
+        return self._bucket.put(_NAMES + path, content, metadata, new=new)
 
     def read_link(self, path: str) -> LinkFile | None:
-        opened = self._bucket.get(_NAMES + path)
-        if opened is None:
+        fetched = self._bucket.fetch(_NAMES + path)
+        if fetched is None:
             return None
-        found, stream = opened
-        return LinkFile(stream.read(), _time_of(found))
+        found, content = fetched
+        return LinkFile(content, _time_of(found))
 
     def read_links(self, paths: Sequence[str]) -> Sequence[LinkFile | None]:
         return self._bucket.map(self.read_link, paths)
@@ -56,9 +58,9 @@ class S3Links:
             self._bucket.delete(*(_NAMES + path for path in paths))
 
     def quarantine_link(self, path: str) -> None:
-        if opened := self._bucket.get(_NAMES + path):
-            found, stream = opened
-            self._bucket.put(f"{CORRUPT}repositories/{path}", stream.read(), found.metadata)
+        if fetched := self._bucket.fetch(_NAMES + path):
+            found, content = fetched
+            self._bucket.put(f"{CORRUPT}repositories/{path}", content, found.metadata)
             self.remove_link(path)
 
     def stage_links(self, links: Sequence[StagedLink]) -> None:
@@ -68,9 +70,13 @@ class S3Links:
         self._bucket.map(self._place, links)
 
     def _place(self, link: StagedLink) -> None:
-        found = self.read_link(link.path) if link.once else None
-        if found is None or found.content != link.content:
-            self._put(link.path, link.content, link.at)
+        if link.once:
+            if self._put(link.path, link.content, link.at, new=True):
+                return
+            found = self.read_link(link.path)
+            if found and found.content == link.content:
+                return
+        self._put(link.path, link.content, link.at)
 
     def set_aside(self, aside: UploadId, *folders: str) -> None:
         """See ``LinkTree``; the files are kept in one object, which is written before they are deleted."""
@@ -82,8 +88,8 @@ class S3Links:
 
     def bring_back(self, aside: UploadId, *folders: str) -> None:
         del folders
-        if opened := self._bucket.get(_aside(aside)):
-            self._bucket.map(lambda each: self._bring_back(*each), _unpacked(opened[1].read()).items())
+        if fetched := self._bucket.fetch(_aside(aside)):
+            self._bucket.map(lambda each: self._bring_back(*each), _unpacked(fetched[1]).items())
             self.drop(aside)
 
     def _bring_back(self, path: str, file: LinkFile) -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC
 from functools import cached_property
+from io import BytesIO
 from itertools import chain, groupby, islice
 from threading import Lock
 from typing import BinaryIO, cast
@@ -38,6 +39,8 @@ _BLOBS = f"{TREE}blobs/"
 _JOINED = 5 << 20
 #: Uploads whose layouts a process remembers.
 _REMEMBERED = 10_000
+#: For how many seconds a blob that was found counts as there.
+_SEEN = 600
 #: For how many seconds a process knows that it has deleted the bytes of an upload.
 _FORGOTTEN = 600
 
@@ -51,6 +54,9 @@ class S3Store(S3Links):
         """Use *bucket*, without a request."""
         super().__init__(bucket)
         self._layouts = _Layouts()
+        self._seen: TTLCache[Digest, int] = TTLCache(_REMEMBERED, _SEEN)
+        self._documents = dict[UploadId, bytes]()
+        self._lock = Lock()
         self._cleaned = deque[Future[None]](maxlen=_REMEMBERED)
 
     @cached_property
@@ -60,13 +66,27 @@ class S3Store(S3Links):
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
         reader = ObjectReader.of(self._bucket, _blob(digest), start)
+        self._see(digest, None if reader is None else reader.size)
         if reader is None:
             raise BlobMissing(str(digest))
         return cast("BinaryIO", reader)
 
     def stat(self, digest: Digest) -> StoredBlob | None:
         found = self._bucket.head(_blob(digest))
+        self._see(digest, None if found is None else found.size)
         return None if found is None else StoredBlob(digest, found.size, found.modified)
+
+    def has_seen(self, digest: Digest, size: int) -> bool:
+        with self._lock:
+            return self._seen.get(digest) == size
+
+    def _see(self, digest: Digest, size: int | None) -> None:
+        """Note what there is of a blob now; None: nothing."""
+        with self._lock:
+            if size is None:
+                self._seen.pop(digest, None)
+            else:
+                self._seen[digest] = size
 
     def is_local(self) -> bool:
         return False
@@ -82,10 +102,11 @@ class S3Store(S3Links):
             return False
         aside = f"{CORRUPT}{digest.algorithm}-{digest.hex}"
         self._bucket.join(aside, [Range(key, found.size, found.size)])
-        self._bucket.delete(key)
+        self.delete(digest)
         return True
 
     def delete(self, digest: Digest) -> None:
+        self._see(digest, None)
         self._bucket.delete(_blob(digest))
 
     def walk(self) -> Iterator[StoredBlob]:
@@ -96,7 +117,14 @@ class S3Store(S3Links):
                 if each.modified and _blob(digest) == each.key:
                     yield StoredBlob(digest, each.size, each.modified)
 
+    def stage(self, upload: UploadId, content: bytes) -> None:
+        """See ``BlobStore``; *content* is in memory until the upload is published or discarded."""
+        self._documents[upload] = content
+        self._layouts.keep(upload, ())
+
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
+        if document := self._documents.pop(upload, b""):
+            self.append(upload, (document,), offset=0)
         known = self._layouts.find(upload)
         kept = _first(known or (), offset)
         if kept is None:
@@ -142,6 +170,8 @@ class S3Store(S3Links):
             self._layouts.keep(upload, tuple(ranges))
 
     def reopen(self, upload: UploadId) -> BinaryIO:
+        if upload in self._documents:
+            return BytesIO(self._documents[upload])
         ranges = self._layouts.find(upload)
         if ranges is None:
             raise BlobMissing(upload)
@@ -152,7 +182,10 @@ class S3Store(S3Links):
         if ranges is None:
             raise BlobMissing(upload)
         try:
-            self._bucket.join(_blob(digest), ranges)
+            if upload in self._documents:
+                self._bucket.put(_blob(digest), self._documents[upload])
+            else:
+                self._bucket.join(_blob(digest), ranges)
         except FileNotFoundError as error:
             raise BlobMissing(upload) from error
         self._layouts.prepare(upload, digest)
@@ -164,7 +197,8 @@ class S3Store(S3Links):
         found = self.stat(digest) if is_prepared else None
         if ranges is None and found is None:
             raise BlobMissing(str(digest))
-        if ranges is not None and (found is None or found.size != _length(ranges)):
+        size = len(self._documents.get(upload, b"")) or _length(ranges or ())
+        if ranges is not None and (found is None or found.size != size):
             self.prepare(upload, digest)
         self.discard(upload)
 
@@ -172,6 +206,8 @@ class S3Store(S3Links):
         if self._layouts.has_forgotten(upload):
             return
         ranges = self._layouts.forget(upload)
+        if self._documents.pop(upload, None) is not None:
+            return  # nothing of it was written
         self._cleaned.append(self._cleaner.submit(self._clean, upload, ranges))
 
     def _clean(self, upload: UploadId, ranges: Layout | None) -> None:
@@ -212,8 +248,8 @@ class S3Store(S3Links):
         self._bucket.put(name, content)
 
     def read_private(self, name: str) -> bytes | None:
-        opened = self._bucket.get(name)
-        return None if opened is None else bytes(opened[1].read())
+        fetched = self._bucket.fetch(name)
+        return None if fetched is None else fetched[1]
 
 
 class _Layouts:

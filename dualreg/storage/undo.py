@@ -83,8 +83,12 @@ def write(tree: LinkTree, path: str, content: bytes, at: datetime | None) -> Non
 
 def remove(tree: LinkTree, *paths: str) -> None:
     """Remove link files, as ``write``."""
-    note(tree, dict.fromkeys(paths))
-    tree.remove_link(*paths)
+    found = zip(paths, tree.read_links(paths), strict=True)
+    changes = [_Change(path, before, None) for path, before in found if before]
+    if undo := _active.get():
+        undo.changes += changes
+    if changes:
+        tree.remove_link(*(change.path for change in changes))
 
 
 def place(tree: LinkTree, links: Sequence[StagedLink]) -> None:

@@ -8,11 +8,15 @@ from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from flask.testing import FlaskClient
 
+from dualreg.settings import Settings
+from dualreg.web.app import create_app
 from tests import builders
 from tests.contracts.postgresql import DATABASES, database_of
 from tests.contracts.radosgw import s3_bucket
@@ -166,6 +170,47 @@ def test_an_object_store_that_is_down_is_an_outage(tmp_path: Path, url: str) -> 
         faults.times = 0
         V1Client(host).push("team/old", "1", chain)
         assert [*V2Client(host).pull("team/app", "1").layers] == [*image.layers]
+
+
+def test_round_trips(tmp_path: Path, url: str) -> None:
+    """Requests to the object store, by what clients ask; none lists. Link files are written in parallel."""
+    chosen, image = settings(url, ""), builders.image(builders.layer({"a": b"1"}))
+    blob, data = next(iter(image.blobs.items()))
+    with faulty(chosen["s3_endpoint"]) as (proxy, faults):
+        del chosen["database"]
+        app = create_app(Settings(data=tmp_path, **{**chosen, "s3_endpoint": proxy}))
+        client = app.test_client()
+
+        def trips(method: str, path: str, **given: Any) -> tuple[int, list[str]]:
+            """Return how many requests one takes besides those for link files, and the methods of these."""
+            faults.requests.clear()
+            assert client.open(path, method=method, **given).status_code < 300
+            asked = [each for each in faults.requests if "?delete" not in each[1]]
+            assert not [path for _, path in asked if "list-type" in path]
+            links = [method for method, path in asked if "/repositories/" in path]
+            return len(asked) - len(links), sorted(links)
+
+        client.head("/v2/team/app/blobs/sha256:" + "0" * 64)
+        for digest, each in image.blobs.items():
+            location = client.patch(_begun(client), data=each).headers["Location"]
+            end = f"{location}{'&' if '?' in location else '?'}digest={digest}"
+            assert trips("PUT", end) == (2, ["GET", "PUT"])
+        accept = {"Accept": image.media_type}
+        manifest = "/v2/team/app/manifests/1"
+        pushed = trips("PUT", manifest, data=image.manifest, headers={"Content-Type": image.media_type})
+        assert pushed == (2, ["GET"] * 5 + ["PUT"] * 3)
+        assert trips("HEAD", f"/v2/team/app/blobs/{blob}") == (0, [])
+        assert trips("GET", manifest, headers=accept) == (1, [])
+        assert trips("GET", manifest, headers=accept) == (0, [])
+        assert trips("HEAD", manifest, headers=accept) == (0, [])
+        assert trips("GET", f"/v2/team/app/blobs/{blob}") == (1, [])
+        assert trips("GET", "/v2/team/app/tags/list") == (0, [])
+        assert trips("PATCH", _begun(client), data=data) == (1, [])
+
+
+def _begun(client: FlaskClient) -> str:
+    """Begin an upload; return where it goes on."""
+    return str(client.post("/v2/team/app/blobs/uploads/").headers["Location"])
 
 
 def test_the_reference_registry_serves_the_bucket(tmp_path: Path, url: str) -> None:

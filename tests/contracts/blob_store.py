@@ -207,6 +207,37 @@ class BlobStoreContract:
         with pytest.raises(BlobMissing):
             store.prepare(upload, DIGEST)
 
+    @pytest.mark.parametrize("data", [DATA, b""])
+    @pytest.mark.parametrize("prepared", [True, False])
+    def test_documents_are_staged(self, store: Store, data: bytes, prepared: bool) -> None:  # noqa: FBT001
+        """They are uploads like others, which are published, discarded, read, or go on."""
+        uploads = [UploadId.new() for _ in range(3)]
+        for upload in uploads:
+            store.stage(upload, data)
+        assert _staged(store, uploads[0]) == data
+        if prepared:
+            store.prepare(uploads[0], Digest.of(data))()
+        store.publish(uploads[0], Digest.of(data))
+        store.discard(uploads[1])
+        assert store.append(uploads[2], [b" more"], offset=len(data)) == len(data) + 5
+        assert _staged(store, uploads[2]) == data + b" more"
+        assert _read(store, Digest.of(data)) == data
+        assert [each.upload for each in store.staged()] == uploads[2:]
+        for upload in uploads[:2]:
+            with pytest.raises(BlobMissing):
+                store.reopen(upload)
+
+    def test_what_was_seen_is_there(self, store: Store) -> None:
+        """Until it is deleted, or a reader finds that it is gone."""
+        assert not store.has_seen(DIGEST, len(DATA))
+        _publish(store, DATA)
+        found = store.stat(DIGEST)
+        assert found is not None
+        assert store.has_seen(DIGEST, len(DATA)) == (not self.is_local)
+        assert not store.has_seen(DIGEST, len(DATA) + 1)
+        store.delete(DIGEST)
+        assert not store.has_seen(DIGEST, len(DATA))
+
     def test_publish_of_nothing_fails(self, store: Store) -> None:
         """Neither upload nor blob: there is nothing to publish, and nothing appears."""
         with pytest.raises(BlobMissing):
