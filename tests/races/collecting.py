@@ -25,8 +25,8 @@ from dualreg.settings import Settings
 
 #: A method of the store, and whether the process is killed after its first call or before.
 POINTS = {
-    "before-link": ("remove_link", False),
-    "after-link": ("remove_link", True),
+    "before-link": ("set_aside", False),
+    "after-link": ("set_aside", True),
     "before-bytes": ("delete", False),
     "after-bytes": ("delete", True),
 }
