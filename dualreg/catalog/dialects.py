@@ -1,5 +1,6 @@
 """The differences between SQLite and PostgreSQL: connections, upserts, and limits of statements."""
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -21,6 +22,7 @@ from sqlalchemy import (
     make_url,
     or_,
     select,
+    text,
     true,
 )
 from sqlalchemy import Table as SqlTable
@@ -44,6 +46,8 @@ _CHECKPOINT = 4000
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
+
+_LOCKING = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 
 #: Under this key a connection notes that a watched table was changed.
 _CHANGED = "dualreg_changed"
@@ -124,6 +128,18 @@ def insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 -
 def insert_for(dialect: str, table: type[Table] | SqlTable) -> Any:  # noqa: ANN401 -- as above
     """Return the INSERT of a dialect, for statements that are cached, or for a table without its class."""
     return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+
+
+def lock_names(connection: Connection, names: Iterable[str]) -> None:
+    """Lock names, also of what has no row yet, until the transaction ends; in one order.
+
+    On SQLite, there is one transaction that writes at a time.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    hashes = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
+    keys = sorted(int.from_bytes(each, signed=True) for each in hashes)
+    connection.execute(_LOCKING, {"keys": keys})
 
 
 def within(column: QueryableAttribute[str], reach: Reach) -> ColumnElement[bool]:

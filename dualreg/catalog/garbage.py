@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_,
 from sqlalchemy.orm import aliased
 
 from dualreg.catalog.blobs import not_used
+from dualreg.catalog.candidates import note
 from dualreg.catalog.dialects import insert
 from dualreg.catalog.rows import BlobRow
 from dualreg.catalog.tables import (
@@ -55,6 +56,11 @@ class GarbageQueries:
 
     connection: Connection
     now: datetime
+
+    def note(self, repository_id: int, *digests: Digest) -> None:
+        """Note that the repository may not use blobs any longer, as ``candidates.note``."""
+        if digests:
+            note(self.connection, self.now, repository_id, *digests)
 
     def renew(self, repository: RepositoryName, digest: Digest, before: datetime) -> None:
         """Date a link now that was dated, or became a candidate, at *before* or earlier."""

@@ -39,27 +39,23 @@ class RepositoryQueries:
     connection: Connection
     now: datetime
 
-    def ensure(
-        self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False
-    ) -> RepositoryRow:
+    def ensure(self, name: RepositoryName, *, exclusive: bool = False) -> RepositoryRow:
         """Return the repository, created if there is none, and locked as by ``lock``."""
         row = {"name": name, "created_at": self.now}
-        while (known := self.lock(name, exclusive=exclusive, tagging=tagging)) is None:
+        while (known := self.lock(name, exclusive=exclusive)) is None:
             # One that is there may be deleted by then. With RETURNING, SQLite would look at all uploads.
             prepared.change(self.connection, _create(self.connection.dialect.name), row)
         return known
 
     def lock(
-        self, name: RepositoryName, *, exclusive: bool = False, tagging: bool = False, absent: bool = False
+        self, name: RepositoryName, *, exclusive: bool = False, absent: bool = False
     ) -> RepositoryRow | None:
         """Return the repository, locked against deletion until the transaction ends; None if there is none.
 
         With *exclusive*, it is locked against all writes, so that what was read stays true until the write.
-        With *tagging*, it is locked against others that point tags: each notes the manifests that its tags
-        leave, and two that exchange tags would wait for each other in a circle. With *absent*, one that does
-        not exist is not created before the transaction ends.
+        With *absent*, one that does not exist is not created before the transaction ends.
         """
-        query, values = _lock(exclusive=exclusive, tagging=tagging), {"repository": name}
+        query, values = _lock(exclusive=exclusive), {"repository": name}
         found = prepared.row(self.connection, query, values)
         if found is None and absent and not self._bar(name):
             found = prepared.row(self.connection, query, values)
@@ -143,10 +139,10 @@ class RepositoryQueries:
 
 
 @cache
-def _lock(*, exclusive: bool, tagging: bool) -> Select[int]:
+def _lock(*, exclusive: bool) -> Select[int]:
     """Return the statement of ``lock``, cached: building it takes longer than executing it."""
     query = select(Repositories.id).where(Repositories.name == bindparam("repository"))
-    return query.with_for_update(read=not (exclusive or tagging), key_share=not exclusive)
+    return query.with_for_update(read=not exclusive, key_share=not exclusive)
 
 
 @cache

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from dualreg.catalog import prepared
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import note, noted, noting
-from dualreg.catalog.dialects import batches, insert_for
+from dualreg.catalog.dialects import batches, insert_for, lock_names
 from dualreg.catalog.rows import ORIGINS, Origin, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
@@ -36,6 +36,19 @@ class TagQueries:
     connection: Connection
     now: datetime
 
+    def leave(self, repository_id: int, tags: Collection[Tag], manifest: Digest) -> tuple[Digest, ...]:
+        """Lock *tags* against others that point them; return the manifests that they leave for *manifest*.
+
+        The caller notes these by ``GarbageQueries.note``, in order with the blobs that it links, since two
+        that exchange tags would wait for each other in a circle.
+        """
+        if not tags:
+            return ()
+        lock_names(self.connection, [f"{repository_id}:{tag}" for tag in tags])
+        named = prepared.listed("tag", [*tags])
+        moved = {"noted_in": repository_id, "target": manifest, **named}
+        return tuple(row[0] for row in prepared.rows(self.connection, _moved(len(named)), moved))
+
     def point(
         self,
         repository_id: int,
@@ -45,6 +58,7 @@ class TagQueries:
         *,
         at: datetime | None = None,
         agent: str = "",
+        note_left: bool = True,
     ) -> None:
         """Create *tags*, or move them, to point at the manifest, which must be in the repository.
 
@@ -52,6 +66,7 @@ class TagQueries:
             origin: The generation of the client that pushes them.
             at: The time of the push; None: now.
             agent: The ``User-Agent`` of the client, if it is to be recorded.
+            note_left: Note what they leave, unless the caller has, by ``leave``.
         """
         values = {
             "repository_id": repository_id,
@@ -61,10 +76,11 @@ class TagQueries:
             "agent": agent or None,
         }
         rows = [values | {"name": tag} for tag in sorted(tags)]  # the order in which all lock tags
-        if rows:
+        if rows and note_left:
             named = prepared.listed("tag", tags)
             moved = noted(repository_id, self.now, target=manifest, **named)
             prepared.change(self.connection, _noting_moved(len(named)), moved)
+        if rows:
             prepared.change_all(self.connection, _point(self.connection.dialect.name), rows)
 
     def has_any(self, repository_id: int, tags: Collection[Tag]) -> bool:
@@ -190,8 +206,14 @@ def _point(dialect: str) -> Any:  # noqa: ANN401 -- see insert_for
 @cache
 def _noting_moved(count: int) -> Update:
     """Return the statement that notes the manifests which ``point`` moves tags away from."""
+    return noting(_moved(count))
+
+
+@cache
+def _moved(count: int) -> Select[Digest]:
+    """Return the statement of ``leave``, cached: building it takes longer than executing it."""
     elsewhere = prepared.among(Tags.name, "tag", count) & (Tags.manifest != bindparam("target"))
-    return noting(select(Tags.manifest).where(Tags.repository_id == bindparam("noted_in"), elsewhere))
+    return select(Tags.manifest).where(Tags.repository_id == bindparam("noted_in"), elsewhere)
 
 
 def _in(repository: RepositoryName) -> ColumnElement[bool]:

@@ -122,7 +122,7 @@ def clear_tags(state: State, name: RepositoryName) -> None:
     more = True
     while more:
         with state.begin() as tx:
-            row = tx.repositories.lock(name, tagging=True)
+            row = tx.repositories.lock(name, exclusive=True)
             tags = tx.tags.clear(row.id, STEP) if row else ()
             if not (tags or known):
                 raise RepositoryUnknown(name=name)

@@ -135,7 +135,7 @@ class Imports:
     ) -> None:
         """Record additions in one transaction; repositories and blobs are locked in the order of all."""
         with self.state.begin() as tx:
-            rows = [tx.repositories.ensure(each.repository, exclusive=True, tagging=True) for each in ordered]
+            rows = [tx.repositories.ensure(each.repository, exclusive=True) for each in ordered]
             for row, each in zip(rows, ordered, strict=True):
                 _require_new(tx, row, each)
             self._record_blobs(tx, ordered, files.published)

@@ -224,11 +224,12 @@ class Manifests:
         pointed = Pointing.at_tags(self.state, repository, [*tags, reference], manifest.digest)
         links = [staged_manifest(repository, manifest.digest, at), *pointed.files]
         with self._arriving(repository, manifest, links) as arriving, self.state.begin() as tx:
-            row = self._ensure(tx, repository, manifest, condition, tagging=bool(pointed.tags))
+            row = self._ensure(tx, repository, manifest, condition)
+            left = pointed.leave(tx, row)
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
             children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
-            arriving.record(tx, row)
+            arriving.record(tx, row, left)
             self._record(tx, row, manifest, children, provenance, at=at)
             pointed.record(tx, row, origin, files=arriving.files)
         return Pushed(manifest, children.mismatches)
@@ -269,10 +270,12 @@ class Manifests:
         """
         pointed = Pointing.at_tags(self.state, repository, [tag], digest, at)
         with self.state.links.staged(pointed.files), self.state.begin() as tx:
-            row = tx.repositories.lock(repository, exclusive=condition.is_conditional, tagging=True)
+            row = tx.repositories.lock(repository, exclusive=condition.is_conditional)
+            left = pointed.leave(tx, row) if row else ()
             if row is None or not tx.manifests.lock(row.id, digest):
                 raise ManifestUnknown(reference=str(digest))
             check_precondition(tx, condition, repository, tag, digest)
+            tx.garbage.note(row.id, *left)
             pointed.record(tx, row, origin, agent)
 
     def delete(
@@ -301,8 +304,6 @@ class Manifests:
         repository: RepositoryName,
         manifest: Manifest,
         condition: Precondition,
-        *,
-        tagging: bool,
     ) -> RepositoryRow:
         """Return the repository, created if need be, and locked against what must not run meanwhile.
 
@@ -312,7 +313,7 @@ class Manifests:
         exclusive = condition.is_conditional or (
             self.rules.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
         )
-        return tx.repositories.ensure(repository, exclusive=exclusive, tagging=tagging)
+        return tx.repositories.ensure(repository, exclusive=exclusive)
 
     def _record(
         self,

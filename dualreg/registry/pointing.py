@@ -46,6 +46,10 @@ class Pointing:
         tags, when = [each for each in references if isinstance(each, Tag)], at or state.catalog.now()
         return cls(state, tags, digest, when, [staged_tag(repository, tag, digest, when) for tag in tags])
 
+    def leave(self, tx: Transaction, repository: RepositoryRow) -> tuple[Digest, ...]:
+        """Lock the tags; return the manifests that they leave, which the caller notes."""
+        return tx.tags.leave(repository.id, self.tags, self.digest)
+
     def record(
         self,
         tx: Transaction,
@@ -55,13 +59,13 @@ class Pointing:
         *,
         files: Sequence[StagedLink] | None = None,
     ) -> None:
-        """Point the tags at the manifest within a transaction: rows first, then all link files.
+        """Point the tags at the manifest within a transaction, after ``leave``: rows, then all link files.
 
         Args:
             agent: The ``User-Agent`` of the client that pushed them, if it is to be recorded.
             files: All link files that are placed; None: those of the tags.
         """
-        tx.tags.point(repository.id, self.tags, self.digest, origin, at=self.at, agent=agent)
+        tx.tags.point(repository.id, self.tags, self.digest, origin, at=self.at, agent=agent, note_left=False)
         links = self.state.links
         links.place(self.files if files is None else files)
         for tag in self.tags:

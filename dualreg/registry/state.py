@@ -1,6 +1,6 @@
 """State: catalog, store, link files and upstream, and the one way in which verified bytes enter them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -216,9 +216,18 @@ class Arriving:
         self.record(tx, repository)
         self.state.links.place(self.files)
 
-    def record(self, tx: Transaction, repository: RepositoryRow) -> None:
-        """Do the same, but leave it to the caller to place the link files, with others."""
-        for upload, blob in sorted(self.blobs, key=lambda each: str(each[1].digest)):
+    def record(self, tx: Transaction, repository: RepositoryRow, left: Collection[Digest] = ()) -> None:
+        """Do the same, but leave it to the caller to place the link files, with others.
+
+        Args:
+            left: Blobs to be noted as candidates of the garbage collection, in the same order.
+        """
+        arriving = {blob.digest: (upload, blob) for upload, blob in self.blobs}
+        for digest in sorted({*arriving, *left}, key=str):
+            if digest not in arriving:
+                tx.garbage.note(repository.id, digest)
+                continue
+            upload, blob = arriving[digest]
             if upload:
                 self._publish(tx, repository, upload, blob)
             else:

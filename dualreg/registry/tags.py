@@ -129,9 +129,7 @@ class Tags:
         available = upstream.has(repository, tag)
         with self.state.begin() as tx:
             # No push of the tag may be under way: its link file would go, and its row stay.
-            row = tx.repositories.lock(
-                repository, exclusive=condition.is_conditional, tagging=True, absent=available
-            )
+            row = tx.repositories.lock(repository, exclusive=True, absent=available)
             if row is None and not available:
                 raise RepositoryUnknown(name=repository)
             check_precondition(tx, condition, repository, tag)

@@ -2,10 +2,11 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
+from threading import Event
 
 import pytest
 from sqlalchemy import update
@@ -13,19 +14,24 @@ from sqlalchemy import update
 from dualreg.assembly import build_registry
 from dualreg.catalog.candidates import note
 from dualreg.catalog.database import Catalog, Transaction
-from dualreg.catalog.rows import BlobRow, RepositoryRow
+from dualreg.catalog.rows import BlobRow, Origin, RepositoryRow
 from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry
 from dualreg.registry.state import State
 from dualreg.registry.upstream import NoUpstream
+from dualreg.storage.base import StagedLink
 from dualreg.storage.links import Links, manifest_link, tag_link
 from dualreg.storage.memory import MemoryStore
+from tests import builders
 from tests.conftest import Clock
 from tests.contracts.catalog import CatalogContract
 from tests.contracts.catalog.rows import LOWER, MANIFEST, NAME, link, push
 from tests.contracts.postgresql import migrated_postgresql
 from tests.programs import until
+
+OLD, HELD, NEW = (builders.image(author=author) for author in ("old", "held", "new"))
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +161,7 @@ class TestPostgresql(CatalogContract):
 
         with ThreadPoolExecutor(1) as pool:
             with catalog.begin() as tx:
-                tx.repositories.ensure(NAME, tagging=True)
+                tx.repositories.ensure(NAME)
                 push(tx, NAME, tag)
                 links.add_manifest(NAME, MANIFEST.digest)
                 links.point_tag(NAME, tag, MANIFEST.digest)
@@ -181,6 +187,70 @@ class TestPostgresql(CatalogContract):
                 creating = pool.submit(create)
                 _wait_for_a_waiter(catalog)
             assert creating.result(10).name == NAME
+
+    @pytest.mark.parametrize(
+        ("act", "waits"),
+        [
+            (lambda registry: _put(registry, "other", NEW), False),
+            (lambda registry: _put(registry, "moved", NEW), False),
+            (lambda registry: registry.manifests.retag(NAME, Tag("other"), OLD.digest, Origin.V2), False),
+            (lambda registry: registry.uploads.start(NAME), False),
+            (lambda registry: registry.uploads.ingest(NAME, [b"another layer"]), False),
+            (lambda registry: registry.bridge.prepare(NAME), False),
+            (lambda registry: _put(registry, "t", NEW), True),
+            (lambda registry: registry.manifests.retag(NAME, Tag("t"), OLD.digest, Origin.V2), True),
+            (lambda registry: _put(registry, "other", HELD), True),
+            (lambda registry: registry.tags.delete(NAME, Tag("moved")), True),
+        ],
+    )
+    def test_pushes_wait_for_what_they_share(
+        self, catalog: Catalog, act: Callable[[Registry], object], *, waits: bool
+    ) -> None:
+        """A push that has not ended delays pushes of its tag and of its manifest, and deletes: no others."""
+        store = _Held()
+        registry = build_registry(catalog, store)
+        for image in (OLD, HELD, NEW):
+            registry.uploads.ingest(NAME, [image.config])
+        for tag in ("t", "moved"):
+            _put(registry, tag, OLD)
+        with ThreadPoolExecutor(2) as pool:
+            holding = pool.submit(_put, registry, "t", HELD)
+            try:
+                assert store.reached.wait(10)
+                acting = pool.submit(act, registry)
+                if waits:
+                    _wait_for_a_waiter(catalog)
+                else:
+                    acting.result(10)
+            finally:
+                store.go_on.set()
+            holding.result(10)
+            acting.result(10)
+
+
+def _put(registry: Registry, tag: str, image: builders.Image) -> object:
+    """Push a manifest whose blobs are there."""
+    return registry.manifests.put(NAME, Tag(tag), image.media_type, image.manifest)
+
+
+class _Held(MemoryStore):
+    """A store that is slow to place the link file of HELD.
+
+    Attributes:
+        reached: It has come to that.
+        go_on: Whether it may be done.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go_on = Event(), Event()
+
+    def place_links(self, links: Sequence[StagedLink]) -> None:
+        """Place link files."""
+        if manifest_link(NAME, HELD.digest) in {each.path for each in links}:
+            self.reached.set()
+            self.go_on.wait(20)
+        super().place_links(links)
 
 
 class _Everything(NoUpstream):
