@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test soak cuts fuzz endurance check bench clean
+.PHONY: serve test postgresql soak cuts fuzz endurance check bench clean
 
 serve: $(VENV)/.installed  ## run the registry on 127.0.0.1:5000, with DUALREG_* from the environment
 	@exec $(BIN)/dualreg serve
 
 test: $(VENV)/.installed-dev  ## run the tests; those that need a missing program are skipped, with the reason
 	$(BIN)/pytest -q -n auto --dist worksteal
+
+postgresql: $(VENV)/.installed-dev  ## run the tests of services and of whole exchanges on PostgreSQL
+	TEST_DATABASE=postgresql $(BIN)/pytest -q -n auto --dist worksteal -m 'not postgres' tests/registry \
+		tests/protocol/test_bridge.py tests/protocol/test_conditional_writes.py tests/protocol/test_exchanges.py \
+		tests/protocol/test_extensions.py tests/protocol/test_matrix.py tests/protocol/test_referrers.py \
+		tests/protocol/test_repushes.py tests/protocol/test_schema1.py tests/protocol/test_v1_endpoints.py
 
 soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, races, kills at every step, large blobs; hours
 	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/endurance tests/faults tests/fuzz \

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +24,7 @@ from dualreg.registry import Registry
 from dualreg.storage.memory import MemoryStore
 from tests import quick
 from tests.apps import application
+from tests.databases import empty_database
 
 quick.install()
 
@@ -111,12 +112,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def catalog(tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
-    """An empty SQLite catalog, made by the migrations."""
-    path = tmp_path / "catalog.sqlite3"
-    path.write_bytes(quick.migrated())
-    catalog = GuardedCatalog(f"sqlite:///{path}", now=clock)
-    yield catalog
-    catalog.close()
+    """An empty catalog, made by the migrations."""
+    with empty_database(tmp_path) as url, closing(GuardedCatalog(url, now=clock)) as catalog:
+        yield catalog
 
 
 @pytest.fixture

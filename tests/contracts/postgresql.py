@@ -130,6 +130,13 @@ def _migrated() -> str:
 _numbers = count()
 
 
+def new_database() -> str:
+    """Make a database as ``migrated_postgresql``, which ends with the server; return its URL."""
+    name = f"kept{next(_numbers)}"
+    _server().execute(f"CREATE DATABASE {name} TEMPLATE {_migrated()}")
+    return _server().url(name)
+
+
 @contextmanager
 def _database(template: str) -> Iterator[str]:
     name, server = f"test{next(_numbers)}", _server()

@@ -216,6 +216,7 @@ def test_a_database_that_does_not_answer(tmp_path: Path, kind: str) -> None:
         options = {"database": url, "database_timeout": f"{TIMEOUT}s", "audit": "off", "gc_interval": "0s"}
         serving = stack.enter_context(dualreg_process(tmp_path / "data", workers=2, threads=16, **options))
         patiently([partial(exchange, serving.host, number) for number in range(16)])
+        assert until(lambda: len(children(serving.process.pid)) == 2)
         workers = children(serving.process.pid)
         pool = stack.enter_context(ThreadPoolExecutor(64))
         with stopped(server.pid) if kind == "stopped" else silenced(proxy):
@@ -231,6 +232,26 @@ def test_a_database_that_does_not_answer(tmp_path: Path, kind: str) -> None:
         patiently([partial(exchange, serving.host, 100 + number) for number in range(16)])
         assert children(serving.process.pid) == workers
         assert "Traceback" not in serving.log.read_text()
+
+
+@pytest.mark.parametrize("timeout", [None, 5])
+def test_what_was_idle_is_opened_again(cluster: Cluster, timeout: float | None) -> None:
+    """Without an error, when the server has ended it; what the server says besides ends nothing."""
+    with closing(Catalog(cluster.url(), timeout=timeout)) as catalog, closing(cluster.connect()) as other:
+
+        def backend() -> object:
+            with catalog.read() as tx:
+                return tx.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+
+        first = backend()
+        other.execute("ALTER SYSTEM SET timezone = 'Asia/Tokyo'")  # which connections are told
+        other.execute("SELECT pg_reload_conf()")
+        time.sleep(0.5)
+        assert backend() == first
+        other.execute("SELECT pg_terminate_backend(%s)", (first,))
+        time.sleep(0.5)
+        assert backend() not in (first, None)
+        other.execute("ALTER SYSTEM RESET timezone")
 
 
 def test_a_statement_of_a_request_is_limited_and_one_of_a_command_is_not(cluster: Cluster) -> None:

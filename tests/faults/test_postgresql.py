@@ -1,63 +1,83 @@
-"""PostgreSQL is killed and started again in the middle of pushes: nothing is lost, and service returns."""
+"""PostgreSQL ends and is started again in the middle of pushes: nothing is lost, and service returns."""
 
+import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from http import HTTPStatus
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+
+import pytest
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.upgrade import upgrade
 from tests import builders
 from tests.contracts.postgresql import postgresql_cluster
-from tests.programs import dualreg_process, until
+from tests.programs import Process, children, dualreg_process, until
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Refused, Wire
 from tests.soak import short_or_long
 
-#: How often it is killed.
-KILLS = short_or_long(2, 30)
+pytestmark = pytest.mark.postgres
+
+#: How often it ends.
+ENDS = short_or_long(2, 30)
+CLIENTS = 8
+#: As it crashes, and as ``pg_ctl restart`` has it end with ``-m immediate``, ``-m fast``.
+WAYS = [signal.SIGKILL, signal.SIGQUIT, signal.SIGINT]
 
 
-def push_v2(host: str, number: int) -> builders.Image:
-    """Push an image of its own."""
-    image = builders.image(builders.layer({"v2": b"%d" % number}))
-    V2Client(host).push("team/v2", f"t{number}", image)
-    return image
+@dataclass
+class Client:
+    """Pushes one image after the other into a repository of its own, over V1 if its number is odd.
 
-
-def push_v1(host: str, number: int) -> list[Any]:
-    """Push a V1 image of its own."""
-    chain = builders.v1_chain(builders.layer({"v1": b"%d" % number}), seed=f"{number}")
-    V1Client(host).push("team/v1", f"t{number}", chain)
-    return chain
-
-
-def push_on(host: str, push: Callable[[str, int], Any], done: list[Any], stop: Event) -> int:
-    """Push one image after the other until *stop* is set; return how often a push had to be repeated.
-
-    Args:
-        done: Gets what was stored.
+    Attributes:
+        layers: Those of the images that were acknowledged.
+        refused: How often a push had to be repeated.
     """
-    refused = 0
-    while not stop.is_set():
-        try:
-            done.append(push(host, len(done)))
-        except Refused as error:
-            if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
-                raise
-            refused += 1
-            time.sleep(0.05)
-    return refused
+
+    host: str
+    number: int
+    layers: list[bytes] = field(default_factory=list)
+    refused: int = 0
+
+    @property
+    def _name(self) -> str:
+        return f"team/c{self.number}"
+
+    def push_on(self, stop: Event) -> None:
+        """Push until *stop* is set; what is refused is pushed again."""
+        while not stop.is_set():
+            try:
+                self._push(builders.layer({"v": b"%d %d" % (self.number, len(self.layers))}))
+            except Refused as error:
+                if error.status != 503 or not error.retry_after:
+                    raise
+                self.refused += 1
+                time.sleep(0.05)
+
+    def _push(self, layer: bytes) -> None:
+        tag = f"t{len(self.layers)}"
+        if self.number % 2:
+            V1Client(self.host).push(self._name, tag, builders.v1_chain(layer, seed=f"{self._name} {tag}"))
+        else:
+            V2Client(self.host).push(self._name, tag, builders.image(layer))
+        self.layers.append(layer)
+
+    def pull_all(self) -> Sequence[bytes]:
+        """Return the layers of all images, over the other API."""
+        tags = [f"t{number}" for number in range(len(self.layers))]
+        if self.number % 2:
+            return [V2Client(self.host).pull(self._name, tag).layers[0] for tag in tags]
+        return [V1Client(self.host).pull(self._name, tag)[0].layer for tag in tags]
 
 
 def answers_503(host: str) -> bool:
     """Tell whether both dialects ask to come back later."""
-    for path in ("/v2/team/v2/tags/list", "/v1/repositories/team/v1/tags"):
+    for path in ("/v2/team/c0/tags/list", "/v1/repositories/team/c1/tags"):
         answer = Wire(host).send("GET", path)
         if answer.status != 503:
             return False
@@ -66,36 +86,46 @@ def answers_503(host: str) -> bool:
     return True
 
 
-def test_postgresql_is_killed(tmp_path: Path) -> None:
+def end(server: Process, way: signal.Signals) -> None:
+    """End PostgreSQL, and wait until it has ended."""
+    backends = children(server.pid)
+    server.send_signal(way)
+    server.wait(20)
+    assert until(lambda: not any(Path(f"/proc/{each}").exists() for each in backends))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_postgresql_restarts(tmp_path: Path, way: signal.Signals) -> None:
     """Clients get 503 and try again; all that was acknowledged can be pulled, and no restart is needed."""
-    stop, v2, v1 = Event(), list[builders.Image](), list[list[Any]]()
+    stop = Event()
     with postgresql_cluster() as cluster, ExitStack() as stack:
         with cluster.running() as process:
             data, url = tmp_path / "data", cluster.url()
             with closing(Catalog(url)) as catalog:
                 upgrade(catalog)
-            serving = stack.enter_context(dualreg_process(data, database=url, audit="off", workers=2))
-            host, pool = serving.host, stack.enter_context(ThreadPoolExecutor(2))
+            options = {"database": url, "audit": "off", "gc_interval": "0s"}
+            serving = stack.enter_context(dualreg_process(data, workers=2, **options))
+            assert until(lambda: len(children(serving.process.pid)) == 2)
+            workers, pool = children(serving.process.pid), stack.enter_context(ThreadPoolExecutor(CLIENTS))
             stack.callback(stop.set)
-            pushing = [pool.submit(push_on, host, *each, stop) for each in ((push_v2, v2), (push_v1, v1))]
-            assert until(lambda: v2 and v1)
-            process.kill()
-        for _ in range(KILLS - 1):
-            assert until(lambda: answers_503(host))
+            clients = [Client(serving.host, number) for number in range(CLIENTS)]
+            pushing: list[Future[None]] = [pool.submit(each.push_on, stop) for each in clients]
+            assert until(lambda: all(each.layers for each in clients), 60)
+            end(process, way)
+        for turn in range(ENDS):
+            assert until(lambda: answers_503(serving.host))
             with cluster.running() as process:
-                before = len(v2), len(v1)
-                assert until(lambda: len(v2) > before[0] and len(v1) > before[1])  # noqa: B023 -- called at once
-                process.kill()
-        assert until(lambda: answers_503(host))
-        with cluster.running():
-            assert until(lambda: Wire(host).send("GET", "/_status").status == 200)
-            stop.set()
-            assert min(each.result() for each in pushing) > 0
-            for number, image in enumerate(v2):
-                pulled = V2Client(host).pull("team/v2", f"t{number}")
-                assert [*pulled.layers] == [*image.layers]
-            for number, chain in enumerate(v1):
-                assert [image.layer for image in V1Client(host).pull("team/v1", f"t{number}")] == [
-                    image.layer for image in chain
-                ]
+                wanted = {each.number: len(each.layers) + 1 for each in clients}
+                assert until(lambda: all(len(each.layers) >= wanted[each.number] for each in clients), 60)  # noqa: B023 -- called at once
+                if turn < ENDS - 1:
+                    end(process, way)
+                    continue
+                stop.set()
+                for each in pushing:
+                    each.result()
+                assert until(lambda: Wire(serving.host).send("GET", "/_status").status == 200)
+                for client in clients:
+                    assert client.pull_all() == client.layers
+        assert min(each.refused for each in clients) > 0
+        assert children(serving.process.pid) == workers
         assert "Traceback" not in serving.log.read_text()

@@ -1,6 +1,7 @@
 """Fixtures: a registry in its own processes, spoken to over TCP."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from dualreg.settings import Settings
 from tests import apps, quick
 from tests.apps import client_of
 from tests.conftest import Clock, GuardedCatalog, GuardedStore
+from tests.databases import ON_POSTGRESQL, empty_database
 from tests.programs import dualreg_server
 from tests.protocol.exchange import World, make_world
 
@@ -29,20 +31,22 @@ class Served(NamedTuple):
 
     host: str
     data: Path
+    database: str
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """``dualreg serve``, as anybody would start it."""
     data = tmp_path_factory.mktemp("served") / "data"
-    with dualreg_server(data) as host:
-        yield Served(host, data)
+    data.mkdir()
+    with empty_database(data) as url, dualreg_server(data, database=url) as host:
+        yield Served(host, data, url)
 
 
 @pytest.fixture
 def behind(served: Served) -> Iterator[Registry]:
     """A second registry over what the served one works on: for looking behind it."""
-    registry = open_registry(Settings(data=served.data))
+    registry = open_registry(Settings(data=served.data, database=served.database))
     yield registry
     registry.close()
 
@@ -50,11 +54,9 @@ def behind(served: Served) -> Iterator[Registry]:
 @pytest.fixture(scope="module")
 def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry in this process for all tests of a module: they change nothing, or do not mind."""
-    path = tmp_path_factory.mktemp("shared") / "catalog.sqlite3"
-    path.write_bytes(quick.migrated())
-    catalog = GuardedCatalog(f"sqlite:///{path}", now=Clock())
-    yield build_registry(catalog, GuardedStore())
-    catalog.close()
+    folder = tmp_path_factory.mktemp("shared")
+    with empty_database(folder) as url, closing(GuardedCatalog(url, now=Clock())) as catalog:
+        yield build_registry(catalog, GuardedStore())
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def world(shared_registry: Registry) -> World:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, bytes, GuardedStore]:
-    """A little of everything, to be copied: the catalog's file, and the store."""
+    """A little of everything, to be copied: the file of an SQLite catalog, and the store."""
     path, store = tmp_path_factory.mktemp("filled") / "catalog.sqlite3", GuardedStore()
     path.write_bytes(quick.migrated())
     catalog = GuardedCatalog(f"sqlite:///{path}", now=Clock())
@@ -76,10 +78,12 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, bytes, Guar
 
 @pytest.fixture
 def fresh_world(
-    filled: tuple[World, bytes, GuardedStore], client: FlaskClient, store: GuardedStore, tmp_path: Path
+    request: pytest.FixtureRequest, client: FlaskClient, store: GuardedStore, tmp_path: Path
 ) -> World:
     """The same in a registry that a test may change."""
-    world, catalog, content = filled
+    if ON_POSTGRESQL:
+        return make_world(client)
+    world, catalog, content = request.getfixturevalue("filled")
     # Nobody has opened the file yet that the fixture ``catalog`` made.
     (tmp_path / "catalog.sqlite3").write_bytes(catalog)
     store.fill(content)

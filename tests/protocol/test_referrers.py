@@ -1,15 +1,15 @@
 """The referrers API over HTTP.  Source: OCI distribution-spec v1.1, "Listing Referrers"."""
 
 import json
-import sqlite3
-from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.tables import Manifests
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from tests.builders import descriptor, image, layer
@@ -83,15 +83,15 @@ def test_artifact_manifests(client: FlaskClient, kind: str) -> None:
     assert client.delete(f"/v2/team/app/blobs/{layer_digest}").status_code == 202
 
 
-def test_an_artifact_manifest_of_an_earlier_release(client: FlaskClient, tmp_path: Path) -> None:
+def test_an_artifact_manifest_of_an_earlier_release(client: FlaskClient, catalog: Catalog) -> None:
     """What was stored before its format was known is a referrer as soon as it is pushed again."""
     document = ARTIFACTS["ORAS"]
     path = f"/v2/team/app/manifests/{Digest.of(document.payload)}"
     push_blob(client, "team/app", IMAGE.layers[0])
     assert client.put(path, data=document.payload, content_type=document.media_type).status_code == 201
-    with closing(sqlite3.connect(tmp_path / "catalog.sqlite3")) as database:
-        database.execute("UPDATE manifests SET subject = NULL, artifact_type = '', annotations = '{}'")
-        database.commit()
+    unknown = {"subject": None, "artifact_type": "", "annotations": {}}
+    with catalog.engine.begin() as connection:
+        connection.execute(update(Manifests).values(unknown))
     assert client.put(path, data=document.payload, content_type=document.media_type).status_code == 201
     (found,) = client.get(f"/v2/team/app/referrers/{IMAGE.digest}").json["manifests"]
     assert (found["artifactType"], found["annotations"]) == ("application/x.test", {"a": "b"})

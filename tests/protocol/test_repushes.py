@@ -170,7 +170,8 @@ def test_what_has_another_meaning_is_not_shown(
     assert json.loads(tags.body) == {"good": chain[-1].id}
     assert v1_ids(served, name, "good") == [image.id for image in chain]
     assert behind.bridge.unseen(RepositoryName(name)) == ("evil",)
-    shown = CliRunner().invoke(main, ["repository", "show", name, "--data", str(served.data)])
+    runner = CliRunner(env={"DUALREG_DATABASE": served.database})
+    shown = runner.invoke(main, ["repository", "show", name, "--data", str(served.data)])
     assert shown.output.splitlines()[-1] == "V1 clients do not see evil."
 
 

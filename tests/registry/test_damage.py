@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from dualreg.assembly import build_registry
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import RepositoryRow
+from dualreg.catalog.tables import Blobs
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -208,7 +210,7 @@ def test_a_wrong_size_in_the_catalog_is_corrected(
     push_v2(registry, NAME, Tag("v2"), IMAGE)
     digest, client = Digest.of(IMAGE.config), client_of(registry, x_accel_prefix=accel)
     with catalog.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE blobs SET size = size + 7 WHERE digest = ?", (str(digest),))
+        connection.execute(update(Blobs).where(Blobs.digest == digest).values(size=Blobs.size + 7))
     url = f"/v2/{NAME}/blobs/{digest}"
     assert [client.head(url).status_code, client.get(url).status_code] == [404, 404]
     assert _pushed(client, IMAGE.config) == 201

@@ -1,13 +1,19 @@
 """Health: it writes and reads, and does so once in a while however often it is asked."""
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from threading import Event
 
 import pytest
 
+from dualreg.catalog.database import Transaction
 from dualreg.catalog.notes import Note
 from dualreg.image.names import UploadId
 from dualreg.registry import Registry
+from dualreg.registry import health as module
 from dualreg.registry.health import Health
+from tests.programs import until
 
 
 def test_health_writes_to_the_catalog(registry: Registry) -> None:
@@ -32,3 +38,25 @@ def test_a_result_is_kept(
     monkeypatch.setattr(registry.state.store, "append", fail)
     assert {tuple(health.failures().items()) for _ in range(5)} == {(("storage", "OSError"),)}
     assert len(seen) == calls
+
+
+def test_what_does_not_end_has_failed(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one probe waits for a catalog that does not answer, the others are told soon."""
+    monkeypatch.setattr(module, "_SLOW", 0.1)
+    health, hangs = Health(registry.state), Event()
+    assert health.failures() == {}
+    begin = registry.state.catalog.begin
+
+    def hang(**options: bool) -> AbstractContextManager[Transaction]:
+        hangs.wait(20)
+        return begin(**options)
+
+    monkeypatch.setattr(registry.state.catalog, "begin", hang)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(health.failures)
+        try:
+            assert until(lambda: health.failures() == {"catalog": "TimeoutError"}, 5)
+        finally:
+            hangs.set()
+        assert waiting.result() == {}
+    assert health.failures() == {}

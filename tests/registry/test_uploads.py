@@ -42,6 +42,7 @@ from dualreg.storage.base import StagedUpload
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.conftest import Clock, GuardedStore
+from tests.databases import sqlite_only
 from tests.properties.registries import push_v2
 from tests.state import snapshot
 
@@ -652,6 +653,7 @@ def test_a_slow_layer_holds_its_image(registry: Registry, clock: Clock) -> None:
     assert registry.v1_images.json(registry.v1_images.get(NAME, image.id)) == image.json
 
 
+@sqlite_only
 @pytest.mark.parametrize(
     ("failure", "raised"),
     [(OSError(errno.EIO, "the disk failed"), CommitUncertain), (KeyboardInterrupt(), KeyboardInterrupt)],

@@ -18,12 +18,13 @@ class Refused(ProtocolError):
 
     Attributes:
         status: The one it has.
+        retry_after: In seconds; 0 if it does not say.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: int = 0) -> None:
         """Say *message*."""
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after = status, retry_after
 
 
 @dataclass(frozen=True)
@@ -102,4 +103,5 @@ def need(answer: Answer, status: int | tuple[int, ...], what: str) -> None:
     """Raise Refused unless the answer has *status*, naming *what* was asked."""
     wanted = (status,) if isinstance(status, int) else status
     if answer.status not in wanted:
-        raise Refused(answer.status, f"{what}: {answer.status}, not {wanted}: {answer.body[:300]!r}")
+        message = f"{what}: {answer.status}, not {wanted}: {answer.body[:300]!r}"
+        raise Refused(answer.status, message, int(answer.headers.get("retry-after", 0)))
