@@ -73,7 +73,7 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
         found = revision(catalog)
         if found.found is None and not rebuild and not Names(store).is_empty():
             raise _lost(settings, "the catalog is empty, but the store is not")
-        if not found.is_current:
+        if not found.is_usable:
             raise CatalogUnreachable(f"the catalog is at revision {found.found}; {found.advice}")
         _check_complete(catalog)
         if not rebuild:

@@ -18,6 +18,8 @@ class Note(StrEnum):
     RESTORE = "restore"
     #: When a copy to this database began that is unfinished.
     COPY = "copy"
+    #: The oldest revision whose versions can use the database (``catalog.upgrade``).
+    OLDEST = "oldest"
     #: Which generation of link files is complete (``registry.linking``).
     LINKS = "links"
     #: How far an unfinished sweep for garbage has come (``maintenance.sweep``).

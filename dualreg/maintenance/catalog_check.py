@@ -70,13 +70,13 @@ class CatalogCheck:
             CatalogUnreachable, DatabaseFailure: the database cannot be reached, or fails.
         """
         found = revision(self.catalog)
-        if not found.is_current:
+        if not found.is_usable:
             yield Finding(Flaw.REVISION, "database", f"the revision is {found.found}; {found.advice}")
         with self.catalog.read() as tx:
             for kind, look in _LOOKS.items():
                 if found.is_current or kind not in (Flaw.SCHEMA, Flaw.COUNTER):
                     yield from (Finding(kind, *each) for each in look(tx.connection))
-            if not found.is_current:
+            if not found.is_usable:
                 return
             for note, command in UNFINISHED.items():
                 if tx.notes.read(note) is not None:

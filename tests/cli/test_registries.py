@@ -17,6 +17,7 @@ from dualreg.settings import Settings
 from tests import builders
 from tests.apps import client_of
 from tests.faults.test_faults import REPOSITORY, pull_v2, push_v2
+from tests.maintenance.test_catalog_check import NEWER
 from tests.migrate import stock_trees
 from tests.programs import require_root
 
@@ -157,7 +158,7 @@ def test_a_newer_catalog_is_refused_in_a_sentence(tmp_path: Path, line: str) -> 
     settings = Settings(data=tmp_path / "dualreg-data")
     prepare(settings)
     with closing(sqlite3.connect(settings.data / "catalog.sqlite3")) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.executescript(NEWER)
     result = run(tmp_path, line)
     error = result.stderr.splitlines()[-1]
     assert result.exit_code in (1, 2)

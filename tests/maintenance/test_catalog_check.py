@@ -86,6 +86,11 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
         assert "cannot open the catalog" in done.stderr
 
 
+#: What a newer version does that removes something.
+NEWER = (
+    "UPDATE alembic_version SET version_num = '9999';"
+    "UPDATE service_state SET value = '9999' WHERE name = 'oldest'"
+)
 #: What is done to a catalog of either kind, and what is found: kind, where, and part of the text.
 FLAWS: dict[str, tuple[str, tuple[Flaw, str, str]]] = {
     "no index": ("DROP INDEX ix_blobs_condemned_at", (Flaw.SCHEMA, "ix_blobs_condemned_at", "missing")),
@@ -104,7 +109,7 @@ FLAWS: dict[str, tuple[str, tuple[Flaw, str, str]]] = {
         (Flaw.REVISION, "database", "the revision is 0019; expected"),
     ),
     "newer": (
-        "UPDATE alembic_version SET version_num = '9999'",
+        NEWER,
         (Flaw.REVISION, "database", "the revision is 9999; a newer version of dualreg made it"),
     ),
     "links": ("DELETE FROM service_state WHERE name = 'links'", (Flaw.LINKS, "database", "db upgrade")),

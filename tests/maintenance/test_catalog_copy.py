@@ -28,6 +28,7 @@ from tests import builders
 from tests.apps import client_of
 from tests.contracts.postgresql import migrated_postgresql, postgresql_database
 from tests.maintenance.test_backup import POSTGRES, make, run
+from tests.maintenance.test_catalog_check import NEWER
 from tests.maintenance.world import ONE, TWO, administer, fill
 from tests.programs import DUALREG, memory, start, until
 from tests.protocol.exchange import push_image
@@ -266,7 +267,8 @@ def test_nothing_is_overwritten(databases: Databases, tmp_path: Path, kind: str)
     with closing(Catalog(newer)) as catalog:
         upgrade(catalog)
         with catalog.engine.begin() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+            for statement in NEWER.split(";"):
+                connection.execute(text(statement))
     assert "a newer version of dualreg made it" in copy(settings, newer, code=2)
 
 

@@ -73,7 +73,7 @@ def _link(tx: Transaction, repository_id: int, digest: Digest) -> None:
 
 def test_upgrade_makes_everything_once(empty: Catalog) -> None:
     """From nothing to the head; a repetition finds nothing to do and keeps what was recorded."""
-    found, head, _ = revision(empty)
+    found, head, *_ = revision(empty)
     assert found is None
     assert upgrade(empty) == (None, head)
     assert revision(empty).is_current

@@ -35,7 +35,7 @@ _NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 def current(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Show the database, its revision and its size.
 
-    Exits with 1 if the revision is not the newest of this version, and with 2 on failure.
+    Exits with 1 if this version cannot use the database as it is, and with 2 on failure.
     """
     settings = _existing(data, config)
     with closing(open_catalog(settings)) as catalog:
@@ -49,7 +49,7 @@ def current(data: Path | None, config: Path | None, *, as_json: bool) -> None:
         echo(f"Revision: {_describe(found)}")
         echo(f"Size:     {seen.size / _MIB:,.1f} MiB")
         table(["TABLE", "ROWS"], [[name, f"{count:,}"] for name, count in seen.rows.items()])
-    raise SystemExit(0 if found.is_current else 1)
+    raise SystemExit(0 if found.is_usable else 1)
 
 
 def _describe(found: Revision) -> str:

@@ -130,4 +130,4 @@ class DatabaseContract:
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:
-            assert {count(tx, table) for table in known} == {0}
+            assert {count(tx, table) for table in known - {ServiceState}} == {0}  # which migrations write
