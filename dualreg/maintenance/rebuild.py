@@ -7,7 +7,6 @@ read. What cannot be understood is a finding, and everything else is recorded.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from threading import Event
@@ -30,6 +29,7 @@ from dualreg.registry.linking import COMPLETE
 from dualreg.registry.recognition import Recognition
 from dualreg.registry.sweep import sweep_rows
 from dualreg.storage import Store
+from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.names import BlobName, ManifestName, Names, OddEntry, TagName, V1Name
 
 #: Rows that are recorded in a transaction.
@@ -243,8 +243,12 @@ class _Repository:
         for batch in self.rebuild.batches(names, _MANIFESTS):
             read = list[_Read]()
             for name in batch:
-                with suppress(BlobMissing, OSError, ManifestInvalid):
+                try:
                     read.append((name, self._parse(name)))
+                except StoreUnavailable:
+                    raise
+                except (BlobMissing, OSError, ManifestInvalid):
+                    continue
             with self.rebuild.catalog.begin() as tx:
                 tx.rebuild.link(self.id, {name.digest: name.at for name, _ in read})
             for name, _ in read:
@@ -288,8 +292,12 @@ class _Repository:
         for image in images:
             if self.rebuild.stop.is_set():
                 return
-            with suppress(RegistryError, BlobMissing, OSError):
+            try:
                 self.recognized |= {*recognition.recognize(RepositoryRow(self.id, self.name), image)}
+            except StoreUnavailable:
+                raise
+            except (RegistryError, BlobMissing, OSError):
+                continue
 
     def _add_tags(self) -> None:
         tags = self.rebuild.understood(self.rebuild.names.tags(self.name))
@@ -333,6 +341,8 @@ class _Repository:
         except BlobMissing:
             if name.digest not in self.lost:
                 self._find(Damage.NO_MANIFEST, f"@{name.digest}", "the store does not have it")
+        except StoreUnavailable:
+            raise
         except (OSError, ManifestInvalid) as error:
             self._find(Damage.CORRUPT, f"@{name.digest}", str(error))
         return None

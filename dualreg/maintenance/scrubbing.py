@@ -19,6 +19,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.registry.integrity import Integrity
+from dualreg.storage.base import StoreUnavailable
 
 _log = logging.getLogger(__name__)
 #: How long a blob that was verified is taken to be sound: one that is sent, and any.
@@ -106,6 +107,8 @@ class Scrubber:
             return False
         try:
             return self.integrity.verify(blob.digest, pace=pace)
+        except StoreUnavailable:
+            raise
         except (BlobMissing, OSError) as error:
             self.integrity.alarm(blob.digest, f"it cannot be read ({error})")
             return False

@@ -7,6 +7,7 @@ does): a driver trusts it and never looks at content. It knows nothing of reposi
 ``tests/contracts/blob_store.py`` tests these promises against every driver.
 """
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +24,15 @@ _UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StoreUnavailable(OSError):
-    """An object store does not answer, or refuses what it should do; the disk of this machine is well."""
+    """An object store does not answer, or refuses what it should do; the disk of this machine is well.
+
+    Nothing follows from it for what the store has: blobs are neither lost nor damaged. So its errno is not that
+    of a disk.
+    """
+
+    def __init__(self, message: str) -> None:
+        """Say what failed, and why."""
+        super().__init__(errno.EHOSTDOWN, message)
 
 
 @dataclass(frozen=True, slots=True)

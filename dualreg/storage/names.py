@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from dualreg.errors import DigestInvalid, ImageIdInvalid, NameInvalid, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.storage.base import LinkFile, LinkReader
+from dualreg.storage.base import LinkFile, LinkReader, StoreUnavailable
 from dualreg.storage.links import (
     blob_link,
     manifest_link,
@@ -249,6 +249,8 @@ class Names:
         """Yield what is in a folder, but for names with a dot, which file systems and programs use."""
         try:
             yield from (each for each in self.tree.list_links(folder) if not each.startswith("."))
+        except StoreUnavailable:
+            raise
         except OSError as error:
             yield OddEntry(folder, f"cannot be read: {_reason(error)}")
 
@@ -267,6 +269,8 @@ class Names:
         try:
             file = self.tree.read_link(path)
             return None if file is None else understand(file)
+        except StoreUnavailable:
+            raise
         except OSError as error:
             return OddEntry(path, f"cannot be read: {_reason(error)}")
         except (ValueError, KeyError, TypeError, DigestInvalid, ImageIdInvalid, TagInvalid) as error:

@@ -1,6 +1,5 @@
 """ObjectReader: bytes of objects in a bucket, one after another, read like a file."""
 
-import errno
 import io
 import os
 from collections.abc import Sequence
@@ -69,7 +68,7 @@ class ObjectReader(io.RawIOBase):
                 self._position += len(data)
                 return len(data)
             self._drop()
-        raise StoreUnavailable(errno.EIO, f"an object ends before byte {self._position} of {self._size}")
+        raise StoreUnavailable(f"an object ends before byte {self._position} of {self._size}")
 
     def close(self) -> None:
         self._drop()
@@ -102,7 +101,7 @@ class ObjectReader(io.RawIOBase):
         skipped = self._position - start
         opened = self._bucket.get(each.key, start=skipped, etag=self.etag or None)
         if opened is None:
-            raise StoreUnavailable(errno.EIO, f"{each.key} was deleted while it was read")
+            raise StoreUnavailable(f"{each.key} was deleted while it was read")
         self._stream, self._streamed = opened[1], (self._position, each.length - skipped)
 
     def _drop(self) -> None:

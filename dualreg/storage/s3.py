@@ -233,7 +233,7 @@ class Bucket:
                     Bucket=self.name, Delete={"Objects": listed, "Quiet": True}
                 )
             for failed in answer.get("Errors", ()):
-                raise StoreUnavailable(errno.EIO, f"{failed['Key']}: {failed.get('Code')}")
+                raise StoreUnavailable(f"{failed['Key']}: {failed.get('Code')}")
 
     def walk(self, prefix: str, *, deep: bool = True) -> Iterator[Listed]:
         """Yield the objects whose keys begin with *prefix*, in byte order of their keys.

@@ -1,6 +1,5 @@
 """S3 library: boto3, which is optional and slow to import, how it is used here, and its errors."""
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,7 +29,7 @@ def open_library(*, path_style: bool, connections: int) -> tuple[Any, Any]:
         from botocore.config import Config  # noqa: PLC0415 -- optional
     except ImportError as error:
         message = "a store in S3 needs boto3; install it with: pip install 'dualreg[s3]'"
-        raise StoreUnavailable(errno.ENOPKG, message) from error
+        raise StoreUnavailable(message) from error
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT,
         read_timeout=_READ_TIMEOUT,
@@ -53,7 +52,7 @@ def failures(what: str) -> Iterator[None]:
     try:
         yield
     except _errors() as error:
-        raise StoreUnavailable(errno.EIO, f"{what}: {error}") from error
+        raise StoreUnavailable(f"{what}: {error}") from error
 
 
 def unless_missing(request: Callable[..., dict[str, Any]], **given: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- what boto3 takes

@@ -15,7 +15,7 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.layer import empty_layer
 from dualreg.maintenance.fsck.findings import Kind
-from dualreg.storage.base import BlobStore, read_chunks, tee
+from dualreg.storage.base import BlobStore, StoreUnavailable, read_chunks, tee
 from dualreg.storage.staging import Staging, staging
 
 #: Blobs that are copied at once: most of the time, each waits for the disk.
@@ -210,6 +210,8 @@ def _readable(reader: BinaryIO) -> Iterator[bytes]:
     """
     try:
         yield from read_chunks(reader)
+    except StoreUnavailable:
+        raise
     except OSError as error:
         text = f"it cannot be read ({os.strerror(error.errno or errno.EIO)})"
         raise _Damaged(Kind.UNREADABLE, text) from error

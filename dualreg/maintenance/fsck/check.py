@@ -21,6 +21,7 @@ from dualreg.maintenance.fsck.links import LinkCheck
 from dualreg.maintenance.fsck.repair import Repair
 from dualreg.registry.integrity import Integrity
 from dualreg.storage import Store
+from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.names import Names
 
 #: Files that the catalog does not list are left alone for this long: they may be about to be listed.
@@ -155,6 +156,8 @@ class Check:
             sound = self.integrity.verify(blob.digest, pace=pace, only_look=True)
         except BlobMissing:  # it was set aside since the look at the files, as what is found in use is
             return self._file(blob.digest)
+        except StoreUnavailable:
+            raise
         except OSError as error:
             return self._hurting(Kind.UNREADABLE, blob.digest, f"it cannot be read ({error.strerror})")
         finally:

@@ -6,6 +6,7 @@ from dualreg.errors import BlobMissing, ManifestInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest, stored
 from dualreg.storage import Store
+from dualreg.storage.base import StoreUnavailable
 
 #: Bytes of the largest manifest that is read; none that was accepted is larger.
 _LIMIT = 8 << 20
@@ -22,9 +23,13 @@ class Documents:
 
     def payload(self, manifest: Digest) -> bytes | None:
         """Return the bytes of a manifest, which may be damaged; None if it cannot be read."""
-        with suppress(BlobMissing, OSError), self._store.open(manifest) as reader:
-            return reader.read(_LIMIT)
-        return None
+        try:
+            with self._store.open(manifest) as reader:
+                return reader.read(_LIMIT)
+        except StoreUnavailable:
+            raise
+        except (BlobMissing, OSError):
+            return None
 
     def parse(self, manifest: Digest, media_type: str, payload: bytes) -> Manifest:
         """Return a manifest, and remember whether it describes itself.

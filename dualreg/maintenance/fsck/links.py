@@ -18,7 +18,7 @@ from dualreg.maintenance.fsck.findings import Finding, Kind
 from dualreg.registry.pointing import unusual
 from dualreg.registry.v1_repairs import v1_facts
 from dualreg.storage import Store
-from dualreg.storage.base import LinkTree
+from dualreg.storage.base import LinkTree, StoreUnavailable
 from dualreg.storage.links import (
     Links,
     blob_link,
@@ -136,6 +136,8 @@ class LinkCheck:
         """Return whether there is a link file, or something in its place."""
         try:
             return self.store.read_link(path) is not None
+        except StoreUnavailable:
+            raise
         except OSError:
             return True
 
@@ -159,6 +161,8 @@ class LinkCheck:
     def _problem(self, expected: Expected) -> Kind | None:
         try:
             found = self.store.read_link(expected.path)
+        except StoreUnavailable:
+            raise
         except OSError:
             return Kind.WRONG_LINK
         if found is None:
@@ -308,6 +312,8 @@ def _names(tree: LinkTree, path: str, manifest: Digest) -> bool:
     try:
         found = tree.read_link(path)
         return found is not None and json.loads(found.content)["manifest"] == str(manifest)
+    except StoreUnavailable:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         return True
 

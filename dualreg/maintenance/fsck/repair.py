@@ -14,6 +14,7 @@ from dualreg.image.manifest import Manifest, stored
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.fsck.findings import Finding, Kind
 from dualreg.registry import Registry
+from dualreg.storage.base import StoreUnavailable
 
 _log = logging.getLogger(__name__)
 #: Returns the bytes of a blob or manifest as another registry has them; None if it does not.
@@ -62,6 +63,8 @@ class Repair:
                 return self._correct_size(digest)
         except BlobMissing as error:
             _log.info("%s: %s", digest, error)
+        except StoreUnavailable:
+            raise
         except OSError as error:
             _log.info("%s: %s", digest, error)
             self._set_aside(digest, error)
