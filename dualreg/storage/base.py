@@ -26,8 +26,8 @@ _UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 class StoreUnavailable(OSError):
     """An object store does not answer, or refuses what it should do; the disk of this machine is well.
 
-    Nothing follows from it for what the store has: blobs are neither lost nor damaged. So its errno is not that
-    of a disk.
+    Nothing follows from it for what the store has: blobs are neither lost nor damaged. So its errno is not
+    that of a disk.
     """
 
     def __init__(self, message: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from dualreg.storage.base import StoreUnavailable
-from dualreg.storage.s3 import FETCHES, Bucket, Range
+from dualreg.storage.s3 import FETCHES, Bucket, Found, Range
 from dualreg.storage.s3_library import failures
 
 
@@ -18,15 +18,19 @@ class ObjectReader(io.RawIOBase):
     never continued by the bytes of another object.
     """
 
-    def __init__(self, bucket: Bucket, ranges: Sequence[Range]) -> None:
-        """Read *ranges* from the beginning of the first one."""
+    def __init__(self, bucket: Bucket, ranges: Sequence[Range], found: Found | None = None) -> None:
+        """Read *ranges* from the beginning of the first one.
+
+        Args:
+            found: The object that they are all of.
+        """
         super().__init__()
+        self.found = found
         self._bucket, self._ranges = bucket, [each for each in ranges if each.length]
         self._size = sum(each.length for each in self._ranges)
         self._position = 0
         self._stream: Any = None
         self._streamed = 0, 0  # what is left of the stream: from which byte on, and how many
-        self.etag = ""  # of a whole object: what stands for its content
 
     @classmethod
     def of(cls, bucket: Bucket, key: str, start: int) -> Self | None:
@@ -35,8 +39,8 @@ class ObjectReader(io.RawIOBase):
         if opened is None:
             return None
         found, stream = opened
-        reader = cls(bucket, [Range(key, found.size, found.size)])
-        reader.etag, reader._stream = found.etag, stream
+        reader = cls(bucket, [Range(key, found.size, found.size)], found)
+        reader._stream = stream
         reader._position, reader._streamed = start, (start, found.size - start)
         return reader
 
@@ -99,7 +103,7 @@ class ObjectReader(io.RawIOBase):
                 break
             start += each.length
         skipped = self._position - start
-        opened = self._bucket.get(each.key, start=skipped, etag=self.etag or None)
+        opened = self._bucket.get(each.key, start=skipped, etag=self.found and self.found.etag)
         if opened is None:
             raise StoreUnavailable(f"{each.key} was deleted while it was read")
         self._stream, self._streamed = opened[1], (self._position, each.length - skipped)

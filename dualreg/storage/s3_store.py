@@ -95,15 +95,28 @@ class S3Store(S3Links):
         """Nothing: it takes a request."""
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
-        """See ``BlobStore``; a blob that is replaced between the look at it and its removal is removed."""
-        key = _blob(digest)
-        found = self._bucket.head(key)
-        if found is None or found.etag != getattr(reader, "etag", None):
+        """See ``BlobStore``; a copy may take long, so the blob is looked at again before it is removed."""
+        key, aside = _blob(digest), f"{CORRUPT}{digest.algorithm}-{digest.hex}"
+        if (size := self._opened_size(key, reader)) is None:
             return False
-        aside = f"{CORRUPT}{digest.algorithm}-{digest.hex}"
-        self._bucket.join(aside, [Range(key, found.size, found.size)])
-        self.delete(digest)
-        return True
+        with suppress(FileNotFoundError):
+            self._bucket.join(aside, [Range(key, size, size)])
+            if self._opened_size(key, reader) is not None:
+                self.delete(digest)
+                return True
+            self._bucket.delete(aside)
+        return False
+
+    def _opened_size(self, key: str, reader: BinaryIO) -> int | None:
+        """Return the size of an object that *reader* has open; None if there is another one, or none.
+
+        The entity tag of damaged bytes may be that of the sound ones, which were written later.
+        """
+        found, opened = self._bucket.head(key), cast("ObjectReader", reader).found
+        if found is None or opened is None:
+            return None
+        is_opened = (found.etag, found.modified) == (opened.etag, opened.modified)
+        return found.size if is_opened else None
 
     def delete(self, digest: Digest) -> None:
         self._see(digest, None)

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from dualreg.storage import open_store
 from dualreg.storage.base import StagedLink, StoreUnavailable
 from dualreg.storage.s3 import PART, Bucket
 from dualreg.storage.s3_library import _errors
-from dualreg.storage.s3_store import S3Store
+from dualreg.storage.s3_store import S3Store, _blob
 from tests.contracts.blob_store import DATA, DIGEST, BlobStoreContract
 from tests.contracts.radosgw import s3_bucket
 from tests.contracts.s3_faults import KINDS, Faults, faulty
@@ -147,6 +148,37 @@ def test_a_blob_that_is_replaced_is_not_mixed(store: S3Store) -> None:
     with pytest.raises(StoreUnavailable):
         reader.read(9)
     reader.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_blob_that_is_replaced_is_not_set_aside(
+    store: S3Store, url: str, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """By bytes with the same entity tag, as where the disk of the object store has damaged the first ones.
+
+    That may happen while they are copied, too.
+    """
+
+    def push() -> None:
+        time.sleep(1.1)  # object stores keep the time in seconds
+        bucket.put(key, DATA)
+
+    bucket, key, join = Bucket.parse(url), _blob(DIGEST), Bucket.join
+    bucket.put(key, DATA)
+    with store.open(DIGEST) as reader:
+        if late:
+            monkeypatch.setattr(Bucket, "join", lambda *given: (join(*given), push()))
+        else:
+            push()
+        assert store.quarantine(DIGEST, reader) is False
+        assert [*bucket.walk("corrupt/")] == []
+    with store.open(DIGEST) as reader:
+        assert reader.read() == DATA
+        monkeypatch.undo()
+        assert store.quarantine(DIGEST, reader) is True
+    assert store.stat(DIGEST) is None
+    assert bucket.fetch(f"corrupt/sha256-{DIGEST.hex}")[1] == DATA  # type: ignore[index]
+    bucket.close()
 
 
 def test_what_has_other_keys_is_not_read(store: S3Store, url: str) -> None:
