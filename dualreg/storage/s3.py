@@ -135,7 +135,7 @@ class Bucket:
         """Return what there is of an object; None if there is none."""
         with failures(key):
             answer = unless_missing(self._client.head_object, **self._at(key))
-        return None if answer is None else _found(answer)
+            return None if answer is None else _found(answer)
 
     def get(self, key: str, *, start: int = 0, etag: str | None = None) -> tuple[Found, Any] | None:
         """Return an object and a stream of its bytes from *start* on; None if there is none.
@@ -148,14 +148,14 @@ class Bucket:
         try:
             with failures(key):
                 answer = unless_missing(self._client.get_object, **self._at(key), **wanted)
+                found = None if answer is None else _found(answer)
         except StoreUnavailable as error:
             if code_of(error.__cause__) != "InvalidRange":
                 raise
             found = self.head(key)  # it has no bytes from *start* on
             return found and (found, BytesIO())
-        if answer is None:
+        if answer is None or found is None:
             return None
-        found = _found(answer)
         return found._replace(size=start + found.size), answer["Body"]
 
     def fetch(self, key: str) -> tuple[Found, bytes] | None:
@@ -309,7 +309,7 @@ class Bucket:
     def _send(self, part: bytes, at: dict[str, Any]) -> dict[str, Any]:
         with failures(at["Key"]):
             answer = self._client.upload_part(**at, Body=part, ContentMD5=_md5(part))
-        return {"PartNumber": at["PartNumber"], "ETag": answer["ETag"]}
+            return {"PartNumber": at["PartNumber"], "ETag": answer["ETag"]}
 
     def _copy(self, piece: _Piece, at: dict[str, Any]) -> dict[str, Any]:
         span = f"bytes={piece.first}-{piece.first + piece.length - 1}"
@@ -318,8 +318,8 @@ class Bucket:
             answer = unless_missing(
                 self._client.upload_part_copy, **at, CopySource=source, CopySourceRange=span
             )
-        copied = _require(answer, piece.key)["CopyPartResult"]
-        return {"PartNumber": at["PartNumber"], "ETag": copied["ETag"]}
+            copied = _require(answer, piece.key)["CopyPartResult"]
+            return {"PartNumber": at["PartNumber"], "ETag": copied["ETag"]}
 
     def _complete(self, key: str, upload: str, parts: Sequence[dict[str, Any]], size: int) -> None:
         """Make the object; that the upload is gone is fine if an earlier try has made it, unheard."""

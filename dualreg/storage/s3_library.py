@@ -45,12 +45,14 @@ def open_library(*, path_style: bool, connections: int) -> tuple[Any, Any]:
 
 @contextmanager
 def failures(what: str) -> Iterator[None]:
-    """Raise StoreUnavailable for all that the library raises in the block.
+    """Raise StoreUnavailable for all that the library raises in the block, or that an answer lacks.
 
     It is an OSError for the callers, who know nothing of S3.
     """
     try:
         yield
+    except KeyError as error:
+        raise StoreUnavailable(f"{what}: the answer has no {error.args[0]}") from error
     except _errors() as error:
         raise StoreUnavailable(f"{what}: {error}") from error
 
@@ -70,9 +72,10 @@ def _errors() -> tuple[type[Exception], ...]:
     """Return the base classes of what the library raises; none if it is not installed."""
     try:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- optional
+        from botocore.parsers import ResponseParserError  # noqa: PLC0415 -- optional
     except ImportError:
         return ()
-    return BotoCoreError, ClientError
+    return BotoCoreError, ClientError, ResponseParserError
 
 
 def code_of(error: BaseException | None) -> str:

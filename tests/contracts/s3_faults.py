@@ -14,6 +14,8 @@ _BUSY = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 )
 _BROKEN = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>Try again.</Message></Error>"
+#: What a server says that is no object store.
+_PAGE = b"<html><br>Welcome!</html>"
 _EXPIRED = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>"
 
 
@@ -70,12 +72,13 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815 -- http.server's names
 
     def _pass_on(self, answer: HTTPResponse, kind: str) -> None:
-        content = answer.read()
+        content = _PAGE if kind == "other answer" else answer.read()
         if kind == "lost answer":
             self._hang_up()
             return
         self.send_response(answer.status)
-        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
+        left_out = _HOP | {"etag"} if kind == "lost tag" else _HOP
+        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in left_out]
         if self.command != "HEAD":
             headers.append(("Content-Length", str(len(content))))
         else:

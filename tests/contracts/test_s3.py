@@ -312,6 +312,34 @@ def test_what_fails_for_long_is_an_outage(url: str, kind: str) -> None:
             assert blob.read() == DATA
 
 
+@pytest.mark.parametrize("kind", ["lost tag", "other answer"])
+def test_an_answer_of_another_kind_is_an_outage(url: str, kind: str) -> None:
+    """As of a server that leaves out what an answer must have, or of one that is no object store."""
+    with failing(url) as (store, faults):
+        _append(store)
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        store.publish(upload, DIGEST)
+        store.flush()
+        faults.kind, faults.times = kind, 1_000
+        attempts: dict[str, list[Callable[[], object]]] = {
+            "lost tag": [
+                lambda: store.append(UploadId.new(), [LARGE], offset=0),
+                lambda: store.open(DIGEST),
+                lambda: store.stat(DIGEST),
+            ],
+            "other answer": [
+                lambda: store.append(UploadId.new(), [LARGE], offset=0),
+                lambda: store.list_links(""),
+                lambda: store.delete(DIGEST),
+            ],
+        }
+        for attempt in attempts[kind]:
+            with pytest.raises(StoreUnavailable):
+                attempt()
+        faults.times = 0
+
+
 def test_an_upload_that_is_gone_is_missing(store: S3Store, url: str) -> None:
     """If another process has discarded its bytes, no blob is made of what is left."""
     upload = UploadId.new()
