@@ -42,19 +42,20 @@ class _Undo:
     def restore(self) -> None:
         """Undo every change, the last one first; leave files that other requests have changed since."""
         for change in reversed(self.changes):
-            with _logged():
+            with _logged("undo a change of link files"):
                 found = self.tree.read_link(change.path)
                 if (found and found.content) == change.after:
                     _write(self.tree, change.path, change.before)
         while self.aside:
             aside, folders = self.aside.pop()  # what cannot be brought back must not be deleted
-            with _logged():
+            with _logged("undo a change of link files"):
                 self.tree.bring_back(aside, *folders)
 
     def forget(self) -> None:
-        """Delete what was set aside and not brought back."""
+        """Delete what was set aside and not brought back; what cannot be deleted is collected later."""
         for aside, _ in self.aside:
-            self.tree.drop(aside)
+            with _logged("delete link files that were removed"):
+                self.tree.drop(aside)
 
 
 _active: ContextVar[_Undo | None] = ContextVar("dualreg_undo", default=None)
@@ -117,12 +118,12 @@ def note(tree: LinkTree, changes: Mapping[str, bytes | None]) -> None:
 
 
 @contextmanager
-def _logged() -> Iterator[None]:
-    """Log a failure to undo one change, so that the others are undone all the same."""
+def _logged(what: str) -> Iterator[None]:
+    """Log a failure to do one thing, so that the others are done all the same."""
     try:
         yield
     except OSError as error:
-        _log.error("cannot undo a change of link files: %s", error)
+        _log.error("cannot %s: %s", what, error)
 
 
 def _write(tree: LinkTree, path: str, file: LinkFile | None) -> None:

@@ -21,6 +21,11 @@ class _Failing(FilesystemStore):
             raise OSError("no space")
         super().write_link(path, content, at)
 
+    def drop(self, aside: UploadId) -> None:
+        if self.keeps:
+            raise OSError("it does not answer")
+        super().drop(aside)
+
     def bring_back(self, aside: UploadId, *folders: str) -> None:
         if self.keeps:
             raise OSError("no space")
@@ -57,3 +62,16 @@ def test_what_cannot_be_brought_back_is_kept(store: _Failing, tmp_path: Path) ->
     _fail(store, keeps=True)
     assert dict(store.walk_links()) == {"a/one": b"before", "a/two": b"before"}
     assert [file.read_bytes() for file in (tmp_path / "uploads").glob("*/*/three")] == [b"before"]
+
+
+def test_what_cannot_be_deleted_fails_nothing(store: _Failing, caplog: pytest.LogCaptureFixture) -> None:
+    """The change is committed by then."""
+    with undo.noted(store):
+        undo.remove_folders(store, "a")
+        undo.remove_folders(store, "b")
+        store.keeps = True
+    assert dict(store.walk_links()) == {}
+    assert [each.getMessage() for each in caplog.records] == [
+        "cannot delete link files that were removed: it does not answer"
+    ] * 2
+    assert len({each.upload for each in store.staged()}) == 2
