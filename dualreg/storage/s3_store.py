@@ -14,7 +14,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC
 from functools import cached_property
@@ -39,6 +39,8 @@ _BLOBS = f"{TREE}blobs/"
 _JOINED = 5 << 20
 #: Uploads whose layouts a process remembers.
 _REMEMBERED = 10_000
+#: Uploads whose bytes wait to be deleted; those of further ones are left to the collection of garbage.
+_UNCLEANED = 1_000
 #: For how many seconds a blob that was found counts as there.
 _SEEN = 600
 #: For how many seconds a process knows that it has deleted the bytes of an upload.
@@ -57,7 +59,7 @@ class S3Store(S3Links):
         self._seen: TTLCache[Digest, int] = TTLCache(_REMEMBERED, _SEEN)
         self._documents = dict[UploadId, bytes]()
         self._lock = Lock()
-        self._cleaned = deque[Future[None]](maxlen=_REMEMBERED)
+        self._cleaned = deque[Future[None]]()
 
     @cached_property
     def _cleaner(self) -> ThreadPoolExecutor:
@@ -221,7 +223,11 @@ class S3Store(S3Links):
         ranges = self._layouts.forget(upload)
         if self._documents.pop(upload, None) is not None:
             return  # nothing of it was written
-        self._cleaned.append(self._cleaner.submit(self._clean, upload, ranges))
+        with self._lock:
+            while self._cleaned and self._cleaned[0].done():
+                self._cleaned.popleft()
+            if len(self._cleaned) < _UNCLEANED:
+                self._cleaned.append(self._cleaner.submit(self._clean, upload, ranges))
 
     def _clean(self, upload: UploadId, ranges: Layout | None) -> None:
         """Delete the bytes of an upload; None: whatever there is."""
@@ -247,8 +253,9 @@ class S3Store(S3Links):
 
     def flush(self) -> None:
         """Wait until all is deleted that is needed no more."""
-        while self._cleaned:
-            self._cleaned.popleft().result()
+        with self._lock:
+            unfinished = [*self._cleaned]
+        wait(unfinished)
 
     def close(self) -> None:
         """Delete what is needed no more, and close all connections. The store can be used again."""

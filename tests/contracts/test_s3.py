@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.storage import open_store
+from dualreg.storage import open_store, s3_store
 from dualreg.storage.base import StagedLink, StoreUnavailable
 from dualreg.storage.s3 import PART, Bucket
 from dualreg.storage.s3_library import _errors
@@ -133,6 +134,21 @@ def test_a_body_that_breaks_leaves_no_parts(store: S3Store) -> None:
     with pytest.raises(ConnectionResetError):
         store.append(UploadId.new(), chunks(), offset=0)
     assert [*store.staged()] == []
+
+
+def test_what_waits_to_be_deleted_is_bounded(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the object store takes; the rest is left to the collection of garbage."""
+    monkeypatch.setattr(s3_store, "_UNCLEANED", 2)
+    uploads, goes_on, delete = [UploadId.new() for _ in range(5)], Event(), Bucket.delete
+    monkeypatch.setattr(Bucket, "delete", lambda *given: (goes_on.wait(), delete(*given)))
+    for upload in uploads:
+        store.append(upload, [DATA], offset=0)
+        store.discard(upload)
+    goes_on.set()
+    assert {each.upload for each in store.staged()} == {*uploads[2:]}
+    store.append(uploads[0], [DATA], offset=0)
+    store.discard(uploads[0])
+    assert {each.upload for each in store.staged()} == {*uploads[2:]}
 
 
 def test_a_blob_that_is_replaced_is_not_mixed(store: S3Store) -> None:
