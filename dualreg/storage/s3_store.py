@@ -147,12 +147,23 @@ class S3Store(S3Links):
         pieces: Iterator[bytes] = filter(None, chunks)
         first = next(pieces, None)
         if first is not None:
+            kept = self._without_unused(upload, kept, known or ())
             kept, pieces = self._open_end(kept, chain((first,), pieces))
             kept += tuple(self._write(upload, pieces))
         elif known is None:
             kept = (self._write_one(upload, ()),)
         self._layouts.keep(upload, kept)
         return _length(kept)
+
+    def _without_unused(self, upload: UploadId, kept: Layout, known: Layout) -> Layout:
+        """Leave out, and delete later, what had no bytes of the upload before its last append.
+
+        What that has written again stays once more, for the case that a power cut takes its row back.
+        """
+        unused = tuple(each for each in known if not each.length)[:-1]
+        if unused:
+            self._clean_later(upload, unused)
+        return tuple(each for each in kept if each not in unused)
 
     def _open_end(self, kept: Layout, pieces: Iterable[bytes]) -> tuple[Layout, Iterator[bytes]]:
         """Let *pieces* begin with the last range if that is too short for another one to follow it."""
@@ -223,6 +234,10 @@ class S3Store(S3Links):
         ranges = self._layouts.forget(upload)
         if self._documents.pop(upload, None) is not None:
             return  # nothing of it was written
+        self._clean_later(upload, ranges)
+
+    def _clean_later(self, upload: UploadId, ranges: Layout | None) -> None:
+        """Have bytes of an upload deleted, without waiting for it; None: whatever there is."""
         with self._lock:
             while self._cleaned and self._cleaned[0].done():
                 self._cleaned.popleft()

@@ -92,6 +92,28 @@ def test_an_upload_hops_between_processes(url: str, sizes: list[int]) -> None:
     last.close()
 
 
+def test_an_upload_in_small_pieces_takes_little_room(url: str) -> None:
+    """What has been written again is deleted, and is left out of the layout, while the upload goes on."""
+    upload, layout, bucket = UploadId.new(), "", Bucket.parse(url)
+    for size in range(9):
+        process = opened(url)
+        process.adopt(upload, layout)
+        assert process.append(upload, [bytes([size])], offset=size) == size + 1
+        layout = process.layout(upload)
+        process.close()
+        names = {each.key.rpartition("/")[2] for each in bucket.walk("uploads/")}
+        assert names == {each.partition(":")[0] for each in layout.split()}
+        assert len(names) <= 3
+    last = opened(url)
+    last.adopt(upload, layout)
+    last.publish(upload, Digest.of(bytes(range(9))))
+    with last.open(Digest.of(bytes(range(9)))) as blob:
+        assert blob.read() == bytes(range(9))
+    last.close()
+    assert [*bucket.walk("uploads/")] == []
+    bucket.close()
+
+
 def test_a_late_writer_changes_nothing(store: S3Store, url: str) -> None:
     """What it adds is not in the layout that counts, and is collected like all that a crash leaves."""
     upload, late = UploadId.new(), opened(url)
