@@ -82,7 +82,7 @@ class BlobStore(Protocol):
         """Return what the store has of the blob without opening it; None if there is no such blob."""
 
     def has_seen(self, digest: Digest, size: int) -> bool:
-        """Return whether this process has found the blob, of that size, in the last minutes.
+        """Return whether this process has found the blob, of that size, in the last minute.
 
         Always False where ``stat`` takes no longer. If ``open`` or ``stat`` finds none, it has not any more.
         """

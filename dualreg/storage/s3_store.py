@@ -42,7 +42,7 @@ _REMEMBERED = 10_000
 #: Uploads whose bytes wait to be deleted; those of further ones are left to the collection of garbage.
 _UNCLEANED = 1_000
 #: For how many seconds a blob that was found counts as there.
-_SEEN = 600
+_SEEN = 60
 #: For how many seconds a process knows that it has deleted the bytes of an upload.
 _FORGOTTEN = 600
 
