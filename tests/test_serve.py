@@ -207,8 +207,8 @@ def test_workers_and_threads_can_be_flags(tmp_path: Path) -> None:
         (("--workers", "0"), {}, "Error: workers = 0: expected 1 or more (from --workers)\n"),
         (
             (),
-            {"store": "s4://bucket"},
-            'Error: store = "s4://bucket": expected file:///PATH (from DUALREG_STORE)\n',
+            {"store": "s4://b"},
+            'Error: store = "s4://b": expected file:///PATH or s3://BUCKET/PREFIX (from DUALREG_STORE)\n',
         ),
     ],
     ids=["variable", "key", "file", "bind", "workers", "store"],
