@@ -156,6 +156,7 @@ def test_nothing_waits_for_long(
     assert time.monotonic() - began < 2
     server.limit = 99
     time.sleep(1.1)
+    use(pool, 0)  # one at a time finds out
     with ThreadPoolExecutor(3) as threads:
         [*threads.map(partial(use, pool), [0.2] * 3)]
     assert server.open == 3
