@@ -24,7 +24,7 @@ from dualreg.registry import Registry
 from dualreg.storage.memory import MemoryStore
 from tests import quick
 from tests.apps import application
-from tests.databases import empty_database
+from tests.databases import empty_database, empty_file
 
 quick.install()
 
@@ -114,6 +114,13 @@ def clock() -> Clock:
 def catalog(tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
     """An empty catalog, made by the migrations."""
     with empty_database(tmp_path) as url, closing(GuardedCatalog(url, now=clock)) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+def sqlite_catalog(tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
+    """The same in a file, whatever other tests have: for what only SQLite does."""
+    with closing(GuardedCatalog(empty_file(tmp_path), now=clock)) as catalog:
         yield catalog
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from sqlalchemy import create_engine, delete
 from sqlalchemy.pool import NullPool
 
@@ -19,8 +18,6 @@ from tests.contracts.postgresql import new_database
 
 #: Whether registries of tests have databases of PostgreSQL.
 ON_POSTGRESQL = os.environ.get("TEST_DATABASE") == "postgresql"
-#: For tests of what only a file has.
-sqlite_only = pytest.mark.skipif(ON_POSTGRESQL, reason="about SQLite")
 #: Databases of this process that nothing uses.
 _free: list[str] = []
 
@@ -29,14 +26,19 @@ _free: list[str] = []
 def empty_database(folder: Path) -> Iterator[str]:
     """Yield the URL of a database that has all tables and no rows; that of SQLite is a file in *folder*."""
     if not ON_POSTGRESQL:
-        path = folder / "catalog.sqlite3"
-        path.write_bytes(quick.migrated())
-        yield f"sqlite:///{path}"
+        yield empty_file(folder)
         return
     url = _free.pop() if _free else new_database()
     yield url
     _clear(url)
     _free.append(url)
+
+
+def empty_file(folder: Path) -> str:
+    """Return the URL of an SQLite file in *folder*, with all tables and no rows."""
+    path = folder / "catalog.sqlite3"
+    path.write_bytes(quick.migrated())
+    return f"sqlite:///{path}"
 
 
 def _clear(url: str) -> None:

@@ -10,7 +10,6 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.rows import BlobRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
-from tests.databases import sqlite_only
 
 NAME = RepositoryName("team/app")
 DIGEST = Digest.of(b"some bytes")
@@ -54,12 +53,13 @@ def test_rows_have_the_types_of_their_columns(catalog: Catalog, heard: list[str]
     assert heard is None or any(text.startswith("INSERT INTO blobs") for text in heard)
 
 
-@sqlite_only  # PostgreSQL names values in its own messages
 def test_errors_are_those_of_sqlalchemy(catalog: Catalog, heard: list[str] | None) -> None:
-    """Their messages have no values; what has failed is rolled back."""
+    """They add no values to what the database says; what has failed is rolled back."""
     with pytest.raises(IntegrityError) as caught:
         _link_nothing(catalog)
-    assert DIGEST.hex not in str(caught.value)
+    says = str(caught.value.orig)  # PostgreSQL names the key
+    assert DIGEST.hex not in str(caught.value).replace(says, "")
+    assert catalog.engine.dialect.name == "postgresql" or DIGEST.hex not in says
     with catalog.read() as tx:
         assert tx.repositories.find(NAME) is None
     assert heard is None or any(text.startswith("INSERT INTO repository_blobs") for text in heard)

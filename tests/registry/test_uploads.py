@@ -42,7 +42,6 @@ from dualreg.storage.base import StagedUpload
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.conftest import Clock, GuardedStore
-from tests.databases import sqlite_only
 from tests.properties.registries import push_v2
 from tests.state import snapshot
 
@@ -653,7 +652,6 @@ def test_a_slow_layer_holds_its_image(registry: Registry, clock: Clock) -> None:
     assert registry.v1_images.json(registry.v1_images.get(NAME, image.id)) == image.json
 
 
-@sqlite_only
 @pytest.mark.parametrize(
     ("failure", "raised"),
     [(OSError(errno.EIO, "the disk failed"), CommitUncertain), (KeyboardInterrupt(), KeyboardInterrupt)],
@@ -661,7 +659,7 @@ def test_a_slow_layer_holds_its_image(registry: Registry, clock: Clock) -> None:
 )
 def test_the_wait_for_the_disk_fails_while_an_upload_is_taken_over(
     *,
-    catalog: Catalog,
+    sqlite_catalog: Catalog,
     clock: Clock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -669,7 +667,7 @@ def test_the_wait_for_the_disk_fails_while_an_upload_is_taken_over(
     raised: type[BaseException],
 ) -> None:
     """Whether it is recorded is not known, so neither copy of the bytes goes whose offset was reported."""
-    registry = build_registry(catalog, FilesystemStore(tmp_path / "data"))
+    registry = build_registry(sqlite_catalog, FilesystemStore(tmp_path / "data"))
     upload = registry.uploads.start(NAME).id
     assert registry.uploads.append(NAME, upload, [b"reported"]).offset == 8
     sync = os.fdatasync
