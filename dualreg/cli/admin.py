@@ -37,6 +37,18 @@ def require_registry(settings: Settings) -> None:
         )
 
 
+def existing_settings(data: Path | None, config: Path | None) -> Settings:
+    """Return the settings of a registry that exists, after printing which one it is.
+
+    Raises:
+        click.ClickException: a setting is invalid, or there is no registry.
+    """
+    settings = load_settings(config, data=data)
+    announce_registry(settings)
+    require_registry(settings)
+    return settings
+
+
 def prepare_or_fail(settings: Settings, *, create: bool = True, rebuild: bool = False) -> None:
     """Make the catalog ready.
 

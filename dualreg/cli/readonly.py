@@ -7,8 +7,8 @@ import click
 
 from dualreg.assembly import writes_of
 from dualreg.catalog.database import utc_now
-from dualreg.cli.admin import audited, require_registry
-from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
+from dualreg.cli.admin import audited, existing_settings
+from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import echo, echo_json, minute
 from dualreg.errors import RegistryError
 from dualreg.settings import Settings
@@ -56,7 +56,7 @@ def on(reason: str, data: Path | None, config: Path | None) -> None:
     """
     if not reason.strip() or not reason.isprintable():
         raise click.UsageError("--reason: expected printable characters")
-    settings = _existing(data, config)
+    settings = existing_settings(data, config)
     with audited(settings) as record:
         writes_of(settings).set_mark(reason, utc_now())
         record("readonly on", reason=reason)
@@ -67,7 +67,7 @@ def on(reason: str, data: Path | None, config: Path | None) -> None:
 @settings_options
 def off(data: Path | None, config: Path | None) -> None:
     """Accept changes again."""
-    settings = _existing(data, config)
+    settings = existing_settings(data, config)
     with audited(settings) as record:
         if was_readonly := writes_of(settings).remove_mark():
             record("readonly off")
@@ -79,7 +79,7 @@ def off(data: Path | None, config: Path | None) -> None:
 @settings_options
 def status(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Show whether the registry is read-only, since when, and why."""
-    marked = writes_of(_existing(data, config)).marked()
+    marked = writes_of(existing_settings(data, config)).marked()
     if as_json:
         echo_json({"readonly": marked is not None} | (marked._asdict() if marked else {}), indent=None)
     elif marked:
@@ -87,15 +87,3 @@ def status(data: Path | None, config: Path | None, *, as_json: bool) -> None:
         echo(f"The registry is read-only{since}: {marked.reason}")
     else:
         echo("The registry accepts changes.")
-
-
-def _existing(data: Path | None, config: Path | None) -> Settings:
-    """Return the settings of a registry that exists.
-
-    Raises:
-        click.ClickException: a setting is invalid, or there is no registry.
-    """
-    settings = load_settings(config, data=data)
-    announce_registry(settings)
-    require_registry(settings)
-    return settings

@@ -25,7 +25,7 @@ from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
 from dualreg.settings import Settings
 from tests import builders
-from tests.contracts.postgresql import DATABASES, migrated_postgresql, postgresql_database
+from tests.contracts.postgresql import migrated_postgresql
 from tests.migrations.test_schema import MIGRATIONS, _downgrade
 from tests.programs import dualreg_process, environment, free_port, running, until, wait_until_up
 from tests.protocol.clients.v1 import V1Client
@@ -46,16 +46,6 @@ def write_revision(folder: Path, number: str, down: str, act: str, *marks: str) 
     lines = ["import sqlalchemy as sa", "from alembic import op", "", f'revision = "{number}"']
     lines += [f'down_revision = "{down}"', *marks, "", "", "def upgrade() -> None:", f"    {act}"]
     (folder / "versions" / f"{number}_x.py").write_text("\n".join(lines) + "\n")
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'data' / 'catalog.sqlite3'}"
-        return
-    with postgresql_database() as url:
-        yield url
 
 
 @pytest.fixture

@@ -28,21 +28,10 @@ from dualreg.image.digest import Digest
 from dualreg.image.formats import Contents
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName
-from tests.contracts.postgresql import DATABASES, postgresql_database
 from tests.programs import DUALREG, start
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 NAME = RepositoryName("x")
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'folder' / 'catalog.sqlite3'}"
-        return
-    with postgresql_database() as url:
-        yield url
 
 
 @pytest.fixture

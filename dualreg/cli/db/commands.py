@@ -11,7 +11,7 @@ from dualreg.catalog import overview
 from dualreg.catalog.integrity import find_damage
 from dualreg.catalog.upgrade import Revision, revision
 from dualreg.catalog.upgrade import upgrade as upgrade_catalog
-from dualreg.cli.admin import require_registry
+from dualreg.cli.admin import existing_settings
 from dualreg.cli.db.copy import copy
 from dualreg.cli.db.rebuild import rebuild
 from dualreg.cli.failures import MigrateCommand
@@ -37,7 +37,7 @@ def current(data: Path | None, config: Path | None, *, as_json: bool) -> None:
 
     Exits with 1 if this version cannot use the database as it is, and with 2 on failure.
     """
-    settings = _existing(data, config)
+    settings = existing_settings(data, config)
     with closing(open_catalog(settings)) as catalog:
         found, seen = revision(catalog), overview.look(catalog)
     if as_json:
@@ -69,7 +69,7 @@ def check(data: Path | None, config: Path | None, *, as_json: bool) -> None:
 
     With --json, each finding is one line. Exits with 1 if there are findings, and with 2 on failure.
     """
-    settings, count = _existing(data, config), 0
+    settings, count = existing_settings(data, config), 0
     for count, finding in enumerate(_findings(settings), 1):  # noqa: B007 -- the last number is how many
         if as_json:
             echo_json(finding, indent=None)
@@ -90,18 +90,6 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     with closing(open_catalog(settings)) as catalog:
         linking = build_registry(catalog, open_store(settings.store_url), settings).linking
         yield from CatalogCheck(catalog, linking).run()
-
-
-def _existing(data: Path | None, config: Path | None) -> Settings:
-    """Return the settings of a registry that exists.
-
-    Raises:
-        click.ClickException: a setting is invalid, or there is no registry.
-    """
-    settings = load_settings(config, data=data)
-    announce_registry(settings)
-    require_registry(settings)
-    return settings
 
 
 @click.command()
