@@ -7,6 +7,7 @@ import ssl
 from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from dualreg.assembly import build_authority, catalog_of, open_catalog, open_reg
 from dualreg.cli.admin import open_audit, prepare_or_fail
 from dualreg.cli.background import BackgroundCollection, BackgroundImport
 from dualreg.cli.descriptors import needed, raise_limit
+from dualreg.cli.notifying import notify_service_manager, notify_watchdog
 from dualreg.cli.options import environment, load_settings, settings_options
 from dualreg.cli.output import echo
 from dualreg.cli.server_log import LOG_FORMAT, ServerLog
@@ -200,6 +202,7 @@ def _announce(settings: Settings) -> None:
     scheme = "https" if settings.tls_cert else "http"
     url = address if address.startswith("unix:") else f"{scheme}://{address}"
     echo(f"Serving Docker V1, V2 and OCI clients on {url} from {folder}")
+    notify_service_manager("READY=1", f"STATUS=Serving on {url}")
     if settings.auth == "none" and not _is_local(settings):
         echo("Warning: anyone who can reach it may push and delete (auth = none).")
     if url != address:
@@ -222,10 +225,18 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 -- gunicorn's
         """Stop the workers."""
         self._stop[0] = 1
+        notify_service_manager("STOPPING=1", "STATUS=Stopping")
         super().stop(graceful)
+
+    def reload(self) -> None:
+        """Replace the workers, on SIGHUP."""
+        notify_service_manager("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
+        super().reload()
+        notify_service_manager("READY=1")
 
     def manage_workers(self) -> None:
         """Start what is missing; gunicorn calls this about every second, and whenever a child exits."""
+        notify_watchdog()
         super().manage_workers()
         for each in self._background:
             each.keep_running()
