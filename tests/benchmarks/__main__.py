@@ -15,7 +15,8 @@ from typing import Any
 from tests.benchmarks import blobs, profile, pushes, reads, v1
 from tests.benchmarks.report import Report, progress
 from tests.benchmarks.rows import QUICK, Effort, Row, measure
-from tests.benchmarks.servers import REFERENCE, Server, has_nginx, servers, versions
+from tests.benchmarks.servers import REFERENCE, Server, has_nginx, versions
+from tests.benchmarks.shapes import SHAPES
 
 _AGAINST = re.compile(r"([A-Za-z0-9._-]+)=([^/=]+:[0-9]+)")
 
@@ -24,15 +25,18 @@ def main() -> None:
     """Measure every row on every registry that is installed or named."""
     parser = _parser()
     options = parser.parse_args()
-    effort = QUICK if options.quick else Effort()
+    effort = QUICK if options.quick else SHAPES[options.shape].effort
+    if options.auth and options.shape != "disk":
+        parser.error("--auth needs --shape disk")
     rows = [row for row in _chosen(effort, options.rows) if row.ask or not options.profile]
     if not rows:
         parser.error(f"no row matches {' or '.join(options.rows)}; the rows are:\n{_titles(effort)}")
     with ExitStack() as stack:
         name = tempfile.TemporaryDirectory(prefix="dualreg-bench-", dir=options.folder)
         folder = Path(stack.enter_context(name))
-        others = dict(options.against)
-        found = stack.enter_context(servers(folder, others, auth=options.auth, fresh=not options.quick))
+        more = {"auth": True} if options.auth else {}
+        run = SHAPES[options.shape].servers(folder, dict(options.against), fresh=not options.quick, **more)
+        found = stack.enter_context(run)
         result = _profile(rows, found, effort) if options.profile else _compare(rows, found, options, effort)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="small and short: to see that it works, no more")
     add("--rows", action="append", default=[], metavar="PATTERN", help="only rows like 'GET *tag' or 'V1*'")
     add("--rounds", type=_positive, metavar="N", help="samples of each row and registry; default: 5")
+    add("--shape", choices=SHAPES, default="disk", help="what is run; default: all over a folder of its own")
     add("--auth", action="store_true", help="also measure dualreg with auth = accounts, and tokens")
     add("--profile", action="store_true", help="print the processor time of requests by part instead")
     add("--json", type=Path, metavar="FILE", help="also write the figures there")

@@ -8,12 +8,6 @@ from typing import Any
 from tests.benchmarks.rows import Line
 from tests.benchmarks.servers import Server
 
-COLUMNS = {
-    "dualreg": "dualreg alone, its defaults but no access log",
-    "nginx": "dualreg behind the configuration in nginx/, over plain HTTP; nginx sends the blobs",
-    "accounts": "dualreg alone, with auth = accounts; clients have tokens",
-    "docker-registry": "the reference registry, with its fast settings",
-}
 WARNING = "Compare within one run only: absolute figures mean nothing across machines, nor beside other load."
 DURABILITY = (
     "Pushes: dualreg fsyncs file, folder and catalog before it answers; the reference 2.x only the file."
@@ -89,7 +83,7 @@ class Report:
     def _facts(self) -> list[str]:
         taking_part = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         facts = [f"{_cores()} cores; {taking_part}", f"medians of {self.rounds} rounds, taken in turns"]
-        facts += [f"{each.name}: {COLUMNS[each.name]}" for each in self.servers if each.name in COLUMNS]
+        facts += [f"{each.name}: {each.about}" for each in self.servers if each.about]
         if self._others:
             others = ", else ".join(self._others)
             facts.append(f"ratio: beside {others}; above 1, dualreg is better, in every row")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from dualreg import __version__
 from dualreg.assembly import open_registry
@@ -23,18 +24,10 @@ from tests.benchmarks.wire import Connection, Refused
 from tests.nginx.site import make_certificate, nginx_site
 from tests.programs import dualreg_process, free_port, running, wait_until_up
 
-#: With its fast settings: blob descriptors in memory, no access log.
-_REFERENCE_CONFIG = """\
-version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
-storage:
-  filesystem: {{rootdirectory: {root}}}
-  cache: {{blobdescriptor: inmemory}}
-  delete: {{enabled: true}}
-http: {{addr: "{host}"}}
-"""
 #: The account that may do everything where there are accounts.
 _ACCOUNT, _PASSWORD = "bench", "a-password-of-ordinary-length"
+_ACCOUNTS = "dualreg alone, with auth = accounts; clients have tokens"
+_NGINX = "dualreg behind the configuration in nginx/, over plain HTTP; nginx sends the blobs"
 #: Longer than a run.
 _TOKEN_TTL = "12h"
 REFERENCE = "docker-registry"
@@ -50,6 +43,7 @@ class Server:
         ours: It is this dualreg.
         accounts: It asks for logins; clients have tokens.
         issuer: The same with accounts, if this one has none.
+        about: What it is, in words.
         pids: Its main processes; none of one that runs elsewhere.
     """
 
@@ -61,6 +55,7 @@ class Server:
     accounts: bool = False
     issuer: "Server | None" = None
     pids: tuple[int, ...] = ()
+    about: str = ""
 
     def forget(self, repository: str, digest: str) -> None:
         """Remove a blob's bytes from the disk; elsewhere, ask the registry to."""
@@ -97,7 +92,9 @@ def _token(host: str, scope: str) -> str:
 
 
 @contextmanager
-def servers(folder: Path, against: Mapping[str, str], *, auth: bool, fresh: bool) -> Iterator[list[Server]]:
+def servers(
+    folder: Path, against: Mapping[str, str], *, fresh: bool, auth: bool = False
+) -> Iterator[list[Server]]:
     """Run all that are installed, in the order of the table's columns.
 
     Args:
@@ -113,8 +110,13 @@ def servers(folder: Path, against: Mapping[str, str], *, auth: bool, fresh: bool
         if auth:
             found.append(guarded)
         if shutil.which("docker-registry"):
-            found.append(stack.enter_context(reference(folder)))
-        yield [*found, *(Server(name, host, _speaks_v1(host)) for name, host in against.items())]
+            found.append(stack.enter_context(reference(folder, folder / "reference")))
+        yield [*found, *others(against)]
+
+
+def others(against: Mapping[str, str]) -> list[Server]:
+    """Return the registries that run already, by name at HOST:PORT."""
+    return [Server(name, host, _speaks_v1(host)) for name, host in against.items()]
 
 
 def settings(*, accounts: bool) -> dict[str, str]:
@@ -140,6 +142,7 @@ def dualreg(
             accounts=accounts,
             issuer=issuer,
             pids=(serving.process.pid,),
+            about=_ACCOUNTS if accounts else "dualreg alone, its defaults but no access log",
         )
 
 
@@ -164,18 +167,31 @@ def behind_nginx(folder: Path, *, fresh: bool) -> Iterator[Server]:
         nginx_site("dualreg.conf", prefix / "etc", certificate, serving.host, data, log=False) as site,
     ):
         pids = (site.pid, serving.process.pid)
-        yield Server("nginx", site.plain, speaks_v1=True, root=data, ours=True, pids=pids)
+        yield Server("nginx", site.plain, speaks_v1=True, root=data, ours=True, pids=pids, about=_NGINX)
 
 
 @contextmanager
-def reference(folder: Path) -> Iterator[Server]:
-    """Run the reference registry on the same disk."""
-    host, root = f"127.0.0.1:{free_port()}", folder / "reference"
+def reference(folder: Path, root: Path | None = None, **storage: Any) -> Iterator[Server]:
+    """Run the reference registry with its fast settings: blob descriptors in memory, no access log.
+
+    Args:
+        root: The folder of its tree; None if *storage* is none.
+        storage: The section of its configuration about what it stores in; default: the folder *root*.
+    """
+    host = f"127.0.0.1:{free_port()}"
     config, log = folder / "reference.yml", folder / "reference.log"
-    config.write_text(_REFERENCE_CONFIG.format(root=root, host=host), encoding="utf-8")
+    chosen = storage or {"filesystem": {"rootdirectory": str(root)}}
+    document = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {**chosen, "cache": {"blobdescriptor": "inmemory"}, "delete": {"enabled": True}},
+        "http": {"addr": host},
+    }
+    config.write_text(json.dumps(document), encoding="utf-8")
     with running(["docker-registry", "serve", config], log) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
-        yield Server(REFERENCE, host, speaks_v1=False, root=root, pids=(process.pid,))
+        about = "the reference registry, with its fast settings"
+        yield Server(REFERENCE, host, speaks_v1=False, root=root, pids=(process.pid,), about=about)
 
 
 def has_nginx() -> bool:

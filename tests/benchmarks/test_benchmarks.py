@@ -54,6 +54,17 @@ def test_a_quick_run_measures_every_row_on_every_registry(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.client
+@pytest.mark.s3
+def test_registries_over_an_object_store_are_measured(tmp_path: Path) -> None:
+    """Beside the reference registry over the same one."""
+    require("docker-registry", package="docker-registry")
+    require("radosgw", "ceph-mon", "ceph-osd", "ceph", package="radosgw ceph-mon ceph-osd ceph-common")
+    _, measured = _run(tmp_path, "--shape", "objects", "--rows", "push an image*", "--rows", "GET manifest*")
+    assert [row["medians"].keys() for row in measured["rows"]] == [{"objects", "docker-registry"}] * 3
+
+
+@pytest.mark.slow
 def test_a_profile_divides_the_time_of_a_request(tmp_path: Path) -> None:
     """Of the requests that match a pattern, on dualreg alone; of dualreg behind nginx there is the total."""
     done, measured = _run(tmp_path, "--profile", "--auth", "--rows", "get manifest*", "--rows", "*token*")

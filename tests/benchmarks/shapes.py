@@ -1,0 +1,78 @@
+"""What can be measured: registries over folders, over an object store, and as several instances."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import boto3
+
+from tests.benchmarks.rows import Effort
+from tests.benchmarks.servers import Server, others, reference, servers, settings
+from tests.contracts.radosgw import ObjectStore, radosgw
+from tests.programs import dualreg_process
+
+_REGION, _BUCKET = "us-east-1", "bench"
+
+
+@contextmanager
+def _over_objects(folder: Path, against: Mapping[str, str], *, fresh: bool) -> Iterator[list[Server]]:
+    """Run one instance and the reference registry over the same object store."""
+    with ExitStack() as stack:
+        objects = stack.enter_context(_bucket())
+        store = {"store": f"s3://{_BUCKET}/ours", "s3_endpoint": objects.endpoint, "s3_region": _REGION}
+        chosen = {**settings(accounts=False), **store}
+        serving = stack.enter_context(dualreg_process(folder / "ours", fresh=fresh, **chosen))
+        about = "one instance over radosgw, its catalog in SQLite"
+        pids = (serving.process.pid,)
+        yield [
+            Server("objects", serving.host, speaks_v1=True, ours=True, pids=pids, about=about),
+            stack.enter_context(reference(folder, redirect={"disable": True}, s3=_reference(objects))),
+            *others(against),
+        ]
+
+
+@contextmanager
+def _bucket() -> Iterator[ObjectStore]:
+    """Run an object store with an empty bucket, which programs can log into."""
+    with radosgw() as objects, patch.dict(os.environ, objects.variables):
+        os.environ.pop("AWS_CA_BUNDLE", None)
+        client = boto3.client("s3", endpoint_url=objects.endpoint, region_name=_REGION)
+        client.create_bucket(Bucket=_BUCKET)
+        yield objects
+
+
+def _reference(objects: ObjectStore) -> dict[str, object]:
+    """Return the reference registry's settings of the object store."""
+    return {
+        "bucket": _BUCKET,
+        "rootdirectory": "/reference",
+        "region": _REGION,
+        "regionendpoint": objects.endpoint,
+        "accesskey": objects.variables["AWS_ACCESS_KEY_ID"],
+        "secretkey": objects.variables["AWS_SECRET_ACCESS_KEY"],
+        "secure": False,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Registries that are measured beside each other.
+
+    Attributes:
+        servers: Runs them; it takes what ``servers.servers`` takes.
+        effort: For each sample, if it is not said to be quick.
+    """
+
+    servers: Callable[..., AbstractContextManager[list[Server]]]
+    effort: Effort
+
+
+#: By the name on the command line.
+SHAPES = {
+    "disk": Shape(servers, Effort()),
+    # The object store keeps everything in memory, and what is deleted for hours.
+    "objects": Shape(_over_objects, Effort(big=64 << 20)),
+}
