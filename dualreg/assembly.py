@@ -177,6 +177,7 @@ def open_registry(settings: Settings, *, alone: bool = False, serving: bool = Fa
         serving: As ``open_catalog``.
     """
     catalog, store = open_catalog(settings, serving=serving), open_store(settings.store_url)
+    catalog.read_clock()
     upstream: Upstream = NoUpstream()
     if settings.legacy_source and not alone:
         upstream = _upstream(settings, build_registry(catalog, store, settings))
@@ -282,8 +283,9 @@ def build_authority(settings: Settings, catalog: Catalog) -> Authority:
         keyring=Keyring(catalog),
         rules=_permission_rules(settings, catalog),
         logins=_logins(settings, catalog),
-        issuer=_issuer(settings) if settings.auth == "token" else None,
-        workloads=_workloads(settings) if settings.oidc_issuer else None,
+        issuer=_issuer(settings, catalog) if settings.auth == "token" else None,
+        workloads=_workloads(settings, catalog) if settings.oidc_issuer else None,
+        now=catalog.now,
     )
 
 
@@ -306,19 +308,20 @@ def _logins(settings: Settings, catalog: Catalog) -> Logins | None:
     return Logins(catalog, directory, Passwords(), attempts)
 
 
-def _issuer(settings: Settings) -> Verifier:
+def _issuer(settings: Settings, catalog: Catalog) -> Verifier:
     source = settings.token_keys
     keys = UrlKeys(source) if source.startswith(("http://", "https://")) else FileKeys(Path(source))
-    return _verifier(settings, settings.token_issuer, settings.token_service, keys)
+    return _verifier(settings, catalog, settings.token_issuer, settings.token_service, keys)
 
 
-def _workloads(settings: Settings) -> Workloads:
+def _workloads(settings: Settings, catalog: Catalog) -> Workloads:
     issuer = settings.oidc_issuer
     keys = UrlKeys(f"{issuer.rstrip('/')}/.well-known/openid-configuration", issuer=issuer)
     audience = settings.oidc_audience or settings.token_service
-    return Workloads(_verifier(settings, issuer, audience, keys), parse_workload_rules(settings.oidc_rules))
+    verifier = _verifier(settings, catalog, issuer, audience, keys)
+    return Workloads(verifier, parse_workload_rules(settings.oidc_rules))
 
 
-def _verifier(settings: Settings, issuer: str, audience: str, keys: KeySource) -> Verifier:
+def _verifier(settings: Settings, catalog: Catalog, issuer: str, audience: str, keys: KeySource) -> Verifier:
     algorithms = frozenset(name.strip() for name in settings.token_algorithms.split(","))
-    return Verifier(issuer, audience, keys, algorithms, settings.token_leeway)
+    return Verifier(issuer, audience, keys, algorithms, settings.token_leeway, catalog.now)

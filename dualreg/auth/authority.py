@@ -3,10 +3,9 @@
 The authentication modes differ in the parts that it is made of, and in nothing else.
 """
 
-import time
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from dualreg.auth.logins import Logins
 from dualreg.auth.permissions import RuleLookup, grant_by_rules
 from dualreg.auth.tokens import TokenInvalid, Verifier, looks_like_token, sign, unverified_issuer
 from dualreg.auth.workloads import Workloads
+from dualreg.catalog.clock import utc_now
 from dualreg.errors import Unauthenticated
 from dualreg.image.names import RepositoryName
 from dualreg.patterns import Reach
@@ -74,6 +74,7 @@ class Authority:
         leeway: How much clocks may differ.
         logins: Verifies passwords; None: this registry has no accounts.
         issuer: Verifies the tokens of another token server, which replace those of this registry.
+        now: The clock, as of ``Verifier``.
     """
 
     mode: str
@@ -85,6 +86,7 @@ class Authority:
     logins: Logins | None = None
     issuer: Verifier | None = None
     workloads: Workloads | None = None
+    now: Callable[[], datetime] = utc_now
 
     def generation(self, *, wait: bool = True) -> Hashable | None:
         """Return what is another value after each change of a file that decides on grants.
@@ -264,7 +266,7 @@ class Authority:
     def _verifier(self, service: str) -> Verifier:
         """Return a verifier of this registry's tokens; a token of another mode is invalid."""
         issuer, algorithms = f"dualreg:{self.mode}", frozenset({ALGORITHM})
-        return Verifier(issuer, service, self.keyring, algorithms, self.leeway)
+        return Verifier(issuer, service, self.keyring, algorithms, self.leeway, self.now)
 
     def _is_new(self, claims: Mapping[str, Any]) -> bool:
         """Return whether a token may have been issued for what this request needs, not long before it.
@@ -272,7 +274,7 @@ class Authority:
         Other issuers need not name what they do not grant.
         """
         issued = claims.get("iat")
-        return not isinstance(issued, int | float) or issued >= time.time() - self.leeway.total_seconds()
+        return not isinstance(issued, int | float) or issued >= (self.now() - self.leeway).timestamp()
 
     def _grant(self, identity: Identity) -> Grant:
         return grant_by_rules(identity, self.rules)
@@ -307,9 +309,10 @@ class Authority:
         if identity.limits is not None:
             claims["limits"] = " ".join(map(str, identity.limits))
         if identity.until is not None:
-            left = max(identity.until - time.time(), 1)
+            left = max(identity.until - self.now().timestamp(), 1)
             lifetime = timedelta(seconds=min(lifetime.total_seconds(), left))
-        return Issued(sign(self.keyring.active(), lifetime=lifetime, **claims), accesses, lifetime)
+        token = sign(self.keyring.active(), now=self.now(), lifetime=lifetime, **claims)
+        return Issued(token, accesses, lifetime)
 
 
 def _verify_own(token: str, verifier: Verifier) -> Grant:

@@ -3,10 +3,9 @@
 Source: Docker Registry, "Token Authentication Implementation"; RFC 7519, RFC 8725 (best practices).
 """
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ import jwt
 
 from dualreg.auth.key_sources import KeySource
 from dualreg.auth.keyring import ALGORITHM
+from dualreg.catalog.clock import utc_now
 from dualreg.image.jws import SigningKey
 
 #: Characters of the longest token that is parsed: what fits into a header, so any token that is issued.
@@ -29,10 +29,10 @@ class TokenInvalid(Exception):
     """A token is rejected; the text says why, for the operator."""
 
 
-def sign(key: SigningKey, *, lifetime: timedelta, **claims: object) -> str:
-    """Return a token with *claims*, valid from now on for *lifetime*."""
-    now = int(time.time())
-    times = {"iat": now, "nbf": now, "exp": now + int(lifetime.total_seconds()), "jti": uuid4().hex}
+def sign(key: SigningKey, *, now: datetime, lifetime: timedelta, **claims: object) -> str:
+    """Return a token with *claims*, valid from *now* on for *lifetime*."""
+    at = int(now.timestamp())
+    times = {"iat": at, "nbf": at, "exp": at + int(lifetime.total_seconds()), "jti": uuid4().hex}
     return jwt.encode({**claims, **times}, key.private, ALGORITHM, headers={"kid": key.id})
 
 
@@ -65,6 +65,7 @@ class Verifier:
         algorithms: The signature algorithms to accept. Those that fit the key are a further limit, so that a
             public key is never used as a shared secret.
         leeway: How much clocks may differ.
+        now: The clock: that of all instances, not of this machine.
     """
 
     issuer: str
@@ -72,6 +73,7 @@ class Verifier:
     keys: KeySource
     algorithms: frozenset[str]
     leeway: timedelta
+    now: Callable[[], datetime] = utc_now
 
     def verify(self, token: str) -> Mapping[str, Any]:
         """Return the claims of *token*.
@@ -99,9 +101,30 @@ class Verifier:
             algorithms=sorted(self.algorithms & key.algorithms) or ["-"],
             audience=self.audience,
             issuer=self.issuer,
-            leeway=self.leeway,
-            options={"require": _REQUIRED_CLAIMS, "enforce_minimum_key_length": True},
+            options={
+                "require": _REQUIRED_CLAIMS,
+                "enforce_minimum_key_length": True,
+                # The library would compare times with the clock of this machine.
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            },
         )
+        self._require_valid(claims)
         if not 0 < float(claims["exp"]) <= _LAST_EXPIRY:
             raise TokenInvalid("the expiry is not a time")
         return claims
+
+    def _require_valid(self, claims: Mapping[str, Any]) -> None:
+        """Check the times in *claims*.
+
+        Raises:
+            TokenInvalid: expired, or not valid yet.
+            ValueError, TypeError, OverflowError: one is no number.
+        """
+        now, leeway = self.now().timestamp(), self.leeway.total_seconds()
+        if int(claims["exp"]) <= now - leeway:
+            raise TokenInvalid("Signature has expired")
+        for name in ("iat", "nbf"):
+            if int(claims.get(name, 0)) > now + leeway:
+                raise TokenInvalid(f"The token is not yet valid ({name})")

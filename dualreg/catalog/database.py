@@ -6,9 +6,9 @@ Transactions are short: they last milliseconds, and never span the transfer of b
 
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -29,6 +29,7 @@ from dualreg.catalog.attempts import AttemptQueries
 from dualreg.catalog.blobs import BlobQueries
 from dualreg.catalog.checks import CheckQueries
 from dualreg.catalog.clients import ClientQueries
+from dualreg.catalog.clock import DatabaseClock, utc_now
 from dualreg.catalog.commits import CommitUncertain, commits_of
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
@@ -107,11 +108,6 @@ def is_absent(url: str) -> bool:
     return False
 
 
-def utc_now() -> datetime:
-    """Return the current time, aware, in UTC."""
-    return datetime.now(UTC)
-
-
 class _Noun(Generic[Queries]):
     """The queries of one noun, made when they are first asked for: most transactions need few of them."""
 
@@ -186,7 +182,7 @@ class Catalog:
         *,
         pool_size: int = 8,
         timeout: float | None = None,
-        now: Callable[[], datetime] = utc_now,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         """Use the database at *url*, without connecting before the first transaction.
 
@@ -196,7 +192,8 @@ class Catalog:
             url: As SQLAlchemy takes it.
             pool_size: Number of connections, at most; on SQLite, twice as many for a moment.
             timeout: Seconds that a statement may take on PostgreSQL; None: as long as it needs.
-            now: The clock; returns aware times in UTC.
+            now: The clock; returns aware times in UTC. None: that of the server, which all instances share,
+                or on SQLite that of this machine.
 
         Raises:
             CatalogUnreachable: the URL is malformed, or no driver for it is installed.
@@ -209,14 +206,21 @@ class Catalog:
                 self._file.touch(0o600)  # it will contain private keys; an existing file keeps its mode
                 inherit_owner(self._file)
         self._identity = _identity(self._file)
-        self.now = now
-        self.engine = open_engine(url, pool_size=pool_size, timeout=timeout)
+        clock = DatabaseClock()
+        self.now = now or (utc_now if self._file else clock)
+        self.engine = open_engine(url, pool_size=pool_size, timeout=timeout, clock=clock)
         watch_changes(self.engine, NAMES)
         self._writers = Writers(max(pool_size * 3 // 4, 1), alone=self._file is not None)
         self._commits = commits_of(self._file)
         self._waits = True
         self._versions = versions_of(self.engine)
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
+
+    def read_clock(self) -> None:
+        """Have ``now`` return the time of the server before the first transaction; it may fail."""
+        with suppress(SQLAlchemyError):
+            if not self._file:
+                self.engine.connect().close()
 
     def hasten(self) -> None:
         """Do not wait for the disk with each commit from now on, for work that can be done again.

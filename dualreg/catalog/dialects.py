@@ -31,6 +31,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import QueryableAttribute
 
+from dualreg.catalog.clock import DatabaseClock
 from dualreg.catalog.tables import Table
 from dualreg.catalog.waiting import PATIENCE
 from dualreg.errors import CatalogUnreachable
@@ -80,11 +81,14 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
-def open_engine(url: str, *, pool_size: int, timeout: float | None = None) -> Engine:
+def open_engine(
+    url: str, *, pool_size: int, timeout: float | None = None, clock: DatabaseClock | None = None
+) -> Engine:
     """Return an engine for *url* with up to *pool_size* connections; on SQLite, twice as many under load.
 
     Args:
         timeout: Seconds that a statement may take on PostgreSQL; None: as long as it needs.
+        clock: Is set by that of PostgreSQL.
 
     Raises:
         CatalogUnreachable: as ``parse_url``, or the driver of the database is not installed.
@@ -99,7 +103,7 @@ def open_engine(url: str, *, pool_size: int, timeout: float | None = None) -> En
             f"the driver of {database.drivername} is not installed: {error}; install the packages of "
             "dualreg[postgresql]"
         ) from error
-    return open_postgresql(database, pool_size=pool_size, timeout=timeout)
+    return open_postgresql(database, pool_size=pool_size, timeout=timeout, clock=clock or DatabaseClock())
 
 
 def watch_changes(engine: Engine, tables: Collection[str]) -> None:

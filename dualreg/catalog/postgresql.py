@@ -9,8 +9,9 @@ a session: neither settings nor prepared statements.
 
 import math
 import select
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
@@ -18,6 +19,7 @@ from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import DisconnectionError
 
+from dualreg.catalog.clock import DatabaseClock, ticks
 from dualreg.catalog.pool import BoundedPool
 from dualreg.catalog.waiting import PATIENCE
 
@@ -75,18 +77,19 @@ class Connection(psycopg.Connection[Any]):
             return result
 
 
-def open_postgresql(url: URL, *, pool_size: int, timeout: float | None) -> Engine:
+def open_postgresql(url: URL, *, pool_size: int, timeout: float | None, clock: DatabaseClock) -> Engine:
     """Return an engine with up to *pool_size* connections.
 
     Args:
         timeout: Seconds that a statement may take; None: as long as it needs.
+        clock: Is set by that of the server, about once a minute.
     """
-    session = _Session(timeout)
+    session = _Session(timeout, clock)
     engine = create_engine(
         url, hide_parameters=True, poolclass=BoundedPool, pool_size=pool_size, use_native_hstore=False
     )
     event.listen(engine, "do_connect", session.connect)
-    event.listen(engine, "checkout", _require_alive)
+    event.listen(engine, "checkout", session.check)
     event.listen(engine, "begin", session.begin)
     return engine
 
@@ -94,7 +97,8 @@ def open_postgresql(url: URL, *, pool_size: int, timeout: float | None) -> Engin
 class _Session:
     """What is set in each session, or in each transaction if there is a pooler."""
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, clock: DatabaseClock) -> None:
+        self._clock = clock
         self._limit = timeout + _GRACE if timeout else math.inf
         #: In milliseconds; 0 is no limit.
         self._settings = {
@@ -114,9 +118,9 @@ class _Session:
         chosen = _NETWORK | parameters
         connection = self._open(args, chosen)
         connection.limit = self._limit
-        own = connection.execute("SELECT pg_backend_pid()").fetchone()
+        (own,) = self._read_clock(connection, "pg_backend_pid()")
         connection.autocommit = False
-        connection.pooled = own != (connection.info.backend_pid,)
+        connection.pooled = own != connection.info.backend_pid
         if connection.pooled:
             connection.prepare_threshold = None
         return connection
@@ -134,6 +138,38 @@ class _Session:
                 self._takes_options = False
         return Connection.connect(*args, autocommit=True, **parameters)
 
+    def check(self, connection: Connection, record: object, proxy: object) -> None:
+        """Have a connection opened again that the server has ended while it was idle.
+
+        It cannot have sent anything else, but for rare notices: only then it is asked, and when it is time to
+        read the clock of the server.
+
+        Raises:
+            DisconnectionError: as SQLAlchemy takes it.
+        """
+        del record, proxy
+        asks = not connection.closed and (_has_arrived(connection) or self._clock.is_due())
+        if connection.closed or (asks and not self._answers(connection)):
+            raise DisconnectionError("the server has closed the connection")
+
+    def _answers(self, connection: Connection) -> bool:
+        try:
+            connection.autocommit = True
+            self._read_clock(connection)
+            connection.autocommit = False
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _read_clock(self, connection: Connection, *more: LiteralString) -> Sequence[Any]:
+        """Set the clock by that of the server, within no transaction; return what *more* expressions are."""
+        began = ticks()
+        cursor = connection.execute(f"SELECT {', '.join(('clock_timestamp()', *more))}")
+        row: Sequence[Any]
+        (row,) = cursor.fetchall()
+        self._clock.set(row[0], began)
+        return row[1:]
+
     def begin(self, connection: Transaction) -> None:
         """Set for a transaction what the session cannot have."""
         own = connection.connection.driver_connection
@@ -144,30 +180,8 @@ class _Session:
             connection.exec_driver_sql(f"SELECT {settings}")
 
 
-def _require_alive(connection: Connection, record: object, proxy: object) -> None:
-    """Have a connection opened again that the server has ended while it was idle.
-
-    It cannot have sent anything else, but for rare notices: only then it is asked.
-
-    Raises:
-        DisconnectionError: as SQLAlchemy takes it.
-    """
-    del record, proxy
-    if connection.closed or (_has_arrived(connection) and not _answers(connection)):
-        raise DisconnectionError("the server has closed the connection")
-
-
 def _has_arrived(connection: Connection) -> bool:
     """Return whether there is something to read, without waiting."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _answers(connection: Connection) -> bool:
-    try:
-        connection.execute("SELECT 1")
-        connection.rollback()
-    except psycopg.OperationalError:
-        return False
-    return True

@@ -14,7 +14,8 @@ from dualreg.auth.accounts import Accounts
 from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory
-from dualreg.catalog.database import is_absent, utc_now
+from dualreg.catalog.clock import utc_now
+from dualreg.catalog.database import is_absent
 from dualreg.cli.options import announce_registry, load_settings
 from dualreg.errors import AuditUnavailable, CatalogUnreachable, RegistryError
 from dualreg.registry import Registry

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from dualreg.assembly import writes_of
-from dualreg.catalog.database import utc_now
+from dualreg.catalog.clock import utc_now
 from dualreg.cli.admin import audited, existing_settings
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import echo, echo_json, minute

@@ -12,7 +12,6 @@ Source: nginx, "ngx_http_auth_request_module", and ``proxy_ignore_headers`` for 
 """
 
 import math
-import time
 from datetime import datetime, timedelta
 
 from flask import Blueprint, Response, request
@@ -49,8 +48,9 @@ def get_pull() -> Response:
     if not _is_answered_by_nginx() or scheme not in ("", "bearer"):
         return empty_response(403, {})
     authorize(RepositoryName.parse(request.args.get("repository", "")), Action.PULL)
-    until = min(time.time() + MEMORY.seconds, grant().identity.until or math.inf)
-    return empty_response(204, {"X-Accel-Expires": f"@{int(until) - _ROUNDING}"})
+    left = (grant().identity.until or math.inf) - registry().now().timestamp()
+    seconds = math.floor(min(left, MEMORY.seconds)) - _ROUNDING
+    return empty_response(204, {"X-Accel-Expires": f"{max(seconds, 0)}"})
 
 
 def let_remember(response: Response, until: datetime | None) -> datetime | None:

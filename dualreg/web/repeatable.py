@@ -1,6 +1,5 @@
 """Repeatable: how handlers let the lane give their answer again, while what it depends on does not change."""
 
-import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -44,7 +43,7 @@ class Asker(NamedTuple):
     def is_valid(self, now: datetime) -> bool:
         """Return whether the authority need not be asked again."""
         until = self.grant.identity.until
-        return (until is None or time.time() < until) and now - self.asked_at < _GRANT_AGE
+        return (until is None or now.timestamp() < until) and now - self.asked_at < _GRANT_AGE
 
     def may_get(self, repeat: "Repeat") -> bool:
         """Return whether the client may have the answer once more."""

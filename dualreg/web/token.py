@@ -4,7 +4,6 @@ Source: Docker Registry, "Token Authentication Specification" (GET) and "Oauth2 
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import parse_qsl
 
@@ -99,7 +98,7 @@ def _token_document(granted: Grant, wanted: Iterable[Access]) -> dict[str, objec
         "token": issued.text,
         "access_token": issued.text,
         "expires_in": int(issued.lifetime.total_seconds()),
-        "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "issued_at": registry().now().isoformat(timespec="seconds").replace("+00:00", "Z"),
         "scope": " ".join(map(str, issued.accesses)),
     }
 

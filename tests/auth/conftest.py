@@ -13,11 +13,13 @@ from dualreg.auth import attempts
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.authority import Authority
 from dualreg.auth.passwords import Passwords
+from dualreg.catalog.clock import utc_now
 from dualreg.catalog.database import Catalog
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.web import context
 from dualreg.web.app import create_app
+from tests.conftest import Clock
 
 PASSWORD = "correct horse"
 
@@ -35,6 +37,14 @@ def bearer(token: str) -> dict[str, str]:
 def ends(token: str) -> float:
     """Return when a token ends."""
     return float(jwt.decode(token, options={"verify_signature": False})["exp"])
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of the catalog, which begins with that of other issuers of tokens."""
+    clock = Clock()
+    clock.instant = utc_now()
+    return clock
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dualreg.errors import ServerBusy
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
-from dualreg.web import lane, repeatable
+from dualreg.web import lane
 from dualreg.web.lane import Lane
 from dualreg.web.rates import Rates
 from dualreg.web.slots import Slots
@@ -287,12 +287,11 @@ def test_a_list_of_repositories_is_for_one_client(asked: Asked) -> None:
     assert [asked.send(path).status_code for _ in range(2)] == [401, 401]
 
 
-def test_a_token_ends_in_time(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_ends_in_time(asked: Asked, clock: Clock) -> None:
     """Not a second later, although no row changes."""
     path = f"/v2/{NAME}/manifests/one"
     assert asked.is_repeated(path)
-    now = repeatable.time.time() + asked.guarded.settings.token_ttl.total_seconds() + 1
-    monkeypatch.setattr("dualreg.web.repeatable.time.time", lambda: now)
+    clock.advance(asked.guarded.settings.token_ttl)
     asked.send(path)
     assert asked.reached
 
@@ -369,6 +368,7 @@ def test_a_promise_is_renewed(asked: Asked, clock: Clock) -> None:
     unused = layer({"u": b"u"})
     asked.guarded.registry.uploads.ingest(NAME, [unused])
     path = f"/v2/{NAME}/blobs/{Digest.of(unused)}"
+    asked.headers = basic("alice")
     assert asked.is_repeated(path, "HEAD")
     clock.advance(timedelta(hours=11))
     assert asked.is_repeated(path, "HEAD")

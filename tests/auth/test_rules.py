@@ -255,7 +255,7 @@ def test_the_audit_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], clock
     other.close()
     first, second = moved.read_text().splitlines()
     assert json.loads(first) == {
-        "time": "2026-01-01T00:00:00+00:00",
+        "time": clock().isoformat(),
         "event": "write",
         "path": '/v2/\n{"event":"forged"}\u2028',
         "status": 201,

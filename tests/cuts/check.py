@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from dualreg.assembly import build_authority, build_registry, prepare
 from dualreg.auth.audit import Audit
-from dualreg.catalog.database import Catalog, utc_now
+from dualreg.catalog.clock import utc_now
+from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.image import media_types
 from dualreg.image.digest import Digest

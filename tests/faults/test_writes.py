@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 
 from dualreg.assembly import open_registry, prepare, writes_of
-from dualreg.catalog.database import utc_now
+from dualreg.catalog.clock import utc_now
 from dualreg.cli import main
 from dualreg.errors import DiskReserved
 from dualreg.image.digest import Digest

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import delete, event
 
 from dualreg.assembly import build_registry
-from dualreg.catalog.database import Catalog, utc_now
+from dualreg.catalog.clock import utc_now
+from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.errors import BlobUnknown, ImageUnknown, ManifestUnknown, ReferencesMissing
 from dualreg.image import media_types

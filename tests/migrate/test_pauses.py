@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dualreg.catalog.database import utc_now
+from dualreg.catalog.clock import utc_now
 from dualreg.registry.writes import MARK, Writes
 from tests import builders
 from tests.migrate.commands import command, content

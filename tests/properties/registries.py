@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dualreg.assembly import build_registry
-from dualreg.catalog.database import utc_now
+from dualreg.catalog.clock import utc_now
 from dualreg.image.digest import Digest
 from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName, Tag

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from dualreg.assembly import open_registry
-from dualreg.catalog.database import utc_now
+from dualreg.catalog.clock import utc_now
 from dualreg.maintenance.gc import Collection
 from dualreg.registry import Registry
 from dualreg.settings import Settings

@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import case, select, update
 
-from dualreg.catalog.database import Catalog, utc_now
+from dualreg.catalog.clock import utc_now
+from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs, V1Images
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image.digest import Digest

@@ -1,0 +1,62 @@
+"""Clock: the time of the database, by which all instances agree, whatever the clocks of their machines say.
+
+It is read now and then over a connection that is in use anyway, and counted on by a clock of this machine
+that cannot be set.
+"""
+
+import time
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+
+#: Seconds after which it is read again.
+FRESH = 60.0
+#: Seconds that an answer may take: half of that is how far off its time may be.
+_QUICK = 1.0
+
+
+def utc_now() -> datetime:
+    """Return the current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def ticks() -> float:
+    """Return seconds since an instant that does not change while the machine is up, or sleeps on Linux."""
+    try:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    except AttributeError:
+        return time.monotonic()
+
+
+class DatabaseClock:
+    """Returns the time of a database; that of this machine until it was read."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._read: tuple[datetime, float] | None = None
+        self._due = 0.0
+        self._lock = Lock()
+
+    def __call__(self) -> datetime:
+        """Return the current time, aware, in UTC."""
+        if self._read is None:
+            return utc_now()
+        at, then = self._read
+        return at + timedelta(seconds=ticks() - then)
+
+    def is_due(self) -> bool:
+        """Return whether the caller is to read it now; others are not asked to at the same time."""
+        with self._lock:
+            due = ticks() >= self._due
+            if due:
+                self._due = ticks() + FRESH
+            return due
+
+    def set(self, at: datetime, began: float) -> None:
+        """Take *at* for the time of the database, which was asked for when ``ticks`` was *began*.
+
+        If the answer took long, it says little: for example, because this process was stopped meanwhile.
+        """
+        now = ticks()
+        if self._read is None or now - began <= _QUICK:
+            self._read = at.astimezone(UTC), (began + now) / 2
+            self._due = now + FRESH
