@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import (
     DatabaseError,
     DBAPIError,
@@ -56,6 +56,7 @@ from dualreg.mountinfo import is_local
 from dualreg.ownership import inherit_owner, make_folders
 
 Queries = TypeVar("Queries")
+_CONFIRM = text("SELECT 1")
 #: Undoes what was done beside a transaction, if it fails.
 Undo = Callable[[], object]
 
@@ -164,6 +165,14 @@ class Transaction:
     notes = _Noun(NoteQueries, timed=False)
     rebuild = _Noun(RebuildQueries, timed=False)
 
+    def confirm(self) -> None:
+        """Ask the database whether the transaction, with its locks, is still there.
+
+        Raises:
+            DatabaseFailure: it is not: the connection was lost, or the server has ended it.
+        """
+        self.connection.execute(_CONFIRM)
+
 
 class Catalog:
     """The SQL database, SQLite or PostgreSQL. Threads may share it; after a fork, create another one.
@@ -172,9 +181,11 @@ class Catalog:
         now: The clock from which transactions take the time that they record.
         engine: For migrations and tests.
         on_access_change: Called after each commit that changed accounts, permissions or keys, if it is set.
+        fence: Called at the start of each transaction that writes, if it is set; raises if there may be none.
     """
 
     on_access_change: Callable[[], None] | None = None
+    fence: Callable[[Transaction], None] | None = None
 
     def __init__(
         self,
@@ -259,8 +270,7 @@ class Catalog:
             self._commits.require()
             with self._writers.enter():
                 with self._writers.turn(), self.engine.begin() as connection:
-                    tx = Transaction(connection, self.now())
-                    yield tx
+                    yield (tx := self._started(connection))
                     if changed := self.on_access_change is not None and has_changed(connection):
                         tx.notes.count(Note.ACCESS)
                     is_ending = True
@@ -272,6 +282,12 @@ class Catalog:
             raise
         if changed and self.on_access_change:
             self.on_access_change()
+
+    def _started(self, connection: Connection) -> Transaction:
+        tx = Transaction(connection, self.now())
+        if self.fence:
+            self.fence(tx)
+        return tx
 
     def settle(self) -> None:
         """Make durable whatever was committed before, by anyone.

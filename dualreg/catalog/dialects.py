@@ -141,9 +141,12 @@ def lock_names(connection: Connection, names: Iterable[str]) -> None:
     """
     if connection.dialect.name != "postgresql":
         return
-    hashes = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
-    keys = sorted(int.from_bytes(each, signed=True) for each in hashes)
-    connection.execute(_LOCKING, {"keys": keys})
+    connection.execute(_LOCKING, {"keys": sorted(map(lock_key, names))})
+
+
+def lock_key(name: str) -> int:
+    """Return the number of an advisory lock of PostgreSQL that stands for a name."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def within(column: QueryableAttribute[str], reach: Reach) -> ColumnElement[bool]:

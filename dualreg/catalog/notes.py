@@ -28,6 +28,11 @@ class Note(StrEnum):
     ACCESS = "access"
     #: The number of the last collection of garbage.
     COLLECTIONS = "collections"
+    #: When the last collection that the server started has begun.
+    COLLECTED = "collected"
+    #: How often another process has begun to lead (``catalog.leading``).
+    COLLECTION_TERM = "collection-term"
+    IMPORT_TERM = "import-term"
     #: When the health of the catalog was last checked.
     HEALTH = "health"
 
@@ -51,12 +56,17 @@ class NoteQueries:
         query = select(ServiceState.value).where(ServiceState.name == note)
         return self.connection.scalar(query.with_for_update())
 
-    def count(self, note: Note) -> None:
-        """Add one to a note that is a number."""
+    def hold(self, note: Note) -> str | None:
+        """Return a note, as ``read``, which nobody else changes until the transaction ends."""
+        query = select(ServiceState.value).where(ServiceState.name == note)
+        return self.connection.scalar(query.with_for_update(read=True))
+
+    def count(self, note: Note) -> int:
+        """Add one to a note that is a number, and return it."""
         row = insert(self.connection, ServiceState).values(name=note, value="1")
         more = cast(cast(ServiceState.value, Integer) + 1, Text)
         again = row.on_conflict_do_update(index_elements=[ServiceState.name], set_={"value": more})
-        self.connection.execute(again)
+        return int(self.connection.scalars(again.returning(ServiceState.value)).one())
 
     def write(self, note: Note, value: str) -> None:
         """Write a note, in place of an earlier one."""

@@ -21,7 +21,15 @@ from dualreg.settings.values import format_duration, in_window
 
 #: Settings that a child gets from the server, from whatever origin; it has no others.
 _SHARED = ("store", "database", "sparse_indexes", "strict_manifests", "audit", "bridge", "min_free")
-_SHARED_BY_GC = ("upload_ttl", "gc_grace", "gc_untagged", "gc_window", "gc_rate", "gc_empty_repositories")
+_SHARED_BY_GC = (
+    "upload_ttl",
+    "gc_interval",
+    "gc_grace",
+    "gc_untagged",
+    "gc_window",
+    "gc_rate",
+    "gc_empty_repositories",
+)
 _SHARED_CONNECTIONS = "database_connections"
 _IMPORT_OPTIONS = ("--follow", "10m", "--jobs", "2")
 #: Added to the niceness of the server.

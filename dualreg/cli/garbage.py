@@ -2,20 +2,23 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from dualreg.assembly import writes_of
+from dualreg.assembly import catalog_of, writes_of
+from dualreg.catalog.leading import Duty, lead
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.background import end_with
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json, table
 from dualreg.cli.readonly import require_changeable
 from dualreg.maintenance.gc import Collected, Collection
+from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.settings.values import format_duration, in_window
 
@@ -39,7 +42,12 @@ def gc(
         raise click.UsageError("--full only notes what later collections delete; use it without --dry-run")
     if scheduled:
         end_with(os.getppid())
-    with audited_registry(data, config, alone=True, announce=not scheduled) as (registry, settings, record):
+    with (
+        audited_registry(data, config, alone=True, announce=not scheduled) as (registry, settings, record),
+        _turn(registry, settings) if scheduled else nullcontext(True) as is_due,  # noqa: FBT003 -- a value
+    ):
+        if not is_due:
+            return
         if not (dry_run or scheduled):
             require_changeable(settings)
         pace = _pace(settings, scheduled=scheduled, dry_run=dry_run)
@@ -55,6 +63,21 @@ def gc(
         echo_json(asdict(result) | {"repositories": repositories})
     elif not scheduled:
         _print(result, settings, full=full, dry_run=dry_run)
+
+
+@contextmanager
+def _turn(registry: Registry, settings: Settings) -> Iterator[bool]:
+    """Collect for all instances in the block; yield False if another one does, or did within the interval.
+
+    Raises:
+        LeadLost: in the block, by the next transaction after another instance has taken over.
+    """
+    with lead(catalog_of(registry), Duty.COLLECTION) as led:
+        if led is None:
+            yield False
+            return
+        with led.fenced():
+            yield registry.collections.is_due(settings.gc_interval)
 
 
 def _pace(settings: Settings, *, scheduled: bool, dry_run: bool) -> Callable[[int], bool]:

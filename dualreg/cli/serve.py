@@ -272,7 +272,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         registry = open_registry(self._settings, serving=True)
         self._app = create_app(self._settings, registry, self.rates)
         if rate := self._settings.fsck_rate:
-            self._scrubber = Scrubber(catalog_of(registry), registry.integrity, rate, self._settings.data)
+            self._scrubber = Scrubber(catalog_of(registry), registry.integrity, rate)
             self._scrubber.start()
         return self._app
 

@@ -1,20 +1,18 @@
 """Scrubbing: blobs read and verified while the registry serves, slowly, those that were sent lately first.
 
-One thread of each worker process does it; among the processes of a machine, only the one that holds a lock
-reads blobs that were not sent. A damaged blob is set aside, so that clients do not get it and push it.
+One thread of each worker process does it; of all instances, one process at a time reads blobs that were not
+sent. A damaged blob is set aside, so that clients do not get it and push it.
 """
 
-import fcntl
 import logging
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from threading import Event, Thread
 
 from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog, DatabaseFailure
+from dualreg.catalog.leading import Duty, lead
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
@@ -34,13 +32,11 @@ class Scrubber:
 
     Attributes:
         rate: Bytes that are read in a second at most.
-        lock: Folder that the process holds locked which reads what was not sent.
     """
 
     catalog: Catalog
     integrity: Integrity
     rate: int
-    lock: Path
     _stop: Event = field(default_factory=Event)
     _place: tuple[datetime, Digest] | None = None
 
@@ -73,21 +69,17 @@ class Scrubber:
             self._verify_all(stale)
 
     def scrub_stale(self) -> None:
-        """Verify some of the blobs that were not verified for longest, if this process holds the lock.
+        """Verify some of the blobs that were not verified for longest, if no other process does.
 
         The next call goes on after them, since those that are damaged stay what was not verified for longest.
         """
-        held = os.open(self.lock, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with lead(self.catalog, Duty.SCRUBBING) as led:
+            if led is None:
+                return
             with self.catalog.read() as tx:
                 page = tx.checks.stalest(Stale(self.catalog.now() - AGE), self._place)
             self._place = (page[-1][0], page[-1][1].digest) if page else None
             self._verify_all([blob for _, blob in page])
-        except BlockingIOError:
-            return
-        finally:
-            os.close(held)
 
     def _verify_all(self, blobs: list[BlobRow]) -> None:
         for blob in blobs:

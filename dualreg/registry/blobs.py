@@ -226,8 +226,8 @@ class Blobs:
             for unlinked in tx.blobs.unlink(row.id, digest):
                 self.state.links.remove_blobs(repository, unlinked)
             before = tx.now
-        with self.state.begin() as tx:
+        with self.state.deleting() as (tx, remove):
             gone = bool(tx.blobs.release(*tx.garbage.lock_condemned([digest], before)))
             if gone and delete_bytes:
-                self.state.store.delete(digest)
+                remove(digest)
         return gone

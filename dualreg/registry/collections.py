@@ -5,6 +5,7 @@ that. Such a catalog is recognized by its number, which is lower than that of th
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from dualreg.catalog.database import Catalog
 from dualreg.catalog.notes import Note
@@ -12,6 +13,8 @@ from dualreg.storage.base import PrivateFiles
 
 #: The name of the file in the store.
 NAME = "collections"
+#: Servers do not look at their clocks at the same moment.
+_ALMOST = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,15 @@ class Collections:
             number = int(tx.notes.lock(Note.COLLECTIONS) or 0) + 1
             tx.notes.write(Note.COLLECTIONS, str(number))
         self.files.write_private(NAME, str(number).encode())
+
+    def is_due(self, interval: timedelta) -> bool:
+        """Return whether no server has begun a collection within *interval*, or almost; this is one then."""
+        with self.catalog.begin() as tx:
+            last = tx.notes.lock(Note.COLLECTED)
+            if last and abs(tx.now - datetime.fromisoformat(last)) < interval * _ALMOST:
+                return False
+            tx.notes.write(Note.COLLECTED, tx.now.isoformat())
+        return True
 
     def is_catalog_older(self) -> bool:
         """Return whether the store knows of a collection that the catalog does not know of."""

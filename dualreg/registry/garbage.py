@@ -5,7 +5,7 @@ Rows go first, and bytes last. ``maintenance.gc`` runs it; ``State.promise`` kee
 
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.garbage import Candidate, Condemned
 from dualreg.catalog.rows import BlobRow
+from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.state import State
 
@@ -92,14 +93,14 @@ class Garbage:
         """
         before = self.due_at()
         self.state.catalog.settle()  # a power cut must not bring back the link that another process deleted
-        with self.state.begin() as tx:
+        with self.state.deleting() as (tx, remove):
             locked = tx.garbage.lock_condemned([each.digest for each in batch], before)
             gone = tx.blobs.release(*locked)
-            return [each for each in batch if each.digest in gone and self._delete_bytes(tx, each)]
+            return [each for each in batch if each.digest in gone and self._remove(tx, each, remove)]
 
-    def _delete_bytes(self, tx: Transaction, blob: Condemned) -> bool:
+    def _remove(self, tx: Transaction, blob: Condemned, remove: Callable[[Digest], None]) -> bool:
         try:
-            self.state.store.delete(blob.digest)
+            remove(blob.digest)
         except OSError as error:
             if error.errno == errno.EROFS:
                 raise

@@ -149,13 +149,13 @@ class Imports:
 
     def _withdraw(self, published: Mapping[Digest, int]) -> None:
         """Delete the bytes of blobs that were published and that the catalog does not know."""
-        with self.state.begin() as tx:
+        with self.state.deleting() as (tx, remove):
             known = tx.blobs.sizes(published)
             fresh = {digest: size for digest, size in published.items() if digest not in known}
             tx.blobs.record_all(fresh)  # and lock them
             self.state.catalog.settle_locked()  # a power cut must not bring back a row of one of them
             for digest in tx.blobs.release(*fresh):
-                self.state.store.delete(digest)
+                remove(digest)
 
     def _record_blobs(
         self, tx: Transaction, added: Sequence[Additions], published: Collection[Digest]

@@ -1,6 +1,6 @@
 """State: catalog, store, link files and upstream, and the one way in which verified bytes enter them."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -67,6 +67,33 @@ class State:
         except RegistryError:  # for example, the repetition of a deletion that still waits for the disk
             self.catalog.settle()
             raise
+
+    @contextmanager
+    def deleting(self) -> Iterator[tuple[Transaction, Callable[[Digest], None]]]:
+        """Open a transaction as ``begin``, and yield with it what removes the bytes of a blob.
+
+        The block has locked the rows of such blobs, so that a push of the same bytes waits. Those locks are
+        lost with the connection, which a process that was stopped for long finds out late: then the push may
+        have relied on the bytes. So the commit decides. They are deleted after it, and are back if it fails.
+        A store that cannot keep them until then is asked to delete them right after the database has said
+        that the locks are held.
+        """
+        removed = dict[Digest, UploadId]()
+        try:
+            with self.begin() as tx:
+
+                def remove(digest: Digest) -> None:
+                    tx.confirm()
+                    removed[digest] = UploadId.new()
+                    self.store.remove(digest, removed[digest])
+
+                yield tx, remove
+        except BaseException:
+            for digest, aside in removed.items():
+                self.store.restore(aside, digest)
+            raise
+        for aside in removed.values():
+            self.store.discard(aside)
 
     def promise(self, repository: RepositoryName, digest: Digest) -> BlobRow | None:
         """Return the blob if the repository may read it; a client that hears so need not send it.

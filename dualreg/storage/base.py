@@ -110,6 +110,15 @@ class BlobStore(Protocol):
         garbage finds it.
         """
 
+    def remove(self, digest: Digest, aside: UploadId) -> None:
+        """Remove the blob like ``delete``, but keep its bytes as the upload *aside* if that costs nothing.
+
+        They stay until they are discarded or restored.
+        """
+
+    def restore(self, aside: UploadId, digest: Digest) -> None:
+        """Undo ``remove``, unless the blob was published again, or its bytes were not kept."""
+
     def walk(self) -> Iterator[StoredBlob]:
         """Yield every published blob, ordered by digest if the driver can do so without keeping all of them.
 

@@ -90,6 +90,22 @@ class FilesystemStore(LinkFolder):
         with suppress(OSError):
             path.parent.rmdir()
 
+    def remove(self, digest: Digest, aside: UploadId) -> None:
+        path = self.path(digest)
+        self._make_uploads()
+        with suppress(FileNotFoundError):
+            path.rename(self._staged_file(aside))
+        with suppress(OSError):
+            path.parent.rmdir()
+
+    def restore(self, aside: UploadId, digest: Digest) -> None:
+        path = self._file(digest)
+        if not os.path.lexists(path):
+            durable.move(self._staged_file(aside), path)
+            with suppress(FileNotFoundError):
+                self._sync_blob(path)
+        self.discard(aside)
+
     def walk(self) -> Iterator[StoredBlob]:
         for algorithm in _folders(self._blobs):
             for prefix in _folders(algorithm):

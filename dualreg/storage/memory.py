@@ -58,6 +58,16 @@ class MemoryStore:
     def delete(self, digest: Digest) -> None:
         self._blobs.pop(digest, None)
 
+    def remove(self, digest: Digest, aside: UploadId) -> None:
+        with self._lock:
+            if (data := self._blobs.pop(digest, None)) is not None:
+                self._staged[aside] = (data, datetime.now(UTC))
+
+    def restore(self, aside: UploadId, digest: Digest) -> None:
+        with self._lock:
+            if kept := self._staged.pop(aside, None):
+                self._blobs.setdefault(digest, kept[0])
+
     def walk(self) -> Iterator[StoredBlob]:
         for digest, data in [*self._blobs.items()]:
             yield StoredBlob(digest, len(data), datetime.now(UTC))

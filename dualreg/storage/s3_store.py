@@ -124,6 +124,14 @@ class S3Store(S3Links):
         self._see(digest, None)
         self._bucket.delete(_blob(digest))
 
+    def remove(self, digest: Digest, aside: UploadId) -> None:
+        """See ``BlobStore``; a copy of a large object would take long, so nothing is kept."""
+        del aside
+        self.delete(digest)
+
+    def restore(self, aside: UploadId, digest: Digest) -> None:
+        pass
+
     def walk(self) -> Iterator[StoredBlob]:
         for each in self._bucket.walk(_BLOBS):
             algorithm, _, folder = each.key.removeprefix(_BLOBS).removesuffix("/data").partition("/")

@@ -290,6 +290,24 @@ class BlobStoreContract:
         assert _publish(store, DATA) == digest
         assert _read(store, digest) == DATA
 
+    @pytest.mark.parametrize("again", [False, True])
+    def test_what_was_removed_may_be_back(self, store: Store, *, again: bool) -> None:
+        """Where it is kept for that; what was published meanwhile stays, and nothing is left behind."""
+        digest, aside = _publish(store, b"abc"), UploadId.new()
+        store.remove(digest, aside)
+        assert store.stat(digest) is None
+        kept = [each.upload for each in store.staged()]
+        if again:
+            _publish(store, b"abc")
+        for _ in range(2):
+            store.restore(aside, digest)
+        assert (store.stat(digest) is not None) == (again or kept == [aside])
+        assert [*store.staged()] == []
+        store.remove(digest, other := UploadId.new())
+        store.remove(digest, UploadId.new())
+        store.discard(other)
+        assert (store.stat(digest), [*store.staged()]) == (None, [])
+
     def test_walk_finds_every_blob(self, store: Store) -> None:
         """Each blob once, with its size in bytes."""
         blobs = {_publish(store, bytes(size)): size for size in (0, 1, 2, 1000)}

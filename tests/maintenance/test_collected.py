@@ -34,7 +34,8 @@ def registry(catalog: Catalog, tmp_path: Path, clock: Clock) -> Registry:
 
 def scrub(registry: Registry, folder: Path) -> None:
     """Verify blobs as a server does in the background."""
-    Scrubber(registry.state.catalog, registry.integrity, 1 << 40, folder).scrub_stale()
+    assert folder.exists()
+    Scrubber(registry.state.catalog, registry.integrity, 1 << 40).scrub_stale()
 
 
 def check(registry: Registry, folder: Path) -> None:

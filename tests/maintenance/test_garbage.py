@@ -20,7 +20,7 @@ from dualreg.catalog.tables import RepositoryBlobs
 from dualreg.errors import BlobUnknown, ImageUnknown, ManifestUnknown, ReferencesMissing
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.maintenance.gc import Collected, Collection
 from dualreg.maintenance.rebuild import Rebuild
 from dualreg.registry import Registry, sweep
@@ -111,14 +111,14 @@ def test_a_file_that_cannot_be_deleted_does_not_stop_others(
     """It is tried again after a grace."""
     push_v2(registry, NAME, TAG, IMAGE)
     registry.manifests.delete(NAME, IMAGE.digest)
-    delete, bad = store.delete, {LAYER}
+    remove, bad = store.remove, {LAYER}
 
-    def failing(digest: Digest) -> None:
+    def failing(digest: Digest, aside: UploadId) -> None:
         if digest in bad:
             raise OSError(errno.EIO, "Input/output error")
-        delete(digest)
+        remove(digest, aside)
 
-    monkeypatch.setattr(store, "delete", failing)
+    monkeypatch.setattr(store, "remove", failing)
     collect(registry, clock)
     assert stored(registry) == {LAYER}
     bad.clear()

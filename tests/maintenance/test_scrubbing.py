@@ -1,6 +1,5 @@
 """Blobs are verified in the background: those that were sent, and those that were not verified for long."""
 
-import fcntl
 import json
 import os
 import time
@@ -15,6 +14,7 @@ from dualreg.assembly import build_registry, open_catalog
 from dualreg.catalog import checks
 from dualreg.catalog.checks import Stale
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.leading import Duty, lead
 from dualreg.catalog.tables import Blobs
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
@@ -51,7 +51,7 @@ def test_a_served_blob_that_is_wrong_is_taken_out_of_service(
     clock.advance(age)
     client, url = client_of(registry, x_accel_prefix=accel), f"/v2/{NAME}/blobs/"
     assert client.get(f"{url}{layer}").status_code == 200
-    Scrubber(catalog, registry.integrity, FAST, tmp_path).scrub_served()
+    Scrubber(catalog, registry.integrity, FAST).scrub_served()
     found = age > SERVED_AGE
     assert client.get(f"{url}{layer}").status_code == (404 if found else 200)
     assert client.head(f"{url}{other}").status_code == 200  # which was not sent
@@ -67,15 +67,13 @@ def test_all_blobs_are_verified_in_time(catalog: Catalog, clock: Clock, tmp_path
     push_v2(registry, NAME, Tag("one"), IMAGE)
     layer = Digest.of(IMAGE.layers[0])
     flip(store.path(layer))
-    scrubber = Scrubber(catalog, registry.integrity, FAST, tmp_path)
+    scrubber = Scrubber(catalog, registry.integrity, FAST)
     scrubber.scrub_stale()
     assert registry.integrity.damaged() == 0
     clock.advance(AGE + timedelta(hours=1))
-    held = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    scrubber.scrub_stale()
+    with lead(catalog, Duty.SCRUBBING):
+        scrubber.scrub_stale()
     assert registry.integrity.damaged() == 0
-    os.close(held)
     scrubber.scrub_stale()
     assert registry.integrity.damaged() == 1
     with catalog.read() as tx:
@@ -88,7 +86,7 @@ def test_the_rate_is_kept(catalog: Catalog, clock: Clock, tmp_path: Path) -> Non
     registry = build_registry(catalog, store)
     push_v2(registry, NAME, Tag("one"), IMAGE)
     clock.advance(AGE + timedelta(hours=1))
-    scrubber, waits = Scrubber(catalog, registry.integrity, 100, tmp_path), list[float]()
+    scrubber, waits = Scrubber(catalog, registry.integrity, 100), list[float]()
     scrubber._stop.wait = lambda seconds: waits.append(seconds or 0) or False  # type: ignore[method-assign, func-returns-value]
     scrubber.scrub_stale()
     assert sum(waits) == pytest.approx(sum(each.size for each in store.walk()) / 100)
@@ -111,7 +109,7 @@ def test_damage_does_not_keep_other_blobs_from_being_verified(
     with catalog.read() as tx:
         ((_, first),) = tx.checks.stalest(Stale(catalog.now()), None)
     lose(store.path(first.digest))
-    scrubber = Scrubber(catalog, registry.integrity, FAST, tmp_path)
+    scrubber = Scrubber(catalog, registry.integrity, FAST)
     for _ in range(4):
         scrubber.scrub_stale()
     with catalog.read() as tx:
@@ -130,7 +128,7 @@ def test_the_empty_layer_needs_no_file(catalog: Catalog, clock: Clock, tmp_path:
     registry = build_registry(catalog, store)
     lose(store.path(registry.uploads.ingest(NAME, [EMPTY_LAYER]).digest))
     clock.advance(AGE + timedelta(hours=1))
-    Scrubber(catalog, registry.integrity, FAST, tmp_path).scrub_stale()
+    Scrubber(catalog, registry.integrity, FAST).scrub_stale()
     assert registry.integrity.damaged() == 0
 
 

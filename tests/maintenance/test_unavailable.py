@@ -50,7 +50,7 @@ def _pull(registry: Registry, settings: Settings) -> None:
 
 
 def _scrub(registry: Registry, settings: Settings) -> None:
-    scrubber = Scrubber(registry.state.catalog, registry.integrity, 1 << 40, settings.data)
+    scrubber = Scrubber(registry.state.catalog, registry.integrity, settings.fsck_rate)
     with pytest.raises(StoreUnavailable):
         scrubber._is_sound(BlobRow(Digest.of(IMAGE.layers[0]), len(IMAGE.layers[0])))
 

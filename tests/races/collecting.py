@@ -27,8 +27,8 @@ from dualreg.settings import Settings
 POINTS = {
     "before-link": ("set_aside", False),
     "after-link": ("set_aside", True),
-    "before-bytes": ("delete", False),
-    "after-bytes": ("delete", True),
+    "before-bytes": ("remove", False),
+    "after-bytes": ("remove", True),
 }
 
 

@@ -1,13 +1,12 @@
 """``dualreg migrate``: inspect, plan, run, and verify; ``report`` and ``rollback`` are in ``history``."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from threading import Event
-from typing import TextIO, Unpack, cast
+from typing import TextIO, Unpack
 
 import click
 
@@ -15,7 +14,8 @@ from dualreg.assembly import writes_of
 from dualreg.cli.admin import audited_registry, existing_registry, prepared_registry
 from dualreg.cli.background import end_with
 from dualreg.cli.command import Option
-from dualreg.cli.failures import FAILURES, Fatal, MigrateGroup, reason_of
+from dualreg.cli.failures import Fatal, MigrateGroup
+from dualreg.cli.migrate.following import alone, follow
 from dualreg.cli.migrate.history import report, rollback
 from dualreg.cli.migrate.options import (
     HttpValues,
@@ -37,7 +37,6 @@ from dualreg.cli.migrate.output import (
     command_line,
     counted_findings,
     print_foreseen,
-    print_pass,
     print_plan_summary,
     print_result,
     print_verdicts,
@@ -45,13 +44,13 @@ from dualreg.cli.migrate.output import (
 from dualreg.cli.migrate.space import WARNINGS, print_warnings, space_for, warn_of_shortage
 from dualreg.cli.options import json_option, load_settings, settings_options
 from dualreg.cli.output import echo, echo_json
-from dualreg.cli.progress import Advance, Interrupted, progress, stoppable
+from dualreg.cli.progress import Advance, progress, stoppable
 from dualreg.cli.readonly import require_writable
 from dualreg.migrate import journal
 from dualreg.migrate.base import ImportOptions
 from dualreg.migrate.follow import Passes, Planned, foresee
 from dualreg.migrate.plan import PlanAction, write_plan
-from dualreg.migrate.run import Existing, Outcome
+from dualreg.migrate.run import Existing
 from dualreg.migrate.selection import Selection, plan_and_losses
 from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.verify import verify as compare
@@ -255,7 +254,8 @@ def run(
         )  # fmt: skip
         with stoppable(quiet=bool(parent)) as stop:
             if planned is None:
-                _follow(passes, pause, stop, next_plan, background=bool(parent), as_json=as_json)
+                with alone(registry, stop) if parent else nullcontext():
+                    follow(passes, pause, stop, next_plan, background=bool(parent), as_json=as_json)
                 return
             with journal.exclusive(settings.journals):
                 name, outcomes = passes.run(*planned, stop)
@@ -297,29 +297,6 @@ def _require_selected(planned: Planned) -> Planned:
 
 def _tag_progress(tags: int, size: int, *, quiet: bool) -> AbstractContextManager[Advance]:
     return progress("tags", tags, size, quiet=quiet)
-
-
-def _follow(
-    passes: Passes, pause: timedelta | None, stop: Event, next_plan: Callable[[], Planned],
-    *, background: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Make passes, and report on each, until *stop* is set."""
-
-    def report(name: str, outcomes: Sequence[Outcome]) -> None:
-        print_pass(name, outcomes, as_json=as_json)
-        if passes.refusal:
-            echo(f"import paused: {passes.refusal}", err=True)
-
-    with suppress(Interrupted):  # while a pass surveys the source
-        on_failure = partial(_report_failure, background=background)
-        passes.follow(cast("timedelta", pause), stop, next_plan, report, on_failure)
-
-
-def _report_failure(error: Exception, number: int, *, background: bool) -> None:
-    """Print why a pass failed; but raise what is a bug, and what fails in the foreground from the start."""
-    if not isinstance(error, FAILURES) or (number == 1 and not background):
-        raise error
-    echo(f"import pass failed: {reason_of(error)}", err=True)
 
 
 def _print_dry_run(

@@ -1,0 +1,149 @@
+"""Leading: some work is done by one process for all instances.
+
+On PostgreSQL, a lock of the database says which one. A transaction of its own holds it, so it is free as soon
+as the process, its connection or its machine is gone. A process that was stopped, or cut off, does not know
+that it lost the lock. So each leader has a number, its term, and each transaction that it makes requires that
+no other one has begun since.
+
+On SQLite, all processes are on one machine, and a file is locked, which no process loses.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from threading import Event, Thread
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from dualreg.catalog.database import Catalog, Transaction
+from dualreg.catalog.dialects import lock_key
+from dualreg.catalog.integrity import file_of
+from dualreg.catalog.notes import Note
+
+#: Seconds after which the server ends the transaction of a leader that says nothing, and between two beats.
+_SILENCE, _BEAT = 60, 15
+_LIMIT = text(f"SET LOCAL idle_in_transaction_session_timeout = '{_SILENCE}s'")
+_LOCK, _ALIVE = text("SELECT pg_try_advisory_xact_lock(:key)"), text("SELECT 1")
+
+
+class Duty(StrEnum):
+    """The work that there is."""
+
+    COLLECTION = "collection"
+    SCRUBBING = "scrubbing"
+    IMPORT = "import"
+
+
+class LeadLost(SQLAlchemyError):
+    """Another process does the work by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """This process leads some work, as far as it knows."""
+
+    catalog: Catalog
+    duty: Duty
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """Have each transaction of the catalog in the block require that no other process leads by then.
+
+        It raises LeadLost otherwise, and changes nothing.
+        """
+        note = Note(f"{self.duty}-term")
+        with self.catalog.begin() as tx:
+            term = tx.notes.count(note)
+
+        def require(tx: Transaction) -> None:
+            if tx.notes.hold(note) != f"{term}":
+                raise LeadLost(f"another process has taken over the {self.duty}")
+
+        self.catalog.fence = require
+        try:
+            yield
+        finally:
+            self.catalog.fence = None
+
+
+@contextmanager
+def lead(catalog: Catalog, duty: Duty) -> Iterator[Lead | None]:
+    """Lead some work for the block; yield None if another process does.
+
+    On PostgreSQL, it takes a connection.
+    """
+    file = file_of(catalog.engine.url.render_as_string(hide_password=False))
+    with _file_locked(file, duty) if file else _locked(catalog, duty) as is_mine:
+        yield Lead(catalog, duty) if is_mine else None
+
+
+@contextmanager
+def _locked(catalog: Catalog, duty: Duty) -> Iterator[bool]:
+    """Hold the lock of the database for the block; yield whether it was free."""
+    with catalog.engine.connect() as connection:
+        connection.execute(_LIMIT)
+        is_mine = bool(connection.scalar(_LOCK, {"key": lock_key(f"dualreg {duty}")}))
+        try:
+            with _beating(connection, on=is_mine):
+                yield is_mine
+        finally:
+            with suppress(SQLAlchemyError):  # it may be lost
+                connection.rollback()
+
+
+@contextmanager
+def _beating(connection: Connection, *, on: bool) -> Iterator[None]:
+    """Let the server know, now and then, that this process is there."""
+    done = Event()
+
+    def beat() -> None:
+        with suppress(SQLAlchemyError):
+            while not done.wait(_BEAT):
+                connection.execute(_ALIVE)
+
+    thread = Thread(target=beat, name="leading", daemon=True)
+    if on:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if on:
+            thread.join()
+
+
+@contextmanager
+def _file_locked(file: Path, duty: Duty) -> Iterator[bool]:
+    """Do the same with a file beside that of an SQLite database, whose own locks would end with this one."""
+    descriptor = os.open(file.with_name(f"{file.name}-{duty}"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+#: What ``lead`` needs to be given to wait between two tries; returns whether to go on.
+Wait = Callable[[], bool]
+
+
+@contextmanager
+def lead_when_free(catalog: Catalog, duty: Duty, wait: Wait) -> Iterator[Lead | None]:
+    """Lead some work for the block, as soon as no other process does; None: *wait* has ended that."""
+    while True:
+        with lead(catalog, duty) as led:
+            if led or not wait():
+                yield led
+                return
