@@ -243,10 +243,14 @@ class Settings(BaseModel):
     def store_url(self) -> str:
         """The store's URL, as ``open_store`` takes it; default: the data directory."""
         if self.store.startswith("s3://"):
-            options = {"endpoint": self.s3_endpoint, "region": self.s3_region}
-            query = urlencode({name: value for name, value in options.items() if value})
-            return f"{self.store}?{query}" if query else self.store
+            options = {"endpoint": self.s3_endpoint, "region": self.s3_region, "waiting": self._waiting}
+            return f"{self.store}?{urlencode({name: value for name, value in options.items() if value})}"
         return self.store or self.data.absolute().as_uri()
+
+    @property
+    def _waiting(self) -> int:
+        """How many threads may wait for an object store at once; the others are for what needs none."""
+        return max(self.threads * 3 // 4, 1)
 
     @property
     def store_folder(self) -> Path:

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.s3 import FETCHES, Bucket, Found, Range
-from dualreg.storage.s3_library import failures
 
 
 class ObjectReader(io.RawIOBase):
@@ -84,8 +83,8 @@ class ObjectReader(io.RawIOBase):
         if begin != self._position or not left or self._stream is None:
             self._open()
             begin, left = self._streamed
-        with suppress(StoreUnavailable), failures(self._ranges[0].key):
-            data: bytes = self._stream.read(min(size, left))
+        with suppress(StoreUnavailable):
+            data = self._bucket.client.read(self._ranges[0].key, self._stream, min(size, left))
             self._streamed = begin + len(data), left - len(data)
             return data
         return b""

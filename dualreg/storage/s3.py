@@ -6,9 +6,10 @@ Source: Amazon S3 API Reference. Other object stores, such as Ceph's, implement 
 import base64
 import errno
 import hashlib
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dualreg.storage.base import StoreUnavailable
-from dualreg.storage.s3_library import code_of, failures, open_library, unless_missing
+from dualreg.storage.s3_client import COPY, PARALLEL, S3Client
+from dualreg.storage.s3_library import code_of, failures, unless_missing
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
@@ -30,14 +32,16 @@ PART = 8 << 20
 PARTS_LIMIT = 1_000
 #: How often a stream that ends too early is read, or continued, by another request.
 FETCHES = 3
-#: Bytes that one request copies: 5 GiB is the limit, and more requests run in parallel.
-_COPIED_AT_ONCE = 1 << 30
+#: Bytes that one request copies, in the time for that; more requests run in parallel.
+_COPIED_AT_ONCE = 256 << 20
+#: Pieces of about the same size in which an object is copied at most, of 5 TiB too; one copies 5 GiB at most.
+_PIECES = 2_000
 #: Keys that one request deletes.
 _DELETED_AT_ONCE = 1_000
-#: Requests of one store and process that run in parallel.
-_PARALLEL = 16
 #: What an object store says of an object that was to be new, or is made by somebody else right now.
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+#: The metadata by which an object is recognized that was made of parts.
+_MARK = "made-by"
 #: Parts of an object that are on their way at the same time, and in memory.
 _PARTS_AT_ONCE = 3
 
@@ -89,21 +93,23 @@ class Bucket:
     """A bucket, or all of it whose keys begin with a prefix.
 
     Every method raises StoreUnavailable if the object store does not answer or refuses. Requests are tried
-    again by the library. Keys are relative to the prefix.
+    again by the library, for seconds, unless the ``circuit`` is open. Keys are relative to the prefix.
 
     Attributes:
         prefix: Empty, or with a slash at its end.
         endpoint: Where the object store is; None: at Amazon, or where the library's own settings say.
+        waiting: How many threads wait for it at once, besides those of its own.
     """
 
     name: str
     prefix: str = ""
     endpoint: str | None = None
     region: str | None = None
+    waiting: int = PARALLEL
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Return the bucket at ``s3://NAME/PREFIX?endpoint=URL&region=NAME``.
+        """Return the bucket at ``s3://NAME/PREFIX?endpoint=URL&region=NAME&waiting=NUMBER``.
 
         Raises:
             ValueError: it names none.
@@ -113,28 +119,18 @@ class Bucket:
         if not parts.netloc:
             raise ValueError(f'invalid store "{url}": expected s3://BUCKET/PREFIX')
         endpoint, region = (options.get(name, [None])[0] for name in ("endpoint", "region"))
-        return cls(parts.netloc, f"{path}/" if path else "", endpoint, region)
+        waiting = int(options.get("waiting", [PARALLEL])[0])
+        return cls(parts.netloc, f"{path}/" if path else "", endpoint, region, waiting)
 
     @cached_property
-    def pool(self) -> ThreadPoolExecutor:
-        """Threads for requests that run in parallel. What runs in one must not wait for another one."""
-        return ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3")
-
-    @cached_property
-    def _client(self) -> Any:  # noqa: ANN401 -- boto3 makes its classes when it runs
-        """The client, once the bucket was found."""
-        boto3, config = open_library(path_style=self.endpoint is not None, connections=4 * _PARALLEL)
-        with failures(f"s3://{self.name}"):
-            session = boto3.session.Session()
-            region = self.region or session.region_name or "us-east-1"
-            client = session.client("s3", region_name=region, endpoint_url=self.endpoint, config=config)
-            client.head_bucket(Bucket=self.name)
-        return client
+    def client(self) -> S3Client:
+        """What sends the requests."""
+        return S3Client(self.name, self.endpoint, self.region, self.waiting)
 
     def head(self, key: str) -> Found | None:
         """Return what there is of an object; None if there is none."""
-        with failures(key):
-            answer = unless_missing(self._client.head_object, **self._at(key))
+        with self.client.asking(key) as client:
+            answer = unless_missing(client.head_object, **self._at(key))
             return None if answer is None else _found(answer)
 
     def get(self, key: str, *, start: int = 0, etag: str | None = None) -> tuple[Found, Any] | None:
@@ -146,8 +142,8 @@ class Bucket:
         wanted = {"Range": f"bytes={start}-"} if start else {}
         wanted |= {"IfMatch": etag} if etag else {}
         try:
-            with failures(key):
-                answer = unless_missing(self._client.get_object, **self._at(key), **wanted)
+            with self.client.asking(key) as client:
+                answer = unless_missing(client.get_object, **self._at(key), **wanted)
                 found = None if answer is None else _found(answer)
         except StoreUnavailable as error:
             if code_of(error.__cause__) != "InvalidRange":
@@ -165,8 +161,7 @@ class Bucket:
                 break
             found, stream = opened
             try:
-                with failures(key):
-                    return found, bytes(stream.read())
+                return found, self.client.read(key, stream, None)
             except StoreUnavailable:
                 if not left:
                     raise
@@ -182,8 +177,8 @@ class Bucket:
         condition = {"IfNoneMatch": "*"} if new else {}
         described = {"ContentMD5": _md5(content), "Metadata": {**(metadata or {})}}
         try:
-            with failures(key):
-                self._client.put_object(**self._at(key), Body=content, **described, **condition)
+            with self.client.asking(key) as client:
+                client.put_object(**self._at(key), Body=BytesIO(content), **described, **condition)
         except StoreUnavailable as error:
             if code_of(error.__cause__) not in _EXISTS:
                 raise
@@ -216,11 +211,12 @@ class Bucket:
             self.put(key, b"")
         elif len(ranges) == 1 and ranges[0].length == ranges[0].size <= _COPIED_AT_ONCE:
             source = self._at(ranges[0].key)
-            with failures(key):
-                copied = unless_missing(self._client.copy_object, **self._at(key), CopySource=source)
+            with self.client.asking(key, COPY) as client:
+                copied = unless_missing(client.copy_object, **self._at(key), CopySource=source)
             _require(copied, ranges[0].key)
         else:
-            pieces = (piece for each in ranges for piece in _pieces(each))
+            size = max(_COPIED_AT_ONCE, sum(each.length for each in ranges) // _PIECES)
+            pieces = (piece for each in ranges for piece in _pieces(each, size))
             self._assemble(key, ((piece.length, partial(self._copy, piece)) for piece in pieces))
 
     def delete(self, *keys: str) -> None:
@@ -228,10 +224,8 @@ class Bucket:
         rest = iter(keys)
         while batch := [*islice(rest, _DELETED_AT_ONCE)]:
             listed = [{"Key": self.prefix + key} for key in batch]
-            with failures(batch[0]):
-                answer = self._client.delete_objects(
-                    Bucket=self.name, Delete={"Objects": listed, "Quiet": True}
-                )
+            with self.client.asking(batch[0]) as client:
+                answer = client.delete_objects(Bucket=self.name, Delete={"Objects": listed, "Quiet": True})
             for failed in answer.get("Errors", ()):
                 raise StoreUnavailable(f"{failed['Key']}: {failed.get('Code')}")
 
@@ -242,63 +236,75 @@ class Bucket:
             deep: Also those with another slash behind it; otherwise, what is before that, once.
         """
         more = {} if deep else {"Delimiter": "/"}
-        with failures(prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name, Prefix=self.prefix + prefix, **more
-            )
-            for page in pages:
-                objects = [
+        for page in self._pages("list_objects_v2", prefix, **more):
+            with failures(prefix):
+                found = [
                     Listed(each["Key"], each["Size"], each["LastModified"])
                     for each in page.get("Contents", ())
                 ]
                 folders = [Listed(each["Prefix"], 0, None) for each in page.get("CommonPrefixes", ())]
-                for each in sorted([*objects, *folders]) if folders else objects:
-                    yield each._replace(key=each.key.removeprefix(self.prefix))
+            for each in sorted([*found, *folders]) if folders else found:
+                yield each._replace(key=each.key.removeprefix(self.prefix))
 
     def unfinished(self, prefix: str) -> Iterator[tuple[str, str, datetime]]:
         """Yield the key, the ID and the begin of what ``write`` began below *prefix* and did not finish."""
-        with failures(prefix):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.name, Prefix=self.prefix + prefix
-            )
-            for page in pages:
-                for each in page.get("Uploads", ()):
-                    yield each["Key"].removeprefix(self.prefix), each["UploadId"], each["Initiated"]
+        for page in self._pages("list_multipart_uploads", prefix):
+            with failures(prefix):
+                found = [
+                    (each["Key"], each["UploadId"], each["Initiated"]) for each in page.get("Uploads", ())
+                ]
+            for key, upload, begun in found:
+                yield key.removeprefix(self.prefix), upload, begun
+
+    def _pages(self, kind: str, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a list, each as it is asked for."""
+        pages: Iterator[dict[str, Any]] | None = None
+        while True:
+            with self.client.asking(prefix) as client:
+                if pages is None:
+                    paginator = client.get_paginator(kind)
+                    pages = iter(paginator.paginate(Bucket=self.name, Prefix=self.prefix + prefix, **more))
+                page = next(pages, None)
+            if page is None:
+                return
+            yield page
 
     def abort(self, key: str, upload: str) -> None:
         """Discard the parts of what ``write`` began. It is not an error if there are none."""
-        with failures(key), suppress(self._client.exceptions.NoSuchUpload):
-            self._client.abort_multipart_upload(**self._at(key), UploadId=upload)
+        with self.client.asking(key) as client, suppress(client.exceptions.NoSuchUpload):
+            client.abort_multipart_upload(**self._at(key), UploadId=upload)
 
     def map(self, function: Callable[[Value], Result], values: Iterable[Value]) -> list[Result]:
         """Return what *function* returns for each of *values*, by requests in parallel."""
         several = [*values]
         if len(several) < 2:  # noqa: PLR2004 -- one needs no other thread
             return [*map(function, several)]
-        return [*self.pool.map(function, several)]
+        with self.client.circuit.place():
+            return [*self.client.pool.map(function, several)]
 
     def close(self) -> None:
         """Close all connections, and end the threads. The bucket can be used again."""
-        if pool := self.__dict__.pop("pool", None):
-            pool.shutdown()
-        if client := self.__dict__.pop("_client", None):
-            client.close()
+        self.client.close()
 
     def _assemble(self, key: str, parts: Iterable[tuple[int, _MakePart]]) -> int:
         """Create an object of parts, a few of which are made at once; return its size in bytes."""
-        with failures(key):
-            upload = self._client.create_multipart_upload(**self._at(key))["UploadId"]
+        mark = secrets.token_hex(8)
+        with self.client.asking(key) as client:
+            begun = client.create_multipart_upload(**self._at(key), Metadata={_MARK: mark})
+            upload = begun["UploadId"]
         size, made, running = 0, list[dict[str, Any]](), deque[Future[dict[str, Any]]]()
         try:
             for number, (length, make) in enumerate(parts, 1):
                 running.append(
-                    self.pool.submit(make, {**self._at(key), "UploadId": upload, "PartNumber": number})
+                    self.client.pool.submit(make, {**self._at(key), "UploadId": upload, "PartNumber": number})
                 )
                 size += length
                 if len(running) == _PARTS_AT_ONCE:
-                    made.append(running.popleft().result())
-            made += [each.result() for each in running]
-            self._complete(key, upload, made, size)
+                    with self.client.circuit.place():
+                        made.append(running.popleft().result())
+            with self.client.circuit.place():
+                made += [each.result() for each in running]
+            self._complete(key, upload, made, mark)
         except BaseException:
             wait(running)  # a part that arrives after the end would stay
             with suppress(StoreUnavailable):
@@ -307,30 +313,31 @@ class Bucket:
         return size
 
     def _send(self, part: bytes, at: dict[str, Any]) -> dict[str, Any]:
-        with failures(at["Key"]):
-            answer = self._client.upload_part(**at, Body=part, ContentMD5=_md5(part))
+        with self.client.asking(at["Key"]) as client:
+            answer = client.upload_part(**at, Body=BytesIO(part), ContentMD5=_md5(part))
             return {"PartNumber": at["PartNumber"], "ETag": answer["ETag"]}
 
     def _copy(self, piece: _Piece, at: dict[str, Any]) -> dict[str, Any]:
         span = f"bytes={piece.first}-{piece.first + piece.length - 1}"
-        with failures(at["Key"]):
+        with self.client.asking(at["Key"], COPY) as client:
             source = self._at(piece.key)
-            answer = unless_missing(
-                self._client.upload_part_copy, **at, CopySource=source, CopySourceRange=span
-            )
+            answer = unless_missing(client.upload_part_copy, **at, CopySource=source, CopySourceRange=span)
             copied = _require(answer, piece.key)["CopyPartResult"]
             return {"PartNumber": at["PartNumber"], "ETag": copied["ETag"]}
 
-    def _complete(self, key: str, upload: str, parts: Sequence[dict[str, Any]], size: int) -> None:
-        """Make the object; that the upload is gone is fine if an earlier try has made it, unheard."""
+    def _complete(self, key: str, upload: str, parts: Sequence[dict[str, Any]], mark: str) -> None:
+        """Make the object; that the upload is gone is fine if an earlier try has made it, unheard.
+
+        It has our *mark* then. An object of the same size may be another one, and damaged.
+        """
         try:
-            with failures(key):
-                self._client.complete_multipart_upload(
+            with self.client.asking(key, COPY) as client:
+                client.complete_multipart_upload(
                     **self._at(key), UploadId=upload, MultipartUpload={"Parts": [*parts]}
                 )
         except StoreUnavailable as error:
             made = self.head(key) if code_of(error.__cause__) == "NoSuchUpload" else None
-            if made is None or made.size != size:
+            if made is None or made.metadata.get(_MARK) != mark:
                 raise
 
     def _at(self, key: str) -> dict[str, str]:
@@ -352,9 +359,9 @@ def _md5(content: bytes) -> str:
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
-def _pieces(source: Range) -> Iterator[_Piece]:
-    """Yield the bytes of an object as requests copy them, in pieces of about the same size."""
-    number = -(-source.length // _COPIED_AT_ONCE)
+def _pieces(source: Range, size: int) -> Iterator[_Piece]:
+    """Yield the bytes of an object as requests copy them, in equal pieces of up to *size* bytes."""
+    number = -(-source.length // size)
     ends = [source.length * each // number for each in range(number + 1)]
     for first, end in pairwise(ends):
         yield _Piece(source.key, first, end - first)

@@ -1,46 +1,59 @@
 """S3 library: boto3, which is optional and slow to import, how it is used here, and its errors."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from dualreg.storage.base import StoreUnavailable
 
-#: Seconds for a connection, and for each byte of an answer.
-_CONNECT_TIMEOUT, _READ_TIMEOUT = 5, 30
+#: Seconds for a connection, and for 16 KiB of what is sent.
+_CONNECT_TIMEOUT = 5
 #: How often a request is tried, with growing pauses of random length in between.
 _ATTEMPTS = 4
 _MISSING = frozenset({"404", "NoSuchKey"})
 
 
-def open_library(*, path_style: bool, connections: int) -> tuple[Any, Any]:
-    """Return boto3, which is optional and slow to import, and how it is used here.
+def open_client(
+    endpoint: str | None, region: str | None, *, timeout: float, connections: int
+) -> tuple[Any, tuple[Path, ...]]:
+    """Return a client of S3, and the files in which the library looks for credentials, if there are any.
 
     Args:
+        endpoint: Where the object store is; None: at Amazon, or where the library's own settings say. With
+            one, URLs name the bucket in their path, since its name may be no name of a host.
+        timeout: Seconds for each byte of an answer.
         connections: How many to keep open.
-        path_style: Name the bucket in the path of URLs, since its name may be no name of a host.
 
     Raises:
         StoreUnavailable: it is not installed.
     """
     try:
-        import boto3  # noqa: PLC0415 -- optional
+        import botocore.session  # noqa: PLC0415 -- optional
+        from boto3.session import Session  # noqa: PLC0415 -- optional
         from botocore.config import Config  # noqa: PLC0415 -- optional
     except ImportError as error:
         message = "a store in S3 needs boto3; install it with: pip install 'dualreg[s3]'"
         raise StoreUnavailable(message) from error
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT,
-        read_timeout=_READ_TIMEOUT,
+        read_timeout=timeout,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=connections,
         # Content-MD5 says the same as these, and every object store knows it
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": "path" if path_style else "auto", "payload_signing_enabled": False},
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if endpoint else "auto", "payload_signing_enabled": False},
     )
-    return boto3, config
+    core = botocore.session.Session()
+    names = map(core.get_config_variable, ("credentials_file", "config_file"))
+    files = tuple(Path(os.path.expanduser(name)) for name in names)  # noqa: PTH111 -- as the library does
+    region = region or core.get_config_variable("region") or "us-east-1"
+    client = Session(botocore_session=core).client("s3", region, endpoint_url=endpoint, config=config)
+    return client, files
 
 
 @contextmanager
@@ -73,9 +86,10 @@ def _errors() -> tuple[type[Exception], ...]:
     try:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- optional
         from botocore.parsers import ResponseParserError  # noqa: PLC0415 -- optional
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415 -- what reading an answer raises, of TLS too
     except ImportError:
         return ()
-    return BotoCoreError, ClientError, ResponseParserError
+    return BotoCoreError, ClientError, ResponseParserError, HTTPError
 
 
 def code_of(error: BaseException | None) -> str:

@@ -64,7 +64,9 @@ class S3Store(S3Links):
     @cached_property
     def _cleaner(self) -> ThreadPoolExecutor:
         """The thread that deletes what is needed no more, for which no request waits."""
-        return ThreadPoolExecutor(1, thread_name_prefix="s3-cleaner")
+        return ThreadPoolExecutor(
+            1, thread_name_prefix="s3-cleaner", initializer=self._bucket.client.circuit.exempt
+        )
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
         reader = ObjectReader.of(self._bucket, _blob(digest), start)

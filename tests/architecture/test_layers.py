@@ -94,7 +94,7 @@ HOMES: dict[str, set[str]] = {
     "boto3": {"dualreg.storage.s3_library"},
     "botocore": {"dualreg.storage.s3_library"},
     "bcrypt": {"dualreg.auth.passwords"},
-    "urllib3": {"dualreg.remote"},
+    "urllib3": {"dualreg.remote", "dualreg.storage.s3_library"},
 }
 #: What may be called while a module is imported, because it only makes a value (or is a decorator's sort).
 HARMLESS = {

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import urlsplit
 
 #: What a busy object store answers.  Source: Amazon S3, "Error responses".
@@ -28,12 +28,24 @@ class Faults:
         times: How many requests it happens to; they then go through.
         wanted: Whether it happens to a request, given its method and path.
         requests: The methods and paths of all that came.
+        goes_on: What those wait for that hang.
     """
 
     kind: str = ""
     times: int = 0
     wanted: Callable[[str, str], bool] = lambda _, __: True
     requests: list[tuple[str, str]] = field(default_factory=list)
+    goes_on: Event = field(default_factory=Event)
+
+    def begin(self, kind: str) -> None:
+        """Let this happen to all requests from now on."""
+        self.kind, self.times = kind, 1 << 30
+        self.goes_on.clear()
+
+    def end(self) -> None:
+        """Let nothing happen from now on; what hangs breaks off."""
+        self.times = 0
+        self.goes_on.set()
 
     def take(self, method: str, path: str) -> str:
         """Return what happens to a request; empty: nothing."""
@@ -55,7 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
         if kind in _INSTEAD:
             self._answer(*_INSTEAD[kind])
             return
-        if kind == "lost request":
+        if kind == "hanging":
+            self.faults.goes_on.wait()
+        if kind in ("lost request", "hanging"):
             self._hang_up()
             return
         if kind == "damaged request" and body:
@@ -88,11 +102,15 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
-        if kind == "truncated answer":
-            self.wfile.write(content[: len(content) // 2])
+        if kind in ("truncated answer", "hanging answer"):
+            with suppress(OSError):
+                self.wfile.write(content[: len(content) // 2])
+            if kind == "hanging answer":
+                self.faults.goes_on.wait()
             self._hang_up()
             return
-        self.wfile.write(content)
+        with suppress(OSError):  # the client may have given up
+            self.wfile.write(content)
 
     def _answer(self, status: int, content: bytes) -> None:
         self.send_response(status)
@@ -116,16 +134,21 @@ KINDS = ("busy", "broken", "lost request", "lost answer", "truncated answer", "s
 
 
 @contextmanager
-def faulty(endpoint: str) -> Iterator[tuple[str, Faults]]:
-    """Run the proxy for the block; yield its URL, and what it does, which is nothing at first."""
+def faulty(endpoint: str, port: int = 0) -> Iterator[tuple[str, Faults]]:
+    """Run the proxy for the block; yield its URL, and what it does, which is nothing at first.
+
+    From the end of the block on, it refuses connections, and gives up those that it has.
+    """
     faults = Faults()
     handler = type("Handler", (_Handler,), {"faults": faults, "upstream": urlsplit(endpoint).netloc})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         server.daemon_threads = True
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}", faults
         finally:
+            faults.kind, faults.times = "lost request", 1 << 30
+            faults.goes_on.set()
             server.shutdown()
             thread.join()

@@ -22,6 +22,7 @@ from dualreg.storage.s3_store import S3Store, _blob
 from tests.contracts.blob_store import DATA, DIGEST, BlobStoreContract
 from tests.contracts.radosgw import s3_bucket
 from tests.contracts.s3_faults import KINDS, Faults, faulty
+from tests.programs import until
 
 pytestmark = pytest.mark.s3
 
@@ -137,7 +138,8 @@ def test_an_unfinished_object_is_collected(store: S3Store, url: str) -> None:
     upload = UploadId.new()
     bucket = Bucket.parse(url)
     at = bucket._at(f"uploads/{upload}/segment")
-    bucket._client.create_multipart_upload(**at)
+    with bucket.client.asking("a test") as client:
+        client.create_multipart_upload(**at)
     (found,) = store.staged()
     assert found.upload == upload
     assert abs((datetime.now(UTC) - found.modified_at).total_seconds()) < 60
@@ -343,11 +345,20 @@ def test_what_fails_for_long_is_an_outage(url: str, kind: str) -> None:
             with pytest.raises(StoreUnavailable):
                 attempt()
         faults.times = 0
+        assert until(lambda: not _fails(store), 10)
         assert store.layout(upload) == layout
         assert store.read_link("a/link") is None
         store.publish(upload, DIGEST)
         with store.open(DIGEST) as blob:
             assert blob.read() == DATA
+
+
+def _fails(store: S3Store) -> bool:
+    try:
+        store.stat(DIGEST)
+    except StoreUnavailable:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("kind", ["lost tag", "other answer"])

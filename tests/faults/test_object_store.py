@@ -1,0 +1,116 @@
+"""An object store that hangs or is gone: what has no need of it goes on, and all goes on once it is back."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests import builders
+from tests.contracts.radosgw import s3_bucket
+from tests.contracts.s3_faults import Faults, faulty
+from tests.programs import dualreg_process, until
+from tests.protocol.clients.v2 import V2Client
+
+pytestmark = pytest.mark.s3
+
+#: Seconds in which what has no need of the object store is answered: those for a place, and a slow machine's.
+SOON = 4.0
+#: Seconds after which no client has to wait any longer, and in which all goes on.
+LAST, BACK = 22.0, 15.0
+
+
+class Proxy:
+    """The proxy before the object store, which can be stopped and started again where it was."""
+
+    faults: Faults
+
+    def __init__(self, endpoint: str) -> None:
+        """Start it before the S3 server at *endpoint*."""
+        self._endpoint, self._running, self._port = endpoint, ExitStack(), 0
+        self.start()
+
+    def start(self) -> None:
+        """Start it."""
+        self.url, self.faults = self._running.enter_context(faulty(self._endpoint, self._port))
+        self._port = urlsplit(self.url).port or 0
+
+    def stop(self) -> None:
+        """Stop it: connections are refused."""
+        self._running.close()
+
+
+@contextmanager
+def registry(folder: Path, **settings: str | int) -> Iterator[tuple[str, Proxy, Path]]:
+    """Run a registry of one process over a bucket; yield where it serves, the proxy and the log."""
+    with s3_bucket() as url:
+        parts = urlsplit(url)
+        proxy = Proxy(parse_qs(parts.query)["endpoint"][0])
+        chosen = {"store": f"s3://{parts.netloc}{parts.path}", "s3_endpoint": proxy.url} | settings
+        try:
+            with dualreg_process(folder / "data", workers=1, **chosen) as (host, _, log):
+                yield host, proxy, log
+        finally:
+            proxy.stop()
+
+
+def many(number: int, request: Callable[[], object]) -> list[threading.Thread]:
+    """Have clients send a request at the same time; those that do not end are no reason to wait."""
+    threads = [threading.Thread(target=request, daemon=True) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def timed(host: str, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, float]:
+    """Return the status of an answer, and after how many seconds all of it was there; 0: it broke off."""
+    began = time.monotonic()
+    try:
+        with closing(HTTPConnection(host, timeout=60)) as connection:
+            connection.request(method, path, headers=headers or {})
+            answer = connection.getresponse()
+            status = answer.status
+            answer.read()
+    except (OSError, HTTPException):
+        status = 0
+    return status, time.monotonic() - began
+
+
+@pytest.mark.parametrize("kind", ["hanging", "hanging answer", "refused"])
+def test_what_needs_no_object_store_goes_on(tmp_path: Path, kind: str) -> None:
+    """However many clients want what needs it: each is answered in time, later ones at once."""
+    image = builders.image(builders.layer({"a": os.urandom(3 << 20)}))
+    blob = f"/v2/team/app/blobs/{max(image.blobs, key=lambda each: len(image.blobs[each]))}"
+    with registry(tmp_path) as (host, proxy, log):
+        V2Client(host).push("team/app", "1", image)
+        manifest = ("GET", "/v2/team/app/manifests/1", {"Accept": image.media_type})
+        free = [("GET", "/v2/"), ("GET", "/v2/team/app/tags/list"), manifest]
+        assert timed(host, *manifest)[0] == 200
+        proxy.faults.begin(kind)
+        if kind == "refused":
+            proxy.stop()
+        answers = list[tuple[int, float]]()
+        threads = many(40, lambda: answers.append(timed(host, "GET", blob)))
+        time.sleep(0.5)
+        for request in free * 2:
+            status, seconds = timed(host, *request)  # type: ignore[arg-type] -- two or three of them
+            assert status == 200
+            assert seconds < SOON
+        assert until(lambda: not any(each.is_alive() for each in threads), 60)
+        assert {status for status, _ in answers} <= ({503, 429, 0} if kind == "hanging answer" else {503})
+        assert max(seconds for _, seconds in answers) < LAST
+        refused = [timed(host, "GET", blob) for _ in range(6)]
+        assert {status for status, _ in refused} == {503}
+        assert sorted(seconds for _, seconds in refused)[2] < 1
+        if kind == "refused":
+            proxy.start()
+        proxy.faults.end()
+        assert until(lambda: timed(host, "GET", blob)[0] == 200, BACK)
+        V2Client(host).push("team/app", "2", builders.image(builders.layer({"b": b"2"})))
+        assert ("the object store answers again" in log.read_text()) is (kind != "refused")
+        assert "Traceback" not in log.read_text()
