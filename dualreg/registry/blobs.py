@@ -16,7 +16,7 @@ from dualreg.image.names import RepositoryName
 from dualreg.patterns import EVERYWHERE, Reach
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.state import STEP, State
-from dualreg.storage.base import FileBacked, SupportsAccelRedirect, keeps
+from dualreg.storage.base import FileBacked, SupportsAccelRedirect, SupportsRedirect, keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,19 @@ class Blobs:
         if digest == empty_layer().digest:
             return None  # it need not be in the store
         return store.internal_path(digest) if isinstance(store, SupportsAccelRedirect) else None
+
+    def url(self, blob: BlobRow) -> str | None:
+        """Return a URL that gives out the blob to anyone, for some minutes; None if the store has none.
+
+        Raises:
+            BlobUnknown: the store does not have all of its bytes.
+        """
+        store = self.state.store
+        if blob.digest == empty_layer().digest or not isinstance(store, SupportsRedirect):
+            return None
+        self.require(blob)
+        self.integrity.served.append(blob.digest)
+        return store.url(blob.digest)
 
     def mount(
         self,

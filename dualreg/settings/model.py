@@ -35,6 +35,7 @@ from dualreg.settings.values import (
     MinFree,
     Printable,
     Rate,
+    RedirectsText,
     ServiceName,
     StoreUrl,
     TokenLifetime,
@@ -69,6 +70,13 @@ class Settings(BaseModel):
     )
     s3_endpoint: HttpUrl = Field("", description="URL of the object store; default: Amazon's")
     s3_region: str = Field("", description="region of the bucket; default: that of the AWS configuration")
+    s3_redirects: RedirectsText = Field(
+        "off",
+        description="which clients get blobs from the object store: on, off; NETWORK=MODE or USER-AGENT=MODE",
+    )
+    s3_redirect_endpoint: HttpUrl = Field(
+        "", description="URL of the object store for clients; default: s3_endpoint"
+    )
     database: DatabaseUrl = Field(
         "", description="SQLAlchemy URL of the catalog; default: SQLite in the data directory"
     )
@@ -243,7 +251,12 @@ class Settings(BaseModel):
     def store_url(self) -> str:
         """The store's URL, as ``open_store`` takes it; default: the data directory."""
         if self.store.startswith("s3://"):
-            options = {"endpoint": self.s3_endpoint, "region": self.s3_region, "waiting": self._waiting}
+            options = {
+                "endpoint": self.s3_endpoint,
+                "redirect_endpoint": self.s3_redirect_endpoint,
+                "region": self.s3_region,
+                "waiting": self._waiting,
+            }
             return f"{self.store}?{urlencode({name: value for name, value in options.items() if value})}"
         return self.store or self.data.absolute().as_uri()
 

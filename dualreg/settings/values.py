@@ -12,6 +12,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, BeforeValidator
 
 from dualreg.patterns import check_pattern
+from dualreg.settings.redirects import Redirects
 from dualreg.transports import LocationInvalid, Use, grammars, parse_location
 
 _BRIDGE = re.compile(r"(?:[^=,\s]+=)?(?:both|v1-to-v2|v2-to-v1|off)", re.ASCII)
@@ -258,6 +259,11 @@ def _rate(value: str) -> str:
     return value
 
 
+def _redirects(value: str) -> str:
+    Redirects.parse(value)
+    return value
+
+
 def _upload_limits(value: str) -> str:
     parse_upload_limits(value)
     return value
@@ -317,4 +323,5 @@ Bridge = Annotated[str, AfterValidator(_bridge)]
 Algorithms = Annotated[str, AfterValidator(_algorithms)]
 MinFree = Annotated[str, AfterValidator(_min_free)]
 Rate = Annotated[str, AfterValidator(_rate)]
+RedirectsText = Annotated[str, AfterValidator(_redirects)]
 UploadLimitsText = Annotated[str, AfterValidator(_upload_limits)]

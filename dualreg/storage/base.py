@@ -34,6 +34,9 @@ class StoreUnavailable(OSError):
         """Say what failed, and why."""
         super().__init__(errno.EHOSTDOWN, message)
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
@@ -191,6 +194,18 @@ class SupportsAccelRedirect(Protocol):
 
     def internal_path(self, digest: Digest) -> str:
         """Return the path of the blob relative to the blob folder, for ``X-Accel-Redirect``."""
+
+
+@runtime_checkable
+class SupportsRedirect(Protocol):
+    """A store from which clients can fetch blobs themselves."""
+
+    def url(self, digest: Digest) -> str:
+        """Return a URL that gives out the blob, if there is one, for some minutes, and to anyone.
+
+        Raises:
+            OSError: the store has no credentials for it.
+        """
 
 
 @runtime_checkable

@@ -98,6 +98,7 @@ class Bucket:
     Attributes:
         prefix: Empty, or with a slash at its end.
         endpoint: Where the object store is; None: at Amazon, or where the library's own settings say.
+        redirect_endpoint: Where clients find it; None: likewise.
         waiting: How many threads wait for it at once, besides those of its own.
     """
 
@@ -106,10 +107,11 @@ class Bucket:
     endpoint: str | None = None
     region: str | None = None
     waiting: int = PARALLEL
+    redirect_endpoint: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Return the bucket at ``s3://NAME/PREFIX?endpoint=URL&region=NAME&waiting=NUMBER``.
+        """Return the bucket at ``s3://NAME/PREFIX?ATTRIBUTE=VALUE&…``.
 
         Raises:
             ValueError: it names none.
@@ -118,14 +120,24 @@ class Bucket:
         path = unquote(parts.path).strip("/")
         if not parts.netloc:
             raise ValueError(f'invalid store "{url}": expected s3://BUCKET/PREFIX')
-        endpoint, region = (options.get(name, [None])[0] for name in ("endpoint", "region"))
-        waiting = int(options.get("waiting", [PARALLEL])[0])
-        return cls(parts.netloc, f"{path}/" if path else "", endpoint, region, waiting)
+        given: dict[str, Any] = {name: values[0] for name, values in options.items()}
+        given["waiting"] = int(given.get("waiting", PARALLEL))
+        return cls(parts.netloc, f"{path}/" if path else "", **given)
 
     @cached_property
     def client(self) -> S3Client:
         """What sends the requests."""
         return S3Client(self.name, self.endpoint, self.region, self.waiting)
+
+    @cached_property
+    def _signer(self) -> S3Client:
+        """What signs requests that clients send."""
+        endpoint = self.redirect_endpoint or self.endpoint
+        return S3Client(self.name, endpoint, self.region, self.waiting)
+
+    def url(self, key: str) -> str:
+        """Return a URL of an object, for anyone who has it, without a request."""
+        return self._signer.sign("get_object", self._at(key))
 
     def head(self, key: str) -> Found | None:
         """Return what there is of an object; None if there is none."""
@@ -285,6 +297,7 @@ class Bucket:
     def close(self) -> None:
         """Close all connections, and end the threads. The bucket can be used again."""
         self.client.close()
+        self._signer.close()
 
     def _assemble(self, key: str, parts: Iterable[tuple[int, _MakePart]]) -> int:
         """Create an object of parts, a few of which are made at once; return its size in bytes."""

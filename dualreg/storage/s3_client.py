@@ -1,6 +1,6 @@
 """S3 client: requests to an object store that end in time, and are not sent while it does not answer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -25,6 +25,8 @@ _LEAST = 1.0
 _LOOKS = 1.0
 #: Requests of one store and process that run in parallel for one that waits, and connections kept open.
 PARALLEL, _CONNECTIONS = 16, 64
+#: Seconds for which a URL works that was signed: as long as at the reference registry.
+_SIGNED = 1200
 #: The first status that says that the server fails.  Source: RFC 9110, section 15.6.
 _SERVER_ERROR = 500
 
@@ -77,16 +79,26 @@ class S3Client:
         self.circuit.answered()
         return data
 
+    def sign(self, operation: str, given: Mapping[str, str]) -> str:
+        """Return the URL of a request that needs no credentials for some minutes, without sending any.
+
+        Raises:
+            StoreUnavailable: there are none to sign it by.
+        """
+        with failures(given["Key"]):
+            client = self._clients.get(find=False)
+            return str(client.generate_presigned_url(operation, Params={**given}, ExpiresIn=_SIGNED))
+
     def close(self) -> None:
         """Close all connections, and end the threads. The client can be used again."""
         if pool := self.__dict__.pop("pool", None):
             pool.shutdown()
         self._clients.close()
 
-    def _prepare(self, client: Any, is_first: bool) -> None:  # noqa: ANN401, FBT001 -- botocore's
-        """Watch the requests of a new client; find the bucket by the first one."""
+    def _prepare(self, client: Any, find: bool) -> None:  # noqa: ANN401, FBT001 -- botocore's
+        """Watch the requests of a new client; *find* the bucket by it."""
         self._attempts.watch(client)
-        if is_first:
+        if find:
             with failures(f"s3://{self._bucket}"):
                 client.head_bucket(Bucket=self._bucket)
 
@@ -154,7 +166,7 @@ class _Clients:
     def __init__(
         self, endpoint: str | None, region: str | None, prepare: Callable[[Any, bool], object]
     ) -> None:
-        """Open none yet; *prepare* is called with each, and whether it is the first, before it is used."""
+        """Open none yet; *prepare* is called with each, and whether to find the bucket, before it is used."""
         self._endpoint, self._region, self._prepare = endpoint, region, prepare
         self._lock = Lock()
         self._client: Any = None
@@ -162,8 +174,12 @@ class _Clients:
         self._stamps: list[object] = []
         self._next_look = 0.0
 
-    def get(self) -> Any:  # noqa: ANN401 -- boto3 makes its classes when it runs
-        """Return the client; threads that find another one opening it go on with the last one."""
+    def get(self, *, find: bool = True) -> Any:  # noqa: ANN401 -- boto3 makes its classes when it runs
+        """Return the client; threads that find another one opening it go on with the last one.
+
+        Args:
+            find: Find the bucket first, by which a mistake in the settings is noticed.
+        """
         if self._client is not None and monotonic() < self._next_look:
             return self._client
         if not self._lock.acquire(blocking=self._client is None):
@@ -175,7 +191,7 @@ class _Clients:
                 client, self._files = open_client(
                     self._endpoint, self._region, timeout=ANSWER, connections=_CONNECTIONS
                 )
-                self._prepare(client, self._client is None)
+                self._prepare(client, find and self._client is None)
                 self._client, self._stamps = client, [*map(_stamp, self._files)]
             return self._client
         finally:

@@ -92,6 +92,9 @@ class S3Store(S3Links):
             else:
                 self._seen[digest] = size
 
+    def url(self, digest: Digest) -> str:
+        return self._bucket.url(_blob(digest))
+
     def is_local(self) -> bool:
         return False
 

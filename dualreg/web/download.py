@@ -1,7 +1,7 @@
 """Downloads: the only module that sends blobs and layers, for both dialects.
 
-The bytes are sent by the first of these that is available: nginx (``X-Accel-Redirect``), the kernel
-(``wsgi.file_wrapper``, which is sendfile), this process.
+The bytes are sent by the first of these that is available: an object store (a redirect), nginx
+(``X-Accel-Redirect``), the kernel (``wsgi.file_wrapper``, which is sendfile), this process.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,9 +13,11 @@ from flask import Response, request
 from dualreg.catalog.rows import BlobRow
 from dualreg.image import media_types
 from dualreg.registry.blobs import Blobs
+from dualreg.settings.redirects import redirects_of
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.accel import let_remember
 from dualreg.web.context import registry, settings
+from dualreg.web.forwarded import client_address
 from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.repeatable import REPEATED_AT_ONCE, repeat_document, repeatable
 from dualreg.web.responses import FILE, empty_response
@@ -48,6 +50,8 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
         blobs.require(blob)
         response = Response(headers=fixed | {"Accept-Ranges": "bytes", "Content-Length": str(blob.size)})
         return repeat_document(response, blob, until=until)
+    if url := _url(blob, spans):
+        return empty_response(307, {**headers, "Location": url, "Cache-Control": "no-store"})
     if location := _internal_location(blob):
         blobs.open_whole(blob).close()
         response = Response(headers=fixed | {"X-Accel-Redirect": location})  # nginx adds Accept-Ranges
@@ -64,6 +68,17 @@ def _bytes(blob: BlobRow, spans: Sequence[Span] | None, headers: dict[str, str])
     if len(spans) == 1:
         return _single(blob, spans[0], 206, headers | {"Content-Range": spans[0].content_range(blob.size)})
     return _multiple(blob, spans, headers)
+
+
+def _url(blob: BlobRow, spans: Sequence[Span] | None) -> str | None:
+    """Return where this client fetches the blob itself; None if it does not.
+
+    No object store sends several ranges.
+    """
+    redirects = redirects_of(settings().s3_redirects)
+    if len(spans or ()) > 1 or not redirects.include(client_address(), request.user_agent.string):
+        return None
+    return registry().blobs.url(blob)
 
 
 def _internal_location(blob: BlobRow) -> str | None:

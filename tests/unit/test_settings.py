@@ -141,6 +141,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         Settings.from_env({}, config=config)
 
 
+_REDIRECTS = (
+    "expected on, off, or a comma-separated list of one of these and of NETWORK=MODE or USER-AGENT=MODE"
+)
+
+
 @pytest.mark.parametrize("source", ["file", "environment", "flag"])
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
@@ -152,6 +157,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         ("threads", "0", "expected 1 or more"),
         ("threads", "1025", "expected 1024 or less"),
         ("access_log", "maybe", "expected true or false"),
+        ("s3_redirects", "yes", _REDIRECTS),
+        ("s3_redirects", "on,", _REDIRECTS),
+        ("s3_redirects", "on,off", "more than one mode without a network or User-Agent"),
         ("bind", "::1:25501", "expected an IPv6 address in brackets, such as [::1]:5000"),
         ("bind", "unix:", "expected HOST:PORT, PORT or unix:PATH"),
         ("bind", "127.0.0.1", "expected HOST:PORT, PORT or unix:PATH"),
