@@ -9,6 +9,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from dualreg.messages import LogFormatter, safe_line
+from dualreg.web.outages import outage_of
 from dualreg.web.responses import FILE
 
 #: gunicorn's format, and the seconds that the request took.
@@ -34,6 +35,14 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn is untyped
     def warning(self, msg: object, *args: object, **options: Any) -> None:  # noqa: ANN401 -- gunicorn's, untyped
         log = super().info if _NOT_HTTP.match(str(msg)) else super().warning
         log(msg, *args, **options)
+
+    def exception(self, msg: object, *args: object, **options: Any) -> None:  # noqa: ANN401 -- gunicorn's, untyped
+        """Log an error with its traceback; of an outage in the middle of an answer, a line."""
+        outage = outage_of(sys.exc_info()[1])
+        if outage:
+            self.error("an answer broke off: %s", outage.reason)
+        else:
+            super().exception(msg, *args, **options)
 
     def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> dict[str, Any]:  # noqa: ANN401 -- gunicorn's, untyped
         path = str(environ["RAW_URI"]).partition("?")[0]

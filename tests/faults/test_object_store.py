@@ -113,4 +113,5 @@ def test_what_needs_no_object_store_goes_on(tmp_path: Path, kind: str) -> None:
         assert until(lambda: timed(host, "GET", blob)[0] == 200, BACK)
         V2Client(host).push("team/app", "2", builders.image(builders.layer({"b": b"2"})))
         assert ("the object store answers again" in log.read_text()) is (kind != "refused")
+        assert ("an answer broke off" in log.read_text()) is (kind == "hanging answer")
         assert "Traceback" not in log.read_text()
