@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dualreg.ownership import inherit_owner, make_folders, sync
+from dualreg.storage import parallel
 
 __all__ = [
     "SHARED",
@@ -22,6 +23,7 @@ __all__ = [
     "nanoseconds",
     "remove",
     "sync",
+    "sync_all",
     "write",
 ]
 
@@ -83,6 +85,20 @@ def remove(path: str | Path) -> None:
         pass
     except IsADirectoryError:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_all(*files: str | Path | int) -> None:
+    """Make files and changes of folders durable as ``sync``, by path or descriptor, with one wait for all."""
+    opened = list[int]()
+    try:
+        for file in files:
+            if not isinstance(file, int):
+                with suppress(FileNotFoundError):  # it may be gone
+                    opened.append(os.open(file, os.O_RDONLY))
+        parallel.sync(*(file for file in files if isinstance(file, int)), *opened)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def above(path: str | Path) -> str:

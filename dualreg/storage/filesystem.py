@@ -11,6 +11,7 @@ rename, fsync the folder. What a method did when it returns survives a power cut
 """
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,8 +25,8 @@ from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.mountinfo import is_local
-from dualreg.ownership import create_folder, make_folders
-from dualreg.storage import durable
+from dualreg.ownership import create_folder, is_durable, make_folders, noted_durable
+from dualreg.storage import durable, writeback
 from dualreg.storage.base import CHUNK_SIZE, StagedUpload, StoredBlob
 from dualreg.storage.bulk import Places
 from dualreg.storage.cached import read_cached
@@ -116,7 +117,12 @@ class FilesystemStore(LinkFolder):
                         yield StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
 
     def stage(self, upload: UploadId, content: bytes) -> None:
-        self.append(upload, (content,), offset=0)
+        descriptor = self._create(upload, _PUBLISHED)
+        try:
+            durable.write(descriptor, content)
+            writeback.begin(descriptor)
+        finally:
+            os.close(descriptor)
 
     def append(self, upload: UploadId, chunks: Iterable[bytes], *, offset: int) -> int:
         path, pieces = self._staged_file(upload), filter(None, chunks)
@@ -139,10 +145,10 @@ class FilesystemStore(LinkFolder):
                 durable.write(descriptor, chunk)
                 length += len(chunk)
                 behind.reach(length)
-            if size > offset or length > offset:
-                os.fsync(descriptor)
             if not found:
-                durable.sync(self._uploads)
+                durable.sync_all(descriptor, self._uploads)
+            elif size > offset or length > offset:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         return length
@@ -195,6 +201,8 @@ class FilesystemStore(LinkFolder):
         """
         staged = self._staged_file(upload)
         if found.st_nlink <= 1:
+            if _may_be_lost(found):
+                durable.sync_all(staged, self._uploads)
             os.chmod(staged, _STAGED)
             return
         fresh = UploadId.new()
@@ -219,7 +227,7 @@ class FilesystemStore(LinkFolder):
             _link_over(staged, path, self._staged_file(UploadId.new()))
         except OSError:  # there are no hard links here, or the folder was removed: ``publish`` does all
             return lambda: None
-        return partial(self._sync_blob, path)
+        return partial(self._sync_blob, path, *([staged] if _may_be_lost(found) else []))
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
         staged, path = self._staged_file(upload), self._file(digest)
@@ -231,20 +239,31 @@ class FilesystemStore(LinkFolder):
             os.unlink(staged)
         else:
             self._make_blob_folder(path)
+            if _may_be_lost(found):
+                durable.sync(staged)
             if found.st_nlink == 1:
                 os.chmod(staged, _PUBLISHED)
             os.rename(staged, path)
             self._sync_blob(path)
 
     def _make_blob_folder(self, path: str) -> None:
+        """Create the folders of a blob, of which ``_sync_blob`` makes durable what was missing."""
         folder = durable.above(path)
-        make_folders(durable.above(folder), durable.SHARED)
-        create_folder(folder, durable.SHARED)  # made durable with the blob
+        prefix = durable.above(folder)
+        if not is_durable(prefix):
+            make_folders(durable.above(prefix), durable.SHARED)
+            create_folder(prefix, durable.SHARED)
+        create_folder(folder, durable.SHARED)
 
-    def _sync_blob(self, path: str) -> None:
+    def _sync_blob(self, path: str, *more: str) -> None:
+        """Make the names of a blob durable, with *more* files."""
         folder = durable.above(path)
-        durable.sync(folder)
-        durable.sync(durable.above(folder))
+        prefix = durable.above(folder)
+        if is_durable(prefix):
+            durable.sync_all(*more, folder, prefix)
+            return
+        with noted_durable([prefix]):
+            durable.sync_all(*more, folder, prefix, durable.above(prefix))
 
     def discard(self, upload: UploadId) -> None:
         durable.remove(self._staged_file(upload))
@@ -300,6 +319,14 @@ def _look(path: str) -> os.stat_result | None:
         return os.stat(path)
     except FileNotFoundError:
         return None
+
+
+def _may_be_lost(found: os.stat_result) -> bool:
+    """Return whether a power cut may take the bytes of an upload; it is read-only since ``stage`` then.
+
+    It looks like that, too, if it had become a blob that was deleted.
+    """
+    return found.st_nlink == 1 and not found.st_mode & stat.S_IWUSR
 
 
 def _link_over(source: str, path: str, fresh: str) -> None:

@@ -15,8 +15,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from dualreg.image.names import UploadId
-from dualreg.ownership import create_folder, make_folders
-from dualreg.storage import durable, writeback
+from dualreg.ownership import create_folder, is_durable, make_folders, noted_durable
+from dualreg.storage import durable
 from dualreg.storage.base import LinkFile, StagedLink
 
 #: The folder below its root in which the reference registry keeps everything.
@@ -47,60 +47,87 @@ class LinkFolder:
             self._make_uploads()
             with ExitStack() as stack:
                 os.fsync(self._write(fresh, content, due or at, stack))
+            self._settle(durable.above(target))
             durable.move(fresh, target)
         return target
 
     def stage_links(self, links: Sequence[StagedLink]) -> None:
         self._make_uploads()
+        trees, folders = dict[str, str](), dict[str, None]()
         with ExitStack() as stack:
-            staged = [each for link in links if (each := self._stage_link(link, stack))]
-            for descriptor, _ in staged[1:]:
-                writeback.begin(descriptor)
-            for descriptor, _ in staged:
-                os.fsync(descriptor)
-        for _, folders in staged:
-            for folder in folders:
-                durable.sync(folder)
+            files = [
+                self._write(file, link.content, link.at, stack)
+                for link in links
+                if (file := self._make_place(link, trees, folders))
+            ]
+            durable.sync_all(*files, *folders)
 
-    def _stage_link(self, link: StagedLink, stack: ExitStack) -> tuple[int, Sequence[str]] | None:
-        """Write a link file among the uploads, with its folder if that is new: placing it is one rename.
+    def _make_place(self, link: StagedLink, trees: dict[str, str], folders: dict[str, None]) -> str | None:
+        """Return where to write a link among the uploads: in the highest of its folders that is missing.
 
-        Return its descriptor, which *stack* closes, and its new folders, the innermost first; None if the
-        file that is there is right.
+        So placing it is one rename. None: the file that is there is right.
+
+        Args:
+            trees: Where missing folders are staged, each with all links that are to be below it.
+            folders: Those that were created for that.
         """
-        file = f"{self._uploads}/{link.upload}"
-        if os.path.lexists(f"{self._names}/{link.folder}"):
-            is_right = self._holds(link.path, link.content, link.due)
-            return None if is_right else (self._write(file, link.content, link.at, stack), ())
-        folders = [*accumulate([file, *link.name.split("/")[:-1]], "{}/{}".format)]
-        for folder in folders:
-            create_folder(folder, durable.SHARED)
-        return self._write(f"{file}/{link.name}", link.content, link.at, stack), folders[::-1]
+        fresh, missing, folder = f"{self._uploads}/{link.upload}", "", durable.above(link.path)
+        while folder and not os.path.lexists(f"{self._names}/{folder}"):
+            missing, folder = folder, durable.above(folder)
+        if not missing:
+            return None if self._holds(link.path, link.content, link.due) else fresh
+        top, *below = trees.setdefault(missing, fresh), *link.path[len(missing) + 1 :].split("/")
+        *new, file = accumulate([top, *below], "{}/{}".format)
+        for each in new:
+            if each not in folders:
+                create_folder(each, durable.SHARED)
+                folders[each] = None
+        return file
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
-        changed = {durable.above(self._place(link)) for link in links}
-        for folder in changed:
-            durable.sync(folder)
+        changed, new = set[str](), set[str]()
+        for link in links:
+            self._place(link, changed, new)
+        with noted_durable(new):
+            durable.sync_all(*changed)
 
-    def _place(self, link: StagedLink) -> str:
-        """Move a staged file, with its folder if that is new; return what is where it was not before."""
-        fresh, folder = f"{self._uploads}/{link.upload}", f"{self._names}/{link.folder}"
+    def _place(self, link: StagedLink, changed: set[str], new: set[str]) -> None:
+        """Move a staged file, with its new folders; add to what has changed, and to what is new."""
+        fresh, place, below = f"{self._uploads}/{link.upload}", link.path, ""
+        while place and not os.path.isfile(fresh + below):
+            place, _, name = place.rpartition("/")
+            below = f"/{name}{below}"
+        if place:
+            changed.update(map(durable.above, self._move(fresh, f"{self._names}/{place}")))
+            if below:
+                new.update(accumulate([f"{self._names}/{place}", *below.split("/")[1:-1]], "{}/{}".format))
+        else:  # the file was right, or was moved with another one; it may have been replaced since
+            changed.add(durable.above(self._replace(link.path, link.content, link.due, link.at)))
+
+    def _move(self, fresh: str, target: str) -> Iterator[str]:
+        """Move a staged file or folder to its place; yield what is where it was not before.
+
+        Of a folder that other requests have made meanwhile, what is in it is moved.
+        """
+        self._settle(durable.above(target))
         try:
-            is_folder = stat.S_ISDIR(os.stat(fresh).st_mode)
-        except FileNotFoundError:  # the file was right; it may have been replaced since
-            return self._replace(link.path, link.content, link.due, link.at)
-        if is_folder:
-            try:
-                durable.move(fresh, folder)
-            except OSError as error:
-                if error.errno not in durable.TAKEN:
-                    raise
-                fresh += f"/{link.name}"  # another request has made the folder meanwhile
-            else:
-                return folder
-        target = f"{folder}/{link.name}"
-        durable.move(fresh, target)
-        return target
+            durable.move(fresh, target)
+        except OSError as error:
+            if error.errno not in durable.TAKEN:
+                raise
+            for name in os.listdir(fresh):
+                yield from self._move(f"{fresh}/{name}", f"{target}/{name}")
+        else:
+            yield target
+
+    def _settle(self, folder: str) -> None:
+        """Make a folder, created if need be, durable with those above it.
+
+        Others may have moved them there with what is in them, and not have waited for that yet.
+        """
+        if folder != f"{self._names}" and not is_durable(folder):
+            self._settle(durable.above(folder))
+            make_folders(folder, durable.SHARED)
 
     def _write(self, file: str, content: bytes, at: datetime | None, stack: ExitStack) -> int:
         """Write a file among the uploads; return its descriptor, which *stack* closes.
@@ -157,8 +184,7 @@ class LinkFolder:
                 os.unlink(target)
                 changed.add(Path(target).parent)
             self._prune(target)
-        for folder in {*map(_nearest, changed)}:  # once for all that they have lost
-            durable.sync(folder)
+        durable.sync_all(*{*map(_nearest, changed)})  # once for all that they have lost
 
     def quarantine_link(self, path: str) -> None:
         source, aside = self._names / path, self._corrupt / "repositories" / path

@@ -9,12 +9,13 @@ from typing import NamedTuple
 #: What strace is asked for: everything that can change a file or a folder, so that nothing is missed.
 TRACED = (
     "open,openat,creat,close,lseek,write,pwrite64,writev,pwritev,pwritev2,ftruncate,truncate,fallocate,fsync,"
-    "fdatasync,sync,syncfs,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,"
+    "fdatasync,sync,syncfs,io_submit,io_getevents,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,"
     "sendfile,copy_file_range,splice"
 )
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)(?:<([^>]*)>)?.*")
 _UNFINISHED = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)")
+_REQUEST = re.compile(r"aio_lio_opcode=(\w+), aio_fildes=(\d+<[^>]*>)")
 _HANDLE = re.compile(r"(-?\w+)(?:<([^>]*)>)?(?:\(deleted\))?")
 
 
@@ -69,11 +70,13 @@ class _Reader:
 
     Attributes:
         places: Where the next write goes, by descriptor: no two processes that write run at the same time.
+        waiting: What was asked of a queue, and is not known to be done.
     """
 
     root: str
     notes: str
     places: dict[str, int | None] = field(default_factory=dict)
+    waiting: dict[str, list[str]] = field(default_factory=dict)
 
     def read(self, name: str, words: list[str], result: int, opened: str) -> Iterator[Call]:
         """Yield the changes that a successful call made."""
@@ -85,6 +88,8 @@ class _Reader:
             yield from self._write(name, words, result)
         elif name == "sync":
             yield Call("settle", self.root)
+        elif name in ("io_submit", "io_getevents"):
+            yield from self._queue(name, words, result)
         elif make := _CHANGES.get(name):
             call = make(words)
             if self._is_ours(call.path) or self._is_ours(call.target):
@@ -114,6 +119,18 @@ class _Reader:
             place = self.places[handle]
             yield Call("write", path, offset=place, data=data)
             self.places[handle] = None if place is None else place + count
+
+    def _queue(self, name: str, words: list[str], count: int) -> Iterator[Call]:
+        """Yield the syncs that have ended: all of a queue do before any counts."""
+        waiting = self.waiting.setdefault(words[0], [])
+        if name == "io_submit":
+            for operation, handle in _REQUEST.findall(", ".join(words))[:count]:
+                if operation != "IOCB_CMD_FSYNC":
+                    raise UnknownCall(f"{name}({', '.join(words)})")
+                waiting.append(_handle(handle)[1])
+        elif count == len(waiting):
+            yield from (Call("sync", path) for path in waiting if self._is_ours(path))
+            waiting.clear()
 
     def _is_ours(self, path: str) -> bool:
         return f"{path}/".startswith(f"{self.root}/")

@@ -80,6 +80,10 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             return super().append(upload, chunks, offset=offset)
 
+    def stage(self, upload: UploadId, content: bytes) -> None:
+        with self.plan.step():
+            super().stage(upload, content)
+
     def prepare(self, upload: UploadId, digest: Digest) -> Callable[[], None]:
         with self.plan.step():
             wait = super().prepare(upload, digest)

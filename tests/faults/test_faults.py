@@ -260,6 +260,12 @@ class BrokenStore(FilesystemStore):
 
         return super().append(upload, filling(), offset=offset)
 
+    def stage(self, upload: UploadId, content: bytes) -> None:
+        """Create a file, and write nothing."""
+        super().stage(upload, b"" if self.error else content)
+        if self.error:
+            raise OSError(self.error, "of the device")
+
 
 @pytest.mark.parametrize(
     ("error", "message", "wait"),
