@@ -21,7 +21,7 @@ from dualreg.auth.sealed import NAME, Sealed, SealedInvalid
 from dualreg.auth.tokens import Verifier
 from dualreg.auth.workloads import Workloads, parse_workload_rules
 from dualreg.catalog.database import Catalog
-from dualreg.catalog.integrity import file_of, find_damage
+from dualreg.catalog.integrity import file_of, find_damage, move_aside
 from dualreg.catalog.notes import UNFINISHED, Note
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
@@ -35,17 +35,19 @@ from dualreg.registry.state import Retention, State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.registry.visibility import Visibility
-from dualreg.registry.writes import MARK, Writes, disk_of
+from dualreg.registry.writes import MARK, Mark, Writes, disk_of
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_min_free, parse_upload_limits
 from dualreg.storage import Store, open_store
-from dualreg.storage.base import keeps
+from dualreg.storage.base import PrivateFiles, keeps
 from dualreg.storage.links import Links
 from dualreg.storage.names import Names
 
 _log = logging.getLogger(__name__)
 #: How long notes of pulls and of V1 clients wait before they are written to the catalog.
 _WRITE_DELAY = timedelta(seconds=10)
+#: What clients are told that push to a follower.
+_FOLLOWER = "it follows another one; push to that"
 #: For how many seconds a server keeps the result of a health check.
 _HEALTH_INTERVAL = 3.0
 
@@ -64,23 +66,24 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
             completely.
         ValueError: the URL of the database is invalid.
     """
-    if damage := find_damage(settings.database_url):
-        raise _lost(settings, f"the catalog is malformed: {damage}")
+    _check_sound(settings)
     catalog, store = open_catalog(settings), open_store(settings.store_url)
     try:
         if catalog.engine.dialect.name == "sqlite":
             upgrade(catalog)
         found = revision(catalog)
-        if found.found is None and not rebuild and not Names(store).is_empty():
+        is_new = found.found is None and not (rebuild or settings.follow)
+        if is_new and not Names(store).is_empty():
             raise _lost(settings, "the catalog is empty, but the store is not")
         if not found.is_usable:
             raise CatalogUnreachable(f"the catalog is at revision {found.found}; {found.advice}")
         _check_complete(catalog)
-        if not rebuild:
+        _check_kind(settings, catalog)
+        if not (rebuild or settings.follow):
             _check_not_lost(settings, catalog, store)
-        _settle_access(Sealed(catalog, store))
+        _settle_access(settings, Sealed(catalog, store))
         Keyring(catalog).active()
-        if build_registry(catalog, store, settings).linking.is_due():
+        if not settings.follow and build_registry(catalog, store, settings).linking.is_due():
             _log.warning(
                 "an older version wrote the store; run `dualreg db upgrade` to complete its link files"
             )
@@ -88,6 +91,19 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
         raise CatalogUnreachable(f"{error}; remove it to have it written anew from the catalog") from error
     finally:
         catalog.close()
+
+
+def _check_sound(settings: Settings) -> None:
+    """Check that the catalog is not malformed; that of a follower is moved away, and made anew.
+
+    Raises:
+        CatalogUnreachable: it is.
+    """
+    if damage := find_damage(settings.database_url):
+        if not settings.follow:
+            raise _lost(settings, f"the catalog is malformed: {damage}")
+        aside = move_aside(settings.database_url)
+        _log.warning("the catalog was malformed (%s); it is now %s", damage, aside)
 
 
 def _check_complete(catalog: Catalog) -> None:
@@ -99,6 +115,25 @@ def _check_complete(catalog: Catalog) -> None:
             raise CatalogUnreachable(
                 f"the last {note} was interrupted; run the same `dualreg {UNFINISHED[note]}` again"
             )
+
+
+def _check_kind(settings: Settings, catalog: Catalog) -> None:
+    """Note that the catalog is a follower's, if it is to be one and has no content.
+
+    Raises:
+        CatalogUnreachable: a follower would remove the content of a registry, or it is the reverse.
+    """
+    with catalog.read() as tx:
+        is_empty, is_follower = not tx.repositories.any(), tx.notes.read(Note.FOLLOWED) is not None
+    if is_follower and not settings.follow:
+        raise CatalogUnreachable("this is the catalog of a follower; give the setting follow, as for it")
+    if settings.follow and not is_follower:
+        if not is_empty or not Names(open_store(settings.data.absolute().as_uri())).is_empty():
+            raise CatalogUnreachable(
+                f"{settings.data.absolute()} is a registry; a follower needs a data directory for itself"
+            )
+        with catalog.begin() as tx:
+            tx.notes.write(Note.FOLLOWED, "")
 
 
 def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:
@@ -122,13 +157,19 @@ def _check_not_lost(settings: Settings, catalog: Catalog, store: Store) -> None:
         raise _lost(settings, what, "--replace")
 
 
-def _settle_access(sealed: Sealed) -> None:
+def _settle_access(settings: Settings, sealed: Sealed) -> None:
     """Have the same accounts, permissions and keys in the catalog and in their copy in the store.
+
+    A follower takes over those that it needs.
 
     Raises:
         CatalogUnreachable: the copy is newer than those in the catalog.
         SealedInvalid: it cannot be read.
     """
+    if settings.follow:
+        if settings.auth != "none":
+            follow_access(sealed.catalog, sealed.files)
+        return
     sealed.restore()
     if sealed.is_ahead():
         raise CatalogUnreachable(
@@ -136,6 +177,18 @@ def _settle_access(sealed: Sealed) -> None:
             "restore a newer catalog, or remove the file to keep what the catalog has"
         )
     sealed.catch_up()
+
+
+def follow_access(catalog: Catalog, files: PrivateFiles) -> bool:
+    """Take over accounts, permissions and keys from a copy that is followed; return whether any changed.
+
+    Raises:
+        CatalogUnreachable: they cannot be read.
+    """
+    try:
+        return Sealed(catalog, files).mirror()
+    except SealedInvalid as error:
+        raise CatalogUnreachable(str(error)) from error
 
 
 def _imports_itself(settings: Settings, store: Store) -> bool:
@@ -165,7 +218,8 @@ def open_catalog(settings: Settings, *, serving: bool = False) -> Catalog:
         pool_size=settings.threads if is_file else settings.database_connections,
         timeout=settings.database_timeout.total_seconds() if serving else None,
     )
-    catalog.on_access_change = Sealed(catalog, open_store(settings.store_url)).write
+    if not settings.follow:
+        catalog.on_access_change = Sealed(catalog, open_store(settings.store_url)).write
     return catalog
 
 
@@ -231,7 +285,8 @@ def build_registry(
         _HEALTH_INTERVAL if write_delay else 0.0,
     )
     retention = Retention(settings.gc_grace, settings.gc_untagged)
-    return Registry.build(State(catalog, store, Links(store), upstream or NoUpstream(), retention), rules)
+    registry = Registry.build(State(catalog, store, Links(store), upstream or NoUpstream(), retention), rules)
+    return registry.without_links() if settings.follow else registry
 
 
 def writes_of(settings: Settings) -> Writes:
@@ -239,7 +294,8 @@ def writes_of(settings: Settings) -> Writes:
     root = settings.store_folder
     catalog = file_of(settings.database_url)
     folders = {root, catalog.parent} if catalog else {root}
-    return Writes(folders, parse_min_free(settings.min_free), root / MARK)
+    fixed = Mark(_FOLLOWER, "") if settings.follow else None
+    return Writes(folders, parse_min_free(settings.min_free), root / MARK, fixed)
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

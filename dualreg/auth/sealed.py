@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualreg.catalog.access import Dump
-from dualreg.catalog.database import Catalog, DatabaseFailure
+from dualreg.catalog.database import Catalog, DatabaseFailure, Transaction
 from dualreg.catalog.notes import Note
 from dualreg.storage.base import PrivateFiles
 
@@ -73,12 +73,30 @@ class Sealed:
         with self.catalog.begin() as tx:
             if revision <= int(tx.notes.lock(Note.ACCESS) or 0) or not tx.access.is_empty():
                 return 0
-            try:
-                tx.access.restore(dump)
-            except (KeyError, ValueError, TypeError, AttributeError) as error:
-                raise SealedInvalid(f"{NAME} is damaged: {error}") from error
-            tx.notes.write(Note.ACCESS, str(revision))
+            self._record(tx, revision, dump)
         return len(dump["accounts"])
+
+    def _record(self, tx: Transaction, revision: int, dump: Dump) -> None:
+        try:
+            tx.access.restore(dump)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise SealedInvalid(f"{NAME} is damaged: {error}") from error
+        tx.notes.write(Note.ACCESS, str(revision))
+
+    def mirror(self) -> bool:
+        """Record what the copy contains in place of what the catalog has, if that is of another change.
+
+        Return whether it was. Without a copy, what the catalog has stays.
+
+        Raises:
+            SealedInvalid.
+        """
+        revision, dump = self._read()
+        with self.catalog.begin() as tx:
+            if revision in (0, int(tx.notes.lock(Note.ACCESS) or 0)):
+                return False
+            self._record(tx, revision, dump)
+        return True
 
     def revision(self) -> int:
         """Return the number of the change that the copy was written for; 0: there is no copy.

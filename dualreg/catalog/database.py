@@ -34,6 +34,7 @@ from dualreg.catalog.commits import CommitUncertain, commits_of
 from dualreg.catalog.deletions import DeletionQueries
 from dualreg.catalog.derivations import DerivationQueries
 from dualreg.catalog.dialects import READ_ONLY, has_changed, hasten, open_engine, watch_changes
+from dualreg.catalog.following import FollowingQueries
 from dualreg.catalog.garbage import GarbageQueries
 from dualreg.catalog.integrity import file_of
 from dualreg.catalog.keys import KeyQueries
@@ -164,6 +165,7 @@ class Transaction:
     checks = _Noun(CheckQueries, timed=False)
     notes = _Noun(NoteQueries, timed=False)
     rebuild = _Noun(RebuildQueries, timed=False)
+    following = _Noun(FollowingQueries, timed=False)
 
     def confirm(self) -> None:
         """Ask the database whether the transaction, with its locks, is still there.

@@ -33,6 +33,8 @@ class Note(StrEnum):
     #: How often another process has begun to lead (``catalog.leading``).
     COLLECTION_TERM = "collection-term"
     IMPORT_TERM = "import-term"
+    #: That the catalog is a follower's, and when it first had all of the copy; empty: not yet.
+    FOLLOWED = "followed"
     #: When the health of the catalog was last checked.
     HEALTH = "health"
 

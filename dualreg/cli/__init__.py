@@ -15,6 +15,7 @@ from dualreg.messages import LogFormatter
 #: Each command: where it is defined, as MODULE:NAME below ``dualreg.cli``, and its line in the help.
 COMMANDS = {
     "serve": ("serve:serve", "Serve the registry until interrupted."),
+    "follow": ("follow:follow", "Serve a copy of another registry's directory, read-only."),
     "health": ("health:health", "Check whether the server can serve."),
     "config": ("config:config", "Show the configuration."),
     "db": ("db.commands:db", "Manage the catalog database."),

@@ -134,12 +134,19 @@ def open_audit(settings: Settings) -> Audit:
 
 
 @contextmanager
-def audited(settings: Settings) -> Iterator[Record]:
+def audited(settings: Settings, *, changes: bool = True) -> Iterator[Record]:
     """Open the audit log for a block that changes something, and records its changes.
 
+    Args:
+        changes: Whether it changes content, accounts or permissions, which a follower does not.
+
     Raises:
-        click.ClickException: it cannot be written.
+        click.ClickException: it cannot be written, or the registry is that of a follower.
     """
+    if settings.follow and changes:
+        raise click.ClickException(
+            f"{settings.data.absolute()} follows {settings.follow}; make changes there"
+        )
     with closing(open_audit(settings)) as audit:
 
         def record(command: str, **facts: object) -> None:
@@ -150,11 +157,12 @@ def audited(settings: Settings) -> Iterator[Record]:
 
 @contextmanager
 def audited_registry(
-    data: Path | None, config: Path | None, **opening: bool
+    data: Path | None, config: Path | None, *, changes: bool = True, **opening: bool
 ) -> Iterator[tuple[Registry, Settings, Record]]:
     """Open the configured registry for a block that changes it, and records its changes.
 
     Args:
+        changes: As ``audited``.
         opening: As ``prepared_registry``.
 
     Raises:
@@ -162,7 +170,7 @@ def audited_registry(
     """
     with (
         prepared_registry(data, config, **opening) as (registry, settings),
-        audited(settings) as record,
+        audited(settings, changes=changes) as record,
     ):
         yield registry, settings, record
 

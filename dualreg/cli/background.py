@@ -1,7 +1,8 @@
-"""Processes beside ``dualreg serve``: the import of the legacy source, and the garbage collection.
+"""Processes beside the server: the import of the legacy source, the garbage collection, a follower's update.
 
-The import is started again whenever it exits, for example when the kernel killed it for lack of memory; a
-collection is started when one is due. They have low priority, and end with the server, even if it is killed.
+The collection is started when one is due; the others are started again whenever they exit, for example when
+the kernel killed them for lack of memory. They have low priority, and end with the server, even if it is
+killed.
 """
 
 import os
@@ -30,6 +31,7 @@ _SHARED_BY_GC = (
     "gc_rate",
     "gc_empty_repositories",
 )
+_SHARED_BY_FOLLOWER = ("follow", "follow_interval", "follow_verify")
 _SHARED_CONNECTIONS = "database_connections"
 _IMPORT_OPTIONS = ("--follow", "10m", "--jobs", "2")
 #: Added to the niceness of the server.
@@ -46,34 +48,37 @@ _FIRST_COLLECTION = 60.0
 _JUMP = 60.0
 
 
-class BackgroundImport:
-    """Keeps a low-priority child running that imports the legacy source, then follows it."""
+class BackgroundCommand:
+    """Keeps a low-priority child running that runs a command of ours."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Import the ``legacy_source`` of *settings*; without one, do nothing."""
-        self._settings = settings
+    def __init__(self, settings: Settings, what: str, *command: str) -> None:
+        """Run *command* with what the server has of *settings*; without one, do nothing.
+
+        Args:
+            what: What messages call it.
+        """
+        self._settings, self._what, self._command = settings, what, command
         self._process: subprocess.Popen[bytes] | None = None
         self._restart_at = 0.0
 
     def start(self) -> None:
         """Start the child."""
-        if source := self._settings.legacy_source:
-            options = (*_IMPORT_OPTIONS, "--parent", str(os.getpid()))
-            self._process = _start_child(self._settings, "migrate", "run", source, *options)
+        if self._command:
+            self._process = _start_child(self._settings, *self._command, "--parent", str(os.getpid()))
 
     def keep_running(self) -> None:
         """Restart the child if it has exited, after a delay; to be called about every second."""
         if self._process is None or self._process.poll() is None:
             return
         if not self._restart_at:
-            echo("background import exited; restarting", err=True)
+            echo(f"{self._what} exited; restarting", err=True)
             self._restart_at = time.monotonic() + _RESTART_DELAY
         elif time.monotonic() >= self._restart_at:
             self._restart_at = 0.0
             try:
                 self.start()
             except OSError as error:  # such as for lack of memory, which must not end the server
-                echo(f"cannot restart the background import: {error}", err=True)
+                echo(f"cannot restart the {self._what}: {error}", err=True)
                 self._restart_at = time.monotonic() + _RESTART_DELAY
 
     def stop(self) -> None:
@@ -86,6 +91,19 @@ class BackgroundImport:
         self._process.kill()
         self._process.wait()
         self._process = None
+
+
+def background_import(settings: Settings) -> BackgroundCommand:
+    """Return what imports the ``legacy_source`` of *settings*, then follows it; without one, nothing."""
+    source = settings.legacy_source
+    command = ("migrate", "run", source, *_IMPORT_OPTIONS) if source else ()
+    return BackgroundCommand(settings, "background import", *command)
+
+
+def background_update(settings: Settings) -> BackgroundCommand:
+    """Return what keeps the catalog of a follower up to date."""
+    access = ("--access",) if settings.auth != "none" else ()
+    return BackgroundCommand(settings, "background update", "follow", "update", "--watch", *access)
 
 
 class Schedule:
@@ -137,6 +155,9 @@ class BackgroundCollection:
         self._schedule = Schedule(interval, grace, settings.gc_window)
         self._process: subprocess.Popen[bytes] | None = None
 
+    def start(self) -> None:
+        """Do nothing: the first collection is not due yet."""
+
     def keep_running(self) -> None:
         """Start a collection if one is due; to be called about every second."""
         if self._schedule.has_jumped():
@@ -177,7 +198,8 @@ def _start_child(settings: Settings, *command: str) -> "subprocess.Popen[bytes]"
 def child_environment(settings: Settings) -> dict[str, str]:
     """Return an environment that gives a child the settings of the server, and no others."""
     others = {name: value for name, value in environment().items() if not name.startswith(PREFIX)}
-    values = {name: getattr(settings, name) for name in (*_SHARED, _SHARED_CONNECTIONS, *_SHARED_BY_GC)}
+    names = (*_SHARED, _SHARED_CONNECTIONS, *_SHARED_BY_GC, *(_SHARED_BY_FOLLOWER if settings.follow else ()))
+    values = {name: getattr(settings, name) for name in names}
     shared = {f"{PREFIX}{name.upper()}": _as_text(value) for name, value in values.items()}
     return {**others, **shared, f"{PREFIX}DATA": str(settings.data.absolute()), CONFIG_VARIABLE: os.devnull}
 

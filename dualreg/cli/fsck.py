@@ -119,7 +119,8 @@ def fsck(
         raise click.UsageError("--limit-bytes, --limit-time and --rate require --read")
     names = _names(repositories)
     fetch = _fetch_from(given["source"], given) if given["source"] else fetch_nothing
-    with audited_registry(data, config, alone=True) as (registry, settings, record):
+    opened = audited_registry(data, config, changes=given["repair"], alone=True)
+    with opened as (registry, settings, record):
         found, store = Counter[bool](), open_store(settings.store_url)
         with closing(open_catalog(settings)) as catalog, stoppable(quiet=as_json) as stop:
             _require(catalog, names)

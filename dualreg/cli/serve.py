@@ -17,10 +17,10 @@ from gunicorn.arbiter import Arbiter
 
 from dualreg.assembly import build_authority, catalog_of, open_catalog, open_registry
 from dualreg.cli.admin import open_audit, prepare_or_fail
-from dualreg.cli.background import BackgroundCollection, BackgroundImport
+from dualreg.cli.background import BackgroundCollection, BackgroundCommand, background_import
 from dualreg.cli.descriptors import needed, raise_limit
 from dualreg.cli.notifying import notify_service_manager, notify_watchdog
-from dualreg.cli.options import environment, load_settings, settings_options
+from dualreg.cli.options import Command, environment, load_settings, settings_options, with_options
 from dualreg.cli.output import echo
 from dualreg.cli.server_log import LOG_FORMAT, ServerLog
 from dualreg.cli.worker import CONNECTIONS, Worker
@@ -55,29 +55,34 @@ def certificate(chain: Path, key: Path) -> ReloadingFile[ssl.SSLContext]:
     return ReloadingFile(read, chain, key)
 
 
+def serving_options(command: Command) -> Command:
+    """Add the options of a command that serves; each is a setting, too."""
+    path = click.Path(path_type=Path)
+    return with_options(
+        command,
+        click.option(
+            "--bind",
+            metavar="HOST:PORT",
+            help="Listen on HOST:PORT, PORT of 127.0.0.1, or unix:PATH.  [default: 127.0.0.1:5000]",
+        ),
+        click.option("--workers", type=int, help="Run this many processes.  [default: 2]"),
+        click.option(
+            "--threads", type=int, help="Serve this many requests at once per process.  [default: 16]"
+        ),
+        click.option(
+            "--auth",
+            type=click.Choice(["none", "accounts", "htpasswd", "token"]),
+            help="Choose the authentication backend.",
+        ),
+        click.option("--tls-cert", type=path, help="Serve HTTPS with the certificate chain in PATH, in PEM."),
+        click.option(
+            "--tls-key", type=path, help="Read the private key of the certificate from PATH, in PEM."
+        ),
+    )
+
+
 @click.command()
-@click.option(
-    "--bind",
-    metavar="HOST:PORT",
-    help="Listen on HOST:PORT, PORT of 127.0.0.1, or unix:PATH.  [default: 127.0.0.1:5000]",
-)
-@click.option("--workers", type=int, help="Run this many processes.  [default: 2]")
-@click.option("--threads", type=int, help="Serve this many requests at once per process.  [default: 16]")
-@click.option(
-    "--auth",
-    type=click.Choice(["none", "accounts", "htpasswd", "token"]),
-    help="Choose the authentication backend.",
-)
-@click.option(
-    "--tls-cert",
-    type=click.Path(path_type=Path),
-    help="Serve HTTPS with the certificate chain in PATH, in PEM.",
-)
-@click.option(
-    "--tls-key",
-    type=click.Path(path_type=Path),
-    help="Read the private key of the certificate from PATH, in PEM.",
-)
+@serving_options
 @settings_options
 def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     """Serve the registry until interrupted.
@@ -86,15 +91,37 @@ def serve(data: Path | None, config: Path | None, **flags: object) -> None:
     (DUALREG_BIND, …).
     """
     settings = load_settings(config, data=data, **flags)
+    if settings.follow:
+        raise click.ClickException(
+            f"the setting follow is for a follower\nTo serve {settings.follow}, run `dualreg follow`."
+        )
+    check_to_serve(settings)
+    prepare_or_fail(settings)
+    run_server(settings, background_import(settings), BackgroundCollection(settings))
+
+
+def check_to_serve(settings: Settings) -> None:
+    """Check what must be right before a registry is made.
+
+    Raises:
+        click.ClickException: the settings cannot be served.
+    """
     _check_exposure(settings)
     _check_address(settings)
-    _certificate(settings)  # no registry is made for one that cannot be used
-    prepare_or_fail(settings)
+    _certificate(settings)
+
+
+def run_server(settings: Settings, *background: BackgroundCommand | BackgroundCollection) -> None:
+    """Serve the registry, which was prepared, until interrupted, with processes beside the server.
+
+    Raises:
+        click.ClickException: it cannot be served.
+    """
     _check_authority(settings)
     open_audit(settings).close()  # no serving without the audit log
     _check_legacy_source(settings)
     _raise_limit(settings)
-    _Server(settings).run()
+    _Server(settings, *background).run()
 
 
 def _raise_limit(settings: Settings) -> None:
@@ -105,14 +132,15 @@ def _raise_limit(settings: Settings) -> None:
 
 
 def _check_exposure(settings: Settings) -> None:
-    """Refuse to let the whole network push and delete unless ``auth = none`` was set explicitly.
+    """Refuse to let the whole network pull, push and delete unless ``auth = none`` was set explicitly.
 
     Raises:
         click.ClickException: it was not.
     """
     if settings.auth == "none" and settings.origin("auth") == "default" and not _is_local(settings):
         raise click.ClickException(
-            f"{settings.bind} is reachable from other machines, and without authentication anyone may push\n"
+            f"{settings.bind} is reachable from other machines, and without authentication anyone may"
+            f" {'pull' if settings.follow else 'push'}\n"
             "Set auth = accounts (see `dualreg account add`), or set auth = none to allow it."
         )
 
@@ -201,8 +229,11 @@ def _announce(settings: Settings) -> None:
     address, folder = settings.bind, settings.data.absolute()
     scheme = "https" if settings.tls_cert else "http"
     url = address if address.startswith("unix:") else f"{scheme}://{address}"
-    echo(f"Serving Docker V1, V2 and OCI clients on {url} from {folder}")
     notify_service_manager("READY=1", f"STATUS=Serving on {url}")
+    if settings.follow:
+        echo(f"Serving {settings.follow.absolute()} read-only to Docker V1, V2 and OCI clients on {url}")
+        return
+    echo(f"Serving Docker V1, V2 and OCI clients on {url} from {folder}")
     if settings.auth == "none" and not _is_local(settings):
         echo("Warning: anyone who can reach it may push and delete (auth = none).")
     if url != address:
@@ -213,7 +244,7 @@ def _announce(settings: Settings) -> None:
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn's main process, which keeps background processes running as it does its workers."""
 
-    def __init__(self, app: "_Server", *background: BackgroundImport | BackgroundCollection) -> None:
+    def __init__(self, app: "_Server", *background: BackgroundCommand | BackgroundCollection) -> None:
         self._background = background
         self._stop = app.stop
         super().__init__(app)
@@ -250,12 +281,11 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         rates: Shared by the workers.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *background: BackgroundCommand | BackgroundCollection) -> None:
         self._settings = settings
         self.stop = mmap(-1, 1)  # shared with them
         self.rates = rates_of(settings)
-        self._background = BackgroundImport(settings)
-        self._collection = BackgroundCollection(settings)
+        self._background = background
         self._app: Flask | None = None
         self._scrubber: Scrubber | None = None
         super().__init__()
@@ -285,17 +315,18 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def run(self) -> None:
         try:
-            _Arbiter(self, self._background, self._collection).run()
+            _Arbiter(self, *self._background).run()
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
 
     def _stop(self) -> None:
-        self._collection.stop()
-        self._background.stop()
+        for each in reversed(self._background):
+            each.stop()
 
     def _start(self) -> None:
         _announce(self._settings)
-        self._background.start()
+        for each in self._background:
+            each.start()
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ catalog says which repository was the last, and that the catalog is not complete
 read. What cannot be understood is a finding, and everything else is recorded.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from threading import Event
@@ -14,30 +14,29 @@ from typing import TypeVar
 
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.notes import Note
-from dualreg.catalog.rebuilding import FoundBlob, FoundManifest, FoundTag
-from dualreg.catalog.rows import ORIGINS, Origin, RepositoryRow, V1ImageRow
+from dualreg.catalog.rebuilding import FoundBlob, FoundManifest
+from dualreg.catalog.rows import Origin, RepositoryRow
 from dualreg.catalog.views import V1
 from dualreg.errors import BlobMissing, ManifestInvalid, RegistryError
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.layer import empty_layer
-from dualreg.image.manifest import Manifest, stored
+from dualreg.image.manifest import Manifest
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.rebuilt import Damage, Finding, Rebuilt
+from dualreg.maintenance.recording import read_manifest, tag_row, v1_row
 from dualreg.registry.collections import Collections
 from dualreg.registry.linking import COMPLETE
 from dualreg.registry.recognition import Recognition
 from dualreg.registry.sweep import sweep_rows
 from dualreg.storage import Store
 from dualreg.storage.base import StoreUnavailable
-from dualreg.storage.names import BlobName, ManifestName, Names, OddEntry, TagName, V1Name
+from dualreg.storage.names import BlobName, ManifestName, Names, OddEntry, TagName
 
 #: Rows that are recorded in a transaction.
 _BATCH = 2000
 #: Manifests that are; each has many rows, and its document is in memory.
 _MANIFESTS = 100
-#: Bytes of the largest manifest that is read; none that was accepted is larger.
-_MANIFEST_LIMIT = 8 << 20
 _Item = TypeVar("_Item")
 _Read = tuple[ManifestName, Manifest]
 
@@ -200,7 +199,7 @@ class _Repository:
             with self.rebuild.catalog.begin() as tx:
                 held = self._held(tx, {digest for image in batch for digest in (image.json, image.layer)})
                 whole = [image for image in batch if held.issuperset((image.json, image.layer))]
-                tx.rebuild.add_v1_images(_v1_row(self.id, image) for image in whole)
+                tx.rebuild.add_v1_images(v1_row(self.id, image) for image in whole)
             for image in {*batch}.difference(whole):
                 self._find(Damage.NO_IMAGE, f" image {image.id}", "its JSON or layer is missing")
             self._count("v1_images", len(whole))
@@ -244,7 +243,7 @@ class _Repository:
             read = list[_Read]()
             for name in batch:
                 try:
-                    read.append((name, self._parse(name)))
+                    read.append((name, read_manifest(self.rebuild.store, name)))
                 except StoreUnavailable:
                     raise
                 except (BlobMissing, OSError, ManifestInvalid):
@@ -308,7 +307,7 @@ class _Repository:
             with self.rebuild.catalog.begin() as tx:
                 known = tx.manifests.lock_existing(self.id, {tag.digest for tag in batch})
                 found = [tag for tag in batch if tag.digest in known]
-                tx.rebuild.add_tags(self.id, [_tag_row(tag, self.recognized) for tag in found])
+                tx.rebuild.add_tags(self.id, [tag_row(tag, self._origin(tag)) for tag in found])
             for tag in batch:
                 if tag.digest not in known:
                     self._find(Damage.DANGLING, f":{tag.tag}", f"the repository does not have {tag.digest}")
@@ -324,20 +323,14 @@ class _Repository:
             self._adopt_entries()
             self._recognize()
 
-    def _parse(self, name: ManifestName) -> Manifest:
-        """Return a manifest with the bytes of its digest.
-
-        Raises:
-            BlobMissing, OSError, ManifestInvalid.
-        """
-        with self.rebuild.store.open(name.digest) as reader:
-            payload = reader.read(_MANIFEST_LIMIT)
-        return stored(name.media_type, payload, name.digest)
+    def _origin(self, tag: TagName) -> Origin:
+        """Return by which generation a tag was pushed, if the tree does not say."""
+        return Origin.V1 if tag.digest in self.recognized else Origin.V2
 
     def _read(self, name: ManifestName) -> Manifest | None:
         """Return a manifest; None: it is a finding."""
         try:
-            return self._parse(name)
+            return read_manifest(self.rebuild.store, name)
         except BlobMissing:
             if name.digest not in self.lost:
                 self._find(Damage.NO_MANIFEST, f"@{name.digest}", "the store does not have it")
@@ -368,28 +361,6 @@ class _Repository:
     def _count(self, what: str, count: int) -> None:
         self.rebuild.result.counts[what] += count
         self.rebuild.advance(0, count)
-
-
-def _v1_row(repository_id: int, image: V1Name) -> V1ImageRow:
-    return V1ImageRow(
-        repository_id,
-        image.id,
-        image.parent,
-        image.json,
-        image.layer,
-        None,
-        image.diff_id,
-        image.checksum,
-        complete=True,
-        tarsum=image.tarsum,
-        tarsum_verified=image.tarsum_verified,
-    )
-
-
-def _tag_row(tag: TagName, recognized: Container[Digest]) -> FoundTag:
-    assumed = Origin.V1 if tag.digest in recognized else Origin.V2
-    origin = Origin(tag.origin) if tag.origin in ORIGINS else assumed
-    return FoundTag(tag.tag, tag.digest, tag.at, origin, tag.agent)
 
 
 def _place(name: str) -> tuple[str, ...]:

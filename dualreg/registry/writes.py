@@ -37,12 +37,14 @@ class Writes:
         folders: On the disks that have to keep room: those of the store and of an SQLite catalog.
         least: Returns how many bytes of a disk of so many stay free.
         mark: The file whose existence means read-only.
+        fixed: Why the registry is always read-only; None: it is not.
         clock: In seconds.
     """
 
     folders: Collection[Path] = ()
     least: Callable[[int], int] = lambda _: 0
     mark: Path = Path("/nonexistent", MARK)
+    fixed: Mark | None = None
     clock: Callable[[], float] = time.monotonic
     _seen: tuple[float, int] = field(default=(-math.inf, 0))
 
@@ -91,6 +93,8 @@ class Writes:
 
     def marked(self) -> Mark | None:
         """Return why the registry is read-only; None: it is not. It takes one look at a file."""
+        if self.fixed:
+            return self.fixed
         try:
             os.stat(self.mark)  # noqa: PTH116 -- each request that writes does this
             document = json.loads(self.mark.read_text("utf-8"))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -44,7 +44,7 @@ from dualreg.settings.values import (
 )
 
 #: Settings that are paths, or can be.
-_PATHS = ("data", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
+_PATHS = ("data", "follow", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
 #: Settings in which a path may follow something else.
 _PREFIXED_PATHS = {"bind": "unix:", "database": "sqlite:///", "legacy_source": "[a-z0-9]+-tree:"}
 #: Settings that are only valid together.
@@ -67,6 +67,15 @@ class Settings(BaseModel):
         "",
         description="where the bytes are stored: file:///PATH or s3://BUCKET/PREFIX; default: in the data "
         "directory",
+    )
+    follow: Path | None = Field(
+        None, description="copy of another registry's data directory, which `dualreg follow` serves read-only"
+    )
+    follow_interval: Duration = Field(
+        "10s", description="how often it looks what has changed there", validate_default=True
+    )
+    follow_verify: bool = Field(
+        default=False, description="read each blob there when it is found, instead of comparing its size"
     )
     s3_endpoint: HttpUrl = Field("", description="URL of the object store; default: Amazon's")
     s3_region: str = Field("", description="region of the bucket; default: that of the AWS configuration")
@@ -218,6 +227,9 @@ class Settings(BaseModel):
         for name in _REQUIRED.get(self.auth, ()):
             if not getattr(self, name):
                 raise ValueError(f'auth = "{self.auth}" requires the setting {name}')
+        for name in ("store", "legacy_source"):
+            if self.follow and getattr(self, name):
+                raise ValueError(f"follow and {name} are not valid together")
         return self
 
     @classmethod
@@ -250,6 +262,8 @@ class Settings(BaseModel):
     @property
     def store_url(self) -> str:
         """The store's URL, as ``open_store`` takes it; default: the data directory."""
+        if self.follow:
+            return f"follow://{quote(str(self.follow.absolute()))}?{urlencode({'own': self.data.absolute()})}"
         if self.store.startswith("s3://"):
             options = {
                 "endpoint": self.s3_endpoint,

@@ -192,8 +192,11 @@ class BlobStore(Protocol):
 class SupportsAccelRedirect(Protocol):
     """A store whose blobs a server in front of the registry, such as nginx, can send itself."""
 
-    def internal_path(self, digest: Digest) -> str:
-        """Return the path of the blob relative to the blob folder, for ``X-Accel-Redirect``."""
+    def internal_path(self, digest: Digest) -> str | None:
+        """Return the path of the blob relative to the blob folder, for ``X-Accel-Redirect``.
+
+        None: it is kept elsewhere.
+        """
 
 
 @runtime_checkable

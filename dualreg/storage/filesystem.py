@@ -60,7 +60,7 @@ class FilesystemStore(LinkFolder):
         return reader
 
     def stat(self, digest: Digest) -> StoredBlob | None:
-        found = _look(self._file(digest))
+        found = _look(self._readable(digest))
         return found and StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
 
     def has_seen(self, digest: Digest, size: int) -> bool:
@@ -71,10 +71,10 @@ class FilesystemStore(LinkFolder):
         return is_local(self._root)
 
     def read_at_once(self, digest: Digest, size: int, *, start: int, length: int) -> bytes | None:
-        return read_cached(self._file(digest), size, start=start, length=length)
+        return read_cached(self._readable(digest), size, start=start, length=length)
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
-        path, aside = self.path(digest), self._corrupt / f"{digest.algorithm}-{digest.hex}"
+        path, aside = Path(self._file(digest)), self._corrupt / f"{digest.algorithm}-{digest.hex}"
         opened = os.fstat(reader.fileno())
         with suppress(FileNotFoundError):
             make_folders(self._corrupt)
@@ -86,7 +86,7 @@ class FilesystemStore(LinkFolder):
         return False
 
     def delete(self, digest: Digest) -> None:
-        path = self.path(digest)
+        path = Path(self._file(digest))
         path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
@@ -172,10 +172,14 @@ class FilesystemStore(LinkFolder):
         return True
 
     def path(self, digest: Digest) -> Path:
-        return Path(self._file(digest))
+        return Path(self._readable(digest))
+
+    def _readable(self, digest: Digest) -> str:
+        """Return the file that is read as the blob, whether or not it exists."""
+        return self._file(digest)
 
     def _file(self, digest: Digest) -> str:
-        return f"{self._blob_folder}/{self.internal_path(digest)}"
+        return f"{self._blob_folder}/{_place(digest)}"
 
     def owns_file(self, path: Path, digest: Digest) -> bool:
         own = self.path(digest)
@@ -276,8 +280,8 @@ class FilesystemStore(LinkFolder):
                 touched = max(found.st_mtime, found.st_ctime)
                 yield StagedUpload(upload, datetime.fromtimestamp(touched, UTC))
 
-    def internal_path(self, digest: Digest) -> str:
-        return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
+    def internal_path(self, digest: Digest) -> str | None:
+        return _place(digest)
 
     def write_private(self, name: str, content: bytes) -> None:
         try:
@@ -311,6 +315,11 @@ class FilesystemStore(LinkFolder):
     def _staged_file(self, upload: UploadId) -> str:
         """Return the file of an upload."""
         return f"{self._uploads}/{upload}"
+
+
+def _place(digest: Digest) -> str:
+    """Return where the file of a blob is below the folder of blobs."""
+    return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
 
 def _look(path: str) -> os.stat_result | None:

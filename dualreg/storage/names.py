@@ -35,10 +35,15 @@ _NAMING = frozenset({"_layers/", "_manifests/", "_v1/"})
 
 @dataclass(frozen=True, slots=True)
 class OddEntry:
-    """A file or folder that is not understood: its path below the folder of repositories, and why."""
+    """A file or folder that is not understood: its path below the folder of repositories, and why.
+
+    Attributes:
+        unread: Whether it could not be read: what it says, or has in it, may be sound.
+    """
 
     path: str
     reason: str
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +257,7 @@ class Names:
         except StoreUnavailable:
             raise
         except OSError as error:
-            yield OddEntry(folder, f"cannot be read: {_reason(error)}")
+            yield _unread(folder, error)
 
     def _link(self, path: str, digest: Digest) -> LinkFile | OddEntry | None:
         """Return a link file, which must contain *digest*; None if there is none."""
@@ -272,7 +277,7 @@ class Names:
         except StoreUnavailable:
             raise
         except OSError as error:
-            return OddEntry(path, f"cannot be read: {_reason(error)}")
+            return _unread(path, error)
         except (ValueError, KeyError, TypeError, DigestInvalid, ImageIdInvalid, TagInvalid) as error:
             return OddEntry(path, f"damaged: {_reason(error)}")
 
@@ -312,6 +317,10 @@ def _object(file: LinkFile) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TypeError("not a JSON object")
     return found
+
+
+def _unread(path: str, error: OSError) -> OddEntry:
+    return OddEntry(path, f"cannot be read: {_reason(error)}", unread=True)
 
 
 def _reason(error: Exception) -> str:

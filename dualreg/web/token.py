@@ -104,9 +104,12 @@ def _token_document(granted: Grant, wanted: Iterable[Access]) -> dict[str, objec
 
 
 def _refresh_token(granted: Grant) -> dict[str, object]:
-    """Return a refresh token for a grant by password; nothing for one by access key or token."""
+    """Return a refresh token for a grant by password; nothing for one by access key or token.
+
+    Nor by a follower: its accounts are those of another registry, and replaced whenever they change there.
+    """
     logins = authority().logins
-    if logins is None or not granted.identity.password:
+    if logins is None or settings().follow or not granted.identity.password:
         return {}
     account = granted.identity.account
     audit().ready()

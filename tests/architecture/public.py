@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -267,6 +268,15 @@ class Seen:
         for option in ("--dry-run", ""):
             self.prints(f"db copy sqlite:///{self.folder}/copy.sqlite3 {option}")
         self.invoke("readonly off")
+        self._follow()
+
+    def _follow(self) -> None:
+        """Follow a copy in which a blob is missing."""
+        copy = shutil.copytree(self.data / "docker", self.folder / "copy/docker").parent
+        next((copy / "docker/registry/v2/blobs").rglob("data")).unlink()
+        own = self.folder / "follower"
+        self.invoke(f"follow update --follow {copy}", data=own)
+        self.prints(f"follow status --follow {copy}", data=own)
 
     def _read(self) -> None:
         for path in self.folder.glob("*/migrations/*.jsonl"):

@@ -14,7 +14,7 @@ from threading import Event
 
 import pytest
 
-from dualreg.cli.background import BackgroundImport, child_environment
+from dualreg.cli.background import background_import, child_environment
 from dualreg.migrate.base import ImportOptions, Survey
 from dualreg.migrate.follow import Passes
 from dualreg.migrate.plan import Entry
@@ -223,7 +223,7 @@ def test_a_child_that_hangs_does_not_hold_the_server_up(tmp_path: Path, data: Pa
     """The server ends although an import is in the middle of a layer, which a later pass imports."""
     tree = Tree(tmp_path / "old")
     tree.tag("team/app", "1", tree.image("a", LAYERS["a"]))
-    background = BackgroundImport(Settings(data=data, legacy_source=f"v1-tree:{tree.root}"))
+    background = background_import(Settings(data=data, legacy_source=f"v1-tree:{tree.root}"))
     background.start()
     assert background._process
     child = background._process.pid
@@ -249,7 +249,7 @@ def test_a_child_that_cannot_be_restarted(
     real = subprocess.Popen
     monkeypatch.setattr("dualreg.cli.background.subprocess.Popen", popen)
     monkeypatch.setattr("dualreg.cli.background._RESTART_DELAY", 0.0)
-    background = BackgroundImport(Settings(data=data, legacy_source="v1-tree:/old"))
+    background = background_import(Settings(data=data, legacy_source="v1-tree:/old"))
     background.start()
     assert until(lambda: background.keep_running() or len(started) > 2)
     background.stop()
@@ -261,7 +261,7 @@ def test_a_child_of_a_server_that_is_nice_already(data: Path, monkeypatch: pytes
     chosen: list[tuple[int, int, int]] = []
     monkeypatch.setattr("dualreg.cli.background.os.getpriority", lambda *_: 15)
     monkeypatch.setattr("dualreg.cli.background.os.setpriority", lambda *priority: chosen.append(priority))
-    background = BackgroundImport(Settings(data=data, legacy_source="v1-tree:/old"))
+    background = background_import(Settings(data=data, legacy_source="v1-tree:/old"))
     background.start()
     background.stop()
     assert [niceness > 15 for _, _, niceness in chosen] == [True]

@@ -1,0 +1,296 @@
+"""``dualreg follow``: a copy of another registry's directory, served read-only and kept up to date."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import click
+
+from dualreg.assembly import follow_access, open_catalog
+from dualreg.catalog.database import Catalog
+from dualreg.cli.admin import prepare_or_fail
+from dualreg.cli.background import background_update, end_with
+from dualreg.cli.failures import OUTAGES, reason_of
+from dualreg.cli.options import (
+    Command,
+    announce_registry,
+    json_option,
+    load_settings,
+    settings_options,
+    with_options,
+)
+from dualreg.cli.output import counted, echo, echo_json, minute
+from dualreg.cli.progress import progress, stoppable
+from dualreg.cli.serve import check_to_serve, run_server, serving_options
+from dualreg.maintenance.follow.follower import Follower, Look
+from dualreg.settings import Settings
+from dualreg.storage import open_store
+from dualreg.storage.followed import FollowedStore
+
+#: Files in the data directory: what the last look has found, and what the process that looks has locked.
+_STATUS, _LOCK = "follow.json", "follow.lock"
+#: Of these times, one is for looking at the copy at most.
+_SHARE = 10
+#: Tags that wait which are listed at most.
+_LISTED = 1000
+#: Seconds between two tries to get the lock.
+_PAUSE = 0.2
+
+
+def follow_option(command: Command) -> Command:
+    """Add ``--follow``."""
+    path = click.Path(path_type=Path)
+    return with_options(command, click.option("--follow", "tree", type=path, help="Read the copy in PATH."))
+
+
+@click.group(invoke_without_command=True)
+@follow_option
+@serving_options
+@settings_options
+def follow(data: Path | None, config: Path | None, tree: Path | None, **flags: object) -> None:
+    """Serve a copy of another registry's directory, read-only.
+
+    The copy may be updated by rsync at any time, and is never written to. A tag is shown when all that it
+    needs has arrived. The catalog is in the data directory, which must not be in the copy.
+
+    Every option is also a setting in the configuration file and a variable in the environment
+    (DUALREG_FOLLOW, …).
+    """
+    if name := click.get_current_context().invoked_subcommand:
+        if any((data, config, tree, *flags.values())):
+            raise click.UsageError(f"give options after {name}")
+        return
+    settings = _settings(config, data=data, follow=tree, **flags)
+    check_to_serve(settings)
+    prepare_or_fail(settings)
+    _look_first(settings)
+    run_server(settings, background_update(settings))
+
+
+@follow.command()
+@click.option("--watch", is_flag=True, hidden=True, help="Keep looking until interrupted.")
+@click.option("--access", is_flag=True, hidden=True, help="Also copy accounts.")
+@click.option("--parent", type=int, hidden=True, help="End with the process of this ID.")
+@follow_option
+@settings_options
+def update(
+    data: Path | None,
+    config: Path | None,
+    *,
+    tree: Path | None,
+    watch: bool,
+    access: bool,
+    parent: int | None,
+) -> None:
+    """Look at the copy now, for example after rsync.
+
+    Exits with 1 if a tag is not shown as the copy has it, because something is missing.
+    """
+    end_with(parent)
+    settings = _settings(config, data=data, follow=tree)
+    if not watch:
+        announce_registry(settings)
+    prepare_or_fail(settings)
+    with closing(open_catalog(settings)) as catalog, stoppable(quiet=watch) as stop:
+        updating = _Updating(settings, catalog, stop, access=access or settings.auth != "none")
+        if watch:
+            updating.go_on()
+        elif updating.once().waiting:
+            raise SystemExit(1)
+
+
+@follow.command()
+@json_option
+@follow_option
+@settings_options
+def status(data: Path | None, config: Path | None, tree: Path | None, *, as_json: bool) -> None:
+    """Show when the copy was last looked at, and which tags wait for what.
+
+    Exits with 1 if a tag waits, or the last look failed or is long ago.
+    """
+    settings = _settings(config, data=data, follow=tree)
+    found = _read_status(settings)
+    late = _is_late(settings, found)
+    if as_json:
+        echo_json(found | {"late": late})
+    else:
+        _print_status(found, late=late)
+    raise SystemExit(1 if late or found["waiting"] or found["error"] else 0)
+
+
+def _settings(config: Path | None, **flags: object) -> Settings:
+    """Return the settings of a follower.
+
+    Raises:
+        click.ClickException: they are not of one.
+    """
+    settings = load_settings(config, **flags)
+    if settings.follow is None:
+        raise click.ClickException("which copy? Give --follow, or the setting follow")
+    tree, own = settings.follow.resolve(), settings.data.resolve()
+    if tree == own or tree in own.parents:
+        raise click.ClickException(
+            f"the data directory {own} is in the copy, which rsync may change\nGive --data."
+        )
+    if not tree.is_dir():
+        raise click.ClickException(f"{tree}: no such directory")
+    return settings
+
+
+@contextmanager
+def _locked(settings: Settings, stop: Event) -> Iterator[bool]:
+    """Be the one process that updates the catalog for the block; yield False if *stop* is set before."""
+    descriptor = os.open(settings.data / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        while not stop.is_set():
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stop.wait(_PAUSE)
+            else:
+                break
+        yield not stop.is_set()
+    finally:
+        os.close(descriptor)
+
+
+@dataclass
+class _Updating:
+    """Looks at the copy, and writes what it has found to the file of the status."""
+
+    settings: Settings
+    catalog: Catalog
+    stop: Event
+    access: bool
+    quiet: bool = True
+    _last: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        store = open_store(self.settings.store_url)
+        assert isinstance(store, FollowedStore)  # noqa: S101 -- the setting follow is set
+        self.store = store
+        self.follower = Follower(
+            self.catalog, store, self.settings.sparse_indexes, self.settings.follow_verify, self.stop
+        )
+
+    def once(self) -> Look:
+        """Look once.
+
+        Raises:
+            OUTAGES: that failed.
+            click.ClickException: it was stopped.
+        """
+        with _locked(self.settings, self.stop) as mine:
+            if mine:
+                began = time.monotonic()
+                if self.access:
+                    follow_access(self.catalog, self.store)
+                look = self.follower.look()
+                if look.complete:
+                    self._note(look, time.monotonic() - began)
+                    return look
+        raise click.ClickException("stopped; run the command again to go on")
+
+    def go_on(self) -> None:
+        """Look again and again until that is stopped; what fails is tried again."""
+        interval, failed = self.settings.follow_interval.total_seconds(), ""
+        while not self.stop.is_set():
+            began, reason = time.monotonic(), ""
+            try:
+                self.once()
+            except (*OUTAGES, click.ClickException) as error:
+                reason = reason_of(error)
+                if reason != failed and not self.stop.is_set():
+                    echo(f"cannot update from {self.settings.follow}: {reason}", err=True)
+                    self._write(self._last | {"error": reason})
+            failed = reason
+            self.stop.wait(max(interval, (time.monotonic() - began) * (_SHARE - 1)))
+
+    def _note(self, look: Look, seconds: float) -> None:
+        now = datetime.now(UTC)
+        waiting = [asdict(each) | {"since": each.since.isoformat()} for each in look.waiting][:_LISTED]
+        changed = now.isoformat() if look.counts["changed"] else self._last.get("changed_at")
+        found = {
+            "looked_at": now.isoformat(),
+            "seconds": round(seconds, 3),
+            "changed_at": changed,
+            "newest_push": look.newest and look.newest.isoformat(),
+            "repositories": look.counts["repositories"],
+            "tags": look.counts["tags"],
+            "waiting": waiting,
+            "error": "",
+        }
+        if look.counts["changed"] or len(waiting) != len(self._last.get("waiting", ())):
+            echo(_summary(look), err=True)
+        self._write(found)
+
+    def _write(self, found: dict[str, Any]) -> None:
+        self._last = found
+        fresh = self.settings.data / f".{_STATUS}"
+        fresh.write_text(json.dumps(found))
+        fresh.replace(self.settings.data / _STATUS)
+
+
+def _summary(look: Look) -> str:
+    counts = look.counts
+    changed = counted(counts["changed"], "repository").replace("repositorys", "repositories")
+    return f"follow: {changed} changed; {counted(counts['tags'], 'tag')}, {len(look.waiting)} waiting"
+
+
+def _look_first(settings: Settings) -> None:
+    """Record the whole copy, unless that was done: nothing that it has may seem to be unknown.
+
+    Raises:
+        click.ClickException: it was stopped.
+    """
+    with closing(open_catalog(settings)) as catalog, stoppable() as stop:
+        updating = _Updating(settings, catalog, stop, access=False)
+        if not updating.follower.has_looked():
+            total = sum(1 for _ in updating.store.marks())
+            with progress("repositories", total) as advance:
+                updating.follower.advance = lambda count: advance(count, 0)
+                updating.once()
+
+
+def _read_status(settings: Settings) -> dict[str, Any]:
+    """Return what the last look has found.
+
+    Raises:
+        click.ClickException: there was none.
+    """
+    try:
+        found: dict[str, Any] = json.loads((settings.data / _STATUS).read_text())
+    except FileNotFoundError as error:
+        raise click.ClickException(
+            f"{settings.follow} was not looked at yet; run `dualreg follow`"
+        ) from error
+    return found
+
+
+def _is_late(settings: Settings, found: Mapping[str, Any]) -> bool:
+    """Return whether the last look is longer ago than it should be."""
+    usual = max(settings.follow_interval.total_seconds(), float(found["seconds"]) * _SHARE)
+    ago = datetime.now(UTC) - datetime.fromisoformat(found["looked_at"])
+    return ago.total_seconds() > 3 * usual + 60
+
+
+def _print_status(found: Mapping[str, Any], *, late: bool) -> None:
+    looked = minute(datetime.fromisoformat(found["looked_at"]))
+    echo(
+        f"Last look:     {looked}, {found['seconds']:.1f} s{'; is `dualreg follow` running?' if late else ''}"
+    )
+    for label, key in (("Last change:  ", "changed_at"), ("Newest push:  ", "newest_push")):
+        echo(f"{label} {minute(datetime.fromisoformat(found[key])) if found[key] else '-'}")
+    echo(f"Content:       {found['repositories']} repositories, {counted(found['tags'], 'tag')}")
+    if found["error"]:
+        echo(f"Failed since:  {found['error']}")
+    for each in found["waiting"]:
+        echo(f"Waiting:       {each['where']}: {each['reason']}")

@@ -1,0 +1,76 @@
+"""Presence: whether the copy has a blob with all of its bytes."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dualreg.catalog.rebuilding import FoundBlob
+from dualreg.errors import BlobMissing
+from dualreg.image.digest import Digest, Hasher
+from dualreg.image.layer import EMPTY_LAYER, empty_layer
+from dualreg.image.names import UploadId
+from dualreg.storage import Store
+from dualreg.storage.base import StoredBlob, read_chunks
+
+
+@dataclass
+class Presence:
+    """Looks for blobs that are about to be recorded.
+
+    A file of the size that a manifest states is taken to be whole, as rsync verifies what it copies before it
+    gives it a name. One of another size is read: manifests may state wrong sizes.
+
+    Attributes:
+        verify: Read every blob that is found for the first time.
+        damaged: What was read and has another digest, by size and time of the file.
+    """
+
+    store: Store
+    verify: bool = False
+    damaged: dict[Digest, tuple[int, datetime]] = field(default_factory=dict)
+
+    def find(
+        self, digest: Digest, stated: int | None = None, *, known: int | None = None
+    ) -> FoundBlob | None:
+        """Return the blob if it is there, whole; the empty layer always is.
+
+        Args:
+            stated: The size that a manifest states.
+            known: The size that it had when it was found before.
+        """
+        found = self.store.stat(digest)
+        if found is None and digest == empty_layer().digest:
+            self._store_empty_layer()
+            found = self.store.stat(digest)
+        if found is None or not self._is_whole(found, stated, known):
+            return None
+        return FoundBlob(digest, found.size, found.modified_at)
+
+    def _is_whole(self, found: StoredBlob, stated: int | None, known: int | None) -> bool:
+        if known == found.size:
+            return True
+        if not self.verify and stated in (None, found.size):
+            return True
+        seen = (found.size, found.modified_at)
+        if self.damaged.get(found.digest) == seen:
+            return False
+        self.damaged.pop(found.digest, None)
+        if self._has_digest(found.digest):
+            return True
+        self.damaged[found.digest] = seen
+        return False
+
+    def _has_digest(self, digest: Digest) -> bool:
+        hasher = Hasher(digest.algorithm)
+        try:
+            with self.store.open(digest) as reader:
+                for chunk in read_chunks(reader):
+                    hasher.update(chunk)
+        except BlobMissing:
+            return False
+        return hasher.digest() == digest
+
+    def _store_empty_layer(self) -> None:
+        """Store the layer that manifests may name although nobody has pushed it."""
+        upload = UploadId.new()
+        self.store.append(upload, [EMPTY_LAYER], offset=0)
+        self.store.publish(upload, empty_layer().digest)
