@@ -25,7 +25,7 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -134,10 +134,14 @@ def _divided(ask: Ask, server: Server, seconds: float) -> tuple[float, dict[str,
 
 def _total(loaded: Callable[[], Answered], server: Server) -> float:
     """Return the processor time of a request under load, in microseconds."""
-    processes = [process for pid in server.pids for process in (pid, *children(pid))]
-    before = sum(map(_on_processor, processes))
+    before = processor_time(server.pids)
     count = loaded().count
-    return (sum(map(_on_processor, processes)) - before) / 1000 / count
+    return (processor_time(server.pids) - before) / count
+
+
+def processor_time(pids: Iterable[int]) -> float:
+    """Return how many microseconds processes and their children have been on a processor."""
+    return sum(_on_processor(process) for pid in pids for process in (pid, *children(pid))) / 1000
 
 
 def _on_processor(pid: int) -> int:

@@ -21,9 +21,8 @@ _REGION, _BUCKET = "us-east-1", "bench"
 def _over_objects(folder: Path, against: Mapping[str, str], *, fresh: bool) -> Iterator[list[Server]]:
     """Run one instance and the reference registry over the same object store."""
     with ExitStack() as stack:
-        objects = stack.enter_context(_bucket())
-        store = {"store": f"s3://{_BUCKET}/ours", "s3_endpoint": objects.endpoint, "s3_region": _REGION}
-        chosen = {**settings(accounts=False), **store}
+        objects = stack.enter_context(bucket())
+        chosen = {**settings(accounts=False), **store(objects.endpoint)}
         serving = stack.enter_context(dualreg_process(folder / "ours", fresh=fresh, **chosen))
         about = "one instance over radosgw, its catalog in SQLite"
         pids = (serving.process.pid,)
@@ -34,8 +33,13 @@ def _over_objects(folder: Path, against: Mapping[str, str], *, fresh: bool) -> I
         ]
 
 
+def store(endpoint: str) -> dict[str, str]:
+    """Return the settings of a store in the bucket."""
+    return {"store": f"s3://{_BUCKET}/ours", "s3_endpoint": endpoint, "s3_region": _REGION}
+
+
 @contextmanager
-def _bucket() -> Iterator[ObjectStore]:
+def bucket() -> Iterator[ObjectStore]:
     """Run an object store with an empty bucket, which programs can log into."""
     with radosgw() as objects, patch.dict(os.environ, objects.variables):
         os.environ.pop("AWS_CA_BUNDLE", None)

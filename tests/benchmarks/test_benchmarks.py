@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import growth, locks
+from tests.benchmarks import growth, locks, scale
+from tests.benchmarks.costs import Cost
 from tests.benchmarks.large_store import COMMANDS
 from tests.benchmarks.load import CONNECTIONS, load
 from tests.benchmarks.profile import PARTS
@@ -197,6 +198,34 @@ def test_a_large_store_is_rebuilt_and_checked(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [each.partition(":")[0] for each in done.stdout.splitlines()[1:]] == [*COMMANDS, "catalog"]
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.s3
+def test_costs_are_measured() -> None:
+    """Each request costs an instance and the database something, and a push the object store, too."""
+    require("radosgw", "ceph-mon", "ceph-osd", "ceph", package="radosgw ceph-mon ceph-osd ceph-common")
+    line = [sys.executable, "-m", "tests.benchmarks.scale", "--seconds", "0.1", "--images", "500"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    costs = [line.split()[-5:] for line in done.stdout.splitlines()[2:8]]
+    assert all(float(cost.replace(",", "")) > 0 for line in costs for cost in line[:2])
+    assert all(float(cost) > 0 for cost in costs[0][3:])
+
+
+def test_needs_add_up() -> None:
+    """Of processors twice as many for twice the requests; of space, as the blobs say."""
+    demand = scale.Demand(pulls=1e5, unchanged=0.5, layers=4, pushes=10, blobs=1e6, size=1e6)
+    cost = Cost(instance=600, database=60, logged=0, reads=0, writes=1)
+    kinds = dict.fromkeys(demand.requests, cost)
+    text = "\n".join(scale.calculation(demand, kinds, row=1000))
+    requests = 1e5 * (1 + 0.5 + 0.5 * (2 + 4 + 1)) + 10
+    assert f"requests: {requests:,.0f}/s" in text
+    assert "instances: 126," in text
+    assert f"database: {requests * 60e-6 / 0.6:.1f} processors" in text
+    assert "1 GB; " in text
+    assert "object store: 1 TB; 250,000 reads/s" in text
 
 
 @pytest.mark.slow
