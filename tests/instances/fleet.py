@@ -32,7 +32,7 @@ class Fleet:
     """
 
     host: str
-    instances: Sequence[Serving]
+    instances: list[Serving]
     settings: Mapping[str, str | int]
     folder: Path
 
