@@ -2,10 +2,11 @@
 
 import logging
 import shlex
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.attempts import Attempts, Limits
@@ -31,11 +32,12 @@ from dualreg.migrate.transports import is_own_store, open_on_demand
 from dualreg.registry import Registry, Rules
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.collections import Collections
+from dualreg.registry.marks import FileMark, FixedMark, Mark, Marker, NoteMark
 from dualreg.registry.state import Retention, State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.registry.visibility import Visibility
-from dualreg.registry.writes import MARK, Mark, Writes, disk_of
+from dualreg.registry.writes import Writes, disk_of
 from dualreg.settings import Settings
 from dualreg.settings.values import parse_min_free, parse_upload_limits
 from dualreg.storage import Store, open_store
@@ -255,7 +257,7 @@ def _upstream(settings: Settings, registry: Registry) -> TreeUpstream:
         settings.journals,
         at_once=max(1, settings.threads // 4),
         on_import=on_import,
-        require=writes_of(settings).require_import,
+        require=writes_of(settings, registry.state.catalog).require_import,
     )
     return TreeUpstream(loader, partial(open_on_demand, name))
 
@@ -289,13 +291,23 @@ def build_registry(
     return registry.without_links() if settings.follow else registry
 
 
-def writes_of(settings: Settings) -> Writes:
-    """Return what says whether content may be added or changed now, for all processes with *settings*."""
+def writes_of(settings: Settings, catalog: Catalog | None = None) -> Writes:
+    """Return what says whether content may be added or changed now, for all processes with *settings*.
+
+    Args:
+        catalog: Theirs, if it is open; None: it is opened when it is needed.
+    """
     root = settings.store_folder
-    catalog = file_of(settings.database_url)
-    folders = {root, catalog.parent} if catalog else {root}
-    fixed = Mark(_FOLLOWER, "") if settings.follow else None
-    return Writes(folders, parse_min_free(settings.min_free), root / MARK, fixed)
+    file = file_of(settings.database_url)
+    folders = {root, file.parent} if file else {root}
+
+    def opened() -> AbstractContextManager[Catalog]:
+        return nullcontext(catalog) if catalog else closing(open_catalog(settings))
+
+    mark: Marker = FileMark(root) if urlsplit(settings.store_url).scheme == "file" else NoteMark(opened)
+    if settings.follow:
+        mark = FixedMark(Mark(_FOLLOWER, ""))
+    return Writes(folders, parse_min_free(settings.min_free), mark)
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

@@ -28,6 +28,8 @@ class Note(StrEnum):
     ACCESS = "access"
     #: The number of the last collection of garbage.
     COLLECTIONS = "collections"
+    #: Why the registry is read-only, and since when, if that is not kept in the store (``registry.marks``).
+    READ_ONLY = "read-only"
     #: When the last collection that the server started has begun.
     COLLECTED = "collected"
     #: How often another process has begun to lead (``catalog.leading``).

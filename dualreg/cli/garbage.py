@@ -50,7 +50,7 @@ def gc(
             return
         if not (dry_run or scheduled):
             require_changeable(settings)
-        pace = _pace(settings, scheduled=scheduled, dry_run=dry_run)
+        pace = _pace(registry, settings, scheduled=scheduled, dry_run=dry_run)
         collection = Collection(registry, dry_run, settings.gc_empty_repositories, pace)
         result = collection.run(full=full)
         deleted = {"discarded": result.discarded, "blobs": result.blobs, "bytes": result.bytes}
@@ -80,13 +80,13 @@ def _turn(registry: Registry, settings: Settings) -> Iterator[bool]:
             yield registry.collections.is_due(settings.gc_interval)
 
 
-def _pace(settings: Settings, *, scheduled: bool, dry_run: bool) -> Callable[[int], bool]:
+def _pace(registry: Registry, settings: Settings, *, scheduled: bool, dry_run: bool) -> Callable[[int], bool]:
     """Return what delays steps so that there are ``gc_rate`` links or blobs per second.
 
     It ends a collection that changes something when the registry is made read-only, and a scheduled one with
     ``gc_window``.
     """
-    due, rate, writes = time.monotonic(), settings.gc_rate, writes_of(settings)
+    due, rate, writes = time.monotonic(), settings.gc_rate, writes_of(settings, catalog_of(registry))
 
     def pace(count: int) -> bool:
         nonlocal due

@@ -1,7 +1,6 @@
 """Writes: whether content may be added or changed now, by the room on the disks and by the operator."""
 
 import errno
-import json
 import math
 import os
 import time
@@ -9,24 +8,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from dualreg.errors import DiskReserved, ReadOnly
-from dualreg.storage import durable
+from dualreg.registry.marks import FileMark, Mark, Marker
 
-#: The file in the folder of the store that makes all processes over it read-only.
-MARK = "readonly.json"
 #: Seconds for which the free room that was found counts.
 _FRESH = 1.0
 #: More bytes than any disk has.
 _UNLIMITED = 1 << 63
-
-
-class Mark(NamedTuple):
-    """Why the registry is read-only, and since when."""
-
-    reason: str
-    since: str
 
 
 @dataclass
@@ -36,15 +25,13 @@ class Writes:
     Attributes:
         folders: On the disks that have to keep room: those of the store and of an SQLite catalog.
         least: Returns how many bytes of a disk of so many stay free.
-        mark: The file whose existence means read-only.
-        fixed: Why the registry is always read-only; None: it is not.
+        mark: Says whether the registry is read-only.
         clock: In seconds.
     """
 
     folders: Collection[Path] = ()
     least: Callable[[int], int] = lambda _: 0
-    mark: Path = Path("/nonexistent", MARK)
-    fixed: Mark | None = None
+    mark: Marker = field(default_factory=lambda: FileMark(Path("/nonexistent")))
     clock: Callable[[], float] = time.monotonic
     _seen: tuple[float, int] = field(default=(-math.inf, 0))
 
@@ -92,39 +79,16 @@ class Writes:
             raise OSError(errno.ENOSPC, str(error)) from error
 
     def marked(self) -> Mark | None:
-        """Return why the registry is read-only; None: it is not. It takes one look at a file."""
-        if self.fixed:
-            return self.fixed
-        try:
-            os.stat(self.mark)  # noqa: PTH116 -- each request that writes does this
-            document = json.loads(self.mark.read_text("utf-8"))
-            return Mark(str(document["reason"]), str(document["since"]))
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, IsADirectoryError):  # made without the command
-            return Mark("the operator has made it read-only", "")
+        """Return why the registry is read-only; None: it is not."""
+        return self.mark.read()
 
     def set_mark(self, reason: str, now: datetime) -> None:
         """Make the registry read-only, durably, or change why it is."""
-        fresh = self.mark.with_name(f".{MARK}.{os.getpid()}")
-        fresh.unlink(missing_ok=True)  # of a process that was killed
-        descriptor = durable.create(fresh)
-        try:
-            durable.write(descriptor, json.dumps({"reason": reason, "since": now.isoformat()}).encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        fresh.replace(self.mark)
-        durable.sync(self.mark.parent)
+        self.mark.write(Mark(reason, now.isoformat()))
 
     def remove_mark(self) -> bool:
         """Let the registry be written again; return whether it was read-only."""
-        try:
-            self.mark.unlink()
-        except FileNotFoundError:
-            return False
-        durable.sync(self.mark.parent)
-        return True
+        return self.mark.remove()
 
     def room(self) -> int:
         """Return how many bytes can be added before the reserve is reached, as of at most a second ago.

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from dualreg import __version__
-from dualreg.assembly import authority_of, open_registry, prepare, writes_of
+from dualreg.assembly import authority_of, catalog_of, open_registry, prepare, writes_of
 from dualreg.auth.audit import Audit
 from dualreg.errors import (
     BlobDamaged,
@@ -71,7 +71,7 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
         registry = open_registry(settings, serving=True)
     log, slots = Audit(settings.audit_target), Slots(settings.threads)
     log.ready()
-    authority, writes = authority_of(registry, settings), writes_of(settings)
+    authority, writes = authority_of(registry, settings), writes_of(settings, catalog_of(registry))
     rates = rates or rates_of(settings)
     parts = context.Parts(registry, authority, log, settings, slots, writes, rates)
     app = _Application("dualreg", static_folder=None)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dualreg.catalog.clock import utc_now
-from dualreg.registry.writes import MARK, Writes
+from dualreg.registry.marks import MARK, FileMark
+from dualreg.registry.writes import Writes
 from tests import builders
 from tests.migrate.commands import command, content
 from tests.migrate.stock_trees import StockTree
@@ -134,7 +135,7 @@ def follower(tmp_path: Path, data: Path) -> Iterator[Path]:
 
 def test_a_follower_of_a_read_only_registry(follower: Path, data: Path) -> None:
     """It pauses in the middle of a pass, says so, and goes on with a later pass."""
-    writes = Writes(mark=data / MARK)
+    writes = Writes(mark=FileMark(data))
     assert until(lambda: len([*(data / "docker").rglob("current/link")]) > 5)
     writes.set_mark("moving", utc_now())
     assert until(lambda: "import paused: this registry is read-only: moving" in follower.read_text())

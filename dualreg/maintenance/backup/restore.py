@@ -86,4 +86,5 @@ def conclude(folder: BackupFolder, catalog: Catalog, journals: Path) -> None:
     """Restore the journals of migrations, and declare complete a registry with all blobs and link files."""
     copy_journals(folder.journals, journals)
     with catalog.begin() as tx:
+        tx.notes.remove(Note.READ_ONLY)
         tx.notes.remove(Note.RESTORE)
