@@ -86,6 +86,15 @@ class BlobQueries:
         found = {"size": size, "verified_at": self.now, "damaged_at": None}
         self.connection.execute(update(Blobs).where(Blobs.digest == digest).values(found))
 
+    def damaged(self, digests: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of *digests* that are recorded to be damaged."""
+        found = Blobs.damaged_at.is_not(None)
+        return frozenset(
+            digest
+            for batch in batches(digests)
+            for digest in self.connection.scalars(select(Blobs.digest).where(Blobs.digest.in_(batch), found))
+        )
+
     def count_damaged(self) -> int:
         """Return the number of blobs that are recorded to be damaged."""
         query = select(func.count()).select_from(Blobs).where(Blobs.damaged_at.is_not(None))
@@ -302,12 +311,16 @@ def _linked(count: int) -> Select[Digest, int]:
 
 
 @cache
-def _readable() -> Select[int, datetime | None]:
+def _readable() -> Select[int, datetime | None, bool]:
     """Return the statement of ``find_noted``, cached: building it takes longer than executing it."""
     noted = RepositoryBlobs.candidate_since
     recent = or_(noted.is_(None), noted > bindparam("since", type_=noted.type))
     return (
-        select(Blobs.size, case((recent, noted), (or_(*_namings()), None), else_=noted))
+        select(
+            Blobs.size,
+            case((recent, noted), (or_(*_namings()), None), else_=noted),
+            Blobs.damaged_at.is_not(None),
+        )
         .join(RepositoryBlobs, RepositoryBlobs.digest == Blobs.digest)
         .join(Repositories, Repositories.id == RepositoryBlobs.repository_id)
         .where(Repositories.name == bindparam("repository"), Blobs.digest == bindparam("digest"))

@@ -36,11 +36,13 @@ class BlobRow:
     Attributes:
         noted_at: Since when its link is a candidate of the garbage collection, if that was asked for;
             None: it is none.
+        is_damaged: Whether its bytes were found to be lost or damaged, if that was asked for.
     """
 
     digest: Digest
     size: int
     noted_at: datetime | None = field(default=None, compare=False)
+    is_damaged: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def resolve_children(
     repository_id: int,
     manifest: Manifest,
     rules: ManifestRules,
-    present: Callable[[Mapping[Digest, int]], Mapping[Digest, int]],
+    present: Callable[[Transaction, Mapping[Digest, int]], Mapping[Digest, int]],
 ) -> Children:
     """Return which children the repository holds, and which it does not; none of them can be deleted now.
 
@@ -64,7 +64,7 @@ def resolve_children(
         tx.manifests.lock_existing(repository_id, entries)  # all of them are among the linked blobs
     held = sizes.keys()
     required = (child.descriptor.digest for child in manifest.required)
-    whole = present(sizes).keys()
+    whole = present(tx, sizes).keys()
     allowed = whole | entries if rules.sparse_indexes else whole
     missing = [str(digest) for digest in dict.fromkeys(required) if digest not in allowed]
     if missing:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from cachetools import TTLCache
 
-from dualreg.catalog.database import DatabaseFailure
+from dualreg.catalog.database import DatabaseFailure, Transaction
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import BlobMissing, BlobUnknown
 from dualreg.image.digest import Digest, Hasher
@@ -47,14 +47,21 @@ class Integrity:
 
     def has(self, blob: BlobRow) -> bool:
         """Return whether the store has a file of the blob with its size, without any further effect."""
-        if blob.digest == empty_layer().digest or self._state.store.has_seen(blob.digest, blob.size):
-            return True  # the empty layer need not be in the store
+        if blob.digest == empty_layer().digest:
+            return True  # it need not be in the store
+        if not blob.is_damaged and self._state.store.has_seen(blob.digest, blob.size):
+            return True  # another instance may have set it aside since, and recorded that
         found = self._state.store.stat(blob.digest)
         return found is not None and found.size == blob.size
 
-    def present(self, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
+    def present(self, tx: Transaction, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
         """Return those of the blobs, given with their sizes, that the store ``has``."""
-        return {digest: size for digest, size in sizes.items() if self.has(BlobRow(digest, size))}
+        damaged = frozenset() if self._state.store.is_local() else tx.blobs.damaged([*sizes])
+        return {
+            digest: size
+            for digest, size in sizes.items()
+            if self.has(BlobRow(digest, size, is_damaged=digest in damaged))
+        }
 
     def holds(self, blob: BlobRow) -> bool:
         """Return whether the store has the blob, or has it again: one that was derived is made again.

@@ -3,7 +3,8 @@
 A writer renews its lease while bytes arrive. Another one takes over when the lease has run out, or at once
 if the process of the first has ended. A process that may be running still has the staged file open, and may
 have been stopped in the middle of a write. So the new writer continues on a copy of the durable bytes, under
-another name, and the file of the first has no name any more.
+another name, and the file of the first has no name any more. In an object store there is nothing to copy: a
+late writer adds objects, which are in no layout that is recorded.
 """
 
 from collections.abc import Iterator
@@ -172,7 +173,7 @@ class Leases:
 
         Until that is recorded, the row names that process, so that the next writer tries if this one fails.
         """
-        if has_ended(row.stalled or ""):
+        if has_ended(row.stalled or "") or row.layout:
             self._record(row, lease, row.staged)
             return replace(row, stalled=None)
         staged = UploadId.new()

@@ -35,8 +35,9 @@ from dualreg.storage.s3_links import CORRUPT, TREE, UPLOADS, S3Links
 
 _log = logging.getLogger(__name__)
 _BLOBS = f"{TREE}blobs/"
-#: The least bytes of a range that another one follows, where ranges are joined.
-_JOINED = 5 << 20
+#: The least bytes of a range that another one follows, where ranges are joined; and the least share of all of
+#: them, so that the largest object, of 5 TiB, consists of fewer than 10,000 parts.
+_JOINED, _SHARE = 5 << 20, 1_000
 #: Uploads whose layouts a process remembers.
 _REMEMBERED = 10_000
 #: Uploads whose bytes wait to be deleted; those of further ones are left to the collection of garbage.
@@ -181,7 +182,7 @@ class S3Store(S3Links):
     def _open_end(self, kept: Layout, pieces: Iterable[bytes]) -> tuple[Layout, Iterator[bytes]]:
         """Let *pieces* begin with the last range if that is too short for another one to follow it."""
         last = next((each for each in reversed(kept) if each.length), None)
-        if last is None or last.length >= _JOINED:
+        if last is None or last.length >= max(_JOINED, _length(kept) // _SHARE):
             return kept, iter(pieces)
         unused = tuple(each._replace(length=0) if each is last else each for each in kept)
         short = cast("BinaryIO", ObjectReader(self._bucket, (last,)))
