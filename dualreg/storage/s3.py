@@ -190,7 +190,7 @@ class Bucket:
         described = {"ContentMD5": _md5(content), "Metadata": {**(metadata or {})}}
         try:
             with self.client.asking(key) as client:
-                client.put_object(**self._at(key), Body=BytesIO(content), **described, **condition)
+                client.put_object(**self._at(key), Body=content, **described, **condition)
         except StoreUnavailable as error:
             if code_of(error.__cause__) not in _EXISTS:
                 raise
@@ -327,7 +327,7 @@ class Bucket:
 
     def _send(self, part: bytes, at: dict[str, Any]) -> dict[str, Any]:
         with self.client.asking(at["Key"]) as client:
-            answer = client.upload_part(**at, Body=BytesIO(part), ContentMD5=_md5(part))
+            answer = client.upload_part(**at, Body=part, ContentMD5=_md5(part))
             return {"PartNumber": at["PartNumber"], "ETag": answer["ETag"]}
 
     def _copy(self, piece: _Piece, at: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dualreg.storage.base import StoreUnavailable
 
-#: Seconds for a connection, and for 16 KiB of what is sent.
+#: Seconds for a connection, and for 128 KiB of what is sent.
 _CONNECT_TIMEOUT = 5
 #: How often a request is tried, with growing pauses of random length in between.
 _ATTEMPTS = 4

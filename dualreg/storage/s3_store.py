@@ -182,7 +182,7 @@ class S3Store(S3Links):
     def _open_end(self, kept: Layout, pieces: Iterable[bytes]) -> tuple[Layout, Iterator[bytes]]:
         """Let *pieces* begin with the last range if that is too short for another one to follow it."""
         last = next((each for each in reversed(kept) if each.length), None)
-        if last is None or last.length >= max(_JOINED, _length(kept) // _SHARE):
+        if last is None or _may_be_followed(last.length, _length(kept)):
             return kept, iter(pieces)
         unused = tuple(each._replace(length=0) if each is last else each for each in kept)
         short = cast("BinaryIO", ObjectReader(self._bucket, (last,)))
@@ -369,6 +369,11 @@ def _first(layout: Layout, length: int) -> Layout | None:
         kept.append(each._replace(length=min(each.length, left)))
         left -= kept[-1].length
     return None if left else tuple(kept)
+
+
+def _may_be_followed(last: int, size: int) -> bool:
+    """Return whether another range may follow the last one of an upload, given their lengths."""
+    return last >= max(_JOINED, size // _SHARE)
 
 
 def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:

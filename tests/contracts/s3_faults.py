@@ -1,5 +1,6 @@
 """A proxy before an S3 server that fails as networks and object stores do."""
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -16,6 +17,7 @@ _BUSY = (
 _BROKEN = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>Try again.</Message></Error>"
 #: What a server says that is no object store.
 _PAGE = b"<html><br>Welcome!</html>"
+_NO_UPLOAD = b"<?xml version='1.0'?><Error><Code>NoSuchUpload</Code><Message>None.</Message></Error>"
 _EXPIRED = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>"
 
 
@@ -63,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         kind = self.faults.take(self.command, self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self._read(int(self.headers.get("Content-Length", 0)), slowly=kind == "slow request")
         if kind in _INSTEAD:
             self._answer(*_INSTEAD[kind])
             return
@@ -82,6 +84,15 @@ class _Handler(BaseHTTPRequestHandler):
                 connection.putheader(name, value)
             connection.endheaders(body)
             self._pass_on(connection.getresponse(), kind)
+
+    def _read(self, size: int, *, slowly: bool) -> bytes:
+        """Return the body; of a slow one, half a mebibyte at a time, with pauses between them."""
+        pieces = list[bytes]()
+        while slowly and size > _PIECE:
+            time.sleep(0.25)
+            pieces.append(self.rfile.read(_PIECE))
+            size -= _PIECE
+        return b"".join((*pieces, self.rfile.read(size)))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815 -- http.server's names
 
@@ -127,8 +138,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+#: Bytes of a slow request that are read at a time, and that wait in the kernel to be read.
+_PIECE, _BUFFER = 1 << 19, 1 << 18
 _HOP = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
-_INSTEAD = {"busy": (503, _BUSY), "broken": (500, _BROKEN), "expired": (400, _EXPIRED)}
+_INSTEAD = {
+    "busy": (503, _BUSY),
+    "broken": (500, _BROKEN),
+    "expired": (400, _EXPIRED),
+    "no such upload": (404, _NO_UPLOAD),
+}
 #: What passes if it is tried again.
 KINDS = ("busy", "broken", "lost request", "lost answer", "truncated answer", "slow")
 
@@ -142,6 +160,7 @@ def faulty(endpoint: str, port: int = 0) -> Iterator[tuple[str, Faults]]:
     faults = Faults()
     handler = type("Handler", (_Handler,), {"faults": faults, "upstream": urlsplit(endpoint).netloc})
     with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         server.daemon_threads = True
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
