@@ -3,16 +3,21 @@
 Source: Docker Registry, "Token Authentication Implementation"; RFC 7519, RFC 8725 (best practices).
 """
 
+import hashlib
+import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import jwt
+from cachetools import LRUCache
 
 from dualreg.auth.key_sources import KeySource
 from dualreg.auth.keyring import ALGORITHM
+from dualreg.auth.trust import Key
 from dualreg.catalog.clock import utc_now
 from dualreg.image.jws import SigningKey
 
@@ -21,6 +26,8 @@ _LENGTH_LIMIT = 60 << 10
 _REQUIRED_CLAIMS = ["exp", "iss", "aud"]
 #: The last second that an expiry may name: the highest integer that every JSON parser reads.
 _LAST_EXPIRY = (1 << 53) - 1
+#: Characters of the tokens that are remembered by a process, and of what each takes besides.
+_REMEMBERED, _OVERHEAD = 4 << 20, 1 << 10
 #: What is raised for tokens that cannot be parsed, or whose claims are not what they should be.
 _MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
@@ -56,9 +63,44 @@ def unverified_issuer(token: str) -> str:
     return str(claims.get("iss", ""))
 
 
+class _Verified(NamedTuple):
+    """A token whose signature was verified, with the key that its header chose."""
+
+    header: dict[str, Any]
+    key: Key
+    claims: Mapping[str, Any]
+    size: int
+
+
+class _Memory:
+    """Tokens whose signatures were verified, which takes as long as a short request without that."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._secret = secrets.token_bytes(32)
+        self._tokens = LRUCache[bytes, _Verified](_REMEMBERED, getsizeof=lambda verified: verified.size)
+        self._lock = Lock()
+
+    def find(self, token: str) -> _Verified | None:
+        """Return the token as it was verified; None if it was not, or is forgotten."""
+        with self._lock:
+            return self._tokens.get(self._fingerprint(token))
+
+    def keep(self, token: str, verified: _Verified) -> None:
+        """Remember the token."""
+        with self._lock:
+            self._tokens[self._fingerprint(token)] = verified
+
+    def _fingerprint(self, token: str) -> bytes:
+        """Return what stands for it in memory: useless to an attacker who reads it there."""
+        return hashlib.blake2b(token.encode(), key=self._secret, digest_size=32).digest()
+
+
 @dataclass(frozen=True)
 class Verifier:
     """Verifies the tokens of one issuer.
+
+    A signature is verified once, as long as the key that the header names is the same.
 
     Attributes:
         audience: The audience that tokens must be for.
@@ -74,6 +116,7 @@ class Verifier:
     algorithms: frozenset[str]
     leeway: timedelta
     now: Callable[[], datetime] = utc_now
+    _memory: _Memory = field(default_factory=_Memory, compare=False)
 
     def verify(self, token: str) -> Mapping[str, Any]:
         """Return the claims of *token*.
@@ -89,6 +132,9 @@ class Verifier:
     def _verify(self, token: str) -> Mapping[str, Any]:
         if len(token) > _LENGTH_LIMIT:
             raise TokenInvalid("too long")
+        if known := self._known(token):
+            self._require_valid(known)
+            return known
         header = jwt.get_unverified_header(token)
         if "crit" in header or "b64" in header:
             raise TokenInvalid("the header requires an unsupported extension")
@@ -113,7 +159,13 @@ class Verifier:
         self._require_valid(claims)
         if not 0 < float(claims["exp"]) <= _LAST_EXPIRY:
             raise TokenInvalid("the expiry is not a time")
+        self._memory.keep(token, _Verified(header, key, claims, len(token) + _OVERHEAD))
         return claims
+
+    def _known(self, token: str) -> Mapping[str, Any] | None:
+        """Return the claims of a token whose signature was verified with the key that its header names now."""
+        known = self._memory.find(token)
+        return known.claims if known and self.keys.key_for(known.header) == known.key else None
 
     def _require_valid(self, claims: Mapping[str, Any]) -> None:
         """Check the times in *claims*.

@@ -84,6 +84,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.registry.negotiation",
         "dualreg.auth.keyring",
         "dualreg.auth.passwords",
+        "dualreg.auth.tokens",
         "dualreg.storage.s3_store",
     },
     "cryptography": {"dualreg.image.jws", "dualreg.auth.trust"},
