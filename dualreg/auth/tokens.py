@@ -163,7 +163,7 @@ class Verifier:
         return claims
 
     def _known(self, token: str) -> Mapping[str, Any] | None:
-        """Return the claims of a token whose signature was verified with the key that its header names now."""
+        """Return the claims of a token that was verified with the key that its header names now."""
         known = self._memory.find(token)
         return known.claims if known and self.keys.key_for(known.header) == known.key else None
 

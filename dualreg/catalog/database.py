@@ -53,6 +53,7 @@ from dualreg.catalog.v1_images import V1ImageQueries
 from dualreg.catalog.versions import versions_of
 from dualreg.catalog.views import ViewQueries
 from dualreg.catalog.waiting import Writers
+from dualreg.catalog.writer import Writer
 from dualreg.mountinfo import is_local
 from dualreg.ownership import inherit_owner, make_folders
 
@@ -224,6 +225,7 @@ class Catalog:
         self.engine = open_engine(url, pool_size=pool_size, timeout=timeout, clock=clock)
         watch_changes(self.engine, NAMES)
         self._writers = Writers(max(pool_size * 3 // 4, 1), alone=self._file is not None)
+        self._writer = Writer(self.engine) if self._file else self.engine
         self._commits = commits_of(self._file)
         self._waits = True
         self._versions = versions_of(self.engine)
@@ -271,7 +273,7 @@ class Catalog:
             self._require_file()
             self._commits.require()
             with self._writers.enter():
-                with self._writers.turn(), self.engine.begin() as connection:
+                with self._writers.turn(), self._writer.begin() as connection:
                     yield (tx := self._started(connection))
                     if changed := self.on_access_change is not None and has_changed(connection):
                         tx.notes.count(Note.ACCESS)
@@ -355,6 +357,8 @@ class Catalog:
     def close(self) -> None:
         """Close all idle connections. The catalog can be used again."""
         self._versions.close()
+        if isinstance(self._writer, Writer):
+            self._writer.close()
         self.engine.dispose()
         self._commits.close()
 

@@ -47,6 +47,8 @@ _CHECKPOINT = 4000
 #: Execution option of connections that only read. On SQLite they begin no transaction: no reader depends on
 #: two statements seeing the same state.
 READ_ONLY = "dualreg_read_only"
+#: Execution option of connections to SQLite that never wait for a lock within a statement.
+IMPATIENT = "dualreg_impatient"
 
 _LOCKING = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 
@@ -197,6 +199,13 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
     return engine
 
 
+def own_connection(connection: Connection) -> sqlite3.Connection:
+    """Return the driver's connection to SQLite."""
+    own = connection.connection.driver_connection
+    assert isinstance(own, sqlite3.Connection)  # noqa: S101 -- the driver of this engine
+    return own
+
+
 def _configure(connection: sqlite3.Connection, _: object) -> None:
     """Disable the implicit transactions of ``sqlite3``, and configure the connection.
 
@@ -216,16 +225,22 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
 
 def _begin(connection: Connection) -> None:
     """Take the write lock at once: a read transaction that is upgraded later fails instead of waiting."""
-    if connection.get_execution_options().get(READ_ONLY):
+    options, own = connection.get_execution_options(), own_connection(connection)
+    if options.get(READ_ONLY):
         return
-    own = connection.connection.driver_connection
-    assert isinstance(own, sqlite3.Connection)  # noqa: S101 -- the driver of this engine
+    if options.get(IMPATIENT):
+        _require_lock(connection, own)
+        return
     own.execute("PRAGMA busy_timeout = 0")
     try:
-        if not _lock(own):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # which fails, with an error of SQLAlchemy
+        _require_lock(connection, own)
     finally:
         own.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000}")
+
+
+def _require_lock(connection: Connection, own: sqlite3.Connection) -> None:
+    if not _lock(own):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # which fails, with an error of SQLAlchemy
 
 
 def _lock(connection: sqlite3.Connection) -> bool:

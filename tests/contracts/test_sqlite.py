@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import DatabaseError
@@ -54,3 +55,34 @@ def test_a_database_that_cannot_be_locked(
     assert is_outage(failed.value)
     assert time.monotonic() - began < 1
     catalog.close()
+
+
+def test_transactions_share_a_connection(tmp_path: Path) -> None:
+    """Until one fails. Those that only read still wait for locks within a statement, for up to 30 seconds."""
+    catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite3'}")
+    upgrade(catalog)
+    used = list[Any]()
+
+    def write(*, fails: bool = False) -> None:
+        with catalog.begin() as tx:
+            used.append(tx.connection.connection.driver_connection)
+            if fails:
+                raise KeyError
+
+    write()
+    write()
+    with catalog.read() as tx:
+        connection = tx.connection.connection.driver_connection
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (30_000,)
+    with pytest.raises(KeyError):
+        write(fails=True)
+    write()
+    write()
+    catalog.close()
+    write()
+    catalog.close()
+    assert used[0] is used[1] is used[2]
+    assert used[3] is used[4]
+    assert len({*map(id, used)}) == 3
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        used[2].execute("SELECT 1")

@@ -1,0 +1,50 @@
+"""Writer: the connection to SQLite on which transactions that write follow each other.
+
+To take one out of the pool for each, and to set how long it waits for locks, takes as long as a short
+transaction.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from dualreg.catalog.dialects import IMPATIENT, own_connection
+
+
+class Writer:
+    """Begins transactions, one at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Write to the database of *engine*, without connecting yet."""
+        self._engine = engine
+        self._idle: Connection | None = None
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction for the block, as ``Engine.begin``. The caller lets one thread in at a time."""
+        connection, self._idle = self._idle or self._connect(), None
+        try:
+            with connection.begin():
+                yield connection
+            self._idle = connection
+        finally:
+            if self._idle is None:
+                _end(connection)  # one that has failed is not used again
+
+    def close(self) -> None:
+        """Close the connection. The next transaction opens another one."""
+        connection, self._idle = self._idle, None
+        if connection:
+            _end(connection)
+
+    def _connect(self) -> Connection:
+        connection = self._engine.connect().execution_options(**{IMPATIENT: True})
+        own_connection(connection).execute("PRAGMA busy_timeout = 0")
+        return connection
+
+
+def _end(connection: Connection) -> None:
+    """Close a connection; the pool must not give it to those who wait for locks."""
+    connection.invalidate()
+    connection.close()
