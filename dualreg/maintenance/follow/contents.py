@@ -138,8 +138,9 @@ class Contents:
         is_same = own.at == name.at and own.signed == name.signed and not own.lacking
         is_typed = bool(name.media_type)
         same_type = own.media_type == name.media_type if is_typed else name.digest not in self.typed
+        is_seen = V1 not in name.views or name.views[V1] in self.images
         needed = {name.digest, *own.blobs, *own.entries}
-        return is_same and same_type and needed.isdisjoint(self.lost)
+        return is_same and same_type and is_seen and needed.isdisjoint(self.lost)
 
     def _read(self, name: ManifestName) -> Manifest | None:
         try:

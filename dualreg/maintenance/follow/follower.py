@@ -64,9 +64,15 @@ class Look:
 
 @dataclass(slots=True)
 class _Seen:
-    """What is remembered of a repository from one look to the next."""
+    """What is remembered of a repository from one look to the next.
+
+    Attributes:
+        mark: What its link files were then.
+        partial: Whether something that the tree names was not there.
+    """
 
     mark: int | None = None
+    partial: bool = False
     typed: frozenset[Digest] = frozenset()
     tags: int = 0
     newest: datetime | None = None
@@ -153,7 +159,7 @@ class Follower:
 
     def _is_due(self, name: RepositoryName, mark: int) -> bool:
         seen = self._seen.get(name)
-        return seen is None or seen.mark != mark or bool(seen.waiting)
+        return seen is None or seen.mark != mark or seen.partial
 
     def _follow(self, name: RepositoryName, mark: int | None, lost: Collection[Digest]) -> bool:
         """Bring a repository up to date; return whether anything was changed."""
@@ -161,12 +167,14 @@ class Follower:
         said = Said.read(Names(self.store), name) if mark is not None else Said()
         self.advance(1)
         if not said.is_readable:
+            seen.partial = True
             seen.waiting = self._waiting(seen, {entry.path: entry.reason for entry in said.odd})
             return False
         following = Following(self.catalog, self.store, self._presence, name, self.sparse)
         contents = following.update(said, lost, seen.typed)
         self._seen[name] = _Seen(
             mark,
+            bool(contents.waiting or following.unlinked),
             frozenset(each.digest for each in said.manifests.values() if each.media_type),
             len(said.tags),
             max((tag.at for tag in said.tags.values()), default=None),

@@ -96,7 +96,7 @@ def _plan_views(
             if is_there and seen.get(kind) != view:
                 made.views.append((digest, kind, view))
         own = seen.get(V1)
-        if V1 in wanted or own is None:
+        if own is None or wanted.get(V1) in images:
             continue
         chain = [*_chain(recorded, contents, ImageId(own))]
         if own in said.images or None in chain:

@@ -31,6 +31,7 @@ class Following:
 
     Attributes:
         changed: Whether anything was changed.
+        unlinked: How many blobs the tree links that are not there.
     """
 
     catalog: Catalog
@@ -39,6 +40,7 @@ class Following:
     name: RepositoryName
     sparse: bool = False
     changed: bool = False
+    unlinked: int = 0
 
     def update(self, said: Said, lost: Collection[Digest], typed: Collection[Digest]) -> Contents:
         """Make the rows what the tree *said*; return what of that is complete, and what is waiting.
@@ -71,6 +73,7 @@ class Following:
         for batch in batches(new, _BATCH):
             known = self._sizes(batch)
             found = [blob for each in batch if (blob := self.presence.find(each, known=known.get(each)))]
+            self.unlinked += len(batch) - len(found)
             if found:
                 with self.catalog.begin() as tx:
                     self._hold(tx, found, {blob.digest: said.blobs[blob.digest] for blob in found})
