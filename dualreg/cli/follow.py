@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,6 +177,8 @@ class _Updating:
         store = open_store(self.settings.store_url)
         assert isinstance(store, FollowedStore)  # noqa: S101 -- the setting follow is set
         self.store = store
+        with suppress(FileNotFoundError):
+            self._last = json.loads((self.settings.data / _STATUS).read_text())
         self.follower = Follower(
             self.catalog, store, self.settings.sparse_indexes, self.settings.follow_verify, self.stop
         )
