@@ -359,8 +359,9 @@ def served(place: Path) -> dict[str, tuple[str, ...]]:
         folder = place / "v2" / repository
         for tag in json.loads((folder / "tags/list").read_text())["tags"]:
             digest = str(Digest.of((folder / "manifests" / tag).read_bytes()))
-            path = f"/v2/{repository}/manifests/{tag}"
-            assert f'"{path}" "{digest}";' in configured
+            reference = (place / "nginx" / repository / "_references" / tag).resolve()
+            assert reference.name == digest
+            assert (reference / "manifest").read_bytes() == (folder / "manifests" / tag).read_bytes()
             assert f'<Files "{tag}">' in (folder / "manifests/.htaccess").read_text()
             listed = json.loads((place / "v1/repositories" / repository / "tags/index.json").read_text())
             image = (place / "v1/repositories" / repository / "tags" / tag).read_text()

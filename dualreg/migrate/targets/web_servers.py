@@ -1,16 +1,16 @@
 """The configuration of web servers for a static tree: the media types and digests of manifests.
 
-``nginx.conf`` in the tree has them for all repositories, ``.htaccess`` in each folder of manifests for that
-one. The latter is also read, to find out what earlier exports wrote.
+``nginx.conf`` in the tree finds them by references (``references``), ``.htaccess`` in each folder of
+manifests has those of that one. The latter is also read, to find out what earlier exports wrote.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dualreg.migrate.targets.base import TargetInvalid
 from dualreg.migrate.targets.files import write_if_changed
+from dualreg.migrate.targets.references import refer
 
 #: Media type and digest of manifests, by file name.
 Headers = Mapping[str, tuple[str, str]]
@@ -28,15 +28,48 @@ _FILES = re.compile(
 )
 _MAPS = """\
 # Serves the pulls of this tree; include it in http {{ }}. Each export rewrites everything above
-# "server"; the rest is yours to change.
+# "server"; the rest is yours to change, but for the file that it includes.
 map_hash_bucket_size 512;
 map_hash_max_size 65536;
-map $uri $dualreg_type {{
-    default application/octet-stream;
-{types}    ~^/v[12]/([^/]*|.*/tags/list|_catalog|.*/(json|ancestry|images|tags/.*))$ application/json;
+# Where the reference to a manifest leads: its media type and digest.
+map $realpath_root $dualreg_type {{
+    "~/_manifests/(?<dualreg_kind>[^/]+/[^/]+)/[^/]+$" $dualreg_kind;
 }}
-map $uri $dualreg_digest {{
-{digests}}}
+map $realpath_root $dualreg_digest {{
+    "~/_manifests/[^/]+/[^/]+/(?<dualreg_hash>[^/]+)$" $dualreg_hash;
+}}
+map "$dualreg_digest $http_if_none_match" $dualreg_unchanged {{
+    "~^(?<dualreg_tag>[^ ]+) (.*\\"\\k<dualreg_tag>\\"|\\*)" 1;
+}}
+# What has a digest or an ID never changes. Tags and lists do: caches ask whether they have, each time.
+map $uri $dualreg_cache {{
+    default no-cache;
+    "~^/v2/(index.json)?$" no-store;
+    "~^/v2/.+/blobs/[^/]+$" "public, max-age=31536000, immutable";
+    "~^/v1/images/" "public, max-age=31536000, immutable";
+}}
+map $dualreg_reference $dualreg_manifest_cache {{
+    default no-cache;
+    "~:" "public, max-age=31536000, immutable";
+}}
+map $uri $dualreg_plain_type {{
+    default application/octet-stream;
+    "~^/v2/.+/referrers/[^/]+$" application/vnd.oci.image.index.v1+json;
+    "~^/v[12]/([^/]*|.*/tags/list|_catalog|.*/(json|ancestry|images|tags/.*))$" application/json;
+}}
+map $request_uri $dualreg_version {{
+    "~^/v2/" registry/2.0;
+}}
+map $request_uri $dualreg_error {{
+    default '{{"error": "not found"}}';
+    "~^/v2/.+/manifests/" '{{"errors": [{{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}}]}}';
+    "~^/v2/.+/blobs/" '{{"errors": [{{"code": "BLOB_UNKNOWN", "message": "blob unknown to registry"}}]}}';
+    "~^/v2/" '{{"errors": [{{"code": "NAME_UNKNOWN", "message": "repository name not known to registry"}}]}}';
+}}
+map $request_uri $dualreg_refusal {{
+    default '{{"error": "this registry is read-only"}}';
+    "~^/v2/" '{{"errors": [{{"code": "UNSUPPORTED", "message": "this registry is read-only"}}]}}';
+}}
 map $uri $dualreg_size {{
 {sizes}}}
 # Docker 1.3 to 1.5 would try a V2 client that was never finished, if there were a /v2/ for them.
@@ -52,31 +85,80 @@ map $uri $dualreg_endpoint {{
     "~^/v1/repositories/.*/images$" $http_host;
 }}
 """
+#: The file with what the server does, which the server block includes.
+_LOCATIONS = "nginx-server.conf"
 _SERVER = """\
 server {
     listen 127.0.0.1:5080;
-    root "%s";
-    index index.json;
-    types { }
-    default_type "";
-    if ($dualreg_hidden) {
-        return 404;
-    }
-    add_header Content-Type $dualreg_type always;
-    add_header Docker-Distribution-Api-Version registry/2.0;
-    add_header Docker-Content-Digest $dualreg_digest;
-    add_header X-Content-Type-Options nosniff always;
-    add_header Content-Security-Policy "default-src 'none'; sandbox" always;
-    add_header X-Docker-Registry-Version 0.9.1;
-    add_header X-Docker-Registry-Standalone False;
-    add_header X-Docker-Token $dualreg_token;
-    add_header X-Docker-Endpoints $dualreg_endpoint;
-    add_header X-Docker-Size $dualreg_size;
-    location ~ ^/v1/repositories/.*/tags$ {
-        try_files $uri/index.json =404;
-    }
+    include "%s";
 }
 """
+_INCLUDED = """\
+# Included by nginx.conf, and rewritten with each export.
+root "{root}";
+index index.json;
+types {{ }}
+default_type "";
+error_page 404 @dualreg_missing;
+error_page 405 @dualreg_refused;
+if ($dualreg_hidden) {{
+    return 404;
+}}
+if ($request_method !~ "^(GET|HEAD)$") {{
+    return 405;
+}}
+{headers}
+add_header Content-Type $dualreg_plain_type;
+add_header Cache-Control $dualreg_cache;
+add_header X-Docker-Registry-Version 0.9.1;
+add_header X-Docker-Registry-Standalone False;
+add_header X-Docker-Token $dualreg_token;
+add_header X-Docker-Endpoints $dualreg_endpoint;
+add_header X-Docker-Size $dualreg_size;
+location ~ ^/v1/repositories/.*/tags$ {{
+    try_files $uri/index.json =404;
+}}
+location ~ "^/v2/.+/blobs/(?<dualreg_blob>[^/]+)$" {{
+    {headers}
+    add_header Content-Type application/octet-stream;
+    add_header Cache-Control $dualreg_cache;
+    add_header Docker-Content-Digest $dualreg_blob;
+}}
+location ~ "^/v2/(?<dualreg_name>.+)/manifests/(?<dualreg_reference>[^/]+)$" {{
+    root "{root}/nginx/$dualreg_name/_references/$dualreg_reference";
+    # nginx's own entity tags are times and sizes, which two manifests may share.
+    etag off;
+    if_modified_since off;
+    {headers}
+    add_header Cache-Control $dualreg_manifest_cache;
+    add_header ETag "\\"$dualreg_digest\\"";
+    add_header Docker-Content-Digest $dualreg_digest;
+    if (!-f "{root}/nginx/$dualreg_name/_references/$dualreg_reference/manifest") {{
+        return 404;
+    }}
+    if ($dualreg_unchanged) {{
+        return 304;
+    }}
+    add_header Content-Type $dualreg_type;
+    try_files /manifest =404;
+}}
+location @dualreg_missing {{
+    {headers}
+    default_type application/json;
+    return 404 $dualreg_error;
+}}
+location @dualreg_refused {{
+    {headers}
+    default_type application/json;
+    add_header Allow "GET, HEAD" always;
+    return 405 $dualreg_refusal;
+}}
+"""
+#: Headers of every response.
+_HEADERS = """\
+add_header Docker-Distribution-Api-Version $dualreg_version always;
+    add_header X-Content-Type-Options nosniff always;
+    add_header Content-Security-Policy "default-src 'none'; sandbox" always;"""
 
 
 def check_root(root: Path) -> None:
@@ -97,28 +179,35 @@ def write_configuration(
         exported: Of the manifests of this export, by repository.
         sizes: Of layers, by path of the V1 image's JSON.
     """
-    types, digests = {}, {}
     for repository in repositories:
         file = root / "v2" / repository / "manifests/.htaccess"
         headers = {**_read(file), **exported.get(repository, {})}
+        refer(root, repository, headers)
         text = (
             _FILE.format(name=name, kind=headers[name][0], digest=headers[name][1])
             for name in sorted(headers)
         )
         write_if_changed(file, "".join(text).encode())
-        for name, (kind, digest) in headers.items():
-            path = f"/v2/{repository}/manifests/{name}"
-            types[path], digests[path] = kind, digest
-    maps = _MAPS.format(types=_map(types), digests=_map(digests), sizes=_map(sizes))
-    write_if_changed(root / "nginx.conf", (maps + _server(root)).encode())
+    included = _INCLUDED.format(root=_quoted(root), headers=_HEADERS)
+    write_if_changed(root / _LOCATIONS, included.encode())
+    write_if_changed(root / "nginx.conf", (_MAPS.format(sizes=_map(sizes)) + _server(root)).encode())
 
 
 def _server(root: Path) -> str:
-    """Return the server block of nginx.conf, which an operator may have changed, or the default one."""
-    file = root / "nginx.conf"
+    """Return the server block of nginx.conf, which an operator may have changed, or the default one.
+
+    One of a former version, which lacks what this one includes, is kept beside it.
+    """
+    file, included = root / "nginx.conf", f"{_quoted(root)}/{_LOCATIONS}"
     _, begins, own = (file.read_text() if file.is_file() else "").partition("\nserver {")
-    path = re.sub(r'(["\\])', r"\\\1", str(root.absolute()))
-    return begins.lstrip() + own if begins else _SERVER % path
+    if begins and _LOCATIONS not in own:
+        file.replace(file.with_name("nginx.conf.old"))
+        begins = ""
+    return begins.lstrip() + own if begins else _SERVER % included
+
+
+def _quoted(root: Path) -> str:
+    return re.sub(r'(["\\])', r"\\\1", str(root.absolute()))
 
 
 def _read(file: Path) -> Headers:
@@ -127,13 +216,5 @@ def _read(file: Path) -> Headers:
 
 
 def _map(values: Mapping[str, object]) -> str:
-    """Return the lines of an nginx map, whose strings are compared without regard to case.
-
-    Paths that differ only in case are written as expressions. An expression matches only if no string does,
-    so each path of such a group has to be one.
-    """
-    alike = Counter(path.lower() for path in values)
-    return "".join(
-        f'    "{path if alike[path.lower()] == 1 else f"~^{re.escape(path)}$"}" "{value}";\n'
-        for path, value in sorted(values.items())
-    )
+    """Return the lines of an nginx map, whose keys need no escapes."""
+    return "".join(f'    "{path}" "{value}";\n' for path, value in sorted(values.items()))

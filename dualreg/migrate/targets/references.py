@@ -1,0 +1,66 @@
+"""References of a static tree: from which nginx learns the media type and digest of a manifest.
+
+    nginx/<repository>/_manifests/<media type>/<digest>/manifest    the manifest
+    nginx/<repository>/_references/<tag or digest>                  a symbolic link to the folder of one
+
+nginx serves ``manifest`` below the link, and knows by ``$realpath_root`` where that leads. So its
+configuration does not depend on what is in the tree, and a tag moves at once, with its type and digest.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from dualreg.migrate.targets.files import temporary_name
+from dualreg.ownership import make_folders
+from dualreg.storage import durable
+
+#: The folder of the tree that has all of it.
+FOLDER = "nginx"
+
+
+def refer(root: Path, repository: str, headers: Mapping[str, tuple[str, str]]) -> None:
+    """Make the references of a repository: those of digests first, then those of tags.
+
+    Args:
+        headers: Media type and digest of manifests, by tag or digest; their files are in the tree.
+    """
+    folder = root / FOLDER / repository
+    for name in sorted(headers, key=lambda name: (":" not in name, name)):
+        kind, digest = headers[name]
+        target = folder / "_manifests" / kind / digest
+        with suppress(FileExistsError):
+            _link(root / "v2" / repository / "manifests" / digest, target / "manifest")
+        _point(folder / "_references" / name, Path(os.path.relpath(target, folder / "_references")))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where there are no hard links.
+
+    Raises:
+        FileExistsError: the name is taken: by the same content, since it is that of a digest.
+    """
+    if target.exists():
+        raise FileExistsError
+    make_folders(target.parent, 0o777)
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        raise
+    except OSError:
+        fresh = temporary_name(target)
+        fresh.write_bytes(source.read_bytes())
+        fresh.replace(target)
+    durable.sync(target.parent)
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make a symbolic link, or have it lead elsewhere, atomically."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    make_folders(link.parent, 0o777)
+    fresh = temporary_name(link)
+    fresh.symlink_to(target, target_is_directory=True)
+    fresh.replace(link)
+    durable.sync(link.parent)
