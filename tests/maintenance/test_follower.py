@@ -3,6 +3,7 @@
 import random
 import shutil
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,17 +11,24 @@ from typing import Any
 
 import pytest
 
-from dualreg.assembly import accounts_of, open_catalog, open_registry, prepare
+from dualreg.assembly import accounts_of, follow_access, open_catalog, open_registry, prepare
 from dualreg.catalog.access import NAMES as ACCESS
 from dualreg.catalog.database import Catalog
-from dualreg.maintenance.follow.follower import Follower
+from dualreg.errors import CatalogUnreachable
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.maintenance.follow.follower import Follower, TreeAbsent
 from dualreg.settings import Settings
 from dualreg.storage import open_store
+from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.followed import FollowedStore
+from tests import builders
 from tests.apps import client_of
 from tests.cuts.client import InProcess
-from tests.maintenance.pulls import pull_everything
+from tests.maintenance.pulls import pull_everything, pull_tag
 from tests.maintenance.world import administer, fill, known_rows
+from tests.protocol.clients.wire import Wire
+from tests.protocol.exchange import push_image
 from tests.soak import short_or_long
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -134,3 +142,139 @@ def test_whatever_has_arrived(primary: Path, settings: Settings, seed: int) -> N
             pull_everything(wire, _may_lack)
         assert rows_of(following.catalog)["repositories"] == []
         registry.close()
+
+
+NAME = RepositoryName("team/app")
+ONE, TWO = (builders.image(builders.layer({"a": each})) for each in (b"1", b"2"))
+TAG_LINK = "docker/registry/v2/repositories/team/app/_manifests/tags/latest/current/link"
+
+
+def blob_file(folder: Path, digest: Digest) -> Path:
+    """Return where a store has a blob."""
+    return FilesystemStore(folder).path(digest)
+
+
+@contextmanager
+def moved(settings: Settings, data: Path) -> Iterator[tuple[Follower, Wire]]:
+    """Follow a registry whose tag ``latest`` is ONE; by the time of the block, it is TWO there."""
+    assert settings.follow
+    primary = Settings(data=data, audit="off")
+    prepare(primary)
+    registry = open_registry(primary)
+    push_image(client_of(registry, primary), NAME, ONE, "latest")
+    copy(data, settings.follow)
+    with follower(settings) as following:
+        following.look()
+        own = open_registry(settings)
+        push_image(client_of(registry, primary), NAME, TWO, "latest")
+        yield following, InProcess(client_of(own, settings))
+        own.close()
+    registry.close()
+
+
+def test_a_tag_stays_until_its_new_target_is_there(settings: Settings, tmp_path: Path) -> None:
+    """Whatever part of it has not arrived, or has another size; then it moves. The reason is reported."""
+    with moved(settings, tmp_path / "data") as (following, wire):
+        for missing in (TWO.digest, Digest.of(TWO.config), Digest.of(TWO.layers[0])):
+            copy(tmp_path / "data", settings.follow)
+            file = blob_file(settings.follow, missing)
+            whole = file.read_bytes()
+            for damage in (file.unlink, lambda file=file, whole=whole: file.write_bytes(whole[:-1])):
+                damage()
+                (waiting,) = following.look().waiting
+                assert waiting.where == f"{NAME}:latest"
+                assert str(missing) in waiting.reason or missing == TWO.digest
+                assert pull_tag(wire, NAME, "latest") == str(ONE.digest)
+            file.chmod(0o644)
+        copy(tmp_path / "data", settings.follow)
+        assert following.look().waiting == []
+        assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
+
+
+def test_a_tag_goes_with_its_bytes(settings: Settings, tmp_path: Path) -> None:
+    """If both its old and its new target are incomplete, it is unknown; it comes back with them."""
+    with moved(settings, tmp_path / "data") as (following, wire):
+        copy(tmp_path / "data", settings.follow)
+        for digest in (ONE.digest, TWO.digest):
+            blob_file(settings.follow, digest).unlink()
+        following.look()
+        assert pull_everything(wire) == {}
+        copy(tmp_path / "data", settings.follow)
+        following.look()
+        assert pull_everything(wire) == {(NAME, "latest"): str(TWO.digest)}
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_damage_of_the_same_size(settings: Settings, tmp_path: Path, *, verify: bool) -> None:
+    """Is noticed at once with ``follow_verify``, else when blobs are read; and mended by the next copy."""
+    settings = settings.model_copy(update={"follow_verify": verify})
+    with moved(settings, tmp_path / "data") as (following, wire):
+        copy(tmp_path / "data", settings.follow)
+        file = blob_file(settings.follow, Digest.of(TWO.layers[0]))
+        whole = file.read_bytes()
+        file.chmod(0o644)
+        file.write_bytes(bytes(len(whole)))
+        assert bool(following.look().waiting) is verify
+        if not verify:
+            registry = open_registry(settings)
+            assert not registry.integrity.verify(Digest.of(TWO.layers[0]))
+            registry.close()
+            assert following.look().waiting
+        assert file.read_bytes() == bytes(len(whole))
+        expected = {(NAME, "latest"): str(ONE.digest)} if verify else {}
+        assert pull_everything(wire) == expected
+        file.unlink()
+        copy(tmp_path / "data", settings.follow)
+        assert following.look().waiting == []
+        assert pull_everything(wire) == {(NAME, "latest"): str(TWO.digest)}
+
+
+def test_a_copy_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    """As when a disk is not mounted, or a folder cannot be read: what was recorded stays."""
+    with moved(settings, tmp_path / "data") as (following, _):
+        before = rows_of(following.catalog)
+        settings.follow.rename(tmp_path / "elsewhere")
+        settings.follow.mkdir()
+        with pytest.raises(TreeAbsent):
+            following.look()
+        assert rows_of(following.catalog) == before
+
+
+def test_catalogs_are_not_confused(settings: Settings, primary: Path) -> None:
+    """A follower does not take the catalog of a registry for its own, nor the reverse."""
+    copy(primary, settings.follow)
+    with pytest.raises(CatalogUnreachable, match="is a registry"):
+        prepare(settings.model_copy(update={"data": primary}))
+    prepare(settings)
+    with pytest.raises(CatalogUnreachable, match="catalog of a follower"):
+        prepare(Settings(data=settings.data, audit="off"))
+
+
+def test_access_follows(settings: Settings, tmp_path: Path) -> None:
+    """Accounts and rules are those of the registry, also after they have changed; none are made here."""
+    settings = settings.model_copy(update={"auth": "accounts"})
+    primary = Settings(data=tmp_path / "data", audit="off")
+    prepare(primary)
+    registry = open_registry(primary)
+    accounts = accounts_of(registry)
+    accounts.add("alice", "the password")
+    accounts.grant("alice", "team/*", "pull")
+    push_image(client_of(registry, primary), NAME, ONE, "latest")
+    copy(primary.data, settings.follow)
+    login = {"Authorization": "Basic " + b64encode(b"alice:the password").decode()}
+    with follower(settings) as following:
+        following.look()
+        own = open_registry(settings)
+        client = client_of(own, settings)
+        token = client.get("/token?scope=repository:team/app:pull&offline_token=true", headers=login).json
+        assert "refresh_token" not in token
+        bearer = {"Authorization": f"Bearer {token['token']}"}
+        assert client.get("/v2/team/app/manifests/latest", headers=bearer).status_code == 200
+        assert client.get("/v2/team/app/manifests/latest").status_code == 401
+        accounts.remove("alice")
+        copy(primary.data, settings.follow)
+        assert follow_access(following.catalog, following.store)
+        assert not follow_access(following.catalog, following.store)
+        assert client.get("/token?scope=repository:team/app:pull", headers=login).status_code == 401
+        own.close()
+    registry.close()
