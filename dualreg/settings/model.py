@@ -34,6 +34,7 @@ from dualreg.settings.values import (
     LoginLimits,
     MinFree,
     Printable,
+    Proxies,
     Rate,
     RedirectsText,
     ServiceName,
@@ -109,9 +110,9 @@ class Settings(BaseModel):
     public_url: HttpUrl = Field(
         "", description="URL that clients use, which may have a path; default: the host that they ask"
     )
-    trusted_proxies: str = Field(
+    trusted_proxies: Proxies = Field(
         "127.0.0.1,::1",
-        description="comma-separated addresses whose X-Forwarded-Proto and -For are trusted",
+        description="comma-separated addresses and networks whose X-Forwarded-Proto and -For are trusted",
     )
     x_accel_prefix: str = Field(
         "", description="nginx location that maps the blob directory, to let nginx send blobs"

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import time, timedelta
+from ipaddress import ip_network
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
@@ -301,6 +302,16 @@ def _service_name(value: str) -> str:
     return value
 
 
+def _proxies(text: str) -> str:
+    try:
+        for entry in filter(None, map(str.strip, text.split(","))):
+            if entry != "*":
+                ip_network(entry, strict=False)
+    except ValueError:
+        raise ValueError("expected addresses, or networks such as 10.0.0.0/8, separated by commas") from None
+    return text
+
+
 def _algorithms(value: str) -> str:
     if unknown := {name.strip() for name in value.split(",")} - _ALGORITHMS:
         raise ValueError(f'unknown algorithm "{min(unknown)}"; expected {", ".join(sorted(_ALGORITHMS))}')
@@ -315,6 +326,7 @@ DatabaseUrl = Annotated[str, AfterValidator(_database)]
 HttpUrl = Annotated[str, AfterValidator(_url)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
+Proxies = Annotated[str, AfterValidator(_proxies)]
 Printable = Annotated[str, AfterValidator(_printable)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]
 LegacySource = Annotated[str, AfterValidator(_legacy_source)]

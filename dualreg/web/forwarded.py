@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from flask import request
@@ -14,6 +14,8 @@ from dualreg.web.context import settings
 _ANY = "*"
 #: Proxies that a request has passed through at most; what is before them is no address.
 _HOPS = 30
+#: Of how many peers it is remembered whether they are trusted.
+_REMEMBERED = 1 << 12
 #: Headers in which proxies say the scheme, as WSGI has them: the first that is there counts.
 _SCHEME_HEADERS = (
     "HTTP_X_FORWARDED_PROTO",
@@ -65,12 +67,12 @@ def _peer(environ: Mapping[str, Any]) -> str:
     return address.removeprefix("::ffff:")  # IPv4 on a dual-stack socket
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _is_trusted(peer: str, trusted_proxies: str) -> bool:
     """Return whether *peer* is a trusted proxy; so is whoever may open a Unix socket."""
-    trusted = _entries(trusted_proxies)
-    return not peer or peer in trusted or _ANY in trusted
-
-
-@cache  # of few settings, for all requests
-def _entries(text: str) -> frozenset[str]:
-    return frozenset(entry.strip() for entry in text.split(","))
+    entries = [entry.strip() for entry in trusted_proxies.split(",") if entry.strip()]
+    if not peer or peer in entries or _ANY in entries:
+        return True
+    with suppress(ValueError):
+        return any(ip_address(peer) in ip_network(entry, strict=False) for entry in entries)
+    return False

@@ -170,6 +170,11 @@ _REDIRECTS = (
         ("bind", "", "expected HOST:PORT, PORT or unix:PATH"),
         ("public_url", "registry.example", "expected a URL that starts with http:// or https://"),
         ("public_url", "ftp://registry.example", "expected a URL that starts with http:// or https://"),
+        (
+            "trusted_proxies",
+            "10.0.0.1, proxy",
+            "expected addresses, or networks such as 10.0.0.0/8, separated by commas",
+        ),
         ("upload_ttl", "5 parsecs", "expected a duration such as 90s, 15m, 24h or 7d"),
         ("token_ttl", "59s", "expected 60s or more, which clients assume"),
         ("auth", "magic", "expected none, accounts, htpasswd or token"),
