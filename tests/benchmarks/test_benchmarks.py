@@ -1,6 +1,7 @@
 """The benchmarks run; what they find is for people to read."""
 
 import json
+import re
 import socketserver
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import growth, locks, scale
+from tests.benchmarks import growth, locks, scale, sizing
 from tests.benchmarks.costs import Cost
 from tests.benchmarks.large_store import COMMANDS
 from tests.benchmarks.load import CONNECTIONS, load
@@ -30,6 +31,15 @@ def test_transactions_are_measured(tmp_path: Path) -> None:
     lines = [*locks.measure(tmp_path, 40)]
     assert len(lines) == 5
     assert all(0 < longest <= total for _, total, longest, _ in lines)
+
+
+@pytest.mark.slow
+def test_sizes_are_measured() -> None:
+    """Of the main process and each worker, and of each image in the catalog and the store."""
+    idle, busy, catalog, links = sizing.measure(4, 2)
+    assert len(re.findall(r"\d+ \+ \d+ \+ \d+ MiB", f"{idle}{busy}")) == 2
+    assert re.fullmatch(r"catalog: -?[\d,]+ bytes for each image", catalog)  # of few, it need not grow
+    assert links == "link files: 5.0 for each image"
 
 
 @pytest.mark.slow

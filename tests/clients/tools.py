@@ -32,10 +32,12 @@ class Tools:
     Attributes:
         home: Where all of them keep everything.
         host: HOST:PORT of the registry.
+        driver: How podman and buildah store images: ``overlay`` is faster, and needs a file system for it.
     """
 
     home: Path
     host: str
+    driver: str = "vfs"
     env: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,19 +77,20 @@ class Tools:
 
     def buildah(self, *arguments: str | Path, store: str = "store") -> str:
         """Run buildah on the image store *store*."""
-        return self.run("buildah", *self._storage(store), *arguments)
+        return self.run("buildah", *self.storage(store), *arguments)
 
     def podman(self, *arguments: str | Path, store: str = "store") -> str:
         """Run podman on the image store *store*."""
-        return self.run("podman", *self._storage(store), "--cgroup-manager=cgroupfs", *arguments)
+        return self.run("podman", *self.storage(store), "--cgroup-manager=cgroupfs", *arguments)
 
     def docker(self, *arguments: str | Path) -> str:
         """Run docker on the daemon that listens in *home*."""
         return self.run("docker", *arguments)
 
-    def _storage(self, store: str) -> Sequence[str]:
+    def storage(self, store: str) -> Sequence[str]:
+        """Return the options of buildah and podman that choose the image store *store*."""
         place = self.home / store
-        return ["--root", f"{place}/root", "--runroot", f"{place}/run", "--storage-driver=vfs"]
+        return ["--root", f"{place}/root", "--runroot", f"{place}/run", f"--storage-driver={self.driver}"]
 
     def run(self, program: str, *arguments: str | Path) -> str:
         """Run a program; return what it wrote to its standard output."""

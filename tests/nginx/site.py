@@ -94,11 +94,12 @@ def _target(path: Path) -> str:
         return ""
 
 
-def make_certificate(folder: Path) -> Path:
-    """Make a P-256 certificate for 127.0.0.1; return it, its key is beside it."""
+def make_certificate(folder: Path, host: str = "127.0.0.1") -> Path:
+    """Make a P-256 certificate for an address or a name; return it, its key is beside it."""
     certificate = folder / "ca.crt"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = "IP" if host[0].isdigit() else "DNS"
+    command += ["-days", "2", "-subj", f"/CN={host}", "-addext", f"subjectAltName={kind}:{host}"]
     subprocess.run(
         [*command, "-keyout", folder / "key.pem", "-out", certificate], check=True, capture_output=True
     )
