@@ -106,7 +106,7 @@ def test_what_is_taken_back_is_gone_at_all(guarded: Fleet, catalog: Catalog) -> 
     path = "/v2/team/app/tags/list"
     blob = b"of the repository"
     assert (
-        ask(guarded, 0, "POST", f"{BLOBS}/uploads/?digest={Digest.of(blob)}", basic("alice"), blob).status
+        ask(guarded, 0, "POST", f"{BLOBS}/uploads/?digest={Digest.of(blob)}", basic("alice"), body=blob).status
         == 201
     )
     assert 401 not in statuses(guarded, "GET", path, basic("bob"))
