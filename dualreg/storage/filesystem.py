@@ -225,13 +225,19 @@ class FilesystemStore(LinkFolder):
         if found is None:
             raise BlobMissing(upload)
         self._make_blob_folder(path)
+        is_new, may_be_lost = not os.path.lexists(path), _may_be_lost(found)
+        if may_be_lost and not is_new:  # bytes that were answered for are replaced by durable ones
+            durable.sync(staged)
         try:
             if found.st_nlink == 1:  # a hard link shares its mode with the source
                 os.chmod(staged, _PUBLISHED)
-            _link_over(staged, path, self._staged_file(UploadId.new()))
-        except OSError:  # there are no hard links here, or the folder was removed: ``publish`` does all
+            if is_new:
+                os.link(staged, path)
+            else:
+                _link_over(staged, path, self._staged_file(UploadId.new()))
+        except OSError:  # there are no hard links here, or others came in between: ``publish`` does all
             return lambda: None
-        return partial(self._sync_blob, path, *([staged] if _may_be_lost(found) else []))
+        return partial(self._sync_blob, path, *([staged] if may_be_lost and is_new else []))
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
         staged, path = self._staged_file(upload), self._file(digest)

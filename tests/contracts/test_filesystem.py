@@ -232,6 +232,57 @@ def test_prepared_bytes_survive_a_power_cut(
         assert (blob.stat().st_nlink, stat.S_IMODE(blob.stat().st_mode)) == (1, 0o444)
 
 
+def test_a_blob_is_replaced_by_durable_bytes_alone(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents are pushed again and again: a disk that fails then takes nothing that was answered for."""
+    blob = root / BLOBS / store.internal_path(_publish(store, DATA))
+    first, second = UploadId.new(), UploadId.new()
+    store.stage(first, DATA)
+    journal.clear()
+    wait = store.prepare(first, DIGEST)
+    steps = _positions(journal, ("fsync", root / "uploads" / first), ("rename", blob))
+    assert steps == sorted(steps)
+    wait()
+    store.publish(first, DIGEST)
+    store.stage(second, DATA)
+    kept = blob.stat()
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.prepare(second, DIGEST)()
+    assert os.path.samestat(blob.stat(), kept)
+
+
+def test_a_blob_that_another_request_publishes_meanwhile(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is replaced as well, when the bytes are durable."""
+    blob, upload, lexists = root / BLOBS / store.internal_path(DIGEST), UploadId.new(), os.path.lexists
+    store.stage(upload, DATA)
+
+    def publish(path: str) -> bool:
+        found = lexists(path)
+        monkeypatch.setattr(os.path, "lexists", lexists)
+        _publish(store, DATA)
+        return found
+
+    monkeypatch.setattr(os.path, "lexists", publish)
+    wait = store.prepare(upload, DIGEST)
+    before = blob.stat()
+    journal.clear()
+    wait()
+    store.publish(upload, DIGEST)
+    assert not os.path.samestat(blob.stat(), before)
+    staged = root / "uploads" / upload
+    steps = _positions(journal, ("fsync", staged), ("rename", staged), ("fsync", blob.parent))
+    assert steps == sorted(steps)
+    assert [*store.staged()] == []
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_a_file_system_without_hard_links(
     store: FilesystemStore,
