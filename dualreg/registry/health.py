@@ -11,6 +11,7 @@ from dualreg.catalog.database import DatabaseFailure, failure_text, is_outage
 from dualreg.catalog.notes import Note
 from dualreg.errors import BlobDamaged
 from dualreg.registry.state import State
+from dualreg.storage.staging import staging
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ class Health:
             tx.notes.read(Note.HEALTH)
 
     def _try_store(self) -> None:
-        with self.state.staged(_SAMPLE) as (staged,), self.state.store.reopen(staged) as reader:
-            if reader.read() != _SAMPLE:
-                raise BlobDamaged(f"{staged}: not what was written")
+        with staging(self.state.store) as staged:
+            staged.write([_SAMPLE])  # durably, as pushes do
+            with staged.open() as reader:
+                if reader.read() != _SAMPLE:
+                    raise BlobDamaged(f"{staged.upload}: not what was written")

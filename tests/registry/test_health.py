@@ -3,16 +3,20 @@
 import errno
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from threading import Event
 
 import pytest
 
-from dualreg.catalog.database import Transaction
+from dualreg.assembly import build_registry
+from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.notes import Note
 from dualreg.image.names import UploadId
 from dualreg.registry import Registry
 from dualreg.registry import health as module
 from dualreg.registry.health import Health
+from dualreg.storage import parallel
+from dualreg.storage.filesystem import FilesystemStore
 from tests.programs import until
 
 
@@ -38,6 +42,21 @@ def test_a_result_is_kept(
     monkeypatch.setattr(registry.state.store, "append", fail)
     assert {tuple(health.failures().items()) for _ in range(5)} == {(("storage", "OSError"),)}
     assert len(seen) == calls
+
+
+def test_a_disk_that_keeps_nothing_has_failed(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes bytes, and fails when they are to be durable, which every push needs."""
+    registry = build_registry(catalog, FilesystemStore(tmp_path / "store"))
+    assert registry.health.failures() == {}
+
+    def fail(*_: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(parallel, "sync", fail)
+    assert registry.health.failures() == {"storage": "OSError"}
+    assert [*registry.state.store.staged()] == []
 
 
 def test_what_does_not_end_has_failed(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
