@@ -105,10 +105,8 @@ def test_what_is_taken_back_is_gone_at_all(guarded: Fleet, catalog: Catalog) -> 
     accounts = Accounts(catalog, Passwords(rounds=4))
     path = "/v2/team/app/tags/list"
     blob = b"of the repository"
-    assert (
-        ask(guarded, 0, "POST", f"{BLOBS}/uploads/?digest={Digest.of(blob)}", basic("alice"), body=blob).status
-        == 201
-    )
+    upload = f"{BLOBS}/uploads/?digest={Digest.of(blob)}"
+    assert ask(guarded, 0, "POST", upload, basic("alice"), body=blob).status == 201
     assert 401 not in statuses(guarded, "GET", path, basic("bob"))
     accounts.ungrant("bob", "team/*", None)
     assert {*statuses(guarded, "GET", path, basic("bob"))} <= {401, 403}
