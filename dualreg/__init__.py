@@ -7,6 +7,7 @@
     registry/       rules: one service per noun, called by both dialects
     auth/           accounts, permission rules and tokens, the same for both dialects
     transports      the table of places that images can be in: names and grammar, for settings and commands
+    stores          the table of the kinds of stores, for settings and drivers
     migrate/        import from other registries, export to them: plan, run, verify, report, rollback
     remote/         the HTTP client of other registries and key servers: authentication, retries, limits
     maintenance/    housekeeping while the registry serves

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.attempts import Attempts, Limits
@@ -32,7 +31,7 @@ from dualreg.migrate.transports import is_own_store, open_on_demand
 from dualreg.registry import Registry, Rules
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.collections import Collections
-from dualreg.registry.marks import FileMark, FixedMark, Mark, Marker, NoteMark
+from dualreg.registry.marks import FileMark, FixedMark, Mark, Marker, Marks, NoteMark
 from dualreg.registry.state import Retention, State
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.upstream import NoUpstream, Upstream
@@ -44,6 +43,7 @@ from dualreg.storage import Store, open_store
 from dualreg.storage.base import PrivateFiles, keeps
 from dualreg.storage.links import Links
 from dualreg.storage.names import Names
+from dualreg.stores import folder_of
 
 _log = logging.getLogger(__name__)
 #: How long notes of pulls and of V1 clients wait before they are written to the catalog.
@@ -69,7 +69,7 @@ def prepare(settings: Settings, *, rebuild: bool = False) -> None:
         ValueError: the URL of the database is invalid.
     """
     _check_sound(settings)
-    catalog, store = open_catalog(settings), open_store(settings.store_url)
+    catalog, store = open_catalog(settings), open_store(*settings.store_urls)
     try:
         if catalog.engine.dialect.name == "sqlite":
             upgrade(catalog)
@@ -221,7 +221,7 @@ def open_catalog(settings: Settings, *, serving: bool = False) -> Catalog:
         timeout=settings.database_timeout.total_seconds() if serving else None,
     )
     if not settings.follow:
-        catalog.on_access_change = Sealed(catalog, open_store(settings.store_url)).write
+        catalog.on_access_change = Sealed(catalog, open_store(*settings.store_urls)).write
     return catalog
 
 
@@ -232,7 +232,7 @@ def open_registry(settings: Settings, *, alone: bool = False, serving: bool = Fa
         alone: Without upstream, even if *settings* name one.
         serving: As ``open_catalog``.
     """
-    catalog, store = open_catalog(settings, serving=serving), open_store(settings.store_url)
+    catalog, store = open_catalog(settings, serving=serving), open_store(*settings.store_urls)
     catalog.read_clock()
     upstream: Upstream = NoUpstream()
     if settings.legacy_source and not alone:
@@ -304,10 +304,11 @@ def writes_of(settings: Settings, catalog: Catalog | None = None) -> Writes:
     def opened() -> AbstractContextManager[Catalog]:
         return nullcontext(catalog) if catalog else closing(open_catalog(settings))
 
-    mark: Marker = FileMark(root) if urlsplit(settings.store_url).scheme == "file" else NoteMark(opened)
+    places = map(folder_of, settings.store_urls)
+    marks: list[Marker] = [FileMark(place) if place else NoteMark(opened) for place in places]
     if settings.follow:
-        mark = FixedMark(Mark(_FOLLOWER, ""))
-    return Writes(folders, parse_min_free(settings.min_free), mark)
+        marks = [FixedMark(Mark(_FOLLOWER, ""))]
+    return Writes(folders, parse_min_free(settings.min_free), Marks(marks) if marks[1:] else marks[0])
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

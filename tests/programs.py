@@ -15,8 +15,11 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from http.client import HTTPConnection
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from unittest.mock import patch
 
 import pytest
 from click.testing import Result
@@ -195,6 +198,19 @@ def dualreg_process(
     with running([*wrapper, DUALREG, "serve"], log, env, fresh=fresh) as process:
         wait_until_up(f"http://{host}/v2/", process, log)
         yield Serving(host, process, log)
+
+
+@contextmanager
+def hopping(hosts: Sequence[str]) -> Iterator[None]:
+    """Have each connection of clients reach another of *hosts* than the one before, as behind a proxy."""
+    turns = count()
+
+    def connect(connection: HTTPConnection) -> None:
+        host, _, port = hosts[next(turns) % len(hosts)].partition(":")
+        connection.sock = socket.create_connection((host, int(port)), connection.timeout)
+
+    with patch.object(HTTPConnection, "connect", connect):
+        yield
 
 
 @contextmanager

@@ -45,12 +45,16 @@ class Sealed:
         except (OSError, DatabaseFailure, SealedInvalid) as error:
             _log.error("cannot write %s, the copy of accounts, permissions and keys: %s", NAME, error)
 
-    def catch_up(self) -> None:
-        """Write the copy if the last change did not."""
+    def catch_up(self) -> bool:
+        """Write the copy if the last change did not; return whether it has all changes now."""
+        if self._is_behind():
+            self.write()
+        return not self._is_behind()
+
+    def _is_behind(self) -> bool:
         with self.catalog.read() as tx:
             revision, known = int(tx.notes.read(Note.ACCESS) or 0), not tx.access.is_empty()
-        if self.revision() < revision or (known and not self.revision()):
-            self.write()
+        return self.revision() < revision or (known and not self.revision())
 
     def is_ahead(self) -> bool:
         """Return whether the copy knows changes that the catalog does not.

@@ -37,6 +37,8 @@ class Note(StrEnum):
     IMPORT_TERM = "import-term"
     #: That the catalog is a follower's, and when it first had all of the copy; empty: not yet.
     FOLLOWED = "followed"
+    #: What stores are marked with that the content was copied to (``maintenance.store_copy``).
+    STORE_COPY = "store copy"
     #: When the health of the catalog was last checked.
     HEALTH = "health"
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "access": ("access:access", "Manage permission rules."),
     "repository": ("repository:repository", "Manage repositories."),
     "clients": ("clients:clients", "List recent V1 clients."),
+    "store": ("store:store", "Manage the store."),
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),
     "backup": ("backup:backup", "Back up the registry to DIRECTORY while it is serving."),
     "restore": ("backup:restore", "Restore the registry from the backup in DIRECTORY."),

@@ -17,10 +17,9 @@ from dualreg.catalog.integrity import file_of
 from dualreg.cli.admin import audited, prepare_or_fail
 from dualreg.cli.failures import Fatal, MigrateCommand
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import counted, echo, echo_json, minute
+from dualreg.cli.output import amount, echo, echo_json, minute
 from dualreg.cli.progress import progress, stoppable
 from dualreg.maintenance.backup.backup import Backup
-from dualreg.maintenance.backup.blobs import BlobCopy, Copied
 from dualreg.maintenance.backup.folder import BackupFolder, Marker
 from dualreg.maintenance.backup.restore import (
     NotEmpty,
@@ -32,11 +31,11 @@ from dualreg.maintenance.backup.restore import (
     require_empty_store,
     take_catalog,
 )
+from dualreg.maintenance.blob_copy import BlobCopy, Copied
 from dualreg.registry import collections
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 
-_MIB = 1 << 20
 _copy_option = click.option(
     "--copy", "always_copy", is_flag=True, help="Copy bytes, also where hard links are possible."
 )
@@ -67,7 +66,7 @@ def backup(
     prepare_or_fail(settings, create=False)
     if settings.store_folder.resolve() in folder.resolve().parents:
         raise Fatal(f"{folder} is in the store; choose another directory")
-    target, store = BackupFolder(folder), open_store(settings.store_url)
+    target, store = BackupFolder(folder), open_store(*settings.store_urls)
     with closing(open_catalog(settings)) as catalog, stoppable(quiet=as_json) as stop:
         made = Backup(catalog, settings.journals, target)
         copying = BlobCopy(store, target.store, not always_copy, verify, stop=stop)
@@ -82,7 +81,7 @@ def backup(
     _print(copied, as_json=as_json, deleted=deleted)
     if not as_json:
         verb = "Would copy" if dry_run else "Copied"
-        echo(f"{verb} {_amount(copied.added, copied.added_bytes)} of {_amount(copied.blobs, copied.bytes)}.")
+        echo(f"{verb} {amount(copied.added, copied.added_bytes)} of {amount(copied.blobs, copied.bytes)}.")
         if not dry_run:
             command = shlex.join(["dualreg", "restore", str(folder.absolute()), "--data"])
             echo(f"To restore:  {command} NEW-DIRECTORY")
@@ -117,7 +116,7 @@ def restore(
     _print(copied, as_json=as_json)
     if not as_json:
         as_of = minute(datetime.fromisoformat(marker.at))
-        echo(f"Restored {_amount(copied.blobs, copied.bytes)} and the catalog of {as_of}.")
+        echo(f"Restored {amount(copied.blobs, copied.bytes)} and the catalog of {as_of}.")
         echo("Next:  dualreg serve, with the same settings")
     raise SystemExit(1 if copied.missing else 0)
 
@@ -146,7 +145,7 @@ def _require_empty(settings: Settings, source: BackupFolder) -> None:
             if file:
                 raise NotEmpty(f"{file} exists; restore to another directory, or move it away")
             require_empty_database(catalog)
-    require_empty_store(open_store(settings.store_url), sealed.NAME, collections.NAME)
+    require_empty_store(open_store(*settings.store_urls), sealed.NAME, collections.NAME)
 
 
 def _restore_catalog(settings: Settings, source: BackupFolder, marker: Marker) -> None:
@@ -166,7 +165,7 @@ def _restore_content(settings: Settings, source: BackupFolder, *, share: bool, q
     Raises:
         Fatal: it was stopped.
     """
-    store = open_store(settings.store_url)
+    store = open_store(*settings.store_urls)
     with closing(open_catalog(settings)) as catalog, stoppable(quiet=quiet) as stop:
         linking = build_registry(catalog, store, settings).linking
         copying = BlobCopy(source.store, store, share, verify=True, stop=stop)
@@ -188,7 +187,3 @@ def _print(copied: Copied, *, as_json: bool, **more: int) -> None:
         return
     for missing in copied.missing:
         echo(f"{missing.kind}: {missing.digest}: {missing.text}", err=True)
-
-
-def _amount(blobs: int, size: int) -> str:
-    return f"{counted(blobs, 'blob')} ({size / _MIB:,.1f} MiB)"

@@ -121,7 +121,7 @@ def fsck(
     fetch = _fetch_from(given["source"], given) if given["source"] else fetch_nothing
     opened = audited_registry(data, config, changes=given["repair"], alone=True)
     with opened as (registry, settings, record):
-        found, store = Counter[bool](), open_store(settings.store_url)
+        found, store = Counter[bool](), open_store(*settings.store_urls)
         with closing(open_catalog(settings)) as catalog, stoppable(quiet=as_json) as stop:
             _require(catalog, names)
             mend = Repair(registry, catalog, fetch) if given["repair"] else None

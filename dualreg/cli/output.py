@@ -10,10 +10,17 @@ import click
 from dualreg.image.digest import Digest
 from dualreg.messages import json_text, mask, safe_line
 
+_MIB = 1 << 20
+
 
 def counted(count: int, noun: str) -> str:
     """Return ``1 tag`` or ``2 tags``."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def amount(blobs: int, size: int) -> str:
+    """Return ``2 blobs (1.5 MiB)``, given bytes."""
+    return f"{counted(blobs, 'blob')} ({size / _MIB:,.1f} MiB)"
 
 
 def minute(at: datetime) -> str:

@@ -43,6 +43,13 @@ class Collections:
             tx.notes.write(Note.COLLECTED, tx.now.isoformat())
         return True
 
+    def catch_up(self) -> None:
+        """Give a store that knows of fewer collections the number of the catalog."""
+        with self.catalog.read() as tx:
+            number = int(tx.notes.read(Note.COLLECTIONS) or 0)
+        if self.stored() < number:
+            self.files.write_private(NAME, str(number).encode())
+
     def is_catalog_older(self) -> bool:
         """Return whether the store knows of a collection that the catalog does not know of."""
         stored = self.stored()  # first: the catalog may be counted in meanwhile

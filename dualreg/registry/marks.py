@@ -6,7 +6,7 @@ database: then it is a note in the catalog, which a process reads once a second.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +81,7 @@ class FileMark:
             return UNEXPLAINED
 
     def write(self, mark: Mark) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)  # of a store that nothing was written to yet
         fresh = self.folder / f".{MARK}.{os.getpid()}"
         fresh.unlink(missing_ok=True)  # of a process that was killed
         descriptor = durable.create(fresh)
@@ -132,6 +133,24 @@ class NoteMark:
             tx.notes.remove(Note.READ_ONLY)
         self._until = 0.0
         return was_marked
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Keeps it in several places, and finds it in any, while content moves from one store to another."""
+
+    places: Sequence[Marker]
+
+    def read(self) -> Mark | None:
+        return next(filter(None, (each.read() for each in self.places)), None)
+
+    def write(self, mark: Mark) -> None:
+        for each in self.places:
+            each.write(mark)
+
+    def remove(self) -> bool:
+        removed = [each.remove() for each in self.places]
+        return any(removed)
 
 
 @dataclass(frozen=True, slots=True)

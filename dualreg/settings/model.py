@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from pydantic import (
     BaseModel,
@@ -43,6 +43,7 @@ from dualreg.settings.values import (
     UploadLimitsText,
     Window,
 )
+from dualreg.stores import folder_of, with_options
 
 #: Settings that are paths, or can be.
 _PATHS = ("data", "follow", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
@@ -68,6 +69,10 @@ class Settings(BaseModel):
         "",
         description="where the bytes are stored: file:///PATH or s3://BUCKET/PREFIX; default: in the data "
         "directory",
+    )
+    store_fallback: StoreUrl = Field(
+        "",
+        description="store from which what the first one lacks is read, while content moves between them",
     )
     follow: Path | None = Field(
         None, description="copy of another registry's data directory, which `dualreg follow` serves read-only"
@@ -225,6 +230,10 @@ class Settings(BaseModel):
         for one, other in _PAIRS:
             if bool(getattr(self, one)) != bool(getattr(self, other)):
                 raise ValueError(f"{one} and {other} are only valid together")
+        if self.store_fallback and self.follow:
+            raise ValueError("follow and store_fallback are not valid together")
+        if self.store_fallback and self.located(self.store_fallback) == self.store_url:
+            raise ValueError("store_fallback must be another store than store")
         for name in _REQUIRED.get(self.auth, ()):
             if not getattr(self, name):
                 raise ValueError(f'auth = "{self.auth}" requires the setting {name}')
@@ -265,15 +274,17 @@ class Settings(BaseModel):
         """The store's URL, as ``open_store`` takes it; default: the data directory."""
         if self.follow:
             return f"follow://{quote(str(self.follow.absolute()))}?{urlencode({'own': self.data.absolute()})}"
-        if self.store.startswith("s3://"):
-            options = {
-                "endpoint": self.s3_endpoint,
-                "redirect_endpoint": self.s3_redirect_endpoint,
-                "region": self.s3_region,
-                "waiting": self._waiting,
-            }
-            return f"{self.store}?{urlencode({name: value for name, value in options.items() if value})}"
-        return self.store or self.data.absolute().as_uri()
+        return self.located(self.store or self.data.absolute().as_uri())
+
+    @property
+    def store_urls(self) -> tuple[str, ...]:
+        """The URLs of all stores that are served as one, the one that is written to first."""
+        return (self.store_url, *([self.located(self.store_fallback)] if self.store_fallback else ()))
+
+    def located(self, store: str) -> str:
+        """Return the URL of a store as ``open_store`` takes it: with the settings of its scheme."""
+        options = {name: value for name, value in vars(self).items() if isinstance(value, str)}
+        return with_options(store, options | {"waiting": str(self._waiting)})
 
     @property
     def _waiting(self) -> int:
@@ -283,8 +294,7 @@ class Settings(BaseModel):
     @property
     def store_folder(self) -> Path:
         """The folder of the store; the data directory if the store is not one of files."""
-        parts = urlsplit(self.store_url)
-        return Path(unquote(parts.path)) if parts.scheme == "file" else self.data.absolute()
+        return folder_of(self.store_url) or self.data.absolute()
 
     @property
     def database_url(self) -> str:

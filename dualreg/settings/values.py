@@ -14,14 +14,13 @@ from pydantic import AfterValidator, BeforeValidator
 
 from dualreg.patterns import check_pattern
 from dualreg.settings.redirects import Redirects
+from dualreg.stores import kind_of
 from dualreg.transports import LocationInvalid, Use, grammars, parse_location
 
 _BRIDGE = re.compile(r"(?:[^=,\s]+=)?(?:both|v1-to-v2|v2-to-v1|off)", re.ASCII)
 _ALGORITHMS = frozenset(
     {f"{family}{bits}" for family in ("RS", "PS", "ES", "HS") for bits in (256, 384, 512)} | {"EdDSA"}
 )
-#: A bucket, and the beginning of the keys in it.  Source: Amazon S3, "Bucket naming rules".
-_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[^?#\s]*)?", re.ASCII)
 _LOGIN_LIMIT = re.compile(r"(pair|address|account)=[1-9][0-9]{0,5}", re.ASCII)
 _SHORTEST_TOKEN = timedelta(seconds=60)
 _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -213,8 +212,8 @@ def _address(value: str) -> str:
 
 def _store(value: str) -> str:
     """Check the URL of a store, and return it with the home directory for ``~``."""
-    if value and not (value.startswith(("file:///", "memory:")) or _BUCKET.fullmatch(value)):
-        raise ValueError("expected file:///PATH or s3://BUCKET/PREFIX")
+    if value and not kind_of(value).form and not value.startswith("memory:"):
+        raise ValueError("not a store to write to")
     return _at_home(value, "file://", "/~")
 
 

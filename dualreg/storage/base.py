@@ -103,7 +103,7 @@ class BlobStore(Protocol):
         """Take the blob that *reader* has open out of the store, durably, and keep its bytes elsewhere.
 
         They are kept for the operator, in a place that no method of this class reads. Return False, and do
-        nothing, if the blob was replaced or removed since it was opened.
+        nothing, if the blob was replaced or removed since it was opened, or another store opened it.
         """
 
     def delete(self, digest: Digest) -> None:
@@ -123,7 +123,7 @@ class BlobStore(Protocol):
         """Undo ``remove``, unless the blob was published again, or its bytes were not kept."""
 
     def walk(self) -> Iterator[StoredBlob]:
-        """Yield every published blob, ordered by digest if the driver can do so without keeping all of them.
+        """Yield every published blob, ordered by digest.
 
         Blobs published or deleted meanwhile may be left out.
         """
@@ -152,7 +152,10 @@ class BlobStore(Protocol):
         """
 
     def adopt(self, upload: UploadId, layout: str) -> None:
-        """Go on with an upload whose ``layout`` was this, whichever process has appended to it last."""
+        """Go on with an upload whose ``layout`` was this, whichever process has appended to it last.
+
+        The layout of another store is ignored.
+        """
 
     def reopen(self, upload: UploadId) -> BinaryIO:
         """Return a reader of the upload, positioned at its first byte; the caller closes it.
@@ -195,7 +198,7 @@ class SupportsAccelRedirect(Protocol):
     def internal_path(self, digest: Digest) -> str | None:
         """Return the path of the blob relative to the blob folder, for ``X-Accel-Redirect``.
 
-        None: it is kept elsewhere.
+        None: it is where that server cannot send it from.
         """
 
 
@@ -203,8 +206,10 @@ class SupportsAccelRedirect(Protocol):
 class SupportsRedirect(Protocol):
     """A store from which clients can fetch blobs themselves."""
 
-    def url(self, digest: Digest) -> str:
+    def url(self, digest: Digest) -> str | None:
         """Return a URL that gives out the blob, if there is one, for some minutes, and to anyone.
+
+        None: it is where clients cannot fetch it from.
 
         Raises:
             OSError: the store has no credentials for it.
@@ -341,6 +346,9 @@ class LinkTree(LinkReader, Protocol):
 
     def drop(self, aside: UploadId) -> None:
         """Delete files that were set aside, or one that was staged, if there are any."""
+
+    def link_paths(self) -> Iterator[str]:
+        """Yield the path of every file, in order, without reading any."""
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         """Yield the path and content of every file, ordered by path."""

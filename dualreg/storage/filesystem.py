@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from io import UnsupportedOperation
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
+from urllib.parse import unquote, urlsplit
 
 from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
@@ -48,6 +50,11 @@ class FilesystemStore(LinkFolder):
         self._blobs = root / REGISTRY / "blobs"
         self._blob_folder = f"{self._blobs}"
 
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """Return the store in the folder ``file:///PATH``."""
+        return cls(Path(unquote(urlsplit(url).path)))
+
     def places(self) -> Places:
         return Places(self._uploads, self._blobs, self._names, self)
 
@@ -75,8 +82,8 @@ class FilesystemStore(LinkFolder):
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
         path, aside = Path(self._file(digest)), self._corrupt / f"{digest.algorithm}-{digest.hex}"
-        opened = os.fstat(reader.fileno())
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, UnsupportedOperation):  # a reader of another store
+            opened = os.fstat(reader.fileno())
             make_folders(self._corrupt)
             if os.path.samestat(opened, path.stat()):
                 path.rename(aside)
@@ -101,7 +108,7 @@ class FilesystemStore(LinkFolder):
 
     def restore(self, aside: UploadId, digest: Digest) -> None:
         path = self._file(digest)
-        if not os.path.lexists(path):
+        if os.path.lexists(self._staged_file(aside)) and not os.path.lexists(path):
             durable.move(self._staged_file(aside), path)
             with suppress(FileNotFoundError):
                 self._sync_blob(path)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from dualreg.image.digest import Digest
 from dualreg.ownership import make_folders
@@ -34,6 +35,12 @@ class FollowedStore(FilesystemStore):
         self._tree = FilesystemStore(tree)
         self._repositories = f"{tree / REGISTRY / 'repositories'}"
         self._withheld = f"{self._corrupt}/withheld"
+
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """Return the copy in the folder ``follow:///PATH?own=PATH``, with a folder for what is derived."""
+        parts = urlsplit(url)
+        return cls(Path(unquote(parts.path)), Path(parse_qs(parts.query)["own"][0]))
 
     def has_tree(self) -> bool:
         """Return whether the folder of repositories is there; it is not while a disk is not mounted."""
@@ -106,6 +113,9 @@ class FollowedStore(FilesystemStore):
 
     def list_links(self, folder: str) -> Sequence[str]:
         return self._tree.list_links(folder)
+
+    def link_paths(self) -> Iterator[str]:
+        return self._tree.link_paths()
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         return self._tree.walk_links()

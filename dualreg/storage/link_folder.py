@@ -219,10 +219,14 @@ class LinkFolder:
     def drop(self, aside: UploadId) -> None:
         durable.remove(self._uploads / aside)
 
-    def walk_links(self) -> Iterator[tuple[str, bytes]]:
+    def link_paths(self) -> Iterator[str]:
         for path in _files(self._names):
             if not path.name.startswith("."):
-                yield path.relative_to(self._names).as_posix(), path.read_bytes()
+                yield path.relative_to(self._names).as_posix()
+
+    def walk_links(self) -> Iterator[tuple[str, bytes]]:
+        for path in self.link_paths():
+            yield path, (self._names / path).read_bytes()
 
     def _make_uploads(self) -> None:
         if not os.path.isdir(self._uploads):
@@ -244,10 +248,15 @@ def _nearest(folder: Path) -> Path:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below *folder* by path, reading one folder after the other; none if it is absent."""
+    """Yield the files below *folder*, ordered by path, reading one folder at a time; none if it is absent."""
     with suppress(FileNotFoundError):
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.iterdir(), key=_in_order):
             if path.is_dir():
                 yield from _files(path)
             elif path.is_file():
                 yield path
+
+
+def _in_order(path: Path) -> str:
+    """Return what a file or folder is sorted by, so that all paths below are in order."""
+    return f"{path.name}/" if path.is_dir() else path.name

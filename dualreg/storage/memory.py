@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
@@ -23,6 +23,12 @@ class MemoryStore:
         self._private: dict[str, bytes] = {}
         self._aside: dict[UploadId, dict[str, LinkFile]] = {}
         self._lock = Lock()
+
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """Return an empty store; nothing in ``memory:`` is looked at."""
+        del url
+        return cls()
 
     def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
         try:
@@ -69,7 +75,7 @@ class MemoryStore:
                 self._blobs.setdefault(digest, kept[0])
 
     def walk(self) -> Iterator[StoredBlob]:
-        for digest, data in [*self._blobs.items()]:
+        for digest, data in sorted(self._blobs.items(), key=lambda each: str(each[0])):
             yield StoredBlob(digest, len(data), datetime.now(UTC))
 
     def stage(self, upload: UploadId, content: bytes) -> None:
@@ -171,6 +177,9 @@ class MemoryStore:
 
     def read_private(self, name: str) -> bytes | None:
         return self._private.get(name)
+
+    def link_paths(self) -> Iterator[str]:
+        yield from sorted(self._links)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         yield from sorted((path, file.content) for path, file in self._links.items())

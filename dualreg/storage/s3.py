@@ -100,6 +100,7 @@ class Bucket:
         endpoint: Where the object store is; None: at Amazon, or where the library's own settings say.
         redirect_endpoint: Where clients find it; None: likewise.
         waiting: How many threads wait for it at once, besides those of its own.
+        profile: Whose credentials of the library's own settings are used; None: those of the environment.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Bucket:
     region: str | None = None
     waiting: int = PARALLEL
     redirect_endpoint: str | None = None
+    profile: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -124,16 +126,21 @@ class Bucket:
         given["waiting"] = int(given.get("waiting", PARALLEL))
         return cls(parts.netloc, f"{path}/" if path else "", **given)
 
+    @property
+    def fingerprint(self) -> str:
+        """What stands for this place, and for no other one."""
+        return hashlib.sha256(f"{self.endpoint} {self.name}/{self.prefix}".encode()).hexdigest()[:12]
+
     @cached_property
     def client(self) -> S3Client:
         """What sends the requests."""
-        return S3Client(self.name, self.endpoint, self.region, self.waiting)
+        return S3Client(self.name, self.endpoint, self.region, self.profile, self.waiting)
 
     @cached_property
     def _signer(self) -> S3Client:
         """What signs requests that clients send."""
         endpoint = self.redirect_endpoint or self.endpoint
-        return S3Client(self.name, endpoint, self.region, self.waiting)
+        return S3Client(self.name, endpoint, self.region, self.profile, self.waiting)
 
     def url(self, key: str) -> str:
         """Return a URL of an object, for anyone who has it, without a request."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock, local
 from time import monotonic
@@ -30,21 +30,27 @@ _SIGNED = 1200
 #: The first status that says that the server fails.  Source: RFC 9110, section 15.6.
 _SERVER_ERROR = 500
 
+#: Opens a client, as ``open_client`` at a certain place.
+_Open = Callable[..., tuple[Any, tuple[Path, ...]]]
+
 
 class S3Client:
     """The requests of a process to a bucket."""
 
-    def __init__(self, bucket: str, endpoint: str | None, region: str | None, waiting: int) -> None:
+    def __init__(
+        self, bucket: str, endpoint: str | None, region: str | None, profile: str | None, waiting: int
+    ) -> None:
         """Send none yet.
 
         Args:
             endpoint: Where the object store is; None: at Amazon, or where the library's own settings say.
+            profile: As ``Bucket.profile``.
             waiting: How many threads wait for it at once, besides those that are ``exempt``.
         """
         self._bucket = bucket
         self.circuit = Circuit(waiting)
         self._attempts = _Attempts(self.circuit)
-        self._clients = _Clients(endpoint, region, self._prepare)
+        self._clients = _Clients(partial(open_client, endpoint, region, profile), self._prepare)
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
@@ -163,11 +169,9 @@ class _Clients:
     it renews.
     """
 
-    def __init__(
-        self, endpoint: str | None, region: str | None, prepare: Callable[[Any, bool], object]
-    ) -> None:
+    def __init__(self, opened: _Open, prepare: Callable[[Any, bool], object]) -> None:
         """Open none yet; *prepare* is called with each, and whether to find the bucket, before it is used."""
-        self._endpoint, self._region, self._prepare = endpoint, region, prepare
+        self._open, self._prepare = opened, prepare
         self._lock = Lock()
         self._client: Any = None
         self._files: tuple[Path, ...] = ()
@@ -188,9 +192,7 @@ class _Clients:
             self._next_look = monotonic() + _LOOKS
             stamps = [*map(_stamp, self._files)]
             if self._client is None or stamps != self._stamps:
-                client, self._files = open_client(
-                    self._endpoint, self._region, timeout=ANSWER, connections=_CONNECTIONS
-                )
+                client, self._files = self._open(timeout=ANSWER, connections=_CONNECTIONS)
                 self._prepare(client, find and self._client is None)
                 self._client, self._stamps = client, [*map(_stamp, self._files)]
             return self._client

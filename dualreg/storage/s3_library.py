@@ -17,13 +17,14 @@ _MISSING = frozenset({"404", "NoSuchKey"})
 
 
 def open_client(
-    endpoint: str | None, region: str | None, *, timeout: float, connections: int
+    endpoint: str | None, region: str | None, profile: str | None, *, timeout: float, connections: int
 ) -> tuple[Any, tuple[Path, ...]]:
     """Return a client of S3, and the files in which the library looks for credentials, if there are any.
 
     Args:
         endpoint: Where the object store is; None: at Amazon, or where the library's own settings say. With
             one, URLs name the bucket in their path, since its name may be no name of a host.
+        profile: Whose credentials of the library's own settings are used; None: as these say.
         timeout: Seconds for each byte of an answer.
         connections: How many to keep open.
 
@@ -48,7 +49,7 @@ def open_client(
         signature_version="s3v4",
         s3={"addressing_style": "path" if endpoint else "auto", "payload_signing_enabled": False},
     )
-    core = botocore.session.Session()
+    core = botocore.session.Session(profile=profile)
     names = map(core.get_config_variable, ("credentials_file", "config_file"))
     files = tuple(Path(os.path.expanduser(name)) for name in names)  # noqa: PTH111 -- as the library does
     region = region or core.get_config_variable("region") or "us-east-1"

@@ -101,6 +101,9 @@ class S3Links:
             self._bucket.delete(_aside(aside))
             self._aside.remove(aside)
 
+    def link_paths(self) -> Iterator[str]:
+        return self._paths("")
+
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
         for path in self._paths(""):
             if found := self.read_link(path):

@@ -21,7 +21,7 @@ from functools import cached_property
 from io import BytesIO
 from itertools import chain, groupby, islice
 from threading import Lock
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from cachetools import LRUCache, TTLCache
 
@@ -56,11 +56,17 @@ class S3Store(S3Links):
     def __init__(self, bucket: Bucket) -> None:
         """Use *bucket*, without a request."""
         super().__init__(bucket)
+        self._tag = f"@{bucket.fingerprint}"
         self._layouts = _Layouts()
         self._seen: TTLCache[Digest, int] = TTLCache(_REMEMBERED, _SEEN)
         self._documents = dict[UploadId, bytes]()
         self._lock = Lock()
         self._cleaned = deque[Future[None]]()
+
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """Return the store in the bucket at *url*, as ``Bucket.parse``."""
+        return cls(Bucket.parse(url))
 
     @cached_property
     def _cleaner(self) -> ThreadPoolExecutor:
@@ -120,7 +126,7 @@ class S3Store(S3Links):
 
         The entity tag of damaged bytes may be that of the sound ones, which were written later.
         """
-        found, opened = self._bucket.head(key), cast("ObjectReader", reader).found
+        found, opened = self._bucket.head(key), getattr(reader, "found", None)
         if found is None or opened is None:
             return None
         is_opened = (found.etag, found.modified) == (opened.etag, opened.modified)
@@ -201,12 +207,14 @@ class S3Store(S3Links):
 
     def layout(self, upload: UploadId) -> str:
         ranges = self._layouts.find(upload) or ()
-        return " ".join(f"{each.key.rpartition('/')[2]}:{each.length}:{each.size}" for each in ranges)
+        entries = [f"{each.key.rpartition('/')[2]}:{each.length}:{each.size}" for each in ranges]
+        return " ".join([self._tag, *entries]) if entries else ""
 
     def adopt(self, upload: UploadId, layout: str) -> None:
-        entries = (each.split(":") for each in layout.split())
+        tags = [each for each in layout.split() if each.startswith("@")]  # former versions wrote none
+        entries = (each.split(":") for each in layout.split() if each not in tags)
         ranges = (Range(_folder(upload) + name, int(length), int(size)) for name, length, size in entries)
-        if layout:
+        if layout and tags in ([], [self._tag]):
             self._layouts.keep(upload, tuple(ranges))
 
     def reopen(self, upload: UploadId) -> BinaryIO:

@@ -26,6 +26,10 @@ class Staging:
         """Write *chunks* durably, replacing what was written before; return how many bytes they are."""
         return self.store.append(self.upload, chunks, offset=0)
 
+    def hold(self, content: bytes) -> None:
+        """Take all the bytes, which are few, and are durable once they are published."""
+        self.store.stage(self.upload, content)
+
     def adopt(self, file: BinaryIO, *, hard: bool) -> bool:
         """Share an open file (``FileBacked.stage_file``); return False if it is none, or the store cannot."""
         if not isinstance(self.store, FileBacked):

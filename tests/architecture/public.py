@@ -267,6 +267,7 @@ class Seen:
         self.invoke("readonly on --reason copy")
         for option in ("--dry-run", ""):
             self.prints(f"db copy sqlite:///{self.folder}/copy.sqlite3 {option}")
+            self.prints(f"store copy {self.data.as_uri()} {(self.folder / 'moved').as_uri()} {option}")
         self.invoke("readonly off")
         self._follow()
 

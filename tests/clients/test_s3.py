@@ -2,14 +2,10 @@
 
 import json
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection
-from itertools import cycle
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,7 +18,16 @@ from tests import builders
 from tests.contracts.postgresql import DATABASES, database_of
 from tests.contracts.radosgw import s3_bucket
 from tests.contracts.s3_faults import faulty
-from tests.programs import DUALREG, dualreg_process, free_port, require, running, until, wait_until_up
+from tests.programs import (
+    DUALREG,
+    dualreg_process,
+    free_port,
+    hopping,
+    require,
+    running,
+    until,
+    wait_until_up,
+)
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Refused, Wire
@@ -70,19 +75,6 @@ def instances(folder: Path, number: int, chosen: Mapping[str, str]) -> Iterator[
         yield [
             run(dualreg_process(folder / f"data{each}", workers=1, **chosen)).host for each in range(number)
         ]
-
-
-@contextmanager
-def hopping(hosts: list[str]) -> Iterator[None]:
-    """Have each connection of clients reach another instance than the one before, as behind a proxy."""
-    turns = cycle(hosts)
-
-    def connect(connection: HTTPConnection) -> None:
-        host, _, port = next(turns).partition(":")
-        connection.sock = socket.create_connection((host, int(port)), connection.timeout)
-
-    with patch.object(HTTPConnection, "connect", connect):
-        yield
 
 
 @pytest.mark.parametrize("kind", DATABASES)

@@ -103,7 +103,7 @@ def test_an_upload_in_small_pieces_takes_little_room(url: str) -> None:
         layout = process.layout(upload)
         process.close()
         names = {each.key.rpartition("/")[2] for each in bucket.walk("uploads/")}
-        assert names == {each.partition(":")[0] for each in layout.split()}
+        assert names == {each.partition(":")[0] for each in layout.split()[1:]}  # after the store's own
         assert len(names) <= 3
     last = opened(url)
     last.adopt(upload, layout)

@@ -39,6 +39,7 @@ class History(Notes):
         self.working = threading.Event()
         self._allowed: Allowed = {}
         self._windows: list[Allowed] = []
+        self._acting = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -53,6 +54,26 @@ class History(Notes):
         yield
         with self._lock:
             self._allowed |= {key: {value} for key, value in facts.items()}
+
+    @contextmanager
+    def acting(self) -> Iterator[bool]:
+        """Yield whether a client may work now, which it does in the block."""
+        with self._lock:
+            self._acting += 1
+        try:
+            yield self.working.is_set()
+        finally:
+            with self._lock:
+                self._acting -= 1
+
+    def rest(self) -> None:
+        """Wait, after a window, until no client works any more."""
+        assert until(lambda: not self._acting, 60)
+
+    def now(self) -> Allowed:
+        """Return what may be found now."""
+        with self._lock:
+            return {key: {*values} for key, values in self._allowed.items()}
 
     def of(self, repository: str) -> list[Key]:
         """Return what is known of a repository."""
@@ -92,10 +113,12 @@ class _Client(threading.Thread):
         """Work until it is stopped."""
         try:
             while not self._stop_event.is_set():
-                if not self._history.working.wait(0.05):
-                    continue
-                self._act()
-                self.rounds += 1
+                with self._history.acting() as may_act:
+                    if may_act:
+                        self._act()
+                        self.rounds += 1
+                if not may_act:
+                    self._history.working.wait(0.05)
         except BaseException as error:  # noqa: BLE001 -- raised by the thread that waits
             self.failure = error
 
@@ -173,15 +196,15 @@ def load(host: str, clients: int = 3) -> Iterator[History]:
         raise failure
 
 
-def found_in(data: Path, keys: Iterator[Key] | Sequence[Key]) -> dict[Key, Value]:
+def found_in(data: Path, keys: Iterator[Key] | Sequence[Key], **chosen: str) -> dict[Key, Value]:
     """Open the registry in *data*, check that it is sound, and return what a client finds of *keys*.
 
-    Images are pulled and verified, over V1 too.
+    Other settings may be *chosen*. Images are pulled and verified, over V1 too.
 
     Raises:
         ProtocolError, AssertionError: an image cannot be pulled, or is not what it should be.
     """
-    settings = Settings(data=data, audit="off")
+    settings = Settings(data=data, audit="off", **chosen)
     prepare(settings)
     registry = open_registry(settings)
     try:

@@ -88,7 +88,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding(Flaw.MALFORMED, "database", damage)
         return
     with closing(open_catalog(settings)) as catalog:
-        linking = build_registry(catalog, open_store(settings.store_url), settings).linking
+        linking = build_registry(catalog, open_store(*settings.store_urls), settings).linking
         yield from CatalogCheck(catalog, linking).run()
 
 
@@ -104,7 +104,7 @@ def upgrade(data: Path | None, config: Path | None) -> None:
     try:
         with closing(open_catalog(settings)) as catalog:
             before, after = upgrade_catalog(catalog)
-            linking = build_registry(catalog, open_store(settings.store_url), settings).linking
+            linking = build_registry(catalog, open_store(*settings.store_urls), settings).linking
             if linking.is_due():
                 with progress("repositories", linking.count()) as advance:
                     linking.complete(lambda _: advance(1, 0))

@@ -62,7 +62,7 @@ def _require_store(settings: Settings) -> None:
     Raises:
         click.ClickException: there is none.
     """
-    store = open_store(settings.store_url)
+    store = open_store(*settings.store_urls)
     if Names(store).is_empty() and store.read_private(NAME) is None:
         require_registry(settings)
 
@@ -89,7 +89,7 @@ def _rebuild(settings: Settings, catalog: Catalog, *, dry_run: bool, replace: bo
     Raises:
         Fatal: the catalog is not empty.
     """
-    store = open_store(settings.store_url)
+    store = open_store(*settings.store_urls)
     names = Names(store)
     total = sum(isinstance(each, str) for each in names.repositories())
     with (

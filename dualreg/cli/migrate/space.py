@@ -27,7 +27,7 @@ def space_for(
     """
     content, volume = found.content(entries), Volume.of(settings.store_folder)
     need = volume.need(content.linked() if link is LinkMode.HARD else content)
-    in_place = found.is_store(partial(keeps, open_store(settings.store_url)))  # then nothing is copied
+    in_place = found.is_store(partial(keeps, open_store(*settings.store_urls)))  # then nothing is copied
     shortages = () if in_place else volume.shortages(need)
     return {
         "copy_bytes": need.bytes,

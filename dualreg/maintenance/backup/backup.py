@@ -13,8 +13,8 @@ from pathlib import Path
 from dualreg.catalog.copying import measure, open_copy, snapshot
 from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
-from dualreg.maintenance.backup.blobs import BlobCopy, Copied
 from dualreg.maintenance.backup.folder import BackupFolder, BackupInvalid, Marker, copy_journals, digest_of
+from dualreg.maintenance.blob_copy import BlobCopy, Copied
 from dualreg.storage.base import BlobStore
 
 #: Blobs of a backup that are compared with its catalog at a time.

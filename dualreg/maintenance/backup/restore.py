@@ -33,10 +33,16 @@ def is_unfinished(catalog: Catalog) -> bool:
         return tx.notes.read(Note.RESTORE) is not None
 
 
-def require_empty_store(store: Store, *private: str) -> None:
-    """Raise NotEmpty if a store has blobs, names, or one of the *private* files that belong to a catalog."""
+def is_empty_store(store: Store, *private: str) -> bool:
+    """Return whether a store has no blobs, no names, and none of the *private* files of a catalog."""
     left = any(store.read_private(name) is not None for name in private)
-    if left or next(store.walk(), None) is not None or not Names(store).is_empty():
+    return not left and next(store.walk(), None) is None and Names(store).is_empty()
+
+
+def require_empty_store(store: Store, *private: str) -> None:
+    """Raise NotEmpty unless a store is empty, as ``is_empty_store``."""
+    if not is_empty_store(store, *private):
+        left = any(store.read_private(name) is not None for name in private)
         also = f", with {' and '.join(private)}" if left else ""
         raise NotEmpty(f"the store is not empty; restore to another directory, or move it away{also}")
 

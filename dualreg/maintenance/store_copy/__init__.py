@@ -1,0 +1,1 @@
+"""A copy of the content of one store to another one, while the registry serves."""
