@@ -1,10 +1,12 @@
 """Referrers: manifests whose subject is another manifest, such as signatures and bills of materials."""
 
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
 from dualreg.catalog.rows import ReferrerRow
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.pages import Page
@@ -13,6 +15,28 @@ from dualreg.registry.state import State
 #: The most referrers in a page, and the most bytes of annotations: a page must not exceed a manifest's size.
 _PAGE_LIMIT = 1000
 _PAGE_BYTES = 2 << 20
+
+
+def index_of(referrers: Iterable[ReferrerRow]) -> dict[str, object]:
+    """Return the index that lists referrers.  Source: OCI distribution-spec v1.1, "Listing Referrers"."""
+    return {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_INDEX,
+        "manifests": [_descriptor(row) for row in referrers],
+    }
+
+
+def _descriptor(row: ReferrerRow) -> dict[str, object]:
+    descriptor: dict[str, object] = {
+        "mediaType": row.media_type,
+        "digest": str(row.digest),
+        "size": row.size,
+    }
+    if row.artifact_type:
+        descriptor["artifactType"] = row.artifact_type
+    if row.annotations:
+        descriptor["annotations"] = row.annotations
+    return descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +78,13 @@ class Referrers:
                     return Page(rows, more=True)
                 rows.append(row)
         return Page(rows, more=False)
+
+    def all(self, repository: RepositoryName, subject: Digest) -> Iterator[ReferrerRow]:
+        """Yield the referrers of *subject*, page by page."""
+        after = None
+        while True:
+            page = self.list(repository, subject, after=after)
+            yield from page.rows
+            if not page.more:
+                return
+            after = (page.end.pushed_at, page.end.digest)

@@ -8,6 +8,7 @@ from threading import Event
 
 import pytest
 
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.export import Export, entries_to_export
@@ -103,6 +104,31 @@ def test_answers_can_be_cached(opened: Registry, tmp_path: Path) -> None:
         )
         part = wire.send("GET", f"/v2/team/app/blobs/{config}", {"Range": "bytes=2-5"})
         assert (part.status, part.body) == (206, image.config[2:6])
+
+
+@pytest.mark.client
+def test_referrers_are_listed(opened: Registry, tmp_path: Path) -> None:
+    """Of a manifest that has some, and of one that has none."""
+    image, other = push(opened, APP, "latest", oci=True), push(opened, APP, "other", oci=True)
+    opened.uploads.ingest(APP, [b"{}"])
+    subject = builders.descriptor(image.media_type, image.manifest)
+    config = builders.descriptor("application/vnd.example.sbom", b"{}")
+    document = {"schemaVersion": 2, "config": config, "layers": [], "subject": subject}
+    payload = json.dumps(document | {"annotations": {"a": "é"}}).encode()
+    opened.manifests.put(APP, Digest.of(payload), media_types.OCI_MANIFEST, payload)
+    export(opened, tmp_path / "static")
+    with static_server(tmp_path / "static", tmp_path) as host:
+        for each, expected in ((image, [str(Digest.of(payload))]), (other, [])):
+            answer = Wire(host).send("GET", f"/v2/team/app/referrers/{each.digest}?artifactType=x/y")
+            assert (answer.status, answer.headers["content-type"]) == (200, media_types.OCI_INDEX)
+            assert answer.headers["cache-control"] == "no-cache"
+            listed = json.loads(answer.body)["manifests"]
+            assert [entry["digest"] for entry in listed] == expected
+        (found,) = json.loads(Wire(host).send("GET", f"/v2/team/app/referrers/{image.digest}").body)[
+            "manifests"
+        ]
+        assert found["artifactType"] == "application/vnd.example.sbom"
+        assert found["annotations"] == {"a": "é"}
 
 
 @pytest.mark.client

@@ -24,6 +24,7 @@ from dualreg.migrate.targets.base import Outgoing, check_folder
 from dualreg.migrate.targets.files import write, write_blob, write_if_changed
 from dualreg.migrate.targets.web_servers import PLAIN_TYPE, check_root, write_configuration
 from dualreg.registry import Registry
+from dualreg.registry.referrers import index_of
 
 #: Files with the list of tags in V1; tags cannot have these names there.
 _LISTS = ("index.json", "index.html")
@@ -57,6 +58,7 @@ class StaticTreeTarget:
         self._tags: dict[RepositoryName, dict[Tag, ImageId | None]] = {}
         self._v1_images: dict[ImageId, tuple[Digest, Digest | None]] = {}
         self._changes: dict[str, bytes] = {}
+        self._subjects: set[tuple[RepositoryName, Digest]] = set()
 
     def blob(self, repository: RepositoryName, digest: Digest, source: SourceBytes) -> int:
         self._start()
@@ -76,6 +78,9 @@ class StaticTreeTarget:
         folder = f"v2/{repository}/manifests"
         changed = write_if_changed(self._root / folder / str(manifest.digest), manifest.payload)
         self._add_headers(manifest, str(manifest.digest))
+        if manifest.subject:
+            with self._lock:
+                self._subjects.add((repository, manifest.subject.digest))
         for tag in tags:
             self._reserve(f"v2/{repository}/tags/list", {"name": repository, "tags": []})
             seen = self._v1_image(repository, tag)
@@ -95,11 +100,20 @@ class StaticTreeTarget:
             tags = {*(self._read(path, "tags") or ()), *exported}
             self._json(path, {"name": repository, "tags": sorted(tags)})
             self._v1_lists(repository)
+        for repository, subject in self._subjects:
+            self._list_referrers(repository, subject)
         self._json("v2/_catalog", {"repositories": repositories})
         write_configuration(self._root, self._headers, repositories, self._sizes())
 
     def close(self) -> None:
         pass
+
+    def _list_referrers(self, repository: RepositoryName, subject: Digest) -> None:
+        """List the referrers of a manifest that are in the tree."""
+        folder = self._root / "v2" / repository
+        rows = self._registry.referrers.all(repository, subject)
+        index = index_of(row for row in rows if (folder / f"manifests/{row.digest}").is_file())
+        self._json(f"v2/{repository}/referrers/{subject}", index)
 
     def _start(self) -> None:
         """Write the files that every tree has, before a repository can take their places."""

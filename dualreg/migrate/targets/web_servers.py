@@ -66,6 +66,9 @@ map $request_uri $dualreg_error {{
     "~^/v2/.+/blobs/" '{{"errors": [{{"code": "BLOB_UNKNOWN", "message": "blob unknown to registry"}}]}}';
     "~^/v2/" '{{"errors": [{{"code": "NAME_UNKNOWN", "message": "repository name not known to registry"}}]}}';
 }}
+map "" $dualreg_no_referrers {{
+    default '{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}}';
+}}
 map $request_uri $dualreg_refusal {{
     default '{{"error": "this registry is read-only"}}';
     "~^/v2/" '{{"errors": [{{"code": "UNSUPPORTED", "message": "this registry is read-only"}}]}}';
@@ -141,6 +144,15 @@ location ~ "^/v2/(?<dualreg_name>.+)/manifests/(?<dualreg_reference>[^/]+)$" {{
     }}
     add_header Content-Type $dualreg_type;
     try_files /manifest =404;
+}}
+location ~ "^/v2/.+/referrers/[^/]+$" {{
+    try_files $uri @dualreg_no_referrers;
+}}
+location @dualreg_no_referrers {{
+    {headers}
+    add_header Cache-Control no-cache;
+    default_type application/vnd.oci.image.index.v1+json;
+    return 200 $dualreg_no_referrers;
 }}
 location @dualreg_missing {{
     {headers}

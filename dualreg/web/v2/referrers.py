@@ -5,10 +5,10 @@ import json
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
-from dualreg.catalog.rows import ReferrerRow
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
+from dualreg.registry.referrers import index_of
 from dualreg.web.context import registry
 from dualreg.web.guard import requires
 from dualreg.web.paging import format_cursor, next_link, parse_cursor
@@ -31,22 +31,5 @@ def list_referrers(name: RepositoryName, digest: Digest) -> Response:
     if page.more:
         after = format_cursor(page.end.pushed_at, page.end.digest)
         headers |= next_link({"artifactType": artifact_type or "", "after": after})
-    document = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_INDEX,
-        "manifests": [_descriptor(row) for row in page.rows],
-    }
+    document = index_of(page.rows)
     return Response(json.dumps(document), headers=headers, content_type=media_types.OCI_INDEX)
-
-
-def _descriptor(row: ReferrerRow) -> dict[str, object]:
-    descriptor: dict[str, object] = {
-        "mediaType": row.media_type,
-        "digest": str(row.digest),
-        "size": row.size,
-    }
-    if row.artifact_type:
-        descriptor["artifactType"] = row.artifact_type
-    if row.annotations:
-        descriptor["annotations"] = row.annotations
-    return descriptor
