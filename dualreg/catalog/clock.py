@@ -54,9 +54,12 @@ class DatabaseClock:
     def set(self, at: datetime, began: float) -> None:
         """Take *at* for the time of the database, which was asked for when ``ticks`` was *began*.
 
-        If the answer took long, it says little: for example, because this process was stopped meanwhile.
+        If the answer took long, it says little: for example, because this process was stopped meanwhile. Then
+        it counts only as long as there is no other one, and the next caller reads the time again.
         """
         now = ticks()
-        if self._read is None or now - began <= _QUICK:
+        is_quick = now - began <= _QUICK
+        if self._read is None or is_quick:
             self._read = at.astimezone(UTC), (began + now) / 2
+        if is_quick:
             self._due = now + FRESH

@@ -51,6 +51,7 @@ def test_an_answer_that_took_long_does_not_count(monkeypatch: pytest.MonkeyPatch
     ticks, made, at = Ticks(monkeypatch), DatabaseClock(), utc_now()
     ticks.read(made, at, 600)
     assert made() == at + timedelta(seconds=300)
+    assert [made.is_due(), made.is_due()] == [True, False]
     ticks.read(made, at + timedelta(hours=1), 600)
     assert made() == at + timedelta(seconds=900)
     ticks.read(made, at + timedelta(hours=1), 0)
