@@ -75,7 +75,8 @@ class Lead:
 def lead(catalog: Catalog, duty: Duty) -> Iterator[Lead | None]:
     """Lead some work for the block; yield None if another process does.
 
-    On PostgreSQL, it takes a connection.
+    On PostgreSQL, a leader has one connection more than the catalog has: requests and the work may need all
+    of those.
     """
     file = file_of(catalog.engine.url.render_as_string(hide_password=False))
     with _file_locked(file, duty) if file else _locked(catalog, duty) as is_mine:
@@ -88,6 +89,8 @@ def _locked(catalog: Catalog, duty: Duty) -> Iterator[bool]:
     with catalog.engine.connect() as connection:
         connection.execute(_LIMIT)
         is_mine = bool(connection.scalar(_LOCK, {"key": lock_key(f"dualreg {duty}")}))
+        if is_mine:
+            connection.detach()
         try:
             with _beating(connection, on=is_mine):
                 yield is_mine
@@ -144,6 +147,9 @@ def lead_when_free(catalog: Catalog, duty: Duty, wait: Wait) -> Iterator[Lead | 
     """Lead some work for the block, as soon as no other process does; None: *wait* has ended that."""
     while True:
         with lead(catalog, duty) as led:
-            if led or not wait():
+            if led:
                 yield led
                 return
+        if not wait():
+            yield None
+            return

@@ -5,6 +5,7 @@ sent. A damaged blob is set aside, so that clients do not get it and push it.
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -73,13 +74,20 @@ class Scrubber:
 
         The next call goes on after them, since those that are damaged stay what was not verified for longest.
         """
+        if not self._page():  # most often
+            self._place = None
+            return
         with lead(self.catalog, Duty.SCRUBBING) as led:
             if led is None:
                 return
-            with self.catalog.read() as tx:
-                page = tx.checks.stalest(Stale(self.catalog.now() - AGE), self._place)
+            page = self._page()
             self._place = (page[-1][0], page[-1][1].digest) if page else None
             self._verify_all([blob for _, blob in page])
+
+    def _page(self) -> Sequence[tuple[datetime, BlobRow]]:
+        """Return some of the blobs that were not verified for longest, after the last ones."""
+        with self.catalog.read() as tx:
+            return tx.checks.stalest(Stale(self.catalog.now() - AGE), self._place)
 
     def _verify_all(self, blobs: list[BlobRow]) -> None:
         for blob in blobs:

@@ -78,6 +78,20 @@ def test_a_leader_is_waited_for(url: str) -> None:
 
 
 @POSTGRES
+def test_a_leader_takes_no_connection_from_requests() -> None:
+    """All of the catalog can be in use; and who waits for the lead has none."""
+    with migrated_postgresql() as url, closing(Catalog(url, pool_size=2)) as first:
+        with lead(first, Duty.SCRUBBING) as led, first.begin() as tx, first.read() as other:
+            assert led
+            tx.confirm()
+            other.confirm()
+            with closing(Catalog(url)) as second, lead_when_free(second, Duty.SCRUBBING, lambda: False) as no:
+                assert (no, second.engine.pool.status()) == (None, "1 of 8 connections are open, 1 idle")
+        with lead(first, Duty.SCRUBBING) as led:
+            assert led
+
+
+@POSTGRES
 def test_a_former_leader_changes_nothing() -> None:
     """Whose connection was lost without its knowledge: each of its transactions fails from then on."""
     with (
