@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.contracts.postgresql import migrated_postgresql
 from tests.contracts.radosgw import s3_bucket
-from tests.nginx.site import nginx_site
+from tests.nginx.site import BETWEEN, nginx_site
 from tests.programs import Serving, dualreg_process
 
 #: Begins a line of the access log of an instance.
@@ -85,7 +85,7 @@ def fleet(
             )
             for number, wrapper in enumerate(wrappers)
         ]
-        upstream = "; server ".join(each.host for each in started)
+        upstream = BETWEEN.join(each.host for each in started)
         files = folder / "store"
         site = nginx_site("dualreg.conf", folder / "nginx", certificate, upstream, files)
         yield Fleet(stack.enter_context(site).plain, started, chosen, folder)

@@ -15,6 +15,9 @@ SOURCE = Path(__file__).parents[2] / "nginx"
 #: What differs between any two answers.
 _OWN = {"date", "server", "connection"}
 
+#: Between the addresses of several instances.
+BETWEEN = " fail_timeout=1s; server "
+
 #: What Debian's own nginx.conf has around the files, as far as it matters here.
 _MAIN = """
 user root;
@@ -113,6 +116,7 @@ def nginx_site(
     """Run nginx with the file *name* in front of *upstream*, and of the registry *old* if it has one.
 
     Args:
+        upstream: The address of an instance, or those of several ones, joined by BETWEEN.
         log: Write a line for each request into ``access.log``.
     """
     tls, plain = (f"127.0.0.1:{free_port()}" for _ in range(2))
