@@ -41,6 +41,13 @@ _NETWORK = {
     "tcp_user_timeout": 30_000,
     "fallback_application_name": "dualreg",
 }
+#: What the server is asked for, to find out in the same time that this host is gone, and release its locks.
+_NETWORK_OF_SERVER = {
+    "tcp_keepalives_idle": 30,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 class Connection(psycopg.Connection[Any]):
@@ -127,7 +134,8 @@ class _Session:
 
     def _open(self, args: Any, parameters: dict[str, Any]) -> Connection:  # noqa: ANN401 -- the driver's
         """Open a connection with options, unless a pooler does not take any."""
-        settings = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
+        given = _NETWORK_OF_SERVER | self._settings
+        settings = " ".join(f"-c {name}={value}" for name, value in given.items())
         options = {"options": f"{settings} {parameters.get('options', '')}".rstrip()}
         if self._takes_options:
             try:

@@ -269,6 +269,9 @@ def test_a_statement_of_a_request_is_limited_and_one_of_a_command_is_not(cluster
             tx.connection.exec_driver_sql("SELECT pg_sleep(2)")
             assert tx.connection.exec_driver_sql("SHOW work_mem").scalar() == "5MB"
             assert tx.connection.exec_driver_sql("SHOW lock_timeout").scalar() == "30s"
+            # With the locks of a host that is gone, its transaction would stay for hours.
+            assert tx.connection.exec_driver_sql("SHOW tcp_keepalives_idle").scalar() == "30"
+            assert tx.connection.exec_driver_sql("SHOW tcp_user_timeout").scalar() == "30000"
         with closing(Catalog(url, timeout=1)) as catalog:
             with pytest.raises(SQLAlchemyError, match="statement timeout") as failed, catalog.begin() as tx:
                 tx.connection.exec_driver_sql("SELECT pg_sleep(20)")
