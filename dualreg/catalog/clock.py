@@ -12,6 +12,8 @@ from threading import Lock
 FRESH = 60.0
 #: Seconds that an answer may take: half of that is how far off its time may be.
 _QUICK = 1.0
+#: Seconds by which the clock of this machine is set, so that the other one may have been stopped.
+_SET = 1.0
 
 
 def utc_now() -> datetime:
@@ -33,7 +35,7 @@ class DatabaseClock:
     def __init__(self) -> None:
         """Know nothing."""
         self._read: tuple[datetime, float] | None = None
-        self._due = 0.0
+        self._due = self._offset = 0.0
         self._lock = Lock()
 
     def __call__(self) -> datetime:
@@ -44,11 +46,17 @@ class DatabaseClock:
         return at + timedelta(seconds=ticks() - then)
 
     def is_due(self) -> bool:
-        """Return whether the caller is to read it now; others are not asked to at the same time."""
+        """Return whether the caller is to read it now; others are not asked to at the same time.
+
+        That is so once a minute, and when the clock of this machine was set: of a virtual machine that was
+        paused, that is the first sign, since ``ticks`` stopped with it.
+        """
         with self._lock:
-            due = ticks() >= self._due
+            now = ticks()
+            offset = time.time() - now
+            due = now >= self._due or abs(offset - self._offset) > _SET
             if due:
-                self._due = ticks() + FRESH
+                self._due, self._offset = now + FRESH, offset
             return due
 
     def set(self, at: datetime, began: float) -> None:
@@ -62,4 +70,4 @@ class DatabaseClock:
         if self._read is None or is_quick:
             self._read = at.astimezone(UTC), (began + now) / 2
         if is_quick:
-            self._due = now + FRESH
+            self._due, self._offset = now + FRESH, time.time() - now

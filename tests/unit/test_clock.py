@@ -1,5 +1,6 @@
 """The time of the database, as it is counted on between two looks."""
 
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -43,6 +44,16 @@ def test_it_is_read_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks.read(made, utc_now(), 0.1)
     assert not made.is_due()
     ticks.seconds += FRESH
+    assert [made.is_due(), made.is_due()] == [True, False]
+
+
+def test_it_is_read_after_a_pause_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """During which nothing counted; only the clock of the machine was set then."""
+    ticks, made, at = Ticks(monkeypatch), DatabaseClock(), utc_now()
+    ticks.read(made, at, 0)
+    assert not made.is_due()
+    now = time.time()
+    monkeypatch.setattr("dualreg.catalog.clock.time.time", lambda: now + 600)
     assert [made.is_due(), made.is_due()] == [True, False]
 
 
