@@ -11,7 +11,6 @@ rename, fsync the folder. What a method did when it returns survives a power cut
 """
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -49,6 +48,7 @@ class FilesystemStore(LinkFolder):
         super().__init__(root)
         self._blobs = root / REGISTRY / "blobs"
         self._blob_folder = f"{self._blobs}"
+        self._unsynced = set[UploadId]()  # what ``stage`` has written
 
     @classmethod
     def at(cls, url: str) -> Self:
@@ -124,6 +124,7 @@ class FilesystemStore(LinkFolder):
                         yield StoredBlob(digest, found.st_size, durable.instant(found.st_mtime_ns))
 
     def stage(self, upload: UploadId, content: bytes) -> None:
+        self._unsynced.add(upload)
         descriptor = self._create(upload, _PUBLISHED)
         try:
             durable.write(descriptor, content)
@@ -212,8 +213,7 @@ class FilesystemStore(LinkFolder):
         """
         staged = self._staged_file(upload)
         if found.st_nlink <= 1:
-            if _may_be_lost(found):
-                durable.sync_all(staged, self._uploads)
+            self._settle_bytes(upload, staged, self._uploads)
             os.chmod(staged, _STAGED)
             return
         fresh = UploadId.new()
@@ -232,9 +232,9 @@ class FilesystemStore(LinkFolder):
         if found is None:
             raise BlobMissing(upload)
         self._make_blob_folder(path)
-        is_new, may_be_lost = not os.path.lexists(path), _may_be_lost(found)
-        if may_be_lost and not is_new:  # bytes that were answered for are replaced by durable ones
-            durable.sync(staged)
+        is_new = not os.path.lexists(path)
+        if not is_new:  # what was answered for is replaced by durable bytes
+            self._settle_bytes(upload, staged)
         try:
             if found.st_nlink == 1:  # a hard link shares its mode with the source
                 os.chmod(staged, _PUBLISHED)
@@ -244,7 +244,7 @@ class FilesystemStore(LinkFolder):
                 _link_over(staged, path, self._staged_file(UploadId.new()))
         except OSError:  # there are no hard links here, or others came in between: ``publish`` does all
             return lambda: None
-        return partial(self._sync_blob, path, *([staged] if may_be_lost and is_new else []))
+        return partial(self._sync_blob, path, *([staged] if upload in self._unsynced else []))
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
         staged, path = self._staged_file(upload), self._file(digest)
@@ -252,16 +252,22 @@ class FilesystemStore(LinkFolder):
         if found is None:
             if published is None:
                 raise BlobMissing(str(digest))
+            self._settle_bytes(upload, path)
         elif published and os.path.samestat(found, published):
             os.unlink(staged)
         else:
             self._make_blob_folder(path)
-            if _may_be_lost(found):
-                durable.sync(staged)
+            self._settle_bytes(upload, staged)
             if found.st_nlink == 1:
                 os.chmod(staged, _PUBLISHED)
             os.rename(staged, path)
             self._sync_blob(path)
+
+    def _settle_bytes(self, upload: UploadId, *files: str | Path) -> None:
+        """Make *files* durable, which have the bytes of an upload, if ``stage`` has written them."""
+        if upload in self._unsynced:
+            durable.sync_all(*files)
+            self._unsynced.discard(upload)
 
     def _make_blob_folder(self, path: str) -> None:
         """Create the folders of a blob, of which ``_sync_blob`` makes durable what was missing."""
@@ -283,6 +289,7 @@ class FilesystemStore(LinkFolder):
             durable.sync_all(*more, folder, prefix, durable.above(prefix))
 
     def discard(self, upload: UploadId) -> None:
+        self._unsynced.discard(upload)
         durable.remove(self._staged_file(upload))
 
     def staged(self) -> Iterator[StagedUpload]:
@@ -341,14 +348,6 @@ def _look(path: str) -> os.stat_result | None:
         return os.stat(path)
     except FileNotFoundError:
         return None
-
-
-def _may_be_lost(found: os.stat_result) -> bool:
-    """Return whether a power cut may take the bytes of an upload; it is read-only since ``stage`` then.
-
-    It looks like that, too, if it had become a blob that was deleted.
-    """
-    return found.st_nlink == 1 and not found.st_mode & stat.S_IWUSR
 
 
 def _link_over(source: str, path: str, fresh: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.storage import open_store, parallel
+from dualreg.storage import filesystem, open_store, parallel
 from dualreg.storage.base import LinkFile, StagedLink, StoredBlob, SupportsAccelRedirect
 from dualreg.storage.filesystem import FilesystemStore
 from tests.contracts.blob_store import BlobStoreContract
@@ -281,6 +281,44 @@ def test_a_blob_that_another_request_publishes_meanwhile(
     steps = _positions(journal, ("fsync", staged), ("rename", staged), ("fsync", blob.parent))
     assert steps == sorted(steps)
     assert [*store.staged()] == []
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("links", [1, 2])
+def test_documents_are_synced_whatever_their_files_look_like(
+    store: FilesystemStore,
+    root: Path,
+    journal: list[tuple[str, Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    prepared: bool,
+    links: int,
+) -> None:
+    """Some file systems have no modes; some backups make hard links of everything that they find."""
+    monkeypatch.setattr(filesystem, "_PUBLISHED", 0o644)
+    upload = UploadId.new()
+    staged, blob = root / "uploads" / upload, root / BLOBS / store.internal_path(DIGEST)
+    store.stage(upload, DATA)
+    if links > 1:
+        os.link(staged, root / "backup")
+    if prepared:
+        store.prepare(upload, DIGEST)()
+    store.publish(upload, DIGEST)
+    steps = _positions(journal, ("fsync", staged), ("fsync", blob.parent))
+    assert steps == sorted(steps)
+
+
+def test_a_document_that_was_discarded_as_a_stray(
+    store: FilesystemStore, root: Path, journal: list[tuple[str, Path]]
+) -> None:
+    """By a process whose clock is ahead, when it had its second name: that is synced."""
+    upload, blob = UploadId.new(), root / BLOBS / store.internal_path(DIGEST)
+    store.stage(upload, DATA)
+    wait = store.prepare(upload, DIGEST)
+    (root / "uploads" / upload).unlink()
+    wait()
+    store.publish(upload, DIGEST)
+    assert ("fsync", blob) in journal
 
 
 @pytest.mark.parametrize("known", [False, True])
