@@ -38,7 +38,9 @@ class LinkFolder:
         self._names = root / REGISTRY / "repositories"
 
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
-        durable.sync(durable.above(self._replace(path, content, at)))
+        folder = durable.above(self._replace(path, content, at))
+        self._settle(folder)
+        durable.sync(folder)
 
     def _replace(self, path: str, content: bytes, due: datetime | None, at: datetime | None = None) -> str:
         """Create or replace a file without syncing its folder, unless it is right; return its place."""
@@ -89,20 +91,25 @@ class LinkFolder:
         for link in links:
             self._place(link, changed, new)
         with noted_durable(new):
-            durable.sync_all(*changed)
+            durable.sync_all(*{*map(durable.above, changed)})
 
     def _place(self, link: StagedLink, changed: set[str], new: set[str]) -> None:
-        """Move a staged file, with its new folders; add to what has changed, and to what is new."""
+        """Move a staged file, with its new folders; add to what has come to its place, and to new folders."""
         fresh, place, below = f"{self._uploads}/{link.upload}", link.path, ""
         while place and not os.path.isfile(fresh + below):
             place, _, name = place.rpartition("/")
             below = f"/{name}{below}"
         if place:
-            changed.update(map(durable.above, self._move(fresh, f"{self._names}/{place}")))
+            changed.update(self._move(fresh, f"{self._names}/{place}"))
             if below:
                 new.update(accumulate([f"{self._names}/{place}", *below.split("/")[1:-1]], "{}/{}".format))
         else:  # the file was right, or was moved with another one; it may have been replaced since
-            changed.add(durable.above(self._replace(link.path, link.content, link.due, link.at)))
+            target = self._replace(link.path, link.content, link.due, link.at)
+            if changed.isdisjoint(accumulate(target.split("/"), "{}/{}".format)):
+                found = {*self._unsettled(durable.above(target))}
+                changed |= found
+                new |= found
+            changed.add(target)
 
     def _move(self, fresh: str, target: str) -> Iterator[str]:
         """Move a staged file or folder to its place; yield what is where it was not before.
@@ -125,9 +132,14 @@ class LinkFolder:
 
         Others may have moved them there with what is in them, and not have waited for that yet.
         """
-        if folder != f"{self._names}" and not is_durable(folder):
-            self._settle(durable.above(folder))
-            make_folders(folder, durable.SHARED)
+        for each in reversed([*self._unsettled(folder)]):
+            make_folders(each, durable.SHARED)
+
+    def _unsettled(self, folder: str) -> Iterator[str]:
+        """Yield a folder and those above it that may not be durable, for all that this process has seen."""
+        while folder != f"{self._names}" and not is_durable(folder):
+            yield folder
+            folder = durable.above(folder)
 
     def _write(self, file: str, content: bytes, at: datetime | None, stack: ExitStack) -> int:
         """Write a file among the uploads; return its descriptor, which *stack* closes.

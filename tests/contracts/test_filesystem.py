@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dualreg import ownership
 from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
@@ -498,6 +499,40 @@ def test_staged_folders_of_which_some_were_made_meanwhile(
     for link in staged:
         store.drop(link.upload)
     assert [*(root / "uploads").iterdir()] == []
+
+
+@pytest.mark.parametrize("path", ["c/d/e", "c/d/f"])
+@pytest.mark.parametrize("one", [False, True])
+def test_links_that_a_killed_request_has_placed(
+    store: FilesystemStore,
+    root: Path,
+    journal: list[tuple[str, Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    path: str,
+    one: bool,
+) -> None:
+    """They are right, but a power cut may take them, or a folder above: whoever relies on them waits."""
+    store.write_link("c/d/f/other", b"new")
+    staged = [StagedLink(UploadId.new(), path, "link", b"new", datetime(2020, 1, 2, tzinfo=UTC))]
+    above = {root / NAMES / each for each in ("", "c", "c/d", path)}
+
+    def place() -> set[Path]:
+        journal.clear()
+        if one:
+            store.write_link(f"{path}/link", b"new")
+        else:
+            store.stage_links(staged)
+            store.place_links(staged)
+        return {path for name, path in journal if name == "fsync"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        store.stage_links(staged)
+        store.place_links(staged)
+    monkeypatch.setattr(ownership, "_durable", {})  # as in another process
+    assert above <= place()
+    assert place() == {root / NAMES / path}
 
 
 def test_new_folders_survive_a_power_cut(
