@@ -122,7 +122,7 @@ def sync(*descriptors: int) -> None:
         OSError: one of them could not be written; the others may be durable.
     """
     done, idle = 0, _idle.setdefault(os.getpid(), [])
-    if len(descriptors) > 1 and (queue := idle.pop() if idle else _Queue.new()):
+    if len(descriptors) > 1 and (queue := _take(idle)):
         try:
             done = queue.sync(descriptors)
         finally:
@@ -130,6 +130,14 @@ def sync(*descriptors: int) -> None:
                 idle.append(queue)
     for descriptor in descriptors[done:]:
         os.fsync(descriptor)
+
+
+def _take(idle: list[_Queue]) -> _Queue | None:
+    """Return a queue for this thread; another one may take the last of *idle* at any moment."""
+    try:
+        return idle.pop()
+    except IndexError:
+        return _Queue.new()
 
 
 def _call(name: str, *arguments: int) -> int:

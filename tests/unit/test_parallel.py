@@ -131,6 +131,20 @@ def test_a_queue_that_was_interrupted_is_not_used_again(
     assert parallel._idle[os.getpid()] == []
 
 
+def test_another_thread_takes_the_last_queue(
+    monkeypatch: pytest.MonkeyPatch, files: Callable[[int], list[int]], queued: list[int]
+) -> None:
+    """Between a look and the use of what was found, where threads run at the same time."""
+
+    class Taken(list[parallel._Queue]):
+        def __bool__(self) -> bool:
+            return True
+
+    monkeypatch.setattr(parallel, "_idle", {os.getpid(): Taken()})
+    parallel.sync(*files(2))
+    assert queued == [2]
+
+
 def test_a_process_has_its_own(files: Callable[[int], list[int]]) -> None:
     """The kernel does not know those of the parent process."""
     descriptors = files(3)
