@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -16,7 +16,7 @@ from dualreg.web.app import create_app
 from dualreg.web.context import parts_in
 from tests import builders
 from tests.contracts.postgresql import DATABASES, database_of
-from tests.contracts.radosgw import s3_bucket
+from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.contracts.s3_faults import faulty
 from tests.programs import (
     DUALREG,
@@ -50,14 +50,7 @@ PULLERS = TODAY_PULLERS | dict([*V1_PULLERS.items()][-1:]) | dict([*OLD_PULLERS.
 
 def settings(url: str, database: str) -> dict[str, str]:
     """Return the settings of an instance over a bucket and a catalog."""
-    parts = urlsplit(url)
-    options = parse_qs(parts.query)
-    return {
-        "store": f"s3://{parts.netloc}{parts.path}",
-        "s3_endpoint": options["endpoint"][0],
-        "s3_region": options["region"][0],
-        "database": database,
-    }
+    return {**settings_of(url), "database": database}
 
 
 @pytest.fixture

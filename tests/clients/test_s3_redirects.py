@@ -13,7 +13,7 @@ import pytest
 from dualreg.image.digest import Digest
 from tests import builders
 from tests.clients.tools import Tools, layout_manifest, verified
-from tests.contracts.radosgw import s3_bucket
+from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.programs import Serving, dualreg_process
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.wire import Answer, Wire, need
@@ -30,12 +30,8 @@ BLOB = f"/v2/team/app/blobs/{DIGEST}"
 def registry(folder: Path, **settings: str) -> Iterator[Serving]:
     """Run a registry over a bucket, with a blob in it."""
     with s3_bucket() as url:
-        parts = urlsplit(url)
-        chosen = {
-            "store": f"s3://{parts.netloc}{parts.path}",
-            "s3_endpoint": parse_qs(parts.query)["endpoint"][0],
-        }
-        with dualreg_process(folder / "data", workers=1, **chosen | settings) as serving:
+        chosen = settings_of(url) | settings
+        with dualreg_process(folder / "data", workers=1, **chosen) as serving:
             uploads = f"/v2/team/app/blobs/uploads/?digest={DIGEST}"
             need(Wire(serving.host).send("POST", uploads, body=DATA), 201, "a blob")
             yield serving

@@ -14,14 +14,17 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import boto3
 import pytest
 
 from tests.programs import environment, free_port, require, running, wait_until_up
 from tests.quick import memory_folder
+from tests.soak import short_or_long
 
+#: Kinds of stores that races of clients are run over; those over a bucket take a minute.
+STORES = ["file", pytest.param("s3", marks=pytest.mark.s3)][: short_or_long(1, 2)]
 _KEY, _SECRET = "testkey", "testsecret"
 #: One copy of everything, no logins between the daemons, and room in memory.
 _CONFIGURATION = """\
@@ -97,6 +100,17 @@ def s3_bucket() -> Iterator[str]:
     with patch.dict(os.environ, server.variables):
         os.environ.pop("AWS_CA_BUNDLE", None)
         yield server.url(_bucket(), f"store{next(_numbers)}")
+
+
+def settings_of(url: str) -> dict[str, str]:
+    """Return the settings of a registry with such a store."""
+    parts = urlsplit(url)
+    options = parse_qs(parts.query)
+    return {
+        "store": f"s3://{parts.netloc}{parts.path}",
+        "s3_endpoint": options["endpoint"][0],
+        "s3_region": options["region"][0],
+    }
 
 
 @cache

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests import builders
-from tests.contracts.radosgw import s3_bucket
+from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.contracts.s3_faults import Faults, faulty
 from tests.programs import dualreg_process, until
 from tests.protocol.clients.v2 import V2Client
@@ -49,9 +49,9 @@ class Proxy:
 def registry(folder: Path, **settings: str | int) -> Iterator[tuple[str, Proxy, Path]]:
     """Run a registry of one process over a bucket; yield where it serves, the proxy and the log."""
     with s3_bucket() as url:
-        parts = urlsplit(url)
-        proxy = Proxy(parse_qs(parts.query)["endpoint"][0])
-        chosen = {"store": f"s3://{parts.netloc}{parts.path}", "s3_endpoint": proxy.url} | settings
+        chosen = settings_of(url)
+        proxy = Proxy(chosen["s3_endpoint"])
+        chosen |= {"s3_endpoint": proxy.url} | settings
         try:
             with dualreg_process(folder / "data", workers=1, **chosen) as (host, _, log):
                 yield host, proxy, log

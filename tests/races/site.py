@@ -19,7 +19,8 @@ from dualreg.catalog.database import Catalog
 from dualreg.catalog.tables import Blobs, Repositories, RepositoryBlobs, V1Images
 from dualreg.catalog.upgrade import upgrade
 from dualreg.image.digest import Digest
-from dualreg.storage.filesystem import FilesystemStore
+from dualreg.settings import Settings
+from dualreg.storage import Store, open_store
 from tests.programs import dualreg_server, environment
 from tests.protocol.clients.wire import Answer, Wire
 
@@ -64,6 +65,7 @@ class Site:
     Attributes:
         catalog: The catalog of the server, opened once more.
         environment: The settings of the server.
+        store: The store of the server, opened once more.
     """
 
     host: str
@@ -71,11 +73,11 @@ class Site:
     catalog: Catalog
     environment: Mapping[str, str]
     collectors: Sequence[Collector]
+    store: Store
 
-    @property
-    def store(self) -> FilesystemStore:
-        """The store of the server."""
-        return FilesystemStore(self.data)
+    def has(self, digest: Digest) -> bool:
+        """Return whether the store of the server has a blob."""
+        return self.store.stat(digest) is not None
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """Send one request, and return its answer."""
@@ -157,12 +159,13 @@ def open_site(data: Path, database: str = "", **more: str) -> Iterator[Site]:
     env = {f"DUALREG_{name.upper()}": value for name, value in {**settings, "data": str(data)}.items()}
     with ExitStack() as stack:
         stack.callback(catalog.close)
+        store = open_store(Settings.from_env(env).store_url)
         host = stack.enter_context(dualreg_server(data, workers=2, **settings))
         started = [
             Collector(stack.enter_context(_collector(env, data.parent / f"collector-{number}")))
             for number in range(2)
         ]
-        yield Site(host, data, catalog, env, started)
+        yield Site(host, data, catalog, env, started, store)
 
 
 @contextmanager

@@ -10,12 +10,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from tests import builders
+from tests.contracts.postgresql import DATABASES, database_of
+from tests.contracts.radosgw import STORES, s3_bucket, settings_of
 from tests.programs import until
 from tests.protocol.clients.v1 import V1Client
 from tests.protocol.clients.v2 import V2Client
@@ -27,12 +30,16 @@ from tests.soak import short_or_long
 ROUNDS, THREADS = short_or_long(4, 1000), 4
 
 
-@pytest.fixture(scope="module")
-def site(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A server with two collectors."""
-    with open_site(tmp_path_factory.mktemp("garbage") / "data", database) as site:
-        yield site
-        site.check()
+@pytest.fixture(scope="module", params=[*DATABASES, *STORES[1:]])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server with two collectors, over each database, and over a bucket."""
+    with ExitStack() as stack:
+        is_s3 = request.param == "s3"
+        more = settings_of(stack.enter_context(s3_bucket())) if is_s3 else {}
+        database = stack.enter_context(database_of("sqlite" if is_s3 else request.param))
+        with open_site(tmp_path_factory.mktemp("garbage") / "data", database, **more) as site:
+            yield site
+            site.check()
 
 
 def image(number: int = 0) -> builders.Image:
@@ -227,7 +234,7 @@ def test_a_collection_that_is_killed(site: Site, point: str) -> None:
     site.purge(name)
     assert is_pulled(site, name, "latest", kept)
     assert is_pulled(site, name, "again", again)
-    assert not any(site.store.path(Digest.of(blob)).exists() for blob in garbage)
+    assert not any(site.has(Digest.of(blob)) for blob in garbage)
 
 
 def test_two_collections(site: Site) -> None:
@@ -245,7 +252,7 @@ def test_two_collections(site: Site) -> None:
         deleted += sum(each["blobs"] for each in found)
         site.let_pass_since_condemned(*map(Digest.of, blobs))
     assert deleted == len(blobs)
-    assert not any(site.store.path(Digest.of(blob)).exists() for blob in blobs)
+    assert not any(site.has(Digest.of(blob)) for blob in blobs)
     assert is_pulled(site, "two/kept", "latest", kept)
 
 
@@ -262,7 +269,7 @@ def test_a_download_goes_on_while_its_blob_goes(site: Site) -> None:
         begun = answer.read(1000)
         with site.hurrying(digest):
             site.let_pass(name)
-            assert until(lambda: not site.store.path(digest).exists())
+            assert until(lambda: not site.has(digest))
         assert Digest.of(begun + answer.read()) == digest
         connection.close()
         assert site.send("GET", f"/v2/{name}/blobs/{digest}").status == 404

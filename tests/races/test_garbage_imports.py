@@ -63,12 +63,12 @@ def test_a_catalog_that_is_older_than_the_store(database: str, tmp_path: Path) -
         code, printed = run(site, "gc")
         assert code == 1
         assert "the catalog is older than the store" in printed
-        assert all(site.store.path(digest).exists() for digest in (*new.blobs, new.digest))
+        assert all(site.has(digest) for digest in (*new.blobs, new.digest))
     assert run(site, "db", "rebuild", "--replace")[0] == 0
     with open_site(tmp_path / "data", database) as site:
         assert is_pulled(site, "older/app", "old", old)
         assert is_pulled(site, "older/app", "new", new)
         site.purge("older/app")
         assert is_pulled(site, "older/app", "new", new)
-        assert not site.store.path(Digest.of(unused)).exists()
+        assert not site.has(Digest.of(unused))
         site.check()

@@ -8,12 +8,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from dualreg.image.digest import Digest
 from tests import builders
+from tests.contracts.radosgw import STORES, s3_bucket, settings_of
 from tests.programs import dualreg_server
 from tests.protocol.clients.generation import V1_RELEASES
 from tests.protocol.clients.v1 import V1Client
@@ -24,11 +26,13 @@ from tests.races.site import at_once
 PIECE = 1 << 16
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``dualreg serve`` with two workers."""
-    with dualreg_server(tmp_path_factory.mktemp("races") / "data", workers=2) as host:
-        yield host
+@pytest.fixture(scope="module", params=STORES)
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``dualreg serve`` with two workers, over files, and over a bucket."""
+    with ExitStack() as stack:
+        chosen = settings_of(stack.enter_context(s3_bucket())) if request.param == "s3" else {}
+        data = tmp_path_factory.mktemp("races") / "data"
+        yield stack.enter_context(dualreg_server(data, workers=2, **chosen))
 
 
 @pytest.mark.parametrize("mode", ["stream", "monolithic", "single", "chunks"])
