@@ -1,10 +1,11 @@
 """An object store that hangs or is gone: what has no need of it goes on, and all goes on once it is back."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ import pytest
 from tests import builders
 from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.contracts.s3_faults import Faults, faulty
-from tests.programs import dualreg_process, until
+from tests.programs import children, dualreg_process, until
 from tests.protocol.clients.v2 import V2Client
 
 pytestmark = pytest.mark.s3
@@ -79,6 +80,42 @@ def timed(host: str, method: str, path: str, headers: dict[str, str] | None = No
     except (OSError, HTTPException):
         status = 0
     return status, time.monotonic() - began
+
+
+@pytest.mark.parametrize("request_of", ["part", "join", "link"])
+def test_a_process_that_is_killed_takes_nothing_with_it(tmp_path: Path, request_of: str) -> None:
+    """While it waits for the object store, in a push; what was acknowledged is there, and clients go on."""
+    image = builders.image(builders.layer({"a": os.urandom(9 << 20)}))
+    first = builders.image(builders.layer({"b": b"2"}))
+    wanted = {
+        "part": lambda method, path: method == "PUT" and "partNumber" in path,
+        "join": lambda method, path: method == "PUT" and "/blobs/" in path and path.endswith("/data"),
+        "link": lambda method, path: method == "PUT" and "/repositories/" in path,
+    }
+    with s3_bucket() as url, faulty(settings_of(url)["s3_endpoint"]) as (proxy, faults):
+        chosen = settings_of(url) | {"s3_endpoint": proxy}
+        with dualreg_process(tmp_path / "data", workers=1, **chosen) as (host, process, _):
+            V2Client(host).push("team/app", "1", first)
+            faults.wanted = wanted[request_of]
+            faults.begin("hanging")
+            seen = len(faults.requests)
+            pushing = many(1, lambda: suppressed(lambda: V2Client(host).push("team/app", "2", image)))
+            assert until(lambda: any(wanted[request_of](*each) for each in faults.requests[seen:]))
+            (victim,) = children(process.pid)
+            os.kill(victim, signal.SIGKILL)
+            faults.end()
+            pushing[0].join(30)
+            assert until(lambda: timed(host, "GET", "/v2/")[0] == 200)
+            assert [*V2Client(host).pull("team/app", "1").layers] == [*first.layers]
+            assert timed(host, "GET", "/v2/team/app/manifests/2")[0] == 404
+            V2Client(host).push("team/app", "2", image)
+            assert [*V2Client(host).pull("team/app", "2").layers] == [*image.layers]
+
+
+def suppressed(act: Callable[[], object]) -> None:
+    """Do something that a server which is killed may break."""
+    with suppress(Exception):
+        act()
 
 
 @pytest.mark.parametrize("kind", ["hanging", "hanging answer", "refused"])
