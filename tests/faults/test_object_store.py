@@ -127,6 +127,7 @@ def test_what_needs_no_object_store_goes_on(tmp_path: Path, kind: str) -> None:
         V2Client(host).push("team/app", "1", image)
         manifest = ("GET", "/v2/team/app/manifests/1", {"Accept": image.media_type})
         free = [("GET", "/v2/"), ("GET", "/v2/team/app/tags/list"), manifest]
+        assert timed(host, "GET", "/_status")[0] == 200
         assert timed(host, *manifest)[0] == 200
         proxy.faults.begin(kind)
         if kind == "refused":
@@ -142,12 +143,15 @@ def test_what_needs_no_object_store_goes_on(tmp_path: Path, kind: str) -> None:
         assert {status for status, _ in answers} <= ({503, 429, 0} if kind == "hanging answer" else {503})
         assert max(seconds for _, seconds in answers) < LAST
         refused = [timed(host, "GET", blob) for _ in range(6)]
+        if kind == "refused":
+            assert until(lambda: timed(host, "GET", "/_status")[0] == 503, BACK)
         assert {status for status, _ in refused} == {503}
         assert sorted(seconds for _, seconds in refused)[2] < 1
         if kind == "refused":
             proxy.start()
         proxy.faults.end()
         assert until(lambda: timed(host, "GET", blob)[0] == 200, BACK)
+        assert until(lambda: timed(host, "GET", "/_status")[0] == 200, BACK)
         V2Client(host).push("team/app", "2", builders.image(builders.layer({"b": b"2"})))
         assert ("the object store answers again" in log.read_text()) is (kind != "refused")
         assert ("an answer broke off" in log.read_text()) is (kind == "hanging answer")
