@@ -32,18 +32,33 @@ class Sealed:
     files: PrivateFiles
 
     def write(self) -> None:
-        """Write the copy if the catalog is not older than it; a failure is logged."""
+        """Write the copy if the catalog is not older than it; a failure is logged.
+
+        If the lock was lost, as after a long pause, what was written may have replaced a newer copy. So it is
+        written once more.
+        """
         try:
-            with self.catalog.begin() as tx:
-                revision = int(tx.notes.lock(Note.ACCESS) or 0)
-                if revision < self.revision():
-                    _log.warning("%s is newer than the catalog, and is left as it is", NAME)
-                    return
-                content = {"revision": revision, "tables": tx.access.dump()}
-                self.catalog.settle_locked()  # the copy is never newer than the catalog
-                self.files.write_private(NAME, json.dumps(content, indent=1).encode())
+            try:
+                self._write()
+            except DatabaseFailure:
+                self._write()
         except (OSError, DatabaseFailure, SealedInvalid) as error:
             _log.error("cannot write %s, the copy of accounts, permissions and keys: %s", NAME, error)
+
+    def _write(self) -> None:
+        """Write the copy.
+
+        Raises:
+            OSError, DatabaseFailure, SealedInvalid: it may be written all the same.
+        """
+        with self.catalog.begin() as tx:
+            revision = int(tx.notes.lock(Note.ACCESS) or 0)
+            if revision < self.revision():
+                _log.warning("%s is newer than the catalog, and is left as it is", NAME)
+                return
+            content = {"revision": revision, "tables": tx.access.dump()}
+            self.catalog.settle_locked()  # the copy is never newer than the catalog
+            self.files.write_private(NAME, json.dumps(content, indent=1).encode())
 
     def catch_up(self) -> bool:
         """Write the copy if the last change did not; return whether it has all changes now."""

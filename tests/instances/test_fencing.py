@@ -1,5 +1,6 @@
 """Work that one instance does for all, and what one that has lost the lead, or its locks, may still do."""
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from dualreg.assembly import build_registry, prepare
+from dualreg.auth.accounts import Accounts
+from dualreg.auth.passwords import Passwords
+from dualreg.auth.sealed import Sealed
 from dualreg.catalog.database import Catalog, DatabaseFailure, Transaction
 from dualreg.catalog.leading import Duty, LeadLost, lead, lead_when_free
 from dualreg.catalog.notes import Note
@@ -22,7 +26,8 @@ from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 from tests.conftest import Clock
-from tests.contracts.postgresql import DATABASES, database_of, migrated_postgresql
+from tests.contracts.pgbouncer import pgbouncer
+from tests.contracts.postgresql import DATABASES, database_of, migrated_postgresql, postgresql_cluster
 from tests.contracts.radosgw import s3_bucket
 from tests.databases import empty_file
 from tests.instances.conftest import STORAGES
@@ -189,6 +194,43 @@ def test_bytes_are_deleted_after_the_commit(tmp_path: Path, *, pushed: bool) -> 
             return
         Collection(pair.first).run()
         assert pair.second.state.store.stat(DIGEST) is None
+
+
+@POSTGRES
+def test_a_late_copy_of_accounts_replaces_no_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of an instance which was stopped while it wrote, after another one had changed them."""
+    with migrated_postgresql() as url, closing(Catalog(url)) as first, closing(Catalog(url)) as second:
+        store, other = (open_store((tmp_path / "store").as_uri()) for _ in range(2))
+        first.on_access_change, second.on_access_change = (
+            Sealed(first, store).write,
+            Sealed(second, other).write,
+        )
+
+        def overtake() -> None:
+            cut(second)
+            Accounts(second, Passwords(rounds=4)).add("bob", "a password")
+
+        monkeypatch.setattr(store, "write_private", once(overtake, store.write_private))
+        Accounts(first, Passwords(rounds=4)).add("alice", "a password")
+        copy = json.loads(store.read_private("access.json") or b"")
+        assert [each["name"] for each in copy["tables"]["accounts"]] == ["alice", "bob"]
+        assert Sealed(second, other).revision() == copy["revision"] == 2
+
+
+@POSTGRES
+def test_one_process_leads_through_a_pooler() -> None:
+    """That gives each transaction another session."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(postgresql_cluster())
+        stack.enter_context(cluster.running())
+        url = stack.enter_context(pgbouncer(cluster, default_pool_size=3))
+        first, second = (stack.enter_context(closing(Catalog(url))) for _ in range(2))
+        with lead(first, Duty.COLLECTION) as led, lead(second, Duty.COLLECTION) as other:
+            assert (bool(led), other) == (True, None)
+        with lead(second, Duty.COLLECTION) as led:
+            assert led
 
 
 def collect(env: dict[str, str], log: Path) -> Process:

@@ -18,7 +18,7 @@ from dualreg.migrate.run import Outcome
 from dualreg.registry import Registry
 
 #: Seconds after which an instance looks again whether another one imports.
-_NEXT_TRY = 10.0
+_NEXT_TRY = 3.0
 
 
 @contextmanager
