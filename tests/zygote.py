@@ -27,6 +27,7 @@ import dualreg
 PROGRAMS: Mapping[str, Callable[[], object]] = {
     "dualreg": lambda: importlib.import_module("dualreg.cli").main(prog_name="dualreg"),
     "gunicorn": lambda: wsgiapp.run(prog="gunicorn"),
+    "by-clock": lambda: importlib.import_module("tests.instances.skewed").main(),
 }
 _TICK = 0.005
 

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
 from dualreg.assembly import catalog_of, writes_of
+from dualreg.catalog.clock import utc_now
 from dualreg.catalog.leading import Duty, lead
 from dualreg.cli.admin import audited_registry
 from dualreg.cli.background import end_with
@@ -21,6 +22,9 @@ from dualreg.maintenance.gc import Collected, Collection
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from dualreg.settings.values import format_duration, in_window
+
+#: By how much clocks may always differ.
+_DIFFERENCE = timedelta(minutes=5)
 
 
 @click.command()
@@ -73,11 +77,21 @@ def _turn(registry: Registry, settings: Settings) -> Iterator[bool]:
         LeadLost: in the block, by the next transaction after another instance has taken over.
     """
     with lead(catalog_of(registry), Duty.COLLECTION) as led:
-        if led is None:
+        if led is None or _are_clocks_wrong(registry, settings):
             yield False
             return
         with led.fenced():
             yield registry.collections.is_due(settings.gc_interval)
+
+
+def _are_clocks_wrong(registry: Registry, settings: Settings) -> bool:
+    """Return whether the clock of the database or that of this machine is wrong, so that ages are, too."""
+    difference = abs(registry.now() - utc_now())
+    is_wrong = difference > max(settings.gc_grace / 2, _DIFFERENCE)
+    if is_wrong:
+        text = "no garbage is collected: the clocks of this machine and of the database differ by"
+        echo(f"{text} {difference.total_seconds():.0f} seconds", err=True)
+    return is_wrong
 
 
 def _pace(registry: Registry, settings: Settings, *, scheduled: bool, dry_run: bool) -> Callable[[int], bool]:

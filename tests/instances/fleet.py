@@ -77,12 +77,10 @@ def fleet(
     wrappers: Sequence[Sequence[str]] = ((), (), ()),
 ) -> Iterator[Fleet]:
     """Run an instance for each of *wrappers*, which are commands that are given ours to run, and nginx."""
-    chosen = {"workers": 1, "audit": "off"} | dict(settings)
+    chosen: dict[str, str | int] = {"workers": 1, "audit": "off", **settings}
     with ExitStack() as stack:
         started = [
-            stack.enter_context(
-                dualreg_process(folder / f"data{number}", wrapper=wrapper, fresh=bool(wrapper), **chosen)
-            )
+            stack.enter_context(dualreg_process(folder / f"data{number}", wrapper=wrapper, **chosen))
             for number, wrapper in enumerate(wrappers)
         ]
         upstream = BETWEEN.join(each.host for each in started)

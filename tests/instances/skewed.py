@@ -1,4 +1,4 @@
-"""Runs a command of ours by a clock that is wrong: ``python -m tests.instances.skewed SECONDS dualreg …``.
+"""Runs a command of ours by a clock that is wrong: ``by-clock SECONDS dualreg …``, for ``tests.zygote``.
 
 Under libfaketime, Python's sleep fails, or lasts forever. So what modules of ours, and the one that verifies
 tokens, call ``datetime`` is replaced, and ``time.time`` for all.
@@ -37,7 +37,3 @@ def main() -> None:
     time.time = lambda: right() + seconds
     sys.argv[:] = sys.argv[2:]
     importlib.import_module("dualreg.cli").main(prog_name="dualreg")
-
-
-if __name__ == "__main__":
-    main()

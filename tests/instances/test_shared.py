@@ -139,6 +139,25 @@ def test_an_answer_is_not_remembered_for_longer(guarded: Fleet) -> None:
         assert {*statuses(guarded, "HEAD", f"{BLOBS}/{digest}", headers)} == {404}
 
 
+def test_a_blob_is_mounted(guarded: Fleet) -> None:
+    """From a repository for which another instance has just received it.
+
+    And an upload is begun at one, and goes on, is looked at, and is cancelled at others.
+    """
+    headers, blob = basic("alice"), b"mounted elsewhere"
+    post = f"/v2/team/source/blobs/uploads/?digest={Digest.of(blob)}"
+    assert ask(guarded, 0, "POST", post, headers, body=blob).status == 201
+    mount = f"/v2/team/mounted/blobs/uploads/?mount={Digest.of(blob)}&from=team/source"
+    assert [ask(guarded, number, "POST", mount, headers).status for number in (1, 2)] == [201, 201]
+    begun = ask(guarded, 0, "POST", "/v2/team/mounted/blobs/uploads/", headers).headers["location"]
+    patched = ask(guarded, 1, "PATCH", begun, headers, body=b"some").headers["location"]
+    assert ask(guarded, 2, "GET", patched, headers).headers["range"] == "0-3"
+    again = ask(guarded, 0, "PATCH", patched, headers, body=b" more").headers
+    assert again["range"] == "0-8"
+    assert ask(guarded, 1, "DELETE", again["location"], headers).status == 204
+    assert statuses(guarded, "GET", again["location"], headers) == [404] * 6
+
+
 def test_all_are_read_only(guarded: Fleet, tmp_path: Path) -> None:
     """Whichever instance the command is run beside."""
     headers = token(guarded, 0)
