@@ -175,9 +175,7 @@ class State:
         digests = dict.fromkeys(blob.digest for _, blob in blobs)
         files = [staged_blob(repository, digest, self.catalog.now()) for digest in digests]
         files += also
-        with self.links.staged(files):  # with the sync of these files, the disk takes the names above, too
-            for wait in waits:
-                wait()
+        with self.links.staged(files, waits):
             yield Arriving(self, blobs, files)
 
     def store_documents(
@@ -300,7 +298,11 @@ class _NoLinkTree:
 
     def remove_link(self, *paths: str) -> None: ...
     def quarantine_link(self, path: str) -> None: ...
-    def stage_links(self, links: Sequence[StagedLink]) -> None: ...
+    def stage_links(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> None:
+        del links
+        for wait in waits:
+            wait()
+
     def place_links(self, links: Sequence[StagedLink]) -> None: ...
     def set_aside(self, aside: UploadId, *folders: str) -> None: ...
     def bring_back(self, aside: UploadId, *folders: str) -> None: ...

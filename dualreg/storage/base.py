@@ -316,10 +316,14 @@ class LinkTree(LinkReader, Protocol):
             at: None: now; a file that has this content already is then left as it is.
         """
 
-    def stage_links(self, links: Sequence[StagedLink]) -> None:
+    def stage_links(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> None:
         """Write files durably that are not in their folders yet; they are kept until placed or dropped.
 
         Nothing need be written if the file that is there is right.
+
+        Args:
+            waits: Called meanwhile, or when the files are durable; what ``prepare`` of the same driver
+                returned is waited for together with them.
         """
 
     def place_links(self, links: Sequence[StagedLink]) -> None:

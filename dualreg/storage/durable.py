@@ -4,16 +4,19 @@ import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dualreg.ownership import inherit_owner, make_folders, sync
+from dualreg.ownership import inherit_owner, make_folders, noted_durable, sync
 from dualreg.storage import parallel
 
 __all__ = [
     "SHARED",
     "TAKEN",
+    "Wait",
     "above",
     "clone",
     "create",
@@ -24,6 +27,7 @@ __all__ = [
     "remove",
     "sync",
     "sync_all",
+    "wait_for_all",
     "write",
 ]
 
@@ -99,6 +103,32 @@ def sync_all(*files: str | Path | int) -> None:
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What is called to wait until files and changes of folders are durable.
+
+    Attributes:
+        new: Folders of which it is known then, as ``noted_durable`` notes it.
+    """
+
+    files: Sequence[str]
+    new: Sequence[str] = ()
+
+    def __call__(self) -> None:
+        """Wait."""
+        wait_for_all([self])
+
+
+def wait_for_all(waits: Sequence[Callable[[], None]], *files: int | str) -> None:
+    """Call each of *waits*, and make *files* durable as ``sync_all``: all that is on this disk together."""
+    ours = [wait for wait in waits if isinstance(wait, Wait)]
+    with noted_durable(folder for wait in ours for folder in wait.new):
+        sync_all(*files, *(file for wait in ours for file in wait.files))
+    for wait in waits:
+        if not isinstance(wait, Wait):
+            wait()
 
 
 def above(path: str | Path) -> str:

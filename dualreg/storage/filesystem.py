@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from io import UnsupportedOperation
 from itertools import chain, islice
 from operator import attrgetter
@@ -26,7 +25,7 @@ from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.mountinfo import is_local
-from dualreg.ownership import create_folder, is_durable, make_folders, noted_durable
+from dualreg.ownership import create_folder, is_durable, make_folders
 from dualreg.storage import durable, writeback
 from dualreg.storage.base import CHUNK_SIZE, StagedUpload, StoredBlob
 from dualreg.storage.bulk import Places
@@ -111,7 +110,7 @@ class FilesystemStore(LinkFolder):
         if os.path.lexists(self._staged_file(aside)) and not os.path.lexists(path):
             durable.move(self._staged_file(aside), path)
             with suppress(FileNotFoundError):
-                self._sync_blob(path)
+                self._naming(path)()
         self.discard(aside)
 
     def walk(self) -> Iterator[StoredBlob]:
@@ -244,7 +243,7 @@ class FilesystemStore(LinkFolder):
                 _link_over(staged, path, self._staged_file(UploadId.new()))
         except OSError:  # there are no hard links here, or others came in between: ``publish`` does all
             return lambda: None
-        return partial(self._sync_blob, path, *([staged] if upload in self._unsynced else []))
+        return self._naming(path, *([staged] if upload in self._unsynced else []))
 
     def publish(self, upload: UploadId, digest: Digest) -> None:
         staged, path = self._staged_file(upload), self._file(digest)
@@ -254,6 +253,7 @@ class FilesystemStore(LinkFolder):
                 raise BlobMissing(str(digest))
             self._settle_bytes(upload, path)
         elif published and os.path.samestat(found, published):
+            self._unsynced.discard(upload)  # what ``prepare`` returned has waited for it
             os.unlink(staged)
         else:
             self._make_blob_folder(path)
@@ -261,7 +261,7 @@ class FilesystemStore(LinkFolder):
             if found.st_nlink == 1:
                 os.chmod(staged, _PUBLISHED)
             os.rename(staged, path)
-            self._sync_blob(path)
+            self._naming(path)()
 
     def _settle_bytes(self, upload: UploadId, *files: str | Path) -> None:
         """Make *files* durable, which have the bytes of an upload, if ``stage`` has written them."""
@@ -270,7 +270,7 @@ class FilesystemStore(LinkFolder):
             self._unsynced.discard(upload)
 
     def _make_blob_folder(self, path: str) -> None:
-        """Create the folders of a blob, of which ``_sync_blob`` makes durable what was missing."""
+        """Create the folders of a blob, of which ``_naming`` makes durable what was missing."""
         folder = durable.above(path)
         prefix = durable.above(folder)
         if not is_durable(prefix):
@@ -278,15 +278,13 @@ class FilesystemStore(LinkFolder):
             create_folder(prefix, durable.SHARED)
         create_folder(folder, durable.SHARED)
 
-    def _sync_blob(self, path: str, *more: str) -> None:
-        """Make the names of a blob durable, with *more* files."""
+    def _naming(self, path: str, *more: str) -> durable.Wait:
+        """Return what waits until the names of a blob are durable, and *more* files."""
         folder = durable.above(path)
         prefix = durable.above(folder)
         if is_durable(prefix):
-            durable.sync_all(*more, folder, prefix)
-            return
-        with noted_durable([prefix]):
-            durable.sync_all(*more, folder, prefix, durable.above(prefix))
+            return durable.Wait((*more, folder, prefix))
+        return durable.Wait((*more, folder, prefix, durable.above(prefix)), new=(prefix,))
 
     def discard(self, upload: UploadId) -> None:
         self._unsynced.discard(upload)

@@ -8,7 +8,7 @@ collected.
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -53,7 +53,7 @@ class LinkFolder:
             durable.move(fresh, target)
         return target
 
-    def stage_links(self, links: Sequence[StagedLink]) -> None:
+    def stage_links(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> None:
         self._make_uploads()
         trees, folders = dict[str, str](), dict[str, None]()
         with ExitStack() as stack:
@@ -62,7 +62,7 @@ class LinkFolder:
                 for link in links
                 if (file := self._make_place(link, trees, folders))
             ]
-            durable.sync_all(*files, *folders)
+            durable.wait_for_all(waits, *files, *folders)
 
     def _make_place(self, link: StagedLink, trees: dict[str, str], folders: dict[str, None]) -> str | None:
         """Return where to write a link among the uploads: in the highest of its folders that is missing.

@@ -83,10 +83,10 @@ class Links:
         undo.remove_folders(self.tree, *(revision(repository, digest) for digest in digests))
 
     @contextmanager
-    def staged(self, links: Sequence[StagedLink]) -> Iterator[None]:
-        """Stage for the block what ``place`` places, before the transaction begins."""
+    def staged(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> Iterator[None]:
+        """Stage for the block what ``place`` places, and call *waits* as ``stage_links`` does."""
         try:
-            self.tree.stage_links(links)
+            self.tree.stage_links(links, waits)
             yield
         finally:
             for link in links:

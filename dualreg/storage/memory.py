@@ -149,9 +149,11 @@ class MemoryStore:
     def quarantine_link(self, path: str) -> None:
         self._links.pop(path, None)
 
-    def stage_links(self, links: Sequence[StagedLink]) -> None:
+    def stage_links(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> None:
         for link in links:
             self._staged[link.upload] = (link.content, link.at)
+        for wait in waits:
+            wait()
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         for link in links:

@@ -60,8 +60,8 @@ class _MovingLinks:
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
         self._first.write_link(path, content, at)
 
-    def stage_links(self, links: Sequence[StagedLink]) -> None:
-        self._first.stage_links(links)
+    def stage_links(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> None:
+        self._first.stage_links(links, waits)
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         self._first.place_links(links)

@@ -5,7 +5,7 @@ can be made from it. An object keeps the time of its row in its metadata.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from dualreg.image.names import UploadId
@@ -63,8 +63,11 @@ class S3Links:
             self._bucket.put(f"{CORRUPT}repositories/{path}", content, found.metadata)
             self.remove_link(path)
 
-    def stage_links(self, links: Sequence[StagedLink]) -> None:
-        """Nothing: one request creates an object, with its content."""
+    def stage_links(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> None:
+        """Only wait: one request creates an object, with its content."""
+        del links
+        for wait in waits:
+            wait()
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         self._bucket.map(self._place, links)

@@ -443,8 +443,12 @@ class BlobStoreContract:
         places = [("a", "link"), ("b/c", "d/link"), ("b/e", "f/link"), ("same", "link"), ("a/new", "link")]
         store.write_link("a/link", b"old")
         store.write_link("same/link", b"new", at)
-        staged = [StagedLink(UploadId.new(), *place, b"new", at) for place in places]
-        store.stage_links(staged)
+        staged, waited = [StagedLink(UploadId.new(), *place, b"new", at) for place in places], list[str]()
+        upload = UploadId.new()
+        store.append(upload, [DATA], offset=0)
+        store.stage_links(staged, [lambda: waited.append("once"), store.prepare(upload, DIGEST)])
+        store.publish(upload, DIGEST)
+        assert waited == ["once"]
         store.write_link("b/e/g/link", b"made meanwhile")
         store.write_link("same/link", b"replaced meanwhile")
         store.place_links(staged[:4])

@@ -480,6 +480,34 @@ def test_staged_links_survive_a_power_cut(
     assert journal == [("fsync", fresh), ("rename", fresh), ("rename", target), ("fsync", target.parent)]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_documents_and_their_links_survive_a_power_cut(
+    store: FilesystemStore,
+    root: Path,
+    journal: list[tuple[str, Path]],
+    known: bool,  # noqa: FBT001
+) -> None:
+    """All of them are synced when the links are staged, by one call: with one wait for the disk."""
+    if known:  # the folder that it shares with others
+        _publish(store, DATA)
+        store.delete(DIGEST)
+    upload, link = UploadId.new(), StagedLink(UploadId.new(), "a", "link", b"1", datetime.now(UTC))
+    store.stage(upload, DATA)
+    wait = store.prepare(upload, DIGEST)
+    staged, blob = root / "uploads", root / BLOBS / store.internal_path(DIGEST)
+    assert ("fsync", staged / upload) not in journal
+    journal.clear()
+    synced = list[tuple[int, ...]]()
+    with pytest.MonkeyPatch.context() as patch:
+        real = parallel.sync
+        patch.setattr(parallel, "sync", lambda *files: (synced.append(files), real(*files))[1])
+        store.stage_links([link], [wait])
+    folders = [*blob.parents[: 2 if known else 3], staged / link.upload]
+    expected = {staged / upload, staged / link.upload / "link", *folders}
+    assert expected <= {path for name, path in journal if name == "fsync"}
+    assert [len(files) for files in synced] == [len(expected)]
+
+
 @pytest.mark.parametrize("made", ["c/x", "c/d/x", "c/d/e/x", "c/d/e/link"])
 def test_staged_folders_of_which_some_were_made_meanwhile(
     store: FilesystemStore, root: Path, journal: list[tuple[str, Path]], made: str

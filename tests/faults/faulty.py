@@ -105,9 +105,11 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             super().remove_link(*paths)
 
-    def stage_links(self, links: Sequence[StagedLink]) -> None:
+    def stage_links(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> None:
         with self.plan.step():
             super().stage_links(links)
+        for wait in waits:
+            wait()
 
     def place_links(self, links: Sequence[StagedLink]) -> None:
         with self.plan.step():
