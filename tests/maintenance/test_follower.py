@@ -146,7 +146,8 @@ def test_whatever_has_arrived(primary: Path, settings: Settings, seed: int) -> N
 
 NAME = RepositoryName("team/app")
 ONE, TWO = (builders.image(builders.layer({"a": each})) for each in (b"1", b"2"))
-TAG_LINK = "docker/registry/v2/repositories/team/app/_manifests/tags/latest/current/link"
+#: Stands for a file that leads to itself.
+UNREADABLE = b"unreadable"
 
 
 def blob_file(folder: Path, digest: Digest) -> Path:
@@ -179,13 +180,16 @@ def test_a_tag_stays_until_its_new_target_is_there(settings: Settings, tmp_path:
             copy(tmp_path / "data", settings.follow)
             file = blob_file(settings.follow, missing)
             whole = file.read_bytes()
-            for damage in (file.unlink, lambda file=file, whole=whole: file.write_bytes(whole[:-1])):
-                damage()
+            for content in (None, whole[:-1], UNREADABLE):
+                file.unlink(missing_ok=True)
+                if content is UNREADABLE:
+                    file.symlink_to(file.name)
+                elif content is not None:
+                    file.write_bytes(content)
                 (waiting,) = following.look().waiting
                 assert waiting.where == f"{NAME}:latest"
                 assert str(missing) in waiting.reason or missing == TWO.digest
                 assert pull_tag(wire, NAME, "latest") == str(ONE.digest)
-            file.chmod(0o644)
         copy(tmp_path / "data", settings.follow)
         assert following.look().waiting == []
         assert pull_tag(wire, NAME, "latest") == str(TWO.digest)

@@ -135,7 +135,7 @@ class Follower:
             return frozenset(blob.digest for blob in tx.following.blobs(_PAGE) if not self._has(blob))
 
     def _has(self, blob: BlobRow) -> bool:
-        found = self.store.stat(blob.digest)
+        found = self._presence.look(blob.digest)
         return found.size == blob.size if found else blob.digest == empty_layer().digest
 
     def _marks(self) -> tuple[dict[RepositoryName, int], tuple[Waiting, ...]]:

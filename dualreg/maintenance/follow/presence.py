@@ -28,6 +28,13 @@ class Presence:
     verify: bool = False
     damaged: dict[Digest, tuple[int, datetime]] = field(default_factory=dict)
 
+    def look(self, digest: Digest) -> StoredBlob | None:
+        """Return what there is of a blob; None if nothing can be read."""
+        try:
+            return self.store.stat(digest)
+        except OSError:
+            return None
+
     def find(
         self, digest: Digest, stated: int | None = None, *, known: int | None = None
     ) -> FoundBlob | None:
@@ -37,10 +44,10 @@ class Presence:
             stated: The size that a manifest states.
             known: The size that it had when it was found before.
         """
-        found = self.store.stat(digest)
+        found = self.look(digest)
         if found is None and digest == empty_layer().digest:
             self._store_empty_layer()
-            found = self.store.stat(digest)
+            found = self.look(digest)
         if found is None or not self._is_whole(found, stated, known):
             return None
         return FoundBlob(digest, found.size, found.modified_at)
@@ -65,7 +72,7 @@ class Presence:
             with self.store.open(digest) as reader:
                 for chunk in read_chunks(reader):
                     hasher.update(chunk)
-        except BlobMissing:
+        except (BlobMissing, OSError):
             return False
         return hasher.digest() == digest
 
