@@ -96,6 +96,7 @@ def pulled(host: str) -> dict[tuple[str, str], str]:
     return {}
 
 
+@pytest.mark.slow
 def test_every_tag_can_be_pulled_all_the_time(tmp_path: Path) -> None:
     """While clients push, move and delete, rsync copies, garbage is collected, and updates are killed.
 
