@@ -96,7 +96,7 @@ class Tools:
         """Run a program; return what it wrote to its standard output."""
         command = [program, *map(str, arguments)]
         done = subprocess.run(
-            command, env=self.env, capture_output=True, text=True, timeout=120, check=False, cwd=self.home
+            command, env=self.env, capture_output=True, text=True, timeout=300, check=False, cwd=self.home
         )
         if done.returncode:
             raise Failed(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
