@@ -1,13 +1,10 @@
 """``dualreg follow``: a copy of another registry's directory, served read-only and kept up to date."""
 
-import fcntl
-import json
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import click
 
 from dualreg.assembly import follow_access, open_catalog
+from dualreg.catalog.clock import utc_now
 from dualreg.catalog.database import Catalog
 from dualreg.cli.admin import prepare_or_fail
 from dualreg.cli.background import background_update, end_with
@@ -31,18 +29,13 @@ from dualreg.cli.output import counted, echo, echo_json, minute
 from dualreg.cli.progress import progress, stoppable
 from dualreg.cli.serve import check_to_serve, run_server, serving_options
 from dualreg.maintenance.follow.follower import Follower, Look
+from dualreg.maintenance.follow.status import StatusFile
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 from dualreg.storage.followed import FollowedStore
 
-#: Files in the data directory: what the last look has found, and what the process that looks has locked.
-_STATUS, _LOCK = "follow.json", "follow.lock"
 #: Of these times, one is for looking at the copy at most.
 _SHARE = 10
-#: Tags that wait which are listed at most.
-_LISTED = 1000
-#: Seconds between two tries to get the lock.
-_PAUSE = 0.2
 
 
 def follow_option(command: Command) -> Command:
@@ -145,23 +138,6 @@ def _settings(config: Path | None, **flags: object) -> Settings:
     return settings
 
 
-@contextmanager
-def _locked(settings: Settings, stop: Event) -> Iterator[bool]:
-    """Be the one process that updates the catalog for the block; yield False if *stop* is set before."""
-    descriptor = os.open(settings.data / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        while not stop.is_set():
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stop.wait(_PAUSE)
-            else:
-                break
-        yield not stop.is_set()
-    finally:
-        os.close(descriptor)
-
-
 @dataclass
 class _Updating:
     """Looks at the copy, and writes what it has found to the file of the status."""
@@ -170,15 +146,12 @@ class _Updating:
     catalog: Catalog
     stop: Event
     access: bool
-    quiet: bool = True
-    _last: dict[str, Any] = field(default_factory=dict)
+    _waiting: int = 0
 
     def __post_init__(self) -> None:
         store = open_store(self.settings.store_url)
         assert isinstance(store, FollowedStore)  # noqa: S101 -- the setting follow is set
-        self.store = store
-        with suppress(FileNotFoundError):
-            self._last = json.loads((self.settings.data / _STATUS).read_text())
+        self.store, self._status = store, StatusFile(self.settings.data)
         self.follower = Follower(
             self.catalog, store, self.settings.sparse_indexes, self.settings.follow_verify, self.stop
         )
@@ -190,14 +163,15 @@ class _Updating:
             OUTAGES: that failed.
             click.ClickException: it was stopped.
         """
-        with _locked(self.settings, self.stop) as mine:
+        with self._status.locked(self.stop) as mine:
             if mine:
                 began = time.monotonic()
                 if self.access:
                     follow_access(self.catalog, self.store)
                 look = self.follower.look()
                 if look.complete:
-                    self._note(look, time.monotonic() - began)
+                    self._status.note(look, at=utc_now(), seconds=time.monotonic() - began)
+                    self._report(look)
                     return look
         raise click.ClickException("stopped; run the command again to go on")
 
@@ -212,33 +186,15 @@ class _Updating:
                 reason = reason_of(error)
                 if reason != failed and not self.stop.is_set():
                     echo(f"cannot update from {self.settings.follow}: {reason}", err=True)
-                    self._write(self._last | {"error": reason})
+                    self._status.fail(reason)
             failed = reason
             self.stop.wait(max(interval, (time.monotonic() - began) * (_SHARE - 1)))
 
-    def _note(self, look: Look, seconds: float) -> None:
-        now = datetime.now(UTC)
-        waiting = [asdict(each) | {"since": each.since.isoformat()} for each in look.waiting][:_LISTED]
-        changed = now.isoformat() if look.counts["changed"] else self._last.get("changed_at")
-        found = {
-            "looked_at": now.isoformat(),
-            "seconds": round(seconds, 3),
-            "changed_at": changed,
-            "newest_push": look.newest and look.newest.isoformat(),
-            "repositories": look.counts["repositories"],
-            "tags": look.counts["tags"],
-            "waiting": waiting,
-            "error": "",
-        }
-        if look.counts["changed"] or len(waiting) != len(self._last.get("waiting", ())):
+    def _report(self, look: Look) -> None:
+        """Print what a look has changed, if anything."""
+        if look.counts["changed"] or len(look.waiting) != self._waiting:
             echo(_summary(look), err=True)
-        self._write(found)
-
-    def _write(self, found: dict[str, Any]) -> None:
-        self._last = found
-        fresh = self.settings.data / f".{_STATUS}"
-        fresh.write_text(json.dumps(found))
-        fresh.replace(self.settings.data / _STATUS)
+        self._waiting = len(look.waiting)
 
 
 def _summary(look: Look) -> str:
@@ -269,18 +225,17 @@ def _read_status(settings: Settings) -> dict[str, Any]:
         click.ClickException: there was none.
     """
     try:
-        found: dict[str, Any] = json.loads((settings.data / _STATUS).read_text())
+        return StatusFile(settings.data).read()
     except FileNotFoundError as error:
         raise click.ClickException(
             f"{settings.follow} was not looked at yet; run `dualreg follow`"
         ) from error
-    return found
 
 
 def _is_late(settings: Settings, found: Mapping[str, Any]) -> bool:
     """Return whether the last look is longer ago than it should be."""
     usual = max(settings.follow_interval.total_seconds(), float(found["seconds"]) * _SHARE)
-    ago = datetime.now(UTC) - datetime.fromisoformat(found["looked_at"])
+    ago = utc_now() - datetime.fromisoformat(found["looked_at"])
     return ago.total_seconds() > 3 * usual + 60
 
 

@@ -1,5 +1,6 @@
 """A follower has what the copy says, and shows nothing that cannot be pulled."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from dualreg.assembly import accounts_of, follow_access, open_catalog, open_registry, prepare
 from dualreg.catalog.access import NAMES as ACCESS
 from dualreg.catalog.database import Catalog
+from dualreg.catalog.upgrade import upgrade
+from dualreg.cli import main
 from dualreg.errors import CatalogUnreachable
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
@@ -24,6 +28,7 @@ from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.followed import FollowedStore
 from tests import builders
 from tests.apps import client_of
+from tests.contracts.postgresql import DATABASES, database_of
 from tests.cuts.client import InProcess
 from tests.maintenance.pulls import pull_everything, pull_tag
 from tests.maintenance.world import administer, fill, known_rows
@@ -85,9 +90,17 @@ def expected_rows(data: Path, follow: Path | None = None) -> Rows:
     return found
 
 
-def test_a_follower_has_every_row(primary: Path, settings: Settings) -> None:
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_follower_has_every_row(primary: Path, settings: Settings, database: str) -> None:
     """Of all that was pushed over both APIs, converted, moved and deleted; and accounts."""
-    settings = settings.model_copy(update={"auth": "accounts"})
+    with database_of(database) as url:
+        _has_every_row(primary, settings.model_copy(update={"auth": "accounts", "database": url}))
+
+
+def _has_every_row(primary: Path, settings: Settings) -> None:
+    catalog = open_catalog(settings)
+    upgrade(catalog)
+    catalog.close()
     copy(primary, settings.follow)
     with follower(settings) as following:
         assert following.look().waiting == []
@@ -282,3 +295,30 @@ def test_access_follows(settings: Settings, tmp_path: Path) -> None:
         assert client.get("/token?scope=repository:team/app:pull", headers=login).status_code == 401
         own.close()
     registry.close()
+
+
+def test_the_commands(settings: Settings, tmp_path: Path) -> None:
+    """``update`` looks once, ``status`` says what waits; commands that change something refuse."""
+    options = ["--follow", str(settings.follow), "--data", str(settings.data)]
+    with moved(settings, tmp_path / "data"):
+        copy(tmp_path / "data", settings.follow)
+        file = blob_file(settings.follow, Digest.of(TWO.config))
+        file.unlink()
+        for _ in range(2):
+            assert CliRunner().invoke(main, ["follow", "update", *options]).exit_code == 1
+        told = CliRunner().invoke(main, ["follow", "status", "--json", *options])
+        found = json.loads(told.stdout)
+        (waiting,) = found["waiting"]
+        assert (told.exit_code, waiting["where"], found["late"]) == (1, "team/app:latest", False)
+        assert f"config {Digest.of(TWO.config)} is missing" in waiting["reason"]
+        copy(tmp_path / "data", settings.follow)
+        assert CliRunner().invoke(main, ["follow", "update", *options]).exit_code == 0
+        told = CliRunner().invoke(main, ["follow", "status", *options])
+        assert told.exit_code == 0
+        assert "1 tag" in told.stdout
+    env = {"DUALREG_FOLLOW": str(settings.follow), "DUALREG_DATA": str(settings.data), "DUALREG_AUDIT": "off"}
+    for line in ("gc", "account add x --robot", "readonly on --reason x", "db rebuild --replace", "serve"):
+        refused = CliRunner().invoke(main, line.split(), env=env)
+        assert refused.exit_code, line
+        assert "follow" in refused.stderr, line
+    assert CliRunner().invoke(main, ["fsck", "--read"], env=env).exit_code == 0

@@ -21,12 +21,12 @@ class Presence:
 
     Attributes:
         verify: Read every blob that is found for the first time.
-        damaged: What was read and has another digest, by size and time of the file.
+        read: Whether blobs that were read have their digests; with size and time of the file.
     """
 
     store: Store
     verify: bool = False
-    damaged: dict[Digest, tuple[int, datetime]] = field(default_factory=dict)
+    read: dict[Digest, tuple[tuple[int, datetime], bool]] = field(default_factory=dict)
 
     def look(self, digest: Digest) -> StoredBlob | None:
         """Return what there is of a blob; None if nothing can be read."""
@@ -53,18 +53,14 @@ class Presence:
         return FoundBlob(digest, found.size, found.modified_at)
 
     def _is_whole(self, found: StoredBlob, stated: int | None, known: int | None) -> bool:
-        if known == found.size:
+        fits = stated in (None, found.size)
+        if fits and (not self.verify or known == found.size):
             return True
-        if not self.verify and stated in (None, found.size):
-            return True
-        seen = (found.size, found.modified_at)
-        if self.damaged.get(found.digest) == seen:
-            return False
-        self.damaged.pop(found.digest, None)
-        if self._has_digest(found.digest):
-            return True
-        self.damaged[found.digest] = seen
-        return False
+        seen, is_whole = self.read.get(found.digest, (None, False))
+        if seen != (found.size, found.modified_at):
+            is_whole = self._has_digest(found.digest)
+            self.read[found.digest] = (found.size, found.modified_at), is_whole
+        return is_whole
 
     def _has_digest(self, digest: Digest) -> bool:
         hasher = Hasher(digest.algorithm)

@@ -50,7 +50,7 @@ class Following:
         """
         recorded = self._recorded()
         contents = Contents(self.store, self.presence, said, recorded, lost, typed, self.sparse, self._sizes)
-        self._link(said, recorded)
+        self._link(said, recorded.links - {*lost})
         for images in batches(contents.new_images(), _BATCH):
             self._add_images(images)
         for manifests in contents.new_manifests():
@@ -67,9 +67,13 @@ class Following:
         with self.catalog.read() as tx:
             return tx.blobs.sizes(digests)
 
-    def _link(self, said: Said, recorded: RecordedRepository) -> None:
-        """Let the repository read the blobs that the tree links, as far as they are there."""
-        new = (digest for digest in said.blobs if digest not in recorded.links)
+    def _link(self, said: Said, known: Collection[Digest]) -> None:
+        """Let the repository read the blobs that the tree links, as far as they are there.
+
+        Args:
+            known: Those that it can read already.
+        """
+        new = (digest for digest in said.blobs if digest not in known)
         for batch in batches(new, _BATCH):
             known = self._sizes(batch)
             found = [blob for each in batch if (blob := self.presence.find(each, known=known.get(each)))]
