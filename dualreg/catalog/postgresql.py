@@ -40,6 +40,7 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
     "fallback_application_name": "dualreg",
+    "client_encoding": "utf8",  # of a database without an encoding (SQL_ASCII), the driver would return bytes
 }
 #: What the server is asked for, to find out in the same time that this host is gone, and release its locks.
 _NETWORK_OF_SERVER = {

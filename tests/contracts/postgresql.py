@@ -84,12 +84,12 @@ def postgresql_cluster() -> Iterator[Cluster]:
 
 
 @contextmanager
-def postgresql_database() -> Iterator[str]:
-    """Make an empty database for the block and yield its SQLAlchemy URL.
+def postgresql_database(options: str = "") -> Iterator[str]:
+    """Make an empty database for the block, with *options* of CREATE DATABASE; yield its SQLAlchemy URL.
 
     The test is skipped if PostgreSQL is not installed.
     """
-    with _database("template1") as url:
+    with _database(f"template0 {options}") as url:
         yield url
 
 

@@ -16,6 +16,7 @@ from dualreg.catalog.candidates import note
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import BlobRow, Origin, RepositoryRow
 from dualreg.catalog.tables import RepositoryBlobs
+from dualreg.catalog.upgrade import upgrade
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
@@ -28,8 +29,9 @@ from tests import builders
 from tests.conftest import Clock
 from tests.contracts.catalog import CatalogContract
 from tests.contracts.catalog.rows import LOWER, MANIFEST, NAME, link, push
-from tests.contracts.postgresql import migrated_postgresql
+from tests.contracts.postgresql import migrated_postgresql, postgresql_database
 from tests.programs import until
+from tests.properties.registries import push_v2
 
 OLD, HELD, NEW = (builders.image(author=author) for author in ("old", "held", "new"))
 
@@ -342,3 +344,16 @@ def _wait_for_a_waiter(catalog: Catalog) -> None:
             return connection.exec_driver_sql(query).scalar() == 1
 
     assert until(waits), "nothing waits for a lock"
+
+
+@pytest.mark.postgres
+def test_a_database_without_an_encoding() -> None:
+    """Is used like another one; that is what ``initdb`` makes where the locale is C."""
+    with (
+        postgresql_database("LOCALE_PROVIDER libc ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'") as url,
+        closing(Catalog(url)) as catalog,
+    ):
+        upgrade(catalog)
+        registry = build_registry(catalog, MemoryStore())
+        push_v2(registry, NAME, Tag("1"), NEW)
+        assert [*registry.tags.list(NAME).rows] == [Tag("1")]
