@@ -14,10 +14,11 @@ from tests.programs import free_port, require
 
 pytestmark = [pytest.mark.client, pytest.mark.slow]
 
+#: Of each shape, the files that start it, and the number of instances.
 SHAPES = {
-    "one process": ("compose.yaml",),
-    "nginx": ("compose.yaml", "compose.nginx.yaml"),
-    "many instances": ("compose.yaml", "compose.instances.yaml"),
+    "one process": (["compose.yaml"], 1),
+    "nginx and gunicorn": (["compose.yaml", "compose.nginx.yaml"], 1),
+    "many instances": (["compose.yaml", "compose.instances.yaml"], 3),
 }
 
 
@@ -31,29 +32,32 @@ def beside(built: Tools) -> Mapping[str, str]:
     return {"NGINX_IMAGE": "localhost/nginx", "POSTGRES_IMAGE": "localhost/postgresql"}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.fixture
+def tls(tmp_path: Path) -> Path:
+    """A folder with a certificate, as nginx expects it."""
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    make_certificate(folder).rename(folder / "fullchain.pem")
+    (folder / "key.pem").rename(folder / "privkey.pem")
+    (folder / "privkey.pem").chmod(0o644)
+    return folder
+
+
 def test_compose_starts_each_shape(
-    built: Tools, beside: Mapping[str, str], tmp_path: Path, shape: str
+    built: Tools, beside: Mapping[str, str], tls: Path, tmp_path: Path
 ) -> None:
     """Images are pushed and pulled where the files publish a port; of many instances, each does a part."""
-    port, plain = free_port(), free_port()
-    certificate = make_certificate(tmp_path)
-    certificate.rename(tmp_path / "fullchain.pem")
-    (tmp_path / "key.pem").rename(tmp_path / "privkey.pem")
-    (tmp_path / "privkey.pem").chmod(0o644)
-    tmp_path.chmod(0o755)
-    variables = {"DUALREG_AUTH": "none", "TLS_DIRECTORY": str(tmp_path), "POSTGRES_PASSWORD": "secret"}
-    variables |= beside
-    for name in ("DUALREG_PORT", "HTTPS_PORT"):
-        variables[name] = f"127.0.0.1:{port}"
-    folder = builders.skopeo_folder(tmp_path / "image", builders.image(builders.layer({"a": b"a"})))
-    with compose(built, *SHAPES[shape], HTTP_PORT=f"127.0.0.1:{plain}", **variables):
-        there = Tools(built.home, f"127.0.0.1:{port}", built.driver)
-        for tag in range(4):
-            there.push(f"dir:{folder}", name=f"team/app:{tag}")
-        there.pull("team/app:3", f"dir:{tmp_path / 'out'}")
-        verified(tmp_path / "out")
-        containers = built.podman("ps", "--quiet", "--filter", "name=dualreg-dualreg").split()
-        assert len(containers) == (3 if shape == "many instances" else 1)
-        for container in containers:
-            assert "/v2/team/app/" in built.podman("logs", container)
+    pushed = builders.skopeo_folder(tmp_path / "image", builders.image(builders.layer({"a": b"a"})))
+    given = {"DUALREG_AUTH": "none", "TLS_DIRECTORY": str(tls), "POSTGRES_PASSWORD": "secret", **beside}
+    for files, instances in SHAPES.values():
+        host, plain = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        with compose(built, *files, DUALREG_PORT=host, HTTPS_PORT=host, HTTP_PORT=plain, **given):
+            there = Tools(built.home, host, built.driver)
+            for tag in range(4):
+                there.push(f"dir:{pushed}", name=f"team/app:{tag}")
+            there.pull("team/app:3", f"dir:{tmp_path / files[-1]}")
+            verified(tmp_path / files[-1])
+            containers = built.podman("ps", "--quiet", "--filter", "name=dualreg-dualreg").split()
+            assert len(containers) == instances
+            for container in containers:
+                assert "/v2/team/app/" in built.podman("logs", container)
