@@ -20,7 +20,7 @@ from dualreg.errors import BlobMissing, BlobUnknown
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.layer import empty_layer
 from dualreg.registry.state import State
-from dualreg.storage.base import read_chunks
+from dualreg.storage.base import SupportsLook, read_chunks
 
 _log = logging.getLogger(__name__)
 #: How long an alarm is not repeated, in seconds, and for how many blobs that is remembered.
@@ -56,7 +56,10 @@ class Integrity:
 
     def present(self, tx: Transaction, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
         """Return those of the blobs, given with their sizes, that the store ``has``."""
-        damaged = frozenset() if self._state.store.is_local() else tx.blobs.damaged([*sizes])
+        store = self._state.store
+        damaged = frozenset() if store.is_local() else tx.blobs.damaged([*sizes])
+        if isinstance(store, SupportsLook):
+            store.look([digest for digest, size in sizes.items() if not store.has_seen(digest, size)])
         return {
             digest: size
             for digest, size in sizes.items()

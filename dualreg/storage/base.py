@@ -8,7 +8,7 @@ does): a driver trusts it and never looks at content. It knows nothing of reposi
 """
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -199,6 +199,18 @@ class SupportsAccelRedirect(Protocol):
         """Return the path of the blob relative to the blob folder, for ``X-Accel-Redirect``.
 
         None: it is where that server cannot send it from.
+        """
+
+
+@runtime_checkable
+class SupportsLook(Protocol):
+    """A store in which each ``stat`` takes a request, so that several are sent at the same time."""
+
+    def look(self, digests: Collection[Digest]) -> None:
+        """Find out what the store has of blobs, which ``has_seen`` says from then on.
+
+        Raises:
+            OSError: as ``stat``.
         """
 
 

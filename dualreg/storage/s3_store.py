@@ -13,7 +13,7 @@ kept with the row of the upload, since no list of a bucket says which of them a 
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC
@@ -86,6 +86,9 @@ class S3Store(S3Links):
         found = self._bucket.head(_blob(digest))
         self._see(digest, None if found is None else found.size)
         return None if found is None else StoredBlob(digest, found.size, found.modified)
+
+    def look(self, digests: Collection[Digest]) -> None:
+        self._bucket.map(self.stat, digests)
 
     def has_seen(self, digest: Digest, size: int) -> bool:
         with self._lock:

@@ -15,6 +15,8 @@ _BUSY = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 )
 _BROKEN = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>Try again.</Message></Error>"
+#: Seconds of a slow answer.
+SLOW = 0.2
 #: What a server says that is no object store.
 _PAGE = b"<html><br>Welcome!</html>"
 _NO_UPLOAD = b"<?xml version='1.0'?><Error><Code>NoSuchUpload</Code><Message>None.</Message></Error>"
@@ -77,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "damaged request" and body:
             body = body[:-1] + bytes([body[-1] ^ 1])
         if kind == "slow":
-            time.sleep(0.2)
+            time.sleep(SLOW)
         with closing(HTTPConnection(self.upstream, timeout=30)) as connection:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():

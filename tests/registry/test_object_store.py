@@ -1,6 +1,7 @@
 """Two instances over one bucket and one catalog: what one of them does, the other one knows."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from dualreg.storage.s3_store import S3Store, _blob
 from tests import builders
 from tests.conftest import Clock
 from tests.contracts.radosgw import s3_bucket
-from tests.contracts.s3_faults import Faults, faulty
+from tests.contracts.s3_faults import SLOW, Faults, faulty
 from tests.properties.registries import push_v2
 
 pytestmark = pytest.mark.s3
@@ -72,6 +73,22 @@ def test_a_blob_that_another_instance_set_aside_is_lost(instances: Instances) ->
     push_v2(first, NAME, Tag("1"), image)
     second.blobs.require(second.blobs.stat(NAME, digest))
     second.manifests.put(NAME, Tag("2"), image.media_type, image.manifest)
+
+
+def test_layers_of_other_instances_are_looked_at_together(instances: Instances) -> None:
+    """Once each, however many a manifest names that were pushed elsewhere; later ones need no look."""
+    first, second, _, faults = instances
+    image = builders.image(*(builders.layer({"a": bytes([number])}) for number in range(20)))
+    push_v2(first, NAME, Tag("1"), image)
+    second.blobs.find(NAME, image.digest)
+    second.state.store.stat(image.digest)  # which finds the bucket
+    faults.requests.clear()
+    faults.begin("slow")
+    began = time.monotonic()
+    second.manifests.put(NAME, Tag("2"), image.media_type, image.manifest)
+    looks = [path for method, path in faults.requests if method == "HEAD"]
+    assert len(looks) == len({*looks}) == len(image.blobs) + 1
+    assert time.monotonic() - began < SLOW * len(image.blobs)
 
 
 @pytest.mark.parametrize("finishes", [False, True])
