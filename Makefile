@@ -18,7 +18,7 @@ postgresql: $(VENV)/.installed-dev  ## run the tests of services and of whole ex
 		tests/protocol/test_repushes.py tests/protocol/test_schema1.py tests/protocol/test_v1_endpoints.py
 
 soak: $(VENV)/.installed-dev  ## run the long forms of tests: fuzzing, races, kills at every step, large blobs; hours
-	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/endurance tests/faults tests/fuzz \
+	SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal tests/clients tests/cuts tests/endurance tests/faults tests/fuzz tests/instances \
 		tests/maintenance tests/migrate/test_kill.py tests/properties tests/protocol/test_openapi.py tests/races \
 		tests/registry/test_plans.py
 

@@ -2,7 +2,7 @@
 
 The collection is started when one is due; the others are started again whenever they exit, for example when
 the kernel killed them for lack of memory. They have low priority, and end with the server, even if it is
-killed.
+killed. Of several instances, one at a time collects, and one imports (``catalog.leading``).
 """
 
 import os

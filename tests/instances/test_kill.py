@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.client, pytest.mark.slow]
 
 Result = TypeVar("Result")
 #: Seconds for which clients work, and between two kills.
-SECONDS, BETWEEN = short_or_long(8, 900), short_or_long(3, 10)
+SECONDS, BETWEEN = short_or_long(6, 900), short_or_long(2, 10)
 #: How often Docker tries to send or fetch a layer, and how often a person repeats a push by Docker 1.5.
 TRIES, PUSHES = 5, 3
 #: What a client may see of an instance that was killed in the middle of a request.
@@ -125,31 +125,35 @@ def kill(fleet: Fleet, number: int) -> None:
 
 
 @contextmanager
-def killing(fleet: Fleet, done: threading.Event) -> Iterator[None]:
-    """Kill an instance after a moment; in the long form, start it again, and go on with the next one."""
-    with ExitStack() as revived:
+def killing(fleet: Fleet, revived: ExitStack) -> Iterator[None]:
+    """Kill an instance after a moment; in the long form, start it again, and go on with the next one.
 
-        def run() -> None:
-            for number in cycle(range(3)):
-                if done.wait(BETWEEN):
-                    return
-                kill(fleet, number)
-                if not SOAK:
-                    return
-                time.sleep(2)
-                env = fleet.environment(number) | {"DUALREG_BIND": fleet.instances[number].host}
-                log = fleet.instances[number].log
-                process = revived.enter_context(running([DUALREG, "serve"], log, env))
-                wait_until_up(f"http://{fleet.instances[number].host}/v2/", process, log)
-                fleet.instances[number] = fleet.instances[number]._replace(process=process)
+    Args:
+        revived: Ends those that were started again.
+    """
+    done = threading.Event()
 
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+    def run() -> None:
+        for number in cycle(range(3)):
+            if done.wait(BETWEEN):
+                return
+            kill(fleet, number)
+            if not SOAK:
+                return
+            time.sleep(2)
+            killed = fleet.instances[number]
+            env = fleet.environment(number) | {"DUALREG_BIND": killed.host}
+            process = revived.enter_context(running([DUALREG, "serve"], killed.log, env))
+            wait_until_up(f"http://{killed.host}/v2/", process, killed.log)
+            fleet.instances[number] = killed._replace(process=process)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("kind", STORAGES)
@@ -159,10 +163,11 @@ def test_clients_go_on_while_an_instance_is_killed(kind: str, certificate: Path,
     with (
         shared_storage(kind, tmp_path) as settings,
         fleet(tmp_path, certificate, settings | {"workers": 2}) as made,
+        ExitStack() as revived,
     ):
         works = [Work(made, number, tmp_path) for number in range(10)]
-        end, done = time.monotonic() + SECONDS, threading.Event()
-        with killing(made, done), ThreadPoolExecutor(10) as pool:
+        end = time.monotonic() + SECONDS
+        with killing(made, revived), ThreadPoolExecutor(10) as pool:
             for ended in [pool.submit(each.until, end) for each in works]:
                 ended.result()
         assert SOAK or [each.process.poll() is None for each in made.instances] == [False, True, True]
