@@ -66,6 +66,12 @@ def folder_of(url: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
+def place_of(url: str) -> tuple[str, ...]:
+    """Return what two URLs have in common that lead to the same store."""
+    place, _, query = url.partition("?")
+    return place.rstrip("/"), *parse_qs(query).get("endpoint", ())
+
+
 def with_options(url: str, settings: Mapping[str, str]) -> str:
     """Return *url* with the options of its kind that *settings* have, and that it does not state.
 

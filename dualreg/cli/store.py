@@ -26,9 +26,12 @@ from dualreg.maintenance.store_copy.links import LinkCopy
 from dualreg.settings import Settings
 from dualreg.storage import open_store
 from dualreg.storage.moving import MovingStore
+from dualreg.stores import place_of
 
 #: Repositories whose link files are written at once: each needs a connection to the database.
 _LINK_JOBS = 4
+#: Blobs that are copied at once at most.
+_MOST_JOBS = 64
 
 
 class _Values(TypedDict):
@@ -48,7 +51,7 @@ def store() -> None:
 @click.argument("target", metavar="TO")
 @click.option(
     "--jobs",
-    type=click.IntRange(1, 64),
+    type=click.IntRange(1, _MOST_JOBS),
     default=JOBS,
     show_default=True,
     help="Copy this many blobs at once.",
@@ -100,10 +103,10 @@ def _located(settings: Settings, source: str, target: str) -> tuple[str, str]:
     Raises:
         Fatal: they are one.
     """
-    urls = settings.located(source), settings.located(target)
-    if urls[0].rstrip("/") == urls[1].rstrip("/"):
+    urls = tuple(settings.located(url, waiting=2 * _MOST_JOBS) for url in (source, target))
+    if place_of(urls[0]) == place_of(urls[1]):
         raise Fatal("FROM and TO are the same store")
-    return urls
+    return urls[0], urls[1]
 
 
 @dataclass
@@ -124,7 +127,13 @@ class _Work:
     def __post_init__(self) -> None:
         """Open both stores."""
         self.stores = open_store(self.source), open_store(self.target)
-        self.made = StoreCopy(self.catalog, *self.stores, is_own=self.target in self.settings.store_urls)
+        used = map(place_of, self.settings.store_urls)
+        self.made = StoreCopy(self.catalog, *self.stores, is_own=self.place in used)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where the target is."""
+        return place_of(self.target)
 
     def _copying(self, given: _Values) -> BlobCopy:
         verify, jobs = given["verify"], given["jobs"]
@@ -152,7 +161,7 @@ class _Work:
             if not self.stop.is_set():
                 self.made.conclude(copied)
             facts = {"added": copied.added, "missing": len(copied.missing)}
-            record("store copy", source=self.source, target=self.target, **facts)
+            record("store copy", source=place_of(self.source)[0], target=self.place[0], **facts)
         return copied
 
     def _copy_links(self, copied: StoreCopied, jobs: int) -> None:
@@ -179,7 +188,7 @@ def _print(copied: Copied, *, as_json: bool) -> None:
 
 def _print_next(settings: Settings, work: _Work, copied: StoreCopied) -> None:
     """Print what to do next, by which of the stores the registry uses."""
-    if settings.store_url != work.target:
+    if place_of(settings.store_url) != work.place:
         echo("Next:  set store to TO and store_fallback to FROM in the configuration of all processes,")
         echo("       restart them, and run this command again")
     elif copied.uploads:

@@ -43,7 +43,7 @@ from dualreg.settings.values import (
     UploadLimitsText,
     Window,
 )
-from dualreg.stores import folder_of, with_options
+from dualreg.stores import folder_of, place_of, with_options
 
 #: Settings that are paths, or can be.
 _PATHS = ("data", "follow", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
@@ -232,7 +232,7 @@ class Settings(BaseModel):
                 raise ValueError(f"{one} and {other} are only valid together")
         if self.store_fallback and self.follow:
             raise ValueError("follow and store_fallback are not valid together")
-        if self.store_fallback and self.located(self.store_fallback) == self.store_url:
+        if self.store_fallback and place_of(self.located(self.store_fallback)) == place_of(self.store_url):
             raise ValueError("store_fallback must be another store than store")
         for name in _REQUIRED.get(self.auth, ()):
             if not getattr(self, name):
@@ -281,10 +281,14 @@ class Settings(BaseModel):
         """The URLs of all stores that are served as one, the one that is written to first."""
         return (self.store_url, *([self.located(self.store_fallback)] if self.store_fallback else ()))
 
-    def located(self, store: str) -> str:
-        """Return the URL of a store as ``open_store`` takes it: with the settings of its scheme."""
+    def located(self, store: str, *, waiting: int | None = None) -> str:
+        """Return the URL of a store as ``open_store`` takes it: with the settings of its scheme.
+
+        Args:
+            waiting: How many threads may wait for it at once; None: as many as of a server may.
+        """
         options = {name: value for name, value in vars(self).items() if isinstance(value, str)}
-        return with_options(store, options | {"waiting": str(self._waiting)})
+        return with_options(store, options | {"waiting": str(waiting or self._waiting)})
 
     @property
     def _waiting(self) -> int:

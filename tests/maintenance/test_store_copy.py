@@ -198,6 +198,8 @@ def test_stores_of_others_are_left_alone(tmp_path: Path, urls: list[str]) -> Non
     assert links(open_store(other.store_url)) == before
     same = copy(settings, settings.store_url, settings.store_url + "/", code=2)["error"]
     assert "FROM and TO are the same store" in same
+    own = settings.model_copy(update={"store": settings.store_url, "store_fallback": other.store_url + "/"})
+    assert copy(own, settings.store_url, other.store_url)["removed"] > 0  # the operator says that it is one
     assert "expected file:///PATH or s3://BUCKET/PREFIX" in copy(settings, "x:y", urls[1], code=2)["error"]
     copy(settings, settings.store_url, urls[1])
     assert "not of this registry" in copy(other, other.store_url, urls[1], code=2)["error"]

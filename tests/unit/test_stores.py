@@ -52,12 +52,13 @@ def test_settings_of_a_scheme_are_its_options() -> None:
         "s3://abc?region=two&profile=p&endpoint=https%3A%2F%2Fs3.example.org&waiting=3"
     )
     assert settings.located("file:///x") == "file:///x"
+    assert settings.located("s3://abc", waiting=9).endswith("&waiting=9")
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {"store": "s3://abc/d", "store_fallback": "s3://abc/d"},
+        {"store": "s3://abc/d", "store_fallback": "s3://abc/d/"},
         {"data": "/data", "store_fallback": "file:///data"},
         {"follow": "/copy", "store_fallback": "file:///data"},
     ],
