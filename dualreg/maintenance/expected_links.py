@@ -13,7 +13,8 @@ from dualreg.image.digest import Digest
 from dualreg.maintenance.fsck.documents import Documents
 from dualreg.registry.pointing import unusual
 from dualreg.registry.v1_repairs import v1_facts
-from dualreg.storage.base import LinkFile, LinkTree, StoreUnavailable
+from dualreg.storage.base import StoreUnavailable
+from dualreg.storage.link_tree import LinkFile, LinkTree
 from dualreg.storage.links import (
     blob_link,
     manifest_link,

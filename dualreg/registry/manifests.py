@@ -42,7 +42,7 @@ from dualreg.registry.preconditions import (
 )
 from dualreg.registry.state import Arriving, State
 from dualreg.registry.visibility import Visibility
-from dualreg.storage.base import StagedLink
+from dualreg.storage.link_tree import StagedLink
 from dualreg.storage.links import staged_manifest
 
 #: Indexes of which each process remembers the entry that clients get who cannot read indexes.

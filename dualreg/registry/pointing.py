@@ -10,7 +10,7 @@ from dualreg.catalog.rows import Origin, RepositoryRow
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.state import State
-from dualreg.storage.base import StagedLink
+from dualreg.storage.link_tree import StagedLink
 from dualreg.storage.links import staged_tag
 
 

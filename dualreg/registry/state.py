@@ -16,7 +16,7 @@ from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage import Store
-from dualreg.storage.base import LinkFile, StagedLink
+from dualreg.storage.link_tree import LinkFile, StagedLink
 from dualreg.storage.links import Links, staged_blob
 
 #: How many files a transaction writes where there may be thousands, so that it takes milliseconds.

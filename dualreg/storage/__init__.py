@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import Any, Protocol
 
-from dualreg.storage.base import BlobStore, LinkTree, PrivateFiles
+from dualreg.storage.base import BlobStore, PrivateFiles
+from dualreg.storage.link_tree import LinkTree
 from dualreg.stores import kind_of
 
 

@@ -19,7 +19,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.ownership import create_folder, is_durable, make_folders, noted_durable, owner_within
 from dualreg.storage import durable, undo
-from dualreg.storage.base import LinkTree
+from dualreg.storage.link_tree import LinkTree
 from dualreg.storage.whole import WholeFileSystem
 
 #: Waits at a time, for single files: the file system makes several in less than the time of one each.

@@ -16,9 +16,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from dualreg.image.digest import Digest
 from dualreg.ownership import make_folders
-from dualreg.storage.base import LinkFile, StoredBlob
+from dualreg.storage.base import StoredBlob
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.link_folder import REGISTRY
+from dualreg.storage.link_tree import LinkFile
 
 #: Folders of a repository that contain names.
 _NAMING = frozenset({"_layers", "_manifests", "_v1"})

@@ -17,7 +17,7 @@ from pathlib import Path
 from dualreg.image.names import UploadId
 from dualreg.ownership import create_folder, is_durable, make_folders, noted_durable
 from dualreg.storage import durable
-from dualreg.storage.base import LinkFile, StagedLink
+from dualreg.storage.link_tree import LinkFile, StagedLink
 
 #: The folder below its root in which the reference registry keeps everything.
 REGISTRY = Path("docker/registry/v2")

@@ -25,7 +25,7 @@ from datetime import datetime
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import undo
-from dualreg.storage.base import LinkTree, StagedLink
+from dualreg.storage.link_tree import LinkTree, StagedLink
 
 #: The file in the folder of a tag that names its manifest.
 _CURRENT = "current/link"

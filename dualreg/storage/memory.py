@@ -9,7 +9,8 @@ from typing import BinaryIO, Self
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
-from dualreg.storage.base import LinkFile, StagedLink, StagedUpload, StoredBlob
+from dualreg.storage.base import StagedUpload, StoredBlob
+from dualreg.storage.link_tree import LinkFile, StagedLink
 
 
 class MemoryStore:

@@ -22,8 +22,6 @@ from dualreg.image.digest import Digest, Hasher
 from dualreg.image.names import UploadId
 from dualreg.storage import Store
 from dualreg.storage.base import (
-    LinkFile,
-    StagedLink,
     StagedUpload,
     StoredBlob,
     SupportsAccelRedirect,
@@ -31,6 +29,7 @@ from dualreg.storage.base import (
     read_chunks,
     tee,
 )
+from dualreg.storage.link_tree import LinkFile, StagedLink
 from dualreg.storage.staging import staging
 
 #: Uploads of which a process remembers where they are.

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from dualreg.errors import DigestInvalid, ImageIdInvalid, NameInvalid, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.storage.base import LinkFile, LinkReader, StoreUnavailable
+from dualreg.storage.base import StoreUnavailable
+from dualreg.storage.link_tree import LinkFile, LinkReader
 from dualreg.storage.links import (
     blob_link,
     manifest_link,

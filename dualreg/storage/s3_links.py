@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from dualreg.image.names import UploadId
-from dualreg.storage.base import LinkFile, StagedLink
+from dualreg.storage.link_tree import LinkFile, StagedLink
 from dualreg.storage.s3 import Bucket, Found
 
 #: Keys of what a store has: the reference registry's tree, what has no name yet, and what was set aside.

@@ -23,7 +23,7 @@ from itertools import chain, groupby, islice
 from threading import Lock
 from typing import BinaryIO, Self, cast
 
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
 
 from dualreg.errors import BlobMissing, DigestInvalid, UploadUnknown
 from dualreg.image.digest import Digest
@@ -31,23 +31,17 @@ from dualreg.image.names import UploadId
 from dualreg.storage.base import StagedUpload, StoredBlob, read_chunks
 from dualreg.storage.object_reader import ObjectReader
 from dualreg.storage.s3 import PART, PARTS_LIMIT, Bucket, Range
+from dualreg.storage.s3_layouts import Layout, Layouts, first_of, length_of, may_be_followed
 from dualreg.storage.s3_links import CORRUPT, TREE, UPLOADS, S3Links
 
 _log = logging.getLogger(__name__)
 _BLOBS = f"{TREE}blobs/"
-#: The least bytes of a range that another one follows, where ranges are joined; and the least share of all of
-#: them, so that the largest object, of 5 TiB, consists of fewer than 10,000 parts.
-_JOINED, _SHARE = 5 << 20, 1_000
-#: Uploads whose layouts a process remembers.
+#: Blobs that a process remembers to have found.
 _REMEMBERED = 10_000
 #: Uploads whose bytes wait to be deleted; those of further ones are left to the collection of garbage.
 _UNCLEANED = 1_000
 #: For how many seconds a blob that was found counts as there.
 _SEEN = 60
-#: For how many seconds a process knows that it has deleted the bytes of an upload.
-_FORGOTTEN = 600
-
-Layout = tuple[Range, ...]
 
 
 class S3Store(S3Links):
@@ -57,7 +51,7 @@ class S3Store(S3Links):
         """Use *bucket*, without a request."""
         super().__init__(bucket)
         self._tag = f"@{bucket.fingerprint}"
-        self._layouts = _Layouts()
+        self._layouts = Layouts()
         self._seen: TTLCache[Digest, int] = TTLCache(_REMEMBERED, _SEEN)
         self._documents = dict[UploadId, bytes]()
         self._lock = Lock()
@@ -164,7 +158,7 @@ class S3Store(S3Links):
         if document := self._documents.pop(upload, b""):
             self.append(upload, (document,), offset=0)
         known = self._layouts.find(upload)
-        kept = _first(known or (), offset)
+        kept = first_of(known or (), offset)
         if kept is None:
             raise BlobMissing(upload)
         pieces: Iterator[bytes] = filter(None, chunks)
@@ -176,7 +170,7 @@ class S3Store(S3Links):
         elif known is None:
             kept = (self._write_one(upload, ()),)
         self._layouts.keep(upload, kept)
-        return _length(kept)
+        return length_of(kept)
 
     def _without_unused(self, upload: UploadId, kept: Layout, known: Layout) -> Layout:
         """Leave out, and delete later, what had no bytes of the upload before its last append.
@@ -191,7 +185,7 @@ class S3Store(S3Links):
     def _open_end(self, kept: Layout, pieces: Iterable[bytes]) -> tuple[Layout, Iterator[bytes]]:
         """Let *pieces* begin with the last range if that is too short for another one to follow it."""
         last = next((each for each in reversed(kept) if each.length), None)
-        if last is None or _may_be_followed(last.length, _length(kept)):
+        if last is None or may_be_followed(last.length, length_of(kept)):
             return kept, iter(pieces)
         unused = tuple(each._replace(length=0) if each is last else each for each in kept)
         short = cast("BinaryIO", ObjectReader(self._bucket, (last,)))
@@ -248,7 +242,7 @@ class S3Store(S3Links):
         found = self.stat(digest) if is_prepared else None
         if ranges is None and found is None:
             raise BlobMissing(str(digest))
-        size = len(self._documents.get(upload, b"")) or _length(ranges or ())
+        size = len(self._documents.get(upload, b"")) or length_of(ranges or ())
         if ranges is not None and (found is None or found.size != size):
             self.prepare(upload, digest)
         self.discard(upload)
@@ -312,79 +306,12 @@ class S3Store(S3Links):
         return None if fetched is None else fetched[1]
 
 
-class _Layouts:
-    """The layouts of uploads that this process has to do with, as far as they fit."""
-
-    def __init__(self) -> None:
-        """Know none."""
-        self._known: LRUCache[UploadId, tuple[Layout, Digest | None]] = LRUCache(_REMEMBERED)
-        self._forgotten: TTLCache[UploadId, None] = TTLCache(_REMEMBERED, _FORGOTTEN)
-        self._lock = Lock()
-
-    def find(self, upload: UploadId) -> Layout | None:
-        """Return a layout; None if it is not known."""
-        with self._lock:
-            found = self._known.get(upload)
-        return None if found is None else found[0]
-
-    def keep(self, upload: UploadId, layout: Layout) -> None:
-        """Keep a layout, instead of the one that was known."""
-        with self._lock:
-            if self._known.get(upload, (None, None))[0] != layout:
-                self._known[upload] = (layout, None)
-            self._forgotten.pop(upload, None)
-
-    def prepare(self, upload: UploadId, digest: Digest) -> None:
-        """Remember that the bytes were made the blob *digest*, as long as the layout stays."""
-        with self._lock:
-            if found := self._known.get(upload):
-                self._known[upload] = (found[0], digest)
-
-    def is_prepared(self, upload: UploadId, digest: Digest) -> bool:
-        """Return whether the bytes were made the blob *digest*."""
-        with self._lock:
-            return self._known.get(upload, ((), None))[1] == digest
-
-    def forget(self, upload: UploadId) -> Layout | None:
-        """Return a layout, and know from now on that there are no bytes."""
-        with self._lock:
-            self._forgotten[upload] = None
-            found = self._known.pop(upload, None)
-        return None if found is None else found[0]
-
-    def has_forgotten(self, upload: UploadId) -> bool:
-        """Return whether it is known that there are no bytes."""
-        with self._lock:
-            return upload in self._forgotten
-
-
 def _blob(digest: Digest) -> str:
     return f"{_BLOBS}{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
 
 def _folder(upload: UploadId) -> str:
     return f"{UPLOADS}{upload}/"
-
-
-def _length(layout: Layout) -> int:
-    return sum(each.length for each in layout)
-
-
-def _first(layout: Layout, length: int) -> Layout | None:
-    """Return the first *length* bytes of a layout; None if it has fewer.
-
-    What has no bytes of the upload any more stays in it, so that it is deleted with the others.
-    """
-    kept, left = list[Range](), length
-    for each in layout:
-        kept.append(each._replace(length=min(each.length, left)))
-        left -= kept[-1].length
-    return None if left else tuple(kept)
-
-
-def _may_be_followed(last: int, size: int) -> bool:
-    """Return whether another range may follow the last one of an upload, given their lengths."""
-    return last >= max(_JOINED, size // _SHARE)
 
 
 def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from dualreg.image.names import UploadId
-from dualreg.storage.base import LinkFile, LinkTree, StagedLink
+from dualreg.storage.link_tree import LinkFile, LinkTree, StagedLink
 
 _log = logging.getLogger(__name__)
 

@@ -88,6 +88,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.auth.passwords",
         "dualreg.auth.tokens",
         "dualreg.storage.moving",
+        "dualreg.storage.s3_layouts",
         "dualreg.storage.s3_store",
     },
     "cryptography": {"dualreg.image.jws", "dualreg.auth.trust"},

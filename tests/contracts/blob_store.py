@@ -10,7 +10,8 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import Store
-from dualreg.storage.base import CHUNK_SIZE, LinkFile, StagedLink, StoredBlob, read_chunks, rehash, tee
+from dualreg.storage.base import CHUNK_SIZE, StoredBlob, read_chunks, rehash, tee
+from dualreg.storage.link_tree import LinkFile, StagedLink
 from dualreg.storage.links import Links
 
 DATA = b"some bytes"

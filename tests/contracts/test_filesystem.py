@@ -20,8 +20,9 @@ from dualreg.catalog.database import Catalog
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import filesystem, open_store, parallel
-from dualreg.storage.base import LinkFile, StagedLink, StoredBlob, SupportsAccelRedirect
+from dualreg.storage.base import StoredBlob, SupportsAccelRedirect
 from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.link_tree import LinkFile, StagedLink
 from tests.contracts.blob_store import BlobStoreContract
 from tests.programs import require
 

@@ -11,7 +11,8 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import Store, open_store
-from dualreg.storage.base import LinkFile, StagedLink, StoredBlob
+from dualreg.storage.base import StoredBlob
+from dualreg.storage.link_tree import LinkFile, StagedLink
 from dualreg.storage.memory import MemoryStore
 from dualreg.storage.moving import MovingStore
 from tests.contracts.blob_store import DATA, DIGEST, BlobStoreContract

@@ -22,7 +22,7 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
 from dualreg.registry.state import State
 from dualreg.registry.upstream import NoUpstream
-from dualreg.storage.base import StagedLink
+from dualreg.storage.link_tree import StagedLink
 from dualreg.storage.links import Links, manifest_link, tag_link
 from dualreg.storage.memory import MemoryStore
 from tests import builders

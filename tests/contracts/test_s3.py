@@ -15,7 +15,8 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import open_store, s3_store
-from dualreg.storage.base import StagedLink, StoreUnavailable
+from dualreg.storage.base import StoreUnavailable
+from dualreg.storage.link_tree import StagedLink
 from dualreg.storage.s3 import PART, Bucket
 from dualreg.storage.s3_library import _errors
 from dualreg.storage.s3_store import S3Store, _blob

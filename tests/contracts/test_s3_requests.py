@@ -15,7 +15,7 @@ from urllib3.exceptions import SSLError
 from dualreg.storage import s3_library
 from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.s3 import PART, Bucket, Range, _pieces
-from dualreg.storage.s3_store import _may_be_followed
+from dualreg.storage.s3_layouts import may_be_followed
 from tests.contracts.radosgw import s3_bucket
 from tests.contracts.s3_faults import Faults, faulty
 from tests.programs import until
@@ -117,7 +117,7 @@ def test_the_largest_object_has_few_parts(chunk: int) -> None:
     """However it is uploaded: from chunks of one size, which are segments, or parts of a segment, or both."""
     ranges, size = [0], 0
     while size < LARGEST:
-        if _may_be_followed(ranges[-1], size):
+        if may_be_followed(ranges[-1], size):
             ranges.append(chunk)
         else:
             ranges[-1] += chunk

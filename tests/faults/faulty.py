@@ -24,8 +24,8 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
-from dualreg.storage.base import StagedLink
 from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.link_tree import StagedLink
 
 Result = TypeVar("Result")
 

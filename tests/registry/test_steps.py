@@ -20,8 +20,8 @@ from dualreg.image.schema1 import schema1_from_image
 from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
 from dualreg.registry import Registry, deletion
 from dualreg.registry.state import STEP
-from dualreg.storage.base import StagedLink
 from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.link_tree import StagedLink
 from dualreg.storage.memory import MemoryStore
 from tests import builders
 from tests.properties.registries import push_v1

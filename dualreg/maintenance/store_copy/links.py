@@ -17,7 +17,7 @@ from dualreg.image.names import RepositoryName, UploadId
 from dualreg.maintenance.blob_copy import closing_pool
 from dualreg.maintenance.expected_links import ExpectedLink, ExpectedLinks, Page, read_links
 from dualreg.registry.state import STEP
-from dualreg.storage.base import LinkFile, LinkTree, StagedLink
+from dualreg.storage.link_tree import LinkFile, LinkTree, StagedLink
 from dualreg.storage.links import Links
 
 #: Repositories that are read at a time.

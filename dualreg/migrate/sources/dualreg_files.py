@@ -16,8 +16,8 @@ from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import SourceBytes, SourceImage
 from dualreg.migrate.sources.files import entries, is_folder, read_file, was_deleted
-from dualreg.storage.base import LinkFile
 from dualreg.storage.durable import instant
+from dualreg.storage.link_tree import LinkFile
 from dualreg.storage.names import ManifestName, Names, TagName, V1Name
 
 #: More bytes than any link file has.
