@@ -61,6 +61,8 @@ class Lead:
             term = tx.notes.count(note)
 
         def require(tx: Transaction) -> None:
+            if self.duty is Duty.COLLECTION and tx.connection.dialect.name == "postgresql":
+                tx.connection.execute(_LIMIT)  # one that stops in it keeps its locks from the next leader
             if tx.notes.hold(note) != f"{term}":
                 raise LeadLost(f"another process has taken over the {self.duty}")
 

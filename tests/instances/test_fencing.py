@@ -124,6 +124,22 @@ def test_a_former_leader_changes_nothing() -> None:
             assert tx.notes.read(Note.COLLECTED) == "second"
 
 
+@POSTGRES
+def test_a_leader_that_stops_within_a_transaction_does_not_keep_the_next_one_waiting() -> None:
+    """The server ends the transaction, with its lock of the term, as it ends the one that holds the lead."""
+    limit = text("SELECT current_setting('idle_in_transaction_session_timeout')")
+    with (
+        migrated_postgresql() as url,
+        closing(Catalog(url)) as catalog,
+        lead(catalog, Duty.COLLECTION) as led,
+    ):
+        assert led
+        with led.fenced(), catalog.begin() as tx:
+            assert tx.connection.scalar(limit) == "1min"
+        with catalog.begin() as tx:
+            assert tx.connection.scalar(limit) == "1h"
+
+
 class Pair:
     """Two instances over one database and one store: the first collects garbage, the second serves."""
 
