@@ -36,12 +36,14 @@ from dualreg.storage.s3_links import CORRUPT, TREE, UPLOADS, S3Links
 
 _log = logging.getLogger(__name__)
 _BLOBS = f"{TREE}blobs/"
-#: Blobs that a process remembers to have found.
+#: Blobs of which a process remembers that it has found them, or the URL.
 _REMEMBERED = 10_000
 #: Uploads whose bytes wait to be deleted; those of further ones are left to the collection of garbage.
 _UNCLEANED = 1_000
 #: For how many seconds a blob that was found counts as there.
 _SEEN = 60
+#: For how many seconds a URL is given out again: to sign one takes longer than all else that a request does.
+_SIGNED = 60
 
 
 class S3Store(S3Links):
@@ -53,6 +55,7 @@ class S3Store(S3Links):
         self._tag = f"@{bucket.fingerprint}"
         self._layouts = Layouts()
         self._seen: TTLCache[Digest, int] = TTLCache(_REMEMBERED, _SEEN)
+        self._urls: TTLCache[Digest, str] = TTLCache(_REMEMBERED, _SIGNED)
         self._documents = dict[UploadId, bytes]()
         self._lock = Lock()
         self._cleaned = deque[Future[None]]()
@@ -97,7 +100,13 @@ class S3Store(S3Links):
                 self._seen[digest] = size
 
     def url(self, digest: Digest) -> str:
-        return self._bucket.url(_blob(digest))
+        with self._lock:
+            known = self._urls.get(digest)
+        if known is None:
+            known = self._bucket.url(_blob(digest))
+            with self._lock:
+                self._urls[digest] = known
+        return known
 
     def is_local(self) -> bool:
         return False

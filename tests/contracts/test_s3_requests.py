@@ -12,10 +12,12 @@ from urllib.parse import parse_qs, quote_plus, urlsplit
 import pytest
 from urllib3.exceptions import SSLError
 
+from dualreg.image.digest import Digest
 from dualreg.storage import s3_library
 from dualreg.storage.base import StoreUnavailable
 from dualreg.storage.s3 import PART, Bucket, Range, _pieces
 from dualreg.storage.s3_layouts import may_be_followed
+from dualreg.storage.s3_store import S3Store
 from tests.contracts.radosgw import s3_bucket
 from tests.contracts.s3_faults import Faults, faulty
 from tests.programs import until
@@ -63,6 +65,17 @@ def test_a_file_of_credentials_that_changes_is_read_again(tmp_path: Path) -> Non
                 write(written)
                 assert until(lambda expected=answered: is_answered(bucket) is expected, 10)  # type: ignore[misc]
             bucket.close()
+
+
+def test_urls_are_signed_once_a_minute() -> None:
+    """Of each blob; the one that is given out again works for 19 minutes at least."""
+    with proxied() as (bucket, _), patch("dualreg.storage.s3_store._SIGNED", 0.5):
+        store = S3Store(bucket)
+        first, other = (Digest.of(data) for data in (b"1", b"2"))
+        found = store.url(first)
+        assert store.url(first) == found != store.url(other)
+        time.sleep(1.1)  # the time is in the URL, in seconds
+        assert store.url(first) != found
 
 
 def test_an_object_of_another_is_not_the_one_that_was_made() -> None:
