@@ -140,7 +140,7 @@ def test_an_object_store_that_is_down_is_an_outage(tmp_path: Path, url: str) -> 
     chain = builders.v1_chain(builders.layer({"b": b"2"}))
     with (
         faulty(chosen["s3_endpoint"]) as (proxy, faults),
-        dualreg_process(tmp_path / "data", **chosen | {"s3_endpoint": proxy}) as (host, _, log),
+        dualreg_process(tmp_path / "data", workers=1, **chosen | {"s3_endpoint": proxy}) as (host, _, log),
     ):
         V2Client(host).push("team/app", "1", image)
         faults.kind, faults.times = "busy", 1 << 30
@@ -154,6 +154,8 @@ def test_an_object_store_that_is_down_is_an_outage(tmp_path: Path, url: str) -> 
         assert Wire(host).send("GET", "/v2/").status == 200
         assert "Traceback" not in log.read_text()
         faults.times = 0
+        blob = f"/v2/team/app/blobs/{next(iter(image.blobs))}"
+        assert until(lambda: Wire(host).send("GET", blob).status == 200)
         V1Client(host).push("team/old", "1", chain)
         assert [*V2Client(host).pull("team/app", "1").layers] == [*image.layers]
 
