@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -102,12 +103,11 @@ def _compare(
 ) -> dict[str, Any]:
     """Measure and print the table; return it for machines."""
     rounds = options.rounds or effort.rounds
-    names = [server.name for server in found if not server.ours]
     lines = []
     for row in rows:
         lines.append(measure(row, found, rounds))
         sys.stderr.write(progress(lines[-1]))
-    report = Report(lines, found, rounds, versions(), _missing(names))
+    report = Report(lines, found, rounds, versions(), _missing())
     sys.stdout.write(report.text())
     return report.json()
 
@@ -119,9 +119,9 @@ def _profile(rows: Sequence[Row], found: Sequence[Server], effort: Effort) -> di
     return {"profiles": [asdict(each) for each in profiles]}
 
 
-def _missing(names: Sequence[str]) -> list[str]:
+def _missing() -> list[str]:
     notes = []
-    if REFERENCE not in names:
+    if not shutil.which(REFERENCE):
         notes.append("docker-registry is not installed: install Debian's package docker-registry.")
     if not has_nginx():
         notes.append("nginx is not measured: install Debian's packages nginx and openssl.")

@@ -12,6 +12,8 @@ import boto3
 from tests.benchmarks.rows import Effort
 from tests.benchmarks.servers import Server, others, reference, servers, settings
 from tests.contracts.radosgw import ObjectStore, radosgw
+from tests.instances.fleet import fleet, shared_storage
+from tests.nginx.site import make_certificate
 from tests.programs import dualreg_process
 
 _REGION, _BUCKET = "us-east-1", "bench"
@@ -61,6 +63,25 @@ def _reference(objects: ObjectStore) -> dict[str, object]:
     }
 
 
+@contextmanager
+def _instances(folder: Path, against: Mapping[str, str], *, fresh: bool) -> Iterator[list[Server]]:
+    """Run three instances, and one, each over PostgreSQL and a folder, behind nginx."""
+    with ExitStack() as stack:
+        certificate, found = make_certificate(folder), []
+        for name, number in (("three", 3), ("one", 1)):
+            own = folder / name
+            own.mkdir()
+            chosen = {
+                **settings(accounts=False),
+                **stack.enter_context(shared_storage("folder", own)),
+                "workers": 2,
+            }
+            made = stack.enter_context(fleet(own, certificate, chosen, wrappers=[()] * number, fresh=fresh))
+            about = f"{name} behind nginx, over PostgreSQL and a folder, of two processes each"
+            found.append(Server(name, made.host, speaks_v1=True, ours=number > 1, about=about))
+        yield [*found, *others(against)]
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Registries that are measured beside each other.
@@ -79,4 +100,5 @@ SHAPES = {
     "disk": Shape(servers, Effort()),
     # The object store keeps everything in memory, and what is deleted for hours.
     "objects": Shape(_over_objects, Effort(big=64 << 20)),
+    "instances": Shape(_instances, Effort()),
 }

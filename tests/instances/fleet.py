@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 from tests.contracts.postgresql import migrated_postgresql
-from tests.contracts.radosgw import s3_bucket
+from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.nginx.site import BETWEEN, nginx_site
 from tests.programs import Serving, dualreg_process
 
@@ -58,14 +57,7 @@ def shared_storage(kind: str, folder: Path) -> Iterator[dict[str, str | int]]:
         if kind == "folder":
             yield {"database": database, "store": (folder / "store").as_uri(), "x_accel_prefix": "/_blobs"}
             return
-        url = urlsplit(stack.enter_context(s3_bucket()))
-        options = parse_qs(url.query)
-        yield {
-            "database": database,
-            "store": f"s3://{url.netloc}{url.path}",
-            "s3_endpoint": options["endpoint"][0],
-            "s3_region": options["region"][0],
-        }
+        yield {"database": database, **settings_of(stack.enter_context(s3_bucket()))}
 
 
 @contextmanager
@@ -75,12 +67,19 @@ def fleet(
     settings: Mapping[str, str | int],
     *,
     wrappers: Sequence[Sequence[str]] = ((), (), ()),
+    fresh: bool = False,
 ) -> Iterator[Fleet]:
-    """Run an instance for each of *wrappers*, which are commands that are given ours to run, and nginx."""
+    """Run an instance for each of *wrappers*, which are commands that are given ours to run, and nginx.
+
+    Args:
+        fresh: See ``tests.programs.start``.
+    """
     chosen: dict[str, str | int] = {"workers": 1, "audit": "off", **settings}
     with ExitStack() as stack:
         started = [
-            stack.enter_context(dualreg_process(folder / f"data{number}", wrapper=wrapper, **chosen))
+            stack.enter_context(
+                dualreg_process(folder / f"data{number}", wrapper=wrapper, fresh=fresh, **chosen)
+            )
             for number, wrapper in enumerate(wrappers)
         ]
         upstream = BETWEEN.join(each.host for each in started)
