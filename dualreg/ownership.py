@@ -43,11 +43,12 @@ def create_folder(folder: str | Path, mode: int = 0o777) -> None:
         OSError: it cannot be created, or is a file.
     """
     with _lock:
-        try:
-            os.mkdir(folder, mode)
-        except FileExistsError:
-            if not os.path.isdir(folder):
-                raise
+        while not os.path.isdir(folder):
+            try:
+                os.mkdir(folder, mode)
+            except FileExistsError:
+                if os.path.lexists(folder) and not os.path.isdir(folder):
+                    raise
         inherit_owner(folder)
 
 
@@ -72,8 +73,11 @@ def make_folders(folder: str | Path, mode: int = PRIVATE) -> None:
         with suppress(PermissionError), noted_durable([path]):  # of a directory above the service's own
             sync(above)
         return
-    make_folders(above, mode)
-    create_folder(path, mode)
+    while True:
+        make_folders(above, mode)
+        with suppress(FileNotFoundError):  # others have removed what is above, as empty
+            create_folder(path, mode)
+            break
     with noted_durable([path]):
         sync(above)
 
