@@ -41,6 +41,12 @@ def require(*programs: str, package: str) -> None:
         _lack(f"{', '.join(missing)} (Debian package {package})")
 
 
+def require_own(program: str) -> None:
+    """Skip the test unless *program* is in our environment: not every machine has a package of it."""
+    if not DUALREG.with_name(program).exists():
+        _lack(f"a package of {program} for this machine")
+
+
 def require_root() -> None:
     """Skip the test unless root runs it."""
     if os.geteuid() != 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.clients.tools import Failed, Tools
-from tests.programs import DUALREG, running, wait_for
+from tests.programs import DUALREG, require_own, running, wait_for
 
 _FILES = Path(__file__).parents[2] / "deploy/compose"
 #: Networks with names, whose containers find each other by these.
@@ -40,6 +40,7 @@ class Compose:
 @contextmanager
 def compose(tools: Tools, *names: str, **env: str) -> Iterator[Compose]:
     """Start the shipped files *names* for the block, until all services are healthy."""
+    require_own("docker-compose")
     home = tools.home / "compose"
     home.mkdir(exist_ok=True)
     (home / "containers.conf").write_text(_CONTAINERS_CONF.format(home=home))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dualreg.settings import Settings
-from tests.programs import DUALREG, environment, require
+from tests.programs import DUALREG, environment, require, require_own
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -34,6 +34,7 @@ def run(*command: str | Path, **env: str) -> str:
 
 def test_the_container_file() -> None:
     """Hadolint finds nothing in it."""
+    require_own("hadolint")
     assert run("hadolint", DEPLOY / "Containerfile") == ""
 
 
@@ -57,6 +58,7 @@ def test_units(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [COMPOSE[:1], COMPOSE[:2], (COMPOSE[0], COMPOSE[2])])
 def test_compose(names: tuple[str, ...]) -> None:
     """Docker Compose understands the files; services are confined, and mount what is there."""
+    require_own("docker-compose")
     files = [f"--file={DEPLOY / 'compose' / name}" for name in names]
     text = run("docker-compose", *files, "config", "--format=json", POSTGRES_PASSWORD="secret")
     services = json.loads(text[: text.rindex("}") + 1])["services"]
