@@ -12,16 +12,22 @@ from tests.benchmarks.wire import Connection, Refused
 from tests.builders import Image
 
 #: Clients that push at once, the layers of each of their images, and the bytes of a layer.
-_CLIENTS, _LAYERS, _LAYER = 8, 5, 16 << 10
+_FEW, _MANY, _LAYERS, _LAYER = 8, 32, 5, 16 << 10
 _SMALL = 4000
 
 
 def rows(effort: Effort) -> Sequence[Row]:
     """Return the rows."""
-    many = f"push {effort.images} images of {_LAYERS} layers, {_CLIENTS} clients"
+    images = f"push {effort.images} images of {_LAYERS} layers"
     return (
         Row("push an image of 1 layer", "ms", _one_by_one(effort.pushes), higher_is_better=False),
-        Row(many, "images/s", _at_once(effort.images)),
+        Row(f"{images}, {_FEW} clients", "images/s", _at_once(effort.images, _FEW)),
+        Row(f"{images}, {_MANY} clients", "images/s", _at_once(effort.images, _MANY)),
+        Row(
+            f"{images}, {_MANY} clients, one repository",
+            "images/s",
+            _at_once(effort.images, _MANY, repositories=1),
+        ),
     )
 
 
@@ -44,27 +50,33 @@ def _one_by_one(pushes: int) -> Callable[[Server], Callable[[], float]]:
     return start
 
 
-def _at_once(images: int) -> Callable[[Server], Callable[[], float]]:
-    """Push images by several clients at once, each to a repository of its own."""
+def _at_once(
+    images: int, clients: int, *, repositories: int | None = None
+) -> Callable[[Server], Callable[[], float]]:
+    """Push images by several clients at once.
+
+    Args:
+        repositories: In which they are, in turn; None: each client has its own.
+    """
 
     def start(server: Server) -> Callable[[], float]:
-        names = [f"bench/client/{number}" for number in range(_CLIENTS)]
+        names = [f"bench/client/{number % (repositories or clients)}" for number in range(clients)]
         logins = {name: server.login(name) for name in names}
 
-        def client(name: str, own: Sequence[Image]) -> None:
-            with Connection(server.host, logins[name]) as connection:
-                for number, image in enumerate(own):
-                    push(connection, name, image, f"v{number}")
+        def client(number: int, own: Sequence[Image]) -> None:
+            with Connection(server.host, logins[names[number]]) as connection:
+                for index, image in enumerate(own):
+                    push(connection, names[number], image, f"v{number}-{index}")
 
         def sample() -> float:
             made = [new_image(_LAYERS, _LAYER) for _ in range(images)]
-            shares = [made[first::_CLIENTS] for first in range(_CLIENTS)]
-            with ThreadPoolExecutor(_CLIENTS) as pool:
+            shares = [made[first::clients] for first in range(clients)]
+            with ThreadPoolExecutor(clients) as pool:
                 began = time.perf_counter()
-                [*pool.map(client, names, shares)]
+                [*pool.map(client, range(clients), shares)]
                 rate = images / (time.perf_counter() - began)
             with Connection(server.host, logins[names[0]]) as connection:
-                _require(connection, names[0], shares[0][-1], f"v{len(shares[0]) - 1}")
+                _require(connection, names[0], shares[0][-1], f"v0-{len(shares[0]) - 1}")
             return rate
 
         return sample

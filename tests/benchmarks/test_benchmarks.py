@@ -51,7 +51,7 @@ def test_a_quick_run_measures_every_row_on_every_registry(tmp_path: Path) -> Non
     with dualreg_server(tmp_path / "other", access_log="false") as host:
         done, measured = _run(tmp_path, "--auth", "--rounds", "2", "--against", f"other={host}")
     ours = {"dualreg", "nginx", "accounts"}
-    assert len(measured["rows"]) == 25
+    assert len(measured["rows"]) == 27
     for row in measured["rows"]:
         named = ours | {"other"} | (set() if row["row"].startswith("V1 ") else {"docker-registry"})
         if "/token" in row["row"]:
