@@ -1,6 +1,7 @@
 """Clients that fetch blobs from the bucket themselves: who is sent there, and how real ones follow."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tests.clients.tools import Tools, layout_manifest, verified
 from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.programs import Serving, dualreg_process
 from tests.protocol.clients.v1 import V1Client
+from tests.protocol.clients.v2 import V2Client
 from tests.protocol.clients.wire import Answer, Wire, need
 from tests.quick import memory_folder
 
@@ -169,13 +171,13 @@ def test_programs_follow(layout: Path, tmp_path: Path, program: str) -> None:
         assert redirected(log, "own/app") == len(manifest["layers"]) + 1
 
 
-def test_docker_follows(docker: Tools, layout: Path, tmp_path: Path) -> None:
-    """The daemon, too."""
-    manifest = layout_manifest(layout, "app")[1]
+def test_docker_follows(docker: Tools, tmp_path: Path) -> None:
+    """The daemon, too, of an image that it does not have."""
+    image = builders.image(*(builders.layer({"own": os.urandom(20)}) for _ in range(2)), oci=True)
     with redirecting(tmp_path) as (tools, log):
-        tools.push("--format=oci", f"oci:{layout}:app", name="own/app:1")
+        V2Client(tools.host).push("own/app", "1", image)
         reference = f"{tools.host}/own/app:1"
         docker.docker("pull", "-q", reference)
         identity = docker.docker("image", "inspect", "-f", "{{.Id}}", reference)
-        assert identity == manifest["config"]["digest"]
-        assert redirected(log, "own/app") == len(manifest["layers"]) + 1
+        assert identity == str(Digest.of(image.config))
+        assert redirected(log, "own/app") == len(image.blobs)

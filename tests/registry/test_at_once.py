@@ -165,7 +165,7 @@ def test_a_failing_catalog_leaves_no_bytes(
         raise OSError("the disk fails")
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry.state.catalog.engine, "begin", fail)
+        patch.setattr(registry.state.catalog._writer, "begin", fail)
         with pytest.raises(OSError, match="the disk fails"):
             _append(registry, upload, BODY)
     assert [*store.staged()] == []

@@ -33,7 +33,7 @@ FIRST = hashlib.shake_128(b"first").digest(PART)
 
 
 class Instances(NamedTuple):
-    """Two registries, the bucket, and the requests that the second one sends."""
+    """Two registries, the bucket, and what the proxy before it does."""
 
     first: Registry
     second: Registry
@@ -47,7 +47,7 @@ def instances(catalog: Catalog) -> Iterator[Instances]:
     with s3_bucket() as url:
         endpoint = parse_qs(urlsplit(url).query)["endpoint"][0]
         with faulty(endpoint) as (proxy, faults):
-            stores = [open_store(url), open_store(url.replace(quote_plus(endpoint), quote_plus(proxy)))]
+            stores = [open_store(url.replace(quote_plus(endpoint), quote_plus(proxy))) for _ in range(2)]
             bucket = Bucket.parse(url)
             yield Instances(*(build_registry(catalog, store) for store in stores), bucket, faults)
             for store in stores:

@@ -27,14 +27,14 @@ LAYER = Digest.of(IMAGE.layers[0])
 
 
 class Journal(list[str]):
-    """Commits, waits for them, and deleted bytes, in order."""
+    """Commits, waits for them, and removed bytes, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Record what happens from now on."""
         for owner, name in (
             (Catalog, "begin"),
             (Catalog, "settle"),
-            (GuardedStore, "delete"),
+            (GuardedStore, "remove"),
             (GuardedStore, "discard"),
         ):
             monkeypatch.setattr(owner, name, self._recorded(name, getattr(owner, name)))
@@ -100,17 +100,17 @@ def test_bytes_are_released_after_the_link_is_gone(
 ) -> None:
     """A power cut must not leave a link to a blob without bytes."""
     registry.uploads.ingest(NAME, [IMAGE.layers[0]])
-    links, delete = list[object](), GuardedStore.delete
+    links, remove = list[object](), GuardedStore.remove
 
-    def look(store: GuardedStore, digest: Digest) -> None:
+    def look(store: GuardedStore, digest: Digest, aside: UploadId) -> None:
         links.append(registry.blobs.find(NAME, digest))
-        delete(store, digest)
+        remove(store, digest, aside)
 
-    monkeypatch.setattr(GuardedStore, "delete", look)
+    monkeypatch.setattr(GuardedStore, "remove", look)
     journal.clear()
     assert registry.blobs.release(NAME, LAYER)
     assert links == [None]
-    assert journal == ["begin", "settle", "discard", "begin", "delete", "settle"]
+    assert journal == ["begin", "settle", "discard", "begin", "remove", "settle", "discard"]
     assert not registry.blobs.release(NAME, LAYER)
 
 
@@ -141,7 +141,7 @@ def test_garbage_without_a_grace(registry: Registry, journal: Journal) -> None:
     condemned = hasty.garbage.condemned(hasty.garbage.due_at())
     journal.clear()
     assert [each.digest for each in hasty.garbage.delete(condemned)] == [LAYER]
-    assert journal == ["settle", "begin", "delete", "settle"]
+    assert journal == ["settle", "begin", "remove", "settle", "discard"]
 
 
 def test_staged_bytes_that_no_row_names(registry: Registry, store: GuardedStore, journal: Journal) -> None:
