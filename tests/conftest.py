@@ -84,10 +84,10 @@ class GuardedStore(MemoryStore):
         _refuse_inside_transaction("append")
         return super().append(upload, chunks, offset=offset)
 
-    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+    def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
         """Refuse inside a transaction."""
         _refuse_inside_transaction("open")
-        return super().open(digest, start=start)
+        return super().open(digest, start=start, length=length)
 
     def reopen(self, upload: UploadId) -> BinaryIO:
         """Refuse inside a transaction."""

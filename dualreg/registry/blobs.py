@@ -112,15 +112,18 @@ class Blobs:
         """Raise BlobUnknown unless the store has all bytes of the blob; derive it again if need be."""
         self.integrity.require(blob)
 
-    def open_whole(self, blob: BlobRow, *, start: int = 0) -> BinaryIO:
+    def open_whole(self, blob: BlobRow, *, start: int = 0, length: int | None = None) -> BinaryIO:
         """Return a reader of the bytes from *start* on, to send them; the blob may be verified later.
+
+        Args:
+            length: As of ``BlobStore.open``.
 
         Raises:
             BlobUnknown: the store does not have all of them.
         """
         if blob.digest == empty_layer().digest:
             return BytesIO(EMPTY_LAYER[start:])
-        reader = self.integrity.open(blob, start=start)
+        reader = self.integrity.open(blob, start=start, length=length)
         self.integrity.served.append(blob.digest)
         return reader
 

@@ -81,15 +81,18 @@ class Integrity:
         if not self.holds(blob):
             raise BlobUnknown(digest=str(blob.digest))
 
-    def open(self, blob: BlobRow, *, start: int = 0) -> BinaryIO:
+    def open(self, blob: BlobRow, *, start: int = 0, length: int | None = None) -> BinaryIO:
         """Return a reader of the blob's bytes from *start* on, all of which there are.
+
+        Args:
+            length: As of ``BlobStore.open``.
 
         Raises:
             BlobUnknown: the store does not hold it.
         """
         for _ in range(2):
             with suppress(BlobMissing):
-                reader = self._state.store.open(blob.digest, start=start)
+                reader = self._state.store.open(blob.digest, start=start, length=length)
                 if reader.seek(0, os.SEEK_END) == blob.size:
                     reader.seek(start)
                     return reader

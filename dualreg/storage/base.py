@@ -71,8 +71,11 @@ class BlobStore(Protocol):
     effect, and may be repeated.
     """
 
-    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+    def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
         """Return a reader of the blob, positioned at byte *start*; the caller closes it.
+
+        Args:
+            length: How many bytes the caller is about to read; it may read others. None: all from *start* on.
 
         A *start* at or past the end gives a reader without bytes. The reader need not be buffered. If it has
         a file descriptor, that is of a regular file, and may be passed to ``sendfile``.

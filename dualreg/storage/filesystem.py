@@ -57,7 +57,8 @@ class FilesystemStore(LinkFolder):
     def places(self) -> Places:
         return Places(self._uploads, self._blobs, self._names, self)
 
-    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+    def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
+        del length
         try:
             reader = self.path(digest).open("rb", buffering=0)
         except FileNotFoundError as error:

@@ -111,11 +111,11 @@ class MovingStore(_MovingLinks):
         self._carried: LRUCache[UploadId, Digest] = LRUCache(_REMEMBERED)
         self._lock = Lock()
 
-    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+    def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
         try:
-            return self._first.open(digest, start=start)
+            return self._first.open(digest, start=start, length=length)
         except BlobMissing:
-            return self._second.open(digest, start=start)
+            return self._second.open(digest, start=start, length=length)
 
     def stat(self, digest: Digest) -> StoredBlob | None:
         return self._first.stat(digest) or self._second.stat(digest)

@@ -32,15 +32,20 @@ class ObjectReader(io.RawIOBase):
         self._streamed = 0, 0  # what is left of the stream: from which byte on, and how many
 
     @classmethod
-    def of(cls, bucket: Bucket, key: str, start: int) -> Self | None:
-        """Return a reader of a whole object, positioned at byte *start*; None if there is none."""
-        opened = bucket.get(key, start=start)
+    def of(cls, bucket: Bucket, key: str, start: int, length: int | None) -> Self | None:
+        """Return a reader of a whole object, positioned at byte *start*; None if there is none.
+
+        Args:
+            length: How many bytes are asked for now; None: all from *start* on.
+        """
+        opened = bucket.get(key, start=start, length=length)
         if opened is None:
             return None
         found, stream = opened
         reader = cls(bucket, [Range(key, found.size, found.size)], found)
         reader._stream = stream
-        reader._position, reader._streamed = start, (start, found.size - start)
+        left = found.size - start
+        reader._position, reader._streamed = start, (start, left if length is None else min(length, left))
         return reader
 
     @property
@@ -63,13 +68,20 @@ class ObjectReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 -- any writable buffer
-        if self._position >= self._size or not len(buffer):
-            return 0
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to *size* bytes, as they came: the base class would copy them twice."""
+        if size < 0:
+            return self.readall()
+        if self._position >= self._size or not size:
+            return b""
         for _ in range(FETCHES):
-            if data := self._read(len(buffer)):
-                buffer[: len(data)] = data
+            if data := self._read(size):
                 self._position += len(data)
-                return len(data)
+                return data
             self._drop()
         raise StoreUnavailable(f"an object ends before byte {self._position} of {self._size}")
 
@@ -102,10 +114,11 @@ class ObjectReader(io.RawIOBase):
                 break
             start += each.length
         skipped = self._position - start
-        opened = self._bucket.get(each.key, start=skipped, etag=self.found and self.found.etag)
+        left, etag = each.length - skipped, self.found and self.found.etag
+        opened = self._bucket.get(each.key, start=skipped, length=left, etag=etag)
         if opened is None:
             raise StoreUnavailable(f"{each.key} was deleted while it was read")
-        self._stream, self._streamed = opened[1], (self._position, each.length - skipped)
+        self._stream, self._streamed = opened[1], (self._position, left)
 
     def _drop(self) -> None:
         if self._stream is not None:

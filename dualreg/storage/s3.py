@@ -152,13 +152,17 @@ class Bucket:
             answer = unless_missing(client.head_object, **self._at(key))
             return None if answer is None else _found(answer)
 
-    def get(self, key: str, *, start: int = 0, etag: str | None = None) -> tuple[Found, Any] | None:
+    def get(
+        self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None
+    ) -> tuple[Found, Any] | None:
         """Return an object and a stream of its bytes from *start* on; None if there is none.
 
         Args:
+            length: How many of them; None: all.
             etag: The object must have this, or it is not the one that was opened before.
         """
-        wanted = {"Range": f"bytes={start}-"} if start else {}
+        end = "" if length is None else start + length - 1
+        wanted = {"Range": f"bytes={start}-{end}"} if start or length else {}
         wanted |= {"IfMatch": etag} if etag else {}
         try:
             with self.client.asking(key) as client:
@@ -171,7 +175,7 @@ class Bucket:
             return found and (found, BytesIO())
         if answer is None or found is None:
             return None
-        return found._replace(size=start + found.size), answer["Body"]
+        return found, answer["Body"]
 
     def fetch(self, key: str) -> tuple[Found, bytes] | None:
         """Return a small object and all its bytes; None if there is none."""
@@ -371,7 +375,9 @@ def _require(answer: dict[str, Any] | None, source: str) -> dict[str, Any]:
 
 
 def _found(answer: Mapping[str, Any]) -> Found:
-    return Found(answer["ContentLength"], answer["ETag"], answer["LastModified"], answer["Metadata"])
+    _, _, total = answer.get("ContentRange", "").rpartition("/")
+    size = int(total or answer["ContentLength"])
+    return Found(size, answer["ETag"], answer["LastModified"], answer["Metadata"])
 
 
 def _md5(content: bytes) -> str:

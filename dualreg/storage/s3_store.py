@@ -72,8 +72,8 @@ class S3Store(S3Links):
             1, thread_name_prefix="s3-cleaner", initializer=self._bucket.client.circuit.exempt
         )
 
-    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
-        reader = ObjectReader.of(self._bucket, _blob(digest), start)
+    def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
+        reader = ObjectReader.of(self._bucket, _blob(digest), start, length)
         self._see(digest, None if reader is None else reader.size)
         if reader is None:
             raise BlobMissing(str(digest))

@@ -108,10 +108,23 @@ def _single(blob: BlobRow, span: Span, status: int, headers: dict[str, str]) -> 
 
 def _open(blobs: Blobs, blob: BlobRow, span: Span, environ: dict[str, Any]) -> Iterable[bytes]:
     """Return the bytes of a span, as the server's file wrapper if it has one."""
-    reader = blobs.open_whole(blob, start=span.start)
+    reader = blobs.open_whole(blob, start=span.start, length=span.length)
     environ[FILE] = (reader, span.start)
     wrapper = environ.get("wsgi.file_wrapper")
-    return wrapper(reader, CHUNK_SIZE) if wrapper else _closing(reader, span.length)
+    return wrapper(_Part(reader, span.length), CHUNK_SIZE) if wrapper else _closing(reader, span.length)
+
+
+class _Part:
+    """The bytes of a span, for the server's file wrapper: without sendfile, it reads until there are none."""
+
+    def __init__(self, reader: BinaryIO, length: int) -> None:
+        self.fileno, self.seek, self.close = reader.fileno, reader.seek, reader.close
+        self._reader, self._left = reader, length
+
+    def read(self, size: int) -> bytes:
+        data = self._reader.read(min(size, self._left))
+        self._left -= len(data)
+        return data
 
 
 def _read_at_once(blobs: Blobs, blob: BlobRow, span: Span) -> bytes | None:

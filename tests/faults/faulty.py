@@ -69,9 +69,9 @@ class FaultyStore(FilesystemStore):
 
     plan = Plan()
 
-    def open(self, digest: Digest, *, start: int = 0) -> BinaryIO:
+    def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
         with self.plan.step():
-            reader = super().open(digest, start=start)
+            reader = super().open(digest, start=start, length=length)
             if self.plan.after and self.plan.calls - 1 == self.plan.fail_at:
                 reader.close()
         return reader

@@ -253,8 +253,8 @@ def test_what_is_collected_meanwhile_is_collected_again(tmp_path: Path, urls: li
     class Collecting(FilesystemStore):
         """A store whose blob is collected once it was opened."""
 
-        def open(self, digest: Digest, *, start: int = 0) -> Any:
-            reader = super().open(digest, start=start)
+        def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> Any:
+            reader = super().open(digest, start=start, length=length)
             if digest == alone:
                 with closing(open_registry(moving)) as registry:
                     client = client_of(registry, moving)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from gunicorn.http.wsgi import FileWrapper
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,18 @@ def push_blobs(client: FlaskClient, pushed: Image, repository: str = "t/x") -> N
 
 
 # --- ranges
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"), [("bytes=10-19", BLOB[10:20]), (None, BLOB)], ids=["range", "whole"]
+)
+def test_no_more_is_read_than_was_asked_for(stored: FlaskClient, asked: str | None, part: bytes) -> None:
+    """A server that cannot use sendfile, as over TLS, reads what it is given until there are no bytes."""
+    headers = {} if asked is None else {"Range": asked}
+    given = {"wsgi.file_wrapper": FileWrapper}
+    answer = stored.get(PATH, headers=headers, environ_overrides=given, buffered=False)
+    assert b"".join(answer.iter_encoded()) == part
+    answer.close()
 
 
 @pytest.mark.parametrize(
