@@ -168,9 +168,12 @@ class BlobCopy:
                 self._stage(staged, reader, blob, done)
                 staged.publish(blob.digest)
         except BlobMissing:
-            is_needless = blob.digest == empty_layer().digest or _has(self.target, blob)
-            return False if is_needless else _lost(blob)
+            return self._unless_needless(blob) or False
         return True
+
+    def _unless_needless(self, blob: BlobRow) -> Missing | None:
+        """Return that the source lacks a blob, unless the target has it by now, or nobody needs it."""
+        return None if blob.digest == empty_layer().digest or _has(self.target, blob) else _lost(blob)
 
     def _is_sound(self, blob: BlobRow) -> bool:
         """Return whether a blob of the target has its digest; if not, it is set aside."""
@@ -186,7 +189,7 @@ class BlobCopy:
         """Return what is wrong with the file of the source."""
         found = self.source.stat(blob.digest)
         if found is None:
-            return None if blob.digest == empty_layer().digest else _lost(blob)
+            return self._unless_needless(blob)
         return None if found.size == blob.size else _wrong_size(blob, found.size)
 
     def _stage(self, staged: Staging, reader: BinaryIO, blob: BlobRow, done: "_Progress") -> None:

@@ -29,6 +29,7 @@ from dualreg.maintenance.store_copy.copy import StoreCopy
 from dualreg.maintenance.store_copy.links import LinkCopy
 from dualreg.settings import Settings
 from dualreg.storage import Store, open_store
+from dualreg.storage.base import StoredBlob
 from dualreg.storage.filesystem import FilesystemStore
 from tests import builders
 from tests.apps import client_of
@@ -277,6 +278,37 @@ def test_what_is_collected_meanwhile_is_collected_again(tmp_path: Path, urls: li
     with closing(open_registry(soon)) as registry:
         Collection(registry).run()
     assert open_store(*moving.store_urls).stat(alone) is None
+
+
+def test_what_changes_at_the_end_is_not_missing(tmp_path: Path, urls: list[str]) -> None:
+    """The list of the new store is older than the rows that it is compared with, if only by a moment."""
+    settings = make(tmp_path / "data", ONE, TWO)
+    alone = Digest.of(ONE.layers[1])
+    moving = settings.model_copy(update={"store": urls[1], "store_fallback": settings.store_url})
+
+    class Changing(FilesystemStore):
+        """A store to which clients push once it was listed; and a blob is collected before it is listed."""
+
+        def walk(self) -> Iterator[StoredBlob]:
+            found = [each for each in super().walk() if each.digest != alone]
+            with closing(open_registry(moving)) as registry:
+                client = client_of(registry, moving)
+                push_image(client, "team/new", OTHER, "one")
+                yield found[0]
+                assert client.delete("/v2/team/app/manifests/t0").status_code == 202
+                assert client.delete(f"/v2/team/app/manifests/{ONE.digest}").status_code == 202
+                assert registry.blobs.release(RepositoryName("team/app"), alone)
+            yield from found[1:]
+
+    source, target = open_store(settings.store_url), open_store(urls[1])
+    with closing(open_catalog(settings)) as catalog:
+        copied = StoreCopy(catalog, source, target).copy_blobs(BlobCopy(source, target))
+        StoreCopy(catalog, source, Changing(Path(unquote(urlsplit(urls[1]).path)))).conclude(copied)
+        assert copied.missing == []
+        with catalog.read() as tx:
+            assert tx.blobs.sizes([alone, Digest.of(OTHER.config)]) == {
+                Digest.of(OTHER.config): len(OTHER.config)
+            }
 
 
 def test_a_tag_that_moves_while_links_are_written(tmp_path: Path, urls: list[str]) -> None:

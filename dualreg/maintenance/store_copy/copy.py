@@ -103,21 +103,30 @@ class StoreCopy:
         """
         Collections(self.catalog, self.target).catch_up()
         reasons = {each.digest: each for each in result.missing}
-        result.missing = [reasons.get(each.digest) or self._missing(each) for each in self._lacking()]
+        lacking = (reasons.get(each.digest) or self._missing(each) for each in self._lacking())
+        result.missing = [*filter(None, lacking)]
         staged = (each.upload for each in self.source.staged())
         for batch in batches(staged):
             with self.catalog.read() as tx:
                 result.uploads += len(tx.uploads.named(batch))
 
     def _lacking(self) -> list[BlobRow]:
-        """Return the blobs of the catalog that the target has not, or not with their size."""
+        """Return the blobs of the catalog that are not in a list of the target, or not with their size."""
         present, found = Listing(self.target), list[BlobRow]()
         for page in listed(self.catalog):
             sizes = present.sizes(page[-1].digest)
             found += (each for each in page if sizes.get(each.digest) != each.size)
         return [each for each in found if each.digest != empty_layer().digest]
 
-    def _missing(self, blob: BlobRow) -> Missing:
+    def _missing(self, blob: BlobRow) -> Missing | None:
+        """Return why the target lacks a blob; None if it has it, or there is no such blob any more.
+
+        It may have been pushed or collected between a part of the list and the look at its row.
+        """
+        with self.catalog.begin(durable=False) as tx:
+            size, found = tx.checks.lock(blob.digest), self.target.stat(blob.digest)
+        if size is None or (found and found.size == size):
+            return None
         if self.source.stat(blob.digest):
             return Missing(Kind.LOST, blob.digest, "it was pushed meanwhile; run the command again")
         return Missing(Kind.LOST, blob.digest, "its file is missing")
