@@ -144,7 +144,9 @@ class MovingStore(_MovingLinks):
         return store.url(digest) if isinstance(store, SupportsRedirect) else None
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
-        return any(each.quarantine(digest, reader) for each in self._both)
+        """See ``BlobStore``; a file that was linked from one store to the other is damaged in both."""
+        found = [each.quarantine(digest, reader) for each in self._both]
+        return any(found)
 
     def delete(self, digest: Digest) -> None:
         for each in self._both:

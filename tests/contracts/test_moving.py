@@ -15,6 +15,7 @@ from dualreg.storage.base import StoredBlob
 from dualreg.storage.link_tree import LinkFile, StagedLink
 from dualreg.storage.memory import MemoryStore
 from dualreg.storage.moving import MovingStore
+from dualreg.storage.staging import staging
 from tests.contracts.blob_store import DATA, DIGEST, BlobStoreContract
 from tests.contracts.radosgw import s3_bucket
 
@@ -122,6 +123,21 @@ def test_a_damaged_blob_is_set_aside_where_it_is(pair: Pair, urls: list[str], pl
     publish(single[1 - place], DATA)
     with both.open(DIGEST) as reader:
         assert reader.read() == DATA
+
+
+def test_a_damaged_file_of_both_is_set_aside_in_both(pair: Pair, tmp_path: Path) -> None:
+    """A copy within a file system makes hard links; the next push sends what is damaged."""
+    first, second, both = pair([(tmp_path / name).as_uri() for name in "ab"])
+    upload = UploadId.new()
+    first.append(upload, [b"damaged"], offset=0)
+    first.publish(upload, DIGEST)
+    with first.open(DIGEST) as reader, staging(second) as staged:
+        assert staged.adopt(reader, hard=True)
+        staged.publish(DIGEST)
+    with both.open(DIGEST) as reader:
+        assert both.quarantine(DIGEST, reader)
+    assert both.stat(DIGEST) is None
+    assert len([*tmp_path.glob("*/corrupt/*")]) == 2
 
 
 @pytest.mark.parametrize("urls", KINDS, indirect=True)
