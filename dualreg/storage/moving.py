@@ -179,8 +179,12 @@ class MovingStore(_MovingLinks):
         return self._home(upload).layout(upload)
 
     def adopt(self, upload: UploadId, layout: str) -> None:
+        """See ``BlobStore``; it is in the store whose layout this is, wherever this process had it before."""
         for each in self._both:
             each.adopt(upload, layout)
+        for each in reversed(self._both):
+            if each.layout(upload) == layout and _has(each, upload):
+                self._remember(upload, each)
 
     def reopen(self, upload: UploadId) -> BinaryIO:
         return self._home(upload).reopen(upload)

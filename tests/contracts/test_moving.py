@@ -165,6 +165,20 @@ def test_an_upload_hops_between_processes(urls: list[str], swapped: bool) -> Non
 
 
 @pytest.mark.parametrize("urls", KINDS, indirect=True)
+def test_bytes_that_were_not_recorded_do_not_count(urls: list[str]) -> None:
+    """A process that failed to record them, and whose stores are swapped, goes on where others have begun."""
+    upload = UploadId.new()
+    failed, other = MovingStore(*map(open_store, urls)), MovingStore(*map(open_store, urls[::-1]))
+    failed.append(upload, [b"stale"], offset=0)
+    offset = other.append(upload, [b"one"], offset=0)
+    failed.adopt(upload, other.layout(upload))
+    assert failed.append(upload, [b"two"], offset=offset) == 6
+    other.adopt(upload, failed.layout(upload))
+    with other.reopen(upload) as reader:
+        assert reader.read() == b"onetwo"
+
+
+@pytest.mark.parametrize("urls", KINDS, indirect=True)
 def test_an_upload_of_the_second_store_may_change(pair: Pair, urls: list[str]) -> None:
     """What was prepared before that is no other blob, and nothing of it is left at the end."""
     _, second, both = pair(urls)
