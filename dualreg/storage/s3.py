@@ -128,8 +128,9 @@ class Bucket:
 
     @property
     def fingerprint(self) -> str:
-        """What stands for this place, and for no other one."""
-        return hashlib.sha256(f"{self.endpoint} {self.name}/{self.prefix}".encode()).hexdigest()[:12]
+        """What stands for this place and, behind a dot, for the address by which this process reaches it."""
+        parts = f"{self.name}/{self.prefix}", f"{self.endpoint}"
+        return ".".join(hashlib.sha256(each.encode()).hexdigest()[:12] for each in parts)
 
     @cached_property
     def client(self) -> S3Client:

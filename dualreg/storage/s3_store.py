@@ -217,10 +217,11 @@ class S3Store(S3Links):
         return " ".join([self._tag, *entries]) if entries else ""
 
     def adopt(self, upload: UploadId, layout: str) -> None:
+        """See ``BlobStore``; others may reach the same bucket by another address."""
         tags = [each for each in layout.split() if each.startswith("@")]  # former versions wrote none
         entries = (each.split(":") for each in layout.split() if each not in tags)
         ranges = (Range(_folder(upload) + name, int(length), int(size)) for name, length, size in entries)
-        if layout and tags in ([], [self._tag]):
+        if layout and {_place(each) for each in tags} <= {_place(self._tag)}:
             self._layouts.keep(upload, tuple(ranges))
 
     def reopen(self, upload: UploadId) -> BinaryIO:
@@ -317,6 +318,11 @@ class S3Store(S3Links):
 
 def _blob(digest: Digest) -> str:
     return f"{_BLOBS}{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
+
+
+def _place(tag: str) -> str:
+    """Return what the tags of a bucket have in common, by whichever address it is reached."""
+    return tag.partition(".")[0]
 
 
 def _folder(upload: UploadId) -> str:

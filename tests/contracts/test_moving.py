@@ -164,6 +164,18 @@ def test_an_upload_hops_between_processes(urls: list[str], swapped: bool) -> Non
     assert [*last.staged()] == []
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_an_upload_is_not_taken_for_one_of_a_bucket_of_the_same_name(swapped: bool) -> None:  # noqa: FBT001
+    """As at another object store, where a registry moves to."""
+    upload = UploadId.new()
+    stores = [open_store(f"s3://name/prefix?endpoint=http://{address}.invalid") for address in "ab"]
+    stores[0].adopt(upload, "segment:3:3")
+    layout = stores[0].layout(upload)
+    both = MovingStore(*(stores[::-1] if swapped else stores))
+    both.adopt(upload, layout)
+    assert both.layout(upload) == layout
+
+
 @pytest.mark.parametrize("urls", KINDS, indirect=True)
 def test_bytes_that_were_not_recorded_do_not_count(urls: list[str]) -> None:
     """A process that failed to record them, and whose stores are swapped, goes on where others have begun."""

@@ -94,6 +94,22 @@ def test_an_upload_hops_between_processes(url: str, sizes: list[int]) -> None:
     last.close()
 
 
+def test_an_upload_hops_between_addresses(url: str) -> None:
+    """Processes may reach the bucket by different addresses, as when one of them has a new setting."""
+    upload, addresses = UploadId.new(), [url, url.replace("127.0.0.1", "localhost")]
+    first, second = map(opened, addresses)
+    offset = first.append(upload, [b"one"], offset=0)
+    second.adopt(upload, first.layout(upload))
+    offset = second.append(upload, [b"two"], offset=offset)
+    first.adopt(upload, second.layout(upload))
+    with first.reopen(upload) as reader:
+        assert reader.read() == b"onetwo"
+    elsewhere = opened(url.replace("/store", "/other"))
+    elsewhere.adopt(upload, first.layout(upload))
+    with pytest.raises(BlobMissing):
+        elsewhere.reopen(upload)
+
+
 def test_an_upload_in_small_pieces_takes_little_room(url: str) -> None:
     """What has been written again is deleted, and is left out of the layout, while the upload goes on."""
     upload, layout, bucket = UploadId.new(), "", Bucket.parse(url)
