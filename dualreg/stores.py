@@ -67,9 +67,12 @@ def folder_of(url: str) -> Path | None:
 
 
 def place_of(url: str) -> tuple[str, ...]:
-    """Return what two URLs have in common that lead to the same store."""
-    place, _, query = url.partition("?")
-    return place.rstrip("/"), *parse_qs(query).get("endpoint", ())
+    """Return what two URLs have in common that lead to the same store, by links between folders, too."""
+    parts, folder = urlsplit(url), folder_of(url)
+    if folder:
+        return (folder.resolve().as_uri(),)
+    place = f"{parts.scheme}://{parts.netloc}/{unquote(parts.path).strip('/')}"
+    return place.rstrip("/"), *(each.rstrip("/") for each in parse_qs(parts.query).get("endpoint", ()))
 
 
 def with_options(url: str, settings: Mapping[str, str]) -> str:

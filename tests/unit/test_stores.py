@@ -58,8 +58,11 @@ def test_settings_of_a_scheme_are_its_options() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"store": "s3://abc/d", "store_fallback": "s3://abc/d/"},
+        {"store": "s3://abc/d", "store_fallback": "s3://abc//%64/"},
+        {"store": "s3://abc", "store_fallback": "s3://abc/", "s3_endpoint": "http://x"},
+        {"store": "s3://abc", "store_fallback": "s3://abc?endpoint=http://x/", "s3_endpoint": "http://x"},
         {"data": "/data", "store_fallback": "file:///data"},
+        {"store": "file:///dev/fd", "store_fallback": "file:///proc/./self//f%64/"},
         {"follow": "/copy", "store_fallback": "file:///data"},
     ],
 )
