@@ -84,6 +84,8 @@ class S3Links:
     def set_aside(self, aside: UploadId, *folders: str) -> None:
         """See ``LinkTree``; the files are kept in one object, which is written before they are deleted."""
         paths = [path for folder in folders for path in self._paths(f"{folder}/")]
+        if not paths:
+            return
         files = dict(zip(paths, self.read_links(paths), strict=True))
         self._aside.add(aside)
         self._bucket.put(_aside(aside), _packed({path: file for path, file in files.items() if file}))

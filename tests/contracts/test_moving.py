@@ -257,6 +257,21 @@ def test_links_of_both_are_read(pair: Pair, urls: list[str]) -> None:
     assert [*second.link_paths()] == [paths[3]]
 
 
+@pytest.mark.s3
+def test_what_is_set_aside_comes_back_from_one_bucket_by_two_addresses() -> None:
+    """Which nothing shows to be one: there is nothing left to be set aside for the second address."""
+    with s3_bucket() as url:
+        both = MovingStore(open_store(url), open_store(url.replace("127.0.0.1", "localhost")))
+        both.write_link("a/_v1/x", b"x", AT)
+        aside = UploadId.new()
+        both.set_aside(aside, "a/_v1")
+        assert [*both.link_paths()] == []
+        both.bring_back(aside, "a/_v1")
+        assert both.read_link("a/_v1/x") == LinkFile(b"x", AT)
+        both.set_aside(aside, "absent")
+        assert [*both.staged()] == []
+
+
 def test_private_files_are_read_from_both(pair: Pair, tmp_path: Path) -> None:
     """The first one counts once it was written."""
     first, second, both = pair([(tmp_path / name).as_uri() for name in "ab"])
