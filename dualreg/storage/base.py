@@ -232,7 +232,15 @@ class SupportsRedirect(Protocol):
 
 
 @runtime_checkable
-class FileBacked(Protocol):
+class OwnsFiles(Protocol):
+    """A store whose blobs are files, or some of them."""
+
+    def owns_file(self, path: Path, digest: Digest) -> bool:
+        """Return whether *path*, with links followed, is a file in which this store keeps the blob."""
+
+
+@runtime_checkable
+class FileBacked(OwnsFiles, Protocol):
     """A store that keeps each blob in a file of its own, so that files can be linked instead of copied."""
 
     def stage_file(self, upload: UploadId, file: BinaryIO, *, hard: bool) -> bool:
@@ -251,17 +259,14 @@ class FileBacked(Protocol):
     def path(self, digest: Digest) -> Path:
         """Return the file of the blob, whether or not it exists. It must not be written to."""
 
-    def owns_file(self, path: Path, digest: Digest) -> bool:
-        """Return whether *path*, with links followed, is the file in which this store keeps the blob."""
-
 
 #: Returns whether a file is the one in which a certain store keeps a blob.
 Keeps = Callable[[Path, Digest], bool]
 
 
 def keeps(store: BlobStore, path: Path, digest: Digest) -> bool:
-    """Return whether *path* is the file in which *store* keeps the blob."""
-    return isinstance(store, FileBacked) and store.owns_file(path, digest)
+    """Return whether *path* is a file in which *store* keeps the blob."""
+    return isinstance(store, OwnsFiles) and store.owns_file(path, digest)
 
 
 class PrivateFiles(Protocol):

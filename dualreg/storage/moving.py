@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from heapq import merge
 from itertools import chain, groupby
+from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
@@ -26,6 +27,7 @@ from dualreg.storage.base import (
     StoredBlob,
     SupportsAccelRedirect,
     SupportsRedirect,
+    keeps,
     read_chunks,
     tee,
 )
@@ -102,7 +104,7 @@ class _MovingLinks:
 
 
 class MovingStore(_MovingLinks):
-    """A BlobStore, LinkTree, PrivateFiles and SupportsAccelRedirect in two stores."""
+    """A BlobStore, LinkTree, PrivateFiles, OwnsFiles and SupportsAccelRedirect in two stores."""
 
     def __init__(self, first: Store, second: Store) -> None:
         """Write to *first*, and read from both."""
@@ -131,6 +133,10 @@ class MovingStore(_MovingLinks):
         if found is not None:
             return found
         return self._second.read_at_once(digest, size, start=start, length=length)
+
+    def owns_file(self, path: Path, digest: Digest) -> bool:
+        """See ``OwnsFiles``: what is imported from one of the stores is there already, and is not deleted."""
+        return any(keeps(each, path, digest) for each in self._both)
 
     def internal_path(self, digest: Digest) -> str | None:
         first = self._first

@@ -215,6 +215,25 @@ def test_a_store_that_was_there_before_keeps_its_files(tmp_path: Path) -> None:
     assert before.items() <= content(tree.root).items()
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_store_that_is_moving_keeps_its_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    swapped: bool,  # noqa: FBT001 -- parametrised
+) -> None:
+    """An import in place, while there are two stores, takes no bytes from the source if it is undone."""
+    tree = StockTree(tmp_path / "stock")
+    tree.image("team/app", builders.image(LAYERS["a"]), "1")
+    before = content(tree.root)
+    stores = [(tmp_path / "new").as_uri(), tree.root.as_uri()]
+    monkeypatch.setenv("DUALREG_STORE", stores[swapped])
+    monkeypatch.setenv("DUALREG_STORE_FALLBACK", stores[not swapped])
+    command(tree.root, f"run registry-tree:{tree.root}")
+    (path,) = (tree.root / "migrations").glob("*.jsonl")
+    assert "1 tag," in command(tree.root, f"rollback {path.stem}").output
+    assert before.items() <= content(tree.root).items()
+
+
 def test_unreadable_lines_of_a_journal(expected: Expected, data: Path) -> None:
     """Rollback reports them, except the last one, which a crash may have cut short."""
     command(data, f"run {source(expected)} --include team/app:1")
