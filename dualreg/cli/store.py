@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TypedDict, Unpack
@@ -23,8 +24,10 @@ from dualreg.maintenance.expected_links import ExpectedLinks
 from dualreg.maintenance.fsck.documents import Documents
 from dualreg.maintenance.store_copy.copy import StoreCopied, StoreCopy
 from dualreg.maintenance.store_copy.links import LinkCopy
+from dualreg.migrate.transports import is_own_store
 from dualreg.settings import Settings
 from dualreg.storage import open_store
+from dualreg.storage.base import keeps
 from dualreg.storage.moving import MovingStore
 from dualreg.stores import place_of
 
@@ -88,6 +91,7 @@ def copy(
     with closing(open_catalog(settings)) as catalog, stoppable(quiet=as_json) as stop:
         work = _Work(settings, *_located(settings, source, target), catalog, stop, quiet=as_json)
         work.made.require_usable(sealed.NAME)
+        work.require_no_source()
         copied = work.plan(**given) if dry_run else work.copy(**given)
         if stop.is_set():
             raise Fatal("stopped; run the command again to go on")
@@ -134,6 +138,18 @@ class _Work:
     def place(self) -> tuple[str, ...]:
         """Where the target is."""
         return place_of(self.target)
+
+    def require_no_source(self) -> None:
+        """Check that no images are imported on demand from the target, as link files without rows go.
+
+        Raises:
+            Fatal: they are.
+        """
+        source = self.settings.legacy_source
+        if source and is_own_store(source, partial(keeps, self.stores[1])):
+            raise Fatal(
+                f"images of TO may not be imported yet; import all of {source}, and remove legacy_source"
+            )
 
     def _copying(self, given: _Values) -> BlobCopy:
         verify, jobs = given["verify"], given["jobs"]

@@ -206,6 +206,18 @@ def test_stores_of_others_are_left_alone(tmp_path: Path, urls: list[str]) -> Non
     assert "not of this registry" in copy(other, other.store_url, urls[1], code=2)["error"]
 
 
+def test_what_is_imported_on_demand_keeps_its_names(tmp_path: Path, urls: list[str]) -> None:
+    """A copy to the store that is such a source, as if FROM and TO were exchanged, is refused."""
+    settings = make(tmp_path / "data", ONE)
+    target = open_store(settings.store_url)
+    target.write_link("old/app/_manifests/tags/one/current/link", str(TWO.digest).encode())
+    before = links(target)
+    line = ("store", "copy", urls[1], settings.store_url, "--data", settings.data)
+    source = f"registry-tree:{settings.data}"
+    assert "may not be imported yet" in run(*line, code=2, legacy_source=source).stderr
+    assert links(target) == before
+
+
 @pytest.mark.parametrize("urls", [KINDS[0], KINDS[2]], indirect=True)
 def test_a_registry_that_moves_is_read_only_everywhere(tmp_path: Path, urls: list[str]) -> None:
     """Whichever of its stores a process writes to; and writable again."""
