@@ -9,6 +9,7 @@ after the other.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from heapq import merge
 from itertools import chain, groupby
@@ -25,6 +26,7 @@ from dualreg.storage import Store
 from dualreg.storage.base import (
     StagedUpload,
     StoredBlob,
+    StoreUnavailable,
     SupportsAccelRedirect,
     SupportsRedirect,
     keeps,
@@ -114,13 +116,24 @@ class MovingStore(_MovingLinks):
         self._lock = Lock()
 
     def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
+        """See ``BlobStore``; what the second store has is served while the first one does not answer."""
         try:
             return self._first.open(digest, start=start, length=length)
         except BlobMissing:
             return self._second.open(digest, start=start, length=length)
+        except StoreUnavailable:
+            with suppress(BlobMissing):
+                return self._second.open(digest, start=start, length=length)
+            raise
 
     def stat(self, digest: Digest) -> StoredBlob | None:
-        return self._first.stat(digest) or self._second.stat(digest)
+        try:
+            found = self._first.stat(digest)
+        except StoreUnavailable:
+            if found := self._second.stat(digest):
+                return found
+            raise
+        return found or self._second.stat(digest)
 
     def has_seen(self, digest: Digest, size: int) -> bool:
         return any(each.has_seen(digest, size) for each in self._both)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -11,7 +12,7 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import Store, open_store
-from dualreg.storage.base import StoredBlob
+from dualreg.storage.base import StoredBlob, StoreUnavailable
 from dualreg.storage.link_tree import LinkFile, StagedLink
 from dualreg.storage.memory import MemoryStore
 from dualreg.storage.moving import MovingStore
@@ -106,6 +107,30 @@ def test_blobs_of_both_are_served(pair: Pair, urls: list[str]) -> None:
         with pytest.raises(BlobMissing):
             both.open(digest)
     assert [*first.walk(), *second.walk()] == []
+
+
+def test_what_either_has_is_served_while_the_other_one_fails() -> None:
+    """What is in neither that answers is not known to be missing."""
+
+    class Silent(MemoryStore):
+        """A store that does not answer."""
+
+        def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
+            raise StoreUnavailable(f"no answer to {digest} from {start}, {length}")
+
+        def stat(self, digest: Digest) -> StoredBlob | None:
+            raise StoreUnavailable(f"no answer to {digest}")
+
+    store = MemoryStore()
+    publish(store, DATA)
+    for both in (MovingStore(Silent(), store), MovingStore(store, Silent())):
+        assert both.stat(DIGEST) == StoredBlob(DIGEST, len(DATA))
+        with both.open(DIGEST) as reader:
+            assert reader.read() == DATA
+        with pytest.raises(StoreUnavailable):
+            both.stat(Digest.of(b"other"))
+        with pytest.raises(StoreUnavailable):
+            both.open(Digest.of(b"other"))
 
 
 @pytest.mark.parametrize("urls", KINDS, indirect=True)
