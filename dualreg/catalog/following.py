@@ -167,19 +167,15 @@ class FollowingQueries:
             self.connection.execute(again, rows)
 
     def add_manifests(self, repository_id: int, manifests: Collection[FoundManifest]) -> None:
-        """Record manifests, or what has changed of them; they must be linked, as what they name."""
+        """Record manifests, in place of what was known of them; they must be linked, as what they name."""
+        digests = [each.manifest.digest for each in manifests]
+        self._remove(ManifestChildren, "manifest", repository_id, digests)
+        self._remove(MissingChildren, "manifest", repository_id, digests)
         RebuildQueries(self.connection).add_manifests(repository_id, manifests)
         for each in manifests:
             own = (Manifests.repository_id == repository_id) & (Manifests.digest == each.manifest.digest)
             changed = description(each.manifest) | {"pushed_at": each.at}
             self.connection.execute(update(Manifests).where(own).values(changed))
-            held = [child.descriptor.digest for child in each.held]
-            self._forget_missing(repository_id, each.manifest.digest, held)
-
-    def _forget_missing(self, repository_id: int, manifest: Digest, held: Collection[Digest]) -> None:
-        own = (MissingChildren.repository_id == repository_id) & (MissingChildren.manifest == manifest)
-        for batch in batches(held):
-            self.connection.execute(delete(MissingChildren).where(own, MissingChildren.child.in_(batch)))
 
     def put_views(self, repository_id: int, views: Iterable[tuple[Digest, str, str]]) -> None:
         """Record what manifests are seen as, given with the kind, in place of earlier views."""

@@ -20,6 +20,7 @@ from dualreg.catalog.upgrade import upgrade
 from dualreg.cli import main
 from dualreg.errors import CatalogUnreachable
 from dualreg.image.digest import Digest
+from dualreg.image.media_types import SCHEMA1_SIGNED
 from dualreg.image.names import RepositoryName
 from dualreg.maintenance.follow.follower import Follower, TreeAbsent
 from dualreg.settings import Settings
@@ -31,9 +32,11 @@ from tests.apps import client_of
 from tests.contracts.postgresql import DATABASES, database_of
 from tests.cuts.client import InProcess
 from tests.maintenance.pulls import pull_everything, pull_tag
-from tests.maintenance.world import administer, fill, known_rows
+from tests.maintenance.world import administer, fill, known_rows, put
+from tests.protocol.clients.libtrust import signed
 from tests.protocol.clients.wire import Wire
-from tests.protocol.exchange import push_image
+from tests.protocol.exchange import push_blob, push_image
+from tests.protocol.test_schema1 import KEY, LAYER, payload
 from tests.soak import short_or_long
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -294,6 +297,30 @@ def test_access_follows(settings: Settings, tmp_path: Path) -> None:
         assert not follow_access(following.catalog, following.store)
         assert client.get("/token?scope=repository:team/app:pull", headers=login).status_code == 401
         own.close()
+    registry.close()
+
+
+def test_schema_1_is_signed_again(settings: Settings, tmp_path: Path) -> None:
+    """The signatures that were pushed last replace earlier ones."""
+    assert settings.follow
+    primary = Settings(data=tmp_path / "data", audit="off")
+    prepare(primary)
+    registry = open_registry(primary)
+    theirs = client_of(registry, primary)
+    push_blob(theirs, "old/app", LAYER)
+    with follower(settings) as following:
+        own = open_registry(settings)
+        client = client_of(own, settings)
+        for _ in range(2):
+            document = signed(payload(), KEY)
+            put(theirs, "old/app", "one", document, None)
+            copy(primary.data, settings.follow)
+            assert following.look().waiting == []
+            answer = client.get("/v2/old/app/manifests/one", headers={"Accept": SCHEMA1_SIGNED})
+            assert (answer.status_code, answer.data) == (200, document)
+        own.close()
+        expected = expected_rows(primary.data)["manifest_children"]
+        assert rows_of(following.catalog)["manifest_children"] == expected
     registry.close()
 
 
