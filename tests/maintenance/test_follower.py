@@ -27,6 +27,7 @@ from dualreg.settings import Settings
 from dualreg.storage import open_store
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.followed import FollowedStore
+from dualreg.storage.links import view_file
 from tests import builders
 from tests.apps import client_of
 from tests.contracts.postgresql import DATABASES, database_of
@@ -207,6 +208,17 @@ def test_a_tag_stays_until_its_new_target_is_there(settings: Settings, tmp_path:
                 assert str(missing) in waiting.reason or missing == TWO.digest
                 assert pull_tag(wire, NAME, "latest") == str(ONE.digest)
         copy(tmp_path / "data", settings.follow)
+        assert following.look().waiting == []
+        assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
+
+
+def test_a_view_that_is_damaged(settings: Settings, tmp_path: Path) -> None:
+    """As by a power cut, which leaves zeros, ends no look: the view is derived again."""
+    with moved(settings, tmp_path / "data") as (following, wire):
+        copy(tmp_path / "data", settings.follow)
+        damaged = f"docker/registry/v2/repositories/{view_file(NAME, TWO.digest, 'schema2')}"
+        (settings.follow / damaged).parent.mkdir()
+        (settings.follow / damaged).write_bytes(bytes(71))
         assert following.look().waiting == []
         assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
 
