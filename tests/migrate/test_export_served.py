@@ -14,7 +14,9 @@ from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.names import Names
 from dualreg.migrate.run import Status
+from dualreg.migrate.targets import static_tree
 from dualreg.migrate.targets.base import TargetInvalid
+from dualreg.migrate.targets.files import write_if_changed
 from dualreg.migrate.targets.static_tree import StaticTreeTarget
 from dualreg.registry import Registry
 from tests import builders
@@ -193,6 +195,33 @@ def test_pulls_go_on_while_the_tree_is_updated(opened: Registry, tmp_path: Path)
         for each in pulling:
             each.result()
     assert next(pulls) > 2
+
+
+def test_lists_name_what_the_server_finds(
+    opened: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any time, also if the export is killed then: tags, and referrers."""
+    place, listed = tmp_path / "static", list[str]()
+
+    def checked(path: Path, content: bytes) -> bool:
+        changed = write_if_changed(path, content)
+        found = json.loads(content) if path.parent.name in ("tags", "referrers") else {}
+        names = [each["digest"] for each in found.get("manifests", [])] + found.get("tags", [])
+        for name in names if "v2" in path.relative_to(place).parts else ():
+            assert (place / "nginx" / APP / "_references" / name / "manifest").is_file(), name
+            listed.append(name)
+        return changed
+
+    monkeypatch.setattr(static_tree, "write_if_changed", checked)
+    image = push(opened, APP, "latest", oci=True)
+    opened.uploads.ingest(APP, [b"{}"])
+    subject = builders.descriptor(image.media_type, image.manifest)
+    config = builders.descriptor("application/vnd.example.sbom", b"{}")
+    document = {"schemaVersion": 2, "config": config, "layers": [], "subject": subject}
+    payload = json.dumps(document).encode()
+    opened.manifests.put(APP, Digest.of(payload), media_types.OCI_MANIFEST, payload)
+    export(opened, place)
+    assert sorted(listed) == ["latest", str(Digest.of(payload))]
 
 
 @pytest.mark.parametrize("name", ["$uri", "new\nline", "bell\a", "\udcff"])

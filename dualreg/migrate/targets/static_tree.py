@@ -95,6 +95,7 @@ class StaticTreeTarget:
             write(self._root / path, [content])
         before = self._read("v2/_catalog", "repositories") or ()
         repositories = sorted({*before, *self._tags})
+        write_configuration(self._root, self._headers, repositories, self._sizes())
         for repository, exported in self._tags.items():
             path = f"v2/{repository}/tags/list"
             tags = {*(self._read(path, "tags") or ()), *exported}
@@ -103,7 +104,6 @@ class StaticTreeTarget:
         for repository, subject in self._subjects:
             self._list_referrers(repository, subject)
         self._json("v2/_catalog", {"repositories": repositories})
-        write_configuration(self._root, self._headers, repositories, self._sizes())
 
     def close(self) -> None:
         pass
