@@ -147,6 +147,7 @@ def test_refusals_are_those_of_a_registry(opened: Registry, tmp_path: Path) -> N
             ("PUT", "/v2/team/app/manifests/latest", 405, "UNSUPPORTED"),
             ("POST", "/v2/team/app/blobs/uploads/", 405, "UNSUPPORTED"),
             ("GET", "/v1/repositories/none/images", 404, None),
+            *(("GET", f"/nginx{rest}", 404, None) for rest in (".conf", "-server.conf", "/team/app/")),
             ("PUT", "/v1/repositories/team/app/", 405, None),
         ):
             answer = Wire(host).send(method, path, body=b"{}" if method in ("PUT", "POST") else None)

@@ -154,6 +154,10 @@ location @dualreg_no_referrers {{
     default_type application/vnd.oci.image.index.v1+json;
     return 200 $dualreg_no_referrers;
 }}
+# What this directory has for nginx, in which the operator's part may name other files.
+location ~ "^/nginx" {{
+    return 404;
+}}
 location @dualreg_missing {{
     {headers}
     default_type application/json;
