@@ -152,6 +152,7 @@ def test_refusals_are_those_of_a_registry(opened: Registry, tmp_path: Path) -> N
         ):
             answer = Wire(host).send(method, path, body=b"{}" if method in ("PUT", "POST") else None)
             assert (answer.status, answer.headers["content-type"]) == (status, JSON), path
+            assert answer.headers["cache-control"] == "no-store"
             if code:
                 assert json.loads(answer.body)["errors"][0]["code"] == code
                 assert answer.headers["docker-distribution-api-version"] == "registry/2.0"

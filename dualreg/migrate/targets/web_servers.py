@@ -160,11 +160,14 @@ location ~ "^/nginx" {{
 }}
 location @dualreg_missing {{
     {headers}
+    # A cache would keep it for a while, and the next export may bring what is missing.
+    add_header Cache-Control no-store always;
     default_type application/json;
     return 404 $dualreg_error;
 }}
 location @dualreg_refused {{
     {headers}
+    add_header Cache-Control no-store always;
     default_type application/json;
     add_header Allow "GET, HEAD" always;
     return 405 $dualreg_refusal;
