@@ -43,9 +43,16 @@ class FollowedStore(FilesystemStore):
         parts = urlsplit(url)
         return cls(Path(unquote(parts.path)), Path(parse_qs(parts.query)["own"][0]))
 
-    def has_tree(self) -> bool:
-        """Return whether the folder of repositories is there; it is not while a disk is not mounted."""
-        return os.path.isdir(self._repositories)
+    def tree(self) -> tuple[int, int] | None:
+        """Return what tells the folder of repositories from that of another copy.
+
+        None: it is not there, as while a disk is not mounted.
+        """
+        try:
+            found = os.stat(self._repositories)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def marks(self) -> Iterator[tuple[str, int]]:
         """Yield the name of each repository, and a number that changes when one of its link files does.

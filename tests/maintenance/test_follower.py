@@ -272,6 +272,33 @@ def test_a_copy_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
         assert rows_of(following.catalog) == before
 
 
+@pytest.mark.parametrize("method", ["marks", "list_links", "stat"])
+def test_a_copy_that_is_taken_away(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Or exchanged for another one, while it is looked at: what was recorded stays."""
+    follow = settings.follow
+    assert follow
+    with moved(settings, tmp_path / "data") as (following, wire):
+        copy(tmp_path / "data", follow)
+        before, original = rows_of(following.catalog), getattr(following.store, method)
+        elsewhere = tmp_path / "elsewhere"
+
+        def taken(*args: object) -> object:
+            if not elsewhere.exists():
+                follow.rename(elsewhere)
+            return original(*args)
+
+        monkeypatch.setattr(following.store, method, taken)
+        with pytest.raises(TreeAbsent):
+            following.look()
+        monkeypatch.undo()
+        assert rows_of(following.catalog) == before
+        elsewhere.rename(follow)
+        assert following.look().waiting == []
+        assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
+
+
 def test_catalogs_are_not_confused(settings: Settings, primary: Path) -> None:
     """A follower does not take the catalog of a registry for its own, nor the reverse."""
     copy(primary, settings.follow)

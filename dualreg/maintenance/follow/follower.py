@@ -97,6 +97,7 @@ class Follower:
     stop: Event = field(default_factory=Event)
     advance: Callable[[int], None] = lambda _: None
     _seen: dict[RepositoryName, _Seen] = field(default_factory=dict)
+    _tree: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Remember nothing yet: the first look reads all link files."""
@@ -108,8 +109,8 @@ class Follower:
         Raises:
             TreeAbsent, OSError: nothing was removed from the catalog.
         """
-        known = self._names()
-        if known and not self.store.has_tree():
+        known, self._tree = self._names(), self.store.tree()
+        if known and not self._tree:
             raise TreeAbsent("the copy is not there; is its disk mounted?")
         lost = self._lost()
         marks, odd = self._marks()
@@ -170,7 +171,7 @@ class Follower:
             seen.partial = True
             seen.waiting = self._waiting(seen, {entry.path: entry.reason for entry in said.odd})
             return False
-        following = Following(self.catalog, self.store, self._presence, name, self.sparse)
+        following = Following(self.catalog, self.store, self._presence, name, self.sparse, self._require_tree)
         contents = following.update(said, lost, seen.typed)
         self._seen[name] = _Seen(
             mark,
@@ -181,6 +182,11 @@ class Follower:
             self._waiting(seen, _reasons(name, contents)),
         )
         return following.changed
+
+    def _require_tree(self) -> None:
+        """Raise TreeAbsent unless the copy is still there with which the look began."""
+        if self._tree and self.store.tree() != self._tree:
+            raise TreeAbsent("the copy was taken away while it was looked at")
 
     def _waiting(self, seen: _Seen, reasons: Mapping[str, str]) -> tuple[Waiting, ...]:
         since, now = {each.where: each.since for each in seen.waiting}, self.catalog.now()

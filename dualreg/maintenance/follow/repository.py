@@ -5,7 +5,7 @@ removes what is gone. A process that is killed in between leaves sound content, 
 rest.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -30,6 +30,7 @@ class Following:
     """Brings one repository up to date.
 
     Attributes:
+        require_tree: Raises OSError if the copy is gone, so that nothing follows from what was not found.
         changed: Whether anything was changed.
         unlinked: How many blobs the tree links that are not there.
     """
@@ -39,6 +40,7 @@ class Following:
     presence: Presence
     name: RepositoryName
     sparse: bool = False
+    require_tree: Callable[[], None] = lambda: None
     changed: bool = False
     unlinked: int = 0
 
@@ -47,6 +49,9 @@ class Following:
 
         Args:
             lost, typed: As ``Contents``.
+
+        Raises:
+            OSError: as ``require_tree``; nothing was removed.
         """
         recorded = self._recorded()
         contents = Contents(self.store, self.presence, said, recorded, lost, typed, self.sparse, self._sizes)
@@ -56,6 +61,7 @@ class Following:
         for manifests in contents.new_manifests():
             if manifests:
                 self._add_manifests(manifests)
+        self.require_tree()
         self._finish(contents)
         return contents
 
