@@ -71,6 +71,17 @@ class FollowedStore(FilesystemStore):
         is_sound = os.path.exists(theirs) and not self._is_withheld(digest, theirs)
         return theirs if is_sound else self._file(digest)
 
+    def identity(self, digest: Digest) -> str:
+        """Return what tells the file of a blob from others, and from itself before it was changed at all.
+
+        Empty: there is none, or it cannot be looked at.
+        """
+        try:
+            found = os.stat(self._readable(digest))
+        except OSError:
+            return ""
+        return f"{_identity(found).decode()} {found.st_ctime_ns}"
+
     def owns_file(self, path: Path, digest: Digest) -> bool:
         return self._tree.owns_file(path, digest)
 

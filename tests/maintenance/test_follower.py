@@ -1,6 +1,7 @@
 """A follower has what the copy says, and shows nothing that cannot be pulled."""
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -270,6 +271,29 @@ def test_a_copy_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
         with pytest.raises(TreeAbsent):
             following.look()
         assert rows_of(following.catalog) == before
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_damage_that_is_mended(settings: Settings, tmp_path: Path, *, replaced: bool) -> None:
+    """By a file of the same size and time, as by ``rsync --checksum`` after damage by a disk; or in place."""
+    settings = settings.model_copy(update={"follow_verify": True})
+    with moved(settings, tmp_path / "data") as (following, wire):
+        copy(tmp_path / "data", settings.follow)
+        file = blob_file(settings.follow, Digest.of(TWO.layers[0]))
+        whole, times = file.read_bytes(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+        file.chmod(0o644)
+        file.write_bytes(bytes(len(whole)))
+        os.utime(file, ns=times)
+        assert following.look().waiting
+        if replaced:
+            fresh = file.with_name(".data.aB3xYz")
+            fresh.write_bytes(whole)
+            fresh.rename(file)
+        else:
+            file.write_bytes(whole)
+        os.utime(file, ns=times)
+        assert following.look().waiting == []
+        assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
 
 
 @pytest.mark.parametrize("method", ["marks", "list_links", "stat"])

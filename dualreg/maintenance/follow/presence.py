@@ -1,15 +1,14 @@
 """Presence: whether the copy has a blob with all of its bytes."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from dualreg.catalog.rebuilding import FoundBlob
 from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import UploadId
-from dualreg.storage import Store
 from dualreg.storage.base import StoredBlob, read_chunks
+from dualreg.storage.followed import FollowedStore
 
 
 @dataclass
@@ -21,12 +20,12 @@ class Presence:
 
     Attributes:
         verify: Read every blob that is found for the first time.
-        read: Whether blobs that were read have their digests; with size and time of the file.
+        read: Whether blobs that were read have their digests; with what tells their files from others.
     """
 
-    store: Store
+    store: FollowedStore
     verify: bool = False
-    read: dict[Digest, tuple[tuple[int, datetime], bool]] = field(default_factory=dict)
+    read: dict[Digest, tuple[str, bool]] = field(default_factory=dict)
 
     def look(self, digest: Digest) -> StoredBlob | None:
         """Return what there is of a blob; None if nothing can be read."""
@@ -56,10 +55,11 @@ class Presence:
         fits = stated in (None, found.size)
         if fits and (not self.verify or known == found.size):
             return True
-        seen, is_whole = self.read.get(found.digest, (None, False))
-        if seen != (found.size, found.modified_at):
+        file = self.store.identity(found.digest)
+        seen, is_whole = self.read.get(found.digest, ("", False))
+        if seen != file:
             is_whole = self._has_digest(found.digest)
-            self.read[found.digest] = (found.size, found.modified_at), is_whole
+            self.read[found.digest] = file, is_whole
         return is_whole
 
     def _has_digest(self, digest: Digest) -> bool:
