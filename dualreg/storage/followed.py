@@ -7,6 +7,7 @@ copy, which may be mounted read-only and belong to somebody else. Link files are
 
 import heapq
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -66,9 +67,12 @@ class FollowedStore(FilesystemStore):
         return _marks(self._repositories, "")
 
     def _readable(self, digest: Digest) -> str:
-        """Return the file of a blob: that of the copy, if it has a sound one."""
+        """Return the file of a blob: that of the copy, if it has a sound one.
+
+        A symbolic link, which rsync copies as one, may lead to any file of this machine, and is none.
+        """
         theirs = f"{self._tree.path(digest)}"
-        is_sound = os.path.exists(theirs) and not self._is_withheld(digest, theirs)
+        is_sound = _is_file(theirs) and not self._is_withheld(digest, theirs)
         return theirs if is_sound else self._file(digest)
 
     def identity(self, digest: Digest) -> str:
@@ -141,6 +145,14 @@ class FollowedStore(FilesystemStore):
 
     def read_private(self, name: str) -> bytes | None:
         return self._tree.read_private(name)
+
+
+def _is_file(path: str) -> bool:
+    """Return whether there is a regular file: no symbolic link, nor a pipe, which makes readers wait."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _identity(found: os.stat_result) -> bytes:

@@ -273,6 +273,23 @@ def test_a_copy_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
         assert rows_of(following.catalog) == before
 
 
+@pytest.mark.parametrize("what", [TWO.manifest, TWO.config, TWO.layers[0]])
+def test_what_is_no_file_is_no_blob(settings: Settings, tmp_path: Path, what: bytes) -> None:
+    """Neither a symbolic link, which may lead to any file of this machine, nor a pipe."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(len(what)))
+    with moved(settings, tmp_path / "data") as (following, wire):
+        copy(tmp_path / "data", settings.follow)
+        file = blob_file(settings.follow, Digest.of(what))
+        file.unlink()
+        for make in (lambda: file.symlink_to(secret), lambda: os.mkfifo(file)):
+            make()
+            assert following.look().waiting
+            assert pull_tag(wire, NAME, "latest") == str(ONE.digest)
+            assert wire.send("GET", f"/v2/{NAME}/blobs/{Digest.of(what)}").status == 404
+            file.unlink()
+
+
 @pytest.mark.parametrize("replaced", [True, False])
 def test_damage_that_is_mended(settings: Settings, tmp_path: Path, *, replaced: bool) -> None:
     """By a file of the same size and time, as by ``rsync --checksum`` after damage by a disk; or in place."""
