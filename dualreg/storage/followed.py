@@ -8,7 +8,7 @@ copy, which may be mounted read-only and belong to somebody else. Link files are
 import heapq
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +24,8 @@ from dualreg.storage.link_tree import LinkFile
 
 #: Folders of a repository that contain names.
 _NAMING = frozenset({"_layers", "_manifests", "_v1"})
+#: Stands for what something says that cannot be read.
+UNREAD = -1
 #: Keeps sums within the integers that take one word.
 _WORD = (1 << 61) - 1
 
@@ -59,10 +61,11 @@ class FollowedStore(FilesystemStore):
         """Yield the name of each repository, and a number that changes when one of its link files does.
 
         Files that are written, replaced or removed count; what they say is not read. A number means something
-        in this process only.
+        in this process only. It is UNREAD where something cannot be read, which may be folders of other
+        repositories. That something has just vanished is no error.
 
         Raises:
-            OSError: a folder cannot be read. That it has just vanished is no error.
+            OSError: the folder of all repositories cannot be read.
         """
         return _marks(self._repositories, "")
 
@@ -161,12 +164,33 @@ def _identity(found: os.stat_result) -> bytes:
 
 
 def _marks(folder: str, name: str) -> Iterator[tuple[str, int]]:
-    below = [each.name for each in _entries(folder) if each.is_dir()]
+    try:
+        below = [each.name for each in _entries(folder) if _is_folder(each)]
+    except OSError:
+        if not name:
+            raise
+        yield name, UNREAD
+        return
     if name and not _NAMING.isdisjoint(below):
-        yield name, sum(_mark(f"{folder}/{each}") for each in _NAMING.intersection(below)) & _WORD
+        yield name, _sum(f"{folder}/{each}" for each in _NAMING.intersection(below))
     for each in sorted(below):
         if each[0] not in "._":
             yield from _marks(f"{folder}/{each}", f"{name}/{each}".removeprefix("/"))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Return whether an entry is a folder; so is what cannot be looked at."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
+
+
+def _sum(folders: Iterable[str]) -> int:
+    try:
+        return sum(map(_mark, folders)) & _WORD
+    except OSError:
+        return UNREAD
 
 
 def _mark(folder: str) -> int:

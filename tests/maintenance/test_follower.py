@@ -213,6 +213,30 @@ def test_a_tag_stays_until_its_new_target_is_there(settings: Settings, tmp_path:
         assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
 
 
+@pytest.mark.parametrize("what", ["team", "team/app", "team/app/_manifests/tags", "team/app/_layers/x"])
+def test_a_folder_that_cannot_be_read(settings: Settings, tmp_path: Path, what: str) -> None:
+    """What is in it stays as it was, and everything else follows."""
+    primary = Settings(data=tmp_path / "data", audit="off")
+    with moved(settings, tmp_path / "data") as (following, wire):
+        registry = open_registry(primary)
+        push_image(client_of(registry, primary), RepositoryName("other"), TWO, "latest")
+        registry.close()
+        copy(tmp_path / "data", settings.follow)
+        folder = settings.follow / "docker/registry/v2/repositories" / what
+        if folder.exists():
+            folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(folder.name)
+        for _ in range(2):
+            waiting = following.look().waiting
+            assert any("cannot be read" in each.reason for each in waiting)
+            assert pull_tag(wire, NAME, "latest") == str(ONE.digest)
+            assert pull_tag(wire, "other", "latest") == str(TWO.digest)
+        folder.unlink()
+        copy(tmp_path / "data", settings.follow)
+        assert following.look().waiting == []
+        assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
+
+
 def test_a_view_that_is_damaged(settings: Settings, tmp_path: Path) -> None:
     """As by a power cut, which leaves zeros, ends no look: the view is derived again."""
     with moved(settings, tmp_path / "data") as (following, wire):

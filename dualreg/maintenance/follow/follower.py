@@ -21,7 +21,7 @@ from dualreg.maintenance.follow.contents import Contents
 from dualreg.maintenance.follow.presence import Presence
 from dualreg.maintenance.follow.repository import Following
 from dualreg.maintenance.follow.said import Said
-from dualreg.storage.followed import FollowedStore
+from dualreg.storage.followed import UNREAD, FollowedStore
 from dualreg.storage.names import Names
 
 #: Rows of blobs that are in memory at a time.
@@ -107,17 +107,18 @@ class Follower:
         """Bring the catalog up to date with the copy.
 
         Raises:
-            TreeAbsent, OSError: nothing was removed from the catalog.
+            TreeAbsent, OSError: no copy can be read; nothing was removed from the catalog.
         """
         known, self._tree = self._names(), self.store.tree()
         if known and not self._tree:
             raise TreeAbsent("the copy is not there; is its disk mounted?")
         lost = self._lost()
         marks, odd = self._marks()
-        due = self._due(marks, known, lost)
+        unread = self._below_unread(marks, known)
+        due = self._due(marks, known - unread, lost)
         changed = sum(self._follow(name, marks.get(name), lost) for name in due if not self.stop.is_set())
         if complete := not self.stop.is_set():
-            self._seen = {name: seen for name, seen in self._seen.items() if name in marks}
+            self._seen = {name: seen for name, seen in self._seen.items() if name in marks or name in unread}
             self._note_complete()
         return self._result(odd, changed, complete=complete)
 
@@ -148,19 +149,26 @@ class Follower:
                 odd.append(Waiting(text, "not a name of a repository", now))
         return marks, tuple(odd)
 
+    def _below_unread(
+        self, marks: Mapping[RepositoryName, int], known: Collection[RepositoryName]
+    ) -> frozenset[RepositoryName]:
+        """Return repositories that were not found, as folders above them cannot be read: they stay."""
+        above = tuple(f"{name}/" for name, mark in marks.items() if mark == UNREAD)
+        return frozenset(name for name in known if name not in marks and name.startswith(above))
+
     def _due(
         self, marks: Mapping[RepositoryName, int], known: Collection[RepositoryName], lost: Collection[Digest]
     ) -> Collection[RepositoryName]:
-        """Return the repositories that have changed, wait for something, or have lost something."""
+        """Return those of the repositories that have changed, wait for something, or have lost something."""
         with self.catalog.read() as tx:
-            due = {*tx.following.linking(lost)}
+            due = tx.following.linking(lost).intersection(known)
         due |= {name for name in known if name not in marks}
         due |= {name for name, mark in marks.items() if self._is_due(name, mark)}
         return sorted(due)
 
     def _is_due(self, name: RepositoryName, mark: int) -> bool:
         seen = self._seen.get(name)
-        return seen is None or seen.mark != mark or seen.partial
+        return seen is None or seen.mark != mark or seen.partial or mark == UNREAD
 
     def _follow(self, name: RepositoryName, mark: int | None, lost: Collection[Digest]) -> bool:
         """Bring a repository up to date; return whether anything was changed."""
