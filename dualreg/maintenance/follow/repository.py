@@ -81,8 +81,8 @@ class Following:
         """
         new = (digest for digest in said.blobs if digest not in known)
         for batch in batches(new, _BATCH):
-            known = self._sizes(batch)
-            found = [blob for each in batch if (blob := self.presence.find(each, known=known.get(each)))]
+            sizes = self._sizes(batch)
+            found = [blob for each in batch if (blob := self.presence.find(each, known=sizes.get(each)))]
             self.unlinked += len(batch) - len(found)
             if found:
                 with self.catalog.begin() as tx:
