@@ -13,6 +13,7 @@ from typing import Any
 from dualreg.catalog.access import Dump
 from dualreg.catalog.database import Catalog, DatabaseFailure, Transaction
 from dualreg.catalog.notes import Note
+from dualreg.image.digest import Digest
 from dualreg.storage.base import PrivateFiles
 
 _log = logging.getLogger(__name__)
@@ -103,18 +104,21 @@ class Sealed:
         tx.notes.write(Note.ACCESS, str(revision))
 
     def mirror(self) -> bool:
-        """Record what the copy contains in place of what the catalog has, if that is of another change.
+        """Record what the copy contains in place of what the catalog has, unless that was done.
 
-        Return whether it was. Without a copy, what the catalog has stays.
+        Return whether it was done now. Without a copy, what the catalog has stays. Copies are compared as a
+        whole: those of two registries, or of one before and after a restore, may have the same number.
 
         Raises:
             SealedInvalid.
         """
         revision, dump = self._read()
+        content = str(Digest.of(json.dumps([revision, dump], sort_keys=True).encode()))
         with self.catalog.begin() as tx:
-            if revision in (0, int(tx.notes.lock(Note.ACCESS) or 0)):
+            if not revision or tx.notes.lock(Note.MIRRORED) == content:
                 return False
             self._record(tx, revision, dump)
+            tx.notes.write(Note.MIRRORED, content)
         return True
 
     def revision(self) -> int:

@@ -26,6 +26,8 @@ class Note(StrEnum):
     SWEEP = "sweep"
     #: The number of the last change of accounts, permissions or keys.
     ACCESS = "access"
+    #: The digest of the copy of them that a follower has taken over last.
+    MIRRORED = "mirrored"
     #: The number of the last collection of garbage.
     COLLECTIONS = "collections"
     #: Why the registry is read-only, and since when, if that is not kept in the store (``registry.marks``).

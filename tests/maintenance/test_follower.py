@@ -404,6 +404,21 @@ def test_access_follows(settings: Settings, tmp_path: Path) -> None:
     registry.close()
 
 
+def test_access_of_another_registry(settings: Settings, tmp_path: Path) -> None:
+    """Is taken over although both have changed as often."""
+    settings = settings.model_copy(update={"auth": "accounts"})
+    assert settings.follow
+    for account in ("alice", "bob"):
+        primary = Settings(data=tmp_path / account, audit="off")
+        prepare(primary)
+        registry = open_registry(primary)
+        accounts_of(registry).add(account, "the password")
+        registry.close()
+        copy(primary.data, settings.follow)
+        with follower(settings) as following, following.catalog.read() as tx:
+            assert [row["name"] for row in tx.access.dump()["accounts"]] == [account]
+
+
 def test_schema_1_is_signed_again(settings: Settings, tmp_path: Path) -> None:
     """The signatures that were pushed last replace earlier ones."""
     assert settings.follow
