@@ -156,14 +156,13 @@ class FollowingQueries:
             )
 
     def add_blobs(self, blobs: Iterable[FoundBlob]) -> None:
-        """Record blobs, or the sizes that they have now."""
+        """Record blobs, or the sizes that they have now; what was damaged was replaced."""
         rows = [{"digest": b.digest, "size": b.size, "created_at": b.at, "verified_at": b.at} for b in blobs]
         if rows:
             insert = insert_for(self.connection.dialect.name, Blobs)
             found = {"size": insert.excluded.size, "condemned_at": None, "damaged_at": None}
-            again = insert.on_conflict_do_update(
-                index_elements=[Blobs.digest], set_=found, where=Blobs.size != insert.excluded.size
-            )
+            differs = (Blobs.size != insert.excluded.size) | Blobs.damaged_at.is_not(None)
+            again = insert.on_conflict_do_update(index_elements=[Blobs.digest], set_=found, where=differs)
             self.connection.execute(again, rows)
 
     def add_manifests(self, repository_id: int, manifests: Collection[FoundManifest]) -> None:

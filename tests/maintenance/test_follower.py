@@ -284,6 +284,8 @@ def test_damage_of_the_same_size(settings: Settings, tmp_path: Path, *, verify: 
         copy(tmp_path / "data", settings.follow)
         assert following.look().waiting == []
         assert pull_everything(wire) == {(NAME, "latest"): str(TWO.digest)}
+        with following.catalog.read() as tx:
+            assert tx.blobs.count_damaged() == 0
 
 
 def test_a_copy_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
