@@ -199,6 +199,33 @@ def test_pulls_go_on_while_the_tree_is_updated(opened: Registry, tmp_path: Path)
     assert next(pulls) > 2
 
 
+@pytest.mark.client
+def test_a_tag_that_moves_all_the_time(opened: Registry, tmp_path: Path) -> None:
+    """Digest and type are those of the body, at whatever moment of a request it moves."""
+    images = {tag: push(opened, APP, tag, oci=tag == "two") for tag in ("one", "two")}
+    export(opened, tmp_path / "static")
+    references, done = tmp_path / "static/nginx" / APP / "_references", Event()
+    targets = [(references / tag).readlink() for tag in images]
+
+    def move() -> None:
+        while not done.is_set():
+            for target in targets:
+                (references / ".one").symlink_to(target)
+                (references / ".one").rename(references / "one")
+
+    with static_server(tmp_path / "static", tmp_path) as host, ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        try:
+            for _ in range(500):
+                answer = Wire(host).send("GET", "/v2/team/app/manifests/one")
+                assert answer.status == 200
+                assert answer.headers["docker-content-digest"] == str(Digest.of(answer.body))
+                assert answer.headers["content-type"] == json.loads(answer.body)["mediaType"]
+        finally:
+            done.set()
+        moving.result()
+
+
 def test_lists_name_what_the_server_finds(
     opened: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

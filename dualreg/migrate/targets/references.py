@@ -3,7 +3,7 @@
     nginx/<repository>/_manifests/<media type>/<digest>/manifest    the manifest
     nginx/<repository>/_references/<tag or digest>                  a symbolic link to the folder of one
 
-nginx serves ``manifest`` below the link, and knows by ``$realpath_root`` where that leads. So its
+nginx asks once, by ``$realpath_root``, where the link leads, and serves ``manifest`` there. So its
 configuration does not depend on what is in the tree, and a tag moves at once, with its type and digest.
 """
 

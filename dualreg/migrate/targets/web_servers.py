@@ -31,11 +31,14 @@ _MAPS = """\
 # "server"; the rest is yours to change, but for the file that it includes.
 map_hash_bucket_size 512;
 map_hash_max_size 65536;
-# Where the reference to a manifest leads: its media type and digest.
-map $realpath_root $dualreg_type {{
+# Where the reference to a manifest leads, which is kept for the rest of a request: its media type and digest.
+map $realpath_root $dualreg_real {{
+    "~^(?<dualreg_path>.*)$" $dualreg_path;
+}}
+map $dualreg_place $dualreg_type {{
     "~/_manifests/(?<dualreg_kind>[^/]+/[^/]+)/[^/]+$" $dualreg_kind;
 }}
-map $realpath_root $dualreg_digest {{
+map $dualreg_place $dualreg_digest {{
     "~/_manifests/[^/]+/[^/]+/(?<dualreg_hash>[^/]+)$" $dualreg_hash;
 }}
 map "$dualreg_digest $http_if_none_match" $dualreg_unchanged {{
@@ -129,6 +132,16 @@ location ~ "^/v2/.+/blobs/(?<dualreg_blob>[^/]+)$" {{
 }}
 location ~ "^/v2/(?<dualreg_name>.+)/manifests/(?<dualreg_reference>[^/]+)$" {{
     root "{root}/nginx/$dualreg_name/_references/$dualreg_reference";
+    if (!-f "{root}/nginx/$dualreg_name/_references/$dualreg_reference/manifest") {{
+        return 404;
+    }}
+    # Asked once, since tags move: nginx asks again wherever it meets $realpath_root.
+    set $dualreg_place $dualreg_real;
+    rewrite ^ /nginx/manifest last;
+}}
+location = /nginx/manifest {{
+    internal;
+    alias $dualreg_place/manifest;
     # nginx's own entity tags are times and sizes, which two manifests may share.
     etag off;
     if_modified_since off;
@@ -136,14 +149,10 @@ location ~ "^/v2/(?<dualreg_name>.+)/manifests/(?<dualreg_reference>[^/]+)$" {{
     add_header Cache-Control $dualreg_manifest_cache;
     add_header ETag "\\"$dualreg_digest\\"";
     add_header Docker-Content-Digest $dualreg_digest;
-    if (!-f "{root}/nginx/$dualreg_name/_references/$dualreg_reference/manifest") {{
-        return 404;
-    }}
     if ($dualreg_unchanged) {{
         return 304;
     }}
     add_header Content-Type $dualreg_type;
-    try_files /manifest =404;
 }}
 location ~ "^/v2/.+/referrers/[^/]+$" {{
     try_files $uri @dualreg_no_referrers;
