@@ -37,7 +37,7 @@ from tests.maintenance.pulls import pull_everything, pull_tag
 from tests.maintenance.world import administer, fill, known_rows, put
 from tests.protocol.clients.libtrust import signed
 from tests.protocol.clients.wire import Wire
-from tests.protocol.exchange import push_blob, push_image
+from tests.protocol.exchange import push_blob, push_image, push_v1
 from tests.protocol.test_schema1 import KEY, LAYER, payload
 from tests.soak import short_or_long
 
@@ -211,6 +211,30 @@ def test_a_tag_stays_until_its_new_target_is_there(settings: Settings, tmp_path:
         copy(tmp_path / "data", settings.follow)
         assert following.look().waiting == []
         assert pull_tag(wire, NAME, "latest") == str(TWO.digest)
+
+
+def test_a_tag_waits_for_what_its_manifest_is_seen_as(settings: Settings, tmp_path: Path) -> None:
+    """The folder of the manifest says that, and may be older in a copy than the tag and all bytes."""
+    assert settings.follow
+    primary = Settings(data=tmp_path / "data", audit="off")
+    prepare(primary)
+    registry, repositories = open_registry(primary), settings.follow / "docker/registry/v2/repositories"
+    theirs, chain = client_of(registry, primary), builders.v1_chain(*ONE.layers)
+    push_v1(theirs, "team/one", chain, "1")
+    with follower(settings) as following:
+        own = open_registry(settings)
+        client = client_of(own, settings)
+        push_v1(theirs, "team/two", chain, "1")
+        copy(primary.data, settings.follow)
+        shutil.rmtree(repositories / "team/two/_manifests/revisions")
+        (waiting,) = following.look().waiting
+        assert waiting.where == "team/two:1"
+        assert client.get("/v2/team/two/manifests/1").status_code == 404
+        copy(primary.data, settings.follow)
+        assert following.look().waiting == []
+        assert client.get("/v1/repositories/team/two/tags").json == {"1": chain[-1].id}
+        own.close()
+    registry.close()
 
 
 @pytest.mark.parametrize("what", ["team", "team/app", "team/app/_manifests/tags", "team/app/_layers/x"])

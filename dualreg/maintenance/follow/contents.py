@@ -123,13 +123,11 @@ class Contents:
 
     def _changed(self) -> Iterator[ManifestName]:
         """Yield what has to be read; what is recorded as the tree says, and not lost, is complete."""
-        tagged = {tag.digest: tag.at for tag in self.said.tags.values()}
-        unlinked = (
-            ManifestName(digest, at) for digest, at in tagged.items() if digest not in self.said.manifests
-        )
-        for name in (*self.said.manifests.values(), *unlinked):
+        tagged = {tag.digest for tag in self.said.tags.values()}
+        self.waiting |= dict.fromkeys(tagged - self.said.manifests.keys(), "its link is missing")
+        for name in self.said.manifests.values():
             own = self.recorded.manifests.get(name.digest)
-            if own and name.digest in self.said.manifests and self._is_unchanged(name, own):
+            if own and self._is_unchanged(name, own):
                 self.whole.add(name.digest)
             else:
                 yield name
