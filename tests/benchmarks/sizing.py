@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests import builders
-from tests.programs import children, dualreg_process
+from tests.programs import children, dualreg_process, until
 from tests.protocol.clients.v2 import V2Client
 
 #: Images of a repository, and clients that push at once.
@@ -35,6 +35,7 @@ def measure(images: int, workers: int) -> Iterator[str]:
     with TemporaryDirectory(prefix="dualreg-sizing-") as folder:
         data = Path(folder) / "data"
         with dualreg_process(data, fresh=True, workers=workers, access_log="false") as serving:
+            until(lambda: len(children(serving.process.pid)) >= workers)  # one of them has answered
             processes = [serving.process.pid, *children(serving.process.pid)]
             yield f"idle: {_megabytes(processes)} MiB in the main process and each worker"
             before = _catalog(data)

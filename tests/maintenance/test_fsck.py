@@ -464,8 +464,10 @@ def test_an_unreadable_file_is_set_aside_by_a_repair(
     shutil.copytree(filled, other)
     bad, opened = path.stat().st_ino, FilesystemStore.open
 
-    def failing(store: FilesystemStore, digest: Digest, *, start: int = 0) -> BinaryIO:
-        reader = opened(store, digest, start=start)
+    def failing(
+        store: FilesystemStore, digest: Digest, *, start: int = 0, length: int | None = None
+    ) -> BinaryIO:
+        reader = opened(store, digest, start=start, length=length)
         return _Unreadable(reader) if os.fstat(reader.fileno()).st_ino == bad else reader
 
     monkeypatch.setattr(FilesystemStore, "open", failing)
