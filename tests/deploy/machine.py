@@ -99,6 +99,7 @@ def _install(root: Path) -> None:
         "etc/systemd/system",
         "opt/dualreg/bin",
         "root",
+        "srv",
         "tmp",
         "var/lib",
         "var/log/nginx",

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.client, pytest.mark.slow]
 #: The registry itself, and behind nginx.
 HOST_ALONE, HOST = "127.0.0.1:5000", "registry.example.com"
 IMAGE = builders.image(builders.layer({"a": b"a" * 70_000}))
-LOGIN = "--authfile /root/auth.json"
+LOGIN = "--authfile /srv/auth.json"
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +32,22 @@ def machine() -> Iterator[Machine]:
         machine.run(commands("install.md", "Timers"))
         machine.run("echo secret123 | dualreg account add alice --password-stdin")
         machine.run("dualreg access grant alice '*' pull,push")
-        builders.skopeo_folder(machine.root / "root/image", IMAGE)
+        builders.skopeo_folder(machine.root / "srv/image", IMAGE)
         yield machine
 
 
 def push(machine: Machine, host: str, name: str) -> None:
     """Push the image as alice."""
     copy = "skopeo --insecure-policy copy --dest-creds alice:secret123"
-    machine.run(
-        f"{copy} --dest-tls-verify={str(host == HOST).lower()} dir:/root/image docker://{host}/{name}"
-    )
+    machine.run(f"{copy} --dest-tls-verify={str(host == HOST).lower()} dir:/srv/image docker://{host}/{name}")
 
 
 def pull(machine: Machine, host: str, name: str) -> None:
     """Pull an image as alice; every byte is the one that was pushed."""
-    copy = "rm -rf /root/out; skopeo --insecure-policy copy --src-creds alice:secret123"
-    machine.run(f"{copy} --src-tls-verify={str(host == HOST).lower()} docker://{host}/{name} dir:/root/out")
+    copy = "rm -rf /srv/out; skopeo --insecure-policy copy --src-creds alice:secret123"
+    machine.run(f"{copy} --src-tls-verify={str(host == HOST).lower()} docker://{host}/{name} dir:/srv/out")
     pushed, pulled = (
-        {path.name: path.read_bytes() for path in (machine.root / "root" / name).iterdir()}
+        {path.name: path.read_bytes() for path in (machine.root / "srv" / name).iterdir()}
         for name in ("image", "out")
     )
     assert pulled == pushed
