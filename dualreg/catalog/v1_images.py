@@ -73,19 +73,16 @@ class V1ImageQueries:
 
         A complete image with the same id stays if it has the same parent and files: it is the same image, and
         the client that pushed it gets back its own JSON. A derived one gives way to one that was pushed. Any
-        other image is replaced, so that a client cannot occupy the id of content that it does not have.
+        other image is replaced, so that a client cannot occupy the id of content that it does not have. The
+        layer of an incomplete one is kept beside it: the client has still to send its checksum.
         """
         return self._put(image, _record(self.connection.dialect.name))
 
     def complete_ones(self, repository_id: int, ids: Iterable[ImageId]) -> dict[ImageId, V1ImageRow]:
         """Return those of *ids* that are complete images of the repository."""
-        return {
-            image.id: image
-            for batch in batches(ids)
-            for image in map(
-                _row, self.connection.execute(_complete_ones(), {"repository": repository_id, "ids": batch})
-            )
-        }
+        asked = ({"repository": repository_id, "ids": batch} for batch in batches(ids))
+        found = (_row(row) for each in asked for row in self.connection.execute(_complete_ones(), each))
+        return {image.id: image for image in found}
 
     def attach(self, image: V1ImageRow, sent: SentLayer) -> bool:
         """Record a layer that a client sent for incomplete *image*; one that is there is kept beside it.
@@ -96,12 +93,10 @@ class V1ImageQueries:
 
     def add_sent(self, image: V1ImageRow, sent: SentLayer) -> None:
         """Record what a client sent as the layer of *image*."""
+        key = {"repository_id": image.repository_id, "image_id": image.id, "checksum": sent.checksum}
         values = {"layer": sent.layer, "diff_id": sent.diff_id}
-        row = insert(self.connection, V1SentLayers).values(
-            repository_id=image.repository_id, image_id=image.id, checksum=sent.checksum, **values
-        )
-        key = [V1SentLayers.repository_id, V1SentLayers.image_id, V1SentLayers.checksum]
-        self.connection.execute(row.on_conflict_do_update(index_elements=key, set_=values))
+        row = insert(self.connection, V1SentLayers).values(**key, **values)
+        self.connection.execute(row.on_conflict_do_update(index_elements=[*key], set_=values))
 
     def sent(self, image: V1ImageRow) -> tuple[SentLayer, ...]:
         """Return what else clients sent as the layer of *image*, by checksum."""
@@ -122,10 +117,9 @@ class V1ImageQueries:
 
         Return False if it has another layer by now.
         """
-        found = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
         if image.layer:
             note(self.connection, self.now, image.repository_id, image.layer)
-        change = update(V1Images).where(found, V1Images.complete, V1Images.layer == image.layer)
+        change = update(V1Images).where(_is(image), V1Images.complete, V1Images.layer == image.layer)
         values = {"layer": sent.layer, "diff_id": sent.diff_id, "checksum": sent.checksum}
         return self.connection.execute(change.values(values)).rowcount > 0
 
@@ -245,14 +239,18 @@ class V1ImageQueries:
         alone = change.where(or_(V1Images.layer.is_(None), V1Images.checksum == sent.checksum))
         if self.connection.execute(alone).rowcount > 0:
             return True
-        query = select(V1Images.layer, V1Images.diff_id, V1Images.checksum).where(_unchanged(image))
-        replaced = self.connection.execute(query.with_for_update()).one_or_none()
-        if replaced is None:
+        if not self._keep_layer(image, _unchanged(image)):
             return False
         note(self.connection, self.now, image.repository_id, *used_by(_unchanged(image)))
-        layer, diff_id, checksum = replaced
-        self.add_sent(image, SentLayer(layer, cast("Digest", diff_id), checksum))
         return self.connection.execute(change).rowcount > 0
+
+    def _keep_layer(self, image: V1ImageRow, found: ColumnElement[bool]) -> bool:
+        """Keep the layer of the image that is *found* as ``add_sent``; return False if it has none."""
+        query = select(V1Images.layer, V1Images.diff_id, V1Images.checksum).where(found).with_for_update()
+        layer, diff_id, checksum = self.connection.execute(query).one_or_none() or (None, None, None)
+        if layer:
+            self.add_sent(image, SentLayer(layer, cast("Digest", diff_id), checksum))
+        return layer is not None
 
     def _put(self, image: V1ImageRow, upsert: Any) -> bool:  # noqa: ANN401 -- see insert_for
         values = {
@@ -270,6 +268,8 @@ class V1ImageQueries:
         }
         going = noted(image.repository_id, self.now, image=image.id)
         self.connection.execute(_noting_replaced(), going)
+        if image.complete:
+            self._keep_layer(image, _is(image) & ~V1Images.complete)
         return self.connection.execute(upsert, values).first() is not None
 
 
@@ -281,8 +281,8 @@ def _upsert(dialect: str, replaceable: Callable[[Any], ColumnElement[bool]]) -> 
     """
     row = insert_for(dialect, V1Images)
     key = (V1Images.repository_id, V1Images.image_id)
-    values = {column.name: row.excluded[column.name] for column in V1Images.__table__.columns}
-    values = {name: value for name, value in values.items() if name not in {each.key for each in key}}
+    columns = V1Images.__table__.columns
+    values = {each.name: row.excluded[each.name] for each in columns if not each.primary_key}
     upsert = row.on_conflict_do_update(index_elements=key, set_=values, where=replaceable(row.excluded))
     return upsert.returning(V1Images.image_id)
 
@@ -388,8 +388,11 @@ def _sent_for(image: V1ImageRow) -> ColumnElement[bool]:
 
 def _unchanged(image: V1ImageRow) -> ColumnElement[bool]:
     """Return the condition that *image* is neither complete nor restarted with another JSON."""
-    found = (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
-    return found & (V1Images.json == image.json) & ~V1Images.complete
+    return _is(image) & (V1Images.json == image.json) & ~V1Images.complete
+
+
+def _is(image: V1ImageRow) -> ColumnElement[bool]:
+    return (V1Images.repository_id == image.repository_id) & (V1Images.image_id == image.id)
 
 
 def _row(row: Row[*tuple[Any, ...]]) -> V1ImageRow:

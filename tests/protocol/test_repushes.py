@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dualreg.cli import main
-from dualreg.errors import ImageExists
+from dualreg.errors import ChecksumMismatch, ImageExists
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.v1_image import payload_hasher
@@ -120,6 +120,24 @@ def test_a_push_that_a_derived_image_overtakes(registry: Registry) -> None:
         with pytest.raises(ImageExists):
             registry.v1_images.put_layer(name, image.id, [builders.layer({"other": b"files"})])
         registry.v1_images.put_layer(name, image.id, [image.layer])
+        registry.v1_images.put_checksum(name, image.id, checksum.digest())
+    registry.bridge.tag(name, Tag("old"), chain[-1].id)
+    assert registry.bridge.tags(name) == dict.fromkeys(("new", "old"), chain[-1].id)
+
+
+def test_a_push_that_is_overtaken_before_its_checksums(registry: Registry) -> None:
+    """The layers that a V1 client has sent are found by its checksums, though the images are others now."""
+    name, chain = RepositoryName("team/app"), chain_of("overtaken")
+    for image in chain:
+        registry.v1_images.begin(name, image.id, image.json)
+        registry.v1_images.put_layer(name, image.id, [image.layer])
+    push_chain(registry, name, "new", graph.stored_chain(chain))
+    assert registry.bridge.tags(name) == {"new": chain[-1].id}
+    for image in chain:
+        checksum = payload_hasher(image.json)
+        checksum.update(image.layer)
+        with pytest.raises(ChecksumMismatch):
+            registry.v1_images.put_checksum(name, image.id, payload_hasher(b"{}").digest())
         registry.v1_images.put_checksum(name, image.id, checksum.digest())
     registry.bridge.tag(name, Tag("old"), chain[-1].id)
     assert registry.bridge.tags(name) == dict.fromkeys(("new", "old"), chain[-1].id)

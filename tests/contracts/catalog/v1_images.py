@@ -200,6 +200,19 @@ class V1ImagesContract:
             assert tx.v1_images.record(replace(pushed, checksum=LOWER)) is False
             assert tx.v1_images.record(replace(derived, diff_id=LOWER)) is True
 
+    def test_what_was_sent_for_an_image_outlives_a_derived_one(self, catalog: Catalog) -> None:
+        """The client has still to state its checksum; an image without a layer leaves nothing."""
+        sent = SentLayer(LOWER, MISSING, UPPER)
+        with catalog.begin() as tx:
+            repository_id = push(tx)
+            for number in (1, 2):
+                tx.v1_images.begin(repository_id, V1Image(image_id(number), None, b""), CONFIG)
+            tx.v1_images.attach(found_image(tx, 1), sent)
+            for number in (1, 2):
+                derived = replace(v1_row(repository_id, number), checksum=None)
+                assert tx.v1_images.record(derived) is True
+                assert tx.v1_images.sent(derived) == ((sent,) if number == 1 else ())
+
     def test_images_are_cleared_from_the_top(self, catalog: Catalog) -> None:
         """Few at a time, each after all that build on it, also where several do."""
         parents = [None, 0, 1, 1, 3, 0, 5, 6, None, 8]
