@@ -20,7 +20,7 @@ from dualreg.errors import BlobMissing, BlobUnknown
 from dualreg.image.digest import Digest, Hasher
 from dualreg.image.layer import empty_layer
 from dualreg.registry.state import State
-from dualreg.storage.base import SupportsLook, read_chunks
+from dualreg.storage.base import read_chunks, sizes_of
 
 _log = logging.getLogger(__name__)
 #: How long an alarm is not repeated, in seconds, and for how many blobs that is remembered.
@@ -47,23 +47,27 @@ class Integrity:
 
     def has(self, blob: BlobRow) -> bool:
         """Return whether the store has a file of the blob with its size, without any further effect."""
-        if blob.digest == empty_layer().digest:
-            return True  # it need not be in the store
-        if not blob.is_damaged and self._state.store.has_seen(blob.digest, blob.size):
-            return True  # another instance may have set it aside since, and recorded that
+        if self._is_known(blob):
+            return True
         found = self._state.store.stat(blob.digest)
         return found is not None and found.size == blob.size
+
+    def _is_known(self, blob: BlobRow) -> bool:
+        """Return whether the store need not be asked for the blob."""
+        if blob.digest == empty_layer().digest:
+            return True  # it need not be in the store
+        # another instance may have set it aside since, and recorded that
+        return not blob.is_damaged and self._state.store.has_seen(blob.digest, blob.size)
 
     def present(self, tx: Transaction, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
         """Return those of the blobs, given with their sizes, that the store ``has``."""
         store = self._state.store
         damaged = frozenset() if store.is_local() else tx.blobs.damaged([*sizes])
-        if isinstance(store, SupportsLook):
-            store.look([digest for digest, size in sizes.items() if not store.has_seen(digest, size)])
+        rows = [BlobRow(digest, size, is_damaged=digest in damaged) for digest, size in sizes.items()]
+        asked = {row.digest for row in rows if not self._is_known(row)}
+        found = sizes_of(store, asked)
         return {
-            digest: size
-            for digest, size in sizes.items()
-            if self.has(BlobRow(digest, size, is_damaged=digest in damaged))
+            digest: size for digest, size in sizes.items() if digest not in asked or found.get(digest) == size
         }
 
     def holds(self, blob: BlobRow) -> bool:

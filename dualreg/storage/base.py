@@ -8,7 +8,7 @@ does): a driver trusts it and never looks at content. It knows nothing of reposi
 """
 
 import errno
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -209,8 +209,8 @@ class SupportsAccelRedirect(Protocol):
 class SupportsLook(Protocol):
     """A store in which each ``stat`` takes a request, so that several are sent at the same time."""
 
-    def look(self, digests: Collection[Digest]) -> None:
-        """Find out what the store has of blobs, which ``has_seen`` says from then on.
+    def look(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
+        """Return the sizes of those of the blobs that the store has, as ``stat`` finds them.
 
         Raises:
             OSError: as ``stat``.
@@ -258,6 +258,13 @@ class FileBacked(OwnsFiles, Protocol):
 
     def path(self, digest: Digest) -> Path:
         """Return the file of the blob, whether or not it exists. It must not be written to."""
+
+
+def sizes_of(store: BlobStore, digests: Collection[Digest]) -> Mapping[Digest, int]:
+    """Return the sizes of those of the blobs that *store* has: by as few waits as it can do that with."""
+    if isinstance(store, SupportsLook):
+        return store.look(digests)
+    return {found.digest: found.size for found in map(store.stat, digests) if found}
 
 
 #: Returns whether a file is the one in which a certain store keeps a blob.

@@ -8,7 +8,7 @@ Processes whose first and second stores are swapped serve the same, so that inst
 after the other.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from heapq import merge
@@ -31,6 +31,7 @@ from dualreg.storage.base import (
     SupportsRedirect,
     keeps,
     read_chunks,
+    sizes_of,
     tee,
 )
 from dualreg.storage.link_tree import LinkFile, StagedLink
@@ -106,7 +107,7 @@ class _MovingLinks:
 
 
 class MovingStore(_MovingLinks):
-    """A BlobStore, LinkTree, PrivateFiles, OwnsFiles and SupportsAccelRedirect in two stores."""
+    """A Store, OwnsFiles, SupportsAccelRedirect, SupportsLook and SupportsRedirect in two stores."""
 
     def __init__(self, first: Store, second: Store) -> None:
         """Write to *first*, and read from both."""
@@ -134,6 +135,18 @@ class MovingStore(_MovingLinks):
                 return found
             raise
         return found or self._second.stat(digest)
+
+    def look(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
+        """See ``SupportsLook``; the second store is asked for what the first one does not have."""
+        try:
+            found = sizes_of(self._first, digests)
+        except StoreUnavailable:
+            found = sizes_of(self._second, digests)
+            if len(found) < len(digests):
+                raise
+            return found
+        absent = [digest for digest in digests if digest not in found]
+        return {**found, **sizes_of(self._second, absent)}
 
     def has_seen(self, digest: Digest, size: int) -> bool:
         return any(each.has_seen(digest, size) for each in self._both)

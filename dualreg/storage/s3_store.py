@@ -13,7 +13,7 @@ kept with the row of the upload, since no list of a bucket says which of them a 
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC
@@ -47,7 +47,7 @@ _SIGNED = 60
 
 
 class S3Store(S3Links):
-    """A BlobStore, LinkTree and PrivateFiles in a bucket."""
+    """A BlobStore, LinkTree, PrivateFiles, SupportsLook and SupportsRedirect in a bucket."""
 
     def __init__(self, bucket: Bucket) -> None:
         """Use *bucket*, without a request."""
@@ -84,8 +84,8 @@ class S3Store(S3Links):
         self._see(digest, None if found is None else found.size)
         return None if found is None else StoredBlob(digest, found.size, found.modified)
 
-    def look(self, digests: Collection[Digest]) -> None:
-        self._bucket.map(self.stat, digests)
+    def look(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
+        return {found.digest: found.size for found in self._bucket.map(self.stat, digests) if found}
 
     def has_seen(self, digest: Digest, size: int) -> bool:
         with self._lock:

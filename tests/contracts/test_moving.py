@@ -93,9 +93,11 @@ Pair = Callable[[list[str]], tuple[Store, Store, MovingStore]]
 def test_blobs_of_both_are_served(pair: Pair, urls: list[str]) -> None:
     """Each once; a blob that is deleted is gone from both."""
     first, second, both = pair(urls)
+    blobs = b"one", b"two", DATA
     names = {publish(first, b"one"), publish(second, b"two"), publish(first, DATA), publish(second, DATA)}
     assert [each.digest for each in both.walk()] == sorted(names, key=str)
-    for data in (b"one", b"two", DATA):
+    assert both.look({*names, Digest.of(b"absent")}) == {Digest.of(each): len(each) for each in blobs}
+    for data in blobs:
         digest = Digest.of(data)
         assert both.stat(digest) == StoredBlob(digest, len(data))
         with both.open(digest, start=1) as reader:
@@ -125,10 +127,13 @@ def test_what_either_has_is_served_while_the_other_one_fails() -> None:
     publish(store, DATA)
     for both in (MovingStore(Silent(), store), MovingStore(store, Silent())):
         assert both.stat(DIGEST) == StoredBlob(DIGEST, len(DATA))
+        assert both.look([DIGEST]) == {DIGEST: len(DATA)}
         with both.open(DIGEST) as reader:
             assert reader.read() == DATA
         with pytest.raises(StoreUnavailable):
             both.stat(Digest.of(b"other"))
+        with pytest.raises(StoreUnavailable):
+            both.look([DIGEST, Digest.of(b"other")])
         with pytest.raises(StoreUnavailable):
             both.open(Digest.of(b"other"))
 
