@@ -171,8 +171,13 @@ class MovingStore(_MovingLinks):
         return None
 
     def url(self, digest: Digest) -> str | None:
-        """See ``SupportsRedirect``; it takes a look into the first store."""
-        store = self._first if self._first.stat(digest) else self._second
+        """See ``SupportsRedirect``; it takes a look into the first store, which may fail as in ``open``."""
+        try:
+            store = self._first if self._first.stat(digest) else self._second
+        except StoreUnavailable:
+            if self._second.stat(digest) is None:
+                raise
+            store = self._second
         return store.url(digest) if isinstance(store, SupportsRedirect) else None
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:

@@ -134,8 +134,11 @@ def test_what_either_has_is_served_while_the_other_one_fails() -> None:
             both.stat(Digest.of(b"other"))
         with pytest.raises(StoreUnavailable):
             both.look([DIGEST, Digest.of(b"other")])
+        assert both.url(DIGEST) is None
         with pytest.raises(StoreUnavailable):
             both.open(Digest.of(b"other"))
+    with pytest.raises(StoreUnavailable):
+        MovingStore(Silent(), store).url(Digest.of(b"other"))
 
 
 @pytest.mark.parametrize("urls", KINDS, indirect=True)
