@@ -53,7 +53,7 @@ class Contents:
         typed: Manifests whose media type was in a file of its own when they were last recorded.
         sparse: Whether indexes may lack manifests that the repository does not have.
         sizes: Returns the sizes of blobs that were found before.
-        whole: The manifests that are complete; completed by ``manifests``.
+        whole: The manifests that are complete; completed by ``new_manifests``.
         images: The V1 images that are complete; completed by ``new_images``.
         waiting: Why manifests and images are not complete.
     """

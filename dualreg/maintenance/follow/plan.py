@@ -19,11 +19,7 @@ from dualreg.maintenance.recording import tag_row
 
 @dataclass(slots=True)
 class Plan:
-    """Changes of the rows of a repository, in the order in which they are made.
-
-    Attributes:
-        late: Tags that the tree points at something incomplete, and what that is.
-    """
+    """Changes of the rows of a repository, in the order in which they are made."""
 
     tags: list[FoundTag] = field(default_factory=list)
     removed_tags: set[Tag] = field(default_factory=set)
@@ -32,7 +28,6 @@ class Plan:
     removed_manifests: set[Digest] = field(default_factory=set)
     removed_images: set[ImageId] = field(default_factory=set)
     removed_links: set[Digest] = field(default_factory=set)
-    late: dict[Tag, Digest] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -61,9 +56,7 @@ def _plan_tags(made: Plan, contents: Contents, recorded: RecordedRepository) -> 
         if name.digest in contents.whole:
             if (row := tag_row(name)) != old:
                 made.tags.append(row)
-            continue
-        made.late[tag] = name.digest
-        if old and old.manifest not in contents.lost:
+        elif old and old.manifest not in contents.lost:
             kept.add(old.manifest)
         elif old:
             made.removed_tags.add(tag)
