@@ -75,7 +75,7 @@ def write_blob(
     """
     if has_blob(path, digest, source.size, deep=deep and not _is_same_file(path, duplicate)):
         return 0
-    if duplicate and _link(path, duplicate):
+    if duplicate and link_file(path, duplicate):
         return 0
     verifier = DigestVerifier(digest)
 
@@ -92,7 +92,7 @@ def _is_same_file(path: Path, duplicate: Path | None) -> bool:
     return duplicate is not None and path.exists() and duplicate.exists() and path.samefile(duplicate)
 
 
-def _link(path: Path, duplicate: Path) -> bool:
+def link_file(path: Path, duplicate: Path) -> bool:
     """Make *path* a hard link to *duplicate* if the file system can; return whether it is one."""
     with _temporary(path) as temporary, suppress(OSError):  # not supported, or too many links
         temporary.hardlink_to(duplicate)

@@ -9,10 +9,9 @@ configuration does not depend on what is in the tree, and a tag moves at once, w
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
-from dualreg.migrate.targets.files import temporary_name
+from dualreg.migrate.targets.files import link_file, temporary_name, write
 from dualreg.ownership import make_folders
 from dualreg.storage import durable
 
@@ -30,29 +29,14 @@ def refer(root: Path, repository: str, headers: Mapping[str, tuple[str, str]]) -
     for name in sorted(headers, key=lambda name: (":" not in name, name)):
         kind, digest = headers[name]
         target = folder / "_manifests" / kind / digest
-        with suppress(FileExistsError):
-            _link(root / "v2" / repository / "manifests" / digest, target / "manifest")
+        _copy(root / "v2" / repository / "manifests" / digest, target / "manifest")
         _point(folder / "_references" / name, Path(os.path.relpath(target, folder / "_references")))
 
 
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where there are no hard links.
-
-    Raises:
-        FileExistsError: the name is taken: by the same content, since it is that of a digest.
-    """
-    if target.exists():
-        raise FileExistsError
-    make_folders(target.parent, 0o777)
-    try:
-        target.hardlink_to(source)
-    except FileExistsError:
-        raise
-    except OSError:
-        fresh = temporary_name(target)
-        fresh.write_bytes(source.read_bytes())
-        fresh.replace(target)
-    durable.sync(target.parent)
+def _copy(source: Path, target: Path) -> None:
+    """Give a file, that of a digest, a second name; or copy it where there are no hard links."""
+    if not target.exists() and not link_file(target, source):
+        write(target, [source.read_bytes()])
 
 
 def _point(link: Path, target: Path) -> None:
