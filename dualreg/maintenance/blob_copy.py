@@ -114,34 +114,30 @@ class BlobCopy:
 
     def plan(self, catalog: Catalog) -> Copied:
         """Return what would be copied, without reading any blob."""
-        result, present = Copied(), Listing(self.target)
-        for page in listed(catalog):
-            sizes = present.sizes(page[-1].digest)
-            for blob in page:
-                result.blobs += 1
-                result.bytes += blob.size
-                if sizes.get(blob.digest) != blob.size:
-                    if problem := self._problem(blob):
-                        result.missing.append(problem)
-                        continue
-                    result.added += 1
-                    result.added_bytes += blob.size
+        result = Copied()
+        for blob, is_known in compared(catalog, self.target):
+            result.blobs += 1
+            result.bytes += blob.size
+            if is_known:
+                continue
+            if problem := self._problem(blob):
+                result.missing.append(problem)
+                continue
+            result.added += 1
+            result.added_bytes += blob.size
         return result
 
     def _outcomes(self, catalog: Catalog) -> Iterator[tuple[BlobRow, Missing | bool]]:
         """Copy, and yield what became of each blob, until all are copied or it is stopped."""
-        present, running = Listing(self.target), deque[tuple[BlobRow, Future[Missing | bool]]]()
+        running = deque[tuple[BlobRow, Future[Missing | bool]]]()
         with closing_pool(self.jobs) as pool:
-            for page in listed(catalog):
+            for blob, is_known in compared(catalog, self.target):
                 if self.stop.is_set():
                     break
-                sizes = present.sizes(page[-1].digest)
-                for blob in page:
-                    is_known = sizes.get(blob.digest) == blob.size
-                    running.append((blob, pool.submit(self._copy, blob, is_known=is_known)))
-                    if len(running) > _AHEAD * self.jobs:
-                        done, outcome = running.popleft()
-                        yield done, outcome.result()
+                running.append((blob, pool.submit(self._copy, blob, is_known=is_known)))
+                if len(running) > _AHEAD * self.jobs:
+                    done, outcome = running.popleft()
+                    yield done, outcome.result()
             yield from ((done, outcome.result()) for done, outcome in running)
 
     def _copy(self, blob: BlobRow, *, is_known: bool) -> Missing | bool:
@@ -252,23 +248,6 @@ class _Progress:
         self.advance(1, size - self.read)
 
 
-class Listing:
-    """The sizes of the blobs of a store, read in order beside a list that is in the same order."""
-
-    def __init__(self, store: BlobStore) -> None:
-        """Begin with the first blob of *store*."""
-        self._rest = store.walk()
-        self._next = next(self._rest, None)
-
-    def sizes(self, last: Digest) -> dict[Digest, int]:
-        """Return the sizes of the blobs up to *last* that were not returned before."""
-        found = dict[Digest, int]()
-        while self._next and str(self._next.digest) <= str(last):
-            found[self._next.digest] = self._next.size
-            self._next = next(self._rest, None)
-        return found
-
-
 @contextmanager
 def closing_pool(jobs: int) -> Iterator[ThreadPoolExecutor]:
     """Yield threads for the block. If it fails, what they have not begun by then is left out."""
@@ -290,6 +269,18 @@ def listed(catalog: Catalog) -> Iterator[Sequence[BlobRow]]:
             return
         yield page
         after = page[-1].digest
+
+
+def compared(catalog: Catalog, store: BlobStore) -> Iterator[tuple[BlobRow, bool]]:
+    """Yield the blobs that a catalog lists, and whether those are in a list of *store* with their sizes."""
+    present = store.walk()
+    following = next(present, None)
+    for page in listed(catalog):
+        sizes, last = dict[Digest, int](), str(page[-1].digest)
+        while following and str(following.digest) <= last:
+            sizes[following.digest] = following.size
+            following = next(present, None)
+        yield from ((blob, sizes.get(blob.digest) == blob.size) for blob in page)
 
 
 def _lost(blob: BlobRow) -> Missing:

@@ -14,7 +14,7 @@ from dualreg.catalog.rows import BlobRow
 from dualreg.image.layer import empty_layer
 from dualreg.image.names import UploadId
 from dualreg.maintenance.backup.restore import NotEmpty, is_empty_store
-from dualreg.maintenance.blob_copy import BlobCopy, Copied, Listing, Missing, listed
+from dualreg.maintenance.blob_copy import BlobCopy, Copied, Missing, compared
 from dualreg.maintenance.fsck.findings import Kind
 from dualreg.registry import collections
 from dualreg.registry.collections import Collections
@@ -112,11 +112,8 @@ class StoreCopy:
 
     def _lacking(self) -> list[BlobRow]:
         """Return the blobs of the catalog that are not in a list of the target, or not with their size."""
-        present, found = Listing(self.target), list[BlobRow]()
-        for page in listed(self.catalog):
-            sizes = present.sizes(page[-1].digest)
-            found += (each for each in page if sizes.get(each.digest) != each.size)
-        return [each for each in found if each.digest != empty_layer().digest]
+        found = compared(self.catalog, self.target)
+        return [blob for blob, is_whole in found if not is_whole and blob.digest != empty_layer().digest]
 
     def _missing(self, blob: BlobRow) -> Missing | None:
         """Return why the target lacks a blob; None if it has it, or there is no such blob any more.
