@@ -131,6 +131,14 @@ class ExpectedLinks:
         ]
 
 
+def walk_links(page: Page, tx: Transaction, row: RepositoryRow) -> Iterator[ExpectedLink]:
+    """Yield all link files of one sort that there must be, page after page."""
+    after: object = None
+    while links := page(tx, row, after):
+        yield from links
+        after = links[-1].key
+
+
 def _of_tag(row: RepositoryRow, linked: LinkedTag) -> Iterator[ExpectedLink]:
     """Yield the link file of a tag, and the one that says who pushed it.
 

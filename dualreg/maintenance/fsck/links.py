@@ -8,7 +8,7 @@ from dualreg.catalog.checks import BATCH
 from dualreg.catalog.database import Catalog, Transaction
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.image.names import RepositoryName
-from dualreg.maintenance.expected_links import ExpectedLink, ExpectedLinks, Page, read_links
+from dualreg.maintenance.expected_links import ExpectedLink, ExpectedLinks, Page, read_links, walk_links
 from dualreg.maintenance.fsck.documents import Documents
 from dualreg.maintenance.fsck.findings import Finding, Kind
 from dualreg.storage import Store
@@ -145,11 +145,8 @@ def _unlisted(
 
 def _expected(tx: Transaction, row: RepositoryRow, page: Page, paths: set[str]) -> set[str]:
     """Return which of *paths* the rows of a repository need."""
-    found, after = set[str](), None
-    while found != paths and (expected := page(tx, row, after)):
-        found |= paths.intersection(each.path for each in expected)
-        after = expected[-1].key
-    return found
+    found = (each.path for each in walk_links(page, tx, row) if each.path in paths)
+    return {*islice(found, len(paths))}  # and no page after the last of them
 
 
 def _paths(repository: RepositoryName, entry: Name) -> Iterator[str]:

@@ -15,7 +15,7 @@ from dualreg.catalog.dialects import batches
 from dualreg.catalog.rows import RepositoryRow
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.maintenance.blob_copy import closing_pool
-from dualreg.maintenance.expected_links import ExpectedLink, ExpectedLinks, Page, read_links
+from dualreg.maintenance.expected_links import ExpectedLink, ExpectedLinks, Page, read_links, walk_links
 from dualreg.registry.state import STEP
 from dualreg.storage.link_tree import LinkFile, LinkTree, StagedLink
 from dualreg.storage.links import Links
@@ -129,13 +129,9 @@ class LinkCopy:
 
     def _paths(self, tx: Transaction, row: RepositoryRow | None) -> set[str]:
         """Return the paths of all link files that a repository may have."""
-        found = set[str]()
-        for page in self.expected.pages if row else ():
-            after: object = None
-            while row and (links := page(tx, row, after)):
-                found.update(each.path for each in links)
-                after = links[-1].key
-        return found
+        if row is None:
+            return set()
+        return {each.path for page in self.expected.pages for each in walk_links(page, tx, row)}
 
 
 def _is_right(link: ExpectedLink, found: LinkFile | OSError | None) -> bool:
