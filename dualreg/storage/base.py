@@ -11,11 +11,15 @@ import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from heapq import merge
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
 
 from dualreg.image.digest import CANONICAL, Digest, Hasher
 from dualreg.image.names import UploadId
+
+Value = TypeVar("Value")
 
 #: Size of the pieces in which bytes are streamed, in bytes.
 CHUNK_SIZE = 1 << 20
@@ -313,3 +317,12 @@ def tee(chunks: Iterable[bytes], *updates: Callable[[bytes], None]) -> Iterator[
         for update in updates:
             update(chunk)
         yield chunk
+
+
+def merged(*sources: Iterable[Value], key: Callable[[Value], str]) -> Iterator[Value]:
+    """Yield, in the order of *key*, what several sources yield in that order.
+
+    Of what has the same key, only that of the first source.
+    """
+    for _, same in groupby(merge(*sources, key=key), key=key):
+        yield next(same)

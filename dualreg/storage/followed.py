@@ -5,19 +5,17 @@ written to the folder beside it, and so is whatever else a store is asked to wri
 copy, which may be mounted read-only and belong to somebody else. Link files are read from the copy alone.
 """
 
-import heapq
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dualreg.image.digest import Digest
 from dualreg.ownership import make_folders
-from dualreg.storage.base import StoredBlob
+from dualreg.storage.base import StoredBlob, merged
 from dualreg.storage.filesystem import FilesystemStore
 from dualreg.storage.link_folder import REGISTRY
 from dualreg.storage.link_tree import LinkFile
@@ -100,9 +98,7 @@ class FollowedStore(FilesystemStore):
         return self._tree.is_local() and super().is_local()
 
     def walk(self) -> Iterator[StoredBlob]:
-        both = heapq.merge(self._tree.walk(), super().walk(), key=lambda blob: str(blob.digest))
-        for _, found in groupby(both, key=lambda blob: blob.digest):
-            yield next(found)
+        return merged(self._tree.walk(), super().walk(), key=lambda blob: str(blob.digest))
 
     def quarantine(self, digest: Digest, reader: BinaryIO) -> bool:
         """Take the blob out of service, as ``BlobStore``; a file of the copy stays where it is.

@@ -11,8 +11,7 @@ after the other.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from heapq import merge
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -30,6 +29,7 @@ from dualreg.storage.base import (
     SupportsAccelRedirect,
     SupportsRedirect,
     keeps,
+    merged,
     read_chunks,
     sizes_of,
     tee,
@@ -91,12 +91,10 @@ class _MovingLinks:
             each.drop(aside)
 
     def link_paths(self) -> Iterator[str]:
-        paths = merge(*(each.link_paths() for each in self._both))
-        return (path for path, _ in groupby(paths))
+        return merged(*(each.link_paths() for each in self._both), key=str)
 
     def walk_links(self) -> Iterator[tuple[str, bytes]]:
-        files = merge(*(each.walk_links() for each in self._both), key=lambda each: each[0])
-        return (next(same) for _, same in groupby(files, key=lambda each: each[0]))
+        return merged(*(each.walk_links() for each in self._both), key=lambda file: file[0])
 
     def write_private(self, name: str, content: bytes) -> None:
         self._first.write_private(name, content)
@@ -198,8 +196,7 @@ class MovingStore(_MovingLinks):
             each.restore(aside, digest)
 
     def walk(self) -> Iterator[StoredBlob]:
-        blobs = merge(*(each.walk() for each in self._both), key=lambda each: str(each.digest))
-        return (next(same) for _, same in groupby(blobs, key=lambda each: each.digest))
+        return merged(*(each.walk() for each in self._both), key=lambda blob: str(blob.digest))
 
     def stage(self, upload: UploadId, content: bytes) -> None:
         self._first.stage(upload, content)
