@@ -94,7 +94,11 @@ class LinkFolder:
             durable.sync_all(*{*map(durable.above, changed)})
 
     def _place(self, link: StagedLink, changed: set[str], new: set[str]) -> None:
-        """Move a staged file, with its new folders; add to what has come to its place, and to new folders."""
+        """Move a staged file, with its new folders; add to what has come to its place, and to new folders.
+
+        Where it was staged says which folder is the highest new one: of the paths of a repository below the
+        same folder, none is the end of another one.
+        """
         fresh, place, below = f"{self._uploads}/{link.upload}", link.path, ""
         while place and not os.path.isfile(fresh + below):
             place, _, name = place.rpartition("/")

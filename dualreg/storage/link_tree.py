@@ -84,6 +84,7 @@ class LinkTree(LinkReader, Protocol):
         Nothing need be written if the file that is there is right.
 
         Args:
+            links: All of one repository. Where several need the same new folder, to place one may place all.
             waits: Called meanwhile, or when the files are durable; what ``prepare`` of the same driver
                 returned is waited for together with them.
         """
