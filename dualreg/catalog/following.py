@@ -157,8 +157,7 @@ class FollowingQueries:
 
     def add_blobs(self, blobs: Iterable[FoundBlob]) -> None:
         """Record blobs, or the sizes that they have now; what was damaged was replaced."""
-        rows = [{"digest": b.digest, "size": b.size, "created_at": b.at, "verified_at": b.at} for b in blobs]
-        if rows:
+        if rows := [blob.row() for blob in blobs]:
             insert = insert_for(self.connection.dialect.name, Blobs)
             found = {"size": insert.excluded.size, "condemned_at": None, "damaged_at": None}
             differs = (Blobs.size != insert.excluded.size) | Blobs.damaged_at.is_not(None)
@@ -196,18 +195,7 @@ class FollowingQueries:
 
     def put_tags(self, repository_id: int, tags: Iterable[FoundTag]) -> None:
         """Record tags, or where they point now; when they were pulled stays."""
-        rows = [
-            {
-                "repository_id": repository_id,
-                "name": tag.name,
-                "manifest": tag.manifest,
-                "updated_at": tag.at,
-                "origin": tag.origin,
-                "agent": tag.agent,
-            }
-            for tag in tags
-        ]
-        if rows:
+        if rows := [tag.row(repository_id) for tag in tags]:
             insert = insert_for(self.connection.dialect.name, Tags)
             moved = {key: insert.excluded[key] for key in ("manifest", "updated_at", "origin", "agent")}
             columns = [Tags.repository_id, Tags.name]

@@ -44,6 +44,10 @@ class FoundBlob:
     size: int
     at: datetime
 
+    def row(self) -> dict[str, Any]:
+        """Return the row of ``Blobs``; it counts as verified when it arrived."""
+        return {"digest": self.digest, "size": self.size, "created_at": self.at, "verified_at": self.at}
+
 
 @dataclass(frozen=True, slots=True)
 class FoundManifest:
@@ -67,13 +71,24 @@ class FoundManifest:
 
 @dataclass(frozen=True, slots=True)
 class FoundTag:
-    """A tag of a repository, as a row of ``Tags``."""
+    """A tag of a repository."""
 
     name: Tag
     manifest: Digest
     at: datetime
     origin: Origin
     agent: str | None
+
+    def row(self, repository_id: int) -> dict[str, Any]:
+        """Return the row of ``Tags``."""
+        return {
+            "repository_id": repository_id,
+            "name": self.name,
+            "manifest": self.manifest,
+            "updated_at": self.at,
+            "origin": self.origin,
+            "agent": self.agent,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +109,8 @@ class RebuildQueries:
             self.connection.execute(delete(table))
 
     def add_blobs(self, blobs: Iterable[FoundBlob]) -> None:
-        """Record blobs; they count as verified when they arrived."""
-        self._add(
-            Blobs,
-            ({"digest": b.digest, "size": b.size, "created_at": b.at, "verified_at": b.at} for b in blobs),
-        )
+        """Record blobs."""
+        self._add(Blobs, (blob.row() for blob in blobs))
 
     def repository(self, name: RepositoryName, at: datetime) -> int:
         """Return the ID of a repository, which exists since *at* at the latest."""
@@ -214,18 +226,7 @@ class RebuildQueries:
 
     def add_tags(self, repository_id: int, tags: Iterable[FoundTag]) -> None:
         """Record tags, whose manifests must be recorded."""
-        rows = (
-            {
-                "repository_id": repository_id,
-                "name": tag.name,
-                "manifest": tag.manifest,
-                "updated_at": tag.at,
-                "origin": tag.origin,
-                "agent": tag.agent,
-            }
-            for tag in tags
-        )
-        self._add(Tags, rows)
+        self._add(Tags, (tag.row(repository_id) for tag in tags))
 
     def _add(self, table: type[Table], rows: Iterable[Mapping[str, Any]]) -> None:
         if found := [*rows]:
