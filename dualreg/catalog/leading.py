@@ -140,13 +140,13 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-#: What ``lead`` needs to be given to wait between two tries; returns whether to go on.
-Wait = Callable[[], bool]
-
-
 @contextmanager
-def lead_when_free(catalog: Catalog, duty: Duty, wait: Wait) -> Iterator[Lead | None]:
-    """Lead some work for the block, as soon as no other process does; None: *wait* has ended that."""
+def lead_when_free(catalog: Catalog, duty: Duty, wait: Callable[[], bool]) -> Iterator[Lead | None]:
+    """Lead some work for the block, as soon as no other process does; yield None if *wait* ends that.
+
+    Args:
+        wait: Waits between two tries; returns whether to try again.
+    """
     while True:
         with lead(catalog, duty) as led:
             if led:
