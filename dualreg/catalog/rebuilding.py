@@ -138,22 +138,7 @@ class RebuildQueries:
 
     def add_v1_images(self, images: Iterable[V1ImageRow]) -> None:
         """Record V1 images, whose blobs must be linked to the repository."""
-        rows = (
-            {
-                "repository_id": image.repository_id,
-                "image_id": image.id,
-                "parent_id": image.parent,
-                "json": image.json,
-                "layer": image.layer,
-                "diff_id": image.diff_id,
-                "checksum": image.checksum,
-                "complete": image.complete,
-                "tarsum": image.tarsum,
-                "tarsum_verified": image.tarsum_verified,
-            }
-            for image in images
-        )
-        self._add(V1Images, rows)
+        self._add(V1Images, (image.columns() for image in images))
 
     def remove_orphans(self, repository_id: int) -> tuple[ImageId, ...]:
         """Delete the V1 images whose parents do not exist, and return them; others may then have none."""

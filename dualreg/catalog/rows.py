@@ -164,6 +164,21 @@ class V1ImageRow:
     tarsum_verified: bool | None = None
     promised_at: datetime | None = field(default=None, compare=False)
 
+    def columns(self) -> dict[str, object]:
+        """Return the row of ``V1Images``."""
+        return {
+            "repository_id": self.repository_id,
+            "image_id": self.id,
+            "parent_id": self.parent,
+            "json": self.json,
+            "layer": self.layer,
+            "diff_id": self.diff_id,
+            "checksum": self.checksum,
+            "complete": self.complete,
+            "tarsum": self.tarsum,
+            "tarsum_verified": self.tarsum_verified,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class SentLayer:

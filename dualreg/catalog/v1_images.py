@@ -253,19 +253,7 @@ class V1ImageQueries:
         return layer is not None
 
     def _put(self, image: V1ImageRow, upsert: Any) -> bool:  # noqa: ANN401 -- see insert_for
-        values = {
-            "repository_id": image.repository_id,
-            "image_id": image.id,
-            "parent_id": image.parent,
-            "json": image.json,
-            "layer": image.layer,
-            "diff_id": image.diff_id,
-            "checksum": image.checksum,
-            "complete": image.complete,
-            "tarsum": image.tarsum,
-            "tarsum_verified": image.tarsum_verified,
-            "touched_at": None if image.complete else self.now,
-        }
+        values = image.columns() | {"touched_at": None if image.complete else self.now}
         going = noted(image.repository_id, self.now, image=image.id)
         self.connection.execute(_noting_replaced(), going)
         if image.complete:
