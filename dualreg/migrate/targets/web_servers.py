@@ -169,7 +169,7 @@ location ~ "^/nginx" {{
 }}
 location @dualreg_missing {{
     {headers}
-    # A cache would keep it for a while, and the next export may bring what is missing.
+    # A cache would keep it for a while, and the next export may add what is missing.
     add_header Cache-Control no-store always;
     default_type application/json;
     return 404 $dualreg_error;
