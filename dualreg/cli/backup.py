@@ -1,8 +1,7 @@
 """``dualreg backup`` and ``dualreg restore``: copies of a registry in use, and registries made of them."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +11,13 @@ import click
 from dualreg.assembly import build_registry, open_catalog, prepare
 from dualreg.auth import sealed
 from dualreg.catalog.copying import measure
-from dualreg.catalog.database import Catalog, is_absent
+from dualreg.catalog.database import is_absent
 from dualreg.catalog.integrity import file_of
 from dualreg.cli.admin import audited, prepare_or_fail
+from dualreg.cli.copied import print_amount, print_copied
 from dualreg.cli.failures import Fatal, MigrateCommand
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import amount, echo, echo_json, minute
+from dualreg.cli.output import amount, echo, minute
 from dualreg.cli.progress import progress, stoppable
 from dualreg.maintenance.backup.backup import Backup
 from dualreg.maintenance.backup.folder import BackupFolder, Marker
@@ -74,14 +74,13 @@ def backup(
             with TemporaryDirectory() as scratch:
                 copied, deleted = made.plan(copying, Path(scratch) / "catalog.sqlite3")
         else:
-            with _progress(catalog, copying, quiet=as_json):
+            with progress("blobs", *measure(catalog), quiet=as_json) as copying.advance:
                 copied, deleted = made.run(copying)
     if stop.is_set():
         raise Fatal("stopped; run the command again to go on")
-    _print(copied, as_json=as_json, deleted=deleted)
+    print_copied(copied, as_json=as_json, deleted=deleted)
     if not as_json:
-        verb = "Would copy" if dry_run else "Copied"
-        echo(f"{verb} {amount(copied.added, copied.added_bytes)} of {amount(copied.blobs, copied.bytes)}.")
+        print_amount(copied, dry_run=dry_run)
         if not dry_run:
             command = shlex.join(["dualreg", "restore", str(folder.absolute()), "--data"])
             echo(f"To restore:  {command} NEW-DIRECTORY")
@@ -113,20 +112,12 @@ def restore(
             copied = _restore_content(settings, source, share=not always_copy, quiet=as_json)
             record("restore", backup=str(folder.absolute()), as_of=marker.at, missing=len(copied.missing))
     prepare(settings)
-    _print(copied, as_json=as_json)
+    print_copied(copied, as_json=as_json)
     if not as_json:
         as_of = minute(datetime.fromisoformat(marker.at))
         echo(f"Restored {amount(copied.blobs, copied.bytes)} and the catalog of {as_of}.")
         echo("Next:  dualreg serve, with the same settings")
     raise SystemExit(1 if copied.missing else 0)
-
-
-@contextmanager
-def _progress(catalog: Catalog, copying: BlobCopy, *, quiet: bool) -> Iterator[None]:
-    """Show how much is copied in the block, of what *catalog* lists."""
-    blobs, size = measure(catalog)
-    with progress("blobs", blobs, size, quiet=quiet) as copying.advance:
-        yield
 
 
 def _require_empty(settings: Settings, source: BackupFolder) -> None:
@@ -169,7 +160,7 @@ def _restore_content(settings: Settings, source: BackupFolder, *, share: bool, q
     with closing(open_catalog(settings)) as catalog, stoppable(quiet=quiet) as stop:
         linking = build_registry(catalog, store, settings).linking
         copying = BlobCopy(source.store, store, share, verify=True, stop=stop)
-        with _progress(catalog, copying, quiet=quiet):
+        with progress("blobs", *measure(catalog), quiet=quiet) as copying.advance:
             copied = copying.run(catalog)
         with progress("repositories", linking.count(), quiet=quiet) as advance:
             if not stop.is_set():
@@ -178,12 +169,3 @@ def _restore_content(settings: Settings, source: BackupFolder, *, share: bool, q
             raise Fatal("stopped; run the command again to go on")
         conclude(source, catalog, settings.journals)
     return copied
-
-
-def _print(copied: Copied, *, as_json: bool, **more: int) -> None:
-    """Print the numbers as JSON, or what is missing."""
-    if as_json:
-        echo_json(vars(copied) | more)
-        return
-    for missing in copied.missing:
-        echo(f"{missing.kind}: {missing.digest}: {missing.text}", err=True)

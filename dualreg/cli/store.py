@@ -15,9 +15,10 @@ from dualreg.auth.sealed import Sealed
 from dualreg.catalog.copying import measure
 from dualreg.catalog.database import Catalog
 from dualreg.cli.admin import audited, prepare_or_fail
+from dualreg.cli.copied import print_amount, print_copied
 from dualreg.cli.failures import Fatal, MigrateCommand
 from dualreg.cli.options import announce_registry, json_option, load_settings, settings_options
-from dualreg.cli.output import amount, counted, echo, echo_json
+from dualreg.cli.output import counted, echo
 from dualreg.cli.progress import progress, stoppable
 from dualreg.maintenance.blob_copy import JOBS, BlobCopy, Copied
 from dualreg.maintenance.expected_links import ExpectedLinks
@@ -95,9 +96,12 @@ def copy(
         copied = work.plan(**given) if dry_run else work.copy(**given)
         if stop.is_set():
             raise Fatal("stopped; run the command again to go on")
-    _print(copied, as_json=as_json)
-    if not as_json and isinstance(copied, StoreCopied):
-        _print_next(settings, work, copied)
+    print_copied(copied, as_json=as_json)
+    if not as_json:
+        print_amount(copied, dry_run=dry_run)
+        if isinstance(copied, StoreCopied):
+            echo(f"Wrote {counted(copied.links, 'link file')} and removed {copied.removed}.")
+            _print_next(settings, work, copied)
     raise SystemExit(1 if copied.missing else 0)
 
 
@@ -188,18 +192,6 @@ class _Work:
         with progress("repositories", count, unit="link files", quiet=self.quiet) as links.advance:
             links.run()
         copied.links, copied.removed = links.written, links.removed
-
-
-def _print(copied: Copied, *, as_json: bool) -> None:
-    if as_json:
-        echo_json(vars(copied))
-        return
-    for missing in copied.missing:
-        echo(f"{missing.kind}: {missing.digest}: {missing.text}", err=True)
-    verb = "Copied" if isinstance(copied, StoreCopied) else "Would copy"
-    echo(f"{verb} {amount(copied.added, copied.added_bytes)} of {amount(copied.blobs, copied.bytes)}.")
-    if isinstance(copied, StoreCopied):
-        echo(f"Wrote {counted(copied.links, 'link file')} and removed {copied.removed}.")
 
 
 def _print_next(settings: Settings, work: _Work, copied: StoreCopied) -> None:
