@@ -199,7 +199,7 @@ class _Updating:
 
 def _summary(look: Look) -> str:
     counts = look.counts
-    changed = counted(counts["changed"], "repository").replace("repositorys", "repositories")
+    changed = counted(counts["changed"], "repository", "repositories")
     return f"follow: {changed} changed; {counted(counts['tags'], 'tag')}, {len(look.waiting)} waiting"
 
 
@@ -246,7 +246,8 @@ def _print_status(found: Mapping[str, Any], *, late: bool) -> None:
     )
     for label, key in (("Last change:  ", "changed_at"), ("Newest push:  ", "newest_push")):
         echo(f"{label} {minute(datetime.fromisoformat(found[key])) if found[key] else '-'}")
-    echo(f"Content:       {found['repositories']} repositories, {counted(found['tags'], 'tag')}")
+    repositories = counted(found["repositories"], "repository", "repositories")
+    echo(f"Content:       {repositories}, {counted(found['tags'], 'tag')}")
     if found["error"]:
         echo(f"Failed since:  {found['error']}")
     for each in found["waiting"]:

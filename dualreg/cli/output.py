@@ -13,9 +13,9 @@ from dualreg.messages import json_text, mask, safe_line
 _MIB = 1 << 20
 
 
-def counted(count: int, noun: str) -> str:
-    """Return ``1 tag`` or ``2 tags``."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return ``1 tag`` or ``2 tags``; with *plural*, ``2 repositories``."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def amount(blobs: int, size: int) -> str:
