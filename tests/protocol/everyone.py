@@ -100,6 +100,9 @@ OLD_PUSHERS: dict[str, Push] = {release.version: schema1_pusher(release) for rel
 OLD_PUSHERS[FIRST_SCHEMA2.version] = first_schema2_push
 OLD_PULLERS: dict[str, Pull] = {release.version: schema1_puller(release) for release in SCHEMA1_RELEASES}
 OLD_PULLERS[FIRST_SCHEMA2.version] = first_schema2_pull
+#: Of each generation, the newest of V1, the oldest of schema 1, and all of today.
+SOME_PUSHERS = TODAY_PUSHERS | dict([*V1_PUSHERS.items()][-1:]) | dict([*OLD_PUSHERS.items()][:1])
+SOME_PULLERS = TODAY_PULLERS | dict([*V1_PULLERS.items()][-1:]) | dict([*OLD_PULLERS.items()][:1])
 
 
 def pushing_once(host: str, pushers: Mapping[str, Push]) -> Callable[[str], str]:
@@ -124,3 +127,20 @@ def assert_same(pulled: Sequence[bytes], pushed: Sequence[bytes], *, exactly: bo
         pulled, pushed = ([layer for layer in layers if files(layer)] for layers in (pulled, pushed))
     assert [files(layer) for layer in pulled] == [files(layer) for layer in pushed]
     assert [*pulled] == [*pushed]
+
+
+def push_by_some(host: str) -> None:
+    """Push OLD_LAYERS with each of SOME_PUSHERS, to a repository of its own."""
+    for pusher, push in SOME_PUSHERS.items():
+        push(host, _repository(pusher), "latest", OLD_LAYERS)
+
+
+def require_some_pull(host: str) -> None:
+    """Assert that all of SOME_PULLERS get what all of SOME_PUSHERS have pushed."""
+    for pusher in SOME_PUSHERS:
+        for pull in SOME_PULLERS.values():
+            assert_same(pull(host, _repository(pusher), "latest"), OLD_LAYERS, exactly=False)
+
+
+def _repository(pusher: str) -> str:
+    return f"team/{pusher.replace(' ', '').lower()}"
