@@ -15,9 +15,6 @@ from tests.contracts.radosgw import s3_bucket, settings_of
 from tests.nginx.site import BETWEEN, nginx_site
 from tests.programs import Serving, dualreg_process
 
-#: Begins a line of the access log of an instance.
-_LINE = '"'
-
 
 @dataclass(frozen=True)
 class Fleet:
