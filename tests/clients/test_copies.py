@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from subprocess import run
 
 import pytest
 
 from tests import builders
 from tests.clients.test_migrate import exported
 from tests.clients.tools import Failed, Tools, verified
+from tests.maintenance.test_following import following, rsync
 from tests.nginx.static import static_server
-from tests.programs import DUALREG, dualreg_server, free_port, require, running, wait_until_up
+from tests.programs import dualreg_server, require
 from tests.protocol.clients.v1 import V1Client
 
 pytestmark = pytest.mark.client
@@ -21,11 +21,8 @@ pytestmark = pytest.mark.client
 def follower(data: Path, home: Path) -> Iterator[str]:
     """Follow a copy of the registry; yield HOST:PORT."""
     require("rsync", package="rsync")
-    run(["rsync", "-a", f"{data}/", f"{home / 'copy'}/"], check=True)
-    host, log = f"127.0.0.1:{free_port()}", home / "follower.log"
-    command = [DUALREG, "follow", "--follow", home / "copy", "--data", home / "own", "--bind", host]
-    with running(command, log) as process:
-        wait_until_up(f"http://{host}/v2/", process, log)
+    rsync(data, home / "copy")
+    with following(home / "copy", home / "own") as (host, _):
         yield host
 
 
