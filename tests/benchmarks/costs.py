@@ -117,10 +117,12 @@ def _meter() -> Iterator[_Meter]:
         database = enter(cluster.running(fsync="on"))
         with closing(Catalog(cluster.url())) as catalog:
             upgrade(catalog)
-        endpoint, objects = enter(faulty(enter(bucket()).endpoint))
+        server = enter(bucket())
+        endpoint, objects = enter(faulty(server.endpoint))
         chosen = {
             **settings(accounts=False),
-            **store(endpoint),
+            **store(server),
+            "s3_endpoint": endpoint,
             "database": cluster.url(),
             "s3_redirects": "on",
         }

@@ -11,7 +11,7 @@ import boto3
 
 from tests.benchmarks.rows import Effort
 from tests.benchmarks.servers import Server, others, reference, servers, settings
-from tests.contracts.radosgw import ObjectStore, radosgw
+from tests.contracts.radosgw import ObjectStore, radosgw, reference_settings, settings_of
 from tests.instances.fleet import fleet, shared_storage
 from tests.nginx.site import make_certificate
 from tests.programs import dualreg_process
@@ -24,20 +24,21 @@ def _over_objects(folder: Path, against: Mapping[str, str], *, fresh: bool) -> I
     """Run one instance and the reference registry over the same object store."""
     with ExitStack() as stack:
         objects = stack.enter_context(bucket())
-        chosen = {**settings(accounts=False), **store(objects.endpoint)}
+        chosen = {**settings(accounts=False), **store(objects)}
+        theirs = reference_settings(objects.url(_BUCKET, "reference"))
         serving = stack.enter_context(dualreg_process(folder / "ours", fresh=fresh, **chosen))
         about = "one instance over radosgw, its catalog in SQLite"
         pids = (serving.process.pid,)
         yield [
             Server("objects", serving.host, speaks_v1=True, ours=True, pids=pids, about=about),
-            stack.enter_context(reference(folder, redirect={"disable": True}, s3=_reference(objects))),
+            stack.enter_context(reference(folder, redirect={"disable": True}, s3=theirs)),
             *others(against),
         ]
 
 
-def store(endpoint: str) -> dict[str, str]:
+def store(objects: ObjectStore) -> dict[str, str]:
     """Return the settings of a store in the bucket."""
-    return {"store": f"s3://{_BUCKET}/ours", "s3_endpoint": endpoint, "s3_region": _REGION}
+    return settings_of(objects.url(_BUCKET, "ours"))
 
 
 @contextmanager
@@ -48,19 +49,6 @@ def bucket() -> Iterator[ObjectStore]:
         client = boto3.client("s3", endpoint_url=objects.endpoint, region_name=_REGION)
         client.create_bucket(Bucket=_BUCKET)
         yield objects
-
-
-def _reference(objects: ObjectStore) -> dict[str, object]:
-    """Return the reference registry's settings of the object store."""
-    return {
-        "bucket": _BUCKET,
-        "rootdirectory": "/reference",
-        "region": _REGION,
-        "regionendpoint": objects.endpoint,
-        "accesskey": objects.variables["AWS_ACCESS_KEY_ID"],
-        "secretkey": objects.variables["AWS_SECRET_ACCESS_KEY"],
-        "secure": False,
-    }
 
 
 @contextmanager

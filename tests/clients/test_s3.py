@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -16,7 +15,7 @@ from dualreg.web.app import create_app
 from dualreg.web.context import parts_in
 from tests import builders
 from tests.contracts.postgresql import DATABASES, database_of
-from tests.contracts.radosgw import s3_bucket, settings_of
+from tests.contracts.radosgw import reference_settings, s3_bucket, settings_of
 from tests.contracts.s3_faults import faulty
 from tests.programs import (
     DUALREG,
@@ -190,19 +189,9 @@ def test_the_reference_registry_serves_the_bucket(tmp_path: Path, url: str) -> N
     image, chosen = builders.image(builders.layer({"a": b"1"})), settings(url, f"sqlite:///{tmp_path}/c.db")
     with dualreg_process(tmp_path / "data", **chosen) as (host, _, _):
         V2Client(host).push("team/app", "1", image)
-    bucket = urlsplit(url)
     port = free_port()
-    options = {
-        "bucket": bucket.netloc,
-        "rootdirectory": bucket.path,
-        "region": "us-east-1",
-        "regionendpoint": chosen["s3_endpoint"],
-        "accesskey": os.environ["AWS_ACCESS_KEY_ID"],
-        "secretkey": os.environ["AWS_SECRET_ACCESS_KEY"],
-        "secure": False,
-    }
     configuration, log = tmp_path / "config.yml", tmp_path / "reference.log"
-    storage = {"s3": options, "redirect": {"disable": True}}
+    storage = {"s3": reference_settings(url), "redirect": {"disable": True}}
     document = {"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}
     configuration.write_text(json.dumps(document))
     with running(["docker-registry", "serve", configuration], log) as process:

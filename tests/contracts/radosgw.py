@@ -113,6 +113,20 @@ def settings_of(url: str) -> dict[str, str]:
     }
 
 
+def reference_settings(url: str) -> dict[str, str | bool]:
+    """Return the reference registry's settings of such a store, for a process that can log in there."""
+    chosen, place = settings_of(url), urlsplit(url)
+    return {
+        "bucket": place.netloc,
+        "rootdirectory": place.path,
+        "region": chosen["s3_region"],
+        "regionendpoint": chosen["s3_endpoint"],
+        "accesskey": os.environ["AWS_ACCESS_KEY_ID"],
+        "secretkey": os.environ["AWS_SECRET_ACCESS_KEY"],
+        "secure": False,
+    }
+
+
 @cache
 def _bucket() -> str:
     """Return the name of the bucket of this process."""
