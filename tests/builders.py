@@ -6,6 +6,7 @@ The same arguments give the same bytes.
 import gzip
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,11 @@ from typing import Any
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import compress as zstd_compress
+else:
+    from backports.zstd import compress as zstd_compress
 
 
 def tar(files: Mapping[str, bytes]) -> bytes:
@@ -85,6 +91,15 @@ def image(*layers: bytes, oci: bool = False, **config: Any) -> Image:
         "layers": [descriptor(layer_type, data) for data in layers],
     }
     return Image(media_type, json.dumps(manifest).encode(), config_bytes, layers)
+
+
+def zstd_image(*layers: bytes, **config: Any) -> Image:
+    """Return the OCI image that ``image`` returns of *layers*, with these compressed with zstd instead."""
+    made = image(*layers, oci=True, **config)
+    packed = [zstd_compress(gzip.decompress(data)) for data in layers]
+    document = json.loads(made.manifest)
+    document["layers"] = [descriptor(media_types.OCI_LAYER_ZSTD, data) for data in packed]
+    return replace(made, manifest=json.dumps(document).encode(), layers=packed)
 
 
 def relabelled(image: Image, config_type: str | None) -> Image:

@@ -47,6 +47,7 @@ from dualreg.catalog.referrers import ReferrerQueries
 from dualreg.catalog.repositories import RepositoryQueries
 from dualreg.catalog.secrets import SecretQueries
 from dualreg.catalog.tags import TagQueries
+from dualreg.catalog.transcoded import TranscodedQueries
 from dualreg.catalog.uploads import UploadQueries
 from dualreg.catalog.uses import UseQueries
 from dualreg.catalog.v1_images import V1ImageQueries
@@ -150,6 +151,7 @@ class Transaction:
     uploads = _Noun(UploadQueries)
     v1_images = _Noun(V1ImageQueries)
     views = _Noun(ViewQueries)
+    transcoded = _Noun(TranscodedQueries, timed=False)
     derivations = _Noun(DerivationQueries, timed=False)
     garbage = _Noun(GarbageQueries)
     uses = _Noun(UseQueries, timed=False)

@@ -6,7 +6,7 @@ import io
 import lzma
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from functools import cache, partial
 from typing import BinaryIO, Protocol, Self
@@ -289,10 +289,14 @@ def inflated(chunks: Iterable[bytes], *, zstd: bool = False) -> Iterator[bytes]:
     yield from inflater.finish()
 
 
-def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def regzip(chunks: Iterable[bytes], *updates: Callable[[bytes], None]) -> Iterator[bytes]:
     """Yield a layer of any compression as gzip, which every client reads.
 
-    The output depends on the uncompressed bytes alone: level 6, without time and name.
+    The output depends on the uncompressed bytes and the release of zlib alone: level 6, without time and
+    name.
+
+    Args:
+        updates: Called with each uncompressed piece.
 
     Raises:
         ImageInvalid: the stream is corrupt.
@@ -300,12 +304,20 @@ def regzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     inflater, out = Inflater(zstd=True), io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, mtime=0, filename="") as target:
         for chunk in chunks:
-            target.writelines(inflater.feed(chunk))
+            target.writelines(_passed(inflater.feed(chunk), updates))
             yield out.getvalue()
             out.seek(0)
             out.truncate()
-        target.writelines(inflater.finish())
+        target.writelines(_passed(inflater.finish(), updates))
     yield out.getvalue()
+
+
+def _passed(pieces: Iterable[bytes], updates: Sequence[Callable[[bytes], None]]) -> Iterator[bytes]:
+    """Yield *pieces* after passing each to every one of *updates*."""
+    for piece in pieces:
+        for update in updates:
+            update(piece)
+        yield piece
 
 
 def may_be_padded(head: bytes, tail: bytes, size: int) -> bool:

@@ -9,6 +9,7 @@ DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_PLUGIN_CONFIG = "application/vnd.docker.plugin.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
@@ -22,6 +23,7 @@ ORAS_ARTIFACT = "application/vnd.cncf.oras.artifact.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 OCI_LAYER_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
 
@@ -34,8 +36,14 @@ DOCKER_TO_OCI: Mapping[str, str] = MappingProxyType(
         DOCKER_CONFIG: OCI_CONFIG,
         DOCKER_LAYER: OCI_LAYER,
         DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
+        DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD,
         DOCKER_LAYER_FOREIGN: OCI_LAYER_FOREIGN,
     }
+)
+#: Layers compressed with zstd, and what they are compressed with gzip. Docker reads zstd since 23.0.
+#: Source: OCI image-spec v1.1, layer.md, "+zstd Media Types"; containers/image for Docker's.
+ZSTD_TO_GZIP: Mapping[str, str] = MappingProxyType(
+    {DOCKER_LAYER_ZSTD: DOCKER_LAYER_GZIP, OCI_LAYER_ZSTD: OCI_LAYER_GZIP}
 )
 #: What Docker 1.6 to 1.9 push and pull; always stored signed.
 SCHEMA1_TYPES = frozenset({SCHEMA1, SCHEMA1_SIGNED})

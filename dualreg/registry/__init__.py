@@ -35,6 +35,7 @@ from dualreg.registry.repositories import Repositories
 from dualreg.registry.state import State
 from dualreg.registry.sweep import Sweep
 from dualreg.registry.tags import Tags
+from dualreg.registry.transcoding import Transcoding
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.uses import Uses
@@ -96,8 +97,6 @@ class Registry:
     health: Health
     garbage: Garbage
     collections: Collections
-    uses: Uses
-    sweep: Sweep
     linking: Linking
 
     @classmethod
@@ -111,7 +110,8 @@ class Registry:
         inflating = InflatingSlots()
         repairs = V1Repairs(state, documents, integrity, uploads)
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
-        chains = Chains(manifests, Layers(state.store, uploads, inflating))
+        layers, transcoding = Layers(state.store, uploads, inflating), Transcoding(state, uploads, inflating)
+        chains = Chains(manifests, layers, transcoding)
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         derived = Derived(state, bridge)
@@ -137,10 +137,23 @@ class Registry:
             health=Health(state, rules.health_interval),
             garbage=Garbage(state),
             collections=Collections(state.catalog, state.store),
-            uses=Uses(state),
-            sweep=Sweep(state),
             linking=Linking(state, v1_images),
         )
+
+    @property
+    def transcoding(self) -> Transcoding:
+        """What makes the gzip editions of layers."""
+        return self.bridge.chains.transcoding
+
+    @property
+    def uses(self) -> Uses:
+        """What finds out what uses a blob."""
+        return Uses(self.state)
+
+    @property
+    def sweep(self) -> Sweep:
+        """What finds garbage that was never noted."""
+        return Sweep(self.state)
 
     @property
     def imports(self) -> Imports:

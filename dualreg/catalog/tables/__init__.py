@@ -11,6 +11,8 @@ repositories
 │       └── v1_sent_layers              what other clients sent as the layer
 └── uploads                             uploads in progress
 
+transcoded_layers ──► blobs             the gzip editions of layers
+
 signing_keys                            keys that sign tokens and generated schema 1 manifests
 v1_clients                              V1 clients that were seen, and when
 accounts · group_members · secrets      accounts, groups, API keys and refresh tokens
@@ -41,6 +43,7 @@ from dualreg.catalog.tables.content import (
     Repositories,
     RepositoryBlobs,
     Tags,
+    TranscodedLayers,
     Uploads,
     V1Images,
     V1SentLayers,
@@ -66,6 +69,7 @@ __all__ = [
     "SigningKeys",
     "Table",
     "Tags",
+    "TranscodedLayers",
     "Uploads",
     "V1Clients",
     "V1Images",

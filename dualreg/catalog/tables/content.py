@@ -221,6 +221,23 @@ class V1SentLayers(Table):
     diff_id: Mapped[Digest] = mapped_column(DigestColumn)
 
 
+class TranscodedLayers(Table):
+    """The gzip editions of layers that are compressed with zstd.
+
+    ``made_by`` is the version of the rules and of the library that compressed it.
+    """
+
+    __tablename__ = "transcoded_layers"
+
+    source: Mapped[Digest] = mapped_column(
+        DigestColumn, ForeignKey(Blobs.digest, ondelete="CASCADE"), primary_key=True
+    )
+    digest: Mapped[Digest] = mapped_column(
+        DigestColumn, ForeignKey(Blobs.digest, ondelete="CASCADE"), index=True
+    )
+    made_by: Mapped[str] = mapped_column(String(64))
+
+
 class ManifestViews(Table):
     """What manifests are to clients of another generation; a NULL ``view`` means that they cannot use it."""
 

@@ -13,6 +13,7 @@ from tests.contracts.catalog.referrers import ReferrersContract
 from tests.contracts.catalog.repositories import RepositoriesContract
 from tests.contracts.catalog.signing_keys import SigningKeysContract
 from tests.contracts.catalog.tags import TagsContract
+from tests.contracts.catalog.transcoded import TranscodedContract
 from tests.contracts.catalog.uploads import UploadsContract
 from tests.contracts.catalog.v1_images import V1ImagesContract
 from tests.contracts.catalog.views import ViewsContract
@@ -28,6 +29,7 @@ class CatalogContract(
     UploadsContract,
     V1ImagesContract,
     ViewsContract,
+    TranscodedContract,
     DerivationsContract,
     SigningKeysContract,
     ClientsContract,

@@ -25,6 +25,7 @@ from dualreg.catalog.tables import (
     SigningKeys,
     Table,
     Tags,
+    TranscodedLayers,
     Uploads,
     V1Clients,
     V1Images,
@@ -126,7 +127,7 @@ class DatabaseContract:
         known = {
             Accounts, Blobs, Deletions, GroupMembers, LoginFailures, LoginSuccesses, ManifestChildren,
             Manifests, ManifestViews, MissingChildren, Permissions, Repositories, RepositoryBlobs, Secrets,
-            ServiceState, SigningKeys, Tags, Uploads, V1Clients, V1Images, V1SentLayers,
+            ServiceState, SigningKeys, Tags, TranscodedLayers, Uploads, V1Clients, V1Images, V1SentLayers,
         }  # fmt: skip
         assert {table.__tablename__ for table in known} == set(Table.metadata.tables)
         with catalog.read() as tx:

@@ -201,6 +201,18 @@ def test_regzip_keeps_what_is_inside(layer: bytes) -> None:
     assert made[:10] == bytes.fromhex("1f8b08000000000000ff")
 
 
+def test_regzip_gives_the_same_bytes_everywhere() -> None:
+    """With zlib, whichever release of Python; digests of what was made are in catalogs and with clients."""
+    if "ng" in zlib.ZLIB_RUNTIME_VERSION:
+        pytest.skip("this Python has another library than zlib")
+    noise = hashlib.shake_256(b"noise").digest(300_000)
+    plain = tar({"noise": noise, "text": b"".join(b"line %d\n" % number for number in range(200_000))})
+    digests = {
+        Digest.of(b"".join(regzip(_pieces(zstd_compress(plain), size)))).hex for size in (999, 1 << 20)
+    }
+    assert digests == {"8e138cd7dbbb93e2b3b322ee7a0d2d6367ef7fcc10b213196b52b1ed9520e197"}
+
+
 def test_regzip_of_a_broken_layer_fails() -> None:
     """A layer that is cut short is not turned into one that looks whole."""
     with pytest.raises(ImageInvalid):

@@ -1,0 +1,36 @@
+"""The gzip editions of layers that are compressed with zstd.
+
+Revision ID: 0022
+Revises: 0021
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0022"
+down_revision = "0021"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "transcoded_layers",
+        sa.Column("source", sa.String(length=135), nullable=False),
+        sa.Column("digest", sa.String(length=135), nullable=False),
+        sa.Column("made_by", sa.String(length=64), nullable=False),
+        *(
+            sa.ForeignKeyConstraint(
+                [column],
+                ["blobs.digest"],
+                name=op.f(f"fk_transcoded_layers_{column}_blobs"),
+                ondelete="CASCADE",
+            )
+            for column in ("source", "digest")
+        ),
+        sa.PrimaryKeyConstraint("source", name=op.f("pk_transcoded_layers")),
+    )
+    op.create_index(op.f("ix_transcoded_layers_digest"), "transcoded_layers", ["digest"])
+
+
+def downgrade() -> None:
+    op.drop_index(op.f("ix_transcoded_layers_digest"), table_name="transcoded_layers")
+    op.drop_table("transcoded_layers")
