@@ -89,6 +89,17 @@ class ManifestQueries:
         query = select(MissingChildren.child).where(MissingChildren.repository_id == repository_id)
         return self.connection.scalar(query.limit(1)) is not None
 
+    def missing(
+        self, repositories: Collection[int], manifests: Collection[Digest]
+    ) -> dict[tuple[int, Digest], set[Digest]]:
+        """Return what *manifests* name and lack in *repositories*, by both; a page of either at most."""
+        query = select(MissingChildren.repository_id, MissingChildren.manifest, MissingChildren.child)
+        there = MissingChildren.repository_id.in_(repositories) & MissingChildren.manifest.in_(manifests)
+        found = dict[tuple[int, Digest], set[Digest]]()
+        for repository, manifest, child in self.connection.execute(query.where(there)):
+            found.setdefault((repository, manifest), set()).add(child)
+        return found
+
     def resolve_missing(self, repository_id: int, child: Digest) -> None:
         """Record the manifest *child*, now that it exists, as a child of every index that names it.
 

@@ -81,6 +81,19 @@ class TagRow:
     origin: Origin
 
 
+class PlacedTag(NamedTuple):
+    """A tag and its repository.
+
+    Attributes:
+        lacking: Of an index, the manifests that it names and the repository does not have.
+    """
+
+    repository_id: int
+    repository: RepositoryName
+    row: TagRow
+    lacking: frozenset[Digest] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class ReferrerRow:
     """A manifest with a subject; *size* in bytes."""

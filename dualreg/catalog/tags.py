@@ -13,6 +13,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     delete,
+    func,
     select,
     true,
     tuple_,
@@ -23,7 +24,7 @@ from dualreg.catalog import prepared
 from dualreg.catalog.blobs import REFERRERS_LIMIT
 from dualreg.catalog.candidates import note, noted, noting
 from dualreg.catalog.dialects import batches, insert_for, lock_names
-from dualreg.catalog.rows import ORIGINS, Origin, TagRow
+from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
 from dualreg.catalog.tables import Blobs, ManifestChildren, Manifests, Repositories, Tags
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
@@ -141,9 +142,26 @@ class TagQueries:
             # Tags are ASCII, so the successor of the last character ends the range.
             query = query.where(Tags.name < prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else query
             query = query.order_by(Tags.name)
-        return tuple(
-            TagRow(Tag(row[0]), *row[1:-1], Origin(row[-1])) for row in self.connection.execute(query)
-        )
+        return tuple(_tag_row(row) for row in self.connection.execute(query))
+
+    def every(self, after: tuple[str, str], limit: int) -> tuple[PlacedTag, ...]:
+        """Return up to *limit* tags of all repositories, by the names of repository and tag.
+
+        Args:
+            after: The repository and the name of the last tag seen.
+        """
+        query = _described().add_columns(Repositories.id, Repositories.name)
+        query = query.join(Repositories, Repositories.id == Tags.repository_id)
+        rest = query.where(Repositories.name == after[0], Tags.name > after[1]).order_by(Tags.name)
+        rows = [*self.connection.execute(rest.limit(limit))]
+        if len(rows) < limit:
+            others = query.where(Repositories.name > after[0]).order_by(Repositories.name, Tags.name)
+            rows += self.connection.execute(others.limit(limit - len(rows)))
+        return tuple(PlacedTag(row[-2], RepositoryName(row[-1]), _tag_row(row)) for row in rows)
+
+    def count(self) -> int:
+        """Return the number of tags."""
+        return self.connection.scalar(select(func.count()).select_from(Tags)) or 0
 
     def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
         """Return the ``User-Agent`` that pushed the tag, if known, and the time; None if there is no tag."""
@@ -229,6 +247,11 @@ def _in(repository: RepositoryName) -> ColumnElement[bool]:
 def _of(origins: Collection[Origin]) -> ColumnElement[bool]:
     """Return the condition that a tag has one of *origins*; a constant if these are all."""
     return true() if len(origins) == len(ORIGINS) else Tags.origin.in_(sorted(origins))
+
+
+def _tag_row(row: Any) -> TagRow:  # noqa: ANN401 -- of ``_described``
+    name, digest, media_type, size, pushed_at, pulled_at, origin = row[:7]
+    return TagRow(Tag(name), digest, media_type, size, pushed_at, pulled_at, Origin(origin))
 
 
 def _described() -> Select[str, Digest, str, int, datetime, datetime | None, str]:

@@ -25,6 +25,7 @@ COMMANDS = {
     "token": ("secrets:token", "Manage tokens."),
     "access": ("access:access", "Manage permission rules."),
     "repository": ("repository:repository", "Manage repositories."),
+    "images": ("images:images", "Check which clients can read images."),
     "clients": ("clients:clients", "List recent V1 clients."),
     "store": ("store:store", "Manage the store."),
     "fsck": ("fsck:fsck", "Check the store and the catalog against each other."),

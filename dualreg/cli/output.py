@@ -43,13 +43,27 @@ def echo_csv(text: str) -> None:
     click.echo(mask(text), nl=False)
 
 
+class Columns:
+    """A table whose rows are printed as they are found, in columns as wide as the first ones need."""
+
+    def __init__(self, *headings: str) -> None:
+        self._headings, self._widths = headings, list[int]()
+
+    def add(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print *rows*; before the first ones, the headings."""
+        if not rows:
+            return
+        printed = rows
+        if not self._widths:
+            printed = (self._headings, *rows)
+            self._widths = [max(map(len, column)) for column in zip(*printed, strict=True)]
+        for row in printed:
+            echo("  ".join(cell.ljust(width) for cell, width in zip(row, self._widths, strict=True)).rstrip())
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print *rows* below *headings*, or nothing if there are none."""
-    if not rows:
-        return
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    for row in (headings, *rows):
-        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    Columns(*headings).add(rows)
 
 
 def records(rows: Sequence[Any], *leave_out: str) -> None:

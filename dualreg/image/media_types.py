@@ -26,6 +26,7 @@ OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 OCI_LAYER_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+OCI_LAYER_FOREIGN_TAR = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 
 #: Docker's media types, and OCI's for the same format.
 #: Source: OCI image-spec v1.1, media-types.md, "Compatibility Matrix".

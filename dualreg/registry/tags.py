@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.rows import ORIGINS, Origin, TagRow
+from dualreg.catalog.rows import ORIGINS, Origin, PlacedTag, TagRow
 from dualreg.errors import RepositoryUnknown, TagUnknown
+from dualreg.image import media_types
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.activity import Pulls
 from dualreg.registry.deletion import clear_tags
@@ -108,6 +109,29 @@ class Tags:
         if not known and not self.state.upstream.available_tags(repository, limit=1):
             raise RepositoryUnknown(name=repository)
         return Page(rows[:limit], more=len(rows) > limit > 0)
+
+    def every(self, *, after: tuple[str, str] = ("", ""), limit: int) -> Page[PlacedTag]:
+        """Return up to *limit* tags of all repositories, whatever `bridge` shows, by repository and name.
+
+        Args:
+            after: The repository and the name of the last tag of the previous page.
+        """
+        with self.state.catalog.read() as tx:
+            placed = tx.tags.every(after, limit + 1)
+            rows = placed[:limit]
+            indexes = [each for each in rows if each.row.media_type in media_types.INDEXES]
+            places = {each.repository_id for each in indexes}, {each.row.digest for each in indexes}
+            missing = tx.manifests.missing(*places) if indexes else {}
+        found = [
+            each._replace(lacking=frozenset(missing.get((each.repository_id, each.row.digest), ())))
+            for each in rows
+        ]
+        return Page(found, more=len(placed) > limit)
+
+    def count(self) -> int:
+        """Return the number of tags in this registry."""
+        with self.state.catalog.read() as tx:
+            return tx.tags.count()
 
     def pusher(self, repository: RepositoryName, tag: Tag) -> tuple[str | None, datetime] | None:
         """Return the User-Agent that pushed the tag, if known, and when; None: there is no such tag."""

@@ -227,6 +227,7 @@ class Seen:
             "repository show team/old", "repository show team/app",
         ):  # fmt: skip
             self.prints(line)
+        self.prints("images check team/old --for v1")
         (key,) = json.loads(self.invoke("key list --json"))
         self.invoke(f"key revoke {key['id']}")
         self.invoke("account unlock alice")

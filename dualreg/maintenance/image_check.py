@@ -1,0 +1,96 @@
+"""Image check: which tags of this registry a client cannot read, by the documents that are stored."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+from dualreg.catalog.rows import PlacedTag
+from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
+from dualreg.image.descriptor import Descriptor
+from dualreg.image.digest import Digest
+from dualreg.image.facts import DAMAGED, Facts, Platform, facts_of
+from dualreg.registry import Registry
+
+#: Tags read at a time.
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedTag:
+    """A tag, and what decides who can read its image."""
+
+    placed: PlacedTag
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """Reads the documents of tagged images; nothing is changed.
+
+    Attributes:
+        platform: Of an index, the image for this platform counts.
+    """
+
+    registry: Registry
+    platform: Platform
+
+    def run(
+        self, selects: Callable[[str, str], bool], advance: Callable[[int, int], None]
+    ) -> Iterator[Sequence[CheckedTag]]:
+        """Yield the selected tags, by repository and name, some at a time.
+
+        Args:
+            selects: Whether a tag, given its repository and name, is wanted.
+            advance: Called with the number of tags that were looked at since, and 0.
+        """
+        after, more = ("", ""), True
+        while more:
+            page = self.registry.tags.every(after=after, limit=_PAGE)
+            yield self._checked([each for each in page.rows if selects(each.repository, each.row.name)])
+            advance(len(page.rows), 0)
+            more = page.more
+            after = (page.end.repository, page.end.row.name) if more else after
+
+    def _checked(self, tags: Iterable[PlacedTag]) -> Sequence[CheckedTag]:
+        known = dict[tuple[Digest, frozenset[Digest]], Facts]()
+        for each in tags:
+            key = each.row.digest, each.lacking
+            if key not in known:
+                known[key] = self._facts(each)
+        absent = self._absent({digest for facts in known.values() for digest in facts.foreign})
+        return [CheckedTag(each, _with_absent(known[each.row.digest, each.lacking], absent)) for each in tags]
+
+    def _absent(self, foreign: AbstractSet[Digest]) -> frozenset[Digest]:
+        """Return the non-distributable layers that clients get neither from this registry nor a vendor."""
+        on_windows = self.platform.os == "windows"  # where Docker's daemon fetches them itself
+        return self.registry.blobs.absent(foreign) if foreign and not on_windows else frozenset()
+
+    def _facts(self, tag: PlacedTag) -> Facts:
+        stored = _Stored(self.registry, tag.lacking)
+        try:
+            payload = stored.config(tag.row.digest)
+            return facts_of(tag.row.media_type, payload, stored, self.platform)
+        except (BlobMissing, BlobDamaged, RegistryError, ValueError):
+            return DAMAGED
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The Documents of an image in this registry.
+
+    Attributes:
+        lacking: Manifests that its index names and the repository does not have.
+    """
+
+    registry: Registry
+    lacking: frozenset[Digest]
+
+    def manifest(self, entry: Descriptor) -> tuple[str, bytes] | None:
+        return None if entry.digest in self.lacking else (entry.media_type, self.config(entry.digest))
+
+    def config(self, digest: Digest) -> bytes:
+        return self.registry.documents.read(digest)
+
+
+def _with_absent(facts: Facts, absent: frozenset[Digest]) -> Facts:
+    return replace(facts, lacks_foreign=True) if facts.foreign & absent else facts
