@@ -9,6 +9,7 @@
     transports      the table of places that images can be in: names and grammar, for settings and commands
     stores          the table of the kinds of stores, for settings and drivers
     migrate/        import from other registries, export to them: plan, run, verify, report, rollback
+    upstreams/      other registries behind this one, whose content is fetched when a client asks for it
     remote/         the HTTP client of other registries and key servers: authentication, retries, limits
     maintenance/    housekeeping while the registry serves
     web/            HTTP: Flask blueprints for V1 and V2, thin

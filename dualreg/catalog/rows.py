@@ -138,6 +138,26 @@ class UploadRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderwayRow:
+    """How far an upload is that another process may write to.
+
+    Attributes:
+        repository: Whose upload it is.
+        offset, staged, layout: As of ``UploadRow``.
+        until: When its lease runs out; None: there is none.
+        process: The one that took the last lease.
+    """
+
+    repository: RepositoryName
+    id: UploadId
+    offset: int
+    staged: UploadId
+    layout: str
+    until: datetime | None
+    process: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The lease of an upload.
 

@@ -23,8 +23,8 @@ from sqlalchemy import (
     update,
 )
 
-from dualreg.catalog import prepared
-from dualreg.catalog.rows import Lease, OtherUploads, UploadRow
+from dualreg.catalog import dialects, prepared
+from dualreg.catalog.rows import Lease, OtherUploads, UnderwayRow, UploadRow
 from dualreg.catalog.tables import Repositories, Uploads
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, UploadId
@@ -87,6 +87,24 @@ class UploadQueries:
         counted = {"since": since, "limit": _NO_LIMIT if limit is None else limit}
         return prepared.row(self.connection, _start(), parameters | counted) is not None
 
+    def begin(self, repository_id: int, upload: UploadId, staged: UploadId) -> None:
+        """Add an upload without bytes, which are to be called *staged*, unless there is one with its id."""
+        row = {"id": upload, "staged": staged, "repository_id": repository_id, "offset": 0}
+        row |= {"started_at": self.now, "touched_at": self.now}
+        self.connection.execute(dialects.insert(self.connection, Uploads).on_conflict_do_nothing(), row)
+
+    def underway(self, upload: UploadId) -> UnderwayRow | None:
+        """Return how far an upload is, in whichever repository; None if there is none."""
+        columns = (Uploads.offset, Uploads.staged, Uploads.layout, Uploads.lease_until, Uploads.process)
+        query = select(Repositories.name, *columns).join(Repositories).where(Uploads.id == upload)
+        row = self.connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        repository, offset, staged, layout, until, process = row
+        return UnderwayRow(
+            RepositoryName(repository), upload, offset, UploadId(staged), layout, until, process
+        )
+
     def find(
         self, repository: RepositoryName, upload: UploadId, *, since: datetime = _EPOCH
     ) -> UploadRow | None:
@@ -143,7 +161,13 @@ class UploadQueries:
         return self.connection.execute(statement).rowcount > 0
 
     def renew(
-        self, upload: UploadId, lease: str, *, duration: timedelta, arriving: int = 0
+        self,
+        upload: UploadId,
+        lease: str,
+        *,
+        duration: timedelta,
+        arriving: int = 0,
+        durable: tuple[int, str] | None = None,
     ) -> OtherUploads | None:
         """Extend the lease to *duration* from now, and return what else is in progress.
 
@@ -152,9 +176,12 @@ class UploadQueries:
 
         Args:
             arriving: How many bytes its holder has received beyond the offset.
+            durable: A new offset, up to which bytes are durable, and their ``BlobStore.layout``.
         """
         held = (Uploads.id == upload) & (Uploads.lease == lease)
         values = {"lease_until": self.now + duration, "touched_at": self.now, "arriving": arriving}
+        if durable:
+            values |= {"offset": durable[0], "layout": durable[1], "digest_so_far": None}
         row = self.connection.execute(
             update(Uploads).where(held).values(values).returning(*_others())
         ).one_or_none()

@@ -15,6 +15,7 @@ RegistryError, for the client: the request is refused
 ├── ManifestTooLarge · ReferencesMissing · ManifestInvalid ── ManifestUnverified
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
+├── DownloadFailed                                       an upstream registry fails
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping · ViewsPending  retry later
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
@@ -69,6 +70,7 @@ from dualreg.errors.transfers import (
     DigestInvalid,
     DigestMismatch,
     DiskReserved,
+    DownloadFailed,
     RangeInvalid,
     ServerStopping,
     SizeMismatch,
@@ -91,6 +93,7 @@ __all__ = [
     "DigestInvalid",
     "DigestMismatch",
     "DiskReserved",
+    "DownloadFailed",
     "Fact",
     "ImageExists",
     "ImageIdInvalid",

@@ -165,6 +165,15 @@ class TooManyStagedBytes(BodyTruncated):
         return f"{self.holder} may have {self.limit} bytes: {todo}"
 
 
+class DownloadFailed(RegistryError):
+    """The upstream registry does not send a blob, or sends other bytes; the next request tries again."""
+
+    message = "the upstream registry failed to send this blob"
+    details = "{digest}: {reason}"
+    digest: str
+    reason: str
+
+
 class UploadUnknown(RegistryError):
     """No such upload in this repository: finished, cancelled, expired, or never started."""
 

@@ -22,10 +22,12 @@ from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.garbage import Garbage
 from dualreg.registry.health import Health
 from dualreg.registry.imports import Imports
+from dualreg.registry.incoming import Incoming
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.keys import Keys
 from dualreg.registry.layers import Layers
+from dualreg.registry.leases import Leases
 from dualreg.registry.linking import Linking
 from dualreg.registry.listings import Listings
 from dualreg.registry.manifests import Manifests
@@ -159,6 +161,12 @@ class Registry:
     def imports(self) -> Imports:
         """What records many new tags at once."""
         return Imports(self.state, self.rules.manifests)
+
+    @property
+    def incoming(self) -> Incoming:
+        """What fetches blobs from other registries."""
+        leases = Leases(self.state, self.rules.upload_ttl, self.rules.uploads)
+        return Incoming(self.state, self.integrity, leases)
 
     def over(self, state: State) -> Self:
         """Return a registry with the same rules, every service of which works on *state*."""

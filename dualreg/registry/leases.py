@@ -64,6 +64,22 @@ class RenewLease:
             self.row = replace(self.row, others=others)
             self._renewed_at = self.catalog.now()
 
+    def keep(self, offset: int, layout: str) -> None:
+        """Record that *offset* bytes are durable, and renew the lease.
+
+        Args:
+            layout: Of these bytes, see ``BlobStore.layout``.
+
+        Raises:
+            UploadBusy: another request has taken it.
+        """
+        with self.catalog.begin() as tx:
+            others = tx.uploads.renew(self.row.id, self.lease, duration=LEASE, durable=(offset, layout))
+        if others is None:
+            raise busy(self.row.id)
+        self.row = replace(self.row, others=others, offset=offset, layout=layout)
+        self.arrived, self._renewed_at = 0, self.catalog.now()
+
     def count(self, size: int) -> None:
         """Count *size* bytes that are about to be written, and renew the lease if it is due.
 

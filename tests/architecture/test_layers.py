@@ -41,6 +41,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"} | {"waiting"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
+    "upstreams": {"errors", "image", "catalog", "registry", "messages"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"ownership", "messages"},
     "assembly": {

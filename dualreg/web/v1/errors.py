@@ -59,6 +59,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.Unsupported: 405,
     errors.ReadOnly: 405,
     errors.DiskReserved: 403,
+    errors.DownloadFailed: 502,
 }
 
 #: Texts of docker-registry, for one endpoint or (None) for all. They say nothing of what was asked for, which

@@ -73,6 +73,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.Unsupported: Rendering("UNSUPPORTED", 405),
     errors.ReadOnly: Rendering("UNSUPPORTED", 405),
     errors.DiskReserved: Rendering("DENIED", 403),
+    errors.DownloadFailed: Rendering("UNKNOWN", 502),
 }
 
 

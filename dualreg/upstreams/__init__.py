@@ -1,0 +1,1 @@
+"""Upstreams: other registries behind this one."""

@@ -1,0 +1,199 @@
+"""Downloads: the blobs of an upstream, each transferred once, and read by all clients while they arrive."""
+
+import io
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import BinaryIO, Protocol
+
+from dualreg.catalog.rows import BlobRow
+from dualreg.errors import BlobMissing, DownloadFailed, ServerBusy
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName
+from dualreg.messages import safe_line
+from dualreg.registry.incoming import Incoming
+from dualreg.upstreams.flights import BlobSource, Flight, Place
+from dualreg.upstreams.limits import Limits
+
+_log = logging.getLogger(__name__)
+#: Blobs on their way into a process, at most: clients that leave do not end them.
+_FLIGHTS = 64
+#: When to try again if there are as many, in seconds.
+_RETRY_AFTER = 10
+#: How often a reader looks again for bytes that have arrived and just changed their place, and after how
+#: many seconds.
+_LOOKS, _PAUSE = 100, 0.01
+
+
+class Counting(Protocol):
+    """Counts what becomes of the blobs of an upstream."""
+
+    def __call__(self, *, misses: int = 0, errors: int = 0, bytes: int = 0) -> None:
+        """Add to the counters."""
+
+
+def _count_nothing(*, misses: int = 0, errors: int = 0, bytes: int = 0) -> None:
+    del misses, errors, bytes
+
+
+class DownloadReader(io.RawIOBase):
+    """A blob on its way, or one that has arrived, from its first byte; reading waits for what comes.
+
+    Attributes:
+        size: Of the whole blob, in bytes.
+    """
+
+    def __init__(self, flight: Flight) -> None:
+        """Read what *flight* brings."""
+        self.size = flight.blob.size
+        self._flight, self._position = flight, 0
+        self._reader: BinaryIO | None = None
+        self._place: Place | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go on at a byte, which need not have arrived."""
+        self._position = offset + {io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence, 0)
+        self._leave()
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what io passes
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to *size* bytes, after waiting for the first one; empty at the end of the blob.
+
+        The end comes once all of the blob is verified.
+
+        Raises:
+            RegistryError: the download has failed.
+        """
+        size = self.size if size < 0 else size
+        for _ in range(_LOOKS):
+            end, place = self._flight.wait(self._position)
+            length = min(size, end - self._position)
+            if length <= 0 or place is None:
+                return b""
+            try:
+                data = self._at(place).read(length)
+            except BlobMissing:
+                data = b""
+            if data:
+                self._position += len(data)
+                return data
+            self._leave()  # that was what had arrived earlier, or the place has changed
+            time.sleep(_PAUSE)
+        raise DownloadFailed(digest=str(self._flight.blob.digest), reason="its bytes are lost")
+
+    def wait(self) -> None:
+        """Wait until there are bytes to read, or the blob has none.
+
+        Raises:
+            RegistryError: the download has failed.
+        """
+        self._flight.wait(self._position)
+
+    def _at(self, place: Place) -> BinaryIO:
+        """Return a reader of *place* at the position.
+
+        Raises:
+            DownloadFailed: what was read before may not be what is there.
+        """
+        if self._reader is None or place is not self._place:
+            if self._place and not self._flight.continues(self._place.name, self._position):
+                raise DownloadFailed(digest=str(self._flight.blob.digest), reason="it was started again")
+            self._leave()
+            self._reader, self._place = place.open(self._position), place
+        return self._reader
+
+    def _leave(self) -> None:
+        if self._reader:
+            self._reader.close()
+        self._reader = None
+
+    def close(self) -> None:
+        self._leave()
+        super().close()
+
+
+@dataclass
+class Downloads:
+    """Downloads the blobs of one upstream.
+
+    Attributes:
+        upstream: What messages call it.
+        require: Called before each download; raises if nothing may be added to the store.
+        count: Counts downloads, those that fail, and their bytes.
+    """
+
+    incoming: Incoming
+    upstream: str
+    limits: Limits
+    require: Callable[[], None] = lambda: None
+    count: Counting = _count_nothing
+    _flights: dict[tuple[RepositoryName, Digest], Flight] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def open(self, repository: RepositoryName, blob: BlobRow, source: BlobSource) -> DownloadReader:
+        """Return a reader of a blob that the upstream has, which starts to arrive unless it does already.
+
+        The blob is linked to the repository when all of it has arrived and is verified.
+
+        Args:
+            blob: With the size that the manifest states.
+            source: Sends the bytes; only used if no other download of the blob goes on.
+
+        Raises:
+            ServerBusy: too many blobs are on their way.
+            RegistryError: the upstream does not send it.
+        """
+        reader = DownloadReader(self._flight(repository, blob, source))
+        reader.wait()
+        return reader
+
+    def fetch(self, repository: RepositoryName, blob: BlobRow, source: BlobSource) -> None:
+        """Wait until the repository has the blob; see ``open``."""
+        with self.open(repository, blob, source) as reader:
+            reader.seek(blob.size - 1 if blob.size else 0)
+            reader.wait()
+
+    def _flight(self, repository: RepositoryName, blob: BlobRow, source: BlobSource) -> Flight:
+        key = repository, blob.digest
+        with self._lock:
+            if key in self._flights:
+                return self._flights[key]
+            if len(self._flights) >= _FLIGHTS:
+                raise ServerBusy(retry_after=_RETRY_AFTER)
+            flight = Flight(
+                self.incoming,
+                repository,
+                blob,
+                source,
+                self.limits,
+                require=self.require,
+                on_bytes=lambda size: self.count(bytes=size),
+            )
+            self._flights[key] = flight
+        self.count(misses=1)
+        flight.start(lambda ended: self._end(key, ended))
+        return flight
+
+    def _end(self, key: tuple[RepositoryName, Digest], flight: Flight) -> None:
+        with self._lock:
+            self._flights.pop(key, None)
+        if flight.failure:
+            self.count(errors=1)
+            facts = *key[::-1], self.upstream, safe_line(str(flight.failure))
+            _log.warning("cannot download %s of %s from %s: %s", *facts)

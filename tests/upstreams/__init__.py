@@ -1,0 +1,1 @@
+"""Tests of upstreams: other registries behind this one."""
