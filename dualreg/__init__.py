@@ -20,6 +20,7 @@
     networks        the addresses that count as one client's
     messages        what messages and logs may contain: no secrets, no control characters
     reloading       values that are read again when their files change
+    proxies         where the settings of upstreams become what serves their content
     assembly        where settings become a running registry
 
 Imports point down: web and cli → registry, auth, maintenance, migrate → catalog | storage → image →

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from dualreg.auth.accounts import Accounts
 from dualreg.auth.attempts import Attempts, Limits
-from dualreg.auth.audit import Audit
 from dualreg.auth.authority import Authority
 from dualreg.auth.directories import CatalogDirectory, Directory, HtpasswdDirectory
 from dualreg.auth.key_sources import FileKeys, KeySource, UrlKeys
@@ -25,9 +24,8 @@ from dualreg.catalog.integrity import file_of, find_damage, move_aside
 from dualreg.catalog.notes import UNFINISHED, Note
 from dualreg.catalog.upgrade import revision, upgrade
 from dualreg.errors import CatalogUnreachable
-from dualreg.migrate.on_demand.loader import Loader
-from dualreg.migrate.on_demand.upstream import TreeUpstream
-from dualreg.migrate.transports import is_own_store, open_on_demand
+from dualreg.migrate.transports import is_own_store
+from dualreg.proxies import upstream_of
 from dualreg.registry import Registry, Rules
 from dualreg.registry.children import ManifestRules
 from dualreg.registry.collections import Collections
@@ -235,31 +233,10 @@ def open_registry(settings: Settings, *, alone: bool = False, serving: bool = Fa
     catalog, store = open_catalog(settings, serving=serving), open_store(*settings.store_urls)
     catalog.read_clock()
     upstream: Upstream = NoUpstream()
-    if settings.legacy_source and not alone:
-        upstream = _upstream(settings, build_registry(catalog, store, settings))
+    if (settings.legacy_source or settings.upstreams) and not alone:
+        require = writes_of(settings, catalog).require_import
+        upstream = upstream_of(settings, build_registry(catalog, store, settings), require)
     return build_registry(catalog, store, settings, write_delay=_WRITE_DELAY, upstream=upstream)
-
-
-def _upstream(settings: Settings, registry: Registry) -> TreeUpstream:
-    """Return the upstream that imports into *registry*, by a quarter of the threads of each worker.
-
-    The other threads stay free for requests that need no import. The source is opened on first use.
-    """
-    name, now = settings.legacy_source, registry.now
-
-    def on_import(**facts: object) -> None:
-        with closing(Audit(settings.audit_target)) as audit:
-            audit.write(now(), "import", **facts)
-
-    loader = Loader(
-        registry,
-        name,
-        settings.journals,
-        at_once=max(1, settings.threads // 4),
-        on_import=on_import,
-        require=writes_of(settings, registry.state.catalog).require_import,
-    )
-    return TreeUpstream(loader, partial(open_on_demand, name))
 
 
 def build_registry(

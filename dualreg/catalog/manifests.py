@@ -70,13 +70,14 @@ class ManifestQueries:
         return is_other
 
     def record_missing(self, repository_id: int, manifest: Manifest, missing: Iterable[Child]) -> None:
-        """Record the children of an index that are not in the repository."""
+        """Record the children that are not in the repository."""
         places = manifest.positions()
         rows = [
             {
                 "repository_id": repository_id,
                 "manifest": manifest.digest,
                 "child": child.descriptor.digest,
+                "role": child.role,
                 "position": places[child.key],
             }
             for child in missing
@@ -85,7 +86,7 @@ class ManifestQueries:
             self.connection.execute(insert(self.connection, MissingChildren).on_conflict_do_nothing(), rows)
 
     def awaits_any(self, repository_id: int) -> bool:
-        """Return whether an index of the repository lists manifests that are not there."""
+        """Return whether a manifest of the repository names what is not there."""
         query = select(MissingChildren.child).where(MissingChildren.repository_id == repository_id)
         return self.connection.scalar(query.limit(1)) is not None
 
@@ -101,13 +102,16 @@ class ManifestQueries:
         return found
 
     def resolve_missing(self, repository_id: int, child: Digest) -> None:
-        """Record the manifest *child*, now that it exists, as a child of every index that names it.
+        """Record the manifest or blob *child*, now that it is there, as a child of all that name it.
 
-        Views of these indexes that are None are deleted, because there may be one now.
+        Views of these that are None are deleted, because there may be one now.
         """
         rows = prepared.rows(self.connection, _waiting(), {"repository": repository_id, "named": child})
-        found = {"repository_id": repository_id, "child": child, "role": Role.MANIFEST}
-        children = [found | {"manifest": manifest, "position": position} for manifest, position in rows]
+        found = {"repository_id": repository_id, "child": child}
+        children = [
+            found | {"manifest": manifest, "role": role, "position": position}
+            for manifest, role, position in rows
+        ]
         if not children:
             return
         self.connection.execute(insert(self.connection, ManifestChildren).on_conflict_do_nothing(), children)
@@ -160,9 +164,9 @@ class ManifestQueries:
         row = prepared.row(self.connection, query, values)
         if row is None:
             return None
-        repository_id, digest, media_type, size, origin, noted_at = row
+        repository_id, digest, media_type, size, origin, noted_at, checked_at = row
         found = None if origin is None else Origin(origin)
-        return ManifestRow(repository_id, digest, media_type, size, found, noted_at)
+        return ManifestRow(repository_id, digest, media_type, size, found, noted_at, checked_at)
 
     def find_all(self, repository: RepositoryName, digests: Collection[Digest]) -> dict[Digest, ManifestRow]:
         """Return those of *digests* that are manifests of the repository, as ``find`` does."""
@@ -171,6 +175,25 @@ class ManifestQueries:
             for batch in batches(digests)
             for row in self.connection.execute(_among(), {"repository": repository, "digests": batch})
         }
+
+    def lacking(self, repository: RepositoryName, manifest: Digest, roles: Collection[Role]) -> list[Digest]:
+        """Return the children of a manifest in some *roles* that are not in the repository, in order."""
+        query = select(MissingChildren.child).join(
+            Repositories, Repositories.id == MissingChildren.repository_id
+        )
+        query = query.where(Repositories.name == repository, MissingChildren.manifest == manifest)
+        query = query.where(MissingChildren.role.in_(sorted(roles))).order_by(MissingChildren.position)
+        return [*self.connection.scalars(query)]
+
+    def awaiting(self, repository: RepositoryName, child: Digest) -> list[ManifestRow]:
+        """Return indexes of the repository that name the manifest *child*, which it lacks; some if many."""
+        waiting = (MissingChildren.repository_id == Manifests.repository_id) & (
+            MissingChildren.manifest == Manifests.digest
+        )
+        query = _manifests().join(MissingChildren, waiting)
+        query = query.where(MissingChildren.child == child, MissingChildren.role == Role.MANIFEST)
+        found = self.connection.execute(query.limit(REFERRERS_LIMIT), {"repository": repository})
+        return [ManifestRow(*row) for row in found]
 
     def lock_existing(self, repository_id: int, digests: Collection[Digest]) -> frozenset[Digest]:
         """Return those of *digests* that are manifests of the repository, locked against deletion."""
@@ -266,16 +289,17 @@ def _lock() -> Select[Digest]:
 def _waiting() -> Any:  # noqa: ANN401 -- a DELETE with RETURNING
     own = MissingChildren.repository_id == bindparam("repository")
     waiting = delete(MissingChildren).where(own, MissingChildren.child == bindparam("named"))
-    return waiting.returning(MissingChildren.manifest, MissingChildren.position)
+    return waiting.returning(MissingChildren.manifest, MissingChildren.role, MissingChildren.position)
 
 
 @cache
-def _by_digest() -> Select[int, Digest, str, int, str | None, datetime | None]:
+def _by_digest() -> Select[int, Digest, str, int, str | None, datetime | None, datetime | None]:
     """Return the statement of ``find``, cached: building it takes longer than executing it."""
     link = (RepositoryBlobs.repository_id == Manifests.repository_id) & (
         RepositoryBlobs.digest == Manifests.digest
     )
-    query = _manifests().add_columns(null(), RepositoryBlobs.candidate_since).join(RepositoryBlobs, link)
+    query = _manifests().add_columns(null(), RepositoryBlobs.candidate_since, null())
+    query = query.join(RepositoryBlobs, link)
     return query.where(Manifests.digest == bindparam("reference"))
 
 
@@ -285,9 +309,9 @@ def _among() -> Select[int, Digest, str, int]:
 
 
 @cache
-def _by_tag() -> Select[int, Digest, str, int, str | None, datetime | None]:
+def _by_tag() -> Select[int, Digest, str, int, str | None, datetime | None, datetime | None]:
     tagged = (Tags.repository_id == Manifests.repository_id) & (Tags.manifest == Manifests.digest)
-    query = _manifests().add_columns(Tags.origin, null()).join(Tags, tagged)
+    query = _manifests().add_columns(Tags.origin, null(), Tags.checked_at).join(Tags, tagged)
     return query.where(Tags.name == bindparam("reference"))
 
 

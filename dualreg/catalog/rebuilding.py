@@ -237,5 +237,5 @@ def _children(found: FoundManifest) -> Iterable[dict[str, Any]]:
 def _missing(found: FoundManifest) -> Iterable[dict[str, Any]]:
     places = found.manifest.positions()
     for child in found.missing:
-        row = {"child": child.descriptor.digest, "position": places[child.key]}
+        row = {"child": child.descriptor.digest, "role": child.role, "position": places[child.key]}
         yield row | {"manifest": found.manifest.digest}

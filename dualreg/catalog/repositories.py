@@ -18,6 +18,7 @@ from sqlalchemy import (
     or_,
     select,
     union,
+    update,
 )
 
 from dualreg.catalog import prepared
@@ -74,6 +75,23 @@ class RepositoryQueries:
         """Return the first of *names* that exists, or None."""
         found = {name: id_ for id_, name in self.connection.execute(_find(), {"names": names})}
         return next((RepositoryRow(found[name], name) for name in names if name in found), None)
+
+    def upstream(self, name: RepositoryName) -> str | None:
+        """Return the URL of the registry that its content comes from; None if that is not recorded."""
+        return self.connection.scalar(select(Repositories.upstream).where(Repositories.name == name))
+
+    def claim(self, repository_id: int, upstream: str) -> bool:
+        """Record where the content comes from; return False if clients have pushed some already."""
+        query = select(Repositories.upstream).where(Repositories.id == repository_id)
+        known = self.connection.scalar(query)
+        if known == upstream:
+            return True
+        if known is None and not self.is_empty(repository_id):
+            return False
+        self.connection.execute(
+            update(Repositories).where(Repositories.id == repository_id).values(upstream=upstream)
+        )
+        return True
 
     def any(self) -> bool:
         """Return whether there is a repository."""

@@ -53,6 +53,7 @@ class ManifestRow:
         origin: The origin of the tag by which it was found; None if it was found by digest.
         noted_at: Since when it is a candidate of the garbage collection, if it was found by digest; None: it
             is none.
+        checked_at: When upstream was last asked about the tag by which it was found; None: it was not.
     """
 
     repository_id: int
@@ -61,6 +62,7 @@ class ManifestRow:
     size: int
     origin: Origin | None = None
     noted_at: datetime | None = field(default=None, compare=False)
+    checked_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

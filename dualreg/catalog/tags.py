@@ -84,6 +84,11 @@ class TagQueries:
         if rows:
             prepared.change_all(self.connection, _point(self.connection.dialect.name), rows)
 
+    def confirm(self, repository_id: int, tags: Collection[Tag]) -> None:
+        """Record that upstream was asked about tags just now."""
+        own = (Tags.repository_id == repository_id) & Tags.name.in_(tags)
+        self.connection.execute(update(Tags).where(own).values(checked_at=self.now))
+
     def has_any(self, repository_id: int, tags: Collection[Tag]) -> bool:
         """Return whether the repository has one of *tags*."""
         own = Tags.repository_id == repository_id

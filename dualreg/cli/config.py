@@ -10,6 +10,7 @@ from dualreg.cli.options import announce_registry, json_option, load_settings, s
 from dualreg.cli.output import echo, echo_json
 from dualreg.messages import mask
 from dualreg.settings import Settings, format_duration
+from dualreg.settings.upstreams import chosen
 
 
 @click.group()
@@ -29,12 +30,21 @@ def show(data: Path | None, config: Path | None, *, as_json: bool) -> None:
         echo_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
         return
     for name, value, origin in rows:
-        text = json.dumps(value) if isinstance(value, bool) else str(value or "-")
+        text = _text(value)
         echo(f"{name:16} {text:28} {origin}")
+
+
+def _text(value: object) -> str:
+    """Return a value in one line; a hyphen if there is none."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return json.dumps(value) if value and isinstance(value, dict) else str(value or "-")
 
 
 def _plain(value: object) -> object:
     """Return the value as the configuration file takes it, without the secrets of a URL."""
     if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, dict):
+        return chosen(value)
     return mask(format_duration(value) if isinstance(value, timedelta) else str(value))

@@ -21,6 +21,7 @@ RegistryError, for the client: the request is refused
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
 ├── DiskReserved · ReadOnly                              nothing can be added for now
+├── NamespaceUnknown · RepositoryOwned · UpstreamFailed  content of another registry
 └── Unsupported                                          disabled or not offered
 
 Fields have plain types, since this package imports nothing of the others and every part imports it: names,
@@ -51,8 +52,10 @@ from dualreg.errors.requests import (
     ImageIdInvalid,
     ListTooLong,
     NameInvalid,
+    NamespaceUnknown,
     PageInvalid,
     ReadOnly,
+    RepositoryOwned,
     RequestInvalid,
     ServerBusy,
     SourceBusy,
@@ -62,6 +65,7 @@ from dualreg.errors.requests import (
     TooManyTags,
     Unauthenticated,
     Unsupported,
+    UpstreamFailed,
     ViewsPending,
 )
 from dualreg.errors.transfers import (
@@ -107,12 +111,14 @@ __all__ = [
     "ManifestUnknown",
     "ManifestUnverified",
     "NameInvalid",
+    "NamespaceUnknown",
     "PageInvalid",
     "PreconditionFailed",
     "RangeInvalid",
     "ReadOnly",
     "ReferencesMissing",
     "RegistryError",
+    "RepositoryOwned",
     "RepositoryUnknown",
     "RequestInvalid",
     "ServerBusy",
@@ -130,6 +136,7 @@ __all__ = [
     "Unsupported",
     "UploadBusy",
     "UploadUnknown",
+    "UpstreamFailed",
     "ViewsPending",
     "shown",
 ]

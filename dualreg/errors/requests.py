@@ -182,3 +182,50 @@ class ReadOnly(RegistryError):
 
     message = "this registry is read-only"
     reason: str
+
+
+class NamespaceUnknown(RegistryError):
+    """A client wants what another registry has, and no upstream is that registry."""
+
+    message = "unknown namespace"
+    details = "no upstream of this registry is {namespace} (setting upstreams)"
+    namespace: str
+
+
+class RepositoryOwned(RegistryError):
+    """A push to a repository whose content comes from another registry, or the reverse.
+
+    Attributes:
+        upstream: The URL of that registry; None: clients have pushed to the repository.
+    """
+
+    message = "the content of this repository comes from elsewhere"
+    name: str
+    upstream: str | None = None
+
+    def explanation(self) -> str:
+        """Name where it comes from, and what to do."""
+        if self.upstream is None:
+            return f"clients have pushed to {self.name}, so it is not loaded from upstream"
+        return f"{self.name} holds what {self.upstream} has: push there, or under another name"
+
+
+class UpstreamFailed(RegistryError):
+    """The registry that a repository comes from does not give what this one lacks.
+
+    Attributes:
+        upstream: Its URL.
+        status: What it answered; 503 if there was no answer.
+        reason: Its own words, or why there is no answer.
+        retry_after: In how many seconds it may be asked again, if that is known.
+    """
+
+    message = "the upstream registry failed"
+    upstream: str
+    status: int
+    reason: str
+    retry_after: int | None = None
+
+    def explanation(self) -> str:
+        """Name the registry, and say what it said."""
+        return f"{self.upstream}: {shown(self.reason)} ({self.status})"

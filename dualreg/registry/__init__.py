@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
+from dualreg.errors import RepositoryOwned
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.activity import Clients, Pulls
 from dualreg.registry.blobs import Blobs
 from dualreg.registry.bridge import Bridge
@@ -30,6 +33,7 @@ from dualreg.registry.layers import Layers
 from dualreg.registry.leases import Leases
 from dualreg.registry.linking import Linking
 from dualreg.registry.listings import Listings
+from dualreg.registry.loaded import Loaded
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.negotiation import Negotiation
 from dualreg.registry.referrers import Referrers
@@ -40,6 +44,7 @@ from dualreg.registry.tags import Tags
 from dualreg.registry.transcoding import Transcoding
 from dualreg.registry.upload_limits import UploadLimits
 from dualreg.registry.uploads import Uploads
+from dualreg.registry.upstream import Freshness
 from dualreg.registry.uses import Uses
 from dualreg.registry.v1_images import V1Images
 from dualreg.registry.v1_mounts import V1Mounts
@@ -168,6 +173,11 @@ class Registry:
         leases = Leases(self.state, self.rules.upload_ttl, self.rules.uploads)
         return Incoming(self.state, self.integrity, leases)
 
+    @property
+    def loaded(self) -> Loaded:
+        """What is known of manifests that come from upstream."""
+        return Loaded(self.state, self.documents)
+
     def over(self, state: State) -> Self:
         """Return a registry with the same rules, every service of which works on *state*."""
         return self.build(state, self.rules)
@@ -185,6 +195,23 @@ class Registry:
         """
         with self.state.trial() as state:
             yield self.over(state)
+
+    def named(self, namespace: str, name: str) -> str | None:
+        """Return the repository that is *name* of the registry *namespace*; None: that is unknown."""
+        return self.state.upstream.named(namespace, name)
+
+    def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
+        """Return what is known of a tag that comes from upstream, and was just looked up; None: of others."""
+        return self.state.upstream.freshness(repository, reference)
+
+    def require_own(self, repository: RepositoryName) -> None:
+        """Check that clients may push to a repository.
+
+        Raises:
+            RepositoryOwned: its content comes from upstream.
+        """
+        if owner := self.state.upstream.owner(repository):
+            raise RepositoryOwned(name=repository, upstream=owner)
 
     def now(self) -> datetime:
         """Return the time by the clock that dates every row; aware, in UTC."""

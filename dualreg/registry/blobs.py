@@ -32,7 +32,8 @@ class Blobs:
     def stat(self, repository: RepositoryName, digest: Digest) -> BlobRow:
         """Return the blob with its size as the catalog has it; ``require`` looks whether there are bytes.
 
-        The empty layer is in every repository, pushed or not: generated schema 1 manifests name it.
+        One that is not there is loaded from upstream, if it may have it. The empty layer is in every
+        repository, pushed or not: generated schema 1 manifests name it.
 
         Raises:
             BlobUnknown: it is not linked to this repository.
@@ -40,6 +41,9 @@ class Blobs:
         blob = self.state.promise(repository, digest)
         if blob is None and digest == empty_layer().digest:
             return BlobRow(digest, len(EMPTY_LAYER))
+        upstream = self.state.upstream
+        if blob is None and upstream.covers(repository) and upstream.load_blob(repository, digest):
+            blob = self.state.promise(repository, digest)
         if blob is None:
             raise BlobUnknown(digest=str(digest))
         return blob

@@ -29,9 +29,10 @@ from dualreg.image.layer import Compression, empty_diff_ids
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import V1Image
 from dualreg.registry.chains import Chains
-from dualreg.registry.manifests import Manifests, Provenance
+from dualreg.registry.manifests import Manifests
 from dualreg.registry.pages import TAGS_LIMIT, require_short
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
+from dualreg.registry.provenance import Provenance
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import available_v1_tags
@@ -198,8 +199,10 @@ class Bridge:
             TagUnknown: there is no such tag, or it has no V1 view.
         """
         tags, upstream = self._seen(repository, tag), self.state.upstream
-        shown = upstream.origin in self.visibility.shown(repository, Origin.V1)
-        if tag not in tags and shown and upstream.load(repository, tag):
+        shown = upstream.origin_of(repository) in self.visibility.shown(repository, Origin.V1)
+        row = self.manifests.peek(repository, tag)
+        may_load = tag not in tags or upstream.is_due(repository, tag, row)
+        if may_load and shown and upstream.load(repository, tag):
             tags = self._seen(repository, tag)
         if tag not in tags:
             raise TagUnknown(tag=tag)

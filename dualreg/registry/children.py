@@ -19,17 +19,23 @@ class ManifestRules:
     Attributes:
         sparse_indexes: Whether an index may name manifests that the repository does not hold.
         strict: Whether every size that a manifest states must be right.
+        sparse: Whether any manifest may name what the repository does not hold: it is upstream.
     """
 
     sparse_indexes: bool = False
     strict: bool = False
+    sparse: bool = False
+
+
+#: Those of manifests that are loaded from upstream, without what they name.
+UPSTREAM_RULES = ManifestRules(sparse_indexes=True, sparse=True)
 
 
 class Children(NamedTuple):
     """The children of a manifest, as its repository has them.
 
     Attributes:
-        missing: Manifests that a sparse index names and the repository does not hold.
+        missing: What a sparse index, or a manifest from upstream, names and the repository does not hold.
         mismatches: Sizes that the manifest states wrongly, or not at all.
     """
 
@@ -67,12 +73,12 @@ def resolve_children(
     whole = present(tx, sizes).keys()
     allowed = whole | entries if rules.sparse_indexes else whole
     missing = [str(digest) for digest in dict.fromkeys(required) if digest not in allowed]
-    if missing:
+    if missing and not rules.sparse:
         raise ReferencesMissing(digests=missing)
     mismatches = tuple(size_mismatches(manifest, sizes))
     if rules.strict and mismatches:
         raise mismatches[0]
-    absent = entries - held
+    absent = named - held if rules.sparse else entries - held
     return Children(
         tuple(child for child in manifest.children if child.descriptor.digest in held),
         tuple(child for child in manifest.children if child.descriptor.digest in absent),

@@ -20,6 +20,7 @@ from dualreg.errors import (
     ImageExists,
     ImageUnknown,
     ManifestUnknown,
+    RepositoryOwned,
     SizeMismatch,
 )
 from dualreg.image import media_types
@@ -29,7 +30,7 @@ from dualreg.image.formats import Role
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.manifest import Manifest, parse, stored_contents
 from dualreg.image.names import ImageId, RepositoryName, Tag
-from dualreg.registry.children import Children, ManifestRules, resolve_children
+from dualreg.registry.children import UPSTREAM_RULES, Children, ManifestRules, resolve_children
 from dualreg.registry.deletion import delete_manifest
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.integrity import Integrity
@@ -40,6 +41,7 @@ from dualreg.registry.preconditions import (
     check_precondition,
     load_for_precondition,
 )
+from dualreg.registry.provenance import PUSHED_NOW, Provenance
 from dualreg.registry.state import Arriving, State
 from dualreg.registry.visibility import Visibility
 from dualreg.storage.link_tree import StagedLink
@@ -58,27 +60,6 @@ class Pushed(NamedTuple):
 
     manifest: Manifest
     mismatches: tuple[SizeMismatch, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a manifest comes from, if not from the client that pushes it now.
-
-    Attributes:
-        v1_view: The V1 image that it was made from; V1 clients continue to see that.
-        pushed_at: When it was first pushed, if it is new to the repository; None: now.
-    """
-
-    v1_view: ImageId | None = None
-    pushed_at: datetime | None = None
-
-    @property
-    def origin(self) -> Origin:
-        """The generation whose clients see it as what they pushed."""
-        return Origin.V1 if self.v1_view else Origin.V2
-
-
-PUSHED_NOW = Provenance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +88,22 @@ class Manifests:
 
         Source: the reference registry, ``handlers/manifests.go``.
         """
-        row = self.peek(repository, reference)
-        if row and not self._promise(repository, row):
-            row = None  # collected meanwhile; upstream may have it
-        upstream, shown = self.state.upstream, self.visibility.shown(repository, Origin.V2)
-        if row is None and upstream.origin in shown and upstream.load(repository, reference):
-            return self.find(repository, reference)
+        row, upstream = self._promised(repository, reference), self.state.upstream
+        shown = self.visibility.shown(repository, Origin.V2)
+        if upstream.is_due(repository, reference, row) and upstream.origin_of(repository) in shown:
+            upstream.load(repository, reference)
+            row = self._promised(repository, reference)
         hidden = row and row.origin and row.origin not in shown
         if row is None or hidden:
             raise ManifestUnknown(reference=str(reference))
         return row
 
-    def _promise(self, repository: RepositoryName, row: ManifestRow) -> bool:
-        """Let a manifest stay for half the grace at least; return False if it is gone."""
-        if self._is_kept or self.state.is_promised(row.noted_at):
-            return True
-        return self.state.renew(repository, row.digest) is not None
+    def _promised(self, repository: RepositoryName, reference: Tag | Digest) -> ManifestRow | None:
+        """Return the manifest in this registry, which stays for half the grace at least; None: none."""
+        row = self.peek(repository, reference)
+        if row is None or self._is_kept or self.state.is_promised(row.noted_at):
+            return row
+        return row if self.state.renew(repository, row.digest) else None  # collected meanwhile
 
     def unchanged_until(self, row: ManifestRow) -> datetime | None:
         """Return when ``find``, which returned *row*, has to be called again even if no row has changed.
@@ -162,8 +143,11 @@ class Manifests:
         chosen = self._linux_amd64(row)
         if chosen is None:
             return None
-        with self.state.catalog.read() as tx:
-            return tx.manifests.find(repository, chosen)
+        child = self.peek(repository, chosen)
+        if child is None and self.state.upstream.covers(repository):
+            self.state.upstream.load(repository, chosen)
+            child = self.peek(repository, chosen)
+        return child
 
     def _linux_amd64(self, index: ManifestRow) -> Digest | None:
         """Return the first such entry of an index; remembered, since there may be thousands of others."""
@@ -217,6 +201,7 @@ class Manifests:
             ManifestInvalid, DigestMismatch, ReferencesMissing, PreconditionFailed; SizeMismatch if strict.
             ImageUnknown: the V1 image that it was made from no longer exists.
             ImageExists: V1 clients see the manifest as another image that was pushed, with its ID.
+            RepositoryOwned: it is from upstream, and clients have pushed to the repository.
         """
         manifest = _parse_pushed(reference, media_type, payload)
         load_for_precondition(self.state.upstream, condition, repository, reference)
@@ -224,14 +209,15 @@ class Manifests:
         pointed = Pointing.at_tags(self.state, repository, [*tags, reference], manifest.digest)
         links = [staged_manifest(repository, manifest.digest, at), *pointed.files]
         with self._arriving(repository, manifest, links) as arriving, self.state.begin() as tx:
-            row = self._ensure(tx, repository, manifest, condition)
+            row = self._ensure(tx, repository, manifest, condition, provenance)
             left = pointed.leave(tx, row)
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
-            children = resolve_children(tx, row.id, manifest, self.rules, self.integrity.present)
+            rules = UPSTREAM_RULES if provenance.upstream else self.rules
+            children = resolve_children(tx, row.id, manifest, rules, self.integrity.present)
             arriving.record(tx, row, left)
             self._record(tx, row, manifest, children, provenance, at=at)
-            pointed.record(tx, row, origin, files=arriving.files)
+            pointed.record(tx, row, origin, files=arriving.files, checked=provenance.upstream is not None)
         return Pushed(manifest, children.mismatches)
 
     @contextmanager
@@ -304,16 +290,22 @@ class Manifests:
         repository: RepositoryName,
         manifest: Manifest,
         condition: Precondition,
+        provenance: Provenance,
     ) -> RepositoryRow:
         """Return the repository, created if need be, and locked against what must not run meanwhile.
 
-        That is every other change for a condition, and for an index whose missing manifests may be pushed at
+        That is every other change for a condition, and for a manifest whose missing children may arrive at
         this moment.
         """
-        exclusive = condition.is_conditional or (
-            self.rules.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children)
+        exclusive = (
+            condition.is_conditional
+            or provenance.upstream is not None
+            or (self.rules.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children))
         )
-        return tx.repositories.ensure(repository, exclusive=exclusive)
+        row = tx.repositories.ensure(repository, exclusive=exclusive)
+        if provenance.upstream and not tx.repositories.claim(row.id, provenance.upstream):
+            raise RepositoryOwned(name=repository)
+        return row
 
     def _record(
         self,

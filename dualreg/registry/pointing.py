@@ -58,14 +58,18 @@ class Pointing:
         agent: str = "",
         *,
         files: Sequence[StagedLink] | None = None,
+        checked: bool = False,
     ) -> None:
         """Point the tags at the manifest within a transaction, after ``leave``: rows, then all link files.
 
         Args:
             agent: The ``User-Agent`` of the client that pushed them, if it is to be recorded.
             files: All link files that are placed; None: those of the tags.
+            checked: Whether upstream has just said that they point at it.
         """
         tx.tags.point(repository.id, self.tags, self.digest, origin, at=self.at, agent=agent, note_left=False)
+        if checked:
+            tx.tags.confirm(repository.id, self.tags)
         links = self.state.links
         links.place(self.files if files is None else files)
         for tag in self.tags:

@@ -53,6 +53,17 @@ class Repositories:
         with self.state.catalog.read() as tx:
             return tx.repositories.used(names)
 
+    def upstream(self, name: RepositoryName) -> str | None:
+        """Return the URL of the registry that the content of a repository comes from; None: of none."""
+        with self.state.catalog.read() as tx:
+            return tx.repositories.upstream(name)
+
+    def may_be_upstream(self, name: RepositoryName) -> bool:
+        """Return whether the content of a repository comes from upstream, or may: clients pushed none."""
+        with self.state.catalog.read() as tx:
+            row = tx.repositories.find(name)
+            return row is None or bool(tx.repositories.upstream(name)) or tx.repositories.is_empty(row.id)
+
     def deletions(self, name: RepositoryName) -> RepositoryDeletions:
         """Return when everything that was deleted from the repository was deleted."""
         with self.state.catalog.read() as tx:

@@ -62,7 +62,7 @@ class Tags:
         """Return whether ``list`` depends on what is upstream, too."""
         upstream = self.state.upstream
         shown = self.visibility.shown(repository, Origin.V2)
-        return upstream.origin in shown and not isinstance(upstream, NoUpstream)
+        return upstream.origin_of(repository) in shown and not isinstance(upstream, NoUpstream)
 
     def list_all(self, repository: RepositoryName, *, last: str = "") -> tuple[Tag, ...]:
         """Return the tags in this registry after *last*, whatever `bridge` shows, without asking upstream."""

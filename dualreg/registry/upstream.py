@@ -1,33 +1,58 @@
-"""Upstream: another registry's content, which is imported when a client first asks for it."""
+"""Upstream: other registries' content, which is imported when a client first asks for it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import NamedTuple, Protocol
 
 from dualreg.catalog.database import Transaction
-from dualreg.catalog.rows import Origin
+from dualreg.catalog.rows import ManifestRow, Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
 
 
-class Upstream(Protocol):
-    """What services consult for content that this registry does not have.
+class Freshness(NamedTuple):
+    """What is known of a tag that comes from upstream.
 
-    What it loads is imported, and found from then on. It neither loads nor lists what was deleted from this
-    registry, unless it was pushed to the other one again later.
+    Attributes:
+        until: When upstream is asked again what it points at.
+        stale: Why upstream could not be asked the last time; empty if it was.
     """
 
-    @property
-    def origin(self) -> Origin:
-        """The generation of clients that its tags count as pushed by."""
+    until: datetime
+    stale: str = ""
+
+
+class Content(Protocol):
+    """What another registry has, or several.
+
+    What it loads is imported, and found from then on. It neither loads nor lists what was deleted from this
+    registry, unless it was pushed to the other one again later; of a registry that is asked again whether its
+    tags have changed, what was deleted here is loaded again.
+    """
+
+    def origin_of(self, repository: RepositoryName) -> Origin:
+        """Return the generation of clients that tags of the repository count as pushed by."""
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         """Import an image; return whether this registry has it now.
 
+        Of a tag that it has, what it points at is compared with upstream. If that cannot be asked, the tag
+        stays as it is, and ``freshness`` says so.
+
         Raises:
-            SourceBusy: too many images are being imported.
+            SourceBusy, ServerBusy: too many images are being imported.
+            UpstreamFailed: this registry does not have it, and upstream cannot be asked.
         """
+
+    def is_due(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
+        """Return whether ``load`` may find something newer than *row*; None: there is nothing."""
+
+    def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
+        """Return what this process knows of a tag since it last asked; None: nothing that would change."""
+
+    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Import a blob; return whether the repository has it now; as ``load``."""
 
     def load_image(self, repository: RepositoryName, image: ImageId) -> bool:
         """Import a V1 image in the ancestry of an available tag, with its ancestors; as ``load``."""
@@ -59,11 +84,53 @@ class Upstream(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+class Upstream(Content, Protocol):
+    """What services consult for content that this registry does not have."""
+
+    def covers(self, repository: RepositoryName) -> bool:
+        """Return whether blobs and children of manifests of the repository may be loaded when asked for."""
+
+    def owner(self, repository: RepositoryName) -> str | None:
+        """Return the URL of the registry that all content of a repository comes from; None: clients push."""
+
+    def named(self, namespace: str, name: str) -> str | None:
+        """Return the repository that is *name* of the registry *namespace*; None: that is unknown.
+
+        Args:
+            namespace: A host by which clients call a registry, such as ``docker.io``.
+        """
+
+
 class NoUpstream:
     """An upstream that has nothing."""
 
-    origin: Origin = Origin.V1
+    def origin_of(self, repository: RepositoryName) -> Origin:
+        del repository
+        return Origin.V1
+
+    def covers(self, repository: RepositoryName) -> bool:
+        del repository
+        return False
+
+    def owner(self, repository: RepositoryName) -> str | None:
+        del repository
+        return None
+
+    def named(self, namespace: str, name: str) -> str | None:
+        del namespace
+        return name
+
+    def is_due(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
+        del repository, reference, row
+        return False
+
+    def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
+        del repository, reference
+        return None
+
+    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        del repository, digest
+        return False
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
         del repository, reference
@@ -103,9 +170,9 @@ def available_v1_tags(
 
     Manifests have no V1 view before they are imported, so their tags are loaded, and left out.
     """
-    if upstream.origin not in shown:
+    if upstream.origin_of(repository) not in shown:
         return {}
-    if upstream.origin is Origin.V1:
+    if upstream.origin_of(repository) is Origin.V1:
         return {tag: ImageId(image) for tag, image in upstream.available_images(repository).items()}
     for tag in upstream.available_tags(repository):
         upstream.load(repository, tag)

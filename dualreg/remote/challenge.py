@@ -36,6 +36,22 @@ _CHALLENGE = re.compile(r"(?:^|,)\s*(Basic|Bearer)\b(.*)", re.IGNORECASE | re.DO
 _TOKEN = re.compile(r"[!-~]+", re.ASCII)
 
 
+class TokenRefused(RemoteError):
+    """A token server gave no token.
+
+    Attributes:
+        status: What it answered instead.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class CredentialsRejected(TokenRefused):
+    """A token server rejected the user name or the password."""
+
+
 class Authenticator(Protocol):
     """Chooses the ``Authorization`` header of requests to one registry."""
 
@@ -84,7 +100,7 @@ class ChallengeAuthenticator:
     basic: str
     token_servers: Collection[str] = ()
     _credentials: dict[Scope, _Credential] = field(default_factory=dict)
-    _rejection: RemoteError | None = None
+    _rejection: CredentialsRejected | None = None
     _lock: Lock = field(default_factory=Lock)
 
     def preemptive(self, scope: Scope, *, durable: bool) -> str:
@@ -125,8 +141,9 @@ class ChallengeAuthenticator:
         response = answer.response
         if self.basic and response.status in _REJECTED:
             response.close()
-            self._rejection = RemoteError(
-                f"token server {redact(realm)} rejected the user name or password ({response.status})"
+            self._rejection = CredentialsRejected(
+                f"token server {redact(realm)} rejected the user name or password ({response.status})",
+                response.status,
             )
             raise self._rejection
         try:
@@ -175,9 +192,10 @@ def pushing(repository: str) -> Scope:
     return (f"repository:{repository}:pull,push",)
 
 
-def _no_token(realm: str, scopes: Scope, status: int) -> RemoteError:
-    return RemoteError(
-        f"token server {redact(realm)} returned no token for {' '.join(scopes) or 'no scope'} ({status})"
+def _no_token(realm: str, scopes: Scope, status: int) -> TokenRefused:
+    return TokenRefused(
+        f"token server {redact(realm)} returned no token for {' '.join(scopes) or 'no scope'} ({status})",
+        status,
     )
 
 

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, cast
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
@@ -15,7 +14,17 @@ from dualreg.remote.endpoint import Endpoint, RemoteError, endpoint_of, joined, 
 from dualreg.remote.reach import Reach
 from dualreg.remote.response import Response
 from dualreg.remote.resume import ATTEMPTS, ResumingBody
-from dualreg.remote.transport import Answer, Authorization, Content, HttpTransport, Request, discard, failure
+from dualreg.remote.transport import (
+    PERSISTENT,
+    Answer,
+    Authorization,
+    Content,
+    Effort,
+    HttpTransport,
+    Request,
+    discard,
+    failure,
+)
 
 #: Bytes of the largest response that is read whole.
 _RESPONSE_LIMIT = 16 << 20
@@ -38,6 +47,7 @@ class Client:
         ca: PEM file of the authorities that are trusted; None: the system's.
         repeat_failed: Whether a request that was answered with 500, or with less than was promised, is
             repeated several times; not if that is what is to be found out.
+        effort: How much is done for an answer.
 
     Raises:
         RemoteError: the URL is invalid.
@@ -50,6 +60,7 @@ class Client:
     token_servers: Collection[str] = ()
     redirect_hosts: Collection[str] = ()
     repeat_failed: bool = True
+    effort: Effort = PERSISTENT
     _endpoint: Endpoint = field(init=False, repr=False)
     _transport: HttpTransport = field(init=False, repr=False)
     _authenticator: Authenticator = field(init=False, repr=False)
@@ -57,8 +68,10 @@ class Client:
     def __post_init__(self) -> None:
         self._endpoint = endpoint_of(self.url)
         reach = Reach(self._endpoint, {*self.redirect_hosts, *self.token_servers})
-        self._transport = HttpTransport(reach, self.ca, repeat_failed=self.repeat_failed)
-        tokens = HttpTransport(replace(reach, own_ports=True), self.ca, repeat_failed=self.repeat_failed)
+        self._transport, tokens = (
+            HttpTransport(each, self.ca, repeat_failed=self.repeat_failed, effort=self.effort)
+            for each in (reach, replace(reach, own_ports=True))
+        )
         self._authenticator = ChallengeAuthenticator(tokens, self.url, self.basic, self.token_servers)
 
     @property
@@ -92,14 +105,24 @@ class Client:
         for attempts_left in reversed(range(_ATTEMPTS if repeatable else 1)):
             answer = self._open(request, scope, authenticator or self._authenticator)
             try:
-                return _read(answer)
+                return _read(answer, self.effort.whole)
             except HTTPError as error:
                 if not attempts_left:
                     raise failure(method, answer.url, error) from error
         raise AssertionError  # unreachable: the last attempt returns or raises
 
-    def stream(self, path: str, *, scope: Scope = (), authenticator: Authenticator | None = None) -> BinaryIO:
+    def stream(
+        self,
+        path: str,
+        *,
+        scope: Scope = (),
+        authenticator: Authenticator | None = None,
+        offset: int = 0,
+    ) -> io.BufferedReader:
         """Return a reader of the body at *path*, which is resumed if it is cut short.
+
+        Args:
+            offset: Where it begins, in bytes.
 
         Raises:
             RemoteError: the status is not 200; also while reading, if the body cannot be resumed.
@@ -116,8 +139,8 @@ class Client:
             return response
 
         attempts = ATTEMPTS if self.repeat_failed else 1
-        body = ResumingBody(redact(url), get({}), get, attempts)
-        return cast("BinaryIO", io.BufferedReader(body, _BUFFER))
+        body = ResumingBody(redact(url), get, attempts, offset)
+        return io.BufferedReader(body, _BUFFER)
 
     def _open(self, request: Request, scope: Scope, authenticator: Authenticator) -> Answer:
         """Send a request, with further credentials as long as the registry rejects them."""
@@ -153,13 +176,13 @@ def as_stored() -> dict[str, str]:
     return {"Accept": ", ".join(types), "Cache-Control": "no-transform"}
 
 
-def _read(answer: Answer) -> Response:
+def _read(answer: Answer, seconds: float) -> Response:
     """Return the whole response.
 
     Raises:
         HTTPError: it is cut short.
         RemoteError: it is too long.
     """
-    content = answer.read(_RESPONSE_LIMIT)
+    content = answer.read(_RESPONSE_LIMIT, seconds)
     headers = {name.lower(): value for name, value in answer.response.headers.items()}
     return Response(answer.response.status, headers, content, answer.url)

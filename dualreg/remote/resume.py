@@ -20,20 +20,25 @@ class ResumingBody(io.RawIOBase):
     def __init__(
         self,
         name: str,
-        response: BaseHTTPResponse,
-        request_again: Callable[[Mapping[str, str]], BaseHTTPResponse],
+        request: Callable[[Mapping[str, str]], BaseHTTPResponse],
         attempts: int = ATTEMPTS,
+        offset: int = 0,
     ) -> None:
-        """Read the body of *response*.
+        """Request the body.
 
         Args:
-            attempts: How often it is resumed without much progress.
             name: What errors call it: a redacted URL.
-            request_again: Sends the same GET with these additional headers; raises RemoteError.
+            request: Sends the GET with these additional headers; raises RemoteError.
+            attempts: How often it is resumed without much progress.
+            offset: Where it begins, in bytes.
+
+        Raises:
+            RemoteError: there is no answer, or it does not begin there.
         """
-        self._name, self._response, self._request_again = name, response, request_again
+        self._name, self._request = name, request
         self._attempts = attempts
-        self._position, self._attempts_left, self._resumed_at = 0, attempts, 0
+        self._position, self._attempts_left, self._resumed_at = offset, attempts, offset
+        self._response = self._send()
 
     def readable(self) -> bool:
         return True
@@ -68,14 +73,22 @@ class ResumingBody(io.RawIOBase):
         if self._attempts_left < 0:
             raise RemoteError(f"GET {self._name}: cut short at {self._position} bytes") from error
         time.sleep(0.1 * (self._attempts - self._attempts_left))
-        self._response = self._request_again({"Range": f"bytes={self._position}-"} if self._position else {})
-        if self._position and not self._continues():
-            raise RemoteError(
-                f"GET {self._name}: cut short at {self._position} bytes, and cannot be resumed"
-            ) from error
+        self._response = self._send()
 
-    def _continues(self) -> bool:
-        """Return whether the new response starts where the last one ended."""
-        content_range = self._response.headers.get("Content-Range", f"bytes {self._position}-")
+    def _send(self) -> BaseHTTPResponse:
+        """Send the request for the bytes from the position on.
+
+        Raises:
+            RemoteError: the server does not begin there.
+        """
+        response = self._request({"Range": f"bytes={self._position}-"} if self._position else {})
+        if self._position and not self._continues(response):
+            response.close()
+            raise RemoteError(f"GET {self._name}: cut short at {self._position} bytes, and cannot be resumed")
+        return response
+
+    def _continues(self, response: BaseHTTPResponse) -> bool:
+        """Return whether a response starts at the position."""
+        content_range = response.headers.get("Content-Range", f"bytes {self._position}-")
         starts_there = content_range.startswith(f"bytes {self._position}-")
-        return self._response.status == _PARTIAL_CONTENT and starts_there
+        return response.status == _PARTIAL_CONTENT and starts_there

@@ -26,11 +26,34 @@ _RETRY_AFTER_LIMIT = 120
 _REDIRECTS_LIMIT = 5
 #: Bytes of an unwanted body that are read, so that its connection can be used again.
 _DISCARD_LIMIT = 64 << 10
-#: Seconds to read such a body; and the head of an answer, or a body that is read whole.
-_DISCARD_SECONDS, _READ_SECONDS = 10, 600
+#: Seconds to read such a body.
+_DISCARD_SECONDS = 10
 _SAME_METHOD = (307, 308)
 #: The first digit of the statuses of success.
 _SUCCESS = 2
+
+
+class Effort(NamedTuple):
+    """How much is done for an answer, and how long is waited for it.
+
+    Attributes:
+        repeats: How often a repeatable request is sent again.
+        is_patient: Whether that is also done after a busy answer, when the server says.
+        connect, read: Seconds to connect, and between two bytes.
+        whole: Seconds to read the head of an answer, or a body that is read whole.
+    """
+
+    repeats: int
+    is_patient: bool
+    connect: float
+    read: float
+    whole: float
+
+
+#: For work that takes long anyway.
+PERSISTENT = Effort(repeats=5, is_patient=True, connect=20, read=120, whole=600)
+#: For requests that a client waits for.
+PROMPT = Effort(repeats=1, is_patient=False, connect=3, read=8, whole=12)
 
 
 class Request(NamedTuple):
@@ -60,16 +83,16 @@ class Answer(NamedTuple):
     response: urllib3.BaseHTTPResponse
     url: str
 
-    def read(self, limit: int) -> bytes:
+    def read(self, limit: int, seconds: float = PERSISTENT.whole) -> bytes:
         """Return the whole body, and give the connection back.
 
         Raises:
             HTTPError: it is cut short.
-            RemoteError: it is longer than *limit* bytes, or takes too long.
+            RemoteError: it is longer than *limit* bytes, or takes longer than *seconds*.
         """
         content = b""
         try:
-            with deadline(partial(_cut, self.response), self.url, _READ_SECONDS):
+            with deadline(partial(_cut, self.response), self.url, seconds):
                 while len(content) <= limit and (data := self.response.read(limit + 1 - len(content))):
                     content += data
         finally:
@@ -90,21 +113,30 @@ class Authorization(NamedTuple):
 class HttpTransport:
     """Sends requests from any number of threads, and keeps connections open."""
 
-    def __init__(self, reach: Reach, ca: str | None = None, *, repeat_failed: bool = True) -> None:
+    def __init__(
+        self,
+        reach: Reach,
+        ca: str | None = None,
+        *,
+        repeat_failed: bool = True,
+        effort: Effort = PERSISTENT,
+    ) -> None:
         """Connect within *reach*; verify servers by the authorities in the PEM file *ca*, or the system's.
 
         Args:
             repeat_failed: Also repeat a request that the server answered with 500.
         """
         statuses = (*_BUSY, _FAILED) if repeat_failed else _BUSY
+        few = min(effort.repeats, 2)
         self._repeatable = _Retry(
-            total=5, connect=2, read=2, backoff_factor=0.2, status_forcelist=statuses, allowed_methods=None,
-            raise_on_status=False,
+            total=effort.repeats, connect=few, read=few, backoff_factor=0.2,
+            status_forcelist=statuses if effort.is_patient else (), allowed_methods=None,
+            raise_on_status=False, respect_retry_after_header=effort.is_patient,
         )  # fmt: skip
-        self._unrepeatable = _Retry(connect=2, read=False, allowed_methods=("GET", "HEAD"))
-        timeout = urllib3.Timeout(connect=20, read=120)
+        self._unrepeatable = _Retry(connect=few, read=False, allowed_methods=("GET", "HEAD"))
+        timeout = urllib3.Timeout(connect=effort.connect, read=effort.read)
         manager = urllib3.PoolManager(maxsize=32, timeout=timeout, ca_certs=ca)
-        self._pool = connecting_by(limit(manager, reach), _with_deadline)
+        self._pool = connecting_by(limit(manager, reach), partial(_with_deadline, seconds=effort.whole))
 
     def send(self, request: Request, authorization: Authorization) -> Answer:
         """Send a request, and follow redirects; return the answer, whatever its status.
@@ -166,18 +198,18 @@ class _Retry(urllib3.Retry):
         return retry
 
 
-def _with_deadline(kind: Any) -> Any:  # noqa: ANN401 -- classes of connections
+def _with_deadline(kind: Any, *, seconds: float) -> Any:  # noqa: ANN401 -- classes of connections
     """Return the class of connections *kind*, on which the head of an answer has a deadline."""
 
     class Connection(kind):  # type: ignore[misc]  # of http or https
         def getresponse(self) -> urllib3.HTTPResponse:
             with ExitStack() as unless_returned:
                 try:
-                    with deadline(partial(_shut, self.sock), "", _READ_SECONDS):
+                    with deadline(partial(_shut, self.sock), "", seconds):
                         response: urllib3.HTTPResponse = super().getresponse()
                         unless_returned.callback(response.close)  # a head that is cut may look complete
                 except RemoteError as error:
-                    raise _Late(f"no complete answer within {_READ_SECONDS:g} s") from error
+                    raise _Late(f"no complete answer within {seconds:g} s") from error
                 unless_returned.pop_all()
             return response
 

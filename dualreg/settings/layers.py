@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,13 +56,18 @@ class ChosenValue(NamedTuple):
 
 
 def read_layers(
-    environ: Mapping[str, str], config: Path | None, flags: Mapping[str, Any], paths: Mapping[str, str]
+    environ: Mapping[str, str],
+    config: Path | None,
+    flags: Mapping[str, Any],
+    paths: Mapping[str, str],
+    tables: Mapping[str, Sequence[str]],
 ) -> Mapping[str, ChosenValue]:
     """Return the chosen values by name; the environment overrides the file, and *flags* override both.
 
     Args:
         paths: The settings that are or contain paths, and a regular expression of what precedes the path;
             relative ones in the file are relative to its directory.
+        tables: The settings that are tables of tables, and the members of these that are paths.
 
     Raises:
         SettingsInvalid: the file cannot be read.
@@ -73,6 +78,8 @@ def read_layers(
     if path:
         for key, value in _read_file(path).items():
             located = _located(value, path, paths[key]) if key in paths else value
+            if key in tables and isinstance(value, dict):
+                located = {name: _located_in(each, path, tables[key]) for name, each in value.items()}
             choices[key] = ChosenValue(located, f"{path}", f"{key} in {path}")
     for variable, value in environ.items():
         if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
@@ -102,6 +109,13 @@ def _located(value: object, file: Path, before: str) -> object:
     return f"{start[0]}{file.parent / path}"
 
 
+def _located_in(table: object, file: Path, members: Sequence[str]) -> object:
+    """Return a table in *file* with its *members* that are paths as ``_located``."""
+    if not isinstance(table, dict):
+        return table
+    return {key: _located(each, file, "") if key in members else each for key, each in table.items()}
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -122,13 +136,21 @@ def describe(error: ValidationError, choices: Mapping[str, ChosenValue]) -> str:
         if not mistake["loc"]:  # settings that are invalid together
             lines.append(reason)
             continue
-        name = str(mistake["loc"][0])
-        choice = choices[name]
+        name = ".".join(_key(str(part)) for part in mistake["loc"])
+        choice = choices[str(mistake["loc"][0])]
         if mistake["type"] == "extra_forbidden":
             lines.append(f'unknown setting "{name}" (from {choice.source})')
+        elif mistake["type"] == "missing":
+            lines.append(f"{name}: required (from {choice.source})")
         else:
-            lines.append(f"{name} = {_shown(choice.value)}: {reason} (from {choice.source})")
+            value = choice.value if len(mistake["loc"]) == 1 else mistake["input"]
+            lines.append(f"{name} = {_shown(value)}: {reason} (from {choice.source})")
     return "\n".join(lines)
+
+
+def _key(text: str) -> str:
+    """Return a part of a key as in TOML."""
+    return text if re.fullmatch(r"[\w-]+", text, re.ASCII) else json.dumps(text)
 
 
 def _shown(value: object) -> str:

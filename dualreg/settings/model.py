@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from dualreg.settings.layers import SettingsInvalid, describe, read_layers
+from dualreg.settings.upstreams import Upstreams
 from dualreg.settings.values import (
     UPLOAD_LIMITS,
     Address,
@@ -47,6 +48,8 @@ from dualreg.stores import folder_of, place_of, with_options
 
 #: Settings that are paths, or can be.
 _PATHS = ("data", "follow", "tls_cert", "tls_key", "htpasswd", "permissions", "token_keys", "audit")
+#: Settings that are tables, with paths in these members.
+_TABLES = {"upstreams": ("password_file", "ca")}
 #: Settings in which a path may follow something else.
 _PREFIXED_PATHS = {"bind": "unix:", "database": "sqlite:///", "legacy_source": "[a-z0-9]+-tree:"}
 #: Settings that are only valid together.
@@ -180,6 +183,10 @@ class Settings(BaseModel):
         "",
         description="v1-tree:PATH or registry-tree:PATH; its images are imported on demand",
     )
+    upstreams: Upstreams = Field(
+        {},
+        description="registries whose content this one serves: PATTERN=URL, or tables; docs/upstreams.md",
+    )
     upload_ttl: Duration = Field(
         "24h", description="how long an upload may be idle before `gc` discards it", validate_default=True
     )
@@ -237,7 +244,7 @@ class Settings(BaseModel):
         for name in _REQUIRED.get(self.auth, ()):
             if not getattr(self, name):
                 raise ValueError(f'auth = "{self.auth}" requires the setting {name}')
-        for name in ("store", "legacy_source"):
+        for name in ("store", "legacy_source", "upstreams"):
             if self.follow and getattr(self, name):
                 raise ValueError(f"follow and {name} are not valid together")
         return self
@@ -257,7 +264,7 @@ class Settings(BaseModel):
             SettingsInvalid: the file cannot be read, a setting is unknown, or a value is invalid.
         """
         paths = dict.fromkeys(_PATHS, "") | _PREFIXED_PATHS
-        choices = read_layers(environ, config, flags or {}, paths)
+        choices = read_layers(environ, config, flags or {}, paths, _TABLES)
         try:
             settings = cls(**{name: choice.value for name, choice in choices.items()})
         except ValidationError as error:

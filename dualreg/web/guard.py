@@ -12,7 +12,7 @@ from flask import current_app, g, request
 from dualreg.auth.access import CATALOG, Access, Action
 from dualreg.errors import Denied, Unauthenticated
 from dualreg.image.names import RepositoryName
-from dualreg.web.context import writes
+from dualreg.web.context import registry, writes
 from dualreg.web.credentials import grant
 from dualreg.web.responses import READS
 
@@ -54,7 +54,8 @@ def enforce(locate: Callable[[Action], None]) -> None:
         locate: Finds the repository of the request, and authorizes an action on it.
 
     Raises:
-        Unauthenticated, Denied, TooManyAttempts, TooManyRequests, ReadOnly, DiskReserved: it must not run.
+        Unauthenticated, Denied, TooManyAttempts, TooManyRequests, ReadOnly, DiskReserved, RepositoryOwned: it
+            must not run.
     """
     need = need_of(current_app.view_functions[request.endpoint or ""])
     if request.method == "OPTIONS" or need is Need.NOTHING:
@@ -75,12 +76,15 @@ def _require_writable(action: Action) -> None:
 
     Raises:
         ReadOnly, DiskReserved.
+        RepositoryOwned: what is pushed comes from upstream.
     """
     if request.method in READS:
         return
     adds = action is Action.PUSH and request.method != "DELETE"
     has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
     writes().require_allowed()
+    if adds:
+        registry().require_own(g.requested[0])
     if adds and (has_body or request.method == "POST"):
         writes().require_room(request.content_length or 0)
 

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from flask import Response, request
 
-from dualreg.errors import RegistryError
+from dualreg.errors import RegistryError, UpstreamFailed
 
 #: Where the WSGI environment has a file that the server may send itself: its reader and the first byte.
 FILE = "dualreg.file"
@@ -14,6 +14,8 @@ FILE = "dualreg.file"
 READS = ("GET", "HEAD", "OPTIONS")
 #: By which clients find out whether the V2 API is served, and how to log in.
 API_CHECKS = ("/v2", "/v2/")
+#: Warnings that are for people, and that a response is stale.  Source: RFC 7234, section 5.5.
+MISCELLANEOUS, STALE = 299, 110
 #: The blueprint of questions about requests that follow, if the answer is no.
 PROBES = "accel"
 #: Statuses of requests that are not, or not yet, authorized.
@@ -39,14 +41,27 @@ def retry_header(error: RegistryError) -> dict[str, str]:
     return {} if wait is None else {"Retry-After": f"{wait}"}
 
 
-def add_warnings(response: Response, texts: Iterable[str]) -> None:
+def passed_status(error: RegistryError) -> int | None:
+    """Return the status of the error that an upstream registry answered, as it is passed on; None of others.
+
+    A client that has logged in here cannot do so there: that credentials of ours are rejected is a 403.
+    """
+    if not isinstance(error, UpstreamFailed):
+        return None
+    return HTTPStatus.FORBIDDEN if error.status == HTTPStatus.UNAUTHORIZED else error.status
+
+
+def add_warnings(response: Response, texts: Iterable[str], code: int = MISCELLANEOUS) -> None:
     """Add texts for people, which V2 clients show to their users.
+
+    Args:
+        code: What they are about.
 
     Source: OCI distribution-spec v1.1, "Warnings".
     """
     for text in texts:
         quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-        response.headers.add("Warning", f'299 - "{quoted}"')
+        response.headers.add("Warning", f'{code} - "{quoted}"')
 
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -41,9 +41,11 @@ LAYERS: dict[str, set[str]] = {
     },
     "registry": {"errors", "image", "storage", "catalog", "patterns", "messages", "networks"} | {"waiting"},
     "maintenance": {"errors", "image", "storage", "catalog", "registry", "ownership"},
-    "upstreams": {"errors", "image", "catalog", "registry", "messages"},
     "migrate": {"errors", "image", "storage", "catalog", "registry", "remote", "patterns", "transports"}
     | {"ownership", "messages"},
+    "upstreams": {"errors", "image", "catalog", "registry", "remote", "migrate", "patterns", "messages"}
+    | {"waiting"},
+    "proxies": {"auth", "migrate", "registry", "reloading", "remote", "settings", "upstreams", "waiting"},
     "assembly": {
         "errors",
         "image",
@@ -54,6 +56,7 @@ LAYERS: dict[str, set[str]] = {
         "auth",
         "settings",
         "stores",
+        "proxies",
     },
     "web": {"errors", "image", "storage", "catalog", "registry", "auth", "settings", "patterns"}
     | {"messages", "networks", ""},
@@ -91,6 +94,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.storage.moving",
         "dualreg.storage.s3_layouts",
         "dualreg.storage.s3_store",
+        "dualreg.upstreams.memory",
     },
     "cryptography": {"dualreg.image.jws", "dualreg.auth.trust"},
     "backports": {"dualreg.image.layer"},

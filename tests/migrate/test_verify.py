@@ -11,7 +11,7 @@ import pytest
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry
-from dualreg.registry.manifests import Provenance
+from dualreg.registry.provenance import Provenance
 from tests import builders
 from tests.migrate.commands import command
 from tests.migrate.stock_trees import small

@@ -44,6 +44,7 @@ SAMPLES: dict[str, Any] = {
     "received": 3,
     "stored": 4,
     "stated": 5,
+    "status": 502,
     "digests": ["sha256:x"],
     "referrers": ["sha256:y", "sha256:z"],
 }
@@ -76,7 +77,8 @@ def test_the_statuses_of_both_dialects_agree(error: type[RegistryError]) -> None
     exceptions = {errors.ImageIncomplete: 400, errors.TooManyTags: 413}
     code, status = V2_ERRORS[error]
     assert code in CODES
-    assert 400 <= status < (504 if error is errors.ServerStopping else 500)
+    ours = error not in (errors.ServerStopping, errors.DownloadFailed, errors.UpstreamFailed)
+    assert 400 <= status < (500 if ours else 504)
     assert V1_ERRORS[error] == exceptions.get(error, status)
 
 

@@ -11,6 +11,7 @@ from dualreg.remote import transport
 from dualreg.remote.challenge import pushing
 from dualreg.remote.client import Client
 from dualreg.remote.endpoint import RemoteError
+from dualreg.remote.transport import PERSISTENT
 from dualreg.storage.base import read_chunks
 from tests.migrate.fronts import Hostile, asking, cut, granting, hostile, issuing, ranged, status
 from tests.migrate.trees import LAYERS
@@ -217,7 +218,7 @@ def test_unwanted_bodies_without_end(server: Hostile, code: int) -> None:
 def test_slow_bodies(server: Hostile, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that sends a byte at a time cannot hold a request beyond its deadline."""
     monkeypatch.setattr(transport, "_DISCARD_SECONDS", 0.5)
-    monkeypatch.setattr(transport, "_READ_SECONDS", 1)
+    effort = PERSISTENT._replace(whole=1)
 
     def trickle(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
@@ -231,7 +232,7 @@ def test_slow_bodies(server: Hostile, code: int, monkeypatch: pytest.MonkeyPatch
 
     server.answers["/x"] = [trickle, status(200, b"whole")]
     server.answers["/next"] = [status(200, b"whole")]
-    client, began = Client(server.url), time.monotonic()
+    client, began = Client(server.url, effort=effort), time.monotonic()
     if code in (302, 503):
         assert client.request("GET", "/x").body == b"whole"
     else:
@@ -241,9 +242,8 @@ def test_slow_bodies(server: Hostile, code: int, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-A: "])
-def test_slow_heads(server: Hostile, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_heads(server: Hostile, start: bytes) -> None:
     """Nor by its status line or headers; such a request is not repeated."""
-    monkeypatch.setattr(transport, "_READ_SECONDS", 0.5)
 
     def trickle(handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
@@ -256,5 +256,5 @@ def test_slow_heads(server: Hostile, start: bytes, monkeypatch: pytest.MonkeyPat
     server.answers["/x"] = [trickle, status(200, b"whole")]
     began = time.monotonic()
     with pytest.raises(RemoteError, match=rf"^GET {server.url}/x: no complete answer within 0\.5 s"):
-        Client(server.url).request("GET", "/x")
+        Client(server.url, effort=PERSISTENT._replace(whole=0.5)).request("GET", "/x")
     assert time.monotonic() - began < 3

@@ -22,13 +22,14 @@ from dualreg.image.digest import Digest
 
 
 class Repositories(Table):
-    """Repositories."""
+    """Repositories. ``upstream`` is the URL of the registry that their content comes from; NULL: clients."""
 
     __tablename__ = "repositories"
 
     id: Mapped[int] = mapped_column(ROW_ID, Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(NameColumn, unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    upstream: Mapped[str | None] = mapped_column(Text)
 
 
 class Blobs(Table):
@@ -114,7 +115,7 @@ class ManifestChildren(Table):
 
 
 class MissingChildren(Table):
-    """Children of indexes that are not in the repository yet."""
+    """Children that are not in the repository yet: of indexes, and of any manifest from upstream."""
 
     __tablename__ = "missing_children"
     __table_args__ = (
@@ -125,11 +126,15 @@ class MissingChildren(Table):
     repository_id: Mapped[int] = mapped_column(primary_key=True)
     manifest: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
     child: Mapped[Digest] = mapped_column(DigestColumn, primary_key=True)
+    role: Mapped[str] = mapped_column(String(16), primary_key=True, server_default="manifest")
     position: Mapped[int] = mapped_column(Integer)
 
 
 class Tags(Table):
-    """Tags: each points at a manifest of its repository."""
+    """Tags: each points at a manifest of its repository.
+
+    ``checked_at`` is when upstream was last asked what the tag points at; NULL: it does not come from there.
+    """
 
     __tablename__ = "tags"
     __table_args__ = (
@@ -145,6 +150,7 @@ class Tags(Table):
     pulled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     origin: Mapped[str] = mapped_column(String(8), server_default="v2")
     agent: Mapped[str | None] = mapped_column(String(255))
+    checked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Uploads(Table):

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.deletions import RepositoryDeletions
-from dualreg.catalog.rows import Origin
+from dualreg.catalog.rows import ManifestRow, Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import LIBRARY, ImageId, RepositoryName, Tag, in_library
 from dualreg.messages import safe_line
@@ -27,6 +27,7 @@ from dualreg.migrate.on_demand.trees import OnDemandTree
 from dualreg.migrate.plan import Entry, PlanAction
 from dualreg.migrate.sources.base import SourceInvalid, SourceTag
 from dualreg.migrate.transfer import is_output_error
+from dualreg.registry.upstream import Freshness
 from dualreg.transports import Use, parse_location
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ _WARNING_INTERVAL = 60
 
 @dataclass
 class TreeUpstream:
-    """An Upstream over a tree.
+    """The content of a tree.
 
     Attributes:
         open: Opens the tree on first use; raises SourceInvalid or OSError.
@@ -49,8 +50,24 @@ class TreeUpstream:
     _lock: Lock = field(default_factory=Lock)
     _warned_at: float | None = None
 
+    def origin_of(self, repository: RepositoryName) -> Origin:
+        del repository
+        return self._origin
+
+    def is_due(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
+        del repository, reference
+        return row is None
+
+    def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
+        del repository, reference  # what was imported stays as it is
+        return None
+
+    def load_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        del repository, digest  # images are imported whole
+        return False
+
     @property
-    def origin(self) -> Origin:
+    def _origin(self) -> Origin:
         return Origin(parse_location(self.loader.source, Use.ON_DEMAND).transport.generation)
 
     def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
@@ -66,7 +83,7 @@ class TreeUpstream:
                 if not _was_deleted(found, deleted):
                     self._load(lookup, repository, Digest.parse(found.image))
 
-        if self.origin is Origin.V2:
+        if self._origin is Origin.V2:
             self._ask(load, otherwise=None)
 
     def available_tags(
@@ -126,7 +143,7 @@ class TreeUpstream:
 
     def _name_in_tree(self, repository: RepositoryName) -> str | None:
         """Return the name of a repository in the tree; None: it cannot be in the tree."""
-        if self.origin is Origin.V2:
+        if self._origin is Origin.V2:
             return repository
         if repository.startswith(LIBRARY):
             return None  # imported repositories drop the prefix

@@ -37,8 +37,8 @@ from dualreg.migrate.v1.images import ImageImporter
 from dualreg.migrate.v2.documents import read_entry, read_manifest
 from dualreg.migrate.v2.together import ManifestsTogether
 from dualreg.registry import Registry
-from dualreg.registry.manifests import Provenance
 from dualreg.registry.preconditions import UNCONDITIONAL, Precondition
+from dualreg.registry.provenance import Provenance
 
 
 @dataclass

@@ -13,7 +13,13 @@ from flask import Response, request
 from dualreg import errors
 from dualreg.errors import RegistryError
 from dualreg.web.context import settings
-from dualreg.web.responses import allow_header, empty_response, json_response, retry_header
+from dualreg.web.responses import (
+    allow_header,
+    empty_response,
+    json_response,
+    passed_status,
+    retry_header,
+)
 
 V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.NameInvalid: 400,
@@ -60,6 +66,9 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.ReadOnly: 405,
     errors.DiskReserved: 403,
     errors.DownloadFailed: 502,
+    errors.NamespaceUnknown: 404,
+    errors.RepositoryOwned: 405,
+    errors.UpstreamFailed: 502,
 }
 
 #: Texts of docker-registry, for one endpoint or (None) for all. They say nothing of what was asked for, which
@@ -78,7 +87,7 @@ _TEXTS: Mapping[tuple[type[RegistryError], str | None], str] = {
 
 def render(error: RegistryError) -> Response:
     """Return the V1 response to the error."""
-    status = V1_ERRORS[type(error)]
+    status = passed_status(error) or V1_ERRORS[type(error)]
     if isinstance(error, errors.RangeInvalid):
         return empty_response(status, {})
     kind = type(error)

@@ -11,9 +11,10 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Access, Action, is_repository
-from dualreg.errors import BlobUnknown, ManifestUnknown, TagInvalid
+from dualreg.errors import BlobUnknown, ManifestUnknown, NamespaceUnknown, TagInvalid
 from dualreg.image.digest import Digest
-from dualreg.image.names import RepositoryName, Tag, UploadId, parse_reference
+from dualreg.image.names import NAME_LIMIT, RepositoryName, Tag, UploadId, parse_reference
+from dualreg.web.context import registry
 from dualreg.web.guard import Need, authorize, enforce, requires
 from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
@@ -83,12 +84,30 @@ def _parse_values(_: str | None, values: dict[str, Any] | None) -> None:
     if "reference" in values:
         values["reference"] = _parse_reference(values["reference"])
     for name, parse in (
-        ("name", RepositoryName.parse),
+        ("name", _parse_name),
         ("digest", _parse_digest),
         ("upload", UploadId.parse),
     ):
         if name in values:
             values[name] = parse(values[name])
+
+
+def _parse_name(text: str) -> RepositoryName:
+    """Return the repository that the URL names; with a namespace, the one that holds it here.
+
+    Raises:
+        NameInvalid.
+        NamespaceUnknown: no upstream has that namespace.
+
+    Source: OCI distribution-spec, "Registry Proxying"; spegel and stargz-snapshotter for the header.
+    """
+    namespace = request.args.get("ns") or request.headers.get("OCI-Namespace", "")
+    if not namespace or namespace == request.host:
+        return RepositoryName.parse(text)
+    found = registry().named(namespace, RepositoryName.parse(text))
+    if found is None:
+        raise NamespaceUnknown(namespace=namespace[:NAME_LIMIT])
+    return RepositoryName.parse(found)
 
 
 def _parse_reference(text: str) -> Tag | Digest:

@@ -18,7 +18,7 @@ from dualreg.auth.access import Access, parse_scopes
 from dualreg.errors import RangeInvalid, ReferencesMissing, RegistryError
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.uploads import Upload
-from dualreg.web.responses import allow_header, json_response, retry_header
+from dualreg.web.responses import allow_header, json_response, passed_status, retry_header
 from dualreg.web.v2.locations import bearer_challenge, upload_headers
 
 
@@ -74,12 +74,19 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.ReadOnly: Rendering("UNSUPPORTED", 405),
     errors.DiskReserved: Rendering("DENIED", 403),
     errors.DownloadFailed: Rendering("UNKNOWN", 502),
+    errors.NamespaceUnknown: Rendering("NAME_UNKNOWN", 404),
+    errors.RepositoryOwned: Rendering("UNSUPPORTED", 405),
+    errors.UpstreamFailed: Rendering("UNKNOWN", 502),
 }
+#: Codes of statuses that upstream registries answered.
+_PASSED_CODES = {403: "DENIED", 404: "NAME_UNKNOWN", 429: "TOOMANYREQUESTS"}
 
 
 def render(error: RegistryError) -> Response:
     """Return the V2 response to the error: one entry, or one for each missing digest."""
     code, status = V2_ERRORS[type(error)]
+    if passed := passed_status(error):
+        code, status = _PASSED_CODES.get(passed, code), passed
     entries = [_entry(code, str(each), _detail(each)) for each in _separate(error)]
     return json_response({"errors": entries}, status=status, headers=_headers(error))
 

@@ -18,12 +18,13 @@ from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.negotiation import Accept, Representation
 from dualreg.registry.preconditions import Precondition
+from dualreg.registry.upstream import Freshness
 from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
 from dualreg.web.context import registry, require_deletes
 from dualreg.web.guard import requires
 from dualreg.web.repeatable import note_repeats, repeat_document
-from dualreg.web.responses import add_warnings, empty_response
+from dualreg.web.responses import STALE, add_warnings, empty_response
 from dualreg.web.v2.locations import manifest_headers
 
 #: Maximum size of a manifest in bytes; the specification requires at least this much.
@@ -64,7 +65,10 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     else:
         response = Response(manifest.read() if request.method == "GET" else None, headers=headers)
     is_sent = response.status_code == HTTPStatus.OK and request.method == "GET"
-    _let_repeat(response, manifest, by_nginx=is_sent and isinstance(reference, Digest))
+    freshness = registry().freshness(name, reference)
+    if freshness and freshness.stale:
+        add_warnings(response, [f"Response is Stale: {freshness.stale}"], STALE)
+    _let_repeat(response, manifest, freshness, by_nginx=is_sent and isinstance(reference, Digest))
     if is_sent and isinstance(reference, Tag):
         record = partial(registry().tags.record_pull, name, reference)
         record()
@@ -72,10 +76,14 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     return response
 
 
-def _let_repeat(response: Response, manifest: Representation, *, by_nginx: bool) -> None:
+def _let_repeat(
+    response: Response, manifest: Representation, freshness: Freshness | None, *, by_nginx: bool
+) -> None:
     """Let the response with a manifest be repeated, unless that was generated."""
     if row := manifest.row:
         until = registry().manifests.unchanged_until(row)
+        if freshness:
+            until = min(until or freshness.until, freshness.until)
         if by_nginx:
             until = let_remember(response, until)
         repeat_document(response, BlobRow(row.digest, row.size), until=until)

@@ -1,0 +1,124 @@
+"""Proxies: builds what serves the content of other registries, as the settings say."""
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from dualreg.auth.audit import Audit
+from dualreg.migrate.on_demand.loader import Loader
+from dualreg.migrate.on_demand.upstream import TreeUpstream
+from dualreg.migrate.transports import open_on_demand
+from dualreg.registry import Registry
+from dualreg.registry.upstream import Content
+from dualreg.reloading import ReloadingFile
+from dualreg.remote.client import Client
+from dualreg.remote.transport import PROMPT
+from dualreg.settings import Settings
+from dualreg.settings.upstreams import UpstreamSettings
+from dualreg.upstreams.composite import Composite
+from dualreg.upstreams.downloads import Downloads
+from dualreg.upstreams.limits import Limits
+from dualreg.upstreams.proxy import Proxy
+from dualreg.upstreams.remote import Remote
+from dualreg.upstreams.routes import Route
+from dualreg.waiting import WorkSlots
+
+#: For how many seconds a thread waits for its turn to ask an upstream.
+_PATIENCE = 5.0
+
+
+def upstream_of(settings: Settings, registry: Registry, require: Callable[[], None]) -> Composite:
+    """Return what services consult for content that they do not have.
+
+    Args:
+        registry: Where content is stored; it has no upstream itself.
+        require: Raises OSError if nothing may be stored now.
+
+    Raises:
+        ValueError: a file with a password cannot be read.
+    """
+    imported = _imported(settings, registry, require) if settings.legacy_source else None
+    return Composite(registry, _routed(settings, registry, require), imported)
+
+
+def _imported(settings: Settings, registry: Registry, require: Callable[[], None]) -> TreeUpstream:
+    """Return the source that imports into *registry*, by a quarter of the threads of each worker.
+
+    The other threads stay free for requests that need no import. The source is opened on first use.
+    """
+    name, now = settings.legacy_source, registry.now
+
+    def on_import(**facts: object) -> None:
+        with closing(Audit(settings.audit_target)) as audit:
+            audit.write(now(), "import", **facts)
+
+    loader = Loader(
+        registry,
+        name,
+        settings.journals,
+        at_once=max(1, settings.threads // 4),
+        on_import=on_import,
+        require=require,
+    )
+    return TreeUpstream(loader, partial(open_on_demand, name))
+
+
+def _routed(
+    settings: Settings, registry: Registry, require: Callable[[], None]
+) -> list[tuple[Route, Content]]:
+    """Return the routes with the content of each, those of longer prefixes first.
+
+    A quarter of the threads is left to requests that need no upstream.
+    """
+    waiting = WorkSlots(max(1, settings.threads * 3 // 4), 0, 0.0)
+    routed = list[tuple[Route, Content]]()
+    for pattern, each in settings.upstreams.items():
+        route, remote = _route(pattern, each), _remote(each, settings.threads)
+        limits = Limits(each.connections or max(1, settings.threads // 2), each.rate)
+        downloads = Downloads(registry.incoming, each.url, limits, require)
+        proxy = Proxy(registry, route, remote, downloads, each.check_interval, waiting, require)
+        routed.append((route, proxy))
+    return sorted(routed, key=lambda each: len(each[0].prefix), reverse=True)
+
+
+def _route(pattern: str, upstream: UpstreamSettings) -> Route:
+    return Route(
+        pattern.removesuffix("*"),
+        upstream.url,
+        upstream.hosts,
+        upstream.is_hub,
+        upstream.repositories,
+        upstream.platforms,
+    )
+
+
+def _remote(upstream: UpstreamSettings, threads: int) -> Remote:
+    """Return what asks an upstream, by half of the threads at most."""
+    password = _password(upstream.password_file)
+
+    def connect() -> Client:
+        return Client(
+            upstream.url,
+            upstream.username,
+            password(),
+            ca=str(upstream.ca) if upstream.ca else None,
+            token_servers=upstream.trusted_token_servers,
+            redirect_hosts=upstream.redirect_hosts,
+            repeat_failed=False,
+            effort=PROMPT,
+        )
+
+    slots = WorkSlots(upstream.connections or max(1, threads // 2), threads, _PATIENCE)
+    return Remote(upstream.url, connect, slots, password)
+
+
+def _password(path: Path | None) -> Callable[[], str]:
+    """Return what returns the password in a file, as it is now; an empty one without a file.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    if path is None:
+        return str
+    return ReloadingFile(lambda: path.read_text(encoding="utf-8").strip("\n"), path).get

@@ -1,0 +1,63 @@
+"""Memory: what this process remembers of tags, failures and lists, for a short time and within bounds."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import NamedTuple
+
+from cachetools import LRUCache, TTLCache
+
+from dualreg.errors import UpstreamFailed
+from dualreg.registry.upstream import Freshness
+
+#: Tags, failures and lists that are remembered.
+_TAGS, _FAILURES, _LISTS = 20_000, 10_000, 256
+#: Seconds for which it is remembered that something is not there, and that lists are current.
+NEGATIVE, LISTED = 30.0, 60.0
+
+
+class Absence(NamedTuple):
+    """That something is not there, or why that is not known."""
+
+    failure: UpstreamFailed | None
+
+
+@dataclass
+class Memory:
+    """What is remembered of one registry, for any number of threads."""
+
+    _tags: LRUCache[Hashable, Freshness] = field(default_factory=lambda: LRUCache(_TAGS))
+    _absent: TTLCache[Hashable, Absence] = field(default_factory=lambda: TTLCache(_FAILURES, NEGATIVE))
+    _lists: TTLCache[Hashable, Sequence[str]] = field(default_factory=lambda: TTLCache(_LISTS, LISTED))
+    _lock: Lock = field(default_factory=Lock)
+
+    def freshness(self, key: Hashable) -> Freshness | None:
+        """Return what is known of a tag."""
+        with self._lock:
+            return self._tags.get(key)
+
+    def keep(self, key: Hashable, freshness: Freshness) -> Freshness:
+        """Remember what is known of a tag; return it."""
+        with self._lock:
+            self._tags[key] = freshness
+        return freshness
+
+    def absence(self, key: Hashable) -> Absence | None:
+        """Return that something was not there lately; None: that is not known."""
+        with self._lock:
+            return self._absent.get(key)
+
+    def note_absence(self, key: Hashable, failure: UpstreamFailed | None = None) -> None:
+        """Remember that something is not there, or why that is not known."""
+        with self._lock:
+            self._absent[key] = Absence(failure)
+
+    def listed(self, key: Hashable, read: Callable[[], Sequence[str]]) -> Sequence[str]:
+        """Return a list, which *read* returns if it is not remembered."""
+        with self._lock:
+            known = self._lists.get(key)
+        if known is None:
+            known = read()
+            with self._lock:
+                self._lists[key] = known
+        return known
