@@ -1,16 +1,16 @@
 """``dualreg images``: which clients can read the images of this registry."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from dualreg.cli.admin import prepared_registry
 from dualreg.cli.options import json_option, settings_options
-from dualreg.cli.output import Columns, counted, echo, echo_json, minute
+from dualreg.cli.output import echo, echo_json, minute
 from dualreg.cli.progress import interruptible, progress
-from dualreg.cli.readability import Judgement, is_artifact, judge, platform_option, readers_option
-from dualreg.image.facts import Platform
+from dualreg.cli.readability import Listing, platform_option, readers_option
+from dualreg.image.facts import Facts, Platform
 from dualreg.image.readers import Reader
 from dualreg.maintenance.image_check import CheckedTag, ImageCheck
 from dualreg.migrate.names import Names
@@ -45,65 +45,25 @@ def check(
     Exit status: 0 if the clients can read every image, 1 otherwise.
     """
     names = Names(include=tuple(map(_pattern, patterns)))
-    found = _Found(unsolved=unsolved, as_json=as_json)
+    listing = Listing("TAG", "LAST PULL", readers=readers, unsolved=unsolved, as_json=as_json)
     with prepared_registry(data, config, alone=True) as (registry, _), interruptible():
         checked = ImageCheck(registry, platform)
         with progress("tags", registry.tags.count()) as advance:
             for tags in checked.run(lambda name, tag: names.selects(name, f"{name}:{tag}"), advance):
-                found.add(tags, readers)
+                documents = listing.add(map(_described, tags))
+                for document in documents if as_json else ():
+                    echo_json(document, indent=None)
     if not as_json:
-        echo(found)
-    if found.listed:
+        echo(listing)
+    if listing.listed:
         raise SystemExit(_EXIT_FINDINGS)
 
 
-class _Found:
-    """What was found so far, which is printed at once."""
-
-    def __init__(self, *, unsolved: bool, as_json: bool) -> None:
-        self._unsolved, self._as_json = unsolved, as_json
-        self._columns = Columns("TAG", "LAST PULL", "CLIENT", "AS STORED", "BY TAG")
-        self.tags = self.listed = self.failing = self.artifacts = 0
-
-    def add(self, tags: Iterable[CheckedTag], readers: Sequence[Reader]) -> None:
-        """Print those of *tags* that one of *readers* cannot read."""
-        rows = list[tuple[str, ...]]()
-        for each in tags:
-            self.tags += 1
-            if is_artifact(each.facts):
-                self.artifacts += 1
-                continue
-            judged = [one for one in judge(each.facts, readers) if not (self._unsolved and one.by_tag)]
-            self.listed += bool(judged)
-            self.failing += not all(one.by_tag for one in judged)
-            if judged and self._as_json:
-                echo_json(_members(each, judged), indent=None)
-            rows += ((*_name_and_pull(each), *one.cells) for one in judged)
-        if not self._as_json:
-            self._columns.add(rows)
-
-    def __str__(self) -> str:
-        """Return the summary."""
-        return (
-            f"{counted(self.tags, 'tag')}: {self.listed} not readable by a client as stored,"
-            f" {self.failing} not by tag, either; {counted(self.artifacts, 'artifact')}."
-        )
-
-
-def _name_and_pull(tag: CheckedTag) -> tuple[str, str]:
-    pulled = tag.placed.row.pulled_at
-    return f"{tag.placed.repository}:{tag.placed.row.name}", minute(pulled) if pulled else "never"
-
-
-def _members(tag: CheckedTag, judged: Iterable[Judgement]) -> dict[str, object]:
-    """Return the line of a tag, as JSON has it."""
-    row = tag.placed.row
-    return {
-        "tag": f"{tag.placed.repository}:{row.name}",
-        "digest": row.digest,
-        "pulled_at": row.pulled_at,
-        "unreadable": [one.members() for one in judged],
-    }
+def _described(tag: CheckedTag) -> tuple[Sequence[str], Mapping[str, object], Facts]:
+    """Return what a listing shows of a tag."""
+    row, name = tag.placed.row, f"{tag.placed.repository}:{tag.placed.row.name}"
+    pulled = minute(row.pulled_at) if row.pulled_at else "never"
+    return (name, pulled), {"tag": name, "digest": row.digest, "pulled_at": row.pulled_at}, tag.facts
 
 
 def _pattern(text: str) -> str:

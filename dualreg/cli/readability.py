@@ -1,15 +1,18 @@
 """Which clients can read images: the options that name clients, and what is printed of each tag."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import click
 
 from dualreg.cli.command import Option
 from dualreg.cli.options import Command
+from dualreg.cli.output import Columns, counted
 from dualreg.image.facts import Facts, Obstacle, Platform
 from dualreg.image.readers import READERS, Reader, edition, obstacles, unsolved
 
+#: Tags, as JSON has them.
+Documents = Sequence[Mapping[str, object]]
 #: Clients of every generation, if none are named.
 _DEFAULT = "containerd-2.1,docker-20.10,docker-1.13,docker-1.9,v1"
 
@@ -50,6 +53,59 @@ def judge(facts: Facts, readers: Iterable[Reader]) -> list[Judgement]:
             by_tag = "" if unsolved(missing) else edition(reader, facts)
             found.setdefault((missing, by_tag), []).append(reader.name)
     return [Judgement(tuple(clients), *key) for key, clients in found.items()]
+
+
+class Listing:
+    """The tags that clients cannot read, in a table that is printed as they are found, or as JSON.
+
+    Attributes:
+        tags, artifacts: How many were looked at, and how many of them are artifacts.
+        listed: How many one of the clients cannot read.
+        failing: To how many of these this registry makes nothing that all the clients can read.
+    """
+
+    def __init__(
+        self, *headings: str, readers: Sequence[Reader], unsolved: bool = False, as_json: bool = False
+    ) -> None:
+        """Print columns with *headings*, and those of judgements, unless *as_json*.
+
+        Args:
+            unsolved: Leave out what *readers* can read by tag.
+        """
+        self._columns = Columns(*headings, "CLIENT", "AS STORED", "BY TAG")
+        self._readers, self._unsolved, self._as_json = readers, unsolved, as_json
+        self.tags = self.listed = self.failing = self.artifacts = 0
+
+    def add(self, found: Iterable[tuple[Sequence[str], Mapping[str, object], Facts]]) -> Documents:
+        """Print the tags that one of the clients cannot read, and return them as JSON has them.
+
+        Args:
+            found: Cells and members that say which tag it is, and the facts of its image.
+        """
+        rows, documents = list[tuple[str, ...]](), list[dict[str, object]]()
+        for cells, members, facts in found:
+            self.tags += 1
+            self.artifacts += is_artifact(facts)
+            if judged := self._judge(facts):
+                self.listed += 1
+                self.failing += not all(one.by_tag for one in judged)
+                rows += ((*cells, *one.cells) for one in judged)
+                documents.append({**members, "unreadable": [one.members() for one in judged]})
+        if not self._as_json:
+            self._columns.add(rows)
+        return documents
+
+    def _judge(self, facts: Facts) -> list[Judgement]:
+        if is_artifact(facts):
+            return []
+        return [one for one in judge(facts, self._readers) if not (self._unsolved and one.by_tag)]
+
+    def __str__(self) -> str:
+        """Return the summary."""
+        return (
+            f"{counted(self.tags, 'tag')}: {self.listed} not readable by a client as stored,"
+            f" {self.failing} not by tag, either; {counted(self.artifacts, 'artifact')}."
+        )
 
 
 def readers_option(*, required: bool, section: str = "Options") -> Callable[[Command], Command]:

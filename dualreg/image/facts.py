@@ -1,6 +1,6 @@
 """Facts: what decides which clients can read the image of a tag, found in its documents alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -126,7 +126,7 @@ def facts_of(media_type: str, payload: bytes, documents: Documents, platform: Pl
         ManifestInvalid, ValueError: a document is invalid; and what *documents* raise.
     """
     if media_type not in media_types.INDEXES:
-        return _image_facts(media_type, payload, documents, platform)
+        return _manifest_facts(media_type, payload, documents, platform)
     index = Facts(media_type, attestations=_lists_attestations(parse_object(payload)))
     entries = stored_contents(media_type, payload).children
     entry = next((each.descriptor for each in entries if platform.fits(each.descriptor)), None)
@@ -135,31 +135,37 @@ def facts_of(media_type: str, payload: bytes, documents: Documents, platform: Pl
     found = documents.manifest(entry)
     if found is None:
         return replace(index, obstacles=(Obstacle.SPARSE,))
-    image = _image_facts(*found, documents, platform)
+    image = _manifest_facts(*found, documents, platform)
     return replace(image, media_type=media_type, attestations=index.attestations)
 
 
-def _image_facts(media_type: str, payload: bytes, documents: Documents, platform: Platform) -> Facts:
+def _manifest_facts(media_type: str, payload: bytes, documents: Documents, platform: Platform) -> Facts:
     contents = stored_contents(media_type, payload)
     layers = [child.descriptor for child in contents.children if child.role is Role.LAYER]
-    types = frozenset(layer.media_type for layer in layers)
     if media_type in media_types.SCHEMA1_TYPES:
-        return Facts(media_type, media_type, types, len(layers), len(layers))
+        return Facts(media_type, media_type, layers=len(layers), steps=len(layers))
     config = next((child.descriptor for child in contents.children if child.role is Role.CONFIG), None)
     if config is None or not media_types.may_be_image(media_type, config.media_type):
         return Facts(media_type, media_type, obstacles=(Obstacle.ARTIFACT,))
     document = {} if (config.size or 0) > _CONFIG_LIMIT else parse_object(documents.config(config.digest))
-    history = document.get("history")
-    foreign = frozenset(each.digest for each in layers if not media_types.is_distributable(each.media_type))
+    return image_facts(media_type, layers, document, platform)
+
+
+def image_facts(
+    media_type: str, layers: Sequence[Descriptor], config: Mapping[str, Any], platform: Platform
+) -> Facts:
+    """Return what decides who can read an image, given its config and layers."""
+    history = config.get("history")
+    foreign = (each.digest for each in layers if not media_types.is_distributable(each.media_type))
     return Facts(
         media_type,
         media_type,
-        types,
+        frozenset(layer.media_type for layer in layers),
         len(layers),
         len(history) if isinstance(history, list) and history else len(layers),
-        foreign=foreign,
+        foreign=frozenset(foreign),
         lacks_history=not history,
-        obstacles=() if document.get("os") in (platform.os, None, "") else (Obstacle.PLATFORM,),
+        obstacles=() if config.get("os") in (platform.os, None, "") else (Obstacle.PLATFORM,),
     )
 
 

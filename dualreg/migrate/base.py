@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
+from dualreg.image.facts import Facts, Platform
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
@@ -75,6 +76,9 @@ class Survey(Protocol):
 
     def check(self, repository: str, image: str) -> None:
         """Raise Broken if the image of a tag of *repository* cannot be imported."""
+
+    def facts(self, repository: str, image: str, platform: Platform) -> Facts:
+        """Return what decides who can read the image of a tag of *repository*; no layer is read."""
 
     def counts(self) -> Mapping[str, int]:
         """Return the number of repositories, tags, images and so on, and their bytes, by JSON key."""

@@ -199,6 +199,7 @@ class Seen:
 
     def _migrate(self, source: str) -> None:
         self.prints(f"migrate inspect {source}")
+        self.prints(f"migrate inspect {source} --for v1,docker-26")
         plan = self.folder / "plan"
         self.prints(f"migrate plan {source} --output={plan}")
         self.plan |= {key for line in _lines(plan.read_text()) for key in line}

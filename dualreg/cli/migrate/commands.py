@@ -41,10 +41,12 @@ from dualreg.cli.migrate.output import (
     print_result,
     print_verdicts,
 )
+from dualreg.cli.migrate.reading import ReadingValues, list_unreadable
 from dualreg.cli.migrate.space import WARNINGS, print_warnings, space_for, warn_of_shortage
 from dualreg.cli.options import json_option, load_settings, settings_options
 from dualreg.cli.output import echo, echo_json
 from dualreg.cli.progress import Advance, progress, stoppable
+from dualreg.cli.readability import platform_option, readers_option
 from dualreg.cli.readonly import require_writable
 from dualreg.migrate import journal
 from dualreg.migrate.base import ImportOptions
@@ -56,6 +58,10 @@ from dualreg.migrate.transfer import LinkMode
 from dualreg.migrate.verify import verify as compare
 from dualreg.migrate.verify_http import HttpComparison
 from dualreg.settings import Settings
+
+
+class _InspectValues(SourceValues, ReadingValues):
+    """The values of the options of ``inspect`` beyond its output."""
 
 
 class _RunValues(ImportValues):
@@ -96,14 +102,19 @@ def migrate() -> None:
 @click.argument("source")
 @source_options
 @click.option("--deep", cls=Option, section="Inspection", is_flag=True, help="Also read every layer.")
+@readers_option(required=False, section="Inspection")
+@platform_option("Inspection")
 @jobs_option("Inspection")
 @json_option
 @settings_options
 def inspect(
     source: str, data: Path | None, config: Path | None, *, deep: bool, as_json: bool,
-    **given: Unpack[SourceValues],
+    **given: Unpack[_InspectValues],
 ) -> None:  # fmt: skip
     """Inspect SOURCE: what it contains, and what is wrong with it.
+
+    With --for, the tags are listed that clients cannot read as they are stored in SOURCE, and what this
+    registry makes of them after an import.
 
     Exit status: 0 if nothing is wrong, 1 otherwise, 2 if the source cannot be read.
     """
@@ -117,9 +128,14 @@ def inspect(
             findings += found.check_blobs(given["jobs"], advance)
     space = space_for(found, entries, settings)
     numbers = {**found.counts(), "copy_bytes": space["copy_bytes"], "copy_inodes": space["copy_inodes"]}
+    reading = partial(list_unreadable, found, entries, given, given["jobs"], as_json=as_json)
+    listing, unreadable = reading() if given["readers"] else (None, [])
     if as_json:
-        echo_json({**numbers, **space, "findings": [asdict(each) for each in findings]})
+        more = {"unreadable": unreadable} if listing else {}
+        echo_json({**numbers, **space, "findings": [asdict(each) for each in findings], **more})
     else:
+        if listing:
+            echo(listing)
         print_warnings(space[WARNINGS])
         for finding in findings:
             echo(finding)
@@ -127,7 +143,7 @@ def inspect(
             echo(f"{name.replace('_', ' ')}: {value}")
         echo(f"findings: {counted_findings(findings)}" if findings else "no problems found")
         echo(f"Next:  {command_line(SOURCE_OPTIONS, 'run', source, '--dry-run')}")
-    if findings:
+    if findings or unreadable:
         raise SystemExit(EXIT_FINDINGS)
 
 

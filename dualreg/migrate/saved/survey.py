@@ -5,7 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from dualreg.image import media_types
+from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
+from dualreg.image.documents import parse_object
+from dualreg.image.facts import DAMAGED, Facts, Platform, image_facts
 from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
@@ -49,6 +53,17 @@ class SavedSurvey:
         del repository
         if broken := self.broken.get(image):
             raise Broken(broken.kind, broken.where, broken.text)
+
+    def facts(self, repository: str, image: str, platform: Platform) -> Facts:
+        """Return what decides who can read the image that an import makes: schema 2, with gzip layers."""
+        del repository
+        try:
+            saved = self.source.image(image)
+            config = parse_object(saved.config)
+        except (Broken, ValueError):
+            return DAMAGED
+        layers = [Descriptor(media_types.DOCKER_LAYER_GZIP, each, None) for each in saved.diff_ids]
+        return image_facts(media_types.DOCKER_MANIFEST, layers, config, platform)
 
     def counts(self) -> Mapping[str, int]:
         return {

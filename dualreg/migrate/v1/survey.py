@@ -9,6 +9,7 @@ from itertools import chain
 from typing import ClassVar
 
 from dualreg.image.documents import parse_object
+from dualreg.image.facts import DAMAGED, V1_IMAGE, Facts, Platform
 from dualreg.image.v1_image import CHAIN_LIMIT
 from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.dates import parse_created
@@ -82,6 +83,14 @@ class V1Survey:
         self.chain(image)
         if first := self._duplicates.get((repository, image)):
             raise duplicate_image(image, first)
+
+    def facts(self, repository: str, image: str, platform: Platform) -> Facts:
+        del repository, platform
+        try:
+            depth = len(self.chain(image))
+        except Broken:
+            return DAMAGED
+        return Facts(V1_IMAGE, V1_IMAGE, layers=depth, steps=depth)
 
     def counts(self) -> Mapping[str, int]:
         return {

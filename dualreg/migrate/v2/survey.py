@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
+from dualreg.image.facts import Facts, Platform
 from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
@@ -23,6 +24,7 @@ from dualreg.migrate.v2.crawl import Crawl, Known, Place
 from dualreg.migrate.v2.dates import image_created
 from dualreg.migrate.v2.importer import V2Importer
 from dualreg.migrate.v2.padding import Ends, padding_of
+from dualreg.migrate.v2.readability import source_facts
 from dualreg.migrate.v2.verify import V2Comparison
 from dualreg.migrate.verify import BlobComparison
 from dualreg.registry import Registry
@@ -73,6 +75,9 @@ class V2Survey:
             reached |= dict.fromkeys(fresh)
             waiting += fresh
         return [digest for digest in reached if (repository, digest) in self.known]
+
+    def facts(self, repository: str, image: str, platform: Platform) -> Facts:
+        return source_facts(self.source, repository, _digest(image), platform)
 
     def counts(self) -> Mapping[str, int]:
         first, shared = dict[Digest, str](), set[Digest]()
