@@ -25,7 +25,7 @@ from dualreg.cli.migrate.options import (
 from dualreg.cli.migrate.output import EXIT_FINDINGS, EXIT_NOTHING, counted_outcomes
 from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import counted, echo, echo_json
-from dualreg.cli.progress import progress, stoppable
+from dualreg.cli.progress import Advance, progress, stoppable
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Outcome, Status
@@ -40,6 +40,7 @@ class _ExportValues(LoginValues, NameValues):
 
     link: str
     deep: bool
+    convert: str | None
 
 
 @click.command(cls=MigrateCommand)
@@ -62,6 +63,13 @@ class _ExportValues(LoginValues, NameValues):
     section="Target",
     is_flag=True,
     help="Read the blobs that the target already has, instead of trusting their sizes.",
+)
+@click.option(
+    "--convert",
+    cls=Option,
+    section="Target",
+    type=click.Choice(["schema1"]),
+    help="Write schema 1 as schema 2. Only registry-tree takes schema 1 otherwise.",
 )
 @jobs_option("Target")
 @click.option("--dry-run", is_flag=True, help="Only print what would be exported.")
@@ -100,10 +108,15 @@ def export(
                     _print_selected(entries)
                     return
                 with progress("tags", len(entries)) as advance:
-                    outcomes = Export(
-                        registry, opened, stop, lambda outcome: advance(1, outcome.read)
-                    ).export_all(entries, jobs)
+                    convert = given["convert"] == "schema1"
+                    outcomes = Export(registry, opened, stop, partial(_advance, advance), convert).export_all(
+                        entries, jobs
+                    )
     _print_result(target, outcomes, as_json=as_json, err=opened.is_stream)
+
+
+def _advance(advance: Advance, outcome: Outcome) -> None:
+    advance(1, outcome.read)
 
 
 def _target_options(
@@ -139,10 +152,16 @@ def _print_result(target: str, outcomes: Sequence[Outcome], *, as_json: bool, er
             for each in outcomes
         ]
         unserved = [{"tag": each.entry.name, "reason": each.note} for each in outcomes if each.note]
-        echo_json({"counts": counts, "tags": tags, "unserved": unserved}, err=err)
+        converted = [
+            {"tag": each.entry.name, "from": each.converted, "to": each.digest}
+            for each in outcomes
+            if each.converted
+        ]
+        echo_json({"counts": counts, "tags": tags, "converted": converted, "unserved": unserved}, err=err)
     else:
         for outcome in outcomes:
-            if text := outcome.reason or outcome.note:
+            conversion = f"{outcome.converted} converted to {outcome.digest}" if outcome.converted else ""
+            if text := outcome.reason or conversion or outcome.note:
                 echo(f"{outcome.entry.name}: {outcome.status}: {text}", err=err)
         echo(counted_outcomes(outcomes), err=err)
         if present:

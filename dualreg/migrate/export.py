@@ -12,7 +12,7 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Child, Role
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.migrate.findings import Broken
+from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.graph import ManifestGraph, is_blob_only, load_document, tags_about
 from dualreg.migrate.names import Names
 from dualreg.migrate.plan import Entry, PlanAction
@@ -52,12 +52,14 @@ class Export:
     Attributes:
         stop: Set from outside to stop early: what was started is finished first.
         on_outcome: Called with each outcome.
+        convert_schema1: Convert schema 1 even if the target takes it.
     """
 
     registry: Registry
     target: Target
     stop: Event = field(default_factory=Event)
     on_outcome: Callable[[Outcome], None] = lambda _: None
+    convert_schema1: bool = False
     _done: set[tuple[RepositoryName, Digest]] = field(default_factory=set)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
 
@@ -92,7 +94,8 @@ class Export:
         if self.stop.is_set():
             raise Stopped
         repository, tag = RepositoryName(entry.repository), Tag(entry.tag)
-        top = self._manifest_row(repository, tag)
+        stored = self._manifest_row(repository, tag)
+        top = self._readable(repository, tag, stored)
         order = ManifestGraph(self.registry, self.target.renames).in_order(repository, top)
         # The tag comes last: after the referrers of its manifest, which come after the manifest itself.
         before = order[:-1] if order[-1].digest == top.digest else order
@@ -100,7 +103,8 @@ class Export:
         sent = sum(size for size, _ in parts) + self._blobs(repository, top)
         changed = self._send(repository, top, tag) or any(new for _, new in parts)
         status = Status.DONE if sent or changed else Status.SAME
-        return Outcome(entry, status, digest=str(top.digest), read=sent, note=self._note(top.media_type))
+        converted = "" if top.digest == stored.digest else str(stored.digest)
+        return Outcome(entry, status, "", str(top.digest), sent, converted, self._note(top.media_type))
 
     def _note(self, media_type: str) -> str:
         """Return which registry cannot serve a manifest of that type from the target; empty: none."""
@@ -110,15 +114,25 @@ class Export:
         return f"registry 3 does not serve {kind}"
 
     def _manifest_row(self, repository: RepositoryName, tag: Tag) -> ManifestRow:
-        """Return the manifest to export: schema 1 is converted if the target does not take it."""
+        """Return the manifest of a tag, even if `bridge` hides it."""
         row = self.registry.manifests.peek(repository, tag)
-        if row is None:
-            return self.registry.manifests.find(repository, tag)  # which raises the reason
-        if row.media_type in media_types.SCHEMA1_TYPES and not self.target.takes_schema1:
-            accept = Accept(frozenset({media_types.DOCKER_MANIFEST}))
-            newer = self.registry.negotiation.find(repository, tag, accept).digest
-            row = self.registry.manifests.find(repository, newer)
-        return row
+        return row or self.registry.manifests.find(repository, tag)  # which raises the reason
+
+    def _readable(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> ManifestRow:
+        """Return the manifest to export: schema 1 is converted if the target does not take it, or as chosen.
+
+        Raises:
+            Broken: it cannot be.
+        """
+        if row.media_type not in media_types.SCHEMA1_TYPES:
+            return row
+        if self.target.takes_schema1 and not self.convert_schema1:
+            return row
+        wanted = media_types.OCI_MANIFEST if self.target.renames else media_types.DOCKER_MANIFEST
+        newer = self.registry.negotiation.find(repository, tag, Accept(frozenset({wanted})))
+        if newer.media_type in media_types.SCHEMA1_TYPES:
+            raise Broken(FindingKind.NO_PLACE, f"{repository}:{tag}", "schema 1 that cannot be converted")
+        return self.registry.manifests.find(repository, newer.digest)
 
     def _untagged(self, repository: RepositoryName, row: ManifestRow) -> tuple[int, bool]:
         """Export a manifest without a tag, once; return how many bytes were sent, and whether it was new."""

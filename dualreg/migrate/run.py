@@ -48,6 +48,7 @@ class Outcome:
     Attributes:
         digest: The manifest that the tag points at, if it was imported.
         read: How many bytes were read from the source.
+        converted: Of an export: the manifest of the tag in this registry, if *digest* was made of it.
         note: Of an export: who cannot read the tag at the target, although it is complete; empty: nobody.
     """
 
@@ -56,6 +57,7 @@ class Outcome:
     reason: str = ""
     digest: str = ""
     read: int = 0
+    converted: str = ""
     note: str = ""
 
 

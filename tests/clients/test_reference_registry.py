@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
 from tests import builders
 from tests.clients.stock import stock_registry
 from tests.clients.tools import Failed, Tools, layout_manifest, verified
+from tests.migrate import stock_trees
+from tests.migrate.commands import command, export
 from tests.programs import dualreg_server
 from tests.protocol.clients.v1 import V1Client
 
@@ -65,6 +69,21 @@ def test_the_reference_registry_serves_the_same_folder(layout: Path, tmp_path: P
         for name in ("team/oci:twice", "team/oci:opaque", f"team/oci@{opaque}", "gone:1"):
             with pytest.raises(Failed, match=r"manifest unknown|name unknown"):
                 other.raw(name)
+
+
+def test_schema1_for_a_registry_that_does_not_know_it(tmp_path: Path) -> None:
+    """Converted in the tree, it is schema 2 with the same layers; so is a tree that had it."""
+    layers = [stock_trees.LAYERS[letter] for letter in "ab"]
+    stock_trees.StockTree(tmp_path / "old").schema1("team/one", "1", *layers)
+    command(tmp_path / "data", f"run registry-tree:{tmp_path / 'old'}")
+    export(tmp_path / "data", f"registry-tree:{tmp_path / 'tree'}")
+    with stock_registry(tmp_path / "tree", tmp_path) as other:
+        assert other.raw("team/one:1")["schemaVersion"] == 1
+        export(tmp_path / "data", f"registry-tree:{tmp_path / 'tree'} --convert schema1")
+        assert other.raw("team/one:1")["mediaType"] == media_types.DOCKER_MANIFEST
+        other.pull("team/one:1", f"dir:{tmp_path / 'pulled'}")
+    _, manifest = verified(tmp_path / "pulled")
+    assert [each["digest"] for each in manifest["layers"]] == [str(Digest.of(layer)) for layer in layers]
 
 
 def sorted_tags(answer: object) -> list[str]:

@@ -18,7 +18,9 @@ from click.testing import CliRunner
 
 from dualreg.assembly import open_registry, prepare
 from dualreg.cli import main
+from dualreg.image import media_types
 from dualreg.image.digest import Digest
+from dualreg.image.jws import SigningKey, sign
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.migrate.export import Export, entries_to_export
 from dualreg.migrate.names import Names
@@ -110,6 +112,41 @@ def test_what_registry_3_does_not_serve(
         }
         output = export(filled, line, code=None).output
         assert ("team/one:1: same: registry 3 does not serve schema 1\n" in output) == bool(expected)
+
+
+@pytest.mark.parametrize("scheme", TARGETS)
+def test_schema1_is_converted(filled: Path, registry: Registry, tmp_path: Path, scheme: str) -> None:
+    """Of a tree if that is wanted, elsewhere always: both digests are reported, each time."""
+    name, tag = RepositoryName("team/one"), Tag("1")
+    line = f"{scheme}:{tmp_path / TARGETS[scheme]} --convert schema1 --include team/one"
+    documents = [json.loads(export(filled, f"{line} --json").stdout) for _ in range(2)]
+    (converted,), (again,) = (document["converted"] for document in documents)
+    old, new = registry.manifests.find(name, tag), Digest.parse(converted["to"])
+    made = registry.manifests.find(name, new)
+    assert converted == again == {"tag": "team/one:1", "from": str(old.digest), "to": str(new)}
+    assert made.media_type == (
+        media_types.OCI_MANIFEST if scheme == "oci-layout" else media_types.DOCKER_MANIFEST
+    )
+    assert documents[0]["unserved"] == []
+    assert documents[1]["counts"] == {"done" if scheme == "docker-archive" else "same": 1}
+    assert (
+        f"team/one:1: {'done' if scheme == 'docker-archive' else 'same'}: {old.digest} converted to {new}\n"
+        in (export(filled, line).output)
+    )
+    assert registry.manifests.find(name, tag).digest == old.digest
+
+
+def test_schema1_that_cannot_be_converted(filled: Path, registry: Registry, tmp_path: Path) -> None:
+    """It is not written, and the rest is."""
+    name, layer = RepositoryName("team/one"), stock_trees.LAYERS["c"][:-9]
+    registry.uploads.ingest(name, [layer])
+    body = sign(stock_trees.schema1_payload(name, "2", layer), SigningKey.generate(), registry.now())
+    registry.manifests.put(name, Tag("2"), media_types.SCHEMA1_SIGNED, body)
+    line = f"registry-tree:{tmp_path / 'tree'} --convert schema1 --include team/one"
+    output = export(filled, line, code=1).output
+    assert "team/one:2: failed: no-place: team/one:2: schema 1 that cannot be converted\n" in output
+    assert "1 failed" in output
+    assert "1 done" in output
 
 
 @pytest.mark.parametrize("link", ["auto", "hard", "copy"])
