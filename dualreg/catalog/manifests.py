@@ -228,16 +228,23 @@ class ManifestQueries:
         )
         return tuple(dict.fromkeys(self.connection.scalars(query.limit(REFERRERS_LIMIT))))
 
-    def remove(self, repository_id: int, *digests: Digest) -> None:
-        """Delete the manifests with their tags, children and views."""
+    def remove(self, repository_id: int, *digests: Digest) -> dict[Digest, list[str]]:
+        """Delete the manifests with their tags, children and views; return the kinds of views of each."""
+        removed: dict[Digest, list[str]] = {digest: [] for digest in digests}
+        views = select(ManifestViews.manifest, ManifestViews.kind).where(
+            ManifestViews.repository_id == repository_id, ManifestViews.manifest.in_(digests)
+        )
+        for manifest, kind in self.connection.execute(views):
+            removed[manifest].append(kind)
         note(self.connection, self.now, repository_id, *digests, *named_by(repository_id, digests))
         query = delete(Manifests).where(
             Manifests.repository_id == repository_id, Manifests.digest.in_(digests)
         )
         self.connection.execute(query)
+        return removed
 
-    def clear(self, repository_id: int, limit: int) -> tuple[Digest, ...]:
-        """Delete up to *limit* manifests that no other one of the repository names, and return them."""
+    def clear(self, repository_id: int, limit: int) -> dict[Digest, list[str]]:
+        """Delete up to *limit* manifests that no other one of the repository names; return as ``remove``."""
         above = (ManifestChildren.repository_id == repository_id) & (
             ManifestChildren.child == Manifests.digest
         )
@@ -245,9 +252,7 @@ class ManifestQueries:
             Manifests.repository_id == repository_id, ~exists().where(above)
         )
         digests = tuple(self.connection.scalars(query.limit(limit)))
-        if digests:
-            self.remove(repository_id, *digests)
-        return digests
+        return self.remove(repository_id, *digests) if digests else {}
 
 
 def description(manifest: Manifest) -> dict[str, object]:

@@ -116,16 +116,19 @@ class RepositoryQueries:
             name for batch in batches(names) for name in self.connection.scalars(statement, {"names": batch})
         )
 
-    def remove(self, repository_id: int) -> tuple[UploadId, ...]:
-        """Delete the repository with all its content; return its staged bytes, which the caller discards."""
-        uploads = self.connection.scalars(
-            delete(Uploads).where(Uploads.repository_id == repository_id).returning(Uploads.staged)
-        ).all()
+    def remove(self, repository_id: int) -> list[tuple[UploadId, str]]:
+        """Delete the repository with all its content.
+
+        Returns:
+            Its staged bytes with their layouts; the caller discards them.
+        """
+        going = delete(Uploads).where(Uploads.repository_id == repository_id)
+        uploads = self.connection.execute(going.returning(Uploads.staged, Uploads.layout)).all()
         for table in (V1Images, Manifests):
             self.connection.execute(delete(table).where(table.repository_id == repository_id))
         BlobQueries(self.connection, self.now).unlink_all(repository_id)
         self.connection.execute(delete(Repositories).where(Repositories.id == repository_id))
-        return tuple(map(UploadId, uploads))
+        return [(UploadId(staged), layout) for staged, layout in uploads]
 
     def walk(
         self, *, last: str, limit: int, reach: Reach = EVERYWHERE

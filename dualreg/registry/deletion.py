@@ -5,7 +5,8 @@ deleted first is what nothing else needs. If one fails, those before it stay, an
 again, does the rest.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import RepositoryRow
@@ -17,6 +18,10 @@ from dualreg.registry.state import State
 
 #: Tags, manifests, images and links that a transaction deletes.
 STEP = 200
+
+
+#: Deletes up to a number of rows of a repository, and returns them; and removes the link files of these.
+_Step = tuple[Callable[[int, int], Any], Callable[[Any], None]]
 
 
 class Removed(NamedTuple):
@@ -54,7 +59,7 @@ def delete_manifest(
             if holder:
                 rest = _unlink(state, tx, holder, _remove_manifest(state, tx, holder, digest))
             else:  # the source may be this registry's own store
-                state.links.remove_manifests(repository, digest)
+                state.links.remove_manifests(repository, {digest: ()})
     while rest:
         with state.begin() as tx:
             row = tx.repositories.lock(repository, exclusive=True)
@@ -90,12 +95,11 @@ def _remove_manifest(state: State, tx: Transaction, repository: RepositoryRow, d
     """
     view = tx.views.find(repository.id, digest)
     derived = [blob.digest for blob in tx.derivations.conversions(repository.id, digest)]
-    tx.manifests.remove(repository.id, digest)
+    gone = tx.manifests.remove(repository.id, digest)
     unused = tx.garbage.unused_manifests(repository.id, derived) if derived else ()
     if unused:
-        tx.manifests.remove(repository.id, *unused)
-    gone = (digest, *unused)
-    state.links.remove_manifests(repository.name, *gone)
+        gone |= tx.manifests.remove(repository.id, *unused)
+    state.links.remove_manifests(repository.name, gone)
     images = _prune(state, tx, repository, ImageId(view)) if view else Removed()
     return Removed((*gone, *images.documents), images.rest)
 
@@ -134,7 +138,7 @@ def clear_tags(state: State, name: RepositoryName) -> None:
 def delete_repository(state: State, name: RepositoryName) -> None:
     """Delete a repository, as ``Repositories.delete``: last of all, the repository itself."""
     known = bool(state.upstream.available_tags(name, limit=1))
-    uploads: tuple[UploadId, ...] = ()
+    uploads = list[tuple[UploadId, str]]()
     more = True
     while more:
         with state.begin() as tx:
@@ -144,22 +148,24 @@ def delete_repository(state: State, name: RepositoryName) -> None:
             state.upstream.mark_deleted(tx, name)
             known, more = True, row is not None and _empty(state, tx, row)
             if not more:
-                uploads = tx.repositories.remove(row.id) if row else ()
+                uploads = tx.repositories.remove(row.id) if row else []
                 state.links.remove_repository(name)
-    for upload in uploads:
+    for upload, layout in uploads:
+        state.store.adopt(upload, layout)
         state.store.discard(upload)
 
 
 def _empty(state: State, tx: Transaction, repository: RepositoryRow) -> bool:
     """Delete some content of a repository; return whether there may be more."""
-    links, left = state.links, STEP
-    for clear, unlink in (
-        (tx.tags.clear, links.remove_tags),
-        (tx.manifests.clear, links.remove_manifests),
-        (tx.v1_images.clear, links.remove_v1_images),
-        (tx.blobs.clear, links.remove_blobs),
-    ):
+    links, name, left = state.links, repository.name, STEP
+    steps: tuple[_Step, ...] = (
+        (tx.tags.clear, lambda gone: links.remove_tags(name, *gone)),
+        (tx.manifests.clear, lambda gone: links.remove_manifests(name, gone)),
+        (tx.v1_images.clear, lambda gone: links.remove_v1_images(name, *gone)),
+        (tx.blobs.clear, lambda gone: links.remove_blobs(name, *gone)),
+    )
+    for clear, unlink in steps:
         while left and (gone := clear(repository.id, left)):
-            unlink(repository.name, *gone)
+            unlink(gone)
             left -= len(gone)
     return left == 0

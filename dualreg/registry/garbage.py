@@ -65,14 +65,13 @@ class Garbage:
             tops = tx.garbage.unused_images(row.id, digests, before)
             going = () if keep else tx.garbage.unused_manifests(row.id, digests)
             unlinked = {*tx.blobs.unlink(row.id, *digests)}
-            if going:
-                tx.manifests.remove(row.id, *going)
+            removed = tx.manifests.remove(row.id, *going) if going else {}
             images = [image for top in tops for image in tx.v1_images.prune(row, top, asked_before=before)]
             # Not what they named, or were seen as: clients may have been told of that while it was in use.
             documents = {*going, *(image.json for image in images)}.intersection(digests)
             unlinked.update(tx.blobs.unlink(row.id, *documents))
             tx.garbage.settle(row.id, digests, keep_untagged=keep)
-            self.state.links.remove_manifests(row.name, *going)
+            self.state.links.remove_manifests(row.name, removed)
             self.state.links.remove_v1_images(row.name, *(image.id for image in images))
             self.state.links.remove_blobs(row.name, *unlinked)
         size = sum(sizes[digest] for digest in unlinked)

@@ -16,7 +16,7 @@ from dualreg.image.layer import empty_layer
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.upstream import NoUpstream, Upstream
 from dualreg.storage import Store
-from dualreg.storage.link_tree import LinkFile, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkFile, StagedLink
 from dualreg.storage.links import Links, staged_blob
 
 #: How many files a transaction writes where there may be thousands, so that it takes milliseconds.
@@ -304,8 +304,8 @@ class _NoLinkTree:
             wait()
 
     def place_links(self, links: Sequence[StagedLink]) -> None: ...
-    def set_aside(self, aside: UploadId, *folders: str) -> None: ...
-    def bring_back(self, aside: UploadId, *folders: str) -> None: ...
+    def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None: ...
+    def bring_back(self, aside: UploadId, *folders: FolderLinks) -> None: ...
     def drop(self, aside: UploadId) -> None: ...
     def link_paths(self) -> Iterator[str]:
         return iter(())

@@ -17,7 +17,7 @@ from pathlib import Path
 from dualreg.image.names import UploadId
 from dualreg.ownership import create_folder, is_durable, make_folders, noted_durable
 from dualreg.storage import durable
-from dualreg.storage.link_tree import LinkFile, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkFile, StagedLink
 
 #: The folder below its root in which the reference registry keeps everything.
 REGISTRY = Path("docker/registry/v2")
@@ -210,11 +210,11 @@ class LinkFolder:
             self._prune(source)
             durable.sync(_nearest(source.parent))
 
-    def set_aside(self, aside: UploadId, *folders: str) -> None:
+    def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
         self._make_uploads()
         create_folder(self._uploads / aside)
         changed = dict[Path, Path]()  # one of the targets in each folder
-        for number, target in enumerate(map(self._names.joinpath, folders)):
+        for number, target in enumerate(self._names / folder.path for folder in folders):
             with suppress(FileNotFoundError, NotADirectoryError):
                 target.rename(self._uploads / aside / f"{number}")
                 changed[target.parent] = target
@@ -222,9 +222,9 @@ class LinkFolder:
             durable.sync(folder)
             self._prune(target)
 
-    def bring_back(self, aside: UploadId, *folders: str) -> None:
+    def bring_back(self, aside: UploadId, *folders: FolderLinks) -> None:
         for number, folder in enumerate(folders):
-            source, target = self._uploads / aside / f"{number}", self._names / folder
+            source, target = self._uploads / aside / f"{number}", self._names / folder.path
             for file in [*_files(source)]:
                 place = target / file.relative_to(source)
                 if not place.exists():

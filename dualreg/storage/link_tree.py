@@ -44,6 +44,13 @@ class StagedLink(NamedTuple):
         return None if self.once else self.at
 
 
+class FolderLinks(NamedTuple):
+    """A folder of link files that is about to be removed; *files* are all that services write in it."""
+
+    path: str
+    files: Sequence[str] = ()
+
+
 class LinkReader(Protocol):
     """Reads link files; paths are relative to the folder of repositories."""
 
@@ -101,14 +108,14 @@ class LinkTree(LinkReader, Protocol):
         It is not an error if there is none.
         """
 
-    def set_aside(self, aside: UploadId, *folders: str) -> None:
-        """Remove *folders* with all files in them, each at once, and durably. Absent ones are no error.
+    def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
+        """Remove *folders* durably, each at once: with all files in them, or with those that they name.
 
-        The files are kept as *aside*, where no name reaches them, until they are brought back or dropped.
-        Those that a crash leaves are collected like staged bytes.
+        Absent ones are no error. The files are kept as *aside*, where no name reaches them, until they are
+        brought back or dropped. Those that a crash leaves are collected like staged bytes.
         """
 
-    def bring_back(self, aside: UploadId, *folders: str) -> None:
+    def bring_back(self, aside: UploadId, *folders: FolderLinks) -> None:
         """Return files to the folders that were set aside, durably; those that were written since stay."""
 
     def drop(self, aside: UploadId) -> None:

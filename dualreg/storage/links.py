@@ -17,7 +17,7 @@ relation, last before the commit, so that of concurrent requests the same one wi
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,10 +25,16 @@ from datetime import datetime
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import undo
-from dualreg.storage.link_tree import LinkTree, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkTree, StagedLink
 
-#: The file in the folder of a tag that names its manifest.
-_CURRENT = "current/link"
+#: The file in the folder of a blob, or of a manifest, that names it.
+_LINK = "link"
+#: The file in the folder of a tag that names its manifest, and the one that says who pushed it.
+_CURRENT, _ORIGIN = "current/link", "origin"
+#: The files beside the link of a manifest: that of its signed form, and its media type.
+_SIGNED, _TYPE = "signed", "type"
+#: What is in the folders of manifests, besides their views, and of tags.
+_OF_MANIFESTS, _OF_TAGS = (_LINK, _SIGNED, _TYPE), (_CURRENT, _ORIGIN)
 #: What a V1 image is recorded by: columns of its row, with digests in wire form.
 Facts = Mapping[str, str | bool | None]
 
@@ -52,7 +58,9 @@ class Links:
 
     def remove_blobs(self, repository: RepositoryName, *digests: Digest) -> None:
         """Record that the blobs may no longer be read from the repository."""
-        undo.remove_folders(self.tree, *(_layer(repository, digest) for digest in digests))
+        undo.remove_folders(
+            self.tree, *(FolderLinks(_layer(repository, digest), (_LINK,)) for digest in digests)
+        )
 
     def add_manifest(
         self,
@@ -78,9 +86,17 @@ class Links:
         """Record what clients see the manifest as; None: nothing that is known."""
         self._record(view_file(repository, digest, kind), view)
 
-    def remove_manifests(self, repository: RepositoryName, *digests: Digest) -> None:
-        """Record that the manifests are no longer in the repository."""
-        undo.remove_folders(self.tree, *(revision(repository, digest) for digest in digests))
+    def remove_manifests(
+        self, repository: RepositoryName, manifests: Mapping[Digest, Collection[str]]
+    ) -> None:
+        """Record that the manifests are no longer in the repository; they had views of some kinds."""
+        undo.remove_folders(
+            self.tree,
+            *(
+                FolderLinks(revision(repository, digest), (*_OF_MANIFESTS, *map(_view, kinds)))
+                for digest, kinds in manifests.items()
+            ),
+        )
 
     @contextmanager
     def staged(self, links: Sequence[StagedLink], waits: Sequence[Callable[[], None]] = ()) -> Iterator[None]:
@@ -119,7 +135,7 @@ class Links:
 
     def remove_tags(self, repository: RepositoryName, *tags: Tag) -> None:
         """Record that the tags were deleted."""
-        undo.remove_folders(self.tree, *(_tag(repository, tag) for tag in tags))
+        undo.remove_folders(self.tree, *(FolderLinks(_tag(repository, tag), _OF_TAGS) for tag in tags))
 
     def add_v1_image(self, repository: RepositoryName, image: ImageId, facts: Facts) -> None:
         """Record that the V1 image is in the repository."""
@@ -130,8 +146,12 @@ class Links:
         undo.remove(self.tree, *(v1_file(repository, image) for image in images))
 
     def remove_repository(self, repository: RepositoryName) -> None:
-        """Record that the repository was deleted; repositories below its name (``NAME/…``) stay."""
-        undo.remove_folders(self.tree, *(f"{repository}/{each}" for each in ("_manifests", "_layers", "_v1")))
+        """Record that the repository was deleted; repositories below its name (``NAME/…``) stay.
+
+        What it contained has been removed.
+        """
+        folders = (f"{repository}/{each}" for each in ("_manifests", "_layers", "_v1"))
+        undo.remove_folders(self.tree, *map(FolderLinks, folders))
 
     def _link(self, path: str, digest: Digest, at: datetime | None) -> None:
         undo.write(self.tree, path, str(digest).encode(), at)
@@ -151,12 +171,12 @@ class Links:
 
 def staged_blob(repository: RepositoryName, digest: Digest, at: datetime) -> StagedLink:
     """Return the link file of a blob, to be staged; one that exists keeps its time."""
-    return _staged(_layer(repository, digest), "link", digest, at, once=True)
+    return _staged(_layer(repository, digest), _LINK, digest, at, once=True)
 
 
 def staged_manifest(repository: RepositoryName, digest: Digest, at: datetime) -> StagedLink:
     """Return the link file of a manifest, to be staged; one that exists keeps its time."""
-    return _staged(revision(repository, digest), "link", digest, at, once=True)
+    return _staged(revision(repository, digest), _LINK, digest, at, once=True)
 
 
 def staged_tag(repository: RepositoryName, tag: Tag, digest: Digest, at: datetime) -> StagedLink:
@@ -180,7 +200,7 @@ def _staged(folder: str, name: str, digest: Digest, at: datetime, *, once: bool 
 
 def blob_link(repository: str, digest: Digest) -> str:
     """Return the path of the link file of a blob."""
-    return f"{_layer(repository, digest)}/link"
+    return f"{_layer(repository, digest)}/{_LINK}"
 
 
 def revision(repository: str, digest: Digest) -> str:
@@ -190,22 +210,22 @@ def revision(repository: str, digest: Digest) -> str:
 
 def manifest_link(repository: str, digest: Digest) -> str:
     """Return the path of the link file of a manifest."""
-    return f"{revision(repository, digest)}/link"
+    return f"{revision(repository, digest)}/{_LINK}"
 
 
 def signed_link(repository: str, digest: Digest) -> str:
     """Return the path of the link file of a manifest with its signatures."""
-    return f"{revision(repository, digest)}/signed"
+    return f"{revision(repository, digest)}/{_SIGNED}"
 
 
 def type_file(repository: str, digest: Digest) -> str:
     """Return the path of the file that says the media type of a manifest."""
-    return f"{revision(repository, digest)}/type"
+    return f"{revision(repository, digest)}/{_TYPE}"
 
 
 def view_file(repository: str, digest: Digest, kind: str) -> str:
     """Return the path of the file that says what clients see a manifest as."""
-    return f"{revision(repository, digest)}/views/{kind}"
+    return f"{revision(repository, digest)}/{_view(kind)}"
 
 
 def tag_link(repository: str, tag: str) -> str:
@@ -215,7 +235,7 @@ def tag_link(repository: str, tag: str) -> str:
 
 def origin_file(repository: str, tag: str) -> str:
     """Return the path of the file that says who pushed a tag."""
-    return f"{_tag(repository, tag)}/origin"
+    return f"{_tag(repository, tag)}/{_ORIGIN}"
 
 
 def pusher_text(digest: Digest, origin: str | None, agent: str | None) -> str | None:
@@ -227,6 +247,10 @@ def pusher_text(digest: Digest, origin: str | None, agent: str | None) -> str | 
 def v1_file(repository: str, image: str) -> str:
     """Return the path of the file of a V1 image."""
     return f"{repository}/_v1/{image}"
+
+
+def _view(kind: str) -> str:
+    return f"views/{kind}"
 
 
 def _layer(repository: str, digest: Digest) -> str:

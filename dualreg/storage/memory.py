@@ -10,7 +10,7 @@ from dualreg.errors import BlobMissing
 from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage.base import StagedUpload, StoredBlob
-from dualreg.storage.link_tree import LinkFile, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkFile, StagedLink
 
 
 class MemoryStore:
@@ -163,12 +163,11 @@ class MemoryStore:
             if not (link.once and found and found.content == file.content):
                 self._links[link.path] = file
 
-    def set_aside(self, aside: UploadId, *folders: str) -> None:
-        prefixes = tuple(f"{folder}/" for folder in folders)
-        paths = [path for path in [*self._links] if path.startswith(prefixes)]
-        self._aside[aside] = {path: self._links.pop(path) for path in paths}
+    def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
+        paths = [f"{folder.path}/{file}" for folder in folders for file in folder.files]
+        self._aside[aside] = {path: self._links.pop(path) for path in paths if path in self._links}
 
-    def bring_back(self, aside: UploadId, *folders: str) -> None:
+    def bring_back(self, aside: UploadId, *folders: FolderLinks) -> None:
         del folders
         for path, file in self._aside.pop(aside).items():
             self._links.setdefault(path, file)

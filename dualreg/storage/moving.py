@@ -34,7 +34,7 @@ from dualreg.storage.base import (
     sizes_of,
     tee,
 )
-from dualreg.storage.link_tree import LinkFile, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkFile, StagedLink
 from dualreg.storage.staging import staging
 
 #: Uploads of which a process remembers where they are.
@@ -78,11 +78,11 @@ class _MovingLinks:
         for each in self._both:
             each.quarantine_link(path)
 
-    def set_aside(self, aside: UploadId, *folders: str) -> None:
+    def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
         for each in self._both:
             each.set_aside(aside, *folders)
 
-    def bring_back(self, aside: UploadId, *folders: str) -> None:
+    def bring_back(self, aside: UploadId, *folders: FolderLinks) -> None:
         for each in self._both:
             each.bring_back(aside, *folders)
 

@@ -4,12 +4,11 @@ Their keys are the paths of the reference registry's tree, so that it can serve 
 can be made from it. An object keeps the time of its row in its metadata.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from dualreg.image.names import UploadId
-from dualreg.storage.link_tree import LinkFile, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkFile, StagedLink
 from dualreg.storage.s3 import Bucket, Found
 
 #: Keys of what a store has: the reference registry's tree, what has no name yet, and what was set aside.
@@ -27,7 +26,7 @@ class S3Links:
     def __init__(self, bucket: Bucket) -> None:
         """Use *bucket*, without a request."""
         self._bucket = bucket
-        self._aside = set[UploadId]()
+        self._aside = dict[UploadId, Mapping[str, LinkFile]]()
 
     def write_link(self, path: str, content: bytes, at: datetime | None = None) -> None:
         found = None if at else self.read_link(path)
@@ -81,30 +80,26 @@ class S3Links:
                 return
         self._put(link.path, link.content, link.at)
 
-    def set_aside(self, aside: UploadId, *folders: str) -> None:
-        """See ``LinkTree``; the files are kept in one object, which is written before they are deleted."""
-        paths = [path for folder in folders for path in self._paths(f"{folder}/")]
-        if not paths:
-            return
-        files = dict(zip(paths, self.read_links(paths), strict=True))
-        self._aside.add(aside)
-        self._bucket.put(_aside(aside), _packed({path: file for path, file in files.items() if file}))
-        self.remove_link(*paths)
+    def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
+        """See ``LinkTree``; the files that are named are removed, and kept in memory: a list takes long.
 
-    def bring_back(self, aside: UploadId, *folders: str) -> None:
+        What else may be there, only another registry reads: the reference registry's history of a tag.
+        """
+        paths = [f"{folder.path}/{file}" for folder in folders for file in folder.files]
+        files = zip(paths, self.read_links(paths), strict=True)
+        self._aside[aside] = {path: file for path, file in files if file}
+        self.remove_link(*self._aside[aside])
+
+    def bring_back(self, aside: UploadId, *folders: FolderLinks) -> None:
         del folders
-        if fetched := self._bucket.fetch(_aside(aside)):
-            self._bucket.map(lambda each: self._bring_back(*each), _unpacked(fetched[1]).items())
-            self.drop(aside)
+        self._bucket.map(lambda each: self._bring_back(*each), self._aside.pop(aside, {}).items())
 
     def _bring_back(self, path: str, file: LinkFile) -> None:
         if self.read_link(path) is None:
             self._put(path, file.content, file.at)
 
     def drop(self, aside: UploadId) -> None:
-        if aside in self._aside:  # files that were staged are nowhere yet
-            self._bucket.delete(_aside(aside))
-            self._aside.remove(aside)
+        self._aside.pop(aside, None)
 
     def link_paths(self) -> Iterator[str]:
         return self._paths("")
@@ -118,26 +113,9 @@ class S3Links:
         return (each.key.removeprefix(_NAMES) for each in self._bucket.walk(_NAMES + prefix))
 
 
-def _aside(aside: UploadId) -> str:
-    return f"{UPLOADS}{aside}/links"
-
-
 def _time_of(found: Found) -> datetime:
     """Return when a row says that the link was made; for one of another registry, when it was written."""
     try:
         return datetime.fromisoformat(found.metadata[_AT]).astimezone(UTC)
     except (KeyError, ValueError):
         return found.modified.astimezone(UTC)
-
-
-def _packed(files: Mapping[str, LinkFile]) -> bytes:
-    entries = {path: [file.content.decode("latin-1"), file.at.isoformat()] for path, file in files.items()}
-    return json.dumps(entries).encode()
-
-
-def _unpacked(packed: bytes) -> dict[str, LinkFile]:
-    entries: dict[str, tuple[str, str]] = json.loads(packed)
-    return {
-        path: LinkFile(content.encode("latin-1"), datetime.fromisoformat(at))
-        for path, (content, at) in entries.items()
-    }

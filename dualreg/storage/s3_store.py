@@ -217,7 +217,12 @@ class S3Store(S3Links):
         return " ".join([self._tag, *entries]) if entries else ""
 
     def adopt(self, upload: UploadId, layout: str) -> None:
-        """See ``BlobStore``; others may reach the same bucket by another address."""
+        """See ``BlobStore``; others may reach the same bucket by another address.
+
+        An upload without a layout has no bytes that count, so that to discard it takes no list.
+        """
+        if not layout and self._layouts.find(upload) is None:
+            self._layouts.forget(upload)
         tags = [each for each in layout.split() if each.startswith("@")]  # former versions wrote none
         entries = (each.split(":") for each in layout.split() if each not in tags)
         ranges = (Range(_folder(upload) + name, int(length), int(size)) for name, length, size in entries)

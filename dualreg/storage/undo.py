@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from dualreg.image.names import UploadId
-from dualreg.storage.link_tree import LinkFile, LinkTree, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkFile, LinkTree, StagedLink
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class _Undo:
 
     tree: LinkTree
     changes: list[_Change] = field(default_factory=list)
-    aside: list[tuple[UploadId, Sequence[str]]] = field(default_factory=list)
+    aside: list[tuple[UploadId, Sequence[FolderLinks]]] = field(default_factory=list)
 
     def restore(self) -> None:
         """Undo every change, the last one first; leave files that other requests have changed since."""
@@ -98,8 +98,8 @@ def place(tree: LinkTree, links: Sequence[StagedLink]) -> None:
     tree.place_links(links)
 
 
-def remove_folders(tree: LinkTree, *folders: str) -> None:
-    """Remove folders with all files in them, as ``write``."""
+def remove_folders(tree: LinkTree, *folders: FolderLinks) -> None:
+    """Remove folders with the files in them, as ``write``."""
     if not folders:
         return
     aside, undo = UploadId.new(), _active.get()

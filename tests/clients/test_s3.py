@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,6 +34,9 @@ from tests.protocol.clients.wire import Refused, Wire
 from tests.protocol.everyone import push_by_some, require_some_pull
 
 pytestmark = [pytest.mark.s3, pytest.mark.client]
+
+#: Requests for lists of objects, and of uploads of parts.
+LISTS = re.compile(r"GET .*[?&](list-type|uploads)")
 
 
 def settings(url: str, database: str) -> dict[str, str]:
@@ -147,14 +151,15 @@ def test_round_trips(tmp_path: Path, url: str, redirects: str) -> None:
         del chosen["database"]
         given = {**chosen, "s3_endpoint": proxy, "s3_redirects": redirects}
         app = create_app(Settings(data=tmp_path, **given))
-        client = app.test_client()
+        client, everything = app.test_client(), list[tuple[str, str]]()
+        faults.requests.clear()
 
         def trips(method: str, path: str, **given: Any) -> tuple[int, list[str]]:
             """Return how many requests one takes besides those for link files, and the methods of these."""
+            everything.extend(faults.requests)
             faults.requests.clear()
             assert client.open(path, method=method, **given).status_code < 308
             asked = [each for each in faults.requests if "?delete" not in each[1]]
-            assert not [path for _, path in asked if "list-type" in path]
             links = [method for method, path in asked if "/repositories/" in path]
             return len(asked) - len(links), sorted(links)
 
@@ -165,7 +170,8 @@ def test_round_trips(tmp_path: Path, url: str, redirects: str) -> None:
             assert trips("PUT", end) == (2, ["GET", "PUT"])
         accept = {"Accept": image.media_type}
         manifest = "/v2/team/app/manifests/1"
-        pushed = trips("PUT", manifest, data=image.manifest, headers={"Content-Type": image.media_type})
+        headers = {"Content-Type": image.media_type}
+        pushed = trips("PUT", manifest, data=image.manifest, headers=headers)
         assert pushed == (2, ["GET"] * 5 + ["PUT"] * 3)
         assert trips("HEAD", f"/v2/team/app/blobs/{blob}") == (0, [])
         assert trips("GET", manifest, headers=accept) == (1, [])
@@ -176,6 +182,19 @@ def test_round_trips(tmp_path: Path, url: str, redirects: str) -> None:
         assert trips("PATCH", _begun(client), data=data) == (1, [])
         parts_in(app.extensions).registry.state.store._seen.clear()  # type: ignore[attr-defined] -- S3Store's
         assert trips("GET", f"/v2/team/app/blobs/{blob}") == (1, [])
+        other = f"/v2/team/app/manifests/{image.digest}"
+        assert client.put("/v2/team/app/manifests/2", data=image.manifest, headers=headers).status_code == 201
+        assert client.get("/v1/repositories/team/app/tags").status_code == 200
+        assert trips("DELETE", _begun(client)) == (0, [])
+        assert trips("DELETE", manifest) == (0, ["GET"] * 2)
+        assert trips("DELETE", other) == (0, ["GET"] * 9)
+        assert trips("DELETE", f"/v2/team/app/blobs/{blob}") == (0, ["GET"])
+        _begun(client)
+        assert trips("DELETE", "/v2/team/app/_dualreg/repository")[0] == 0
+        store = parts_in(app.extensions).registry.state.store
+        store.flush()  # type: ignore[attr-defined] -- S3Store's
+        assert not [each for each in [*everything, *faults.requests] if LISTS.match(" ".join(each))]
+        assert [*store.link_paths()] == []
 
 
 def _begun(client: FlaskClient) -> str:

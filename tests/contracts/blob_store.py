@@ -11,7 +11,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag, UploadId
 from dualreg.storage import Store
 from dualreg.storage.base import CHUNK_SIZE, StoredBlob, read_chunks, rehash, tee
-from dualreg.storage.link_tree import LinkFile, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkFile, StagedLink
 from dualreg.storage.links import Links
 
 DATA = b"some bytes"
@@ -423,7 +423,8 @@ class BlobStoreContract:
         """At once; they come back beside what was written since, or are dropped."""
         for path in ("a/x/1/link", "a/x/2/link", "a/y/link"):
             store.write_link(path, b"old")
-        aside, folders = UploadId.new(), ("a/x/1", "b", "a/x/2", "a/y/link/c")
+        paths = ("a/x/1", "b", "a/x/2", "a/y/link/c")
+        aside, folders = UploadId.new(), [FolderLinks(path, ("absent", "link")) for path in paths]
         store.set_aside(aside, *folders)
         assert [*store.walk_links()] == [("a/y/link", b"old")]
         assert store.list_links("a") == ["y/"]
@@ -432,7 +433,7 @@ class BlobStoreContract:
         assert [content for _, content in store.walk_links()] == [b"new", b"old", b"old"]
         for remove in (store.drop, store.discard):  # the latter is for what a crash leaves
             left = UploadId.new()
-            store.set_aside(left, "a")
+            store.set_aside(left, FolderLinks("a", ("link", "x/1/link", "x/2/link", "y/link")))
             remove(left)
             remove(left)
             assert [*store.walk_links()] == [*store.staged()] == []
@@ -507,6 +508,6 @@ class BlobStoreContract:
             (f"library/x/_v1/{image}", b'{"json": "x", "parent": null}'),
         ]
         links.remove_blobs(repository, DIGEST)
-        links.remove_manifests(repository, DIGEST)
+        links.remove_manifests(repository, {DIGEST: ()})
         links.remove_tags(repository, Tag("v1"))
         assert [path for path, _ in store.walk_links()] == [f"library/x/_v1/{image}"]

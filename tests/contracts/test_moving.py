@@ -13,7 +13,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import UploadId
 from dualreg.storage import Store, open_store
 from dualreg.storage.base import StoredBlob, StoreUnavailable
-from dualreg.storage.link_tree import LinkFile, StagedLink
+from dualreg.storage.link_tree import FolderLinks, LinkFile, StagedLink
 from dualreg.storage.memory import MemoryStore
 from dualreg.storage.moving import MovingStore
 from dualreg.storage.staging import staging
@@ -275,9 +275,10 @@ def test_links_of_both_are_read(pair: Pair, urls: list[str]) -> None:
     assert both.list_links("") == ["a-b/", "a/"]
     assert both.list_links("a-b/_v1") == ["x", "y"]
     aside = UploadId.new()
-    both.set_aside(aside, "a-b/_v1")
+    folder = FolderLinks("a-b/_v1", ("x", "y"))
+    both.set_aside(aside, folder)
     assert [*both.link_paths()] == paths[2:]
-    both.bring_back(aside, "a-b/_v1")
+    both.bring_back(aside, folder)
     assert both.read_link(paths[0]) == LinkFile(b"first", AT)
     assert [*both.link_paths()] == paths
     both.remove_link(*paths[:2])
@@ -296,12 +297,12 @@ def test_what_is_set_aside_comes_back_from_one_bucket_by_two_addresses() -> None
     with s3_bucket() as url:
         both = MovingStore(open_store(url), open_store(url.replace("127.0.0.1", "localhost")))
         both.write_link("a/_v1/x", b"x", AT)
-        aside = UploadId.new()
-        both.set_aside(aside, "a/_v1")
+        aside, folder = UploadId.new(), FolderLinks("a/_v1", ("x",))
+        both.set_aside(aside, folder)
         assert [*both.link_paths()] == []
-        both.bring_back(aside, "a/_v1")
+        both.bring_back(aside, folder)
         assert both.read_link("a/_v1/x") == LinkFile(b"x", AT)
-        both.set_aside(aside, "absent")
+        both.set_aside(aside, FolderLinks("absent", ("x",)))
         assert [*both.staged()] == []
 
 

@@ -25,7 +25,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag, UploadId
 from dualreg.registry import Registry
 from dualreg.storage.filesystem import FilesystemStore
-from dualreg.storage.link_tree import StagedLink
+from dualreg.storage.link_tree import FolderLinks, StagedLink
 
 Result = TypeVar("Result")
 
@@ -115,7 +115,7 @@ class FaultyStore(FilesystemStore):
         with self.plan.step():
             super().place_links(links)
 
-    def set_aside(self, aside: UploadId, *folders: str) -> None:
+    def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
         with self.plan.step():
             super().set_aside(aside, *folders)
 

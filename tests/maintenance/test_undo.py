@@ -8,6 +8,7 @@ import pytest
 from dualreg.image.names import UploadId
 from dualreg.storage import undo
 from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.link_tree import FolderLinks
 
 
 class _Failing(FilesystemStore):
@@ -26,7 +27,7 @@ class _Failing(FilesystemStore):
             raise OSError("it does not answer")
         super().drop(aside)
 
-    def bring_back(self, aside: UploadId, *folders: str) -> None:
+    def bring_back(self, aside: UploadId, *folders: FolderLinks) -> None:
         if self.keeps:
             raise OSError("no space")
         super().bring_back(aside, *folders)
@@ -46,7 +47,7 @@ def _fail(store: _Failing, broken: str = "", *, keeps: bool = False) -> None:
     with undo.noted(store) as restore:
         undo.write(store, "a/one", b"after", None)
         undo.write(store, "a/two", b"after", None)
-        undo.remove_folders(store, "b")
+        undo.remove_folders(store, FolderLinks("b"))
         store.broken, store.keeps = broken, keeps
         restore()
 
@@ -67,8 +68,8 @@ def test_what_cannot_be_brought_back_is_kept(store: _Failing, tmp_path: Path) ->
 def test_what_cannot_be_deleted_fails_nothing(store: _Failing, caplog: pytest.LogCaptureFixture) -> None:
     """The change is committed by then."""
     with undo.noted(store):
-        undo.remove_folders(store, "a")
-        undo.remove_folders(store, "b")
+        undo.remove_folders(store, FolderLinks("a"))
+        undo.remove_folders(store, FolderLinks("b"))
         store.keeps = True
     assert dict(store.walk_links()) == {}
     assert [each.getMessage() for each in caplog.records] == [

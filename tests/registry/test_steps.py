@@ -21,7 +21,7 @@ from dualreg.image.v1_image import CHAIN_LIMIT, V1Image
 from dualreg.registry import Registry, deletion
 from dualreg.registry.state import STEP
 from dualreg.storage.filesystem import FilesystemStore
-from dualreg.storage.link_tree import StagedLink
+from dualreg.storage.link_tree import FolderLinks, StagedLink
 from dualreg.storage.memory import MemoryStore
 from tests import builders
 from tests.properties.registries import push_v1
@@ -53,7 +53,7 @@ class CountingStore(MemoryStore):
         self.files += len(links)
         super().place_links(links)
 
-    def set_aside(self, aside: UploadId, *folders: str) -> None:
+    def set_aside(self, aside: UploadId, *folders: FolderLinks) -> None:
         """Count them."""
         self.files += len(folders)
         super().set_aside(aside, *folders)

@@ -117,7 +117,7 @@ class RepositoriesContract:
             tx.views.record(mine, MANIFEST.digest, image_id(2))
             tx.uploads.start(mine, upload)
             tx.uploads.start(other, other_upload)
-            assert tx.repositories.remove(mine) == (upload,)
+            assert tx.repositories.remove(mine) == [(upload, "")]
             assert tx.repositories.find(NAME) is None
             assert tx.manifests.find(OTHER, Tag("a")) is not None
             assert tx.v1_images.list(OTHER) == (image_id(1),)
