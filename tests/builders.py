@@ -111,6 +111,25 @@ def relabelled(image: Image, config_type: str | None) -> Image:
     return replace(image, manifest=json.dumps(document).encode())
 
 
+def retyped(image: Image, layer_type: str) -> Image:
+    """Return *image* with another media type for its layers."""
+    document = json.loads(image.manifest)
+    for entry in document["layers"]:
+        entry["mediaType"] = layer_type
+    return replace(image, manifest=json.dumps(document).encode())
+
+
+def artifact(config_type: str, config: bytes) -> Image:
+    """Return an OCI manifest of something that is no image, without layers."""
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": descriptor(config_type, config),
+        "layers": [],
+    }
+    return Image(media_types.OCI_MANIFEST, json.dumps(manifest).encode(), config, ())
+
+
 def skopeo_folder(folder: Path, image: Image) -> Path:
     """Write *image* the way skopeo's ``dir:`` transport does: every blob under its hex; return *folder*."""
     folder.mkdir(parents=True)
@@ -127,6 +146,11 @@ def index(*images: Image, oci: bool = True, architectures: Sequence[str] = ("amd
         descriptor(child.media_type, child.manifest, platform={"os": "linux", "architecture": architecture})
         for child, architecture in zip(images, architectures, strict=False)
     ]
+    return index_of(*entries, oci=oci)
+
+
+def index_of(*entries: Mapping[str, Any], oci: bool = True) -> bytes:
+    """Return an index of *entries*, which are descriptors."""
     media_type = media_types.OCI_INDEX if oci else media_types.DOCKER_LIST
     return json.dumps({"schemaVersion": 2, "mediaType": media_type, "manifests": entries}).encode()
 

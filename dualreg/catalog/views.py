@@ -1,6 +1,6 @@
 """SQL of manifest views: what a manifest is to the clients of another generation."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -68,6 +68,21 @@ class ViewQueries:
             ManifestViews.view.is_(None),
         )
         return self.connection.scalar(query) is not None
+
+    def among(self, repository: RepositoryName, kinds: Mapping[Digest, str]) -> dict[Digest, Digest]:
+        """Return the manifests that some manifests were made to, each given with the kind of view."""
+        query = (
+            select(ManifestViews.manifest, ManifestViews.kind, ManifestViews.view)
+            .join(Repositories, Repositories.id == ManifestViews.repository_id)
+            .where(Repositories.name == repository, ManifestViews.view.is_not(None))
+            .where(ManifestViews.kind.in_(sorted({*kinds.values()})))
+        )
+        rows = [
+            row
+            for batch in batches(kinds)
+            for row in self.connection.execute(query.where(ManifestViews.manifest.in_(batch)))
+        ]
+        return {row[0]: Digest.parse(str(row[2])) for row in rows if kinds[row[0]] == row[1]}
 
     def hide(self, repository_id: int, images: Iterable[ImageId]) -> list[tuple[Digest, ImageId]]:
         """Replace V1 views that are one of *images* by None, so that no manifest is seen as these.

@@ -10,7 +10,8 @@ from dualreg.cli.options import json_option, settings_options
 from dualreg.cli.output import echo, echo_json, minute
 from dualreg.cli.progress import interruptible, progress
 from dualreg.cli.readability import Listing, platform_option, readers_option
-from dualreg.image.facts import Facts, Platform
+from dualreg.image.facts import Facts
+from dualreg.image.platform import Platform
 from dualreg.image.readers import Reader
 from dualreg.maintenance.image_check import CheckedTag, ImageCheck
 from dualreg.migrate.names import Names

@@ -8,7 +8,8 @@ import click
 from dualreg.cli.command import Option
 from dualreg.cli.options import Command
 from dualreg.cli.output import Columns, counted
-from dualreg.image.facts import Facts, Obstacle, Platform
+from dualreg.image.facts import Facts, Obstacle
+from dualreg.image.platform import Platform
 from dualreg.image.readers import READERS, Reader, edition, obstacles, unsolved
 
 #: Tags, as JSON has them.

@@ -14,6 +14,7 @@ RegistryError, for the client: the request is refused
 ├── RequestInvalid · PageInvalid · TooManyTags · ListTooLong  a malformed or excessive request
 ├── ManifestTooLarge · ReferencesMissing · ManifestInvalid ── ManifestUnverified
 ├── ImageInvalid · ImageExists · ImageIncomplete         V1 images
+├── ImageUnreadable                                      no edition that the client can read
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
 ├── DownloadFailed                                       an upstream registry fails
 ├── UploadBusy · SourceBusy · ServerBusy · ServerStopping · ViewsPending  retry later
@@ -36,6 +37,7 @@ from dualreg.errors.content import (
     ImageIncomplete,
     ImageInvalid,
     ImageUnknown,
+    ImageUnreadable,
     ManifestInUse,
     ManifestInvalid,
     ManifestTooLarge,
@@ -104,6 +106,7 @@ __all__ = [
     "ImageIncomplete",
     "ImageInvalid",
     "ImageUnknown",
+    "ImageUnreadable",
     "ListTooLong",
     "ManifestInUse",
     "ManifestInvalid",

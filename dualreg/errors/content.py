@@ -93,6 +93,13 @@ class ManifestUnknown(RegistryError):
         return f"{shown(self.reference)}: {self.reason}" if self.reason else shown(self.reference)
 
 
+class ImageUnreadable(RegistryError):
+    """An image that is here, but not in a form that the client can read; *reason* says why."""
+
+    message = "this client cannot read the image"
+    reason: str
+
+
 class TagUnknown(RegistryError):
     """No such tag in this repository, or none that V1 clients can use."""
 

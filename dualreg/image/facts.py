@@ -9,16 +9,15 @@ from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
+from dualreg.image.editions import is_attestation
 from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
+from dualreg.image.platform import Platform
 
 #: The media type by which ``Facts`` call a V1 image, which has no manifest.
 V1_IMAGE = "v1"
 #: The largest config, in bytes, that is read; no daemon writes one near this size.
 _CONFIG_LIMIT = 4 << 20
-#: The annotation and the platform by which BuildKit marks attestations in an index.
-#: Source: BuildKit, docs/attestations/attestation-storage.md.
-_ATTESTATION, _NO_SYSTEM = "attestation-manifest", "unknown"
 
 
 class Obstacle(StrEnum):
@@ -74,38 +73,6 @@ class Facts:
 DAMAGED = Facts("", obstacles=(Obstacle.DAMAGED,))
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """The system for which an image is wanted."""
-
-    os: str = "linux"
-    architecture: str = "amd64"
-    variant: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Platform":
-        """Return the platform ``OS/ARCHITECTURE[/VARIANT]``.
-
-        Raises:
-            ValueError.
-        """
-        parts = text.split("/")
-        if not 2 <= len(parts) <= 3 or not all(parts):  # noqa: PLR2004 -- as it is written
-            raise ValueError(f'invalid platform "{text}"; expected OS/ARCHITECTURE[/VARIANT]')
-        return cls(*parts)
-
-    def fits(self, entry: Descriptor) -> bool:
-        """Return whether an entry of an index is for this platform; its variant counts if both name one."""
-        named = entry.platform
-        variant = named.get("variant")
-        same = named.get("os") == self.os and named.get("architecture") == self.architecture
-        return same and (not self.variant or not variant or variant == self.variant)
-
-    def __str__(self) -> str:
-        """Return it as ``parse`` reads it."""
-        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
-
-
 class Documents(Protocol):
     """Where the documents of an image are read."""
 
@@ -129,7 +96,7 @@ def facts_of(media_type: str, payload: bytes, documents: Documents, platform: Pl
         return _manifest_facts(media_type, payload, documents, platform)
     index = Facts(media_type, attestations=_lists_attestations(parse_object(payload)))
     entries = stored_contents(media_type, payload).children
-    entry = next((each.descriptor for each in entries if platform.fits(each.descriptor)), None)
+    entry = next((each.descriptor for each in entries if platform.fits(each.descriptor.platform)), None)
     if entry is None:
         return replace(index, obstacles=(Obstacle.PLATFORM,))
     found = documents.manifest(entry)
@@ -172,10 +139,4 @@ def image_facts(
 def _lists_attestations(document: Mapping[str, Any]) -> bool:
     """Return whether an index lists attestations beside images."""
     entries = document.get("manifests") or ()
-    return any(_is_attestation(entry) for entry in entries if isinstance(entry, dict))
-
-
-def _is_attestation(entry: Mapping[str, Any]) -> bool:
-    annotations, platform = entry.get("annotations") or {}, entry.get("platform") or {}
-    marked = annotations.get("vnd.docker.reference.type") == _ATTESTATION
-    return marked or platform.get("os") == platform.get("architecture") == _NO_SYSTEM
+    return any(is_attestation(entry) for entry in entries if isinstance(entry, dict))

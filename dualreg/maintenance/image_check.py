@@ -8,7 +8,8 @@ from dualreg.catalog.rows import PlacedTag
 from dualreg.errors import BlobDamaged, BlobMissing, RegistryError
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.image.facts import DAMAGED, Facts, Platform, facts_of
+from dualreg.image.facts import DAMAGED, Facts, facts_of
+from dualreg.image.platform import Platform
 from dualreg.registry import Registry
 
 #: Tags read at a time.

@@ -11,8 +11,9 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from dualreg.catalog.rows import Origin
 from dualreg.image.digest import Digest
-from dualreg.image.facts import Facts, Platform
+from dualreg.image.facts import Facts
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.platform import Platform
 from dualreg.migrate.findings import Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal
 from dualreg.migrate.names import Library

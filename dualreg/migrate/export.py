@@ -23,7 +23,7 @@ from dualreg.migrate.stopping import Stopped
 from dualreg.migrate.targets.base import Outgoing, Target
 from dualreg.migrate.transfer import is_output_error
 from dualreg.registry import Registry
-from dualreg.registry.negotiation import Accept
+from dualreg.registry.accept import Accept
 from dualreg.remote.endpoint import RemoteError
 
 _PAGE = 1000

@@ -22,10 +22,12 @@ from dualreg.registry.children import ManifestRules
 from dualreg.registry.collections import Collections
 from dualreg.registry.derived import Derived
 from dualreg.registry.document_cache import DocumentCache
+from dualreg.registry.editions import Editions
 from dualreg.registry.garbage import Garbage
 from dualreg.registry.health import Health
 from dualreg.registry.imports import Imports
 from dualreg.registry.incoming import Incoming
+from dualreg.registry.index_entries import IndexEntries
 from dualreg.registry.inflating import InflatingSlots
 from dualreg.registry.integrity import Integrity
 from dualreg.registry.keys import Keys
@@ -121,7 +123,8 @@ class Registry:
         chains = Chains(manifests, layers, transcoding)
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
-        derived = Derived(state, bridge)
+        editions = Editions(manifests, IndexEntries(manifests), transcoding)
+        derived = Derived(state, bridge, editions)
         integrity.restore = derived.restore
         return cls(
             state=state,
@@ -139,13 +142,18 @@ class Registry:
             referrers=Referrers(state),
             bridge=bridge,
             derived=derived,
-            negotiation=Negotiation(manifests, bridge, Keys(state.catalog)),
+            negotiation=Negotiation(manifests, bridge, editions, Keys(state.catalog)),
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
             garbage=Garbage(state),
             collections=Collections(state.catalog, state.store),
             linking=Linking(state, v1_images),
         )
+
+    @property
+    def editions(self) -> Editions:
+        """What makes editions of images."""
+        return self.negotiation.editions
 
     @property
     def transcoding(self) -> Transcoding:

@@ -1,8 +1,9 @@
 """Derived blobs: what this registry made itself, and makes again if its files are lost or damaged.
 
-These are the JSONs of V1 views, manifests and configs that were made of V1 images or schema 1, and layers
-that were compressed anew for them. The garbage collection of another registry over the same files knows none
-of them. A result is stored only under its own digest, so that what is made again is what was lost.
+These are the JSONs of V1 views, manifests and configs that were made of V1 images or schema 1, editions of
+newer manifests, and layers that were compressed anew for them. The garbage collection of another registry
+over the same files knows none of them. A result is stored only under its own digest, so that what is made
+again is what was lost.
 """
 
 import logging
@@ -22,6 +23,7 @@ from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.editions import Editions
 from dualreg.registry.state import State
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Derived:
 
     state: State
     bridge: Bridge
+    editions: Editions
     _hopeless: TTLCache[Digest, None] = field(default_factory=lambda: TTLCache(_REMEMBERED, _PAUSE))
     _lock: Lock = field(default_factory=Lock)
     _active: local = field(default_factory=local)
@@ -129,9 +132,13 @@ class Derived:
         return compressed
 
     def _conversions(self, repository: RepositoryRow, row: ManifestRow) -> AbstractSet[Digest]:
-        """Store what a schema 1 manifest was converted to, with the configs."""
+        """Store what a manifest was converted to, with the configs that were made for schema 1."""
         with self.state.catalog.read() as tx:
             wanted = {blob.digest for blob in tx.derivations.conversions(repository.id, row.digest)}
+        if row.media_type not in media_types.SCHEMA1_TYPES:
+            editions = self.editions.remake(repository.name, row)
+            found = [edition for edition in editions if Digest.of(edition) in wanted]
+            return self.state.store_documents(repository, found, again=True)
         stored = set[Digest]()
         # Images of the view may have been replaced since by pushed ones that mean the same.
         for read in (partial(self.bridge.view_chain, repository.name), self.bridge.chains.of_schema1):

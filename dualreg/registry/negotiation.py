@@ -1,28 +1,30 @@
 """Negotiation: which representation of a tagged image a client gets.
 
-By digest, every client gets the bytes that were pushed. By tag, clients that read only schema 1 get signed
-schema 1, and clients that read anything newer get a schema 1 image as schema 2 or OCI. An index goes to
-whoever reads indexes of either family; others get its linux/amd64 image.
+By digest, every client gets the bytes that were pushed. By tag, it gets the form of the image that
+``registry.editions`` says it can read: for clients that read only schema 1, that is made and signed anew.
 """
 
 import logging
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
 from cachetools import LRUCache, cachedmethod
 
-from dualreg.catalog.rows import BlobRow, ManifestRow, RepositoryRow
+from dualreg.catalog.rows import BlobRow, ManifestRow
 from dualreg.errors import BlobDamaged, BlobMissing, ManifestUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
+from dualreg.image.editions import Edition
 from dualreg.image.jws import sign
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.platform import Platform
 from dualreg.image.schema1 import schema1_from_chain, schema1_from_image
+from dualreg.registry.accept import Accept
 from dualreg.registry.bridge import Bridge
+from dualreg.registry.editions import Editions, Form
 from dualreg.registry.keys import Keys
 from dualreg.registry.manifests import Manifests
 
@@ -35,41 +37,6 @@ _CAPACITY, _NONE_SIZE = 16 << 20, 1 << 10
 LOST = "its stored bytes are lost or damaged; push it again"
 #: The largest schema 1 payload, in bytes, that is generated; clients of that age refuse larger ones.
 _SCHEMA1_LIMIT = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """What manifests a client accepts.
-
-    Attributes:
-        types: The media types in its ``Accept`` headers; empty: it sends none.
-        wildcard: Whether it also accepts any type; no client means schema 1 by that.
-        schema1_by_default: Whether it reads only schema 1 without saying so, as Docker 1.6 to 1.9 do.
-        as_stored: Whether it wants no conversion, whatever the type.
-    """
-
-    types: frozenset[str] = frozenset()
-    wildcard: bool = False
-    schema1_by_default: bool = False
-    as_stored: bool = False
-
-    @property
-    def only_schema1(self) -> bool:
-        """Whether the client reads nothing newer than schema 1."""
-        if self.wildcard or not self.types:
-            return self.schema1_by_default
-        named = self.types - {"application/json"}  # which says nothing about manifests
-        return bool(named) and named <= media_types.SCHEMA1_TYPES
-
-    def allows(self, media_type: str) -> bool:
-        """Return whether the client reads manifests of that type."""
-        if media_type in self.types or not self.types:
-            return True
-        return self.wildcard and media_type not in media_types.SCHEMA1_TYPES
-
-    def allows_any(self, choices: AbstractSet[str]) -> bool:
-        """Return whether one of the media types *choices* is named."""
-        return not self.types.isdisjoint(choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +62,7 @@ class Negotiation:
 
     manifests: Manifests
     bridge: Bridge
+    editions: Editions
     keys: Keys
     _generated: LRUCache[tuple[RepositoryName, Tag, Digest], Representation | None] = field(
         default_factory=lambda: LRUCache(_CAPACITY, getsizeof=lambda made: made.size if made else _NONE_SIZE)
@@ -102,34 +70,36 @@ class Negotiation:
     _lock: Lock = field(default_factory=Lock)
 
     def find(self, repository: RepositoryName, reference: Tag | Digest, accept: Accept) -> Representation:
-        """Return the representation of *reference* that suits *accept* best.
+        """Return the representation of *reference* that suits *accept*.
 
-        A client that accepts no available one gets the manifest as it was pushed: it will report the media
-        type. Only a client that reads nothing but schema 1 may get none. A client that reads indexes never
-        gets an image that was chosen for it.
+        By digest, that is always the manifest as it was pushed; by tag, what ``editions.suitable`` says.
 
         Raises:
             ManifestUnknown.
+            ImageUnreadable: there is no form of the image that the client can read.
 
         Source: OCI distribution-spec v1.1, "Pulling manifests"; distribution 2.3 to 2.8 for old clients.
         """
         row = self.manifests.find(repository, reference)
-        schema1, index = row.media_type in media_types.SCHEMA1_TYPES, row.media_type in media_types.INDEXES
-        if isinstance(reference, Digest) or accept.as_stored or (schema1 and accept.only_schema1):
+        if isinstance(reference, Digest):
             return self._stored(repository, row)
-        if index and accept.allows_any(media_types.INDEXES):
-            return self._stored(repository, row)  # of whatever family: only the client knows its platform
-        if accept.only_schema1:
-            return self._as_schema1(repository, reference, row)
-        if accept.allows_any(media_types.IMAGES):
-            if schema1:  # go-containerregistry names it too, and cannot read it
-                row = self._convert_schema1(repository, reference, row, accept) or row
-            elif index and not accept.allows(row.media_type):
-                row = self.manifests.image_of(repository, row) or row
-        if not accept.allows(row.media_type) and accept.allows_any(media_types.SCHEMA1_TYPES):
-            with suppress(ManifestUnknown):  # Docker 1.10 reads schema 1 and 2, but not OCI
-                return self._as_schema1(repository, reference, row)
+        form = self.editions.form(repository, row, accept)
+        if form is Form.PLATFORM:
+            row = self.editions.image_for(repository, row, accept.agent.platform)
+            form = self.editions.form(repository, row, accept)
+        if form is Form.SCHEMA1:
+            return self._as_schema1(repository, reference, row, accept.agent.platform)
+        if form is not Form.AS_STORED:
+            row = self._edition(repository, reference, row, Edition(form))
         return self._stored(repository, row)
+
+    def _edition(
+        self, repository: RepositoryName, tag: Tag, row: ManifestRow, edition: Edition
+    ) -> ManifestRow:
+        """Return an edition of a tagged manifest; schema 1 that cannot be converted, as it is."""
+        if row.media_type in media_types.SCHEMA1_TYPES:
+            return self._convert_schema1(repository, tag, row, edition) or row
+        return self.editions.make(repository, row, edition)
 
     def sign(self, payload: bytes) -> bytes:
         """Return the schema 1 *payload* signed with this registry's key."""
@@ -166,12 +136,15 @@ class Negotiation:
         if not self.manifests.integrity.holds(BlobRow(row.digest, row.size)):
             raise ManifestUnknown(reference=str(row.digest), reason=LOST)
 
-    def _as_schema1(self, repository: RepositoryName, tag: Tag, row: ManifestRow) -> Representation:
-        image = self.manifests.image_of(repository, row)
-        generated = self._generate(repository, tag, image) if image else None
+    def _as_schema1(
+        self, repository: RepositoryName, tag: Tag, row: ManifestRow, platform: Platform
+    ) -> Representation:
+        image = self.editions.image_for(repository, row, platform)
+        generated = self._generate(repository, tag, image)
         if generated is None:
+            self.editions.require_tars(image)
             reason = "this image cannot be expressed as schema 1"
-            raise ManifestUnknown(reference=tag, reason=reason)
+            raise ManifestUnknown(reference=tag, reason=reason)  # after which Docker looks for it on V1
         return generated
 
     # The lock is not held while the method runs, and a manifest over the capacity is returned but not kept.
@@ -203,13 +176,11 @@ class Negotiation:
         return read and schema1_from_image(*read, repository, tag)
 
     def _convert_schema1(
-        self, repository: RepositoryName, tag: Tag, row: ManifestRow, accept: Accept
+        self, repository: RepositoryName, tag: Tag, row: ManifestRow, edition: Edition
     ) -> ManifestRow | None:
         """Return a schema 1 image as schema 2 or OCI, converted and stored on first use; None: impossible."""
-        docker = media_types.DOCKER_MANIFEST in accept.types
-        kind, media_type = (
-            ("schema2", media_types.DOCKER_MANIFEST) if docker else ("oci", media_types.OCI_MANIFEST)
-        )
+        kind, docker = str(edition), edition is Edition.SCHEMA2
+        media_type = media_types.DOCKER_MANIFEST if docker else media_types.OCI_MANIFEST
         catalog = self.manifests.state.catalog
         with catalog.read() as tx:
             known = tx.views.find(row.repository_id, row.digest, kind=kind)
@@ -219,18 +190,11 @@ class Negotiation:
             return found
         chain = self.bridge.schema1_chain(repository, tag, row)
         if chain is None:
-            self._record(repository, row, None, kind)
+            self.editions.record(repository, row, None, kind)
             return None
         converted = manifest_from_chain(chain, media_type=media_type)
         self.bridge.uploads.ingest(repository, [converted.config])
         digest = Digest.of(converted.payload)
         self.manifests.put(repository, digest, media_type, converted.payload)
-        self._record(repository, row, digest, kind)
+        self.editions.record(repository, row, digest, kind)
         return self.manifests.find(repository, digest)
-
-    def _record(self, name: RepositoryName, row: ManifestRow, view: Digest | None, kind: str) -> None:
-        """Record what the manifest was converted to, or that it cannot be, unless it is gone."""
-        state, repository = self.manifests.state, RepositoryRow(row.repository_id, name)
-        with state.begin() as tx:
-            if tx.manifests.lock_existing(row.repository_id, [row.digest]):
-                state.record_view(tx, repository, row.digest, None if view is None else str(view), kind)

@@ -84,6 +84,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.migrate.sources.v2_remote",
         "dualreg.registry.derived",
         "dualreg.registry.document_cache",
+        "dualreg.registry.editions",
         "dualreg.registry.integrity",
         "dualreg.registry.listings",
         "dualreg.registry.manifests",

@@ -18,7 +18,7 @@ from dualreg.image.manifest import parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import chain_id
 from dualreg.registry import Registry
-from dualreg.registry.negotiation import Accept
+from dualreg.registry.accept import Accept, Agent
 from tests.builders import Image, V1Pushed, image, layer, tar, v1_chain
 from tests.properties.registries import fresh_registry, push_v1, push_v2, read_blob
 from tests.soak import short_or_long
@@ -47,6 +47,8 @@ _LAYER = st.one_of(
 _CHAIN = st.lists(_LAYER, min_size=1, max_size=4).map(lambda layers: v1_chain(*layers))
 
 law = settings(max_examples=short_or_long(15, 500), deadline=None, print_blob=True)
+#: Docker 1.6 to 1.9.
+OLD = Accept(agent=Agent(schema1_by_default=True))
 
 
 def _pulled_by_v1(registry: Registry, tag: Tag) -> list[V1ImageRow]:
@@ -177,7 +179,7 @@ def test_an_old_client_carries_a_v1_image_on_whole(pushed: list[V1Pushed]) -> No
     """Pulled as schema 1 and pushed to another registry, it is the same V1 image: ids, JSONs, contents."""
     with fresh_registry() as registry, fresh_registry() as other:
         push_v1(registry, REPOSITORY, V1, pushed)
-        representation = registry.negotiation.find(REPOSITORY, V1, Accept(schema1_by_default=True))
+        representation = registry.negotiation.find(REPOSITORY, V1, OLD)
         body = representation.read()
         for child in parse(representation.media_type, body).children:
             other.uploads.ingest(REPOSITORY, [read_blob(registry, REPOSITORY, child.descriptor.digest)])
@@ -187,4 +189,4 @@ def test_an_old_client_carries_a_v1_image_on_whole(pushed: list[V1Pushed]) -> No
         assert [row.id for row in rows] == [image.id for image in pushed]
         assert [other.v1_images.json(row) for row in rows] == [image.json for image in pushed]
         assert [row.diff_id for row in rows] == [_inside(image.layer) for image in pushed]
-        assert other.negotiation.find(REPOSITORY, V1, Accept(schema1_by_default=True)).read() == body
+        assert other.negotiation.find(REPOSITORY, V1, OLD).read() == body

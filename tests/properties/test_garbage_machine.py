@@ -28,7 +28,7 @@ from dualreg.image.manifest import Manifest, parse
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.v1_image import payload_hasher
 from dualreg.maintenance.gc import Collection
-from dualreg.registry.negotiation import Accept
+from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.state import Retention
 from tests.builders import V1Pushed, descriptor, image, index, layer, v1_chain
 from tests.conftest import Clock
@@ -327,7 +327,7 @@ class Collections(RuleBasedStateMachine):
         """V1 clients see images, and Docker 1.9 gets schema 1, both of which are derived and stored."""
         with suppress(RepositoryUnknown):
             self.registry.bridge.tags(repository)
-        old = Accept(schema1_by_default=True)
+        old = Accept(agent=Agent(schema1_by_default=True))
         for name, tag in self.tags:
             if name == repository:
                 with suppress(ManifestUnknown):

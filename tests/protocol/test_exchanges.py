@@ -556,18 +556,22 @@ def manifest_headers(name: str, media_type: str) -> dict[str, str]:
         "Content-Type": media_type,
         "Docker-Content-Digest": name,
         "ETag": f'"{name}"',
-        "Vary": "Accept",
         "X-Content-Type-Options": "nosniff",
     }
 
 
 IMAGE, OF_INDEX = manifest_headers("{image}", SCHEMA2), manifest_headers("{index}", INDEX)
+BY_TAG, BY_DIGEST = {"Vary": "Accept, User-Agent"}, {"Vary": "Accept"}
 BOTH = f"{SCHEMA2}, {OCI}"
 MANIFEST_ROWS = [
     *[
-        Row(f"GET {reference}", 200, {"Accept": accept} if accept else {}, IMAGE)
-        for reference in (ONE, "{repo}/manifests/two", "{repo}/manifests/{image}")
-        for accept in ("", "*/*", "application/*", "application/json", SCHEMA2, OCI, INDEX, "text/html")
+        Row(f"GET {reference}", 200, {"Accept": accept} if accept else {}, IMAGE | vary)
+        for reference, vary in (
+            (ONE, BY_TAG),
+            ("{repo}/manifests/two", BY_TAG),
+            ("{repo}/manifests/{image}", BY_DIGEST),
+        )
+        for accept in ("", "*/*", "application/*", "application/json", SCHEMA2, BOTH, INDEX, "text/html")
     ],
     *[
         Row("GET {repo}/manifests/index", 200, {"Accept": accept} if accept else {}, OF_INDEX)
@@ -575,18 +579,21 @@ MANIFEST_ROWS = [
             "",
             "*/*",
             INDEX,
-            LIST,
             f"{BOTH}, {INDEX}",
-            f"{SCHEMA2}, {LIST}",
+            f"{BOTH}, {INDEX}, {LIST}",
             f"{SCHEMA2}, */*",
             "application/json",
         )
     ],
     *[
         Row("GET {repo}/manifests/index", 200, {"Accept": accept}, IMAGE)
-        for accept in (SCHEMA2, OCI, BOTH, f"{SCHEMA2};q=0.5", SCHEMA2.upper())
+        for accept in (SCHEMA2, BOTH, f"{SCHEMA2};q=0.5", SCHEMA2.upper())
     ],
-    Row("GET {repo}/manifests/{index}", 200, {"Accept": SCHEMA2}, OF_INDEX),
+    *[
+        Row(f"GET {{repo}}/manifests/{digest}", 200, {"Accept": accept}, headers | BY_DIGEST)
+        for digest, headers in (("{index}", OF_INDEX), ("{image}", IMAGE))
+        for accept in (SCHEMA2, OCI, INDEX, LIST)
+    ],
     *[
         Row(f"{method} {ONE}", 304, {"If-None-Match": tags}, {"ETag": '"{image}"'}, b"")
         for method in ("GET", "HEAD")
@@ -631,11 +638,16 @@ def test_v2_accept_in_several_lines(world: World) -> None:
 
 
 def test_v2_an_index_without_linux_amd64(fresh_world: World) -> None:
-    """A client that names only images gets the index, with its type."""
+    """A client that names only images hears which there are; others get the index."""
     payload = builders.index(fresh_world.image, architectures=("s390x",))
     path = fresh_world.fill("{repo}/manifests/other")
     assert fresh_world.client.put(path, data=payload, content_type=INDEX).status_code == 201
     response = fresh_world.client.get(path, headers={"Accept": SCHEMA2})
+    assert response.status_code == 406
+    (error,) = response.json["errors"]  # type: ignore[index]
+    assert error["code"] == "UNSUPPORTED"
+    assert error["message"].endswith(": there is no image for linux/amd64, only for linux/s390x")
+    response = fresh_world.client.get(path, headers={"Accept": f"{SCHEMA2}, {INDEX}"})
     assert (response.data, response.content_type) == (payload, INDEX)
     tags = fresh_world.client.get(fresh_world.fill("{v1}/tags")).json
     assert "other" not in tags

@@ -218,19 +218,13 @@ def test_old_clients_get_newer_images_as_schema_1(client: FlaskClient, *, oci: b
 
 
 def test_what_cannot_be_schema_1_says_why(client: FlaskClient) -> None:
-    """An artifact is no image to an old client: not found, with a reason, so that it can fall back."""
-    config = b"{}"
-    push_blob(client, config)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_MANIFEST,
-        "config": builders.descriptor("application/vnd.example+json", config),
-        "layers": [],
-    }
-    put(client, json.dumps(manifest).encode(), "art", **{"Content-Type": media_types.OCI_MANIFEST})
+    """An artifact is no image on V1 either, so clients are not sent there."""
+    artifact = builders.artifact("application/vnd.example+json", b"{}")
+    push_blob(client, artifact.config)
+    put(client, artifact.manifest, "art", **{"Content-Type": artifact.media_type})
     answer = get(client, "art", OLD)
-    assert (answer.status_code, answer.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")  # type: ignore[index]
-    assert "schema 1" in answer.json["errors"][0]["message"]  # type: ignore[index]
+    assert (answer.status_code, answer.json["errors"][0]["code"]) == (406, "UNSUPPORTED")  # type: ignore[index]
+    assert "an artifact, not an image: application/vnd.example+json" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -357,9 +351,10 @@ def test_nobody_takes_the_id_of_another_image(
 
 
 def test_docker_1_10_gets_no_oci(client: FlaskClient, registry: Registry) -> None:
-    """It names schema 1 and 2, so it gets an OCI image as schema 1."""
-    push_v2(registry, RepositoryName(REPOSITORY), Tag("oci"), builders.image(LAYER, oci=True))
+    """It names schema 1 and 2, so it gets an OCI image as schema 2."""
+    image = builders.image(LAYER, oci=True)
+    push_v2(registry, RepositoryName(REPOSITORY), Tag("oci"), image)
     accept = ", ".join(DOCKER_1_10)
     answer = get(client, "oci", {"Accept": accept, "User-Agent": "docker/1.10.3"})
-    assert answer.content_type == media_types.SCHEMA1_SIGNED
-    assert json.loads(verified(answer.data))["fsLayers"] == [{"blobSum": str(Digest.of(LAYER))}]
+    assert answer.content_type == media_types.DOCKER_MANIFEST
+    assert answer.json["config"]["digest"] == str(Digest.of(image.config))  # type: ignore[index]

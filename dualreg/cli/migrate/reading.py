@@ -6,7 +6,8 @@ from typing import TypedDict
 
 from dualreg.cli.progress import interruptible, progress
 from dualreg.cli.readability import Documents, Listing
-from dualreg.image.facts import Facts, Platform
+from dualreg.image.facts import Facts
+from dualreg.image.platform import Platform
 from dualreg.image.readers import Reader
 from dualreg.migrate.base import Survey
 from dualreg.migrate.parallel import in_parallel

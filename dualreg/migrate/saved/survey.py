@@ -9,7 +9,8 @@ from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
 from dualreg.image.documents import parse_object
-from dualreg.image.facts import DAMAGED, Facts, Platform, image_facts
+from dualreg.image.facts import DAMAGED, Facts, image_facts
+from dualreg.image.platform import Platform
 from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal

@@ -9,7 +9,8 @@ from itertools import chain
 from typing import ClassVar
 
 from dualreg.image.documents import parse_object
-from dualreg.image.facts import DAMAGED, V1_IMAGE, Facts, Platform
+from dualreg.image.facts import DAMAGED, V1_IMAGE, Facts
+from dualreg.image.platform import Platform
 from dualreg.image.v1_image import CHAIN_LIMIT
 from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.dates import parse_created

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from dualreg.errors import RegistryError
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
-from dualreg.image.facts import DAMAGED, Facts, Platform, facts_of
+from dualreg.image.facts import DAMAGED, Facts, facts_of
+from dualreg.image.platform import Platform
 from dualreg.migrate.findings import Broken, FindingKind
 from dualreg.migrate.sources.base import ManifestSource
 from dualreg.migrate.v2.documents import has_blob, read_manifest

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from dualreg.errors import RegistryError
 from dualreg.image.digest import Digest
-from dualreg.image.facts import Facts, Platform
+from dualreg.image.facts import Facts
+from dualreg.image.platform import Platform
 from dualreg.migrate.base import ImportOptions, count_repositories, split_findings
 from dualreg.migrate.findings import Broken, Finding, FindingKind
 from dualreg.migrate.journal import EarlierRuns, Journal

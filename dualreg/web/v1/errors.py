@@ -46,6 +46,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.TagUnknown: 404,
     errors.UploadUnknown: 404,
     errors.ImageUnknown: 404,
+    errors.ImageUnreadable: 406,
     errors.UploadBusy: 409,
     errors.PreconditionFailed: 412,
     errors.TooManyTags: 413,

@@ -14,6 +14,7 @@ from dualreg.auth.access import Access, Action, is_repository
 from dualreg.errors import BlobUnknown, ManifestUnknown, NamespaceUnknown, TagInvalid
 from dualreg.image.digest import Digest
 from dualreg.image.names import NAME_LIMIT, RepositoryName, Tag, UploadId, parse_reference
+from dualreg.registry.accept import Agent
 from dualreg.web.context import registry
 from dualreg.web.guard import Need, authorize, enforce, requires
 from dualreg.web.repeatable import repeat_document
@@ -46,9 +47,9 @@ def is_hidden_from(user_agent: str) -> bool:
     return _UNFINISHED_V2.match(user_agent) is not None
 
 
-def kind_of_agent(user_agent: str) -> tuple[bool, bool]:
+def kind_of_agent(user_agent: str) -> tuple[bool, Agent]:
     """Return all that answers to reads below ``/v2`` depend on of a User-Agent."""
-    return is_hidden_from(user_agent), manifests.reads_only_schema1(user_agent)
+    return is_hidden_from(user_agent), Agent.of(user_agent)
 
 
 @requires(Need.LOGIN)

@@ -54,6 +54,8 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.TagUnknown: Rendering("MANIFEST_UNKNOWN", 404),
     errors.UploadUnknown: Rendering("BLOB_UPLOAD_UNKNOWN", 404),
     errors.ImageUnknown: Rendering("MANIFEST_UNKNOWN", 404),
+    # Not MANIFEST_UNKNOWN, after which Docker looks for the image on V1, and says only that it is not found.
+    errors.ImageUnreadable: Rendering("UNSUPPORTED", 406),
     errors.UploadBusy: Rendering("BLOB_UPLOAD_INVALID", 409),
     errors.PreconditionFailed: Rendering("DENIED", 412),
     errors.TooManyTags: Rendering("UNSUPPORTED", 414),

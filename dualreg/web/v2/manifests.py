@@ -3,7 +3,6 @@
 Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing Manifests".
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -16,7 +15,8 @@ from dualreg.errors import RequestInvalid, SizeMismatch, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry.negotiation import Accept, Representation
+from dualreg.registry.accept import Accept, Agent
+from dualreg.registry.negotiation import Representation
 from dualreg.registry.preconditions import Precondition
 from dualreg.registry.upstream import Freshness
 from dualreg.web.accel import let_remember
@@ -38,8 +38,8 @@ TAGS_LIMIT = 32
 _WARNINGS_LIMIT = 8
 
 _ANYTHING = frozenset({"*/*", "application/*"})
-#: Docker versions that send no Accept header, and read only schema 1.  (Measured on 1.6 to 1.9.)
-_SCHEMA1_DOCKER = re.compile(r"docker/1\.[6-9]\.", re.ASCII)
+#: What the manifest of a tag depends on besides the path, and that of a digest.
+_VARY = {Tag: "Accept, User-Agent", Digest: "Accept"}
 
 
 def register(blueprint: Blueprint) -> None:
@@ -58,7 +58,7 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         "ETag": f'"{manifest.digest}"',
         "Content-Type": manifest.media_type,
         "Content-Length": str(manifest.size),
-        "Vary": "Accept",
+        "Vary": _VARY[type(reference)],
     }
     if request.if_none_match.contains_weak(str(manifest.digest)):
         response = empty_response(304, headers)
@@ -155,11 +155,6 @@ def _entity_tags(name: str) -> frozenset[str] | None:
     return frozenset(tag.strip(' "') for value in values for tag in value.split(",")) if values else None
 
 
-def reads_only_schema1(user_agent: str) -> bool:
-    """Return whether a client that sends no Accept header reads only schema 1."""
-    return _SCHEMA1_DOCKER.match(user_agent) is not None
-
-
 def _accept() -> Accept:
     """Return what manifests the client accepts.
 
@@ -167,7 +162,7 @@ def _accept() -> Accept:
     """
     values = ",".join(request.headers.getlist("Accept")).split(",")
     named = frozenset(filter(None, map(strip_parameters, values)))
-    old_docker = not named and reads_only_schema1(request.user_agent.string)
     wildcard = not named.isdisjoint(_ANYTHING)
     as_stored = bool(request.cache_control.no_transform)
-    return Accept(named - _ANYTHING, wildcard=wildcard, schema1_by_default=old_docker, as_stored=as_stored)
+    agent = Agent.of(request.user_agent.string)
+    return Accept(named - _ANYTHING, wildcard=wildcard, as_stored=as_stored, agent=agent)

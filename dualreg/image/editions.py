@@ -1,0 +1,223 @@
+"""Editions: the same image in another form, for clients that cannot read the one that is stored.
+
+Configs and layers stay what they are, byte for byte, so IDs of images do; only layers compressed with zstd
+are replaced by their gzip editions. All functions are deterministic: the same input gives the same bytes, in
+every release with the same RULES. Digests that clients were given depend on every byte written by this
+module.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from dualreg.errors import ImageUnreadable
+from dualreg.image import media_types
+from dualreg.image.descriptor import Descriptor
+from dualreg.image.digest import Digest
+from dualreg.image.documents import dump, parse_object, without
+from dualreg.image.formats import Role
+from dualreg.image.manifest import Manifest
+from dualreg.image.media_types import DOCKER_TO_OCI, ZSTD_TO_GZIP
+
+#: The version of these rules; editions are recorded with it, and those of other versions are kept.
+RULES = 1
+#: The annotation by which BuildKit marks attestations in an index, and the platform that it gives them.
+#: Source: BuildKit, docs/attestations/attestation-storage.md.
+_REFERENCE_TYPE, _ATTESTATION, _UNKNOWN = "vnd.docker.reference.type", "attestation-manifest", "unknown"
+#: Annotations of a layer that describe its compressed bytes.
+#: Source: containers/storage, pkg/chunked/internal/minimal/compression.go.
+_OF_ZSTD = "io.github.containers.zstd-chunked."
+#: How programs of each family indent documents.
+_INDENT = {"docker": 3, "oci": None}
+#: Members of a descriptor that Docker's formats have.
+_DOCKER_MEMBERS = ("mediaType", "size", "digest", "urls", "platform")
+
+
+class Family(StrEnum):
+    """The two families of media types for one format."""
+
+    DOCKER = "docker"
+    OCI = "oci"
+
+    @classmethod
+    def of(cls, media_type: str) -> "Family":
+        """Return the family of a manifest or an index."""
+        return cls.DOCKER if media_type in (media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST) else cls.OCI
+
+
+class Edition(StrEnum):
+    """The editions of an image; those of an index list the same editions of its images.
+
+    None of them has zstd layers, attestations, nested indexes or a subject.
+    """
+
+    #: With the media types that the image has.
+    GZIP = "gzip"
+    #: With Docker's media types.
+    SCHEMA2 = "schema2"
+    #: With OCI's media types.
+    OCI = "oci"
+
+    @classmethod
+    def in_family(cls, family: Family) -> "Edition":
+        """Return the edition with the media types of a family."""
+        return cls.SCHEMA2 if family is Family.DOCKER else cls.OCI
+
+    @property
+    def kind(self) -> str:
+        """What it is recorded as."""
+        return f"{self}-r{RULES}"
+
+    def family(self, media_type: str) -> Family:
+        """Return the family of its media types, given the one of what it is made of."""
+        return {Edition.SCHEMA2: Family.DOCKER, Edition.OCI: Family.OCI}.get(self) or Family.of(media_type)
+
+    def of(self, media_type: str) -> "Edition":
+        """Return the same edition by the name under which those of this media type are recorded."""
+        return Edition.GZIP if self.family(media_type) is Family.of(media_type) else self
+
+
+class Entry(NamedTuple):
+    """An entry of an index, as its JSON *document* has it, and the manifest that an edition lists for it."""
+
+    document: Mapping[str, Any]
+    media_type: str
+    digest: Digest
+    size: int
+
+
+def is_image(manifest: Manifest) -> bool:
+    """Return whether a manifest, which is no index, is that of a runnable image."""
+    configs = manifest.described(Role.CONFIG)
+    return bool(configs) and media_types.may_be_image(manifest.media_type, configs[0].media_type)
+
+
+def has_zstd(manifest: Manifest) -> bool:
+    """Return whether a layer is compressed with zstd, by its media type."""
+    return any("zstd" in layer.media_type for layer in manifest.described(Role.LAYER))
+
+
+def zstd_layers(manifest: Manifest) -> tuple[Descriptor, ...]:
+    """Return the layers that gzip editions replace."""
+    return tuple(layer for layer in manifest.described(Role.LAYER) if layer.media_type in ZSTD_TO_GZIP)
+
+
+def is_attestation(entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry of an index is about another entry, and no image."""
+    platform, annotations = entry.get("platform") or {}, entry.get("annotations") or {}
+    unknown = platform.get("os") == platform.get("architecture") == _UNKNOWN
+    return unknown or annotations.get(_REFERENCE_TYPE) == _ATTESTATION
+
+
+def check_convertible(manifest: Manifest, edition: Edition) -> None:
+    """Raise ImageUnreadable, with the reason, if a manifest has no such edition."""
+    if not is_image(manifest):
+        configs = manifest.described(Role.CONFIG)
+        found = configs[0].media_type if configs else manifest.media_type
+        raise ImageUnreadable(reason=f"it is an artifact, not an image: {found[:200]}")
+    family = edition.family(manifest.media_type)
+    for layer in manifest.described(Role.LAYER):
+        _layer_type(layer.media_type, family)
+
+
+def image_edition(
+    manifest: Manifest, edition: Edition, gzipped: Mapping[Digest, Descriptor]
+) -> tuple[str, bytes]:
+    """Return the media type and payload of an edition of an image.
+
+    Args:
+        gzipped: The gzip editions of its zstd layers, by the digests of these.
+
+    Raises:
+        ImageUnreadable: there is none.
+    """
+    check_convertible(manifest, edition)
+    family = edition.family(manifest.media_type)
+    document = parse_object(manifest.payload)
+    config = document["config"]
+    if family is not Family.of(manifest.media_type):
+        types = (media_types.DOCKER_CONFIG, media_types.OCI_CONFIG)
+        config = config | {"mediaType": types[family is Family.OCI]}
+    layers = [_layer(layer, family, gzipped) for layer in document.get("layers") or ()]
+    media_type = (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST)[family is Family.OCI]
+    return media_type, _document(document, edition, media_type, {"config": config, "layers": layers})
+
+
+def index_edition(
+    media_type: str, payload: bytes, edition: Edition, entries: Sequence[Entry]
+) -> tuple[str, bytes]:
+    """Return the media type and payload of an edition of an index, given the *entries* that it lists."""
+    family = edition.family(media_type)
+    media_type = (media_types.DOCKER_LIST, media_types.OCI_INDEX)[family is Family.OCI]
+    listed = [
+        without(entry.document, ["data"])
+        | {"mediaType": entry.media_type, "digest": str(entry.digest), "size": entry.size}
+        for entry in entries
+    ]
+    return media_type, _document(parse_object(payload), edition, media_type, {"manifests": listed})
+
+
+def _document(
+    document: Mapping[str, Any], edition: Edition, media_type: str, content: Mapping[str, Any]
+) -> bytes:
+    """Return *document* with *content*, without a subject, as programs of the family write it."""
+    family = Family.of(media_type)
+    if edition is Edition.GZIP:
+        made = without(document, ["subject"]) | {**content}
+        return dump(made, indent=_INDENT[family])
+    made = {"schemaVersion": 2, "mediaType": media_type, **content}
+    if family is Family.DOCKER:
+        made = {key: _docker_members(value) for key, value in made.items()}
+    elif document.get("annotations"):
+        made["annotations"] = document["annotations"]
+    return dump(made, indent=_INDENT[family])
+
+
+def _docker_members(value: object) -> object:
+    """Return descriptors without members that Docker's formats do not have."""
+    if isinstance(value, list):
+        return [_docker_members(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: value[name] for name in _DOCKER_MEMBERS if name in value}
+
+
+def _layer(layer: Mapping[str, Any], family: Family, gzipped: Mapping[Digest, Descriptor]) -> dict[str, Any]:
+    """Return the descriptor of a layer in an edition."""
+    media_type = layer.get("mediaType") or ""
+    made = {**layer, "mediaType": _layer_type(media_type, family)}
+    if media_type not in ZSTD_TO_GZIP:
+        return made
+    replacement, annotations = gzipped[Digest.parse(layer["digest"])], layer.get("annotations") or {}
+    kept = {key: text for key, text in annotations.items() if not key.startswith(_OF_ZSTD)}
+    made = without(made, ["data", "annotations"]) | ({"annotations": kept} if kept else {})
+    return made | {"digest": str(replacement.digest), "size": replacement.size}
+
+
+def _layer_type(media_type: str, family: Family) -> str:
+    """Return the media type of a layer in an edition with the media types of a family.
+
+    Raises:
+        ImageUnreadable: there is none: only some newer clients read such layers.
+    """
+    wanted = ZSTD_TO_GZIP.get(media_type, media_type)
+    for docker, oci in DOCKER_TO_OCI.items():
+        if wanted in (docker, oci):
+            return docker if family is Family.DOCKER else oci
+    raise ImageUnreadable(reason=_why(media_type))
+
+
+def _why(media_type: str) -> str:
+    """Return why there is no edition with layers of a type."""
+    shown = media_type[:200]
+    if "encrypted" in media_type:
+        return f"its layers are encrypted: {shown}"
+    if not media_types.is_distributable(media_type):
+        return f"it has foreign layers that only newer clients read: {shown}"
+    return f"it has layers of another type than tar: {shown or 'none given'}"
+
+
+def images_only(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return those entries of an index that may be images or nested indexes."""
+    known = media_types.IMAGES | media_types.INDEXES | media_types.SCHEMA1_TYPES
+    return [entry for entry in entries if entry.get("mediaType") in known and not is_attestation(entry)]

@@ -1,0 +1,319 @@
+"""Editions: which form of a tagged image a client gets, and the manifests that are made for it.
+
+``suitable`` is the table. What is made is stored as a manifest of the repository and recorded as a view of
+the one that it was made of, so that it is made once, can be pulled by its digest, and is kept as long.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from threading import Lock
+from typing import Any, NamedTuple
+
+from cachetools import LRUCache
+
+from dualreg.catalog.rows import ManifestRow, RepositoryRow
+from dualreg.errors import BlobDamaged, BlobMissing, ImageInvalid, ImageUnreadable
+from dualreg.image import media_types
+from dualreg.image.descriptor import Descriptor
+from dualreg.image.digest import Digest
+from dualreg.image.editions import (
+    Edition,
+    Entry,
+    Family,
+    check_convertible,
+    has_zstd,
+    image_edition,
+    index_edition,
+    is_image,
+    zstd_layers,
+)
+from dualreg.image.manifest import Manifest, stored_contents
+from dualreg.image.names import RepositoryName
+from dualreg.image.platform import Platform, choose
+from dualreg.registry.accept import Accept
+from dualreg.registry.index_entries import IndexEntries, Listed
+from dualreg.registry.manifests import Manifests
+from dualreg.registry.provenance import Provenance
+from dualreg.registry.transcoding import Transcoding
+
+#: Manifests of which each process remembers what they ask of a client.
+_NATURES = 10_000
+
+
+class Form(StrEnum):
+    """The forms in which a client gets a tagged image; the last three are the editions."""
+
+    AS_STORED = "as stored"
+    SCHEMA1 = "schema 1"
+    PLATFORM = "the image for one platform"
+    GZIP = Edition.GZIP
+    SCHEMA2 = Edition.SCHEMA2
+    OCI = Edition.OCI
+
+
+class Nature(NamedTuple):
+    """What a manifest asks of a client; an index asks for what all its images do.
+
+    Attributes:
+        families: The families of the image manifests.
+        zstd: Whether layers are compressed with zstd.
+        artifact: Whether it is no image, or lists none.
+    """
+
+    media_type: str
+    families: frozenset[Family] = frozenset()
+    zstd: bool = False
+    artifact: bool = False
+
+
+def suitable(accept: Accept, nature: Nature) -> Form:
+    """Return the form of an image that a client gets by tag.
+
+    Source: docs/editions.md, which has the table for readers.
+    """
+    media_type = nature.media_type
+    schema1, index = media_type in media_types.SCHEMA1_TYPES, media_type in media_types.INDEXES
+    if accept.as_stored or not (schema1 or index or media_type in media_types.IMAGES):
+        return Form.AS_STORED
+    if accept.only_schema1:
+        return Form.AS_STORED if schema1 else Form.SCHEMA1
+    if index and not accept.indexes:
+        return Form.PLATFORM
+    if not accept.names(media_types.IMAGES) and accept.names(media_types.SCHEMA1_TYPES) and not index:
+        return Form.AS_STORED if schema1 else Form.SCHEMA1
+    if schema1:
+        return _newer(accept)
+    return _edition(accept, nature, accept.indexes if index else accept.images)
+
+
+def _newer(accept: Accept) -> Form:
+    """Return the form of a schema 1 image that a client gets who may read newer ones."""
+    if not accept.names(media_types.IMAGES):
+        return Form.AS_STORED
+    return Form.SCHEMA2 if media_types.DOCKER_MANIFEST in accept.types else Form.OCI
+
+
+def _edition(accept: Accept, nature: Nature, readable: frozenset[Family]) -> Form:
+    """Return the form of an image, or of an index for a client that reads those of *readable*."""
+    own, images = Family.of(nature.media_type), accept.images
+    of_own = own in readable and nature.families <= images
+    if of_own and (accept.agent.zstd or not nature.zstd):
+        return Form.AS_STORED
+    if nature.artifact and Family.OCI in images:
+        return Form.AS_STORED  # such clients know that there is more than images
+    if of_own:
+        return Form.GZIP
+    family = next((each for each in (own, *Family) if each in readable & images), own)
+    return Form(Edition.in_family(family))
+
+
+@dataclass(frozen=True)
+class Editions:
+    """Makes editions of images, and finds those that were made."""
+
+    manifests: Manifests
+    entries: IndexEntries
+    transcoding: Transcoding
+    _natures: LRUCache[Digest, Nature] = field(default_factory=lambda: LRUCache(_NATURES))
+    _lock: Lock = field(default_factory=Lock)
+
+    def form(self, repository: RepositoryName, row: ManifestRow, accept: Accept) -> Form:
+        """Return the form of a tagged manifest that a client gets.
+
+        Raises:
+            ImageUnreadable: an index lists too many images to find out.
+        """
+        known = Nature(row.media_type)
+        is_asked = row.media_type in media_types.IMAGES | media_types.INDEXES and not accept.newest
+        return suitable(accept, self.nature(repository, row) if is_asked else known)
+
+    def nature(self, repository: RepositoryName, row: ManifestRow) -> Nature:
+        """Return what a manifest asks of a client."""
+        with self._lock:
+            if known := self._natures.get(row.digest):
+                return known
+        nature, complete = self._look(repository, row)
+        if complete:
+            with self._lock:
+                self._natures[row.digest] = nature
+        return nature
+
+    def _look(self, repository: RepositoryName, row: ManifestRow) -> tuple[Nature, bool]:
+        """Return the nature of a manifest, and whether all that it depends on is in the repository."""
+        if row.media_type not in media_types.INDEXES:
+            return _nature_of(row.media_type, [self._read(row)]), True
+        images = self.entries.images(repository, row)
+        rows = [each.row for each in images.listed if each.row.media_type in media_types.IMAGES]
+        found = [manifest for row in rows if (manifest := self._read_if_held(row))]
+        return _nature_of(row.media_type, found), images.complete and len(found) == len(rows)
+
+    def image_for(self, repository: RepositoryName, row: ManifestRow, platform: Platform) -> ManifestRow:
+        """Return the manifest itself or, of an index, the image that it lists for a platform.
+
+        Raises:
+            ImageUnreadable: it lists none, or too many.
+        """
+        if row.media_type not in media_types.INDEXES:
+            return row
+        listed = self.entries.images(repository, row).listed
+        there = [(self.entries.platform(each), each.row) for each in listed]
+        chosen = choose(platform, there)
+        if chosen is None:
+            known = filter(None, sorted({str(Platform.named_by(each)) for each, _ in there}))
+            others = f", only for {', '.join(known)[:500]}" if there else ""
+            raise ImageUnreadable(reason=f"there is no image for {platform}{others}")
+        return chosen
+
+    def make(self, repository: RepositoryName, row: ManifestRow, edition: Edition) -> ManifestRow:
+        """Return an edition of a manifest, made and stored on first use; the manifest, if it is one itself.
+
+        Raises:
+            ImageUnreadable: there cannot be one.
+        """
+        if row.media_type not in media_types.INDEXES:
+            manifest = self._read(row)
+            check_convertible(manifest, edition)
+            return self._make(repository, {row: manifest}, edition)[row.digest]
+        images = self.entries.images(repository, row)
+        known = self._known(repository, {row.digest: edition.kind}).get(row.digest)
+        if known and images.complete:
+            return known
+        made = self._index(repository, row, edition, images.listed)
+        return self._store(repository, row, edition.kind, made, known)
+
+    def require_tars(self, row: ManifestRow) -> None:
+        """Raise ImageUnreadable, with the reason, if a manifest is no image of layers that Docker reads."""
+        if row.media_type in media_types.IMAGES:
+            check_convertible(self._read(row), Edition.SCHEMA2)
+
+    def remake(self, repository: RepositoryName, row: ManifestRow) -> Iterator[bytes]:
+        """Yield the payloads of the editions of a manifest, by the rules of this release."""
+        for edition in Edition:
+            with suppress(ImageUnreadable):
+                if row.media_type in media_types.INDEXES:
+                    listed = self.entries.images(repository, row).listed
+                    yield self._index(repository, row, edition, listed)[1]
+                else:
+                    manifest = self._read(row)
+                    gzipped = self._gzipped(repository, zstd_layers(manifest))
+                    yield image_edition(manifest, edition.of(row.media_type), gzipped)[1]
+
+    def _index(
+        self, repository: RepositoryName, row: ManifestRow, edition: Edition, listed: Sequence[Listed]
+    ) -> tuple[str, bytes]:
+        """Return the media type and payload of an edition of an index; those of its images are stored."""
+        readable, reasons = dict[ManifestRow, Manifest](), list[ImageUnreadable]()
+        for each in listed:
+            try:
+                if manifest := self._read_if_held(each.row):
+                    check_convertible(manifest, edition)
+                    readable[each.row] = manifest
+            except ImageUnreadable as error:
+                reasons.append(error)
+        if not readable:
+            raise reasons[0] if reasons else ImageUnreadable(reason="its index lists no image")
+        made = self._make(repository, readable, edition)
+        entries = [
+            _entry(each, made[each.row.digest], self.entries.platform(each))
+            for each in listed
+            if each.row in readable
+        ]
+        return index_edition(row.media_type, self.manifests.payload(row), edition, entries)
+
+    def _make(
+        self, repository: RepositoryName, images: Mapping[ManifestRow, Manifest], edition: Edition
+    ) -> dict[Digest, ManifestRow]:
+        """Return editions of images, by the digests of these; those that are missing are made and stored."""
+        kinds = {row.digest: edition.of(row.media_type).kind for row in images}
+        made = self._known(repository, kinds)
+        missing = dict[ManifestRow, Manifest]()
+        for row, manifest in images.items():
+            if kinds[row.digest] == Edition.GZIP.kind and not has_zstd(manifest):
+                made[row.digest] = row
+            elif row.digest not in made:
+                missing[row] = manifest
+        layers = [layer for manifest in missing.values() for layer in zstd_layers(manifest)]
+        gzipped = self._gzipped(repository, layers)
+        for row, manifest in missing.items():
+            document = image_edition(manifest, edition.of(row.media_type), gzipped)
+            made[row.digest] = self._store(repository, row, kinds[row.digest], document)
+        return made
+
+    def _gzipped(
+        self, repository: RepositoryName, layers: Sequence[Descriptor]
+    ) -> Mapping[Digest, Descriptor]:
+        """Return the gzip editions of zstd layers, by the digests of these; upstream may have the layers."""
+        if not layers:
+            return {}
+        state, digests = self.manifests.state, [layer.digest for layer in layers]
+        if state.upstream.covers(repository):
+            with state.catalog.read() as tx:
+                known = tx.blobs.known(repository, digests)
+            for digest in dict.fromkeys(digests):
+                if digest not in known or not known[digest][1]:
+                    state.upstream.load_blob(repository, digest)
+        try:
+            return self.transcoding.gzipped(repository, layers)
+        except ImageInvalid as error:  # that is not a mistake of the client that pulls
+            raise ImageUnreadable(reason=error.reason) from error
+
+    def _known(self, repository: RepositoryName, kinds: Mapping[Digest, str]) -> dict[Digest, ManifestRow]:
+        """Return the recorded editions of manifests, given with the kinds, by the digests of these."""
+        with self.manifests.state.catalog.read() as tx:
+            views = tx.views.among(repository, kinds)
+            found = tx.manifests.find_all(repository, {*views.values()})
+        return {digest: found[view] for digest, view in views.items() if view in found}
+
+    def _store(
+        self,
+        repository: RepositoryName,
+        row: ManifestRow,
+        kind: str,
+        document: tuple[str, bytes],
+        known: ManifestRow | None = None,
+    ) -> ManifestRow:
+        """Store and record a manifest that was made of another, unless it is the *known* one; return it."""
+        media_type, payload = document
+        digest = Digest.of(payload)
+        if known is None or known.digest != digest:
+            origin = Provenance(upstream=self.manifests.state.upstream.owner(repository))
+            self.manifests.put(repository, digest, media_type, payload, provenance=origin)
+            self.record(repository, row, digest, kind)
+        return self.manifests.find(repository, digest)
+
+    def _read(self, row: ManifestRow) -> Manifest:
+        payload = self.manifests.payload(row)
+        return Manifest(row.media_type, payload, row.digest, stored_contents(row.media_type, payload))
+
+    def _read_if_held(self, row: ManifestRow) -> Manifest | None:
+        """Return the manifest of an image; None if its bytes are lost, or it is no image of that format."""
+        if row.media_type not in media_types.IMAGES:
+            return None
+        with suppress(BlobMissing, BlobDamaged):
+            return self._read(row)
+        return None
+
+    def record(self, name: RepositoryName, row: ManifestRow, view: Digest | None, kind: str) -> None:
+        """Record what was made of a manifest, or that this is not possible, unless the manifest is gone."""
+        state, repository = self.manifests.state, RepositoryRow(row.repository_id, name)
+        with state.begin() as tx:
+            if tx.manifests.lock_existing(row.repository_id, [row.digest]):
+                state.record_view(tx, repository, row.digest, None if view is None else str(view), kind)
+
+
+def _nature_of(media_type: str, manifests: Sequence[Manifest]) -> Nature:
+    """Return the nature of an image, or of an index, given the manifests."""
+    images = [manifest for manifest in manifests if is_image(manifest)]
+    return Nature(
+        media_type,
+        frozenset(Family.of(manifest.media_type) for manifest in images),
+        any(map(has_zstd, images)),
+        not images,
+    )
+
+
+def _entry(listed: Listed, made: ManifestRow, platform: Mapping[str, Any]) -> Entry:
+    document = {**listed.entry, "platform": platform} if platform else listed.entry
+    return Entry(document, made.media_type, made.digest, made.size)

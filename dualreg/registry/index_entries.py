@@ -1,0 +1,99 @@
+"""Index entries: the images that an index lists, directly or in nested indexes."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from dualreg.catalog.rows import ManifestRow
+from dualreg.errors import BlobDamaged, BlobMissing, ImageUnreadable, ManifestUnknown
+from dualreg.image import media_types
+from dualreg.image.digest import Digest
+from dualreg.image.documents import parse_object
+from dualreg.image.editions import images_only
+from dualreg.image.formats import Role
+from dualreg.image.manifest import stored_contents
+from dualreg.image.names import RepositoryName
+from dualreg.image.platform import Platform
+from dualreg.registry.manifests import Manifests
+
+#: How many entries of an index, and of those nested in it, are looked at for a client.
+ENTRIES_LIMIT = 1000
+#: The largest config, in bytes, that is read for the platform in it.
+_CONFIG_LIMIT = 4 << 20
+
+
+class Listed(NamedTuple):
+    """An image that an index lists: its manifest, and the entry as JSON."""
+
+    entry: Mapping[str, Any]
+    row: ManifestRow
+
+
+class Images(NamedTuple):
+    """The images that an index lists, in its order; *complete* unless the repository lacks some."""
+
+    listed: tuple[Listed, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntries:
+    """Finds the images that indexes list."""
+
+    manifests: Manifests
+
+    def images(self, repository: RepositoryName, index: ManifestRow) -> Images:
+        """Return the images that an index lists; those of nested indexes follow, each index once.
+
+        An image may come twice, for two platforms.
+
+        Raises:
+            ImageUnreadable: there are more than ENTRIES_LIMIT entries.
+        """
+        level, seen, complete = [index], {index.digest}, True
+        found = dict[tuple[Digest, str], Listed]()
+        looked_at = 0
+        while level:
+            entries = [entry for row in level for entry in self._entries(row)]
+            looked_at += len(entries)
+            if looked_at > ENTRIES_LIMIT:
+                raise ImageUnreadable(reason=f"its index has more than {ENTRIES_LIMIT} entries")
+            rows = self._rows(repository, {Digest.parse(entry["digest"]) for entry in entries})
+            level = []
+            for entry in entries:
+                row = rows.get(Digest.parse(entry["digest"]))
+                if row is None:
+                    complete = False
+                elif row.media_type not in media_types.INDEXES:
+                    found.setdefault((row.digest, repr(entry.get("platform"))), Listed(entry, row))
+                elif row.digest not in seen:
+                    seen.add(row.digest)
+                    level.append(row)
+        return Images(tuple(found.values()), complete)
+
+    def platform(self, listed: Listed) -> Mapping[str, Any]:
+        """Return the ``platform`` object of an entry; if it has none, what the config of the image says."""
+        if (named := listed.entry.get("platform")) or listed.row.media_type not in media_types.IMAGES:
+            return named or {}
+        with suppress(BlobMissing, BlobDamaged, ValueError):
+            contents = stored_contents(listed.row.media_type, self.manifests.payload(listed.row))
+            config = next(child.descriptor for child in contents.children if child.role is Role.CONFIG)
+            if (config.size or 0) <= _CONFIG_LIMIT:
+                said = Platform.named_by(parse_object(self.manifests.documents.read(config.digest)))
+                return {name: text for name, text in said._asdict().items() if text}
+        return {}
+
+    def _entries(self, index: ManifestRow) -> Iterator[Mapping[str, Any]]:
+        document = parse_object(self.manifests.payload(index))
+        yield from images_only(document.get("manifests") or ())
+
+    def _rows(self, repository: RepositoryName, digests: Collection[Digest]) -> dict[Digest, ManifestRow]:
+        """Return those of the manifests that the repository has, or that its upstream has."""
+        rows = {row.digest: row for row in self.manifests.peek_all(repository, digests)}
+        upstream = self.manifests.state.upstream
+        for digest in digests:
+            if digest not in rows and upstream.has(repository, digest):
+                with suppress(ManifestUnknown):
+                    rows[digest] = self.manifests.find(repository, digest)
+        return rows
