@@ -48,6 +48,8 @@ _log = logging.getLogger(__name__)
 _WRITE_DELAY = timedelta(seconds=10)
 #: What clients are told that push to a follower.
 _FOLLOWER = "it follows another one; push to that"
+#: Seconds that a request waits for layers that are transcoded.
+_PATIENCE = 3.0
 #: For how many seconds a server keeps the result of a health check.
 _HEALTH_INTERVAL = 3.0
 
@@ -261,7 +263,9 @@ def build_registry(
         manifest_rules(settings),
         Visibility.parse(settings.bridge),
         write_delay,
+        _PATIENCE if write_delay else None,
         _HEALTH_INTERVAL if write_delay else 0.0,
+        writes_of(settings, catalog).require_import,
     )
     retention = Retention(settings.gc_grace, settings.gc_untagged)
     registry = Registry.build(State(catalog, store, Links(store), upstream or NoUpstream(), retention), rules)

@@ -151,7 +151,7 @@ class Transaction:
     uploads = _Noun(UploadQueries)
     v1_images = _Noun(V1ImageQueries)
     views = _Noun(ViewQueries)
-    transcoded = _Noun(TranscodedQueries, timed=False)
+    transcoded = _Noun(TranscodedQueries)
     derivations = _Noun(DerivationQueries, timed=False)
     garbage = _Noun(GarbageQueries)
     uses = _Noun(UseQueries, timed=False)

@@ -17,7 +17,8 @@ RegistryError, for the client: the request is refused
 ├── ImageUnreadable                                      no edition that the client can read
 ├── RepositoryUnknown · BlobUnknown · ManifestUnknown · TagUnknown · UploadUnknown · ImageUnknown
 ├── DownloadFailed                                       an upstream registry fails
-├── UploadBusy · SourceBusy · ServerBusy · ServerStopping · ViewsPending  retry later
+├── UploadBusy · SourceBusy · ServerBusy · ServerStopping  retry later
+├── ViewsPending · LayersPending                         being prepared; retry later
 ├── TooManyRequests · TooManyUploads · TooManyStagedBytes  more than a client may send
 ├── PreconditionFailed · BlobInUse · ManifestInUse       the state does not allow it
 ├── Unauthenticated · Denied · TooManyAttempts           authentication and authorization
@@ -52,6 +53,7 @@ from dualreg.errors.faults import AuditUnavailable, BlobDamaged, BlobMissing, Ca
 from dualreg.errors.requests import (
     Denied,
     ImageIdInvalid,
+    LayersPending,
     ListTooLong,
     NameInvalid,
     NamespaceUnknown,
@@ -107,6 +109,7 @@ __all__ = [
     "ImageInvalid",
     "ImageUnknown",
     "ImageUnreadable",
+    "LayersPending",
     "ListTooLong",
     "ManifestInUse",
     "ManifestInvalid",

@@ -92,6 +92,14 @@ class ViewsPending(RegistryError):
     retry_after: int
 
 
+class LayersPending(RegistryError):
+    """Layers have to be compressed anew for this client first; retry in *retry_after* seconds."""
+
+    message = "the layers of this image are being prepared for clients that cannot read zstd"
+    details = _RETRY
+    retry_after: int
+
+
 class SourceBusy(RegistryError):
     """The maximum number of images is being imported on demand; retry in *retry_after* seconds."""
 

@@ -5,7 +5,7 @@ Every method of a service opens its own short transaction, and no bytes move ins
 checked by the callers; how bytes and rows are kept is up to ``storage`` and ``catalog``.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -66,7 +66,10 @@ class Rules:
         manifests: Which manifests are taken.
         visibility: Which tags clients of each generation see.
         write_delay: How long notes of pulls and of V1 clients wait to be written; None: until ``flush``.
+        transcoding_patience: How many seconds a request waits for layers that are transcoded in the
+            background; None: nothing is done in the background.
         health_interval: For how many seconds the result of a health check is kept.
+        require_room: Called before something large is made and stored; raises OSError if nothing may be.
     """
 
     upload_ttl: timedelta = timedelta(hours=24)
@@ -74,7 +77,9 @@ class Rules:
     manifests: ManifestRules = field(default_factory=ManifestRules)
     visibility: Visibility = field(default_factory=Visibility)
     write_delay: timedelta | None = None
+    transcoding_patience: float | None = None
     health_interval: float = 0.0
+    require_room: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,9 @@ class Registry:
         inflating = InflatingSlots()
         repairs = V1Repairs(state, documents, integrity, uploads)
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
-        layers, transcoding = Layers(state.store, uploads, inflating), Transcoding(state, uploads, inflating)
-        chains = Chains(manifests, layers, transcoding)
+        transcoding = Transcoding(state, uploads, rules.transcoding_patience, rules.require_room)
+        layers = Layers(state.store, uploads, transcoding, inflating)
+        chains = Chains(manifests, layers)
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         editions = Editions(manifests, IndexEntries(manifests), transcoding)
@@ -158,7 +164,7 @@ class Registry:
     @property
     def transcoding(self) -> Transcoding:
         """What makes the gzip editions of layers."""
-        return self.bridge.chains.transcoding
+        return self.bridge.chains.layers.transcoding
 
     @property
     def uses(self) -> Uses:
@@ -242,6 +248,7 @@ class Registry:
 
         The registry must not be used any longer; nothing of it runs in the background from then on.
         """
+        self.transcoding.close()
         self.tags.pulls.close()
         self.clients.close()
         self.state.catalog.close()

@@ -16,7 +16,6 @@ from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import CHAIN_LIMIT
 from dualreg.registry.layers import Layers
 from dualreg.registry.manifests import Manifests
-from dualreg.registry.transcoding import Transcoding
 
 #: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
 CONFIG_LIMIT = 4 << 20
@@ -28,7 +27,6 @@ class Chains:
 
     manifests: Manifests
     layers: Layers
-    transcoding: Transcoding
 
     def of(self, image: ManifestRow) -> tuple[Link, ...] | None:
         """Return an image manifest as a chain, base first; None if V1 clients cannot use it."""

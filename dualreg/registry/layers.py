@@ -9,6 +9,7 @@ from dualreg.image.digest import Digest
 from dualreg.image.layer import Compression, is_padded, looks_padded, read_diff_id, regzip
 from dualreg.image.names import RepositoryName
 from dualreg.registry.inflating import InflatingSlots
+from dualreg.registry.transcoding import Transcoding
 from dualreg.registry.uploads import Uploads
 from dualreg.storage.base import BlobStore, read_chunks
 
@@ -22,6 +23,7 @@ class Layers:
 
     store: BlobStore
     uploads: Uploads
+    transcoding: Transcoding
     inflating: InflatingSlots
 
     def with_diff_ids(self, sizes: Mapping[Digest, int]) -> dict[Digest, V1Layer]:
@@ -52,6 +54,8 @@ class Layers:
             has_type = compression in (Compression.GZIP, Compression.NONE)
             if has_type and not looks_padded(reader):
                 return layer, compression
+        if compression is Compression.ZSTD:
+            return self.transcoding.editions(repository, {layer.digest})[layer.digest], Compression.GZIP
         with self.inflating.slot(), self.store.open(layer.digest) as reader:
             if has_type and not is_padded(reader):
                 return layer, compression

@@ -15,8 +15,11 @@ def upgrade() -> None:
     op.create_table(
         "transcoded_layers",
         sa.Column("source", sa.String(length=135), nullable=False),
-        sa.Column("digest", sa.String(length=135), nullable=False),
-        sa.Column("made_by", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=135)),
+        sa.Column("made_by", sa.String(length=64)),
+        sa.Column("lease", sa.String(length=36)),
+        sa.Column("lease_until", sa.DateTime(timezone=True)),
+        sa.Column("process", sa.String(length=100), nullable=False, server_default=""),
         *(
             sa.ForeignKeyConstraint(
                 [column],

@@ -2,17 +2,33 @@
 
 import gzip
 import hashlib
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from dualreg.errors import BlobDamaged, BlobMissing, BlobUnknown, ImageInvalid
+from dualreg.catalog.database import Catalog
+from dualreg.catalog.rows import Lease
+from dualreg.errors import BlobDamaged, BlobMissing, BlobUnknown, ImageInvalid, LayersPending
 from dualreg.image import media_types
 from dualreg.image.descriptor import Descriptor
 from dualreg.image.digest import Digest
+from dualreg.image.layer import regzip
 from dualreg.image.names import RepositoryName, Tag
-from dualreg.registry import Registry
+from dualreg.registry import Registry, Rules, transcoding
+from dualreg.registry.state import State
+from dualreg.registry.transcoding import LEASE
+from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.links import Links
 from tests import builders
-from tests.conftest import GuardedStore
+from tests.conftest import Clock, GuardedStore
+from tests.databases import empty_database
+from tests.programs import until
 from tests.properties.registries import push_v2, read_blob
 
 NAME, OTHER = RepositoryName("team/app"), RepositoryName("other/app")
@@ -66,3 +82,140 @@ def test_layers_that_cannot_be_read(registry: Registry, store: GuardedStore) -> 
     with pytest.raises(BlobMissing):
         registry.transcoding.gzipped(NAME, DESCRIPTORS)
     assert not [*store.staged()]
+
+
+@dataclass
+class Compressing:
+    """The compression of layers, which waits until it is let go on, and counts.
+
+    Attributes:
+        free: Is set when it may go on.
+        begun: The number of layers that it has begun with.
+    """
+
+    free: threading.Event = field(default_factory=threading.Event)
+    begun: int = 0
+
+    def __call__(self, chunks: Iterable[bytes], *updates: object) -> Iterator[bytes]:
+        """Compress a layer."""
+        self.begun += 1
+        pieces = regzip(chunks, *updates)  # type: ignore[arg-type]  # as they are
+        for piece in pieces:
+            while not self.free.wait(0.01):
+                for update in updates[-1:]:
+                    update(b"")  # type: ignore[operator]  # renews the lease
+            yield piece
+
+
+@pytest.fixture
+def compressing(monkeypatch: pytest.MonkeyPatch) -> Compressing:
+    """What compresses layers for the registries of this process."""
+    compressing = Compressing()
+    monkeypatch.setattr(transcoding, "regzip", compressing)
+    return compressing
+
+
+@pytest.fixture
+def instances(tmp_path: Path, clock: Clock) -> Iterator[list[Registry]]:
+    """Three servers of one registry, which wait for a moment for what is made in the background."""
+    rules = Rules(transcoding_patience=0.05)
+    with empty_database(tmp_path) as url, ExitStack() as stack:
+        registries = []
+        for _ in range(3):
+            store = FilesystemStore(tmp_path / "store")
+            catalog = stack.enter_context(closing(Catalog(url, now=clock)))
+            registries.append(Registry.build(State(catalog, store, Links(store)), rules))
+        yield registries
+        for each in registries:
+            each.transcoding.close()
+
+
+def patiently(
+    registry: Registry, repository: RepositoryName = NAME, descriptors: Sequence[Descriptor] = DESCRIPTORS
+) -> set[Digest]:
+    """Return the gzip editions, asking until they are made."""
+    while True:
+        with suppress(LayersPending):
+            made = registry.transcoding.gzipped(repository, descriptors)
+            return {each.digest for each in made.values()}
+
+
+def test_all_who_ask_at_once_get_one_edition(instances: list[Registry], compressing: Compressing) -> None:
+    """Threads of several servers: each layer is compressed once; who does not wait is asked to come again."""
+    for name in (NAME, OTHER):
+        push_v2(instances[0], name, Tag("1"), IMAGE)
+    with pytest.raises(LayersPending):
+        instances[0].transcoding.gzipped(NAME, DESCRIPTORS)
+    with ThreadPoolExecutor(10) as pool:
+        asked = [pool.submit(patiently, instances[n % 3], (NAME, OTHER)[n % 2]) for n in range(10)]
+        time.sleep(0.5)
+        assert not any(each.done() for each in asked)
+        compressing.free.set()
+        answers = [each.result(30) for each in asked]
+    assert len(set(map(frozenset, answers))) == 1
+    assert compressing.begun == len(SOURCES)
+    for name in (NAME, OTHER):
+        for digest in answers[0]:
+            read_blob(instances[0], name, digest)
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_an_edition_that_a_dead_process_began(
+    instances: list[Registry], clock: Clock, monkeypatch: pytest.MonkeyPatch, *, has_ended: bool
+) -> None:
+    """Another one makes it: at once if the first is known to have ended, else when its lease has run out."""
+    push_v2(instances[0], NAME, Tag("1"), IMAGE)
+    for source in SOURCES:
+        with instances[0].state.catalog.begin() as tx:
+            assert tx.transcoded.lease(source, Lease("dead", "process"), duration=LEASE)
+    monkeypatch.setattr(transcoding, "has_ended", lambda name: has_ended and name == "process")
+    if not has_ended:
+        with pytest.raises(LayersPending):
+            instances[1].transcoding.gzipped(NAME, DESCRIPTORS)
+        clock.advance(LEASE * 1.1)
+    assert len(patiently(instances[1])) == len(SOURCES)
+
+
+def test_a_lease_is_renewed(instances: list[Registry], compressing: Compressing, clock: Clock) -> None:
+    """As long as the layer is read, no other process begins; one that lost its lease stores nothing."""
+    push_v2(instances[0], NAME, Tag("1"), IMAGE)
+    for _ in range(6):
+        clock.advance(LEASE * 0.6)
+        for registry in instances:
+            with pytest.raises(LayersPending):
+                registry.transcoding.gzipped(NAME, DESCRIPTORS)
+    assert compressing.begun == len(SOURCES)
+    with instances[0].state.catalog.begin() as tx:
+        for source in SOURCES:
+            held = tx.transcoded.held(source)
+            assert held
+            assert tx.transcoded.lease(source, Lease("other", ""), duration=LEASE, over=held.token)
+    clock.advance(LEASE * 0.6)
+    assert until(lambda: not [*instances[0].state.store.staged()])
+    compressing.free.set()
+    with instances[0].state.catalog.read() as tx:
+        assert {tx.transcoded.held(source) for source in SOURCES} == {Lease("other", "")}
+        assert tx.transcoded.find(SOURCES) == {}
+
+
+def test_a_server_that_stops_begins_nothing(instances: list[Registry], compressing: Compressing) -> None:
+    """What it was making is left to others at once, without a trace."""
+    push_v2(instances[0], NAME, Tag("1"), IMAGE)
+    with pytest.raises(LayersPending):
+        instances[0].transcoding.gzipped(NAME, DESCRIPTORS)
+    instances[0].transcoding.close()
+    assert not [*instances[0].state.store.staged()]
+    compressing.free.set()
+    assert len(patiently(instances[1])) == len(SOURCES)
+
+
+def test_an_unreadable_layer_is_read_once(instances: list[Registry], compressing: Compressing) -> None:
+    """Until there is another version of the rules."""
+    compressing.free.set()
+    broken = IMAGE.layers[0][:-9]
+    instances[0].uploads.ingest(NAME, [broken])
+    descriptor = Descriptor(media_types.OCI_LAYER_ZSTD, Digest.of(broken), len(broken))
+    for registry in instances:
+        with pytest.raises(ImageInvalid):
+            patiently(registry, NAME, [descriptor])
+    assert compressing.begun == 1

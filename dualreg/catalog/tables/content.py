@@ -230,7 +230,9 @@ class V1SentLayers(Table):
 class TranscodedLayers(Table):
     """The gzip editions of layers that are compressed with zstd.
 
-    ``made_by`` is the version of the rules and of the library that compressed it.
+    ``digest`` is NULL while there is none. ``made_by`` is the version of the rules and of the library that
+    compressed it or, without a ``digest``, that found out that the layer cannot be read. ``process`` took the
+    ``lease``: it is making the edition.
     """
 
     __tablename__ = "transcoded_layers"
@@ -238,10 +240,13 @@ class TranscodedLayers(Table):
     source: Mapped[Digest] = mapped_column(
         DigestColumn, ForeignKey(Blobs.digest, ondelete="CASCADE"), primary_key=True
     )
-    digest: Mapped[Digest] = mapped_column(
+    digest: Mapped[Digest | None] = mapped_column(
         DigestColumn, ForeignKey(Blobs.digest, ondelete="CASCADE"), index=True
     )
-    made_by: Mapped[str] = mapped_column(String(64))
+    made_by: Mapped[str | None] = mapped_column(String(64))
+    lease: Mapped[str | None] = mapped_column(String(36))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    process: Mapped[str] = mapped_column(String(100), server_default="")
 
 
 class ManifestViews(Table):

@@ -59,6 +59,7 @@ V1_ERRORS: Mapping[type[RegistryError], int] = {
     errors.SourceBusy: 429,
     errors.ServerBusy: 429,
     errors.ViewsPending: 429,
+    errors.LayersPending: 429,
     errors.TooManyRequests: 429,
     errors.TooManyUploads: 429,
     errors.TooManyStagedBytes: 429,

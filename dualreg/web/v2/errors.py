@@ -68,6 +68,7 @@ V2_ERRORS: Mapping[type[RegistryError], Rendering] = {
     errors.SourceBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.ServerBusy: Rendering("TOOMANYREQUESTS", 429),
     errors.ViewsPending: Rendering("TOOMANYREQUESTS", 429),
+    errors.LayersPending: Rendering("TOOMANYREQUESTS", 429),
     errors.TooManyRequests: Rendering("TOOMANYREQUESTS", 429),
     errors.TooManyUploads: Rendering("TOOMANYREQUESTS", 429),
     errors.TooManyStagedBytes: Rendering("TOOMANYREQUESTS", 429),
