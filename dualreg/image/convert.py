@@ -4,7 +4,7 @@ All functions are deterministic: the same input gives the same bytes, in every r
 clients already know depend on every byte written by this module.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -222,8 +222,9 @@ def chain_from_manifest(
 ) -> tuple[Link, ...] | None:
     """Return the V1 chain, base first, by which V1 clients see an image manifest; None if they cannot use it.
 
-    V1 clients cannot use artifacts, zstd or non-distributable layers, images for systems other than Linux,
-    images of more than CHAIN_LIMIT layers, and images whose config does not list the diff IDs of the layers.
+    V1 clients cannot use artifacts, non-distributable layers, images for systems other than Linux, images of
+    more than CHAIN_LIMIT layers, and images whose config does not list the diff IDs of the layers. They get
+    the gzip editions of zstd layers.
 
     Args:
         manifest: An image manifest, Docker schema 2 or OCI.
@@ -234,7 +235,8 @@ def chain_from_manifest(
 
     Source: moby 1.10 ``distribution/push_v1.go``: chain IDs below, the config's digest on top.
     """
-    read = read_image(manifest, config, any_layers=saved)
+    readable = None if saved else {*media_types.V1_LAYERS, *media_types.ZSTD_TO_GZIP}
+    read = read_image(manifest, config, readable=readable)
     if read is None or not (saved or read.document.get("os") in ("linux", None, "")):
         return None
     layers, diff_ids = read.layers, read.diff_ids
@@ -254,19 +256,21 @@ def chain_from_manifest(
     return tuple(chain)
 
 
-def read_image(manifest: Manifest, config: bytes, *, any_layers: bool = False) -> ReadImage | None:
+def read_image(
+    manifest: Manifest, config: bytes, *, readable: Container[str] | None = media_types.V1_LAYERS
+) -> ReadImage | None:
     """Return what an image manifest and its config say of the image; None if old clients cannot use it.
 
     They can if their layers are tars, plain or gzip, and *config* lists the diff IDs of these layers. What
     media type the config is given as does not matter (see ``media_types.may_be_image``).
 
     Args:
-        any_layers: Whether layers may be of any media type.
+        readable: The media types that layers may have; None: any.
     """
     (described,) = manifest.described(Role.CONFIG)
     layers = manifest.described(Role.LAYER)
-    readable = any_layers or all(layer.media_type in media_types.V1_LAYERS for layer in layers)
-    if not readable or not media_types.may_be_image(manifest.media_type, described.media_type):
+    is_readable = readable is None or all(layer.media_type in readable for layer in layers)
+    if not is_readable or not media_types.may_be_image(manifest.media_type, described.media_type):
         return None
     try:
         document = respelt(parse_object(config), _READ_MEMBERS)

@@ -25,6 +25,8 @@ else:
 #: Source: moby and distribution, ``digestSHA256GzippedEmptyTar``.
 EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
 
+#: The first bytes of a gzip layer that ``regzip`` makes.
+GZIP_START = bytes.fromhex("1f8b08000000000000ff")
 #: Bytes to uncompress at a time: a small layer may uncompress to gigabytes.
 _INFLATE_STEP = 1 << 20
 _LONGEST_MAGIC = 6

@@ -70,7 +70,7 @@ def files(layer: Iterable[bytes], check: Callable[[], None] = lambda: None) -> I
         ImageInvalid: it is not a tar, or has more files, or longer names, than are listed.
     """
     count = text = 0
-    for part in members(layer, check):
+    for part in members(layer, check, zstd=True):
         if isinstance(part, Member) and (file := _file(part.header)):
             count, text = count + 1, text + len(json.dumps(file))
             if count > _FILES_LIMIT or text > TEXT_LIMIT:

@@ -39,19 +39,24 @@ class Member:
 
 
 def members(
-    layer: Iterable[bytes], check: Callable[[], None] = lambda: None, *, marked_end: bool = False
+    layer: Iterable[bytes],
+    check: Callable[[], None] = lambda: None,
+    *,
+    marked_end: bool = False,
+    zstd: bool = False,
 ) -> Iterator[Member | memoryview]:
     """Yield every member of a layer of any compression, each followed by the pieces of its content.
 
     Args:
         check: Called for each piece that is uncompressed; what it raises is passed on.
         marked_end: Whether the blocks of zeros at the end are required.
+        zstd: Whether the layer may be compressed with zstd.
 
     Raises:
         ImageInvalid: the layer does not uncompress, or is not a tar.
     """
     parser = TarParser()
-    for piece in inflated(layer):
+    for piece in inflated(layer, zstd=zstd):
         check()
         yield from parser.feed(piece)
     parser.finish(marked_end=marked_end)

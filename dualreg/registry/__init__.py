@@ -49,6 +49,7 @@ from dualreg.registry.uploads import Uploads
 from dualreg.registry.upstream import Freshness
 from dualreg.registry.uses import Uses
 from dualreg.registry.v1_images import V1Images
+from dualreg.registry.v1_layers import V1Layers
 from dualreg.registry.v1_mounts import V1Mounts
 from dualreg.registry.v1_repairs import V1Repairs
 from dualreg.registry.v1_sent import SentLayers
@@ -126,7 +127,7 @@ class Registry:
         v1_images = V1Images(state, documents, uploads, repairs, SentLayers(state, documents, inflating))
         transcoding = Transcoding(state, uploads, rules.transcoding_patience, rules.require_room)
         layers = Layers(state.store, uploads, transcoding, inflating)
-        chains = Chains(manifests, layers)
+        chains = Chains(manifests, layers, V1Layers(transcoding))
         views = V1Views(state, manifests, chains, v1_images)
         bridge = Bridge(state, uploads, manifests, v1_images, chains, views, rules.visibility)
         editions = Editions(manifests, IndexEntries(manifests), transcoding)
@@ -165,6 +166,11 @@ class Registry:
     def transcoding(self) -> Transcoding:
         """What makes the gzip editions of layers."""
         return self.bridge.chains.layers.transcoding
+
+    @property
+    def v1_layers(self) -> V1Layers:
+        """What finds the layers of V1 images."""
+        return self.bridge.chains.v1_layers
 
     @property
     def uses(self) -> Uses:

@@ -16,6 +16,7 @@ from dualreg.image.schema1 import chain_from_schema1
 from dualreg.image.v1_image import CHAIN_LIMIT
 from dualreg.registry.layers import Layers
 from dualreg.registry.manifests import Manifests
+from dualreg.registry.v1_layers import V1Layers
 
 #: The largest config, in bytes, that is read into memory; no daemon writes one near this size.
 CONFIG_LIMIT = 4 << 20
@@ -27,6 +28,7 @@ class Chains:
 
     manifests: Manifests
     layers: Layers
+    v1_layers: V1Layers
 
     def of(self, image: ManifestRow) -> tuple[Link, ...] | None:
         """Return an image manifest as a chain, base first; None if V1 clients cannot use it."""

@@ -2,8 +2,7 @@
 
 Docker reads zstd since 23.0. The gzip edition of a layer uncompresses to the same bytes, so diff IDs and
 configs stay as they are. It is made once for all repositories and instances, stored like any blob, and
-recorded. Which process is making it is in the catalog, as a lease that it renews. See
-docs/adr/0046-layers-are-transcoded-once.md.
+recorded. Which process is making it is in the catalog, as a lease that it renews.
 """
 
 import time

@@ -30,6 +30,7 @@ from dualreg.settings.values import parse_rate
 from dualreg.web import accel, address, audit, context, cors, token, v1, v2
 from dualreg.web.forwarded import client_address
 from dualreg.web.lane import Lane
+from dualreg.web.late import LateAnswers
 from dualreg.web.outages import LimitedLog, outage_of
 from dualreg.web.rates import Rates
 from dualreg.web.responses import add_warnings
@@ -69,11 +70,11 @@ def create_app(settings: Settings, registry: Registry | None = None, rates: Rate
     if registry is None:
         prepare(settings)
         registry = open_registry(settings, serving=True)
-    log, slots = Audit(settings.audit_target), Slots(settings.threads)
+    log, slots, late = Audit(settings.audit_target), Slots(settings.threads), LateAnswers(settings.threads)
     log.ready()
     authority, writes = authority_of(registry, settings), writes_of(settings, catalog_of(registry))
     rates = rates or rates_of(settings)
-    parts = context.Parts(registry, authority, log, settings, slots, writes, rates)
+    parts = context.Parts(registry, authority, log, settings, slots, late, writes, rates)
     app = _Application("dualreg", static_folder=None)
     # A redirect to a normalized path would lose the body of an old Go client's PUT, and hide an invalid name
     # from our parser.

@@ -12,6 +12,7 @@ from dualreg.errors import Unsupported
 from dualreg.registry import Registry
 from dualreg.registry.writes import Writes
 from dualreg.settings import Settings
+from dualreg.web.late import LateAnswers
 from dualreg.web.rates import Rates
 from dualreg.web.slots import Slots
 
@@ -27,6 +28,7 @@ class Parts:
     audit: Audit
     settings: Settings
     slots: Slots
+    late: LateAnswers
     writes: Writes = field(default_factory=Writes)
     rates: Rates = field(default_factory=Rates)
 
@@ -71,6 +73,11 @@ def settings() -> Settings:
 def slots() -> Slots:
     """Return the slots of uploads and downloads."""
     return _parts().slots
+
+
+def late() -> LateAnswers:
+    """Return the answers that wait."""
+    return _parts().late
 
 
 def rates() -> Rates:

@@ -4,7 +4,7 @@ The bytes are sent by the first of these that is available: an object store (a r
 (``X-Accel-Redirect``), the kernel (``wsgi.file_wrapper``, which is sendfile), this process.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -16,7 +16,7 @@ from dualreg.registry.blobs import Blobs
 from dualreg.settings.redirects import redirects_of
 from dualreg.storage.base import CHUNK_SIZE
 from dualreg.web.accel import let_remember
-from dualreg.web.context import registry, settings
+from dualreg.web.context import late, registry, settings
 from dualreg.web.forwarded import client_address
 from dualreg.web.ranges import Span, requested_spans
 from dualreg.web.repeatable import REPEATED_AT_ONCE, repeat_document, repeatable
@@ -59,6 +59,25 @@ def send_blob(blob: BlobRow, headers: Mapping[str, str]) -> Response:
         repeatable(lambda: b"" if blobs.can_be_sent(blob) else None, until=until)
         return response
     return _bytes(blob, spans, fixed | {"Accept-Ranges": "bytes"})
+
+
+def send_late(known: bytes, find: Callable[[], BlobRow | None], headers: Mapping[str, str]) -> Response:
+    """Return a blob that is being made, once it is there.
+
+    Args:
+        known: Its first bytes.
+        find: Returns the blob when it is made, after waiting a moment for it; None: it is not yet.
+
+    Raises:
+        LayersPending: this client cannot wait for it.
+    """
+    blobs = registry().blobs
+
+    def look(sent: int) -> Iterator[bytes] | None:
+        blob = find()
+        return _closing(blobs.open_whole(blob, start=sent), blob.size - sent) if blob else None
+
+    return late().send(known, look, {"Content-Type": media_types.OCTET_STREAM, **headers})
 
 
 def _bytes(blob: BlobRow, spans: Sequence[Span] | None, headers: dict[str, str]) -> Response:

@@ -31,6 +31,16 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("source", name=op.f("pk_transcoded_layers")),
     )
+    # V1 clients can use images with zstd layers from now on.
+    op.execute(
+        "DELETE FROM manifest_views WHERE kind = 'v1' AND view IS NULL AND EXISTS (SELECT 1 FROM manifests"
+        " WHERE manifests.repository_id = manifest_views.repository_id"
+        " AND manifests.digest = manifest_views.manifest AND manifests.media_type IN"
+        " ('application/vnd.docker.distribution.manifest.v2+json',"
+        " 'application/vnd.docker.distribution.manifest.list.v2+json',"
+        " 'application/vnd.oci.image.manifest.v1+json',"
+        " 'application/vnd.oci.image.index.v1+json'))"
+    )
     op.create_index(op.f("ix_transcoded_layers_digest"), "transcoded_layers", ["digest"])
 
 

@@ -89,6 +89,7 @@ HOMES: dict[str, set[str]] = {
         "dualreg.registry.listings",
         "dualreg.registry.manifests",
         "dualreg.registry.negotiation",
+        "dualreg.registry.v1_layers",
         "dualreg.auth.keyring",
         "dualreg.auth.passwords",
         "dualreg.auth.tokens",

@@ -146,9 +146,10 @@ class StaticTreeTarget:
         for number, row in enumerate(rows):
             folder = self._root / "v1/images" / row.id
             if row.layer:
-                source = SourceBytes(row.layer_size or 0, partial(self._registry.blobs.open, row.layer))
-                first = self._first.get(row.layer)
-                write_blob(folder / "layer", row.layer, source, deep=self._deep, duplicate=first)
+                layer = self._registry.v1_layers.get(repository, row)
+                source = SourceBytes(layer.size, partial(self._registry.blobs.open, layer.digest))
+                first = self._first.get(layer.digest)
+                write_blob(folder / "layer", layer.digest, source, deep=self._deep, duplicate=first)
             self._json(f"v1/images/{row.id}/ancestry", [ancestor.id for ancestor in rows[number:]])
             write_if_changed(folder / "json", read_document(self._registry, row.json))
         self._reserve(f"v1/repositories/{repository}/images", [])

@@ -4,6 +4,7 @@ Source: docker-registry 0.9, ``images.py``; the exchanges of Docker 0.6 to 1.9.
 """
 
 import re
+from functools import partial
 
 from flask import Blueprint, Response, g, request
 
@@ -18,12 +19,13 @@ from dualreg.errors import (
     RequestInvalid,
 )
 from dualreg.image.digest import Digest
+from dualreg.image.layer import GZIP_START
 from dualreg.image.names import ImageId, RepositoryName
 from dualreg.image.tarsum import is_tarsum
 from dualreg.web.body import body_chunks, read_limited, require_client
 from dualreg.web.context import audit, authority, registry, settings, writes
 from dualreg.web.credentials import client_key, grant, v1_session
-from dualreg.web.download import send_blob
+from dualreg.web.download import send_blob, send_late
 from dualreg.web.guard import requires
 from dualreg.web.repeatable import repeat_document
 from dualreg.web.responses import json_response
@@ -60,7 +62,7 @@ def get_json(repository: RepositoryName, image: ImageId) -> Response:
     row = _promise(repository, image)
     document = registry().v1_images.json(row)
     response = Response(document, content_type="application/json")
-    response.headers["X-Docker-Size"] = str(row.layer_size or 0)
+    response.headers["X-Docker-Size"] = str(registry().v1_layers.size(row))
     if row.checksum:
         response.headers.update(dict.fromkeys(_PAYLOADS, str(row.checksum)))
     if row.tarsum and row.tarsum_verified is not False:
@@ -80,13 +82,13 @@ def put_json(repository: RepositoryName, image: ImageId) -> Response:
 
 @requires(Action.PULL)
 def get_layer(repository: RepositoryName, image: ImageId) -> Response:
-    """Return the image's layer, byte for byte as it was pushed, or a range of it."""
+    """Return the image's layer, byte for byte as it was pushed, or a range of it; a zstd one as gzip."""
     row = registry().v1_images.get(repository, image)
-    if row.layer is None:
-        raise ImageUnknown(id=image)
     if is_held(str(row.layer)):
         return immutable(Response(), str(row.layer))
-    return send_blob(BlobRow(row.layer, row.layer_size or 0), {})
+    find = partial(registry().v1_layers.find, repository, row)
+    layer = find()
+    return send_blob(layer, {}) if layer else send_late(GZIP_START, find, {})
 
 
 @requires(Action.PUSH)

@@ -468,7 +468,6 @@ def test_a_layouts_config_has_the_type_that_oci_clients_look_for(label: str | No
 @pytest.mark.parametrize(
     ("change", "config"),
     [
-        (_retyped("application/vnd.oci.image.layer.v1.tar+zstd"), {}),
         (_retyped(media_types.DOCKER_LAYER_FOREIGN), {}),
         (_retyped("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"), {}),
         (_retyped("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), {}),
@@ -487,7 +486,7 @@ def test_a_layouts_config_has_the_type_that_oci_clients_look_for(label: str | No
 def test_what_v1_clients_cannot_use_has_no_chain(
     change: Callable[[Image], Image] | None, config: dict[str, Any]
 ) -> None:
-    """Artifacts, zstd, foreign and encrypted layers, other systems, configs that do not fit their layers."""
+    """Artifacts, foreign and encrypted layers, other systems, configs that do not fit their layers."""
     made = image(layer({"a": b"1"}), **config)
     assert _chain_of(change(made) if change else made) is None
 

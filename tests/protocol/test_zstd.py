@@ -1,0 +1,120 @@
+"""Clients that cannot read zstd get gzip, and wait for it as their release does."""
+
+import gzip
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dualreg.catalog.database import Catalog
+from dualreg.image import layer
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.registry import Registry, Rules, transcoding
+from dualreg.registry.state import State
+from dualreg.storage.filesystem import FilesystemStore
+from dualreg.storage.links import Links
+from dualreg.web import late
+from tests import apps, builders
+from tests.apps import client_of
+from tests.databases import empty_database
+from tests.properties.registries import push_v2
+
+NAME = RepositoryName("team/app")
+LAYERS = [builders.layer({"a": hashlib.shake_256(b"a").digest(90_000)}), builders.layer({"b": b"b" * 900})]
+IMAGE = builders.zstd_image(*LAYERS)
+TOKEN = {"Authorization": f'Token signature=0,repository="{NAME}",access=read'}
+
+
+class Gate:
+    """Holds up the compression of layers until it is opened; then it may fail."""
+
+    def __init__(self) -> None:
+        """Start closed."""
+        self.opened, self.failure = threading.Event(), b""
+
+    def __call__(self, chunks: Iterable[bytes], *updates: Callable[[bytes], None]) -> Iterator[bytes]:
+        """Compress a layer."""
+        assert self.opened.wait(30)
+        yield from layer.regzip([*chunks, self.failure], *updates)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """What holds up the compression in this process; answers that wait send a byte each time they look."""
+    gate = Gate()
+    monkeypatch.setattr(transcoding, "regzip", gate)
+    monkeypatch.setattr(late, "_INTERVAL", 0.0)
+    monkeypatch.setattr(apps, "COMPARING", False)  # an answer that waits is not like the next one
+    return gate
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Registry]:
+    """A registry that works in the background, with an image of zstd layers."""
+    with empty_database(tmp_path) as url, closing(Catalog(url)) as catalog:
+        store = FilesystemStore(tmp_path / "store")
+        registry = Registry.build(State(catalog, store, Links(store)), Rules(transcoding_patience=0.05))
+        push_v2(registry, NAME, Tag("1"), IMAGE)
+        yield registry
+        registry.transcoding.close()
+
+
+def test_v1_clients_wait_for_layers_only(serving: Registry, gate: Gate) -> None:
+    """Tags and JSONs do not wait. A layer comes slowly at first, and is the gzip of the same files."""
+    client = client_of(serving)
+    top = client.get(f"/v1/repositories/{NAME}/tags").json["1"]
+    ancestry = client.get(f"/v1/images/{top}/ancestry", headers=TOKEN).json
+    jsons, layers = ([f"/v1/images/{each}/{what}" for each in ancestry] for what in ("json", "layer"))
+    for url in jsons:
+        assert client.get(url, headers=TOKEN).headers["X-Docker-Size"] == "-1"
+    with ThreadPoolExecutor() as pool:
+        pulls = [pool.submit(client_of(serving).get, url, headers=TOKEN) for url in layers]
+        threading.Timer(0.5, gate.opened.set).start()
+        answers = [each.result(30) for each in pulls]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [gzip.decompress(answer.data) for answer in answers] == [*map(gzip.decompress, LAYERS[::-1])]
+    assert not any("Content-Length" in answer.headers for answer in answers)
+    for url, json, answer in zip(layers, jsons, answers, strict=True):
+        again = client.get(url, headers=TOKEN)
+        assert (again.data, again.content_length) == (answer.data, len(answer.data))
+        assert client.get(json, headers=TOKEN).headers["X-Docker-Size"] == str(len(answer.data))
+
+
+def test_a_layer_that_fails_ends_the_connection(serving: Registry, gate: Gate) -> None:
+    """The client has a part, and is not led to believe that it is all."""
+    gate.failure = b"more"
+    client = client_of(serving)
+    top = client.get(f"/v1/repositories/{NAME}/tags").json["1"]
+    threading.Timer(0.5, gate.opened.set).start()
+    begun = client.get(f"/v1/images/{top}/layer", headers=TOKEN)
+    assert begun.status_code == 200
+    with pytest.raises(ConnectionResetError):
+        _ = begun.data
+    refused = client.get(f"/v1/images/{top}/layer", headers=TOKEN)
+    assert refused.status_code == 400
+    assert "cannot be uncompressed" in refused.json["error"]
+
+
+def test_those_who_cannot_wait_are_told_when_to_come_again(serving: Registry, gate: Gate) -> None:
+    """Half of the threads may wait."""
+    app = apps.application(serving, threads=2)
+    top = app.test_client().get(f"/v1/repositories/{NAME}/tags").json["1"]
+    url = f"/v1/images/{top}/layer"
+    first = app.test_client().get(url, headers=TOKEN)
+    second = app.test_client().get(url, headers=TOKEN)
+    assert (second.status_code, second.headers["Retry-After"]) == (429, "10")
+    gate.opened.set()
+    assert gzip.decompress(first.data) == gzip.decompress(LAYERS[1])
+    assert app.test_client().get(url, headers=TOKEN).status_code == 200
+
+
+def test_files_of_zstd_layers_are_listed(serving: Registry) -> None:
+    """Without a gzip edition."""
+    client = client_of(serving)
+    top = client.get(f"/v1/repositories/{NAME}/tags").json["1"]
+    listed = client.get(f"/v1/images/{top}/files", headers=TOKEN).json
+    assert [each[0] for each in listed] == ["b"]
