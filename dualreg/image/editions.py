@@ -8,6 +8,7 @@ module.
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from dualreg.errors import ImageUnreadable
@@ -132,29 +133,51 @@ def image_edition(
         ImageUnreadable: there is none.
     """
     check_convertible(manifest, edition)
-    family = edition.family(manifest.media_type)
-    document = parse_object(manifest.payload)
-    config = document["config"]
-    if family is not Family.of(manifest.media_type):
-        types = (media_types.DOCKER_CONFIG, media_types.OCI_CONFIG)
-        config = config | {"mediaType": types[family is Family.OCI]}
+    family, document = edition.family(manifest.media_type), parse_object(manifest.payload)
     layers = [_layer(layer, family, gzipped) for layer in document.get("layers") or ()]
-    media_type = (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST)[family is Family.OCI]
-    return media_type, _document(document, edition, media_type, {"config": config, "layers": layers})
+    return _image(manifest.media_type, document, edition, layers)
 
 
 def index_edition(
     media_type: str, payload: bytes, edition: Edition, entries: Sequence[Entry]
 ) -> tuple[str, bytes]:
     """Return the media type and payload of an edition of an index, given the *entries* that it lists."""
-    family = edition.family(media_type)
-    media_type = (media_types.DOCKER_LIST, media_types.OCI_INDEX)[family is Family.OCI]
     listed = [
         without(entry.document, ["data"])
         | {"mediaType": entry.media_type, "digest": str(entry.digest), "size": entry.size}
         for entry in entries
     ]
-    return media_type, _document(parse_object(payload), edition, media_type, {"manifests": listed})
+    return _index(media_type, parse_object(payload), edition, listed)
+
+
+def outline(media_type: str, payload: bytes, edition: Edition) -> tuple[str, bytes]:
+    """Return what is known of an edition before its layers are: the media type, and its first bytes."""
+    make, document = _index if media_type in media_types.INDEXES else _image, parse_object(payload)
+    made, without_any = make(media_type, document, edition, [])
+    _, with_one = make(media_type, document, edition, [{}])
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(without_any, with_one, strict=False))
+    return made, bytes(byte for byte, _ in same)
+
+
+def _image(
+    media_type: str, document: Mapping[str, Any], edition: Edition, layers: Sequence[Mapping[str, Any]]
+) -> tuple[str, bytes]:
+    """Return the media type and payload of an edition of an image with *layers*."""
+    family, config = edition.family(media_type), document["config"]
+    if family is not Family.of(media_type):
+        types = (media_types.DOCKER_CONFIG, media_types.OCI_CONFIG)
+        config = config | {"mediaType": types[family is Family.OCI]}
+    made = (media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST)[family is Family.OCI]
+    return made, _document(document, edition, made, {"config": config, "layers": layers})
+
+
+def _index(
+    media_type: str, document: Mapping[str, Any], edition: Edition, listed: Sequence[Mapping[str, Any]]
+) -> tuple[str, bytes]:
+    """Return the media type and payload of an edition of an index that lists *listed*."""
+    family = edition.family(media_type)
+    made = (media_types.DOCKER_LIST, media_types.OCI_INDEX)[family is Family.OCI]
+    return made, _document(document, edition, made, {"manifests": listed})
 
 
 def _document(

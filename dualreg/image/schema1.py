@@ -61,6 +61,11 @@ def schema1_from_image(manifest: Manifest, config: bytes, name: RepositoryName, 
     return _payload(name, tag, document.get("architecture"), entries)
 
 
+def outline(name: RepositoryName, tag: Tag) -> bytes:
+    """Return the first bytes of any payload for a tag that this module makes."""
+    return dump({"schemaVersion": 1, "name": name, "tag": tag}, indent=3).removesuffix(b"\n}")
+
+
 def chain_from_schema1(payload: bytes, layers: Mapping[Digest, V1Layer]) -> tuple[Link, ...] | None:
     """Return the V1 chain, base first, of a schema 1 payload; None if its ids form no chain.
 

@@ -110,7 +110,6 @@ class Registry:
     negotiation: Negotiation
     clients: Clients
     health: Health
-    garbage: Garbage
     collections: Collections
     linking: Linking
 
@@ -152,7 +151,6 @@ class Registry:
             negotiation=Negotiation(manifests, bridge, editions, Keys(state.catalog)),
             clients=Clients(state.catalog, rules.write_delay),
             health=Health(state, rules.health_interval),
-            garbage=Garbage(state),
             collections=Collections(state.catalog, state.store),
             linking=Linking(state, v1_images),
         )
@@ -176,6 +174,11 @@ class Registry:
     def uses(self) -> Uses:
         """What finds out what uses a blob."""
         return Uses(self.state)
+
+    @property
+    def garbage(self) -> Garbage:
+        """What deletes garbage."""
+        return Garbage(self.state)
 
     @property
     def sweep(self) -> Sweep:

@@ -27,6 +27,7 @@ from dualreg.image.editions import (
     image_edition,
     index_edition,
     is_image,
+    outline,
     zstd_layers,
 )
 from dualreg.image.manifest import Manifest, stored_contents
@@ -183,6 +184,10 @@ class Editions:
         made = self._index(repository, row, edition, images.listed)
         return self._store(repository, row, edition.kind, made, known)
 
+    def outline(self, row: ManifestRow, edition: Edition) -> tuple[str, bytes]:
+        """Return the media type and the first bytes of what ``make`` returns when the layers are ready."""
+        return outline(row.media_type, self.manifests.payload(row), edition)
+
     def require_tars(self, row: ManifestRow) -> None:
         """Raise ImageUnreadable, with the reason, if a manifest is no image of layers that Docker reads."""
         if row.media_type in media_types.IMAGES:
@@ -244,18 +249,9 @@ class Editions:
     def _gzipped(
         self, repository: RepositoryName, layers: Sequence[Descriptor]
     ) -> Mapping[Digest, Descriptor]:
-        """Return the gzip editions of zstd layers, by the digests of these; upstream may have the layers."""
-        if not layers:
-            return {}
-        state, digests = self.manifests.state, [layer.digest for layer in layers]
-        if state.upstream.covers(repository):
-            with state.catalog.read() as tx:
-                known = tx.blobs.known(repository, digests)
-            for digest in dict.fromkeys(digests):
-                if digest not in known or not known[digest][1]:
-                    state.upstream.load_blob(repository, digest)
+        """Return the gzip editions of zstd layers, by the digests of these."""
         try:
-            return self.transcoding.gzipped(repository, layers)
+            return self.transcoding.gzipped(repository, layers) if layers else {}
         except ImageInvalid as error:  # that is not a mistake of the client that pulls
             raise ImageUnreadable(reason=error.reason) from error
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import NamedTuple
 
 from cachetools import LRUCache, cachedmethod
 
 from dualreg.catalog.rows import BlobRow, ManifestRow
-from dualreg.errors import BlobDamaged, BlobMissing, ManifestUnknown
+from dualreg.errors import BlobDamaged, BlobMissing, LayersPending, ManifestUnknown
 from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
@@ -21,7 +22,7 @@ from dualreg.image.editions import Edition
 from dualreg.image.jws import sign
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.platform import Platform
-from dualreg.image.schema1 import schema1_from_chain, schema1_from_image
+from dualreg.image.schema1 import outline, schema1_from_chain, schema1_from_image
 from dualreg.registry.accept import Accept
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.editions import Editions, Form
@@ -56,6 +57,13 @@ class Representation:
     row: ManifestRow | None = None
 
 
+class Outline(NamedTuple):
+    """What is known of a manifest whose layers are being transcoded: its media type, and its first bytes."""
+
+    media_type: str
+    known: bytes
+
+
 @dataclass(frozen=True)  # without slots, which cachedmethod cannot work with
 class Negotiation:
     """Chooses or generates the manifest that a client gets."""
@@ -77,21 +85,40 @@ class Negotiation:
         Raises:
             ManifestUnknown.
             ImageUnreadable: there is no form of the image that the client can read.
+            LayersPending: there will be one; ``find_soon`` returns what is known of it.
 
         Source: OCI distribution-spec v1.1, "Pulling manifests"; distribution 2.3 to 2.8 for old clients.
         """
         row = self.manifests.find(repository, reference)
         if isinstance(reference, Digest):
             return self._stored(repository, row)
-        form = self.editions.form(repository, row, accept)
-        if form is Form.PLATFORM:
-            row = self.editions.image_for(repository, row, accept.agent.platform)
-            form = self.editions.form(repository, row, accept)
+        form, row = self._choose(repository, row, accept)
         if form is Form.SCHEMA1:
             return self._as_schema1(repository, reference, row, accept.agent.platform)
         if form is not Form.AS_STORED:
             row = self._edition(repository, reference, row, Edition(form))
         return self._stored(repository, row)
+
+    def find_soon(
+        self, repository: RepositoryName, reference: Tag | Digest, accept: Accept
+    ) -> Representation | Outline:
+        """Return the representation as ``find``, or an outline of it while layers are being transcoded."""
+        with suppress(LayersPending):
+            return self.find(repository, reference, accept)
+        form, row = self._choose(repository, self.manifests.find(repository, reference), accept)
+        if form is Form.SCHEMA1 and isinstance(reference, Tag):
+            return Outline(media_types.SCHEMA1_SIGNED, outline(repository, reference))
+        return Outline(*self.editions.outline(row, Edition(form)))
+
+    def _choose(
+        self, repository: RepositoryName, row: ManifestRow, accept: Accept
+    ) -> tuple[Form, ManifestRow]:
+        """Return the form of a tagged manifest, or of an image that it lists, that a client gets."""
+        form = self.editions.form(repository, row, accept)
+        if form is Form.PLATFORM:
+            row = self.editions.image_for(repository, row, accept.agent.platform)
+            form = self.editions.form(repository, row, accept)
+        return form, row
 
     def _edition(
         self, repository: RepositoryName, tag: Tag, row: ManifestRow, edition: Edition
@@ -172,6 +199,8 @@ class Negotiation:
         with suppress(BlobMissing, BlobDamaged):  # the config is enough if the JSONs are lost
             if chain := self.bridge.pushed_chain(repository, image):
                 return schema1_from_chain(chain, repository, tag)
+        if image.media_type in media_types.IMAGES:  # it has no zstd layers, and keeps the gzip ones
+            image = self.editions.make(repository, image, Edition.GZIP)
         read = self.bridge.chains.read_image(image)
         return read and schema1_from_image(*read, repository, tag)
 

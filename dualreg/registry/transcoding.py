@@ -148,12 +148,17 @@ class Transcoding:
         return left > 0
 
     def _make(self, repository: RepositoryName, source: Digest) -> None:
-        """Make the gzip edition of a layer, store it and record it.
+        """Make the gzip edition of a layer, which may be upstream; store it and record it.
 
         Raises:
             _Taken: another process does.
             ImageInvalid, BlobMissing, BlobDamaged, BlobUnknown: as ``gzipped``.
         """
+        if self.state.upstream.covers(repository):
+            with self.state.catalog.read() as tx:
+                is_here = tx.blobs.find(repository, source)
+            if not is_here:
+                self.state.upstream.load_blob(repository, source)
         with self.state.catalog.read() as tx:
             held = tx.transcoded.held(source)
         if held and not has_ended(held.process):

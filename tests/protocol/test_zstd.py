@@ -2,16 +2,21 @@
 
 import gzip
 import hashlib
+import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 
 from dualreg.catalog.database import Catalog
-from dualreg.image import layer
+from dualreg.image import layer, media_types
+from dualreg.image.digest import Digest
+from dualreg.image.jws import verified_payload
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry import Registry, Rules, transcoding
 from dualreg.registry.state import State
@@ -26,6 +31,7 @@ from tests.properties.registries import push_v2
 NAME = RepositoryName("team/app")
 LAYERS = [builders.layer({"a": hashlib.shake_256(b"a").digest(90_000)}), builders.layer({"b": b"b" * 900})]
 IMAGE = builders.zstd_image(*LAYERS)
+DOCKER_TYPES = f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_LIST}, {media_types.SCHEMA1_SIGNED}"
 TOKEN = {"Authorization": f'Token signature=0,repository="{NAME}",access=read'}
 
 
@@ -78,10 +84,10 @@ def test_v1_clients_wait_for_layers_only(serving: Registry, gate: Gate) -> None:
     assert [answer.status_code for answer in answers] == [200, 200]
     assert [gzip.decompress(answer.data) for answer in answers] == [*map(gzip.decompress, LAYERS[::-1])]
     assert not any("Content-Length" in answer.headers for answer in answers)
-    for url, json, answer in zip(layers, jsons, answers, strict=True):
+    for url, about, answer in zip(layers, jsons, answers, strict=True):
         again = client.get(url, headers=TOKEN)
         assert (again.data, again.content_length) == (answer.data, len(answer.data))
-        assert client.get(json, headers=TOKEN).headers["X-Docker-Size"] == str(len(answer.data))
+        assert client.get(about, headers=TOKEN).headers["X-Docker-Size"] == str(len(answer.data))
 
 
 def test_a_layer_that_fails_ends_the_connection(serving: Registry, gate: Gate) -> None:
@@ -118,3 +124,90 @@ def test_files_of_zstd_layers_are_listed(serving: Registry) -> None:
     top = client.get(f"/v1/repositories/{NAME}/tags").json["1"]
     listed = client.get(f"/v1/images/{top}/files", headers=TOKEN).json
     assert [each[0] for each in listed] == ["b"]
+
+
+#: Clients that get the image without zstd, by what they accept and call themselves.
+CLIENTS = {
+    "docker 20.10": (
+        f"{DOCKER_TYPES}, {media_types.OCI_MANIFEST}, {media_types.OCI_INDEX}",
+        "docker/20.10.24 go/1",
+    ),
+    "docker 1.13": (DOCKER_TYPES, "docker/1.13.1 go/go1.7.5"),
+    "docker 1.9": ("", "docker/1.9.1 go/go1.4.3"),
+}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_manifests_come_when_their_layers_are_ready(
+    serving: Registry, gate: Gate, client: str, *, listed: bool
+) -> None:
+    """HEAD does not wait. What GET sends slowly is, byte for byte, what it is called afterwards."""
+    accept, agent = CLIENTS[client]
+    headers = {"User-Agent": agent, **({"Accept": accept} if accept else {})}
+    if listed:
+        listing = builders.index(IMAGE, architectures=["amd64"])
+        serving.manifests.put(NAME, Tag("1"), media_types.OCI_INDEX, listing)
+    url, http = f"/v2/{NAME}/manifests/1", client_of(serving)
+    refused = http.head(url, headers=headers)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "10")
+    begun = http.get(url, headers=headers)
+    assert begun.status_code == 200
+    assert "Docker-Content-Digest" not in begun.headers
+    threading.Timer(0.5, gate.opened.set).start()
+    body = begun.data
+    again = http.get(url, headers=headers)
+    assert again.headers["Content-Type"] == begun.headers["Content-Type"]
+    assert (
+        http.head(url, headers=headers).headers["Docker-Content-Digest"]
+        == again.headers["Docker-Content-Digest"]
+    )
+    assert again.data == body if client != "docker 1.9" else same_payload(again.data, body)
+    for digest in layers_of(http, json.loads(body)):
+        content = http.get(f"/v2/{NAME}/blobs/{digest}", headers=headers)
+        assert Digest.of(content.data) == Digest.parse(digest)
+        assert content.data.startswith(layer.Compression.GZIP.value)
+
+
+def same_payload(one: bytes, other: bytes) -> bool:
+    """Return whether two signed manifests differ in their signatures only."""
+    return verified_payload(one) == verified_payload(other)
+
+
+def layers_of(http: FlaskClient, manifest: Mapping[str, Any]) -> list[str]:
+    """Return the digests of the layers of an image, or of the image that an index lists."""
+    if "manifests" in manifest:
+        (entry,) = manifest["manifests"]
+        manifest = json.loads(http.get(f"/v2/{NAME}/manifests/{entry['digest']}").data)
+    if "fsLayers" in manifest:
+        return [each["blobSum"] for each in manifest["fsLayers"]]
+    return [each["digest"] for each in manifest["layers"]]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_manifest_whose_layers_cannot_be_read(serving: Registry, gate: Gate, client: str) -> None:
+    """Those who wait have a part of it; who comes later is told the reason."""
+    gate.failure = b"more"
+    accept, agent = CLIENTS[client]
+    headers = {"User-Agent": agent, **({"Accept": accept} if accept else {})}
+    url, http = f"/v2/{NAME}/manifests/1", client_of(serving)
+    begun = http.get(url, headers=headers)
+    gate.opened.set()
+    with pytest.raises(ConnectionResetError):
+        _ = begun.data
+    refused = http.get(url, headers=headers)
+    assert refused.status_code == 406
+    assert "cannot be uncompressed" in refused.json["errors"][0]["message"]
+
+
+def test_a_tag_that_moves_while_a_client_waits(serving: Registry, gate: Gate) -> None:
+    """The client gets no mixture of two manifests."""
+    accept, agent = CLIENTS["docker 20.10"]
+    http = client_of(serving)
+    begun = http.get(f"/v2/{NAME}/manifests/1", headers={"User-Agent": agent, "Accept": accept})
+    parts = begun.iter_encoded()
+    assert next(parts) == b"{"
+    push_v2(serving, NAME, Tag("1"), builders.image(*LAYERS))
+    gate.opened.set()
+    with pytest.raises(ConnectionResetError):
+        b"".join(parts)

@@ -11,17 +11,17 @@ from flask import Blueprint, Response, request
 
 from dualreg.auth.access import Action
 from dualreg.catalog.rows import BlobRow
-from dualreg.errors import RequestInvalid, SizeMismatch, TooManyTags
+from dualreg.errors import ManifestUnknown, RequestInvalid, SizeMismatch, TooManyTags
 from dualreg.image.digest import Digest
 from dualreg.image.media_types import strip_parameters
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.accept import Accept, Agent
-from dualreg.registry.negotiation import Representation
+from dualreg.registry.negotiation import Outline, Representation
 from dualreg.registry.preconditions import Precondition
 from dualreg.registry.upstream import Freshness
 from dualreg.web.accel import let_remember
 from dualreg.web.body import read_limited
-from dualreg.web.context import registry, require_deletes
+from dualreg.web.context import late, registry, require_deletes
 from dualreg.web.guard import requires
 from dualreg.web.repeatable import note_repeats, repeat_document
 from dualreg.web.responses import STALE, add_warnings, empty_response
@@ -52,7 +52,9 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PULL)
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Return the manifest as pushed, or in a form that the client can read; to HEAD, its headers."""
-    manifest = registry().negotiation.find(name, reference, _accept())
+    manifest = registry().negotiation.find_soon(name, reference, _accept())
+    if isinstance(manifest, Outline):
+        return _send_late(name, reference, manifest)
     headers = {
         "Docker-Content-Digest": str(manifest.digest),
         "ETag": f'"{manifest.digest}"',
@@ -74,6 +76,25 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
         record()
         note_repeats(lambda *_: record())
     return response
+
+
+def _send_late(name: RepositoryName, reference: Tag | Digest, expected: Outline) -> Response:
+    """Return a manifest when its layers are ready; it is sent without its digest, which is not known yet."""
+    services, accept = registry(), _accept()
+
+    def look(sent: int) -> Iterator[bytes] | None:
+        manifest = services.negotiation.find_soon(name, reference, accept)
+        if isinstance(manifest, Outline):
+            return None
+        body = manifest.read()
+        if manifest.media_type != expected.media_type or body[:sent] != expected.known[:sent]:
+            raise ManifestUnknown(reference=str(reference), reason="it was changed meanwhile")
+        if isinstance(reference, Tag):
+            services.tags.record_pull(name, reference)
+        return iter([body[sent:]])
+
+    headers = {"Content-Type": expected.media_type, "Vary": _VARY[type(reference)]}
+    return late().send(expected.known, look, headers)
 
 
 def _let_repeat(
