@@ -47,6 +47,11 @@ class Redirects(NamedTuple):
             raise ValueError("more than one mode without a network or User-Agent")
         return cls(default == [True], tuple(networks), tuple(agents))
 
+    @property
+    def are_off(self) -> bool:
+        """Whether no client is redirected."""
+        return not (self.default or any(mode for _, mode in (*self.networks, *self.agents)))
+
     def include(self, address: str, agent: str) -> bool:
         """Return whether a client is to be redirected; if it is in several entries, one that says off wins.
 

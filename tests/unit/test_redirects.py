@@ -26,3 +26,4 @@ def test_who_is_included(text: str, included: list[tuple[str, str]], others: lis
     """The mode alone is for those of whom nothing else is said; of several entries, off wins."""
     redirects = Redirects.parse(text)
     assert [client for client in (*included, *others) if redirects.include(*client)] == included
+    assert redirects.are_off is not bool(included)
