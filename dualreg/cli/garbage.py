@@ -81,7 +81,10 @@ def _turn(registry: Registry, settings: Settings) -> Iterator[bool]:
             yield False
             return
         with led.fenced():
-            yield registry.collections.is_due(settings.gc_interval)
+            began, is_due = registry.now(), registry.collections.is_due(settings.gc_interval)
+            yield is_due
+            if is_due:
+                registry.collections.note_end(began)
 
 
 def _are_clocks_wrong(registry: Registry, settings: Settings) -> bool:

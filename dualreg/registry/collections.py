@@ -35,13 +35,15 @@ class Collections:
         self.files.write_private(NAME, str(number).encode())
 
     def is_due(self, interval: timedelta) -> bool:
-        """Return whether no server has begun a collection within *interval*, or almost; this is one then."""
+        """Return whether no server has begun a collection within *interval*, or almost, that has ended."""
+        with self.catalog.read() as tx:
+            last = tx.notes.read(Note.COLLECTED)
+            return not last or abs(tx.now - datetime.fromisoformat(last)) >= interval * _ALMOST
+
+    def note_end(self, began: datetime) -> None:
+        """Note that a collection of a server has ended, and when it *began*."""
         with self.catalog.begin() as tx:
-            last = tx.notes.lock(Note.COLLECTED)
-            if last and abs(tx.now - datetime.fromisoformat(last)) < interval * _ALMOST:
-                return False
-            tx.notes.write(Note.COLLECTED, tx.now.isoformat())
-        return True
+            tx.notes.write(Note.COLLECTED, began.isoformat())
 
     def catch_up(self) -> None:
         """Give a store that knows of fewer collections the number of the catalog."""
