@@ -64,7 +64,7 @@ def revoke(who: str, pattern: str, actions: str | None, data: Path | None, confi
 @settings_options
 def list_rules(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the permission rules."""
-    with admin_session(data, config) as session:
+    with admin_session(data, config, changes=False) as session:
         rules = session.accounts.rules()
         file = session.settings.permissions
     if file:
@@ -90,7 +90,7 @@ def explain(
     who: str, repository: str, action: str, data: Path | None, config: Path | None, *, as_json: bool
 ) -> None:
     """Explain whether ACTION on REPOSITORY is allowed for WHO, and by which rule."""
-    with admin_session(data, config) as session:
+    with admin_session(data, config, changes=False) as session:
         name = RepositoryName.parse(repository)
         rule = matching_rule(_identity(session, who), session.authority.rules, name, Action(action))
         mode = session.settings.auth

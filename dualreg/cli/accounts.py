@@ -48,7 +48,7 @@ def add_account(
 @settings_options
 def list_accounts(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the accounts."""
-    with admin_session(data, config) as session:
+    with admin_session(data, config, changes=False) as session:
         accounts, memberships = session.accounts.list(), session.accounts.memberships()
     if as_json:
         records(accounts, "password_hash")
@@ -178,7 +178,7 @@ def remove_member(name: str, account: str, data: Path | None, config: Path | Non
 @settings_options
 def list_groups(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the groups and their members."""
-    with admin_session(data, config) as session:
+    with admin_session(data, config, changes=False) as session:
         memberships = session.accounts.memberships()
     if as_json:
         rows = [{"group": name, "account": account} for name, account in memberships]

@@ -197,16 +197,19 @@ class AdminSession:
 
 
 @contextmanager
-def admin_session(data: Path | None, config: Path | None, *, create: bool = False) -> Iterator[AdminSession]:
+def admin_session(
+    data: Path | None, config: Path | None, *, changes: bool = True, create: bool = False
+) -> Iterator[AdminSession]:
     """Open the configured registry for the block.
 
     Args:
+        changes: As ``audited``.
         create: As ``prepare_or_fail``.
 
     Raises:
         click.ClickException: a setting is invalid, the catalog cannot be opened, or the block fails.
     """
-    with audited_registry(data, config, create=create) as (registry, settings, record):
+    with audited_registry(data, config, changes=changes, create=create) as (registry, settings, record):
         try:
             authority = authority_of(registry, settings)
             yield AdminSession(accounts_of(registry), authority, settings, record)

@@ -51,7 +51,7 @@ def add(
 @settings_options
 def list_keys(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the API keys."""
-    with admin_session(data, config) as session:
+    with admin_session(data, config, changes=False) as session:
         keys = session.accounts.secrets(SecretKind.KEY)
     if as_json:
         records(keys, "hash", "binding", "kind", "service")
@@ -101,7 +101,7 @@ def rotate(data: Path | None, config: Path | None, grace: str) -> None:
 @settings_options
 def list_tokens(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the refresh tokens, which are long-lived logins such as those of docker login."""
-    with admin_session(data, config) as session:
+    with admin_session(data, config, changes=False) as session:
         tokens = session.accounts.secrets(SecretKind.REFRESH)
     if as_json:
         records(tokens, "hash", "binding", "kind", "limits", "note")

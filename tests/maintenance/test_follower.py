@@ -493,4 +493,9 @@ def test_the_commands(settings: Settings, tmp_path: Path) -> None:
         refused = CliRunner().invoke(main, line.split(), env=env)
         assert refused.exit_code, line
         assert "follow" in refused.stderr, line
-    assert CliRunner().invoke(main, ["fsck", "--read"], env=env).exit_code == 0
+    for line in ("fsck --read", "account list", "group list", "access list", "key list", "token list"):
+        assert CliRunner().invoke(main, line.split(), env=env).exit_code == 0, line
+    (settings.data / "follow.json").write_text("")  # as after a power cut
+    told = CliRunner().invoke(main, ["follow", "status"], env=env)
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "was not looked at yet" in told.stderr

@@ -1,5 +1,6 @@
 """Status: what the last look at a copy has found, in a file beside the catalog; and the lock of who looks."""
 
+import errno
 import fcntl
 import json
 import os
@@ -44,9 +45,13 @@ class StatusFile:
         """Return what was found last.
 
         Raises:
-            FileNotFoundError: nothing yet.
+            FileNotFoundError: nothing yet, or a power cut has emptied the file.
         """
-        found: dict[str, Any] = json.loads((self.folder / _STATUS).read_text())
+        file = self.folder / _STATUS
+        try:
+            found: dict[str, Any] = json.loads(file.read_text())
+        except ValueError as error:
+            raise FileNotFoundError(errno.ENOENT, "it is not JSON", str(file)) from error
         return found
 
     def note(self, look: Look, *, at: datetime, seconds: float) -> None:
@@ -73,7 +78,7 @@ class StatusFile:
     def _last(self) -> Mapping[str, Any]:
         try:
             return self.read()
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             return {}
 
     def _write(self, found: Mapping[str, Any]) -> None:
