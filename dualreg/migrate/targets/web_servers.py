@@ -106,6 +106,7 @@ index index.json;
 types {{ }}
 default_type "";
 error_page 404 @dualreg_missing;
+error_page 403 =404 @dualreg_missing;
 error_page 405 @dualreg_refused;
 if ($dualreg_hidden) {{
     return 404;
