@@ -128,8 +128,8 @@ class _Attempts:
     @contextmanager
     def lasting(self, timeout: float, *, only: bool = False) -> Iterator[None]:
         """Give each attempt of a request in the block up to *timeout* seconds; if *only*, there is one."""
-        end = monotonic() + (timeout if only else max(timeout, _BUDGET))
-        self._mine.timeout, self._mine.end = timeout, end
+        self._mine.timeout, self._mine.budget = timeout, timeout if only else max(timeout, _BUDGET)
+        self._mine.end = monotonic() + self._mine.budget
         yield
 
     def watch(self, client: Any) -> None:  # noqa: ANN401 -- boto3 makes its classes when it runs
@@ -146,7 +146,7 @@ class _Attempts:
         self._circuit.require()
         left = self._mine.end - monotonic()
         if left < _LEAST:
-            raise StoreUnavailable(f"the object store has not answered in {_BUDGET:.0f} seconds")
+            raise StoreUnavailable(f"the object store has not answered in {self._mine.budget:.0f} seconds")
         request.context["read_timeout"] = min(self._mine.timeout, left)
         self._mine.began = monotonic()
 
