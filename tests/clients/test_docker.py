@@ -1,13 +1,18 @@
 """Docker 20.10: push, mount, pull, run, search."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dualreg.image import media_types
+from tests import builders
 from tests.clients.conftest import Served
-from tests.clients.tools import Tools
+from tests.clients.tools import Failed, Tools
 from tests.programs import until
+from tests.protocol.clients.v2 import V2Client
 
 pytestmark = pytest.mark.client
 
@@ -49,6 +54,52 @@ def test_docker_runs_what_it_pulled(docker: Tools, layout: Path) -> None:
     run = ("run", "--rm", "--network=none", "--ulimit=nofile=1024:1024", f"{docker.host}/docker/run:1")
     assert docker.docker(*run) == "hello from layers"
     assert docker.docker(*run, "ls", "/data") == "only"
+
+
+def push_zstd(docker: Tools, layout: Path, image: str, name: str) -> bytes:
+    """Push an image, compressed with zstd, by skopeo; return its manifest."""
+    plain, packed = (docker.home / f"{image}-{kind}" for kind in ("plain", "zstd"))
+    docker.skopeo("copy", "--dest-decompress", f"oci:{layout}:{image}", f"dir:{plain}")
+    docker.skopeo("copy", "--dest-compress", "--dest-compress-format=zstd", f"dir:{plain}", f"dir:{packed}")
+    docker.push("--preserve-digests", f"dir:{packed}", name=f"{name}:{image}")
+    payload = (packed / "manifest.json").read_bytes()
+    types = {layer["mediaType"] for layer in json.loads(payload)["layers"]}
+    assert types == {media_types.OCI_LAYER_ZSTD}
+    return payload
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["image", "index"])
+def test_docker_runs_what_is_compressed_with_zstd(docker: Tools, layout: Path, *, indexed: bool) -> None:
+    """It cannot read that, and gets gzip layers; what it prints as the digest can be pulled, too."""
+    name = f"docker/zstd{indexed:d}"
+    reference, app = f"{docker.host}/{name}:app", push_zstd(docker, layout, "app", name)
+    if indexed:
+        arm64 = push_zstd(docker, layout, "arm64", name)
+        entries = [
+            builders.descriptor(
+                media_types.OCI_MANIFEST, payload, platform={"os": "linux", "architecture": architecture}
+            )
+            for architecture, payload in (("arm64", arm64), ("amd64", app))
+        ]
+        index = builders.index_of(*entries)
+        V2Client(docker.host).push_manifest(name, "app", media_types.OCI_INDEX, index)
+    (digest,) = re.findall(r"Digest: (sha256:\w+)", docker.docker("pull", reference))
+    identity = docker.docker("image", "inspect", "-f", "{{.Id}}", reference)
+    assert identity == json.loads(app)["config"]["digest"]
+    run = ("run", "--rm", "--network=none", "--ulimit=nofile=1024:1024")
+    assert docker.docker(*run, reference) == "hello from layers"
+    docker.docker("rmi", "-f", identity)
+    assert docker.docker(*run, f"{docker.host}/{name}@{digest}") == "hello from layers"
+
+
+def test_docker_shows_why_it_gets_no_image(docker: Tools) -> None:
+    """The reason is in what it prints."""
+    wire, image = V2Client(docker.host), builders.zstd_image(builders.layer({"a": b"b"}))
+    document = json.loads(image.manifest)
+    document["layers"].append(builders.descriptor(f"{media_types.OCI_LAYER_GZIP}+encrypted", image.layers[0]))
+    wire.push("docker/odd", "1", replace(image, manifest=json.dumps(document).encode()))
+    with pytest.raises(Failed, match=r"unsupported: .*its layers are encrypted"):
+        docker.docker("pull", f"{docker.host}/docker/odd:1")
 
 
 def test_docker_mounts_layers_of_another_repository(docker: Tools, pushed: str, served: Served) -> None:
