@@ -7,7 +7,7 @@ again is what was lost.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -94,20 +94,38 @@ class Derived:
             active.remove(digest)
 
     def _attempts(self, digest: Digest) -> Iterator[AbstractSet[Digest]]:
-        """Derive again what *digest* may be part of, one manifest after the other; yield what was stored."""
+        """Derive again what *digest* may be part of, in one way after the other; yield what was stored."""
         with self.state.catalog.read() as tx:
+            sources = [(each, tx.uses.holders(each, 1)) for each in tx.transcoded.sources(digest)]
             ways = (
                 (self._jsons, tx.derivations.seen_with_json(digest, _TRIES)),
                 (self._manifest, tx.derivations.made_of_v1(digest, _TRIES)),
                 (self._conversions, tx.derivations.converted(digest, _TRIES)),
             )
+        attempts = [partial(self._layer, holder, source, digest) for source, (holder, *_) in sources]
         for derive, places in ways:
-            for repository, manifest in places:
-                row = self.bridge.manifests.peek(repository.name, manifest)
-                try:
-                    yield derive(repository, row) if row else frozenset()
-                except (BlobMissing, BlobDamaged, RegistryError, ValueError, OSError) as error:
-                    _log.info("cannot derive %s from %s: %s", digest, manifest, error)
+            attempts += [partial(self._of_manifest, derive, *place) for place in places]
+        for attempt in attempts:
+            try:
+                yield attempt()
+            except (BlobMissing, BlobDamaged, RegistryError, ValueError, OSError) as error:
+                _log.info("cannot derive %s from %s: %s", digest, attempt.args[1], error)
+
+    def _of_manifest(
+        self,
+        derive: Callable[[RepositoryRow, ManifestRow], AbstractSet[Digest]],
+        repository: RepositoryRow,
+        manifest: Digest,
+    ) -> AbstractSet[Digest]:
+        row = self.bridge.manifests.peek(repository.name, manifest)
+        return derive(repository, row) if row else frozenset()
+
+    def _layer(self, repository: RepositoryRow, source: Digest, edition: Digest) -> AbstractSet[Digest]:
+        """Store the gzip edition of a layer, which *edition* was."""
+        with self.state.begin() as tx:
+            tx.transcoded.forget(source, edition)
+        made = self.editions.transcoding.editions(repository.name, {source})
+        return frozenset(blob.digest for blob in made.values())
 
     def _jsons(self, repository: RepositoryRow, row: ManifestRow) -> AbstractSet[Digest]:
         """Store the JSONs of the V1 view of a manifest."""

@@ -27,10 +27,15 @@ from tests.protocol.clients.schema1 import push_chain
 NAME = RepositoryName("team/app")
 LAYERS = [builders.layer({name: name.encode() * 90}) for name in "abc"]
 PLAIN = [gzip.decompress(layer) for layer in LAYERS]
-READERS = {
-    "docker": media_types.DOCKER_MANIFEST,
-    "oci": media_types.OCI_MANIFEST,
-    "old": media_types.SCHEMA1_SIGNED,
+READERS: Mapping[str, Mapping[str, str]] = {
+    "docker": {"Accept": media_types.DOCKER_MANIFEST},
+    "lists": {"Accept": f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_LIST}"},
+    "oci": {"Accept": media_types.OCI_MANIFEST},
+    "20.10": {
+        "Accept": ", ".join(sorted(media_types.IMAGES | media_types.INDEXES)),
+        "User-Agent": "docker/20.10.24",
+    },
+    "old": {"Accept": media_types.SCHEMA1_SIGNED},
 }
 Damage = Callable[[GuardedStore, Digest], None]
 
@@ -46,6 +51,13 @@ def _index(registry: Registry) -> None:
     registry.tags.delete(NAME, Tag("child"))
     listing = builders.index(image)
     registry.manifests.put(NAME, Tag("1"), media_types.OCI_INDEX, listing)
+
+
+def _zstd(registry: Registry) -> None:
+    image, other = builders.zstd_image(*LAYERS), builders.zstd_image(LAYERS[0], architecture="arm64")
+    push_v2(registry, NAME, Tag("1"), image)
+    push_v2(registry, NAME, Tag("2"), other)
+    registry.manifests.put(NAME, Tag("both"), media_types.OCI_INDEX, builders.index(image, other))
 
 
 def _schema1(registry: Registry) -> None:
@@ -78,7 +90,7 @@ def _replaced(registry: Registry) -> None:
     push_v1(registry, RepositoryName("other/app"), Tag("1"), chain)
 
 
-CONTENTS = (_v2, _index, _schema1, _v1, _twins, _v1_on_v2, _replaced)
+CONTENTS = (_v2, _index, _zstd, _schema1, _v1, _twins, _v1_on_v2, _replaced)
 
 
 def lose(store: GuardedStore, digest: Digest) -> None:
@@ -98,8 +110,8 @@ def everything(client: FlaskClient) -> Mapping[str, bytes]:
 
 def _answers(client: FlaskClient) -> Iterator[tuple[str, bytes]]:
     for tag in client.get(f"/v2/{NAME}/tags/list").json["tags"]:  # type: ignore[index]  # a document
-        for reader, accept in READERS.items():
-            answer = client.get(f"/v2/{NAME}/manifests/{tag}", headers={"Accept": accept})
+        for reader, accepted in READERS.items():
+            answer = client.get(f"/v2/{NAME}/manifests/{tag}", headers=accepted)
             assert answer.status_code in (200, 404)
             named = re.findall(rb"sha256:[0-9a-f]{64}", answer.data) if answer.status_code == 200 else []
             body = verified(answer.data) if b'"signatures"' in answer.data else answer.data
