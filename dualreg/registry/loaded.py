@@ -1,6 +1,6 @@
 """Loaded: manifests that come from upstream, some of whose children have not been loaded yet."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from dualreg.image.digest import Digest
@@ -13,24 +13,10 @@ from dualreg.registry.state import State
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Loads what manifests from upstream lack, and says what is known of it."""
+    """Says what is known of manifests from upstream."""
 
     state: State
     documents: DocumentCache
-
-    def require(self, repository: RepositoryName, manifest: Digest, *roles: Role) -> None:
-        """Load the children of a manifest in these roles, as far as they are missing.
-
-        Raises:
-            UpstreamFailed, ServerBusy: one of them cannot be loaded now.
-        """
-        upstream = self.state.upstream
-        if not upstream.covers(repository):
-            return
-        with self.state.catalog.read() as tx:
-            missing = tx.manifests.lacking(repository, manifest, roles)
-        for digest in missing:
-            upstream.load_blob(repository, digest)
 
     def platforms(self, repository: RepositoryName, digest: Digest) -> list[Mapping[str, object]]:
         """Return the platforms that indexes of the repository give a manifest that it lacks."""
@@ -45,3 +31,28 @@ class Loaded:
         with self.state.begin() as tx:
             if row := tx.repositories.lock(repository):
                 tx.tags.confirm(row.id, [tag])
+
+
+def load_children(state: State, repository: RepositoryName, manifest: Digest, *roles: Role) -> None:
+    """Have upstream load the children of a manifest in some roles, as far as the repository lacks them.
+
+    Raises:
+        UpstreamFailed, ServerBusy: one of them cannot be loaded now.
+    """
+    if not state.upstream.covers(repository):
+        return
+    with state.catalog.read() as tx:
+        lacking = tx.manifests.lacking(repository, manifest, roles)
+    for digest in lacking:
+        state.upstream.load_blob(repository, digest)
+
+
+def load_blobs(state: State, repository: RepositoryName, digests: Collection[Digest]) -> None:
+    """Have upstream load blobs, as far as the repository lacks them; raises as ``load_children``."""
+    if not state.upstream.covers(repository):
+        return
+    with state.catalog.read() as tx:
+        known = tx.blobs.known(repository, digests)
+    for digest in digests:
+        if digest not in known or not known[digest][1]:
+            state.upstream.load_blob(repository, digest)

@@ -213,7 +213,8 @@ class Manifests:
             left = pointed.leave(tx, row)
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
-            rules = UPSTREAM_RULES if provenance.upstream else self.rules
+            is_upstream = provenance.upstream or self.state.upstream.covers(repository)
+            rules = UPSTREAM_RULES if is_upstream else self.rules
             children = resolve_children(tx, row.id, manifest, rules, self.integrity.present)
             arriving.record(tx, row, left)
             self._record(tx, row, manifest, children, provenance, at=at)

@@ -19,6 +19,7 @@ from dualreg.image import media_types
 from dualreg.image.convert import manifest_from_chain
 from dualreg.image.digest import Digest
 from dualreg.image.editions import Edition
+from dualreg.image.formats import Role
 from dualreg.image.jws import sign
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.image.platform import Platform
@@ -27,6 +28,7 @@ from dualreg.registry.accept import Accept
 from dualreg.registry.bridge import Bridge
 from dualreg.registry.editions import Editions, Form
 from dualreg.registry.keys import Keys
+from dualreg.registry.loaded import load_children
 from dualreg.registry.manifests import Manifests
 
 _log = logging.getLogger(__name__)
@@ -196,6 +198,7 @@ class Negotiation:
 
         None: schema 1 cannot express it.
         """
+        load_children(self.manifests.state, repository, image.digest, Role.CONFIG)
         with suppress(BlobMissing, BlobDamaged):  # the config is enough if the JSONs are lost
             if chain := self.bridge.pushed_chain(repository, image):
                 return schema1_from_chain(chain, repository, tag)
@@ -217,6 +220,7 @@ class Negotiation:
             excluded = tx.views.excluded(row.repository_id, row.digest, kind=kind)
         if found or excluded:
             return found
+        load_children(self.manifests.state, repository, row.digest, Role.LAYER)
         chain = self.bridge.schema1_chain(repository, tag, row)
         if chain is None:
             self.editions.record(repository, row, None, kind)

@@ -25,6 +25,7 @@ from dualreg.image.layer import DiffIdHasher, regzip
 from dualreg.image.media_types import ZSTD_TO_GZIP
 from dualreg.image.names import RepositoryName, UploadId
 from dualreg.registry.flights import Flights
+from dualreg.registry.loaded import load_blobs
 from dualreg.registry.processes import has_ended, own_name
 from dualreg.registry.state import State
 from dualreg.registry.uploads import Uploads
@@ -86,6 +87,7 @@ class Transcoding:
         """Return the gzip editions of layers, whatever they are compressed with; as ``gzipped``."""
         until = None if self.patience is None else time.monotonic() + self.patience
         while missing := sources - (made := self._made(repository, sources)).keys():
+            load_blobs(self.state, repository, missing)
             if until is None:
                 self._make_each(repository, missing)
             elif not self._await(repository, missing, until):

@@ -1,6 +1,6 @@
 """Upstream: other registries' content, which is imported when a client first asks for it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -9,6 +9,9 @@ from dualreg.catalog.database import Transaction
 from dualreg.catalog.rows import ManifestRow, Origin
 from dualreg.image.digest import Digest
 from dualreg.image.names import ImageId, RepositoryName, Tag
+
+#: Tags of another registry that are loaded because a V1 client wants to see all of them.
+_LOADED_AT_ONCE = 20
 
 
 class Freshness(NamedTuple):
@@ -164,16 +167,20 @@ class NoUpstream:
 
 
 def available_v1_tags(
-    upstream: Upstream, repository: RepositoryName, shown: AbstractSet[Origin]
+    upstream: Upstream, repository: RepositoryName, shown: AbstractSet[Origin], known: Collection[Tag]
 ) -> dict[Tag, ImageId]:
     """Return the tags that only *upstream* has, as V1 clients see them, who see tags of the origins *shown*.
 
-    Manifests have no V1 view before they are imported, so their tags are loaded, and left out.
+    Manifests have no V1 view before they are imported, so their tags are loaded, and left out. Of a registry
+    with many tags, these are those that are *known* here, and the last ones.
     """
     if upstream.origin_of(repository) not in shown:
         return {}
     if upstream.origin_of(repository) is Origin.V1:
         return {tag: ImageId(image) for tag, image in upstream.available_images(repository).items()}
-    for tag in upstream.available_tags(repository):
+    tags = upstream.available_tags(repository)
+    if upstream.covers(repository):
+        tags = [*known, *[tag for tag in tags if tag not in known][-_LOADED_AT_ONCE:]]
+    for tag in tags:
         upstream.load(repository, tag)
     return {}

@@ -10,10 +10,12 @@ from dualreg.errors import BlobDamaged, BlobMissing, ViewsPending
 from dualreg.image import media_types
 from dualreg.image.convert import Link
 from dualreg.image.digest import Digest
+from dualreg.image.formats import Role
 from dualreg.image.layer import EMPTY_LAYER, empty_layer
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.chains import Chains, derived_rows
 from dualreg.registry.inflating import InflatingSlots
+from dualreg.registry.loaded import load_children
 from dualreg.registry.manifests import Manifests
 from dualreg.registry.state import STEP, State
 from dualreg.registry.v1_comparison import RecordedAs, recorded_as
@@ -87,6 +89,8 @@ class V1Views:
     def _derive(self, repository: RepositoryRow, row: ManifestRow) -> None:
         """Derive the V1 view of a manifest, and record it."""
         image = self.manifests.image_of(repository.name, row)
+        if image:
+            load_children(self.state, repository.name, image.digest, Role.CONFIG, Role.LAYER)
         chain = (image and self.chains.of(image)) or ()
         signed = image is not None and image.media_type in media_types.SCHEMA1_TYPES
         derived, jsons = derived_rows(repository, chain), [link.image.json for link in chain]

@@ -11,7 +11,7 @@ from dualreg.errors import UpstreamFailed
 from dualreg.registry.upstream import Freshness
 
 #: Tags, failures and lists that are remembered.
-_TAGS, _FAILURES, _LISTS = 20_000, 10_000, 256
+_TAGS, _FAILURES, _LISTS = 20_000, 10_000, 64
 #: Seconds for which it is remembered that something is not there, and that lists are current.
 NEGATIVE, LISTED = 30.0, 60.0
 

@@ -128,7 +128,7 @@ class Proxy:
         Raises:
             UpstreamFailed, ServerBusy.
         """
-        key = (repository, str(digest))
+        key = (repository, digest, "blob")
         absence = self.memory.absence(key)
         if absence and absence.failure:
             raise absence.failure
@@ -159,18 +159,19 @@ class Proxy:
         self, repository: RepositoryName, *, last: str = "", limit: int | None = None
     ) -> Sequence[Tag]:
         def read() -> Sequence[str]:
-            names = self.remote.tags(self.route.there(repository), last, limit)
-            return [*islice((name for name in names if name > last), _TAGS if limit is None else limit)]
+            names = self.remote.tags(self.route.there(repository))
+            return sorted(_parsed(Tag.parse, islice(names, _TAGS)))
 
         if not self.route.allows(repository):
             return ()
         try:
-            return sorted(_parsed(Tag.parse, self.memory.listed((repository, last, limit), read)))
+            tags = self.memory.listed((repository, "tags"), read)
         except (UpstreamFailed, ServerBusy) as error:
             if not self.registry.tags.list_all(repository):
                 raise
             _log.warning("%s: cannot list the tags of upstream: %s", repository, error)
             return ()
+        return [*islice((Tag(tag) for tag in tags if tag > last), limit)]
 
     def available_images(self, repository: RepositoryName) -> Mapping[Tag, str]:
         del repository  # as load_image

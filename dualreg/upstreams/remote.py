@@ -107,17 +107,13 @@ class Remote:
             return None
         return RemoteBlob(response.size("content-length"), partial(self._open, name, digest))
 
-    def tags(self, name: RepositoryName, last: str, limit: int | None) -> Iterator[str]:
+    def tags(self, name: RepositoryName) -> Iterator[str]:
         """Yield names of tags, page by page, in its order; none if there is no such repository.
-
-        Args:
-            last, limit: What it may use to send a part of the list; it need not.
 
         Raises:
             UpstreamFailed, ServerBusy.
         """
-        path = f"tags/list?n={limit or 1000}" + (f"&last={last}" if last else "")
-        for response in self._pages(name, path):
+        for response in self._pages(name, "tags/list?n=1000"):
             yield from response.texts("tags")
 
     def referrers(self, name: RepositoryName, subject: Digest) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The reference registry itself, on a folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from tests.programs import free_port, require, running, wait_until_up
 
 
 @contextmanager
-def stock_registry(data: Path, home: Path, *, readonly: bool = False) -> Iterator[Tools]:
+def stock_registry(
+    data: Path, home: Path, *, readonly: bool = False, auth: Mapping[str, object] | None = None
+) -> Iterator[Tools]:
     """Run the stock ``docker-registry`` on *data*; yield clients of it."""
     require("docker-registry", package="docker-registry")
     host = f"127.0.0.1:{free_port()}"
@@ -25,6 +27,7 @@ def stock_registry(data: Path, home: Path, *, readonly: bool = False) -> Iterato
         },
         "http": {"addr": host},
         "compatibility": {"schema1": {"enabled": True}},
+        **({"auth": auth} if auth else {}),
     }
     configuration.write_text(json.dumps(settings))
     log = home / f"registry-{host}.log"

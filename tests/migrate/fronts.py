@@ -4,7 +4,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -54,15 +54,15 @@ class Front:
     """A proxy before a registry, such as an operator's nginx.
 
     Attributes:
-        answer: Returns a status for a request, by its path and Authorization, to be answered here: 0 breaks
-            off, None lets it pass, without Authorization if that is Basic.
+        answer: Returns a status, or what answers, for a request, by its path and Authorization: 0 breaks off,
+            None lets it pass, without Authorization if that is Basic.
         delay: Seconds that each request takes.
         seen: Requests that passed: method and path.
         busiest: How many there were at the same time, at most.
     """
 
     host: str
-    answer: Callable[[str, str], int | None] = lambda _path, _said: None
+    answer: Callable[[str, str], int | Step | None] = lambda _path, _said: None
     delay: float = 0
     seen: list[tuple[str, str]] = field(default_factory=list)
     busiest: int = 0
@@ -80,6 +80,8 @@ class Front:
         refused = self.answer(handler.path, said)
         if refused == 0:
             handler.close_connection = True
+        elif callable(refused):
+            refused(handler)
         elif refused is not None:
             status(refused, WWW_Authenticate='Basic realm="ours"')(handler)
         else:
@@ -92,17 +94,16 @@ class Front:
         headers = {name: value for name, value in handler.headers.items() if name.lower() != "host"}
         if headers.get("Authorization", "").startswith("Basic"):
             del headers["Authorization"]
-        connection = http.client.HTTPConnection(self.host, timeout=20)
-        connection.request(handler.command, handler.path, _body(handler), headers)
-        response = connection.getresponse()
-        body = response.read()
+        with closing(http.client.HTTPConnection(self.host, timeout=20)) as connection:
+            connection.request(handler.command, handler.path, _body(handler), headers)
+            response = connection.getresponse()
+            body = response.read()
         handler.send_response(response.status)
         for name, value in response.getheaders():
             if name.lower() not in ("connection", "transfer-encoding", "date", "server"):
                 handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(body)
-        connection.close()
 
 
 @contextmanager
