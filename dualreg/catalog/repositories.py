@@ -80,18 +80,10 @@ class RepositoryQueries:
         """Return the URL of the registry that its content comes from; None if that is not recorded."""
         return self.connection.scalar(select(Repositories.upstream).where(Repositories.name == name))
 
-    def claim(self, repository_id: int, upstream: str) -> bool:
-        """Record where the content comes from; return False if clients have pushed some already."""
-        query = select(Repositories.upstream).where(Repositories.id == repository_id)
-        known = self.connection.scalar(query)
-        if known == upstream:
-            return True
-        if known is None and not self.is_empty(repository_id):
-            return False
-        self.connection.execute(
-            update(Repositories).where(Repositories.id == repository_id).values(upstream=upstream)
-        )
-        return True
+    def record_upstream(self, repository_id: int, upstream: str | None) -> None:
+        """Record the registry that the content of a repository comes from."""
+        row = update(Repositories).where(Repositories.id == repository_id)
+        self.connection.execute(row.values(upstream=upstream))
 
     def any(self) -> bool:
         """Return whether there is a repository."""

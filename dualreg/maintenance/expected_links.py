@@ -23,6 +23,7 @@ from dualreg.storage.links import (
     signed_link,
     tag_link,
     type_file,
+    upstream_file,
     v1_file,
     view_file,
 )
@@ -89,7 +90,7 @@ class ExpectedLinks:
     @property
     def pages(self) -> Sequence[Page]:
         """What returns the link files of each sort."""
-        return self.blobs, self.manifests, self.tags, self.images
+        return self.blobs, self.manifests, self.tags, self.images, self.upstream
 
     def blobs(self, tx: Transaction, row: RepositoryRow, after: Any) -> Sequence[ExpectedLink]:  # noqa: ANN401 -- its own key
         """Return some link files of blobs."""
@@ -129,6 +130,11 @@ class ExpectedLinks:
             for id_ in ids
             if id_ in facts
         ]
+
+    def upstream(self, tx: Transaction, row: RepositoryRow, after: Any) -> Sequence[ExpectedLink]:  # noqa: ANN401 -- its own key
+        """Return the file that says where the content comes from, if it comes from another registry."""
+        url = None if after else tx.repositories.upstream(row.name)
+        return [ExpectedLink(url, upstream_file(row.name), url.encode())] if url else []
 
 
 def walk_links(page: Page, tx: Transaction, row: RepositoryRow) -> Iterator[ExpectedLink]:

@@ -153,6 +153,7 @@ class _Repository:
     """Records one repository: what it may read, and then what consists of that.
 
     Attributes:
+        upstream: The registry that its content comes from: what manifests lack can be loaded from there.
         lost: Digests that were found missing.
         recognized: Manifests that were recognized as made of V1 images: V1 clients pushed their tags.
     """
@@ -160,11 +161,13 @@ class _Repository:
     rebuild: Rebuild
     name: RepositoryName
     id: int = 0
+    upstream: str | None = None
     lost: set[Digest] = field(default_factory=set)
     recognized: set[Digest] = field(default_factory=set)
 
     def record(self) -> bool:
         """Record the repository; return False if that was stopped."""
+        self.upstream = self.rebuild.names.upstream(self.name)
         steps = (self._link, self._add_v1_images, self._add_manifests, self._recognize, self._add_tags)
         for step in steps:
             step()
@@ -189,6 +192,7 @@ class _Repository:
             times = {digest: at for _, digest, at in reversed(batch)}
             with self.rebuild.catalog.begin() as tx:
                 self.id = tx.rebuild.repository(self.name, min(times.values()))
+                tx.repositories.record_upstream(self.id, self.upstream)
                 missing = tx.rebuild.link(self.id, times)
             self._lose(missing.intersection(digest for blob, digest, _ in batch if blob))
             self._count("links", len(batch))
@@ -260,12 +264,12 @@ class _Repository:
             child.descriptor.digest
             for _, manifest in read
             for child in manifest.required
-            if child.role is not Role.MANIFEST
+            if child.role is not Role.MANIFEST and not self.upstream
         }
         named = {child.descriptor.digest for _, manifest in read for child in manifest.children}
         held = self._held(tx, required | {name.signed for name, _ in read if name.signed})
         entries = {child.descriptor.digest for _, manifest in read for child in manifest.entries}
-        if not self.rebuild.sparse:
+        if not (self.rebuild.sparse or self.upstream):
             self._held(tx, {*tx.blobs.sizes(entries)})
         held |= tx.blobs.linked(self.id, named).keys()
         images = tx.rebuild.known_images(self.id, {name.views[V1] for name, _ in read if V1 in name.views})
@@ -274,7 +278,11 @@ class _Repository:
                 manifest,
                 name.at,
                 [child for child in manifest.children if child.descriptor.digest in held],
-                [child for child in manifest.entries if child.descriptor.digest not in held],
+                [
+                    child
+                    for child in (manifest.children if self.upstream else manifest.entries)
+                    if child.descriptor.digest not in held
+                ],
                 name.signed if name.signed in held else None,
                 {kind: view for kind, view in name.views.items() if kind != V1 or view in images},
             )

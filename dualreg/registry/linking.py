@@ -25,6 +25,7 @@ from dualreg.storage.links import (
     signed_link,
     tag_link,
     type_file,
+    upstream_file,
     v1_file,
     view_file,
 )
@@ -77,6 +78,7 @@ class Linking:
 
     def _repository(self, name: RepositoryName) -> None:
         """Write what a repository lacks, some rows at a time, each locked against changes meanwhile."""
+        self._add_upstream(name)
         blob, digest, tag, image = None, None, None, None
         while blob := self._add_blobs(name, blob):
             pass
@@ -86,6 +88,12 @@ class Linking:
             pass
         while image := self._add_images(name, image):
             pass
+
+    def _add_upstream(self, name: RepositoryName) -> None:
+        with self.state.begin() as tx:
+            upstream = tx.repositories.upstream(name) if tx.repositories.lock(name) else None
+            if upstream and self._is_absent(upstream_file(name)):
+                self.state.links.record_upstream(name, upstream)
 
     def _add_blobs(self, name: RepositoryName, after: Digest | None) -> Digest | None:
         with self.state.begin() as tx:

@@ -3,6 +3,9 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.rows import RepositoryRow
+from dualreg.errors import RepositoryOwned
 from dualreg.image.digest import Digest
 from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
@@ -56,3 +59,18 @@ def load_blobs(state: State, repository: RepositoryName, digests: Collection[Dig
     for digest in digests:
         if digest not in known or not known[digest][1]:
             state.upstream.load_blob(repository, digest)
+
+
+def claim(state: State, tx: Transaction, repository: RepositoryRow, upstream: str) -> None:
+    """Record that the content of a repository, which is locked against all changes, comes from upstream.
+
+    Raises:
+        RepositoryOwned: clients have pushed to it.
+    """
+    known = tx.repositories.upstream(repository.name)
+    if known == upstream:
+        return
+    if known is None and not tx.repositories.is_empty(repository.id):
+        raise RepositoryOwned(name=repository.name)
+    tx.repositories.record_upstream(repository.id, upstream)
+    state.links.record_upstream(repository.name, upstream)

@@ -20,7 +20,6 @@ from dualreg.errors import (
     ImageExists,
     ImageUnknown,
     ManifestUnknown,
-    RepositoryOwned,
     SizeMismatch,
 )
 from dualreg.image import media_types
@@ -34,6 +33,7 @@ from dualreg.registry.children import UPSTREAM_RULES, Children, ManifestRules, r
 from dualreg.registry.deletion import delete_manifest
 from dualreg.registry.document_cache import DocumentCache
 from dualreg.registry.integrity import Integrity
+from dualreg.registry.loaded import claim
 from dualreg.registry.pointing import Pointing
 from dualreg.registry.preconditions import (
     UNCONDITIONAL,
@@ -213,13 +213,17 @@ class Manifests:
             left = pointed.leave(tx, row)
             check_precondition(tx, condition, repository, reference, manifest.digest)
             _check_view(tx, row, manifest.digest, provenance.v1_view)
-            is_upstream = provenance.upstream or self.state.upstream.covers(repository)
-            rules = UPSTREAM_RULES if is_upstream else self.rules
+            rules = self._rules_of(repository, provenance)
             children = resolve_children(tx, row.id, manifest, rules, self.integrity.present)
             arriving.record(tx, row, left)
             self._record(tx, row, manifest, children, provenance, at=at)
             pointed.record(tx, row, origin, files=arriving.files, checked=provenance.upstream is not None)
         return Pushed(manifest, children.mismatches)
+
+    def _rules_of(self, repository: RepositoryName, provenance: Provenance) -> ManifestRules:
+        """Return the rules for a manifest: one that was loaded, or derived of such, may lack its children."""
+        is_loaded = provenance.upstream or self.state.upstream.covers(repository)
+        return UPSTREAM_RULES if is_loaded else self.rules
 
     @contextmanager
     def _arriving(
@@ -304,8 +308,8 @@ class Manifests:
             or (self.rules.sparse_indexes and any(child.role == Role.MANIFEST for child in manifest.children))
         )
         row = tx.repositories.ensure(repository, exclusive=exclusive)
-        if provenance.upstream and not tx.repositories.claim(row.id, provenance.upstream):
-            raise RepositoryOwned(name=repository)
+        if provenance.upstream:
+            claim(self.state, tx, row, provenance.upstream)
         return row
 
     def _record(

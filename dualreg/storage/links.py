@@ -8,6 +8,7 @@
            _manifests/tags/<tag>/current/link            the manifest that the tag points at
            _manifests/tags/<tag>/origin                  who pushed the tag, if not a V2 client; JSON
            _v1/<image id>                                a V1 image: the columns of its row; JSON
+           _upstream                                     URL of the registry that all content comes from
 
 A file named link contains a digest in wire form, and its modification time is that of the row: when the blob
 was linked, the manifest first pushed, the tag last pushed. The reference registry reads files of this name
@@ -152,6 +153,11 @@ class Links:
         """
         folders = (f"{repository}/{each}" for each in ("_manifests", "_layers", "_v1"))
         undo.remove_folders(self.tree, *map(FolderLinks, folders))
+        undo.remove(self.tree, upstream_file(repository))
+
+    def record_upstream(self, repository: RepositoryName, url: str) -> None:
+        """Record the registry that all content of the repository comes from."""
+        self._record(upstream_file(repository), url)
 
     def _link(self, path: str, digest: Digest, at: datetime | None) -> None:
         undo.write(self.tree, path, str(digest).encode(), at)
@@ -226,6 +232,11 @@ def type_file(repository: str, digest: Digest) -> str:
 def view_file(repository: str, digest: Digest, kind: str) -> str:
     """Return the path of the file that says what clients see a manifest as."""
     return f"{revision(repository, digest)}/{_view(kind)}"
+
+
+def upstream_file(repository: str) -> str:
+    """Return the path of the file that says where the content of a repository comes from."""
+    return f"{repository}/_upstream"
 
 
 def tag_link(repository: str, tag: str) -> str:

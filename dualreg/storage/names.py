@@ -23,6 +23,7 @@ from dualreg.storage.links import (
     origin_file,
     revision,
     tag_link,
+    upstream_file,
     v1_file,
 )
 
@@ -30,6 +31,8 @@ Found = TypeVar("Found")
 
 #: Folders of a repository; the last one is the reference registry's.
 _FOLDERS = frozenset({"_layers/", "_manifests/", "_v1/", "_uploads/"})
+#: Files beside them.
+_FILES = frozenset({"_upstream"})
 #: Those that contain names; a repository has one of them at least.
 _NAMING = frozenset({"_layers/", "_manifests/", "_v1/"})
 
@@ -124,6 +127,11 @@ class Names:
         """Yield the repositories, in a fixed order."""
         yield from self._repositories("")
 
+    def upstream(self, name: RepositoryName) -> str | None:
+        """Return the registry that the content of a repository comes from; None if the tree does not say."""
+        found = self._read(upstream_file(name), lambda file: file.content.decode("ascii").strip())
+        return found if isinstance(found, str) else None
+
     def blobs(self, name: RepositoryName) -> Iterator[BlobName | OddEntry]:
         """Yield the blobs of a repository, ordered by digest."""
         return self._linked(f"{name}/_layers", partial(blob_link, name))
@@ -191,7 +199,7 @@ class Names:
         for entry in below:
             if isinstance(entry, OddEntry):
                 yield entry
-            elif above and entry in _FOLDERS:
+            elif above and entry in _FOLDERS | _FILES:
                 continue
             else:
                 yield from self._descend(f"{above}/{entry}".removeprefix("/"))

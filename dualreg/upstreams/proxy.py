@@ -73,8 +73,10 @@ class Proxy:
     def is_due(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
         if row is None:
             return True
-        if isinstance(reference, Digest) or row.checked_at is None:
+        if isinstance(reference, Digest):
             return False
+        if row.checked_at is None:  # a rebuild does not know it; or clients pushed the tag
+            return self.registry.repositories.upstream(repository) == self.route.url
         known = self.memory.freshness((repository, reference))
         until = row.checked_at + self.check_interval  # by whichever process
         if known and known.stale:
