@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dualreg.auth.audit import Audit
 from dualreg.migrate.on_demand.loader import Loader
@@ -22,6 +23,7 @@ from dualreg.upstreams.limits import Limits
 from dualreg.upstreams.proxy import Proxy
 from dualreg.upstreams.remote import Remote
 from dualreg.upstreams.routes import Route
+from dualreg.upstreams.v1_proxy import V1Proxy
 from dualreg.waiting import WorkSlots
 
 #: For how many seconds a thread waits for its turn to ask an upstream.
@@ -75,10 +77,21 @@ def _routed(
     routed = list[tuple[Route, Content]]()
     for pattern, each in settings.upstreams.items():
         route, remote = _route(pattern, each), _remote(each, settings.threads)
+        common: Any = {
+            "registry": registry,
+            "route": route,
+            "remote": remote,
+            "check_interval": each.check_interval,
+            "waiting": waiting,
+            "require": require,
+        }
+        if each.api == "v1":
+            loader = Loader(registry, each.url, settings.journals, at_once=settings.threads, require=require)
+            routed.append((route, V1Proxy(loader=loader, **common)))
+            continue
         limits = Limits(each.connections or max(1, settings.threads // 2), each.rate)
         downloads = Downloads(registry.incoming, each.url, limits, require)
-        proxy = Proxy(registry, route, remote, downloads, each.check_interval, waiting, require)
-        routed.append((route, proxy))
+        routed.append((route, Proxy(downloads=downloads, **common)))
     return sorted(routed, key=lambda each: len(each[0].prefix), reverse=True)
 
 

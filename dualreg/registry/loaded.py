@@ -29,6 +29,11 @@ class Loaded:
         entries = (child.descriptor for each in contents for child in each.children)
         return [entry.platform for entry in entries if entry.digest == digest]
 
+    def claim(self, repository: RepositoryName, upstream: str) -> None:
+        """Create the repository for content from upstream; raises as ``claim``."""
+        with self.state.begin() as tx:
+            claim(self.state, tx, tx.repositories.ensure(repository, exclusive=True), upstream)
+
     def confirm(self, repository: RepositoryName, tag: Tag) -> None:
         """Record that upstream was asked just now what a tag points at, and that it is the same."""
         with self.state.begin() as tx:

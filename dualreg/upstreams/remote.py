@@ -114,7 +114,9 @@ class Remote:
             UpstreamFailed, ServerBusy.
         """
         for response in self._pages(name, "tags/list?n=1000"):
-            yield from response.texts("tags")
+            with self.failures():
+                names = response.texts("tags")
+            yield from names
 
     def referrers(self, name: RepositoryName, subject: Digest) -> Iterator[str]:
         """Yield the digests of the manifests whose subject is *subject*; raises as ``tags``.
@@ -129,7 +131,9 @@ class Remote:
             index = self._get(name, f"manifests/{fallback}", headers={"Accept": OCI_INDEX})
             pages = [index] if index else []
         for response in pages:
-            yield from (str(entry.get("digest")) for entry in response.objects("manifests"))
+            with self.failures():
+                entries = response.objects("manifests")
+            yield from (str(entry.get("digest")) for entry in entries)
 
     def _pages(self, name: RepositoryName, path: str) -> Iterator[Response]:
         response = self._get(name, path)
@@ -141,7 +145,7 @@ class Remote:
 
     def _open(self, name: RepositoryName, digest: Digest, offset: int) -> Stream:
         def ask() -> Stream:
-            with self._failures():
+            with self.failures():
                 return self._client().stream(f"/v2/{name}/blobs/{digest}", scope=pulling(name), offset=offset)
 
         return self.breaker.call(ask)
@@ -156,9 +160,18 @@ class Remote:
         """
         url = path if "://" in path else f"/v2/{name}/{path}"
 
+        return self.call(lambda client: client.request(method, url, headers, scope=pulling(name)))
+
+    def call(self, send: Callable[[Client], Response]) -> Response | None:
+        """Return the answer to a request; None: not found.
+
+        Raises:
+            UpstreamFailed, ServerBusy.
+        """
+
         def ask() -> Response:
-            with self._failures():
-                response = self._client().request(method, url, headers, scope=pulling(name))
+            with self.failures():
+                response = send(self._client())
             if response.status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
                 raise self._failed(response.status, _reason(response), response.size("retry-after"))
             return response
@@ -168,8 +181,8 @@ class Remote:
         return response if response.status == HTTPStatus.OK else None
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Raise failures of the network, and of token servers, as UpstreamFailed."""
+    def failures(self) -> Iterator[None]:
+        """Raise what goes wrong in the network, or with tokens and answers, as UpstreamFailed."""
         try:
             yield
         except TokenRefused as error:

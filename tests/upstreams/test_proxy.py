@@ -13,7 +13,7 @@ from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.remote.transport import PROMPT
-from dualreg.upstreams import breaker, proxy
+from dualreg.upstreams import breaker, checked
 from tests import builders
 from tests.clients.stock import stock_registry
 from tests.migrate.fronts import Front, Step, front, status
@@ -191,7 +191,7 @@ def test_an_upstream_that_answers_again(
 ) -> None:
     """It is asked again after a pause, and the warning goes."""
     monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.2)
-    monkeypatch.setattr(proxy, "_RETRY", proxy._RETRY / 100)
+    monkeypatch.setattr(checked, "_RETRY", checked._RETRY / 100)
     there.put("team/back", IMAGE, "1")
     hub.pull("hub/team/back", IMAGE, "1")
     between.answer = lambda _path, _said: 0

@@ -16,7 +16,7 @@ from dualreg.messages import safe_line
 from dualreg.migrate.base import current_manifest
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.journal import Journal, LayerFacts
-from dualreg.migrate.on_demand.trees import OnDemandTree
+from dualreg.migrate.on_demand.trees import OnDemandSource
 from dualreg.migrate.plan import Entry
 from dualreg.migrate.run import Run, Status
 from dualreg.migrate.single_flight import KeyedLocks
@@ -67,7 +67,7 @@ class Loader:
     def __post_init__(self) -> None:
         self._slots = BoundedSemaphore(self.at_once)
 
-    def load(self, tree: OnDemandTree, entry: Entry) -> bool:
+    def load(self, tree: OnDemandSource, entry: Entry) -> bool:
         """Import the tag or manifest of *entry*; return whether the registry has it now.
 
         Raises:
@@ -89,7 +89,7 @@ class Loader:
 
         return self._load_once((repository, str(reference)), is_present, import_it)
 
-    def load_image(self, tree: OnDemandTree, entry: Entry) -> bool:
+    def load_image(self, tree: OnDemandSource, entry: Entry) -> bool:
         """Import the V1 image of *entry* with its ancestors; as ``load``."""
         repository, image = RepositoryName(entry.to_repository), ImageId(entry.image)
 
@@ -167,7 +167,7 @@ class Loader:
             source=self.source, repository=entry.to_repository, tag=entry.to_tag or None, image=entry.image
         )
 
-    def _run(self, tree: OnDemandTree) -> Run:
+    def _run(self, tree: OnDemandSource) -> Run:
         """Return a run for one image; the first one starts the journal."""
         with self._lock:
             if len(self._known_layers) > _KNOWN_LAYERS:

@@ -11,7 +11,7 @@ from dualreg.migrate.base import Importer
 from dualreg.migrate.findings import Broken
 from dualreg.migrate.journal import Journal, LayerFacts
 from dualreg.migrate.single_flight import KeyedLocks
-from dualreg.migrate.sources.base import SourceImage, SourceTag
+from dualreg.migrate.sources.base import SourceImage, SourceTag, V1Source
 from dualreg.migrate.sources.registry_tree import RegistryTree
 from dualreg.migrate.sources.v1_tree import V1Tree
 from dualreg.migrate.stopping import Stop
@@ -23,8 +23,31 @@ from dualreg.registry import Registry
 from dualreg.storage.base import Keeps
 
 
-class OnDemandTree(Protocol):
-    """A source that answers for one repository, tag or image at a time, without a survey.
+class OnDemandSource(Protocol):
+    """A source that imports one tag, manifest or image at a time, without a survey."""
+
+    def is_store(self, keeps: Keeps) -> bool:
+        """Return whether the source is the store that *keeps* is of."""
+
+    def importer(
+        self,
+        registry: Registry,
+        journal: Journal,
+        known: dict[str, LayerFacts],
+        locks: KeyedLocks,
+        stop: Stop,
+    ) -> Importer:
+        """Return the importer of the source.
+
+        Args:
+            known: The facts of V1 layers that were read already, by id; more are added.
+            locks: Shared by all importers that may run at the same time.
+            stop: Says whether to go on.
+        """
+
+
+class OnDemandTree(OnDemandSource, Protocol):
+    """A source that answers for one repository, tag or image at a time.
 
     A tree of V1 images has no manifests, and a tree of manifests no V1 images: it says so, and does not fail.
     Each method may raise OSError.
@@ -33,9 +56,6 @@ class OnDemandTree(Protocol):
     @property
     def root(self) -> Path:
         """The folder of the tree."""
-
-    def is_store(self, keeps: Keeps) -> bool:
-        """Return whether the tree is the store that *keeps* is of."""
 
     def tag(self, repository: str, tag: str) -> SourceTag | None:
         """Return a tag, which may be lost; None if there is none."""
@@ -71,6 +91,14 @@ class OnDemandTree(Protocol):
     def read_manifest(self, repository: str, digest: Digest) -> Manifest | None:
         """Return a manifest; None if it is missing or damaged."""
 
+
+class OnDemandV1(V1Source):
+    """An OnDemandSource of V1 images."""
+
+    def is_store(self, keeps: Keeps) -> bool:
+        del keeps
+        return False
+
     def importer(
         self,
         registry: Registry,
@@ -79,21 +107,22 @@ class OnDemandTree(Protocol):
         locks: KeyedLocks,
         stop: Stop,
     ) -> Importer:
-        """Return the importer of the tree.
+        chain = partial(self._chain, registry, known)
+        return V1Importer(registry, chain, journal, known=known, locks=locks, stop=stop, agent=self.agent)
 
-        Args:
-            known: The facts of V1 layers that were read already, by id; more are added.
-            locks: Shared by all importers that may run at the same time.
-            stop: Says whether to go on.
-        """
+    def _chain(self, registry: Registry, known: dict[str, LayerFacts], id_: str) -> list[SourceImage]:
+        """Return an image and its ancestors, base first; note what is known of layers that are stored."""
+        survey = V1Survey(self)
+        survey.load(id_)
+        chain = survey.chain(id_)
+        for image in chain:
+            if image.id not in known and (facts := _stored_facts(registry, image)):
+                known[image.id] = facts
+        return chain
 
 
-class OnDemandV1Tree(V1Tree):
+class OnDemandV1Tree(V1Tree, OnDemandV1):
     """An OnDemandTree of V1 images."""
-
-    def is_store(self, keeps: Keeps) -> bool:
-        del keeps
-        return False
 
     def parent(self, id_: str) -> str | None:
         return self.image(id_).parent
@@ -117,27 +146,6 @@ class OnDemandV1Tree(V1Tree):
     def read_manifest(self, repository: str, digest: Digest) -> Manifest | None:
         del repository, digest
         return None
-
-    def importer(
-        self,
-        registry: Registry,
-        journal: Journal,
-        known: dict[str, LayerFacts],
-        locks: KeyedLocks,
-        stop: Stop,
-    ) -> Importer:
-        chain = partial(self._chain, registry, known)
-        return V1Importer(registry, chain, journal, known=known, locks=locks, stop=stop, agent=self.agent)
-
-    def _chain(self, registry: Registry, known: dict[str, LayerFacts], id_: str) -> list[SourceImage]:
-        """Return an image and its ancestors, base first; note what is known of layers that are stored."""
-        survey = V1Survey(self)
-        survey.load(id_)
-        chain = survey.chain(id_)
-        for image in chain:
-            if image.id not in known and (facts := _stored_facts(registry, image)):
-                known[image.id] = facts
-        return chain
 
 
 class OnDemandRegistryTree(RegistryTree):

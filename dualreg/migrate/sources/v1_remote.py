@@ -65,7 +65,7 @@ class V1Remote:
                     yield id_
 
     def image(self, id_: str) -> SourceImage:
-        home = self._homes.get(id_, "")
+        home = self._homes.get(id_, self.repository)
         try:
             response = self._v1.get(f"/v1/images/{id_}/json", home)
         except RemoteError as error:

@@ -1,0 +1,173 @@
+"""Checked: content of a registry whose tags are compared with it once in a while."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+
+from dualreg.catalog.database import Transaction
+from dualreg.catalog.rows import ManifestRow
+from dualreg.errors import ManifestUnknown, ServerBusy, UpstreamFailed
+from dualreg.image.digest import Digest
+from dualreg.image.names import RepositoryName, Tag
+from dualreg.migrate.single_flight import KeyedLocks
+from dualreg.registry import Registry
+from dualreg.registry.upstream import Freshness
+from dualreg.upstreams.memory import Memory
+from dualreg.upstreams.remote import Remote
+from dualreg.upstreams.routes import Route
+from dualreg.waiting import WorkSlots
+
+_log = logging.getLogger(__name__)
+#: Seconds that a request waits for another one that asks about the same.
+_PATIENCE = 15.0
+#: When a tag is compared again that could not be compared, and when a client may ask again for what another
+#: request is loading.
+_RETRY = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked(ABC):
+    """The content of the repositories of a route, whatever the API of the registry there.
+
+    Attributes:
+        registry: Where it is stored: the registry itself, without upstreams.
+        check_interval: How often it is looked whether a tag has changed.
+        waiting: The threads that may wait for upstreams, whichever.
+        require: Raises OSError if nothing may be stored now.
+    """
+
+    registry: Registry
+    route: Route
+    remote: Remote
+    check_interval: timedelta
+    waiting: WorkSlots
+    require: Callable[[], None] = lambda: None
+    memory: Memory = field(default_factory=Memory)
+    _locks: KeyedLocks = field(default_factory=KeyedLocks)
+
+    @abstractmethod
+    def ask(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
+        """Load a manifest, unless it is *row*, to which the tag points here; return False if there is none.
+
+        Raises:
+            UpstreamFailed, ServerBusy, ManifestUnknown, OSError.
+        """
+
+    def is_due(self, repository: RepositoryName, reference: Tag | Digest, row: ManifestRow | None) -> bool:
+        if row is None:
+            return True
+        if isinstance(reference, Digest):
+            return False
+        if row.checked_at is None:  # a rebuild does not know it; or clients pushed the tag
+            return self.registry.repositories.upstream(repository) == self.route.url
+        known = self.memory.freshness((repository, reference))
+        until = row.checked_at + self.check_interval  # by whichever process
+        if known and known.stale:
+            until = max(until, known.until)
+        elif known is None or known.until != until:
+            self.memory.keep((repository, reference), Freshness(until))
+        return until <= self.registry.now()
+
+    def freshness(self, repository: RepositoryName, reference: Tag | Digest) -> Freshness | None:
+        return None if isinstance(reference, Digest) else self.memory.freshness((repository, reference))
+
+    def load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        try:
+            with self.waiting.slot(), self._alone((repository, str(reference))):
+                return self._load(repository, reference)
+        except (UpstreamFailed, ServerBusy, OSError) as error:
+            if self.registry.manifests.peek(repository, reference) is None:
+                raise
+            self._serve_stale(repository, reference, error)
+            return True
+
+    def _load(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        """Load a manifest, or compare a tag, unless another request has just done so."""
+        key = (repository, str(reference))
+        row = self.registry.manifests.peek(repository, reference)
+        if not self.is_due(repository, reference, row):
+            return True
+        absence = None if row else self.memory.absence(key)
+        if absence and absence.failure:
+            raise absence.failure
+        try:
+            found = not absence and self.ask(repository, reference, row)
+        except UpstreamFailed as error:
+            if row is None:
+                self.memory.note_absence(key, error)
+            raise
+        if not found:
+            self.memory.note_absence(key)
+        return found
+
+    def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        del repository, reference  # what is deleted here is loaded again when it is asked for
+        return False
+
+    def mark_deleted(
+        self, tx: Transaction, repository: RepositoryName, references: Iterable[str | Digest] | None = None
+    ) -> None:
+        del tx, repository, references  # as ``has``
+
+    def require_served(self, repository: RepositoryName, reference: Tag | Digest) -> None:
+        """Check that the operator lets the repository be served.
+
+        Raises:
+            ManifestUnknown.
+        """
+        if not self.route.allows(repository):
+            name = self.route.there(repository)
+            reason = f"the setting upstreams does not serve {name} of {self.route.url}"
+            raise ManifestUnknown(reference=str(reference), reason=reason)
+
+    def listed(self, repository: RepositoryName, read: Callable[[], Sequence[str]]) -> Sequence[str]:
+        """Return the tags that the registry there lists, which *read* requests; none if that fails.
+
+        Raises:
+            UpstreamFailed, ServerBusy: it fails, and no tag is here.
+        """
+        if not self.route.allows(repository):
+            return ()
+        try:
+            return self.memory.listed((repository, "tags"), read)
+        except (UpstreamFailed, ServerBusy) as error:
+            if not self.registry.tags.list_all(repository):
+                raise
+            _log.warning("%s: cannot list the tags of upstream: %s", repository, error)
+            return ()
+
+    def is_fresh(self, repository: RepositoryName, reference: Tag | Digest) -> None:
+        """Remember when a tag, which was just compared with upstream, is compared again."""
+        if isinstance(reference, Tag):
+            until = self.registry.now() + self.check_interval
+            self.memory.keep((repository, reference), Freshness(until))
+
+    def _serve_stale(self, repository: RepositoryName, reference: Tag | Digest, error: Exception) -> None:
+        """Let what is here be served, and say why it may be old."""
+        known = self.memory.freshness((repository, reference))
+        if not (known and known.stale):
+            _log.warning("%s:%s is served as it was: %s", repository, reference, error)
+        self.memory.keep((repository, reference), Freshness(self.registry.now() + _RETRY, str(error)))
+
+    def failed(self, reason: object) -> UpstreamFailed:
+        """Return the error of content that cannot be used."""
+        return UpstreamFailed(upstream=self.route.url, status=HTTPStatus.BAD_GATEWAY, reason=str(reason))
+
+    @contextmanager
+    def _alone(self, key: tuple[str, str]) -> Iterator[None]:
+        """Let one request at a time ask about the same.
+
+        Raises:
+            ServerBusy: another one takes too long.
+        """
+        lock = self._locks.lock(key)
+        if not lock.acquire(timeout=_PATIENCE):
+            raise ServerBusy(retry_after=_RETRY.seconds)
+        try:
+            yield
+        finally:
+            lock.release()
