@@ -133,6 +133,15 @@ class Proxy(Checked):
         )
         self.is_fresh(repository, reference)
 
+    def has(self, repository: RepositoryName, reference: Tag | Digest) -> bool:
+        """Return whether an index here lists *reference*, for a platform that is served.
+
+        Of all else that is not here, only the registry there knows: what is deleted here is loaded again.
+        """
+        if not isinstance(reference, Digest) or not self.route.allows(repository):
+            return False
+        return any(map(self.route.allows_platform, self.registry.loaded.platforms(repository, reference)))
+
     def _require_platform(self, repository: RepositoryName, reference: Tag | Digest) -> None:
         """Check that the operator lets the platform of a child be served.
 
