@@ -130,6 +130,18 @@ class Negotiation:
             return self._convert_schema1(repository, tag, row, edition) or row
         return self.editions.make(repository, row, edition)
 
+    def successor(self, repository: RepositoryName, digest: Digest, accept: Accept) -> Digest | None:
+        """Return what a schema 1 manifest was converted to, of a type that a client names; None: nothing yet.
+
+        It is converted when a tag of it is first pulled by such a client.
+        """
+        row = self.manifests.find(repository, digest)
+        types = {media_types.DOCKER_MANIFEST: Edition.SCHEMA2, media_types.OCI_MANIFEST: Edition.OCI}
+        named = [str(edition) for media_type, edition in types.items() if media_type in accept.types]
+        with self.manifests.state.catalog.read() as tx:
+            found = (tx.views.find(row.repository_id, digest, kind=kind) for kind in named)
+            return next((Digest.parse(each) for each in found if each), None)
+
     def sign(self, payload: bytes) -> bytes:
         """Return the schema 1 *payload* signed with this registry's key."""
         return sign(payload, self.keys.schema1, self.manifests.state.catalog.now())

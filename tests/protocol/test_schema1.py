@@ -3,19 +3,26 @@
 import bz2
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from dualreg.assembly import open_registry
 from dualreg.image import media_types
 from dualreg.image.digest import Digest
 from dualreg.image.layer import EMPTY_LAYER
 from dualreg.image.names import ImageId, RepositoryName, Tag
 from dualreg.image.schema1 import schema1_from_image
 from dualreg.registry import Registry, layers, negotiation
+from dualreg.settings import Settings
 from tests import builders
+from tests.apps import client_of
+from tests.migrate import stock_trees
+from tests.migrate.commands import command
 from tests.properties.registries import push_v1, push_v2
 from tests.protocol.clients.libtrust import signed, verified
 from tests.protocol.clients.v2 import DOCKER_1_10
@@ -180,6 +187,38 @@ def test_who_reads_no_schema_1_gets_a_newer_image(client: FlaskClient, pushed: b
     assert [entry.get("empty_layer", False) for entry in json.loads(config.data)["history"]] == [False, True]
     assert [entry["digest"] for entry in manifest["layers"]] == [str(Digest.of(LAYER))]
     assert get(client, "one", OLD).data == pushed
+
+
+@pytest.mark.parametrize("kind", sorted(media_types.IMAGES))
+def test_who_pulls_schema_1_by_digest_learns_of_the_newer_image(
+    client: FlaskClient, pushed: bytes, kind: str
+) -> None:
+    """Once there is one, of a type that the client names; the bytes stay those of the digest."""
+    digest, today = str(Digest.of(payload())), {"Accept": kind}
+    assert "Warning" not in get(client, digest, today).headers
+    newer = get(client, "one", today).headers["Docker-Content-Digest"]
+    warned = get(client, digest, today)
+    text = f"this is schema 1, which current clients do not read; pull {newer} instead"
+    assert (warned.data, warned.headers["Warning"]) == (pushed, f'299 - "{text}"')
+    assert client.head(f"/v2/{REPOSITORY}/manifests/{digest}", headers=today).headers["Warning"]
+    assert "Warning" not in get(client, digest, OLD).headers
+    assert "Warning" not in get(client, newer, today).headers
+
+
+def test_schema_1_without_signatures_is_not_left_to_nginx(tmp_path: Path) -> None:
+    """Nginx does not look at Accept; it remembers the answers with the newer image."""
+    tree = stock_trees.StockTree(tmp_path / "old")
+    digest = tree.schema1("team/one", "1", LAYER, signed=False)
+    command(tmp_path / "data", f"run registry-tree:{tree.root}")
+    settings = Settings(data=tmp_path / "data", x_accel_prefix="/blobs", audit="off")
+    with closing(open_registry(settings)) as registry:
+        client = client_of(registry, settings)
+        path = "/v2/team/one/manifests/"
+        newer = client.get(f"{path}1", headers=TODAY)
+        answers = [client.get(f"{path}{each}", headers=TODAY) for each in (digest, digest)]
+        answers.append(client.get(f"{path}{newer.headers['Docker-Content-Digest']}", headers=TODAY))
+    assert ["X-Accel-Expires" in each.headers for each in answers] == [False, False, True]
+    assert ["Warning" in each.headers for each in answers] == [True, True, False]
 
 
 def test_a_client_of_anything_gets_what_it_names(client: FlaskClient, pushed: bytes) -> None:

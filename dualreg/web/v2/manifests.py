@@ -13,7 +13,7 @@ from dualreg.auth.access import Action
 from dualreg.catalog.rows import BlobRow
 from dualreg.errors import ManifestUnknown, RequestInvalid, SizeMismatch, TooManyTags
 from dualreg.image.digest import Digest
-from dualreg.image.media_types import strip_parameters
+from dualreg.image.media_types import SCHEMA1_TYPES, strip_parameters
 from dualreg.image.names import RepositoryName, Tag
 from dualreg.registry.accept import Accept, Agent
 from dualreg.registry.negotiation import Outline, Representation
@@ -52,7 +52,8 @@ def register(blueprint: Blueprint) -> None:
 @requires(Action.PULL)
 def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     """Return the manifest as pushed, or in a form that the client can read; to HEAD, its headers."""
-    manifest = registry().negotiation.find_soon(name, reference, _accept())
+    accept = _accept()
+    manifest = registry().negotiation.find_soon(name, reference, accept)
     if isinstance(manifest, Outline):
         return _send_late(name, reference, manifest)
     headers = {
@@ -70,7 +71,12 @@ def get_manifest(name: RepositoryName, reference: Tag | Digest) -> Response:
     freshness = registry().freshness(name, reference)
     if freshness and freshness.stale:
         add_warnings(response, [f"Response is Stale: {freshness.stale}"], STALE)
-    _let_repeat(response, manifest, freshness, by_nginx=is_sent and isinstance(reference, Digest))
+    is_schema1 = manifest.media_type in SCHEMA1_TYPES
+    if is_schema1 and isinstance(reference, Digest):
+        add_warnings(response, _successor(name, reference, accept))
+    # What a client is warned of depends on it, and nginx does not look at that.
+    by_nginx = is_sent and isinstance(reference, Digest) and not is_schema1
+    _let_repeat(response, manifest, freshness, by_nginx=by_nginx)
     if is_sent and isinstance(reference, Tag):
         record = partial(registry().tags.record_pull, name, reference)
         record()
@@ -95,6 +101,12 @@ def _send_late(name: RepositoryName, reference: Tag | Digest, expected: Outline)
 
     headers = {"Content-Type": expected.media_type, "Vary": _VARY[type(reference)]}
     return late().send(expected.known, look, headers)
+
+
+def _successor(name: RepositoryName, digest: Digest, accept: Accept) -> Iterator[str]:
+    """Yield what to pull instead of a schema 1 manifest, if the client reads newer ones and one was made."""
+    if successor := registry().negotiation.successor(name, digest, accept):
+        yield f"this is schema 1, which current clients do not read; pull {successor} instead"
 
 
 def _let_repeat(
