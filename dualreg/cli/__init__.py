@@ -18,6 +18,7 @@ COMMANDS = {
     "follow": ("follow:follow", "Serve a copy of another registry's directory, read-only."),
     "health": ("health:health", "Check whether the server can serve."),
     "config": ("config:config", "Show the configuration."),
+    "client-config": ("client_config:client_config", "Print the configuration of clients for this server."),
     "db": ("db.commands:db", "Manage the catalog database."),
     "account": ("accounts:account", "Manage accounts."),
     "group": ("accounts:group", "Manage groups."),
