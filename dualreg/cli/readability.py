@@ -8,9 +8,13 @@ import click
 from dualreg.cli.command import Option
 from dualreg.cli.options import Command
 from dualreg.cli.output import Columns, counted
-from dualreg.image.facts import Facts, Obstacle
+from dualreg.image import media_types
+from dualreg.image.editions import Family
+from dualreg.image.facts import V1_IMAGE, Facts, Obstacle
 from dualreg.image.platform import Platform
-from dualreg.image.readers import READERS, Reader, edition, obstacles, unsolved
+from dualreg.image.readers import READERS, Reader, obstacles, unsolved
+from dualreg.registry.accept import Accept, Agent
+from dualreg.registry.editions import Form, Nature, suitable
 
 #: Tags, as JSON has them.
 Documents = Sequence[Mapping[str, object]]
@@ -51,9 +55,26 @@ def judge(facts: Facts, readers: Iterable[Reader]) -> list[Judgement]:
     found = dict[tuple[tuple[Obstacle, ...], str], list[str]]()
     for reader in readers:
         if missing := obstacles(reader, facts):
-            by_tag = "" if unsolved(missing) else edition(reader, facts)
+            by_tag = "" if unsolved(missing) else _by_tag(reader, facts)
             found.setdefault((missing, by_tag), []).append(reader.name)
     return [Judgement(tuple(clients), *key) for key, clients in found.items()]
+
+
+def _by_tag(reader: Reader, facts: Facts) -> str:
+    """Return what a reader gets by tag, as the table of ``registry.editions`` says; empty: as stored."""
+    if V1_IMAGE in reader.manifests:
+        return "V1 image"
+    media_type, image = (
+        media_types.DOCKER_MANIFEST if each == V1_IMAGE else each  # of which V1 images are made
+        for each in (facts.media_type, facts.image_type)
+    )
+    nature = Nature(media_type, frozenset({Family.of(image)}), facts.has_zstd)
+    form = suitable(Accept(reader.manifests, agent=Agent(zstd=reader.zstd)), nature)
+    texts = {Form.SCHEMA1: "schema 1", Form.SCHEMA2: "schema 2", Form.OCI: "OCI"}
+    if form is Form.SCHEMA2 and media_type in media_types.INDEXES:
+        texts[form] = "manifest list"
+    gzip = "gzip layers" if facts.has_zstd and form in (Form.GZIP, Form.SCHEMA2, Form.OCI) else ""
+    return ", ".join(filter(None, (texts.get(form), gzip)))
 
 
 class Listing:

@@ -12,10 +12,12 @@ from dualreg.image.documents import parse_object
 from dualreg.image.editions import is_attestation
 from dualreg.image.formats import Role
 from dualreg.image.manifest import stored_contents
-from dualreg.image.platform import Platform
+from dualreg.image.platform import Platform, choose
 
 #: The media type by which ``Facts`` call a V1 image, which has no manifest.
 V1_IMAGE = "v1"
+#: How the media types of layers end that are compressed with zstd.
+ZSTD = ("+zstd", ".zstd")
 #: The largest config, in bytes, that is read; no daemon writes one near this size.
 _CONFIG_LIMIT = 4 << 20
 
@@ -68,6 +70,11 @@ class Facts:
     lacks_history: bool = False
     obstacles: tuple[Obstacle, ...] = ()
 
+    @property
+    def has_zstd(self) -> bool:
+        """Whether a layer is compressed with zstd."""
+        return any(each.endswith(ZSTD) for each in self.layer_types)
+
 
 #: Of an image whose documents cannot be read.
 DAMAGED = Facts("", obstacles=(Obstacle.DAMAGED,))
@@ -95,8 +102,8 @@ def facts_of(media_type: str, payload: bytes, documents: Documents, platform: Pl
     if media_type not in media_types.INDEXES:
         return _manifest_facts(media_type, payload, documents, platform)
     index = Facts(media_type, attestations=_lists_attestations(parse_object(payload)))
-    entries = stored_contents(media_type, payload).children
-    entry = next((each.descriptor for each in entries if platform.fits(each.descriptor.platform)), None)
+    entries = [child.descriptor for child in stored_contents(media_type, payload).children]
+    entry = choose(platform, ((each.platform, each) for each in entries))
     if entry is None:
         return replace(index, obstacles=(Obstacle.PLATFORM,))
     found = documents.manifest(entry)

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dualreg.image import media_types
-from dualreg.image.facts import V1_IMAGE, Facts, Obstacle
+from dualreg.image.facts import V1_IMAGE, ZSTD, Facts, Obstacle
 
-#: Layers of one of these suffixes are compressed with zstd.
-_ZSTD = ("+zstd", ".zstd")
 #: Layers that readers know; those compressed with zstd are known, too.
 _LAYERS = media_types.V1_LAYERS | {
     media_types.DOCKER_LAYER_FOREIGN,
@@ -103,18 +101,6 @@ def unsolved(found: Iterable[Obstacle]) -> tuple[Obstacle, ...]:
     return tuple(each for each in found if each not in SOLVED)
 
 
-def edition(reader: Reader, facts: Facts) -> str:
-    """Return as what a reader gets, by tag, an image that it cannot read as it is stored."""
-    if V1_IMAGE in reader.manifests:
-        return "V1 image"
-    if not reader.reads_configs:
-        return "schema 1"
-    index = facts.media_type in media_types.INDEXES and facts.media_type not in reader.manifests
-    form = "schema 2" if facts.image_type not in reader.manifests else ""
-    layers = "gzip layers" if _has_zstd(facts) and not reader.zstd else ""
-    return ", ".join(filter(None, ("manifest list" if index else form, layers)))
-
-
 def _of_index(reader: Reader, facts: Facts) -> Iterable[Obstacle]:
     if facts.media_type not in media_types.INDEXES or facts.media_type in reader.manifests:
         return
@@ -140,16 +126,12 @@ _FORMATS = {
 
 
 def _of_layers(reader: Reader, facts: Facts) -> Iterable[Obstacle]:
-    if _has_zstd(facts) and not reader.zstd:
+    if facts.has_zstd and not reader.zstd:
         yield Obstacle.ZSTD
     if facts.foreign and (not reader.reads_configs or (facts.lacks_foreign and not reader.fetches_foreign)):
         yield Obstacle.FOREIGN
-    if any(not (each in _LAYERS or each.endswith(_ZSTD)) for each in facts.layer_types):
+    if any(not (each in _LAYERS or each.endswith(ZSTD)) for each in facts.layer_types):
         yield Obstacle.UNKNOWN_LAYERS
     depth = facts.layers if reader.reads_configs else facts.steps
     if reader.depth is not None and depth > reader.depth:
         yield Obstacle.DEPTH
-
-
-def _has_zstd(facts: Facts) -> bool:
-    return any(each.endswith(_ZSTD) for each in facts.layer_types)

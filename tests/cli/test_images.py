@@ -1,7 +1,9 @@
 """``dualreg images check`` says which clients cannot read a tag, why, and what they get by tag."""
 
 import json
+import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from dualreg.cli import main
 from dualreg.image import media_types
 from dualreg.image.jws import SigningKey, sign
 from dualreg.image.names import RepositoryName, Tag
+from dualreg.image.readers import READERS
 from dualreg.registry import Registry
 from dualreg.settings import Settings
 from tests import builders
+from tests.apps import client_of
 from tests.builders import Image
 from tests.migrate.stock_trees import LAYERS, schema1_payload
 from tests.programs import unannounced
@@ -42,7 +46,7 @@ def _configured(**config: Any) -> Image:
 
 
 #: What is pushed as tags: images, and what each client misses of them and gets.
-_ZSTD = _layers(_OCI, "application/vnd.oci.image.layer.v1.tar+zstd")
+_ZSTD = builders.zstd_image(LAYERS["a"])
 _FOREIGN = _layers(_DOCKER, media_types.DOCKER_LAYER_FOREIGN, digest=f"sha256:{'0' * 64}")
 _DEEP = builders.image(*[LAYERS["a"]] * 126)
 IMAGES: Mapping[str, tuple[Image, Mapping[str, tuple[str, str | None]]]] = {
@@ -201,6 +205,35 @@ def test_what_clients_cannot_read(data: Path) -> None:
     assert found == {**expected, "old": old}
     assert result.exit_code == 1
     assert [line["tag"] for line in lines if line["pulled_at"]] == ["team/app:old"]
+
+
+#: Clients of the names: their User-Agent, and whether they name the media types that they read.
+_AGENTS = {
+    "containerd-2.1": ("containerd/v2.1.4", True),
+    "docker-20.10": ("docker/20.10.24 go/go1.19.8 os/linux arch/amd64", True),
+    "docker-1.13": ("docker/1.13.1 go/go1.7.5 os/linux arch/amd64", True),
+    "docker-1.9": ("docker/1.9.1 go/go1.4.2 os/linux arch/amd64", False),
+}
+
+
+@pytest.mark.parametrize("name", _AGENTS)
+def test_what_clients_get_by_tag(data: Path, tmp_path: Path, name: str) -> None:
+    """What is promised is served: in a format that the client reads, without zstd if it reads none."""
+    agent, names_types = _AGENTS[name]
+    headers = {"User-Agent": agent, **({"Accept": ", ".join(READERS[name].manifests)} if names_types else {})}
+    promised = [
+        json.loads(line)["tag"].partition(":")[2]
+        for line in check(data, "--json", "--for", name).stdout.splitlines()
+        if all(each["by_tag"] for each in json.loads(line)["unreadable"])
+    ]
+    with closing(open_registry(Settings(data=shutil.copytree(data, tmp_path / "data")))) as registry:
+        client = client_of(registry)
+        for tag in promised:
+            answer = client.get(f"/v2/{NAME}/manifests/{tag}", headers=headers)
+            assert (tag, answer.status_code) == (tag, 200), answer.data
+            assert answer.headers["Content-Type"] in READERS[name].manifests
+            assert READERS[name].zstd or b"+zstd" not in answer.data
+    assert promised
 
 
 def test_the_table(data: Path) -> None:
